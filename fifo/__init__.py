@@ -1,0 +1,1 @@
+"""Exact first-in-first-out lot matching, for accounting."""

@@ -1,0 +1,1 @@
+"""Backtests, optimisation and reports, on the same domain code that trades."""

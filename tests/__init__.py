@@ -1,0 +1,1 @@
+"""Tests by level: unit, workflow, integration, chaos, end to end."""

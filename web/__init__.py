@@ -1,0 +1,1 @@
+"""The HTTP API and the page: they talk to Temporal and read the ledger."""

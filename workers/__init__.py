@@ -1,0 +1,1 @@
+"""Processes: worker roles, the local stack, settings, telemetry."""
