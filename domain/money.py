@@ -1,0 +1,82 @@
+"""Money and sizes are Decimals; this module is the one gateway to them and the only place that rounds.
+
+Rounding always names its direction, because the decimal context is per thread and workflow tasks run on threads:
+sizes go down (never more than we have), limit prices go to the side that protects the caller, reported money is
+rounded half-even.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+
+__all__ = [
+    "CENT",
+    "EXACT",
+    "ZERO",
+    "decimal_from",
+    "divide",
+    "plain",
+    "round_down",
+    "round_half_even",
+    "round_up",
+]
+
+ZERO = Decimal(0)
+CENT = Decimal("0.01")
+
+EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+"""Wide enough that no product of a size (to 1e12) and a price (to 1e-18) is rounded."""
+
+
+def decimal_from(text: object) -> Decimal:
+    """Parse a venue's number; `""`, `None` and `".19"` are what venues really send.
+
+    Raises:
+        ValueError: the value is not a finite number.
+    """
+    if text is None or text == "":
+        return ZERO
+    if isinstance(text, float):
+        text = repr(text)
+    try:
+        value = text if isinstance(text, Decimal) else Decimal(str(text))
+    except InvalidOperation:
+        raise ValueError(f"not a number: {text!r}") from None
+    if not value.is_finite():
+        raise ValueError(f"not a finite number: {text!r}")
+    return value
+
+
+def divide(numerator: Decimal, denominator: Decimal) -> Decimal:
+    """`numerator / denominator`, 60 significant digits, half-even whatever the thread's context says."""
+    return EXACT.divide(numerator, denominator)
+
+
+def _to_multiple(value: Decimal, increment: Decimal, rounding: str) -> Decimal:
+    if increment <= 0:
+        raise ValueError(f"increment must be positive, not {increment}")
+    steps = EXACT.divide(value, increment).quantize(Decimal(1), rounding=rounding, context=EXACT)
+    return EXACT.multiply(steps, increment)
+
+
+def round_down(value: Decimal, increment: Decimal) -> Decimal:
+    """The largest multiple of `increment` that is not above `value`."""
+    return _to_multiple(value, increment, ROUND_FLOOR)
+
+
+def round_up(value: Decimal, increment: Decimal) -> Decimal:
+    """The smallest multiple of `increment` that is not below `value`."""
+    return _to_multiple(value, increment, ROUND_CEILING)
+
+
+def round_half_even(value: Decimal, increment: Decimal = CENT) -> Decimal:
+    """The nearest multiple of `increment`, ties to even: for reporting, never for what is owed."""
+    return _to_multiple(value, increment, ROUND_HALF_EVEN)
+
+
+def plain(value: Decimal) -> str:
+    """Without exponent and without trailing zeros, as venues and people want to read it."""
+    if value == 0:
+        return "0"
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
