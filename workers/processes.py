@@ -1,0 +1,154 @@
+"""Child processes that belong to us: each in its own process group, with its output in a log file, and never left
+behind.
+
+On Linux a child also gets its stop signal when its parent dies without saying goodbye (kill -9), so that a crashed
+stack does not leave a database running that nobody watches.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.errors import UnreachableError
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that is free now. Another process may take it before it is used: start, check, try
+    again.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def require_free_port(port: int, what: str, option: str) -> None:
+    """Raise UnreachableError(PORT_IN_USE) if nobody can listen on 127.0.0.1:`port`; `option` is how to choose
+    another.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UnreachableError(
+                "PORT_IN_USE",
+                f"Port {port} for {what} can't be used ({error.strerror}): stop what listens there "
+                f"or choose another with {option} (0 = any free port).",
+            ) from None
+
+
+def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
+    """What a child does between fork and exec, so that the kernel sends it `stop_signal` when `parent` is gone."""
+    libc = _LIBC
+    if libc is None:
+        return None
+
+    def prepare() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(stop_signal))
+        if os.getppid() != parent:  # the parent died before the line above
+            os._exit(1)
+
+    return prepare
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start a child: `argv`, extra environment, log file, who runs it, and the signal that asks it to stop.
+
+    `env` is the whole environment (None: ours). `user` is a user name, for root only. `grace_s` is how many seconds
+    the child gets between the stop signal and SIGKILL.
+    """
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    env: Mapping[str, str] | None = None
+    user: str | None = None
+    cwd: Path | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_s: float = 10.0
+    pipe_stdout: bool = False
+
+
+class Child:
+    """A started `Command`. Always stopped by `stop()`, which kills the whole process group after the grace time."""
+
+    def __init__(self, command: Command, process: asyncio.subprocess.Process) -> None:
+        self.command = command
+        self.process = process
+
+    @classmethod
+    async def start(cls, command: Command) -> "Child":
+        """Start the child.
+
+        Raises UnreachableError(PROGRAM_MISSING) when the program can't be run.
+        """
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("ab") as log:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command.argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE if command.pipe_stdout else log,
+                    stderr=log,
+                    env=None if command.env is None else dict(command.env),
+                    cwd=command.cwd,
+                    user=command.user,
+                    group=command.user,
+                    extra_groups=None if command.user is None else [],
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(command.stop_signal, os.getpid()),
+                )
+            except OSError as error:
+                raise UnreachableError(
+                    "PROGRAM_MISSING", f"{command.name} can't be started: {command.argv[0]}: {error.strerror}."
+                ) from None
+        return cls(command, process)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is also its group's."""
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the child has not ended."""
+        return self.process.returncode is None
+
+    async def wait(self) -> int:
+        """The exit code, once the child has ended (negative: the signal that ended it)."""
+        return await self.process.wait()
+
+    async def stop(self) -> None:
+        """Ask, wait for the grace time, then kill the group. Safe to call again and on a child that has ended."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(self.command.stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.process.wait(), self.command.grace_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL to the whole group, and wait for the child's end."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.process.wait()
+
+    def log_tail(self, lines: int = 5) -> str:
+        """The last lines that the child wrote to its log."""
+        try:
+            text = self.command.log.read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.strip().splitlines()[-lines:])

@@ -1,0 +1,168 @@
+"""Find the `temporal` program, or get it: the local stack's dev server and the command line both are this one file.
+
+In order: `temporal` on PATH, our cache, the SDK's own download, `go install`. `python -m workers.temporal_binary`
+prints its path and says on stderr what it is doing; with TEMPORAL_ADDRESS set none is needed and none is fetched.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from workers.errors import UnreachableError, UserError
+from workers.folders import cache_dir
+
+CLI_VERSION = "1.5.1"
+"""The newest tag of temporalio/cli that `go install` can build (server 1.29.1, with the Web UI)."""
+
+_DOWNLOAD_TIMEOUT_S = 120.0
+_BUILD_TIMEOUT_S = 1800.0
+
+Say = Callable[[str], None]
+
+
+def cached_path() -> Path:
+    """Where the program is kept once fetched or built."""
+    return cache_dir() / "bin" / f"temporal-{CLI_VERSION}"
+
+
+def works(program: Path | str) -> bool:
+    """Whether `program --version` runs."""
+    try:
+        done = subprocess.run([str(program), "--version"], capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def find() -> Path | None:
+    """The program if it is there already: on PATH or in our cache. Fetches nothing."""
+    on_path = shutil.which("temporal")
+    for candidate in ([Path(on_path)] if on_path else []) + [cached_path()]:
+        if candidate.exists() and works(candidate):
+            return candidate
+    return None
+
+
+def ensure(say: Say = lambda _: None) -> Path:
+    """Find the program or get it; `say` hears one line a step, with the seconds that have gone by.
+
+    Raises UnreachableError(TEMPORAL_MISSING) naming every way when none works.
+    """
+    found = find()
+    if found is not None:
+        return found
+    target = cached_path()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".temporal-", dir=target.parent) as scratch:
+        fetched = _download(Path(scratch), say) or _build(Path(scratch), say)
+        if fetched is None:
+            raise UnreachableError(
+                "TEMPORAL_MISSING",
+                "Temporal's server program is not here and could be neither downloaded nor built: install the `temporal` "
+                "CLI (docs.temporal.io/cli) on PATH, or Go 1.24 or newer to build it with, or let this machine reach "
+                "temporal.download, or set TEMPORAL_ADDRESS to a server that runs.",
+            )
+        fetched.replace(target)  # atomic: never a half-written program in the cache
+    say(f"Temporal: kept in {target}")
+    return target
+
+
+def _download(folder: Path, say: Say) -> Path | None:
+    """The SDK's own download: it fetches the CLI to start a dev server, which is stopped at once."""
+    say("Temporal: not on PATH nor in the cache; trying the SDK's download")
+    code = (
+        "import asyncio,sys\n"
+        "from temporalio.testing import WorkflowEnvironment\n"
+        "async def main():\n"
+        "    env = await WorkflowEnvironment.start_local(dev_server_download_version=sys.argv[2],"
+        " download_dest_dir=sys.argv[1])\n"
+        "    await env.shutdown()\n"
+        "asyncio.run(main())\n"
+    )
+    # In a process of its own, so that a download that hangs can be given up. Its traceback is no news to the user.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder), f"v{CLI_VERSION}"],
+            capture_output=True,
+            timeout=_DOWNLOAD_TIMEOUT_S,
+            check=False,
+        )
+    return next((path for path in folder.iterdir() if path.is_file() and works(path)), None)
+
+
+def _build(folder: Path, say: Say) -> Path | None:
+    """`go install` into `folder`; about four minutes on two cores."""
+    go = shutil.which("go")
+    if go is None:
+        say("Temporal: no download, and no Go to build it with")
+        return None
+    say(f"Temporal: no download; building v{CLI_VERSION} with Go (about 4 minutes, once)")
+    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
+    started = time.monotonic()
+    log = folder / "build.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [go, "install", f"github.com/temporalio/cli/cmd/temporal@v{CLI_VERSION}"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            while True:
+                try:
+                    process.wait(10)
+                    break
+                except subprocess.TimeoutExpired:
+                    elapsed = time.monotonic() - started
+                    say(f"Temporal: building, {elapsed:.0f} s")
+                    if elapsed > _BUILD_TIMEOUT_S:
+                        break
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    built = folder / "temporal"
+    if built.exists() and works(built):
+        say(f"Temporal: built in {time.monotonic() - started:.0f} s")
+        return built
+    last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+    say(f"Temporal: the build failed: {last}")
+    return None
+
+
+async def ensure_async(say: Say = lambda _: None) -> Path:
+    """`ensure` without blocking the event loop."""
+    return await asyncio.to_thread(ensure, say)
+
+
+def main() -> int:
+    """Print the program's path on stdout and the steps on stderr."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    if os.environ.get("TEMPORAL_ADDRESS"):
+        say(f"Temporal: using the server at {os.environ['TEMPORAL_ADDRESS']} (TEMPORAL_ADDRESS)")
+        return 0
+    try:
+        path = ensure(say)
+    except UserError as error:
+        say(error.sentence)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        say("Temporal: stopped; nothing was kept")
+        return 130
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
