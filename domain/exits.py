@@ -1,0 +1,223 @@
+"""How a position is left (EXIT): which rule is due on a tick, and how the trailing stop moves.
+
+Priority: hard stop, soft stop, trailing stop, take profit, signal exit. While trailing is armed, signals and take
+profit are ignored. No rule fires on a stale price. The trailing stop is never lowered, whoever asks.
+
+Fractions are of the entry price, which is the size-weighted average of the trade's own entry fills before fees;
+profit and loss on a tick is (best bid - entry price) / entry price.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_FLOOR, Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from domain.money import EXACT, ZERO, divide, round_up
+
+__all__ = [
+    "ExitReason",
+    "ExitRules",
+    "Position",
+    "SellSignal",
+    "Trailing",
+    "Verdict",
+    "advance_trailing",
+    "average_true_range",
+    "due_exit",
+    "exit_limit_price",
+    "outranks",
+    "price_stop",
+]
+
+
+class ExitReason(StrEnum):
+    """Why a position was left; the order is the priority of the price rules, MANUAL stands beside them."""
+
+    HARD_STOP = "HARD_STOP"
+    SOFT_STOP = "SOFT_STOP"
+    TRAILING_STOP = "TRAILING_STOP"
+    TP = "TP"
+    SIGNAL_EXIT = "SIGNAL_EXIT"
+    MANUAL = "MANUAL"
+
+
+# A person's close comes right after the hard stop: nothing automatic but the last line of defence replaces it.
+_PRIORITY: tuple[ExitReason, ...] = (
+    ExitReason.HARD_STOP,
+    ExitReason.MANUAL,
+    ExitReason.SOFT_STOP,
+    ExitReason.TRAILING_STOP,
+    ExitReason.TP,
+    ExitReason.SIGNAL_EXIT,
+)
+
+
+def outranks(reason: ExitReason, other: ExitReason | None) -> bool:
+    """Whether `reason` goes before `other`."""
+    return other is None or _PRIORITY.index(reason) < _PRIORITY.index(other)
+
+
+def price_stop(reason: ExitReason) -> bool:
+    """Whether the reason, once due, stays due (and ends with a MARKET order if limits don't fill)."""
+    return reason in (ExitReason.HARD_STOP, ExitReason.SOFT_STOP, ExitReason.TRAILING_STOP, ExitReason.MANUAL)
+
+
+class ExitRules(BaseModel):
+    """The thresholds of one trade. Fractions: 0.05 is 5 %. Durations in market seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hard_stop: Decimal = Field(default=Decimal("0.05"), gt=0, lt=1, description="loss that sells at MARKET, fraction")
+    soft_stop: Decimal = Field(default=Decimal("0.025"), gt=0, lt=1, description="loss that sells by LIMIT, fraction")
+    trailing_arm: Decimal | None = Field(default=Decimal("0.035"), gt=0, description="gain that arms trailing, fraction")
+    trailing_atr_multiple: Decimal = Field(default=Decimal(2), gt=0, description="distance in ATRs")
+    trailing_min_distance: Decimal = Field(default=Decimal("0.01"), gt=0, lt=1, description="fraction of price")
+    trailing_max_distance: Decimal = Field(default=Decimal("0.02"), gt=0, lt=1, description="fraction of price")
+    trailing_step_atr: Decimal = Field(default=Decimal("0.5"), gt=0, description="the stop rises in steps of, ATRs")
+    take_profit: Decimal | None = Field(default=None, gt=0, description="gain that sells by LIMIT, fraction; None: off")
+    signal_exit: bool = Field(default=True, description="leave when the matrix says sell and P&L >= 0")
+    limit_offset: Decimal = Field(default=Decimal("1.0001"), gt=0, description="exit limit price = best bid times this")
+    reprice_seconds: Decimal = Field(default=Decimal(5), gt=0, description="an exit limit order is re-priced after")
+    max_reprices: int = Field(default=5, ge=0, le=50, description="then MARKET (stops) or back to monitoring (profit)")
+    stale_seconds: Decimal = Field(default=Decimal(120), gt=0, description="no decision from an older price, wall time")
+    retry_max_seconds: Decimal = Field(default=Decimal(60), gt=0, description="longest pause after a refused exit")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ExitRules:
+        if self.soft_stop >= self.hard_stop:
+            raise ValueError(f"soft_stop ({self.soft_stop}) must be less than hard_stop ({self.hard_stop})")
+        if self.trailing_min_distance > self.trailing_max_distance:
+            raise ValueError("trailing_min_distance must not be more than trailing_max_distance")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Trailing:
+    """An armed trailing stop: the highest bid seen since arming, and where it sells. Prices in quote per base.
+
+    `distance` and `atr` are fixed when it arms, so that a restart continues the same stop.
+    """
+
+    peak: Decimal
+    stop: Decimal
+    distance: Decimal
+    atr: Decimal
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SellSignal:
+    """The newest row of the matrix for a symbol."""
+
+    says_sell: bool
+    at: datetime
+    sell_score: Decimal | None = None
+    snapshot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What the rules look at: a trade's own entry price and its trailing state."""
+
+    entry_price: Decimal
+    rules: ExitRules
+    trailing: Trailing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a tick: the first rule that is due, if any, and the trailing state after it."""
+
+    due: ExitReason | None
+    trailing: Trailing | None
+    stale: bool = False
+
+
+def exit_limit_price(best_bid: Decimal, rules: ExitRules, tick: Decimal) -> Decimal:
+    """Best bid times the offset, rounded up to the tick (EXIT-4)."""
+    return round_up(EXACT.multiply(best_bid, rules.limit_offset), tick)
+
+
+def average_true_range(candles: list[tuple[Decimal, Decimal, Decimal]], period: int = 14) -> Decimal | None:
+    """Wilder's average true range over (high, low, close), oldest first; None with fewer than `period` + 1 candles.
+
+    Source: J. Welles Wilder, New Concepts in Technical Trading Systems (1978): the first value is the mean of the
+    first `period` true ranges, each later one (previous x (period - 1) + true range) / period.
+    """
+    if len(candles) < period + 1:
+        return None
+    ranges = [
+        max(high, previous[2]) - min(low, previous[2])
+        for previous, (high, low, _) in zip(candles, candles[1:], strict=False)
+    ]
+    value = divide(sum(ranges[:period], ZERO), Decimal(period))
+    for item in ranges[period:]:
+        value = divide(EXACT.add(EXACT.multiply(value, Decimal(period - 1)), item), Decimal(period))
+    return value
+
+
+def _arm(bid: Decimal, atr: Decimal | None, rules: ExitRules) -> Trailing:
+    smallest, largest = bid * rules.trailing_min_distance, bid * rules.trailing_max_distance
+    if atr is None or atr <= 0:
+        # Without ATR the stop is as wide as it may be, and the steps keep the proportion they would have had.
+        distance = largest
+        atr = divide(distance, rules.trailing_atr_multiple)
+    else:
+        distance = min(max(atr * rules.trailing_atr_multiple, smallest), largest)
+    return Trailing(peak=bid, stop=bid - distance, distance=distance, atr=atr)
+
+
+def advance_trailing(trailing: Trailing | None, position: Position, bid: Decimal, atr: Decimal | None) -> Trailing | None:
+    """The trailing state after a bid: armed when the gain is reached, raised in whole steps, never lowered."""
+    rules = position.rules
+    if trailing is None:
+        if rules.trailing_arm is None or bid < position.entry_price * (1 + rules.trailing_arm):
+            return None
+        return _arm(bid, atr, rules)
+    if bid <= trailing.peak:
+        return trailing
+    step = trailing.atr * rules.trailing_step_atr
+    room = bid - trailing.distance - trailing.stop
+    steps = int(divide(room, step).to_integral_value(rounding=ROUND_FLOOR)) if room > 0 else 0
+    return replace(trailing, peak=bid, stop=trailing.stop + steps * step, steps=trailing.steps + steps)
+
+
+def due_exit(
+    position: Position,
+    bid: Decimal,
+    bid_at: datetime,
+    now: datetime,
+    *,
+    atr: Decimal | None = None,
+    signal: SellSignal | None = None,
+    signal_max_age: timedelta = timedelta(minutes=10),
+) -> Verdict:
+    """Which exit is due on a bid seen at `bid_at`.
+
+    A price older than the rules' `stale_seconds` decides nothing and moves nothing.
+    """
+    rules, entry = position.rules, position.entry_price
+    if (now - bid_at).total_seconds() > rules.stale_seconds or bid <= 0 or entry <= 0:
+        return Verdict(None, position.trailing, stale=True)
+    trailing = advance_trailing(position.trailing, position, bid, atr)
+    if bid <= entry * (1 - rules.hard_stop):
+        return Verdict(ExitReason.HARD_STOP, trailing)
+    if bid <= entry * (1 - rules.soft_stop):
+        return Verdict(ExitReason.SOFT_STOP, trailing)
+    if trailing is not None:
+        return Verdict(ExitReason.TRAILING_STOP if bid <= trailing.stop else None, trailing)
+    if rules.take_profit is not None and bid >= entry * (1 + rules.take_profit):
+        return Verdict(ExitReason.TP, trailing)
+    if (
+        rules.signal_exit
+        and signal is not None
+        and signal.says_sell
+        and now - signal.at <= signal_max_age
+        and bid >= entry
+    ):
+        return Verdict(ExitReason.SIGNAL_EXIT, trailing)
+    return Verdict(None, trailing)

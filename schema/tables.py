@@ -1,0 +1,534 @@
+"""Every table, in SQLAlchemy 2.
+
+Two kinds of rows live here. *Our own* rows (orders, attempts, claims, plans) carry constraints that make a wrong one
+impossible: a second order for one key, two live attempts, a fill counted twice, a position below zero. *The
+exchange's facts* (`raw_facts`) carry none: what doesn't fit our rows becomes an incident, never a lost fill.
+
+Money and sizes are NUMERIC without a scale, times are TIMESTAMPTZ (UTC).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Sequence,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+__all__ = ["metadata"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NOW = text("now()")
+_ZERO = text("0")
+
+
+def _money(name: str, *, null: bool = False) -> Column[object]:
+    return Column(name, Numeric, nullable=null, server_default=None if null else _ZERO)
+
+
+def _time(name: str, *, null: bool = True, now: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=null and not now, server_default=_NOW if now else None)
+
+
+def _one_of(column: str, *values: str) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+_FINAL_ATTEMPT = ("FILLED", "CANCELLED", "EXPIRED", "FAILED")
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_key", Text, primary_key=True, comment="32 hex digits of the UUIDv5 of the intent"),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("entry_key", Text, comment="the trade: an entry's own key, or the key of the entry that an exit closes"),
+    Column("order_type", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("entry_point", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("exit_reason", Text),
+    Column("snapshot_id", UUID(as_uuid=False)),
+    _money("buy_score", null=True),
+    _money("sell_score", null=True),
+    Column("indicator_breakdown", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("indicators_fired", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("intent", JSONB, nullable=False, comment="the whole intent as it was received"),
+    Column("intent_digest", Text, nullable=False, comment="the same key with another digest is refused"),
+    Column("state", Text, nullable=False),
+    Column("finished", Boolean, nullable=False, server_default=text("false"), comment="no attempt will follow"),
+    Column("gate", Text, comment="the first gate that refused it"),
+    Column("gate_sentence", Text),
+    _money("base_size", null=True),
+    _money("quote_size", null=True),
+    _money("limit_price", null=True),
+    _money("reserved_quote"),
+    _money("claimed_base"),
+    _money("filled_size"),
+    _money("filled_value"),
+    _money("quote_fees"),
+    _money("base_fees"),
+    Column("status_source", Text),
+    Column("refusal", Text, comment="the venue's own code where it refused"),
+    _time("received_at", now=True),
+    _time("placed_at"),
+    _time("first_fill_at"),
+    _time("last_fill_at"),
+    _time("finished_at"),
+    _one_of("side", "BUY", "SELL"),
+    _one_of("role", "ENTRY", "EXIT", "EXTERNAL"),
+    CheckConstraint("role <> 'EXIT' OR side = 'SELL'", name="exit_sells"),
+    CheckConstraint("reserved_quote >= 0 AND claimed_base >= 0", name="reservations_not_negative"),
+    CheckConstraint("char_length(order_key) = 32", name="key_length"),
+    Index("ix_orders_open", "account", "symbol", postgresql_where=text("NOT finished")),
+    Index("ix_orders_entry_key", "entry_key"),
+    Index("ix_orders_received_at", "received_at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("client_order_id", Text, primary_key=True),
+    Column("order_key", Text, ForeignKey("orders.order_key"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("body", JSONB, nullable=False, comment="the exact body that is sent, committed before it is sent"),
+    Column("status", Text, nullable=False),
+    Column(
+        "live",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="ours: no other attempt may be sent. An absent one that appears late does not become live again",
+    ),
+    Column("exchange_order_id", Text),
+    _money("size", null=True),
+    _money("limit_price", null=True),
+    _money("filled_size"),
+    _money("filled_value"),
+    _money("quote_fees"),
+    _money("base_fees"),
+    Column("status_source", Text),
+    Column("refusal", Text),
+    Column("refusal_text", Text),
+    Column("sends", Integer, nullable=False, server_default=_ZERO),
+    _time("prepared_at", now=True),
+    _time("acknowledged_at"),
+    _time("final_at"),
+    UniqueConstraint("order_key", "number"),
+    CheckConstraint("number >= 1", name="number_from_one"),
+    Index("uq_attempts_one_live", "order_key", unique=True, postgresql_where=text("live")),
+    Index("ix_attempts_exchange_order_id", "account", "exchange_order_id"),
+    Index(
+        "ix_attempts_not_final",
+        "account",
+        postgresql_where=text("status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED')"),
+    ),
+)
+
+gate_results = Table(
+    "gate_results",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("order_key", Text, nullable=False),
+    Column("position", Integer, nullable=False, comment="the order in which the gates ran"),
+    Column("gate", Text, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("numbers", JSONB, nullable=False, comment="what it compared"),
+    _time("at", now=True),
+    Index("ix_gate_results_order_key", "order_key"),
+)
+
+raw_facts = Table(
+    "raw_facts",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="websocket, order_history, open_orders, trade_history, …"),
+    Column("kind", Text, nullable=False, comment="order, fill, malformed, …"),
+    Column("symbol", Text),
+    Column("exchange_order_id", Text),
+    Column("client_order_id", Text),
+    Column("body", JSONB, nullable=False),
+    Column("epoch", BigInteger, comment="the lease's epoch of the stream that saw it"),
+    _time("received_at", now=True),
+    _time("routed_at"),
+    Index("ix_raw_facts_unrouted", "account", "id", postgresql_where=text("routed_at IS NULL")),
+    Index("ix_raw_facts_exchange_order_id", "account", "exchange_order_id"),
+    Index("ix_raw_facts_received_at", "received_at"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("subject", Text, comment="an order key, a symbol, a stream"),
+    Column("sentence", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("at", now=True),
+    _time("resolved_at"),
+    _one_of("severity", "INFO", "WARNING", "CRITICAL"),
+    Index("ix_incidents_at", "at"),
+)
+
+fills = Table(
+    "fills",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("fill_key", Text, nullable=False, unique=True, comment="derived: order and size after; else the trade id"),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("order_key", Text, ForeignKey("orders.order_key")),
+    Column("client_order_id", Text),
+    Column("exchange_order_id", Text, nullable=False),
+    Column("trade_id", Text, comment="the exchange's own id, once known"),
+    Column("origin", Text, nullable=False),
+    Column("ingest_via", Text, nullable=False),
+    _money("size"),
+    _money("price"),
+    _money("value"),
+    _money("quote_fees"),
+    _money("base_fees"),
+    Column("liquidity", Text, nullable=False, server_default=text("'UNKNOWN'")),
+    _time("at", null=False),
+    _time("recorded_at", now=True),
+    _money("lot_remaining", null=True),
+    _one_of("side", "BUY", "SELL"),
+    _one_of("origin", "derived", "exchange"),
+    CheckConstraint("size >= 0", name="size_not_negative"),
+    CheckConstraint("lot_remaining IS NULL OR lot_remaining BETWEEN 0 AND size", name="lot_within_size"),
+    Index("ix_fills_order_key", "order_key"),
+    Index("ix_fills_exchange_order_id", "account", "exchange_order_id"),
+    Index("ix_fills_symbol_at", "account", "symbol", "at", "id"),
+    Index(
+        "ix_fills_open_lots",
+        "account",
+        "symbol",
+        "at",
+        "id",
+        postgresql_where=text("side = 'BUY' AND lot_remaining > 0"),
+    ),
+)
+
+fifo_allocations = Table(
+    "fifo_allocations",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("sell_fill", BigInteger, ForeignKey("fills.id", ondelete="CASCADE"), nullable=False),
+    Column("buy_fill", BigInteger, ForeignKey("fills.id", ondelete="CASCADE"), comment="null: uncovered"),
+    Column("sell_order_id", Text, nullable=False),
+    Column("buy_order_id", Text),
+    _money("size"),
+    _money("sell_price"),
+    _money("buy_price", null=True),
+    _money("sell_fee_per_unit"),
+    _money("buy_fee_per_unit", null=True),
+    _money("cost_basis", null=True),
+    _money("proceeds"),
+    _money("net_proceeds"),
+    _money("pnl", null=True),
+    _time("buy_time"),
+    _time("sell_time", null=False),
+    UniqueConstraint("sell_fill", "buy_fill", postgresql_nulls_not_distinct=True),
+    CheckConstraint("size > 0", name="size_positive"),
+    Index("ix_fifo_allocations_symbol", "account", "symbol"),
+    Index("ix_fifo_allocations_buy_fill", "buy_fill"),
+)
+
+trades = Table(
+    "trades",
+    metadata,
+    Column("entry_key", Text, ForeignKey("orders.order_key"), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    _money("bought_size"),
+    _money("bought_value"),
+    _money("bought_quote_fees"),
+    _money("bought_base_fees"),
+    _money("sold_size"),
+    _money("sold_value"),
+    _money("sold_quote_fees"),
+    _money("sold_base_fees"),
+    Column("external_size", Numeric, nullable=False, server_default=_ZERO, comment="taken by sells that were not ours"),
+    Column("dust_size", Numeric, nullable=False, server_default=_ZERO, comment="written off: below what can be sold"),
+    Column(
+        "remaining",
+        Numeric,
+        Computed(
+            "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size", persisted=True
+        ),
+    ),
+    Column("entry_final", Boolean, nullable=False, server_default=text("false")),
+    Column("exit_reason", Text),
+    Column("exit_legs", Integer, nullable=False, server_default=_ZERO, comment="exit orders begun so far"),
+    _money("trigger_price", null=True),
+    _money("target_fraction", null=True),
+    Column("rules", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("trailing", JSONB, comment="its final state: peak, stop, ATR, steps"),
+    _time("opened_at", now=True),
+    _time("protected_at"),
+    _time("closed_at"),
+    _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
+    CheckConstraint(
+        "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size >= 0",
+        name="position_not_negative",
+    ),
+    Index("ix_trades_open", "account", "symbol", postgresql_where=text("state <> 'CLOSED'")),
+    Index("ix_trades_closed_at", "closed_at"),
+)
+
+plan_revision = Sequence("exit_plan_revision", metadata=metadata)
+
+exit_plans = Table(
+    "exit_plans",
+    metadata,
+    Column("entry_key", Text, ForeignKey("trades.entry_key"), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("rules", JSONB, nullable=False),
+    _money("entry_price"),
+    _money("quantity"),
+    _money("peak", null=True),
+    _money("stop", null=True),
+    _money("distance", null=True),
+    _money("atr", null=True),
+    Column("steps", Integer, nullable=False, server_default=_ZERO),
+    Column("exit_reason", Text, comment="the exit in progress"),
+    Column("lease_epoch", BigInteger, nullable=False, server_default=_ZERO),
+    Column("revision", BigInteger, plan_revision, nullable=False, server_default=plan_revision.next_value()),
+    _time("updated_at", now=True),
+    _one_of("state", "ARMED", "EXITING", "DISARMED"),
+    Index("ix_exit_plans_revision", "revision"),
+    Index("ix_exit_plans_symbol", "symbol", postgresql_where=text("state <> 'DISARMED'")),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _time("expires_at", null=False),
+    _time("acquired_at", now=True),
+)
+
+balances = Table(
+    "balances",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    _money("available"),
+    _money("hold"),
+    _time("asked_at", null=False),
+    _time("answered_at", null=False),
+)
+
+account_controls = Table(
+    "account_controls",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("halted", Boolean, nullable=False, server_default=text("false")),
+    Column("reason", Text),
+    Column("changed_by", Text),
+    _time("changed_at", now=True),
+)
+
+fee_rates = Table(
+    "fee_rates",
+    metadata,
+    Column("account", Text, primary_key=True),
+    _money("maker"),
+    _money("taker"),
+    _time("at", now=True),
+)
+
+stream_positions = Table(
+    "stream_positions",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    _time("caught_up_to"),
+    _time("last_message_at"),
+    Column("connections", BigInteger, nullable=False, server_default=_ZERO),
+    Column("gaps", BigInteger, nullable=False, server_default=_ZERO),
+    Column("malformed", BigInteger, nullable=False, server_default=_ZERO),
+    Column("connected", Boolean, nullable=False, server_default=text("false")),
+    _time("updated_at", now=True),
+)
+
+trade_records = Table(
+    "trade_records",
+    metadata,
+    Column("order_id", Text, primary_key=True, comment="the exchange's id"),
+    Column("account", Text, primary_key=True),
+    Column("order_key", Text, ForeignKey("orders.order_key")),
+    Column("client_order_id", Text),
+    Column("parent_id", Text, comment="a sell's oldest FIFO lot"),
+    Column("parent_ids", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    _time("order_time", null=False),
+    _money("price"),
+    _money("size"),
+    _money("pnl_usd", null=True),
+    _money("total_fees_usd"),
+    Column("trigger", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("exit_reason", Text),
+    Column("order_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    _money("cost_basis_usd", null=True),
+    _money("sale_proceeds_usd", null=True),
+    _money("net_sale_proceeds_usd", null=True),
+    _money("remaining_size", null=True),
+    _money("realized_profit", null=True),
+    Column("ingest_via", Text, nullable=False),
+    _time("last_reconciled_at"),
+    Column("last_reconciled_via", Text),
+    _time("recorded_at", now=True),
+    _one_of("side", "BUY", "SELL"),
+    _one_of("ingest_via", "websocket", "rest", "import"),
+    Index("ix_trade_records_symbol", "symbol", "order_time"),
+    Index("ix_trade_records_order_key", "order_key"),
+)
+
+passive_orders = Table(
+    "passive_orders",
+    metadata,
+    Column("client_order_id", Text, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("order_key", Text),
+    Column("order_id", Text),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("order_type", Text, nullable=False),
+    _money("price", null=True),
+    _money("size", null=True),
+    _money("filled_size"),
+    Column("status", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    Index("ix_passive_orders_symbol", "symbol"),
+)
+
+trade_strategy_link = Table(
+    "trade_strategy_link",
+    metadata,
+    Column("order_key", Text, ForeignKey("orders.order_key"), primary_key=True),
+    Column("order_id", Text, nullable=False),
+    Column("client_order_id", Text, nullable=False),
+    Column("snapshot_id", UUID(as_uuid=False)),
+    _money("buy_score", null=True),
+    _money("sell_score", null=True),
+    Column("trigger_type", Text, nullable=False),
+    Column("sell_trigger", Text),
+    Column("indicator_breakdown", JSONB, nullable=False),
+    Column("indicators_fired", ARRAY(Text), nullable=False),
+    Column("entry_key", Text),
+    Column("exit_reason", Text),
+    _time("linked_at", now=True),
+    _time("completed_at"),
+    Index("ix_trade_strategy_link_snapshot_id", "snapshot_id"),
+    Index("ix_trade_strategy_link_entry_key", "entry_key"),
+)
+
+trade_exits = Table(
+    "trade_exits",
+    metadata,
+    Column("order_key", Text, ForeignKey("orders.order_key"), primary_key=True),
+    Column("entry_key", Text, ForeignKey("trades.entry_key"), nullable=False),
+    Column("reason", Text, nullable=False),
+    _money("target_fraction", null=True),
+    _money("trigger_price", null=True),
+    _money("size"),
+    _money("average_price", null=True),
+    _money("achieved_gross", null=True),
+    _money("achieved_net", null=True),
+    _money("slippage", null=True),
+    _money("fees"),
+    Column("path", Text, nullable=False, server_default=text("'monitored'")),
+    Column("attempts", Integer, nullable=False, server_default=_ZERO),
+    Column("trailing", JSONB),
+    _time("due_at"),
+    _time("at", now=True),
+    Index("ix_trade_exits_entry_key", "entry_key"),
+)
+
+market_snapshots = Table(
+    "market_snapshots",
+    metadata,
+    Column("snapshot_id", UUID(as_uuid=False), primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    _time("at", null=False),
+    _money("price", null=True),
+    _money("buy_score", null=True),
+    _money("sell_score", null=True),
+    Column("action", Text, nullable=False),
+    Column("trigger", Text),
+    Column("indicator_breakdown", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("indicators_fired", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _one_of("action", "buy", "sell", "hold"),
+    Index("ix_market_snapshots_symbol_at", "symbol", "at"),
+)
+
+trade_signals = Table(
+    "trade_signals",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("symbol", Text, nullable=False),
+    Column("side", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("snapshot_id", UUID(as_uuid=False)),
+    Column("order_key", Text),
+    Column("decision", Text, nullable=False),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _time("at", now=True),
+    Index("ix_trade_signals_symbol_at", "symbol", "at"),
+)
+
+signal_throttle_state = Table(
+    "signal_throttle_state",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("profile", Text, primary_key=True),
+    Column("side", Text, primary_key=True),
+    _money("last_price", null=True),
+    _time("last_at"),
+)
