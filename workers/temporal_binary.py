@@ -65,7 +65,7 @@ def ensure(say: Say = lambda _: None) -> Path:
         if fetched is None:
             raise UnreachableError(
                 "TEMPORAL_MISSING",
-                "Temporal's server program is not here and could be neither downloaded nor built: install the `temporal` "
+                "Temporal's server program is not here and could not be downloaded or built: install the `temporal` "
                 "CLI (docs.temporal.io/cli) on PATH, or Go 1.24 or newer to build it with, or let this machine reach "
                 "temporal.download, or set TEMPORAL_ADDRESS to a server that runs.",
             )

@@ -1,0 +1,458 @@
+"""Every setting of the system, with its unit, default and allowed range, in one tree.
+
+Sources, the later one wins: the defaults here, one TOML file (`--config`, else BOTTRADER_CONFIG, else
+`bottrader.toml` in the working folder), the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4 is `hard_stop_pct` of
+`[exits]`), and the two usual names DATABASE_URL and TEMPORAL_ADDRESS. A wrong or unknown key is never ignored:
+`load_settings` raises ConfigError with one sentence for each. Percentages are percent (2.5 is 2.5 %), durations are
+seconds of the market (divided by `speed`) unless they say wall time.
+"""
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from workers.errors import UnreachableError
+from workers.settings_problems import (
+    ENV_DELIMITER,
+    ENV_PREFIX,
+    ConfigError,
+    describe,
+    read_toml,
+    unknown_environment,
+)
+
+COINBASE_REST = "api.coinbase.com"
+COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
+COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
+
+CONFIG_FILE = "bottrader.toml"
+
+
+def _product(value: str) -> str:
+    value = value.strip().upper()
+    base, dash, quote = value.partition("-")
+    if not (dash and base.isalnum() and quote.isalnum()):
+        raise ValueError("a product is written like BTC-USD")
+    return value
+
+
+def _split_commas(value: object) -> object:
+    """The environment's lists are written a,b,c."""
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Product = Annotated[str, AfterValidator(_product)]
+Products = Annotated[tuple[Product, ...], BeforeValidator(_split_commas)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Percent = Annotated[Decimal, Field(gt=0, lt=100)]
+Multiple = Annotated[Decimal, Field(gt=0, le=100)]
+Seconds = Annotated[Decimal, Field(gt=0, le=86_400)]
+Size = Annotated[Decimal, Field(gt=0)]
+Source = Literal["sighook", "webhook", "manual"]
+OrderType = Literal["MARKET", "LIMIT", "LIMIT_POST_ONLY"]
+
+
+class Section(BaseModel):
+    """A part of the settings: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TemporalSettings(Section):
+    """Where Temporal is, and the names of what lives there."""
+
+    address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
+    namespace: str = Field("default", min_length=1, max_length=200)
+    tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
+    api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
+    orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger")
+    streams_queue: Name = Field("streams", description="task queue of the exchange's streams and bulk reads")
+    watchers_queue: Name = Field("watchers", description="task queue of price watchers")
+    connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
+
+
+class DatabaseSettings(Section):
+    """The ledger's PostgreSQL."""
+
+    url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    pool_size: int = Field(10, ge=1, le=200, description="connections a process keeps at most")
+    statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("an address is written like postgresql://user:password@host:5432/bottrader") from None
+        if url.get_backend_name() != "postgresql":
+            raise ValueError(f"the ledger needs PostgreSQL, not {url.get_backend_name()}")
+        return value
+
+    @property
+    def dsn(self) -> str:
+        """The address for asyncpg and libpq. Raises UnreachableError(NO_DATABASE) when none is set."""
+        return self._url().set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """The address for SQLAlchemy's asyncio engine. Raises UnreachableError(NO_DATABASE) when none is set."""
+        return self._url().set(drivername="postgresql+asyncpg")
+
+    def _url(self) -> URL:
+        if self.url is None:
+            raise UnreachableError(
+                "NO_DATABASE",
+                "No database is configured: set DATABASE_URL or start the local stack with `bottrader up`.",
+            )
+        return make_url(self.url.get_secret_value())
+
+
+class ExchangeSettings(Section):
+    """The venue's addresses, keys and patience. Without addresses, live mode uses the venue's own; paper mode needs
+    some.
+    """
+
+    venue: Literal["coinbase"] = "coinbase"
+    rest: str | None = Field(None, description="REST host[:port], always reached over TLS")
+    stream: str | None = Field(None, description="address of the market streams, wss://…")
+    user_stream: str | None = Field(None, description="address of the user stream, wss://…")
+    ca_file: Path | None = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
+    key_file: Path | None = Field(None, description="API key file in the exchange's own JSON format")
+    connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
+    timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
+    private_requests_per_s: int = Field(
+        30, ge=1, le=1000, description="the account's REST rate, all processes together"
+    )
+    public_requests_per_s: int = Field(10, ge=1, le=1000, description="the address's public REST rate")
+
+    @field_validator("stream", "user_stream")
+    @classmethod
+    def _is_websocket(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("wss://", "ws://127.0.0.1", "ws://localhost")):
+            raise ValueError("a stream's address starts with wss://")
+        return value
+
+    @field_validator("rest")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return value.removeprefix("https://").rstrip("/")
+
+
+class StreamSettings(Section):
+    """When a stream counts as dead, and who may read it. Wall seconds."""
+
+    first_frame_timeout_s: Seconds = Field(Decimal(8), description="wait for the first frame after connecting")
+    idle_timeout_s: Seconds = Field(Decimal(90), description="silence after which a connection is given up")
+    reconnect_min_s: Seconds = Field(Decimal("0.5"), description="first wait before connecting again")
+    reconnect_max_s: Seconds = Field(Decimal(60), description="longest wait before connecting again")
+    alert_after_failures: int = Field(10, ge=1, le=1000, description="failed connects in a row before an alert")
+    lease_s: Seconds = Field(Decimal(10), description="how long a reader owns its stream without renewing")
+
+
+class OrderSettings(Section):
+    """How an order is sent and resolved."""
+
+    unknown_resolution_s: Seconds = Field(
+        Decimal(150), description="wall seconds after which a submit that no record shows is proven absent"
+    )
+    post_only_attempts: int = Field(3, ge=1, le=10, description="tries of a post-only order with a fresh book")
+    post_only_backoff_s: Seconds = Field(Decimal("0.2"), description="first wait between them, doubled each time")
+    market_collar_pct: Percent = Field(
+        Decimal(1), description="how far past the touch an IOC may trade where market orders aren't taken"
+    )
+
+
+class ExitOverrides(Section):
+    """Exit rules that a trigger sets for its own trades; what is left out comes from `[exits]`."""
+
+    hard_stop_pct: Percent | None = None
+    soft_stop_pct: Percent | None = None
+    trailing_arm_pct: Percent | None = None
+    trailing_atr_multiple: Multiple | None = None
+    trailing_min_distance_pct: Percent | None = None
+    trailing_max_distance_pct: Percent | None = None
+    trailing_step_atr: Multiple | None = None
+    take_profit_pct: Percent | None = None
+    take_profit_enabled: bool | None = None
+    signal_exit_enabled: bool | None = None
+
+
+class ExitSettings(Section):
+    """How a position is left. Losses are written as positive percentages of the entry price."""
+
+    hard_stop_pct: Percent = Field(Decimal(5), description="loss at which a MARKET exit is due")
+    soft_stop_pct: Percent = Field(Decimal("2.5"), description="loss at which a LIMIT exit is due")
+    trailing_arm_pct: Percent = Field(Decimal("3.5"), description="gain at which the trailing stop arms")
+    trailing_atr_multiple: Multiple = Field(Decimal(2), description="trailing distance in ATR")
+    trailing_min_distance_pct: Percent = Field(Decimal(1), description="least trailing distance, percent of price")
+    trailing_max_distance_pct: Percent = Field(Decimal(2), description="greatest trailing distance, percent of price")
+    trailing_step_atr: Multiple = Field(Decimal("0.5"), description="the stop is raised in steps of this many ATR")
+    atr_period: int = Field(14, ge=2, le=200, description="candles in the ATR")
+    atr_candle_minutes: Literal[1, 5, 15, 30, 60] = Field(5, description="length of those candles, minutes")
+    take_profit_pct: Percent = Field(Decimal("2.5"), description="gain at which a LIMIT exit is due, if enabled")
+    take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
+    signal_exit_enabled: bool = Field(True, description="whether a sell signal may close a trade that is not losing")
+    signal_max_age_s: Seconds = Field(Decimal(600), description="older buy/sell matrices are ignored (two runs)")
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=10)] = Field(
+        Decimal("0.01"), description="a LIMIT exit is this far above the best bid, rounded up to the tick"
+    )
+    reprice_interval_s: Seconds = Field(Decimal(5), description="a LIMIT exit is re-priced after this long")
+    max_reprices: int = Field(5, ge=0, le=100, description="re-pricings before MARKET (stops) or giving up (profits)")
+    price_stale_after_s: Seconds = Field(Decimal(120), description="wall seconds after which a price decides nothing")
+    retry_backoff_max_s: Seconds = Field(Decimal(60), description="longest wait before a refused exit is tried again")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.soft_stop_pct >= self.hard_stop_pct:
+            raise ValueError(
+                f"soft_stop_pct ({self.soft_stop_pct}) must be below hard_stop_pct ({self.hard_stop_pct}), "
+                "or the soft stop never acts"
+            )
+        if self.trailing_min_distance_pct > self.trailing_max_distance_pct:
+            raise ValueError(
+                f"trailing_min_distance_pct ({self.trailing_min_distance_pct}) must not be above "
+                f"trailing_max_distance_pct ({self.trailing_max_distance_pct})"
+            )
+        return self
+
+    def with_overrides(self, overrides: ExitOverrides) -> "ExitSettings":
+        """These rules with a trigger's own in place. Raises pydantic's ValidationError when they contradict each
+        other.
+        """
+        return ExitSettings(**{**self.model_dump(), **overrides.model_dump(exclude_none=True)})
+
+
+class TriggerSettings(Section):
+    """What an entry of one trigger looks like: how much, how, for how long, and its own exit rules."""
+
+    size_quote: Size | None = Field(None, description="amount to spend, in quote currency (USD)")
+    size_base: Size | None = Field(None, description="amount to buy, in base currency; instead of size_quote")
+    order_type: OrderType = Field("LIMIT_POST_ONLY", description="how the entry is placed")
+    expiry_s: Seconds = Field(Decimal(300), description="an entry that is not filled by then is cancelled")
+    valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
+    source: Source = Field("sighook", description="the source that its orders carry")
+    exits: ExitOverrides = ExitOverrides()
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.size_quote is None) == (self.size_base is None):
+            raise ValueError("exactly one of size_quote and size_base must be given")
+        return self
+
+
+DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
+    "rsi_oversold": {"size_quote": "100"},
+    "macd_cross": {"size_quote": "100"},
+    "bb_squeeze": {"size_quote": "100"},
+    "volume_spike": {"size_quote": "100"},
+    "multi_signal": {"size_quote": "150"},
+    "roc_momo": {"size_quote": "200", "exits": {"take_profit_pct": "4", "take_profit_enabled": True}},
+    "passive_mm": {"size_quote": "50", "expiry_s": "60"},
+    "manual": {"size_quote": "100", "order_type": "LIMIT", "source": "manual"},
+}
+"""Entry triggers out of the box; a file's `[triggers.<name>]` changes or adds to them."""
+
+
+class SymbolSettings(Section):
+    """Which products the system may touch, and how far."""
+
+    allow: Products = Field(
+        ("BTC-USD", "ETH-USD", "SOL-USD"), description="products that are watched and may be bought"
+    )
+    block: Products = Field((), description="blacklist: never bought")
+    hodl: Products = Field((), description="never sold by the system")
+
+
+class WatcherSettings(Section):
+    """Price watchers."""
+
+    shards: int = Field(1, ge=1, le=256, description="watchers among which the symbols are split")
+    poll_s: Seconds = Field(Decimal(1), description="wall seconds between looks for new exit plans")
+
+
+class LoggingSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "console"] = "json"
+
+
+class Settings(BaseSettings):
+    """All settings, validated together."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
+    account: Name = Field("main", description="name of the account, part of every key")
+    speed: float = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
+    temporal: TemporalSettings = TemporalSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    streams: StreamSettings = StreamSettings()
+    orders: OrderSettings = OrderSettings()
+    exits: ExitSettings = ExitSettings()
+    triggers: dict[str, TriggerSettings] = Field(default_factory=dict, validate_default=True)
+    symbols: SymbolSettings = SymbolSettings()
+    watcher: WatcherSettings = WatcherSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _with_default_triggers(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        merged: dict[str, object] = {name: dict(given) for name, given in DEFAULT_TRIGGERS.items()}
+        for name, given in value.items():
+            default = merged.get(name)
+            if isinstance(default, dict) and isinstance(given, dict):
+                # A size given in the other currency replaces the default's.
+                if "size_base" in given:
+                    default.pop("size_quote", None)
+                merged[name] = {**default, **given}
+            else:
+                merged[name] = given
+        return merged
+
+    @model_validator(mode="after")
+    def _trigger_exits_fit(self) -> Self:
+        for name, trigger in self.triggers.items():
+            try:
+                self.exits.with_overrides(trigger.exits)
+            except ValidationError as error:
+                reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                raise ValueError(f"[triggers.{name}.exits]: {reason}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> Self:
+        addresses = [self.exchange.rest, self.exchange.stream, self.exchange.user_stream]
+        if self.mode == "live":
+            if self.speed != 1:
+                raise ValueError(f"mode = live needs speed = 1, not {self.speed:g}: real markets can't be hurried")
+            if self.exchange.key_file is None:
+                raise ValueError(
+                    'mode = live needs exchange.key_file: the API key file of the account, or mode = "paper"'
+                )
+        elif any("coinbase.com" in address.lower() for address in addresses if address):
+            raise ValueError(
+                'mode = paper, but [exchange] has the real exchange\'s addresses: leave them out, or set mode = "live"'
+            )
+        return self
+
+    def exits_for(self, trigger: str) -> ExitSettings:
+        """The exit rules of a trade that `trigger` entered; `[exits]` for a trigger without settings."""
+        settings = self.triggers.get(trigger)
+        return self.exits if settings is None else self.exits.with_overrides(settings.exits)
+
+    @property
+    def rest_address(self) -> str:
+        """REST host[:port] to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.rest, COINBASE_REST, "rest")
+
+    @property
+    def stream_address(self) -> str:
+        """Market stream to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.stream, COINBASE_STREAM, "stream")
+
+    @property
+    def user_stream_address(self) -> str:
+        """User stream to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.user_stream, COINBASE_USER_STREAM, "user_stream")
+
+    def _address(self, given: str | None, real: str, key: str) -> str:
+        if given is not None:
+            return given
+        if self.mode == "live":
+            return real
+        raise UnreachableError(
+            "NO_EXCHANGE",
+            f"mode = paper, but exchange.{key} is not set: start the local stack with `bottrader up`, "
+            "or `bottrader paper` and use the addresses it prints.",
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands over: the same call gives the same settings on every machine."""
+        return (init_settings,)
+
+
+def config_path(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that settings come from: `given`, BOTTRADER_CONFIG, `bottrader.toml` here, or none."""
+    if given is not None:
+        return given
+    if named := environ.get("BOTTRADER_CONFIG"):
+        return Path(named).expanduser()
+    here = Path(CONFIG_FILE)
+    return here if here.exists() else None
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the file, the environment and the defaults.
+
+    Raises ConfigError with one sentence a problem: a file that can't be read, an unknown key, a value out of range.
+    """
+    environ = os.environ if environ is None else environ
+    file = config_path(path, environ)
+    from_file = {} if file is None else read_toml(file)
+    problems = unknown_environment(Settings, environ)
+    from_environment = _from_environment(environ)
+    try:
+        settings = Settings(**_deep_merge(from_file, from_environment))
+    except ValidationError as error:
+        raise ConfigError(problems + describe(error, Settings, from_environment, file)) from None
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER)
+    source.config["enable_decoding"] = False  # lists are written a,b,c, not as JSON
+    source.env_vars = {name.lower(): value for name, value in environ.items()}
+    found: dict[str, Any] = source()
+    usual = {"database": {"url": environ.get("DATABASE_URL")}, "temporal": {"address": environ.get("TEMPORAL_ADDRESS")}}
+    given = {section: keys for section, keys in usual.items() if any(keys.values())}
+    return _deep_merge(found, given)
+
+
+def _deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `under`, section by section."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _deep_merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged
