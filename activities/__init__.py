@@ -1,1 +1,1 @@
-"""Everything with a side effect, grouped by what it touches: the exchange, the ledger, streams, notices."""
+"""Everything with a side effect, grouped by what it touches: orders, ledger, streams, prices, notices."""

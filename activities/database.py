@@ -1,0 +1,47 @@
+"""The PostgreSQL pool: JSON as Python values, Decimals exact, every statement with a time limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import orjson
+
+__all__ = ["Connection", "Pool", "SYMBOL_LOCK", "create_pool", "lock_account", "lock_symbol"]
+
+Pool = asyncpg.Pool
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+_ACCOUNT_LOCK = 71
+SYMBOL_LOCK = 72
+
+
+def _dump(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
+    await connection.set_type_codec("json", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
+
+
+async def create_pool(dsn: str, *, size: int = 10, statement_seconds: float = 20.0) -> Pool:
+    """Open a pool of `size` connections (created as needed). Raises asyncpg's and OS errors if it can't connect."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        init=_prepare,
+        command_timeout=statement_seconds,
+        server_settings={"application_name": "bottrader", "timezone": "UTC"},
+    )
+
+
+async def lock_account(connection: Connection, account: str) -> None:
+    """Serialise entries of one account until the transaction ends. Always before a symbol's lock."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _ACCOUNT_LOCK, account)
+
+
+async def lock_symbol(connection: Connection, account: str, symbol: str) -> None:
+    """Serialise everything that moves a symbol's quantity until the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", SYMBOL_LOCK, f"{account}/{symbol}")

@@ -1,0 +1,343 @@
+"""What travels between workflows, activities and people: intents, admissions, updates, outcomes.
+
+Everything here crosses a process boundary as JSON, so it is a frozen pydantic model with exact Decimals (as strings)
+and zoned times. Fields are only ever added with a default, so that an old history still replays.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.exits import ExitReason, ExitRules
+from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+
+__all__ = [
+    "Admission",
+    "AttemptPlan",
+    "AttemptView",
+    "CloseAnswer",
+    "CloseRequest",
+    "ExitDue",
+    "IndicatorPart",
+    "Linkage",
+    "MonitorStart",
+    "OrderIntent",
+    "OrderOutcome",
+    "OrderUpdate",
+    "PlaceAnswer",
+    "PlaceVerdict",
+    "PositionView",
+    "RecordResult",
+    "ResolveAnswer",
+    "ResolveVerdict",
+    "StatusSource",
+    "TradeOutcome",
+]
+
+
+class Message(BaseModel):
+    """Frozen; unknown fields are ignored, so that newer senders and older workers understand each other."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StatusSource(StrEnum):
+    """Where a piece of knowledge about an order came from (INGEST-3)."""
+
+    WEBSOCKET = "websocket"
+    OPEN_ORDERS = "open_orders"
+    ORDER_HISTORY = "order_history"
+    TRADE_HISTORY = "trade_history"
+    CANCEL_RESPONSE = "cancel_response"
+    SUBMIT_RESPONSE = "submit_response"
+
+
+class IndicatorPart(Message):
+    """One indicator's part in a score."""
+
+    value: Decimal | None = None
+    fired: bool = False
+    weight: Decimal = Decimal(0)
+    contribution: Decimal = Decimal(0)
+
+
+class Linkage(Message):
+    """The decision behind an order (LINK-2)."""
+
+    trigger: str
+    snapshot_id: str | None = None
+    buy_score: Decimal | None = None
+    sell_score: Decimal | None = None
+    indicator_breakdown: dict[str, IndicatorPart] = Field(default_factory=dict)
+    indicators_fired: tuple[str, ...] = ()
+
+
+class OrderIntent(Message):
+    """One intent to buy or sell. Exactly one of `base_size` and `quote_size` is given (quote only for MARKET buys).
+
+    `order_key` is derived by `domain.ids.intent_key` from the intent, never random at send time.
+    """
+
+    order_key: str
+    account: str
+    symbol: str
+    side: Side
+    role: OrderRole
+    order_type: OrderType
+    base_size: Decimal | None = None
+    quote_size: Decimal | None = None
+    limit_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    post_only: bool = False
+    expires_after: Decimal | None = Field(default=None, description="market seconds; an unfilled entry is cancelled")
+    valid_until: datetime | None = Field(default=None, description="too old to be sent after this")
+    source: str
+    entry_point: str
+    request_id: str
+    linkage: Linkage
+    rules: ExitRules = ExitRules()
+    entry_key: str | None = Field(default=None, description="exits and claims: the trade that is sold")
+    exit_reason: ExitReason | None = None
+    trigger_price: Decimal | None = Field(default=None, description="exits: the bid that made it due")
+    due_at: datetime | None = None
+    trailing: dict[str, Any] | None = None
+    dry_run: bool = False
+    asked_by: str = ""
+
+
+class AttemptPlan(Message):
+    """An attempt whose row is committed: what `place` sends, to the letter."""
+
+    number: int
+    client_order_id: str
+    body: dict[str, Any]
+    size: Decimal | None = None
+    limit_price: Decimal | None = None
+
+
+class AttemptView(Message):
+    """An attempt as the journal has it."""
+
+    number: int
+    status: AttemptStatus
+    live: bool = True
+    exchange_order_id: str | None = None
+    filled_size: Decimal = Decimal(0)
+
+
+class Admission(Message):
+    """The stored decision on an intent; the same intent again gets the same one."""
+
+    accepted: bool
+    state: OrderState
+    gate: str | None = None
+    sentence: str = ""
+    attempts: tuple[AttemptView, ...] = ()
+    plan: AttemptPlan | None = Field(default=None, description="the first attempt, ready to be sent")
+    size: Decimal | None = Field(default=None, description="base size admitted, after rounding")
+    filled_size: Decimal = Decimal(0)
+    finished: bool = False
+    trade_state: TradeState | None = None
+    repeated_id_returns_first: bool = True
+    late_acceptance_seconds: int = 150
+    market_speed: Decimal = Field(default=Decimal(1), description="market seconds per wall second")
+    max_post_only_attempts: int = 3
+
+
+class PlaceVerdict(StrEnum):
+    """What came of sending an attempt."""
+
+    ACCEPTED = "ACCEPTED"
+    REFUSED = "REFUSED"
+    NOT_ACCEPTED = "NOT_ACCEPTED"
+    UNKNOWN = "UNKNOWN"
+
+
+class PlaceAnswer(Message):
+    """The exchange's answer to an attempt."""
+
+    verdict: PlaceVerdict
+    exchange_order_id: str | None = None
+    code: str = ""
+    message: str = ""
+    retry_after: float | None = None
+
+
+class OrderUpdate(Message):
+    """An attempt's totals so far, from the stream, REST or a command's answer (sent as a signal)."""
+
+    attempt: int
+    status: AttemptStatus
+    exchange_order_id: str | None = None
+    filled_size: Decimal = Decimal(0)
+    filled_value: Decimal = Decimal(0)
+    quote_fees: Decimal = Decimal(0)
+    base_fees: Decimal = Decimal(0)
+    source: StatusSource = StatusSource.WEBSOCKET
+    at: datetime
+    reason: str = ""
+
+
+class ResolveVerdict(StrEnum):
+    """What the exchange's records say of an attempt."""
+
+    FOUND = "FOUND"
+    NOT_YET = "NOT_YET"
+    ABSENT = "ABSENT"
+    """Proven: it is not listed, and a delayed request could no longer be accepted."""
+
+
+class ResolveAnswer(Message):
+    """The outcome of looking an attempt up in the exchange's own records."""
+
+    verdict: ResolveVerdict
+    update: OrderUpdate | None = None
+    sentence: str = ""
+
+
+class RecordResult(Message):
+    """Where an order stands after a report was recorded."""
+
+    attempt: int
+    attempt_status: AttemptStatus
+    state: OrderState
+    filled_size: Decimal
+    filled_value: Decimal
+    fees: Decimal
+    average_price: Decimal | None = None
+    new_fill: bool = False
+    first_fill: bool = False
+    trade_remaining: Decimal | None = None
+    trade_state: TradeState | None = None
+    entry_final: bool | None = None
+
+
+class PositionView(Message):
+    """A trade's position book row."""
+
+    entry_key: str
+    state: TradeState
+    remaining: Decimal
+    entry_price: Decimal | None = None
+    entry_final: bool = False
+    dust: bool = Field(default=False, description="below what the exchange lets be sold")
+    pending_claims: Decimal = Decimal(0)
+    rules: ExitRules = ExitRules()
+    exit_legs: int = 0
+
+
+class OrderOutcome(Message):
+    """An order's end."""
+
+    order_key: str
+    symbol: str
+    side: Side
+    role: OrderRole
+    state: OrderState
+    gate: str | None = None
+    sentence: str = ""
+    filled_size: Decimal = Decimal(0)
+    filled_value: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    average_price: Decimal | None = None
+    attempts: int = 0
+    refusal: str | None = None
+    exit_reason: ExitReason | None = None
+    trade_remaining: Decimal | None = None
+    entry_final: bool | None = None
+    trade: TradeOutcome | None = None
+
+
+class ExitLeg(Message):
+    """One exit order of a trade's outcome."""
+
+    order_key: str
+    reason: ExitReason
+    size: Decimal
+    average_price: Decimal | None = None
+    fees: Decimal = Decimal(0)
+    trigger_price: Decimal | None = None
+    slippage: Decimal | None = None
+    achieved_gross: Decimal | None = None
+    achieved_net: Decimal | None = None
+
+
+class TradeOutcome(Message):
+    """A closed trade: entry, exits, profit and loss in quote currency, and why it ended (LIFE-1)."""
+
+    entry_key: str
+    symbol: str
+    entry_size: Decimal
+    entry_price: Decimal | None
+    exit_size: Decimal
+    exit_price: Decimal | None
+    pnl: Decimal
+    fees: Decimal
+    exit_reason: ExitReason | None
+    exits: tuple[ExitLeg, ...] = ()
+    dust_size: Decimal = Decimal(0)
+    external_size: Decimal = Decimal(0)
+    opened_at: datetime | None = None
+    closed_at: datetime | None = None
+    duration_seconds: float = 0.0
+
+
+class MonitorStart(Message):
+    """What an exit monitor starts with: enough to show a person, the rest is read from the position book."""
+
+    entry_key: str
+    account: str
+    symbol: str
+    source: str = ""
+    trigger: str = ""
+    snapshot_id: str | None = None
+    rules: ExitRules = ExitRules()
+    size: Decimal = Decimal(0)
+    entry_price: Decimal | None = None
+    entry_final: bool = False
+    market_speed: Decimal = Decimal(1)
+    exit_legs: int = 0
+    """Carried across continue-as-new and restarts: exit orders begun so far."""
+
+
+class EntryNews(Message):
+    """The entry tells its monitor: it grew, or it ended."""
+
+    size: Decimal
+    entry_price: Decimal | None = None
+    entry_final: bool = False
+
+
+class ExitDue(Message):
+    """The price watcher says that an exit is due."""
+
+    reason: ExitReason
+    price: Decimal
+    at: datetime
+    trailing: dict[str, Any] | None = None
+    sell_score: Decimal | None = None
+    snapshot_id: str | None = None
+    epoch: int = 0
+
+
+class CloseRequest(Message):
+    """A person says close. `request_id` makes it idempotent; `by` is who asked."""
+
+    request_id: str = ""
+    by: str = ""
+    note: str = ""
+
+
+class CloseAnswer(Message):
+    """The answer to a close."""
+
+    accepted: bool
+    sentence: str
+
+
+OrderOutcome.model_rebuild()
