@@ -22,6 +22,8 @@ _OWN_NAMES: Mapping[tuple[str, ...], str] = {
     ("temporal", "address"): "TEMPORAL_ADDRESS",
 }
 
+_SECRET_NAME = re.compile("key|secret|pass|token|url", re.IGNORECASE)
+
 _OPERATORS = (
     (annotated_types.Gt, "gt", "above"),
     (annotated_types.Ge, "ge", "at least"),
@@ -61,7 +63,7 @@ def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -
         top = name.removeprefix(ENV_PREFIX).split(ENV_DELIMITER)[0].lower()
         if top not in settings.model_fields:
             near = _near(name, [ENV_PREFIX + field.upper() for field in settings.model_fields] + sorted(_OTHER_NAMES))
-            problems.append(f"{name} (environment) is not a setting{near}.")
+            problems.append(_sentence(f"{name} (environment) is not a setting{near}"))
     return problems
 
 
@@ -78,8 +80,9 @@ def describe(
         if finding["type"] == "extra_forbidden":
             names = list(owner.model_fields) if owner is not None else []
             near = _near(location[-1], names) or f"; allowed here: {', '.join(names)}"
-            value = "" if isinstance(finding["input"], dict) else f" (= {_shown(finding['input'], field)})"
-            sentences.append(f"{where}{value} is not a setting{near}.")
+            hidden = isinstance(finding["input"], dict) or _SECRET_NAME.search(location[-1])
+            value = "" if hidden else f" (= {finding['input']!r})"
+            sentences.append(_sentence(f"{where}{value} is not a setting{near}"))
         elif finding["type"] in {"model_type", "model_attributes_type", "dict_type"}:
             sentences.append(f"{where} must be a section with keys, not {finding['input']!r}.")
         elif finding["type"] == "missing":
@@ -155,14 +158,16 @@ def _constraints(field: FieldInfo) -> list[object]:
     return found
 
 
-def _shown(value: object, field: FieldInfo | None) -> str:
-    if field is None:
-        return repr(value)
+def _shown(value: object, field: FieldInfo) -> str:
     if field.annotation is SecretStr or SecretStr in get_args(field.annotation):
         return "***"
     return repr(value)
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
+
+
 def _near(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""

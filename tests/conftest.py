@@ -1,0 +1,90 @@
+"""Servers that tests share: one PostgreSQL and one Temporal for the session, a fresh migrated database for each test.
+
+They are our own children whatever DATABASE_URL and TEMPORAL_ADDRESS say: a test never touches a database of the user's.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from schema import migrate
+from workers import temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+
+_TEMPLATE = "template_migrated"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """Settings of the user's shell never reach a test."""
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name in {"DATABASE_URL", "TEMPORAL_ADDRESS"} or (
+            name.startswith("BOTTRADER_") and name != "BOTTRADER_CACHE"
+        ):
+            patch.delenv(name)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """A folder for the session's servers, with a path short enough for Unix sockets."""
+    with tempfile.TemporaryDirectory(prefix="bt-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def postgres_server(servers_folder: Path) -> AsyncIterator[EmbeddedPostgres]:
+    """The session's PostgreSQL, without the safety that a throw-away database does not need."""
+    server = EmbeddedPostgres(PostgresConfig(servers_folder / "postgres", durable=False))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def migrated_template(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database with the newest schema that tests clone."""
+    await postgres_server.create_database(_TEMPLATE)
+    await migrate.upgrade(postgres_server.dsn(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest_asyncio.fixture
+async def database(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
+    """The asyncpg address of a fresh database with the newest schema; dropped after the test."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = await asyncpg.connect(postgres_server.dsn("postgres"))
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated_template}" STRATEGY FILE_COPY')
+        yield postgres_server.dsn(name)
+        await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def temporal_server(servers_folder: Path) -> AsyncIterator[DevServer]:
+    """The session's Temporal dev server, in memory, without the Web UI."""
+    program = await temporal_binary.ensure_async()
+    server = DevServer(DevServerConfig(program=program, log=servers_folder / "temporal.log", ui=False))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def temporal_client(temporal_server: DevServer) -> Client:
+    """A client of the session's Temporal with the data converter that the product uses."""
+    return await Client.connect(temporal_server.address, data_converter=pydantic_data_converter)
