@@ -1,0 +1,68 @@
+# BotTrader: everything a person types. `make help` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made-from-lock
+# Where `make up` keeps its data; empty: a folder of the user's (~/.local/share/bottrader on Linux).
+DATA ?=
+# Recorded prices for the demo and the local stack; empty: a generated market.
+PRICES ?=
+TESTS ?=
+
+export PYTHONPATH := $(CURDIR)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help env temporal demo test up bench check format clean
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+env: $(STAMP) ## make the Python environment in .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11: name a newer one, for example make env PYTHON=python3.12" >&2; exit 2; }
+	@echo "[1/3] Python environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "the environment can't be made: is Python's venv module installed (python3-venv)?" >&2; exit 3; }
+	@echo "[2/3] $$(grep -c == requirements.lock) packages from requirements.lock (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r requirements.lock
+	@echo "[3/3] the bottrader command"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+# Tests and the demo always run their own server, so the binary is needed whatever TEMPORAL_ADDRESS says.
+temporal: env ## find Temporal's server, or download or build it (about 4 minutes, once)
+	@env -u TEMPORAL_ADDRESS $(BIN)/python -m workers.temporal_binary > /dev/null
+
+demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
+	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)")
+
+test: env temporal ## run the whole test suite; TESTS=path for a part
+	@$(BIN)/python -m pytest -q $(TESTS)
+
+up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
+	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)")
+
+bench: env temporal ## measure, each number beside its floor
+	@$(BIN)/python -m bench
+
+check: env ## lint, types, import rules
+	@echo "[1/4] ruff check" && $(BIN)/ruff check --quiet .
+	@echo "[2/4] ruff format" && $(BIN)/ruff format --quiet --check .
+	@echo "[3/4] mypy" && $(BIN)/mypy --no-error-summary .
+	@echo "[4/4] import rules" && $(BIN)/lint-imports --no-logo > .import_linter_report 2>&1 \
+		|| { cat .import_linter_report; rm -f .import_linter_report; exit 1; }
+	@rm -f .import_linter_report
+
+format: env ## format the code and fix what can be fixed safely
+	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
+
+clean: ## remove the environment and every cache of this folder (not the user's data)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
