@@ -1,0 +1,121 @@
+"""API keys and the JSON Web Tokens made with them.
+
+A token counts where its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature holds,
+`iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from exchange.paper.errors import PaperError
+
+_LEEWAY_SECONDS = 5
+ALL_SCOPES = ("view", "trade")
+
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+class Unauthorized(Exception):
+    """A token that does not count; the message says why (for the log, the venue itself tells nothing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key the exchange knows: its public half, algorithm and scopes."""
+
+    name: str
+    public: PublicKey
+    algorithm: str
+    scopes: tuple[str, ...] = ALL_SCOPES
+
+
+class Keyring:
+    """The keys of the account, kept as files in the official format in one folder and reused when they are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.key_file = folder / "api_key.json"
+        self.ed25519_key_file = folder / "api_key_ed25519.json"
+        self.view_key_file = folder / "api_key_view.json"
+        self._keys: dict[str, ApiKey] = {}
+        self._adopt(self.key_file, ALL_SCOPES, ed=False)
+        self._adopt(self.ed25519_key_file, ALL_SCOPES, ed=True)
+        self._adopt(self.view_key_file, ("view",), ed=False)
+
+    def _adopt(self, path: Path, scopes: tuple[str, ...], *, ed: bool) -> None:
+        if not path.exists():
+            _write_key(path, ed=ed)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            name, private = str(stored["name"]), _private_key(str(stored["privateKey"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PaperError("KEY_FILE_BROKEN", f"{path} is not an API key file; delete it to have a new one made.") \
+                from error
+        algorithm = "ES256" if isinstance(private, ec.EllipticCurvePrivateKey) else "EdDSA"
+        self._keys[name] = ApiKey(name, private.public_key(), algorithm, scopes)
+
+    def verify(self, token: str, *, now: float, uri: str | None) -> ApiKey:
+        """The key that signed `token`, valid at `now` (unix seconds) for `uri`. Raises `Unauthorized`."""
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError as error:
+            raise Unauthorized(f"not a token: {error}") from error
+        key = self._keys.get(str(header.get("kid")))
+        if key is None:
+            raise Unauthorized("unknown key")
+        if header.get("alg") != key.algorithm:
+            raise Unauthorized("algorithm is not that of the key")
+        try:
+            claims = jwt.decode(
+                token, key.public, algorithms=[key.algorithm], issuer="cdp",
+                options={"require": ["sub", "iss", "nbf", "exp"], "verify_exp": False, "verify_nbf": False,
+                         "verify_iat": False, "verify_aud": False})
+        except jwt.InvalidTokenError as error:
+            raise Unauthorized(str(error)) from error
+        not_before, expires = claims["nbf"], claims["exp"]
+        if claims["sub"] != key.name:
+            raise Unauthorized("sub is not the key's name")
+        if not isinstance(not_before, int) or not isinstance(expires, int):
+            raise Unauthorized("nbf and exp must be whole seconds")
+        if not not_before - _LEEWAY_SECONDS <= now < expires:
+            raise Unauthorized("outside nbf and exp")
+        if uri is not None and claims.get("uri") != uri:
+            raise Unauthorized(f"uri is not {uri}")
+        return key
+
+
+def _write_key(path: Path, *, ed: bool) -> None:
+    name = f"organizations/{uuid.uuid4()}/apiKeys/{uuid.uuid4()}"
+    if ed:
+        private = ed25519.Ed25519PrivateKey.generate()
+        raw = private.private_bytes_raw() + private.public_key().public_bytes_raw()
+        secret = base64.b64encode(raw).decode()
+    else:
+        secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption()).decode()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump({"name": name, "privateKey": secret}, file)
+
+
+def _private_key(secret: str) -> PrivateKey:
+    if secret.lstrip().startswith("-----BEGIN"):
+        key = serialization.load_pem_private_key(secret.encode(), password=None)
+        if isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
+            return key
+        raise ValueError("neither an EC nor an Ed25519 key")
+    try:
+        return ed25519.Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret, validate=True)[:32])
+    except binascii.Error as error:
+        raise ValueError("neither PEM nor base64") from error

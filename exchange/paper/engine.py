@@ -1,0 +1,682 @@
+"""The matching engine: accounts, holds, orders, fills and fees of one account on every product. Pure and synchronous.
+
+Rules
+- Money is exact: value = price x size, commission = value x rate, never rounded, so cumulative figures add up.
+- A buy pays its commission in quote on top; a sell's comes off its proceeds. A market buy by `quote_size` spends at most
+  that much, commission included (`size_inclusive_of_fees`).
+- A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then time,
+  within the size traded.
+- The account never trades with itself: a resting order that its own taker would hit is cancelled first.
+- A stop triggers on the last trade price. A triggered bracket becomes a limit 5 % beyond its stop trigger.
+- A repeated client order id changes nothing and gives the first order back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Protocol
+
+from exchange.paper.book import Book
+from exchange.paper.errors import ApiError, Refusal
+from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on, on_grid, plain
+from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade, read_terms
+from exchange.paper.products import Product
+from exchange.paper.wallet import Wallet
+
+_BRACKET_COLLAR = Decimal("0.05")
+_PRICE_LIMIT = Decimal(10) ** 12
+_UNBOUNDED = Decimal("Infinity")
+
+
+class Listener(Protocol):
+    """Who hears what happened, in the order in which it happened."""
+
+    def order_changed(self, order: Order) -> None:
+        """`order` has a new state (also on each fill)."""
+
+    def traded(self, trade: Trade) -> None:
+        """A public print."""
+
+    def book_changed(self, product_id: str) -> None:
+        """Quote or depth of a product moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """Fee rates as fractions of the quote value."""
+
+    maker: Decimal = Decimal("0.004")
+    taker: Decimal = Decimal("0.006")
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidity:
+    """Shape of the synthetic book: levels a side, quote value a level, distance of levels in basis points."""
+
+    depth: int = 25
+    level_value: Decimal = Decimal(20_000)
+    gap_bps: Decimal = ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an order would come to: base size, quote value, commission in quote, average price."""
+
+    base_size: Decimal
+    value: Decimal
+    commission: Decimal
+    average_price: Decimal
+
+
+class Engine:
+    """See the module's rules. `clock` gives the venue's time (zoned UTC)."""
+
+    def __init__(
+        self, products: Mapping[str, Product], balances: Mapping[str, Decimal], listener: Listener,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC), *, fees: Fees | None = None,
+        liquidity: Liquidity | None = None, first_trade_id: int = 1,
+    ) -> None:
+        self.fees = fees or Fees()
+        self.wallet = Wallet(balances)
+        self.orders: dict[str, Order] = {}
+        self.by_client_id: dict[str, Order] = {}
+        self.live: dict[str, Order] = {}
+        self.fills: list[Fill] = []
+        self.books: dict[str, Book] = {}
+        self._listener = listener
+        self._clock = clock
+        self._expiring: dict[str, Order] = {}
+        self._seq = 0
+        shape = liquidity or Liquidity()
+        for product_id, product in products.items():
+            gap = nearest_on(product.price * shape.gap_bps / 10_000, product.price_increment)
+            self.books[product_id] = Book(product, depth=shape.depth, level_value=shape.level_value, gap=gap)
+        self._next_trade_id = dict.fromkeys(products, first_trade_id)
+
+    # -- orders ------------------------------------------------------------------------------------------------
+
+    def place(
+        self, client_order_id: str, product_id: str, side: Side, configuration: Mapping[str, object], *,
+        attached: Mapping[str, object] | None = None, source: str = "RETAIL_ADVANCED", activate: bool = True,
+        waiting: Status = Status.PENDING,
+    ) -> Order:
+        """Accept an order and, with `activate`, bring it to the market at once (else it waits in state `waiting`).
+
+        Raises `Refusal` where the venue would refuse it; then nothing has changed. The caller looks repeated client
+        order ids up in `by_client_id` first.
+        """
+        book = self._book(product_id)
+        terms = read_terms(configuration)
+        self._check(book, side, terms)
+        child_terms = self._check_attached(book, side, attached) if attached else None
+        order = self._new(client_order_id, book, side, terms, configuration, source)
+        order.status = waiting
+        self._reserve(order, book)
+        self._register(order)
+        if child_terms is not None:
+            child = self._new("", book, side.opposite, child_terms, attached or {}, source)
+            child.parent_id, order.child_id = order.order_id, child.order_id
+            self._register(child)
+        if activate:
+            self._to_market(order, book)
+        else:
+            self._changed(order)
+        return order
+
+    def preview(self, product_id: str, side: Side, configuration: Mapping[str, object]) -> Estimate:
+        """What an order would do now, without placing it. Raises `Refusal` as `place` does."""
+        book = self._book(product_id)
+        terms = read_terms(configuration)
+        self._check(book, side, terms)
+        order = self._new("", book, side, terms, configuration, "")
+        if (self._cost(order, book) if terms.kind is Kind.MARKET else self._needed(order)) > \
+                self.wallet[self._paying(order)].available:
+            raise Refusal("INSUFFICIENT_FUND", "Insufficient balance in source account", "PREVIEW_INSUFFICIENT_FUND")
+        return self._estimate(order, book)
+
+    def _estimate(self, order: Order, book: Book) -> Estimate:
+        rate = self._reserve_rate(order.terms)
+        if order.limit_price is not None:
+            assert order.base_size is not None
+            value = order.base_size * order.limit_price
+            return Estimate(order.base_size, value, value * rate, order.limit_price)
+        size = value = ZERO
+        budget = order.terms.quote_size
+        if budget is not None and order.side is Side.BUY:
+            budget = budget / (ONE + rate)
+        for price, available in book.synthetic(order.side.opposite):
+            step = available
+            if order.base_size is not None:
+                step = min(step, order.base_size - size)
+            elif budget is not None:
+                step = min(step, floor_to((budget - value) / price, book.product.base_increment))
+            if step <= 0:
+                break
+            size, value = size + step, value + step * price
+        return Estimate(size, value, value * rate, value / size if size else ZERO)
+
+    def activate(self, order_id: str) -> None:
+        """Bring a waiting order to the market; one that no longer can be there becomes FAILED."""
+        order = self.orders[order_id]
+        if order.status not in (Status.PENDING, Status.QUEUED) or order.parent_id:
+            return
+        book = self.books[order.product_id]
+        if order.terms.post_only and self._crosses(order, book):
+            order.reject_reason = "INVALID_LIMIT_PRICE_POST_ONLY"
+            self._end(order, Status.FAILED)
+            self._changed(order)
+            return
+        self._to_market(order, book)
+
+    def request_cancel(self, order_id: str) -> str:
+        """Queue a cancel; "" where accepted, else the venue's failure reason."""
+        order = self.orders.get(order_id)
+        if order is None:
+            return "UNKNOWN_CANCEL_ORDER"
+        if order.status is Status.FILLED:
+            return "ORDER_IS_FULLY_FILLED"
+        if not order.live:
+            return "INVALID_CANCEL_REQUEST"
+        if order.status is Status.CANCEL_QUEUED:
+            return "DUPLICATE_CANCEL_REQUEST"
+        order.status = Status.CANCEL_QUEUED
+        self._changed(order)
+        return ""
+
+    def finish_cancel(self, order_id: str, reason: str = "User requested cancel") -> None:
+        """End an order whose cancel is queued; one that filled meanwhile stays filled."""
+        order = self.orders[order_id]
+        if order.status is Status.CANCEL_QUEUED:
+            self._cancel(order, reason)
+
+    def edit(self, order_id: str, price: Decimal, size: Decimal) -> None:
+        """Replace price and size of a GTC limit order; it goes behind others of its new price.
+
+        Raises `Refusal` with the venue's `edit_failure_reason`.
+        """
+        order = self.orders.get(order_id)
+        if order is None:
+            raise Refusal("ORDER_NOT_FOUND", "There is no such order.")
+        book = self.books[order.product_id]
+        product = book.product
+        if order.status is not Status.OPEN:
+            raise Refusal("CAN_ONLY_EDIT_OPEN_ORDERS", "Only an open order can be edited.")
+        if order.terms.kind is not Kind.LIMIT or order.terms.time_in_force is not TimeInForce.GTC:
+            raise Refusal("ONLY_LIMIT_ORDER_EDITS_SUPPORTED", "Only limit GTC orders can be edited.")
+        if size <= order.filled_size:
+            raise Refusal("CANNOT_EDIT_TO_BELOW_FILLED_SIZE", "The new size must be above the filled size.")
+        if price <= 0 or price > _PRICE_LIMIT or not on_grid(price, product.price_increment):
+            raise Refusal("INVALID_EDITED_PRICE", f"Price must be a multiple of {product.price_increment}.")
+        if not product.base_min_size <= size <= product.base_max_size or not on_grid(size, product.base_increment):
+            raise Refusal("INVALID_EDITED_SIZE", f"Size must be a multiple of {product.base_increment} within limits.")
+        if (price, size) == (order.limit_price, order.base_size):
+            raise Refusal("NO_EDIT_REQUESTED", "Price and size are what they were.")
+        if order.terms.post_only and self._would_cross(order.side, price, book):
+            raise Refusal("INVALID_EDITED_PRICE", "A post-only order would trade at that price.")
+        left = size - order.filled_size
+        needed = left * price * (ONE + self._reserve_rate(order.terms)) if order.side is Side.BUY else left
+        if needed - order.hold > self.wallet[self._paying(order)].available:
+            raise Refusal("INSUFFICIENT_FUND", "Not enough available balance for the edited order.")
+        book.remove(order)
+        order.limit_price, order.base_size = price, size
+        order.priority = self._next_seq()
+        order.edits.append({"price": plain(price), "size": plain(size),
+                            "replace_accept_timestamp": self._clock().isoformat()})
+        self._hold(order, needed)
+        self._to_market(order, book)
+
+    def expire(self, now: datetime) -> None:
+        """End the GTD orders whose time is over."""
+        for order in [o for o in self._expiring.values() if o.terms.end_time is not None and o.terms.end_time <= now]:
+            self._end(order, Status.EXPIRED)
+            self._changed(order)
+
+    def force_fill(self, order_id: str, size: Decimal, price: Decimal | None = None) -> None:
+        """Fill a resting order as maker with `size` base (at its limit price unless told).
+
+        Raises `ApiError` where it is not resting or the size is not possible.
+        """
+        order = self.orders.get(order_id)
+        if order is None or not order.live or order.limit_price is None:
+            raise ApiError(404, "NOT_FOUND", "no resting order with that id")
+        at = order.limit_price if price is None else price
+        worse = at > order.limit_price if order.side is Side.BUY else at < order.limit_price
+        if not ZERO < size <= order.remaining or at <= 0 or worse:
+            raise ApiError(400, "INVALID_ARGUMENT", f"size must be above 0 and at most {order.remaining}, "
+                           f"and the price not worse than {order.limit_price}")
+        self._fill(order, at, size, maker=True)
+        self._after_trades(self.books[order.product_id])
+
+    def set_product(self, product_id: str, flags: Mapping[str, object]) -> Product:
+        """Change a product's trading status. Raises `PaperError` for a wrong flag, `Refusal` for a wrong product."""
+        book = self._book(product_id)
+        book.product = book.product.with_status(**flags)
+        return book.product
+
+    # -- the market --------------------------------------------------------------------------------------------
+
+    def quote(self, product_id: str, bid: Decimal, ask: Decimal, volume: Decimal | None = None) -> None:
+        """Move a product's quote. Orders that it crosses fill, at most `volume` base in all (None: no bound).
+
+        Where the last price is outside the new quote, the market is taken to have traded at the nearer side.
+        """
+        book = self._book(product_id)
+        book.quote(bid, ask)
+        falling, rising = book.last > ask, book.last < bid and book.last > 0
+        left = self._sweep(book, Side.BUY, ask, _UNBOUNDED if volume is None else volume)
+        self._sweep(book, Side.SELL, bid, left)
+        if falling or rising or not book.last:
+            self._print(book, bid if rising else ask, self._small(book), Side.SELL if rising else Side.BUY)
+        self._after_trades(book)
+
+    def tick(self, product_id: str, price: Decimal, spread: Decimal, size: Decimal) -> None:
+        """The market trades `size` base at `price`, which is then the touch of the side it moved to."""
+        book = self._book(product_id)
+        rising = price > book.last or (price == book.last and book.ask == price)
+        if rising:
+            book.quote(max(price - spread, book.product.price_increment), price)
+        else:
+            book.quote(price, price + spread)
+        self._trade_through(book, price, size, Side.BUY if rising else Side.SELL)
+
+    def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
+        """Somebody trades up to `size` base at `price`: the user's orders at or better than it fill first."""
+        self._trade_through(self._book(product_id), price, size, aggressor)
+
+    def _trade_through(self, book: Book, price: Decimal, size: Decimal, aggressor: Side) -> None:
+        left = self._sweep(book, aggressor.opposite, price, size)
+        left = self._sweep(book, aggressor, book.ask if aggressor is Side.BUY else book.bid, left)
+        if left > 0:
+            self._print(book, price, left, aggressor.opposite)
+        self._after_trades(book)
+
+    def _sweep(self, book: Book, side: Side, price: Decimal, volume: Decimal) -> Decimal:
+        """Fill resting orders on `side` that `price` reaches; what is left of `volume`."""
+        left = volume
+        while left > 0:
+            order = book.best_resting(side)
+            if order is None or order.limit_price is None:
+                break
+            if order.limit_price < price if side is Side.BUY else order.limit_price > price:
+                break
+            size = min(order.remaining, left)
+            self._fill(order, order.limit_price, size, maker=True)
+            left -= size
+        return left
+
+    def _after_trades(self, book: Book) -> None:
+        """Trigger the stops that the last price reached, until no more trade follows from them."""
+        while True:
+            due = [order for order in book.stops.values() if _stop_due(order, book)]
+            if not due:
+                break
+            for order in due:
+                self._trigger(order, book)
+        self._listener.book_changed(book.product.product_id)
+
+    def _trigger(self, order: Order, book: Book) -> None:
+        if not order.live:
+            book.stops.pop(order.order_id, None)
+            return
+        del book.stops[order.order_id]
+        order.triggered = True
+        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None:
+            book.remove(order)
+            tick = book.product.price_increment
+            if order.side is Side.SELL:
+                collar = (order.terms.stop_price * (ONE - _BRACKET_COLLAR) / tick).to_integral_value(ROUND_CEILING)
+            else:
+                collar = (order.terms.stop_price * (ONE + _BRACKET_COLLAR) / tick).to_integral_value(ROUND_FLOOR)
+            order.limit_price = max(collar, ONE) * tick
+        self._take(order, book)
+        self._settle(order, book)
+
+    # -- from acceptance to the end ----------------------------------------------------------------------------
+
+    def _to_market(self, order: Order, book: Book) -> None:
+        order.status = Status.OPEN
+        if order.terms.kind in (Kind.STOP_LIMIT, Kind.BRACKET) and not order.triggered:
+            book.stops[order.order_id] = order
+            if order.terms.kind is Kind.BRACKET:
+                self._take(order, book)
+                if order.live:
+                    book.rest(order)
+            if order.terms.time_in_force is TimeInForce.GTD and order.live:
+                self._expiring[order.order_id] = order
+            self._changed(order)
+            self._after_trades(book)
+            return
+        if order.terms.time_in_force is TimeInForce.FOK and not self._fillable(order, book):
+            self._cancel(order, "Fill-or-kill could not be filled at once")
+            return
+        self._take(order, book)
+        self._settle(order, book)
+        self._after_trades(book)
+
+    def _settle(self, order: Order, book: Book) -> None:
+        """What becomes of an order after it took what it could."""
+        if not order.live:
+            return
+        resting = order.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
+        if order.base_size is None:
+            spent = order.value_after_fees if order.side is Side.BUY else order.filled_value
+            smallest = book.product.base_increment * book.last * (ONE + self.fees.taker)
+            done = order.filled_size > 0 and (order.terms.quote_size or ZERO) - spent < smallest
+            order.cancel_reason = "" if done else "No liquidity left"
+            self._end(order, Status.FILLED if done else Status.CANCELLED)
+        elif order.remaining == 0:
+            self._end(order, Status.FILLED)
+        elif resting:
+            book.rest(order)
+            if order.terms.time_in_force is TimeInForce.GTD:
+                self._expiring[order.order_id] = order
+        else:
+            order.cancel_reason = "No liquidity left within the order's price"
+            self._end(order, Status.CANCELLED)
+        self._changed(order)
+
+    def _take(self, order: Order, book: Book) -> None:
+        """Fill from the opposite side until the order's price, its size or the liquidity ends."""
+        opposite = order.side.opposite
+        limit = order.limit_price
+        rate = self.fees.taker
+        for price, available in book.synthetic(opposite):
+            if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
+                break
+            self._clear_own(order, book, price, inclusive=False)
+            size = self._wanted(order, book.product, price, available, rate)
+            if size <= 0:
+                break
+            book.take(price, size)
+            self._fill(order, price, size, maker=False)
+            if not order.live:
+                return
+        if limit is not None and (order.base_size is None or order.remaining > 0):
+            self._clear_own(order, book, limit, inclusive=True)
+
+    def _wanted(self, order: Order, product: Product, price: Decimal, available: Decimal, rate: Decimal) -> Decimal:
+        if order.base_size is not None:
+            size = min(order.remaining, available)
+            if order.side is Side.SELL or order.limit_price is not None:
+                return size
+            budget = self.wallet[product.quote].available + order.hold
+        else:
+            assert order.terms.quote_size is not None
+            budget = order.terms.quote_size - order.value_after_fees
+            if order.side is Side.SELL:
+                return floor_to(min(available, (order.terms.quote_size - order.filled_value) / price,
+                                    self.wallet[product.base].available + order.hold), product.base_increment)
+            size = available
+        return min(size, floor_to(max(budget, ZERO) / (price * (ONE + rate)), product.base_increment))
+
+    def _clear_own(self, order: Order, book: Book, price: Decimal, *, inclusive: bool) -> None:
+        """Cancel the account's own orders that stand before `price` (or at it, where `inclusive`)."""
+        while True:
+            own = book.best_resting(order.side.opposite)
+            if own is None or own.limit_price is None:
+                return
+            if own.limit_price > price if order.side is Side.BUY else own.limit_price < price:
+                return
+            if own.limit_price == price and not inclusive:
+                return
+            self._cancel(own, "Self trade prevention")
+
+    def _fillable(self, order: Order, book: Book) -> bool:
+        """True where the book could fill all of the order at once."""
+        size = value = ZERO
+        for price, available in book.synthetic(order.side.opposite):
+            if order.limit_price is not None and (
+                    price > order.limit_price if order.side is Side.BUY else price < order.limit_price):
+                break
+            size += available
+            value += available * price
+        return size >= order.base_size if order.base_size is not None else value >= (order.terms.quote_size or ZERO)
+
+    def _fill(self, order: Order, price: Decimal, size: Decimal, *, maker: bool) -> None:
+        book = self.books[order.product_id]
+        product = book.product
+        value = price * size
+        fee = value * (self.fees.maker if maker else self.fees.taker)
+        base, quote = self.wallet[product.base], self.wallet[product.quote]
+        if order.side is Side.BUY:
+            base.total += size
+            quote.total -= value + fee
+        else:
+            base.total -= size
+            quote.total += value - fee
+        now = self._clock()
+        order.filled_size += size
+        order.filled_value += value
+        order.fees += fee
+        order.fills += 1
+        order.last_fill = now
+        trade_id = self._print(book, price, size, order.side if maker else order.side.opposite)
+        self.fills.append(Fill(len(self.fills) + 1, str(uuid.uuid4()), str(trade_id), order.order_id,
+                               order.client_order_id, order.product_id, order.side, price, size, fee, maker, now))
+        if order.terms.kind is Kind.MARKET:
+            paid = value + fee if order.side is Side.BUY else size
+            self._hold(order, max(order.hold - paid, ZERO))
+        else:
+            self._hold(order, self._needed(order))
+        if order.base_size is not None and order.remaining == 0:
+            self._end(order, Status.FILLED)
+        self._changed(order)
+
+    def _print(self, book: Book, price: Decimal, size: Decimal, maker_side: Side) -> int:
+        product_id = book.product.product_id
+        trade_id = self._next_trade_id[product_id]
+        self._next_trade_id[product_id] = trade_id + 1
+        book.last = price
+        self._listener.traded(Trade(product_id, trade_id, price, size, maker_side, self._clock()))
+        return trade_id
+
+    def _cancel(self, order: Order, reason: str) -> None:
+        order.cancel_reason = reason
+        self._end(order, Status.CANCELLED)
+        self._changed(order)
+        self._listener.book_changed(order.product_id)
+
+    def _end(self, order: Order, status: Status) -> None:
+        book = self.books[order.product_id]
+        order.status = status
+        if order.limit_price is not None:
+            book.remove(order)
+        book.stops.pop(order.order_id, None)
+        self._expiring.pop(order.order_id, None)
+        self.live.pop(order.order_id, None)
+        self._hold(order, ZERO)
+        if order.child_id:
+            self._start_child(order, book)
+
+    def _start_child(self, order: Order, book: Book) -> None:
+        """An attached bracket starts with what its parent filled, or ends with it."""
+        child = self.orders[order.child_id]
+        if not child.live:
+            return
+        if order.filled_size == 0:
+            self._cancel(child, "The order it was attached to did not fill")
+            return
+        child.base_size = order.filled_size
+        needed = self._needed(child)
+        if needed > self.wallet[self._paying(child)].available:
+            child.reject_reason = "INSUFFICIENT_FUND"
+            self._end(child, Status.FAILED)
+            self._changed(child)
+            return
+        self._hold(child, needed)
+        self._to_market(child, book)
+
+    # -- checks and holds --------------------------------------------------------------------------------------
+
+    def _book(self, product_id: str) -> Book:
+        book = self.books.get(product_id)
+        if book is None:
+            raise Refusal("INVALID_PRODUCT_ID", f"Product {product_id} does not exist.", "PREVIEW_INVALID_PRODUCT_ID")
+        return book
+
+    def _check(self, book: Book, side: Side, terms: Terms) -> None:
+        product = book.product
+        if product.trading_disabled or product.is_disabled or product.status == "delisted" or product.view_only:
+            raise Refusal("ORDER_ENTRY_DISABLED", f"Trading of {product.product_id} is disabled.",
+                          "PREVIEW_ORDER_ENTRY_DISABLED")
+        if product.cancel_only:
+            raise Refusal("ORDER_ENTRY_DISABLED", f"{product.product_id} takes cancels only.",
+                          "PREVIEW_ORDER_ENTRY_DISABLED")
+        if product.limit_only and terms.kind is Kind.MARKET:
+            raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", f"{product.product_id} takes limit orders only.",
+                          "PREVIEW_INVALID_ORDER_TYPE_FOR_PRODUCT")
+        if product.post_only and not terms.post_only:
+            raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", f"{product.product_id} takes post-only orders only.",
+                          "PREVIEW_POST_ONLY_NOT_ALLOWED_WITH_FOK" if terms.time_in_force is TimeInForce.FOK
+                          else "PREVIEW_INVALID_ORDER_TYPE_FOR_PRODUCT")
+        self._check_prices(product, side, terms)
+        self._check_size(product, terms)
+        if terms.end_time is not None and terms.end_time <= self._clock():
+            raise Refusal("INVALID_REQUEST", "end_time is in the past.", "PREVIEW_INVALID_END_TIME")
+        if terms.post_only and terms.limit_price is not None and self._would_cross(side, terms.limit_price, book):
+            raise Refusal("INVALID_LIMIT_PRICE_POST_ONLY", "Post only limit order would trade at once.",
+                          "PREVIEW_INVALID_LIMIT_PRICE_POSTONLY")
+
+    @staticmethod
+    def _check_prices(product: Product, side: Side, terms: Terms) -> None:
+        for price in (terms.limit_price, terms.stop_price):
+            if price is not None and (price > _PRICE_LIMIT or not on_grid(price, product.price_increment)):
+                raise Refusal("INVALID_PRICE_PRECISION", f"Price must be a multiple of {product.price_increment}.",
+                              "PREVIEW_INVALID_PRICE_PRECISION")
+        if terms.limit_price is None or terms.stop_price is None:
+            return
+        if terms.kind is Kind.STOP_LIMIT:
+            if side is Side.BUY and terms.stop_price > terms.limit_price:
+                raise Refusal("INVALID_STOP_PRICE", "A buy's stop price must not be above its limit price.",
+                              "PREVIEW_STOP_PRICE_ABOVE_LIMIT_PRICE")
+            if side is Side.SELL and terms.stop_price < terms.limit_price:
+                raise Refusal("INVALID_STOP_PRICE", "A sell's stop price must not be below its limit price.",
+                              "PREVIEW_STOP_PRICE_BELOW_LIMIT_PRICE")
+        elif (terms.stop_price >= terms.limit_price) is (side is Side.SELL):
+            raise Refusal("INVALID_STOP_PRICE", "A bracket's stop must be on the losing side of its limit price.",
+                          "PREVIEW_INVALID_BRACKET_PRICES")
+
+    @staticmethod
+    def _check_size(product: Product, terms: Terms) -> None:
+        for size, low, high, step, name in (
+            (terms.base_size, product.base_min_size, product.base_max_size, product.base_increment, "BASE"),
+            (terms.quote_size, product.quote_min_size, product.quote_max_size, product.quote_increment, "QUOTE"),
+        ):
+            if size is None:
+                continue
+            if size > high:
+                raise Refusal("UNKNOWN_FAILURE_REASON", f"Size is above the maximum of {high}.",
+                              f"PREVIEW_INVALID_{name}_SIZE_TOO_LARGE")
+            if size < low or size <= 0:
+                raise Refusal("UNKNOWN_FAILURE_REASON", f"Size is below the minimum of {low}.",
+                              f"PREVIEW_INVALID_{name}_SIZE_TOO_SMALL")
+            if not on_grid(size, step):
+                raise Refusal("INVALID_SIZE_PRECISION", f"Size must be a multiple of {step}.",
+                              "PREVIEW_INVALID_SIZE_PRECISION")
+
+    def _check_attached(self, book: Book, side: Side, attached: Mapping[str, object]) -> Terms:
+        terms = read_terms(attached, attached=True)
+        self._check_prices(book.product, side.opposite, terms)
+        return terms
+
+    def _would_cross(self, side: Side, price: Decimal, book: Book) -> bool:
+        touch = book.best(side.opposite)
+        if touch is None:
+            return False
+        return price >= touch if side is Side.BUY else price <= touch
+
+    def _crosses(self, order: Order, book: Book) -> bool:
+        return order.limit_price is not None and self._would_cross(order.side, order.limit_price, book)
+
+    def _new(self, client_order_id: str, book: Book, side: Side, terms: Terms,
+             configuration: Mapping[str, object], source: str) -> Order:
+        base_size = terms.base_size
+        if base_size is None and terms.quote_size is not None and terms.limit_price is not None:
+            base_size = floor_to(terms.quote_size / terms.limit_price, book.product.base_increment)
+            if base_size < book.product.base_min_size:
+                raise Refusal("UNKNOWN_FAILURE_REASON", "Size is below the minimum.",
+                              "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL")
+        seq = self._next_seq()
+        return Order(str(uuid.uuid4()), client_order_id, book.product.product_id, side, terms, configuration,
+                     self._clock(), seq, priority=seq, source=source, limit_price=terms.limit_price,
+                     base_size=base_size)
+
+    def _register(self, order: Order) -> None:
+        self.orders[order.order_id] = order
+        self.live[order.order_id] = order
+        if order.client_order_id:
+            self.by_client_id.setdefault(order.client_order_id, order)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _paying(self, order: Order) -> str:
+        product = self.books[order.product_id].product
+        return product.quote if order.side is Side.BUY else product.base
+
+    def _reserve_rate(self, terms: Terms) -> Decimal:
+        return self.fees.maker if terms.post_only else max(self.fees.maker, self.fees.taker)
+
+    def _reserve(self, order: Order, book: Book) -> None:
+        """Hold what the order can cost. Raises `Refusal` where that is not available."""
+        balance = self.wallet[self._paying(order)]
+        needed = self._cost(order, book) if order.terms.kind is Kind.MARKET else self._needed(order)
+        if needed > balance.available:
+            raise Refusal("INSUFFICIENT_FUND", "Insufficient balance in source account", "PREVIEW_INSUFFICIENT_FUND")
+        balance.hold += needed
+        order.hold = needed
+
+    def _cost(self, order: Order, book: Book) -> Decimal:
+        """What a market order takes from the book as it stands, fees included, in the currency it pays with."""
+        if order.side is Side.SELL and order.base_size is not None:
+            return order.base_size
+        if order.terms.quote_size is not None and order.side is Side.BUY:
+            return order.terms.quote_size
+        left = order.base_size if order.base_size is not None else order.terms.quote_size
+        assert left is not None
+        cost, price = ZERO, book.last
+        for price, size in book.synthetic(order.side.opposite):
+            step = min(size, left if order.base_size is not None else left / price)
+            cost += step * price if order.side is Side.BUY else step
+            left -= step if order.base_size is not None else step * price
+            if left <= 0:
+                break
+        if order.side is Side.BUY:
+            return (cost + left * price) * (ONE + self.fees.taker)
+        return floor_to(cost, book.product.base_increment)
+
+    def _needed(self, order: Order) -> Decimal:
+        """What the rest of an order with a limit price can still cost, in the currency it pays with."""
+        if order.side is Side.SELL:
+            return order.remaining
+        price = order.limit_price
+        assert price is not None
+        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None and not order.triggered:
+            price = max(price, order.terms.stop_price * (ONE + _BRACKET_COLLAR))
+        return order.remaining * price * (ONE + self._reserve_rate(order.terms))
+
+    def _hold(self, order: Order, amount: Decimal) -> None:
+        if amount != order.hold:
+            self.wallet[self._paying(order)].hold += amount - order.hold
+            order.hold = amount
+
+    def _small(self, book: Book) -> Decimal:
+        size = next(book.synthetic(Side.BUY), (ZERO, book.product.base_min_size))[1]
+        return max(floor_to(size / 100, book.product.base_increment), book.product.base_increment)
+
+    def _changed(self, order: Order) -> None:
+        order.updated = self._clock()
+        self._listener.order_changed(order)
+
+
+def _stop_due(order: Order, book: Book) -> bool:
+    stop = order.terms.stop_price
+    if stop is None or not book.last:
+        return False
+    up = order.terms.stop_up if order.terms.kind is Kind.STOP_LIMIT else order.side is Side.BUY
+    return book.last >= stop if up else book.last <= stop

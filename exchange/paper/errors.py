@@ -1,0 +1,36 @@
+"""What the paper exchange refuses, with the venue's own reason names.
+
+`Refusal` is an order the venue would not take (HTTP 200, `success: false`); `ApiError` is a request it would not
+answer (HTTP 4xx); `PaperError` is a mistake in how the paper exchange itself was started.
+"""
+
+from __future__ import annotations
+
+
+class PaperError(Exception):
+    """The paper exchange cannot start or do as told; `code` is for programs, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Refusal(Exception):
+    """An order the venue refuses: `reason` is its `new_order_failure_reason`, `preview` its preview twin."""
+
+    def __init__(self, reason: str, message: str, preview: str = "UNKNOWN_PREVIEW_FAILURE_REASON") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.preview = preview
+
+
+class ApiError(Exception):
+    """A request answered with an HTTP error and Coinbase's error body."""
+
+    def __init__(self, status: int, error: str, details: str) -> None:
+        super().__init__(details)
+        self.status = status
+        self.error = error
+        self.details = details

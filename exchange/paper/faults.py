@@ -1,0 +1,140 @@
+"""Faults to inject, all off by default.
+
+A fault has a kind, a scope, and ends after `count` uses or `duration` seconds. REST scopes are "METHOD /path" patterns
+below the API prefix (`POST /orders`, `GET *`, `*`); stream scopes are channel names as sent (`user`, `l2_data`, `*`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from exchange.paper.errors import PaperError
+
+
+class FaultKind(StrEnum):
+    """What goes wrong. `delay` is in seconds wherever it is used."""
+
+    REST_ACCEPTED_CUT = "accepted_cut"  # done, then the connection is cut without an answer
+    REST_ACCEPTED_SILENT = "accepted_silent"  # done, no answer for `delay`, then cut
+    REST_NOT_ACCEPTED_CUT = "not_accepted_cut"  # not done, the connection is cut
+    REST_ACCEPTED_LATE = "accepted_late"  # done only after `delay`, even if the client has gone
+    REST_RATE_LIMITED = "rate_limited"  # 429
+    REST_SERVER_ERROR = "server_error"  # `status` (default 503), not done
+    REST_ACCEPTED_SERVER_ERROR = "accepted_server_error"  # done, then answered with `status` (default 502)
+    REST_SLOW = "slow"  # done at once, answered after `delay`
+    REST_MALFORMED = "malformed_answer"  # done, answered with a truncated body
+    STREAM_DROP = "drop"  # the socket is reset when the next message is due
+    STREAM_CLOSE = "close"  # the socket is closed with `status` (default 1000)
+    STREAM_HALF_OPEN = "half_open"  # no frame any more, TCP stays up
+    STREAM_REFUSED = "refused"  # the connection attempt is answered 503; scope is "market" or "user"
+    STREAM_DUPLICATE = "duplicate"  # the message is sent twice
+    STREAM_LATE = "late"  # the message comes `delay` later, others pass it
+    STREAM_REORDERED = "reordered"  # the message is sent after the one that follows it
+    STREAM_MISSING = "missing"  # the message is not sent, its sequence number is used up
+    STREAM_MALFORMED = "malformed"  # the frame is cut in the middle
+    STREAM_FROZEN = "frozen"  # no prices (or other news), but heartbeats go on
+
+
+@dataclass(slots=True)
+class Fault:
+    """One fault that is switched on. `probability` is a fraction; `count` None means no bound."""
+
+    kind: FaultKind
+    scope: str = "*"
+    count: int | None = 1
+    probability: float = 1.0
+    delay: float = 0.0
+    status: int = 0
+    duration: float | None = None
+    skip: int = 0
+    fault_id: int = 0
+    used: int = 0
+    until: float | None = None
+
+
+_FIELDS = {"kind", "scope", "count", "probability", "delay", "status", "duration", "skip"}
+
+
+def read_fault(values: Mapping[str, object]) -> Fault:
+    """A fault from JSON. Raises `PaperError` that names what is wrong."""
+    unknown = set(values) - _FIELDS
+    if unknown:
+        raise PaperError("BAD_FAULT", f"Unknown fault field {sorted(unknown)[0]}; known are {', '.join(sorted(_FIELDS))}.")
+    try:
+        kind = FaultKind(str(values.get("kind")))
+    except ValueError as error:
+        kinds = ", ".join(kind.value for kind in FaultKind)
+        raise PaperError("BAD_FAULT", f"Unknown fault kind {values.get('kind')!r}; known are {kinds}.") from error
+    numbers = {name: values[name] for name in _FIELDS - {"kind", "scope"} if name in values}
+    for name, value in numbers.items():
+        allowed = value is None and name in ("count", "duration")
+        if not allowed and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise PaperError("BAD_FAULT", f"Fault field {name} must be a number of at least 0, not {value!r}.")
+    if "duration" in numbers and "count" not in numbers:
+        numbers["count"] = None
+    return Fault(kind, str(values.get("scope", "*")), **numbers)  # type: ignore[arg-type]
+
+
+class FaultBook:
+    """The faults that are on, and the seeded dice for those with a probability."""
+
+    def __init__(self, seed: int, faults: Iterable[Fault] = ()) -> None:
+        self._dice = random.Random(seed)
+        self._on: list[Fault] = []
+        self._waiting = list(faults)
+        self._last_id = 0
+
+    def start(self, now: float) -> None:
+        """Switch on the faults that were configured before the start."""
+        for fault in self._waiting:
+            self.add(fault, now)
+        self._waiting.clear()
+
+    def add(self, fault: Fault, now: float) -> Fault:
+        """Switch a fault on at monotonic time `now`."""
+        self._last_id += 1
+        fault.fault_id = self._last_id
+        fault.until = None if fault.duration is None else now + fault.duration
+        self._on.append(fault)
+        return fault
+
+    def clear(self, fault_id: int | None = None) -> int:
+        """Switch off one fault, or all; how many it were."""
+        gone = [fault for fault in self._on if fault_id is None or fault.fault_id == fault_id]
+        self._on = [fault for fault in self._on if fault not in gone]
+        return len(gone)
+
+    def listed(self) -> list[dict[str, object]]:
+        """The faults that are on."""
+        return [asdict(fault) for fault in self._on]
+
+    def strike(self, kinds: frozenset[FaultKind], scope: str, now: float) -> Fault | None:
+        """The first fault of `kinds` that applies to `scope` now, counted as used."""
+        for fault in list(self._on):
+            if fault.until is not None and now >= fault.until:
+                self._on.remove(fault)
+                continue
+            if fault.kind not in kinds or not fnmatchcase(scope, fault.scope):
+                continue
+            if fault.probability < 1.0 and self._dice.random() >= fault.probability:
+                continue
+            if fault.skip > 0:
+                fault.skip -= 1
+                continue
+            fault.used += 1
+            if fault.count is not None and fault.used >= fault.count:
+                self._on.remove(fault)
+            return fault
+        return None
+
+    def __bool__(self) -> bool:
+        return bool(self._on)
+
+
+REST_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("REST_"))
+MESSAGE_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("STREAM_")) - {FaultKind.STREAM_REFUSED}
+CONNECT_FAULTS = frozenset({FaultKind.STREAM_REFUSED})

@@ -1,0 +1,58 @@
+"""Exact numbers in and out: Decimal both ways, plain notation, never an exponent, never a float."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+
+ZERO = Decimal(0)
+ONE = Decimal(1)
+_PLAIN = re.compile(r"(?=\.?\d)\d{0,20}(\.\d{0,20})?", re.ASCII)
+
+
+def parse(text: object) -> Decimal | None:
+    """The Decimal that a venue's number string means (`".19"` included), or None where it is not a plain number."""
+    if not isinstance(text, str) or not _PLAIN.fullmatch(text):
+        return None
+    return Decimal(text)
+
+
+def plain(number: Decimal) -> str:
+    """`number` in plain notation without trailing zeros."""
+    text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("", "-0") else text
+
+
+def on_grid(number: Decimal, increment: Decimal) -> bool:
+    """True where `number` is a whole multiple of `increment`."""
+    return number % increment == 0
+
+
+def floor_to(number: Decimal, increment: Decimal) -> Decimal:
+    """`number` rounded down to the grid of `increment`."""
+    return (number / increment).to_integral_value(ROUND_DOWN) * increment
+
+
+def nearest_on(number: Decimal, increment: Decimal) -> Decimal:
+    """`number` rounded to the nearest step of `increment`, at least one step."""
+    return max((number / increment).to_integral_value(ROUND_HALF_UP), ONE) * increment
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC time as the venue writes it, microseconds kept."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: object) -> datetime | None:
+    """A zoned UTC time from RFC 3339 text (up to nine fraction digits), or None where it is not one."""
+    if not isinstance(text, str):
+        return None
+    trimmed = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
+    try:
+        moment = datetime.fromisoformat(trimmed)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

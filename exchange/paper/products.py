@@ -1,0 +1,171 @@
+"""The tradable products and their increments.
+
+The bundled set has the increments that Coinbase published for these products in August 2026; any other set is read
+from a file in the shape of `GET /products` (`{"products": [...]}`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+
+from exchange.paper.errors import PaperError
+from exchange.paper.numbers import parse, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One spot product. Sizes and increments in base or quote currency as named; `price` is a reference, in quote."""
+
+    product_id: str
+    price: Decimal
+    base_increment: Decimal
+    quote_increment: Decimal
+    price_increment: Decimal
+    base_min_size: Decimal
+    base_max_size: Decimal
+    quote_min_size: Decimal
+    quote_max_size: Decimal
+    base_name: str = ""
+    quote_name: str = "US Dollar"
+    status: str = "online"
+    is_disabled: bool = False
+    trading_disabled: bool = False
+    cancel_only: bool = False
+    limit_only: bool = False
+    post_only: bool = False
+    auction_mode: bool = False
+    view_only: bool = False
+    alias: str = ""
+    alias_to: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """Base currency, such as BTC."""
+        return self.product_id.split("-")[0]
+
+    @property
+    def quote(self) -> str:
+        """Quote currency, such as USD."""
+        return self.product_id.split("-")[1]
+
+    def with_status(self, **flags: object) -> Product:
+        """This product with other trading flags or status.
+
+        Raises `PaperError` for a name that is not a trading flag or a value of the wrong kind.
+        """
+        for name, value in flags.items():
+            if name not in STATUS_FLAGS or not isinstance(value, str if name == "status" else bool):
+                raise PaperError("BAD_PRODUCT_STATUS", f"{name}={value!r} is not a product status; use {STATUS_FLAGS}.")
+        return replace(self, **flags)  # type: ignore[arg-type]
+
+
+STATUS_FLAGS = (
+    "status", "is_disabled", "trading_disabled", "cancel_only", "limit_only", "post_only", "auction_mode", "view_only",
+)
+
+# product, base name, reference price, base increment, price (= quote) increment, largest base size, largest quote size
+_BUNDLED = """
+BTC-USD   Bitcoin    65086.18    0.00000001  0.01        3400       150000000
+ETH-USD   Ethereum   1919.41     0.00000001  0.01        42000      150000000
+SOL-USD   Solana     77.12       0.00000001  0.01        1274000    25000000
+XRP-USD   XRP        1.0411      0.000001    0.0001      11996772   10000000
+ADA-USD   Cardano    0.19782     0.00000001  0.00001     30176000   10000000
+XLM-USD   Stellar    0.163834    0.00000001  0.000001    116945400  10000000
+LINK-USD  Chainlink  8.326       0.01        0.001       1503100    10000000
+LTC-USD   Litecoin   46.09       0.00000001  0.01        122300     10000000
+DOGE-USD  Dogecoin   0.0704      0.1         0.00001     141834300  10000000
+AVAX-USD  Avalanche  6.552       0.00000001  0.001       631600     10000000
+DOT-USD   Polkadot   0.808       0.00000001  0.0001      1732900    10000000
+PEPE-USD  Pepe       0.00000293  1           0.00000001  539937939102  10000000
+"""
+
+
+def bundled() -> dict[str, Product]:
+    """The products that come with the paper exchange."""
+    found = {}
+    for line in _BUNDLED.split("\n"):
+        if line:
+            product_id, name, price, base, tick, base_max, quote_max = line.split()
+            found[product_id] = Product(
+                product_id=product_id, base_name=name, price=Decimal(price), base_increment=Decimal(base),
+                quote_increment=Decimal(tick), price_increment=Decimal(tick), base_min_size=Decimal(base),
+                base_max_size=Decimal(base_max), quote_min_size=Decimal(1), quote_max_size=Decimal(quote_max),
+            )
+    return found
+
+
+def load(path: Path) -> dict[str, Product]:
+    """Products from a file in the shape of `GET /products`. Raises `PaperError` with what is wrong and where."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        rows = listed["products"] if isinstance(listed, dict) else listed
+        return {row["product_id"]: _from_row(row) for row in rows if row.get("product_type", "SPOT") == "SPOT"}
+    except OSError as error:
+        raise PaperError("PRODUCTS_UNREADABLE", f"Cannot read the products file {path}: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PaperError("PRODUCTS_MALFORMED", f"{path} is not a list of products as GET /products gives it ({error}).") \
+            from error
+
+
+def _from_row(row: Mapping[str, object]) -> Product:
+    def number(name: str) -> Decimal:
+        value = parse(row[name])
+        if value is None:
+            raise ValueError(f"{row.get('product_id')}: {name} is {row[name]!r}")
+        return value
+
+    flags = {name: row[name] for name in STATUS_FLAGS if name in row}
+    aliases = row.get("alias_to") or []
+    return Product(
+        product_id=str(row["product_id"]), base_name=str(row.get("base_name", "")),
+        quote_name=str(row.get("quote_name", "")), price=number("price"), base_increment=number("base_increment"),
+        quote_increment=number("quote_increment"), price_increment=number("price_increment"),
+        base_min_size=number("base_min_size"), base_max_size=number("base_max_size"),
+        quote_min_size=number("quote_min_size"), quote_max_size=number("quote_max_size"),
+        alias=str(row.get("alias", "")), alias_to=tuple(str(name) for name in aliases if isinstance(aliases, list)),
+        **flags,  # type: ignore[arg-type]
+    )
+
+
+def choose(products: Mapping[str, Product], wanted: Iterable[str] | None) -> dict[str, Product]:
+    """The wanted ones of `products` (all where None). Raises `PaperError` for a name that is not there."""
+    if wanted is None:
+        return dict(products)
+    chosen = {}
+    for product_id in wanted:
+        if product_id not in products:
+            raise PaperError("UNKNOWN_PRODUCT", f"Unknown product {product_id}; known are {', '.join(products)}.")
+        chosen[product_id] = products[product_id]
+    if not chosen:
+        raise PaperError("NO_PRODUCT", "No product was named; name at least one, such as BTC-USD.")
+    return chosen
+
+
+def describe(product: Product, *, price: str, change_24h: str, volume_24h: str, high_24h: str, low_24h: str,
+             mid: str, bid: str, ask: str) -> dict[str, object]:
+    """`product` with its live figures as `GET /products/{id}` shows it."""
+    quote_volume = Decimal(volume_24h) * Decimal(price)
+    return {
+        "product_id": product.product_id, "price": price, "price_percentage_change_24h": change_24h,
+        "volume_24h": volume_24h, "volume_percentage_change_24h": "0",
+        "base_increment": plain(product.base_increment), "quote_increment": plain(product.quote_increment),
+        "quote_min_size": plain(product.quote_min_size), "quote_max_size": plain(product.quote_max_size),
+        "base_min_size": plain(product.base_min_size), "base_max_size": plain(product.base_max_size),
+        "base_name": product.base_name, "quote_name": product.quote_name, "watched": False,
+        "is_disabled": product.is_disabled, "new": False, "status": product.status,
+        "cancel_only": product.cancel_only, "limit_only": product.limit_only, "post_only": product.post_only,
+        "trading_disabled": product.trading_disabled, "auction_mode": product.auction_mode, "product_type": "SPOT",
+        "quote_currency_id": product.quote, "base_currency_id": product.base, "fcm_trading_session_details": None,
+        "mid_market_price": mid, "alias": product.alias, "alias_to": list(product.alias_to),
+        "base_display_symbol": product.base, "quote_display_symbol": product.quote, "view_only": product.view_only,
+        "price_increment": plain(product.price_increment), "display_name": product.product_id,
+        "product_venue": "CBE", "approximate_quote_24h_volume": plain(round(quote_volume, 2)),
+        "new_at": "2023-01-01T00:00:00Z", "market_cap": "", "base_cbrn": "", "quote_cbrn": "", "product_cbrn": "",
+        "icon_color": "", "icon_url": "", "display_name_overwrite": "", "is_alpha_testing": False,
+        "about_description": "", "best_bid_price": bid, "best_ask_price": ask,
+        "high_24h": high_24h, "low_24h": low_24h,
+    }
