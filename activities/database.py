@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 
 __all__ = ["Connection", "Pool", "SYMBOL_LOCK", "create_pool", "lock_account", "lock_symbol"]
 
-Pool = asyncpg.Pool
-Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+# asyncpg ships no types.
+Pool: TypeAlias = Any
+Connection: TypeAlias = Any
 
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
@@ -20,7 +21,7 @@ def _dump(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def _prepare(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
     await connection.set_type_codec("json", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
 

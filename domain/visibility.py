@@ -1,7 +1,7 @@
 """The names under which workflows can be found in Temporal, in one place.
 
-The dev server, the compose file's set-up job, `bottrader doctor` and the typed keys of `workflows/` all read this mapping. SQL
-visibility allows at most ten Keyword attributes and three of every other type in a namespace.
+The dev server, the compose file's set-up job, `bottrader doctor` and the typed keys of `workflows/` all read this
+mapping. SQL visibility allows at most ten Keyword attributes and three of every other type in a namespace.
 """
 
 from collections.abc import Mapping

@@ -18,6 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
+from domain.market import FeeRates, Product, Quote
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 
 __all__ = [
@@ -115,38 +116,6 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
-    """A symbol's rules. Sizes in base or quote currency as named, prices in quote per base."""
-
-    symbol: str
-    base: str
-    quote: str
-    base_increment: Decimal
-    quote_increment: Decimal
-    price_increment: Decimal
-    base_min: Decimal
-    base_max: Decimal
-    quote_min: Decimal
-    quote_max: Decimal
-    limit_only: bool = False
-    cancel_only: bool = False
-    post_only: bool = False
-    halted: bool = False
-    """Delisted, disabled, in auction or otherwise not taking orders."""
-    price: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """The touch. `at` is when the venue or we saw it (UTC)."""
-
-    symbol: str
-    bid: Decimal
-    ask: Decimal
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Balance:
     """One currency of the account; `total = available + hold`."""
 
@@ -158,14 +127,6 @@ class Balance:
     def total(self) -> Decimal:
         """Everything owned, held or not."""
         return self.available + self.hold
-
-
-@dataclass(frozen=True, slots=True)
-class FeeRates:
-    """The account's own rates, as fractions (0.006 = 0.6 %)."""
-
-    maker: Decimal
-    taker: Decimal
 
 
 @dataclass(frozen=True, slots=True)

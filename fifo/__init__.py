@@ -1,1 +1,1 @@
-"""Exact first-in-first-out lot matching, for accounting."""
+"""Exact lot matching. Pure: plain values in, plain values out."""

@@ -1,0 +1,49 @@
+"""What a market is: a product's rules, its touch, an account's fee rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+__all__ = ["FeeRates", "Product", "Quote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A symbol's rules. Sizes in base or quote currency as named, prices in quote per base."""
+
+    symbol: str
+    base: str
+    quote: str
+    base_increment: Decimal
+    quote_increment: Decimal
+    price_increment: Decimal
+    base_min: Decimal
+    base_max: Decimal
+    quote_min: Decimal
+    quote_max: Decimal
+    limit_only: bool = False
+    cancel_only: bool = False
+    post_only: bool = False
+    halted: bool = False
+    """Delisted, disabled, in auction or otherwise not taking orders."""
+    price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The touch. `at` is when the venue or we saw it (UTC)."""
+
+    symbol: str
+    bid: Decimal
+    ask: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRates:
+    """The account's own rates, as fractions (0.006 = 0.6 %)."""
+
+    maker: Decimal
+    taker: Decimal

@@ -1,0 +1,83 @@
+"""Sizes and prices an exchange will take: always rounded in the direction that can't cost more than was asked.
+
+Sizes go down. A buy's limit price goes down and a sell's up; a post-only price is moved off the touch.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from domain.market import Product, Quote
+from domain.money import EXACT, ZERO, plain, round_down, round_up
+from domain.orders import Side
+
+__all__ = [
+    "collar_price",
+    "is_dust",
+    "limit_price",
+    "neighbours",
+    "post_only_price",
+    "size_problem",
+    "sized",
+]
+
+
+def sized(wanted: Decimal, product: Product) -> Decimal:
+    """Base size rounded down to the product's increment."""
+    return round_down(wanted, product.base_increment)
+
+
+def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tuple[str, str] | None:
+    """`(gate, sentence)` if the exchange would not take this base size, else None.
+
+    `price` (quote per base) is needed for the minimum in quote currency; without it only base limits are checked.
+    """
+    if size < product.base_min or size <= ZERO:
+        return (
+            "BELOW_MINIMUM_SIZE",
+            f"{plain(size)} {product.base} is below the minimum of {plain(product.base_min)} for {product.symbol}",
+        )
+    if size > product.base_max:
+        return (
+            "ABOVE_MAXIMUM_SIZE",
+            f"{plain(size)} {product.base} is above the maximum of {plain(product.base_max)} for {product.symbol}",
+        )
+    if price is not None and EXACT.multiply(size, price) < product.quote_min:
+        return (
+            "BELOW_MINIMUM_SIZE",
+            f"{plain(size)} {product.base} at {plain(price)} is worth less than the minimum of "
+            f"{plain(product.quote_min)} {product.quote} for {product.symbol}",
+        )
+    return None
+
+
+def is_dust(size: Decimal, price: Decimal | None, product: Product) -> bool:
+    """Whether a position is too small to be sold."""
+    problem = size_problem(sized(size, product), price, product)
+    return problem is not None and problem[0] == "BELOW_MINIMUM_SIZE"
+
+
+def limit_price(price: Decimal, side: Side, product: Product) -> Decimal:
+    """The nearest price on the tick that is not worse than asked: down for a buy, up for a sell."""
+    rounding = round_down if side is Side.BUY else round_up
+    return rounding(price, product.price_increment)
+
+
+def neighbours(price: Decimal, product: Product) -> tuple[Decimal, Decimal]:
+    """The two prices on the tick around `price` (equal if it is on the tick)."""
+    return round_down(price, product.price_increment), round_up(price, product.price_increment)
+
+
+def post_only_price(wanted: Decimal, side: Side, quote: Quote, product: Product) -> Decimal:
+    """`wanted`, or the touch's own side moved one tick off the other side where `wanted` would cross."""
+    tick = product.price_increment
+    if side is Side.BUY:
+        return min(limit_price(wanted, side, product), round_down(quote.ask - tick, tick))
+    return max(limit_price(wanted, side, product), round_up(quote.bid + tick, tick))
+
+
+def collar_price(quote: Quote, side: Side, collar: Decimal, product: Product) -> Decimal:
+    """The worst price of a limit IOC that stands in for a market order; `collar` is a fraction of the touch."""
+    if side is Side.SELL:
+        return round_down(quote.bid * (1 - collar), product.price_increment)
+    return round_up(quote.ask * (1 + collar), product.price_increment)
