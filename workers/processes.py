@@ -48,6 +48,21 @@ def require_free_port(port: int, what: str, option: str) -> None:
             ) from None
 
 
+def python_module(module: str, *arguments: str) -> list[str]:
+    """How to run one of our modules as a child; goes with `python_environment`.
+
+    `-P`: a folder named like ours in the user's working folder is not run by mistake.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment and `extra`, with this code on the child's path wherever it is started."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
+
+
 def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
     """What a child does between fork and exec, so that the kernel sends it `stop_signal` when `parent` is gone."""
     libc = _LIBC

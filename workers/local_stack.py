@@ -1,0 +1,453 @@
+"""The whole system on one machine: PostgreSQL, Temporal, the paper exchange, the ledger's schema and a worker.
+
+`LocalStack` starts them in the order of their needs, what can be at the same time, and stops in reverse order
+everything it started and nothing else. It is what `bottrader up`, the demo, the benchmarks and the tests of crashes
+stand on:
+
+    async with LocalStack(LocalStackConfig()) as stack:
+        client = await Client.connect(stack.temporal_address)
+
+The data folder belongs to one stack at a time (a lock that the kernel releases when its owner dies). `stack.json` in
+it has the addresses while it runs, which is how the other commands find it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from schema import migrate
+from workers import temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.errors import UnreachableError, UserError
+from workers.paper_process import PaperConfig, PaperExchange
+from workers.processes import Child, Command, python_environment, python_module, require_free_port
+from workers.supervisor import Supervised
+
+_WORKER_READY_TIMEOUT_S = 30.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LocalStackConfig:
+    """What the stack consists of.
+
+    `data` None is a throw-away folder, removed at the end. `durable` False gives up safety in a crash of the machine
+    for speed. Ports: 0 is any free one; `postgres_port` None is a Unix socket only. `database_url` and
+    `temporal_address` name servers that run already; the stack then starts none of its own and stops none. `env` is
+    added to the worker's environment.
+    """
+
+    data: Path | None = None
+    durable: bool = False
+    temporal_port: int = 0
+    ui_port: int = 0
+    ui: bool = True
+    postgres_port: int | None = None
+    paper: bool = True
+    paper_arguments: Sequence[str] = ()
+    worker: bool = True
+    worker_role: str = "all"
+    namespace: str = "default"
+    orders_queue: str = "orders"
+    config_file: Path | None = None
+    database_url: str | None = None
+    temporal_address: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    say: Say = lambda _: None
+
+
+class LocalStack:
+    """A running stack; see the module. Use as an async context manager, or `start()` and `stop()`."""
+
+    def __init__(self, config: LocalStackConfig | None = None) -> None:
+        self.config = config or LocalStackConfig()
+        self._exit = contextlib.AsyncExitStack()
+        self._data: Path | None = None
+        self._postgres: EmbeddedPostgres | None = None
+        self._temporal: DevServer | None = None
+        self._paper: PaperExchange | None = None
+        self._worker: Supervised | None = None
+        self._watched: list[Supervised] = []
+        self.paper: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def data(self) -> Path:
+        """The data folder, with the children's logs in `logs/`."""
+        if self._data is None:
+            raise RuntimeError("the stack is not started")
+        return self._data
+
+    @property
+    def dsn(self) -> str:
+        """The ledger's address for asyncpg."""
+        if self.config.database_url is not None:
+            return self.config.database_url
+        if self._postgres is None:
+            raise RuntimeError("the stack is not started")
+        return self._postgres.dsn()
+
+    @property
+    def temporal_address(self) -> str:
+        """Temporal's gRPC address, host:port."""
+        if self.config.temporal_address is not None:
+            return self.config.temporal_address
+        if self._temporal is None:
+            raise RuntimeError("the stack is not started")
+        return self._temporal.address
+
+    @property
+    def ui_url(self) -> str | None:
+        """The Temporal Web UI's address; None when the stack has none of its own."""
+        return None if self._temporal is None else self._temporal.ui_url
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        child = None if self._worker is None else self._worker.child
+        return None if child is None else child.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables with which any process of ours (worker, command line) works on this stack."""
+        found = {"DATABASE_URL": self.dsn, "TEMPORAL_ADDRESS": self.temporal_address}
+        found["BOTTRADER_TEMPORAL__NAMESPACE"] = self.config.namespace
+        found["BOTTRADER_TEMPORAL__ORDERS_QUEUE"] = self.config.orders_queue
+        for name in ("rest", "stream", "user_stream", "ca_file", "key_file"):
+            if name in self.paper:
+                found[f"BOTTRADER_EXCHANGE__{name.upper()}"] = self.paper[name]
+        if self.config.config_file is not None:
+            found["BOTTRADER_CONFIG"] = str(self.config.config_file.resolve())
+        return found | dict(self.config.env)
+
+    async def start(self) -> None:
+        """Start everything and return when the worker takes tasks.
+
+        Raises UserError in one sentence (a port in use, a second stack on the folder, a program that can't be had);
+        whatever was started by then is stopped again.
+        """
+        try:
+            self._data = self._open_data()
+            self._lock(self._data)
+            self._check_ports()
+            # Registered before anything starts: the way out is the reverse of the needs, not of who was quicker.
+            self._exit.push_async_callback(self._stop_postgres)
+            self._exit.push_async_callback(self._stop_temporal)
+            self._exit.push_async_callback(self._stop_paper)
+            self._exit.push_async_callback(self._stop_watched)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._start_ledger())
+                    group.create_task(self._start_temporal())
+                    if self.config.paper:
+                        group.create_task(self._start_paper())
+            except BaseExceptionGroup as failures:
+                raise _first(failures) from None
+            if self.config.worker:
+                await self._start_worker()
+            self._write_addresses()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop what was started, in reverse order. Finishes even when cancelled once."""
+        closing = asyncio.ensure_future(self._exit.aclose())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await closing
+            raise
+
+    async def kill_worker(self) -> None:
+        """SIGKILL the worker; it stays down until `restart_worker()`."""
+        await self._require_worker().kill()
+
+    async def restart_worker(self) -> None:
+        """Stop the worker if it runs, start it, and wait until it takes tasks."""
+        worker = self._require_worker()
+        await worker.stop()
+        await worker.start()
+
+    async def kill_temporal(self) -> None:
+        """SIGKILL Temporal; it stays down until `restart_temporal()`."""
+        await self._require_temporal().kill()
+
+    async def restart_temporal(self) -> None:
+        """Restart Temporal on the same ports, with its histories."""
+        temporal = self._require_temporal()
+        await temporal.stop()
+        await temporal.start()
+
+    async def kill_postgres(self) -> None:
+        """SIGKILL PostgreSQL; it stays down until `restart_postgres()`."""
+        await self._require_postgres().kill()
+
+    async def restart_postgres(self) -> None:
+        """Restart PostgreSQL at the same address; what was committed is there."""
+        postgres = self._require_postgres()
+        await postgres.stop()
+        await postgres.start()
+
+    async def wait_failed(self) -> str:
+        """Wait until a server of ours ends by itself, and say which and why in a sentence. The worker is restarted
+        instead.
+        """
+        servers = {"PostgreSQL": self._postgres, "Temporal": self._temporal, "The paper exchange": self._paper}
+        running = {name: server.child for name, server in servers.items() if server is not None and server.child}
+        if not running:
+            await asyncio.Event().wait()
+        waits = {asyncio.create_task(child.wait()): name for name, child in running.items()}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        name = waits[done.pop()]
+        child = running[name]
+        return f"{name} ended by itself: {child.log_tail(1) or 'no message'} (log: {child.command.log})"
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    def _open_data(self) -> Path:
+        if self.config.data is None:
+            folder = Path(tempfile.mkdtemp(prefix="bottrader-"))
+            self._exit.callback(shutil.rmtree, folder, ignore_errors=True)
+            return folder
+        folder = self.config.data.expanduser().absolute()
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                "BAD_DATA_FOLDER", f"{folder} can't be used for data ({error.strerror}): choose another with --data."
+            ) from None
+        return folder
+
+    def _lock(self, folder: Path) -> None:
+        lock = (folder / "stack.lock").open("a+")
+        if not _try_lock(lock):
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            raise UserError(
+                "STACK_RUNNING",
+                f"A stack runs on {folder} already (process {owner}): stop it, or choose another folder with --data.",
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._exit.callback(self._unlock, lock, folder)
+
+    @staticmethod
+    def _unlock(lock: IO[str], folder: Path) -> None:
+        (folder / "stack.json").unlink(missing_ok=True)
+        lock.truncate(0)
+        lock.close()
+
+    def _check_ports(self) -> None:
+        """Chosen ports are looked at before anything starts, so that nothing is half-started for one that is taken."""
+        config = self.config
+        if config.temporal_address is None:
+            if config.temporal_port:
+                require_free_port(config.temporal_port, "Temporal", "--temporal-port")
+            if config.ui and config.ui_port:
+                require_free_port(config.ui_port, "Temporal's Web UI", "--ui-port")
+        if config.database_url is None and config.postgres_port:
+            require_free_port(config.postgres_port, "PostgreSQL", "--postgres-port")
+
+    async def _start_ledger(self) -> None:
+        if self.config.database_url is None:
+            self._postgres = EmbeddedPostgres(
+                PostgresConfig(
+                    folder=self.data / "postgres",
+                    durable=self.config.durable,
+                    port=self.config.postgres_port,
+                    log=self._log("postgres"),
+                )
+            )
+            await self._timed("PostgreSQL", self._postgres.start())
+            await self._postgres.create_database()
+        try:
+            await self._timed("ledger schema", migrate.upgrade(self.dsn))
+        except OSError as error:
+            raise UnreachableError(
+                "NO_DATABASE", f"The database does not answer ({error}): check DATABASE_URL and that PostgreSQL runs."
+            ) from None
+
+    async def _start_temporal(self) -> None:
+        if self.config.temporal_address is not None:
+            return
+        program = await temporal_binary.ensure_async(self.config.say)
+        self._temporal = DevServer(
+            DevServerConfig(
+                program=program,
+                log=self._log("temporal"),
+                database=self.data / "temporal.db",
+                port=self.config.temporal_port,
+                ui_port=self.config.ui_port,
+                ui=self.config.ui,
+                namespace=self.config.namespace,
+            )
+        )
+        await self._timed("Temporal", self._temporal.start())
+
+    async def _start_paper(self) -> None:
+        self._paper = PaperExchange(PaperConfig(log=self._log("paper"), arguments=self.config.paper_arguments))
+        await self._timed("paper exchange", self._paper.start())
+        self.paper = self._paper.addresses
+
+    async def _start_worker(self) -> None:
+        self._worker = Supervised("worker", self._worker_child, self.config.say)
+        self._watched.append(self._worker)
+        await self._timed("worker", self._worker.start())
+
+    async def _worker_child(self) -> Child:
+        began = time.time()
+        child = await Child.start(
+            Command(
+                name="the worker",
+                argv=python_module("cli.main", "worker", "--role", self.config.worker_role),
+                log=self._log("worker"),
+                env=python_environment(self.environment),
+                grace_s=15.0,
+            )
+        )
+        try:
+            await self._until_polling(child, began)
+        except BaseException:
+            await child.stop()
+            raise
+        return child
+
+    async def _until_polling(self, child: Child, began: float) -> None:
+        """Ready is when the task queue of orders has a poller that called since the worker's start."""
+        client = await Client.connect(self.temporal_address, namespace=self.config.namespace)
+        request = DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=self.config.orders_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+        deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
+        while True:
+            with contextlib.suppress(RPCError):
+                answer = await client.workflow_service.describe_task_queue(request)
+                if any(poller.last_access_time.ToDatetime().timestamp() >= began for poller in answer.pollers):
+                    return
+            if not child.running or time.monotonic() > deadline:
+                tail = child.log_tail(1) or "no message"
+                raise UnreachableError("WORKER_FAILED", f"The worker did not start: {tail} (log: {child.command.log})")
+            await asyncio.sleep(0.1)
+
+    async def _timed(self, what: str, starting: Awaitable[object]) -> None:
+        began = time.monotonic()
+        await starting
+        self.config.say(f"{what}: ready after {time.monotonic() - began:.1f} s")
+
+    def _log(self, name: str) -> Path:
+        return self.data / "logs" / f"{name}.log"
+
+    def _write_addresses(self) -> None:
+        found: dict[str, Any] = {
+            "pid": os.getpid(),
+            "data": str(self.data),
+            "temporal": self.temporal_address,
+            "temporal_ui": self.ui_url,
+            "database": self.dsn,
+            "paper": self.paper or None,
+            "environment": self.environment,
+        }
+        path = self.data / "stack.json"
+        fresh = path.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(json.dumps(found, indent=2))
+        fresh.replace(path)
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    async def _stop_watched(self) -> None:
+        for supervised in reversed(self._watched):
+            await supervised.stop()
+
+    async def _stop_paper(self) -> None:
+        if self._paper is not None:
+            await self._paper.stop()
+
+    async def _stop_temporal(self) -> None:
+        if self._temporal is not None:
+            await self._temporal.stop()
+
+    async def _stop_postgres(self) -> None:
+        if self._postgres is not None:
+            await self._postgres.stop()
+
+    def _require_worker(self) -> Supervised:
+        if self._worker is None:
+            raise RuntimeError("this stack has no worker")
+        return self._worker
+
+    def _require_temporal(self) -> DevServer:
+        if self._temporal is None:
+            raise RuntimeError("this stack has no Temporal of its own")
+        return self._temporal
+
+    def _require_postgres(self) -> EmbeddedPostgres:
+        if self._postgres is None:
+            raise RuntimeError("this stack has no PostgreSQL of its own")
+        return self._postgres
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    """Take the folder. Someone who only looks whether it is taken holds the lock for an instant: look again."""
+    for _ in range(5):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def running_stack(data: Path) -> dict[str, Any] | None:
+    """What a stack that runs on `data` wrote into stack.json; None when none runs there."""
+    try:
+        with (data / "stack.lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads((data / "stack.json").read_text())
+            return found
+    except OSError:
+        pass
+    return None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure to report: a sentence for the user rather than the cancellations that it caused."""
+    leaves: list[BaseException] = []
+    for failure in failures.exceptions:
+        leaves += [_first(failure)] if isinstance(failure, BaseExceptionGroup) else [failure]
+    return next((leaf for leaf in leaves if isinstance(leaf, UserError)), leaves[0])
