@@ -101,7 +101,7 @@ class EmbeddedPostgres:
         await asyncio.to_thread(self._prepare)
         await asyncio.to_thread(self._stop_leftover)
         if not (self.data / "PG_VERSION").exists():
-            await asyncio.to_thread(self._initdb)
+            await self._initdb()
         self._socket_dir = self._choose_socket_dir()
         log = self.config.log or self.folder / "postgres.log"
         self._child = await Child.start(
@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         _give_passage(self._bin)
         _make_readable_for(self._user, self._bin)
 
-    def _initdb(self) -> None:
+    async def _initdb(self) -> None:
         password_file = self.folder / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(secrets.token_urlsafe(24))
@@ -197,11 +197,14 @@ class EmbeddedPostgres:
         ]
         if not self.config.durable:
             argv.append("--no-sync")
-        done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, cwd=self.folder, user=self._user, group=self._user
-        )
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        log = self.folder / "initdb.log"
+        child = await Child.start(Command(name="initdb", argv=argv, log=log, user=self._user, cwd=self.folder))
+        try:
+            code = await child.wait()
+        finally:
+            await child.kill()
+        if code != 0:
+            reason = child.log_tail(1) or "no message"
             raise UnreachableError("POSTGRES_FAILED", f"PostgreSQL's data folder {self.data} can't be made: {reason}")
         fresh.rename(self.data)
 

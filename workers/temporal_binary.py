@@ -8,11 +8,13 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from workers.errors import UnreachableError, UserError
@@ -25,6 +27,10 @@ _DOWNLOAD_TIMEOUT_S = 120.0
 _BUILD_TIMEOUT_S = 1800.0
 
 Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 def cached_path() -> Path:
@@ -50,10 +56,10 @@ def find() -> Path | None:
     return None
 
 
-def ensure(say: Say = lambda _: None) -> Path:
+def ensure(say: Say = _silent, stop: threading.Event | None = None) -> Path:
     """Find the program or get it; `say` hears one line a step, with the seconds that have gone by.
 
-    Raises UnreachableError(TEMPORAL_MISSING) naming every way when none works.
+    Raises UnreachableError: TEMPORAL_MISSING naming every way when none works, TEMPORAL_STOPPED when `stop` was set.
     """
     found = find()
     if found is not None:
@@ -61,7 +67,7 @@ def ensure(say: Say = lambda _: None) -> Path:
     target = cached_path()
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".temporal-", dir=target.parent) as scratch:
-        fetched = _download(Path(scratch), say) or _build(Path(scratch), say)
+        fetched = _download(Path(scratch), say, stop) or _build(Path(scratch), say, stop)
         if fetched is None:
             raise UnreachableError(
                 "TEMPORAL_MISSING",
@@ -74,72 +80,92 @@ def ensure(say: Say = lambda _: None) -> Path:
     return target
 
 
-def _download(folder: Path, say: Say) -> Path | None:
+async def ensure_async(say: Say = _silent) -> Path:
+    """`ensure` without blocking the event loop; when cancelled, a download or build that runs is ended first."""
+    stop = threading.Event()
+    working = asyncio.ensure_future(asyncio.to_thread(ensure, say, stop))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(UserError):
+            await working
+        raise
+
+
+def _download(folder: Path, say: Say, stop: threading.Event | None) -> Path | None:
     """The SDK's own download: it fetches the CLI to start a dev server, which is stopped at once."""
     say("Temporal: not on PATH nor in the cache; trying the SDK's download")
     code = (
-        "import asyncio,sys\n"
+        "import asyncio, sys\n"
         "from temporalio.testing import WorkflowEnvironment\n"
         "async def main():\n"
-        "    env = await WorkflowEnvironment.start_local(dev_server_download_version=sys.argv[2],"
-        " download_dest_dir=sys.argv[1])\n"
+        "    env = await WorkflowEnvironment.start_local(\n"
+        "        dev_server_download_version=sys.argv[2], download_dest_dir=sys.argv[1])\n"
         "    await env.shutdown()\n"
         "asyncio.run(main())\n"
     )
     # In a process of its own, so that a download that hangs can be given up. Its traceback is no news to the user.
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            [sys.executable, "-c", code, str(folder), f"v{CLI_VERSION}"],
-            capture_output=True,
-            timeout=_DOWNLOAD_TIMEOUT_S,
-            check=False,
-        )
-    return next((path for path in folder.iterdir() if path.is_file() and works(path)), None)
+    argv = [sys.executable, "-c", code, str(folder), f"v{CLI_VERSION}"]
+    _run(argv, folder / "download.log", "downloading", _DOWNLOAD_TIMEOUT_S, say, stop)
+    return next((path for path in folder.iterdir() if path.suffix != ".log" and works(path)), None)
 
 
-def _build(folder: Path, say: Say) -> Path | None:
+def _build(folder: Path, say: Say, stop: threading.Event | None) -> Path | None:
     """`go install` into `folder`; about four minutes on two cores."""
     go = shutil.which("go")
     if go is None:
         say("Temporal: no download, and no Go to build it with")
         return None
     say(f"Temporal: no download; building v{CLI_VERSION} with Go (about 4 minutes, once)")
-    environment = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0", "GOFLAGS": "-trimpath"}
-    started = time.monotonic()
+    began = time.monotonic()
     log = folder / "build.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [go, "install", f"github.com/temporalio/cli/cmd/temporal@v{CLI_VERSION}"],
-            env=environment,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            while True:
-                try:
-                    process.wait(10)
-                    break
-                except subprocess.TimeoutExpired:
-                    elapsed = time.monotonic() - started
-                    say(f"Temporal: building, {elapsed:.0f} s")
-                    if elapsed > _BUILD_TIMEOUT_S:
-                        break
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    argv = [go, "install", f"github.com/temporalio/cli/cmd/temporal@v{CLI_VERSION}"]
+    _run(argv, log, "building", _BUILD_TIMEOUT_S, say, stop, {"GOBIN": str(folder), "CGO_ENABLED": "0"})
     built = folder / "temporal"
     if built.exists() and works(built):
-        say(f"Temporal: built in {time.monotonic() - started:.0f} s")
+        say(f"Temporal: built in {time.monotonic() - began:.0f} s")
         return built
     last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
     say(f"Temporal: the build failed: {last}")
     return None
 
 
-async def ensure_async(say: Say = lambda _: None) -> Path:
-    """`ensure` without blocking the event loop."""
-    return await asyncio.to_thread(ensure, say)
+def _run(
+    argv: Sequence[str],
+    log: Path,
+    doing: str,
+    timeout_s: float,
+    say: Say,
+    stop: threading.Event | None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run to the end, the time-out or `stop`, saying each ten seconds how long it has been. Leaves no process behind."""
+    began = time.monotonic()
+    next_word = 10.0
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        while (elapsed := time.monotonic() - began) < timeout_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.25)
+                return
+            if stop is not None and stop.is_set():
+                raise UnreachableError("TEMPORAL_STOPPED", f"Temporal: {doing} was stopped; nothing was kept.")
+            if elapsed >= next_word:
+                say(f"Temporal: {doing}, {elapsed:.0f} s")
+                next_word += 10.0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # compilers and servers that it started, too
+        process.wait()
 
 
 def main() -> int:
