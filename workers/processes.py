@@ -109,6 +109,17 @@ class Child:
 
         Raises UnreachableError(PROGRAM_MISSING) when the program can't be run.
         """
+        spawning = asyncio.ensure_future(cls._spawn(command))
+        try:
+            return await asyncio.shield(spawning)
+        except asyncio.CancelledError:
+            # A spawn can't be half undone: let it finish, then end the child.
+            with contextlib.suppress(UnreachableError):
+                await (await spawning).kill()
+            raise
+
+    @classmethod
+    async def _spawn(cls, command: Command) -> "Child":
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("ab") as log:
             try:

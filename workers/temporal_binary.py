@@ -140,7 +140,7 @@ def _run(
     stop: threading.Event | None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run to the end, the time-out or `stop`, saying each ten seconds how long it has been. Leaves no process behind."""
+    """Run to the end, the time-out or `stop`, saying each ten seconds how long it took. Leaves no process behind."""
     began = time.monotonic()
     next_word = 10.0
     with log.open("wb") as output:
