@@ -144,9 +144,8 @@ class EmbeddedPostgres:
     async def kill(self) -> None:
         """SIGKILL, as a crash of the machine would; `start()` recovers from its log."""
         if self._child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                # The postmaster alone: its children notice and leave by themselves, as after a crash.
-                self._child.process.kill()
+            # The postmaster alone: its children notice and leave by themselves, as after a crash.
+            self._child.signal(signal.SIGKILL)
             await self._child.wait()
             await self._child.kill()
             self._child = None

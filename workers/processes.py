@@ -156,11 +156,17 @@ class Child:
         """The exit code, once the child has ended (negative: the signal that ended it)."""
         return await self.process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the child alone, not to its group."""
+        if self.running:
+            # Not Process.send_signal: that may collect the exit code before asyncio's watcher does, who then loses it.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
     async def stop(self) -> None:
         """Ask, wait for the grace time, then kill the group. Safe to call again and on a child that has ended."""
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(self.command.stop_signal)
+            self.signal(self.command.stop_signal)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.process.wait(), self.command.grace_s)
         await self.kill()
