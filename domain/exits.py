@@ -22,6 +22,7 @@ __all__ = [
     "ExitReason",
     "ExitRules",
     "Position",
+    "QuietBand",
     "SellSignal",
     "Trailing",
     "Verdict",
@@ -31,6 +32,7 @@ __all__ = [
     "exit_limit_price",
     "outranks",
     "price_stop",
+    "quiet_band",
 ]
 
 
@@ -73,7 +75,9 @@ class ExitRules(BaseModel):
 
     hard_stop: Decimal = Field(default=Decimal("0.05"), gt=0, lt=1, description="loss that sells at MARKET, fraction")
     soft_stop: Decimal = Field(default=Decimal("0.025"), gt=0, lt=1, description="loss that sells by LIMIT, fraction")
-    trailing_arm: Decimal | None = Field(default=Decimal("0.035"), gt=0, description="gain that arms trailing, fraction")
+    trailing_arm: Decimal | None = Field(
+        default=Decimal("0.035"), gt=0, description="gain that arms trailing, fraction"
+    )
     trailing_atr_multiple: Decimal = Field(default=Decimal(2), gt=0, description="distance in ATRs")
     trailing_min_distance: Decimal = Field(default=Decimal("0.01"), gt=0, lt=1, description="fraction of price")
     trailing_max_distance: Decimal = Field(default=Decimal("0.02"), gt=0, lt=1, description="fraction of price")
@@ -137,6 +141,14 @@ class Verdict:
     stale: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class QuietBand:
+    """The open interval of bids in which nothing is due and trailing stays as it is. Prices in quote per base."""
+
+    low: Decimal
+    high: Decimal
+
+
 def exit_limit_price(best_bid: Decimal, rules: ExitRules, tick: Decimal) -> Decimal:
     """Best bid times the offset, rounded up to the tick (EXIT-4)."""
     return round_up(EXACT.multiply(best_bid, rules.limit_offset), tick)
@@ -171,7 +183,9 @@ def _arm(bid: Decimal, atr: Decimal | None, rules: ExitRules) -> Trailing:
     return Trailing(peak=bid, stop=bid - distance, distance=distance, atr=atr)
 
 
-def advance_trailing(trailing: Trailing | None, position: Position, bid: Decimal, atr: Decimal | None) -> Trailing | None:
+def advance_trailing(
+    trailing: Trailing | None, position: Position, bid: Decimal, atr: Decimal | None
+) -> Trailing | None:
     """The trailing state after a bid: armed when the gain is reached, raised in whole steps, never lowered."""
     rules = position.rules
     if trailing is None:
@@ -221,3 +235,28 @@ def due_exit(
     ):
         return Verdict(ExitReason.SIGNAL_EXIT, trailing)
     return Verdict(None, trailing)
+
+
+_INFINITE = Decimal("Infinity")
+
+
+def quiet_band(position: Position, signal: SellSignal | None = None) -> QuietBand:
+    """Where `due_exit` has nothing to do: for each fresh bid with low < bid < high it is due nothing and moves nothing.
+
+    The answer holds until the position or the signal changes; outside of the band ask `due_exit`, which alone decides.
+    The bounds are the very expressions that it compares with. A signal that grows old only makes the band too narrow.
+    """
+    rules, entry, trailing = position.rules, position.entry_price, position.trailing
+    if entry <= 0:
+        return QuietBand(-_INFINITE, _INFINITE)
+    low = entry * (1 - rules.soft_stop)
+    if trailing is not None:
+        return QuietBand(max(low, trailing.stop), trailing.peak)
+    highs = [_INFINITE]
+    if rules.trailing_arm is not None:
+        highs.append(entry * (1 + rules.trailing_arm))
+    if rules.take_profit is not None:
+        highs.append(entry * (1 + rules.take_profit))
+    if rules.signal_exit and signal is not None and signal.says_sell:
+        highs.append(entry)
+    return QuietBand(low, min(highs))

@@ -1,0 +1,165 @@
+"""Leases: one holder of a name at a time, and an epoch that every write of the holder carries (INGEST-2).
+
+A heartbeat timeout does not stop a stalled process. So a holder counts its own lease down on its monotonic clock,
+from before it asked, and stops by itself when it runs out; and each of its statements carries `HELD`, so that what a
+stalled predecessor still sends writes nothing. Every acquisition has a new, greater epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from activities.database import Pool
+
+__all__ = ["HELD", "Lease", "LeaseLostError", "LeaseTerms", "acquire", "hold"]
+
+log = structlog.get_logger(__name__)
+
+HELD = "EXISTS (SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 AND expires_at > now())"
+"""SQL: the writer still holds its lease. Statements that carry it have the lease's name as $1, its epoch as $2."""
+
+DATABASE_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a database that can't be reached, or an interrupted statement, looks like."""
+
+_ACQUIRE = """
+INSERT INTO leases (name, holder, epoch, expires_at, acquired_at)
+VALUES ($1, $2, 1, now() + make_interval(secs => $3), now())
+ON CONFLICT (name) DO UPDATE
+   SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at, acquired_at = now()
+ WHERE leases.expires_at <= now()
+RETURNING epoch
+"""
+_RENEW = """
+UPDATE leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND epoch = $2 AND expires_at > now()
+"""
+_RELEASE = "UPDATE leases SET expires_at = now() WHERE name = $1 AND epoch = $2 AND expires_at > now()"
+
+
+class LeaseLostError(Exception):
+    """The lease ran out or another holder has it: whoever held it must stop at once and write nothing more."""
+
+    code = "LEASE_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """How long a lease lasts and how often it is renewed, in wall seconds."""
+
+    seconds: float = 6.0
+    renew_seconds: float = 1.5
+    wait_seconds: float = 0.25
+    """How often one who waits for the lease looks again."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.renew_seconds * 2 <= self.seconds:
+            raise ValueError(
+                f"a lease of {self.seconds} s must be renewed at least twice within it, not each {self.renew_seconds} s"
+            )
+
+
+class Lease:
+    """A lease that was acquired. `held` is by our own clock and never says yes for longer than the database would."""
+
+    def __init__(self, pool: Pool, name: str, epoch: int, deadline: float, terms: LeaseTerms) -> None:
+        self.name = name
+        self.epoch = epoch
+        self._pool = pool
+        self._deadline = deadline
+        self._terms = terms
+        self._given_up = False
+
+    @property
+    def held(self) -> bool:
+        """Whether we may still act for the name."""
+        return not self._given_up and time.monotonic() < self._deadline
+
+    def require(self) -> None:
+        """Raise LeaseLostError unless it is still held."""
+        if not self.held:
+            raise LeaseLostError(f"the lease {self.name} (epoch {self.epoch}) has run out")
+
+    async def renew(self) -> None:
+        """Make it last from now on. Raises LeaseLostError if it is no longer ours, and the database's errors."""
+        asked = time.monotonic()
+        left = max(0.05, self._deadline - asked)
+        status = await self._pool.execute(_RENEW, self.name, self.epoch, self._terms.seconds, timeout=left)
+        if status != "UPDATE 1":
+            self._given_up = True
+            raise LeaseLostError(f"the lease {self.name} (epoch {self.epoch}) is another holder's by now")
+        self._deadline = asked + self._terms.seconds
+
+    async def keep(self) -> None:
+        """Renew for as long as it can be; raises LeaseLostError when it ran out, whatever the database is doing."""
+        pause = self._terms.renew_seconds
+        while True:
+            await asyncio.sleep(max(0.0, min(pause, self._deadline - time.monotonic())))
+            self.require()
+            try:
+                await self.renew()
+                pause = self._terms.renew_seconds
+            except DATABASE_TROUBLE as problem:
+                log.warning("lease not renewed", lease=self.name, epoch=self.epoch, problem=repr(problem))
+                pause = self._terms.renew_seconds / 4
+
+    async def release(self) -> None:
+        """Give it up, so that another may have it at once. The database's trouble is left to the lease's end."""
+        if self._given_up:
+            return
+        self._given_up = True
+        try:
+            await self._pool.execute(_RELEASE, self.name, self.epoch, timeout=2.0)
+        except DATABASE_TROUBLE as problem:
+            log.warning("lease not released, it will run out", lease=self.name, problem=repr(problem))
+
+
+async def acquire(pool: Pool, name: str, holder: str, terms: LeaseTerms) -> Lease | None:
+    """The lease with a new epoch if nobody has it, else None. Raises the database's errors."""
+    asked = time.monotonic()
+    epoch = await pool.fetchval(_ACQUIRE, name, holder, terms.seconds, timeout=terms.seconds)
+    return None if epoch is None else Lease(pool, name, epoch, asked + terms.seconds, terms)
+
+
+@asynccontextmanager
+async def hold(
+    pool: Pool, name: str, holder: str, terms: LeaseTerms, *, waiting: Callable[[], None] = lambda: None
+) -> AsyncIterator[Lease]:
+    """Wait for the lease, keep it renewed while the body runs, give it up at the end however it ends.
+
+    `waiting` is called each time it is found taken. The body is cancelled, and LeaseLostError raised, when the lease is
+    lost. Raises the database's errors if it can't be reached.
+    """
+    while (lease := await acquire(pool, name, holder, terms)) is None:
+        waiting()
+        await asyncio.sleep(terms.wait_seconds)
+    log.info("lease acquired", lease=name, epoch=lease.epoch)
+    body = asyncio.current_task()
+    if body is None:
+        raise RuntimeError("a lease is held by a task")
+    lost: list[LeaseLostError] = []
+
+    async def keeper() -> None:
+        try:
+            await lease.keep()
+        except LeaseLostError as reason:
+            lost.append(reason)
+            body.cancel()
+
+    task = asyncio.create_task(keeper(), name=f"lease {name}")
+    try:
+        yield lease
+    except asyncio.CancelledError:
+        if lost and body.uncancel() == 0:
+            raise lost[0] from None
+        raise
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        # Shielded: a cancelled activity still gives its lease up, so that the next one needn't wait for its end.
+        await asyncio.shield(lease.release())

@@ -1,0 +1,92 @@
+"""Leases against a real PostgreSQL: one holder at a time, and nothing written by one who lost it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from activities.database import Pool, create_pool
+from activities.leases import HELD, LeaseLostError, LeaseTerms, acquire, hold
+
+SHORT = LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """A pool on a fresh database."""
+    opened = await create_pool(database)
+    yield opened
+    await opened.close()
+
+
+async def write(pool: Pool, name: str, epoch: int) -> bool:
+    """A write as a holder's: True if it was done."""
+    sql = "INSERT INTO fee_rates (account, maker, taker) SELECT $3, 0, 0 WHERE " + HELD + " ON CONFLICT DO NOTHING"
+    return str(await pool.execute(sql, name, epoch, f"{name}/{epoch}/{time.monotonic_ns()}")) == "INSERT 0 1"
+
+
+async def test_only_one_of_many_gets_the_lease(pool: Pool) -> None:
+    """Of twenty who ask at once exactly one becomes the holder."""
+    leases = await asyncio.gather(*(acquire(pool, "stream", f"holder {n}", SHORT) for n in range(20)))
+    assert sum(lease is not None for lease in leases) == 1
+
+
+async def test_a_released_lease_is_taken_over_at_once_with_a_greater_epoch(pool: Pool) -> None:
+    """Giving up means that the next one needn't wait for the end of the lease, and epochs only grow."""
+    long = LeaseTerms(seconds=60, renew_seconds=10, wait_seconds=0.02)
+    async with hold(pool, "stream", "first", long) as first:
+        assert await acquire(pool, "stream", "second", long) is None
+    started = time.monotonic()
+    async with hold(pool, "stream", "second", long) as second:
+        assert second.epoch > first.epoch
+    assert time.monotonic() - started < 1
+
+
+async def test_a_stalled_holder_writes_nothing_after_its_successor_took_over(pool: Pool) -> None:
+    """A holder that did not renew is refused by the database itself, and knows by its own clock."""
+    stalled = await acquire(pool, "stream", "stalled", SHORT)
+    assert stalled is not None
+    assert await write(pool, "stream", stalled.epoch)
+    async with hold(pool, "stream", "successor", SHORT) as successor:
+        assert not stalled.held
+        assert not await write(pool, "stream", stalled.epoch)
+        assert await write(pool, "stream", successor.epoch)
+        with pytest.raises(LeaseLostError):
+            await stalled.renew()
+        await stalled.release()
+        assert await write(pool, "stream", successor.epoch), "a stalled holder's release is not the successor's"
+
+
+async def test_a_renewed_lease_is_kept_beyond_its_length(pool: Pool) -> None:
+    """While its holder renews, nobody else gets it."""
+    async with hold(pool, "stream", "first", SHORT) as lease:
+        until = time.monotonic() + SHORT.seconds * 2
+        while time.monotonic() < until:
+            assert await acquire(pool, "stream", "second", SHORT) is None
+            assert lease.held
+            await asyncio.sleep(0.05)
+
+
+async def hold_until_lost(pool: Pool, break_it: str) -> None:
+    """Hold the lease, break it with a statement, and stay for up to five seconds."""
+    async with hold(pool, "stream", "first", SHORT):
+        await pool.execute(break_it)
+        await asyncio.wait_for(asyncio.Event().wait(), 5)
+
+
+async def test_the_body_is_stopped_when_the_lease_is_lost(pool: Pool) -> None:
+    """Whoever loses the lease is interrupted by itself, within the lease's length."""
+    with pytest.raises(LeaseLostError):
+        await hold_until_lost(pool, "UPDATE leases SET epoch = epoch + 1, holder = 'thief' WHERE name = 'stream'")
+
+
+async def test_the_body_is_stopped_when_the_database_is_gone(pool: Pool) -> None:
+    """Without a database to renew at, the holder stops when its own clock says that the lease has run out."""
+    started = time.monotonic()
+    with pytest.raises(LeaseLostError):
+        await hold_until_lost(pool, "ALTER TABLE leases RENAME TO leases_gone")
+    assert time.monotonic() - started < SHORT.seconds + 1
