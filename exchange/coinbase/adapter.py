@@ -1,0 +1,457 @@
+"""Coinbase Advanced Trade behind the port.
+
+Paper and live are the same adapter: only addresses, trust root and keys differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from exchange.coinbase.keys import ApiKey
+from exchange.coinbase.messages import CHANNELS
+from exchange.coinbase.orders import cancel_answers, order_body, submit_answer
+from exchange.coinbase.parse import (
+    MessageError,
+    candle,
+    fill,
+    number,
+    optional_time,
+    order_from_rest,
+    positive,
+    product,
+    wallet,
+)
+from exchange.coinbase.rest import RestCaller
+from exchange.coinbase.streams import CoinbaseSession
+from exchange.port import (
+    Balance,
+    CancelAnswer,
+    CancelVerdict,
+    Candle,
+    Capabilities,
+    CommandRefused,
+    FeeRates,
+    OrderRequest,
+    OutcomeUnknown,
+    Product,
+    Quote,
+    RepeatedId,
+    SubmitAnswer,
+    Unavailable,
+    VenueFill,
+    VenueOrder,
+)
+from exchange.rate_limit import RateLimiter
+from exchange.streams import FrameTap, ReconnectingStream, StreamSettings, StreamStats
+
+__all__ = ["CoinbaseConfig", "CoinbaseExchange"]
+
+GRANULARITY: Mapping[int, str] = {
+    60: "ONE_MINUTE",
+    300: "FIVE_MINUTE",
+    900: "FIFTEEN_MINUTE",
+    1800: "THIRTY_MINUTE",
+    3600: "ONE_HOUR",
+    7200: "TWO_HOUR",
+    21600: "SIX_HOUR",
+    86400: "ONE_DAY",
+}
+_CANDLES_A_CALL = 300
+_MOST_NAMED_PRODUCTS = 50
+_MOST_CANCELS_A_CALL = 100
+_CLOCK_MARGIN = timedelta(minutes=5)
+"""An order is looked for from this much before it was sent: the venue's clock may be behind ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoinbaseConfig:
+    """Where the account is and how patient we are. Seconds of wall time; rates in requests a second."""
+
+    rest_address: str = "api.coinbase.com"
+    """host or host:port; always https."""
+    stream_url: str = "wss://advanced-trade-ws.coinbase.com"
+    user_stream_url: str = "wss://advanced-trade-ws-user.coinbase.com"
+    key_file: Path | None = None
+    """Coinbase's own JSON file; or name and secret below."""
+    key_name: str | None = None
+    key_secret: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    """PEM file to trust instead of the public authorities."""
+    connect_timeout: float = 3.0
+    read_timeout: float = 8.0
+    private_rate: float = 30.0
+    """This process's share of the account's rate; 0 = no limit."""
+    threads: int = 32
+    page_size: int = 250
+    late_acceptance_seconds: int = 150
+    streams: StreamSettings = field(default_factory=StreamSettings)
+
+    def key(self) -> ApiKey | None:
+        """The API key, or None where none is given (public calls only).
+
+        Raises:
+            ApiKeyError: it is given and can't be used.
+        """
+        if self.key_file is not None:
+            return ApiKey.from_file(self.key_file)
+        if self.key_name is not None or self.key_secret is not None:
+            return ApiKey.of(self.key_name or "", self.key_secret or "")
+        return None
+
+
+class CoinbaseExchange:
+    """One account at Coinbase (or at a paper exchange that speaks its protocol).
+
+    Raises:
+        ApiKeyError: the API key can't be used.
+        ValueError: a rate or timeout makes no sense, or the CA file is missing.
+    """
+
+    def __init__(self, config: CoinbaseConfig) -> None:
+        if config.ca_file is not None and not config.ca_file.is_file():
+            raise ValueError(f"the CA file {config.ca_file} does not exist: correct exchange.ca_file")
+        self._config = config
+        self._key = config.key()
+        self._limiter = RateLimiter(config.private_rate)
+        self._rest = RestCaller(
+            config.rest_address,
+            self._key,
+            ca_file=str(config.ca_file) if config.ca_file else None,
+            connect_timeout=config.connect_timeout,
+            read_timeout=config.read_timeout,
+            threads=config.threads,
+            limiter=self._limiter,
+        )
+        self._cancels: dict[bool, _Cancels] = {}
+        self._capabilities = Capabilities(
+            venue="coinbase",
+            repeated_id=RepeatedId.RETURNS_FIRST,
+            cumulative_updates=True,
+            cancel_is_queued=True,
+            late_acceptance_seconds=config.late_acceptance_seconds,
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """How this venue differs."""
+        return self._capabilities
+
+    # --- reads ---------------------------------------------------------------------------------------------------
+
+    async def _market(self, private: str, public: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A market read at the address that fits: the public twin where there is no key."""
+        return await self._rest.read(private if self._key else public, params, public=self._key is None)
+
+    async def server_time(self) -> datetime:
+        """The venue's clock (UTC). Raises Unavailable."""
+        answer = await self._rest.read("/time", public=True)
+        with _reading("the venue's time"):
+            milliseconds = number(answer.get("epochMillis"), "epochMillis")
+            if milliseconds:
+                return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+            moment = optional_time(answer.get("iso"), "iso")
+            if moment is None:
+                raise MessageError("neither epochMillis nor iso is there")
+            return moment
+
+    async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
+        """All spot products, or those named (unknown ones are left out). Raises Unavailable."""
+        params: dict[str, Any] = {"product_type": "SPOT"}
+        if symbols is not None and len(symbols) <= _MOST_NAMED_PRODUCTS:
+            if not symbols:
+                return []
+            params["product_ids"] = list(symbols)
+        answer = await self._market("/products", "/market/products", params)
+        rows = answer.get("products")
+        wanted = None if symbols is None else set(symbols)
+        with _reading("the list of products"):
+            if not isinstance(rows, list):
+                raise MessageError("products is no list")
+            return [product(row) for row in rows if wanted is None or row.get("product_id") in wanted]
+
+    async def quote(self, symbol: str) -> Quote:
+        """The touch, now, by REST. Raises Unavailable, also where a side of the book is empty."""
+        answer = await self._market("/product_book", "/market/product_book", {"product_id": symbol, "limit": 1})
+        with _reading(f"the book of {symbol}"):
+            book = answer.get("pricebook")
+            if not isinstance(book, Mapping):
+                raise MessageError("pricebook is missing")
+            bids, asks = book.get("bids") or [], book.get("asks") or []
+            if not bids or not asks:
+                raise Unavailable(f"{symbol} has no {'bids' if not bids else 'asks'} now", code="EMPTY_BOOK")
+            return Quote(
+                symbol,
+                positive(bids[0].get("price"), "bid"),
+                positive(asks[0].get("price"), "ask"),
+                optional_time(book.get("time"), "time") or datetime.now(UTC),
+            )
+
+    async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
+        """Candles with `start <= candle.start < end`, oldest first.
+
+        Raises:
+            ValueError: the venue has no candles of this length.
+            Unavailable: the read failed.
+        """
+        name = GRANULARITY.get(granularity_seconds)
+        if name is None:
+            lengths = ", ".join(str(seconds) for seconds in GRANULARITY)
+            raise ValueError(f"Coinbase has no candles of {granularity_seconds} s; it has {lengths}")
+        found: dict[datetime, Candle] = {}
+        first, last = int(start.timestamp()), int(end.timestamp())
+        step = granularity_seconds * _CANDLES_A_CALL
+        for begin in range(first - first % granularity_seconds, last, step):
+            params = {"start": str(begin), "end": str(min(begin + step, last)), "granularity": name}
+            path = f"/products/{symbol}/candles"
+            answer = await self._market(path, f"/market{path}", params)
+            with _reading(f"the candles of {symbol}"):
+                rows = answer.get("candles")
+                if not isinstance(rows, list):
+                    raise MessageError("candles is no list")
+                for row in rows:
+                    item = candle(row, symbol)
+                    if start <= item.start < end:
+                        found[item.start] = item
+        return [found[moment] for moment in sorted(found)]
+
+    async def balances(self) -> Mapping[str, Balance]:
+        """All currencies of the account; several wallets of a currency are added up. Raises Unavailable."""
+        found: dict[str, Balance] = {}
+        async for rows in self._rest.pages("/accounts", {"limit": self._config.page_size}, "accounts"):
+            with _reading("the balances"):
+                for row in rows:
+                    item = wallet(row)
+                    known = found.get(item.currency)
+                    if known is not None:
+                        item = Balance(item.currency, known.available + item.available, known.hold + item.hold)
+                    found[item.currency] = item
+        return found
+
+    async def fee_rates(self) -> FeeRates:
+        """The account's own rates. Raises Unavailable."""
+        answer = await self._rest.read("/transaction_summary", {"product_type": "SPOT"})
+        with _reading("the fee rates"):
+            tier = answer.get("fee_tier")
+            if not isinstance(tier, Mapping) or not tier.get("maker_fee_rate") or not tier.get("taker_fee_rate"):
+                raise MessageError("fee_tier lacks a rate")
+            return FeeRates(
+                number(tier["maker_fee_rate"], "maker_fee_rate"), number(tier["taker_fee_rate"], "taker_fee_rate")
+            )
+
+    async def order(self, exchange_order_id: str) -> VenueOrder | None:
+        """One order by the venue's id; None if the venue does not know it. Raises Unavailable."""
+        try:
+            answer = await self._rest.read(f"/orders/historical/{exchange_order_id}")
+        except Unavailable as problem:
+            if problem.code == "NOT_FOUND" or "not found" in str(problem).lower():
+                return None
+            raise
+        with _reading("the order"):
+            raw = answer.get("order")
+            if not isinstance(raw, Mapping):
+                raise MessageError("order is missing")
+            return order_from_rest(raw)
+
+    async def find_order(self, client_order_id: str, symbol: str, since: datetime) -> VenueOrder | None:
+        """The order with our id among all orders of `symbol` created since, whatever their status.
+
+        None means only that it is not listed (yet). Raises Unavailable.
+        """
+        params = {"product_ids": [symbol]}
+        for query in (self._open_query(params), self._dated_query(params, since - _CLOCK_MARGIN)):
+            async for orders in self._order_pages(query):
+                for item in orders:
+                    if item.client_order_id == client_order_id:
+                        return item
+        return None
+
+    async def orders(self, since: datetime, symbols: Sequence[str] | None = None) -> Sequence[VenueOrder]:
+        """All orders created since, every status, oldest first. Raises Unavailable."""
+        params = {"product_ids": list(symbols)} if symbols else {}
+        found: dict[str, VenueOrder] = {}
+        # Open ones first: an order that ends in between is in the second list, and what is listed later is newer.
+        for query in (self._open_query(params), self._dated_query(params, since)):
+            async for page in self._order_pages(query):
+                found.update((item.exchange_order_id, item) for item in page)
+        return sorted(
+            (item for item in found.values() if item.created_at is None or item.created_at >= since), key=_age
+        )
+
+    async def open_orders(self) -> Sequence[VenueOrder]:
+        """All open orders. Raises Unavailable.
+
+        The venue's list of OPEN leaves out those that it has not yet put on the book.
+        """
+        found: dict[str, VenueOrder] = {}
+        async for page in self._order_pages(self._open_query({})):
+            found.update((item.exchange_order_id, item) for item in page)
+        return sorted(found.values(), key=_age)
+
+    def _open_query(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        # OPEN can't be paired with other statuses, and the venue ignores dates with it.
+        return {**params, "order_status": ["OPEN"], "limit": self._config.page_size}
+
+    def _dated_query(self, params: Mapping[str, Any], since: datetime) -> dict[str, Any]:
+        start = since.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {**params, "start_date": start, "limit": self._config.page_size}
+
+    async def _order_pages(self, query: Mapping[str, Any]) -> AsyncIterator[list[VenueOrder]]:
+        async for rows in self._rest.pages("/orders/historical/batch", query, "orders"):
+            with _reading("the list of orders"):
+                yield [order_from_rest(row) for row in rows]
+
+    async def fills(
+        self, *, exchange_order_id: str | None = None, since: datetime | None = None
+    ) -> Sequence[VenueFill]:
+        """The venue's own executions, oldest first. Raises Unavailable."""
+        params: dict[str, Any] = {"limit": self._config.page_size}
+        if exchange_order_id is not None:
+            params["order_ids"] = [exchange_order_id]
+        if since is not None:
+            params["start_sequence_timestamp"] = (
+                since.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            )
+        found: dict[tuple[str, str, str], VenueFill] = {}
+        async for rows in self._rest.pages("/orders/historical/fills", params, "fills"):
+            with _reading("the fills"):
+                for row in rows:
+                    item = fill(row)
+                    if since is None or item.at >= since:
+                        # A page boundary that moves shows a row twice; its entry id tells it from another fill.
+                        found[item.exchange_order_id, item.trade_id, str(row.get("entry_id") or "")] = item
+        return sorted(found.values(), key=lambda item: (item.at, item.trade_id))
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def order_body(self, request: OrderRequest) -> Mapping[str, Any]:
+        """The exact body that `submit` will send. Raises ValueError for an order that the venue does not have."""
+        return order_body(request)
+
+    async def submit(self, body: Mapping[str, Any], *, urgent: bool = False) -> SubmitAnswer:
+        """Send one order body once, unchanged.
+
+        Cancelling the awaiting task does not call back what is on its way: shield it and await its answer.
+
+        Raises:
+            CommandRefused: the venue said no (its own code).
+            NotAccepted: it was certainly not taken.
+            OutcomeUnknown: nobody knows.
+        """
+        return submit_answer(await self._rest.command("/orders", body, urgent=urgent), body)
+
+    async def cancel(self, exchange_order_id: str, *, urgent: bool = False) -> CancelAnswer:
+        """Ask for a cancel; cancels that wait for the rate limit together go out as one request.
+
+        Raises:
+            NotAccepted: it was certainly not taken.
+            OutcomeUnknown: nobody knows.
+        """
+        batch = self._cancels.get(urgent)
+        if batch is None or not batch.add(exchange_order_id):
+            batch = self._cancels[urgent] = _Cancels(self._rest, self._limiter, urgent, exchange_order_id)
+        return await batch.answer(exchange_order_id)
+
+    # --- streams -------------------------------------------------------------------------------------------------
+
+    def user_stream(self, *, tap: FrameTap | None = None) -> ReconnectingStream:
+        """Orders of the account, for ever; `stats` counts what came, `aclose` ends it.
+
+        Raises:
+            ValueError: there is no API key.
+        """
+        if self._key is None:
+            raise ValueError("the user stream needs an API key: set exchange.key_file")
+        return self._stream(self._config.user_stream_url, ("user", "heartbeats"), (), tap)
+
+    def market_stream(
+        self, symbols: Sequence[str], channels: Sequence[str], *, tap: FrameTap | None = None
+    ) -> ReconnectingStream:
+        """Public events of `symbols`; channels: ticker, trades, candles, book.
+
+        A new connection begins with snapshots: trades of the past come again, with their own times.
+
+        Raises:
+            ValueError: no symbol, no channel, or one that is not known.
+        """
+        unknown = [name for name in channels if name not in CHANNELS]
+        if unknown or not channels:
+            raise ValueError(f"unknown channel {', '.join(unknown) or '(none)'}: choose from {', '.join(CHANNELS)}")
+        if not symbols:
+            raise ValueError("a market stream needs at least one symbol")
+        names = tuple(dict.fromkeys(CHANNELS[name] for name in channels))
+        return self._stream(self._config.stream_url, (*names, "heartbeats"), symbols, tap)
+
+    def _stream(
+        self, url: str, channels: Sequence[str], symbols: Sequence[str], tap: FrameTap | None
+    ) -> ReconnectingStream:
+        stats = StreamStats()
+        return ReconnectingStream(
+            url,
+            lambda: CoinbaseSession(channels, symbols, self._key, stats),
+            settings=self._config.streams,
+            stats=stats,
+            ca_file=self._config.ca_file,
+            tap=tap,
+        )
+
+    async def close(self) -> None:
+        """Release sessions and threads, after calls in flight have ended. Streams end by their own `aclose`."""
+        await self._rest.close()
+
+
+class _Cancels:
+    """Cancels that go out as one request, collected until the rate limiter lets it go."""
+
+    def __init__(self, rest: RestCaller, limiter: RateLimiter, urgent: bool, first: str) -> None:
+        self._rest = rest
+        self._limiter = limiter
+        self._urgent = urgent
+        self._ids = {first: None}
+        self._gone = False
+        self._sending = asyncio.ensure_future(self._send())
+
+    def add(self, order_id: str) -> bool:
+        """Join the batch, if it has not gone out and has room."""
+        if self._gone or (order_id not in self._ids and len(self._ids) >= _MOST_CANCELS_A_CALL):
+            return False
+        self._ids[order_id] = None
+        return True
+
+    async def answer(self, order_id: str) -> CancelAnswer:
+        """The venue's answer for one order. One caller's own cancellation leaves the batch alone."""
+        try:
+            answers = await asyncio.shield(self._sending)
+        except CommandRefused as problem:
+            return CancelAnswer(CancelVerdict.REFUSED, problem.code)
+        answer = answers.get(order_id)
+        if answer is None:
+            raise OutcomeUnknown("the exchange answered the cancel without naming the order", code="UNREADABLE_ANSWER")
+        return answer
+
+    async def _send(self) -> dict[str, CancelAnswer]:
+        await self._limiter.acquire(urgent=self._urgent)
+        self._gone = True
+        return cancel_answers(await self._rest.command_now("/orders/batch_cancel", {"order_ids": list(self._ids)}))
+
+
+class _reading:  # noqa: N801 - reads as a statement
+    """Turns what can't be understood in an answer into `Unavailable`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, MessageError | AttributeError | TypeError):
+            raise Unavailable(f"{self._what} can't be understood: {problem}", code="UNREADABLE_ANSWER") from problem
+
+
+def _age(item: VenueOrder) -> tuple[datetime, str]:
+    return item.created_at or datetime.min.replace(tzinfo=UTC), item.exchange_order_id

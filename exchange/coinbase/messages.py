@@ -1,0 +1,249 @@
+"""Messages of Coinbase's streams, turned into the port's events. Pure: the live streams and recordings share it.
+
+A message is taken apart item by item: one order that can't be understood becomes a `MalformedMessage` and the others
+are still delivered. A channel or a type we don't know is one too; channels that carry nothing for us are silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from domain.orders import Side
+from exchange.coinbase.parse import (
+    MessageError,
+    candle,
+    known_status,
+    not_negative,
+    order_from_stream,
+    positive,
+    side_of,
+    text_of,
+    time_of,
+)
+from exchange.port import (
+    BookLevel,
+    BookUpdate,
+    CandleUpdate,
+    Heartbeat,
+    MalformedMessage,
+    OrderEvent,
+    PublicTrade,
+    StreamEvent,
+    Ticker,
+)
+
+__all__ = ["CHANNELS", "SNAPSHOT_BATCH", "UnknownMessageError", "events_of", "malformed", "orders_in", "subscribe"]
+
+CHANNELS: Mapping[str, str] = {"ticker": "ticker", "trades": "market_trades", "candles": "candles", "book": "level2"}
+"""The port's channel → the venue's name for it."""
+
+SNAPSHOT_BATCH = 50
+"""The user channel's snapshot comes in messages of this many orders; the first with fewer is its last."""
+
+_ZERO = Decimal(0)
+
+
+class UnknownMessageError(MessageError):
+    """A channel or a type of message that we don't know."""
+
+
+def subscribe(channel: str, symbols: list[str], token: str | None = None, *, verb: str = "subscribe") -> str:
+    """The text of one subscribe (or unsubscribe) message."""
+    message: dict[str, Any] = {"type": verb, "product_ids": symbols, "channel": channel}
+    if token is not None:
+        message["jwt"] = token
+    return orjson.dumps(message).decode()
+
+
+def events_of(message: Mapping[str, Any], sequence: int, out: list[StreamEvent]) -> None:
+    """Append the events of a message to `out`.
+
+    Raises:
+        UnknownMessageError: the channel is not one we know.
+        MessageError: the envelope makes no sense.
+    """
+    channel = message.get("channel")
+    read = _READERS.get(channel) if isinstance(channel, str) else None
+    if read is None:
+        raise UnknownMessageError(f"unknown channel {channel!r}")
+    at = time_of(message.get("timestamp"), "timestamp")
+    events = message.get("events")
+    if not isinstance(events, list):
+        raise MessageError("events is no list")
+    for event in events:
+        if isinstance(event, dict):
+            read(event, sequence, at, out)
+        else:
+            _malformed(event, "an event is no object", at, out)
+
+
+def orders_in(message: Mapping[str, Any]) -> tuple[int, bool, bool]:
+    """Of a user message: the number of orders, and whether it holds snapshot and update events."""
+    count, snapshot, update = 0, False, False
+    for event in message.get("events", ()):
+        if isinstance(event, dict):
+            orders = event.get("orders")
+            count += len(orders) if isinstance(orders, list) else 0
+            snapshot = snapshot or event.get("type") == "snapshot"
+            update = update or event.get("type") == "update"
+    return count, snapshot, update
+
+
+def _malformed(raw: object, reason: str, at: datetime, out: list[StreamEvent]) -> None:
+    out.append(MalformedMessage(orjson.dumps(raw).decode(), reason, at))
+
+
+def _is_snapshot(event: Mapping[str, Any]) -> bool:
+    kind = event.get("type")
+    if kind == "update":
+        return False
+    if kind == "snapshot":
+        return True
+    raise UnknownMessageError(f"unknown event type {kind!r}")
+
+
+def _items(
+    event: Mapping[str, Any],
+    name: str,
+    at: datetime,
+    out: list[StreamEvent],
+    read: Callable[[Mapping[str, Any], bool], StreamEvent],
+    *,
+    newest_first: bool = False,
+) -> None:
+    """Read every item of the list `name`; those that make no sense become `MalformedMessage`."""
+    try:
+        snapshot = _is_snapshot(event)
+        items = event.get(name)
+        if not isinstance(items, list):
+            # The venue leaves out or nulls a list that is empty.
+            if items is None:
+                return
+            raise MessageError(f"{name} is no list")
+    except MessageError as problem:
+        _malformed(event, str(problem), at, out)
+        return
+    for item in reversed(items) if newest_first else items:
+        try:
+            out.append(read(item, snapshot))
+        except (MessageError, AttributeError) as problem:
+            reason = str(problem) if isinstance(problem, MessageError) else f"an item of {name} is no object"
+            _malformed(item, reason, at, out)
+
+
+def _user(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    def read(item: Mapping[str, Any], snapshot: bool) -> StreamEvent:
+        order = order_from_stream(item, at)
+        if not known_status(item.get("status")):
+            _malformed(item, f"unknown order status {item.get('status')!r}, taken as pending", at, out)
+        return OrderEvent(order, snapshot, sequence, at)
+
+    _items(event, "orders", at, out, read)
+
+
+def _ticker(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    def read(item: Mapping[str, Any], _: bool) -> StreamEvent:
+        # A side of the book that is empty has no price, and a bid of zero would set off every stop.
+        return Ticker(
+            text_of(item, "product_id"),
+            positive(item.get("price"), "price"),
+            positive(item.get("best_bid"), "best_bid"),
+            positive(item.get("best_ask"), "best_ask"),
+            at,
+        )
+
+    _items(event, "tickers", at, out, read)
+
+
+def _trades(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    def read(item: Mapping[str, Any], _: bool) -> StreamEvent:
+        return PublicTrade(
+            text_of(item, "product_id"),
+            text_of(item, "trade_id"),
+            positive(item.get("price"), "price"),
+            positive(item.get("size"), "size"),
+            side_of(item, "side"),
+            time_of(item.get("time"), "time"),
+        )
+
+    _items(event, "trades", at, out, read, newest_first=True)
+
+
+def _candles(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    first = len(out)
+
+    def read(item: Mapping[str, Any], snapshot: bool) -> StreamEvent:
+        return CandleUpdate(candle(item, text_of(item, "product_id")), snapshot)
+
+    _items(event, "candles", at, out, read)
+    # The venue's order is not stable; the port's is: the last candle of a symbol is the open one.
+    if len(out) - first > 1:
+        out[first:] = sorted(
+            out[first:], key=lambda item: item.candle.start.timestamp() if isinstance(item, CandleUpdate) else 0.0
+        )
+
+
+_BOOK_SIDE: Mapping[object, Side] = {"bid": Side.BUY, "offer": Side.SELL, "ask": Side.SELL}
+
+
+def _book(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    try:
+        snapshot = _is_snapshot(event)
+        symbol = text_of(event, "product_id")
+        updates = event.get("updates") or []
+        if not isinstance(updates, list):
+            raise MessageError("updates is no list")
+    except MessageError as problem:
+        _malformed(event, str(problem), at, out)
+        return
+    levels: list[BookLevel] = []
+    for item in updates:
+        try:
+            price = positive(item.get("price_level"), "price_level")
+            if item.get("new_quantity") in (None, ""):
+                raise MessageError("new_quantity is missing")
+            size = not_negative(item["new_quantity"], "new_quantity")
+            levels.append(BookLevel(_BOOK_SIDE[item.get("side")], price, size))
+        except KeyError:
+            _malformed(item, f"side is neither bid nor offer: {item.get('side')!r}", at, out)
+        except AttributeError:
+            _malformed(item, "a level is no object", at, out)
+        except MessageError as problem:
+            _malformed(item, str(problem), at, out)
+    out.append(BookUpdate(symbol, snapshot, levels, at))
+
+
+def _heartbeat(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    counter = event.get("heartbeat_counter")
+    try:
+        out.append(Heartbeat(int(counter), at))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        _malformed(event, f"heartbeat_counter is no number: {counter!r}", at, out)
+
+
+def _nothing(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
+    """Known, and of no interest."""
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], int, datetime, list[StreamEvent]], None]] = {
+    "user": _user,
+    "ticker": _ticker,
+    "ticker_batch": _ticker,
+    "market_trades": _trades,
+    "candles": _candles,
+    "l2_data": _book,
+    "heartbeats": _heartbeat,
+    "subscriptions": _nothing,
+    "status": _nothing,
+    "futures_balance_summary": _nothing,
+}
+
+
+def malformed(frame: bytes, reason: str) -> MalformedMessage:
+    """A frame that could not be understood at all."""
+    return MalformedMessage(frame.decode("utf-8", "backslashreplace"), reason, datetime.now(UTC))

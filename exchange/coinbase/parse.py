@@ -1,0 +1,346 @@
+"""What Coinbase says, in the port's terms. Pure functions; recorded messages win over the documentation.
+
+Rules: numbers are strings, `""`, `null` and `".19"` included; times have none to nine fraction digits (cut to
+microseconds); totals of an order are `filled_size`/`cumulative_quantity`, `filled_value` (or average price × size when
+it is missing) and `total_fees`; a status we don't know is not the end of an order. Whatever can't be understood raises
+`MessageError` with a reason a person can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from domain.money import EXACT, ZERO, divide
+from domain.orders import Side, VenueStatus
+from exchange.port import Balance, Candle, Product, VenueFill, VenueOrder
+
+__all__ = [
+    "MessageError",
+    "candle",
+    "fill",
+    "known_status",
+    "number",
+    "optional_number",
+    "optional_time",
+    "order_from_rest",
+    "order_from_stream",
+    "positive",
+    "product",
+    "text_of",
+    "time_of",
+    "wallet",
+]
+
+
+class MessageError(ValueError):
+    """Something the venue sent can't be understood."""
+
+
+_STATUS: Mapping[str, VenueStatus] = {
+    "UNKNOWN_ORDER_STATUS": VenueStatus.PENDING,
+    "PENDING": VenueStatus.PENDING,
+    "QUEUED": VenueStatus.PENDING,
+    "OPEN": VenueStatus.OPEN,
+    "EDIT_QUEUED": VenueStatus.OPEN,
+    "CANCEL_QUEUED": VenueStatus.CANCELLING,
+    "FILLED": VenueStatus.FILLED,
+    "CANCELLED": VenueStatus.CANCELLED,
+    "CANCELED": VenueStatus.CANCELLED,
+    "EXPIRED": VenueStatus.EXPIRED,
+    "FAILED": VenueStatus.FAILED,
+}
+_SIDE: Mapping[str, Side] = {"BUY": Side.BUY, "SELL": Side.SELL}
+_NO_TIME_BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
+_GREATEST_EXPONENT = 40
+_EIGHTEEN_PLACES = Decimal("1e-18")
+
+
+def number(value: object, name: str) -> Decimal:
+    """A number as the venue writes it; `""` and `None` are zero.
+
+    Raises:
+        MessageError: it is no finite number of a sane magnitude.
+    """
+    if value is None or value == "":
+        return ZERO
+    if type(value) is not str:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise MessageError(f"{name} is no number: {value!r}")
+        value = repr(value)
+    try:
+        result = Decimal(value)
+    except InvalidOperation:
+        raise MessageError(f"{name} is no number: {value!r}") from None
+    if not result.is_finite() or not -_GREATEST_EXPONENT < result.adjusted() < _GREATEST_EXPONENT:
+        raise MessageError(f"{name} is no usable number: {value!r}")
+    return result
+
+
+def positive(value: object, name: str) -> Decimal:
+    """A number above zero.
+
+    Raises:
+        MessageError: it is missing, zero, negative or no number.
+    """
+    result = number(value, name)
+    if result <= ZERO:
+        raise MessageError(f"{name} must be above zero: {value!r}")
+    return result
+
+
+def not_negative(value: object, name: str) -> Decimal:
+    """A number that may be zero or missing.
+
+    Raises:
+        MessageError: it is negative or no number.
+    """
+    result = number(value, name)
+    if result < ZERO:
+        raise MessageError(f"{name} can't be negative: {value!r}")
+    return result
+
+
+def optional_number(value: object, name: str) -> Decimal | None:
+    """A number, or None where the venue sends nothing or zero for nothing."""
+    result = number(value, name)
+    return result if result != ZERO else None
+
+
+def text_of(raw: Mapping[str, Any], name: str) -> str:
+    """A text that must be there.
+
+    Raises:
+        MessageError: it is missing or empty.
+    """
+    value = raw.get(name)
+    if not isinstance(value, str) or not value:
+        raise MessageError(f"{name} is missing")
+    return value
+
+
+def time_of(value: object, name: str) -> datetime:
+    """An RFC 3339 time in UTC; digits beyond microseconds are cut.
+
+    Raises:
+        MessageError: it is no such time.
+    """
+    try:
+        result = datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise MessageError(f"{name} is no time: {value!r}") from None
+    zone = result.tzinfo
+    if zone is UTC:
+        return result
+    return result.replace(tzinfo=UTC) if zone is None else result.astimezone(UTC)
+
+
+def optional_time(value: object, name: str) -> datetime | None:
+    """A time, or None for `""`, `null` and the venue's "0001-01-01T00:00:00Z"."""
+    if value is None or value == "":
+        return None
+    result = time_of(value, name)
+    return result if result >= _NO_TIME_BEFORE else None
+
+
+def side_of(raw: Mapping[str, Any], name: str) -> Side:
+    """BUY or SELL.
+
+    Raises:
+        MessageError: it is neither.
+    """
+    side = _SIDE.get(str(raw.get(name, "")).upper())
+    if side is None:
+        raise MessageError(f"{name} is neither BUY nor SELL: {raw.get(name)!r}")
+    return side
+
+
+def known_status(text: object) -> bool:
+    """Whether the venue's status is one we know; any other counts as pending, so that its fills are not lost."""
+    return text in _STATUS
+
+
+def _totals(raw: Mapping[str, Any], size_name: str, average_name: str) -> tuple[Decimal, Decimal, Decimal]:
+    size = not_negative(raw.get(size_name), size_name)
+    value = not_negative(raw.get("filled_value"), "filled_value")
+    if size and not value:
+        value = EXACT.multiply(not_negative(raw.get(average_name), average_name), size)
+    fees = raw.get("total_fees")
+    return size, value, number(raw.get("fee") if fees is None or fees == "" else fees, "total_fees")
+
+
+def _count(value: object) -> int:
+    count = number(value, "number_of_fills")
+    return int(count)
+
+
+def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
+    """An order of the REST API (list or single).
+
+    Raises:
+        MessageError: it has no id, product or side, or a number is none.
+    """
+    size, value, fees = _totals(raw, "filled_size", "average_filled_price")
+    status = _STATUS.get(str(raw.get("status")), VenueStatus.PENDING)
+    if status is VenueStatus.OPEN and raw.get("pending_cancel") is True:
+        status = VenueStatus.CANCELLING
+    configuration = raw.get("order_configuration")
+    inner: Mapping[str, Any] = {}
+    if isinstance(configuration, Mapping):
+        inner = next((item for item in configuration.values() if isinstance(item, Mapping)), {})
+    return VenueOrder(
+        exchange_order_id=text_of(raw, "order_id"),
+        client_order_id=str(raw.get("client_order_id") or ""),
+        symbol=text_of(raw, "product_id"),
+        side=side_of(raw, "side"),
+        status=status,
+        filled_size=size,
+        filled_value=value,
+        quote_fees=fees,
+        fill_count=_count(raw.get("number_of_fills")),
+        order_type=str(raw.get("order_type") or "").upper(),
+        base_size=optional_number(inner.get("base_size"), "base_size"),
+        limit_price=optional_number(inner.get("limit_price"), "limit_price"),
+        created_at=optional_time(raw.get("created_time"), "created_time"),
+        updated_at=optional_time(raw.get("last_update_time") or raw.get("last_fill_time"), "last_fill_time"),
+        reason=_reason(raw, "reject_message", "cancel_message", "reject_reason"),
+        raw=raw,
+    )
+
+
+def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
+    """An order of the user channel; `at` is the message's time.
+
+    `base_size` stays None: `leaves_quantity` is in the currency the order was placed in, which the message doesn't say.
+
+    Raises:
+        MessageError: it has no id, product or side, or a number is none.
+    """
+    size, value, fees = _totals(raw, "cumulative_quantity", "avg_price")
+    return VenueOrder(
+        exchange_order_id=text_of(raw, "order_id"),
+        client_order_id=str(raw.get("client_order_id") or ""),
+        symbol=text_of(raw, "product_id"),
+        side=side_of(raw, "order_side"),
+        status=_STATUS.get(str(raw.get("status")), VenueStatus.PENDING),
+        filled_size=size,
+        filled_value=value,
+        quote_fees=fees,
+        fill_count=_count(raw.get("number_of_fills")),
+        order_type=str(raw.get("order_type") or "").upper(),
+        limit_price=optional_number(raw.get("limit_price"), "limit_price"),
+        created_at=optional_time(raw.get("creation_time"), "creation_time"),
+        updated_at=at,
+        reason=_reason(raw, "reject_reason", "reject_Reason", "cancel_reason"),
+        raw=raw,
+    )
+
+
+def _reason(raw: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, str) and value and value != "REJECT_REASON_UNSPECIFIED":
+            return value
+    return ""
+
+
+def fill(raw: Mapping[str, Any]) -> VenueFill:
+    """One execution. A REVERSAL counts against what it reverses: its size and fee are negative.
+
+    A size in quote currency (`size_in_quote`) is turned into base, rounded half-even to 18 places.
+
+    Raises:
+        MessageError: an id, the side, the price or the time is missing or wrong.
+    """
+    price = positive(raw.get("price"), "price")
+    size = number(raw.get("size"), "size")
+    fee = number(raw.get("commission"), "commission")
+    if raw.get("size_in_quote") is True:
+        size = divide(size, price).quantize(_EIGHTEEN_PLACES, context=EXACT)
+    if raw.get("trade_type") == "REVERSAL":
+        size, fee = -abs(size), -fee
+    symbol = text_of(raw, "product_id")
+    return VenueFill(
+        trade_id=str(raw.get("trade_id") or raw.get("entry_id") or "") or text_of(raw, "trade_id"),
+        exchange_order_id=text_of(raw, "order_id"),
+        symbol=symbol,
+        side=side_of(raw, "side"),
+        size=size,
+        price=price,
+        fee=fee,
+        fee_currency=symbol.rpartition("-")[2],
+        liquidity=_liquidity(raw.get("liquidity_indicator")),
+        at=time_of(raw.get("trade_time"), "trade_time"),
+        raw=raw,
+    )
+
+
+def _liquidity(value: object) -> str:
+    return str(value) if value in ("MAKER", "TAKER") else "UNKNOWN"
+
+
+def product(raw: Mapping[str, Any]) -> Product:
+    """A product's rules.
+
+    Raises:
+        MessageError: an id or an increment is missing.
+    """
+    symbol = text_of(raw, "product_id")
+    base, _, quote = symbol.rpartition("-")
+    quote_increment = positive(raw.get("quote_increment"), "quote_increment")
+    return Product(
+        symbol=symbol,
+        base=str(raw.get("base_currency_id") or base),
+        quote=str(raw.get("quote_currency_id") or quote),
+        base_increment=positive(raw.get("base_increment"), "base_increment"),
+        quote_increment=quote_increment,
+        price_increment=optional_number(raw.get("price_increment"), "price_increment") or quote_increment,
+        base_min=number(raw.get("base_min_size"), "base_min_size"),
+        base_max=number(raw.get("base_max_size"), "base_max_size"),
+        quote_min=number(raw.get("quote_min_size"), "quote_min_size"),
+        quote_max=number(raw.get("quote_max_size"), "quote_max_size"),
+        limit_only=raw.get("limit_only") is True,
+        cancel_only=raw.get("cancel_only") is True,
+        post_only=raw.get("post_only") is True,
+        halted=any(raw.get(name) is True for name in ("is_disabled", "trading_disabled", "view_only", "auction_mode"))
+        or raw.get("status") not in ("online", "", None),
+        price=optional_number(raw.get("price"), "price"),
+    )
+
+
+def candle(raw: Mapping[str, Any], symbol: str) -> Candle:
+    """A candle; `start` is seconds since 1970 as text.
+
+    Raises:
+        MessageError: a number is none.
+    """
+    seconds = number(raw.get("start"), "start")
+    try:
+        start = datetime.fromtimestamp(int(seconds), UTC)
+    except (OverflowError, OSError, ValueError):
+        raise MessageError(f"start is no time: {raw.get('start')!r}") from None
+    return Candle(
+        symbol,
+        start,
+        positive(raw.get("open"), "open"),
+        positive(raw.get("high"), "high"),
+        positive(raw.get("low"), "low"),
+        positive(raw.get("close"), "close"),
+        not_negative(raw.get("volume"), "volume"),
+    )
+
+
+def wallet(raw: Mapping[str, Any]) -> Balance:
+    """One wallet's balance.
+
+    Raises:
+        MessageError: the currency is missing or a number is none.
+    """
+    available, hold = raw.get("available_balance") or {}, raw.get("hold") or {}
+    if not isinstance(available, Mapping) or not isinstance(hold, Mapping):
+        raise MessageError("available_balance and hold should be objects")
+    return Balance(
+        text_of(raw, "currency"), number(available.get("value"), "available_balance"), number(hold.get("value"), "hold")
+    )

@@ -1,0 +1,337 @@
+"""Calls to Coinbase's REST API by the official client, and what each way of failing means.
+
+The client is synchronous, so calls run on threads, one client and session a thread, connections kept alive. The rule
+for commands: as long as no byte of the request was given to the connection, the venue certainly did not take it
+(`NotAccepted`); afterwards only a readable answer says anything, and everything else is `OutcomeUnknown`. That moment
+is observed in the connection itself rather than guessed from exception types. Nothing is ever sent twice: no retries,
+no redirects. A failed read is `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import requests
+from coinbase.rest import RESTClient
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+
+from exchange.coinbase.keys import ApiKey
+from exchange.port import CommandRefused, ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
+from exchange.rate_limit import RateLimiter
+
+__all__ = ["PREFIX", "RestCaller"]
+
+PREFIX = "/api/v3/brokerage"
+
+_AUTH_FAILURE = "AUTH_FAILURE"
+_RATE_LIMITED = "RATE_LIMITED"
+_SPARE_SECONDS = 2.0
+"""A call is given up this long after its own timeouts: they bound silence, not an answer that trickles."""
+
+# The client attaches a handler of its own to standard error; every failure reaches our caller as an exception instead.
+logging.getLogger("coinbase.RESTClient").handlers.clear()
+logging.getLogger("coinbase.RESTClient").addHandler(logging.NullHandler())
+logging.getLogger("coinbase.RESTClient").propagate = False
+
+_sending = threading.local()
+
+
+class _ObservedConnection(HTTPSConnection):
+    """Notes when a request is handed to an established connection."""
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _sending.begun = True
+        super().request(*args, **kwargs)
+
+
+class _ObservedPool(HTTPSConnectionPool):
+    ConnectionCls = _ObservedConnection
+
+
+class _Answer(requests.Response):
+    """Parses its body once: the client asks for it several times."""
+
+    _parsed: Any = None
+
+    def json(self, **_: Any) -> Any:
+        if self._parsed is None:
+            self._parsed = orjson.loads(self.content)
+        return self._parsed
+
+
+class _Transport(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"https": _ObservedPool}
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        response: requests.Response = super().build_response(req, resp)
+        response.__class__ = _Answer
+        return response
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0] if address.count(":") == 1 else address
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
+
+
+def _session(address: str, ca_file: str | None) -> requests.Session:
+    session = requests.Session()
+    session.mount("https://", _Transport(max_retries=0))
+    # The environment is read once here and not at each call: there it costs time, it would beat our own trust root, and
+    # a .netrc file would replace the token.
+    session.trust_env = False
+    if not _is_loopback(address):
+        session.proxies.update(get_environ_proxies(f"https://{address}/"))
+    session.verify = ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.max_redirects = 0
+    return session
+
+
+class RestCaller:
+    """Sends requests on threads, within the process's share of the account's rate.
+
+    Args:
+        address: host, or host:port.
+        key: signs every request; without one only public addresses answer.
+        ca_file: PEM file to trust instead of the public authorities.
+        connect_timeout: seconds for TCP and TLS.
+        read_timeout: seconds of silence after sending.
+        threads: calls in flight at once.
+        limiter: the share.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        key: ApiKey | None,
+        *,
+        ca_file: str | None,
+        connect_timeout: float,
+        read_timeout: float,
+        threads: int,
+        limiter: RateLimiter,
+    ) -> None:
+        self._address = address
+        self._key = key
+        self._ca_file = ca_file
+        self._timeout = (connect_timeout, read_timeout)
+        self._deadline = connect_timeout + read_timeout + _SPARE_SECONDS
+        self._limiter = limiter
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="coinbase-rest")
+        self._local = threading.local()
+        self._clients: list[RESTClient] = []
+        self._closed = False
+
+    async def read(self, path: str, params: Mapping[str, Any] | None = None, *, public: bool = False) -> dict[str, Any]:
+        """GET `path` (after the prefix) and return the JSON object.
+
+        Raises:
+            Unavailable: for any reason, with `code` AUTH_FAILURE, RATE_LIMITED, NOT_FOUND or UNAVAILABLE.
+        """
+        arguments = dict(params or {})
+
+        def call(client: RESTClient) -> Any:
+            return client.get(PREFIX + path, params=arguments, public=public)
+
+        if self._key is None and not public:
+            raise Unavailable("no API key is configured, so the account can't be read", code=_AUTH_FAILURE)
+        await self._limiter.acquire()
+        return await self._run(call, _read_failure, f"GET {path}", late=Unavailable)
+
+    async def command(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> dict[str, Any]:
+        """POST `body` to `path` once and return the JSON object.
+
+        Raises:
+            CommandRefused: the venue said no with a status of its own (4xx).
+            NotAccepted: it was certainly not taken.
+            OutcomeUnknown: nobody knows.
+        """
+        if self._key is None:
+            raise NotAccepted("no API key is configured, so nothing can be ordered", code=_AUTH_FAILURE)
+        await self._limiter.acquire(urgent=urgent)
+        return await self.command_now(path, body)
+
+    async def command_now(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """`command` for a caller that has waited for the limiter itself."""
+
+        def call(client: RESTClient) -> Any:
+            return client.post(PREFIX + path, data=dict(body))
+
+        return await self._run(call, _command_failure, f"POST {path}", late=OutcomeUnknown)
+
+    async def pages(self, path: str, params: Mapping[str, Any], items: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """The lists named `items` of all pages; an empty page goes on as long as the venue says there is more.
+
+        Raises:
+            Unavailable: a page failed, or the venue repeats a cursor for ever.
+        """
+        cursor, seen = "", set[str]()
+        while True:
+            page = await self.read(path, {**params, "cursor": cursor or None})
+            rows = page.get(items)
+            if not isinstance(rows, list):
+                raise Unavailable(f"GET {path}: the answer has no list {items!r}", code="UNREADABLE_ANSWER")
+            yield rows
+            cursor = page.get("cursor") or ""
+            if not cursor or page.get("has_next") is False:
+                return
+            if cursor in seen:
+                raise Unavailable(
+                    f"GET {path}: the venue gave the page cursor {cursor[:40]!r} twice, so the list would never end",
+                    code="CURSOR_LOOP",
+                )
+            seen.add(cursor)
+
+    async def _run(
+        self,
+        call: Callable[[RESTClient], Any],
+        failure: Callable[[str, BaseException, bool], ExchangeError],
+        what: str,
+        *,
+        late: type[ExchangeError],
+    ) -> dict[str, Any]:
+        def run() -> dict[str, Any]:
+            _sending.begun = False
+            try:
+                answer = call(self._client())
+            except Exception as problem:  # every way to fail must end in one of the port's errors
+                raise failure(what, problem, _sending.begun) from problem
+            if not isinstance(answer, dict):
+                raise late(f"{what}: the answer is no JSON object", code="UNREADABLE_ANSWER")
+            return answer
+
+        if self._closed:
+            raise failure(what, RuntimeError("the adapter is closed"), False)
+        future: Future[dict[str, Any]] = self._threads.submit(run)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as problem:
+            never_started = future.cancelled() or future.cancel()
+            raise failure(what, problem, not never_started) from None
+
+    def _client(self) -> RESTClient:
+        client: RESTClient | None = getattr(self._local, "client", None)
+        if client is None:
+            client = RESTClient(
+                api_key=self._key.name if self._key else None,
+                api_secret=self._key.secret if self._key else None,
+                base_url=self._address,
+                timeout=self._timeout,
+            )
+            client.session.close()
+            client.session = _session(self._address, self._ca_file)
+            self._local.client = client
+            self._clients.append(client)
+        return client
+
+    async def close(self) -> None:
+        """Wait for calls in flight (their timeouts bound that) and close the connections."""
+        self._closed = True
+        await asyncio.to_thread(self._threads.shutdown, True, cancel_futures=True)
+        for client in self._clients:
+            client.session.close()
+        self._clients.clear()
+
+
+def _read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
+    response = _response_of(problem)
+    if response is None:
+        return Unavailable(f"{what} failed: {_said(problem)}")
+    code = {401: _AUTH_FAILURE, 403: _AUTH_FAILURE, 404: "NOT_FOUND", 429: _RATE_LIMITED}.get(response.status_code)
+    venue_code, text = _venue_error(response)
+    if code is None and 400 <= response.status_code < 500:
+        code = venue_code
+    return Unavailable(f"{what}: {text}", code=code, retry_after=_retry_after(response))
+
+
+def _command_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
+    response = _response_of(problem)
+    if response is None:
+        if begun:
+            return OutcomeUnknown(f"{what}: sent, but no readable answer came: {_said(problem)}")
+        return NotAccepted(f"{what} was not sent: {_said(problem)}")
+    status = response.status_code
+    code, text = _venue_error(response)
+    if status == 429:
+        return NotAccepted(f"{what}: {text}", code=_RATE_LIMITED, retry_after=_retry_after(response))
+    if status in (401, 403):
+        return NotAccepted(
+            f"{what}: {text}; check the API key, its permissions and this machine's clock", code=_AUTH_FAILURE
+        )
+    if 400 <= status < 500 and status != 408:
+        return CommandRefused(f"{what}: {text}", code=code or f"HTTP_{status}")
+    return OutcomeUnknown(f"{what}: {text}", retry_after=_retry_after(response))
+
+
+def _response_of(problem: BaseException) -> requests.Response | None:
+    """The venue's answer behind an error status; a redirect is no answer."""
+    if isinstance(problem, requests.HTTPError) and problem.response is not None:
+        return problem.response
+    return None
+
+
+def _venue_error(response: requests.Response) -> tuple[str | None, str]:
+    """The venue's own code, and its words with the status before them."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    code, words = None, response.content[:200].decode("utf-8", "replace").strip()
+    if isinstance(body, dict):
+        errors = body.get("errors")
+        if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+            body = {"error": errors[0].get("id"), **errors[0]}
+        code = body.get("error") if isinstance(body.get("error"), str) else None
+        words = str(body.get("error_details") or body.get("message") or code or words)
+    return code, f"the venue answered {response.status_code}: {words or response.reason}"
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds to wait, from Retry-After or x-ratelimit-reset (seconds, or a Unix time)."""
+    for name in ("retry-after", "x-ratelimit-reset"):
+        try:
+            seconds = float(response.headers[name])
+        except (KeyError, ValueError):
+            continue
+        if seconds > 1e8:
+            seconds -= time.time()
+        if 0 <= seconds <= 3600:
+            return seconds
+    return None
+
+
+def _said(problem: BaseException) -> str:
+    """A short reason without object addresses."""
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    if isinstance(problem, requests.Timeout):
+        return "timed out"
+    cause: BaseException = problem
+    while True:
+        inner = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
+        inner = getattr(cause, "reason", None) if isinstance(getattr(cause, "reason", None), BaseException) else inner
+        if inner is None:
+            break
+        cause = inner
+    if isinstance(cause, orjson.JSONDecodeError):
+        return "the body is no JSON"
+    text = str(cause)
+    text = text.partition(": ")[2] if text.startswith("<") or "object at 0x" in text.partition(": ")[0] else text
+    return text or type(cause).__name__

@@ -1,0 +1,178 @@
+"""Coinbase's side of a stream connection: what to subscribe to, and what each frame means (PROTOCOLS, "Coinbase WS").
+
+Rules: one sequence per connection over all channels. A jump is a `Gap`; a number below is late or a repeat and is
+dropped, but for a late message of the user channel, whose totals are facts that can be merged at any time. After a gap
+the order book is asked for anew. The list of open orders is complete at the first user message with fewer than 50
+orders, and never if a message was missed before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from exchange.coinbase.keys import ApiKey
+from exchange.coinbase.messages import SNAPSHOT_BATCH, events_of, malformed, orders_in, subscribe
+from exchange.coinbase.parse import MessageError
+from exchange.port import Gap, SnapshotComplete, StreamEvent
+from exchange.streams import SequenceTracker, StreamStats, SubscriptionError
+
+__all__ = ["CoinbaseSession", "SnapshotProgress"]
+
+_BOOK_AGAIN_SECONDS = 2.0
+"""The book is asked for at most this often, however many gaps there are."""
+
+
+class SnapshotProgress:
+    """Follows the batches of the user channel's list of open orders on one connection."""
+
+    __slots__ = ("broken", "complete", "orders", "started")
+
+    def __init__(self) -> None:
+        self.started = False
+        self.complete = False
+        self.broken = False
+        self.orders = 0
+
+    def missed(self) -> None:
+        """A message was missed: if the list was not complete by then, it never will be."""
+        self.broken = not self.complete
+
+    def take(self, message: dict[str, Any]) -> bool:
+        """Note a user message that came in order; True if it completes the list."""
+        if self.complete or self.broken:
+            return False
+        count, snapshot, update = orders_in(message)
+        if not snapshot and not self.started:
+            self.broken = update
+            return False
+        self.started = True
+        if snapshot:
+            self.orders += count
+        self.complete = not snapshot or count < SNAPSHOT_BATCH
+        return self.complete
+
+
+class CoinbaseSession:
+    """One connection, from subscribing to its end.
+
+    Args:
+        channels: the venue's names, in the order to subscribe.
+        symbols: products of the market channels; the user channel is always whole.
+        key: signs the subscriptions; needed for the user channel only.
+        stats: counts what comes.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        symbols: Sequence[str],
+        key: ApiKey | None,
+        stats: StreamStats,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._channels = tuple(channels)
+        self._symbols = list(symbols)
+        self._key = key
+        self._stats = stats
+        self._clock = clock
+        self._sequence = SequenceTracker()
+        self._snapshot = SnapshotProgress()
+        self._book_wanted = False
+        self._book_asked_at = float("-inf")
+
+    @property
+    def expects_heartbeats(self) -> bool:
+        """Whether heartbeats were asked for."""
+        return "heartbeats" in self._channels
+
+    def opening(self) -> Sequence[str]:
+        """One subscribe message a channel, each with a fresh token where a key is given."""
+        return [self._message(channel) for channel in self._channels]
+
+    def _message(self, channel: str, verb: str = "subscribe") -> str:
+        symbols = [] if channel in ("user", "heartbeats") else self._symbols
+        return subscribe(channel, symbols, self._key.stream_token() if self._key else None, verb=verb)
+
+    def replies(self) -> Sequence[str]:
+        """After a gap: drop the book and ask for it anew."""
+        if not self._book_wanted or self._clock() - self._book_asked_at < _BOOK_AGAIN_SECONDS:
+            return ()
+        self._book_wanted, self._book_asked_at = False, self._clock()
+        return (self._message("level2", "unsubscribe"), self._message("level2"))
+
+    def receive(self, frame: bytes) -> Sequence[StreamEvent]:
+        """The events of a frame.
+
+        Raises:
+            SubscriptionError: the venue's first word was an error.
+        """
+        out: list[StreamEvent] = []
+        try:
+            message = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            return self._malformed(frame, "not JSON", out)
+        if type(message) is not dict:
+            return self._malformed(frame, "no JSON object", out)
+        channel = message.get("channel")
+        if type(channel) is not str:
+            return self._without_channel(frame, message, out)
+        sequence = message.get("sequence_num")
+        if type(sequence) is not int or sequence < 0:
+            return self._malformed(frame, f"sequence_num is no number: {sequence!r}", out)
+        channels = self._stats.channels
+        channels[channel] = channels.get(channel, 0) + 1
+        in_order = sequence == self._sequence.expected
+        if in_order:
+            self._sequence.expected = sequence + 1
+        elif not self._out_of_order(sequence, channel, out):
+            return out
+        else:
+            in_order = bool(out)
+        try:
+            events_of(message, sequence, out)
+        except MessageError as problem:
+            return self._malformed(frame, str(problem), out)
+        if channel == "heartbeats":
+            self._stats.heartbeats += 1
+        elif channel == "user" and in_order and self._snapshot.take(message):
+            out.append(SnapshotComplete(self._snapshot.orders))
+        return out
+
+    def _out_of_order(self, sequence: int, channel: str, out: list[StreamEvent]) -> bool:
+        """Note a number that was not expected; True if the message is to be read."""
+        expected = self._sequence.expected
+        arrival = self._sequence.place(sequence)
+        stats = self._stats
+        if arrival.missed:
+            stats.gaps += 1
+            stats.missed += arrival.missed
+            self._snapshot.missed()
+            self._book_wanted = "level2" in self._channels
+            out.append(Gap(expected, sequence, datetime.now(UTC)))
+            return True
+        if arrival.late:
+            stats.late += 1
+            stats.missed -= 1
+            return channel == "user"
+        stats.repeats += 1
+        return False
+
+    def _without_channel(self, frame: bytes, message: dict[str, Any], out: list[StreamEvent]) -> list[StreamEvent]:
+        if message.get("type") != "error":
+            return self._malformed(frame, "neither a channel nor an error", out)
+        words = str(message.get("message") or message.get("reason") or "no reason given")
+        if not self._sequence.expected:
+            raise SubscriptionError(words)
+        return self._malformed(frame, f"the venue reports an error: {words}", out)
+
+    def _malformed(self, frame: bytes, reason: str, out: list[StreamEvent]) -> list[StreamEvent]:
+        self._stats.malformed += 1
+        out.append(malformed(frame, reason))
+        return out

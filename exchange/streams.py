@@ -1,0 +1,412 @@
+"""A connection that keeps itself alive, whatever the venue behind it (INGEST-1).
+
+One `ReconnectingStream` is one logical feed: it looks the name up and connects, lets the venue's `FrameSession`
+subscribe and read, notices death (first frame, silence, missing heartbeats, pings), and connects again after a
+jittered, exponentially growing pause. The consumer sees only events: `Connected`, the session's own, and
+`Disconnected`. It reads at its own pace, and a consumer that is slow is never taken for a silent venue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import certifi
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from exchange.port import Connected, Disconnected, StreamEvent
+
+__all__ = [
+    "Arrival",
+    "FrameSession",
+    "FrameTap",
+    "ReconnectingStream",
+    "SequenceTracker",
+    "StreamSettings",
+    "StreamStats",
+    "SubscriptionError",
+]
+
+_JITTER = random.SystemRandom()
+_MOST_MISSING = 100_000
+"""Missing numbers remembered one by one; a jump beyond that only counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """All times in seconds of wall time."""
+
+    open_timeout: float = 8.0
+    """For name look-up, TCP, TLS and the WebSocket handshake."""
+    first_frame: float = 8.0
+    """From subscribing to the first message."""
+    idle: float = 90.0
+    """Silence after which the connection counts as dead."""
+    heartbeat: float = 8.0
+    """Time without a heartbeat, where the venue sends them, after which the connection counts as dead; 0 = off."""
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    backoff_first: float = 0.5
+    """Pause after the second failure in a row; the first retry comes within a quarter of a second."""
+    backoff_cap: float = 60.0
+    stable_after: float = 10.0
+    """A connection that lived this long starts the pauses anew."""
+    max_message_bytes: int = 64 * 1024 * 1024
+    """A full book is 5 MB."""
+    compression: bool = False
+    """permessage-deflate: less traffic, more CPU on both sides."""
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """What a stream has seen since it was opened; numbers only grow."""
+
+    connections: int = 0
+    disconnects: int = 0
+    failures: int = 0
+    """Attempts in a row that brought no frame."""
+    messages: int = 0
+    gaps: int = 0
+    missed: int = 0
+    """Messages that gaps stand for, less those that came late."""
+    late: int = 0
+    repeats: int = 0
+    malformed: int = 0
+    heartbeats: int = 0
+    channels: dict[str, int] = field(default_factory=dict)
+    connected: bool = False
+    last_frame_at: datetime | None = None
+    """When the newest frame before the last watchdog look was there."""
+
+
+class SubscriptionError(Exception):
+    """The venue refused what a session asked for before anything came: connect again later."""
+
+
+class FrameSession(Protocol):
+    """The venue's side of one connection: what to say and what the frames mean. A new one for each connection."""
+
+    @property
+    def expects_heartbeats(self) -> bool:
+        """Whether the venue was asked for heartbeats; they are counted in the stats."""
+        ...
+
+    def opening(self) -> Sequence[str]:
+        """Messages to send once connected."""
+        ...
+
+    def receive(self, frame: bytes) -> Sequence[StreamEvent]:
+        """The events in a frame; a frame that makes no sense is an event, not an error.
+
+        Raises:
+            SubscriptionError: nothing will come of this connection.
+        """
+        ...
+
+    def replies(self) -> Sequence[str]:
+        """Messages to send because of what was received; each is given once."""
+        ...
+
+
+class FrameTap(Protocol):
+    """Sees every frame as it is, for recordings."""
+
+    def sent(self, text: str) -> None:
+        """A message went out."""
+        ...
+
+    def received(self, frame: bytes) -> None:
+        """A frame came in."""
+        ...
+
+    def disconnected(self, reason: str) -> None:
+        """The connection is gone; what follows belongs to another one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a numbered message stands: `in_order`, after a gap (`missed` > 0), `late` (it fills a gap) or a repeat."""
+
+    missed: int = 0
+    late: bool = False
+    repeat: bool = False
+
+
+_AFTER = Arrival()
+_LATE = Arrival(late=True)
+_REPEAT = Arrival(repeat=True)
+
+
+class SequenceTracker:
+    """Places the numbers of one connection: each is new once, and what is missing is known."""
+
+    __slots__ = ("expected", "missing", "overflow")
+
+    def __init__(self, first: int = 0) -> None:
+        self.expected = first
+        self.missing: set[int] = set()
+        self.overflow = 0
+
+    @property
+    def missed(self) -> int:
+        """How many numbers below `expected` never came."""
+        return len(self.missing) + self.overflow
+
+    def place(self, number: int) -> Arrival:
+        """Take note of a number and say where it stands."""
+        expected = self.expected
+        if number == expected:
+            self.expected = expected + 1
+            return _AFTER
+        if number > expected:
+            missed = number - expected
+            remembered = min(missed, max(0, _MOST_MISSING - len(self.missing)))
+            self.missing.update(range(number - remembered, number))
+            self.overflow += missed - remembered
+            self.expected = number + 1
+            return Arrival(missed=missed)
+        if number in self.missing:
+            self.missing.discard(number)
+            return _LATE
+        return _REPEAT
+
+
+class _Watchdog:
+    """Ends a connection that is silent while we listen. Time in which the consumer keeps us from listening is free."""
+
+    def __init__(self, connection: ClientConnection, settings: StreamSettings, stats: StreamStats, heartbeats: bool):
+        self._connection = connection
+        self._idle = settings.idle
+        self._heartbeat = settings.heartbeat if heartbeats else 0.0
+        self._stats = stats
+        limits = [limit for limit in (self._idle, self._heartbeat) if limit > 0]
+        self._step = max(0.01, min(limits) / 16) if limits else 0.0
+        self._seen_messages = stats.messages
+        self._seen_heartbeats = stats.heartbeats
+        self._silent = 0.0
+        self._without_heartbeat = 0.0
+        self._last_look = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.listening = True
+        self.verdict = ""
+
+    def start(self) -> None:
+        self._last_look = asyncio.get_running_loop().time()
+        self._arm()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        if self._step:
+            self._timer = asyncio.get_running_loop().call_later(self._step, self._look)
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        # A process that was stopped or starved saw nothing because it did not look: it counts one step, not the pause.
+        passed = min(now - self._last_look, 2 * self._step) if self.listening else 0.0
+        self._last_look = now
+        if self._stats.messages != self._seen_messages:
+            self._seen_messages = self._stats.messages
+            self._stats.last_frame_at = datetime.now(UTC)
+            self._silent = 0.0
+        else:
+            self._silent += passed
+        if self._stats.heartbeats != self._seen_heartbeats:
+            self._seen_heartbeats = self._stats.heartbeats
+            self._without_heartbeat = 0.0
+        else:
+            self._without_heartbeat += passed
+        if self._idle and self._silent >= self._idle:
+            self.verdict = f"nothing came for {self._idle:g} s"
+        elif self._heartbeat and self._without_heartbeat >= self._heartbeat:
+            self.verdict = f"no heartbeat for {self._heartbeat:g} s"
+        if self.verdict:
+            self._connection.transport.abort()
+        else:
+            self._arm()
+
+
+class ReconnectingStream:
+    """An endless iterator of events; `aclose` (or dropping it) ends the connection.
+
+    Args:
+        url: ws:// or wss:// address.
+        open_session: makes the venue's side of one connection.
+        stats: shared with the sessions, which count what they understand.
+        ca_file: PEM file to trust instead of the public authorities (wss only).
+        tap: sees the frames as they are.
+        jitter: a number in 0…1, for the pauses.
+
+    Raises:
+        ValueError: the address is no WebSocket address, or the CA file can't be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        open_session: Callable[[], FrameSession],
+        *,
+        settings: StreamSettings,
+        stats: StreamStats,
+        ca_file: Path | str | None = None,
+        tap: FrameTap | None = None,
+        jitter: Callable[[], float] = _JITTER.random,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"a stream address looks like wss://host, not {url!r}")
+        self._url = url
+        self._open_session = open_session
+        self._settings = settings
+        self._tap = tap
+        self._jitter = jitter
+        self.stats = stats
+        self._tls: ssl.SSLContext | None = None
+        if parts.scheme == "wss":
+            try:
+                self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else certifi.where())
+            except OSError as problem:
+                raise ValueError(f"the CA file {ca_file} can't be used: {problem.strerror or problem}") from None
+        self._events = self._run()
+
+    def __aiter__(self) -> ReconnectingStream:
+        return self
+
+    def __anext__(self) -> Awaitable[StreamEvent]:
+        return self._events.__anext__()
+
+    async def aclose(self) -> None:
+        """End the connection and the iterator."""
+        await self._events.aclose()
+
+    async def _run(self) -> AsyncGenerator[StreamEvent, None]:
+        loop = asyncio.get_running_loop()
+        stats, streak = self.stats, 0
+        while True:
+            stats.connections += 1
+            before, started, reason = stats.messages, loop.time(), ""
+            connection = self._connection()
+            try:
+                async for event in connection:
+                    yield event
+                reason = "the connection ended"
+            except ConnectionClosed as closed:
+                reason = _close_reason(closed)
+            except (OSError, TimeoutError, WebSocketException, SubscriptionError) as problem:
+                reason = _failure_reason(problem)
+            finally:
+                stats.connected = False
+                await connection.aclose()
+            stats.disconnects += 1
+            stats.failures = 0 if stats.messages > before else stats.failures + 1
+            streak = 0 if loop.time() - started >= self._settings.stable_after else streak + 1
+            pause = self._pause(streak)
+            if self._tap is not None:
+                self._tap.disconnected(reason)
+            yield Disconnected(reason, stats.failures, pause, datetime.now(UTC))
+            await asyncio.sleep(pause)
+
+    def _pause(self, streak: int) -> float:
+        """At most a quarter of a second at first, then doubling up to the cap, each from half of it to all of it."""
+        if streak <= 1:
+            return min(0.25, self._settings.backoff_cap) * self._jitter()
+        full = min(self._settings.backoff_cap, self._settings.backoff_first * 2.0 ** min(streak - 2, 32))
+        return full * (0.5 + 0.5 * self._jitter())
+
+    async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
+        settings, stats, tap = self._settings, self.stats, self._tap
+        session = self._open_session()
+        # Each attempt resolves the name anew: nothing here remembers an address.
+        async with asyncio.timeout(settings.open_timeout):
+            connection = await connect(
+                self._url,
+                ssl=self._tls,
+                open_timeout=None,
+                close_timeout=1.0,
+                ping_interval=settings.ping_interval or None,
+                ping_timeout=settings.ping_timeout or None,
+                max_size=settings.max_message_bytes,
+                max_queue=1024,
+                compression="deflate" if settings.compression else None,
+                user_agent_header="bottrader",
+            )
+        watchdog = _Watchdog(connection, settings, stats, session.expects_heartbeats)
+        try:
+            try:
+                async with asyncio.timeout(settings.first_frame):
+                    await self._send(connection, session.opening())
+                    frame = await connection.recv(decode=False)
+            except TimeoutError:
+                raise TimeoutError(f"no message within {settings.first_frame:g} s of subscribing") from None
+            if tap is not None:
+                tap.received(_as_bytes(frame))
+            events = session.receive(_as_bytes(frame))
+            stats.messages += 1
+            stats.failures = 0
+            stats.connected = True
+            stats.last_frame_at = datetime.now(UTC)
+            watchdog.start()
+            watchdog.listening = False
+            yield Connected(stats.connections, datetime.now(UTC))
+            while True:
+                for event in events:
+                    yield event
+                replies = session.replies()
+                if replies:
+                    await self._send(connection, replies)
+                watchdog.listening = True
+                frame = await connection.recv(decode=False)
+                watchdog.listening = False
+                stats.messages += 1
+                if tap is not None:
+                    tap.received(_as_bytes(frame))
+                events = session.receive(frame)  # type: ignore[arg-type]
+        except ConnectionClosed:
+            if watchdog.verdict:
+                raise TimeoutError(watchdog.verdict) from None
+            raise
+        finally:
+            watchdog.stop()
+            await connection.close()
+
+    async def _send(self, connection: ClientConnection, texts: Sequence[str]) -> None:
+        for text in texts:
+            await connection.send(text)
+            if self._tap is not None:
+                self._tap.sent(text)
+
+
+def _as_bytes(frame: str | bytes) -> bytes:
+    return frame if isinstance(frame, bytes) else frame.encode()
+
+
+def _close_reason(closed: ConnectionClosed) -> str:
+    frame = closed.rcvd
+    if frame is None:
+        if closed.sent is None:
+            return "the connection was cut"
+        return f"closed by us: {closed.sent.reason or closed.sent.code}"
+    return f"the venue closed the connection ({frame.code}{': ' + frame.reason if frame.reason else ''})"
+
+
+def _failure_reason(problem: BaseException) -> str:
+    if isinstance(problem, TimeoutError):
+        return str(problem) or "connecting took too long"
+    if isinstance(problem, InvalidStatus):
+        return f"the venue refused the connection with status {problem.response.status_code}"
+    if isinstance(problem, SubscriptionError):
+        return f"the venue refused the subscription: {problem}"
+    if isinstance(problem, ssl.SSLError):
+        return f"TLS failed: {problem.reason or problem}"
+    return str(problem) or type(problem).__name__
