@@ -10,6 +10,7 @@ class ExitCode(IntEnum):
     NO = 1  # the command ran and its answer is no: a check failed, an order was refused
     BAD_INPUT = 2  # an option, a file or a setting is wrong; nothing was done
     UNREACHABLE = 3  # something that is needed is not there: database, Temporal, exchange, port
+    FAULT = 4  # a fault of ours
 
 
 class UserError(Exception):

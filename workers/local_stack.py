@@ -37,6 +37,7 @@ from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, python_environment, python_module, require_free_port
+from workers.stack_file import STACK_FILE, STACK_LOCK
 from workers.supervisor import Supervised
 
 _WORKER_READY_TIMEOUT_S = 30.0
@@ -247,7 +248,7 @@ class LocalStack:
         return folder
 
     def _lock(self, folder: Path) -> None:
-        lock = (folder / "stack.lock").open("a+")
+        lock = (folder / STACK_LOCK).open("a+")
         if not _try_lock(lock):
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
@@ -263,7 +264,7 @@ class LocalStack:
 
     @staticmethod
     def _unlock(lock: IO[str], folder: Path) -> None:
-        (folder / "stack.json").unlink(missing_ok=True)
+        (folder / STACK_FILE).unlink(missing_ok=True)
         lock.truncate(0)
         lock.close()
 
@@ -379,7 +380,7 @@ class LocalStack:
             "paper": self.paper or None,
             "environment": self.environment,
         }
-        path = self.data / "stack.json"
+        path = self.data / STACK_FILE
         fresh = path.with_suffix(".new")
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(found, indent=2))
@@ -429,20 +430,6 @@ def _try_lock(lock: IO[str]) -> bool:
         else:
             return True
     return False
-
-
-def running_stack(data: Path) -> dict[str, Any] | None:
-    """What a stack that runs on `data` wrote into stack.json; None when none runs there."""
-    try:
-        with (data / "stack.lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads((data / "stack.json").read_text())
-            return found
-    except OSError:
-        pass
-    return None
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

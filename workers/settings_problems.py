@@ -86,11 +86,11 @@ def describe(
         elif finding["type"] in {"model_type", "model_attributes_type", "dict_type"}:
             sentences.append(f"{where} must be a section with keys, not {finding['input']!r}.")
         elif finding["type"] == "missing":
-            sentences.append(f"{where} is missing{_allowed(field)}.")
+            sentences.append(f"{where} is missing{allowed(field)}.")
         elif field is None or isinstance(finding["input"], dict | BaseModel):
             sentences.append(f"{where}: {message}." if location else f"{message}.")
         else:
-            sentences.append(f"{where} = {_shown(finding['input'], field)}: {message}{_allowed(field)}.")
+            sentences.append(f"{where} = {_shown(finding['input'], field)}: {message}{allowed(field)}.")
     return sentences
 
 
@@ -138,7 +138,8 @@ def _resolve(settings: type[BaseModel], location: tuple[str, ...]) -> tuple[type
     return model, None
 
 
-def _allowed(field: FieldInfo | None) -> str:
+def allowed(field: FieldInfo | None) -> str:
+    """What a setting may be and what it means, in brackets; empty when nothing is known."""
     if field is None:
         return ""
     bounds = [

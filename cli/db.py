@@ -1,0 +1,32 @@
+"""`bottrader db`: the ledger's schema."""
+
+from typing import Annotated
+
+import typer
+
+from cli.output import print_json
+
+db_app = typer.Typer(help="The ledger's database.", no_args_is_help=True)
+
+
+@db_app.command("upgrade")
+def upgrade(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> None:
+    """Bring the database to the newest schema. Safe to run again, and by two at once."""
+    import asyncio
+
+    from cli.config import current_settings
+    from cli.output import working
+    from schema import migrate
+
+    dsn = current_settings().database.dsn
+    with working("Upgrading the database"):
+        before = asyncio.run(migrate.current_revision(dsn))
+        after = asyncio.run(migrate.upgrade(dsn))
+    if as_json:
+        print_json({"before": before, "after": after})
+    elif before == after:
+        typer.echo(f"The database is at the newest version already ({after}).")
+    else:
+        typer.echo(f"The database went from {before or 'empty'} to {after}.")

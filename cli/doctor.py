@@ -1,0 +1,228 @@
+"""What `bottrader doctor` looks at: each finding is ok, warn or fail, with what to do about it.
+
+Limits: a clock may differ by 1 s from the exchange's (warn) and by 30 s (fail: a login token lives 120 s and is
+refused when it seems to come from the future); the newest fact of a stream is healthy below 60 s of age.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+
+from cli.errors import as_user_error
+from domain.visibility import SEARCH_ATTRIBUTES
+from schema import migrate
+from workers.exchange_keys import key_file_problems
+from workers.temporal_connection import connect
+
+if TYPE_CHECKING:
+    from coinbase.rest import RESTClient
+
+    from workers.settings import Settings
+
+SKEW_WARN_S = 1.0
+SKEW_FAIL_S = 30.0
+DATA_AGE_HEALTHY_S = 60.0
+_PATIENCE_S = 15.0
+
+
+class Verdict(Enum):
+    """How bad a finding is; only FAIL makes the command's answer no."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row: what was looked at, how it is, and what to do (empty when nothing)."""
+
+    check: str
+    verdict: Verdict
+    finding: str
+    advice: str = ""
+
+
+async def examine(settings: "Settings") -> list[Finding]:
+    """All checks, side by side; each answers within fifteen seconds, and none raises."""
+    checks: dict[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
+        "database": _database,
+        "temporal": _temporal,
+        "exchange": _exchange,
+    }
+    rooms = await asyncio.gather(*(_guarded(name, check(settings)) for name, check in checks.items()))
+    return [Finding("settings", Verdict.OK, f"mode {settings.mode}, account {settings.account}")] + [
+        finding for room in rooms for finding in room
+    ]
+
+
+async def _guarded(name: str, checking: Awaitable[list[Finding]]) -> list[Finding]:
+    try:
+        return await asyncio.wait_for(checking, _PATIENCE_S)
+    except TimeoutError:
+        return [Finding(name, Verdict.FAIL, f"no answer within {_PATIENCE_S:g} s", f"check that the {name} runs")]
+    except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever the reason
+        return [Finding(name, Verdict.FAIL, as_user_error(error).sentence, "see the finding")]
+
+
+def clock_finding(check: str, skew_s: float) -> Finding:
+    """The verdict on a clock that is `skew_s` seconds ahead of ours (negative: behind)."""
+    text = f"{abs(skew_s):.2f} s {'ahead of' if skew_s >= 0 else 'behind'} this machine"
+    if abs(skew_s) >= SKEW_FAIL_S:
+        return Finding(check, Verdict.FAIL, text, "set this machine's clock (NTP): logins will be refused")
+    if abs(skew_s) >= SKEW_WARN_S:
+        return Finding(check, Verdict.WARN, text, "synchronise this machine's clock (NTP)")
+    return Finding(check, Verdict.OK, text)
+
+
+async def _database(settings: "Settings") -> list[Finding]:
+    dsn = settings.database.dsn
+    connection = await asyncpg.connect(dsn, timeout=5)
+    try:
+        before = time.time()
+        database_now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        skew = database_now.timestamp() - (before + time.time()) / 2
+        version = await connection.fetchval("SHOW server_version")
+        findings = [Finding("database", Verdict.OK, f"PostgreSQL {version} answers")]
+        revision, newest = await migrate.current_revision(dsn), migrate.head_revision()
+        if revision == newest:
+            findings.append(Finding("database schema", Verdict.OK, f"version {revision}"))
+        else:
+            finding = f"version {revision or 'none'}, newest is {newest}"
+            findings.append(Finding("database schema", Verdict.FAIL, finding, "run `bottrader db upgrade`"))
+        findings.append(clock_finding("database clock", skew))
+        if revision is not None:
+            findings.append(await _data_age(connection))
+    finally:
+        await connection.close()
+    return findings
+
+
+async def _data_age(connection: Any) -> Finding:
+    newest: datetime | None = await connection.fetchval("SELECT max(last_message_at) FROM stream_positions")
+    if newest is None:
+        return Finding(
+            "data age", Verdict.WARN, "no stream has delivered anything yet", "start a worker: `bottrader up`"
+        )
+    return age_finding((datetime.now(UTC) - newest).total_seconds())
+
+
+def age_finding(age_s: float) -> Finding:
+    """The verdict on the newest stream message being `age_s` seconds old."""
+    if age_s < DATA_AGE_HEALTHY_S:
+        return Finding("data age", Verdict.OK, f"newest stream message {max(age_s, 0):.0f} s ago")
+    return Finding(
+        "data age",
+        Verdict.FAIL,
+        f"newest stream message {age_s:.0f} s ago",
+        "check that a worker with role streams runs and reaches the exchange",
+    )
+
+
+async def _temporal(settings: "Settings") -> list[Finding]:
+    client = await connect(settings)
+    await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    findings = [Finding("temporal", Verdict.OK, f"{settings.temporal.address}, namespace {client.namespace}")]
+    known = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+    if missing:
+        commands = " ".join(f"--name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
+        findings.append(
+            Finding(
+                "search attributes",
+                Verdict.FAIL,
+                f"missing: {', '.join(missing)}",
+                f"run `temporal operator search-attribute create {commands}`",
+            )
+        )
+    else:
+        findings.append(Finding("search attributes", Verdict.OK, f"all {len(SEARCH_ATTRIBUTES)} are known"))
+    for queue in (settings.temporal.orders_queue, settings.temporal.streams_queue, settings.temporal.watchers_queue):
+        answer = await client.workflow_service.describe_task_queue(
+            DescribeTaskQueueRequest(
+                namespace=client.namespace,
+                task_queue=TaskQueue(name=queue),
+                task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+            )
+        )
+        if answer.pollers:
+            findings.append(Finding(f"worker {queue}", Verdict.OK, f"{len(answer.pollers)} listening"))
+        else:
+            findings.append(
+                Finding(f"worker {queue}", Verdict.WARN, "nobody listens", "run `bottrader worker` or `bottrader up`")
+            )
+    return findings
+
+
+async def _exchange(settings: "Settings") -> list[Finding]:
+    address = settings.rest_address
+    key_file = settings.exchange.key_file
+    client = await asyncio.to_thread(_client, settings)
+    before = time.time()
+    answer = await asyncio.to_thread(client.get_unix_time)
+    after = time.time()
+    their_clock = int(answer["epochMillis"]) / 1000
+    findings = [
+        Finding("exchange", Verdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
+        clock_finding("exchange clock", their_clock - (before + after) / 2),
+    ]
+    if key_file is None:
+        advice = "download a key file from the exchange and set exchange.key_file"
+        return [*findings, Finding("API keys", Verdict.WARN, "no key file is set", advice)]
+    findings += [
+        Finding("API key file", Verdict.WARN, problem, "see the finding") for problem in key_file_problems(key_file)
+    ]
+    return [*findings, await asyncio.to_thread(_permissions, client)]
+
+
+def _client(settings: "Settings") -> "RESTClient":
+    """The official client, once: the doctor looks past our own adapter on purpose."""
+    import logging
+
+    from coinbase.rest import RESTClient
+
+    logging.getLogger("coinbase.RESTClient").setLevel(logging.CRITICAL)  # what it would log is in our table
+    exchange = settings.exchange
+    client = RESTClient(
+        api_key=None,
+        api_secret=None,
+        key_file=None if exchange.key_file is None else str(exchange.key_file),
+        base_url=settings.rest_address,
+        timeout=int(exchange.timeout_s),
+    )
+    if exchange.ca_file is not None:
+        client.session.verify = str(exchange.ca_file)
+        client.session.trust_env = False  # REQUESTS_CA_BUNDLE of the shell would win over the line above
+    return client
+
+
+def _permissions(client: "RESTClient") -> Finding:
+    import requests
+
+    try:
+        answer = client.get_api_key_permissions()
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        advice = "check that the key exists, belongs to this exchange and this machine's clock is right"
+        return Finding("API keys", Verdict.FAIL, f"refused with {status}", advice)
+    granted = [name for name in ("can_view", "can_trade", "can_transfer") if answer[name]]
+    text = ", ".join(name.removeprefix("can_") for name in granted) or "nothing"
+    if not {"can_view", "can_trade"} <= set(granted):
+        return Finding("API keys", Verdict.FAIL, f"may {text}", "give the key the permissions view and trade")
+    if "can_transfer" in granted:
+        return Finding(
+            "API keys", Verdict.WARN, f"may {text}", "take away the permission to transfer: it is not needed"
+        )
+    return Finding("API keys", Verdict.OK, f"may {text}")

@@ -1,0 +1,111 @@
+"""Errors of libraries, as the sentence a person can act on."""
+
+import errno
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from workers.errors import ExitCode, UnreachableError, UserError
+
+_DATABASE_HELP = "start the local stack with `bottrader up`, or check DATABASE_URL"
+_TEMPORAL_HELP = "start the local stack with `bottrader up`, or check TEMPORAL_ADDRESS"
+
+
+def as_user_error(error: BaseException) -> UserError:
+    """The UserError that `error`, or what caused it, amounts to.
+
+    What nobody foresaw becomes a FAULT that names the file with the details.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, UserError):
+            return cause
+        found = _database(cause) or _temporal(cause) or _network(cause)
+        if found is not None:
+            return found
+    return _fault(error)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    pending: list[BaseException | None] = [error]
+    while pending:
+        cause = pending.pop(0)
+        if cause is None or cause in chain:
+            continue
+        chain.append(cause)
+        if isinstance(cause, BaseExceptionGroup):
+            pending.extend(cause.exceptions)
+        pending.extend([cause.__cause__, cause.__context__, getattr(cause, "orig", None)])
+    return chain
+
+
+def _module(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _database(error: BaseException) -> UserError | None:
+    """Recognised by name, so that no command pays for importing what it does not use."""
+    if _module(error) != "asyncpg":
+        return None
+    state = getattr(error, "sqlstate", None) or ""
+    if state == "42P01":
+        return UserError(
+            "NOT_MIGRATED", "The database has no tables of ours yet, or old ones: run `bottrader db upgrade`."
+        )
+    if state == "3D000":
+        return UnreachableError(
+            "NO_DATABASE", f"The database does not exist ({error}): create it, or {_DATABASE_HELP}."
+        )
+    if state.startswith("28"):
+        return UnreachableError("DATABASE_LOGIN", f"The database refused the login ({error}): check DATABASE_URL.")
+    if state.startswith(("08", "53", "57")):
+        return UnreachableError("NO_DATABASE", f"The database does not serve us now ({error}): {_DATABASE_HELP}.")
+    return None
+
+
+def _temporal(error: BaseException) -> UserError | None:
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("Failed client connect"):
+        return UnreachableError("NO_TEMPORAL", f"Temporal does not answer: {_TEMPORAL_HELP}.")
+    if type(error).__name__ == "RPCError" and _module(error) == "temporalio":
+        status = getattr(getattr(error, "status", None), "name", "")
+        if status in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
+            return UnreachableError("NO_TEMPORAL", f"Temporal does not answer ({text}): {_TEMPORAL_HELP}.")
+        if status == "NOT_FOUND":
+            return UserError("NOT_FOUND", f"There is no such workflow or namespace ({text}).", ExitCode.NO)
+    return None
+
+
+def _network(error: BaseException) -> UserError | None:
+    if not isinstance(error, OSError):
+        return None
+    if error.errno == errno.EADDRINUSE:
+        return UnreachableError(
+            "PORT_IN_USE", f"A port is in use ({error}): stop what listens there or choose another."
+        )
+    if ".s.PGSQL." in str(error) or any(
+        "asyncpg" in frame.filename for frame in traceback.extract_tb(error.__traceback__)
+    ):
+        return UnreachableError("NO_DATABASE", f"The database does not answer ({error}): {_DATABASE_HELP}.")
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return UserError("NO_FILE", f"{error.filename}: there is no such file.")
+    if isinstance(error, PermissionError) and error.filename:
+        return UserError("NO_PERMISSION", f"{error.filename}: permission denied.")
+    if isinstance(error, ConnectionError | TimeoutError):
+        return UnreachableError("NO_ANSWER", f"A server does not answer ({error}): see `bottrader doctor`.")
+    return None
+
+
+def _fault(error: BaseException) -> UserError:
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="bottrader-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(f"{sys.argv[1:]}\n{text}")
+        where = str(Path(file.name))
+    except OSError:
+        where = "nowhere: no file could be written"
+    kind = type(error).__name__
+    return UserError("FAULT", f"Something went wrong inside ({kind}: {error}); details are in {where}.", ExitCode.FAULT)

@@ -1,0 +1,126 @@
+"""The `bottrader` command.
+
+Exit codes: 0 done, 1 the answer is no (a check failed, an order was refused), 2 bad input (nothing was done), 3
+something that is needed does not answer, 4 a fault of ours, 130 stopped by Ctrl-C. Errors are one sentence on
+stderr.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from cli import config as config_commands
+from cli import db as db_commands
+from cli import stack as stack_commands
+from cli.errors import as_user_error
+from cli.output import print_error, wants_json
+from workers.errors import ExitCode
+
+app = typer.Typer(
+    name="bottrader",
+    help="Crypto trading on Temporal: every order and every trade is a durable workflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_VERSION_HELP = "Print the version and exit."
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"bottrader {version('bottrader')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings file; else BOTTRADER_CONFIG, else ./bottrader.toml.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help=_VERSION_HELP)
+    ] = False,
+) -> None:
+    """Options of every command."""
+    del version
+    if config is not None:
+        # Through the environment, so that the processes we start read the same file.
+        os.environ["BOTTRADER_CONFIG"] = str(config.absolute())
+
+
+app.command("up")(stack_commands.up)
+app.command("worker")(stack_commands.worker)
+app.command("doctor")(stack_commands.doctor)
+app.add_typer(config_commands.config_app, name="config")
+app.add_typer(db_commands.db_app, name="db")
+
+
+def _part(module: str, attribute: str) -> Any | None:
+    """A command of another module, if that module is there. Modules of commands import what is heavy when they run."""
+    if importlib.util.find_spec(module) is None:
+        return None
+    return getattr(importlib.import_module(module), attribute, None)
+
+
+for _name, _module, _attribute in (
+    ("paper", "cli.paper", "paper"),
+    ("demo", "cli.demo", "demo"),
+    ("orders", "cli.trading", "orders"),
+    ("trades", "cli.trading", "trades"),
+    ("reconcile", "cli.trading", "reconcile"),
+):
+    if (_command := _part(_module, _attribute)) is not None:
+        app.command(_name)(_command)
+
+for _name, _module, _attribute in (
+    ("stream", "cli.stream", "stream_app"),
+    ("order", "cli.trading", "order_app"),
+    ("trade", "cli.trading", "trade_app"),
+):
+    if (_group := _part(_module, _attribute)) is not None:
+        app.add_typer(_group, name=_name)
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line `argv` and return its exit code; nothing escapes as a traceback."""
+    try:
+        result = typer.main.get_command(app).main(args=argv, prog_name="bottrader", standalone_mode=False)
+    except click.exceptions.Abort:
+        return 130
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "bottrader"
+        sys.stderr.write(f"error: {error.format_message()}\nSee `{where} --help`.\n")
+        return int(ExitCode.BAD_INPUT)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has left, as `head` does. Nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:  # noqa: BLE001 - the outermost edge: every error becomes a sentence here
+        found = as_user_error(error)
+        print_error(found, as_json=wants_json(argv))
+        return int(found.exit_code)
+    return result if isinstance(result, int) else int(ExitCode.OK)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

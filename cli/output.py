@@ -1,0 +1,148 @@
+"""What every command has in common: tables for people, `--json` for programs, errors in a sentence, exit codes.
+
+Answers go to stdout; progress, notes and errors go to stderr, so that `bottrader … --json | jq` always works.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from workers.errors import ExitCode, UnreachableError, UserError
+
+__all__ = [
+    "ExitCode",
+    "UnreachableError",
+    "UserError",
+    "emit",
+    "note",
+    "print_error",
+    "print_json",
+    "print_table",
+    "shown",
+    "wants_json",
+    "working",
+]
+
+
+def print_json(value: object, *, indent: bool = True) -> None:
+    """One JSON document on stdout. Decimals are strings (exact), times ISO 8601 in UTC."""
+    import orjson
+
+    options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
+    sys.stdout.write(orjson.dumps(value, default=_as_json, option=options).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    empty: str = "Nothing to show.",
+) -> None:
+    """A table on stdout; numbers are right-aligned. Without rows, the sentence `empty`."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    listed = [list(row) for row in rows]
+    console = Console(soft_wrap=False)
+    if not listed:
+        console.print(empty, markup=False)
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for position, column in enumerate(columns):
+        values = [row[position] for row in listed if row[position] is not None]
+        numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(shown(value)) for value in row))
+    if not console.is_terminal:
+        # A pipe has no width: lines are as long as they need to be.
+        console = Console(width=max(80, console.measure(table).maximum))
+    console.print(table)
+
+
+def emit(
+    rows: Sequence[Mapping[str, object]], *, as_json: bool, title: str | None = None, empty: str = "Nothing to show."
+) -> None:
+    """Rows with the same keys, as a JSON list or as a table whose headings are the keys."""
+    if as_json:
+        print_json(list(rows))
+        return
+    columns = list(rows[0]) if rows else []
+    print_table(columns, ([row[name] for name in columns] for row in rows), title=title, empty=empty)
+
+
+def shown(value: object) -> str:
+    """A value as a person reads it: no exponents, times in UTC to the second, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    return str(value)
+
+
+def note(line: str) -> None:
+    """A line on stderr: what is going on."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on stderr what takes its time: a spinner on a terminal, one line otherwise."""
+    if not sys.stderr.isatty():
+        note(f"{what} …")
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} …"):
+        yield
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, so that errors are JSON, too."""
+    return "--json" in argv
+
+
+def print_error(error: UserError, *, as_json: bool) -> None:
+    """The error on stderr: the sentence, or with `--json` an object with code and message."""
+    if as_json:
+        import orjson
+
+        note(orjson.dumps({"error": {"code": error.code, "message": error.sentence}}).decode())
+    else:
+        note("\n".join(f"error: {line}" for line in error.sentence.splitlines()))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,201 @@
+"""`bottrader up`, `worker` and `doctor`: the system's own processes and health."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table, working
+
+if TYPE_CHECKING:
+    from workers.local_stack import LocalStack, LocalStackConfig
+    from workers.settings import Settings
+
+ROLES = ("orders", "streams", "watchers")
+
+_JSON = typer.Option("--json", help="JSON for programs: one line when it is ready.")
+_PORT = "(0 = any free one)"
+
+
+def up(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the ledger, histories and logs; else a folder of yours.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", help="Recorded prices for the paper exchange (CSV, .gz); else generated.")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option("--speed", min=0.01, max=10_000, help="Market seconds in a wall second.")
+    ] = None,
+    temporal_port: Annotated[int, typer.Option(min=0, max=65_535, help=f"Port of Temporal {_PORT}.")] = 7233,
+    ui_port: Annotated[int, typer.Option(min=0, max=65_535, help=f"Port of Temporal's Web UI {_PORT}.")] = 8233,
+    postgres_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="PostgreSQL on this port, too; else on a Unix socket only.")
+    ] = None,
+    no_paper: Annotated[bool, typer.Option("--no-paper", help="Without the paper exchange.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start your own.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> int:
+    """Run the whole system on this machine until Ctrl-C, then stop everything that was started, and only that."""
+    import asyncio
+
+    from workers.folders import data_dir
+    from workers.local_stack import LocalStackConfig
+    from workers.settings import config_path, load_settings
+
+    settings = load_settings()
+    if settings.mode == "live" and speed not in {None, 1.0}:
+        raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
+    if prices is not None and not prices.is_file():
+        raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
+    rate = settings.speed if speed is None else speed
+    paper = not no_paper and settings.mode == "paper" and settings.exchange.rest is None
+    config = LocalStackConfig(
+        data=data or data_dir(),
+        durable=True,
+        temporal_port=temporal_port,
+        ui_port=ui_port,
+        postgres_port=postgres_port,
+        paper=paper,
+        paper_arguments=[*(["--prices", str(prices.absolute())] if prices else []), "--speed", f"{rate:g}"],
+        worker=not no_worker,
+        config_file=config_path(),
+        namespace=settings.temporal.namespace,
+        orders_queue=settings.temporal.orders_queue,
+        database_url=None if settings.database.url is None else settings.database.dsn,
+        # An address in the settings names a server that runs; the default one is what we start.
+        temporal_address=settings.temporal.address if "address" in settings.temporal.model_fields_set else None,
+        env={"BOTTRADER_SPEED": f"{rate:g}", "BOTTRADER_DATA": str((data or data_dir()).absolute())},
+        say=lambda line: note(f"  {line}"),
+    )
+    return asyncio.run(_run_until_told(config, as_json=as_json))
+
+
+async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
+    """Start, announce, wait for a signal or a failure, stop."""
+    import asyncio
+    import signal
+    import time
+
+    from workers.local_stack import LocalStack
+
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told.set)
+    stack = LocalStack(config)
+    began = time.monotonic()
+    note(f"Starting in {config.data}")
+    starting = asyncio.create_task(stack.start())
+    telling = asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({starting, telling}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            note("Stopping before everything was started")
+            starting.cancel()
+            await asyncio.wait({starting})
+            return 130
+        await starting
+        _announce(stack, time.monotonic() - began, as_json=as_json)
+        failing = asyncio.create_task(stack.wait_failed())
+        await asyncio.wait({telling, failing}, return_when=asyncio.FIRST_COMPLETED)
+        failed = failing.result() if failing.done() else None
+        failing.cancel()
+        note("Stopping" if failed is None else f"{failed} Stopping.")
+    finally:
+        telling.cancel()
+        await stack.stop()
+    note("Everything that was started has stopped.")
+    if failed is not None:
+        raise UnreachableError("STACK_FAILED", failed)
+    return int(ExitCode.OK)
+
+
+def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
+    addresses: dict[str, object] = {
+        "temporal_ui": stack.ui_url,
+        "temporal": stack.temporal_address,
+        "database": stack.dsn,
+        "data": str(stack.data),
+        "logs": str(stack.data / "logs"),
+    }
+    if as_json:
+        ready = {
+            "ready_s": round(seconds, 2),
+            **addresses,
+            "paper": stack.paper or None,
+            "environment": stack.environment,
+        }
+        print_json(ready, indent=False)
+        return
+    rows = [
+        ("Temporal Web UI", stack.ui_url or "the server's own"),
+        ("Temporal", stack.temporal_address),
+        ("PostgreSQL", _without_password(stack.dsn)),
+    ]
+    rows += [(f"paper {name.replace('_', ' ')}", address) for name, address in stack.paper.items()]
+    rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
+    print_table(["what", "where"], rows)
+    note(f"Ready after {seconds:.1f} s. Other bottrader commands find this stack by themselves. Ctrl-C stops it.")
+
+
+def _without_password(dsn: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    return make_url(dsn).render_as_string(hide_password=True)
+
+
+def worker(
+    role: Annotated[
+        list[str], typer.Option("--role", help="orders, streams, watchers or all; may be given more than once.")
+    ] = ["all"],  # noqa: B006 - Typer reads the default and never changes it
+) -> None:
+    """Run a worker process until Ctrl-C; what is under way goes on in the next one."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    unknown = [name for name in role if name not in {*ROLES, "all"}]
+    if unknown:
+        raise UserError("BAD_ROLE", f"--role {unknown[0]}: a role is one of {', '.join(ROLES)} or all.")
+    roles = set(ROLES) if "all" in role else set(role)
+    asyncio.run(_work(current_settings(), roles))
+
+
+async def _work(settings: "Settings", roles: set[str]) -> None:
+    """Run the worker; SIGTERM and SIGINT cancel it, which lets it finish what it holds."""
+    import asyncio
+    import contextlib
+    import signal
+
+    from workers.runner import run_worker
+
+    working_task = asyncio.ensure_future(run_worker(settings, roles))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, working_task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await working_task
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> int:
+    """Look at everything the system needs and say what to do about what is wrong: exit code 0 or 1."""
+    import asyncio
+
+    from cli.config import current_settings
+    from cli.doctor import Verdict, examine
+
+    settings = current_settings()
+    with working("Looking at clocks, keys, database, Temporal and data"):
+        findings = asyncio.run(examine(settings))
+    failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    if as_json:
+        print_json({"ok": not failed, "checks": findings})
+    else:
+        print_table(
+            ["check", "", "finding", "what to do"],
+            [(finding.check, finding.verdict.value, finding.finding, finding.advice) for finding in findings],
+        )
+    return int(ExitCode.NO if failed else ExitCode.OK)
