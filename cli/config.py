@@ -139,8 +139,7 @@ def _sample_of(section: "BaseModel", name: str, triggers: Any) -> Iterator[str]:
     yield ""
     for key, value in subsections:
         full = f"{name}.{key}" if name else key
-        purpose = (type(value).__doc__ or "").strip().splitlines()[0]
-        yield f"# {purpose}"
+        yield "# " + " ".join((type(value).__doc__ or "").split())
         yield f"[{full}]"
         yield from _sample_of(value, full, triggers)
     if not name:
@@ -157,7 +156,7 @@ def _sample_of(section: "BaseModel", name: str, triggers: Any) -> Iterator[str]:
 def _description(info: "FieldInfo") -> str:
     from workers.settings_problems import allowed
 
-    return allowed(info).strip(" ()")
+    return allowed(info).removeprefix(" (").removesuffix(")")
 
 
 def _toml(value: object) -> str:

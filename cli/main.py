@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from cli import config as config_commands
@@ -96,12 +95,16 @@ def run(argv: list[str]) -> int:
     """Run the command line `argv` and return its exit code; nothing escapes as a traceback."""
     try:
         result = typer.main.get_command(app).main(args=argv, prog_name="bottrader", standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "bottrader"
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+            return int(ExitCode.BAD_INPUT)
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "bottrader"
         sys.stderr.write(f"error: {error.format_message()}\nSee `{where} --help`.\n")
         return int(ExitCode.BAD_INPUT)
     except KeyboardInterrupt:

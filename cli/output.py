@@ -65,7 +65,7 @@ def print_table(
         table.add_row(*(Text(shown(value)) for value in row))
     if not console.is_terminal:
         # A pipe has no width: lines are as long as they need to be.
-        console = Console(width=max(80, console.measure(table).maximum))
+        console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
     console.print(table)
 
 

@@ -170,5 +170,7 @@ def _sentence(text: str) -> str:
 
 
 def _near(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    listed = list(names)
+    begun = [known for known in listed if known.startswith(name)]
+    close = begun[:1] or difflib.get_close_matches(name, listed, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
