@@ -20,8 +20,9 @@ GRANULARITIES = {
     "TWO_HOUR": 7200, "FOUR_HOUR": 14400, "SIX_HOUR": 21600, "ONE_DAY": 86400,
 }
 MINUTE = 60
-HISTORY_MINUTES = 6000
-_DAY_MINUTES = 1440
+_ROOT_OF_FIVE = 5 ** 0.5
+_RECENT_MINUTES = 300  # generated history: this many one-minute bars, and before them five-minute bars
+_OLDER_BARS = 1100
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class CandleStore:
         """The 24 hours before market time `at`, worked out once a market minute."""
         minute = int(at) // MINUTE
         if self._day is None or self._day[0] != minute:
-            bars = [bar for bar in self._history()[-_DAY_MINUTES:] if bar.start > at - 86_400]
+            bars = [bar for bar in self._history()[-1440:] if bar.start > at - 86_400]
             if bars:
                 first, last = bars[0].open, bars[-1].close
                 found = Day(min(bar.low for bar in bars), max(bar.high for bar in bars),
@@ -124,15 +125,18 @@ class CandleStore:
         tick, step = self._product.price_increment, self._product.base_increment
         bars: list[Candle] = []
         close = float(price)
-        first = self._bars[0].start if self._bars else self._start
-        for back in range(1, HISTORY_MINUTES + 1):
-            opened = close / (1 + dice.gauss(0, self._volatility))
-            wick = self._volatility / 2
+        start = self._bars[0].start if self._bars else self._start
+        for back in range(_RECENT_MINUTES + _OLDER_BARS):
+            recent = back < _RECENT_MINUTES or start % 300
+            start -= MINUTE if recent else 5 * MINUTE
+            sigma = self._volatility * (1 if recent else _ROOT_OF_FIVE)
+            opened = close / (1 + dice.gauss(0, sigma))
+            wick = sigma / 2
             high = max(opened, close) * (1 + abs(dice.gauss(0, wick)))
             low = min(opened, close) * (1 - abs(dice.gauss(0, wick)))
             volume = Decimal(dice.uniform(5_000, 50_000) / close)
             o, h, low_, c = (nearest_on(Decimal(value), tick) for value in (opened, high, low, close))
-            bars.append(Candle(first - back * MINUTE, o, h, low_, c, floor_to(volume, step)))
+            bars.append(Candle(start, o, h, low_, c, floor_to(volume, step)))
             close = opened
         bars.reverse()
         return bars

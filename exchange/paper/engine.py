@@ -201,6 +201,26 @@ class Engine:
         order = self.orders.get(order_id)
         if order is None:
             raise Refusal("ORDER_NOT_FOUND", "There is no such order.")
+        needed = self._check_edit(order, price, size)
+        book = self.books[order.product_id]
+        book.remove(order)
+        order.limit_price, order.base_size = price, size
+        order.priority = self._next_seq()
+        order.edits.append({"price": plain(price), "size": plain(size),
+                            "replace_accept_timestamp": self._clock().isoformat()})
+        self._hold(order, needed)
+        self._to_market(order, book)
+
+    def why_not_edit(self, order: Order, price: Decimal, size: Decimal) -> str:
+        """The venue's reason against an edit, or "" where it would be taken."""
+        try:
+            self._check_edit(order, price, size)
+        except Refusal as error:
+            return error.reason
+        return ""
+
+    def _check_edit(self, order: Order, price: Decimal, size: Decimal) -> Decimal:
+        """The hold that the edited order needs. Raises `Refusal`."""
         book = self.books[order.product_id]
         product = book.product
         if order.status is not Status.OPEN:
@@ -221,13 +241,7 @@ class Engine:
         needed = left * price * (ONE + self._reserve_rate(order.terms)) if order.side is Side.BUY else left
         if needed - order.hold > self.wallet[self._paying(order)].available:
             raise Refusal("INSUFFICIENT_FUND", "Not enough available balance for the edited order.")
-        book.remove(order)
-        order.limit_price, order.base_size = price, size
-        order.priority = self._next_seq()
-        order.edits.append({"price": plain(price), "size": plain(size),
-                            "replace_accept_timestamp": self._clock().isoformat()})
-        self._hold(order, needed)
-        self._to_market(order, book)
+        return needed
 
     def expire(self, now: datetime) -> None:
         """End the GTD orders whose time is over."""
@@ -286,6 +300,12 @@ class Engine:
     def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
         """Somebody trades up to `size` base at `price`: the user's orders at or better than it fill first."""
         self._trade_through(self._book(product_id), price, size, aggressor)
+
+    def reserve_trade_ids(self, product_id: str, count: int) -> int:
+        """The first of `count` trade ids that this product will not use again."""
+        first = self._next_trade_id[product_id]
+        self._next_trade_id[product_id] = first + count
+        return first
 
     def _trade_through(self, book: Book, price: Decimal, size: Decimal, aggressor: Side) -> None:
         left = self._sweep(book, aggressor.opposite, price, size)

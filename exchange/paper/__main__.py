@@ -1,0 +1,8 @@
+"""`python -m exchange.paper`: the same as `bottrader paper`."""
+
+import typer
+
+from cli.paper import paper
+
+if __name__ == "__main__":
+    typer.run(paper)

@@ -1,0 +1,97 @@
+"""How a paper exchange is set up. Everything has a default; durations are in seconds of wall time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from exchange.paper.faults import Fault
+
+DEFAULT_VOLATILITY = 0.0006
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A seeded market: a geometric random walk with jumps.
+
+    `volatility` is the standard deviation of a market minute's return (a fraction), one for all or by product;
+    `jumps_per_hour` jumps of standard deviation `jump_size` come on top; `interval` is between ticks of a product.
+    """
+
+    volatility: float | Mapping[str, float] = DEFAULT_VOLATILITY
+    drift_per_hour: float = 0.0
+    jumps_per_hour: float = 1.0
+    jump_size: float = 0.01
+    interval: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PriceFile:
+    """Prices from a file: candles, ticks or a recorded stream, told apart by their content.
+
+    `symbols` names the products that the file feeds, each with a scale (None: so that the product starts at its
+    reference price); empty means the first product, unscaled (or, with a `symbol` column, the products it names).
+    `history_rows` candles at the file's head become candle history instead of ticks.
+    """
+
+    path: Path
+    symbols: Mapping[str, Decimal | None] = field(default_factory=dict)
+    history_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The venue's real public prices over its public stream; needs a network, and speed 1."""
+
+    url: str = "wss://advanced-trade-ws.coinbase.com"
+
+
+Source = Generated | PriceFile | Live
+
+
+@dataclass(frozen=True, slots=True)
+class PaperConfig:
+    """Settings of one paper exchange.
+
+    Ports: 0 takes a free one. With a `data_folder` the keys, the certificate authority and the certificate are kept
+    and reused. `speed` is market seconds per wall second. `step` stops the market until it is told to move. Rates are
+    requests per second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value` the largest quote value that
+    trades in one tick of a source. `accept_latency` and `cancel_latency` delay an order's and a cancel's effect; None
+    holds it until told over the control interface. `merge_updates` sends one user message for all that one event did to
+    an order (as the venue often does); off, each fill has its own. `trade_batch` and `depth_batch` are the shortest
+    times between two messages of a product on market_trades and level2 (0: at once).
+    """
+
+    host: str = "127.0.0.1"
+    rest_port: int = 0
+    stream_port: int = 0
+    control_port: int = 0
+    data_folder: Path | None = None
+    seed: int = 1
+    products: Sequence[str] | None = None
+    products_file: Path | None = None
+    balances: Mapping[str, Decimal] = field(default_factory=lambda: {"USD": Decimal(100_000)})
+    maker_fee: Decimal = Decimal("0.004")
+    taker_fee: Decimal = Decimal("0.006")
+    private_rate: int = 30
+    public_rate: int = 10
+    connection_rate: int = 8
+    message_rate: int = 8
+    speed: float = 1.0
+    step: bool = False
+    source: Source = field(default_factory=Generated)
+    spread_bps: Decimal = Decimal(2)
+    depth: int = 25
+    level_value: Decimal = Decimal(20_000)
+    gap_bps: Decimal = Decimal(1)
+    tick_value: Decimal = Decimal(25_000)
+    accept_latency: float | None = 0.0
+    cancel_latency: float | None = 0.0
+    waiting_status: str = "PENDING"
+    merge_updates: bool = True
+    trade_batch: float = 0.25
+    depth_batch: float = 0.05
+    subscribe_within: float = 5.0
+    idle_close: float = 90.0
+    faults: Sequence[Fault] = ()

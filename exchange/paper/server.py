@@ -1,0 +1,187 @@
+"""A paper exchange that runs: REST over TLS, both streams, and the control interface, each on a loopback port."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import trustme
+from aiohttp import web
+
+from exchange.paper.auth import Keyring
+from exchange.paper.candles import CandleStore
+from exchange.paper.config import Generated, Live, PaperConfig, PriceFile
+from exchange.paper.control import Control
+from exchange.paper.errors import PaperError
+from exchange.paper.files import FileTicks
+from exchange.paper.live import LiveTicks
+from exchange.paper.market import GeneratedTicks, Market, TickSource
+from exchange.paper.products import Product, bundled, choose, load
+from exchange.paper.rest import Rest
+from exchange.paper.stream import Streams
+from exchange.paper.venue import Venue
+
+_CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
+
+
+class PaperExchange:
+    """`async with PaperExchange(PaperConfig(...)) as paper:` starts it and gives its addresses.
+
+    Raises `PaperError` from `start` (a price file that cannot be used, an unknown product, a port in use); then nothing
+    is left running.
+    """
+
+    def __init__(self, config: PaperConfig | None = None) -> None:
+        self.config = config or PaperConfig()
+        self._temporary: Path | None = None
+        self._runners: list[web.AppRunner] = []
+        self._live: LiveTicks | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start serving. Raises `PaperError`."""
+        config = self.config
+        _check(config)
+        products = choose(load(config.products_file) if config.products_file else bundled(), config.products)
+        source = _source(config, products)
+        if isinstance(source, LiveTicks):
+            self._live = source
+            await source.connect()
+        folder = self._folder()
+        self.keyring = Keyring(folder)
+        tls = _certificate(folder)
+        self.venue = Venue(config, products)
+        for product_id, bars in source.history().items():
+            self._give_history(product_id, bars)
+        self.market = Market(self.venue, source)
+        self.streams = Streams(self.venue, self.keyring)
+        self.venue.publish = self.streams.publish
+        self.venue.faults.start(time.monotonic())
+        rest = web.Application(client_max_size=1 << 20)
+        rest.router.add_route("*", "/{path:.*}", Rest(self.venue, self.keyring).handle)
+        stream = web.Application()
+        stream.router.add_get("/market", lambda request: self.streams.serve(request, "market"))
+        stream.router.add_get("/user", lambda request: self.streams.serve(request, "user"))
+        control = Control(self.venue, self.market, self.streams)
+        rest_port = await self._serve(rest, config.rest_port, "REST", tls)
+        stream_port = await self._serve(stream, config.stream_port, "stream")
+        control_port = await self._serve(control.application, config.control_port, "control")
+        self.rest_address = f"{config.host}:{rest_port}"
+        self.stream_url = f"ws://{config.host}:{stream_port}/market"
+        self.user_stream_url = f"ws://{config.host}:{stream_port}/user"
+        self.control_url = f"http://{config.host}:{control_port}"
+        self.ca_file = folder / "ca.pem"
+        self.key_file = self.keyring.key_file
+        self.streams.start()
+        if self._live is None:
+            self.market.start()
+        else:
+            self._live.start(self.market)
+
+    async def stop(self) -> None:
+        """Stop serving; a temporary folder goes, a data folder stays."""
+        if self._live is not None:
+            await self._live.stop()
+        if hasattr(self, "market"):
+            await self.market.stop()
+        if hasattr(self, "streams"):
+            await self.streams.stop()
+        if hasattr(self, "venue"):
+            self.venue.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
+
+    def addresses(self) -> dict[str, str]:
+        """What a client needs, as `--json` prints it."""
+        return {"rest": self.rest_address, "stream": self.stream_url, "user_stream": self.user_stream_url,
+                "ca_file": str(self.ca_file), "key_file": str(self.key_file), "control": self.control_url}
+
+    def _give_history(self, product_id: str, bars: list) -> None:  # type: ignore[type-arg]
+        start = self.venue.market_time()
+        for bar in bars:
+            bar.start = int(start + bar.start) // 60 * 60
+        product = self.venue.engine.books[product_id].product
+        self.venue.candles[product_id] = CandleStore(product, start, seed=self.config.seed, volatility=0.0006,
+                                                     history=bars)
+
+    def _folder(self) -> Path:
+        if self.config.data_folder is None:
+            self._temporary = Path(tempfile.mkdtemp(prefix="paper-"))
+            return self._temporary
+        try:
+            self.config.data_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PaperError("DATA_FOLDER", f"Cannot use {self.config.data_folder} as data folder: {error.strerror}.") \
+                from error
+        return self.config.data_folder
+
+    async def _serve(self, application: web.Application, port: int, name: str,
+                     tls: ssl.SSLContext | None = None) -> int:
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, self.config.host, port, ssl_context=tls)
+        try:
+            await site.start()
+        except OSError as error:
+            raise PaperError("PORT_IN_USE", f"Cannot listen on {self.config.host}:{port} for {name}: "
+                             "the port is in use or not allowed; choose another, or 0 for any.") from error
+        return int(runner.addresses[0][1])
+
+
+def _check(config: PaperConfig) -> None:
+    if not 0 < config.speed <= 100_000:
+        raise PaperError("BAD_SPEED", f"Speed must be above 0 and at most 100000, not {config.speed}.")
+    for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):
+        if not 0 <= rate < 1:
+            raise PaperError("BAD_FEE", f"The {name} fee is a fraction of at least 0 and below 1, not {rate}.")
+    if isinstance(config.source, Live) and config.speed != 1:
+        raise PaperError("LIVE_SPEED", "Live prices run at speed 1 only.")
+    if any(amount < 0 for amount in config.balances.values()):
+        raise PaperError("BAD_BALANCE", "A starting balance must not be negative.")
+
+
+def _source(config: PaperConfig, products: dict[str, Product]) -> TickSource:
+    if isinstance(config.source, Generated):
+        return GeneratedTicks(products, config.source, config.seed, config.speed)
+    if isinstance(config.source, PriceFile):
+        return FileTicks(products, config.source)
+    return LiveTicks(products, config.source)
+
+
+def _certificate(folder: Path) -> ssl.SSLContext:
+    """A TLS context for loopback; its authority and certificate are kept in `folder` and reused."""
+    ca, chain = folder / "ca.pem", folder / "server.pem"
+    if not (ca.exists() and chain.exists()):
+        authority = trustme.CA()
+        issued = authority.issue_cert(*_CERTIFICATE_NAMES)
+        chain.touch(0o600)
+        chain.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+        ca.write_bytes(authority.cert_pem.bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(chain)
+    except (OSError, ssl.SSLError) as error:
+        raise PaperError("CERTIFICATE_BROKEN", f"{chain} is not a certificate with its key; delete it and ca.pem to have "
+                         "new ones made.") from error
+    return context

@@ -1,0 +1,500 @@
+"""The public and the user WebSocket streams.
+
+One sequence counter per connection over all channels; snapshots before the subscriptions answer; heartbeats each
+second; a connection that does not subscribe within five seconds, or hears nothing for 90, is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from exchange.paper import render
+from exchange.paper.auth import Keyring, Unauthorized
+from exchange.paper.candles import Candle
+from exchange.paper.faults import CONNECT_FAULTS, MESSAGE_FAULTS, FaultKind
+from exchange.paper.numbers import ZERO, plain, rfc3339
+from exchange.paper.orders import Side, Status
+from exchange.paper.venue import Venue
+
+MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
+USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
+_SNAPSHOT_BATCH = 50
+_SNAPSHOT_TRADES = 100
+_SNAPSHOT_CANDLES = 100
+_SLOW_CONSUMER = 50_000
+_EXPIRY_CHECK = 0.05
+_WIRE_NAME = {"level2": "l2_data"}
+
+
+class Connection:
+    """One client's socket: its subscriptions, sequence counter and outgoing queue."""
+
+    def __init__(self, venue: Venue, socket: web.WebSocketResponse, request: web.Request, path: str) -> None:
+        self.path = path
+        self.subscriptions: dict[str, dict[str, None]] = {}
+        self.half_open = False
+        self.last_sent = time.monotonic()
+        self.opened = self.last_sent
+        self._venue = venue
+        self._socket = socket
+        self._request = request
+        self._sequence = 0
+        self._queue: deque[bytes | int] = deque()
+        self._waiting = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._held: bytes | None = None
+
+    def wants(self, channel: str, product_id: str) -> bool:
+        """True where this connection subscribed `channel` for `product_id`."""
+        products = self.subscriptions.get(channel)
+        return products is not None and (product_id in products or not products)
+
+    def send(self, channel: str, events: bytes) -> None:
+        """Send one message on `channel`; `events` is the JSON list."""
+        fault = None
+        if self._venue.faults:
+            fault = self._venue.faults.strike(MESSAGE_FAULTS, channel, time.monotonic())
+        if fault is not None and fault.kind is FaultKind.STREAM_FROZEN:
+            if channel == "heartbeats":
+                fault = None
+            else:
+                return
+        body = b'{"channel":"%s","timestamp":"%s","sequence_num":%d,"events":%s}' % (
+            channel.encode(), render.nanoseconds(self._venue.now_ns()).encode(), self._sequence, events)
+        self._sequence += 1
+        if fault is None:
+            self._put(body)
+        elif fault.kind is FaultKind.STREAM_DUPLICATE:
+            self._put(body)
+            self._put(body)
+        elif fault.kind is FaultKind.STREAM_LATE:
+            asyncio.get_running_loop().call_later(fault.delay, self._put, body)
+        elif fault.kind is FaultKind.STREAM_REORDERED:
+            self._held = body
+            return
+        elif fault.kind is FaultKind.STREAM_MALFORMED:
+            self._put(body[: len(body) // 2])
+        elif fault.kind is FaultKind.STREAM_DROP:
+            self.drop()
+        elif fault.kind is FaultKind.STREAM_CLOSE:
+            self.close(fault.status or 1000)
+        elif fault.kind is FaultKind.STREAM_HALF_OPEN:
+            self.half_open = True
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._put(held)
+
+    def error(self, message: str) -> None:
+        """Send an error message (it has no channel and no sequence number)."""
+        self._put(orjson.dumps({"type": "error", "message": message}))
+
+    def close(self, code: int = 1000) -> None:
+        """Close with `code` after what is queued."""
+        self._queue.append(code)
+        self._waiting.set()
+
+    def drop(self) -> None:
+        """Reset the TCP connection."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    def _put(self, body: bytes) -> None:
+        if self.half_open:
+            return
+        self.last_sent = time.monotonic()
+        self._queue.append(body)
+        self._idle.clear()
+        self._waiting.set()
+        if len(self._queue) > _SLOW_CONSUMER:
+            self.drop()
+
+    async def drained(self) -> None:
+        """Wait until everything queued is written to the socket."""
+        await self._idle.wait()
+
+    async def write(self) -> None:
+        """Write the queue to the socket until it closes."""
+        try:
+            while True:
+                await self._waiting.wait()
+                self._waiting.clear()
+                while self._queue:
+                    item = self._queue.popleft()
+                    if isinstance(item, int):
+                        await self._socket.close(code=item)
+                        return
+                    await self._socket.send_frame(item, WSMsgType.TEXT)
+                self._idle.set()
+        except (ConnectionError, RuntimeError):
+            return
+        finally:
+            self._idle.set()
+
+
+class Streams:
+    """All connections, and what is published to them."""
+
+    def __init__(self, venue: Venue, keyring: Keyring) -> None:
+        self._venue = venue
+        self._keyring = keyring
+        self._connections: set[Connection] = set()
+        self._started = time.monotonic()
+        self._depth: dict[str, dict[tuple[str, Decimal], Decimal]] = {}
+        self._shown: dict[str, dict[str, object]] = {}
+        self._stale_depth: set[str] = set()
+        self._candles_due: set[str] = set()
+        self._batch_due: set[str] = set()
+        self._connects: deque[float] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start heartbeats and the batching channels."""
+        config = self._venue.config
+        self._every(_EXPIRY_CHECK, self._expire)
+        self._every(1.0, self._second)
+        self._every(5.0, self._five_seconds)
+        if not config.step:
+            if config.trade_batch:
+                self._every(config.trade_batch, self._publish_trades)
+            if config.depth_batch:
+                self._every(config.depth_batch, self._publish_depth)
+
+    async def stop(self) -> None:
+        """Stop publishing and close every connection with 1001."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close(WSCloseCode.GOING_AWAY)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        async def run() -> None:
+            due = time.monotonic()
+            while True:
+                due = max(due + seconds, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                action()
+
+        self._tasks.append(asyncio.create_task(run()))
+
+    async def drained(self) -> None:
+        """Wait until all connections have written what was published."""
+        await asyncio.gather(*(asyncio.wait_for(connection.drained(), 5) for connection in list(self._connections)),
+                             return_exceptions=True)
+
+    def sockets(self, action: str, path: str, code: int) -> int:
+        """Drop, close or make half-open every connection of `path` ("market", "user" or "*"); how many."""
+        chosen = [connection for connection in self._connections if path in ("*", connection.path)]
+        for connection in chosen:
+            if action == "drop":
+                connection.drop()
+            elif action == "close":
+                connection.close(code)
+            else:
+                connection.half_open = True
+        return len(chosen)
+
+    def listed(self) -> list[dict[str, object]]:
+        """The open connections and their subscriptions."""
+        return [{"path": c.path, "half_open": c.half_open,
+                 "subscriptions": {name: list(ids) for name, ids in c.subscriptions.items()}}
+                for c in self._connections]
+
+    # -- a connection ------------------------------------------------------------------------------------------
+
+    async def serve(self, request: web.Request, path: str) -> web.StreamResponse:
+        """Serve one WebSocket on `path` ("market" or "user") until it ends."""
+        venue = self._venue
+        now = time.monotonic()
+        if venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
+            return web.Response(status=503, text="Service Unavailable")
+        if self._too_many_connects(now):
+            return web.Response(status=429, text="Too Many Requests")
+        socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=1 << 20)
+        await socket.prepare(request)
+        connection = Connection(venue, socket, request, path)
+        self._connections.add(connection)
+        writer = asyncio.create_task(connection.write())
+        loop = asyncio.get_running_loop()
+        silence = loop.call_later(venue.config.subscribe_within,
+                                  lambda: None if connection.subscriptions else connection.close(1008))
+        unauthenticated: deque[float] = deque()
+        try:
+            async for message in socket:
+                if connection.half_open:
+                    continue
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    if self._too_many_messages(unauthenticated, message.data):
+                        connection.error("rate limit exceeded")
+                    else:
+                        self._receive(connection, message.data)
+                elif message.type is WSMsgType.CLOSE:
+                    await socket.close(code=message.data or 1000)
+                    break
+        except (ConnectionError, RuntimeError):
+            pass
+        finally:
+            silence.cancel()
+            writer.cancel()
+            self._connections.discard(connection)
+        return socket
+
+    def _too_many_connects(self, now: float) -> bool:
+        rate = self._venue.config.connection_rate
+        return bool(rate) and not _admit(self._connects, now, rate)
+
+    def _too_many_messages(self, seen: deque[float], text: str) -> bool:
+        rate = self._venue.config.message_rate
+        return bool(rate) and '"jwt"' not in text and not _admit(seen, time.monotonic(), rate)
+
+    def _receive(self, connection: Connection, text: str) -> None:
+        try:
+            asked = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            connection.error("malformed message: not JSON")
+            return
+        if not isinstance(asked, dict) or asked.get("type") not in ("subscribe", "unsubscribe"):
+            connection.error("type must be subscribe or unsubscribe")
+            return
+        channel, products = asked.get("channel"), asked.get("product_ids") or []
+        allowed = USER_CHANNELS if connection.path == "user" else (*MARKET_CHANNELS, "user", "futures_balance_summary")
+        if channel not in allowed:
+            connection.error(f"channel {channel} is not supported here")
+            return
+        if not isinstance(products, list) or not all(isinstance(name, str) for name in products):
+            connection.error("product_ids must be a list of product ids")
+            return
+        unknown = [name for name in products if name not in self._venue.engine.books]
+        if unknown and channel != "heartbeats":
+            connection.error(f"{unknown[0]} is not a valid product")
+            return
+        if not self._may(asked.get("jwt"), private=channel in ("user", "futures_balance_summary")):
+            connection.error("authentication failure")
+            return
+        if asked["type"] == "subscribe":
+            self._subscribe(connection, channel, products)
+        else:
+            self._unsubscribe(connection, channel, products)
+
+    def _may(self, token: object, *, private: bool) -> bool:
+        if not token and not private:
+            return True
+        try:
+            self._keyring.verify(str(token), now=self._venue.now().timestamp(), uri=None)
+        except Unauthorized:
+            return False
+        return True
+
+    def _subscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+        known = connection.subscriptions.setdefault(channel, {})
+        fresh = [name for name in (products or self._venue.engine.books) if name not in known]
+        if products and channel != "heartbeats":
+            known.update(dict.fromkeys(products))
+        if channel == "level2":
+            for product_id in fresh:
+                self._depth_changes(product_id)
+        for name, events in self._snapshot(channel, fresh):
+            connection.send(name, events)
+        self._acknowledge(connection)
+
+    def _unsubscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+        known = connection.subscriptions.get(channel)
+        if known is not None:
+            for name in products:
+                known.pop(name, None)
+            if not known or not products:
+                del connection.subscriptions[channel]
+        self._acknowledge(connection)
+
+    def _acknowledge(self, connection: Connection) -> None:
+        shown = {}
+        for channel, products in connection.subscriptions.items():
+            if channel == "heartbeats":
+                shown[channel] = ["heartbeats"]
+            elif channel in ("user", "futures_balance_summary"):
+                shown[channel] = [render.USER_ID]
+            else:
+                shown[channel] = list(products or self._venue.engine.books)
+        connection.send("subscriptions", orjson.dumps([{"subscriptions": shown}]))
+
+    # -- snapshots ---------------------------------------------------------------------------------------------
+
+    def _snapshot(self, channel: str, products: list[str]) -> Iterable[tuple[str, bytes]]:
+        venue = self._venue
+        if channel == "user":
+            yield from self._user_snapshot(products)
+        elif channel == "status":
+            yield channel, orjson.dumps([{"type": "snapshot", "products": [self._status(name) for name in products]}])
+        elif channel in ("ticker", "ticker_batch"):
+            for name in products:
+                yield channel, orjson.dumps([{"type": "snapshot", "tickers": [venue.ticker(name)]}])
+        elif channel == "market_trades":
+            for name in products:
+                recent = list(venue.recent[name])[-_SNAPSHOT_TRADES:]
+                trades = [render.public_trade(trade) for trade in reversed(recent)]
+                yield channel, orjson.dumps([{"type": "snapshot", "trades": trades}])
+        elif channel == "candles":
+            for name in products:
+                end = venue.market_time()
+                bars = venue.candles[name].bars(300, end - (_SNAPSHOT_CANDLES - 1) * 300)
+                yield channel, orjson.dumps([{"type": "snapshot", "candles": [_candle(bar, name) for bar in bars]}])
+        elif channel == "level2":
+            for name in products:
+                at = rfc3339(venue.now())
+                updates = [_level(side, at, price, size) for (side, price), size in self._depth[name].items()]
+                yield "l2_data", orjson.dumps([{"type": "snapshot", "product_id": name, "updates": updates}])
+
+    def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
+        orders = [render.user_order(order) for order in self._venue.engine.live.values()
+                  if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products]
+        for start in range(0, len(orders) + 1, _SNAPSHOT_BATCH):
+            yield "user", orjson.dumps([{
+                "type": "snapshot", "orders": orders[start:start + _SNAPSHOT_BATCH],
+                "positions": {"perpetual_futures_positions": [], "expiring_futures_positions": []},
+            }])
+
+    def _status(self, product_id: str) -> dict[str, str]:
+        product = self._venue.engine.books[product_id].product
+        return {"product_type": "SPOT", "id": product_id, "base_currency": product.base,
+                "quote_currency": product.quote, "base_increment": plain(product.base_increment),
+                "quote_increment": plain(product.quote_increment), "display_name": f"{product.base}/{product.quote}",
+                "status": product.status, "status_message": "", "min_market_funds": plain(product.quote_min_size)}
+
+    # -- publishing --------------------------------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Tell subscribers what the last event changed."""
+        venue = self._venue
+        updates = [(order.product_id, render.user_order(order)) for order in venue.changed_orders.values()]
+        updates += venue.user_updates
+        venue.changed_orders.clear()
+        venue.user_updates.clear()
+        for product_id, order in updates:
+            self._broadcast("user", product_id, lambda order=order: orjson.dumps(  # type: ignore[misc]
+                [{"type": "update", "orders": [order]}]))
+        changed, venue.changed_books = venue.changed_books, set()
+        changed.update(venue.new_trades)
+        self._stale_depth |= changed
+        self._candles_due.update(venue.new_trades)
+        self._batch_due |= changed
+        at_once = venue.config.step
+        if at_once or not venue.config.trade_batch:
+            self._publish_trades()
+        for product_id in changed:
+            self._publish_ticker(product_id)
+        if at_once or not venue.config.depth_batch:
+            self._publish_depth()
+        if at_once:
+            self._publish_candles()
+            self._five_seconds()
+
+    def product_changed(self, product_id: str) -> None:
+        """Tell the status channel about a product's new status."""
+        self._broadcast("status", product_id, lambda: orjson.dumps(
+            [{"type": "update", "products": [self._status(product_id)]}]))
+
+    def _broadcast(self, channel: str, product_id: str, events: Callable[[], bytes]) -> None:
+        body = None
+        for connection in list(self._connections):
+            if connection.wants(channel, product_id):
+                body = body or events()
+                connection.send(_WIRE_NAME.get(channel, channel), body)
+
+    def _publish_trades(self) -> None:
+        batches, self._venue.new_trades = self._venue.new_trades, {}
+        for product_id, trades in batches.items():
+            self._broadcast("market_trades", product_id, lambda trades=trades: orjson.dumps(  # type: ignore[misc]
+                [{"type": "update", "trades": [render.public_trade(trade) for trade in reversed(trades)]}]))
+
+    def _publish_ticker(self, product_id: str) -> None:
+        listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
+        if not listening:
+            return
+        ticker = self._venue.ticker(product_id)
+        if self._shown.get(product_id) == ticker:
+            return
+        self._shown[product_id] = ticker
+        events = orjson.dumps([{"type": "update", "tickers": [ticker]}])
+        for connection in listening:
+            connection.send("ticker", events)
+
+    def _publish_depth(self) -> None:
+        stale, self._stale_depth = self._stale_depth, set()
+        for product_id in stale:
+            if not any(connection.wants("level2", product_id) for connection in self._connections):
+                continue
+            at = rfc3339(self._venue.now())
+            updates = [_level(side, at, price, size) for side, price, size in self._depth_changes(product_id)]
+            if updates:
+                self._broadcast("level2", product_id, lambda name=product_id, found=updates:  # type: ignore[misc]
+                                orjson.dumps([{"type": "update", "product_id": name, "updates": found}]))
+
+    def _depth_changes(self, product_id: str) -> list[tuple[str, Decimal, Decimal]]:
+        book = self._venue.engine.books[product_id]
+        known = self._depth.get(product_id, {})
+        current: dict[tuple[str, Decimal], Decimal] = {}
+        for name, side in (("bid", Side.BUY), ("offer", Side.SELL)):
+            current.update({(name, price): size for price, size in book.levels(side)})
+        gone = [(side, price, ZERO) for side, price in known if (side, price) not in current]
+        self._depth[product_id] = current
+        return gone + [(side, price, size) for (side, price), size in current.items()
+                       if known.get((side, price)) != size]
+
+    def _publish_candles(self) -> None:
+        due, self._candles_due = self._candles_due, set()
+        at = self._venue.market_time()
+        for product_id in due:
+            self._broadcast("candles", product_id, lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                [{"type": "update", "candles": [_candle(bar, name)
+                                                for bar in self._venue.candles[name].bars(300, at)]}]))
+
+    def _expire(self) -> None:
+        self._venue.engine.expire(self._venue.now())
+        if self._venue.changed_orders or self._venue.user_updates:
+            self.publish()
+
+    def _second(self) -> None:
+        uptime = time.monotonic() - self._started
+        events = orjson.dumps([{"current_time": render.go_time(self._venue.now_ns(), uptime),
+                                "heartbeat_counter": int(uptime)}])
+        for connection in list(self._connections):
+            if "heartbeats" in connection.subscriptions:
+                connection.send("heartbeats", events)
+            elif not connection.half_open and \
+                    time.monotonic() - connection.last_sent > self._venue.config.idle_close:
+                connection.close(WSCloseCode.GOING_AWAY)
+        self._publish_candles()
+
+    def _five_seconds(self) -> None:
+        due, self._batch_due = self._batch_due, set()
+        for product_id in due:
+            self._broadcast("ticker_batch", product_id, lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                [{"type": "update", "tickers": [self._venue.ticker(name)]}]))
+
+
+def _admit(seen: deque[float], now: float, rate: int) -> bool:
+    while seen and now - seen[0] >= 1.0:
+        seen.popleft()
+    if len(seen) >= rate:
+        return False
+    seen.append(now)
+    return True
+
+
+def _candle(bar: Candle, product_id: str) -> dict[str, str]:
+    return {"start": str(bar.start), "high": plain(bar.high), "low": plain(bar.low), "open": plain(bar.open),
+            "close": plain(bar.close), "volume": plain(bar.volume), "product_id": product_id}
+
+
+def _level(side: str, at: str, price: Decimal, size: Decimal) -> dict[str, str]:
+    return {"side": side, "event_time": at, "price_level": plain(price), "new_quantity": plain(size)}

@@ -1,0 +1,171 @@
+"""The trading floor: the engine with its clock, candles, recent prints, request journal and pending latencies.
+
+It is the engine's listener: it keeps what streams must tell, and `publish` hands that over after every event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from exchange.paper import render
+from exchange.paper.candles import CandleStore
+from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
+from exchange.paper.engine import Engine, Fees, Liquidity
+from exchange.paper.faults import FaultBook
+from exchange.paper.numbers import nearest_on
+from exchange.paper.orders import Order, Side, Status, Trade
+from exchange.paper.products import Product
+
+RECENT_TRADES = 1000
+
+
+class Venue:
+    """One account's exchange. All times are wall time plus `skew`, candles excepted (market time)."""
+
+    def __init__(self, config: PaperConfig, products: Mapping[str, Product]) -> None:
+        self.config = config
+        self.faults = FaultBook(config.seed, config.faults)
+        self.skew = 0.0
+        self.accept_latency = config.accept_latency
+        self.cancel_latency = config.cancel_latency
+        self.waiting_status = Status(config.waiting_status)
+        self.journal: list[dict[str, object]] = []
+        self.changed_orders: dict[str, Order] = {}
+        self.user_updates: list[tuple[str, dict[str, object]]] = []
+        self.changed_books: set[str] = set()
+        self.new_trades: dict[str, list[Trade]] = {}
+        self.recent: dict[str, deque[Trade]] = {name: deque(maxlen=RECENT_TRADES) for name in products}
+        self.publish: Callable[[], None] = lambda: None
+        self._started = time.time()
+        self.created = datetime.fromtimestamp(self._started, UTC)
+        self.engine = Engine(
+            products, config.balances, self, self.now, fees=Fees(config.maker_fee, config.taker_fee),
+            liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
+            first_trade_id=int(self._started * 1000),
+        )
+        self.candles = {name: CandleStore(product, self._started, seed=config.seed,
+                                          volatility=_volatility(config, name)) for name, product in products.items()}
+        self._timers: set[asyncio.TimerHandle] = set()
+
+    # -- time --------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The venue's time."""
+        moment = datetime.now(UTC)
+        return moment + timedelta(seconds=self.skew) if self.skew else moment
+
+    def now_ns(self) -> int:
+        """The venue's time in unix nanoseconds."""
+        return time.time_ns() + int(self.skew * 1e9)
+
+    def market_time(self) -> float:
+        """Market time in unix seconds: it starts with the wall clock and runs at the configured speed."""
+        return self._started + (time.time() - self._started) * self.config.speed
+
+    # -- what the engine tells ---------------------------------------------------------------------------------
+
+    def order_changed(self, order: Order) -> None:
+        """Keep the change for the user stream."""
+        if self.config.merge_updates:
+            self.changed_orders[order.order_id] = order
+        else:
+            self.user_updates.append((order.product_id, render.user_order(order)))
+
+    def traded(self, trade: Trade) -> None:
+        """Keep the print for streams, REST and candles."""
+        self.recent[trade.product_id].append(trade)
+        self.candles[trade.product_id].add(self.market_time(), trade.price, trade.size)
+        self.new_trades.setdefault(trade.product_id, []).append(trade)
+
+    def book_changed(self, product_id: str) -> None:
+        """Mark the product's quote as news."""
+        self.changed_books.add(product_id)
+
+    # -- orders ------------------------------------------------------------------------------------------------
+
+    def place(self, client_order_id: str, product_id: str, side: Side, configuration: Mapping[str, object],
+              attached: Mapping[str, object] | None = None, source: str = "RETAIL_ADVANCED") -> Order:
+        """Accept an order, with the acceptance latency. Raises `Refusal`."""
+        order = self.engine.place(client_order_id, product_id, side, configuration, attached=attached, source=source,
+                                  activate=self.accept_latency == 0, waiting=self.waiting_status)
+        if self.accept_latency:
+            self._later(self.accept_latency, lambda: self.engine.activate(order.order_id))
+        return order
+
+    def cancel(self, order_id: str) -> str:
+        """Cancel an order, with the cancel latency; "" or the venue's failure reason."""
+        reason = self.engine.request_cancel(order_id)
+        if not reason:
+            if self.cancel_latency == 0:
+                self.engine.finish_cancel(order_id)
+            elif self.cancel_latency is not None:
+                self._later(self.cancel_latency, lambda: self.engine.finish_cancel(order_id))
+        return reason
+
+    def _later(self, seconds: float, action: Callable[[], object]) -> None:
+        def run() -> None:
+            self._timers.discard(handle)
+            action()
+            self.publish()
+
+        handle = asyncio.get_running_loop().call_later(seconds, run)
+        self._timers.add(handle)
+
+    def close(self) -> None:
+        """Drop pending latencies."""
+        for handle in self._timers:
+            handle.cancel()
+        self._timers.clear()
+
+    # -- prices ------------------------------------------------------------------------------------------------
+
+    def spread(self, product: Product, price: Decimal) -> Decimal:
+        """The quoted spread of `product` at `price`."""
+        return nearest_on(price * self.config.spread_bps / 10_000, product.price_increment)
+
+    def tick(self, product_id: str, price: Decimal, size: Decimal | None, dice: random.Random) -> None:
+        """A tick of a price source: a trade at `price`, its size bounded by the tick's value."""
+        product = self.engine.books[product_id].product
+        at = nearest_on(price, product.price_increment)
+        most = self.config.tick_value / at
+        wanted = min(size, most) if size is not None else most * Decimal(str(round(dice.uniform(0.05, 1.0), 4)))
+        self.engine.tick(product_id, at, self.spread(product, at), nearest_on(max(wanted, product.base_increment),
+                                                                              product.base_increment))
+
+    def ticker(self, product_id: str) -> dict[str, object]:
+        """The product's ticker as the ticker channel shows it."""
+        book = self.engine.books[product_id]
+        day = self.candles[product_id].day(self.market_time())
+        bid = next(iter(book.levels(Side.BUY, 1)), None)
+        ask = next(iter(book.levels(Side.SELL, 1)), None)
+        text = render.plain
+        return {
+            "type": "ticker", "product_id": product_id, "price": text(book.last), "volume_24_h": text(day.volume),
+            "low_24_h": text(day.low), "high_24_h": text(day.high), "low_52_w": text(day.low),
+            "high_52_w": text(day.high), "price_percent_chg_24_h": text(round(day.change, 14)),
+            "best_bid": text(bid[0]) if bid else "", "best_ask": text(ask[0]) if ask else "",
+            "best_bid_quantity": text(bid[1]) if bid else "", "best_ask_quantity": text(ask[1]) if ask else "",
+        }
+
+    def seed_trades(self, product_id: str, count: int = 100) -> None:
+        """Prints from before the start, so that snapshots are full from the first moment."""
+        book = self.engine.books[product_id]
+        price, increment = book.last, book.product.base_increment
+        dice = random.Random(f"{self.config.seed}/{product_id}/trades")
+        first = self.engine.reserve_trade_ids(product_id, count)
+        for number in range(count):
+            size = nearest_on(Decimal(str(round(dice.uniform(10, 500), 2))) / price, increment)
+            side = dice.choice((Side.BUY, Side.SELL))
+            at = self.created - timedelta(seconds=count - number)
+            self.recent[product_id].append(Trade(product_id, first + number, price, size, side, at))
+
+
+def _volatility(config: PaperConfig, product_id: str) -> float:
+    volatility = config.source.volatility if isinstance(config.source, Generated) else DEFAULT_VOLATILITY
+    return volatility if isinstance(volatility, float) else volatility.get(product_id, DEFAULT_VOLATILITY)
