@@ -173,7 +173,7 @@ async def _exchange(settings: "Settings") -> list[Finding]:
     before = time.time()
     answer = await asyncio.to_thread(client.get_unix_time)
     after = time.time()
-    their_clock = int(answer["epochMillis"]) / 1000
+    their_clock = int(answer["epoch_millis"]) / 1000
     findings = [
         Finding("exchange", Verdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
         clock_finding("exchange clock", their_clock - (before + after) / 2),

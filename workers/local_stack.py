@@ -24,9 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -35,6 +32,7 @@ from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
+from workers.health import polled_since
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, python_environment, python_module, require_free_port
 from workers.stack_file import STACK_FILE, STACK_LOCK
@@ -316,7 +314,12 @@ class LocalStack:
         await self._timed("Temporal", self._temporal.start())
 
     async def _start_paper(self) -> None:
-        self._paper = PaperExchange(PaperConfig(log=self._log("paper"), arguments=self.config.paper_arguments))
+        self._paper = PaperExchange(
+            PaperConfig(
+                log=self._log("paper"),
+                arguments=["--data-folder", str(self.data / "paper"), *self.config.paper_arguments],
+            )
+        )
         await self._timed("paper exchange", self._paper.start())
         self.paper = self._paper.addresses
 
@@ -346,16 +349,10 @@ class LocalStack:
     async def _until_polling(self, child: Child, began: float) -> None:
         """Ready is when the task queue of orders has a poller that called since the worker's start."""
         client = await Client.connect(self.temporal_address, namespace=self.config.namespace)
-        request = DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=self.config.orders_queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
-        )
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):
-                answer = await client.workflow_service.describe_task_queue(request)
-                if any(poller.last_access_time.ToDatetime().timestamp() >= began for poller in answer.pollers):
+                if await polled_since(client, self.config.orders_queue, began):
                     return
             if not child.running or time.monotonic() > deadline:
                 tail = child.log_tail(1) or "no message"

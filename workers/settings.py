@@ -33,7 +33,7 @@ from pydantic_settings import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from workers.errors import UnreachableError
+from workers.errors import UnreachableError, UserError
 from workers.settings_problems import (
     ENV_DELIMITER,
     ENV_PREFIX,
@@ -85,6 +85,7 @@ class TemporalSettings(Section):
 
     address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
     namespace: str = Field("default", min_length=1, max_length=200)
+    retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
     tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
     api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
     orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger")
@@ -97,6 +98,7 @@ class DatabaseSettings(Section):
     """The ledger's PostgreSQL."""
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    password_file: Path | None = Field(None, description="file with the password, instead of one in the address")
     pool_size: int = Field(10, ge=1, le=200, description="connections a process keeps at most")
     statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
 
@@ -129,7 +131,15 @@ class DatabaseSettings(Section):
                 "NO_DATABASE",
                 "No database is configured: set DATABASE_URL or start the local stack with `bottrader up`.",
             )
-        return make_url(self.url.get_secret_value())
+        url = make_url(self.url.get_secret_value())
+        if self.password_file is None:
+            return url
+        try:
+            return url.set(password=self.password_file.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise UserError(
+                "NO_FILE", f"database.password_file: {self.password_file} can't be read ({error.strerror})."
+            ) from None
 
 
 class ExchangeSettings(Section):
@@ -153,8 +163,8 @@ class ExchangeSettings(Section):
     @field_validator("stream", "user_stream")
     @classmethod
     def _is_websocket(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("wss://", "ws://127.0.0.1", "ws://localhost")):
-            raise ValueError("a stream's address starts with wss://")
+        if value is not None and not value.startswith(("wss://", "ws://")):
+            raise ValueError("a stream's address starts with wss:// (ws:// for a paper exchange)")
         return value
 
     @field_validator("rest")
@@ -354,6 +364,10 @@ class Settings(BaseSettings):
     def _mode_fits(self) -> Self:
         addresses = [self.exchange.rest, self.exchange.stream, self.exchange.user_stream]
         if self.mode == "live":
+            if any(address.startswith("ws://") for address in addresses[1:] if address):
+                raise ValueError(
+                    "mode = live needs streams that start with wss://: over ws:// anyone could read the login"
+                )
             if self.speed != 1:
                 raise ValueError(f"mode = live needs speed = 1, not {self.speed:g}: real markets can't be hurried")
             if self.exchange.key_file is None:
@@ -440,7 +454,9 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    source = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER)
+    source = EnvSettingsSource(
+        Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, env_ignore_empty=True
+    )
     source.config["enable_decoding"] = False  # lists are written a,b,c, not as JSON
     source.env_vars = {name.lower(): value for name, value in environ.items()}
     found: dict[str, Any] = source()

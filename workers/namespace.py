@@ -1,0 +1,117 @@
+"""`python -m workers.namespace`: make Temporal's namespace and our search attributes, and wait until both can be used.
+
+Safe to run again: what is there stays as it is.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.visibility import SEARCH_ATTRIBUTES
+from workers.errors import UnreachableError, UserError
+from workers.settings import load_settings
+from workers.temporal_connection import connect
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from workers.settings import Settings
+
+_KINDS = {"Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD}
+# A server's caches learn of a new namespace and of new attributes within this time.
+_VISIBLE_WITHIN_S = 60.0
+
+
+async def set_up(settings: "Settings") -> list[str]:
+    """Make what is missing; returns a sentence for each thing made.
+
+    Raises UnreachableError: NO_TEMPORAL, or NAMESPACE_NOT_READY when the server does not show it within a minute.
+    """
+    client = await connect(settings)
+    made = []
+    if await _register(client, settings.temporal.retention_days):
+        made.append(f"namespace {client.namespace}")
+    await _until(client, "the namespace", lambda: _namespace_ready(client))
+    missing = [name for name in SEARCH_ATTRIBUTES if name not in await _known(client)]
+    if missing:
+        await client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=client.namespace,
+                search_attributes={name: _KINDS[SEARCH_ATTRIBUTES[name]] for name in missing},
+            )
+        )
+        made.append(f"search attributes {', '.join(missing)}")
+    await _until(client, "the search attributes", lambda: _attributes_ready(client))
+    return made
+
+
+async def _register(client: "Client", retention_days: int) -> bool:
+    retention = Duration()
+    retention.FromTimedelta(timedelta(days=retention_days))
+    try:
+        await client.workflow_service.register_namespace(
+            RegisterNamespaceRequest(namespace=client.namespace, workflow_execution_retention_period=retention)
+        )
+    except RPCError as error:
+        if error.status is RPCStatusCode.ALREADY_EXISTS:
+            return False
+        raise
+    return True
+
+
+async def _namespace_ready(client: "Client") -> bool:
+    await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    await client.count_workflows()
+    return True
+
+
+async def _attributes_ready(client: "Client") -> bool:
+    return set(SEARCH_ATTRIBUTES) <= await _known(client)
+
+
+async def _known(client: "Client") -> set[str]:
+    answer = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
+    return set(answer.custom_attributes)
+
+
+async def _until(client: "Client", what: str, ready: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while True:
+        try:
+            if await ready():
+                return
+        except RPCError as error:
+            if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE}:
+                raise
+        if time.monotonic() > deadline:
+            raise UnreachableError(
+                "NAMESPACE_NOT_READY",
+                f"Temporal does not show {what} of {client.namespace} after {_VISIBLE_WITHIN_S:g} s: see its log.",
+            )
+        await asyncio.sleep(0.5)
+
+
+def main() -> int:
+    """Set up and say what was made."""
+    try:
+        made = asyncio.run(set_up(load_settings()))
+    except UserError as error:
+        sys.stderr.write(f"error: {error.sentence}\n")
+        return int(error.exit_code)
+    sys.stdout.write(f"Made: {'; '.join(made) if made else 'nothing, all was there'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
