@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.paper import paper
+from exchange.paper.command import paper
 
 if __name__ == "__main__":
     typer.run(paper)

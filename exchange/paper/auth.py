@@ -1,7 +1,7 @@
 """API keys and the JSON Web Tokens made with them.
 
-A token counts where its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature holds,
-`iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
+A token counts where its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature
+holds, `iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class Keyring:
             stored = json.loads(path.read_text(encoding="utf-8"))
             name, private = str(stored["name"]), _private_key(str(stored["privateKey"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PaperError("KEY_FILE_BROKEN", f"{path} is not an API key file; delete it to have a new one made.") \
-                from error
+            raise PaperError(
+                "KEY_FILE_BROKEN", f"{path} is not an API key file; delete it to have a new one made."
+            ) from error
         algorithm = "ES256" if isinstance(private, ec.EllipticCurvePrivateKey) else "EdDSA"
         self._keys[name] = ApiKey(name, private.public_key(), algorithm, scopes)
 
@@ -78,9 +79,18 @@ class Keyring:
             raise Unauthorized("algorithm is not that of the key")
         try:
             claims = jwt.decode(
-                token, key.public, algorithms=[key.algorithm], issuer="cdp",
-                options={"require": ["sub", "iss", "nbf", "exp"], "verify_exp": False, "verify_nbf": False,
-                         "verify_iat": False, "verify_aud": False})
+                token,
+                key.public,
+                algorithms=[key.algorithm],
+                issuer="cdp",
+                options={
+                    "require": ["sub", "iss", "nbf", "exp"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
+            )
         except jwt.InvalidTokenError as error:
             raise Unauthorized(str(error)) from error
         not_before, expires = claims["nbf"], claims["exp"]
@@ -102,9 +112,13 @@ def _write_key(path: Path, *, ed: bool) -> None:
         raw = private.private_bytes_raw() + private.public_key().public_bytes_raw()
         secret = base64.b64encode(raw).decode()
     else:
-        secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption()).decode()
+        secret = (
+            ec.generate_private_key(ec.SECP256R1())
+            .private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+            )
+            .decode()
+        )
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump({"name": name, "privateKey": secret}, file)
 

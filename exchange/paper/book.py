@@ -76,10 +76,8 @@ class Book:
         price = touch
         for step in range(self._depth):
             if step:
-                if down:
-                    price = first - (step - 1 if first < touch else step) * self.gap
-                else:
-                    price = first + step * self.gap
+                back = step - 1 if first < touch else step
+                price = first - back * self.gap if down else first + step * self.gap
                 if price <= 0:
                     return
             if wall is not None and (price <= wall if not down else price >= wall):
@@ -103,8 +101,7 @@ class Book:
         entries = self._resting[side]
         if entries:
             for _, _, order in entries:
-                assert order.limit_price is not None
-                shown[order.limit_price] = shown.get(order.limit_price, ZERO) + order.remaining
+                shown[order.price] = shown.get(order.price, ZERO) + order.remaining
             ranked = sorted(shown.items(), reverse=side is Side.BUY)
         else:
             ranked = list(shown.items())
@@ -123,8 +120,7 @@ class Book:
 
 
 def _entry(order: Order) -> tuple[Decimal, int, Order]:
-    assert order.limit_price is not None
-    return (-order.limit_price if order.side is Side.BUY else order.limit_price, order.priority, order)
+    return (-order.price if order.side is Side.BUY else order.price, order.priority, order)
 
 
 def _rank(entry: tuple[Decimal, int, Order]) -> tuple[Decimal, int]:

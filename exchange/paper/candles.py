@@ -16,11 +16,18 @@ from exchange.paper.numbers import ZERO, floor_to, nearest_on, plain
 from exchange.paper.products import Product
 
 GRANULARITIES = {
-    "ONE_MINUTE": 60, "FIVE_MINUTE": 300, "FIFTEEN_MINUTE": 900, "THIRTY_MINUTE": 1800, "ONE_HOUR": 3600,
-    "TWO_HOUR": 7200, "FOUR_HOUR": 14400, "SIX_HOUR": 21600, "ONE_DAY": 86400,
+    "ONE_MINUTE": 60,
+    "FIVE_MINUTE": 300,
+    "FIFTEEN_MINUTE": 900,
+    "THIRTY_MINUTE": 1800,
+    "ONE_HOUR": 3600,
+    "TWO_HOUR": 7200,
+    "FOUR_HOUR": 14400,
+    "SIX_HOUR": 21600,
+    "ONE_DAY": 86400,
 }
 MINUTE = 60
-_ROOT_OF_FIVE = 5 ** 0.5
+_ROOT_OF_FIVE = 5**0.5
 _RECENT_MINUTES = 300  # generated history: this many one-minute bars, and before them five-minute bars
 _OLDER_BARS = 1100
 
@@ -45,8 +52,14 @@ class Candle:
 
     def shown(self) -> dict[str, str]:
         """As the venue shows it over REST."""
-        return {"start": str(self.start), "low": plain(self.low), "high": plain(self.high), "open": plain(self.open),
-                "close": plain(self.close), "volume": plain(self.volume)}
+        return {
+            "start": str(self.start),
+            "low": plain(self.low),
+            "high": plain(self.high),
+            "open": plain(self.open),
+            "close": plain(self.close),
+            "volume": plain(self.volume),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +75,9 @@ class Day:
 class CandleStore:
     """One-minute bars of one product. `volatility` is the standard deviation of a minute's return, a fraction."""
 
-    def __init__(self, product: Product, start: float, *, seed: int, volatility: float,
-                 history: Sequence[Candle] = ()) -> None:
+    def __init__(
+        self, product: Product, start: float, *, seed: int, volatility: float, history: Sequence[Candle] = ()
+    ) -> None:
         self._product = product
         self._start = int(start) // MINUTE * MINUTE
         self._seed = seed
@@ -84,7 +98,7 @@ class CandleStore:
         """Bars of `seconds` whose start is within [start, end], oldest first."""
         minutes = self._history()
         if start is not None:
-            minutes = minutes[bisect_left(minutes, int(start) // seconds * seconds, key=lambda bar: bar.start):]
+            minutes = minutes[bisect_left(minutes, int(start) // seconds * seconds, key=lambda bar: bar.start) :]
         merged: list[Candle] = []
         for bar in minutes:
             begin = bar.start // seconds * seconds
@@ -107,8 +121,12 @@ class CandleStore:
             bars = [bar for bar in self._history()[-1440:] if bar.start > at - 86_400]
             if bars:
                 first, last = bars[0].open, bars[-1].close
-                found = Day(min(bar.low for bar in bars), max(bar.high for bar in bars),
-                            sum((bar.volume for bar in bars), ZERO), (last / first - 1) * 100)
+                found = Day(
+                    min(bar.low for bar in bars),
+                    max(bar.high for bar in bars),
+                    sum((bar.volume for bar in bars), ZERO),
+                    (last / first - 1) * 100,
+                )
             else:
                 found = Day(self._product.price, self._product.price, ZERO, ZERO)
             self._day = (minute, found)

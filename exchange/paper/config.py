@@ -10,6 +10,8 @@ from pathlib import Path
 from exchange.paper.faults import Fault
 
 DEFAULT_VOLATILITY = 0.0006
+LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
+
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -31,7 +33,7 @@ class PriceFile:
     """Prices from a file: candles, ticks or a recorded stream, told apart by their content.
 
     `symbols` names the products that the file feeds, each with a scale (None: so that the product starts at its
-    reference price); empty means the first product, unscaled (or, with a `symbol` column, the products it names).
+    reference price); empty means every product, the first unscaled (or, with a `symbol` column, those it names).
     `history_rows` candles at the file's head become candle history instead of ticks.
     """
 
@@ -44,7 +46,7 @@ class PriceFile:
 class Live:
     """The venue's real public prices over its public stream; needs a network, and speed 1."""
 
-    url: str = "wss://advanced-trade-ws.coinbase.com"
+    url: str = LIVE_URL
 
 
 Source = Generated | PriceFile | Live

@@ -34,14 +34,29 @@ class Control:
         self._market = market
         self._streams = streams
         posts: dict[str, Callable[[Body], object]] = {
-            "/price": self._price, "/trade": self._trade, "/step": self._step, "/pause": self._pause,
-            "/fill": self._fill, "/order": self._order, "/cancel": self._cancel, "/deposit": self._deposit,
-            "/withdraw": self._withdraw, "/product": self._product, "/latency": self._latency,
-            "/accept": self._accept, "/finish_cancel": self._finish_cancel, "/skew": self._skew,
-            "/faults": self._add_fault, "/sockets": self._sockets,
+            "/price": self._price,
+            "/trade": self._trade,
+            "/step": self._step,
+            "/pause": self._pause,
+            "/advance": self._advance,
+            "/fill": self._fill,
+            "/order": self._order,
+            "/cancel": self._cancel,
+            "/deposit": self._deposit,
+            "/withdraw": self._withdraw,
+            "/product": self._product,
+            "/latency": self._latency,
+            "/accept": self._accept,
+            "/finish_cancel": self._finish_cancel,
+            "/skew": self._skew,
+            "/faults": self._add_fault,
+            "/sockets": self._sockets,
         }
         gets: dict[str, Callable[[], object]] = {
-            "/state": self._state, "/orders": self._orders, "/fills": self._fills, "/balances": self._balances,
+            "/state": self._state,
+            "/orders": self._orders,
+            "/fills": self._fills,
+            "/balances": self._balances,
             "/journal": lambda: {"journal": self._venue.journal},
             "/faults": lambda: {"faults": self._venue.faults.listed()},
             "/sockets": lambda: {"sockets": self._streams.listed()},
@@ -109,6 +124,14 @@ class Control:
             raise ApiError(400, "BAD_STEP", "ticks must be a whole number from 1 to 1,000,000")
         return {"applied": self._market.step(count), "exhausted": self._market.exhausted}
 
+    def _advance(self, body: Body) -> object:
+        """Move market time (candles) forward without a trade."""
+        seconds = body.get("seconds")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+            raise ApiError(400, "BAD_STEP", "seconds must be a number above 0")
+        self._venue.stepped += seconds
+        return {"market_time": self._venue.market_time()}
+
     def _pause(self, body: Body) -> object:
         self._market.paused = bool(body.get("paused", True))
         return {"paused": self._market.paused}
@@ -138,8 +161,13 @@ class Control:
         configuration, side = body.get("order_configuration"), body.get("side")
         if side not in ("BUY", "SELL") or not isinstance(configuration, Mapping):
             raise ApiError(400, "BAD_ORDER", "side and order_configuration are required")
-        order = self._venue.place(str(body.get("client_order_id") or ""), _product_id(body), Side(str(side)),
-                                  configuration, source="RETAIL_SIMPLE")
+        order = self._venue.place(
+            str(body.get("client_order_id") or ""),
+            _product_id(body),
+            Side(str(side)),
+            configuration,
+            source="RETAIL_SIMPLE",
+        )
         return {"order": render.rest_order(order)}
 
     def _cancel(self, body: Body) -> object:
@@ -158,9 +186,14 @@ class Control:
         product_id = _product_id(body)
         product = self._engine.set_product(product_id, {k: v for k, v in body.items() if k != "product_id"})
         self._streams.product_changed(product_id)
-        return {"product_id": product_id, "status": product.status, "cancel_only": product.cancel_only,
-                "limit_only": product.limit_only, "post_only": product.post_only,
-                "trading_disabled": product.trading_disabled}
+        return {
+            "product_id": product_id,
+            "status": product.status,
+            "cancel_only": product.cancel_only,
+            "limit_only": product.limit_only,
+            "post_only": product.post_only,
+            "trading_disabled": product.trading_disabled,
+        }
 
     # -- latencies, clock, faults ------------------------------------------------------------------------------
 
@@ -209,30 +242,49 @@ class Control:
 
     def _sockets(self, body: Body) -> object:
         action, path, code = body.get("action"), body.get("path", "*"), body.get("code", 1000)
-        if action not in ("drop", "close", "half_open") or path not in ("*", "market", "user") \
-                or not isinstance(code, int):
+        if (
+            action not in ("drop", "close", "half_open")
+            or path not in ("*", "market", "user")
+            or not isinstance(code, int)
+        ):
             raise ApiError(400, "BAD_SOCKETS", "action is drop, close or half_open; path is market, user or *")
         return {"sockets": self._streams.sockets(str(action), str(path), code)}
 
     # -- the exchange's own truth ------------------------------------------------------------------------------
 
     def _state(self) -> object:
-        return {"time": rfc3339(self._venue.now()), "market_time": self._venue.market_time(),
-                "speed": self._venue.config.speed, "step": self._venue.config.step, "paused": self._market.paused,
-                "exhausted": self._market.exhausted,
-                "quotes": {name: self._quote(name) for name in self._engine.books}}
+        return {
+            "time": rfc3339(self._venue.now()),
+            "market_time": self._venue.market_time(),
+            "speed": self._venue.config.speed,
+            "step": self._venue.config.step,
+            "paused": self._market.paused,
+            "exhausted": self._market.exhausted,
+            "quotes": {name: self._quote(name) for name in self._engine.books},
+        }
 
     def _orders(self) -> object:
         return {"orders": [render.rest_order(order) for order in self._engine.orders.values()]}
 
     def _fills(self) -> object:
-        return {"fills": [{**render.rest_fill(fill), "client_order_id": fill.client_order_id}
-                          for fill in self._engine.fills]}
+        return {
+            "fills": [
+                {**render.rest_fill(fill), "client_order_id": fill.client_order_id} for fill in self._engine.fills
+            ]
+        }
 
     def _balances(self) -> object:
-        return {"balances": {b.currency: {"total": plain(b.total), "hold": plain(b.hold),
-                                          "available": plain(b.available), "deposited": plain(b.deposited)}
-                             for b in self._engine.wallet.all()}}
+        return {
+            "balances": {
+                b.currency: {
+                    "total": plain(b.total),
+                    "hold": plain(b.hold),
+                    "available": plain(b.available),
+                    "deposited": plain(b.deposited),
+                }
+                for b in self._engine.wallet.all()
+            }
+        }
 
 
 def _product_id(body: Body) -> str:

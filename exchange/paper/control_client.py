@@ -30,8 +30,9 @@ class PaperControl:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -54,17 +55,25 @@ class PaperControl:
 
     async def set_price(self, product_id: str, bid: Number, ask: Number, size: Number | None = None) -> dict[str, Any]:
         """Set the quote; resting orders that it crosses fill, at most `size` base in all (None: all of them)."""
-        return await self.call("POST", "/price", {"product_id": product_id, "bid": str(bid), "ask": str(ask),
-                                                  "size": None if size is None else str(size)})
+        return await self.call(
+            "POST",
+            "/price",
+            {"product_id": product_id, "bid": str(bid), "ask": str(ask), "size": None if size is None else str(size)},
+        )
 
     async def trade(self, product_id: str, price: Number, size: Number, side: str | None = None) -> dict[str, Any]:
         """Somebody trades `size` base at `price` (`side` is the aggressor's); orders at or better than it fill."""
-        return await self.call("POST", "/trade", {"product_id": product_id, "price": str(price), "size": str(size),
-                                                  "side": side})
+        return await self.call(
+            "POST", "/trade", {"product_id": product_id, "price": str(price), "size": str(size), "side": side}
+        )
 
     async def step(self, ticks: int = 1) -> int:
         """Advance by source ticks; how many there were."""
         return int((await self.call("POST", "/step", {"ticks": ticks}))["applied"])
+
+    async def advance(self, seconds: float) -> None:
+        """Move market time (candles) forward without a trade."""
+        await self.call("POST", "/advance", {"seconds": seconds})
 
     async def pause(self, paused: bool = True) -> None:
         """Hold or resume a market that runs by itself."""
@@ -74,13 +83,25 @@ class PaperControl:
 
     async def fill(self, order_id: str, size: Number, price: Number | None = None) -> dict[str, Any]:
         """Fill a resting order with `size` base; the order after it."""
-        return dict((await self.call("POST", "/fill", {
-            "order_id": order_id, "size": str(size), "price": None if price is None else str(price)}))["order"])
+        return dict(
+            (
+                await self.call(
+                    "POST",
+                    "/fill",
+                    {"order_id": order_id, "size": str(size), "price": None if price is None else str(price)},
+                )
+            )["order"]
+        )
 
     async def order(self, product_id: str, side: str, configuration: Mapping[str, object]) -> dict[str, Any]:
         """Place a manual order, as from the exchange's app."""
-        return dict((await self.call("POST", "/order", {"product_id": product_id, "side": side,
-                                                        "order_configuration": configuration}))["order"])
+        return dict(
+            (
+                await self.call(
+                    "POST", "/order", {"product_id": product_id, "side": side, "order_configuration": configuration}
+                )
+            )["order"]
+        )
 
     async def cancel(self, order_id: str) -> dict[str, Any]:
         """Cancel any order by hand."""
@@ -120,7 +141,7 @@ class PaperControl:
         """Set the exchange's clock off by so many seconds."""
         await self.call("POST", "/skew", {"seconds": seconds})
 
-    async def fault(self, kind: str, scope: str = "*", **settings: float | int | None) -> int:
+    async def fault(self, kind: str, scope: str = "*", **settings: float | None) -> int:
         """Switch a fault on (`count`, `probability`, `delay`, `status`, `duration`, `skip`); its id."""
         return int((await self.call("POST", "/faults", {"kind": kind, "scope": scope, **settings}))["fault_id"])
 

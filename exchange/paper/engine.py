@@ -2,10 +2,10 @@
 
 Rules
 - Money is exact: value = price x size, commission = value x rate, never rounded, so cumulative figures add up.
-- A buy pays its commission in quote on top; a sell's comes off its proceeds. A market buy by `quote_size` spends at most
-  that much, commission included (`size_inclusive_of_fees`).
-- A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then time,
-  within the size traded.
+- A buy pays its commission in quote on top; a sell's comes off its proceeds. A market buy by `quote_size` spends at
+  most that much, commission included (`size_inclusive_of_fees`).
+- A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then
+  time, within the size traded.
 - The account never trades with itself: a resting order that its own taker would hit is cancelled first.
 - A stop triggers on the last trade price. A triggered bracket becomes a limit 5 % beyond its stop trigger.
 - A repeated client order id changes nothing and gives the first order back.
@@ -21,14 +21,14 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Protocol
 
 from exchange.paper.book import Book
+from exchange.paper.checks import check_edited, check_prices, check_size, check_tradable
 from exchange.paper.errors import ApiError, Refusal
-from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on, on_grid, plain
+from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on, plain
 from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade, read_terms
 from exchange.paper.products import Product
 from exchange.paper.wallet import Wallet
 
 _BRACKET_COLLAR = Decimal("0.05")
-_PRICE_LIMIT = Decimal(10) ** 12
 _UNBOUNDED = Decimal("Infinity")
 
 
@@ -76,9 +76,15 @@ class Engine:
     """See the module's rules. `clock` gives the venue's time (zoned UTC)."""
 
     def __init__(
-        self, products: Mapping[str, Product], balances: Mapping[str, Decimal], listener: Listener,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC), *, fees: Fees | None = None,
-        liquidity: Liquidity | None = None, first_trade_id: int = 1,
+        self,
+        products: Mapping[str, Product],
+        balances: Mapping[str, Decimal],
+        listener: Listener,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        fees: Fees | None = None,
+        liquidity: Liquidity | None = None,
+        first_trade_id: int = 1,
     ) -> None:
         self.fees = fees or Fees()
         self.wallet = Wallet(balances)
@@ -100,8 +106,15 @@ class Engine:
     # -- orders ------------------------------------------------------------------------------------------------
 
     def place(
-        self, client_order_id: str, product_id: str, side: Side, configuration: Mapping[str, object], *,
-        attached: Mapping[str, object] | None = None, source: str = "RETAIL_ADVANCED", activate: bool = True,
+        self,
+        client_order_id: str,
+        product_id: str,
+        side: Side,
+        configuration: Mapping[str, object],
+        *,
+        attached: Mapping[str, object] | None = None,
+        source: str = "RETAIL_ADVANCED",
+        activate: bool = True,
         waiting: Status = Status.PENDING,
     ) -> Order:
         """Accept an order and, with `activate`, bring it to the market at once (else it waits in state `waiting`).
@@ -133,17 +146,17 @@ class Engine:
         terms = read_terms(configuration)
         self._check(book, side, terms)
         order = self._new("", book, side, terms, configuration, "")
-        if (self._cost(order, book) if terms.kind is Kind.MARKET else self._needed(order)) > \
-                self.wallet[self._paying(order)].available:
+        if (self._cost(order, book) if terms.kind is Kind.MARKET else self._needed(order)) > self.wallet[
+            self._paying(order)
+        ].available:
             raise Refusal("INSUFFICIENT_FUND", "Insufficient balance in source account", "PREVIEW_INSUFFICIENT_FUND")
         return self._estimate(order, book)
 
     def _estimate(self, order: Order, book: Book) -> Estimate:
         rate = self._reserve_rate(order.terms)
         if order.limit_price is not None:
-            assert order.base_size is not None
-            value = order.base_size * order.limit_price
-            return Estimate(order.base_size, value, value * rate, order.limit_price)
+            value = order.remaining * order.limit_price
+            return Estimate(order.remaining, value, value * rate, order.limit_price)
         size = value = ZERO
         budget = order.terms.quote_size
         if budget is not None and order.side is Side.BUY:
@@ -206,8 +219,9 @@ class Engine:
         book.remove(order)
         order.limit_price, order.base_size = price, size
         order.priority = self._next_seq()
-        order.edits.append({"price": plain(price), "size": plain(size),
-                            "replace_accept_timestamp": self._clock().isoformat()})
+        order.edits.append(
+            {"price": plain(price), "size": plain(size), "replace_accept_timestamp": self._clock().isoformat()}
+        )
         self._hold(order, needed)
         self._to_market(order, book)
 
@@ -229,10 +243,7 @@ class Engine:
             raise Refusal("ONLY_LIMIT_ORDER_EDITS_SUPPORTED", "Only limit GTC orders can be edited.")
         if size <= order.filled_size:
             raise Refusal("CANNOT_EDIT_TO_BELOW_FILLED_SIZE", "The new size must be above the filled size.")
-        if price <= 0 or price > _PRICE_LIMIT or not on_grid(price, product.price_increment):
-            raise Refusal("INVALID_EDITED_PRICE", f"Price must be a multiple of {product.price_increment}.")
-        if not product.base_min_size <= size <= product.base_max_size or not on_grid(size, product.base_increment):
-            raise Refusal("INVALID_EDITED_SIZE", f"Size must be a multiple of {product.base_increment} within limits.")
+        check_edited(product, price, size)
         if (price, size) == (order.limit_price, order.base_size):
             raise Refusal("NO_EDIT_REQUESTED", "Price and size are what they were.")
         if order.terms.post_only and self._would_cross(order.side, price, book):
@@ -260,8 +271,11 @@ class Engine:
         at = order.limit_price if price is None else price
         worse = at > order.limit_price if order.side is Side.BUY else at < order.limit_price
         if not ZERO < size <= order.remaining or at <= 0 or worse:
-            raise ApiError(400, "INVALID_ARGUMENT", f"size must be above 0 and at most {order.remaining}, "
-                           f"and the price not worse than {order.limit_price}")
+            raise ApiError(
+                400,
+                "INVALID_ARGUMENT",
+                f"size must be above 0 and at most {order.remaining}, and the price not worse than {order.limit_price}",
+            )
         self._fill(order, at, size, maker=True)
         self._after_trades(self.books[order.product_id])
 
@@ -385,7 +399,7 @@ class Engine:
         if order.base_size is None:
             spent = order.value_after_fees if order.side is Side.BUY else order.filled_value
             smallest = book.product.base_increment * book.last * (ONE + self.fees.taker)
-            done = order.filled_size > 0 and (order.terms.quote_size or ZERO) - spent < smallest
+            done = order.filled_size > 0 and order.quote_size - spent < smallest
             order.cancel_reason = "" if done else "No liquidity left"
             self._end(order, Status.FILLED if done else Status.CANCELLED)
         elif order.remaining == 0:
@@ -425,11 +439,16 @@ class Engine:
                 return size
             budget = self.wallet[product.quote].available + order.hold
         else:
-            assert order.terms.quote_size is not None
-            budget = order.terms.quote_size - order.value_after_fees
+            budget = order.quote_size - order.value_after_fees
             if order.side is Side.SELL:
-                return floor_to(min(available, (order.terms.quote_size - order.filled_value) / price,
-                                    self.wallet[product.base].available + order.hold), product.base_increment)
+                return floor_to(
+                    min(
+                        available,
+                        (order.quote_size - order.filled_value) / price,
+                        self.wallet[product.base].available + order.hold,
+                    ),
+                    product.base_increment,
+                )
             size = available
         return min(size, floor_to(max(budget, ZERO) / (price * (ONE + rate)), product.base_increment))
 
@@ -450,11 +469,12 @@ class Engine:
         size = value = ZERO
         for price, available in book.synthetic(order.side.opposite):
             if order.limit_price is not None and (
-                    price > order.limit_price if order.side is Side.BUY else price < order.limit_price):
+                price > order.limit_price if order.side is Side.BUY else price < order.limit_price
+            ):
                 break
             size += available
             value += available * price
-        return size >= order.base_size if order.base_size is not None else value >= (order.terms.quote_size or ZERO)
+        return size >= order.base_size if order.base_size is not None else value >= order.quote_size
 
     def _fill(self, order: Order, price: Decimal, size: Decimal, *, maker: bool) -> None:
         book = self.books[order.product_id]
@@ -475,8 +495,22 @@ class Engine:
         order.fills += 1
         order.last_fill = now
         trade_id = self._print(book, price, size, order.side if maker else order.side.opposite)
-        self.fills.append(Fill(len(self.fills) + 1, str(uuid.uuid4()), str(trade_id), order.order_id,
-                               order.client_order_id, order.product_id, order.side, price, size, fee, maker, now))
+        self.fills.append(
+            Fill(
+                len(self.fills) + 1,
+                str(uuid.uuid4()),
+                str(trade_id),
+                order.order_id,
+                order.client_order_id,
+                order.product_id,
+                order.side,
+                price,
+                size,
+                fee,
+                maker,
+                now,
+            )
+        )
         if order.terms.kind is Kind.MARKET:
             paid = value + fee if order.side is Side.BUY else size
             self._hold(order, max(order.hold - paid, ZERO))
@@ -539,68 +573,21 @@ class Engine:
         return book
 
     def _check(self, book: Book, side: Side, terms: Terms) -> None:
-        product = book.product
-        if product.trading_disabled or product.is_disabled or product.status == "delisted" or product.view_only:
-            raise Refusal("ORDER_ENTRY_DISABLED", f"Trading of {product.product_id} is disabled.",
-                          "PREVIEW_ORDER_ENTRY_DISABLED")
-        if product.cancel_only:
-            raise Refusal("ORDER_ENTRY_DISABLED", f"{product.product_id} takes cancels only.",
-                          "PREVIEW_ORDER_ENTRY_DISABLED")
-        if product.limit_only and terms.kind is Kind.MARKET:
-            raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", f"{product.product_id} takes limit orders only.",
-                          "PREVIEW_INVALID_ORDER_TYPE_FOR_PRODUCT")
-        if product.post_only and not terms.post_only:
-            raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", f"{product.product_id} takes post-only orders only.",
-                          "PREVIEW_POST_ONLY_NOT_ALLOWED_WITH_FOK" if terms.time_in_force is TimeInForce.FOK
-                          else "PREVIEW_INVALID_ORDER_TYPE_FOR_PRODUCT")
-        self._check_prices(product, side, terms)
-        self._check_size(product, terms)
+        check_tradable(book.product, terms)
+        check_prices(book.product, side, terms)
+        check_size(book.product, terms)
         if terms.end_time is not None and terms.end_time <= self._clock():
             raise Refusal("INVALID_REQUEST", "end_time is in the past.", "PREVIEW_INVALID_END_TIME")
         if terms.post_only and terms.limit_price is not None and self._would_cross(side, terms.limit_price, book):
-            raise Refusal("INVALID_LIMIT_PRICE_POST_ONLY", "Post only limit order would trade at once.",
-                          "PREVIEW_INVALID_LIMIT_PRICE_POSTONLY")
-
-    @staticmethod
-    def _check_prices(product: Product, side: Side, terms: Terms) -> None:
-        for price in (terms.limit_price, terms.stop_price):
-            if price is not None and (price > _PRICE_LIMIT or not on_grid(price, product.price_increment)):
-                raise Refusal("INVALID_PRICE_PRECISION", f"Price must be a multiple of {product.price_increment}.",
-                              "PREVIEW_INVALID_PRICE_PRECISION")
-        if terms.limit_price is None or terms.stop_price is None:
-            return
-        if terms.kind is Kind.STOP_LIMIT:
-            if side is Side.BUY and terms.stop_price > terms.limit_price:
-                raise Refusal("INVALID_STOP_PRICE", "A buy's stop price must not be above its limit price.",
-                              "PREVIEW_STOP_PRICE_ABOVE_LIMIT_PRICE")
-            if side is Side.SELL and terms.stop_price < terms.limit_price:
-                raise Refusal("INVALID_STOP_PRICE", "A sell's stop price must not be below its limit price.",
-                              "PREVIEW_STOP_PRICE_BELOW_LIMIT_PRICE")
-        elif (terms.stop_price >= terms.limit_price) is (side is Side.SELL):
-            raise Refusal("INVALID_STOP_PRICE", "A bracket's stop must be on the losing side of its limit price.",
-                          "PREVIEW_INVALID_BRACKET_PRICES")
-
-    @staticmethod
-    def _check_size(product: Product, terms: Terms) -> None:
-        for size, low, high, step, name in (
-            (terms.base_size, product.base_min_size, product.base_max_size, product.base_increment, "BASE"),
-            (terms.quote_size, product.quote_min_size, product.quote_max_size, product.quote_increment, "QUOTE"),
-        ):
-            if size is None:
-                continue
-            if size > high:
-                raise Refusal("UNKNOWN_FAILURE_REASON", f"Size is above the maximum of {high}.",
-                              f"PREVIEW_INVALID_{name}_SIZE_TOO_LARGE")
-            if size < low or size <= 0:
-                raise Refusal("UNKNOWN_FAILURE_REASON", f"Size is below the minimum of {low}.",
-                              f"PREVIEW_INVALID_{name}_SIZE_TOO_SMALL")
-            if not on_grid(size, step):
-                raise Refusal("INVALID_SIZE_PRECISION", f"Size must be a multiple of {step}.",
-                              "PREVIEW_INVALID_SIZE_PRECISION")
+            raise Refusal(
+                "INVALID_LIMIT_PRICE_POST_ONLY",
+                "Post only limit order would trade at once.",
+                "PREVIEW_INVALID_LIMIT_PRICE_POSTONLY",
+            )
 
     def _check_attached(self, book: Book, side: Side, attached: Mapping[str, object]) -> Terms:
         terms = read_terms(attached, attached=True)
-        self._check_prices(book.product, side.opposite, terms)
+        check_prices(book.product, side.opposite, terms)
         return terms
 
     def _would_cross(self, side: Side, price: Decimal, book: Book) -> bool:
@@ -612,18 +599,37 @@ class Engine:
     def _crosses(self, order: Order, book: Book) -> bool:
         return order.limit_price is not None and self._would_cross(order.side, order.limit_price, book)
 
-    def _new(self, client_order_id: str, book: Book, side: Side, terms: Terms,
-             configuration: Mapping[str, object], source: str) -> Order:
+    def _new(
+        self,
+        client_order_id: str,
+        book: Book,
+        side: Side,
+        terms: Terms,
+        configuration: Mapping[str, object],
+        source: str,
+    ) -> Order:
         base_size = terms.base_size
         if base_size is None and terms.quote_size is not None and terms.limit_price is not None:
             base_size = floor_to(terms.quote_size / terms.limit_price, book.product.base_increment)
             if base_size < book.product.base_min_size:
-                raise Refusal("UNKNOWN_FAILURE_REASON", "Size is below the minimum.",
-                              "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL")
+                raise Refusal(
+                    "UNKNOWN_FAILURE_REASON", "Size is below the minimum.", "PREVIEW_INVALID_BASE_SIZE_TOO_SMALL"
+                )
         seq = self._next_seq()
-        return Order(str(uuid.uuid4()), client_order_id, book.product.product_id, side, terms, configuration,
-                     self._clock(), seq, priority=seq, source=source, limit_price=terms.limit_price,
-                     base_size=base_size)
+        return Order(
+            str(uuid.uuid4()),
+            client_order_id,
+            book.product.product_id,
+            side,
+            terms,
+            configuration,
+            self._clock(),
+            seq,
+            priority=seq,
+            source=source,
+            limit_price=terms.limit_price,
+            base_size=base_size,
+        )
 
     def _register(self, order: Order) -> None:
         self.orders[order.order_id] = order
@@ -657,8 +663,7 @@ class Engine:
             return order.base_size
         if order.terms.quote_size is not None and order.side is Side.BUY:
             return order.terms.quote_size
-        left = order.base_size if order.base_size is not None else order.terms.quote_size
-        assert left is not None
+        left = order.base_size if order.base_size is not None else order.quote_size
         cost, price = ZERO, book.last
         for price, size in book.synthetic(order.side.opposite):
             step = min(size, left if order.base_size is not None else left / price)
@@ -674,8 +679,7 @@ class Engine:
         """What the rest of an order with a limit price can still cost, in the currency it pays with."""
         if order.side is Side.SELL:
             return order.remaining
-        price = order.limit_price
-        assert price is not None
+        price = order.price
         if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None and not order.triggered:
             price = max(price, order.terms.stop_price * (ONE + _BRACKET_COLLAR))
         return order.remaining * price * (ONE + self._reserve_rate(order.terms))

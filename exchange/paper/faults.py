@@ -63,7 +63,7 @@ def read_fault(values: Mapping[str, object]) -> Fault:
     """A fault from JSON. Raises `PaperError` that names what is wrong."""
     unknown = set(values) - _FIELDS
     if unknown:
-        raise PaperError("BAD_FAULT", f"Unknown fault field {sorted(unknown)[0]}; known are {', '.join(sorted(_FIELDS))}.")
+        raise PaperError("BAD_FAULT", f"Unknown fault field {min(unknown)}; known: {', '.join(sorted(_FIELDS))}.")
     try:
         kind = FaultKind(str(values.get("kind")))
     except ValueError as error:

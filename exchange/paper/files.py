@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from exchange.paper.candles import Candle
@@ -56,12 +57,16 @@ class FileTicks:
                 self._recorded = self._tick_rows(rows, columns)
             else:
                 missing = next(name for name in _CANDLE_COLUMNS if name not in columns)
-                raise PaperError("PRICE_FILE_COLUMN", f"{settings.path} has no column {missing}; candles need time,open,"
-                                 "high,low,close and ticks need time,price.")
+                raise PaperError(
+                    "PRICE_FILE_COLUMN",
+                    f"{settings.path} has no column {missing}; candles need "
+                    "time,open,high,low,close and ticks need time,price.",
+                )
         self._history_rows = settings.history_rows
         if self._bars and not 0 <= settings.history_rows < len(self._bars):
-            raise PaperError("PRICE_FILE_HISTORY", f"{settings.path} has {len(self._bars)} rows; history_rows must be "
-                             "below that.")
+            raise PaperError(
+                "PRICE_FILE_HISTORY", f"{settings.path} has {len(self._bars)} rows; history_rows must be below that."
+            )
         self._scales = self._choose(settings)
 
     def _choose(self, settings: PriceFile) -> dict[str, Decimal]:
@@ -72,10 +77,11 @@ class FileTicks:
         named = {tick.product_id for tick in self._recorded if tick.product_id}
         if named:
             return dict.fromkeys(settings.symbols or named, Decimal(1))
-        wanted = dict(settings.symbols) or {next(iter(self._products)): Decimal(1)}
+        wanted = settings.symbols or {name: None if at else Decimal(1) for at, name in enumerate(self._products)}
         first = self._bars[self._history_rows].open if self._bars else self._recorded[0].price
-        return {name: scale if scale is not None else self._products[name].price / first
-                for name, scale in wanted.items()}
+        return {
+            name: scale if scale is not None else self._products[name].price / first for name, scale in wanted.items()
+        }
 
     def first_prices(self) -> Mapping[str, Decimal]:
         """The price each fed product starts at."""
@@ -94,9 +100,20 @@ class FileTicks:
         if not self._history_rows:
             return {}
         start = self._bars[self._history_rows].at
-        return {name: [Candle(int(bar.at - start), bar.open * scale, bar.high * scale, bar.low * scale,
-                              bar.close * scale, bar.volume) for bar in self._bars[:self._history_rows]]
-                for name, scale in self._scales.items()}
+        return {
+            name: [
+                Candle(
+                    int(bar.at - start),
+                    bar.open * scale,
+                    bar.high * scale,
+                    bar.low * scale,
+                    bar.close * scale,
+                    bar.volume,
+                )
+                for bar in self._bars[: self._history_rows]
+            ]
+            for name, scale in self._scales.items()
+        }
 
     def ticks(self) -> Iterator[Tick]:
         """All ticks of all fed products, in order."""
@@ -104,12 +121,15 @@ class FileTicks:
 
     def _candle_ticks(self) -> Iterator[Tick]:
         """Four ticks a candle: open, then the extreme on the way (low first in a rising bar), the other, close."""
-        bars = self._bars[self._history_rows:]
+        bars = self._bars[self._history_rows :]
         start = bars[0].at
-        width = min((b.at - a.at for a, b in zip(bars, bars[1:], strict=False)), default=60.0)
+        width = min((b.at - a.at for a, b in pairwise(bars)), default=60.0)
         for bar in bars:
-            path = (bar.open, bar.low, bar.high, bar.close) if bar.close >= bar.open \
+            path = (
+                (bar.open, bar.low, bar.high, bar.close)
+                if bar.close >= bar.open
                 else (bar.open, bar.high, bar.low, bar.close)
+            )
             for quarter, price in enumerate(path):
                 at = bar.at - start + width * quarter / 4
                 for name, scale in self._scales.items():
@@ -132,8 +152,10 @@ class FileTicks:
                 raise PaperError("PRICE_FILE_ORDER", f"{self._path}, line {line}: times must not go back.")
             name = row["symbol"] if "symbol" in columns else ""
             if name and name not in self._products:
-                raise PaperError("UNKNOWN_PRODUCT", f"{self._path}, line {line}: unknown product {name}; known are "
-                                 f"{', '.join(self._products)}.")
+                raise PaperError(
+                    "UNKNOWN_PRODUCT",
+                    f"{self._path}, line {line}: unknown product {name}; known are {', '.join(self._products)}.",
+                )
             size = _positive(self._path, line, row, "size") if "size" in columns and row["size"] else None
             ticks.append(Tick(at - start, name, _positive(self._path, line, row, "price"), size))
         if not ticks:
@@ -150,8 +172,9 @@ def _read(path: Path) -> str:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise PaperError("PRICE_FILE_DAMAGED", f"{path} is truncated or damaged: fetch it again.") from error
     except UnicodeDecodeError as error:
-        raise PaperError("PRICE_FILE_DAMAGED", f"{path} is not text: give a CSV, a gzip of one, or JSON Lines.") \
-            from error
+        raise PaperError(
+            "PRICE_FILE_DAMAGED", f"{path} is not text: give a CSV, a gzip of one, or JSON Lines."
+        ) from error
     except OSError as error:
         raise PaperError("PRICE_FILE_UNREADABLE", f"Cannot read {path}: {error.strerror}.") from error
 
@@ -166,16 +189,20 @@ def _rows(path: Path, text: str) -> tuple[Iterator[tuple[int, Row]], set[str]]:
     if not header:
         raise PaperError("PRICE_FILE_EMPTY", f"{path} is empty.")
     if "time" not in header:
-        raise PaperError("PRICE_FILE_COLUMN", f"{path} has no column time; candles need time,open,high,low,close and "
-                         "ticks need time,price.")
+        raise PaperError(
+            "PRICE_FILE_COLUMN",
+            f"{path} has no column time; candles need time,open,high,low,close and ticks need time,price.",
+        )
 
     def rows() -> Iterator[tuple[int, Row]]:
         for line, values in enumerate(reader, start=2):
             if not values:
                 continue
             if len(values) != len(header):
-                raise PaperError("PRICE_FILE_ROW", f"{path}, line {line}: {len(values)} fields instead of {len(header)}; "
-                                 "the file may be truncated.")
+                raise PaperError(
+                    "PRICE_FILE_ROW",
+                    f"{path}, line {line}: {len(values)} fields instead of {len(header)}; the file may be truncated.",
+                )
             yield line, dict(zip(header, values, strict=True))
 
     return rows(), set(header)
@@ -238,8 +265,9 @@ def _recorded_ticks(path: Path, text: str, products: Mapping[str, Product]) -> l
                 for item in event.get("tickers", ()):
                     _keep(tickers, products, item, at - start, None)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-            raise PaperError("PRICE_FILE_ROW", f"{path}, line {line}: not a stream message; the file may be truncated.") \
-                from error
+            raise PaperError(
+                "PRICE_FILE_ROW", f"{path}, line {line}: not a stream message; the file may be cut."
+            ) from error
     traded = {tick.product_id for tick in trades}
     ticks = trades + [tick for tick in tickers if tick.product_id not in traded]
     if not ticks:
@@ -247,8 +275,9 @@ def _recorded_ticks(path: Path, text: str, products: Mapping[str, Product]) -> l
     return sorted(ticks, key=lambda tick: tick.at)
 
 
-def _keep(ticks: list[Tick], products: Mapping[str, Product], item: Mapping[str, str], at: float,
-          size: Decimal | None) -> None:
+def _keep(
+    ticks: list[Tick], products: Mapping[str, Product], item: Mapping[str, str], at: float, size: Decimal | None
+) -> None:
     if item["product_id"] in products:
         ticks.append(Tick(at, item["product_id"], Decimal(item["price"]), size))
 

@@ -45,8 +45,10 @@ class LiveTicks:
             await self.stop()
             missing = sorted(set(self._products) - set(self._prices))
             why = f"no price of {missing[0]} came" if self._prices else "there may be no network"
-            raise PaperError("LIVE_UNREACHABLE", f"No live prices from {self._url}: {why}. "
-                             "Use generated prices or a price file instead.") from error
+            raise PaperError(
+                "LIVE_UNREACHABLE",
+                f"No live prices from {self._url}: {why}. Use generated prices or a price file instead.",
+            ) from error
 
     def first_prices(self) -> Mapping[str, Decimal]:
         """The first live price of each product."""
@@ -80,7 +82,8 @@ class LiveTicks:
             await self._socket.send_json({"type": "subscribe", "product_ids": list(self._products), "channel": channel})
 
     async def _receive(self) -> list[Tick]:
-        assert self._socket is not None
+        if self._socket is None:
+            raise ConnectionError("not connected")
         message = await self._socket.receive(timeout=_IDLE_SECONDS)
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise ConnectionError("the feed closed the connection")
@@ -109,7 +112,7 @@ class LiveTicks:
                         market.live(tick)
                 failures = 0
             except (aiohttp.ClientError, OSError, TimeoutError):
-                await asyncio.sleep(dice.uniform(0, min(2.0 ** failures, _LONGEST_PAUSE)))
+                await asyncio.sleep(dice.uniform(0, min(2.0**failures, _LONGEST_PAUSE)))
                 failures += 1
                 try:
                     await asyncio.wait_for(self._open(), _CONNECT_SECONDS)

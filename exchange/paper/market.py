@@ -100,6 +100,7 @@ class Market:
         self._task: asyncio.Task[None] | None = None
         self.paused = False
         self.exhausted = False
+        self._stepped_to = 0.0
         for product_id, book in venue.engine.books.items():
             first = source.first_prices().get(product_id, book.product.price)
             venue.tick(product_id, first, book.product.base_increment, self._dice)
@@ -122,6 +123,8 @@ class Market:
         """Apply up to `count` source ticks now; how many there were."""
         done = 0
         for tick in self._ticks:
+            self._venue.stepped += tick.at - self._stepped_to
+            self._stepped_to = tick.at
             self._apply(tick)
             done += 1
             if done >= count:

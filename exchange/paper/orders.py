@@ -122,8 +122,14 @@ def read_terms(configuration: object, *, attached: bool = False) -> Terms:
         if end_time is None:
             raise Refusal("INVALID_REQUEST", "end_time must be an RFC 3339 time.", "PREVIEW_INVALID_END_TIME")
     return Terms(
-        kind=kind, time_in_force=time_in_force, base_size=base, quote_size=quote, limit_price=limit, stop_price=stop,
-        stop_up=stop_direction == "STOP_DIRECTION_STOP_UP", end_time=end_time,
+        kind=kind,
+        time_in_force=time_in_force,
+        base_size=base,
+        quote_size=quote,
+        limit_price=limit,
+        stop_price=stop,
+        stop_up=stop_direction == "STOP_DIRECTION_STOP_UP",
+        end_time=end_time,
         post_only=values.get("post_only") is True,
     )
 
@@ -134,8 +140,9 @@ def _number(values: Mapping[str, object], name: str) -> Decimal | None:
         return None
     number = parse(text)
     if number is None:
-        raise Refusal("INVALID_REQUEST", f"{name} {text!r} is not a decimal number in a string.",
-                      "PREVIEW_INVALID_ORDER_CONFIG")
+        raise Refusal(
+            "INVALID_REQUEST", f"{name} {text!r} is not a decimal number in a string.", "PREVIEW_INVALID_ORDER_CONFIG"
+        )
     return number
 
 
@@ -176,6 +183,18 @@ class Order:
     parent_id: str = ""
     child_id: str = ""
     edits: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def price(self) -> Decimal:
+        """The limit price. Raises `ValueError` on an order without one."""
+        if self.limit_price is None:
+            raise ValueError(f"order {self.order_id} has no limit price")
+        return self.limit_price
+
+    @property
+    def quote_size(self) -> Decimal:
+        """The quote size that was asked for, zero where the order is sized in base."""
+        return self.terms.quote_size or ZERO
 
     @property
     def live(self) -> bool:

@@ -64,7 +64,14 @@ class Product:
 
 
 STATUS_FLAGS = (
-    "status", "is_disabled", "trading_disabled", "cancel_only", "limit_only", "post_only", "auction_mode", "view_only",
+    "status",
+    "is_disabled",
+    "trading_disabled",
+    "cancel_only",
+    "limit_only",
+    "post_only",
+    "auction_mode",
+    "view_only",
 )
 
 # product, base name, reference price, base increment, price (= quote) increment, largest base size, largest quote size
@@ -91,9 +98,16 @@ def bundled() -> dict[str, Product]:
         if line:
             product_id, name, price, base, tick, base_max, quote_max = line.split()
             found[product_id] = Product(
-                product_id=product_id, base_name=name, price=Decimal(price), base_increment=Decimal(base),
-                quote_increment=Decimal(tick), price_increment=Decimal(tick), base_min_size=Decimal(base),
-                base_max_size=Decimal(base_max), quote_min_size=Decimal(1), quote_max_size=Decimal(quote_max),
+                product_id=product_id,
+                base_name=name,
+                price=Decimal(price),
+                base_increment=Decimal(base),
+                quote_increment=Decimal(tick),
+                price_increment=Decimal(tick),
+                base_min_size=Decimal(base),
+                base_max_size=Decimal(base_max),
+                quote_min_size=Decimal(1),
+                quote_max_size=Decimal(quote_max),
             )
     return found
 
@@ -107,8 +121,9 @@ def load(path: Path) -> dict[str, Product]:
     except OSError as error:
         raise PaperError("PRODUCTS_UNREADABLE", f"Cannot read the products file {path}: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PaperError("PRODUCTS_MALFORMED", f"{path} is not a list of products as GET /products gives it ({error}).") \
-            from error
+        raise PaperError(
+            "PRODUCTS_MALFORMED", f"{path} is not a list of products as GET /products has it: {error}."
+        ) from error
 
 
 def _from_row(row: Mapping[str, object]) -> Product:
@@ -119,14 +134,21 @@ def _from_row(row: Mapping[str, object]) -> Product:
         return value
 
     flags = {name: row[name] for name in STATUS_FLAGS if name in row}
-    aliases = row.get("alias_to") or []
+    aliases = row.get("alias_to")
     return Product(
-        product_id=str(row["product_id"]), base_name=str(row.get("base_name", "")),
-        quote_name=str(row.get("quote_name", "")), price=number("price"), base_increment=number("base_increment"),
-        quote_increment=number("quote_increment"), price_increment=number("price_increment"),
-        base_min_size=number("base_min_size"), base_max_size=number("base_max_size"),
-        quote_min_size=number("quote_min_size"), quote_max_size=number("quote_max_size"),
-        alias=str(row.get("alias", "")), alias_to=tuple(str(name) for name in aliases if isinstance(aliases, list)),
+        product_id=str(row["product_id"]),
+        base_name=str(row.get("base_name", "")),
+        quote_name=str(row.get("quote_name", "")),
+        price=number("price"),
+        base_increment=number("base_increment"),
+        quote_increment=number("quote_increment"),
+        price_increment=number("price_increment"),
+        base_min_size=number("base_min_size"),
+        base_max_size=number("base_max_size"),
+        quote_min_size=number("quote_min_size"),
+        quote_max_size=number("quote_max_size"),
+        alias=str(row.get("alias", "")),
+        alias_to=tuple(map(str, aliases)) if isinstance(aliases, list) else (),
         **flags,  # type: ignore[arg-type]
     )
 
@@ -145,27 +167,69 @@ def choose(products: Mapping[str, Product], wanted: Iterable[str] | None) -> dic
     return chosen
 
 
-def describe(product: Product, *, price: str, change_24h: str, volume_24h: str, high_24h: str, low_24h: str,
-             mid: str, bid: str, ask: str) -> dict[str, object]:
+def describe(
+    product: Product,
+    *,
+    price: str,
+    change_24h: str,
+    volume_24h: str,
+    high_24h: str,
+    low_24h: str,
+    mid: str,
+    bid: str,
+    ask: str,
+) -> dict[str, object]:
     """`product` with its live figures as `GET /products/{id}` shows it."""
     quote_volume = Decimal(volume_24h) * Decimal(price)
     return {
-        "product_id": product.product_id, "price": price, "price_percentage_change_24h": change_24h,
-        "volume_24h": volume_24h, "volume_percentage_change_24h": "0",
-        "base_increment": plain(product.base_increment), "quote_increment": plain(product.quote_increment),
-        "quote_min_size": plain(product.quote_min_size), "quote_max_size": plain(product.quote_max_size),
-        "base_min_size": plain(product.base_min_size), "base_max_size": plain(product.base_max_size),
-        "base_name": product.base_name, "quote_name": product.quote_name, "watched": False,
-        "is_disabled": product.is_disabled, "new": False, "status": product.status,
-        "cancel_only": product.cancel_only, "limit_only": product.limit_only, "post_only": product.post_only,
-        "trading_disabled": product.trading_disabled, "auction_mode": product.auction_mode, "product_type": "SPOT",
-        "quote_currency_id": product.quote, "base_currency_id": product.base, "fcm_trading_session_details": None,
-        "mid_market_price": mid, "alias": product.alias, "alias_to": list(product.alias_to),
-        "base_display_symbol": product.base, "quote_display_symbol": product.quote, "view_only": product.view_only,
-        "price_increment": plain(product.price_increment), "display_name": product.product_id,
-        "product_venue": "CBE", "approximate_quote_24h_volume": plain(round(quote_volume, 2)),
-        "new_at": "2023-01-01T00:00:00Z", "market_cap": "", "base_cbrn": "", "quote_cbrn": "", "product_cbrn": "",
-        "icon_color": "", "icon_url": "", "display_name_overwrite": "", "is_alpha_testing": False,
-        "about_description": "", "best_bid_price": bid, "best_ask_price": ask,
-        "high_24h": high_24h, "low_24h": low_24h,
+        "product_id": product.product_id,
+        "price": price,
+        "price_percentage_change_24h": change_24h,
+        "volume_24h": volume_24h,
+        "volume_percentage_change_24h": "0",
+        "base_increment": plain(product.base_increment),
+        "quote_increment": plain(product.quote_increment),
+        "quote_min_size": plain(product.quote_min_size),
+        "quote_max_size": plain(product.quote_max_size),
+        "base_min_size": plain(product.base_min_size),
+        "base_max_size": plain(product.base_max_size),
+        "base_name": product.base_name,
+        "quote_name": product.quote_name,
+        "watched": False,
+        "is_disabled": product.is_disabled,
+        "new": False,
+        "status": product.status,
+        "cancel_only": product.cancel_only,
+        "limit_only": product.limit_only,
+        "post_only": product.post_only,
+        "trading_disabled": product.trading_disabled,
+        "auction_mode": product.auction_mode,
+        "product_type": "SPOT",
+        "quote_currency_id": product.quote,
+        "base_currency_id": product.base,
+        "fcm_trading_session_details": None,
+        "mid_market_price": mid,
+        "alias": product.alias,
+        "alias_to": list(product.alias_to),
+        "base_display_symbol": product.base,
+        "quote_display_symbol": product.quote,
+        "view_only": product.view_only,
+        "price_increment": plain(product.price_increment),
+        "display_name": product.product_id,
+        "product_venue": "CBE",
+        "approximate_quote_24h_volume": plain(round(quote_volume, 2)),
+        "new_at": "2023-01-01T00:00:00Z",
+        "market_cap": "",
+        "base_cbrn": "",
+        "quote_cbrn": "",
+        "product_cbrn": "",
+        "icon_color": "",
+        "icon_url": "",
+        "display_name_overwrite": "",
+        "is_alpha_testing": False,
+        "about_description": "",
+        "best_bid_price": bid,
+        "best_ask_price": ask,
+        "high_24h": high_24h,
+        "low_24h": low_24h,
     }

@@ -37,23 +37,45 @@ def rest_order(order: Order) -> dict[str, object]:
     """An order as `GET /orders/historical/{id}` shows it."""
     terms = order.terms
     return {
-        "order_id": order.order_id, "product_id": order.product_id, "user_id": USER_ID,
-        "order_configuration": order.configuration, "side": order.side, "client_order_id": order.client_order_id,
-        "status": order.status, "time_in_force": terms.time_in_force, "created_time": rfc3339(order.created),
-        "completion_percentage": plain(_RATIO.plus(order.completion)), "filled_size": plain(order.filled_size),
-        "average_filled_price": average(order), "fee": "", "number_of_fills": str(order.fills),
-        "filled_value": plain(order.filled_value), "pending_cancel": order.status is Status.CANCEL_QUEUED,
-        "size_in_quote": terms.quote_size is not None, "total_fees": plain(order.fees),
+        "order_id": order.order_id,
+        "product_id": order.product_id,
+        "user_id": USER_ID,
+        "order_configuration": order.configuration,
+        "side": order.side,
+        "client_order_id": order.client_order_id,
+        "status": order.status,
+        "time_in_force": terms.time_in_force,
+        "created_time": rfc3339(order.created),
+        "completion_percentage": plain(_RATIO.plus(order.completion)),
+        "filled_size": plain(order.filled_size),
+        "average_filled_price": average(order),
+        "fee": "",
+        "number_of_fills": str(order.fills),
+        "filled_value": plain(order.filled_value),
+        "pending_cancel": order.status is Status.CANCEL_QUEUED,
+        "size_in_quote": terms.quote_size is not None,
+        "total_fees": plain(order.fees),
         "size_inclusive_of_fees": terms.quote_size is not None and terms.kind is Kind.MARKET,
-        "total_value_after_fees": plain(order.value_after_fees), "trigger_status": _trigger_status(order),
-        "order_type": order.terms.kind, "reject_reason": order.reject_reason or "REJECT_REASON_UNSPECIFIED",
-        "settled": order.status is Status.FILLED, "product_type": "SPOT", "reject_message": order.reject_reason,
-        "cancel_message": order.cancel_reason, "order_placement_source": order.source,
-        "outstanding_hold_amount": plain(order.hold), "is_liquidation": False,
-        "last_fill_time": rfc3339(order.last_fill) if order.last_fill else None, "edit_history": order.edits,
-        "leverage": "", "margin_type": "UNKNOWN_MARGIN_TYPE", "retail_portfolio_id": PORTFOLIO_ID,
-        "originating_order_id": order.parent_id, "attached_order_id": order.child_id,
-        "attached_order_configuration": None, "current_pending_replace": None,
+        "total_value_after_fees": plain(order.value_after_fees),
+        "trigger_status": _trigger_status(order),
+        "order_type": order.terms.kind,
+        "reject_reason": order.reject_reason or "REJECT_REASON_UNSPECIFIED",
+        "settled": order.status is Status.FILLED,
+        "product_type": "SPOT",
+        "reject_message": order.reject_reason,
+        "cancel_message": order.cancel_reason,
+        "order_placement_source": order.source,
+        "outstanding_hold_amount": plain(order.hold),
+        "is_liquidation": False,
+        "last_fill_time": rfc3339(order.last_fill) if order.last_fill else None,
+        "edit_history": order.edits,
+        "leverage": "",
+        "margin_type": "UNKNOWN_MARGIN_TYPE",
+        "retail_portfolio_id": PORTFOLIO_ID,
+        "originating_order_id": order.parent_id,
+        "attached_order_id": order.child_id,
+        "attached_order_configuration": None,
+        "current_pending_replace": None,
         "last_update_time": rfc3339(order.updated),
     }
 
@@ -70,19 +92,32 @@ def user_order(order: Order) -> dict[str, object]:
     """An order as the user channel shows it: cumulative, strings, `post_only` a string too."""
     terms = order.terms
     return {
-        "avg_price": average(order), "cancel_reason": order.cancel_reason, "client_order_id": order.client_order_id,
-        "completion_percentage": plain(_RATIO.plus(order.completion)), "contract_expiry_type":
-        "UNKNOWN_CONTRACT_EXPIRY_TYPE", "cumulative_quantity": plain(order.filled_size),
-        "filled_value": plain(order.filled_value), "leaves_quantity": plain(_leaves(order)),
+        "avg_price": average(order),
+        "cancel_reason": order.cancel_reason,
+        "client_order_id": order.client_order_id,
+        "completion_percentage": plain(_RATIO.plus(order.completion)),
+        "contract_expiry_type": "UNKNOWN_CONTRACT_EXPIRY_TYPE",
+        "cumulative_quantity": plain(order.filled_size),
+        "filled_value": plain(order.filled_value),
+        "leaves_quantity": plain(_leaves(order)),
         "limit_price": plain(order.limit_price) if order.limit_price is not None else "0",
-        "number_of_fills": str(order.fills), "order_id": order.order_id, "order_side": order.side,
-        "order_type": terms.kind, "outstanding_hold_amount": plain(order.hold),
-        "post_only": "true" if terms.post_only else "false", "product_id": order.product_id, "product_type": "SPOT",
-        "reject_reason": order.reject_reason, "retail_portfolio_id": PORTFOLIO_ID,
-        "risk_managed_by": "UNKNOWN_RISK_MANAGEMENT_TYPE", "status": order.status,
+        "number_of_fills": str(order.fills),
+        "order_id": order.order_id,
+        "order_side": order.side,
+        "order_type": terms.kind,
+        "outstanding_hold_amount": plain(order.hold),
+        "post_only": "true" if terms.post_only else "false",
+        "product_id": order.product_id,
+        "product_type": "SPOT",
+        "reject_reason": order.reject_reason,
+        "retail_portfolio_id": PORTFOLIO_ID,
+        "risk_managed_by": "UNKNOWN_RISK_MANAGEMENT_TYPE",
+        "status": order.status,
         "stop_price": plain(terms.stop_price) if terms.stop_price is not None else "",
-        "time_in_force": terms.time_in_force, "total_fees": plain(order.fees),
-        "total_value_after_fees": plain(order.value_after_fees), "trigger_status": _trigger_status(order),
+        "time_in_force": terms.time_in_force,
+        "total_fees": plain(order.fees),
+        "total_value_after_fees": plain(order.value_after_fees),
+        "trigger_status": _trigger_status(order),
         "creation_time": rfc3339(order.created),
         "end_time": rfc3339(terms.end_time) if terms.time_in_force is TimeInForce.GTD and terms.end_time else NO_TIME,
         "start_time": NO_TIME,
@@ -92,11 +127,21 @@ def user_order(order: Order) -> dict[str, object]:
 def rest_fill(fill: Fill) -> dict[str, object]:
     """A fill as `GET /orders/historical/fills` shows it; sizes here are always base."""
     return {
-        "entry_id": fill.entry_id, "trade_id": fill.trade_id, "order_id": fill.order_id,
-        "trade_time": rfc3339(fill.time), "trade_type": "FILL", "price": plain(fill.price), "size": plain(fill.size),
-        "commission": plain(fill.commission), "product_id": fill.product_id, "sequence_timestamp": rfc3339(fill.time),
-        "liquidity_indicator": "MAKER" if fill.maker else "TAKER", "size_in_quote": False, "user_id": USER_ID,
-        "side": fill.side, "retail_portfolio_id": PORTFOLIO_ID,
+        "entry_id": fill.entry_id,
+        "trade_id": fill.trade_id,
+        "order_id": fill.order_id,
+        "trade_time": rfc3339(fill.time),
+        "trade_type": "FILL",
+        "price": plain(fill.price),
+        "size": plain(fill.size),
+        "commission": plain(fill.commission),
+        "product_id": fill.product_id,
+        "sequence_timestamp": rfc3339(fill.time),
+        "liquidity_indicator": "MAKER" if fill.maker else "TAKER",
+        "size_in_quote": False,
+        "user_id": USER_ID,
+        "side": fill.side,
+        "retail_portfolio_id": PORTFOLIO_ID,
     }
 
 
@@ -104,19 +149,33 @@ def account(balance: Balance, created: datetime) -> dict[str, object]:
     """A balance as `GET /accounts` shows it."""
     fiat = balance.currency in ("USD", "EUR", "GBP", "INR")
     return {
-        "uuid": balance.account_id, "name": f"{balance.currency} Wallet", "currency": balance.currency,
-        "available_balance": {"value": plain(balance.available), "currency": balance.currency}, "default": True,
-        "active": True, "created_at": rfc3339(created), "updated_at": rfc3339(created), "deleted_at": None,
-        "type": "ACCOUNT_TYPE_FIAT" if fiat else "ACCOUNT_TYPE_CRYPTO", "ready": True,
-        "hold": {"value": plain(balance.hold), "currency": balance.currency}, "retail_portfolio_id": PORTFOLIO_ID,
+        "uuid": balance.account_id,
+        "name": f"{balance.currency} Wallet",
+        "currency": balance.currency,
+        "available_balance": {"value": plain(balance.available), "currency": balance.currency},
+        "default": True,
+        "active": True,
+        "created_at": rfc3339(created),
+        "updated_at": rfc3339(created),
+        "deleted_at": None,
+        "type": "ACCOUNT_TYPE_FIAT" if fiat else "ACCOUNT_TYPE_CRYPTO",
+        "ready": True,
+        "hold": {"value": plain(balance.hold), "currency": balance.currency},
+        "retail_portfolio_id": PORTFOLIO_ID,
         "platform": "ACCOUNT_PLATFORM_CONSUMER",
     }
 
 
 def public_trade(trade: Trade) -> dict[str, object]:
     """A print as the market_trades channel shows it; `side` is the maker's."""
-    return {"product_id": trade.product_id, "trade_id": str(trade.trade_id), "price": plain(trade.price),
-            "size": plain(trade.size), "time": rfc3339(trade.time), "side": trade.maker_side}
+    return {
+        "product_id": trade.product_id,
+        "trade_id": str(trade.trade_id),
+        "price": plain(trade.price),
+        "size": plain(trade.size),
+        "time": rfc3339(trade.time),
+        "side": trade.maker_side,
+    }
 
 
 def levels(found: Sequence[tuple[Decimal, Decimal]]) -> list[dict[str, str]]:
@@ -127,10 +186,15 @@ def levels(found: Sequence[tuple[Decimal, Decimal]]) -> list[dict[str, str]]:
 def refusal(error: Refusal, configuration: object) -> dict[str, object]:
     """The body of a refused order."""
     return {
-        "success": False, "failure_reason": "UNKNOWN_FAILURE_REASON", "order_id": "",
+        "success": False,
+        "failure_reason": "UNKNOWN_FAILURE_REASON",
+        "order_id": "",
         "error_response": {
-            "error": error.reason, "message": error.message, "error_details": error.message,
-            "preview_failure_reason": error.preview, "new_order_failure_reason": error.reason,
+            "error": error.reason,
+            "message": error.message,
+            "error_details": error.message,
+            "preview_failure_reason": error.preview,
+            "new_order_failure_reason": error.reason,
         },
         "order_configuration": configuration,
     }

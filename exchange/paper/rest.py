@@ -169,8 +169,17 @@ class Rest:
             if request.method == "POST" and "trade" not in scopes:
                 raise ApiError(403, "PERMISSION_DENIED", "Missing required scopes")
             if path == "/key_permissions":
-                return _json({"can_view": True, "can_trade": "trade" in scopes, "can_transfer": False,
-                              "portfolio_uuid": render.PORTFOLIO_ID, "portfolio_type": "DEFAULT"}, 200, headers)
+                return _json(
+                    {
+                        "can_view": True,
+                        "can_trade": "trade" in scopes,
+                        "can_transfer": False,
+                        "portfolio_uuid": render.PORTFOLIO_ID,
+                        "portfolio_type": "DEFAULT",
+                    },
+                    200,
+                    headers,
+                )
             query: dict[str, list[str]] = {}
             for name, value in request.query.items():
                 query.setdefault(name, []).append(value)
@@ -178,8 +187,9 @@ class Rest:
         except Unauthorized:
             return web.Response(status=401, text="Unauthorized", headers=headers)
         except ApiError as error:
-            return _json({"error": error.error, "error_details": error.details, "message": error.details},
-                         error.status, headers)
+            return _json(
+                {"error": error.error, "error_details": error.details, "message": error.details}, error.status, headers
+            )
         finally:
             self._venue.publish()
         return _json(answer, 200, headers)
@@ -211,10 +221,14 @@ class Rest:
         limit = call.limit(49, 250)
         at = call.one("cursor")
         start = _position(render.read_cursor(at)) if at else 0
-        page = balances[start:start + limit]
+        page = balances[start : start + limit]
         more = start + limit < len(balances)
-        return {"accounts": [render.account(balance, self._venue.created) for balance in page], "has_next": more,
-                "cursor": render.cursor(start + limit) if more else "", "size": len(page)}
+        return {
+            "accounts": [render.account(balance, self._venue.created) for balance in page],
+            "has_next": more,
+            "cursor": render.cursor(start + limit) if more else "",
+            "size": len(page),
+        }
 
     def _account(self, call: Call) -> object:
         for balance in self._engine.wallet.all():
@@ -227,13 +241,28 @@ class Rest:
         volume = sum((fill.price * fill.size for fill in self._engine.fills), ZERO)
         paid = sum((fill.commission for fill in self._engine.fills), ZERO)
         return {
-            "total_volume": float(volume), "total_fees": float(paid),
-            "fee_tier": {"pricing_tier": "Advanced 1", "usd_from": "0", "usd_to": "1000",
-                         "taker_fee_rate": plain(fees.taker), "maker_fee_rate": plain(fees.maker),
-                         "aop_from": "", "aop_to": "", "volume_types_and_range": []},
-            "margin_rate": None, "goods_and_services_tax": None, "advanced_trade_only_volume": float(volume),
-            "advanced_trade_only_fees": float(paid), "coinbase_pro_volume": 0, "coinbase_pro_fees": 0,
-            "total_balance": "", "volume_breakdown": [], "has_promo_fee": False, "has_cost_plus_commission": False,
+            "total_volume": float(volume),
+            "total_fees": float(paid),
+            "fee_tier": {
+                "pricing_tier": "Advanced 1",
+                "usd_from": "0",
+                "usd_to": "1000",
+                "taker_fee_rate": plain(fees.taker),
+                "maker_fee_rate": plain(fees.maker),
+                "aop_from": "",
+                "aop_to": "",
+                "volume_types_and_range": [],
+            },
+            "margin_rate": None,
+            "goods_and_services_tax": None,
+            "advanced_trade_only_volume": float(volume),
+            "advanced_trade_only_fees": float(paid),
+            "coinbase_pro_volume": 0,
+            "coinbase_pro_fees": 0,
+            "total_balance": "",
+            "volume_breakdown": [],
+            "has_promo_fee": False,
+            "has_cost_plus_commission": False,
         }
 
     def _time(self, call: Call) -> object:
@@ -245,7 +274,7 @@ class Rest:
 
     def _known(self, product_id: str) -> str:
         if product_id not in self._engine.books:
-            raise ApiError(404, "NOT_FOUND", f"ProductID \"{product_id}\" could not be found.")
+            raise ApiError(404, "NOT_FOUND", f'ProductID "{product_id}" could not be found.')
         return product_id
 
     def _describe(self, product_id: str) -> dict[str, object]:
@@ -253,16 +282,24 @@ class Rest:
         day = self._venue.candles[product_id].day(self._venue.market_time())
         bid, ask = book.best(Side.BUY), book.best(Side.SELL)
         mid = plain((bid + ask) / 2) if bid is not None and ask is not None else ""
-        return describe(book.product, price=plain(book.last), change_24h=plain(round(day.change, 14)),
-                        volume_24h=plain(day.volume), high_24h=plain(day.high), low_24h=plain(day.low), mid=mid,
-                        bid=plain(bid) if bid is not None else "", ask=plain(ask) if ask is not None else "")
+        return describe(
+            book.product,
+            price=plain(book.last),
+            change_24h=plain(round(day.change, 14)),
+            volume_24h=plain(day.volume),
+            high_24h=plain(day.high),
+            low_24h=plain(day.low),
+            mid=mid,
+            bid=plain(bid) if bid is not None else "",
+            ask=plain(ask) if ask is not None else "",
+        )
 
     def _products(self, call: Call) -> object:
         wanted = call.many("product_ids")
         names = [name for name in self._engine.books if not wanted or name in wanted]
         offset = call.one("offset") or "0"
         first = int(offset) if offset.isdigit() else 0
-        page = names[first:first + call.limit(len(names) or 1, 1000)]
+        page = names[first : first + call.limit(len(names) or 1, 1000)]
         return {"products": [self._describe(name) for name in page], "num_products": len(page)}
 
     def _product(self, call: Call) -> object:
@@ -270,8 +307,12 @@ class Rest:
 
     def _pricebook(self, product_id: str, limit: int | None) -> dict[str, object]:
         book = self._engine.books[product_id]
-        return {"product_id": product_id, "bids": render.levels(book.levels(Side.BUY, limit)),
-                "asks": render.levels(book.levels(Side.SELL, limit)), "time": rfc3339(self._venue.now())}
+        return {
+            "product_id": product_id,
+            "bids": render.levels(book.levels(Side.BUY, limit)),
+            "asks": render.levels(book.levels(Side.SELL, limit)),
+            "time": rfc3339(self._venue.now()),
+        }
 
     def _product_book(self, call: Call) -> object:
         product_id = self._known(call.one("product_id") or "")
@@ -281,8 +322,11 @@ class Rest:
         figures = {"last": plain(book.last), "mid_market": "", "spread_bps": "", "spread_absolute": ""}
         if bid is not None and ask is not None:
             mid = (bid + ask) / 2
-            figures.update(mid_market=plain(mid), spread_absolute=plain(ask - bid),
-                           spread_bps=plain(((ask - bid) / mid * 10_000).quantize(Decimal("1e-12"), ROUND_DOWN)))
+            figures.update(
+                mid_market=plain(mid),
+                spread_absolute=plain(ask - bid),
+                spread_bps=plain(((ask - bid) / mid * 10_000).quantize(Decimal("1e-12"), ROUND_DOWN)),
+            )
         return {"pricebook": self._pricebook(product_id, limit), **figures}
 
     def _best_bid_ask(self, call: Call) -> object:
@@ -302,8 +346,11 @@ class Rest:
             end = int(self._venue.market_time())
             start = end - (limit - 1) * seconds
         elif end < start or (end - start) // seconds > _MAX_CANDLES:
-            raise ApiError(400, "INVALID_ARGUMENT", "start and end argument is invalid - number of candles requested "
-                           f"should be less than {_MAX_CANDLES}")
+            raise ApiError(
+                400,
+                "INVALID_ARGUMENT",
+                f"start and end argument is invalid - number of candles requested should be less than {_MAX_CANDLES}",
+            )
         bars = self._venue.candles[product_id].bars(seconds, start, end)
         return {"candles": [bar.shown() for bar in reversed(bars[-limit:])]}
 
@@ -311,13 +358,19 @@ class Rest:
         product_id = self._known(call.variables[0])
         book = self._engine.books[product_id]
         start, end = _seconds(call.one("start")), _seconds(call.one("end"))
-        trades = [trade for trade in reversed(self._venue.recent[product_id])
-                  if (start is None or trade.time.timestamp() >= start)
-                  and (end is None or trade.time.timestamp() < end + 1)][:call.limit(100, 1000)]
+        trades = [
+            trade
+            for trade in reversed(self._venue.recent[product_id])
+            if (start is None or trade.time.timestamp() >= start) and (end is None or trade.time.timestamp() < end + 1)
+        ][: call.limit(100, 1000)]
         bid, ask = book.best(Side.BUY), book.best(Side.SELL)
-        return {"trades": [{**render.public_trade(trade), "bid": "", "ask": "", "exchange": "COINBASE"}
-                           for trade in trades],
-                "best_bid": plain(bid) if bid is not None else "", "best_ask": plain(ask) if ask is not None else ""}
+        return {
+            "trades": [
+                {**render.public_trade(trade), "bid": "", "ask": "", "exchange": "COINBASE"} for trade in trades
+            ],
+            "best_bid": plain(bid) if bid is not None else "",
+            "best_ask": plain(ask) if ask is not None else "",
+        }
 
     # -- orders ------------------------------------------------------------------------------------------------
 
@@ -327,12 +380,18 @@ class Rest:
         attached = call.body.get("attached_order_configuration")
         return self._submit(client_order_id, product_id, call.text("side"), configuration, attached)
 
-    def _submit(self, client_order_id: str, product_id: str, side: str, configuration: object,
-                attached: object = None) -> object:
+    def _submit(
+        self, client_order_id: str, product_id: str, side: str, configuration: object, attached: object = None
+    ) -> object:
         first = self._engine.by_client_id.get(client_order_id)
         entry: dict[str, object] = {
-            "time": rfc3339(self._venue.now()), "client_order_id": client_order_id, "product_id": product_id,
-            "side": side, "order_configuration": configuration, "order_id": "", "duplicate": first is not None,
+            "time": rfc3339(self._venue.now()),
+            "client_order_id": client_order_id,
+            "product_id": product_id,
+            "side": side,
+            "order_configuration": configuration,
+            "order_id": "",
+            "duplicate": first is not None,
             "refused": "",
         }
         self._venue.journal.append(entry)
@@ -342,16 +401,31 @@ class Rest:
                     raise Refusal("INVALID_SIDE", "side must be BUY or SELL.")
                 if not isinstance(configuration, Mapping):
                     raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", "order_configuration is required.")
-                first = self._venue.place(client_order_id, product_id, Side(side), configuration,
-                                          attached if isinstance(attached, Mapping) else None)
+                first = self._venue.place(
+                    client_order_id,
+                    product_id,
+                    Side(side),
+                    configuration,
+                    attached if isinstance(attached, Mapping) else None,
+                )
             except Refusal as error:
                 entry["refused"] = error.reason
                 return render.refusal(error, configuration)
         entry["order_id"] = first.order_id
-        success = {"order_id": first.order_id, "product_id": product_id, "side": side,
-                   "client_order_id": client_order_id, "attached_order_id": first.child_id}
-        return {"success": True, "failure_reason": "UNKNOWN_FAILURE_REASON", "order_id": first.order_id,
-                "success_response": success, "order_configuration": configuration}
+        success = {
+            "order_id": first.order_id,
+            "product_id": product_id,
+            "side": side,
+            "client_order_id": client_order_id,
+            "attached_order_id": first.child_id,
+        }
+        return {
+            "success": True,
+            "failure_reason": "UNKNOWN_FAILURE_REASON",
+            "order_id": first.order_id,
+            "success_response": success,
+            "order_configuration": configuration,
+        }
 
     def _close_position(self, call: Call) -> object:
         """Sells what is available of the product's base currency, or `size` of it, at the market."""
@@ -360,8 +434,9 @@ class Rest:
         size = call.body.get("size")
         if size is None and book is not None:
             size = plain(floor_to(self._engine.wallet[book.product.base].available, book.product.base_increment))
-        return self._submit(call.text("client_order_id"), product_id, "SELL",
-                            {"market_market_ioc": {"base_size": size}})
+        return self._submit(
+            call.text("client_order_id"), product_id, "SELL", {"market_market_ioc": {"base_size": size}}
+        )
 
     def _cancel(self, call: Call) -> object:
         ids = call.body.get("order_ids")
@@ -370,8 +445,13 @@ class Rest:
         results = []
         for order_id in ids:
             reason = self._venue.cancel(str(order_id))
-            results.append({"success": not reason, "failure_reason": reason or "UNKNOWN_CANCEL_FAILURE_REASON",
-                            "order_id": order_id})
+            results.append(
+                {
+                    "success": not reason,
+                    "failure_reason": reason or "UNKNOWN_CANCEL_FAILURE_REASON",
+                    "order_id": order_id,
+                }
+            )
         return {"results": results}
 
     def _edit(self, call: Call) -> object:
@@ -380,8 +460,12 @@ class Rest:
         try:
             self._engine.edit(order_id, price, size)
         except Refusal as error:
-            return {"success": False, "errors": [{"edit_failure_reason": error.reason,
-                                                  "preview_failure_reason": "UNKNOWN_PREVIEW_FAILURE_REASON"}]}
+            return {
+                "success": False,
+                "errors": [
+                    {"edit_failure_reason": error.reason, "preview_failure_reason": "UNKNOWN_PREVIEW_FAILURE_REASON"}
+                ],
+            }
         return {"success": True, "success_response": {"order_id": order_id}, "errors": []}
 
     def _edit_preview(self, call: Call) -> object:
@@ -392,10 +476,17 @@ class Rest:
         value = price * size
         product_id = order.product_id if order is not None else next(iter(self._engine.books))
         commission = value * self._engine.fees.taker
-        return {"errors": errors, "slippage": "0", "order_total": plain(value + commission),
-                "commission_total": plain(commission), "quote_size": plain(value), "base_size": plain(size),
-                "best_bid": _text(self._engine.books[product_id].best(Side.BUY)),
-                "best_ask": _text(self._engine.books[product_id].best(Side.SELL)), "average_filled_price": plain(price)}
+        return {
+            "errors": errors,
+            "slippage": "0",
+            "order_total": plain(value + commission),
+            "commission_total": plain(commission),
+            "quote_size": plain(value),
+            "base_size": plain(size),
+            "best_bid": _text(self._engine.books[product_id].best(Side.BUY)),
+            "best_ask": _text(self._engine.books[product_id].best(Side.SELL)),
+            "average_filled_price": plain(price),
+        }
 
     def _preview(self, call: Call) -> object:
         product_id, side = call.text("product_id"), call.text("side")
@@ -403,21 +494,41 @@ class Rest:
         book = self._engine.books.get(product_id)
         bid = _text(book.best(Side.BUY)) if book else ""
         ask = _text(book.best(Side.SELL)) if book else ""
-        shown = {"order_total": "0", "commission_total": "0", "errs": [], "warning": [], "quote_size": "0",
-                 "base_size": "0", "best_bid": bid, "best_ask": ask, "is_max": False, "order_margin_total": "0",
-                 "leverage": "", "long_leverage": "", "short_leverage": "", "slippage": "0", "preview_id": "",
-                 "average_filled_price": "0"}
+        shown = {
+            "order_total": "0",
+            "commission_total": "0",
+            "errs": [],
+            "warning": [],
+            "quote_size": "0",
+            "base_size": "0",
+            "best_bid": bid,
+            "best_ask": ask,
+            "is_max": False,
+            "order_margin_total": "0",
+            "leverage": "",
+            "long_leverage": "",
+            "short_leverage": "",
+            "slippage": "0",
+            "preview_id": "",
+            "average_filled_price": "0",
+        }
         try:
             if side not in ("BUY", "SELL") or not isinstance(configuration, Mapping):
-                raise Refusal("INVALID_REQUEST", "side and order_configuration are required.",
-                              "PREVIEW_INVALID_ORDER_CONFIG")
+                raise Refusal(
+                    "INVALID_REQUEST", "side and order_configuration are required.", "PREVIEW_INVALID_ORDER_CONFIG"
+                )
             found = self._engine.preview(product_id, Side(side), configuration)
         except Refusal as error:
             return {**shown, "errs": [error.preview]}
         total = found.value + found.commission if side == "BUY" else found.value - found.commission
-        return {**shown, "order_total": plain(total), "commission_total": plain(found.commission),
-                "quote_size": plain(found.value), "base_size": plain(found.base_size),
-                "average_filled_price": plain(found.average_price)}
+        return {
+            **shown,
+            "order_total": plain(total),
+            "commission_total": plain(found.commission),
+            "quote_size": plain(found.value),
+            "base_size": plain(found.base_size),
+            "average_filled_price": plain(found.average_price),
+        }
 
     def _order(self, call: Call) -> object:
         order = self._engine.orders.get(call.variables[0])
@@ -428,7 +539,7 @@ class Rest:
     def _list_orders(self, call: Call) -> object:
         statuses = set(call.many("order_status"))
         if statuses - set(Status):
-            raise ApiError(400, "INVALID_ARGUMENT", f"unknown order_status {sorted(statuses - set(Status))[0]}")
+            raise ApiError(400, "INVALID_ARGUMENT", f"unknown order_status {min(statuses - set(Status))}")
         if "OPEN" in statuses and len(statuses) > 1:
             raise ApiError(400, "INVALID_ARGUMENT", "OPEN cannot be paired with other statuses")
         chosen = [order for order in self._candidates(statuses) if self._matches(order, call, statuses)]
@@ -441,23 +552,32 @@ class Rest:
                 return [float(order.limit_price or 0), order.seq]
             return [order.seq]
 
-        ranked = sorted(((rank(order), order) for order in chosen), key=lambda pair: pair[0], reverse=True)  # type: ignore[arg-type,return-value]
+        ranked = sorted(((rank(order), order) for order in chosen), key=lambda pair: pair[0], reverse=True)
         return self._page(ranked, call, 1000, "orders", render.rest_order)
 
     @staticmethod
-    def _page(ranked: Sequence[tuple[list[object], Order]], call: Call, most: int, name: str,
-              shown: Callable[[Order], dict[str, object]]) -> object:
+    def _page(
+        ranked: Sequence[tuple[list[object], Order]],
+        call: Call,
+        most: int,
+        name: str,
+        shown: Callable[[Order], dict[str, object]],
+    ) -> object:
         at = call.one("cursor")
         if at:
             after = render.read_cursor(at)
             try:
-                ranked = [pair for pair in ranked if pair[0] < after]  # type: ignore[operator]
+                ranked = [pair for pair in ranked if pair[0] < after]
             except TypeError as error:
                 raise ApiError(400, "INVALID_ARGUMENT", "cursor is not valid for this sort") from error
         limit = call.limit(most, most)
         page, more = ranked[:limit], len(ranked) > limit
-        return {name: [shown(order) for _, order in page], "sequence": "0", "has_next": more,
-                "cursor": render.cursor(*page[-1][0]) if more else ""}
+        return {
+            name: [shown(order) for _, order in page],
+            "sequence": "0",
+            "has_next": more,
+            "cursor": render.cursor(*page[-1][0]) if more else "",
+        }
 
     def _candidates(self, statuses: set[str]) -> Sequence[Order]:
         return list(self._engine.live.values()) if statuses == {"OPEN"} else list(self._engine.orders.values())
@@ -492,9 +612,13 @@ class Rest:
         page: list[dict[str, object]] = []
         last = 0
         for fill in reversed(self._engine.fills[: before - 1]):
-            if (ids and fill.order_id not in ids) or (trades and fill.trade_id not in trades) \
-                    or (products and fill.product_id not in products) or (start and fill.time < start) \
-                    or (end and fill.time >= end):
+            if (
+                (ids and fill.order_id not in ids)
+                or (trades and fill.trade_id not in trades)
+                or (products and fill.product_id not in products)
+                or (start and fill.time < start)
+                or (end and fill.time >= end)
+            ):
                 continue
             if len(page) == limit:
                 return {"fills": page, "cursor": render.cursor(last)}

@@ -50,8 +50,9 @@ class PaperExchange:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                        trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     async def start(self) -> None:
@@ -113,16 +114,23 @@ class PaperExchange:
 
     def addresses(self) -> dict[str, str]:
         """What a client needs, as `--json` prints it."""
-        return {"rest": self.rest_address, "stream": self.stream_url, "user_stream": self.user_stream_url,
-                "ca_file": str(self.ca_file), "key_file": str(self.key_file), "control": self.control_url}
+        return {
+            "rest": self.rest_address,
+            "stream": self.stream_url,
+            "user_stream": self.user_stream_url,
+            "ca_file": str(self.ca_file),
+            "key_file": str(self.key_file),
+            "control": self.control_url,
+        }
 
     def _give_history(self, product_id: str, bars: list) -> None:  # type: ignore[type-arg]
         start = self.venue.market_time()
         for bar in bars:
             bar.start = int(start + bar.start) // 60 * 60
         product = self.venue.engine.books[product_id].product
-        self.venue.candles[product_id] = CandleStore(product, start, seed=self.config.seed, volatility=0.0006,
-                                                     history=bars)
+        self.venue.candles[product_id] = CandleStore(
+            product, start, seed=self.config.seed, volatility=0.0006, history=bars
+        )
 
     def _folder(self) -> Path:
         if self.config.data_folder is None:
@@ -131,12 +139,14 @@ class PaperExchange:
         try:
             self.config.data_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise PaperError("DATA_FOLDER", f"Cannot use {self.config.data_folder} as data folder: {error.strerror}.") \
-                from error
+            raise PaperError(
+                "DATA_FOLDER", f"Cannot use {self.config.data_folder} as data folder: {error.strerror}."
+            ) from error
         return self.config.data_folder
 
-    async def _serve(self, application: web.Application, port: int, name: str,
-                     tls: ssl.SSLContext | None = None) -> int:
+    async def _serve(
+        self, application: web.Application, port: int, name: str, tls: ssl.SSLContext | None = None
+    ) -> int:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         self._runners.append(runner)
@@ -144,8 +154,11 @@ class PaperExchange:
         try:
             await site.start()
         except OSError as error:
-            raise PaperError("PORT_IN_USE", f"Cannot listen on {self.config.host}:{port} for {name}: "
-                             "the port is in use or not allowed; choose another, or 0 for any.") from error
+            raise PaperError(
+                "PORT_IN_USE",
+                f"Cannot listen on {self.config.host}:{port} for {name}: "
+                "the port is in use or not allowed; choose another, or 0 for any.",
+            ) from error
         return int(runner.addresses[0][1])
 
 
@@ -182,6 +195,8 @@ def _certificate(folder: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(chain)
     except (OSError, ssl.SSLError) as error:
-        raise PaperError("CERTIFICATE_BROKEN", f"{chain} is not a certificate with its key; delete it and ca.pem to have "
-                         "new ones made.") from error
+        raise PaperError(
+            "CERTIFICATE_BROKEN",
+            f"{chain} is not a certificate with its key; delete it and ca.pem to have new ones made.",
+        ) from error
     return context

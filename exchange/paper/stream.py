@@ -18,7 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from exchange.paper import render
 from exchange.paper.auth import Keyring, Unauthorized
 from exchange.paper.candles import Candle
-from exchange.paper.faults import CONNECT_FAULTS, MESSAGE_FAULTS, FaultKind
+from exchange.paper.faults import CONNECT_FAULTS, MESSAGE_FAULTS, Fault, FaultKind
 from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import Venue
@@ -68,29 +68,37 @@ class Connection:
             else:
                 return
         body = b'{"channel":"%s","timestamp":"%s","sequence_num":%d,"events":%s}' % (
-            channel.encode(), render.nanoseconds(self._venue.now_ns()).encode(), self._sequence, events)
+            channel.encode(),
+            render.nanoseconds(self._venue.now_ns()).encode(),
+            self._sequence,
+            events,
+        )
         self._sequence += 1
         if fault is None:
             self._put(body)
-        elif fault.kind is FaultKind.STREAM_DUPLICATE:
+        elif fault.kind is FaultKind.STREAM_REORDERED:
+            self._held = body
+            return
+        else:
+            self._spoil(body, fault)
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._put(held)
+
+    def _spoil(self, body: bytes, fault: Fault) -> None:
+        if fault.kind is FaultKind.STREAM_DUPLICATE:
             self._put(body)
             self._put(body)
         elif fault.kind is FaultKind.STREAM_LATE:
             asyncio.get_running_loop().call_later(fault.delay, self._put, body)
-        elif fault.kind is FaultKind.STREAM_REORDERED:
-            self._held = body
-            return
         elif fault.kind is FaultKind.STREAM_MALFORMED:
             self._put(body[: len(body) // 2])
         elif fault.kind is FaultKind.STREAM_DROP:
             self.drop()
         elif fault.kind is FaultKind.STREAM_CLOSE:
-            self.close(fault.status or 1000)
+            self.close(fault.status or WSCloseCode.OK)
         elif fault.kind is FaultKind.STREAM_HALF_OPEN:
             self.half_open = True
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._put(held)
 
     def error(self, message: str) -> None:
         """Send an error message (it has no channel and no sequence number)."""
@@ -187,8 +195,10 @@ class Streams:
 
     async def drained(self) -> None:
         """Wait until all connections have written what was published."""
-        await asyncio.gather(*(asyncio.wait_for(connection.drained(), 5) for connection in list(self._connections)),
-                             return_exceptions=True)
+        await asyncio.gather(
+            *(asyncio.wait_for(connection.drained(), 5) for connection in list(self._connections)),
+            return_exceptions=True,
+        )
 
     def sockets(self, action: str, path: str, code: int) -> int:
         """Drop, close or make half-open every connection of `path` ("market", "user" or "*"); how many."""
@@ -204,9 +214,14 @@ class Streams:
 
     def listed(self) -> list[dict[str, object]]:
         """The open connections and their subscriptions."""
-        return [{"path": c.path, "half_open": c.half_open,
-                 "subscriptions": {name: list(ids) for name, ids in c.subscriptions.items()}}
-                for c in self._connections]
+        return [
+            {
+                "path": c.path,
+                "half_open": c.half_open,
+                "subscriptions": {name: list(ids) for name, ids in c.subscriptions.items()},
+            }
+            for c in self._connections
+        ]
 
     # -- a connection ------------------------------------------------------------------------------------------
 
@@ -224,8 +239,9 @@ class Streams:
         self._connections.add(connection)
         writer = asyncio.create_task(connection.write())
         loop = asyncio.get_running_loop()
-        silence = loop.call_later(venue.config.subscribe_within,
-                                  lambda: None if connection.subscriptions else connection.close(1008))
+        silence = loop.call_later(
+            venue.config.subscribe_within, lambda: None if connection.subscriptions else connection.close(1008)
+        )
         unauthenticated: deque[float] = deque()
         try:
             async for message in socket:
@@ -268,7 +284,7 @@ class Streams:
             return
         channel, products = asked.get("channel"), asked.get("product_ids") or []
         allowed = USER_CHANNELS if connection.path == "user" else (*MARKET_CHANNELS, "user", "futures_balance_summary")
-        if channel not in allowed:
+        if not isinstance(channel, str) or channel not in allowed:
             connection.error(f"channel {channel} is not supported here")
             return
         if not isinstance(products, list) or not all(isinstance(name, str) for name in products):
@@ -355,20 +371,39 @@ class Streams:
                 yield "l2_data", orjson.dumps([{"type": "snapshot", "product_id": name, "updates": updates}])
 
     def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
-        orders = [render.user_order(order) for order in self._venue.engine.live.values()
-                  if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products]
+        orders = [
+            render.user_order(order)
+            for order in self._venue.engine.live.values()
+            if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products
+        ]
         for start in range(0, len(orders) + 1, _SNAPSHOT_BATCH):
-            yield "user", orjson.dumps([{
-                "type": "snapshot", "orders": orders[start:start + _SNAPSHOT_BATCH],
-                "positions": {"perpetual_futures_positions": [], "expiring_futures_positions": []},
-            }])
+            yield (
+                "user",
+                orjson.dumps(
+                    [
+                        {
+                            "type": "snapshot",
+                            "orders": orders[start : start + _SNAPSHOT_BATCH],
+                            "positions": {"perpetual_futures_positions": [], "expiring_futures_positions": []},
+                        }
+                    ]
+                ),
+            )
 
     def _status(self, product_id: str) -> dict[str, str]:
         product = self._venue.engine.books[product_id].product
-        return {"product_type": "SPOT", "id": product_id, "base_currency": product.base,
-                "quote_currency": product.quote, "base_increment": plain(product.base_increment),
-                "quote_increment": plain(product.quote_increment), "display_name": f"{product.base}/{product.quote}",
-                "status": product.status, "status_message": "", "min_market_funds": plain(product.quote_min_size)}
+        return {
+            "product_type": "SPOT",
+            "id": product_id,
+            "base_currency": product.base,
+            "quote_currency": product.quote,
+            "base_increment": plain(product.base_increment),
+            "quote_increment": plain(product.quote_increment),
+            "display_name": f"{product.base}/{product.quote}",
+            "status": product.status,
+            "status_message": "",
+            "min_market_funds": plain(product.quote_min_size),
+        }
 
     # -- publishing --------------------------------------------------------------------------------------------
 
@@ -380,8 +415,13 @@ class Streams:
         venue.changed_orders.clear()
         venue.user_updates.clear()
         for product_id, order in updates:
-            self._broadcast("user", product_id, lambda order=order: orjson.dumps(  # type: ignore[misc]
-                [{"type": "update", "orders": [order]}]))
+            self._broadcast(
+                "user",
+                product_id,
+                lambda order=order: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "orders": [order]}]
+                ),
+            )
         changed, venue.changed_books = venue.changed_books, set()
         changed.update(venue.new_trades)
         self._stale_depth |= changed
@@ -400,8 +440,9 @@ class Streams:
 
     def product_changed(self, product_id: str) -> None:
         """Tell the status channel about a product's new status."""
-        self._broadcast("status", product_id, lambda: orjson.dumps(
-            [{"type": "update", "products": [self._status(product_id)]}]))
+        self._broadcast(
+            "status", product_id, lambda: orjson.dumps([{"type": "update", "products": [self._status(product_id)]}])
+        )
 
     def _broadcast(self, channel: str, product_id: str, events: Callable[[], bytes]) -> None:
         body = None
@@ -413,8 +454,13 @@ class Streams:
     def _publish_trades(self) -> None:
         batches, self._venue.new_trades = self._venue.new_trades, {}
         for product_id, trades in batches.items():
-            self._broadcast("market_trades", product_id, lambda trades=trades: orjson.dumps(  # type: ignore[misc]
-                [{"type": "update", "trades": [render.public_trade(trade) for trade in reversed(trades)]}]))
+            self._broadcast(
+                "market_trades",
+                product_id,
+                lambda trades=trades: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "trades": [render.public_trade(trade) for trade in reversed(trades)]}]
+                ),
+            )
 
     def _publish_ticker(self, product_id: str) -> None:
         listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
@@ -436,8 +482,13 @@ class Streams:
             at = rfc3339(self._venue.now())
             updates = [_level(side, at, price, size) for side, price, size in self._depth_changes(product_id)]
             if updates:
-                self._broadcast("level2", product_id, lambda name=product_id, found=updates:  # type: ignore[misc]
-                                orjson.dumps([{"type": "update", "product_id": name, "updates": found}]))
+                self._broadcast(
+                    "level2",
+                    product_id,
+                    lambda name=product_id, found=updates: (  # type: ignore[misc]
+                        orjson.dumps([{"type": "update", "product_id": name, "updates": found}])
+                    ),
+                )
 
     def _depth_changes(self, product_id: str) -> list[tuple[str, Decimal, Decimal]]:
         book = self._venue.engine.books[product_id]
@@ -447,16 +498,26 @@ class Streams:
             current.update({(name, price): size for price, size in book.levels(side)})
         gone = [(side, price, ZERO) for side, price in known if (side, price) not in current]
         self._depth[product_id] = current
-        return gone + [(side, price, size) for (side, price), size in current.items()
-                       if known.get((side, price)) != size]
+        return gone + [
+            (side, price, size) for (side, price), size in current.items() if known.get((side, price)) != size
+        ]
 
     def _publish_candles(self) -> None:
         due, self._candles_due = self._candles_due, set()
         at = self._venue.market_time()
         for product_id in due:
-            self._broadcast("candles", product_id, lambda name=product_id: orjson.dumps(  # type: ignore[misc]
-                [{"type": "update", "candles": [_candle(bar, name)
-                                                for bar in self._venue.candles[name].bars(300, at)]}]))
+            self._broadcast(
+                "candles",
+                product_id,
+                lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                    [
+                        {
+                            "type": "update",
+                            "candles": [_candle(bar, name) for bar in self._venue.candles[name].bars(300, at)],
+                        }
+                    ]
+                ),
+            )
 
     def _expire(self) -> None:
         self._venue.engine.expire(self._venue.now())
@@ -465,21 +526,26 @@ class Streams:
 
     def _second(self) -> None:
         uptime = time.monotonic() - self._started
-        events = orjson.dumps([{"current_time": render.go_time(self._venue.now_ns(), uptime),
-                                "heartbeat_counter": int(uptime)}])
+        events = orjson.dumps(
+            [{"current_time": render.go_time(self._venue.now_ns(), uptime), "heartbeat_counter": int(uptime)}]
+        )
         for connection in list(self._connections):
             if "heartbeats" in connection.subscriptions:
                 connection.send("heartbeats", events)
-            elif not connection.half_open and \
-                    time.monotonic() - connection.last_sent > self._venue.config.idle_close:
+            elif not connection.half_open and time.monotonic() - connection.last_sent > self._venue.config.idle_close:
                 connection.close(WSCloseCode.GOING_AWAY)
         self._publish_candles()
 
     def _five_seconds(self) -> None:
         due, self._batch_due = self._batch_due, set()
         for product_id in due:
-            self._broadcast("ticker_batch", product_id, lambda name=product_id: orjson.dumps(  # type: ignore[misc]
-                [{"type": "update", "tickers": [self._venue.ticker(name)]}]))
+            self._broadcast(
+                "ticker_batch",
+                product_id,
+                lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "tickers": [self._venue.ticker(name)]}]
+                ),
+            )
 
 
 def _admit(seen: deque[float], now: float, rate: int) -> bool:
@@ -492,8 +558,15 @@ def _admit(seen: deque[float], now: float, rate: int) -> bool:
 
 
 def _candle(bar: Candle, product_id: str) -> dict[str, str]:
-    return {"start": str(bar.start), "high": plain(bar.high), "low": plain(bar.low), "open": plain(bar.open),
-            "close": plain(bar.close), "volume": plain(bar.volume), "product_id": product_id}
+    return {
+        "start": str(bar.start),
+        "high": plain(bar.high),
+        "low": plain(bar.low),
+        "open": plain(bar.open),
+        "close": plain(bar.close),
+        "volume": plain(bar.volume),
+        "product_id": product_id,
+    }
 
 
 def _level(side: str, at: str, price: Decimal, size: Decimal) -> dict[str, str]:

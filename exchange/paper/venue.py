@@ -18,7 +18,7 @@ from exchange.paper.candles import CandleStore
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
 from exchange.paper.faults import FaultBook
-from exchange.paper.numbers import nearest_on
+from exchange.paper.numbers import nearest_on, plain
 from exchange.paper.orders import Order, Side, Status, Trade
 from exchange.paper.products import Product
 
@@ -32,6 +32,7 @@ class Venue:
         self.config = config
         self.faults = FaultBook(config.seed, config.faults)
         self.skew = 0.0
+        self.stepped = 0.0
         self.accept_latency = config.accept_latency
         self.cancel_latency = config.cancel_latency
         self.waiting_status = Status(config.waiting_status)
@@ -45,12 +46,18 @@ class Venue:
         self._started = time.time()
         self.created = datetime.fromtimestamp(self._started, UTC)
         self.engine = Engine(
-            products, config.balances, self, self.now, fees=Fees(config.maker_fee, config.taker_fee),
+            products,
+            config.balances,
+            self,
+            self.now,
+            fees=Fees(config.maker_fee, config.taker_fee),
             liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
             first_trade_id=int(self._started * 1000),
         )
-        self.candles = {name: CandleStore(product, self._started, seed=config.seed,
-                                          volatility=_volatility(config, name)) for name, product in products.items()}
+        self.candles = {
+            name: CandleStore(product, self._started, seed=config.seed, volatility=_volatility(config, name))
+            for name, product in products.items()
+        }
         self._timers: set[asyncio.TimerHandle] = set()
 
     # -- time --------------------------------------------------------------------------------------------------
@@ -65,8 +72,8 @@ class Venue:
         return time.time_ns() + int(self.skew * 1e9)
 
     def market_time(self) -> float:
-        """Market time in unix seconds: it starts with the wall clock and runs at the configured speed."""
-        return self._started + (time.time() - self._started) * self.config.speed
+        """Market time in unix seconds: from the wall clock's at the start, at the configured speed, plus steps."""
+        return self._started + (time.time() - self._started) * self.config.speed + self.stepped
 
     # -- what the engine tells ---------------------------------------------------------------------------------
 
@@ -89,11 +96,26 @@ class Venue:
 
     # -- orders ------------------------------------------------------------------------------------------------
 
-    def place(self, client_order_id: str, product_id: str, side: Side, configuration: Mapping[str, object],
-              attached: Mapping[str, object] | None = None, source: str = "RETAIL_ADVANCED") -> Order:
+    def place(
+        self,
+        client_order_id: str,
+        product_id: str,
+        side: Side,
+        configuration: Mapping[str, object],
+        attached: Mapping[str, object] | None = None,
+        source: str = "RETAIL_ADVANCED",
+    ) -> Order:
         """Accept an order, with the acceptance latency. Raises `Refusal`."""
-        order = self.engine.place(client_order_id, product_id, side, configuration, attached=attached, source=source,
-                                  activate=self.accept_latency == 0, waiting=self.waiting_status)
+        order = self.engine.place(
+            client_order_id,
+            product_id,
+            side,
+            configuration,
+            attached=attached,
+            source=source,
+            activate=self.accept_latency == 0,
+            waiting=self.waiting_status,
+        )
         if self.accept_latency:
             self._later(self.accept_latency, lambda: self.engine.activate(order.order_id))
         return order
@@ -135,8 +157,12 @@ class Venue:
         at = nearest_on(price, product.price_increment)
         most = self.config.tick_value / at
         wanted = min(size, most) if size is not None else most * Decimal(str(round(dice.uniform(0.05, 1.0), 4)))
-        self.engine.tick(product_id, at, self.spread(product, at), nearest_on(max(wanted, product.base_increment),
-                                                                              product.base_increment))
+        self.engine.tick(
+            product_id,
+            at,
+            self.spread(product, at),
+            nearest_on(max(wanted, product.base_increment), product.base_increment),
+        )
 
     def ticker(self, product_id: str) -> dict[str, object]:
         """The product's ticker as the ticker channel shows it."""
@@ -144,13 +170,21 @@ class Venue:
         day = self.candles[product_id].day(self.market_time())
         bid = next(iter(book.levels(Side.BUY, 1)), None)
         ask = next(iter(book.levels(Side.SELL, 1)), None)
-        text = render.plain
+        text = plain
         return {
-            "type": "ticker", "product_id": product_id, "price": text(book.last), "volume_24_h": text(day.volume),
-            "low_24_h": text(day.low), "high_24_h": text(day.high), "low_52_w": text(day.low),
-            "high_52_w": text(day.high), "price_percent_chg_24_h": text(round(day.change, 14)),
-            "best_bid": text(bid[0]) if bid else "", "best_ask": text(ask[0]) if ask else "",
-            "best_bid_quantity": text(bid[1]) if bid else "", "best_ask_quantity": text(ask[1]) if ask else "",
+            "type": "ticker",
+            "product_id": product_id,
+            "price": text(book.last),
+            "volume_24_h": text(day.volume),
+            "low_24_h": text(day.low),
+            "high_24_h": text(day.high),
+            "low_52_w": text(day.low),
+            "high_52_w": text(day.high),
+            "price_percent_chg_24_h": text(round(day.change, 14)),
+            "best_bid": text(bid[0]) if bid else "",
+            "best_ask": text(ask[0]) if ask else "",
+            "best_bid_quantity": text(bid[1]) if bid else "",
+            "best_ask_quantity": text(ask[1]) if ask else "",
         }
 
     def seed_trades(self, product_id: str, count: int = 100) -> None:

@@ -1,0 +1,126 @@
+"""The command that runs a paper exchange until Ctrl-C or SIGTERM. What is heavy is imported when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.paper.config import LIVE_URL, Generated, Live, PaperConfig, PriceFile
+from exchange.paper.errors import PaperError
+
+BAD_INPUT = 2
+
+
+def paper(
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            help="Candle or tick CSV (plain or gzip) or a recorded stream (JSON Lines); else prices are generated."
+        ),
+    ] = None,
+    live: Annotated[bool, typer.Option(help="Use the real public prices; needs a network.")] = False,
+    live_url: Annotated[str, typer.Option(help="Address of the public stream for --live.")] = LIVE_URL,
+    product: Annotated[
+        list[str] | None,
+        typer.Option(help="Product to trade, repeatable; with --prices NAME=SCALE scales the file's prices."),
+    ] = None,
+    products_file: Annotated[
+        Path | None, typer.Option(help="Products in the shape of GET /products, instead of the bundled ones.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
+    step: Annotated[bool, typer.Option(help="The market moves only when told over the control interface.")] = False,
+    history_rows: Annotated[int, typer.Option(help="Candles at the file's head that become history.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of generated prices.")] = 1,
+    volatility: Annotated[
+        float, typer.Option(help="Standard deviation of a market minute's return, as a fraction, for generated prices.")
+    ] = 0.0006,
+    balance: Annotated[list[str] | None, typer.Option(help="Starting balance such as USD=100000, repeatable.")] = None,
+    maker_fee: Annotated[str, typer.Option(help="Maker fee as a fraction.")] = "0.004",
+    taker_fee: Annotated[str, typer.Option(help="Taker fee as a fraction.")] = "0.006",
+    rate_limits: Annotated[bool, typer.Option(help="Limit requests as the real exchange does.")] = True,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option(help="Folder that keeps keys and certificate over restarts. Default: a temporary one."),
+    ] = None,
+    rest_port: Annotated[int, typer.Option(help="REST port, 0 for any.")] = 0,
+    stream_port: Annotated[int, typer.Option(help="Stream port, 0 for any.")] = 0,
+    control_port: Annotated[int, typer.Option(help="Control port, 0 for any.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the addresses as one line of JSON.")] = False,
+) -> None:
+    """Run a paper exchange: the Coinbase Advanced Trade protocols, with play money."""
+    try:
+        from exchange.paper.files import symbols_of  # noqa: PLC0415  only when it runs: other commands start fast
+
+        names = [name.partition("=")[0] for name in product] if product else None
+        source: Generated | PriceFile | Live = Generated(volatility=volatility)
+        if prices is not None and live:
+            raise PaperError("TWO_SOURCES", "Give --prices or --live, not both.")
+        if prices is not None:
+            source = PriceFile(prices, symbols_of(product or []), history_rows)
+        elif live:
+            source = Live(live_url)
+        config = PaperConfig(
+            rest_port=rest_port,
+            stream_port=stream_port,
+            control_port=control_port,
+            data_folder=data_folder,
+            seed=seed,
+            products=names,
+            products_file=products_file,
+            balances=_balances(balance or ["USD=100000"]),
+            maker_fee=_number("--maker-fee", maker_fee),
+            taker_fee=_number("--taker-fee", taker_fee),
+            speed=speed,
+            step=step,
+            source=source,
+        )
+        if not rate_limits:
+            config = replace(config, private_rate=0, public_rate=0, connection_rate=0, message_rate=0)
+        asyncio.run(_serve(config, as_json=as_json))
+    except PaperError as error:
+        typer.echo(f"paper: {error.message}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+async def _serve(config: PaperConfig, *, as_json: bool) -> None:
+    from exchange.paper.server import PaperExchange  # noqa: PLC0415  only when it runs: other commands start fast
+
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with PaperExchange(config) as exchange:
+        addresses = exchange.addresses()
+        if as_json:
+            typer.echo(json.dumps(addresses))
+        else:
+            typer.echo("Paper exchange is ready. Stop it with Ctrl-C.")
+            for label, value in addresses.items():
+                typer.echo(f"  {label:<12} {value}")
+        await stop.wait()
+
+
+def _balances(texts: list[str]) -> dict[str, Decimal]:
+    found = {}
+    for text in texts:
+        currency, _, amount = text.partition("=")
+        if not currency or not amount:
+            raise PaperError("BAD_BALANCE", f"--balance {text} must look like USD=100000.")
+        found[currency] = _number(f"--balance {currency}", amount)
+    return found
+
+
+def _number(name: str, text: str) -> Decimal:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise PaperError("BAD_NUMBER", f"{name} must be a decimal number, not {text}.")
+    return number
