@@ -1,0 +1,160 @@
+"""Market streams for a set of symbols that grows and shrinks, without dropping the prices of those that stay.
+
+A symbol that joins gets a connection of its own at once. When there are many connections, one for all symbols is
+opened, and only when it delivers are the others closed: make before break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from exchange.port import Disconnected, ExchangeError, StreamEvent, Ticker
+
+__all__ = ["Feed", "Feeds", "close_stream", "follow"]
+
+log = structlog.get_logger(__name__)
+
+_YIELD_EVERY = 100
+_LONGEST_PAUSE = 30.0
+_HANDOVER_SECONDS = 1.0
+"""A feed for all gets this long to bring each symbol's first price before those that it replaces are closed."""
+
+
+async def close_stream(stream: AsyncIterator[StreamEvent]) -> None:
+    """End a stream's connection."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
+
+
+async def follow(
+    open_stream: Callable[[], AsyncIterator[StreamEvent]],
+    take: Callable[[StreamEvent], Awaitable[None] | None],
+    failed: Callable[[str, int], None],
+) -> None:
+    """Take every event of a stream, for ever. One that ends or breaks is opened again after a growing pause.
+
+    Streams reconnect by themselves; this is for what they can't (`failed` gets the reason and how often in a row).
+    """
+    failures = 0
+    while True:
+        stream: AsyncIterator[StreamEvent] | None = None
+        try:
+            stream = open_stream()
+            count = 0
+            async for event in stream:
+                waiting = take(event)
+                if waiting is not None:
+                    await waiting
+                if not isinstance(event, Disconnected):
+                    failures = 0
+                count += 1
+                if count % _YIELD_EVERY == 0:
+                    # A stream with much in hand never waits by itself, and signals must not wait for it.
+                    await asyncio.sleep(0)
+            reason = "the stream ended"
+        except (ExchangeError, OSError, ValueError) as problem:
+            reason = str(problem) or type(problem).__name__
+        finally:
+            if stream is not None:
+                await close_stream(stream)
+        failures += 1
+        log.warning("stream broke", reason=reason, failures=failures)
+        failed(reason, failures)
+        await asyncio.sleep(min(_LONGEST_PAUSE, 0.5 * 2 ** min(failures, 8)))
+
+
+@dataclass(slots=True, eq=False)
+class Feed:
+    """One connection and its symbols."""
+
+    symbols: frozenset[str]
+    delivering: bool = False
+    opened: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
+
+
+class Feeds:
+    """Keeps a connection for every wanted symbol.
+
+    Args:
+        open_stream: opens a stream of the given symbols.
+        take: gets each event, with the feed that it came by.
+        most: how many connections there may be before they are made one.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[Sequence[str]], AsyncIterator[StreamEvent]],
+        take: Callable[[Feed, StreamEvent], None],
+        failed: Callable[[Feed, str, int], None],
+        *,
+        most: int = 4,
+    ) -> None:
+        self._open_stream = open_stream
+        self._take = take
+        self._failed = failed
+        self._most = most
+        self.feeds: list[Feed] = []
+
+    async def want(self, symbols: Iterable[str]) -> None:
+        """Have all of `symbols` delivered, as soon as can be. Safe to call as often as one likes."""
+        wanted = frozenset(symbols)
+        for feed in self.feeds:
+            if feed.task is not None and feed.task.done():
+                feed.task.result()  # a defect of ours: the whole watcher starts anew
+        await self._hand_over(wanted)
+        covered = frozenset[str]().union(*(feed.symbols for feed in self.feeds))
+        missing, idle = wanted - covered, covered - wanted
+        if not wanted:
+            await self._close(list(self.feeds))
+        elif len(self.feeds) + bool(missing) > self._most or len(idle) > max(10, len(wanted)):
+            # While a feed for all is on its way, another one would only start the wait anew.
+            if not any(wanted <= feed.symbols and not feed.delivering for feed in self.feeds):
+                self._start(wanted)
+        elif missing:
+            self._start(missing)
+
+    async def close(self) -> None:
+        """End all connections."""
+        await self._close(list(self.feeds))
+
+    def _start(self, symbols: frozenset[str]) -> None:
+        feed = Feed(symbols)
+        feed.task = asyncio.create_task(
+            follow(
+                lambda: self._open_stream(sorted(symbols)),
+                lambda event: self._on_event(feed, event),
+                lambda reason, failures: self._failed(feed, reason, failures),
+            ),
+            name=f"feed of {len(symbols)} symbols",
+        )
+        self.feeds.append(feed)
+
+    def _on_event(self, feed: Feed, event: StreamEvent) -> None:
+        if isinstance(event, Ticker):
+            feed.delivering = True
+        elif isinstance(event, Disconnected):
+            feed.delivering = False
+        self._take(feed, event)
+
+    async def _hand_over(self, wanted: frozenset[str]) -> None:
+        """Close the feeds whose wanted symbols a newer one delivers."""
+        now = time.monotonic()
+        for index, feed in reversed(list(enumerate(self.feeds))):
+            older = [other for other in self.feeds[:index] if other.symbols & wanted <= feed.symbols]
+            if older and feed.delivering and now - feed.opened >= _HANDOVER_SECONDS:
+                await self._close(older)
+                return
+
+    async def _close(self, feeds: list[Feed]) -> None:
+        self.feeds = [feed for feed in self.feeds if feed not in feeds]
+        tasks = [feed.task for feed in feeds if feed.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""Incidents: what a person should know of, once and again while it lasts, and that it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import structlog
+
+from activities.database import Pool
+
+__all__ = ["Lasting", "Severity", "report_incident", "resolve_incidents"]
+
+log = structlog.get_logger(__name__)
+
+Severity = Literal["INFO", "WARNING", "CRITICAL"]
+
+
+async def report_incident(
+    pool: Pool,
+    account: str,
+    kind: str,
+    severity: Severity,
+    subject: str,
+    sentence: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """Store an incident and log it. `subject` is an order key, a symbol or a stream. Raises the database's errors."""
+    log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
+    await pool.execute(
+        "INSERT INTO incidents (account, kind, severity, subject, sentence, details) VALUES ($1, $2, $3, $4, $5, $6)",
+        account,
+        kind,
+        severity,
+        subject,
+        sentence,
+        dict(details or {}),
+    )
+
+
+async def resolve_incidents(pool: Pool, account: str, kind: str, subject: str) -> int:
+    """Mark all open incidents of a kind and subject as over; how many there were. Raises the database's errors."""
+    status: str = await pool.execute(
+        "UPDATE incidents SET resolved_at = now() "
+        "WHERE account = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL",
+        account,
+        kind,
+        subject,
+    )
+    return int(status.rsplit(maxsplit=1)[-1])
+
+
+class Lasting:
+    """A condition that may last: told when it begins, again each `repeat_seconds` (wall), and resolved when over."""
+
+    def __init__(self, pool: Pool, account: str, kind: str, severity: Severity, *, repeat_seconds: float) -> None:
+        self._pool = pool
+        self._account = account
+        self._kind = kind
+        self._severity = severity
+        self._repeat_seconds = repeat_seconds
+        self._told: dict[str, float] = {}
+
+    def lasts(self, subject: str) -> bool:
+        """Whether it was told and not yet over."""
+        return subject in self._told
+
+    async def tell(self, subject: str, sentence: str, details: Mapping[str, Any] | None = None) -> None:
+        """It is so, now: reported unless it was within the last `repeat_seconds`. Raises the database's errors."""
+        now, told = time.monotonic(), self._told.get(subject)
+        if told is None or now - told >= self._repeat_seconds:
+            # Noted first: who asks again while the database is slow must not tell it twice.
+            self._told[subject] = now
+            try:
+                await report_incident(self._pool, self._account, self._kind, self._severity, subject, sentence, details)
+            except BaseException:
+                if told is None:
+                    del self._told[subject]
+                else:
+                    self._told[subject] = told
+                raise
+
+    async def over(self, subject: str) -> None:
+        """It is no longer so. Raises the database's errors."""
+        if (told := self._told.pop(subject, None)) is not None:
+            try:
+                await resolve_incidents(self._pool, self._account, self._kind, subject)
+            except BaseException:
+                self._told.setdefault(subject, told)
+                raise

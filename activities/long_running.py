@@ -1,0 +1,102 @@
+"""Activities that never end by themselves: they stop at once when their worker does, so that another goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.leases import DATABASE_TROUBLE
+
+__all__ = ["Beside", "every", "holder_name", "together", "until_shutdown"]
+
+log = structlog.get_logger(__name__)
+
+
+def holder_name() -> str:
+    """Who holds a lease: machine, process and a random part, as one process may try again while an old try stalls."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+async def until_shutdown(body: Coroutine[Any, Any, None]) -> None:
+    """Run `body` until it ends, is cancelled, or the worker shuts down; then its own clean-up has run.
+
+    Raises:
+        ApplicationError: WORKER_SHUTDOWN (retryable, so that another worker goes on), or what the body raised.
+    """
+    work = asyncio.create_task(body)
+    shutdown = asyncio.create_task(activity.wait_for_worker_shutdown())
+    try:
+        await asyncio.wait({work, shutdown}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ApplicationError("The worker is shutting down; another one goes on.", type="WORKER_SHUTDOWN")
+        work.result()
+    finally:
+        shutdown.cancel()
+        work.cancel()
+        await asyncio.gather(work, shutdown, return_exceptions=True)
+
+
+async def every(seconds: float, act: Callable[[], Awaitable[None]], *, hint: asyncio.Event | None = None) -> None:
+    """Do `act` at once and then each `seconds` (wall), or as soon as `hint` is set, for ever.
+
+    The database's trouble is left to the next time: the lease's own clock decides how long that may go on.
+    """
+    while True:
+        if hint is not None:
+            hint.clear()
+        try:
+            await act()
+        except DATABASE_TROUBLE as problem:
+            log.warning("not done, tried again", act=getattr(act, "__name__", ""), problem=repr(problem))
+        if hint is None:
+            await asyncio.sleep(seconds)
+        else:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(hint.wait(), seconds)
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines side by side until one fails or ends; the others are stopped and what it raised is raised."""
+    tasks = [asyncio.create_task(item) for item in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Beside:
+    """Short pieces of work beside the main one. Trouble is logged; it never stops what they were started from."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` as soon as the loop is free."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.error("work beside the stream failed", problem=repr(problem), exc_info=problem)
+
+    async def stop(self) -> None:
+        """Cancel all of it and wait until it has ended."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,91 @@
+"""Starting what protects a position, from what the ledger knows of it: any number of times, with one result."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+
+from activities.database import Pool
+from domain.exits import ExitRules
+from domain.ids import exit_workflow_id, order_workflow_id
+from domain.messages import ExitDue, MonitorStart, OrderIntent
+from domain.money import divide
+
+__all__ = ["EXIT_MONITOR_WORKFLOW", "ORDER_WORKFLOW", "Starter"]
+
+EXIT_MONITOR_WORKFLOW = "ExitMonitorWorkflow"
+ORDER_WORKFLOW = "OrderWorkflow"
+_RPC_TIMEOUT = timedelta(seconds=10)
+
+_TRADE = """
+SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, t.exit_legs, t.bought_size,
+       t.bought_value, o.source, o.trigger, o.snapshot_id
+  FROM trades t JOIN orders o ON o.order_key = t.entry_key
+ WHERE t.entry_key = $1 AND t.state <> 'CLOSED'
+"""
+
+
+class Starter:
+    """Starts order and exit workflows on the orders' task queue.
+
+    `market_speed` is market seconds per wall second.
+    """
+
+    def __init__(self, pool: Pool, client: Client, *, task_queue: str, market_speed: Decimal = Decimal(1)) -> None:
+        self._pool = pool
+        self._client = client
+        self._task_queue = task_queue
+        self._market_speed = market_speed
+
+    async def monitor(self, entry_key: str, due: ExitDue | None = None) -> bool:
+        """Start the exit monitor of an open trade, or leave the running one; False if the trade is closed or unknown.
+
+        With `due`, the monitor gets it as its signal `exit_due`, whether it ran already or not. Raises RPCError and
+        the database's errors.
+        """
+        row = await self._pool.fetchrow(_TRADE, entry_key)
+        if row is None:
+            return False
+        start = MonitorStart(
+            entry_key=row["entry_key"],
+            account=row["account"],
+            symbol=row["symbol"],
+            source=row["source"],
+            trigger=row["trigger"],
+            snapshot_id=row["snapshot_id"],
+            rules=ExitRules.model_validate(row["rules"]),
+            size=row["remaining"],
+            entry_price=divide(row["bought_value"], row["bought_size"]) if row["bought_size"] else None,
+            entry_final=row["entry_final"],
+            market_speed=self._market_speed,
+            exit_legs=row["exit_legs"],
+        )
+        await self._client.start_workflow(
+            EXIT_MONITOR_WORKFLOW,
+            start,
+            id=exit_workflow_id(entry_key),
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal="exit_due" if due is not None else None,
+            start_signal_args=[due] if due is not None else [],
+            static_summary=f"Protects {row['symbol']} {entry_key[:8]}",
+            rpc_timeout=_RPC_TIMEOUT,
+        )
+        return True
+
+    async def order(self, intent: OrderIntent) -> None:
+        """Start an order's workflow from its stored intent, or leave the running one. Raises RPCError."""
+        await self._client.start_workflow(
+            ORDER_WORKFLOW,
+            intent,
+            id=order_workflow_id(intent.order_key),
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=f"{intent.side} {intent.symbol} ({intent.linkage.trigger})",
+            rpc_timeout=_RPC_TIMEOUT,
+        )
