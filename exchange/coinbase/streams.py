@@ -2,8 +2,7 @@
 
 Rules: one sequence per connection over all channels. A jump is a `Gap`; a number below is late or a repeat and is
 dropped, but for a late message of the user channel, whose totals are facts that can be merged at any time. After a gap
-the order book is asked for anew. The list of open orders is complete at the first user message with fewer than 50
-orders, and never if a message was missed before.
+the order book is asked for anew.
 """
 
 from __future__ import annotations
@@ -28,32 +27,38 @@ _BOOK_AGAIN_SECONDS = 2.0
 
 
 class SnapshotProgress:
-    """Follows the batches of the user channel's list of open orders on one connection."""
+    """Follows the batches of the user channel's list of open orders on one connection, in whatever order they come.
 
-    __slots__ = ("broken", "complete", "orders", "started")
+    It ends at the first user message with fewer than 50 orders and is complete when nothing before that is missing.
+    """
+
+    __slots__ = ("_end", "_started", "complete", "orders")
 
     def __init__(self) -> None:
-        self.started = False
         self.complete = False
-        self.broken = False
         self.orders = 0
+        """Orders in the list so far."""
+        self._started = False
+        self._end: int | None = None
 
-    def missed(self) -> None:
-        """A message was missed: if the list was not complete by then, it never will be."""
-        self.broken = not self.complete
-
-    def take(self, message: dict[str, Any]) -> bool:
-        """Note a user message that came in order; True if it completes the list."""
-        if self.complete or self.broken:
+    def take(self, message: dict[str, Any], sequence: int, tracker: SequenceTracker) -> bool:
+        """Note a user message that is new; True if it completes the list."""
+        if self.complete:
             return False
         count, snapshot, update = orders_in(message)
-        if not snapshot and not self.started:
-            self.broken = update
-            return False
-        self.started = True
         if snapshot:
+            self._started = True
             self.orders += count
-        self.complete = not snapshot or count < SNAPSHOT_BATCH
+        if (snapshot and count < SNAPSHOT_BATCH) or (update and self._started):
+            self._end = sequence if self._end is None else min(self._end, sequence)
+        return self.settle(tracker)
+
+    def settle(self, tracker: SequenceTracker) -> bool:
+        """True if the list has just become complete, say by a late message."""
+        if self.complete or self._end is None or tracker.overflow:
+            return False
+        end = self._end
+        self.complete = not any(number < end for number in tracker.missing)
         return self.complete
 
 
@@ -128,20 +133,17 @@ class CoinbaseSession:
             return self._malformed(frame, f"sequence_num is no number: {sequence!r}", out)
         channels = self._stats.channels
         channels[channel] = channels.get(channel, 0) + 1
-        in_order = sequence == self._sequence.expected
-        if in_order:
+        if sequence == self._sequence.expected:
             self._sequence.expected = sequence + 1
         elif not self._out_of_order(sequence, channel, out):
             return out
-        else:
-            in_order = bool(out)
         try:
             events_of(message, sequence, out)
         except MessageError as problem:
             return self._malformed(frame, str(problem), out)
         if channel == "heartbeats":
             self._stats.heartbeats += 1
-        elif channel == "user" and in_order and self._snapshot.take(message):
+        elif channel == "user" and self._snapshot.take(message, sequence, self._sequence):
             out.append(SnapshotComplete(self._snapshot.orders))
         return out
 
@@ -153,14 +155,17 @@ class CoinbaseSession:
         if arrival.missed:
             stats.gaps += 1
             stats.missed += arrival.missed
-            self._snapshot.missed()
             self._book_wanted = "level2" in self._channels
             out.append(Gap(expected, sequence, datetime.now(UTC)))
             return True
         if arrival.late:
             stats.late += 1
             stats.missed -= 1
-            return channel == "user"
+            if channel == "user":
+                return True
+            if self._snapshot.settle(self._sequence):
+                out.append(SnapshotComplete(self._snapshot.orders))
+            return False
         stats.repeats += 1
         return False
 
