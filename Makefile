@@ -17,7 +17,7 @@ TESTS ?=
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env temporal demo test up bench check format clean
+.PHONY: help env temporal server demo test up bench check format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ $(STAMP): requirements.lock pyproject.toml
 # Tests and the demo always run their own server, so the binary is needed whatever TEMPORAL_ADDRESS says.
 temporal: env ## find Temporal's server, or download or build it (about 4 minutes, once)
 	@env -u TEMPORAL_ADDRESS $(BIN)/python -m workers.temporal_binary > /dev/null
+
+server: env ## build Temporal's production server for the tests of the compose file (about 3 minutes, once)
+	@$(BIN)/python -m workers.server_binaries
 
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
 	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)")

@@ -8,25 +8,20 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from workers.errors import UnreachableError, UserError
 from workers.folders import cache_dir
+from workers.go_build import Say, go_install, run_bounded
 
 CLI_VERSION = "1.5.1"
 """The newest tag of temporalio/cli that `go install` can build (server 1.29.1, with the Web UI)."""
 
 _DOWNLOAD_TIMEOUT_S = 120.0
-_BUILD_TIMEOUT_S = 1800.0
-
-Say = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -59,25 +54,25 @@ def find() -> Path | None:
 def ensure(say: Say = _silent, stop: threading.Event | None = None) -> Path:
     """Find the program or get it; `say` hears one line a step, with the seconds that have gone by.
 
-    Raises UnreachableError: TEMPORAL_MISSING naming every way when none works, TEMPORAL_STOPPED when `stop` was set.
+    Raises UnreachableError: TEMPORAL_MISSING naming every way when none works, BUILD_STOPPED when `stop` was set.
     """
     found = find()
     if found is not None:
         return found
     target = cached_path()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".temporal-", dir=target.parent) as scratch:
-        fetched = _download(Path(scratch), say, stop) or _build(Path(scratch), say, stop)
-        if fetched is None:
-            raise UnreachableError(
-                "TEMPORAL_MISSING",
-                "Temporal's server program is not here and could not be downloaded or built: install the `temporal` "
-                "CLI (docs.temporal.io/cli) on PATH, or Go 1.24 or newer to build it with, or let this machine reach "
-                "temporal.download, or set TEMPORAL_ADDRESS to a server that runs.",
-            )
-        fetched.replace(target)  # atomic: never a half-written program in the cache
-    say(f"Temporal: kept in {target}")
-    return target
+    if _download(target, say, stop):
+        return target
+    say("Temporal: no download; building it with Go (about 4 minutes, once)")
+    package = f"github.com/temporalio/cli/cmd/temporal@v{CLI_VERSION}"
+    if go_install(package, target, "Temporal", say, stop) and works(target):
+        return target
+    raise UnreachableError(
+        "TEMPORAL_MISSING",
+        "Temporal's server program is not here and could not be downloaded or built: install the `temporal` CLI "
+        "(docs.temporal.io/cli) on PATH, or Go 1.24 or newer to build it with, or let this machine reach "
+        "temporal.download, or set TEMPORAL_ADDRESS to a server that runs.",
+    )
 
 
 async def ensure_async(say: Say = _silent) -> Path:
@@ -93,7 +88,7 @@ async def ensure_async(say: Say = _silent) -> Path:
         raise
 
 
-def _download(folder: Path, say: Say, stop: threading.Event | None) -> Path | None:
+def _download(target: Path, say: Say, stop: threading.Event | None) -> bool:
     """The SDK's own download: it fetches the CLI to start a dev server, which is stopped at once."""
     say("Temporal: not on PATH nor in the cache; trying the SDK's download")
     code = (
@@ -105,67 +100,18 @@ def _download(folder: Path, say: Say, stop: threading.Event | None) -> Path | No
         "    await env.shutdown()\n"
         "asyncio.run(main())\n"
     )
-    # In a process of its own, so that a download that hangs can be given up. Its traceback is no news to the user.
-    argv = [sys.executable, "-c", code, str(folder), f"v{CLI_VERSION}"]
-    _run(argv, folder / "download.log", "downloading", _DOWNLOAD_TIMEOUT_S, say, stop)
-    return next((path for path in folder.iterdir() if path.suffix != ".log" and works(path)), None)
-
-
-def _build(folder: Path, say: Say, stop: threading.Event | None) -> Path | None:
-    """`go install` into `folder`; about four minutes on two cores."""
-    go = shutil.which("go")
-    if go is None:
-        say("Temporal: no download, and no Go to build it with")
-        return None
-    say(f"Temporal: no download; building v{CLI_VERSION} with Go (about 4 minutes, once)")
-    began = time.monotonic()
-    log = folder / "build.log"
-    argv = [go, "install", f"github.com/temporalio/cli/cmd/temporal@v{CLI_VERSION}"]
-    _run(argv, log, "building", _BUILD_TIMEOUT_S, say, stop, {"GOBIN": str(folder), "CGO_ENABLED": "0"})
-    built = folder / "temporal"
-    if built.exists() and works(built):
-        say(f"Temporal: built in {time.monotonic() - began:.0f} s")
-        return built
-    last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-    say(f"Temporal: the build failed: {last}")
-    return None
-
-
-def _run(
-    argv: Sequence[str],
-    log: Path,
-    doing: str,
-    timeout_s: float,
-    say: Say,
-    stop: threading.Event | None,
-    environment: Mapping[str, str] | None = None,
-) -> None:
-    """Run to the end, the time-out or `stop`, saying each ten seconds how long it took. Leaves no process behind."""
-    began = time.monotonic()
-    next_word = 10.0
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            argv,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        while (elapsed := time.monotonic() - began) < timeout_s:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.25)
-                return
-            if stop is not None and stop.is_set():
-                raise UnreachableError("TEMPORAL_STOPPED", f"Temporal: {doing} was stopped; nothing was kept.")
-            if elapsed >= next_word:
-                say(f"Temporal: {doing}, {elapsed:.0f} s")
-                next_word += 10.0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # compilers and servers that it started, too
-        process.wait()
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as scratch:
+        folder, log = Path(scratch) / "bin", Path(scratch) / "log"
+        folder.mkdir()
+        # In a process of its own, so that a download that hangs can be given up. Its traceback is no news to the user.
+        argv = [sys.executable, "-c", code, str(folder), f"v{CLI_VERSION}"]
+        run_bounded(argv, log, "Temporal: downloading", _DOWNLOAD_TIMEOUT_S, say, stop)
+        fetched = next((path for path in folder.iterdir() if works(path)), None)
+        if fetched is None:
+            return False
+        fetched.replace(target)  # atomic: never a half-written program in the cache
+    say(f"Temporal: downloaded, kept in {target}")
+    return True
 
 
 def main() -> int:

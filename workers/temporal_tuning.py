@@ -6,6 +6,7 @@ a decision's way to the exchange. The rate limits are raised so that a thousand 
 queued behind a limit meant for shared clusters.
 """
 
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -38,3 +39,15 @@ DYNAMIC_CONFIG: Mapping[str, int | bool] = MappingProxyType(
 def as_flag(value: int | bool) -> str:
     """The value in the JSON form that `temporal server start-dev --dynamic-config-value` wants."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_yaml() -> str:
+    """The whole configuration in the form of a server's dynamic configuration file."""
+    lines = ["# Written by `python -m workers.temporal_tuning`: change DYNAMIC_CONFIG there, not this file."]
+    for key, value in DYNAMIC_CONFIG.items():
+        lines += [f"{key}:", f"  - value: {as_flag(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(as_yaml())

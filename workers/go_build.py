@@ -1,0 +1,90 @@
+"""Build a Go program once and keep it: `go install` beside the target, then an atomic rename."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from workers.errors import UnreachableError
+
+_BUILD_TIMEOUT_S = 1800.0
+
+Say = Callable[[str], None]
+
+
+def go_install(package: str, target: Path, name: str, say: Say, stop: threading.Event | None = None) -> bool:
+    """Build `package` (path@version) as `target`; False when there is no Go or the build fails, which `say` explains.
+
+    Raises UnreachableError(BUILD_STOPPED) when `stop` was set.
+    """
+    go = shutil.which("go")
+    if go is None:
+        say(f"{name}: there is no Go to build it with")
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as scratch:
+        folder, log = Path(scratch) / "bin", Path(scratch) / "log"
+        run_bounded(
+            [go, "install", package],
+            log,
+            f"{name}: building",
+            _BUILD_TIMEOUT_S,
+            say,
+            stop,
+            {"GOBIN": str(folder), "CGO_ENABLED": "0"},
+        )
+        built = next(folder.iterdir(), None) if folder.is_dir() else None
+        if built is None:
+            last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
+            say(f"{name}: the build failed: {last}")
+            return False
+        built.replace(target)  # atomic: never a half-written program in the cache
+    say(f"{name}: built in {time.monotonic() - began:.0f} s, kept in {target}")
+    return True
+
+
+def run_bounded(
+    argv: Sequence[str],
+    log: Path,
+    doing: str,
+    timeout_s: float,
+    say: Say,
+    stop: threading.Event | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run to the end, the time-out or `stop`, saying each ten seconds how long it took. Leaves no process behind.
+
+    Raises UnreachableError(BUILD_STOPPED) when `stop` was set.
+    """
+    began = time.monotonic()
+    next_word = 10.0
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        while (elapsed := time.monotonic() - began) < timeout_s:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.25)
+                return
+            if stop is not None and stop.is_set():
+                raise UnreachableError("BUILD_STOPPED", f"{doing} was stopped; nothing was kept.")
+            if elapsed >= next_word:
+                say(f"{doing}, {elapsed:.0f} s")
+                next_word += 10.0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # compilers and servers that it started, too
+        process.wait()

@@ -1,0 +1,73 @@
+"""`python -m workers.server_binaries`: Temporal's production server, its schema tool and its Web UI, built and cached.
+
+They are what the compose file's images contain, so that its services can run as plain processes, in tests and
+benchmarks. Built on request only (`make server`, about three minutes on two cores), never by `make test`.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from workers.errors import UnreachableError, UserError
+from workers.folders import cache_dir
+from workers.go_build import Say, go_install
+
+SERVER_VERSION = "1.29.1"
+UI_VERSION = "2.42.1"
+
+PROGRAMS = {
+    "temporal-server": (SERVER_VERSION, f"go.temporal.io/server/cmd/server@v{SERVER_VERSION}"),
+    "temporal-sql-tool": (SERVER_VERSION, f"go.temporal.io/server/cmd/tools/sql@v{SERVER_VERSION}"),
+    "ui-server": (UI_VERSION, f"github.com/temporalio/ui-server/v2/cmd/server@v{UI_VERSION}"),
+}
+"""Program, as the images call it → its version and Go package."""
+
+
+def cached(program: str) -> Path:
+    """Where `program` is kept."""
+    return cache_dir() / "bin" / f"{program}-{PROGRAMS[program][0]}"
+
+
+def all_cached() -> bool:
+    """Whether every program is there."""
+    return all(cached(program).exists() for program in PROGRAMS)
+
+
+def ensure_all(say: Say) -> None:
+    """Build what is missing. Raises UnreachableError(BUILD_FAILED)."""
+    for program, (_, package) in PROGRAMS.items():
+        if not cached(program).exists() and not go_install(package, cached(program), program, say):
+            raise UnreachableError("BUILD_FAILED", f"{program} could not be built: Go 1.24 or newer is needed.")
+
+
+def ui_config() -> Path | None:
+    """The folder of the Web UI's own configuration, as its image has it; None when Go does not keep its source."""
+    go = shutil.which("go")
+    if go is None:
+        return None
+    root = subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=False).stdout.strip()
+    folder = Path(root) / "github.com" / "temporalio" / "ui-server" / f"v2@v{UI_VERSION}" / "config"
+    return folder if folder.is_dir() else None
+
+
+def main() -> int:
+    """Build what is missing and say so."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+    try:
+        ensure_all(say)
+    except UserError as error:
+        say(f"error: {error.sentence}")
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    say(f"Temporal's server programs are in {cache_dir() / 'bin'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
