@@ -108,6 +108,8 @@ class RearmTrade(_Request):
     entry_key: str
     why: str = ""
     critical: bool = False
+    keep_exiting: bool = False
+    """The exit will be tried again: say so, but leave the plan with the monitor."""
 
 
 class OrderActivities(ABC):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
+from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -162,10 +163,7 @@ def average_true_range(candles: list[tuple[Decimal, Decimal, Decimal]], period: 
     """
     if len(candles) < period + 1:
         return None
-    ranges = [
-        max(high, previous[2]) - min(low, previous[2])
-        for previous, (high, low, _) in zip(candles, candles[1:], strict=False)
-    ]
+    ranges = [max(high, previous[2]) - min(low, previous[2]) for previous, (high, low, _) in pairwise(candles)]
     value = divide(sum(ranges[:period], ZERO), Decimal(period))
     for item in ranges[period:]:
         value = divide(EXACT.add(EXACT.multiply(value, Decimal(period - 1)), item), Decimal(period))

@@ -148,7 +148,8 @@ def has_price(facts: Facts) -> GateResult:
 def size_limits(facts: Facts) -> GateResult:
     """The size is one that the exchange takes."""
     product, intent = facts.product, facts.intent
-    assert product is not None  # known_symbol ran before
+    if product is None:  # known_symbol refuses before
+        return _fail("UNKNOWN_SYMBOL", f"the exchange has no product {intent.symbol!r}")
     if facts.size is not None:
         problem = size_problem(facts.size, facts.price, product)
         if problem is not None:

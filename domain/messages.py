@@ -215,6 +215,7 @@ class RecordResult(Message):
     trade_remaining: Decimal | None = None
     trade_state: TradeState | None = None
     entry_final: bool | None = None
+    finished: bool = False
 
 
 class PositionView(Message):
@@ -301,8 +302,8 @@ class MonitorStart(Message):
     entry_price: Decimal | None = None
     entry_final: bool = False
     market_speed: Decimal = Decimal(1)
-    exit_legs: int = 0
-    """Carried across continue-as-new and restarts: exit orders begun so far."""
+    exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
+    resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
 
 
 class EntryNews(Message):

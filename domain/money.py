@@ -7,12 +7,14 @@ rounded half-even.
 
 from __future__ import annotations
 
+import decimal
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 
 __all__ = [
     "CENT",
     "EXACT",
     "ZERO",
+    "average",
     "decimal_from",
     "divide",
     "plain",
@@ -23,9 +25,14 @@ __all__ = [
 
 ZERO = Decimal(0)
 CENT = Decimal("0.01")
+_QUANTUM = Decimal("1e-18")
 
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 """Wide enough that no product of a size (to 1e12) and a price (to 1e-18) is rounded."""
+
+# Plain + - * are exact too, on this thread and on every one that has not computed yet (each starts from the default).
+decimal.DefaultContext.prec = EXACT.prec
+decimal.setcontext(EXACT.copy())
 
 
 def decimal_from(text: object) -> Decimal:
@@ -72,6 +79,11 @@ def round_up(value: Decimal, increment: Decimal) -> Decimal:
 def round_half_even(value: Decimal, increment: Decimal = CENT) -> Decimal:
     """The nearest multiple of `increment`, ties to even: for reporting, never for what is owed."""
     return _to_multiple(value, increment, ROUND_HALF_EVEN)
+
+
+def average(value: Decimal, size: Decimal) -> Decimal | None:
+    """`value / size` at 18 places, half-even: an average price to show or compare. None for a size of zero."""
+    return round_half_even(divide(value, size), _QUANTUM).normalize(EXACT) if size else None
 
 
 def plain(value: Decimal) -> str:

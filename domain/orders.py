@@ -103,9 +103,7 @@ class AttemptStatus(StrEnum):
         return self in _FINAL_ATTEMPT
 
 
-_FINAL_ATTEMPT = frozenset(
-    {AttemptStatus.FILLED, AttemptStatus.CANCELLED, AttemptStatus.EXPIRED, AttemptStatus.FAILED}
-)
+_FINAL_ATTEMPT = frozenset({AttemptStatus.FILLED, AttemptStatus.CANCELLED, AttemptStatus.EXPIRED, AttemptStatus.FAILED})
 
 # Higher wins when two reports of an attempt disagree. A fill outranks every other end, because it is money; any end
 # outranks any life, because an ended order does not come back; FAILED (refused, or proven absent) is the weakest end,
@@ -186,9 +184,7 @@ def merge(known: Report, news: Report) -> Report:
     value, then the greater fees win, so that a correction is taken once and for all.
     """
     known_totals, news_totals = known.totals, news.totals
-    totals = max(
-        known_totals, news_totals, key=lambda item: (item.size, item.value, item.quote_fees, item.base_fees)
-    )
+    totals = max(known_totals, news_totals, key=lambda item: (item.size, item.value, item.quote_fees, item.base_fees))
     status = known.status if _RANK[known.status] >= _RANK[news.status] else news.status
     return Report(status, totals)
 

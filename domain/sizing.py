@@ -45,8 +45,10 @@ def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tupl
     if price is not None and EXACT.multiply(size, price) < product.quote_min:
         return (
             "BELOW_MINIMUM_SIZE",
-            f"{plain(size)} {product.base} at {plain(price)} is worth less than the minimum of "
-            f"{plain(product.quote_min)} {product.quote} for {product.symbol}",
+            (
+                f"{plain(size)} {product.base} at {plain(price)} is worth less than the minimum of "
+                f"{plain(product.quote_min)} {product.quote} for {product.symbol}"
+            ),
         )
     return None
 

@@ -1,1 +1,1 @@
-"""The order of things, and waiting. No input or output, no arithmetic that belongs in domain."""
+"""The order of things, and waiting. No I/O, and no arithmetic that belongs in `domain`."""

@@ -1,0 +1,502 @@
+"""Admission: gates, reservation, order row and first attempt in one transaction (DESIGN, "admit").
+
+The order key's uniqueness is the database's: the same intent again gets the stored decision, the same key with
+another body is refused. Entries of one account are serial at the gate; exits take only their symbol's lock and pass
+no gate but HODL, venue state, size and available balance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from activities.database import Connection, Pool, lock_account, lock_symbol
+from activities.policy import Policy
+from activities.venue import Venue
+from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
+from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, GateResult, first_refusal, reservation, run_gates
+from domain.ids import client_order_id
+from domain.market import Product
+from domain.messages import Admission, AttemptPlan, AttemptView, OrderIntent
+from domain.money import ZERO
+from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+from domain.sizing import collar_price, limit_price, post_only_price, sized
+from exchange.port import ExchangeError, OrderRequest, RepeatedId
+
+__all__ = ["Admissions", "IntentConflictError"]
+
+_FRESH_SECONDS = 1.0
+
+
+class IntentConflictError(Exception):
+    """The order key is taken by another intent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An attempt before it has a body. Sizes in base or quote, prices in quote per base."""
+
+    order_type: OrderType
+    base_size: Decimal | None
+    quote_size: Decimal | None
+    limit_price: Decimal | None
+    time_in_force: TimeInForce
+    post_only: bool = False
+
+
+def digest(intent: OrderIntent) -> str:
+    """What makes two intents of one key the same: everything that decides what would be traded."""
+    parts = intent.model_dump(
+        mode="json",
+        include={
+            "account", "symbol", "side", "role", "order_type", "base_size", "quote_size", "limit_price",
+            "time_in_force", "post_only", "entry_key", "exit_reason", "source", "dry_run",
+        },
+    )  # fmt: skip
+    parts["trigger"] = intent.linkage.trigger
+    parts["snapshot_id"] = intent.linkage.snapshot_id
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+class Admissions:
+    """Decides on intents, once each."""
+
+    def __init__(self, pool: Pool, venue: Venue, policy: Policy) -> None:
+        self._pool = pool
+        self._venue = venue
+        self._policy = policy
+
+    async def admit(self, intent: OrderIntent) -> Admission:
+        """The decision on an intent, stored before it is answered.
+
+        Raises IntentConflictError, and ExchangeError if the exchange can't be asked for what the gates need.
+        """
+        if intent.role is OrderRole.EXIT or intent.side is Side.SELL:
+            return await self._admit_sell(intent)
+        return await self._admit_buy(intent)
+
+    async def _admit_buy(self, intent: OrderIntent) -> Admission:
+        product = await self._venue.product(intent.symbol)
+        draft, price = await self._draft_entry(intent, product)
+        fees = await self._venue.fee_rates() if product else None
+        rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
+        buffer = 1 + self._policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
+        needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
+        facts = Facts(
+            intent=intent,
+            now=datetime.now(UTC),
+            product=product,
+            price=price,
+            size=draft.base_size,
+            blocked=intent.symbol in self._policy.blocked,
+            max_open_buys=self._policy.max_open_buys,
+            needed_quote=needed,
+        )
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_account(connection, intent.account)
+            row = await connection.fetchrow(
+                _ENTRY_FACTS, intent.order_key, intent.account, intent.symbol, product.quote if product else ""
+            )
+            if row["existing"]:
+                return await self._stored(connection, intent)
+            facts = replace(
+                facts,
+                halted=bool(row["halted"]),
+                halted_why=row["halted_why"] or "",
+                open_buys=row["open_buys"],
+                available_quote=row["available"],
+            )
+            results = run_gates(ENTRY_GATES, facts)
+            return await self._store(connection, intent, draft, results, product, reserved=needed)
+
+    async def _admit_sell(self, intent: OrderIntent) -> Admission:
+        product = await self._venue.product(intent.symbol)
+        free = await self._venue.available(product.base) if product else None
+        is_exit = intent.role is OrderRole.EXIT
+        draft: Draft | None = None
+        refusal: GateResult | None = None
+        price: Decimal | None = None
+        if product is not None and is_exit:
+            refusal, price = await self._still_due(intent)
+            draft = await self._draft_exit(intent, product, price)
+        elif product is not None:
+            draft, price = await self._draft_entry(intent, product)
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_symbol(connection, intent.account, intent.symbol)
+            if await connection.fetchval("SELECT true FROM orders WHERE order_key = $1", intent.order_key):
+                return await self._stored(connection, intent)
+            claimable = await self._claimable(connection, intent, free)
+            wanted = intent.base_size if intent.base_size is not None else claimable
+            if is_exit and claimable is not None:
+                # An exit sells the trade's own remainder, at most what is available; the rest stays protected.
+                wanted = min(wanted or claimable, claimable)
+            size = sized(wanted or ZERO, product) if product else wanted
+            draft = replace(
+                draft or Draft(intent.order_type, size, None, intent.limit_price, intent.time_in_force),
+                base_size=size,
+                quote_size=None,
+            )
+            facts = Facts(
+                intent=intent,
+                now=datetime.now(UTC),
+                product=product,
+                price=draft.limit_price or price,
+                size=size,
+                hodl=intent.symbol in self._policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
+                available_base=claimable,
+            )
+            results = run_gates(EXIT_GATES, facts)
+            if refusal is not None:
+                results = [refusal]
+            admission = await self._store(connection, intent, draft, results, product, claimed=size or ZERO)
+            if is_exit:
+                await self._begin_exit(connection, intent, accepted=admission.accepted)
+            return admission
+
+    async def _still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Decimal | None]:
+        """A price stop stays due; a profit exit is checked again on a fresh price before it is sent (EXIT-3)."""
+        now = datetime.now(UTC)
+        reason = intent.exit_reason or ExitReason.MANUAL
+        fresh = (
+            intent.trigger_price is not None
+            and intent.due_at is not None
+            and (now - intent.due_at).total_seconds() < _FRESH_SECONDS
+        )
+        if fresh:
+            return None, intent.trigger_price
+        try:
+            quote = await self._venue.quote(intent.symbol)
+        except ExchangeError:
+            if price_stop(reason):
+                return None, intent.trigger_price
+            raise
+        if price_stop(reason) or await self.holds_at(intent, quote.bid, quote.at):
+            return None, quote.bid
+        return (
+            GateResult("NO_LONGER_DUE", False, f"{reason} no longer holds at {quote.bid}", {"bid": str(quote.bid)}),
+            quote.bid,
+        )
+
+    async def holds_at(self, intent: OrderIntent, bid: Decimal, at: datetime) -> bool:
+        """Whether a profit exit would still be decided at this bid."""
+        row = await self._pool.fetchrow(
+            "SELECT p.entry_price, p.rules FROM exit_plans p WHERE p.entry_key = $1", intent.entry_key
+        )
+        if row is None:
+            return False
+        rules = ExitRules.model_validate(row["rules"])
+        signal = SellSignal(True, at) if intent.exit_reason is ExitReason.SIGNAL_EXIT else None
+        verdict = due_exit(Position(row["entry_price"], rules), bid, at, at, signal=signal)
+        # Trailing may have armed meanwhile, which also ends a profit exit.
+        return verdict.due is intent.exit_reason
+
+    async def _draft_entry(self, intent: OrderIntent, product: Product | None) -> tuple[Draft, Decimal | None]:
+        size = intent.base_size
+        if product is not None and size is not None:
+            size = sized(size, product)
+        price = intent.limit_price
+        needs_touch = product is not None and (
+            (intent.order_type is OrderType.MARKET and intent.quote_size is None)
+            or intent.post_only
+            or (intent.order_type is OrderType.LIMIT and price is None)
+            or (intent.order_type is OrderType.MARKET and product.limit_only)
+            or (size is None and intent.order_type is OrderType.LIMIT)
+        )
+        if not needs_touch or product is None:
+            if product is not None and price is not None and intent.entry_point != "manual":
+                price = limit_price(price, intent.side, product)
+            return Draft(
+                intent.order_type, size, intent.quote_size, price, intent.time_in_force, intent.post_only
+            ), price
+        quote = await self._venue.quote(intent.symbol)
+        touch = quote.ask if intent.side is Side.BUY else quote.bid
+        if intent.order_type is OrderType.MARKET and not product.limit_only:
+            return Draft(OrderType.MARKET, size, intent.quote_size, None, TimeInForce.IOC), touch
+        if intent.order_type is OrderType.MARKET:
+            price = collar_price(quote, intent.side, self._policy.market_collar, product)
+            size = size if size is not None else sized((intent.quote_size or ZERO) / price, product)
+            return Draft(OrderType.LIMIT, size, None, price, TimeInForce.IOC), price
+        wanted = price if price is not None else (quote.bid if intent.side is Side.BUY else quote.ask)
+        if intent.post_only:
+            price = post_only_price(wanted, intent.side, quote, product)
+        elif intent.entry_point != "manual" or price is None:
+            price = limit_price(wanted, intent.side, product)
+        if size is None and intent.quote_size is not None:
+            size = sized(intent.quote_size / price, product)
+        return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price
+
+    async def _draft_exit(self, intent: OrderIntent, product: Product, bid: Decimal | None) -> Draft:
+        if intent.order_type is OrderType.LIMIT and bid is not None:
+            price = exit_limit_price(bid, intent.rules, product.price_increment)
+            return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
+        return await self.market_exit(intent.symbol, product)
+
+    async def market_exit(self, symbol: str, product: Product) -> Draft:
+        """MARKET, or a limit IOC with a collar where the product takes no market orders."""
+        if not product.limit_only:
+            return Draft(OrderType.MARKET, None, None, None, TimeInForce.IOC)
+        quote = await self._venue.quote(symbol)
+        price = collar_price(quote, Side.SELL, self._policy.market_collar, product)
+        return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
+
+    async def _claimable(self, connection: Connection, intent: OrderIntent, free: Decimal | None) -> Decimal | None:
+        """What a sell may claim: of its trade, or of the pool that no trade owns; at most what is available."""
+        if intent.entry_key is not None:
+            held: Decimal | None = await connection.fetchval(
+                """
+                SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
+                       FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
+                FROM trades t WHERE t.entry_key = $1
+                """,
+                intent.entry_key,
+            )
+            held = held or ZERO
+            return held if free is None else min(held, free)
+        if free is None:
+            return None
+        owned = await connection.fetchval(
+            """
+            SELECT coalesce((SELECT sum(remaining) FROM trades
+                             WHERE account = $1 AND symbol = $2 AND state <> 'CLOSED'), 0)
+                 - coalesce((SELECT sum(greatest(claimed_base - filled_size, 0)) FROM orders
+                             WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND entry_key IS NOT NULL
+                               AND NOT finished AND placed_at IS NOT NULL), 0)
+            """,
+            intent.account,
+            intent.symbol,
+        )
+        # `free` is already less what open sells hold at the exchange; what trades own beside those holds is not ours
+        # to sell from the pool, nor is what other pool sells have claimed and not yet sent.
+        unsent = await connection.fetchval(
+            """SELECT coalesce(sum(claimed_base), 0) FROM orders WHERE account = $1 AND symbol = $2 AND side = 'SELL'
+               AND entry_key IS NULL AND NOT finished AND placed_at IS NULL""",
+            intent.account,
+            intent.symbol,
+        )
+        pool: Decimal = free - owned - unsent
+        return max(pool, ZERO)
+
+    async def _begin_exit(self, connection: Connection, intent: OrderIntent, *, accepted: bool) -> None:
+        """The plan acknowledges the exit, also a refused one: the monitor has it now, and arms the plan again."""
+        await connection.execute(
+            """
+            WITH plan AS (
+                UPDATE exit_plans SET state = 'EXITING', exit_reason = $2, updated_at = now(),
+                       revision = nextval('exit_plan_revision')
+                WHERE entry_key = $1 AND state <> 'DISARMED')
+            UPDATE trades SET state = 'CLOSING', exit_reason = $2, exit_legs = exit_legs + 1, trigger_price = $3,
+                   trailing = coalesce($4, trailing)
+            WHERE entry_key = $1 AND $5
+            """,
+            intent.entry_key,
+            (intent.exit_reason or ExitReason.MANUAL).value,
+            intent.trigger_price,
+            intent.trailing,
+            accepted,
+        )
+
+    async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:
+        """The decision that was made on this intent, with what has become of it since."""
+        order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
+        if order["intent_digest"] != digest(intent):
+            raise IntentConflictError(
+                f"order key {intent.order_key} was used for another intent "
+                f"({order['side']} {order['symbol']}, {order['received_at'].isoformat()}); use a new request id"
+            )
+        attempts = await connection.fetch(
+            "SELECT * FROM attempts WHERE order_key = $1 ORDER BY number", intent.order_key
+        )
+        trade = await connection.fetchval("SELECT state FROM trades WHERE entry_key = $1", intent.order_key)
+        first = attempts[0] if len(attempts) == 1 and attempts[0]["sends"] == 0 and attempts[0]["live"] else None
+        return self._admission(
+            accepted=order["gate"] is None,
+            state=OrderState(order["state"]),
+            gate=order["gate"],
+            sentence=order["gate_sentence"] or "",
+            attempts=tuple(
+                AttemptView(
+                    number=row["number"],
+                    status=AttemptStatus(row["status"]),
+                    live=row["live"],
+                    exchange_order_id=row["exchange_order_id"],
+                    filled_size=row["filled_size"],
+                )
+                for row in attempts
+            ),
+            plan=plan_of(first) if first else None,
+            size=order["base_size"],
+            filled_size=order["filled_size"],
+            finished=order["finished"],
+            trade_state=TradeState(trade) if trade else None,
+        )
+
+    def _admission(self, **known: Any) -> Admission:
+        capabilities = self._venue.exchange.capabilities
+        return Admission(
+            repeated_id_returns_first=capabilities.repeated_id is RepeatedId.RETURNS_FIRST,
+            late_acceptance_seconds=self._policy.late_acceptance_seconds,
+            market_speed=self._policy.speed,
+            max_post_only_attempts=self._policy.post_only_attempts,
+            **known,
+        )
+
+    async def _store(
+        self,
+        connection: Connection,
+        intent: OrderIntent,
+        draft: Draft,
+        results: list[GateResult],
+        product: Product | None,
+        *,
+        reserved: Decimal = ZERO,
+        claimed: Decimal = ZERO,
+    ) -> Admission:
+        """Write the decision, its gates and, if admitted, the first attempt with the exact body that will be sent."""
+        refusal = first_refusal(results)
+        state = OrderState.REJECTED if refusal else OrderState.ADMITTED
+        plan = None if refusal else self.plan(intent, draft, 1)
+        linkage = intent.linkage
+        await connection.execute(
+            _INSERT_ORDER,
+            intent.order_key,
+            intent.account,
+            intent.symbol,
+            intent.side.value,
+            intent.role.value,
+            intent.entry_key if intent.entry_key or intent.role is not OrderRole.ENTRY else intent.order_key,
+            draft.order_type.value,
+            intent.source,
+            intent.entry_point,
+            linkage.trigger,
+            intent.exit_reason.value if intent.exit_reason else None,
+            linkage.snapshot_id,
+            linkage.buy_score,
+            linkage.sell_score,
+            {name: part.model_dump(mode="json") for name, part in linkage.indicator_breakdown.items()},
+            list(linkage.indicators_fired),
+            intent.model_dump(mode="json"),
+            digest(intent),
+            state.value,
+            refusal is not None,
+            refusal.gate if refusal else None,
+            refusal.sentence if refusal else None,
+            draft.base_size,
+            draft.quote_size,
+            draft.limit_price,
+            ZERO if refusal else reserved,
+            ZERO if refusal else claimed,
+            [result.gate for result in results],
+            [result.passed for result in results],
+            [result.numbers for result in results],
+        )
+        if plan is not None:
+            await insert_attempt(connection, intent, plan)
+        return self._admission(
+            accepted=refusal is None,
+            state=state,
+            gate=refusal.gate if refusal else None,
+            sentence=refusal.sentence if refusal else "",
+            plan=plan,
+            attempts=(AttemptView(number=1, status=AttemptStatus.SUBMITTING),) if plan else (),
+            size=draft.base_size,
+            finished=refusal is not None,
+        )
+
+    def plan(self, intent: OrderIntent, draft: Draft, number: int) -> AttemptPlan:
+        """The attempt with the exact body that the exchange will get."""
+        identity = client_order_id(intent.order_key, number)
+        body = self._venue.exchange.order_body(
+            OrderRequest(
+                client_order_id=identity,
+                symbol=intent.symbol,
+                side=intent.side,
+                order_type=draft.order_type,
+                base_size=draft.base_size,
+                quote_size=draft.quote_size,
+                limit_price=draft.limit_price,
+                time_in_force=draft.time_in_force,
+                post_only=draft.post_only,
+            )
+        )
+        return AttemptPlan(
+            number=number,
+            client_order_id=identity,
+            body=dict(body),
+            size=draft.base_size,
+            limit_price=draft.limit_price,
+        )
+
+
+async def insert_attempt(connection: Connection, intent: OrderIntent, plan: AttemptPlan) -> None:
+    """Commit an attempt's row before it is sent; the database refuses a second live one."""
+    await connection.execute(
+        """
+        INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
+        VALUES ($1,$2,$3,$4,$5,$6,'SUBMITTING',$7,$8)
+        """,
+        plan.client_order_id,
+        intent.order_key,
+        plan.number,
+        intent.account,
+        intent.symbol,
+        plan.body,
+        plan.size,
+        plan.limit_price,
+    )
+
+
+def plan_of(row: Any) -> AttemptPlan:
+    """The stored attempt as what `place` sends."""
+    return AttemptPlan(
+        number=row["number"],
+        client_order_id=row["client_order_id"],
+        body=row["body"],
+        size=row["size"],
+        limit_price=row["limit_price"],
+    )
+
+
+# Available = the last snapshot's total, less what later buys spent and open buys still need, plus what later sells
+# brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted twice for a
+# moment, which is the safe side), a sell's only if it *happened* after the answer.
+_ENTRY_FACTS = """
+SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
+       coalesce(c.halted, false) AS halted, c.reason AS halted_why,
+       (SELECT count(*) FROM orders WHERE account = $2 AND symbol = $3 AND side = 'BUY' AND role = 'ENTRY'
+               AND NOT finished)::int AS open_buys,
+       b.available + b.hold
+       - (SELECT coalesce(sum(greatest(reserved_quote - filled_value - quote_fees, 0)), 0) FROM orders
+          WHERE account = $2 AND side = 'BUY' AND NOT finished AND symbol ~ ('[-_]' || $4 || '$'))
+       - (SELECT coalesce(sum(value + quote_fees), 0) FROM fills WHERE account = $2 AND side = 'BUY'
+          AND recorded_at > b.asked_at AND symbol ~ ('[-_]' || $4 || '$'))
+       + (SELECT coalesce(sum(value - quote_fees), 0) FROM fills WHERE account = $2 AND side = 'SELL'
+          AND at > b.answered_at AND recorded_at > b.asked_at AND symbol ~ ('[-_]' || $4 || '$')) AS available
+FROM (SELECT 1) one
+LEFT JOIN account_controls c ON c.account = $2
+LEFT JOIN balances b ON b.account = $2 AND b.currency = $4
+"""
+
+_ATTEMPTS = "SELECT * FROM attempts WHERE order_key = $1 ORDER BY number"
+
+_INSERT_ORDER = """
+WITH gates AS (
+    INSERT INTO gate_results (order_key, position, gate, passed, numbers)
+    SELECT $1, g.position, g.gate, g.passed, g.numbers
+    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position))
+INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
+    exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
+    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base)
+SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,coalesce(e.trigger, $10),$11,coalesce(e.snapshot_id, $12::uuid),
+    coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
+    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27
+FROM (SELECT 1) one
+-- an exit carries its entry's decision, and the newest sell score that the matrix has for the symbol
+LEFT JOIN orders e ON $5 = 'EXIT' AND e.order_key = $6::text
+LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
+                   ORDER BY at DESC LIMIT 1) m ON true
+"""

@@ -1,0 +1,163 @@
+"""The FIFO book in the database: every fill's allocations, in the transaction that records it.
+
+A fill that is the newest of its symbol costs what it touches. A late one takes back the allocations of the sells
+after it and replays those, and only those.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from activities.database import Connection
+from domain.money import ZERO, divide
+from domain.orders import Side
+from fifo.matching import Allocation, FillRecord, Lot, match_sell
+
+__all__ = ["book_in_fifo"]
+
+_COLUMNS = "id, exchange_order_id, side, size, value, quote_fees, base_fees, at, lot_remaining"
+_LOTS_AT_A_TIME = 200
+
+
+def _fill(row: Any) -> FillRecord:
+    return FillRecord(
+        fill_id=row["id"],
+        order_id=row["exchange_order_id"],
+        side=Side(row["side"]),
+        size=row["size"],
+        value=row["value"],
+        quote_fees=row["quote_fees"],
+        base_fees=row["base_fees"],
+        at=row["at"],
+    )
+
+
+async def book_in_fifo(connection: Connection, account: str, symbol: str, fill_id: int) -> None:
+    """Match a newly written fill, and again the sells after it if it came late. The symbol's lock is held."""
+    fill = _fill(await connection.fetchrow(f"SELECT {_COLUMNS} FROM fills WHERE id = $1", fill_id))
+    later = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL'
+            AND (at, id) > ($3, $4) ORDER BY at, id""",
+        account,
+        symbol,
+        fill.at,
+        fill.fill_id,
+    )
+    sells = [_fill(row) for row in later]
+    if sells:
+        await _take_back(connection, [sell.fill_id for sell in sells])
+    if fill.side is Side.SELL and fill.size > 0:
+        sells.insert(0, fill)
+    touched_buys = {fill.order_id} if fill.side is Side.BUY else set()
+    for sell in sells:
+        touched_buys |= await _allocate(connection, account, symbol, sell)
+    await _refresh_records(connection, account, {sell.order_id for sell in sells}, touched_buys)
+
+
+async def _take_back(connection: Connection, sell_fills: list[int]) -> None:
+    await connection.execute(
+        """
+        WITH gone AS (DELETE FROM fifo_allocations WHERE sell_fill = ANY($1::bigint[]) RETURNING buy_fill, size),
+             back AS (SELECT buy_fill, sum(size) AS size FROM gone WHERE buy_fill IS NOT NULL GROUP BY buy_fill)
+        UPDATE fills SET lot_remaining = lot_remaining + back.size FROM back WHERE fills.id = back.buy_fill
+        """,
+        sell_fills,
+    )
+
+
+async def _allocate(connection: Connection, account: str, symbol: str, sell: FillRecord) -> set[str]:
+    """Match one sell with the lots that were open at its time; returns the buy orders it consumed."""
+    wanted = sell.size + sell.base_fees
+    lots: list[Lot] = []
+    found, last = ZERO, (datetime.min.replace(tzinfo=sell.at.tzinfo), 0)
+    while found < wanted:
+        rows = await connection.fetch(
+            f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND lot_remaining > 0
+                AND (at, id) < ($3, $4) AND (at, id) > ($5, $6) ORDER BY at, id LIMIT {_LOTS_AT_A_TIME}""",
+            account,
+            symbol,
+            sell.at,
+            sell.fill_id,
+            *last,
+        )
+        lots += [Lot(_fill(row), row["lot_remaining"]) for row in rows]
+        found += sum((row["lot_remaining"] for row in rows), ZERO)
+        if len(rows) < _LOTS_AT_A_TIME:
+            break
+        last = (rows[-1]["at"], rows[-1]["id"])
+    allocations, changed = match_sell(sell, lots)
+    await connection.executemany(
+        """
+        INSERT INTO fifo_allocations (account, symbol, sell_fill, buy_fill, sell_order_id, buy_order_id, size,
+               sell_price, buy_price, sell_fee_per_unit, buy_fee_per_unit, cost_basis, proceeds, net_proceeds, pnl,
+               buy_time, sell_time)
+        VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)
+        """,
+        [_allocation_row(account, symbol, item) for item in allocations],
+    )
+    if changed:
+        await connection.execute(
+            """UPDATE fills SET lot_remaining = new.remaining
+               FROM unnest($1::bigint[], $2::numeric[]) AS new (id, remaining) WHERE fills.id = new.id""",
+            [lot.fill.fill_id for lot in changed],
+            [lot.remaining for lot in changed],
+        )
+    return {lot.fill.order_id for lot in changed}
+
+
+def _allocation_row(account: str, symbol: str, item: Allocation) -> tuple[Any, ...]:
+    sell, lot = item.sell, item.lot
+    return (
+        account,
+        symbol,
+        sell.fill_id,
+        lot.fill_id if lot else None,
+        sell.order_id,
+        lot.order_id if lot else None,
+        item.size,
+        sell.price,
+        lot.price if lot else None,
+        divide(sell.quote_fees, sell.size) if sell.size else ZERO,
+        (divide(lot.quote_fees, lot.size) if lot.size else ZERO) if lot else None,
+        item.cost_basis,
+        item.proceeds,
+        item.net_proceeds,
+        item.pnl,
+        lot.at if lot else None,
+        sell.at,
+    )
+
+
+async def _refresh_records(connection: Connection, account: str, sells: set[str], buys: set[str]) -> None:
+    """Keep the derived columns of `trade_records` true for the orders that were touched."""
+    if sells:
+        await connection.execute(
+            """
+            UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
+                   sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net,
+                   parent_ids = a.parents, parent_id = a.parents[1]
+            FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
+                         sum(net_proceeds) AS net,
+                         coalesce(array_agg(buy_order_id ORDER BY buy_time, id) FILTER (WHERE buy_order_id IS NOT NULL),
+                                  '{}') AS parents
+                  FROM fifo_allocations WHERE account = $1 AND sell_order_id = ANY($2::text[])
+                  GROUP BY sell_order_id) a
+            WHERE r.account = $1 AND r.order_id = a.sell_order_id
+            """,
+            account,
+            sorted(sells),
+        )
+    if buys:
+        await connection.execute(
+            """
+            UPDATE trade_records r SET remaining_size = f.remaining,
+                   realized_profit = (SELECT sum(pnl) FROM fifo_allocations a
+                                      WHERE a.account = $1 AND a.buy_order_id = r.order_id)
+            FROM (SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
+                  WHERE account = $1 AND exchange_order_id = ANY($2::text[]) GROUP BY 1) f
+            WHERE r.account = $1 AND r.order_id = f.exchange_order_id
+            """,
+            account,
+            sorted(buys),
+        )

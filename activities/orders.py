@@ -1,0 +1,390 @@
+"""The activities of orders and trades: admission, the exchange's commands, the ledger, the end of things.
+
+`place` sends once per attempt and never again by itself; what to do after an unknown outcome is the workflow's.
+Everything else here may be repeated: a transaction finds its own earlier work and a look-up changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.admission import Admissions, Draft, IntentConflictError, insert_attempt, plan_of
+from activities.closing import close_trade, finish_order, position_view
+from activities.database import Connection, Pool, lock_symbol
+from activities.interfaces import (
+    CancelAttempt,
+    EndOrder,
+    LookUp,
+    NextAttempt,
+    OrderActivities,
+    PlaceAttempt,
+    RearmTrade,
+    RecordUpdate,
+    TradeKey,
+)
+from activities.ledger import Ledger, UnknownAttemptError, incident, update_of
+from activities.policy import Policy
+from activities.rows import totals_of
+from activities.venue import Venue
+from domain.exits import exit_limit_price
+from domain.messages import (
+    Admission,
+    AttemptPlan,
+    OrderIntent,
+    PlaceAnswer,
+    PlaceVerdict,
+    PositionView,
+    RecordResult,
+    ResolveAnswer,
+    ResolveVerdict,
+    StatusSource,
+    TradeOutcome,
+)
+from domain.money import ZERO, average
+from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, TimeInForce, TradeState, move_order
+from domain.sizing import limit_price, post_only_price, size_problem, sized
+from exchange.port import (
+    CancelVerdict,
+    CommandRefused,
+    ExchangeError,
+    NotAccepted,
+    OutcomeUnknown,
+    RepeatedId,
+    VenueOrder,
+)
+
+__all__ = ["TradingActivities"]
+
+_log = structlog.get_logger()
+_CLOCK_SKEW = timedelta(minutes=5)
+
+
+class TradingActivities(OrderActivities):
+    """The implementation behind `activities.interfaces.OrderActivities` for one account."""
+
+    def __init__(self, pool: Pool, venue: Venue, policy: Policy) -> None:
+        self._pool = pool
+        self._venue = venue
+        self._policy = policy
+        self._admissions = Admissions(pool, venue, policy)
+        self.ledger = Ledger(pool, policy.account)
+
+    @activity.defn(name="admit")
+    async def admit(self, intent: OrderIntent) -> Admission:
+        try:
+            return await self._admissions.admit(intent)
+        except IntentConflictError as error:
+            raise ApplicationError(str(error), type="INTENT_CONFLICT", non_retryable=True) from error
+
+    @activity.defn(name="next_attempt")
+    async def next_attempt(self, request: NextAttempt) -> AttemptPlan | None:
+        stored = await self._pool.fetchrow(
+            "SELECT * FROM attempts WHERE order_key = $1 AND number = $2", request.order_key, request.number
+        )
+        if stored is not None:
+            return plan_of(stored)
+        order = await self._pool.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
+        intent = OrderIntent.model_validate(order["intent"])
+        product = await self._venue.product(intent.symbol)
+        if product is None:
+            return None
+        draft = await self._redraft(intent, order, request)
+        if draft is None:
+            return None
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_symbol(connection, intent.account, intent.symbol)
+            left = await self._left_of(connection, request.order_key)
+            size = sized(left, product)
+            if size_problem(size, draft.limit_price, product) is not None:
+                return None
+            plan = self._admissions.plan(
+                intent,
+                Draft(draft.order_type, size, None, draft.limit_price, draft.time_in_force, draft.post_only),
+                request.number,
+            )
+            await insert_attempt(connection, intent, plan)
+            return plan
+
+    async def _redraft(self, intent: OrderIntent, order: Any, request: NextAttempt) -> Draft | None:
+        product = await self._venue.product(intent.symbol)
+        if product is None:
+            return None
+        if intent.role is OrderRole.EXIT:
+            if request.market:
+                return await self._admissions.market_exit(intent.symbol, product)
+            quote = await self._venue.quote(intent.symbol)
+            if request.recheck and not await self._admissions.holds_at(intent, quote.bid, quote.at):
+                return None
+            price = exit_limit_price(quote.bid, intent.rules, product.price_increment)
+            return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
+        if intent.order_type is OrderType.MARKET:
+            return None
+        if intent.post_only:
+            quote = await self._venue.quote(intent.symbol)
+            wanted = intent.limit_price or order["limit_price"]
+            price = post_only_price(wanted, intent.side, quote, product)
+        else:
+            price = limit_price(intent.limit_price or order["limit_price"], intent.side, product)
+        return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only)
+
+    async def _left_of(self, connection: Connection, order_key: str) -> Decimal:
+        left = await connection.fetchval(
+            """
+            SELECT CASE WHEN o.side = 'SELL' AND o.entry_key IS NOT NULL
+                        THEN least(o.claimed_base - o.filled_size - o.base_fees, t.remaining)
+                        ELSE o.base_size - o.filled_size END
+            FROM orders o LEFT JOIN trades t ON t.entry_key = o.entry_key WHERE o.order_key = $1
+            """,
+            order_key,
+        )
+        return Decimal(left) if left is not None else ZERO
+
+    @activity.defn(name="place")
+    async def place(self, request: PlaceAttempt) -> PlaceAnswer:
+        plan = request.plan
+        if not await self._mark_sent(plan.client_order_id):
+            return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code="SENT_BEFORE", message="it was sent before")
+        try:
+            answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
+        except CommandRefused as error:
+            self._venue.forget_product(request.symbol)
+            await self._pool.execute(
+                """UPDATE attempts SET status = 'FAILED', live = false, refusal = $2, refusal_text = $3,
+                   final_at = now(), status_source = 'submit_response'
+                   WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
+                plan.client_order_id,
+                error.code,
+                str(error),
+            )
+            return PlaceAnswer(verdict=PlaceVerdict.REFUSED, code=error.code, message=str(error))
+        except NotAccepted as error:
+            await self._pool.execute("UPDATE attempts SET sends = 0 WHERE client_order_id = $1", plan.client_order_id)
+            return PlaceAnswer(
+                verdict=PlaceVerdict.NOT_ACCEPTED, code=error.code, message=str(error), retry_after=error.retry_after
+            )
+        except OutcomeUnknown as error:
+            await self._pool.execute(
+                "UPDATE attempts SET status = 'UNKNOWN' WHERE client_order_id = $1 AND status = 'SUBMITTING'",
+                plan.client_order_id,
+            )
+            return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code=error.code, message=str(error))
+        await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
+        return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
+
+    async def _mark_sent(self, client_order_id: str) -> bool:
+        """True once per attempt: a reset workflow that comes by again looks the attempt up instead of sending it."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            # The row itself is durable; losing this mark in a crash costs a look-up, so it needn't wait for the disk.
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            marked = await connection.fetchval(
+                """UPDATE attempts SET sends = sends + 1
+                   WHERE client_order_id = $1 AND sends = 0 AND live RETURNING true""",
+                client_order_id,
+            )
+        return bool(marked)
+
+    async def _acknowledge(self, client_order_id: str, exchange_order_id: str) -> None:
+        await self._pool.execute(
+            """
+            WITH attempt AS (
+                UPDATE attempts SET exchange_order_id = coalesce(exchange_order_id, $2),
+                       acknowledged_at = coalesce(acknowledged_at, now()),
+                       status = CASE WHEN status IN ('SUBMITTING','UNKNOWN') THEN 'OPEN' ELSE status END
+                WHERE client_order_id = $1 RETURNING order_key)
+            UPDATE orders SET placed_at = coalesce(placed_at, now()),
+                   state = CASE WHEN state IN ('ADMITTED','SUBMITTING','UNKNOWN') THEN 'OPEN' ELSE state END
+            WHERE order_key = (SELECT order_key FROM attempt)
+            """,
+            client_order_id,
+            exchange_order_id,
+        )
+
+    @activity.defn(name="look_up")
+    async def look_up(self, request: LookUp) -> ResolveAnswer:
+        row = await self._attempt(request.order_key, request.number)
+        try:
+            order, source = await self._find(row)
+            if order is None and request.resend and row["live"]:
+                order, source = await self._send_again(row)
+        except ExchangeError as error:
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
+        if order is not None:
+            return await self._found(row, order, source)
+        # The exchange answered, and has no such order: proof only once a delayed request could no longer arrive.
+        age = (datetime.now(UTC) - row["prepared_at"]).total_seconds()
+        if row["exchange_order_id"] is None and age > self._policy.late_acceptance_seconds:
+            await self._pool.execute(
+                """UPDATE attempts SET status = 'FAILED', live = false, refusal = 'ABSENT', final_at = now(),
+                   status_source = 'order_history' WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
+                row["client_order_id"],
+            )
+            return ResolveAnswer(
+                verdict=ResolveVerdict.ABSENT, sentence=f"not among the exchange's orders {age:.0f} s after it was sent"
+            )
+        return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="not among the exchange's orders yet")
+
+    async def _find(self, row: Any) -> tuple[VenueOrder | None, StatusSource]:
+        exchange = self._venue.exchange
+        if row["exchange_order_id"]:
+            return await exchange.order(row["exchange_order_id"]), StatusSource.ORDER_HISTORY
+        since = row["prepared_at"] - _CLOCK_SKEW
+        found = await exchange.find_order(row["client_order_id"], row["symbol"], since)
+        return found, StatusSource.ORDER_HISTORY
+
+    async def _send_again(self, row: Any) -> tuple[VenueOrder | None, StatusSource]:
+        """Where a repeated id is answered with the first order, the identical body either finds it or places it."""
+        exchange = self._venue.exchange
+        if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
+            return None, StatusSource.SUBMIT_RESPONSE
+        await self._pool.execute(
+            "UPDATE attempts SET sends = sends + 1 WHERE client_order_id = $1", row["client_order_id"]
+        )
+        try:
+            answer = await exchange.submit(row["body"], urgent=True)
+        except (CommandRefused, NotAccepted, OutcomeUnknown) as error:
+            _log.info("resend_not_taken", client_order_id=row["client_order_id"], code=error.code)
+            return None, StatusSource.SUBMIT_RESPONSE
+        # The echo shows the new request, whatever the first one was: believe the order itself.
+        order = await exchange.order(answer.exchange_order_id)
+        if order is not None and order.client_order_id not in ("", row["client_order_id"]):
+            return None, StatusSource.SUBMIT_RESPONSE
+        return order, StatusSource.SUBMIT_RESPONSE
+
+    async def _found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
+        await self._pool.execute(
+            """INSERT INTO raw_facts
+                      (account, source, kind, symbol, exchange_order_id, client_order_id, body, routed_at)
+               VALUES ($1,$2,'order',$3,$4,$5,$6,now())""",
+            self._policy.account,
+            source.value,
+            order.symbol,
+            order.exchange_order_id,
+            order.client_order_id,
+            dict(order.raw),
+        )
+        await self._acknowledge(row["client_order_id"], order.exchange_order_id)
+        update = update_of(order, row["number"], source, order.updated_at or datetime.now(UTC))
+        return ResolveAnswer(
+            verdict=ResolveVerdict.FOUND, update=update, sentence=f"{order.status} at the exchange ({source})"
+        )
+
+    @activity.defn(name="cancel")
+    async def cancel(self, request: CancelAttempt) -> ResolveAnswer:
+        row = await self._attempt(request.order_key, request.number)
+        if not row["exchange_order_id"]:
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange's id is not known yet")
+        try:
+            answer = await self._venue.exchange.cancel(row["exchange_order_id"], urgent=request.urgent)
+        except ExchangeError as error:
+            raise ApplicationError(
+                f"cancel of {row['exchange_order_id']} not confirmed: {error}",
+                type=error.code,
+                next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
+            ) from error
+        if answer.verdict is CancelVerdict.ACCEPTED:
+            await self._pool.execute(
+                "UPDATE attempts SET status = 'CANCELLING' WHERE client_order_id = $1 AND status = 'OPEN'",
+                row["client_order_id"],
+            )
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange took the cancel")
+        # Done already, or unknown: the order's own state says how it ended.
+        try:
+            order = await self._venue.exchange.order(row["exchange_order_id"])
+        except ExchangeError as error:
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=str(error))
+        if order is None:
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"cancel: {answer.reason}")
+        return await self._found(row, order, StatusSource.CANCEL_RESPONSE)
+
+    @activity.defn(name="record")
+    async def record(self, request: RecordUpdate) -> RecordResult:
+        try:
+            return await self.ledger.record(request.order_key, request.update, symbol=request.symbol)
+        except UnknownAttemptError as error:
+            raise ApplicationError(str(error), type="UNKNOWN_ATTEMPT", non_retryable=True) from error
+
+    @activity.defn(name="end_order")
+    async def end_order(self, request: EndOrder) -> RecordResult:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await lock_symbol(connection, self._policy.account, request.symbol)
+            order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
+            state, now = OrderState(request.state), OrderState(order["state"])
+            if order["finished"]:
+                state = now
+            elif not now.final:
+                state = move_order(now, state)
+            await finish_order(connection, order, state, refusal=request.refusal, sentence=request.sentence)
+            trade = await connection.fetchrow(
+                "SELECT remaining, state, entry_final FROM trades WHERE entry_key = $1", order["entry_key"]
+            )
+            last = await connection.fetchrow(
+                "SELECT number, status FROM attempts WHERE order_key = $1 ORDER BY number DESC LIMIT 1",
+                request.order_key,
+            )
+        totals = totals_of(order)
+        return RecordResult(
+            attempt=last["number"] if last else 0,
+            attempt_status=AttemptStatus(last["status"]) if last else AttemptStatus.FAILED,
+            state=state,
+            filled_size=totals.size,
+            filled_value=totals.value,
+            fees=totals.quote_fees,
+            average_price=average(totals.value, totals.size),
+            trade_remaining=trade["remaining"] if trade else None,
+            trade_state=TradeState(trade["state"]) if trade else None,
+            entry_final=trade["entry_final"] if trade else None,
+            finished=True,
+        )
+
+    @activity.defn(name="position")
+    async def position(self, request: TradeKey) -> PositionView:
+        return await position_view(self._pool, self._venue, request.entry_key)
+
+    @activity.defn(name="rearm")
+    async def rearm(self, request: RearmTrade) -> PositionView:
+        async with self._pool.acquire() as connection, connection.transaction():
+            symbol = await connection.fetchval("SELECT symbol FROM trades WHERE entry_key = $1", request.entry_key)
+            await lock_symbol(connection, self._policy.account, symbol)
+            await connection.execute(
+                """
+                WITH trade AS (
+                    UPDATE trades SET state = 'PROTECTED' WHERE entry_key = $1 AND state = 'CLOSING')
+                UPDATE exit_plans SET state = 'ARMED', exit_reason = NULL, updated_at = now(),
+                       revision = nextval('exit_plan_revision'),
+                       quantity = (SELECT remaining FROM trades WHERE entry_key = $1)
+                WHERE entry_key = $1 AND state = 'EXITING' AND NOT $2
+                """,
+                request.entry_key,
+                request.keep_exiting,
+            )
+            await connection.execute("SELECT pg_notify('exit_plan', $1)", request.entry_key)
+            if request.critical:
+                await incident(
+                    connection,
+                    self._policy.account,
+                    "EXIT_REFUSED",
+                    f"an exit of trade {request.entry_key} did not go through: {request.why}",
+                    severity="CRITICAL",
+                    subject=request.entry_key,
+                )
+        return await position_view(self._pool, self._venue, request.entry_key)
+
+    @activity.defn(name="close_trade")
+    async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
+        return await close_trade(self._pool, self._venue, self._policy.account, request)
+
+    async def _attempt(self, order_key: str, number: int) -> Any:
+        row = await self._pool.fetchrow(
+            "SELECT * FROM attempts WHERE order_key = $1 AND number = $2", order_key, number
+        )
+        if row is None:
+            raise ApplicationError(
+                f"no attempt {number} of order {order_key}", type="UNKNOWN_ATTEMPT", non_retryable=True
+            )
+        return row

@@ -1,0 +1,47 @@
+"""What a trade and its exits achieved."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from domain.exits import ExitReason, ExitRules
+from domain.money import ZERO, divide, round_half_even
+
+__all__ = ["achieved", "target_fraction", "trade_pnl"]
+
+_QUANTUM = Decimal("1e-18")
+
+
+def target_fraction(reason: ExitReason, rules: ExitRules) -> Decimal | None:
+    """What the rule aimed for, as a fraction of the entry price; None where it aims for no fixed one."""
+    match reason:
+        case ExitReason.HARD_STOP:
+            return -rules.hard_stop
+        case ExitReason.SOFT_STOP:
+            return -rules.soft_stop
+        case ExitReason.TP:
+            return rules.take_profit
+        case ExitReason.TRAILING_STOP:
+            return rules.trailing_arm
+        case _:
+            return None
+
+
+def achieved(
+    entry_price: Decimal | None, exit_price: Decimal | None, entry_fee: Decimal, exit_fee: Decimal
+) -> tuple[Decimal | None, Decimal | None]:
+    """`(gross, net)` gain as fractions of the entry price; fees are per base unit, in quote."""
+    if not entry_price or exit_price is None:
+        return None, None
+    gross = divide(exit_price - entry_price, entry_price)
+    net = divide(exit_price - exit_fee - entry_price - entry_fee, entry_price + entry_fee)
+    return round_half_even(gross, _QUANTUM), round_half_even(net, _QUANTUM)
+
+
+def trade_pnl(bought: Decimal, cost: Decimal, sold: Decimal, proceeds: Decimal) -> Decimal:
+    """Net proceeds of what was sold, less its share of the cost (all with fees): the position book's own P&L."""
+    if bought <= 0 or sold <= 0:
+        return ZERO
+    if sold >= bought:
+        return proceeds - cost
+    return proceeds - round_half_even(divide(cost * sold, bought), _QUANTUM)

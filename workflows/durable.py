@@ -1,0 +1,100 @@
+"""How workflows have things done, and how patient they are.
+
+A short idempotent transaction runs as a local activity: three tries within five seconds, one event, no hop. If the
+database stays away longer, the same runs as an ordinary activity with patience, so that a long outage holds no
+workflow task. Calls to the exchange are ordinary activities, so that a person sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces import OrderActivities
+
+__all__ = ["TASK_TIMEOUT", "ask_exchange", "transact"]
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+Method = Callable[[OrderActivities, Request], Awaitable[Result]]
+
+TASK_TIMEOUT = timedelta(seconds=5)
+"""A workflow task that a dead worker took with it is given to another after this."""
+
+_FINAL = ["INTENT_CONFLICT", "UNKNOWN_ATTEMPT"]
+_BRIEF = RetryPolicy(
+    initial_interval=timedelta(milliseconds=100),
+    backoff_coefficient=2.0,
+    maximum_attempts=3,
+    non_retryable_error_types=_FINAL,
+)
+_PATIENT = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    non_retryable_error_types=_FINAL,
+)
+
+
+async def transact(method: Method[Request, Result], request: Request, summary: str) -> Result:
+    """Run a short idempotent transaction; waits out any outage of the database.
+
+    Raises ActivityError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT).
+    """
+    call = cast("Any", method)
+    try:
+        result = await workflow.execute_local_activity_method(
+            call,
+            request,
+            start_to_close_timeout=timedelta(seconds=5),
+            schedule_to_close_timeout=timedelta(seconds=5),
+            retry_policy=_BRIEF,
+            summary=summary,
+        )
+    except ActivityError as error:
+        if isinstance(error.cause, ApplicationError) and error.cause.type in _FINAL:
+            raise
+        result = await workflow.execute_activity_method(
+            call,
+            request,
+            start_to_close_timeout=timedelta(seconds=20),
+            retry_policy=_PATIENT,
+            summary=f"{summary} (again, with patience)",
+        )
+    return cast("Result", result)
+
+
+async def ask_exchange(
+    method: Method[Request, Result],
+    request: Request,
+    summary: str,
+    *,
+    tries: int = 0,
+    timeout: timedelta = timedelta(seconds=20),
+) -> Result:
+    """Run an activity that talks to the exchange and may be repeated. `tries` of 0 means for ever.
+
+    Raises ActivityError when the tries are used up.
+    """
+    policy = RetryPolicy(
+        initial_interval=timedelta(milliseconds=250),
+        backoff_coefficient=2.0,
+        maximum_interval=timedelta(seconds=10),
+        maximum_attempts=tries,
+        non_retryable_error_types=_FINAL,
+    )
+    result = await workflow.execute_activity_method(
+        cast("Any", method),
+        request,
+        start_to_close_timeout=timeout,
+        heartbeat_timeout=None,
+        retry_policy=policy,
+        summary=summary,
+    )
+    return cast("Result", result)

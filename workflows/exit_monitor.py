@@ -1,0 +1,412 @@
+"""One trade's guard: sells when an exit is due, and ends only when its entry has ended and its position is zero.
+
+Prices never come in here: the price watcher signals `exit_due` once, and the database's plan row says what is being
+done about it. A price stop, once due, stays due until the position is sold; a profit exit that doesn't hold any more
+or doesn't fill goes back to monitoring. Cancelling this workflow neither disarms it nor sells: `close` sells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from decimal import Decimal
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces import OrderActivities, RearmTrade, TradeKey
+    from domain.exits import ExitReason, outranks, price_stop
+    from domain.ids import intent_key, order_workflow_id
+    from domain.messages import (
+        CloseAnswer,
+        CloseRequest,
+        EntryNews,
+        ExitDue,
+        Linkage,
+        MonitorStart,
+        OrderIntent,
+        OrderOutcome,
+        PositionView,
+        TradeOutcome,
+    )
+    from domain.orders import OrderRole, OrderState, OrderType, Side
+    from workflows.durable import TASK_TIMEOUT, transact
+    from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
+    from workflows.search_attributes import EXIT_REASON, STATUS, of_order
+
+__all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
+
+_ENTRY_PATIENCE = timedelta(seconds=10)
+
+
+class MonitorViewState(BaseModel):
+    """What the `state` query answers."""
+
+    entry_key: str
+    symbol: str
+    state: str
+    size: Decimal
+    entry_price: Decimal | None
+    entry_final: bool
+    due: str | None
+    exit_orders: int
+    sentence: str
+
+
+@workflow.defn(name="ExitMonitorWorkflow")
+class ExitMonitorWorkflow:
+    """Guards one trade until it is flat."""
+
+    @workflow.init
+    def __init__(self, start: MonitorStart) -> None:
+        self._start = start
+        self._size = start.size
+        self._entry_price = start.entry_price
+        self._entry_final = start.entry_final
+        self._legs = start.exit_legs
+        self._due: ExitDue | None = None
+        self._close: CloseRequest | None = None
+        self._look = start.size == 0 or start.resumed
+        self._selling: ExitReason | None = None
+        self._failures = 0
+        self._flat = False
+        self._closed: TradeOutcome | None = None
+        self._sentence = ""
+        self._timeline = Timeline()
+
+    @workflow.run
+    async def run(self, start: MonitorStart) -> TradeOutcome:
+        """Wait, sell, close. Returns the trade's outcome."""
+        life = asyncio.create_task(self._live())
+        while True:
+            try:
+                outcome = await asyncio.shield(life)
+            except asyncio.CancelledError:
+                self._tell("a cancel was asked for and refused: the trade stays protected; `close` sells it")
+                continue
+            if outcome is None:
+                workflow.continue_as_new(
+                    start.model_copy(
+                        update={
+                            "size": self._size,
+                            "entry_price": self._entry_price,
+                            "entry_final": self._entry_final,
+                            "exit_legs": self._legs,
+                            "resumed": True,
+                        }
+                    )
+                )
+            return outcome
+
+    async def _live(self) -> TradeOutcome | None:
+        self._tell(f"guards {money(self._size)} {self._start.symbol}")
+        while True:
+            await workflow.wait_condition(
+                lambda: self._reason is not None or self._look or workflow.info().is_continue_as_new_suggested(),
+                timeout_summary="until an exit is due",
+            )
+            if self._reason is not None:
+                await self._leave(self._reason)
+            elif self._look:
+                self._look = False
+                await self._close_if_flat(None)
+            else:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                return None
+            if self._closed is not None:
+                await self._tell_entry(self._closed)
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                return self._closed
+
+    # --- selling ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _reason(self) -> ExitReason | None:
+        """The highest reason that is due."""
+        reasons = [self._due.reason] if self._due else []
+        if self._close is not None:
+            reasons.append(ExitReason.MANUAL)
+        best: ExitReason | None = None
+        for reason in reasons:
+            if outranks(reason, best):
+                best = reason
+        return best
+
+    async def _leave(self, reason: ExitReason) -> None:
+        """One try at selling everything for a reason."""
+        if not self._entry_final:
+            await self._stop_entry()
+        if self._flat:
+            await self._close_if_flat(reason)
+            if self._closed is not None:
+                return
+        self._selling = reason
+        outcome = await self._sell(reason)
+        self._selling = None
+        if outcome is not None and outcome.filled_size > 0:
+            self._failures = 0
+            self._tell(
+                f"{reason}: sold {money(outcome.filled_size)} at {money(outcome.average_price)}, "
+                f"{money(outcome.trade_remaining)} left"
+            )
+        left = outcome.trade_remaining if outcome is not None else None
+        self._flat = left is not None and left <= 0
+        self._entry_final = self._entry_final or bool(outcome and outcome.entry_final)
+        if left is not None:
+            self._size = left
+        await self._close_if_flat(reason, checked=self._flat)
+        if self._closed is not None:
+            return
+        if self._reason is not None and self._reason is not reason:
+            return
+        await self._after_unfinished_exit(reason, outcome)
+
+    async def _after_unfinished_exit(self, reason: ExitReason, outcome: OrderOutcome | None) -> None:
+        """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring."""
+        refused = outcome is None or outcome.state in (OrderState.REJECTED, OrderState.FAILED)
+        why = "it failed" if outcome is None else outcome.sentence or outcome.refusal or outcome.state.value
+        dropped = outcome is not None and outcome.gate == "NO_LONGER_DUE"
+        if refused and not dropped:
+            self._failures += 1
+            self._tell(f"{reason} was refused ({why}); {money(self._size)} stay protected")
+            longest = float(self._start.rules.retry_max_seconds)
+            pause = min(2.0 ** (self._failures - 1), longest)
+            await transact(
+                OrderActivities.rearm,
+                RearmTrade(entry_key=self._start.entry_key, why=why, critical=True, keep_exiting=True),
+                "an exit was refused",
+            )
+            await self._wait_for_better(reason, pause)
+        if not price_stop(reason):
+            if self._due is not None and self._due.reason is reason:
+                self._due = None
+            await self._rearm(f"{reason} did not fill: back to monitoring" if not dropped else why)
+
+    async def _rearm(self, why: str) -> None:
+        self._tell(why)
+        view = await transact(
+            OrderActivities.rearm, RearmTrade(entry_key=self._start.entry_key, why=why), "armed again"
+        )
+        self._size = view.remaining
+
+    async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: self._reason is not None and outranks(self._reason, reason),
+                timeout=timedelta(seconds=seconds),
+                timeout_summary=f"before {reason} is tried again",
+            )
+        except TimeoutError:
+            return
+
+    async def _stop_entry(self) -> None:
+        """Cancel what remains of the own entry and wait for its final size, bounded: a stop doesn't wait for ever."""
+        self._tell("cancelling what remains of the entry first")
+        request = CloseRequest(by="its exit monitor")
+        handle = workflow.get_external_workflow_handle(order_workflow_id(self._start.entry_key))
+        try:
+            await handle.signal("cancel", request)
+        except ApplicationError:
+            # No workflow: the position book says whether the entry had ended.
+            view = await self._position()
+            self._entry_final = view.entry_final
+            return
+        try:
+            await workflow.wait_condition(
+                lambda: self._entry_final, timeout=_ENTRY_PATIENCE, timeout_summary="until the entry's size is final"
+            )
+        except TimeoutError:
+            self._tell("the entry's end is not known yet; selling what it has filled so far")
+
+    async def _sell(self, reason: ExitReason) -> OrderOutcome | None:
+        """Run one exit order to its end; a higher reason that becomes due makes it stand down."""
+        due = self._due if self._due is not None and self._due.reason is reason else None
+        while True:
+            self._legs += 1
+            intent = self._exit_intent(reason, due)
+            try:
+                child = await workflow.start_child_workflow(
+                    "OrderWorkflow",
+                    intent,
+                    id=order_workflow_id(intent.order_key),
+                    result_type=OrderOutcome,
+                    parent_close_policy=ParentClosePolicy.ABANDON,
+                    cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+                    task_timeout=TASK_TIMEOUT,
+                    search_attributes=of_order(intent),
+                    static_summary=order_summary(intent),
+                )
+                break
+            except WorkflowAlreadyStartedError:
+                # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims
+                # of one that is still working keep the two from selling the same thing.
+                continue
+        self._tell(f"{reason} is due at {money(due.price) if due else 'once'}: exit order {intent.order_key}")
+        workflow.upsert_search_attributes([EXIT_REASON.value_set(reason.value), STATUS.value_set("CLOSING")])
+        await workflow.wait_condition(lambda: child.done() or self._outranked(reason))
+        if not child.done():
+            self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
+            with contextlib.suppress(ApplicationError):  # it has ended meanwhile
+                await child.signal("cancel", CloseRequest(by="a higher exit"))
+        try:
+            outcome: OrderOutcome = await child
+            return outcome
+        except ChildWorkflowError as error:
+            self._tell(f"the exit order's workflow failed: {error.cause or error}")
+            return None
+
+    def _outranked(self, reason: ExitReason) -> bool:
+        best = self._reason
+        return best is not None and best is not reason and outranks(best, reason)
+
+    def _exit_intent(self, reason: ExitReason, due: ExitDue | None) -> OrderIntent:
+        start = self._start
+        market = reason in (ExitReason.HARD_STOP, ExitReason.MANUAL)
+        return OrderIntent(
+            order_key=intent_key("exit", start.entry_key, start.account, start.symbol, Side.SELL, str(self._legs)),
+            account=start.account,
+            symbol=start.symbol,
+            side=Side.SELL,
+            role=OrderRole.EXIT,
+            order_type=OrderType.MARKET if market else OrderType.LIMIT,
+            source="webhook",
+            entry_point="exit",
+            request_id=start.entry_key,
+            linkage=Linkage(trigger=start.trigger or "manual", snapshot_id=start.snapshot_id),
+            rules=start.rules,
+            entry_key=start.entry_key,
+            exit_reason=reason,
+            trigger_price=due.price if due else None,
+            due_at=due.at if due else None,
+            trailing=due.trailing if due else None,
+            asked_by=self._close.by if reason is ExitReason.MANUAL and self._close else "",
+        )
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    async def _close_if_flat(self, reason: ExitReason | None, *, checked: bool = False) -> None:
+        if not checked:
+            view = await self._position()
+            self._entry_final, self._size = view.entry_final, view.remaining
+            if view.remaining > 0 and not view.dust:
+                return
+            if not view.entry_final:
+                return
+        elif not self._entry_final:
+            return
+        request = TradeKey(entry_key=self._start.entry_key, reason=reason)
+        self._closed = await transact(OrderActivities.close_trade, request, "linkage completed, plan disarmed, closed")
+        if self._closed is None:
+            return
+        self._size = Decimal(0)
+        self._tell(f"closed: {outcome_sentence(self._closed)}")
+        changes = [STATUS.value_set("CLOSED")]
+        workflow.upsert_search_attributes(changes)
+
+    async def _position(self) -> PositionView:
+        return await transact(OrderActivities.position, TradeKey(entry_key=self._start.entry_key), "what is left?")
+
+    async def _tell_entry(self, outcome: TradeOutcome) -> None:
+        handle = workflow.get_external_workflow_handle(order_workflow_id(self._start.entry_key))
+        try:
+            await handle.signal("trade_closed", outcome)
+        except ApplicationError:
+            self._tell("the entry's workflow had ended before")
+
+    # --- signals, updates, queries ---------------------------------------------------------------------------------
+
+    @workflow.signal
+    def exit_due(self, due: ExitDue) -> None:
+        """The price watcher says that an exit is due; a lower reason than the one at hand changes nothing."""
+        if self._closed is None and (self._due is None or outranks(due.reason, self._due.reason)):
+            self._due = due
+
+    @workflow.signal
+    def entry_news(self, news: EntryNews) -> None:
+        """The entry grew or ended."""
+        if not self._flat or news.size > self._size:
+            self._size = max(self._size, news.size)
+        self._flat = False
+        self._entry_price = news.entry_price or self._entry_price
+        if news.entry_final and not self._entry_final:
+            self._entry_final = True
+            self._tell("the entry has its final size")
+        self._look = self._look or (news.entry_final and self._selling is None and self._legs > self._start.exit_legs)
+
+    @workflow.signal
+    def position_changed(self) -> None:
+        """Something else changed the position: look at it again."""
+        self._look = True
+
+    @workflow.signal(name="close")
+    def close_signal(self, request: CloseRequest | None = None) -> None:
+        """Sell the position."""
+        self._ask_close(request or CloseRequest())
+
+    @workflow.update(name="close")
+    async def close_update(self, request: CloseRequest) -> CloseAnswer:
+        """Sell the position; answers at once."""
+        self._ask_close(request)
+        return CloseAnswer(accepted=True, sentence=f"{money(self._size)} {self._start.symbol} are being sold")
+
+    @close_update.validator
+    def _may_close(self, request: CloseRequest) -> None:
+        if self._closed is not None:
+            raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
+        if self._close is not None:
+            raise ApplicationError("the trade is being closed already", type="CLOSING")
+
+    def _ask_close(self, request: CloseRequest) -> None:
+        if self._close is None and self._closed is None:
+            self._close = request
+            self._tell(f"close asked for{' by ' + request.by if request.by else ''}")
+
+    @workflow.query
+    def state(self) -> MonitorViewState:
+        """Where the trade stands."""
+        phase = "CLOSED" if self._closed else "CLOSING" if self._selling else "PROTECTED"
+        return MonitorViewState(
+            entry_key=self._start.entry_key,
+            symbol=self._start.symbol,
+            state=phase,
+            size=self._size,
+            entry_price=self._entry_price,
+            entry_final=self._entry_final,
+            due=self._reason.value if self._reason else None,
+            exit_orders=self._legs,
+            sentence=self._sentence,
+        )
+
+    @workflow.query
+    def timeline(self) -> list[str]:
+        """What happened, in order."""
+        return self._timeline.lines
+
+    def _tell(self, sentence: str) -> None:
+        self._sentence = sentence
+        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence)
+        start = self._start
+        phase = "closed" if self._closed else "selling" if self._selling else "protected"
+        workflow.set_current_details(
+            "\n".join(
+                [
+                    f"**Trade `{order_workflow_id(start.entry_key)}` · {start.trigger}**",
+                    "",
+                    f"{money(self._size)} {start.symbol} bought at {money(self._entry_price)}",
+                    "",
+                    f"It is **{phase}**: {sentence}",
+                    "",
+                    f"Exits: {rules_sentence(start.rules, self._entry_price)}",
+                    "",
+                    "```",
+                    *self._timeline.lines[-20:],
+                    "```",
+                ]
+            )
+        )
