@@ -458,7 +458,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, env_ignore_empty=True
     )
     source.config["enable_decoding"] = False  # lists are written a,b,c, not as JSON
-    source.env_vars = {name.lower(): value for name, value in environ.items()}
+    # An empty variable is as if it were not set: compose files pass on what the user left out.
+    source.env_vars = {name.lower(): value for name, value in environ.items() if value}
     found: dict[str, Any] = source()
     usual = {"database": {"url": environ.get("DATABASE_URL")}, "temporal": {"address": environ.get("TEMPORAL_ADDRESS")}}
     given = {section: keys for section, keys in usual.items() if any(keys.values())}

@@ -1,0 +1,1 @@
+"""What tests share: readers, fakes and fixtures, as plain modules."""
