@@ -26,6 +26,7 @@ from exchange.paper.venue import Venue
 PREFIX = "/api/v3/brokerage"
 _MAX_CANDLES = 350
 _SILENT_SECONDS = 3600.0
+_NOW_SECONDS = 5.0  # a range that ends within this of the clock ends "now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +335,11 @@ class Rest:
         return {"pricebooks": [self._pricebook(self._known(name), 1) for name in names]}
 
     def _candles(self, call: Call) -> object:
-        """Newest first. Without `start` and `end` (a paper extension for speeds other than 1) the newest ones."""
+        """Newest first.
+
+        Candles are in market time. A range that ends at the wall clock's now means market time's now, so that a client
+        that asks for the last n candles gets them at any speed; without `start` and `end` it gets the newest ones.
+        """
         product_id = self._known(call.variables[0])
         granularity = call.one("granularity") or ""
         if granularity not in GRANULARITIES:
@@ -351,6 +356,10 @@ class Rest:
                 "INVALID_ARGUMENT",
                 f"start and end argument is invalid - number of candles requested should be less than {_MAX_CANDLES}",
             )
+        now = self._venue.now().timestamp()
+        if abs(end - now) <= _NOW_SECONDS:
+            ahead = int(self._venue.market_time() - now)
+            start, end = start + ahead, end + ahead
         bars = self._venue.candles[product_id].bars(seconds, start, end)
         return {"candles": [bar.shown() for bar in reversed(bars[-limit:])]}
 
