@@ -1,0 +1,418 @@
+"""The account's own orders, from the exchange to the workflows: one reader per account (INGEST-1, 2; LIFE-5, 9).
+
+The stream and REST feed one handler: each report is a fact that is stored, then routed. After every connect and every
+gap REST tells what the stream did not: all orders since the time up to which everything is known, less an overlap, and
+each attempt of the journal that has not ended. Totals are cumulative, so telling them twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.accounts import AccountReader
+from activities.database import Pool
+from activities.fact_router import FactRouter, Recorder
+from activities.facts import Fact, FactStore, Observed
+from activities.feeds import follow
+from activities.incidents import Lasting, Severity, report_incident
+from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
+from activities.long_running import Beside, every, holder_name, together, until_shutdown
+from activities.monitors import Starter
+from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStreamInput
+from activities.stream_positions import StreamPosition
+from domain.messages import StatusSource
+from exchange.port import (
+    Connected,
+    Disconnected,
+    Exchange,
+    ExchangeError,
+    Gap,
+    MalformedMessage,
+    OrderEvent,
+    StreamEvent,
+    VenueOrder,
+)
+
+__all__ = ["UserStream", "UserStreamOptions", "user_stream_lease"]
+
+log = structlog.get_logger(__name__)
+
+_LIVE_ATTEMPTS = """
+SELECT exchange_order_id, prepared_at FROM attempts
+ WHERE account = $1 AND status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED')
+"""
+
+
+def user_stream_lease(account: str) -> str:
+    """The name of the lease, and of the stream position, of an account's user stream."""
+    return f"user-stream/{account}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserStreamOptions:
+    """Wall seconds."""
+
+    lease: LeaseTerms = field(default_factory=LeaseTerms)
+    overlap_seconds: float = 300.0
+    """A catch-up begins this long before the time up to which everything is known."""
+    longest_look_back_seconds: float = 86_400.0
+    """For attempts without the exchange's id, which can only be found in the list."""
+    confirm_seconds: float = 60.0
+    """How often the time up to which everything is known moves on while the stream is whole."""
+    balance_seconds: float = 30.0
+    balance_after_fill_seconds: float = 1.0
+    fee_seconds: float = 60.0
+    save_seconds: float = 1.0
+    call_timeout: float = 30.0
+    alert_after_failures: int = 10
+    alert_repeat_seconds: float = 600.0
+    orders_at_once: int = 64
+    reads_at_once: int = 4
+    batch: int = 500
+    queue: int = 10_000
+
+
+class UserStream(UserStreamActivity):
+    """The activity, for the account that `exchange` and `ledger` are for."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        exchange: Exchange,
+        client: Client,
+        ledger: Recorder,
+        starter: Starter,
+        options: UserStreamOptions,
+    ) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._client = client
+        self._ledger = ledger
+        self._starter = starter
+        self._options = options
+
+    @activity.defn(name="run_user_stream")
+    async def run_user_stream(self, request: UserStreamInput) -> StreamEnd:
+        """Read until cancelled; the lease is given up at once when the worker shuts down."""
+        await until_shutdown(self.run(request, activity.heartbeat))
+        return StreamEnd(reason="ended")
+
+    async def run(self, request: UserStreamInput, heartbeat: Callable[..., None]) -> None:
+        """Read until cancelled. Raises LeaseLostError when another reader took over."""
+        name = user_stream_lease(request.account)
+
+        def waiting() -> None:
+            heartbeat({"waiting_for": name})
+
+        async with hold(self._pool, name, holder_name(), self._options.lease, waiting=waiting) as lease:
+            session = _Session(
+                self._pool,
+                self._exchange,
+                self._client,
+                self._ledger,
+                self._starter,
+                self._options,
+                account=request.account,
+                lease=lease,
+                position=await StreamPosition.load(self._pool, name),
+                heartbeat=heartbeat,
+            )
+            await session.run()
+
+
+_Item = Observed | MalformedMessage | asyncio.Future[None]
+"""What waits to be stored; a future is done when everything before it is."""
+
+
+class _Session:
+    """One tenure of the lease."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        exchange: Exchange,
+        client: Client,
+        ledger: Recorder,
+        starter: Starter,
+        options: UserStreamOptions,
+        *,
+        account: str,
+        lease: Lease,
+        position: StreamPosition,
+        heartbeat: Callable[..., None],
+    ) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._options = options
+        self._account = account
+        self._lease = lease
+        self._position = position
+        self._heartbeat = heartbeat
+        self._facts = FactStore(pool, account, lease)
+        self._account_reader = AccountReader(pool, exchange, account, lease, timeout=options.call_timeout)
+        self._beside = Beside()
+        self._router = FactRouter(
+            client,
+            ledger,
+            starter,
+            spawn=self._beside.start,
+            routed=self._note_routed,
+            defect=self._report_defect,
+            at_once=options.orders_at_once,
+        )
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue(options.queue)
+        self._arrived: list[int] = []
+        self._arrived_hint = asyncio.Event()
+        self._catch_up_wanted = asyncio.Event()
+        self._balance_hint = asyncio.Event()
+        self._events = 0
+        self._breaks = 0
+        """Connections and gaps: while this stays the same, nothing was missed."""
+        self._caught_up_at_break = -1
+        self._failures = 0
+        self._failure_reason = ""
+        self._outage = self._lasting("user_stream_down", "CRITICAL")
+        self._catch_up_trouble = self._lasting("catch_up_failing", "CRITICAL")
+
+    def _lasting(self, kind: str, severity: Severity) -> Lasting:
+        return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
+
+    async def run(self) -> None:
+        """Until cancelled or the lease is lost."""
+        options = self._options
+        try:
+            for fact in await self._facts.unrouted():
+                self._router.route(fact)
+            await together(
+                follow(self._exchange.user_stream, self._take, self._stream_broke),
+                self._store(),
+                self._catch_up(),
+                self._confirm(),
+                every(0.2, self._mark_routed, hint=self._arrived_hint),
+                self._read_balances(),
+                every(options.fee_seconds, self._account_reader.fees),
+                every(options.save_seconds, self._save),
+                self._beat(),
+            )
+        finally:
+            await self._beside.stop()
+
+    # --- the stream -----------------------------------------------------------------------------------------------
+
+    def _take(self, event: StreamEvent) -> Coroutine[Any, Any, None] | None:
+        self._events += 1
+        now = datetime.now(UTC)
+        if isinstance(event, Disconnected):
+            self._position.connected = False
+            self._stream_broke(event.reason, event.failures)
+            return None
+        self._position.last_message_at = now
+        if isinstance(event, OrderEvent):
+            return self._put(Observed(event.order, StatusSource.WEBSOCKET, event.at, event.snapshot, event.sequence))
+        if isinstance(event, MalformedMessage):
+            self._position.malformed += 1
+            return self._put(event)
+        if isinstance(event, Connected):
+            self._position.connected = True
+            self._position.connections += 1
+            self._breaks += 1
+            self._failures = 0
+            self._catch_up_wanted.set()
+        elif isinstance(event, Gap):
+            self._position.gaps += 1
+            self._breaks += 1
+            self._catch_up_wanted.set()
+        return None
+
+    def _put(self, item: _Item) -> Coroutine[Any, Any, None] | None:
+        try:
+            self._queue.put_nowait(item)
+        except asyncio.QueueFull:
+            return self._queue.put(item)
+        return None
+
+    def _stream_broke(self, reason: str, failures: int) -> None:
+        self._failures, self._failure_reason = failures, reason
+
+    # --- storing and routing --------------------------------------------------------------------------------------
+
+    async def _store(self) -> None:
+        """Store what has arrived together in one statement, then route it."""
+        while True:
+            items = [await self._queue.get()]
+            while len(items) < self._options.batch and not self._queue.empty():
+                items.append(self._queue.get_nowait())
+            observed = [item for item in items if isinstance(item, Observed)]
+            if observed:
+                self._route(await self._insist(lambda: self._facts.commit(observed)))  # noqa: B023 - awaited here
+            for item in items:
+                if isinstance(item, MalformedMessage):
+                    await self._insist(lambda: self._facts.malformed(item))  # noqa: B023 - awaited here
+                elif isinstance(item, asyncio.Future) and not item.done():
+                    item.set_result(None)
+
+    async def _insist(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Do it until it is done: nothing that was read is dropped while the lease lasts."""
+        while True:
+            try:
+                return await act()
+            except DATABASE_TROUBLE as problem:
+                log.warning("fact not stored yet", problem=repr(problem))
+                await asyncio.sleep(0.2)
+
+    def _route(self, facts: Iterable[Fact]) -> None:
+        for fact in facts:
+            seen = fact.observed
+            if fact.known and (seen.snapshot or seen.source is not StatusSource.WEBSOCKET):
+                self._note_routed([fact.id])
+                continue
+            self._router.route(fact)
+            if seen.order.filled_size > 0:
+                self._balance_hint.set()
+
+    def _note_routed(self, ids: list[int]) -> None:
+        self._arrived.extend(ids)
+        if len(self._arrived) >= self._options.batch:
+            self._arrived_hint.set()
+
+    async def _mark_routed(self) -> None:
+        if self._arrived:
+            ids = list(self._arrived)
+            await self._facts.routed(ids)
+            del self._arrived[: len(ids)]
+
+    async def _report_defect(self, fact: Fact, problem: str) -> None:
+        order = fact.observed.order
+        await report_incident(
+            self._pool,
+            self._account,
+            "fact_not_recorded",
+            "CRITICAL",
+            fact.order_key or order.exchange_order_id,
+            f"What the exchange said of order {order.exchange_order_id} ({order.symbol}) is stored as fact {fact.id} "
+            f"but can't be recorded: {problem}",
+            {"fact": fact.id},
+        )
+
+    # --- what the stream did not tell -----------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """After every connect and gap, until it succeeds."""
+        failures = 0
+        while True:
+            await self._catch_up_wanted.wait()
+            self._catch_up_wanted.clear()
+            breaks = self._breaks
+            try:
+                await self._ask_rest()
+            except (ExchangeError, *DATABASE_TROUBLE) as problem:
+                failures += 1
+                log.warning("catch-up failed", failures=failures, problem=repr(problem))
+                if failures >= self._options.alert_after_failures:
+                    self._beside.start(
+                        self._catch_up_trouble.tell(
+                            self._account,
+                            f"What happened to orders of account {self._account} while the stream was away can't be "
+                            f"read by REST ({failures} failures in a row: {problem}).",
+                        )
+                    )
+                self._catch_up_wanted.set()
+                await asyncio.sleep(min(30.0, 0.25 * 2 ** min(failures, 7)))
+            else:
+                failures = 0
+                self._caught_up_at_break = breaks
+                self._beside.start(self._catch_up_trouble.over(self._account))
+
+    async def _ask_rest(self) -> None:
+        options = self._options
+        async with asyncio.timeout(options.call_timeout):
+            asked = await self._exchange.server_time()
+        live = await self._pool.fetch(_LIVE_ATTEMPTS, self._account)
+        unnamed = [row["prepared_at"] for row in live if row["exchange_order_id"] is None]
+        since = min([self._position.caught_up_to or asked, *unnamed]) - timedelta(seconds=options.overlap_seconds)
+        since = max(since, asked - timedelta(seconds=options.longest_look_back_seconds))
+        async with asyncio.timeout(options.call_timeout * 4):
+            listed = await self._exchange.orders(since)
+        for order in listed:
+            await self._observe(order)
+        missing = {row["exchange_order_id"] for row in live} - {order.exchange_order_id for order in listed} - {None}
+        slots = asyncio.Semaphore(options.reads_at_once)
+
+        async def look_up(exchange_order_id: str) -> None:
+            async with slots, asyncio.timeout(options.call_timeout):
+                order = await self._exchange.order(exchange_order_id)
+            if order is not None:
+                await self._observe(order)
+            else:
+                log.warning("the exchange does not know an order of ours", exchange_order_id=exchange_order_id)
+
+        await asyncio.gather(*(look_up(item) for item in sorted(missing)))
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put(stored)
+        await stored
+        self._position.caught_up_to = max(asked, self._position.caught_up_to or asked)
+        log.info("caught up", account=self._account, orders=len(listed), looked_up=len(missing))
+
+    async def _observe(self, order: VenueOrder) -> None:
+        await self._queue.put(Observed(order, StatusSource.ORDER_HISTORY, datetime.now(UTC)))
+
+    async def _confirm(self) -> None:
+        """While the stream is whole, move on the time up to which everything is known."""
+        while True:
+            breaks = self._breaks
+            asked: datetime | None = None
+            with suppress(ExchangeError, OSError, TimeoutError):
+                async with asyncio.timeout(self._options.call_timeout):
+                    asked = await self._exchange.server_time()
+            events = self._events
+            await asyncio.sleep(self._options.confirm_seconds)
+            whole = self._position.connected and breaks == self._breaks == self._caught_up_at_break
+            # Something came after the exchange told its time, so everything before that time had come too.
+            if whole and asked is not None and self._events > events:
+                self._position.caught_up_to = max(asked, self._position.caught_up_to or asked)
+
+    # --- the account, and what people see -------------------------------------------------------------------------
+
+    async def _read_balances(self) -> None:
+        """Regularly, and a little after fills, when the exchange has booked them."""
+        while True:
+            with suppress(*DATABASE_TROUBLE):
+                await self._account_reader.balances()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._balance_hint.wait(), self._options.balance_seconds)
+                await asyncio.sleep(self._options.balance_after_fill_seconds)
+            self._balance_hint.clear()
+
+    async def _save(self) -> None:
+        await self._position.save(self._pool, self._lease)
+        if self._failures >= self._options.alert_after_failures:
+            await self._outage.tell(
+                self._account,
+                f"The user stream of account {self._account} is down, {self._failures} failures in a row "
+                f"({self._failure_reason}); fills are learned by REST once it is back.",
+                {"failures": self._failures, "reason": self._failure_reason},
+            )
+        elif self._failures == 0:
+            await self._outage.over(self._account)
+
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat(
+                {
+                    **self._position.document(self._lease.epoch),
+                    "waiting": self._router.waiting,
+                    "signalled": self._router.signalled,
+                    "recorded": self._router.recorded,
+                    "adopted": self._router.adopted,
+                }
+            )
+            await asyncio.sleep(1.0)
