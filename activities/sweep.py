@@ -1,0 +1,134 @@
+"""The sweep: what must have a live workflow and has none gets one (LIFE-9, 10).
+
+Visibility says what runs, a little late; so whatever it does not list is asked for by name before it is started, and
+starting what runs already changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.database import Pool
+from activities.incidents import report_incident
+from activities.monitors import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW, Starter
+from activities.stream_interfaces import SweepActivity, SweepInput, SweepReport
+from domain.ids import exit_workflow_id, order_workflow_id
+from domain.messages import OrderIntent
+
+__all__ = ["Sweep", "SweepOptions"]
+
+log = structlog.get_logger(__name__)
+
+# A trade whose last fill is a moment old has a workflow that is about to start its monitor.
+_OPEN_TRADES = """
+SELECT t.entry_key FROM trades t JOIN orders o ON o.order_key = t.entry_key
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND t.remaining > 0
+   AND COALESCE(o.last_fill_at, t.opened_at) < now() - make_interval(secs => $2)
+"""
+# An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order has ended.
+_OPEN_ORDERS = """
+SELECT o.order_key, o.intent FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
+ WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.received_at < now() - make_interval(secs => $2)
+   AND (NOT o.finished AND o.state NOT IN ('REJECTED','FILLED','CANCELLED','EXPIRED','FAILED')
+        OR t.state <> 'CLOSED')
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Wall seconds."""
+
+    trade_grace_seconds: float = 5.0
+    order_grace_seconds: float = 60.0
+    at_once: int = 20
+
+
+class Sweep(SweepActivity):
+    """The activity."""
+
+    def __init__(self, pool: Pool, client: Client, starter: Starter, options: SweepOptions | None = None) -> None:
+        self._pool = pool
+        self._client = client
+        self._starter = starter
+        self._options = options or SweepOptions()
+
+    @activity.defn(name="sweep")
+    async def sweep(self, request: SweepInput) -> SweepReport:
+        """Look once through the account's open trades and orders. Raises RPCError and the database's errors."""
+        options = self._options
+        trades = [
+            row["entry_key"]
+            for row in await self._pool.fetch(_OPEN_TRADES, request.account, options.trade_grace_seconds)
+        ]
+        orders = {
+            row["order_key"]: row["intent"]
+            for row in await self._pool.fetch(_OPEN_ORDERS, request.account, options.order_grace_seconds)
+        }
+        monitors = await self._missing(EXIT_MONITOR_WORKFLOW, trades, exit_workflow_id)
+        workflows = await self._missing(ORDER_WORKFLOW, list(orders), order_workflow_id)
+        started_monitors = await self._each(monitors, self._starter.monitor)
+        started_orders = await self._each(workflows, lambda key: self._start_order(request.account, key, orders[key]))
+        if started_monitors or started_orders:
+            log.warning("sweep started workflows", monitors=started_monitors, orders=started_orders)
+        return SweepReport(
+            open_trades=len(trades),
+            open_orders=len(orders),
+            monitors_started=tuple(started_monitors),
+            orders_started=tuple(started_orders),
+        )
+
+    async def _missing(self, kind: str, keys: Sequence[str], workflow_id: Callable[[str], str]) -> list[str]:
+        """Those of `keys` without a running workflow."""
+        if not keys:
+            return []
+        running = set()
+        async for item in self._client.list_workflows(f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"):
+            running.add(item.id)
+
+        async def runs_not(key: str) -> bool:
+            return not await self._runs(workflow_id(key))
+
+        return await self._each([key for key in keys if workflow_id(key) not in running], runs_not)
+
+    async def _runs(self, workflow_id: str) -> bool:
+        try:
+            description = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as problem:
+            if problem.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return description.status is WorkflowExecutionStatus.RUNNING
+
+    async def _start_order(self, account: str, order_key: str, intent: object) -> bool:
+        try:
+            await self._starter.order(OrderIntent.model_validate(intent))
+        except ValidationError as problem:
+            await report_incident(
+                self._pool,
+                account,
+                "order_not_resumable",
+                "CRITICAL",
+                order_key,
+                f"Order {order_key} has no running workflow and its stored intent can't be read: {problem}",
+            )
+            return False
+        return True
+
+    async def _each(self, keys: Sequence[str], act: Callable[[str], Awaitable[bool]]) -> list[str]:
+        """Those of `keys` for which `act` said yes, some at a time."""
+        slots = asyncio.Semaphore(self._options.at_once)
+
+        async def one(key: str) -> bool:
+            async with slots:
+                return await act(key)
+
+        answers = await asyncio.gather(*(one(key) for key in keys))
+        return [key for key, answer in zip(keys, answers, strict=True) if answer]

@@ -1,0 +1,148 @@
+"""Starting what runs once per account: user stream, watchers, sweep. Any process may do it, any number of times."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.leases import LeaseTerms
+from activities.price_watcher import WatcherOptions
+from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
+from activities.user_stream import UserStreamOptions
+from workers.settings import Settings
+from workflows.streams import (
+    PriceWatcherWorkflow,
+    SweepWorkflow,
+    UserStreamWorkflow,
+    price_watcher_workflow_id,
+    user_stream_workflow_id,
+)
+
+__all__ = [
+    "ensure_schedules",
+    "ensure_singletons",
+    "sweep_schedule_id",
+    "user_stream_options",
+    "watcher_options",
+]
+
+_SWEEP_EVERY = timedelta(seconds=60)
+
+
+def sweep_schedule_id(account: str) -> str:
+    """The id of the account's sweep schedule."""
+    return f"sweep-{account}"
+
+
+def lease_terms(settings: Settings) -> LeaseTerms:
+    """Leases of streams and watchers."""
+    seconds = float(settings.streams.lease_s)
+    return LeaseTerms(seconds=seconds, renew_seconds=seconds / 4)
+
+
+def user_stream_options(settings: Settings) -> UserStreamOptions:
+    """How the user stream is read."""
+    return UserStreamOptions(
+        lease=lease_terms(settings),
+        call_timeout=float(settings.exchange.timeout_s) * 3,
+        alert_after_failures=settings.streams.alert_after_failures,
+    )
+
+
+def watcher_options(settings: Settings) -> WatcherOptions:
+    """How prices are watched."""
+    exits = settings.exits
+    return WatcherOptions(
+        symbols=settings.symbols.allow,
+        lease=lease_terms(settings),
+        market_speed=settings.speed,
+        poll_seconds=float(settings.watcher.poll_s),
+        signal_max_age=float(exits.signal_max_age_s),
+        atr_period=exits.atr_period,
+        atr_candle_seconds=exits.atr_candle_minutes * 60,
+        quote_timeout=float(settings.exchange.timeout_s),
+        alert_after_failures=settings.streams.alert_after_failures,
+    )
+
+
+async def ensure_singletons(client: Client, settings: Settings) -> None:
+    """Start the account's user stream and price watchers, or leave those that run. Raises RPCError.
+
+    Watchers that run with another number of shards take the new one.
+    """
+    account, shards = settings.account, settings.watcher.shards
+    await client.start_workflow(
+        UserStreamWorkflow.run,
+        UserStreamInput(account=account),
+        id=user_stream_workflow_id(account),
+        task_queue=settings.temporal.streams_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        static_summary=f"Orders and fills of {account}",
+    )
+    for shard in range(shards):
+        await client.start_workflow(
+            PriceWatcherWorkflow.run,
+            WatcherInput(account=account, shard=shard, shards=shards),
+            id=price_watcher_workflow_id(account, shard),
+            task_queue=settings.temporal.watchers_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            start_signal="resize",
+            start_signal_args=[shards],
+            static_summary=f"Prices for {account}, part {shard + 1} of {shards}",
+        )
+    shard = shards
+    while await _resize(client, price_watcher_workflow_id(account, shard), shards):
+        shard += 1
+
+
+async def _resize(client: Client, workflow_id: str, shards: int) -> bool:
+    try:
+        await client.get_workflow_handle(workflow_id).signal(PriceWatcherWorkflow.resize, shards)
+    except RPCError as problem:
+        if problem.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+async def ensure_schedules(client: Client, settings: Settings) -> None:
+    """Have the sweep run each minute, as described here and now. Raises RPCError."""
+    account = settings.account
+    schedule = Schedule(
+        action=ScheduleActionStartWorkflow(
+            SweepWorkflow.run,
+            SweepInput(account=account),
+            id=sweep_schedule_id(account),
+            task_queue=settings.temporal.orders_queue,
+            execution_timeout=timedelta(seconds=55),
+            static_summary=f"Open trades and orders of {account} without a workflow",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_SWEEP_EVERY)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=60)),
+    )
+    try:
+        await client.create_schedule(sweep_schedule_id(account), schedule, trigger_immediately=True)
+    except ScheduleAlreadyRunningError:
+
+        def renew(current: ScheduleUpdateInput) -> ScheduleUpdate:
+            # A person who paused it has it paused.
+            schedule.state = current.description.schedule.state
+            return ScheduleUpdate(schedule=schedule)
+
+        await client.get_schedule_handle(sweep_schedule_id(account)).update(renew)
