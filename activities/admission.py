@@ -290,7 +290,7 @@ class Admissions:
                        revision = nextval('exit_plan_revision')
                 WHERE entry_key = $1 AND state <> 'DISARMED')
             UPDATE trades SET state = 'CLOSING', exit_reason = $2, exit_legs = exit_legs + 1, trigger_price = $3,
-                   trailing = coalesce($4, trailing)
+                   trailing_state = coalesce($4, trailing_state)
             WHERE entry_key = $1 AND $5
             """,
             intent.entry_key,
@@ -491,7 +491,7 @@ WITH gates AS (
 INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
     exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
     state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base)
-SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,coalesce(e.trigger, $10),$11,coalesce(e.snapshot_id, $12::uuid),
+SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uuid),
     coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
     coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27
 FROM (SELECT 1) one

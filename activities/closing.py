@@ -105,7 +105,7 @@ async def write_exit(connection: Connection, order: Any) -> None:
     await connection.execute(
         """
         INSERT INTO trade_exits (order_key, entry_key, reason, target_fraction, trigger_price, size, average_price,
-               achieved_gross, achieved_net, slippage, fees, attempts, trailing, due_at)
+               achieved_gross, achieved_net, slippage, fees, attempts, trailing_state, due_at)
         SELECT $1::text,$2::text,$3,$4,$5,$6,$7,$8,$9,$10,$11,
                (SELECT count(*) FROM attempts WHERE order_key = $1),
                coalesce($12, (SELECT CASE WHEN stop IS NULL THEN NULL ELSE jsonb_build_object('peak', peak::text,

@@ -12,7 +12,9 @@ from typing import Any
 
 import structlog
 from temporalio import activity
+from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.admission import Admissions, Draft, IntentConflictError, insert_attempt, plan_of
 from activities.closing import close_trade, finish_order, position_view
@@ -33,6 +35,7 @@ from activities.policy import Policy
 from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import exit_limit_price
+from domain.ids import order_workflow_id
 from domain.messages import (
     Admission,
     AttemptPlan,
@@ -68,7 +71,8 @@ _CLOCK_SKEW = timedelta(minutes=5)
 class TradingActivities(OrderActivities):
     """The implementation behind `activities.interfaces.OrderActivities` for one account."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Policy) -> None:
+    def __init__(self, pool: Pool, venue: Venue, policy: Policy, client: Client) -> None:
+        self._client = client
         self._pool = pool
         self._venue = venue
         self._policy = policy
@@ -377,7 +381,20 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
-        return await close_trade(self._pool, self._venue, self._policy.account, request)
+        outcome = await close_trade(self._pool, self._venue, self._policy.account, request)
+        if outcome is not None:
+            await self._tell_entry(outcome)
+        return outcome
+
+    async def _tell_entry(self, outcome: TradeOutcome) -> None:
+        """The entry returns the trade's outcome. Told here and not by its monitor: five events less a trade."""
+        entry = self._client.get_workflow_handle(order_workflow_id(outcome.entry_key))
+        try:
+            await entry.signal("trade_closed", outcome)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            _log.info("entry_had_ended", entry_key=outcome.entry_key)
 
     async def _attempt(self, order_key: str, number: int) -> Any:
         row = await self._pool.fetchrow(

@@ -83,7 +83,7 @@ def round_half_even(value: Decimal, increment: Decimal = CENT) -> Decimal:
 
 def average(value: Decimal, size: Decimal) -> Decimal | None:
     """`value / size` at 18 places, half-even: an average price to show or compare. None for a size of zero."""
-    return round_half_even(divide(value, size), _QUANTUM).normalize(EXACT) if size else None
+    return Decimal(plain(round_half_even(divide(value, size), _QUANTUM))) if size else None
 
 
 def plain(value: Decimal) -> str:

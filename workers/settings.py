@@ -298,6 +298,7 @@ class SymbolSettings(Section):
     )
     block: Products = Field((), description="blacklist: never bought")
     hodl: Products = Field((), description="never sold by the system")
+    max_open_buys: int = Field(3, ge=1, le=10_000, description="open buy orders a product may have at once")
 
 
 class WatcherSettings(Section):

@@ -119,7 +119,6 @@ class ExitMonitorWorkflow:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return None
             if self._closed is not None:
-                await self._tell_entry(self._closed)
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._closed
 
@@ -173,6 +172,7 @@ class ExitMonitorWorkflow:
         dropped = outcome is not None and outcome.gate == "NO_LONGER_DUE"
         if refused and not dropped:
             self._failures += 1
+            workflow.upsert_search_attributes([STATUS.value_set("CLOSING"), EXIT_REASON.value_set(reason.value)])
             self._tell(f"{reason} was refused ({why}); {money(self._size)} stay protected")
             longest = float(self._start.rules.retry_max_seconds)
             pause = min(2.0 ** (self._failures - 1), longest)
@@ -189,6 +189,7 @@ class ExitMonitorWorkflow:
 
     async def _rearm(self, why: str) -> None:
         self._tell(why)
+        workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
         view = await transact(
             OrderActivities.rearm, RearmTrade(entry_key=self._start.entry_key, why=why), "armed again"
         )
@@ -248,7 +249,6 @@ class ExitMonitorWorkflow:
                 # of one that is still working keep the two from selling the same thing.
                 continue
         self._tell(f"{reason} is due at {money(due.price) if due else 'once'}: exit order {intent.order_key}")
-        workflow.upsert_search_attributes([EXIT_REASON.value_set(reason.value), STATUS.value_set("CLOSING")])
         await workflow.wait_condition(lambda: child.done() or self._outranked(reason))
         if not child.done():
             self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
@@ -278,7 +278,7 @@ class ExitMonitorWorkflow:
             source="webhook",
             entry_point="exit",
             request_id=start.entry_key,
-            linkage=Linkage(trigger=start.trigger or "manual", snapshot_id=start.snapshot_id),
+            linkage=Linkage(trigger=reason.value, snapshot_id=start.snapshot_id),
             rules=start.rules,
             entry_key=start.entry_key,
             exit_reason=reason,
@@ -291,6 +291,7 @@ class ExitMonitorWorkflow:
     # --- the end ---------------------------------------------------------------------------------------------------
 
     async def _close_if_flat(self, reason: ExitReason | None, *, checked: bool = False) -> None:
+        """Close the trade if nothing is left to sell; its entry's workflow is told in the same step."""
         if not checked:
             view = await self._position()
             self._entry_final, self._size = view.entry_final, view.remaining
@@ -306,18 +307,12 @@ class ExitMonitorWorkflow:
             return
         self._size = Decimal(0)
         self._tell(f"closed: {outcome_sentence(self._closed)}")
-        changes = [STATUS.value_set("CLOSED")]
-        workflow.upsert_search_attributes(changes)
+        reason = self._closed.exit_reason
+        found_by = [EXIT_REASON.value_set(reason.value)] if reason else []
+        workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
 
     async def _position(self) -> PositionView:
         return await transact(OrderActivities.position, TradeKey(entry_key=self._start.entry_key), "what is left?")
-
-    async def _tell_entry(self, outcome: TradeOutcome) -> None:
-        handle = workflow.get_external_workflow_handle(order_workflow_id(self._start.entry_key))
-        try:
-            await handle.signal("trade_closed", outcome)
-        except ApplicationError:
-            self._tell("the entry's workflow had ended before")
 
     # --- signals, updates, queries ---------------------------------------------------------------------------------
 

@@ -457,7 +457,7 @@ def upgrade() -> None:
             "rules", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False
         ),
         sa.Column(
-            "trailing",
+            "trailing_state",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=True,
             comment="its final state: peak, stop, ATR, steps",
@@ -557,7 +557,7 @@ def upgrade() -> None:
         sa.Column("fees", sa.Numeric(), server_default=sa.text("0"), nullable=False),
         sa.Column("path", sa.Text(), server_default=sa.text("'monitored'"), nullable=False),
         sa.Column("attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("trailing", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("trailing_state", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["entry_key"], ["trades.entry_key"], name=op.f("fk_trade_exits_entry_key_trades")),

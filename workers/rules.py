@@ -1,0 +1,79 @@
+"""Settings in the words of `domain` and `activities`: percent becomes a fraction, sections become plain values."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from activities.policy import Policy
+from domain.exits import ExitRules
+from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
+from exchange.port import Exchange
+from exchange.streams import StreamSettings
+from workers.settings import ExitSettings, Settings
+
+__all__ = ["exchange_of", "exit_rules", "policy_of"]
+
+
+def exit_rules(exits: ExitSettings) -> ExitRules:
+    """A trade's exit rules from a section of percentages."""
+    return ExitRules(
+        hard_stop=_fraction(exits.hard_stop_pct),
+        soft_stop=_fraction(exits.soft_stop_pct),
+        trailing_arm=_fraction(exits.trailing_arm_pct),
+        trailing_atr_multiple=exits.trailing_atr_multiple,
+        trailing_min_distance=_fraction(exits.trailing_min_distance_pct),
+        trailing_max_distance=_fraction(exits.trailing_max_distance_pct),
+        trailing_step_atr=exits.trailing_step_atr,
+        take_profit=_fraction(exits.take_profit_pct) if exits.take_profit_enabled else None,
+        signal_exit=exits.signal_exit_enabled,
+        limit_offset=1 + _fraction(exits.limit_offset_pct),
+        reprice_seconds=exits.reprice_interval_s,
+        max_reprices=exits.max_reprices,
+        stale_seconds=exits.price_stale_after_s,
+        retry_max_seconds=exits.retry_backoff_max_s,
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the activities need of the settings."""
+    return Policy(
+        account=settings.account,
+        speed=Decimal(str(settings.speed)),
+        blocked=frozenset(settings.symbols.block),
+        hodl=frozenset(settings.symbols.hodl),
+        max_open_buys=settings.symbols.max_open_buys,
+        market_collar=_fraction(settings.orders.market_collar_pct),
+        post_only_attempts=settings.orders.post_only_attempts,
+        late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
+    )
+
+
+def exchange_of(settings: Settings) -> Exchange:
+    """The account's exchange; paper and live differ in address, trust root and keys only.
+
+    Raises UnreachableError(NO_EXCHANGE) without addresses, and ApiKeyError for a key that can't be used.
+    """
+    streams = settings.streams
+    return CoinbaseExchange(
+        CoinbaseConfig(
+            rest_address=settings.rest_address,
+            stream_url=settings.stream_address,
+            user_stream_url=settings.user_stream_address,
+            key_file=settings.exchange.key_file,
+            ca_file=settings.exchange.ca_file,
+            connect_timeout=float(settings.exchange.connect_timeout_s),
+            read_timeout=float(settings.exchange.timeout_s),
+            private_rate=float(settings.exchange.private_requests_per_s),
+            late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
+            streams=StreamSettings(
+                first_frame=float(streams.first_frame_timeout_s),
+                idle=float(streams.idle_timeout_s),
+                backoff_first=float(streams.reconnect_min_s),
+                backoff_cap=float(streams.reconnect_max_s),
+            ),
+        )
+    )
+
+
+def _fraction(percent: Decimal) -> Decimal:
+    return percent / 100
