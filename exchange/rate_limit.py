@@ -1,6 +1,8 @@
-"""A process's share of a venue's request rate: never more than N starts in any one-second window, urgent ones first.
+"""A process's share of a venue's request rate: at most N arrivals in any one-second window, urgent ones first.
 
-A sliding window rather than a token bucket: a bucket of N that refills at N lets 2 N through in its first second.
+A sliding window rather than a token bucket: a bucket of N that refills at N lets 2 N through in its first second. The
+venue counts arrivals, and we only know when a request started and when its answer came; so a turn is free again one
+second after the answer, but no later than a second and a half after the start, lest a slow venue holds up exits.
 """
 
 from __future__ import annotations
@@ -8,17 +10,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 __all__ = ["RateLimiter"]
 
+_LONGEST_TRAVEL = 0.5
+
+
+class _Turn:
+    __slots__ = ("free_at",)
+
+    def __init__(self, free_at: float) -> None:
+        self.free_at = free_at
+
 
 class RateLimiter:
-    """Hands out permission to start a request, first come first served within its class.
+    """Hands out turns, first come first served within its class.
 
     Args:
-        per_second: starts allowed in any window of one second; below 1, one start each `1 / per_second` seconds;
-            0 means no limit.
+        per_second: requests allowed in any window of one second; below 1, one each `1 / per_second` seconds; 0 means no
+            limit.
         clock: monotonic seconds.
     """
 
@@ -28,9 +40,9 @@ class RateLimiter:
         self._clock = clock
         self._allowed = max(1, int(per_second))
         self._window = self._allowed / per_second if per_second else 0.0
-        self._starts: deque[float] = deque()
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._normal: deque[asyncio.Future[None]] = deque()
+        self._turns: list[_Turn] = []
+        self._urgent: deque[asyncio.Future[_Turn]] = deque()
+        self._normal: deque[asyncio.Future[_Turn]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -38,44 +50,60 @@ class RateLimiter:
         """How many requests wait for their turn."""
         return len(self._urgent) + len(self._normal)
 
-    async def acquire(self, *, urgent: bool = False) -> None:
-        """Return when a request may start; `urgent` ones (exits) go before all others."""
+    @asynccontextmanager
+    async def turn(self, *, urgent: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it while the request is under way; `urgent` ones (exits) go before all others."""
         if not self._window:
+            yield
             return
+        turn = await self._next(urgent)
+        try:
+            yield
+        finally:
+            turn.free_at = min(turn.free_at, self._clock() + self._window)
+            self._arm()
+
+    async def _next(self, urgent: bool) -> _Turn:
         if not self.waiting and self._free():
-            self._starts.append(self._clock())
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        (self._urgent if urgent else self._normal).append(turn)
+            return self._take()
+        waiter: asyncio.Future[_Turn] = asyncio.get_running_loop().create_future()
+        (self._urgent if urgent else self._normal).append(waiter)
         self._arm()
         try:
-            await turn
+            return await waiter
         except asyncio.CancelledError:
-            # A turn that was granted and not used goes to the next in line at the window's end: never above the rate.
-            self._forget(turn)
+            for queue in (self._urgent, self._normal):
+                if waiter in queue:
+                    queue.remove(waiter)
+            if waiter.done() and not waiter.cancelled():
+                # Granted and not used: nothing was sent.
+                waiter.result().free_at = self._clock()
+                self._arm()
             raise
 
     def _free(self) -> bool:
-        horizon = self._clock() - self._window
-        while self._starts and self._starts[0] <= horizon:
-            self._starts.popleft()
-        return len(self._starts) < self._allowed
+        now = self._clock()
+        self._turns = [turn for turn in self._turns if turn.free_at > now]
+        return len(self._turns) < self._allowed
+
+    def _take(self) -> _Turn:
+        turn = _Turn(self._clock() + _LONGEST_TRAVEL + self._window)
+        self._turns.append(turn)
+        return turn
 
     def _arm(self) -> None:
-        if self._timer is None and self.waiting:
-            delay = max(0.0, self._starts[0] + self._window - self._clock()) if self._starts else 0.0
-            self._timer = asyncio.get_running_loop().call_later(delay, self._grant)
+        """Look again when the next turn is free; a turn that ended early moves that forward."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.waiting:
+            first = min((turn.free_at for turn in self._turns), default=0.0)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, first - self._clock()), self._grant)
 
     def _grant(self) -> None:
         self._timer = None
         while self.waiting and self._free():
-            turn = (self._urgent or self._normal).popleft()
-            if not turn.done():
-                self._starts.append(self._clock())
-                turn.set_result(None)
+            waiter = (self._urgent or self._normal).popleft()
+            if not waiter.done():
+                waiter.set_result(self._take())
         self._arm()
-
-    def _forget(self, turn: asyncio.Future[None]) -> None:
-        for queue in (self._urgent, self._normal):
-            if turn in queue:
-                queue.remove(turn)

@@ -434,9 +434,10 @@ class _Cancels:
         return answer
 
     async def _send(self) -> dict[str, CancelAnswer]:
-        await self._limiter.acquire(urgent=self._urgent)
-        self._gone = True
-        return cancel_answers(await self._rest.command_now("/orders/batch_cancel", {"order_ids": list(self._ids)}))
+        async with self._limiter.turn(urgent=self._urgent):
+            self._gone = True
+            body = {"order_ids": list(self._ids)}
+            return cancel_answers(await self._rest.command_now("/orders/batch_cancel", body))
 
 
 class _reading:  # noqa: N801 - reads as a statement

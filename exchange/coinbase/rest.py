@@ -151,8 +151,8 @@ class RestCaller:
 
         if self._key is None and not public:
             raise Unavailable("no API key is configured, so the account can't be read", code=_AUTH_FAILURE)
-        await self._limiter.acquire()
-        return await self._run(call, _read_failure, f"GET {path}", late=Unavailable)
+        async with self._limiter.turn():
+            return await self._run(call, _read_failure, f"GET {path}", late=Unavailable)
 
     async def command(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> dict[str, Any]:
         """POST `body` to `path` once and return the JSON object.
@@ -164,11 +164,11 @@ class RestCaller:
         """
         if self._key is None:
             raise NotAccepted("no API key is configured, so nothing can be ordered", code=_AUTH_FAILURE)
-        await self._limiter.acquire(urgent=urgent)
-        return await self.command_now(path, body)
+        async with self._limiter.turn(urgent=urgent):
+            return await self.command_now(path, body)
 
     async def command_now(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """`command` for a caller that has waited for the limiter itself."""
+        """`command` for a caller that has its turn in the limiter already."""
 
         def call(client: RESTClient) -> Any:
             return client.post(PREFIX + path, data=dict(body))

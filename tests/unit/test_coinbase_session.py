@@ -1,0 +1,288 @@
+"""One connection's worth of frames: sequence, snapshot batches, odd and broken messages."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from domain.orders import Side
+from exchange.coinbase.streams import CoinbaseSession
+from exchange.port import (
+    BookUpdate,
+    CandleUpdate,
+    Gap,
+    Heartbeat,
+    MalformedMessage,
+    OrderEvent,
+    PublicTrade,
+    SnapshotComplete,
+    StreamEvent,
+    Ticker,
+)
+from exchange.streams import SequenceTracker, StreamStats, SubscriptionError
+
+D = Decimal
+STAMP = "2026-08-09T21:05:48.228568804Z"
+
+
+def frame(channel: str, sequence: Any, *events: dict[str, Any], **more: Any) -> bytes:
+    """A message as it comes over the wire."""
+    envelope = {"channel": channel, "timestamp": STAMP, "sequence_num": sequence, "events": list(events), **more}
+    return json.dumps(envelope).encode()
+
+
+def order(number: int, **more: Any) -> dict[str, Any]:
+    """An order of the user channel."""
+    return {
+        "order_id": f"o-{number}", "client_order_id": f"c-{number}", "product_id": "BTC-USD", "order_side": "BUY",
+        "status": "OPEN", "cumulative_quantity": "0", "avg_price": "0", "total_fees": "0", "number_of_fills": "0",
+        **more,
+    }  # fmt: skip
+
+
+def batch(sequence: int, first: int, count: int, kind: str = "snapshot") -> bytes:
+    """A user message with some orders."""
+    return frame("user", sequence, {"type": kind, "orders": [order(first + number) for number in range(count)]})
+
+
+def user_session() -> tuple[CoinbaseSession, StreamStats]:
+    """A session of the user channel."""
+    stats = StreamStats()
+    return CoinbaseSession(["user", "heartbeats"], [], None, stats), stats
+
+
+def names(events: list[StreamEvent]) -> list[str]:
+    """The kinds of events."""
+    return [type(event).__name__ for event in events]
+
+
+def all_events(session: CoinbaseSession, frames: list[bytes]) -> list[StreamEvent]:
+    """What the frames say, one after the other."""
+    return [event for item in frames for event in session.receive(item)]
+
+
+def test_a_snapshot_of_109_orders_is_complete_at_the_third_message() -> None:
+    """50, 50 and 9 orders: the first message with fewer than 50 is the last."""
+    session, _ = user_session()
+    assert names(list(session.receive(batch(0, 0, 50)))) == ["OrderEvent"] * 50
+    assert "SnapshotComplete" not in names(list(session.receive(batch(1, 50, 50))))
+    last = session.receive(batch(2, 100, 9))
+    assert last[-1] == SnapshotComplete(109)
+    assert all(isinstance(event, OrderEvent) and event.snapshot for event in last[:-1])
+
+
+def test_an_account_without_orders_has_a_complete_snapshot() -> None:
+    """An empty list is complete at once."""
+    session, _ = user_session()
+    assert session.receive(batch(0, 0, 0)) == [SnapshotComplete(0)]
+
+
+def test_exactly_fifty_orders_are_complete_at_the_next_user_message() -> None:
+    """A full batch may have a successor; the first update says that it had none."""
+    session, _ = user_session()
+    assert "SnapshotComplete" not in names(list(session.receive(batch(0, 0, 50))))
+    events = session.receive(batch(1, 7, 1, "update"))
+    assert names(list(events)) == ["OrderEvent", "SnapshotComplete"]
+    assert events[-1] == SnapshotComplete(50)
+
+
+def test_a_snapshot_with_a_missing_message_is_never_complete() -> None:
+    """The gap is told, the orders that came are delivered, and completeness is not claimed."""
+    session, stats = user_session()
+    events = all_events(session, [batch(0, 0, 50), batch(2, 100, 9), batch(3, 0, 1, "update")])
+    assert [event for event in events if isinstance(event, Gap | SnapshotComplete)] == [
+        Gap(1, 2, next(event.at for event in events if isinstance(event, Gap)))
+    ]
+    assert (stats.gaps, stats.missed) == (1, 1)
+
+
+@pytest.mark.parametrize("order_of", list(permutations(range(3))))
+def test_a_snapshot_is_complete_in_whatever_order_its_messages_come(order_of: tuple[int, ...]) -> None:
+    """Late snapshot messages count when they come."""
+    session, stats = user_session()
+    frames = [batch(0, 0, 50), batch(1, 50, 50), batch(2, 100, 9)]
+    events = all_events(session, [frames[number] for number in order_of])
+    assert len({event.order.exchange_order_id for event in events if isinstance(event, OrderEvent)}) == 109
+    assert [event for event in events if isinstance(event, SnapshotComplete)] == [SnapshotComplete(109)]
+    assert stats.missed == 0
+
+
+def test_a_repeat_is_dropped_and_a_late_order_is_delivered() -> None:
+    """Totals of an order can be merged at any time; the same message twice is one message."""
+    session, stats = user_session()
+    events = all_events(
+        session, [batch(0, 0, 1), batch(2, 2, 1, "update"), batch(1, 1, 1, "update"), batch(1, 1, 1, "update")]
+    )
+    assert [event.order.exchange_order_id for event in events if isinstance(event, OrderEvent)] == ["o-0", "o-2", "o-1"]
+    assert (stats.gaps, stats.late, stats.repeats, stats.missed) == (1, 1, 1, 0)
+
+
+def test_a_late_price_is_dropped() -> None:
+    """An old ticker must not look like news."""
+    stats = StreamStats()
+    session = CoinbaseSession(["ticker"], ["BTC-USD"], None, stats)
+    tick = {"type": "update", "tickers": [{"product_id": "BTC-USD", "price": "2", "best_bid": "1", "best_ask": "3"}]}
+    assert names(
+        all_events(session, [frame("ticker", 0, tick), frame("ticker", 2, tick), frame("ticker", 1, tick)])
+    ) == [
+        "Ticker",
+        "Gap",
+        "Ticker",
+    ]
+    assert stats.late == 1
+
+
+def test_sequence_runs_over_all_channels() -> None:
+    """Heartbeats and acknowledgements are numbered too: a jump in theirs is a gap."""
+    session, stats = user_session()
+    beat = {"current_time": "2026-08-09 21:05:48.85 +0000 UTC m=+41691.2", "heartbeat_counter": 41691}
+    text_beat = {**beat, "heartbeat_counter": "41692"}
+    events = all_events(
+        session,
+        [batch(0, 0, 0), frame("subscriptions", 1, {"subscriptions": {"user": ["x"]}}), frame("heartbeats", 2, beat),
+         frame("heartbeats", 4, text_beat)],
+    )  # fmt: skip
+    assert names(events) == ["SnapshotComplete", "Heartbeat", "Gap", "Heartbeat"]
+    assert [event.counter for event in events if isinstance(event, Heartbeat)] == [41691, 41692]
+    assert stats.heartbeats == 2
+
+
+def test_market_messages() -> None:
+    """Ticker, trades (oldest first), candles (oldest first) and book levels come over with their numbers exact."""
+    stats = StreamStats()
+    session = CoinbaseSession(["ticker"], ["BTC-USD"], None, stats)
+    trades = [
+        {"product_id": "BTC-USD", "trade_id": str(number), "price": "2.5", "size": "1", "side": "SELL", "time": STAMP}
+        for number in (12, 11)
+    ]
+    candles = [
+        {"product_id": "BTC-USD", "start": start, "open": "1", "high": "2", "low": "1", "close": "2", "volume": "0"}
+        for start in ("1786279800", "1786279500")
+    ]
+    levels = [
+        {"side": "bid", "price_level": "1.50", "new_quantity": "3", "event_time": STAMP},
+        {"side": "offer", "price_level": "2", "new_quantity": "0"},
+    ]
+    events = all_events(
+        session,
+        [
+            frame("market_trades", 0, {"type": "snapshot", "trades": trades}),
+            frame("candles", 1, {"type": "update", "candles": candles}),
+            frame("l2_data", 2, {"type": "snapshot", "product_id": "BTC-USD", "updates": levels}),
+            frame("status", 3, {"type": "snapshot", "products": []}),
+        ],
+    )
+    assert [event.trade_id for event in events if isinstance(event, PublicTrade)] == ["11", "12"]
+    starts = [event.candle.start for event in events if isinstance(event, CandleUpdate)]
+    assert starts == sorted(starts)
+    (book,) = [event for event in events if isinstance(event, BookUpdate)]
+    assert [(level.side, level.price, level.size) for level in book.levels] == [
+        (Side.BUY, D("1.5"), D(3)),
+        (Side.SELL, D(2), D(0)),
+    ]
+    assert len(events) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"{", "not JSON"), (b"", "not JSON"), (b"\xff\xfe", "not JSON"), (b"[1]", "no JSON object"),
+        (b"{}", "neither a channel"), (frame("user", None), "sequence_num"), (frame("user", True), "sequence_num"),
+        (frame("user", -1), "sequence_num"), (frame("news", 0), "unknown channel 'news'"),
+        (frame("user", 0, timestamp="soon"), "timestamp"), (b'{"channel": 5}', "neither a channel"),
+        (frame("user", 0, events={"a": 1}), "events is no list"),
+        (frame("user", 0, {"type": "surprise"}), "unknown event type"),
+        (frame("user", 0, {"type": "update", "orders": [5]}), "no object"),
+        (frame("user", 0, {"type": "update", "orders": {}}), "orders is no list"),
+        (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [{"side": "up"}]}), "price_level"),
+        (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [
+            {"side": "up", "price_level": "1", "new_quantity": "1"}]}), "side is neither"),
+        (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [
+            {"side": "bid", "price_level": "1"}]}), "new_quantity is missing"),
+        (frame("ticker", 0, {"type": "update", "tickers": [
+            {"product_id": "A", "price": "1", "best_bid": "0", "best_ask": "2"}]}), "best_bid must be above zero"),
+        (frame("heartbeats", 0, {"heartbeat_counter": "x"}), "heartbeat_counter"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_an_event_and_the_stream_goes_on(text: bytes, words: str) -> None:
+    """A broken or unknown message is kept with a reason, and the next one is read as ever."""
+    session, _ = user_session()
+    # Something has come before, so that an error of the venue would not be its first word.
+    events = [event for event in session.receive(text) if isinstance(event, MalformedMessage)]
+    assert len(events) == 1
+    assert words in events[0].reason
+    after = session.receive(batch(session._sequence.expected, 0, 1))
+    assert "OrderEvent" in names(list(after))
+
+
+def test_one_bad_order_does_not_take_the_others_with_it() -> None:
+    """The good orders of a message are delivered, and the batch still counts as it came."""
+    session, _ = user_session()
+    bad = order(1, cumulative_quantity="lots")
+    events = list(session.receive(frame("user", 0, {"type": "snapshot", "orders": [order(0), bad, order(2)]})))
+    assert names(events) == ["OrderEvent", "MalformedMessage", "OrderEvent", "SnapshotComplete"]
+
+
+def test_an_unknown_status_is_told_and_its_fills_are_kept() -> None:
+    """The order is delivered as pending, and the word is kept for inspection."""
+    session, _ = user_session()
+    odd = order(0, status="ON_HOLD", cumulative_quantity="1", filled_value="5")
+    events = list(session.receive(frame("user", 0, {"type": "update", "orders": [odd]})))
+    assert names(events) == ["MalformedMessage", "OrderEvent"]
+
+
+def test_an_error_as_the_first_word_ends_the_connection_and_later_ones_do_not() -> None:
+    """A refused subscription is worth another connection; an error on a working one is kept for inspection."""
+    session, _ = user_session()
+    error = b'{"type":"error","message":"authentication failure"}'
+    with pytest.raises(SubscriptionError, match="authentication failure"):
+        session.receive(error)
+    session.receive(batch(0, 0, 0))
+    assert names(list(session.receive(error))) == ["MalformedMessage"]
+
+
+def test_the_book_is_asked_for_again_after_a_gap_but_not_at_each() -> None:
+    """A gap makes the book worthless: unsubscribe and subscribe once, and again no sooner than two seconds later."""
+    moment = 0.0
+    session = CoinbaseSession(["level2"], ["BTC-USD"], None, StreamStats(), clock=lambda: moment)
+    book = {"type": "update", "product_id": "BTC-USD", "updates": []}
+    session.receive(frame("l2_data", 0, book))
+    assert session.replies() == ()
+    session.receive(frame("l2_data", 2, book))
+    assert [json.loads(text)["type"] for text in session.replies()] == ["unsubscribe", "subscribe"]
+    session.receive(frame("l2_data", 5, book))
+    assert session.replies() == ()
+    moment = 2.0
+    assert [json.loads(text)["channel"] for text in session.replies()] == ["level2", "level2"]
+    assert session.replies() == ()
+
+
+def test_places_of_numbers() -> None:
+    """New, after a gap, late, and a repeat; each number is new once."""
+    tracker = SequenceTracker()
+    places = [tracker.place(number) for number in (0, 1, 4, 3, 3, 1, 2, 5)]
+    assert [place.missed for place in places] == [0, 0, 2, 0, 0, 0, 0, 0]
+    assert [place.late for place in places] == [False, False, False, True, False, False, True, False]
+    assert [place.repeat for place in places] == [False, False, False, False, True, True, False, False]
+    assert tracker.missed == 0
+
+
+def test_a_huge_jump_is_counted_without_remembering_every_number() -> None:
+    """A nonsensical sequence number costs no memory."""
+    tracker = SequenceTracker()
+    assert tracker.place(10**12).missed == 10**12
+    assert tracker.missed == 10**12
+    assert len(tracker.missing) <= 100_000
+
+
+def test_a_ticker_carries_the_messages_time() -> None:
+    """The venue's ticker has no time of its own."""
+    session = CoinbaseSession(["ticker"], ["BTC-USD"], None, StreamStats())
+    tick = {"type": "update", "tickers": [{"product_id": "BTC-USD", "price": "2", "best_bid": "1", "best_ask": "3"}]}
+    (event,) = session.receive(frame("ticker", 0, tick))
+    assert isinstance(event, Ticker)
+    assert event.at.isoformat() == "2026-08-09T21:05:48.228568+00:00"
