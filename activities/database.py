@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import orjson
 
-__all__ = ["Connection", "Pool", "SYMBOL_LOCK", "create_pool", "lock_account", "lock_symbol"]
+__all__ = ["SYMBOL_LOCK", "Connection", "Pool", "create_pool", "lock_account", "lock_symbol"]
 
 # asyncpg ships no types.
 Pool: TypeAlias = Any
@@ -23,6 +23,7 @@ def _dump(value: Any) -> str:
 
 async def _prepare(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
+    await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
     await connection.set_type_codec("json", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
 
 

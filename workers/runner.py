@@ -12,6 +12,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -24,13 +25,19 @@ from temporalio.worker import (
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.database import create_pool
+from activities.monitors import Starter
 from activities.orders import TradingActivities
+from activities.price_watcher import PriceWatcher
+from activities.sweep import Sweep
+from activities.user_stream import UserStream
 from activities.venue import Venue
 from workers.rules import exchange_of, policy_of
 from workers.settings import Settings
+from workers.streams import ensure_schedules, ensure_singletons, user_stream_options, watcher_options
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.order import OrderWorkflow
+from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
 __all__ = ["ROLES", "WorkerParts", "run_worker", "sandbox", "workers_for"]
 
@@ -44,7 +51,7 @@ def sandbox() -> WorkflowRunner:
     """Workflows run sandboxed; our own pure modules and pydantic are passed through (a fresh import costs 8 ms)."""
     return SandboxedWorkflowRunner(
         restrictions=SandboxRestrictions.default.with_passthrough_modules(
-            "activities", "domain", "workflows", "pydantic", "pydantic_core", "annotated_types", "structlog"
+            "activities", "domain", "workflows", "pydantic", "pydantic_core", "annotated_types"
         )
     )
 
@@ -58,6 +65,9 @@ class WorkerParts:
         self.pool = pool
         self.exchange = exchange
         self.venue = Venue(exchange)
+        self.starter = Starter(
+            pool, client, task_queue=settings.temporal.orders_queue, market_speed=Decimal(str(settings.speed))
+        )
         self.trading = TradingActivities(pool, self.venue, policy_of(settings), client)
 
 
@@ -115,7 +125,42 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                 graceful_shutdown_timeout=_DRAIN,
             )
         )
+    if "streams" in roles:
+        stream = UserStream(
+            parts.pool, parts.exchange, parts.client, parts.trading.ledger, parts.starter,
+            user_stream_options(parts.settings),
+        )  # fmt: skip
+        sweep = Sweep(parts.pool, parts.client, parts.starter)
+        found.append(
+            _long_worker(
+                parts.client,
+                temporal.streams_queue,
+                [UserStreamWorkflow, SweepWorkflow],
+                [stream.run_user_stream, sweep.sweep],
+            )  # fmt: skip
+        )
+    if "watchers" in roles:
+        watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, watcher_options(parts.settings))
+        found.append(
+            _long_worker(parts.client, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices])
+        )
     return found
+
+
+def _long_worker(client: Client, queue: str, workflows: list[type], activities: list[Any]) -> Worker:
+    """Few and long activities: they hear of a shutdown at once, and give up their leases."""
+    return Worker(
+        client,
+        task_queue=queue,
+        workflows=workflows,
+        activities=activities,
+        workflow_runner=sandbox(),
+        max_concurrent_activities=64,
+        max_heartbeat_throttle_interval=timedelta(seconds=2),
+        default_heartbeat_throttle_interval=timedelta(seconds=2),
+        sticky_queue_schedule_to_start_timeout=_STICKY,
+        graceful_shutdown_timeout=_DRAIN,
+    )
 
 
 async def run_worker(settings: Settings, roles: set[str]) -> None:
@@ -127,6 +172,10 @@ async def run_worker(settings: Settings, roles: set[str]) -> None:
     async with worker_parts(settings) as parts, contextlib.AsyncExitStack() as running:
         for worker in workers_for(parts, roles):
             await running.enter_async_context(worker)
+        if roles & {"streams", "watchers"}:
+            await ensure_singletons(parts.client, settings)
+        if "streams" in roles:
+            await ensure_schedules(parts.client, settings)
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)
         await stop.wait()
         _log.info("worker_draining")

@@ -183,7 +183,7 @@ class StreamSettings(Section):
     reconnect_min_s: Seconds = Field(Decimal("0.5"), description="first wait before connecting again")
     reconnect_max_s: Seconds = Field(Decimal(60), description="longest wait before connecting again")
     alert_after_failures: int = Field(10, ge=1, le=1000, description="failed connects in a row before an alert")
-    lease_s: Seconds = Field(Decimal(10), description="how long a reader owns its stream without renewing")
+    lease_s: Seconds = Field(Decimal(6), description="how long a reader owns its stream without renewing")
 
 
 class OrderSettings(Section):
