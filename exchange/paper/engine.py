@@ -353,10 +353,8 @@ class Engine:
         self._listener.book_changed(book.product.product_id)
 
     def _trigger(self, order: Order, book: Book) -> None:
-        if not order.live:
-            book.stops.pop(order.order_id, None)
-            return
-        del book.stops[order.order_id]
+        if book.stops.pop(order.order_id, None) is None:
+            return  # ended, or triggered by what another stop of the same round did
         order.triggered = True
         if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None:
             book.remove(order)

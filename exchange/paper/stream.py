@@ -225,9 +225,9 @@ class Streams:
 
     # -- a connection ------------------------------------------------------------------------------------------
 
-    async def serve(self, request: web.Request, path: str) -> web.StreamResponse:
-        """Serve one WebSocket on `path` ("market" or "user") until it ends."""
-        venue = self._venue
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one WebSocket on the path "market" or "user" until it ends."""
+        venue, path = self._venue, request.match_info["path"]
         now = time.monotonic()
         if venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
             return web.Response(status=503, text="Service Unavailable")
