@@ -96,11 +96,12 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
     found: list[Worker] = []
     if "orders" in roles:
         trading = parts.trading
+        sweep = Sweep(parts.pool, parts.client, parts.starter)
         found.append(
             Worker(
                 parts.client,
                 task_queue=temporal.orders_queue,
-                workflows=[OrderWorkflow, ExitMonitorWorkflow],
+                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow],
                 activities=[
                     trading.admit,
                     trading.next_attempt,
@@ -112,6 +113,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.position,
                     trading.rearm,
                     trading.close_trade,
+                    sweep.sweep,
                 ],
                 workflow_runner=sandbox(),
                 max_concurrent_workflow_tasks=100,
@@ -126,19 +128,10 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             )
         )
     if "streams" in roles:
-        stream = UserStream(
-            parts.pool, parts.exchange, parts.client, parts.trading.ledger, parts.starter,
-            user_stream_options(parts.settings),
-        )  # fmt: skip
-        sweep = Sweep(parts.pool, parts.client, parts.starter)
-        found.append(
-            _long_worker(
-                parts.client,
-                temporal.streams_queue,
-                [UserStreamWorkflow, SweepWorkflow],
-                [stream.run_user_stream, sweep.sweep],
-            )  # fmt: skip
-        )
+        options = user_stream_options(parts.settings)
+        ledger = parts.trading.ledger
+        stream = UserStream(parts.pool, parts.exchange, parts.client, ledger, parts.starter, options)
+        found.append(_long_worker(parts.client, temporal.streams_queue, [UserStreamWorkflow], [stream.run_user_stream]))
     if "watchers" in roles:
         watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, watcher_options(parts.settings))
         found.append(
@@ -174,7 +167,7 @@ async def run_worker(settings: Settings, roles: set[str]) -> None:
             await running.enter_async_context(worker)
         if roles & {"streams", "watchers"}:
             await ensure_singletons(parts.client, settings)
-        if "streams" in roles:
+        if "orders" in roles:
             await ensure_schedules(parts.client, settings)
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)
         await stop.wait()
