@@ -123,6 +123,7 @@ class _Recorder:
         else:
             # Verbatim; line ends can only stand between tokens.
             self._file.write(b'{"received": ' + frame.replace(b"\r", b" ").replace(b"\n", b" ") + b"}\n")
+            self._file.flush()
         self.count += 1
         if self._most is not None and self.count >= self._most:
             self.full.set()
@@ -130,12 +131,12 @@ class _Recorder:
     def disconnected(self, reason: str) -> None:
         """What follows belongs to another connection."""
         self._write({"disconnected": reason})
-        self._file.flush()
 
     def _write(self, line: dict[str, Any]) -> None:
         import orjson
 
         self._file.write(orjson.dumps(line) + b"\n")
+        self._file.flush()
 
 
 async def _record(stream: "ReconnectingStream", recorder: _Recorder, seconds: float | None) -> None:
