@@ -100,6 +100,8 @@ class TradeKey(_Request):
 
     entry_key: str
     reason: ExitReason | None = None
+    tell_entry: bool = False
+    """Closing: signal the entry's workflow, because it is not the parent that hears of it anyway."""
 
 
 class RearmTrade(_Request):

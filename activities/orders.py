@@ -382,12 +382,12 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
         outcome = await close_trade(self._pool, self._venue, self._policy.account, request)
-        if outcome is not None:
+        if outcome is not None and request.tell_entry:
             await self._tell_entry(outcome)
         return outcome
 
     async def _tell_entry(self, outcome: TradeOutcome) -> None:
-        """The entry returns the trade's outcome. Told here and not by its monitor: five events less a trade."""
+        """The entry returns the trade's outcome, also where another run of its monitor closed the trade."""
         entry = self._client.get_workflow_handle(order_workflow_id(outcome.entry_key))
         try:
             await entry.signal("trade_closed", outcome)

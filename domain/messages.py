@@ -312,6 +312,7 @@ class EntryNews(Message):
     size: Decimal
     entry_price: Decimal | None = None
     entry_final: bool = False
+    tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
 
 
 class ExitDue(Message):

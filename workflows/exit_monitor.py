@@ -75,6 +75,7 @@ class ExitMonitorWorkflow:
         self._selling: ExitReason | None = None
         self._failures = 0
         self._flat = False
+        self._tell_when_closed = False
         self._closed: TradeOutcome | None = None
         self._sentence = ""
         self._timeline = Timeline()
@@ -301,7 +302,9 @@ class ExitMonitorWorkflow:
                 return
         elif not self._entry_final:
             return
-        request = TradeKey(entry_key=self._start.entry_key, reason=reason)
+        # A parent hears of our end by itself; one that continued as new, or a sweep's monitor, needs a signal.
+        tell_entry = workflow.info().parent is None or self._tell_when_closed
+        request = TradeKey(entry_key=self._start.entry_key, reason=reason, tell_entry=tell_entry)
         self._closed = await transact(OrderActivities.close_trade, request, "linkage completed, plan disarmed, closed")
         if self._closed is None:
             return
@@ -325,6 +328,7 @@ class ExitMonitorWorkflow:
     @workflow.signal
     def entry_news(self, news: EntryNews) -> None:
         """The entry grew or ended."""
+        self._tell_when_closed = self._tell_when_closed or news.tell_when_closed
         if not self._flat or news.size > self._size:
             self._size = max(self._size, news.size)
         self._flat = False

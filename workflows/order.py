@@ -12,12 +12,17 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    ChildWorkflowError,
+    WorkflowAlreadyStartedError,
+)
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -116,6 +121,7 @@ class OrderWorkflow:
         self._trade_remaining: Decimal | None = None
         self._entry_final: bool | None = None
         self._monitor_started = False
+        self._monitor: workflow.ChildWorkflowHandle[Any, TradeOutcome] | None = None
         self._monitor_knows_end = False
         self._timeline = Timeline()
         self._late: asyncio.Task[None] | None = None
@@ -192,15 +198,38 @@ class OrderWorkflow:
             await self._start_monitor()
         elif self._trade is None and not self._monitor_knows_end:
             await self._signal_monitor()
-        await workflow.wait_condition(
-            lambda: (self._trade is not None and not self._news) or workflow.info().is_continue_as_new_suggested(),
-            timeout_summary="until the trade is closed",
-        )
-        if self._trade is None:
-            return False
+        while self._trade is None or self._news:
+            await workflow.wait_condition(
+                lambda: (
+                    (self._trade is not None and not self._news)
+                    or self._monitor_ended
+                    or workflow.info().is_continue_as_new_suggested()
+                ),
+                timeout_summary="until the trade is closed",
+            )
+            if self._monitor_ended:
+                await self._hear_monitor()
+            elif self._trade is None:
+                return False
         self._tell(f"closed: {outcome_sentence(self._trade)}")
         workflow.upsert_search_attributes([STATUS.value_set("CLOSED")])
         return True
+
+    @property
+    def _monitor_ended(self) -> bool:
+        return self._monitor is not None and self._monitor.done()
+
+    async def _hear_monitor(self) -> None:
+        """The monitor's result is the trade's outcome; one that was terminated is replaced by the sweep."""
+        monitor, self._monitor = self._monitor, None
+        if monitor is None:
+            return
+        try:
+            self.trade_closed(await monitor)
+        except ChildWorkflowError as error:
+            self._tell(
+                f"the exit monitor ended without closing the trade ({error.cause or error}); the sweep starts one"
+            )
 
     # --- the course ----------------------------------------------------------------------------------------------
 
@@ -509,9 +538,10 @@ class OrderWorkflow:
         self._monitor_started, self._monitor_knows_end = True, self._finished
         start = self._monitor_start()
         try:
-            await workflow.start_child_workflow(
+            self._monitor = await workflow.start_child_workflow(
                 "ExitMonitorWorkflow",
                 start,
+                result_type=TradeOutcome,
                 id=exit_workflow_id(self._intent.order_key),
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
@@ -543,7 +573,12 @@ class OrderWorkflow:
 
     async def _signal_monitor(self) -> None:
         self._monitor_knows_end = self._finished
-        news = EntryNews(size=self._filled.size, entry_price=self._average, entry_final=self._finished)
+        news = EntryNews(
+            size=self._filled.size,
+            entry_price=self._average,
+            entry_final=self._finished,
+            tell_when_closed=self._monitor is None,
+        )
         handle = workflow.get_external_workflow_handle(exit_workflow_id(self._intent.order_key))
         try:
             await handle.signal("entry_news", news)
