@@ -1,0 +1,346 @@
+"""The user stream against real PostgreSQL and Temporal: no fact is lost, none does anything twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest_asyncio
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from activities.database import Pool, create_pool
+from activities.facts import FactStore, Observed
+from activities.leases import LeaseLostError, LeaseTerms, acquire
+from activities.ledger import Ledger
+from activities.monitors import Starter
+from activities.stream_interfaces import UserStreamInput
+from activities.user_stream import UserStream, UserStreamOptions, user_stream_lease
+from domain.messages import OrderIntent, OrderUpdate, StatusSource
+from domain.orders import AttemptStatus, VenueStatus
+from exchange.port import Balance, Disconnected, Gap, MalformedMessage
+from tests.support.fake_exchange import FakeExchange, order
+from tests.support.ledger_rows import ACCOUNT, add_order, intent, until
+from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
+from workflows.streams import UserStreamWorkflow
+
+OPTIONS = UserStreamOptions(
+    lease=LeaseTerms(seconds=2.0, renew_seconds=0.5, wait_seconds=0.05),
+    save_seconds=0.1,
+    balance_after_fill_seconds=0.05,
+    confirm_seconds=0.2,
+)
+
+
+@dataclass
+class World:
+    """Everything around a user stream."""
+
+    pool: Pool
+    client: Client
+    exchange: FakeExchange
+    queue: str
+    beats: list[dict[str, Any]]
+
+    def stream(self, client: Client | None = None, options: UserStreamOptions = OPTIONS) -> UserStream:
+        """The activity's implementation."""
+        client = client or self.client
+        starter = Starter(self.pool, client, task_queue=self.queue)
+        return UserStream(self.pool, self.exchange, client, Ledger(self.pool, ACCOUNT), starter, options)
+
+    @asynccontextmanager
+    async def running(self, client: Client | None = None) -> AsyncIterator[asyncio.Task[None]]:
+        """A reader that runs during the block."""
+        before = len(self.exchange.user_streams)
+        task = asyncio.create_task(self.stream(client).run(UserStreamInput(account=ACCOUNT), self.beats.append))
+        try:
+            await until(lambda: truth(task.done() or len(self.exchange.user_streams) > before))
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def order_workflow(self, wanted: OrderIntent) -> WorkflowHandle[Any, Any]:
+        """A running order."""
+        return await self.client.start_workflow(
+            RecordingOrder.run, wanted, id=f"order-{wanted.order_key}", task_queue=self.queue
+        )
+
+    async def unrouted(self) -> int:
+        """Facts that have not arrived."""
+        return int(await self.pool.fetchval("SELECT count(*) FROM raw_facts WHERE routed_at IS NULL"))
+
+
+async def truth(value: object) -> bool:
+    """For `until`."""
+    return bool(value)
+
+
+@pytest_asyncio.fixture
+async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
+    """A database, an exchange, and a worker that runs recording workflows."""
+    pool = await create_pool(database)
+    queue = f"orders-{uuid.uuid4().hex[:8]}"
+    async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
+        yield World(pool, temporal_client, FakeExchange(), queue, [])
+    await pool.close()
+
+
+async def told(handle: WorkflowHandle[Any, Any]) -> list[OrderUpdate]:
+    """What the order's workflow was told."""
+    return await handle.query(RecordingOrder.updates)
+
+
+async def test_a_report_is_stored_and_reaches_its_workflow(world: World) -> None:
+    """Each report is a fact first, then a signal with the journal's attempt number and the totals."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    async with world.running():
+        world.exchange.push_order(order("x-1", name, status=VenueStatus.OPEN, size="0.4", fees="0.1"))
+        await until(lambda: told(handle))
+        await until(lambda: truth_of_count(world))
+    updates = await told(handle)
+    assert [(u.attempt, u.status, u.filled_size, u.filled_value, u.quote_fees) for u in updates][-1] == (
+        1,
+        AttemptStatus.OPEN,
+        Decimal("0.4"),
+        Decimal("40.0"),
+        Decimal("0.1"),
+    )
+    fact = await world.pool.fetchrow("SELECT * FROM raw_facts WHERE source = 'websocket'")
+    assert fact["client_order_id"] == name
+    assert Observed.of_document(fact["body"]).order.filled_size == Decimal("0.4")
+
+
+async def truth_of_count(world: World) -> bool:
+    """Whether every fact has arrived."""
+    return await world.unrouted() == 0
+
+
+async def test_many_updates_of_one_order_become_few_signals(world: World) -> None:
+    """While a signal is under way newer totals replace the waiting one, and the last word is always told."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    async with world.running():
+        for n in range(1, 301):
+            world.exchange.push_order(order("x-1", name, size=f"{n / 300:.6f}"))
+        world.exchange.push_order(order("x-1", name, size="1", status=VenueStatus.FILLED))
+        await until(lambda: truth_of_count(world))
+        await until(lambda: all_stored(world, 301))
+    updates = await told(handle)
+    assert (updates[-1].filled_size, updates[-1].status) == (Decimal(1), AttemptStatus.FILLED)
+    assert len(updates) < 150
+
+
+async def all_stored(world: World, count: int) -> bool:
+    """Whether at least `count` facts are stored and all have arrived."""
+    stored = await world.pool.fetchval("SELECT count(*) FROM raw_facts WHERE source = 'websocket'")
+    return stored >= count and await world.unrouted() == 0
+
+
+async def test_a_late_fill_of_an_ended_workflow_is_recorded_and_protected(world: World) -> None:
+    """Without a workflow to tell, the ledger records the fill itself and the position gets its monitor."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    async with world.running():
+        world.exchange.push_order(order("x-1", name, size="1", status=VenueStatus.FILLED))
+        await until(lambda: world.pool.fetchval("SELECT remaining FROM trades WHERE entry_key = $1", wanted.order_key))
+        handle = world.client.get_workflow_handle(f"exit-{wanted.order_key}")
+        start = await until(lambda: monitor_start(handle))
+        await until(lambda: truth_of_count(world))
+    assert (start.symbol, start.size, start.entry_price) == ("BTC-USD", Decimal(1), Decimal(100))
+
+
+async def monitor_start(handle: WorkflowHandle[Any, Any]) -> Any:
+    """What the monitor was started with, once it is."""
+    try:
+        return await handle.query(RecordingMonitor.start)
+    except Exception:  # noqa: BLE001 - it is not there yet
+        return None
+
+
+async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -> None:
+    """After a reconnect and after a gap, REST tells what the stream missed, by list and by order."""
+    old = datetime.now(UTC) - timedelta(days=20)
+    first, second = intent("a"), intent("b")
+    names = [
+        await add_order(world.pool, first, exchange_order_id="x-1"),
+        await add_order(world.pool, second, exchange_order_id="x-2"),
+    ]
+    handles = [await world.order_workflow(item) for item in (first, second)]
+    # Filled before anybody listened, and too old for the list: only a look at the order itself finds it.
+    world.exchange.history["x-1"] = order("x-1", names[0], size="1", status=VenueStatus.FILLED, at=old)
+    async with world.running():
+        assert (await until(lambda: told(handles[0])))[-1].source is StatusSource.ORDER_HISTORY
+        stream = world.exchange.user_streams[-1]
+        stream.push(Disconnected("cut", 0, 0.1, datetime.now(UTC)))
+        world.exchange.history["x-2"] = order("x-2", names[1], size="0.3", status=VenueStatus.CANCELLED)
+        stream.push(Gap(5, 9, datetime.now(UTC)))
+        update = (await until(lambda: told(handles[1])))[-1]
+        assert (update.filled_size, update.status) == (Decimal("0.3"), AttemptStatus.CANCELLED)
+        position = await until(lambda: caught_up(world))
+    assert position["gaps"] == 1
+
+
+async def caught_up(world: World) -> Any:
+    """The position's row, once a catch-up was complete and is written."""
+    return await world.pool.fetchrow("SELECT * FROM stream_positions WHERE caught_up_to IS NOT NULL AND gaps > 0")
+
+
+async def test_catch_up_goes_on_until_rest_answers(world: World) -> None:
+    """An exchange that does not answer delays a catch-up and nothing else."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    world.exchange.history["x-1"] = order("x-1", name, size="1", status=VenueStatus.FILLED)
+    world.exchange.unavailable = True
+    async with world.running():
+        await until(lambda: truth(world.exchange.calls.count("server_time") >= 3))
+        assert await told(handle) == []
+        world.exchange.unavailable = False
+        assert (await until(lambda: told(handle)))[-1].filled_size == 1
+
+
+async def test_an_order_that_is_not_ours_is_adopted(world: World) -> None:
+    """An external order is recorded without a workflow, and again changes nothing."""
+    async with world.running():
+        for size in ("0.5", "1", "1"):
+            world.exchange.push_order(order("x-9", "somebody-elses", size=size))
+        await until(lambda: all_stored(world, 3))
+    rows = await world.pool.fetch("SELECT role, filled_size FROM orders")
+    assert [(row["role"], row["filled_size"]) for row in rows] == [("EXTERNAL", Decimal(1))]
+    assert await world.pool.fetchval("SELECT sum(size) FROM fills") == 1
+
+
+async def test_a_strangers_order_under_our_id_is_not_taken_for_ours(world: World) -> None:
+    """The journal decides whose order it is: our id under another exchange id is another order."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    async with world.running():
+        world.exchange.push_order(order("x-2", name, size="1", status=VenueStatus.FILLED))
+        await until(lambda: all_stored(world, 1))
+    assert await told(handle) == []
+    assert await world.pool.fetchval("SELECT count(*) FROM orders WHERE role = 'EXTERNAL'") == 1
+
+
+async def test_what_makes_no_sense_is_kept_and_stops_nothing(world: World) -> None:
+    """A malformed message and one that no database takes are stored, counted, and the next report is routed."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    async with world.running():
+        stream = world.exchange.user_streams[-1]
+        stream.push(MalformedMessage('{"half": "a \x00 \ud800', "not JSON", datetime.now(UTC)))
+        world.exchange.push_order(order("x-1", name, size="0.1"))
+        await until(lambda: told(handle))
+        kept = await world.pool.fetchrow("SELECT * FROM raw_facts WHERE kind = 'malformed'")
+        assert kept["body"]["reason"] == "not JSON"
+        await until(lambda: world.pool.fetchval("SELECT malformed = 1 FROM stream_positions"))
+
+
+async def test_facts_of_a_crashed_reader_are_routed_by_the_next(world: World) -> None:
+    """While Temporal is away facts are stored; whoever reads next takes them where they belong."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    nowhere = await Client.connect("127.0.0.1:1", lazy=True, data_converter=pydantic_data_converter)
+    async with world.running(nowhere):
+        world.exchange.push_order(order("x-1", name, size="1", status=VenueStatus.FILLED))
+        await until(world.unrouted)
+    world.exchange.history.clear()  # nothing but the stored fact knows of the fill
+    async with world.running():
+        assert (await until(lambda: told(handle)))[-1].filled_size == 1
+        await until(lambda: truth_of_count(world))
+
+
+async def test_a_stalled_reader_stores_nothing(world: World) -> None:
+    """A reader whose lease another has by now is refused by the database."""
+    stalled = await acquire(world.pool, user_stream_lease(ACCOUNT), "stalled", OPTIONS.lease)
+    assert stalled is not None
+    await world.pool.execute("UPDATE leases SET epoch = epoch + 1")
+    store = FactStore(world.pool, ACCOUNT, stalled)
+    seen = Observed(order("x-1", "a"), StatusSource.WEBSOCKET, datetime.now(UTC))
+    try:
+        await store.commit([seen])
+    except LeaseLostError:
+        pass
+    else:
+        raise AssertionError("it was stored")
+    assert await world.pool.fetchval("SELECT count(*) FROM raw_facts") == 0
+
+
+async def test_balances_and_fees_are_kept(world: World) -> None:
+    """Balances are read at the start and after fills, with when they were asked and answered; gone ones are empty."""
+    world.exchange.money = {
+        "USD": Balance("USD", Decimal("900.5"), Decimal(100)),
+        "BTC": Balance("BTC", Decimal(1), Decimal(0)),
+    }
+    async with world.running():
+        await until(lambda: world.pool.fetchval("SELECT count(*) = 2 FROM balances"))
+        await until(lambda: world.pool.fetchval("SELECT maker = 0.004 FROM fee_rates"))
+        del world.exchange.money["BTC"]
+        world.exchange.push_order(order("x-9", "other", size="1"))
+        await until(lambda: world.pool.fetchval("SELECT available = 0 FROM balances WHERE currency = 'BTC'"))
+    row = await world.pool.fetchrow("SELECT * FROM balances WHERE currency = 'USD'")
+    assert row["available"] == Decimal("900.5")
+    assert row["asked_at"] <= row["answered_at"]
+
+
+async def test_an_outage_is_told_once_and_resolved(world: World) -> None:
+    """Ten failures in a row are an incident, which is over when the stream is back."""
+    async with world.running():
+        stream = world.exchange.user_streams[-1]
+        for failures in (9, 10, 11, 12):
+            stream.push(Disconnected("refused", failures, 0.1, datetime.now(UTC)))
+        await until(lambda: world.pool.fetchval("SELECT count(*) = 1 FROM incidents WHERE kind = 'user_stream_down'"))
+        stream.push(type(stream)()._events.get_nowait())
+        await until(lambda: world.pool.fetchval("SELECT count(*) = 1 FROM incidents WHERE resolved_at IS NOT NULL"))
+    assert await world.pool.fetchval("SELECT count(*) FROM incidents") == 1
+
+
+async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None:
+    """The workflow's activity gives its lease up on shutdown, and another worker goes on within seconds."""
+    queue = f"streams-{uuid.uuid4().hex[:8]}"
+    long = UserStreamOptions(lease=LeaseTerms(seconds=30, renew_seconds=1, wait_seconds=0.05), save_seconds=0.1)
+
+    async def worker() -> Worker:
+        # A process has a client of its own.
+        address = world.client.service_client.config.target_host
+        return Worker(
+            await Client.connect(address, data_converter=pydantic_data_converter),
+            task_queue=queue,
+            workflows=[UserStreamWorkflow],
+            activities=[world.stream(options=long).run_user_stream],
+            graceful_shutdown_timeout=timedelta(seconds=5),
+            max_heartbeat_throttle_interval=timedelta(seconds=1),
+        )
+
+    first, second = await worker(), await worker()
+    running = asyncio.create_task(first.run())
+    handle = await world.client.start_workflow(
+        UserStreamWorkflow.run, UserStreamInput(account=ACCOUNT), id=f"user-stream-{queue}", task_queue=queue
+    )
+    await until(lambda: truth(world.exchange.user_streams))
+    standby = asyncio.create_task(second.run())
+    started = time.monotonic()
+    await first.shutdown()
+    await running
+    await until(lambda: truth(len(world.exchange.user_streams) == 2), seconds=15)
+    assert time.monotonic() - started < 10
+    assert await world.pool.fetchval("SELECT epoch FROM leases") == 2
+    state = await handle.query(UserStreamWorkflow.state)
+    assert state.runs == 1, "the hand-over is a retry of the same activity and leaves no history"
+    await handle.terminate()
+    await second.shutdown()
+    await standby

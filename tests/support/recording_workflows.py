@@ -1,0 +1,69 @@
+"""Workflows under the product's names that only keep what they are told: the far end of streams and watchers."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from domain.messages import ExitDue, MonitorStart, OrderIntent, OrderUpdate
+
+__all__ = ["RecordingMonitor", "RecordingOrder"]
+
+
+@workflow.defn(name="OrderWorkflow")
+class RecordingOrder:
+    """Keeps order updates until it is told to end."""
+
+    def __init__(self) -> None:
+        self._updates: list[OrderUpdate] = []
+        self._end = False
+
+    @workflow.run
+    async def run(self, intent: OrderIntent) -> None:
+        """Wait for the end."""
+        await workflow.wait_condition(lambda: self._end)
+
+    @workflow.signal
+    def order_update(self, update: OrderUpdate) -> None:
+        """Keep it."""
+        self._updates.append(update)
+
+    @workflow.signal
+    def end(self) -> None:
+        """End."""
+        self._end = True
+
+    @workflow.query
+    def updates(self) -> list[OrderUpdate]:
+        """What was told, in order."""
+        return self._updates
+
+
+@workflow.defn(name="ExitMonitorWorkflow")
+class RecordingMonitor:
+    """Keeps due exits."""
+
+    def __init__(self) -> None:
+        self._due: list[ExitDue] = []
+        self._start: MonitorStart | None = None
+
+    @workflow.run
+    async def run(self, start: MonitorStart) -> None:
+        """Wait until terminated."""
+        self._start = start
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def exit_due(self, due: ExitDue) -> None:
+        """Keep it."""
+        self._due.append(due)
+
+    @workflow.query
+    def due(self) -> list[ExitDue]:
+        """What was told, in order."""
+        return self._due
+
+    @workflow.query
+    def start(self) -> MonitorStart | None:
+        """What it was started with."""
+        return self._start
