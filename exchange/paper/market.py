@@ -107,6 +107,7 @@ class Market:
             venue.seed_trades(product_id)
         venue.changed_books.clear()
         venue.new_trades.clear()
+        venue.printed.clear()
 
     def start(self) -> None:
         """Start the market, unless it is in step mode."""

@@ -423,15 +423,16 @@ class Streams:
                 ),
             )
         changed, venue.changed_books = venue.changed_books, set()
-        changed.update(venue.new_trades)
+        printed, venue.printed = venue.printed, set()
+        changed |= printed
         self._stale_depth |= changed
-        self._candles_due.update(venue.new_trades)
+        self._candles_due |= printed
         self._batch_due |= changed
         at_once = venue.config.step
         if at_once or not venue.config.trade_batch:
             self._publish_trades()
         for product_id in changed:
-            self._publish_ticker(product_id)
+            self._publish_ticker(product_id, printed=product_id in printed)
         if at_once or not venue.config.depth_batch:
             self._publish_depth()
         if at_once:
@@ -462,12 +463,13 @@ class Streams:
                 ),
             )
 
-    def _publish_ticker(self, product_id: str) -> None:
+    def _publish_ticker(self, product_id: str, *, printed: bool) -> None:
+        """One ticker for each trade, and where the touch changed without one."""
         listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
         if not listening:
             return
         ticker = self._venue.ticker(product_id)
-        if self._shown.get(product_id) == ticker:
+        if not printed and self._shown.get(product_id) == ticker:
             return
         self._shown[product_id] = ticker
         events = orjson.dumps([{"type": "update", "tickers": [ticker]}])

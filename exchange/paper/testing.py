@@ -1,4 +1,4 @@
-"""For tests against a paper exchange: a bare stream client that keeps what it hears and waits for what it should hear."""
+"""For tests against a paper exchange: a bare stream client that keeps what it hears and waits for more."""
 
 from __future__ import annotations
 

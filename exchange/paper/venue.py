@@ -40,6 +40,7 @@ class Venue:
         self.changed_orders: dict[str, Order] = {}
         self.user_updates: list[tuple[str, dict[str, object]]] = []
         self.changed_books: set[str] = set()
+        self.printed: set[str] = set()
         self.new_trades: dict[str, list[Trade]] = {}
         self.recent: dict[str, deque[Trade]] = {name: deque(maxlen=RECENT_TRADES) for name in products}
         self.publish: Callable[[], None] = lambda: None
@@ -88,6 +89,7 @@ class Venue:
         """Keep the print for streams, REST and candles."""
         self.recent[trade.product_id].append(trade)
         self.candles[trade.product_id].add(self.market_time(), trade.price, trade.size)
+        self.printed.add(trade.product_id)
         self.new_trades.setdefault(trade.product_id, []).append(trade)
 
     def book_changed(self, product_id: str) -> None:

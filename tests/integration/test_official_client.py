@@ -305,7 +305,10 @@ async def test_list_filters(client: RESTClient) -> None:
         client.market_order_buy(new_id(), BTC, quote_size="100")
         client.market_order_sell(new_id(), BTC, base_size="0.0001")
         client.limit_order_gtc_buy(new_id(), "PEPE-USD", "1000000", "0.000001")
-        count = lambda **filters: len(client.list_orders(**filters).orders)  # noqa: E731  reads as a table
+
+        def count(**filters: Any) -> int:
+            return len(client.list_orders(**filters).orders)
+
         assert count(product_ids=["PEPE-USD"]) == 1
         assert count(product_ids=[BTC, "PEPE-USD"]) == 3
         assert count(order_side="SELL") == 1

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal as D
+from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,7 +21,7 @@ class Heard:
     """Keeps what the engine tells its listener."""
 
     def __init__(self) -> None:
-        self.orders: list[tuple[str, Status, D]] = []
+        self.orders: list[tuple[str, Status, Decimal]] = []
         self.trades: list[Trade] = []
 
     def order_changed(self, order: Order) -> None:
@@ -51,13 +51,13 @@ def make(*, usd: str = "10000", ltc: str = "100", depth: int = 5, level: str = "
     heard, clock = Heard(), Clock()
     engine = Engine(
         {PRODUCT: bundled()[PRODUCT]},
-        {"USD": D(usd), "LTC": D(ltc)},
+        {"USD": Decimal(usd), "LTC": Decimal(ltc)},
         heard,
         clock,
         fees=Fees(),
-        liquidity=Liquidity(depth, D(level), D(1)),
+        liquidity=Liquidity(depth, Decimal(level), Decimal(1)),
     )
-    engine.quote(PRODUCT, D("46.00"), D("46.01"))
+    engine.quote(PRODUCT, Decimal("46.00"), Decimal("46.01"))
     return engine, heard, clock
 
 
@@ -74,8 +74,8 @@ def test_market_buy_walks_levels_and_spends_its_quote_size_fees_included() -> No
     assert order.status is Status.FILLED
     assert order.fills == len(fills) > 1
     assert [fill.price for fill in fills] == sorted({fill.price for fill in fills})
-    assert D("1199.99") < order.value_after_fees <= D(1200)
-    assert engine.wallet["USD"].total == D(10000) - order.value_after_fees
+    assert Decimal("1199.99") < order.value_after_fees <= Decimal(1200)
+    assert engine.wallet["USD"].total == Decimal(10000) - order.value_after_fees
     assert engine.wallet["USD"].hold == 0
 
 
@@ -86,7 +86,7 @@ def test_market_order_beyond_the_liquidity_is_cancelled_with_what_it_filled() ->
     assert order.status is Status.CANCELLED
     assert 0 < order.filled_size < 90
     assert engine.wallet["LTC"].hold == 0
-    engine.quote(PRODUCT, D("46.00"), D("46.01"))
+    engine.quote(PRODUCT, Decimal("46.00"), Decimal("46.01"))
     assert engine.place("b", PRODUCT, Side.SELL, {"market_market_ioc": {"base_size": "1"}}).status is Status.FILLED
 
 
@@ -96,21 +96,21 @@ def test_resting_orders_fill_by_price_then_time_within_the_traded_size() -> None
     late = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     better = engine.place("2", PRODUCT, Side.BUY, limit("45.60", "1"))
     later = engine.place("3", PRODUCT, Side.BUY, limit("45.50", "2"))
-    engine.trade(PRODUCT, D("45.50"), D("2.5"), Side.SELL)
-    assert (better.filled_size, late.filled_size, later.filled_size) == (D(1), D("1.5"), D(0))
+    engine.trade(PRODUCT, Decimal("45.50"), Decimal("2.5"), Side.SELL)
+    assert (better.filled_size, late.filled_size, later.filled_size) == (Decimal(1), Decimal("1.5"), Decimal(0))
     assert all(fill.maker for fill in engine.fills)
-    assert engine.fills[0].commission == D("45.60") * D("0.004")
+    assert engine.fills[0].commission == Decimal("45.60") * Decimal("0.004")
 
 
 def test_quote_that_crosses_fills_and_one_that_touches_does_not() -> None:
     """A bid is hit when the ask comes down to it, not when the market's bid stands beside it."""
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
-    engine.quote(PRODUCT, D("45.50"), D("45.51"))
+    engine.quote(PRODUCT, Decimal("45.50"), Decimal("45.51"))
     assert order.filled_size == 0
-    engine.quote(PRODUCT, D("45.49"), D("45.50"))
+    engine.quote(PRODUCT, Decimal("45.49"), Decimal("45.50"))
     assert order.status is Status.FILLED
-    assert order.filled_value == D(91)
+    assert order.filled_value == Decimal(91)
 
 
 def test_post_only_that_would_trade_is_refused_and_changes_nothing() -> None:
@@ -128,7 +128,7 @@ def test_post_only_that_would_trade_once_accepted_fails() -> None:
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.99", "1", post_only=True), activate=False)
     assert order.status is Status.PENDING
-    engine.quote(PRODUCT, D("45.90"), D("45.99"))
+    engine.quote(PRODUCT, Decimal("45.90"), Decimal("45.99"))
     engine.activate(order.order_id)
     assert (order.status, order.reject_reason) == (Status.FAILED, "INVALID_LIMIT_PRICE_POST_ONLY")
     assert engine.wallet["USD"].hold == 0
@@ -211,7 +211,7 @@ def test_gtd_expires() -> None:
         "1", PRODUCT, Side.BUY, {"limit_limit_gtd": {"base_size": "1", "limit_price": "40", "end_time": end}}
     )
     engine.expire(clock.now + timedelta(minutes=4))
-    assert order.status is Status.OPEN
+    assert order.live
     engine.expire(clock.now + timedelta(minutes=5))
     assert order.status is Status.EXPIRED
     assert engine.wallet["USD"].hold == 0
@@ -229,11 +229,11 @@ def test_stop_limit_waits_for_its_stop() -> None:
         }
     }
     order = engine.place("1", PRODUCT, Side.SELL, body)
-    engine.quote(PRODUCT, D("45.10"), D("45.11"))
+    engine.quote(PRODUCT, Decimal("45.10"), Decimal("45.11"))
     assert (order.status, order.triggered) == (Status.OPEN, False)
-    engine.quote(PRODUCT, D("44.98"), D("44.99"))
+    engine.quote(PRODUCT, Decimal("44.98"), Decimal("44.99"))
     assert (order.status, order.triggered) == (Status.FILLED, True)
-    assert order.filled_value == D("44.98")
+    assert order.filled_value == Decimal("44.98")
 
 
 def test_bracket_takes_profit_or_stops_out() -> None:
@@ -241,11 +241,11 @@ def test_bracket_takes_profit_or_stops_out() -> None:
     engine, _, _ = make()
     body = {"trigger_bracket_gtc": {"base_size": "1", "limit_price": "48.00", "stop_trigger_price": "45.00"}}
     up, down = (engine.place(name, PRODUCT, Side.SELL, body) for name in ("1", "2"))
-    engine.fees = Fees(D(0), D(0))
-    engine.trade(PRODUCT, D("48.00"), D(1), Side.BUY)
-    assert (up.status, up.filled_value) == (Status.FILLED, D(48))
-    engine.quote(PRODUCT, D("44.50"), D("44.51"))
-    assert (down.status, down.filled_value, down.triggered) == (Status.FILLED, D("44.50"), True)
+    engine.fees = Fees(Decimal(0), Decimal(0))
+    engine.trade(PRODUCT, Decimal("48.00"), Decimal(1), Side.BUY)
+    assert (up.status, up.filled_value) == (Status.FILLED, Decimal(48))
+    engine.quote(PRODUCT, Decimal("44.50"), Decimal("44.51"))
+    assert (down.status, down.filled_value, down.triggered) == (Status.FILLED, Decimal("44.50"), True)
 
 
 def test_attached_bracket_starts_with_what_its_parent_filled() -> None:
@@ -255,11 +255,11 @@ def test_attached_bracket_starts_with_what_its_parent_filled() -> None:
     parent = engine.place("1", PRODUCT, Side.BUY, limit("45.80", "3"), attached=child_terms)
     child = engine.orders[parent.child_id]
     assert (child.status, child.parent_id) == (Status.PENDING, parent.order_id)
-    engine.trade(PRODUCT, D("45.80"), D(1), Side.SELL)
+    engine.trade(PRODUCT, Decimal("45.80"), Decimal(1), Side.SELL)
     assert child.status is Status.PENDING
     engine.request_cancel(parent.order_id)
     engine.finish_cancel(parent.order_id)
-    assert (child.status, child.base_size) == (Status.OPEN, D(1))
+    assert (child.status, child.base_size) == (Status.OPEN, Decimal(1))
     assert engine.wallet["LTC"].available == 0
 
 
@@ -269,9 +269,9 @@ def test_queued_cancel_can_still_fill() -> None:
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     assert engine.request_cancel(order.order_id) == ""
     assert engine.request_cancel(order.order_id) == "DUPLICATE_CANCEL_REQUEST"
-    engine.trade(PRODUCT, D("45.50"), D("0.5"), Side.SELL)
-    assert (order.status, order.filled_size) == (Status.CANCEL_QUEUED, D("0.5"))
-    engine.trade(PRODUCT, D("45.50"), D(5), Side.SELL)
+    engine.trade(PRODUCT, Decimal("45.50"), Decimal("0.5"), Side.SELL)
+    assert (order.status, order.filled_size) == (Status.CANCEL_QUEUED, Decimal("0.5"))
+    engine.trade(PRODUCT, Decimal("45.50"), Decimal(5), Side.SELL)
     engine.finish_cancel(order.order_id)
     assert order.status is Status.FILLED
     assert engine.request_cancel(order.order_id) == "ORDER_IS_FULLY_FILLED"
@@ -282,11 +282,11 @@ def test_account_never_trades_with_itself() -> None:
     """A taker that would hit the account's own resting order cancels that one and trades with the market."""
     engine, _, _ = make()
     resting = engine.place("1", PRODUCT, Side.SELL, limit("46.005".rstrip("5"), "1"), activate=False)
-    engine.quote(PRODUCT, D("45.90"), D("46.20"))
+    engine.quote(PRODUCT, Decimal("45.90"), Decimal("46.20"))
     engine.activate(resting.order_id)
     taker = engine.place("2", PRODUCT, Side.BUY, {"market_market_ioc": {"base_size": "1"}})
-    assert (resting.status, resting.filled_size) == (Status.CANCELLED, D(0))
-    assert (taker.status, engine.fills[-1].price) == (Status.FILLED, D("46.20"))
+    assert (resting.status, resting.filled_size) == (Status.CANCELLED, Decimal(0))
+    assert (taker.status, engine.fills[-1].price) == (Status.FILLED, Decimal("46.20"))
 
 
 def test_edit_needs_both_figures_and_loses_its_place() -> None:
@@ -295,21 +295,21 @@ def test_edit_needs_both_figures_and_loses_its_place() -> None:
     first = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
     second = engine.place("2", PRODUCT, Side.BUY, limit("45.60", "2"))
     with pytest.raises(Refusal) as refused:
-        engine.edit(first.order_id, D("45.60"), D(0))
+        engine.edit(first.order_id, Decimal("45.60"), Decimal(0))
     assert refused.value.reason == "CANNOT_EDIT_TO_BELOW_FILLED_SIZE"
-    engine.edit(first.order_id, D("45.60"), D(1))
-    engine.trade(PRODUCT, D("45.60"), D(2), Side.SELL)
-    assert (first.filled_size, second.filled_size) == (D(0), D(2))
-    assert engine.wallet["USD"].hold == D("45.60") * D("1.006")
+    engine.edit(first.order_id, Decimal("45.60"), Decimal(1))
+    engine.trade(PRODUCT, Decimal("45.60"), Decimal(2), Side.SELL)
+    assert (first.filled_size, second.filled_size) == (Decimal(0), Decimal(2))
+    assert engine.wallet["USD"].hold == Decimal("45.60") * Decimal("1.006")
 
 
 def test_forced_fill_is_bounded_by_the_order() -> None:
     """A forced fill fills exactly so much, and never more than is left or at a worse price."""
     engine, _, _ = make()
     order = engine.place("1", PRODUCT, Side.BUY, limit("45.50", "2"))
-    engine.force_fill(order.order_id, D("0.6"), D("45.40"))
-    assert (order.filled_size, order.filled_value) == (D("0.6"), D("27.24"))
-    for size, price in ((D("1.5"), None), (D(1), D("45.51")), (D(0), None)):
+    engine.force_fill(order.order_id, Decimal("0.6"), Decimal("45.40"))
+    assert (order.filled_size, order.filled_value) == (Decimal("0.6"), Decimal("27.24"))
+    for size, price in ((Decimal("1.5"), None), (Decimal(1), Decimal("45.51")), (Decimal(0), None)):
         with pytest.raises(ApiError):
             engine.force_fill(order.order_id, size, price)
 
@@ -324,8 +324,8 @@ def test_public_trade_has_the_makers_side_and_contiguous_ids() -> None:
     assert ids == list(range(ids[0], ids[0] + len(ids)))
 
 
-PRICES = st.integers(4300, 4900).map(lambda cents: D(cents) / 100)
-SIZES = st.integers(1, 3000).map(lambda hundredths: D(hundredths) / 100)
+PRICES = st.integers(4300, 4900).map(lambda cents: Decimal(cents) / 100)
+SIZES = st.integers(1, 3000).map(lambda hundredths: Decimal(hundredths) / 100)
 SIDES = st.sampled_from(list(Side))
 
 
@@ -337,8 +337,8 @@ class EngineMachine(RuleBasedStateMachine):
         """A fresh engine."""
         self.engine, self.heard, self.clock = make()
         self.number = 0
-        self.deposited = {"USD": D(10000), "LTC": D(100)}
-        self.ended: dict[str, tuple[Status, D, D]] = {}
+        self.deposited = {"USD": Decimal(10000), "LTC": Decimal(100)}
+        self.ended: dict[str, tuple[Status, Decimal, Decimal]] = {}
 
     def _place(self, side: Side, configuration: dict[str, object], attached: dict[str, object] | None = None) -> None:
         self.number += 1
@@ -348,33 +348,33 @@ class EngineMachine(RuleBasedStateMachine):
             assert str(self.number) not in self.engine.by_client_id
 
     @rule(side=SIDES, price=PRICES, size=SIZES, post_only=st.booleans())
-    def limit_order(self, side: Side, price: D, size: D, post_only: bool) -> None:
+    def limit_order(self, side: Side, price: Decimal, size: Decimal, post_only: bool) -> None:
         """A GTC limit order."""
         self._place(side, limit(str(price), str(size), post_only=post_only))
 
     @rule(side=SIDES, price=PRICES, size=SIZES, name=st.sampled_from(["sor_limit_ioc", "limit_limit_fok"]))
-    def immediate_order(self, side: Side, price: D, size: D, name: str) -> None:
+    def immediate_order(self, side: Side, price: Decimal, size: Decimal, name: str) -> None:
         """An IOC or FOK limit order."""
         self._place(side, {name: {"base_size": str(size), "limit_price": str(price)}})
 
     @rule(side=SIDES, size=SIZES, quote=st.booleans())
-    def market_order(self, side: Side, size: D, quote: bool) -> None:
+    def market_order(self, side: Side, size: Decimal, quote: bool) -> None:
         """A market order by base or by quote."""
         self._place(side, {"market_market_ioc": {"quote_size" if quote else "base_size": str(size)}})
 
     @rule(side=SIDES, price=PRICES, size=SIZES, gap=st.integers(0, 200))
-    def stop_order(self, side: Side, price: D, size: D, gap: int) -> None:
+    def stop_order(self, side: Side, price: Decimal, size: Decimal, gap: int) -> None:
         """A stop-limit order."""
-        stop = price - D(gap) / 100 if side is Side.BUY else price + D(gap) / 100
+        stop = price - Decimal(gap) / 100 if side is Side.BUY else price + Decimal(gap) / 100
         up = "UP" if side is Side.BUY else "DOWN"
         values = {"base_size": str(size), "limit_price": str(price), "stop_price": str(stop)}
         self._place(side, {"stop_limit_stop_limit_gtc": {**values, "stop_direction": f"STOP_DIRECTION_STOP_{up}"}})
 
     @rule(side=SIDES, price=PRICES, size=SIZES, gap=st.integers(1, 200), attached=st.booleans())
-    def bracket_order(self, side: Side, price: D, size: D, gap: int, attached: bool) -> None:
+    def bracket_order(self, side: Side, price: Decimal, size: Decimal, gap: int, attached: bool) -> None:
         """A bracket, alone or attached to a limit order."""
         exit_side = side.opposite if attached else side
-        stop = price - D(gap) / 100 if exit_side is Side.SELL else price + D(gap) / 100
+        stop = price - Decimal(gap) / 100 if exit_side is Side.SELL else price + Decimal(gap) / 100
         values = {"limit_price": str(price), "stop_trigger_price": str(stop)}
         if attached:
             self._place(side, limit("46.00", str(size)), {"trigger_bracket_gtc": values})
@@ -392,7 +392,7 @@ class EngineMachine(RuleBasedStateMachine):
                 self.engine.finish_cancel(order_id)
 
     @rule(pick=st.integers(0, 10_000), price=PRICES, size=SIZES)
-    def edit(self, pick: int, price: D, size: D) -> None:
+    def edit(self, pick: int, price: Decimal, size: Decimal) -> None:
         """Edit some order."""
         ids = list(self.engine.live)
         if ids:
@@ -402,20 +402,20 @@ class EngineMachine(RuleBasedStateMachine):
                 return
 
     @rule(bid=PRICES, spread=st.integers(1, 50), volume=st.none() | SIZES)
-    def quote(self, bid: D, spread: int, volume: D | None) -> None:
+    def quote(self, bid: Decimal, spread: int, volume: Decimal | None) -> None:
         """Move the quote."""
-        self.engine.quote(PRODUCT, bid, bid + D(spread) / 100, volume)
+        self.engine.quote(PRODUCT, bid, bid + Decimal(spread) / 100, volume)
 
     @rule(price=PRICES, size=SIZES)
-    def tick(self, price: D, size: D) -> None:
+    def tick(self, price: Decimal, size: Decimal) -> None:
         """A source's tick."""
-        self.engine.tick(PRODUCT, price, D("0.01"), size)
+        self.engine.tick(PRODUCT, price, Decimal("0.01"), size)
 
     @rule(amount=st.integers(-500, 500), currency=st.sampled_from(["USD", "LTC"]))
     def transfer(self, amount: int, currency: str) -> None:
         """Deposit or withdraw."""
         try:
-            self.engine.wallet.deposit(currency, D(amount))
+            self.engine.wallet.deposit(currency, Decimal(amount))
         except Refusal:
             return
         self.deposited[currency] += amount
@@ -429,7 +429,7 @@ class EngineMachine(RuleBasedStateMachine):
             sign = 1 if fill.side is Side.BUY else -1
             expected["LTC"] += sign * fill.size
             expected["USD"] -= sign * value + fill.commission
-            assert fill.commission == value * (D("0.004") if fill.maker else D("0.006"))
+            assert fill.commission == value * (Decimal("0.004") if fill.maker else Decimal("0.006"))
         for currency, total in expected.items():
             balance = self.engine.wallet[currency]
             assert balance.total == total
@@ -439,7 +439,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def holds_add_up(self) -> None:
         """Each currency's hold is the sum of its live orders' holds."""
-        held: dict[str, D] = defaultdict(D)
+        held: dict[str, Decimal] = defaultdict(Decimal)
         for order in self.engine.live.values():
             held["USD" if order.side is Side.BUY else "LTC"] += order.hold
         for currency in ("USD", "LTC"):
@@ -448,7 +448,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def orders_agree_with_their_fills(self) -> None:
         """No order fills beyond its size; its cumulative figures are its fills' sums; an end is final."""
-        sums: dict[str, list[D]] = defaultdict(lambda: [D(0), D(0), D(0), D(0)])
+        sums: dict[str, list[Decimal]] = defaultdict(lambda: [Decimal(0), Decimal(0), Decimal(0), Decimal(0)])
         for fill in self.engine.fills:
             total = sums[fill.order_id]
             total[0] += fill.size
@@ -456,7 +456,7 @@ class EngineMachine(RuleBasedStateMachine):
             total[2] += fill.commission
             total[3] += 1
         for order in self.engine.orders.values():
-            assert [order.filled_size, order.filled_value, order.fees, D(order.fills)] == sums[order.order_id]
+            assert [order.filled_size, order.filled_value, order.fees, Decimal(order.fills)] == sums[order.order_id]
             assert order.base_size is None or order.filled_size <= order.base_size
             assert (order.order_id in self.engine.live) is (order.status not in TERMINAL)
             if order.status in TERMINAL:

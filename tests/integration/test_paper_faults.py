@@ -1,0 +1,369 @@
+"""Every fault of the paper exchange, once, and that it stops when it should."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import requests
+from coinbase.rest import RESTClient
+from requests.exceptions import HTTPError
+
+from exchange.paper import ControlError, Fault, FaultKind, PaperConfig, PaperControl, PaperExchange
+from exchange.paper.testing import StreamClient
+
+BTC = "BTC-USD"
+
+
+@pytest_asyncio.fixture
+async def paper(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PaperExchange]:
+    """A paper exchange in step mode."""
+    async with PaperExchange(PaperConfig(step=True, products=[BTC], private_rate=0, connection_rate=0)) as exchange:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(exchange.ca_file))
+        yield exchange
+
+
+@pytest_asyncio.fixture
+async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
+    """Its control interface, BTC at 65,000.00 / 65,000.01."""
+    async with PaperControl(paper.control_url) as client:
+        await client.set_price(BTC, "65000.00", "65000.01")
+        yield client
+
+
+@pytest.fixture
+def client(paper: PaperExchange) -> RESTClient:
+    """The official client with a short patience."""
+    return RESTClient(key_file=str(paper.key_file), base_url=paper.rest_address, timeout=1)
+
+
+async def place(client: RESTClient, client_order_id: str | None = None) -> str:
+    """Place a resting order; its id."""
+    placed = await asyncio.to_thread(
+        client.limit_order_gtc_buy, client_order_id or str(uuid.uuid4()), BTC, "0.01", "60000"
+    )
+    return str(placed.success_response["order_id"])
+
+
+async def until(true: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
+    """Poll a condition. Raises `TimeoutError`."""
+    async with asyncio.timeout(seconds):
+        while not await true():
+            await asyncio.sleep(0.01)
+
+
+# -- REST
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "error", "accepted"),
+    [
+        ("accepted_cut", {}, requests.ConnectionError, 1),
+        ("not_accepted_cut", {}, requests.ConnectionError, 0),
+        ("accepted_silent", {}, requests.ReadTimeout, 1),
+        ("server_error", {}, HTTPError, 0),
+        ("accepted_server_error", {"status": 504}, HTTPError, 1),
+        ("rate_limited", {}, HTTPError, 0),
+        ("malformed_answer", {}, requests.exceptions.JSONDecodeError, 1),
+    ],
+)
+async def test_submit_with_an_unknown_outcome(
+    client: RESTClient,
+    control: PaperControl,
+    kind: str,
+    settings: dict[str, int],
+    error: type[Exception],
+    accepted: int,
+) -> None:
+    """The client sees the failure, the exchange's own books say what really happened, and the next call is fine."""
+    await control.fault(kind, "POST /orders", **settings)
+    same = str(uuid.uuid4())
+    with pytest.raises(error):
+        await place(client, same)
+    orders = await control.orders()
+    assert len(orders) == accepted
+    assert (await place(client, same) in [order["order_id"] for order in orders]) is bool(accepted)
+    assert len(await control.orders()) == 1
+
+
+async def test_submit_accepted_only_after_the_client_gave_up(client: RESTClient, control: PaperControl) -> None:
+    """A delayed request is not there when the client looks, and appears later all the same."""
+    await control.fault("accepted_late", "POST /orders", delay=1.3)
+    with pytest.raises(requests.ReadTimeout):
+        await place(client)
+    assert await control.orders() == []
+    await until(lambda: _has_orders(control))
+    assert (await control.orders())[0]["status"] == "OPEN"
+
+
+async def _has_orders(control: PaperControl) -> bool:
+    return len(await control.orders()) == 1
+
+
+async def test_cancel_that_was_accepted_without_an_answer(client: RESTClient, control: PaperControl) -> None:
+    """A cut cancel has cancelled."""
+    order_id = await place(client)
+    await control.fault("accepted_cut", "POST /orders/batch_cancel")
+    with pytest.raises(requests.ConnectionError):
+        await asyncio.to_thread(client.cancel_orders, [order_id])
+    assert (await control.orders())[0]["status"] == "CANCELLED"
+
+
+async def test_slow_answers_and_duration(client: RESTClient, control: PaperControl) -> None:
+    """A slow answer comes late but comes; a fault with a duration ends by itself."""
+    await control.fault("slow", "GET *", delay=0.2, duration=0.6)
+    started = time.monotonic()
+    await asyncio.to_thread(client.get_accounts)
+    assert time.monotonic() - started >= 0.2
+
+    async def fast() -> bool:
+        begun = time.monotonic()
+        await asyncio.to_thread(client.get_accounts)
+        return time.monotonic() - begun < 0.15
+
+    await until(fast)
+
+
+async def test_burst_of_429_and_skipped_calls(client: RESTClient, control: PaperControl) -> None:
+    """A burst hits exactly its count; `skip` lets calls through first; clearing ends it."""
+    await control.fault("rate_limited", "GET /accounts", count=2, skip=1)
+    outcomes = []
+    for _ in range(4):
+        try:
+            await asyncio.to_thread(client.get_accounts)
+            outcomes.append(200)
+        except HTTPError as error:
+            outcomes.append(error.response.status_code)
+            assert "rate_limit_exceeded" in error.response.text
+    assert outcomes == [200, 429, 429, 200]
+    await control.fault("server_error", count=None)
+    with pytest.raises(HTTPError, match="503"):
+        await asyncio.to_thread(client.get_accounts)
+    assert await control.clear_faults() == 1
+    await asyncio.to_thread(client.get_accounts)
+
+
+async def test_probability_is_seeded() -> None:
+    """The same seed gives the same faults."""
+    runs = []
+    for _ in range(2):
+        fault = Fault(FaultKind.REST_SERVER_ERROR, "GET /time", count=None, probability=0.5)
+        async with PaperExchange(PaperConfig(step=True, faults=[fault], seed=7, public_rate=0)) as paper:
+            connector = aiohttp.TCPConnector(ssl=False)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                statuses = []
+                for _ in range(20):
+                    url = f"https://{paper.rest_address}/api/v3/brokerage/time"
+                    async with session.get(url) as response:
+                        statuses.append(response.status)
+        runs.append(statuses)
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {200, 503}
+
+
+async def test_clock_skew_shows_and_expires_tokens(client: RESTClient, control: PaperControl) -> None:
+    """A skewed exchange tells its own time and refuses tokens that are too old or too new for it."""
+    await control.skew(60)
+    shown = await asyncio.to_thread(client.get_unix_time)
+    assert abs(int(shown.epoch_seconds) - time.time() - 60) < 2
+    for seconds in (200, -60):
+        await control.skew(seconds)
+        with pytest.raises(HTTPError, match="401"):
+            await asyncio.to_thread(client.get_accounts)
+    await control.skew(0)
+    await asyncio.to_thread(client.get_accounts)
+
+
+# -- streams
+
+
+async def prices(control: PaperControl, *bids: int) -> None:
+    """Move BTC's price, one message on the ticker channel each."""
+    for bid in bids:
+        await control.set_price(BTC, f"{bid}.00", f"{bid}.01")
+
+
+def heard(stream: StreamClient) -> list[int]:
+    """Sequence numbers of ticker messages as they came."""
+    return [message["sequence_num"] for message in stream.on("ticker")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("duplicate", {}, [0, 2, 2, 3, 4]),
+        ("missing", {}, [0, 3, 4]),
+        ("reordered", {}, [0, 3, 2, 4]),
+        ("late", {"delay": 0.2}, [0, 3, 4, 2]),
+    ],
+)
+async def test_messages_out_of_order(
+    paper: PaperExchange, control: PaperControl, kind: str, settings: dict[str, float], expected: list[int]
+) -> None:
+    """Duplicated, missing, reordered and late messages keep the sequence numbers they were given."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.until(lambda seen: len(seen) == 2)
+        await control.fault(kind, "ticker", **settings)
+        await prices(control, 64990, 64980, 64970)
+        await stream.until(lambda seen: len(seen) == len(expected) + 1)
+        assert heard(stream) == expected
+
+
+async def test_malformed_frame(paper: PaperExchange, control: PaperControl) -> None:
+    """A cut frame is no JSON; the stream goes on after it."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.until(lambda seen: len(seen) == 2)
+        await control.fault("malformed", "ticker")
+        await prices(control, 64990, 64980)
+        await stream.until(lambda seen: len(seen) == 3)
+        assert (stream.broken, heard(stream)) == (1, [0, 3])
+
+
+@pytest.mark.parametrize(("kind", "settings", "code"), [("drop", {}, 1006), ("close", {"status": 1012}, 1012)])
+async def test_sockets_that_end(
+    paper: PaperExchange, control: PaperControl, kind: str, settings: dict[str, int], code: int
+) -> None:
+    """A socket is reset, or closed with the code that was asked for; a new connection starts at 0 again."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.until(lambda seen: len(seen) == 2)
+        await control.fault(kind, "ticker", **settings)
+        await prices(control, 64990)
+        await asyncio.wait_for(stream.closed.wait(), 5)
+        assert stream.close_code == code
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.until(lambda seen: len(seen) == 2)
+        assert heard(stream) == [0]
+
+
+async def test_sockets_by_command(paper: PaperExchange, control: PaperControl) -> None:
+    """All connections of one path can be closed at once, the other path's stay."""
+    async with StreamClient(paper.stream_url) as market, StreamClient(paper.user_stream_url, paper.key_file) as user:
+        await market.subscribe("ticker", [BTC])
+        await user.subscribe("user")
+        await user.until(lambda seen: len(seen) == 2)
+        assert await control.sockets("close", "user", 1001) == 1
+        await asyncio.wait_for(user.closed.wait(), 5)
+        assert user.close_code == 1001
+        await prices(control, 64990)
+        await market.until(lambda seen: len(seen) == 3)
+        assert [row["path"] for row in await control.connections()] == ["market"]
+
+
+async def test_half_open_socket(paper: PaperExchange, control: PaperControl) -> None:
+    """Nothing comes any more, not even an answer to a ping, but TCP stays up."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.subscribe("heartbeats")
+        await stream.until(lambda seen: len(seen) == 3)
+        await control.fault("half_open", "ticker")
+        await prices(control, 64990, 64980)
+        before = len(stream.messages)
+        await stream.socket.ping()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stream.closed.wait(), 1.5)
+        assert len(stream.messages) == before
+        assert not stream.closed.is_set()
+
+
+async def test_frozen_feed_still_has_its_heartbeat(paper: PaperExchange, control: PaperControl) -> None:
+    """No price comes although the market moves; heartbeats go on without a gap in the numbers."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.subscribe("heartbeats")
+        await stream.until(lambda seen: len(seen) == 3)
+        await control.fault("frozen", "*", count=None)
+        await prices(control, 64990, 64980)
+        await stream.until(lambda seen: len([m for m in seen if m["channel"] == "heartbeats"]) >= 2)
+        assert heard(stream) == [0]
+        numbers = [message["sequence_num"] for message in stream.messages]
+        assert numbers == list(range(len(numbers)))
+        assert (await control.state())["quotes"][BTC]["best_bid"] == "64980"
+
+
+async def test_refused_connection(paper: PaperExchange, control: PaperControl) -> None:
+    """A connection attempt is refused as often as asked, then works."""
+    await control.fault("refused", "user", count=1)
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
+        async with StreamClient(paper.user_stream_url):
+            pass
+    async with StreamClient(paper.user_stream_url, paper.key_file) as stream:
+        await stream.subscribe("user")
+        await stream.until(lambda seen: len(seen) == 2)
+
+
+# -- the control interface itself
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        ("nope", {}, "Unknown fault kind"),
+        ("slow", {"delay": -1}, "delay must be a number"),
+        ("slow", {"speed": 1}, "Unknown fault field speed"),
+    ],
+)
+async def test_wrong_faults_are_refused_in_one_sentence(
+    control: PaperControl, kind: str, settings: dict[str, float], words: str
+) -> None:
+    """A fault that does not exist or makes no sense is named."""
+    with pytest.raises(ControlError, match=words):
+        await control.fault(kind, **settings)
+
+
+async def test_wrong_commands_are_refused(control: PaperControl) -> None:
+    """Prices off the tick, crossed quotes, unknown products, orders and overdrawn withdrawals are all refused."""
+    for call, code in (
+        (control.set_price(BTC, "65000.001", "65001"), "BAD_PRICE"),
+        (control.set_price(BTC, "65001", "65000"), "BAD_PRICE"),
+        (control.set_price("NO-NO", "1", "2"), "UNKNOWN_PRODUCT"),
+        (control.trade(BTC, "65000", "x"), "BAD_NUMBER"),
+        (control.fill("none", "1"), "NOT_FOUND"),
+        (control.accept("none"), "UNKNOWN_ORDER"),
+        (control.withdraw("USD", Decimal(100_001)), "INSUFFICIENT_FUND"),
+        (control.deposit("USD", "-5"), "BAD_NUMBER"),
+        (control.product(BTC, nope=True), "BAD_PRODUCT_STATUS"),
+        (control.latency(accept=-1), "BAD_LATENCY"),
+        (control.sockets("explode"), "BAD_SOCKETS"),
+        (control.step(0), "BAD_STEP"),
+    ):
+        with pytest.raises(ControlError) as refused:
+            await call
+        assert refused.value.code == code
+
+
+async def test_held_orders_and_cancels(client: RESTClient, control: PaperControl) -> None:
+    """Acceptance and cancel can be held: QUEUED until told, CANCEL_QUEUED until told, filling in between."""
+    await control.latency(accept=None, cancel=None)
+    await control.waiting_status("QUEUED")
+    order_id = await place(client)
+    assert (await asyncio.to_thread(client.get_order, order_id)).order.status == "QUEUED"
+    assert (await asyncio.to_thread(client.list_orders, order_status=["OPEN"])).orders == []
+    assert (await control.accept(order_id))["status"] == "OPEN"
+    assert (await asyncio.to_thread(client.cancel_orders, [order_id])).results[0].success
+    assert (await control.fill(order_id, "0.004"))["status"] == "CANCEL_QUEUED"
+    after = await control.finish_cancel(order_id)
+    assert (after["status"], after["filled_size"]) == ("CANCELLED", "0.004")
+
+
+async def test_latency_in_seconds(client: RESTClient, control: PaperControl) -> None:
+    """With latencies an order is PENDING, then OPEN; a cancel is queued, then done."""
+    await control.latency(accept=0.3, cancel=0.3)
+    order_id = await place(client)
+    assert (await control.orders())[0]["status"] == "PENDING"
+
+    async def is_now(status: str) -> bool:
+        return bool((await control.orders())[0]["status"] == status)
+
+    await until(lambda: is_now("OPEN"))
+    await asyncio.to_thread(client.cancel_orders, [order_id])
+    assert await is_now("CANCEL_QUEUED")
+    await until(lambda: is_now("CANCELLED"))
