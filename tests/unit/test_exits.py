@@ -1,0 +1,276 @@
+"""Exit rules on any path of ticks: priority, staleness, and a trailing stop that is never lowered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise, permutations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from domain.exits import (
+    ExitReason,
+    ExitRules,
+    Position,
+    SellSignal,
+    Trailing,
+    advance_trailing,
+    average_true_range,
+    due_exit,
+    exit_limit_price,
+    outranks,
+    price_stop,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ENTRY = Decimal(100)
+ALL_RULES = ExitRules(take_profit=Decimal("0.025"))
+SELL = SellSignal(True, NOW, Decimal("0.8"))
+
+prices = st.decimals(min_value=50, max_value=200, places=2, allow_nan=False, allow_infinity=False)
+ranges = st.none() | st.decimals(min_value=0, max_value=20, places=3, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def rule_sets(draw: st.DrawFn) -> ExitRules:
+    """Any rules that validate."""
+    percent = st.integers(min_value=1, max_value=200)
+    hard = draw(st.integers(min_value=20, max_value=300))
+    soft = draw(st.integers(min_value=1, max_value=hard - 1))
+    least, most = sorted((draw(percent), draw(percent)))
+    return ExitRules(
+        hard_stop=Decimal(hard) / 1000,
+        soft_stop=Decimal(soft) / 1000,
+        trailing_arm=draw(st.none() | percent.map(lambda n: Decimal(n) / 1000)),
+        trailing_min_distance=Decimal(least) / 1000,
+        trailing_max_distance=Decimal(most) / 1000,
+        take_profit=draw(st.none() | percent.map(lambda n: Decimal(n) / 1000)),
+        signal_exit=draw(st.booleans()),
+    )
+
+
+positions = st.builds(Position, prices, rule_sets())
+
+
+@given(positions, st.lists(st.tuples(prices, ranges), min_size=1, max_size=40))
+def test_a_trailing_stop_is_never_lowered(position: Position, ticks: list[tuple[Decimal, Decimal | None]]) -> None:
+    """On no path of ticks, with whatever ATR, do stop, peak or steps of an armed trailing stop go down."""
+    for bid, atr in ticks:
+        before = position.trailing
+        after = due_exit(position, bid, NOW, NOW, atr=atr).trailing
+        if before is not None:
+            assert after is not None
+            assert after.stop >= before.stop
+            assert after.peak >= before.peak
+            assert after.steps >= before.steps
+            assert (after.distance, after.atr) == (before.distance, before.atr)
+        if after is not None:
+            assert after.stop < after.peak
+        position = replace(position, trailing=after)
+
+
+@given(positions, prices, ranges)
+def test_the_trailing_distance_is_held_within_its_limits(position: Position, bid: Decimal, atr: Decimal | None) -> None:
+    """Whatever the ATR, the distance at arming is between the least and the greatest fraction of the price."""
+    armed = advance_trailing(None, position, bid, atr)
+    assume(armed is not None)
+    assert armed is not None
+    rules = position.rules
+    assert bid * rules.trailing_min_distance <= armed.distance <= bid * rules.trailing_max_distance
+
+
+@given(positions, st.lists(prices, min_size=2, max_size=30))
+def test_a_restart_in_between_continues_the_same_stop(position: Position, bids: list[Decimal]) -> None:
+    """Feeding ticks one by one from the stored state is the same as never having stopped."""
+    whole = position.trailing
+    for bid in bids:
+        whole = advance_trailing(whole, position, bid, Decimal(1))
+    first = position.trailing
+    for bid in bids[: len(bids) // 2]:
+        first = advance_trailing(first, position, bid, Decimal(1))
+    stored = None if first is None else Trailing(first.peak, first.stop, first.distance, first.atr, first.steps)
+    for bid in bids[len(bids) // 2 :]:
+        stored = advance_trailing(stored, position, bid, Decimal(9))
+    if first is not None:
+        assert stored == whole
+
+
+def rules_that_hold(position: Position, bid: Decimal, signal: SellSignal | None) -> list[ExitReason]:
+    """Every rule whose own condition is met, in no order: EXIT-1 and 2 read literally."""
+    rules, entry = position.rules, position.entry_price
+    gain = (bid - entry) / entry
+    trailing = advance_trailing(position.trailing, position, bid, None)
+    found = []
+    if gain <= -rules.hard_stop:
+        found.append(ExitReason.HARD_STOP)
+    if gain <= -rules.soft_stop:
+        found.append(ExitReason.SOFT_STOP)
+    if trailing is not None and bid <= trailing.stop:
+        found.append(ExitReason.TRAILING_STOP)
+    if trailing is None and rules.take_profit is not None and gain >= rules.take_profit:
+        found.append(ExitReason.TP)
+    if trailing is None and rules.signal_exit and signal is not None and signal.says_sell and gain >= 0:
+        found.append(ExitReason.SIGNAL_EXIT)
+    return found
+
+
+@given(positions, prices, st.none() | st.builds(SellSignal, st.booleans(), st.just(NOW)), st.booleans())
+def test_priority_never_inverts(position: Position, bid: Decimal, signal: SellSignal | None, armed: bool) -> None:
+    """Of all rules whose condition holds, the one that is due is never outranked by another."""
+    if armed:
+        peak = max(bid, position.entry_price)
+        position = replace(position, trailing=Trailing(peak, peak - 1, Decimal(1), Decimal("0.5")))
+    # gains are compared as products, so an exact tie of a rounded quotient is left to the product
+    due = due_exit(position, bid, NOW, NOW, signal=signal).due
+    holding = rules_that_hold(position, bid, signal)
+    entry, rules = position.entry_price, position.rules
+    edges = {entry * (1 - rules.hard_stop), entry * (1 - rules.soft_stop), entry * (1 + (rules.take_profit or 0))}
+    assume(bid not in edges)
+    if due is None:
+        assert not holding
+    else:
+        assert due in holding
+        assert not any(outranks(other, due) for other in holding)
+
+
+@given(positions, prices, st.integers(min_value=1, max_value=10_000), st.booleans())
+def test_no_rule_fires_on_a_stale_price(position: Position, bid: Decimal, late: int, armed: bool) -> None:
+    """A price older than its limit decides nothing and moves nothing, whatever it says."""
+    if armed:
+        position = replace(position, trailing=Trailing(Decimal(300), Decimal(250), Decimal(50), Decimal(25)))
+    seen = NOW - timedelta(seconds=float(position.rules.stale_seconds) + late / 1000)
+    verdict = due_exit(position, bid, seen, NOW, signal=SELL)
+    assert verdict.due is None
+    assert verdict.stale
+    assert verdict.trailing == position.trailing
+
+
+def test_a_price_that_is_just_fresh_still_decides() -> None:
+    """At exactly the limit of age a price counts."""
+    seen = NOW - timedelta(seconds=float(ALL_RULES.stale_seconds))
+    assert due_exit(Position(ENTRY, ALL_RULES), Decimal(90), seen, NOW).due is ExitReason.HARD_STOP
+
+
+@pytest.mark.parametrize(
+    ("bid", "due"),
+    [
+        ("94.9", ExitReason.HARD_STOP),
+        ("95", ExitReason.HARD_STOP),
+        ("95.01", ExitReason.SOFT_STOP),
+        ("97.5", ExitReason.SOFT_STOP),
+        ("97.51", None),
+        ("99.99", None),
+        ("100", ExitReason.SIGNAL_EXIT),
+        ("102.49", ExitReason.SIGNAL_EXIT),
+        ("102.5", ExitReason.TP),
+        ("103.49", ExitReason.TP),
+        ("103.5", None),
+    ],
+)
+def test_the_default_thresholds(bid: str, due: ExitReason | None) -> None:
+    """-5 % hard, -2.5 % soft, +2.5 % take profit, a signal from break-even on; from +3.5 % trailing silences both."""
+    assert due_exit(Position(ENTRY, ALL_RULES), Decimal(bid), NOW, NOW, signal=SELL).due is due
+
+
+def test_take_profit_is_off_by_default() -> None:
+    """Without a take profit and a signal a gain below arming is left alone."""
+    assert due_exit(Position(ENTRY, ExitRules()), Decimal(103), NOW, NOW).due is None
+
+
+def test_an_armed_trailing_stop_ignores_signals_and_take_profit_but_not_stops() -> None:
+    """While armed only the stops can end the trade."""
+    armed = Trailing(Decimal(104), Decimal("102.5"), Decimal("1.5"), Decimal("0.75"))
+    position = Position(ENTRY, ALL_RULES, armed)
+    assert due_exit(position, Decimal(103), NOW, NOW, signal=SELL).due is None
+    assert due_exit(position, Decimal("102.5"), NOW, NOW, signal=SELL).due is ExitReason.TRAILING_STOP
+    assert due_exit(position, Decimal(97), NOW, NOW, signal=SELL).due is ExitReason.SOFT_STOP
+    assert due_exit(position, Decimal(90), NOW, NOW, signal=SELL).due is ExitReason.HARD_STOP
+
+
+def test_the_stop_rises_in_whole_half_atr_steps() -> None:
+    """Armed at 103.5 with ATR 0.6: distance 1.2, raised by 0.3 at a time and only when a whole step fits."""
+    position = Position(ENTRY, ExitRules())
+    armed = advance_trailing(None, position, Decimal("103.5"), Decimal("0.6"))
+    assert armed == Trailing(Decimal("103.5"), Decimal("102.3"), Decimal("1.2"), Decimal("0.6"), 0)
+    less = advance_trailing(armed, position, Decimal("103.79"), Decimal("0.6"))
+    assert less is not None
+    assert (less.peak, less.stop, less.steps) == (Decimal("103.79"), Decimal("102.3"), 0)
+    more = advance_trailing(less, position, Decimal("104.2"), Decimal("0.6"))
+    assert more is not None
+    assert (more.peak, more.stop, more.steps) == (Decimal("104.2"), Decimal("102.9"), 2)
+
+
+def test_an_old_sell_signal_is_ignored() -> None:
+    """A matrix older than two runs says nothing."""
+    old = SellSignal(True, NOW - timedelta(minutes=10, seconds=1))
+    assert due_exit(Position(ENTRY, ExitRules()), Decimal(101), NOW, NOW, signal=old).due is None
+
+
+def test_ranks_are_a_strict_total_order() -> None:
+    """Of two different reasons exactly one goes first, and going first is transitive."""
+    for a, b in permutations(ExitReason, 2):
+        assert outranks(a, b) is not outranks(b, a)
+    for a, b, c in permutations(ExitReason, 3):
+        if outranks(a, b) and outranks(b, c):
+            assert outranks(a, c)
+    assert not any(outranks(reason, reason) for reason in ExitReason)
+    assert all(outranks(reason, None) for reason in ExitReason)
+
+
+def test_the_configured_priority() -> None:
+    """Hard stop before soft stop before trailing before take profit before signal (EXIT-1)."""
+    order = [
+        ExitReason.HARD_STOP,
+        ExitReason.SOFT_STOP,
+        ExitReason.TRAILING_STOP,
+        ExitReason.TP,
+        ExitReason.SIGNAL_EXIT,
+    ]
+    assert all(outranks(first, second) for first, second in pairwise(order))
+
+
+def test_which_reasons_stay_due() -> None:
+    """Stops and a person's close stay due; profit exits are asked again."""
+    assert [reason for reason in ExitReason if not price_stop(reason)] == [ExitReason.TP, ExitReason.SIGNAL_EXIT]
+
+
+@given(
+    st.decimals(min_value="0.0001", max_value=10**6, places=4, allow_nan=False, allow_infinity=False),
+    st.sampled_from([Decimal("0.01"), Decimal("0.0001"), Decimal("0.05"), Decimal(1), Decimal("0.00000001")]),
+)
+def test_an_exits_limit_is_the_offset_bid_rounded_up_to_the_tick(bid: Decimal, tick: Decimal) -> None:
+    """Never below bid times the offset, on the tick, and less than one tick above."""
+    rules = ExitRules()
+    price = exit_limit_price(bid, rules, tick)
+    assert price >= bid * rules.limit_offset
+    assert price - bid * rules.limit_offset < tick
+    assert price % tick == 0
+
+
+def test_atr_by_wilders_own_recipe() -> None:
+    """The first value is the mean of 14 true ranges, the next weighs the old one 13 to 1."""
+    candles = [(Decimal(11), Decimal(9), Decimal(10))] * 15
+    assert average_true_range(candles) == 2
+    assert average_true_range([*candles, (Decimal(18), Decimal(10), Decimal(12))]) == (Decimal(2) * 13 + 8) / 14
+    assert average_true_range(candles[:14]) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"soft_stop": "0.05", "hard_stop": "0.05"},
+        {"trailing_min_distance": "0.03"},
+        {"hard_stop": "-0.05"},
+        {"hard_stop": "1"},
+        {"reprice_seconds": "0"},
+        {"no_such_rule": "1"},
+    ],
+)
+def test_rules_that_contradict_themselves_are_refused(wrong: dict[str, str]) -> None:
+    """Wrong signs, an order that can't hold and unknown names don't become rules."""
+    with pytest.raises(ValidationError):
+        ExitRules.model_validate(wrong)

@@ -1,0 +1,144 @@
+"""Gates: the first that fails wins, with its numbers and one sentence that a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, first_refusal, reservation, run_gates
+from domain.market import Product
+from domain.orders import OrderRole
+from tests.support.intents import limit_buy, market_buy, sell
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+BTC = Product(
+    symbol="BTC-USD",
+    base="BTC",
+    quote="USD",
+    base_increment=Decimal("0.00000001"),
+    quote_increment=Decimal("0.01"),
+    price_increment=Decimal("0.01"),
+    base_min=Decimal("0.0001"),
+    base_max=Decimal(3400),
+    quote_min=Decimal(1),
+    quote_max=Decimal(1_000_000),
+)
+FINE = Facts(
+    intent=market_buy("main", "0.01"),
+    now=NOW,
+    product=BTC,
+    price=Decimal(50_000),
+    size=Decimal("0.01"),
+    available_quote=Decimal(1000),
+    needed_quote=Decimal(503),
+)
+SELLING = Facts(
+    intent=sell("main", "0.01", role=OrderRole.EXIT, entry_key="0" * 32),
+    now=NOW,
+    product=BTC,
+    price=Decimal(50_000),
+    size=Decimal("0.01"),
+    available_base=Decimal("0.01"),
+)
+
+BROKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("SKIP_TRADING_HALTED", {"halted": True, "halted_why": "daily loss"}, "daily loss"),
+    ("UNKNOWN_SYMBOL", {"product": None}, "BTC-USD"),
+    ("VENUE_HALTED", {"product": replace(BTC, halted=True)}, "not open for trading"),
+    ("VENUE_HALTED", {"product": replace(BTC, cancel_only=True)}, "cancel-only"),
+    ("DECISION_EXPIRED", {"intent": market_buy("main", valid_until=NOW - timedelta(seconds=1))}, "valid until"),
+    ("SKIP_BLACKLISTED", {"blocked": True}, "block list"),
+    ("INVALID_PRICE", {"intent": limit_buy("main", "0.01", "50000.005", entry_point="manual")}, "50000 and 50000.01"),
+    ("SKIP_NO_PRICE", {"price": None}, "no price"),
+    ("BELOW_MINIMUM_SIZE", {"size": Decimal("0.00001")}, "0.0001"),
+    ("ABOVE_MAXIMUM_SIZE", {"size": Decimal(5000)}, "3400"),
+    ("SKIP_MAX_OPEN_ORDERS", {"open_buys": 3}, "limit is 3"),
+    ("INSUFFICIENT_BALANCE", {"available_quote": Decimal(502)}, "503"),
+    ("DRY_RUN", {"intent": market_buy("main", dry_run=True)}, "dry run"),
+]
+ORDER = [gate for number, (gate, _, _) in enumerate(BROKEN) if gate not in [g for g, _, _ in BROKEN[:number]]]
+
+
+def test_what_is_fine_passes_every_gate() -> None:
+    """An entry that nothing speaks against is admitted, and every gate has left its result."""
+    results = run_gates(ENTRY_GATES, FINE)
+    assert first_refusal(results) is None
+    assert len(results) == len(ENTRY_GATES)
+
+
+@pytest.mark.parametrize(("gate", "broken", "says"), BROKEN)
+def test_each_gate_stops_what_it_is_for(gate: str, broken: dict[str, Any], says: str) -> None:
+    """A refusal has the gate's name and a sentence with the value that made the difference."""
+    results = run_gates(ENTRY_GATES, replace(FINE, **broken))
+    refusal = first_refusal(results)
+    assert refusal is not None
+    assert refusal.gate == gate
+    assert says in refusal.sentence
+    assert all(result.passed for result in results[:-1])
+
+
+@given(st.sets(st.integers(min_value=0, max_value=len(BROKEN) - 1), min_size=1))
+def test_the_first_failing_gate_wins(chosen: set[int]) -> None:
+    """However much is wrong, the refusal is that of the gate that comes first, and later gates don't run."""
+    together: dict[str, Any] = {}
+    for number in sorted(chosen, reverse=True):
+        together |= BROKEN[number][1]
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, **together)))
+    assert refusal is not None
+    left = [number for number in chosen if survives(number, chosen)]
+    assert ORDER.index(refusal.gate) == min(ORDER.index(BROKEN[number][0]) for number in left)
+
+
+def survives(number: int, chosen: set[int]) -> bool:
+    """Whether the fault is still there when all the chosen ones are combined: the earlier one has its field."""
+    mine = set(BROKEN[number][1])
+    return not any(mine & set(BROKEN[other][1]) for other in chosen if other < number)
+
+
+def test_an_unknown_balance_stops_no_entry_but_a_sell() -> None:
+    """Before the first balance an entry is let through (the exchange checks it); a sell needs something to claim."""
+    assert first_refusal(run_gates(ENTRY_GATES, replace(FINE, available_quote=None))) is None
+    refusal = first_refusal(run_gates(EXIT_GATES, replace(SELLING, available_base=None)))
+    assert refusal is not None
+    assert refusal.gate == "INSUFFICIENT_BALANCE"
+
+
+@pytest.mark.parametrize(
+    "stopped",
+    [{"halted": True}, {"blocked": True}, {"open_buys": 99}, {"available_quote": Decimal(0)}],
+)
+def test_exits_pass_what_stops_entries(stopped: dict[str, Any]) -> None:
+    """Neither a halt nor a block list nor limits keep anyone in a position (RISK-1)."""
+    assert first_refusal(run_gates(EXIT_GATES, replace(SELLING, **stopped))) is None
+
+
+@pytest.mark.parametrize(
+    ("gate", "broken"),
+    [
+        ("HODL", {"hodl": True}),
+        ("VENUE_HALTED", {"product": replace(BTC, halted=True)}),
+        ("BELOW_MINIMUM_SIZE", {"size": Decimal("0.00001")}),
+        ("INSUFFICIENT_BALANCE", {"available_base": Decimal("0.00999999")}),
+    ],
+)
+def test_what_stops_an_exit(gate: str, broken: dict[str, Any]) -> None:
+    """HODL, a closed venue, the minimum size and the available balance, and nothing else."""
+    refusal = first_refusal(run_gates(EXIT_GATES, replace(SELLING, **broken)))
+    assert refusal is not None
+    assert refusal.gate == gate
+
+
+@given(
+    st.decimals(min_value="0.0001", max_value=100, places=8, allow_nan=False, allow_infinity=False),
+    st.decimals(min_value=1, max_value=100_000, places=2, allow_nan=False, allow_infinity=False),
+)
+def test_a_reservation_covers_value_and_fee(size: Decimal, price: Decimal) -> None:
+    """What is set aside for a buy is all that it may cost, exactly."""
+    assert reservation(size, price, None, Decimal("0.006")) == size * price * Decimal("1.006")
+    assert reservation(None, price, Decimal(100), Decimal("0.006")) == Decimal("100.6")
