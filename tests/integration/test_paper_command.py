@@ -1,0 +1,123 @@
+"""The command that runs a paper exchange, as a process: addresses, clean stop, and bad input."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import pytest
+from coinbase.rest import RESTClient
+
+from exchange.paper import PaperControl
+from exchange.paper.testing import StreamClient
+
+ROOT = Path(__file__).parents[2]
+CANDLES = """time,open,high,low,close,volume
+2022-01-01T00:00:00Z,100,110,90,105,5
+2022-01-01T00:01:00Z,105,106,95,96,5
+"""
+
+
+async def start(*arguments: str) -> Process:
+    """The command as a process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "exchange.paper", *arguments, stdout=PIPE, stderr=PIPE, env=environment, cwd=ROOT
+    )
+
+
+async def addresses(process: Process) -> dict[str, str]:
+    """The line of JSON with which it says that it is ready."""
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    found: dict[str, str] = json.loads(line)
+    return found
+
+
+async def end(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+    """Stop it; exit code and what it wrote to stderr."""
+    process.send_signal(number)
+    _, errors = await asyncio.wait_for(process.communicate(), 10)
+    return process.returncode or 0, errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_prints_its_addresses_serves_and_stops_cleanly(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line of JSON, an official client that works with just that, and an end without a word."""
+    prices = tmp_path / "candles.csv"
+    prices.write_text(CANDLES, encoding="utf-8")
+    process = await start("--json", "--step", "--prices", str(prices), "--product", "BTC-USD", "--balance", "USD=500")
+    found = await addresses(process)
+    assert set(found) == {"rest", "stream", "user_stream", "ca_file", "key_file", "control"}
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", found["ca_file"])
+    client = RESTClient(key_file=found["key_file"], base_url=found["rest"], timeout=10)
+    accounts = await asyncio.to_thread(client.get_accounts)
+    assert accounts.accounts[0].available_balance["value"] == "500"
+    async with StreamClient(found["user_stream"], Path(found["key_file"])) as stream:
+        await stream.subscribe("user")
+        await stream.until(lambda seen: len(seen) == 2)
+        async with PaperControl(found["control"]) as control:
+            assert await control.step(100) == 8
+            assert (await control.state())["exhausted"]
+        assert await end(process, number) == (0, "")
+        await asyncio.wait_for(stream.closed.wait(), 5)
+    assert not Path(found["ca_file"]).exists()
+
+
+async def test_data_folder_keeps_keys_and_certificate(tmp_path: Path) -> None:
+    """A restart on the same folder and ports serves the same key and authority."""
+    first = await start("--json", "--data-folder", str(tmp_path))
+    before = await addresses(first)
+    kept = {name: (tmp_path / name).read_bytes() for name in ("ca.pem", "api_key.json")}
+    assert (await end(first))[0] == 0
+    port = before["rest"].split(":")[1]
+    second = await start("--json", "--data-folder", str(tmp_path), "--rest-port", port)
+    after = await addresses(second)
+    assert after["rest"] == before["rest"]
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
+    assert (await end(second))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--product", "NO-NO"], "Unknown product NO-NO"),
+        (["--prices", "/none.csv"], "Cannot read /none.csv: No such file"),
+        (["--products-file", "/none.json"], "Cannot read the products file"),
+        (["--speed", "0"], "Speed must be above 0"),
+        (["--balance", "USD"], "must look like USD=100000"),
+        (["--balance", "USD=-1"], "must not be negative"),
+        (["--balance", "USD=much"], "must be a decimal number"),
+        (["--maker-fee", "2"], "fee is a fraction"),
+        (["--prices", "/none.csv", "--live"], "not both"),
+        (["--live", "--live-url", "ws://127.0.0.1:9/none"], "No live prices from ws://127.0.0.1:9/none"),
+        (["--live", "--speed", "2"], "speed 1 only"),
+        (["--data-folder", "/proc/none"], "as data folder"),
+    ],
+)
+async def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], words: str) -> None:
+    """No traceback, nothing on stdout, nothing half-started."""
+    process = await start("--json", *arguments)
+    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, output) == (2, b"")
+    assert words in errors.decode()
+    assert "Traceback" not in errors.decode()
+    assert errors.decode().count("\n") == 1
+
+
+async def test_port_in_use_is_said() -> None:
+    """A port that somebody has is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = await start("--json", "--stream-port", str(port))
+        output, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, output) == (2, b"")
+    assert f"127.0.0.1:{port} for stream" in errors.decode()

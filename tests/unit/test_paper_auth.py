@@ -1,0 +1,113 @@
+"""Tokens: what counts, and each way of not counting."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from coinbase.jwt_generator import build_rest_jwt, build_ws_jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from exchange.paper.auth import Keyring, Unauthorized
+from exchange.paper.errors import PaperError
+
+URI = "GET 127.0.0.1:1/api/v3/brokerage/accounts"
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    """A fresh keyring."""
+    return Keyring(tmp_path)
+
+
+def stored(path: Path) -> tuple[str, str]:
+    """Name and private key in a key file."""
+    key = json.loads(path.read_text(encoding="utf-8"))
+    return key["name"], key["privateKey"]
+
+
+@pytest.mark.parametrize("which", ["key_file", "ed25519_key_file", "view_key_file"])
+def test_the_official_clients_tokens_count(keyring: Keyring, which: str) -> None:
+    """Tokens of both algorithms, as the official client makes them, are accepted for REST and for streams."""
+    name, secret = stored(getattr(keyring, which))
+    now = time.time()
+    assert keyring.verify(build_rest_jwt(URI, name, secret), now=now, uri=URI).name == name
+    assert keyring.verify(build_ws_jwt(name, secret), now=now, uri=None).name == name
+
+
+def test_scopes_are_the_keys_own(keyring: Keyring) -> None:
+    """The view key can't trade."""
+    now = time.time()
+    for path, scopes in ((keyring.key_file, ("view", "trade")), (keyring.view_key_file, ("view",))):
+        name, secret = stored(path)
+        assert keyring.verify(build_ws_jwt(name, secret), now=now, uri=None).scopes == scopes
+
+
+def test_keys_are_kept(tmp_path: Path) -> None:
+    """A second keyring of the same folder knows the same keys; key files are for their owner only."""
+    first, second = Keyring(tmp_path), Keyring(tmp_path)
+    name, secret = stored(first.key_file)
+    assert second.verify(build_ws_jwt(name, secret), now=time.time(), uri=None).name == name
+    assert first.key_file.stat().st_mode & 0o077 == 0
+
+
+def token(keyring: Keyring, *, key: Any = None, algorithm: str = "ES256", kid: str = "", **claims: object) -> str:
+    """A token like the official client's, with other claims."""
+    name, secret = stored(keyring.key_file)
+    now = int(time.time())
+    body = {"sub": name, "iss": "cdp", "nbf": now, "exp": now + 120, "uri": URI, **claims}
+    body = {claim: value for claim, value in body.items() if value is not None}
+    return jwt.encode(body, key or secret, algorithm=algorithm, headers={"kid": kid or name, "nonce": "00"})
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "coinbase-cloud"},
+        {"iss": None},
+        {"sub": "organizations/x/apiKeys/y"},
+        {"uri": "POST 127.0.0.1:1/api/v3/brokerage/accounts"},
+        {"uri": URI + "?limit=1"},
+        {"uri": "https://" + URI},
+        {"uri": None},
+        {"nbf": int(time.time()) + 60},
+        {"exp": int(time.time()) - 1},
+        {"exp": None},
+        {"nbf": None},
+        {"exp": "soon"},
+    ],
+)
+def test_wrong_claims(keyring: Keyring, claims: dict[str, object]) -> None:
+    """A token with any wrong or missing claim does not count."""
+    with pytest.raises(Unauthorized):
+        keyring.verify(token(keyring, **claims), now=time.time(), uri=URI)
+
+
+def test_wrong_signatures(keyring: Keyring) -> None:
+    """Another key's signature, another algorithm, none at all, an unknown key and rubbish do not count."""
+    other = ec.generate_private_key(ec.SECP256R1())
+    name, _ = stored(keyring.key_file)
+    good = token(keyring)
+    tokens = [
+        token(keyring, key=other),
+        token(keyring, key="a-secret-that-is-long-enough-for-it", algorithm="HS256"),
+        token(keyring, kid="organizations/x/apiKeys/y"),
+        jwt.encode({"sub": name, "iss": "cdp"}, "", algorithm="none", headers={"kid": name}),
+        good[:-4] + "AAAA",
+        good.rsplit(".", 1)[0] + ".",
+        "",
+        "x.y.z",
+    ]
+    for wrong in tokens:
+        with pytest.raises(Unauthorized):
+            keyring.verify(wrong, now=time.time(), uri=URI)
+    keyring.verify(good, now=time.time(), uri=URI)
+
+
+def test_broken_key_file_is_named(tmp_path: Path) -> None:
+    """A damaged key file is one sentence that says what to do."""
+    (tmp_path / "api_key.json").write_text("{", encoding="utf-8")
+    with pytest.raises(PaperError, match=r"api_key\.json is not an API key file; delete it"):
+        Keyring(tmp_path)
