@@ -69,6 +69,10 @@ async def follow(
         await asyncio.sleep(min(_LONGEST_PAUSE, 0.5 * 2 ** min(failures, 8)))
 
 
+def _mostly_idle(symbols: frozenset[str], wanted: frozenset[str]) -> bool:
+    return len(symbols - wanted) > max(10, len(wanted))
+
+
 @dataclass(slots=True, eq=False)
 class Feed:
     """One connection and its symbols."""
@@ -110,12 +114,12 @@ class Feeds:
                 feed.task.result()  # a defect of ours: the whole watcher starts anew
         await self._hand_over(wanted)
         covered = frozenset[str]().union(*(feed.symbols for feed in self.feeds))
-        missing, idle = wanted - covered, covered - wanted
+        missing = wanted - covered
         if not wanted:
             await self._close(list(self.feeds))
-        elif len(self.feeds) + bool(missing) > self._most or len(idle) > max(10, len(wanted)):
-            # While a feed for all is on its way, another one would only start the wait anew.
-            if not any(wanted <= feed.symbols and not feed.delivering for feed in self.feeds):
+        elif len(self.feeds) + bool(missing) > self._most or _mostly_idle(covered, wanted):
+            # While a feed for all is there, or on its way, another one would only start the wait anew.
+            if not any(wanted <= feed.symbols and not _mostly_idle(feed.symbols, wanted) for feed in self.feeds):
                 self._start(wanted)
         elif missing:
             self._start(missing)

@@ -241,6 +241,8 @@ class WatchSession:
         for symbol in options.symbols:
             if self._ours(symbol):
                 self.watch.watched(symbol)
+        # Before any feed: the first connection looks up the peaks that these plans missed.
+        await self._read_plans()
         try:
             await together(
                 every(options.poll_seconds, self._read_plans, hint=self._plans_hint),

@@ -1,0 +1,436 @@
+"""The price watcher against real PostgreSQL and Temporal: an exit that is due is told, at once, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest_asyncio
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+from temporalio.worker import Worker
+
+from activities.database import Pool, create_pool
+from activities.leases import LeaseTerms
+from activities.monitors import Starter
+from activities.price_watcher import PriceWatcher, WatcherOptions
+from activities.stream_interfaces import WatcherInput
+from domain.exits import ExitReason, ExitRules
+from domain.ids import exit_workflow_id
+from domain.messages import ExitDue, MonitorStart
+from exchange.port import Candle, CandleUpdate, Connected, Disconnected
+from tests.support.fake_exchange import FakeExchange, ticker
+from tests.support.ledger_rows import ACCOUNT, add_trade, until
+from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
+
+BTC, ETH = "BTC-USD", "ETH-USD"
+OPTIONS = WatcherOptions(
+    symbols=(BTC,),
+    lease=LeaseTerms(seconds=2.0, renew_seconds=0.5, wait_seconds=0.05),
+    poll_seconds=0.2,
+    resync_seconds=1.0,
+    repeat_seconds=0.5,
+    unacknowledged_seconds=1.0,
+    peak_seconds=0.2,
+    quote_repeat_seconds=0.2,
+    first_quote_repeat_seconds=0.1,
+)
+
+
+@dataclass
+class World:
+    """Everything around a watcher."""
+
+    pool: Pool
+    client: Client
+    exchange: FakeExchange
+    queue: str
+    beats: list[dict[str, Any]]
+
+    @asynccontextmanager
+    async def watching(self, options: WatcherOptions = OPTIONS) -> AsyncIterator[asyncio.Task[None]]:
+        """A watcher that runs during the block."""
+        starter = Starter(self.pool, self.client, task_queue=self.queue)
+        watcher = PriceWatcher(self.pool, self.exchange, self.client, starter, options)
+        before = len(self.exchange.market_streams)
+        task = asyncio.create_task(watcher.run(WatcherInput(account=ACCOUNT), self.beats.append))
+        try:
+            await until(lambda: truth(task.done() or len(self.exchange.market_streams) > before))
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def monitor(self, entry_key: str, symbol: str = BTC) -> WorkflowHandle[Any, Any]:
+        """A running exit monitor."""
+        return await self.client.start_workflow(
+            RecordingMonitor.run,
+            MonitorStart(entry_key=entry_key, account=ACCOUNT, symbol=symbol),
+            id=exit_workflow_id(entry_key),
+            task_queue=self.queue,
+        )
+
+    async def due(self, entry_key: str) -> list[ExitDue]:
+        """What the trade's monitor was told; nothing if there is none."""
+        handle = self.client.get_workflow_handle(exit_workflow_id(entry_key))
+        try:
+            told: list[ExitDue] = await handle.query(RecordingMonitor.due)
+        except RPCError:
+            return []
+        return told
+
+    async def armed(self, count: int = 1) -> None:
+        """Wait until the watcher holds this many plans."""
+        await until(lambda: truth(self.beats and self.beats[-1].get("plans") == count))
+
+    async def plan(self, entry_key: str) -> Any:
+        """The plan's row."""
+        return await self.pool.fetchrow("SELECT * FROM exit_plans WHERE entry_key = $1", entry_key)
+
+    async def acknowledge(self, entry_key: str, reason: str | None) -> None:
+        """The monitor begins an exit, or arms the plan again."""
+        await self.pool.execute(
+            "UPDATE exit_plans SET state = $2, exit_reason = $3, revision = nextval('exit_plan_revision') "
+            "WHERE entry_key = $1",
+            entry_key,
+            "EXITING" if reason else "ARMED",
+            reason,
+        )
+        await self.pool.execute("SELECT pg_notify('exit_plan', $1)", entry_key)
+
+
+async def truth(value: object) -> bool:
+    """For `until`."""
+    return bool(value)
+
+
+@pytest_asyncio.fixture
+async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
+    """A database, an exchange, and a worker that runs recording workflows."""
+    pool = await create_pool(database)
+    queue = f"orders-{uuid.uuid4().hex[:8]}"
+    async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
+        yield World(pool, temporal_client, FakeExchange(), queue, [])
+    await pool.close()
+
+
+async def test_a_new_plan_is_armed_by_its_notification_and_its_stop_is_told_within_milliseconds(world: World) -> None:
+    """A plan made while the watcher runs waits for no poll, and a bid below its stop is signalled at once."""
+    options = replace(OPTIONS, poll_seconds=30.0)
+    async with world.watching(options):
+        world.exchange.tick(BTC, "100")
+        key = await add_trade(world.pool, "a")
+        await world.monitor(key)
+        world.exchange.quotes[BTC] = Decimal(100)
+        await asyncio.sleep(0.2)
+        world.exchange.tick(BTC, "97.51")
+        world.exchange.tick(BTC, "97.5")
+        due = await until(lambda: world.due(key))
+    assert [(item.reason, item.price, item.epoch) for item in due] == [(ExitReason.SOFT_STOP, Decimal("97.5"), 1)]
+
+
+async def test_a_low_between_two_bids_triggers(world: World) -> None:
+    """Every bid counts, in order, though a higher one is there already when it is looked at."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        for bid in ("100", "94.9", "101"):
+            world.exchange.tick(BTC, bid)
+        due = await until(lambda: world.due(key))
+    assert due[0].reason is ExitReason.HARD_STOP
+    assert due[0].price == Decimal("94.9")
+
+
+async def test_a_due_exit_is_told_again_until_acknowledged_and_then_only_what_outranks_it(world: World) -> None:
+    """Unacknowledged it is repeated; acknowledged only a higher reason is told; armed again the rules start afresh."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "97")
+        await until(lambda: world.due(key))
+        await until(lambda: count_of(world, key, 2))
+        await world.acknowledge(key, "SOFT_STOP")
+        await asyncio.sleep(0.5)
+        told = len(await world.due(key))
+        for bid in ("96.9", "97", "96.5"):
+            world.exchange.tick(BTC, bid)
+        await asyncio.sleep(0.7)
+        assert len(await world.due(key)) == told
+        world.exchange.tick(BTC, "94")
+        await until(lambda: count_of(world, key, told + 1))
+        assert (await world.due(key))[-1].reason is ExitReason.HARD_STOP
+        await world.acknowledge(key, "HARD_STOP")
+        await asyncio.sleep(0.3)
+        told = len(await world.due(key))
+        await world.acknowledge(key, None)
+        await until(lambda: count_of(world, key, told + 1))
+    assert {item.reason for item in (await world.due(key))[:2]} == {ExitReason.SOFT_STOP}
+
+
+async def count_of(world: World, key: str, count: int) -> bool:
+    """Whether the monitor was told at least so often."""
+    return len(await world.due(key)) >= count
+
+
+async def test_a_plan_without_a_monitor_gets_one_with_the_exit(world: World) -> None:
+    """Where nobody hears the signal the monitor is started with it, knowing the trade."""
+    key = await add_trade(world.pool, "a")
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "97")
+        due = await until(lambda: world.due(key))
+        start = await world.client.get_workflow_handle(exit_workflow_id(key)).query(RecordingMonitor.start)
+    assert due[0].reason is ExitReason.SOFT_STOP
+    assert start is not None
+    assert (start.symbol, start.size, start.entry_price) == (BTC, Decimal(1), Decimal(100))
+
+
+async def test_an_exit_nobody_takes_becomes_critical(world: World) -> None:
+    """A due exit that stays unacknowledged is a CRITICAL incident, over when it is acknowledged."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "97")
+        find = "SELECT count(*) = 1 FROM incidents WHERE kind = 'exit_not_acknowledged' AND severity = 'CRITICAL'"
+        await until(lambda: world.pool.fetchval(find))
+        await world.acknowledge(key, "SOFT_STOP")
+        await until(lambda: world.pool.fetchval(find + " AND resolved_at IS NOT NULL"))
+
+
+async def test_trailing_is_written_as_it_rises_and_never_lowered(world: World) -> None:
+    """Arming and each step are written with the epoch, a higher stop of another writer stays, and it sells."""
+    rules = ExitRules(trailing_arm=Decimal("0.03"))
+    key = await add_trade(world.pool, "a", rules=rules)
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "104")
+        first = await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
+        revision = first["revision"]
+        assert (first["peak"], first["lease_epoch"]) == (Decimal(104), 1)
+        world.exchange.tick(BTC, "108")
+        second = await until(lambda: plan_where(world, key, "steps > 0"))
+        assert second["stop"] > first["stop"]
+        await world.pool.execute("UPDATE exit_plans SET stop = 107.5 WHERE entry_key = $1", key)
+        world.exchange.tick(BTC, "109")
+        third = await until(lambda: plan_where(world, key, "peak = 109"))
+        assert third["stop"] == Decimal("107.5")
+        assert third["revision"] == revision, "the watcher's own writes are no news to watchers"
+        world.exchange.tick(BTC, "103")
+        due = await until(lambda: world.due(key))
+    assert due[0].reason is ExitReason.TRAILING_STOP
+    assert due[0].trailing is not None
+    assert due[0].trailing["peak"] == "109"
+
+
+async def plan_where(world: World, key: str, condition: str) -> Any:
+    """The plan's row if the condition holds."""
+    return await world.pool.fetchrow(
+        f"SELECT * FROM exit_plans WHERE entry_key = $1 AND {condition}",  # noqa: S608 - conditions of this module
+        key,
+    )
+
+
+async def test_a_successor_goes_on_with_the_stop_and_finds_the_peak_that_was_missed(world: World) -> None:
+    """After a takeover the stored stop holds, and candles of the time nobody watched raise it before profit exits."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "104")
+        before = await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
+        await until(lambda: world.pool.fetchval("SELECT last_message_at FROM stream_positions"))
+    long_ago = datetime.now(UTC) - timedelta(minutes=10)
+    await world.pool.execute("UPDATE trades SET protected_at = $1", long_ago)
+    await world.pool.execute("UPDATE stream_positions SET last_message_at = $1", long_ago)
+    world.exchange.candle_list = [
+        candle(long_ago - timedelta(minutes=3), "150"),  # before the position was protected: not its peak
+        candle(long_ago + timedelta(minutes=4), "110"),
+    ]
+    async with world.watching():
+        after = await until(lambda: plan_where(world, key, "peak = 110"))
+        assert after["stop"] > before["stop"]
+        assert after["lease_epoch"] == 2
+        world.exchange.tick(BTC, "105")
+        due = await until(lambda: world.due(key))
+    assert due[0].reason is ExitReason.TRAILING_STOP
+
+
+def candle(start: datetime, high: str) -> Candle:
+    """A candle with this high."""
+    price = Decimal(high)
+    return Candle(BTC, start, price - 2, price, price - 3, price - 1, Decimal(1))
+
+
+async def test_a_reconnect_looks_for_the_peak_it_missed(world: World) -> None:
+    """A high between two connections raises the trailing stop that is armed."""
+    key = await add_trade(world.pool, "a")
+    await world.pool.execute("UPDATE trades SET protected_at = now() - interval '10 minutes'")
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "104")
+        await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
+        world.exchange.push_market(Disconnected("cut", 0, 0.1, datetime.now(UTC)), BTC)
+        world.exchange.candle_list = [candle(datetime.now(UTC), "112")]
+        world.exchange.push_market(Connected(2, datetime.now(UTC)), BTC)
+        await until(lambda: plan_where(world, key, "peak = 112"))
+
+
+async def test_atr_comes_from_closed_candles(world: World) -> None:
+    """The trailing distance is twice the ATR of past candles that REST has, without the open one."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    world.exchange.candle_list = [
+        Candle(BTC, start + timedelta(minutes=5 * n), *map(Decimal, ("100", "100.4", "99.6", "100", "1")))
+        for n in range(20)
+    ]
+    key = await add_trade(world.pool, "a")
+    async with world.watching():
+        await world.armed()
+        newest = Candle(BTC, start + timedelta(minutes=100), *map(Decimal, ("100", "180", "20", "100", "1")))
+        world.exchange.push_market(CandleUpdate(newest, snapshot=True), BTC)
+        await until(lambda: truth(f"candles {BTC} 300" in world.exchange.calls))
+        await asyncio.sleep(0.1)
+        world.exchange.tick(BTC, "104")
+        row = await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
+    assert row["atr"] == Decimal("0.8")
+    assert row["distance"] == Decimal("1.6")
+
+
+async def test_a_stale_price_is_told_and_the_book_decides_instead(world: World) -> None:
+    """A symbol whose feed is frozen raises an alert, its REST quote is evaluated, and the alert ends with the feed."""
+    key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("0.5")))
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "100")
+        world.exchange.quotes[BTC] = Decimal(96)
+        due = await until(lambda: world.due(key))
+        find = "SELECT count(*) > 0 FROM incidents WHERE kind = 'stale_price' AND severity = 'WARNING'"
+        await until(lambda: world.pool.fetchval(find + " AND resolved_at IS NULL"))
+        world.exchange.tick(BTC, "96")
+        await until(lambda: world.pool.fetchval(find + " AND resolved_at IS NOT NULL"))
+    assert due[0].reason is ExitReason.SOFT_STOP
+
+
+async def test_without_any_price_nothing_is_decided(world: World) -> None:
+    """Without a feed and without a quote no exit is due, and the plan stays armed."""
+    key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("0.3")))
+    await world.monitor(key)
+    world.exchange.unavailable = True
+    async with world.watching():
+        await world.armed()
+        await until(lambda: world.pool.fetchval("SELECT count(*) > 0 FROM incidents WHERE kind = 'stale_price'"))
+        assert await world.due(key) == []
+        assert (await world.plan(key))["state"] == "ARMED"
+
+
+async def test_a_message_from_the_past_decides_nothing(world: World) -> None:
+    """A ticker that was overtaken by two minutes of others is no price, whatever it says."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        world.exchange.tick(BTC, "100")
+        old = datetime.now(UTC) - timedelta(seconds=200)
+        world.exchange.push_market(ticker(BTC, "90", at=old), BTC)
+        world.exchange.tick(BTC, "100")
+        await asyncio.sleep(0.3)
+        assert await world.due(key) == []
+
+
+async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(world: World) -> None:
+    """The matrix's newest row sells what is not losing, with its score and snapshot; an old row is ignored."""
+    winner = await add_trade(world.pool, "a", entry_price="99")
+    loser = await add_trade(world.pool, "b", entry_price="101")
+    for key in (winner, loser):
+        await world.monitor(key)
+    snapshot, old = uuid.uuid4(), uuid.uuid4()
+    insert = "INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score) VALUES ($1,$2,$3,'sell',3.5)"
+    async with world.watching():
+        await world.armed(2)
+        world.exchange.tick(BTC, "100")
+        await world.pool.execute(insert, old, BTC, datetime.now(UTC) - timedelta(minutes=11))
+        await asyncio.sleep(0.5)
+        assert await world.due(winner) == []
+        await world.pool.execute(insert, snapshot, BTC, datetime.now(UTC))
+        due = await until(lambda: world.due(winner), seconds=2)
+        assert await world.due(loser) == []
+    assert (due[0].reason, due[0].sell_score, due[0].snapshot_id) == (
+        ExitReason.SIGNAL_EXIT,
+        Decimal("3.5"),
+        str(snapshot),
+    )
+
+
+async def test_a_symbol_that_joins_is_subscribed_and_priced_at_once_and_others_go_on(world: World) -> None:
+    """A plan on a new symbol opens a stream beside the others; until it delivers the REST book tells the price."""
+    async with world.watching():
+        world.exchange.quotes[ETH] = Decimal(90)
+        key = await add_trade(world.pool, "a", symbol=ETH)
+        due = await until(lambda: world.due(key), seconds=2)
+        assert due[0].reason is ExitReason.HARD_STOP
+        await until(lambda: truth(world.exchange.watched() == {BTC, ETH}))
+        assert not world.exchange.market_streams[0].closed
+
+
+async def test_many_streams_become_one_without_a_gap(world: World) -> None:
+    """Too many connections are replaced by one for all symbols, and the old ones end only when it delivers."""
+    symbols = [f"C{n}-USD" for n in range(5)]
+    async with world.watching():
+        for number, symbol in enumerate(symbols):
+            world.exchange.quotes[symbol] = Decimal(100)
+            await add_trade(world.pool, f"t{number}", symbol=symbol)
+            await until(lambda: truth(symbol in world.exchange.watched()))  # noqa: B023 - awaited here
+        streams = world.exchange.market_streams
+        await until(lambda: truth(streams[-1].symbols == {BTC, *symbols}))
+        assert not any(stream.closed for stream in streams)
+        streams[-1].push(ticker(BTC, "100"))
+        await until(lambda: truth(sum(not stream.closed for stream in streams) == 1))
+        assert world.exchange.watched() == {BTC, *symbols}
+
+
+async def test_a_disarmed_plan_is_forgotten(world: World) -> None:
+    """When the trade is closed its plan decides nothing more."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        await world.pool.execute("UPDATE exit_plans SET state = 'DISARMED', revision = nextval('exit_plan_revision')")
+        await world.pool.execute("SELECT pg_notify('exit_plan', $1)", key)
+        await world.armed(0)
+        world.exchange.tick(BTC, "90")
+        await asyncio.sleep(0.2)
+        assert await world.due(key) == []
+
+
+async def test_two_watchers_never_watch_at_once_and_the_second_takes_over(world: World) -> None:
+    """A second watcher waits; when the first one ends it goes on within a second, with its own epoch."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching() as first:
+        await world.armed()
+        starter = Starter(world.pool, world.client, task_queue=world.queue)
+        beats: list[dict[str, Any]] = []
+        watcher = PriceWatcher(world.pool, world.exchange, world.client, starter, OPTIONS)
+        second = asyncio.create_task(watcher.run(WatcherInput(account=ACCOUNT), beats.append))
+        await until(lambda: truth(beats))
+        assert "waiting_for" in beats[-1]
+        first.cancel()
+        started = time.monotonic()
+        await until(lambda: truth(beats[-1].get("plans") == 1))
+        assert time.monotonic() - started < 2
+        world.exchange.tick(BTC, "90")
+        due = await until(lambda: world.due(key))
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+    assert {item.epoch for item in due} == {2}
