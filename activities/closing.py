@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
+from activities.incidents import report_incident, resolve_incidents
 from activities.interfaces import TradeKey
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules
@@ -93,6 +94,9 @@ async def finish_order(
 async def write_exit(connection: Connection, order: Any) -> None:
     """What an exit order achieved (EXIT-5). The symbol's lock is held."""
     trade = await connection.fetchrow("SELECT * FROM trades WHERE entry_key = $1", order["entry_key"])
+    if await resolve_incidents(connection, order["account"], "EXIT_REFUSED", order["entry_key"]):
+        sentence = f"exits of trade {order['entry_key']} go through again"
+        await report_incident(connection, order["account"], "EXIT_ACCEPTED", "INFO", order["entry_key"], sentence)
     rules = ExitRules.model_validate(trade["rules"])
     reason = ExitReason(order["exit_reason"] or ExitReason.MANUAL)
     entry_price = average(trade["bought_value"], trade["bought_size"])

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import structlog
 
-from activities.database import Pool
+from activities.database import Connection, Pool
 
 __all__ = ["Lasting", "Severity", "report_incident", "resolve_incidents"]
 
@@ -18,7 +18,7 @@ Severity = Literal["INFO", "WARNING", "CRITICAL"]
 
 
 async def report_incident(
-    pool: Pool,
+    pool: Pool | Connection,
     account: str,
     kind: str,
     severity: Severity,
@@ -39,7 +39,7 @@ async def report_incident(
     )
 
 
-async def resolve_incidents(pool: Pool, account: str, kind: str, subject: str) -> int:
+async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, subject: str) -> int:
     """Mark all open incidents of a kind and subject as over; how many there were. Raises the database's errors."""
     status: str = await pool.execute(
         "UPDATE incidents SET resolved_at = now() "

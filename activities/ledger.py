@@ -14,6 +14,7 @@ from typing import Any
 
 from activities.closing import finish_order
 from activities.database import Connection, Pool, lock_symbol
+from activities.incidents import report_incident
 from activities.lots import book_in_fifo
 from activities.rows import report_of, totals_of
 from domain.ids import intent_key
@@ -36,33 +37,11 @@ from domain.orders import (
 )
 from exchange.port import VenueOrder
 
-__all__ = ["Ledger", "UnknownAttemptError", "incident"]
+__all__ = ["Ledger", "UnknownAttemptError"]
 
 
 class UnknownAttemptError(LookupError):
     """A report speaks of an attempt that the journal doesn't have."""
-
-
-async def incident(
-    connection: Connection,
-    account: str,
-    kind: str,
-    sentence: str,
-    *,
-    severity: str = "WARNING",
-    subject: str | None = None,
-    details: dict[str, Any] | None = None,
-) -> None:
-    """Write down what doesn't fit, in one sentence a person can act on."""
-    await connection.execute(
-        "INSERT INTO incidents (account, kind, severity, subject, sentence, details) VALUES ($1,$2,$3,$4,$5,$6)",
-        account,
-        kind,
-        severity,
-        subject,
-        sentence,
-        details or {},
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +205,14 @@ class Ledger:
     async def _book(self, connection: Connection, context: _Context, fill: Fill, *, first: bool) -> Any:
         order, update = context.order, context.update
         if fill.size <= 0:
-            await incident(
+            await report_incident(
                 connection,
                 self._account,
                 "CORRECTED_TOTALS",
+                "WARNING",
+                order["order_key"],
                 f"the exchange corrected value or fees of order {context.exchange_order_id} without a fill: "
                 f"value {fill.value}, fees {fill.quote_fees}",
-                subject=order["order_key"],
             )
         fill_id = await connection.fetchval(
             """
@@ -333,13 +313,13 @@ class Ledger:
             value = divide(value * kept, size) if size else ZERO
             fees = divide(fees * kept, size) if size else ZERO
             size = kept
-            await incident(
+            await report_incident(
                 connection,
                 self._account,
                 "OVERSOLD",
+                "CRITICAL",
+                order["order_key"],
                 f"order {order['order_key']} sold {surplus} more than trade {order['entry_key']} had",
-                severity="CRITICAL",
-                subject=order["order_key"],
                 details={"surplus": str(surplus), "exchange_order_id": context.exchange_order_id},
             )
         return await connection.fetchrow(

@@ -14,7 +14,7 @@ from domain.money import ZERO, divide
 from domain.orders import Side
 from fifo.matching import Allocation, FillRecord, Lot, match_sell
 
-__all__ = ["book_in_fifo"]
+__all__ = ["book_in_fifo", "rematch_from", "unmatch_from"]
 
 _COLUMNS = "id, exchange_order_id, side, size, value, quote_fees, base_fees, at, lot_remaining"
 _LOTS_AT_A_TIME = 200
@@ -36,20 +36,50 @@ def _fill(row: Any) -> FillRecord:
 async def book_in_fifo(connection: Connection, account: str, symbol: str, fill_id: int) -> None:
     """Match a newly written fill, and again the sells after it if it came late. The symbol's lock is held."""
     fill = _fill(await connection.fetchrow(f"SELECT {_COLUMNS} FROM fills WHERE id = $1", fill_id))
-    later = await connection.fetch(
-        f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL'
-            AND (at, id) > ($3, $4) ORDER BY at, id""",
-        account,
-        symbol,
-        fill.at,
-        fill.fill_id,
-    )
-    sells = [_fill(row) for row in later]
+    sells = await _sells_from(connection, account, symbol, fill.at, fill.fill_id + 1)
     if sells:
         await _take_back(connection, [sell.fill_id for sell in sells])
     if fill.side is Side.SELL and fill.size > 0:
         sells.insert(0, fill)
-    touched_buys = {fill.order_id} if fill.side is Side.BUY else set()
+    await _match(connection, account, symbol, sells, {fill.order_id} if fill.side is Side.BUY else set())
+
+
+async def unmatch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
+    """Take back the allocations of all sells from `since` on, before fills from then on are replaced."""
+    sells = await _sells_from(connection, account, symbol, since, 0)
+    await _take_back(connection, [sell.fill_id for sell in sells])
+
+
+async def rematch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
+    """Match all sells from `since` on again. The symbol's lock is held, and `unmatch_from` took theirs back."""
+    sells = await _sells_from(connection, account, symbol, since, 0)
+    buys = await connection.fetch(
+        """SELECT DISTINCT exchange_order_id FROM fills
+           WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND at >= $3""",
+        account,
+        symbol,
+        since,
+    )
+    await _match(connection, account, symbol, sells, {row["exchange_order_id"] for row in buys})
+
+
+async def _sells_from(
+    connection: Connection, account: str, symbol: str, at: datetime, fill_id: int
+) -> list[FillRecord]:
+    rows = await connection.fetch(
+        f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND size > 0
+            AND (at, id) >= ($3, $4) ORDER BY at, id""",
+        account,
+        symbol,
+        at,
+        fill_id,
+    )
+    return [_fill(row) for row in rows]
+
+
+async def _match(
+    connection: Connection, account: str, symbol: str, sells: list[FillRecord], touched_buys: set[str]
+) -> None:
     for sell in sells:
         touched_buys |= await _allocate(connection, account, symbol, sell)
     await _refresh_records(connection, account, {sell.order_id for sell in sells}, touched_buys)

@@ -17,8 +17,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.admission import Admissions, Draft, IntentConflictError, insert_attempt, plan_of
+from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
 from activities.database import Connection, Pool, lock_symbol
+from activities.incidents import report_incident
 from activities.interfaces import (
     CancelAttempt,
     EndOrder,
@@ -30,7 +32,7 @@ from activities.interfaces import (
     RecordUpdate,
     TradeKey,
 )
-from activities.ledger import Ledger, UnknownAttemptError, incident, update_of
+from activities.ledger import Ledger, UnknownAttemptError, update_of
 from activities.policy import Policy
 from activities.rows import totals_of
 from activities.venue import Venue
@@ -155,7 +157,8 @@ class TradingActivities(OrderActivities):
         if not await self._mark_sent(plan.client_order_id):
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code="SENT_BEFORE", message="it was sent before")
         try:
-            answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
+            async with alive():
+                answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
         except CommandRefused as error:
             self._venue.forget_product(request.symbol)
             await self._pool.execute(
@@ -213,9 +216,10 @@ class TradingActivities(OrderActivities):
     async def look_up(self, request: LookUp) -> ResolveAnswer:
         row = await self._attempt(request.order_key, request.number)
         try:
-            order, source = await self._find(row)
-            if order is None and request.resend and row["live"]:
-                order, source = await self._send_again(row)
+            async with alive():
+                order, source = await self._find(row)
+                if order is None and request.resend and row["live"]:
+                    order, source = await self._send_again(row)
         except ExchangeError as error:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
         if order is not None:
@@ -284,7 +288,8 @@ class TradingActivities(OrderActivities):
         if not row["exchange_order_id"]:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange's id is not known yet")
         try:
-            answer = await self._venue.exchange.cancel(row["exchange_order_id"], urgent=request.urgent)
+            async with alive():
+                answer = await self._venue.exchange.cancel(row["exchange_order_id"], urgent=request.urgent)
         except ExchangeError as error:
             raise ApplicationError(
                 f"cancel of {row['exchange_order_id']} not confirmed: {error}",
@@ -369,13 +374,13 @@ class TradingActivities(OrderActivities):
             )
             await connection.execute("SELECT pg_notify('exit_plan', $1)", request.entry_key)
             if request.critical:
-                await incident(
+                await report_incident(
                     connection,
                     self._policy.account,
                     "EXIT_REFUSED",
+                    "CRITICAL",
+                    request.entry_key,
                     f"an exit of trade {request.entry_key} did not go through: {request.why}",
-                    severity="CRITICAL",
-                    subject=request.entry_key,
                 )
         return await position_view(self._pool, self._venue, request.entry_key)
 

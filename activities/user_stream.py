@@ -20,6 +20,7 @@ from temporalio.client import Client
 
 from activities.accounts import AccountReader
 from activities.database import Pool
+from activities.exchange_fills import settle_fills
 from activities.fact_router import FactRouter, Recorder
 from activities.facts import Fact, FactStore, Observed
 from activities.feeds import follow
@@ -383,10 +384,17 @@ class _Session:
     # --- the account, and what people see -------------------------------------------------------------------------
 
     async def _read_balances(self) -> None:
-        """Regularly, and a little after fills, when the exchange has booked them."""
+        """Regularly, and a little after fills, when the exchange has booked them: balances, and its own executions."""
         while True:
             with suppress(*DATABASE_TROUBLE):
                 await self._account_reader.balances()
+                await settle_fills(
+                    self._pool,
+                    self._exchange,
+                    self._account,
+                    look_back=timedelta(seconds=self._options.longest_look_back_seconds),
+                    timeout=self._options.call_timeout,
+                )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._balance_hint.wait(), self._options.balance_seconds)
                 await asyncio.sleep(self._options.balance_after_fill_seconds)

@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
 
-__all__ = ["TASK_TIMEOUT", "ask_exchange", "transact"]
+__all__ = ["HEARTBEAT", "TASK_TIMEOUT", "ask_exchange", "transact"]
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -26,6 +26,9 @@ Method = Callable[[OrderActivities, Request], Awaitable[Result]]
 
 TASK_TIMEOUT = timedelta(seconds=5)
 """A workflow task that a dead worker took with it is given to another after this."""
+
+HEARTBEAT = timedelta(seconds=4)
+"""A call to the exchange whose worker died is noticed after this."""
 
 _FINAL = ["INTENT_CONFLICT", "UNKNOWN_ATTEMPT"]
 _BRIEF = RetryPolicy(
@@ -93,7 +96,7 @@ async def ask_exchange(
         cast("Any", method),
         request,
         start_to_close_timeout=timeout,
-        heartbeat_timeout=None,
+        heartbeat_timeout=HEARTBEAT,
         retry_policy=policy,
         summary=summary,
     )

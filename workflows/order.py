@@ -65,14 +65,13 @@ with workflow.unsafe.imports_passed_through():
         merge,
         public_state,
     )
-    from workflows.durable import TASK_TIMEOUT, ask_exchange, transact
+    from workflows.durable import HEARTBEAT, TASK_TIMEOUT, ask_exchange, transact
     from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
     from workflows.search_attributes import STATUS, of_monitor
 
 __all__ = ["OrderView", "OrderWorkflow"]
 
 _PLACE_TIMEOUT = timedelta(seconds=15)
-_PLACE_HEARTBEAT = timedelta(seconds=4)
 _FILL_PATIENCE = timedelta(seconds=5)
 _NOT_ACCEPTED_TRIES = 6
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
@@ -359,7 +358,7 @@ class OrderWorkflow:
                     urgent=not self._is_entry,
                 ),
                 start_to_close_timeout=_PLACE_TIMEOUT,
-                heartbeat_timeout=_PLACE_HEARTBEAT,
+                heartbeat_timeout=HEARTBEAT,
                 retry_policy=RetryPolicy(maximum_attempts=1),
                 summary=f"{self._intent.side} {plan.size or ''} {self._intent.symbol} attempt {plan.number}",
             )

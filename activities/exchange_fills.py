@@ -1,0 +1,191 @@
+"""The exchange's own fills take the place of the derived ones (LIFE-5).
+
+A stream of totals gives fills by difference: several executions may hide in one, at their average price. Once the
+exchange's list of an order's executions is complete (it adds up to the order's filled size), it replaces the derived
+rows in one transaction, and the FIFO book is matched again from the first of them on. The position book changes only
+where the exchange's own value or fees differ from the totals it had reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from activities.database import Connection, Pool, lock_symbol
+from activities.incidents import report_incident
+from activities.lots import rematch_from, unmatch_from
+from domain.money import ZERO
+from domain.orders import Side, Totals
+from exchange.port import Exchange, ExchangeError, VenueFill
+
+__all__ = ["replace_derived_fills", "settle_fills"]
+
+log = structlog.get_logger(__name__)
+
+
+def totals_of_fills(fills: Sequence[VenueFill], base: str) -> Totals:
+    """What a list of executions adds up to; fees count as base where they were taken in `base`."""
+    size = sum((fill.size for fill in fills), ZERO)
+    value = sum((fill.size * fill.price for fill in fills), ZERO)
+    base_fees = sum((fill.fee for fill in fills if fill.fee_currency == base), ZERO)
+    quote_fees = sum((fill.fee for fill in fills if fill.fee_currency != base), ZERO)
+    return Totals(size, value, quote_fees, base_fees)
+
+
+async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str, fills: Sequence[VenueFill]) -> bool:
+    """Put the exchange's executions of one order in the place of the derived ones; False if it isn't time yet.
+
+    It isn't while the list does not add up to what the order has filled, and it's done only once.
+    """
+    if not fills:
+        return False
+    symbol = fills[0].symbol
+    own = list({fill.trade_id: fill for fill in fills}.values())
+    async with pool.acquire() as connection, connection.transaction():
+        await lock_symbol(connection, account, symbol)
+        attempt = await connection.fetchrow(
+            "SELECT * FROM attempts WHERE account = $1 AND exchange_order_id = $2 ORDER BY number LIMIT 1",
+            account,
+            exchange_order_id,
+        )
+        derived = await connection.fetch(
+            "SELECT * FROM fills WHERE account = $1 AND exchange_order_id = $2 AND origin = 'derived' ORDER BY at, id",
+            account,
+            exchange_order_id,
+        )
+        if attempt is None or not derived:
+            return False
+        sums = totals_of_fills(own, symbol.replace("_", "-").partition("-")[0])
+        known = Totals(attempt["filled_size"], attempt["filled_value"], attempt["quote_fees"], attempt["base_fees"])
+        if sums.size != known.size:
+            return False
+        if sums != known:
+            await _correct(connection, account, attempt, sums - known)
+        there = await connection.fetch(
+            "SELECT trade_id FROM fills WHERE account = $1 AND exchange_order_id = $2 AND origin = 'exchange'",
+            account,
+            exchange_order_id,
+        )
+        seen = {row["trade_id"] for row in there}
+        missing = [fill for fill in own if fill.trade_id not in seen]
+        since = min([derived[0]["at"], *(fill.at for fill in missing)])
+        await unmatch_from(connection, account, symbol, since)
+        await _replace(connection, account, attempt, derived, missing)
+        await rematch_from(connection, account, symbol, since)
+    return True
+
+
+async def _replace(
+    connection: Connection, account: str, attempt: Any, derived: Sequence[Any], own: Sequence[VenueFill]
+) -> None:
+    first = derived[0]
+    await connection.execute("DELETE FROM fills WHERE id = ANY($1::bigint[])", [row["id"] for row in derived])
+    base = first["symbol"].replace("_", "-").partition("-")[0]
+    await connection.executemany(
+        """
+        INSERT INTO fills (fill_key, account, symbol, side, order_key, client_order_id, exchange_order_id, trade_id,
+                           origin, ingest_via, size, price, value, quote_fees, base_fees, liquidity, at, recorded_at,
+                           lot_remaining)
+        VALUES ($1,$2,$3,$4,$5,$6,$7,$8,'exchange',$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)
+        """,
+        [_row(account, attempt, first, fill, base) for fill in own],
+    )
+
+
+def _row(account: str, attempt: Any, first: Any, fill: VenueFill, base: str) -> tuple[Any, ...]:
+    base_fee = fill.fee if fill.fee_currency == base else ZERO
+    return (
+        f"{account}/trade/{fill.trade_id}",
+        account,
+        first["symbol"],
+        first["side"],
+        first["order_key"],
+        attempt["client_order_id"],
+        fill.exchange_order_id,
+        fill.trade_id,
+        first["ingest_via"],
+        fill.size,
+        fill.price,
+        fill.size * fill.price,
+        ZERO if base_fee else fill.fee,
+        base_fee,
+        fill.liquidity,
+        fill.at,
+        first["recorded_at"],
+        max(fill.size - base_fee, ZERO) if first["side"] == Side.BUY else None,
+    )
+
+
+async def _correct(connection: Connection, account: str, attempt: Any, delta: Totals) -> None:
+    """The exchange's executions are the truth about value and fees; every total follows."""
+    values: tuple[Decimal, ...] = (delta.value, delta.quote_fees, delta.base_fees)
+    columns = "filled_value = filled_value + $2, quote_fees = quote_fees + $3, base_fees = base_fees + $4"
+    await connection.execute(
+        f"UPDATE attempts SET {columns} WHERE client_order_id = $1", attempt["client_order_id"], *values
+    )
+    order = await connection.fetchrow(
+        f"UPDATE orders SET {columns} WHERE order_key = $1 RETURNING side, entry_key", attempt["order_key"], *values
+    )
+    if order["entry_key"] is not None:
+        book = "bought" if order["side"] == Side.BUY else "sold"
+        await connection.execute(
+            f"""UPDATE trades SET {book}_value = {book}_value + $2, {book}_quote_fees = {book}_quote_fees + $3,
+                {book}_base_fees = {book}_base_fees + $4 WHERE entry_key = $1""",
+            order["entry_key"],
+            *values,
+        )
+    await connection.execute(
+        """UPDATE trade_records SET total_fees_usd = total_fees_usd + $3, price = $4
+           WHERE account = $1 AND order_id = $2""",
+        account,
+        attempt["exchange_order_id"],
+        delta.quote_fees,
+        (attempt["filled_value"] + delta.value) / attempt["filled_size"],
+    )
+    await report_incident(
+        connection,
+        account,
+        "CORRECTED_TOTALS",
+        "INFO",
+        attempt["order_key"],
+        f"the exchange's executions of order {attempt['exchange_order_id']} differ from its reported totals by "
+        f"{delta.value} in value and {delta.quote_fees} in fees; the executions count",
+    )
+
+
+_UNSETTLED = """
+SELECT exchange_order_id, min(at) AS first FROM fills
+WHERE account = $1 AND origin = 'derived' AND recorded_at > now() - $2::interval
+GROUP BY exchange_order_id ORDER BY min(at) LIMIT 200
+"""
+_CLOCK_MARGIN = timedelta(seconds=10)
+
+
+async def settle_fills(pool: Pool, exchange: Exchange, account: str, *, look_back: timedelta, timeout: float) -> int:
+    """Fetch the exchange's executions of all orders that have derived fills, and put them in; how many orders.
+
+    One read from the oldest of them on, whatever their number. A read that fails is left to the next time.
+    """
+    rows = await pool.fetch(_UNSETTLED, account, look_back)
+    if not rows:
+        return 0
+    try:
+        async with asyncio.timeout(timeout):
+            found = await exchange.fills(since=min(row["first"] for row in rows) - _CLOCK_MARGIN)
+    except (ExchangeError, OSError, TimeoutError) as problem:
+        log.warning("fills not read", problem=repr(problem))
+        return 0
+    by_order: dict[str, list[VenueFill]] = defaultdict(list)
+    for fill in found:
+        by_order[fill.exchange_order_id].append(fill)
+    done = 0
+    for row in rows:
+        identity = row["exchange_order_id"]
+        done += await replace_derived_fills(pool, account, identity, by_order.get(identity, []))
+    return done
