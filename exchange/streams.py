@@ -9,18 +9,21 @@ jittered, exponentially growing pause. The consumer sees only events: `Connected
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 import certifi
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import Opcode
 
 from exchange.port import Connected, Disconnected, StreamEvent
 
@@ -180,6 +183,41 @@ class SequenceTracker:
         return _REPEAT
 
 
+class _Connection(ClientConnection):
+    """Keeps what came before the end: the library forgets frames that were not read yet when a connection ends."""
+
+    unread: deque[bytes]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.unread = deque()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        frames = self.recv_messages.frames.queue
+        parts: list[bytes] = []
+        for frame in frames:
+            parts = [*parts, bytes(frame.data)] if frame.opcode is Opcode.CONT else [bytes(frame.data)]
+            if frame.fin:
+                self.unread.append(b"".join(parts))
+        frames.clear()
+        super().connection_lost(exc)
+
+    async def next_frame(self) -> bytes:
+        """The next message.
+
+        Raises:
+            ConnectionClosed: there is none any more.
+        """
+        try:
+            return await self.recv(decode=False)  # type: ignore[return-value]
+        except (ConnectionClosed, IndexError):
+            # IndexError: the frame that woke the reader went to `unread` meanwhile.
+            if self.unread:
+                return self.unread.popleft()
+            await self.wait_closed()
+            raise self.protocol.close_exc from None
+
+
 class _Watchdog:
     """Ends a connection that is silent while we listen. Time in which the consumer keeps us from listening is free."""
 
@@ -327,31 +365,20 @@ class ReconnectingStream:
     async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
         settings, stats, tap = self._settings, self.stats, self._tap
         session = self._open_session()
-        # Each attempt resolves the name anew: nothing here remembers an address.
-        async with asyncio.timeout(settings.open_timeout):
-            connection = await connect(
-                self._url,
-                ssl=self._tls,
-                open_timeout=None,
-                close_timeout=1.0,
-                ping_interval=settings.ping_interval or None,
-                ping_timeout=settings.ping_timeout or None,
-                max_size=settings.max_message_bytes,
-                max_queue=1024,
-                compression="deflate" if settings.compression else None,
-                user_agent_header="bottrader",
-            )
+        connection = await self._connect()
         watchdog = _Watchdog(connection, settings, stats, session.expects_heartbeats)
         try:
             try:
                 async with asyncio.timeout(settings.first_frame):
-                    await self._send(connection, session.opening())
-                    frame = await connection.recv(decode=False)
+                    # A venue that says something and closes at once is still listened to.
+                    with contextlib.suppress(ConnectionClosed):
+                        await self._send(connection, session.opening())
+                    frame = await connection.next_frame()
             except TimeoutError:
                 raise TimeoutError(f"no message within {settings.first_frame:g} s of subscribing") from None
             if tap is not None:
-                tap.received(_as_bytes(frame))
-            events = session.receive(_as_bytes(frame))
+                tap.received(frame)
+            events = session.receive(frame)
             stats.messages += 1
             stats.failures = 0
             stats.connected = True
@@ -366,12 +393,12 @@ class ReconnectingStream:
                 if replies:
                     await self._send(connection, replies)
                 watchdog.listening = True
-                frame = await connection.recv(decode=False)
+                frame = await connection.next_frame()
                 watchdog.listening = False
                 stats.messages += 1
                 if tap is not None:
-                    tap.received(_as_bytes(frame))
-                events = session.receive(frame)  # type: ignore[arg-type]
+                    tap.received(frame)
+                events = session.receive(frame)
         except ConnectionClosed:
             if watchdog.verdict:
                 raise TimeoutError(watchdog.verdict) from None
@@ -380,15 +407,36 @@ class ReconnectingStream:
             watchdog.stop()
             await connection.close()
 
+    async def _connect(self) -> _Connection:
+        """Each attempt resolves the name anew: nothing here remembers an address."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(settings.open_timeout):
+                connection = await connect(
+                    self._url,
+                    ssl=self._tls,
+                    open_timeout=None,
+                    close_timeout=1.0,
+                    ping_interval=settings.ping_interval or None,
+                    ping_timeout=settings.ping_timeout or None,
+                    max_size=settings.max_message_bytes,
+                    max_queue=1024,
+                    compression="deflate" if settings.compression else None,
+                    user_agent_header="bottrader",
+                    create_connection=_Connection,
+                )
+            return cast(_Connection, connection)
+        except (OSError, TimeoutError, WebSocketException):
+            raise
+        except Exception as problem:
+            # What goes wrong in reading the handshake comes through as it is: EOFError, ValueError and others.
+            raise ConnectionError(f"the server does not speak WebSocket: {problem}") from problem
+
     async def _send(self, connection: ClientConnection, texts: Sequence[str]) -> None:
         for text in texts:
             await connection.send(text)
             if self._tap is not None:
                 self._tap.sent(text)
-
-
-def _as_bytes(frame: str | bytes) -> bytes:
-    return frame if isinstance(frame, bytes) else frame.encode()
 
 
 def _close_reason(closed: ConnectionClosed) -> str:
