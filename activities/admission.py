@@ -7,13 +7,10 @@ no gate but HODL, venue state, size and available balance.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-
-import orjson
 
 from activities.database import Connection, Pool, lock_account, lock_symbol
 from activities.policy import Policy
@@ -21,6 +18,7 @@ from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, GateResult, first_refusal, reservation, run_gates
 from domain.ids import client_order_id
+from domain.intents import intent_digest
 from domain.market import Product
 from domain.messages import Admission, AttemptPlan, AttemptView, OrderIntent
 from domain.money import ZERO
@@ -47,20 +45,6 @@ class Draft:
     limit_price: Decimal | None
     time_in_force: TimeInForce
     post_only: bool = False
-
-
-def digest(intent: OrderIntent) -> str:
-    """What makes two intents of one key the same: everything that decides what would be traded."""
-    parts = intent.model_dump(
-        mode="json",
-        include={
-            "account", "symbol", "side", "role", "order_type", "base_size", "quote_size", "limit_price",
-            "time_in_force", "post_only", "entry_key", "exit_reason", "source", "dry_run",
-        },
-    )  # fmt: skip
-    parts["trigger"] = intent.linkage.trigger
-    parts["snapshot_id"] = intent.linkage.snapshot_id
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 class Admissions:
@@ -303,7 +287,7 @@ class Admissions:
     async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:
         """The decision that was made on this intent, with what has become of it since."""
         order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
-        if order["intent_digest"] != digest(intent):
+        if order["intent_digest"] != intent_digest(intent):
             raise IntentConflictError(
                 f"order key {intent.order_key} was used for another intent "
                 f"({order['side']} {order['symbol']}, {order['received_at'].isoformat()}); use a new request id"
@@ -380,7 +364,7 @@ class Admissions:
             {name: part.model_dump(mode="json") for name, part in linkage.indicator_breakdown.items()},
             list(linkage.indicators_fired),
             intent.model_dump(mode="json"),
-            digest(intent),
+            intent_digest(intent),
             state.value,
             refusal is not None,
             refusal.gate if refusal else None,

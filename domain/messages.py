@@ -22,6 +22,7 @@ __all__ = [
     "AttemptView",
     "CloseAnswer",
     "CloseRequest",
+    "Decision",
     "ExitDue",
     "IndicatorPart",
     "Linkage",
@@ -266,6 +267,17 @@ class ExitLeg(Message):
     slippage: Decimal | None = None
     achieved_gross: Decimal | None = None
     achieved_net: Decimal | None = None
+
+
+class Decision(Message):
+    """The answer to whoever handed in an intent: admitted with ids, or the gate that refused it."""
+
+    order_key: str
+    accepted: bool
+    state: OrderState
+    gate: str | None = None
+    sentence: str = ""
+    workflow_id: str = ""
 
 
 class TradeOutcome(Message):

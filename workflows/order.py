@@ -38,11 +38,13 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.exits import price_stop
     from domain.ids import exit_workflow_id
+    from domain.intents import same_intent
     from domain.messages import (
         Admission,
         AttemptPlan,
         CloseAnswer,
         CloseRequest,
+        Decision,
         EntryNews,
         MonitorStart,
         OrderIntent,
@@ -650,6 +652,29 @@ class OrderWorkflow:
             await handle.signal("close", request)
         except ApplicationError as error:
             self._tell(f"the exit monitor could not be told to close: {error}")
+
+    @workflow.update
+    async def decide(self, intent: OrderIntent) -> Decision:
+        """The decision on the intent, as soon as it is stored: one round trip with the start."""
+        await workflow.wait_condition(lambda: self._admission is not None)
+        admission = self._admission
+        return Decision(
+            order_key=intent.order_key,
+            accepted=bool(admission and admission.accepted),
+            state=self._state,
+            gate=admission.gate if admission else None,
+            sentence=admission.sentence if admission else "",
+            workflow_id=workflow.info().workflow_id,
+        )
+
+    @decide.validator
+    def _is_this_intent(self, intent: OrderIntent) -> None:
+        if not same_intent(intent, self._intent):
+            raise ApplicationError(
+                f"order key {intent.order_key} was used for another intent: {order_summary(self._intent)}; "
+                "use a new request id",
+                type="INTENT_CONFLICT",
+            )
 
     @workflow.query
     def state(self) -> OrderView:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from domain.ids import order_workflow_id
-from domain.messages import OrderIntent, OrderOutcome
+from domain.messages import Decision, OrderIntent, OrderOutcome
 from workflows.durable import TASK_TIMEOUT
 from workflows.narrative import order_summary, rules_sentence
 from workflows.order import OrderWorkflow
 from workflows.search_attributes import of_order
 
-__all__ = ["start_order"]
+__all__ = ["decide_order", "start_order"]
 
 
 async def start_order(
@@ -36,3 +36,25 @@ async def start_order(
         static_details=rules_sentence(intent.rules, intent.limit_price),
         request_eager_start=eager,
     )
+
+
+async def decide_order(client: Client, intent: OrderIntent, *, task_queue: str = "orders") -> Decision:
+    """Start the order (or find it) and get the decision on it in one round trip.
+
+    Raises WorkflowUpdateFailedError with INTENT_CONFLICT if the key was used for another intent,
+    WorkflowAlreadyStartedError if the order has ended (the ledger has its decision), and RPCError if Temporal can't
+    be reached.
+    """
+    start = WithStartWorkflowOperation(
+        OrderWorkflow.run,
+        intent,
+        id=order_workflow_id(intent.order_key),
+        task_queue=task_queue,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        task_timeout=TASK_TIMEOUT,
+        search_attributes=of_order(intent),
+        static_summary=order_summary(intent),
+        static_details=rules_sentence(intent.rules, intent.limit_price),
+    )
+    return await client.execute_update_with_start_workflow(OrderWorkflow.decide, intent, start_workflow_operation=start)
