@@ -1,0 +1,112 @@
+"""Asking workflows something from the command line, and never waiting for an answer that nobody will give."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cli.output import ExitCode, UnreachableError, UserError, note
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from workers.settings import Settings
+
+__all__ = ["ask", "patience", "query", "require_worker", "until", "worker_missing"]
+
+Found = TypeVar("Found")
+
+_QUIET_SECONDS = 2.0
+_LONGEST_LOOK_SECONDS = 0.25
+_QUERY_SECONDS = 4.0
+
+
+@contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say on stderr what is being waited for, once it has taken two seconds."""
+    notice = asyncio.get_running_loop().call_later(_QUIET_SECONDS, note, f"{what} …")
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
+async def until(look: Callable[[], Awaitable[Found | None]], seconds: float) -> Found | None:
+    """What `look` finds first, looking again and again with growing pauses; None after `seconds`."""
+    deadline = time.monotonic() + seconds
+    pause = 0.02
+    while True:
+        found = await look()
+        if found is not None:
+            return found
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_LOOK_SECONDS)
+
+
+async def worker_missing(client: "Client", settings: "Settings") -> bool:
+    """Whether nobody has asked Temporal for work on orders in the last minute and a half."""
+    from workers.health import FRESH_S, polled_since
+
+    return not await polled_since(client, settings.temporal.orders_queue, time.time() - FRESH_S)
+
+
+async def require_worker(client: "Client", settings: "Settings", what: str) -> None:
+    """Raises UnreachableError(NO_WORKER), before anything is stored, when nobody takes work on orders."""
+    if await worker_missing(client, settings):
+        raise UnreachableError(
+            "NO_WORKER",
+            f"No worker takes tasks of the queue {settings.temporal.orders_queue!r}, so {what}: "
+            "start one with `bottrader worker`, or everything with `bottrader up`.",
+        )
+
+
+async def ask(client: "Client", workflow_id: str, update: str, request: object, seconds: float) -> Any:
+    """Send an update and return its answer.
+
+    Raises UserError(code of the refusal, exit code 1) when it is refused, LookupError when no such workflow runs, and
+    UnreachableError(NO_ANSWER) when nobody answers in `seconds`.
+    """
+    from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+    from temporalio.exceptions import ApplicationError
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from domain.messages import CloseAnswer
+
+    handle = client.get_workflow_handle(workflow_id)
+    silent = UnreachableError(
+        "NO_ANSWER",
+        f"{workflow_id} did not answer within {seconds:g} s, probably because no worker runs: start one with "
+        f"`bottrader worker` and repeat the command, or leave the wish with Temporal, which keeps it: "
+        f"`temporal workflow signal --workflow-id {workflow_id} --name {update}`.",
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            return await handle.execute_update(update, request, result_type=CloseAnswer)
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        code = cause.type if isinstance(cause, ApplicationError) and cause.type else "REFUSED"
+        raise UserError(code, f"{cause}.", ExitCode.NO) from None
+    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+        raise silent from None
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise LookupError(workflow_id) from error
+        if error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED):
+            raise silent from None
+        raise
+
+
+async def query(client: "Client", workflow_id: str, name: str) -> Any | None:
+    """A query's answer; None when no such workflow is known or nobody answers."""
+    from temporalio.client import WorkflowQueryFailedError
+    from temporalio.service import RPCError
+
+    try:
+        async with asyncio.timeout(_QUERY_SECONDS):
+            return await client.get_workflow_handle(workflow_id).query(name)
+    except (TimeoutError, RPCError, WorkflowQueryFailedError):
+        return None

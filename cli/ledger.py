@@ -1,0 +1,115 @@
+"""Reading the ledger for people: one connection a command, exact decimals, keys that may be shortened."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from cli.output import UserError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from workers.settings import Settings
+
+__all__ = ["Row", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy"]
+
+Row = Any
+"""An asyncpg record: columns by name."""
+
+_CONNECT_SECONDS = 10.0
+_SHORTEST_PREFIX = 6
+_SHOWN_KEY = 12
+_ID = re.compile(r"(?:order-|exit-)?([0-9a-f]{1,32})(?:-[1-9][0-9]{0,2})?")
+
+
+@asynccontextmanager
+async def open_ledger(settings: "Settings") -> AsyncIterator[Any]:
+    """A connection to the ledger.
+
+    Raises UnreachableError(NO_DATABASE) when no address is set; what asyncpg raises is made a sentence at the edge.
+    """
+    import asyncpg
+    import orjson
+
+    connection = await asyncpg.connect(
+        settings.database.dsn,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=float(settings.database.statement_timeout_s),
+        server_settings={"application_name": "bottrader command", "timezone": "UTC"},
+    )
+    try:
+        await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
+        await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+def _dump(value: object) -> str:
+    import orjson
+
+    return orjson.dumps(value, default=str).decode()
+
+
+async def resolve_key(connection: Any, given: str, *, trade: bool = False) -> str:
+    """The order key that `given` names: a key, the first six or more characters of one, or an id that holds one.
+
+    With `trade`, only entries count. Raises UserError: BAD_KEY, NO_SUCH_ORDER, AMBIGUOUS_KEY.
+    """
+    what = "trade" if trade else "order"
+    match = _ID.fullmatch(given.strip().lower())
+    if match is None:
+        raise UserError("BAD_KEY", f"{given!r} is not the key of an order: `bottrader {what}s` lists them.")
+    prefix = match[1]
+    if len(prefix) < _SHORTEST_PREFIX:
+        raise UserError("BAD_KEY", f"{given!r} is too short: give at least {_SHORTEST_PREFIX} characters of the key.")
+    rows: Sequence[Row] = await connection.fetch(
+        """SELECT order_key, symbol, side, received_at FROM orders
+           WHERE order_key LIKE $1 || '%' AND ($2 = false OR role = 'ENTRY') ORDER BY received_at DESC LIMIT 4""",
+        prefix,
+        trade,
+    )
+    if not rows:
+        raise UserError(
+            "NO_SUCH_ORDER", f"No {what} has a key that begins with {prefix}: `bottrader {what}s` lists them."
+        )
+    if len(rows) > 1:
+        listed = ", ".join(f"{row['order_key'][:16]} ({row['side']} {row['symbol']})" for row in rows[:3])
+        raise UserError("AMBIGUOUS_KEY", f"{prefix} begins the keys of several orders: {listed}; give more of it.")
+    return str(rows[0]["order_key"])
+
+
+def short(key: str | None) -> str:
+    """As much of a key as tells it apart; every command takes it back."""
+    return (key or "")[:_SHOWN_KEY]
+
+
+def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
+    """How long ago, or how long it took, in the largest unit that makes sense."""
+    from datetime import UTC, datetime
+
+    if since is None:
+        return ""
+    seconds = max(((until or datetime.now(UTC)) - since).total_seconds(), 0)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def tidy(value: "Decimal | None") -> "Decimal | None":
+    """A size or a price to read: at most eight places after the point, no trailing zeros."""
+    from decimal import Decimal
+
+    from domain.money import plain, round_half_even
+
+    return None if value is None else Decimal(plain(round_half_even(value, Decimal("1e-8"))))
+
+
+def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":
+    """The average price of what was traded, in quote per base, to read."""
+    from domain.money import average
+
+    return tidy(average(value, size))

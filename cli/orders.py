@@ -1,0 +1,705 @@
+"""`bottrader order buy|sell|cancel` and `orders`: an intent from a person, its answer, and the list of orders.
+
+What can be found wrong without asking anybody is exit code 2 and stores nothing. What a gate or the exchange refuses
+is exit code 1, stored with its reason. An order is named by what was asked for (`--request-id`): the same request
+again shows the same order, and never places a second one.
+"""
+
+import contextlib
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from temporalio.client import Client
+
+    from cli.ledger import Row
+    from domain.exits import ExitRules
+    from domain.messages import OrderIntent
+    from workers.settings import Settings
+
+__all__ = ["ORDER", "buy", "cancel", "described", "order_app", "orders", "sell", "user"]
+
+order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
+
+_SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_OPEN_GRACE_SECONDS = 1.0
+
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_WAIT = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Wait for the decision and what the exchange makes of it.")
+]
+_TIMEOUT = Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait at most.")]
+_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_REQUEST = Annotated[
+    str | None, typer.Option("--request-id", help="Your own name of this request: the same id again is the same order.")
+]
+_DRY = Annotated[bool, typer.Option("--dry-run", help="Run every gate and stop there.")]
+
+
+def user(by: str) -> str:
+    """Who asks: the name given, else this machine's user."""
+    import getpass
+
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+# --- buy -------------------------------------------------------------------------------------------------------------
+
+
+@order_app.command("buy")
+def buy(
+    symbol: Annotated[str, typer.Argument(help="Product, such as BTC-USD.")],
+    size: Annotated[str | None, typer.Option("--size", help="Amount to buy, in base currency (BTC).")] = None,
+    quote: Annotated[str | None, typer.Option("--quote", help="Amount to spend, in quote currency (USD).")] = None,
+    limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one it is a MARKET order.")] = None,
+    post_only: Annotated[bool, typer.Option("--post-only", help="Only ever as maker; needs --limit.")] = False,
+    tif: Annotated[str | None, typer.Option("--tif", help="Time in force of a limit order: GTC, IOC or FOK.")] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option("--expires", min=0.1, help="Market seconds after which what is unfilled is cancelled."),
+    ] = None,
+    trigger: Annotated[str, typer.Option("--trigger", help="Trigger whose exit rules the trade gets.")] = "manual",
+    hard_stop: Annotated[str | None, typer.Option("--hard-stop", help="Loss in percent that sells at MARKET.")] = None,
+    soft_stop: Annotated[str | None, typer.Option("--soft-stop", help="Loss in percent that sells by LIMIT.")] = None,
+    trailing_arm: Annotated[
+        str | None, typer.Option("--trailing-arm", help="Gain in percent that arms the trailing stop.")
+    ] = None,
+    take_profit: Annotated[
+        str | None, typer.Option("--take-profit", help="Gain in percent that sells by LIMIT; switches it on.")
+    ] = None,
+    signal_exit: Annotated[
+        bool | None, typer.Option("--signal-exit/--no-signal-exit", help="Whether a sell signal may close the trade.")
+    ] = None,
+    request_id: _REQUEST = None,
+    dry_run: _DRY = False,
+    wait: _WAIT = True,
+    timeout: _TIMEOUT = 5.0,
+    by: _BY = "",
+    as_json: _JSON = False,
+) -> int:
+    """Buy: enters a trade, which is protected by its exit rules from its first fill until it is closed.
+
+    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
+    """
+    import asyncio
+    from decimal import Decimal
+
+    from cli.config import current_settings
+
+    settings = current_settings()
+    overrides = {
+        "hard_stop_pct": _percent("--hard-stop", hard_stop),
+        "soft_stop_pct": _percent("--soft-stop", soft_stop),
+        "trailing_arm_pct": _percent("--trailing-arm", trailing_arm),
+        "take_profit_pct": _percent("--take-profit", take_profit),
+        "take_profit_enabled": True if take_profit is not None else None,
+        "signal_exit_enabled": signal_exit,
+    }
+    ticket = _Ticket(
+        symbol=symbol,
+        base_size=_amount("--size", size),
+        quote_size=_amount("--quote", quote),
+        limit_price=_amount("--limit", limit),
+        post_only=post_only,
+        time_in_force=tif,
+        expires_after=None if expires is None else Decimal(str(expires)),
+        trigger=trigger,
+        request_id=request_id,
+        dry_run=dry_run,
+        by=user(by),
+    )
+    if (ticket.base_size is None) == (ticket.quote_size is None):
+        raise UserError("BAD_SIZE", "Give exactly one of --size (base currency) and --quote (quote currency).")
+    intent = _buy_intent(ticket, settings, _rules(settings, trigger, overrides))
+    return asyncio.run(_submit(settings, intent, wait=wait, timeout=timeout, as_json=as_json))
+
+
+# --- sell ------------------------------------------------------------------------------------------------------------
+
+
+@order_app.command("sell")
+def sell(
+    symbol: Annotated[str, typer.Argument(help="Product, such as BTC-USD.")],
+    size: Annotated[str | None, typer.Option("--size", help="Amount to sell, in base currency (BTC).")] = None,
+    limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one it is a MARKET order.")] = None,
+    trade: Annotated[
+        str | None,
+        typer.Option(
+            "--trade",
+            help="Key of the trade to sell from; else what no trade owns. To sell all of a trade, "
+            "`bottrader trade close` is simpler.",
+        ),
+    ] = None,
+    request_id: _REQUEST = None,
+    dry_run: _DRY = False,
+    wait: _WAIT = True,
+    timeout: _TIMEOUT = 5.0,
+    by: _BY = "",
+    as_json: _JSON = False,
+) -> int:
+    """Sell a part of a trade, or holdings that no trade owns. Nothing is sold twice and nothing goes short.
+
+    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    settings = current_settings()
+    ticket = _Ticket(
+        symbol=symbol,
+        base_size=_amount("--size", size),
+        limit_price=_amount("--limit", limit),
+        request_id=request_id,
+        dry_run=dry_run,
+        by=user(by),
+    )
+    if ticket.base_size is None:
+        raise UserError("BAD_SIZE", "Give --size, the amount to sell in base currency.")
+    return asyncio.run(_sell(settings, ticket, trade, wait=wait, timeout=timeout, as_json=as_json))
+
+
+async def _sell(
+    settings: "Settings", ticket: "_Ticket", trade: str | None, *, wait: bool, timeout: float, as_json: bool
+) -> int:
+    from cli.ledger import open_ledger, resolve_key
+    from domain.exits import ExitReason
+    from domain.ids import intent_key
+    from domain.messages import Linkage, OrderIntent
+    from domain.orders import OrderRole, OrderType, Side
+
+    entry_key: str | None = None
+    if trade is not None:
+        async with open_ledger(settings) as ledger:
+            entry_key = await resolve_key(ledger, trade, trade=True)
+            owner = await ledger.fetchval("SELECT symbol FROM orders WHERE order_key = $1", entry_key)
+        if owner != ticket.product:
+            raise UserError("WRONG_TRADE", f"Trade {entry_key} is in {owner}, not in {ticket.product}.")
+    request_id = ticket.named()
+    intent = OrderIntent(
+        order_key=intent_key("manual", request_id, settings.account, ticket.product, Side.SELL, entry_key or "0"),
+        account=settings.account,
+        symbol=ticket.product,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
+        base_size=ticket.base_size,
+        limit_price=ticket.limit_price,
+        source="manual",
+        entry_point="manual",
+        request_id=request_id,
+        linkage=Linkage(trigger=ExitReason.MANUAL.value),
+        entry_key=entry_key,
+        exit_reason=ExitReason.MANUAL,
+        valid_until=_valid_until(settings, "manual"),
+        dry_run=ticket.dry_run,
+        asked_by=ticket.by,
+    )
+    return await _submit(settings, intent, wait=wait, timeout=timeout, as_json=as_json)
+
+
+# --- what was asked for, as an intent --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ticket:
+    """What a person typed. Sizes in base or quote currency, the price in quote per base."""
+
+    symbol: str
+    base_size: "Decimal | None" = None
+    quote_size: "Decimal | None" = None
+    limit_price: "Decimal | None" = None
+    post_only: bool = False
+    time_in_force: str | None = None
+    expires_after: "Decimal | None" = None
+    trigger: str = "manual"
+    request_id: str | None = None
+    dry_run: bool = False
+    by: str = ""
+
+    @property
+    def product(self) -> str:
+        """The symbol as products are written. Raises UserError(BAD_SYMBOL)."""
+        name = self.symbol.strip().upper()
+        if not _SYMBOL.fullmatch(name):
+            raise UserError("BAD_SYMBOL", f"{self.symbol!r} is not a product: write it like BTC-USD.")
+        return name
+
+    def named(self) -> str:
+        """The request's id: the one given, else a new one. Raises UserError(BAD_REQUEST_ID)."""
+        if self.request_id is None:
+            return str(uuid.uuid4())
+        if not _REQUEST_ID.fullmatch(self.request_id):
+            raise UserError("BAD_REQUEST_ID", "--request-id is 1 to 100 printable ASCII characters without blanks.")
+        return self.request_id
+
+
+def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "OrderIntent":
+    from domain.ids import intent_key
+    from domain.messages import Linkage, OrderIntent
+    from domain.orders import OrderRole, OrderType, Side
+
+    request_id = ticket.named()
+    key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
+    limit = ticket.limit_price is not None
+    if ticket.post_only and not limit:
+        raise UserError("BADORDER", "--post-only needs --limit: an order without a price takes what is there.")
+    if ticket.expires_after is not None and not limit:
+        raise UserError("BADORDER", "--expires needs --limit: a MARKET order ends by itself.")
+    return OrderIntent(
+        order_key=key,
+        account=settings.account,
+        symbol=ticket.product,
+        side=Side.BUY,
+        role=OrderRole.ENTRY,
+        order_type=OrderType.LIMIT if limit else OrderType.MARKET,
+        base_size=ticket.base_size,
+        quote_size=ticket.quote_size,
+        limit_price=ticket.limit_price,
+        time_in_force=_time_in_force(ticket),
+        post_only=ticket.post_only,
+        expires_after=ticket.expires_after,
+        valid_until=_valid_until(settings, ticket.trigger),
+        source="manual",
+        entry_point="manual",
+        request_id=request_id,
+        # A person's decision is its own snapshot, the same one when the request is repeated.
+        linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
+        rules=rules,
+        dry_run=ticket.dry_run,
+        asked_by=ticket.by,
+    )
+
+
+def _time_in_force(ticket: _Ticket) -> Any:
+    from domain.orders import TimeInForce
+
+    market = ticket.limit_price is None
+    given = ticket.time_in_force.strip().upper() if ticket.time_in_force else None
+    if given is None:
+        return TimeInForce.IOC if market else TimeInForce.GTC
+    if given not in {"GTC", "IOC", "FOK"}:
+        raise UserError("BADORDER", f"--tif {ticket.time_in_force}: it is GTC, IOC or FOK.")
+    if market and given != "IOC":
+        raise UserError("BADORDER", f"--tif {given} needs --limit: a MARKET order is always IOC.")
+    if ticket.post_only and given != "GTC":
+        raise UserError("BADORDER", f"--post-only and --tif {given} contradict each other: leave one of them out.")
+    return TimeInForce(given)
+
+
+def _valid_until(settings: "Settings", trigger: str) -> "datetime":
+    """A person means now: an order that no worker takes in time is dropped, not sent hours later."""
+    from datetime import UTC, datetime, timedelta
+
+    given = settings.triggers.get(trigger) or settings.triggers["manual"]
+    return datetime.now(UTC) + timedelta(seconds=float(given.valid_s))
+
+
+def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "ExitRules":
+    """The trigger's exit rules with what was given on the command line in place."""
+    from pydantic import ValidationError
+
+    from workers.rules import exit_rules
+    from workers.settings import ExitOverrides
+
+    if trigger not in settings.triggers:
+        raise UserError(
+            "UNKNOWN_TRIGGER",
+            f"--trigger {trigger}: there are no settings for it; known are {', '.join(sorted(settings.triggers))}.",
+        )
+    try:
+        overrides = ExitOverrides.model_validate({name: value for name, value in given.items() if value is not None})
+        return exit_rules(settings.exits_for(trigger).with_overrides(overrides))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        reason = str(problem["msg"]).removeprefix("Value error, ")
+        raise UserError(
+            "BAD_EXIT_RULES", f"The exit rules can't be used: {where + ': ' if where else ''}{reason}."
+        ) from None
+
+
+def _amount(option: str, text: str | None) -> "Decimal | None":
+    from decimal import Decimal
+
+    from domain.money import decimal_from, plain
+
+    if text is None:
+        return None
+    try:
+        value = decimal_from(text.strip())
+    except ValueError:
+        raise UserError("BAD_NUMBER", f"{option} {text}: that is not a number.") from None
+    if value <= 0:
+        raise UserError("BAD_NUMBER", f"{option} {text}: it must be more than zero.")
+    # 0.10 and 0.1 are the same request.
+    return Decimal(plain(value))
+
+
+def _percent(option: str, text: str | None) -> "Decimal | None":
+    return None if text is None else _amount(option, text.strip().removesuffix("%"))
+
+
+# --- sending it and telling what came of it --------------------------------------------------------------------------
+
+
+async def _submit(settings: "Settings", intent: "OrderIntent", *, wait: bool, timeout: float, as_json: bool) -> int:
+    from temporalio.exceptions import WorkflowAlreadyStartedError
+
+    from cli.asking import patience, require_worker, until
+    from cli.ledger import open_ledger
+    from workers.temporal_connection import connect
+    from workflows.starting import start_order
+
+    async with open_ledger(settings) as ledger:
+        before = await ledger.fetchrow(ORDER, intent.order_key)
+        if before is not None:
+            _require_same(before, intent)
+        client = await connect(settings)
+        if before is None:
+            await require_worker(client, settings, "the order was not placed")
+        with contextlib.suppress(WorkflowAlreadyStartedError):  # it has ended; the ledger says how
+            await start_order(client, intent, task_queue=settings.temporal.orders_queue, eager=False)
+        row = before
+        if wait:
+
+            async def look() -> "Row | None":
+                found = await ledger.fetchrow(ORDER, intent.order_key)
+                return found if found is not None and _decided(found) else None
+
+            with patience(f"Waiting for {intent.side} {intent.symbol}"):
+                row = await until(look, timeout)
+                if row is not None and intent.limit_price is not None and row["state"] == "OPEN" and before is None:
+                    # A limit order that takes what is there fills right after it was taken.
+                    row = await until(_filled(ledger, intent.order_key), min(_OPEN_GRACE_SECONDS, timeout)) or row
+                row = row or await ledger.fetchrow(ORDER, intent.order_key)
+        if row is not None:
+            _require_same(row, intent)
+        if row is None and wait:
+            await _nobody_answered(client, settings, intent, timeout)
+        return _tell(intent, row, repeated=before is not None, as_json=as_json)
+
+
+def _filled(ledger: Any, key: str) -> Any:
+    async def look() -> "Row | None":
+        found = await ledger.fetchrow(ORDER, key)
+        return found if found["finished"] or found["filled_size"] > 0 else None
+
+    return look
+
+
+def _decided(row: "Row") -> bool:
+    """Whether there is something to tell: refused, at the exchange to stay, or done."""
+    if row["finished"] or row["state"] == "REJECTED":
+        return True
+    at_once = row["order_type"] == "MARKET" or row["time_in_force"] in ("IOC", "FOK")
+    return not at_once and row["state"] in ("OPEN", "PARTIALLY_FILLED", "CANCELLING")
+
+
+_SAME = (
+    "account", "symbol", "side", "role", "order_type", "base_size", "quote_size", "limit_price", "time_in_force",
+    "post_only", "entry_key", "exit_reason", "source", "dry_run",
+)  # fmt: skip
+
+
+def _require_same(row: "Row", intent: "OrderIntent") -> None:
+    """The same request id with another content is refused, also while the first one is running (LIFE-2)."""
+    stored, asked = row["intent"], intent.model_dump(mode="json")
+    different = [name for name in _SAME if stored.get(name) != asked.get(name)]
+    if stored["linkage"]["trigger"] != intent.linkage.trigger:
+        different.append("trigger")
+    if different:
+        what = ", ".join(f"{name} {stored.get(name)}" for name in different if name != "trigger") or "another trigger"
+        raise UserError(
+            "INTENT_CONFLICT",
+            f"The request id {intent.request_id} was used for another order ({what}): nothing was placed; "
+            "use a new --request-id.",
+        )
+
+
+async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> None:
+    """Raises the sentence about an order that waits in Temporal without a decision."""
+    from cli.asking import worker_missing
+    from cli.ledger import short
+    from domain.ids import order_workflow_id
+
+    until_when = (
+        "" if intent.valid_until is None else f" It is dropped if it can't be sent by {intent.valid_until:%H:%M:%S}Z."
+    )
+    if await worker_missing(client, settings):
+        raise UnreachableError(
+            "NO_WORKER",
+            f"No worker took the order within {timeout:g} s; it waits as {order_workflow_id(intent.order_key)}."
+            f"{until_when} Start a worker with `bottrader worker`.",
+        )
+    raise UnreachableError(
+        "NO_ANSWER",
+        f"The order was not decided within {timeout:g} s; it waits as {order_workflow_id(intent.order_key)}."
+        f"{until_when} `bottrader doctor` says what does not answer, `bottrader order cancel "
+        f"{short(intent.order_key)}` withdraws it.",
+    )
+
+
+ORDER = """
+SELECT o.*, o.intent->>'time_in_force' AS time_in_force, o.intent->>'post_only' AS post_only,
+       t.state AS trade_state,
+       (SELECT a.refusal_text FROM attempts a WHERE a.order_key = o.order_key ORDER BY a.number DESC LIMIT 1)
+           AS refusal_text,
+       (SELECT count(*) FROM attempts a WHERE a.order_key = o.order_key)::int AS attempts
+FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = $1
+"""
+
+
+def described(row: "Row") -> dict[str, object]:
+    """An order as JSON: sizes in base, prices in quote per base, fees in quote currency."""
+    from cli.ledger import tidy
+    from domain.ids import order_workflow_id
+    from domain.money import average
+    from domain.orders import OrderState, public_state
+
+    return {
+        "order_key": row["order_key"],
+        "workflow_id": order_workflow_id(row["order_key"]),
+        "symbol": row["symbol"],
+        "side": row["side"],
+        "role": row["role"],
+        "order_type": row["order_type"],
+        "post_only": row["post_only"] == "true",
+        "time_in_force": row["time_in_force"],
+        "state": row["state"],
+        "public_state": public_state(OrderState(row["state"]), row["filled_size"]),
+        "gate": row["gate"],
+        "sentence": row["gate_sentence"],
+        "refusal": row["refusal"],
+        "base_size": row["base_size"],
+        "quote_size": row["quote_size"],
+        "limit_price": row["limit_price"],
+        "filled_size": row["filled_size"],
+        "average_price": tidy(average(row["filled_value"], row["filled_size"])),
+        "fees": row["quote_fees"],
+        "trigger": row["trigger"],
+        "source": row["source"],
+        "exit_reason": row["exit_reason"],
+        "entry_key": row["entry_key"],
+        "snapshot_id": row["snapshot_id"],
+        "attempts": row["attempts"],
+        "trade_state": row["trade_state"],
+        "received_at": row["received_at"],
+        "finished_at": row["finished_at"],
+    }
+
+
+def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: bool) -> int:
+    """Print the order; raises UserError with exit code 1 where it was refused."""
+    from domain.ids import order_workflow_id
+
+    if row is None:
+        if as_json:
+            identity = {"order_key": intent.order_key, "workflow_id": order_workflow_id(intent.order_key)}
+            print_json({**identity, "request_id": intent.request_id, "state": "RECEIVED", "repeated": repeated})
+        else:
+            typer.echo(f"{intent.side} {intent.symbol} was handed over as {order_workflow_id(intent.order_key)}.")
+        return int(ExitCode.OK)
+    if as_json:
+        print_json({**described(row), "request_id": intent.request_id, "repeated": repeated})
+    else:
+        if repeated:
+            note(f"This request was made before ({row['received_at']:%Y-%m-%d %H:%M:%S}Z): nothing new was placed.")
+        typer.echo(_sentence(row))
+    if row["gate"] == "DRY_RUN":
+        return int(ExitCode.OK)
+    if row["gate"] is not None:
+        raise UserError(row["gate"], f"Refused: {row['gate_sentence']}.", ExitCode.NO)
+    if row["state"] == "FAILED":
+        why = row["gate_sentence"] or row["refusal_text"] or "it gave no reason"
+        raise UserError(row["refusal"] or "FAILED", f"The exchange refused the order: {why}.", ExitCode.NO)
+    return int(ExitCode.OK)
+
+
+def _sentence(row: "Row") -> str:
+    """What became of an order, for a person."""
+    from cli.ledger import book_price, short
+    from domain.money import plain
+    from workflows.narrative import money
+
+    asked = f"{plain(row['base_size'])} " if row["base_size"] is not None else ""
+    if not asked and row["quote_size"] is not None:
+        asked = f"{plain(row['quote_size'])} quote of "
+    price = f" @ {plain(row['limit_price'])}" if row["limit_price"] is not None else ""
+    text = f"{row['side']} {asked}{row['symbol']} {row['order_type']}{price}: {row['state']}"
+    if row["filled_size"] > 0:
+        text += (
+            f", filled {plain(row['filled_size'])} at {money(book_price(row['filled_value'], row['filled_size']))}, "
+            f"fees {money(row['quote_fees'])}"
+        )
+    if row["gate"] == "DRY_RUN":
+        text += f" ({row['gate_sentence']})"
+    text += f"  [{short(row['order_key'])}]"
+    if row["trade_state"] in ("PROTECTED", "CLOSING", "CLOSED"):
+        text += f"\nThe trade is {row['trade_state']}: `bottrader trade show {short(row['order_key'])}` tells it all."
+    return text
+
+
+# --- cancel ----------------------------------------------------------------------------------------------------------
+
+
+@order_app.command("cancel")
+def cancel(
+    key: Annotated[str, typer.Argument(help="The order's key, or its first six or more characters.")],
+    wait: _WAIT = True,
+    timeout: _TIMEOUT = 10.0,
+    by: _BY = "",
+    as_json: _JSON = False,
+) -> int:
+    """Cancel an order at the exchange. What was filled stays, protected by its exit rules; `trade close` sells it.
+
+    Exit code 1 when the order has ended already.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_cancel(current_settings(), key, wait=wait, timeout=timeout, by=user(by), as_json=as_json))
+
+
+async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: float, by: str, as_json: bool) -> int:
+    from cli.asking import ask, patience, until
+    from cli.ledger import open_ledger, resolve_key
+    from domain.ids import order_workflow_id
+    from domain.messages import CloseRequest
+    from workers.temporal_connection import connect
+
+    async with open_ledger(settings) as ledger:
+        key = await resolve_key(ledger, given)
+        row = await ledger.fetchrow(ORDER, key)
+        if row["finished"]:
+            raise UserError("ORDER_ENDED", f"There is nothing to cancel: the order is {row['state']}.", ExitCode.NO)
+        client = await connect(settings)
+        with patience(f"Cancelling {row['side']} {row['symbol']}"):
+            try:
+                answer = await ask(client, order_workflow_id(key), "cancel", CloseRequest(by=by), timeout)
+            except LookupError:
+                raise UserError(
+                    "NO_WORKFLOW",
+                    f"{order_workflow_id(key)} does not run any more, and the ledger has its order as {row['state']}: "
+                    "look at `bottrader doctor`, and cancel it at the exchange if it is still open there.",
+                    ExitCode.NO,
+                ) from None
+
+            async def look() -> "Row | None":
+                found = await ledger.fetchrow(ORDER, key)
+                return found if found["finished"] else None
+
+            done = await until(look, timeout) if wait else None
+        row = done or await ledger.fetchrow(ORDER, key)
+        if as_json:
+            print_json({**described(row), "answer": answer.sentence})
+        else:
+            typer.echo(_sentence(row) if done is not None else f"Asked for: {answer.sentence}.")
+    if wait and done is None:
+        raise UnreachableError(
+            "NOT_CONFIRMED",
+            f"The exchange has not confirmed the cancel within {timeout:g} s; it goes on being asked. "
+            "`bottrader orders --open` shows where it stands.",
+        )
+    return int(ExitCode.OK)
+
+
+# --- the list --------------------------------------------------------------------------------------------------------
+
+
+def orders(
+    only_open: Annotated[bool, typer.Option("--open", help="Only orders that have not ended.")] = False,
+    symbol: Annotated[str | None, typer.Option("--symbol", help="Only this product.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    as_json: _JSON = False,
+) -> None:
+    """List orders, newest first: entries, exits, and what was placed elsewhere."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    rows = asyncio.run(_list(current_settings(), only_open, symbol, limit))
+    if as_json:
+        print_json([described(row) for row in rows])
+        return
+    print_table(
+        _COLUMNS,
+        [_line(row) for row in rows],
+        empty="There are no open orders." if only_open else "There are no orders.",
+    )
+
+
+_COLUMNS = (
+    "key",
+    "symbol",
+    "side",
+    "role",
+    "type",
+    "state",
+    "size",
+    "filled",
+    "average",
+    "fees",
+    "why",
+    "source",
+    "age",
+)
+
+
+def _line(row: "Row") -> list[object]:
+    from cli.ledger import ago, book_price, short, tidy
+
+    kind = row["order_type"]
+    if row["limit_price"] is not None:
+        kind += f" {row['limit_price'].normalize():f}"
+    return [
+        short(row["order_key"]),
+        row["symbol"],
+        row["side"],
+        row["role"],
+        kind,
+        row["gate"] or row["state"],
+        tidy(row["base_size"])
+        if row["base_size"] is not None
+        else f"{row['quote_size']:f} quote"
+        if row["quote_size"]
+        else None,
+        tidy(row["filled_size"]),
+        book_price(row["filled_value"], row["filled_size"]),
+        tidy(row["quote_fees"]),
+        row["exit_reason"] or row["trigger"],
+        row["source"],
+        ago(row["received_at"]),
+    ]
+
+
+async def _list(settings: "Settings", only_open: bool, symbol: str | None, limit: int) -> "list[Row]":
+    from cli.ledger import open_ledger
+
+    async with open_ledger(settings) as ledger:
+        found: list[Row] = await ledger.fetch(
+            ORDER.partition("WHERE o.order_key")[0]
+            + """WHERE ($1::text IS NULL OR o.symbol = $1) AND (NOT $2 OR NOT o.finished)
+                 ORDER BY o.received_at DESC LIMIT $3""",
+            symbol.strip().upper() if symbol else None,
+            only_open,
+            limit,
+        )
+    return found

@@ -1,0 +1,526 @@
+"""`bottrader trades`, `trade show` and `trade close`: open and closed trades, a trade's whole story, selling one.
+
+A trade is its entry and everything that closes it, named by the entry's key. Profit and loss are the position book's:
+net proceeds of what was sold less its share of the cost, both with fees.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.orders import user
+from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from decimal import Decimal
+
+    from cli.ledger import Row
+    from workers.settings import Settings
+
+__all__ = ["close", "show", "trade_app", "trades"]
+
+trade_app = typer.Typer(help="Look into a trade, and close one.", no_args_is_help=True)
+
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_KEY = Annotated[str, typer.Argument(help="The trade's key, or its first six or more characters.")]
+
+_TRADE = """
+SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.state AS entry_state,
+       p.state AS plan_state, p.peak, p.stop, p.distance, p.atr, p.steps,
+       (SELECT count(*) FROM trade_exits e WHERE e.entry_key = t.entry_key)::int AS exits
+FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
+"""
+
+
+# --- the list --------------------------------------------------------------------------------------------------------
+
+
+def trades(
+    only_open: Annotated[bool, typer.Option("--open", help="Only trades with a position.")] = False,
+    only_closed: Annotated[bool, typer.Option("--closed", help="Only closed trades.")] = False,
+    symbol: Annotated[str | None, typer.Option("--symbol", help="Only this product.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    bids: Annotated[
+        bool, typer.Option("--bids", help="Ask the exchange for the best bids, and show what open trades would gain.")
+    ] = False,
+    as_json: _JSON = False,
+) -> None:
+    """List trades, newest first: what was bought, where its stops are, how it ended and what it gained."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    if only_open and only_closed:
+        raise UserError("BAD_OPTION", "Give --open or --closed, not both.")
+    state = "open" if only_open else "closed" if only_closed else "all"
+    settings = current_settings()
+    found, quotes = asyncio.run(_list(settings, state, symbol, limit, bids=bids))
+    rows = [described(row, quotes.get(row["symbol"])) for row in found]
+    if as_json:
+        print_json(rows)
+        return
+    words = {"open": "There are no open trades.", "closed": "There are no closed trades."}
+    print_table(
+        _columns(bids=bids), [_line(row, bids=bids) for row in rows], empty=words.get(state, "There are no trades.")
+    )
+
+
+async def _list(
+    settings: "Settings", state: str, symbol: str | None, limit: int, *, bids: bool
+) -> "tuple[list[Row], dict[str, Decimal]]":
+    from cli.ledger import open_ledger
+
+    async with open_ledger(settings) as ledger:
+        rows = await ledger.fetch(
+            _TRADE
+            + """WHERE ($1 = 'all' OR ($1 = 'closed') = (t.state = 'CLOSED')) AND ($2::text IS NULL OR t.symbol = $2)
+                 ORDER BY t.opened_at DESC LIMIT $3""",
+            state,
+            symbol.strip().upper() if symbol else None,
+            limit,
+        )
+    wanted = {row["symbol"] for row in rows if row["state"] != "CLOSED"} if bids else set()
+    return rows, await _bids(settings, sorted(wanted))
+
+
+async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, Decimal]":
+    """The best bid by symbol, without those that the exchange does not tell in time."""
+    import asyncio
+
+    from exchange.port import ExchangeError
+    from workers.rules import exchange_of
+
+    symbols = list(symbols)
+    if not symbols:
+        return {}
+    exchange = exchange_of(settings)
+    try:
+        async with asyncio.timeout(5):
+            quotes = await asyncio.gather(*(exchange.quote(name) for name in symbols), return_exceptions=True)
+    except TimeoutError:
+        quotes = []
+    finally:
+        await exchange.close()
+    known = [quote for quote in quotes if not isinstance(quote, BaseException)]
+    problem = next((quote for quote in quotes if isinstance(quote, ExchangeError)), None)
+    if len(known) < len(symbols):
+        note(f"The exchange did not tell every bid: {problem or 'no answer within 5 s'}")
+    return {quote.symbol: quote.bid for quote in known}
+
+
+def described(row: "Row", bid: "Decimal | None" = None) -> "dict[str, Any]":
+    """A trade as JSON: sizes in base, prices in quote per base, P&L and fees in quote currency, times in UTC."""
+    from cli.ledger import tidy
+    from domain.exits import ExitRules
+    from domain.ids import exit_workflow_id, order_workflow_id
+    from domain.money import average
+    from domain.outcome import trade_pnl
+
+    rules = ExitRules.model_validate(row["rules"])
+    entry = average(row["bought_value"], row["bought_size"])
+    cost = row["bought_value"] + row["bought_quote_fees"]
+    bought = row["bought_size"] - row["bought_base_fees"]
+    closed = row["state"] == "CLOSED"
+    unrealised = None
+    if bid is not None and not closed and bought > 0:
+        unrealised = row["remaining"] * bid - cost * row["remaining"] / bought
+    return {
+        "entry_key": row["entry_key"],
+        "workflow_id": order_workflow_id(row["entry_key"]),
+        "exit_workflow_id": exit_workflow_id(row["entry_key"]),
+        "symbol": row["symbol"],
+        "state": row["state"],
+        "entry_final": row["entry_final"],
+        "entry_size": row["bought_size"],
+        "entry_price": tidy(entry),
+        "remaining": row["remaining"],
+        "hard_stop": None if entry is None else tidy(entry * (1 - rules.hard_stop)),
+        "soft_stop": None if entry is None else tidy(entry * (1 - rules.soft_stop)),
+        "trailing_arms_at": None
+        if entry is None or rules.trailing_arm is None
+        else tidy(entry * (1 + rules.trailing_arm)),
+        "trailing_stop": tidy(row["stop"]),
+        "trailing_peak": tidy(row["peak"]),
+        "take_profit": None if entry is None or rules.take_profit is None else tidy(entry * (1 + rules.take_profit)),
+        "bid": bid,
+        "unrealised_pnl": tidy(unrealised),
+        "exit_size": row["sold_size"],
+        "exit_price": tidy(average(row["sold_value"], row["sold_size"])),
+        "exit_reason": row["exit_reason"],
+        "exits": row["exits"],
+        "pnl": tidy(
+            trade_pnl(
+                bought,
+                cost,
+                row["sold_size"] + row["sold_base_fees"],
+                row["sold_value"] - row["sold_quote_fees"],
+            )
+        )
+        if row["sold_size"] > 0
+        else None,
+        "fees": row["bought_quote_fees"] + row["sold_quote_fees"],
+        "dust_size": row["dust_size"],
+        "external_size": row["external_size"],
+        "trigger": row["trigger"],
+        "source": row["source"],
+        "snapshot_id": row["snapshot_id"],
+        "opened_at": row["opened_at"],
+        "closed_at": row["closed_at"],
+    }
+
+
+def _columns(*, bids: bool) -> list[str]:
+    live = ["bid", "would gain"] if bids else []
+    return ["key", "symbol", "state", "size", "entry", *live, "stops", "exit", "reason", "P&L", "trigger", "age"]
+
+
+def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
+    from decimal import Decimal
+
+    from cli.ledger import ago, short
+    from domain.money import round_half_even
+
+    def cents(value: "Decimal | None") -> "Decimal | None":
+        return None if value is None else Decimal(round_half_even(value))
+
+    closed = row["state"] == "CLOSED"
+    live = [row["bid"], cents(row["unrealised_pnl"])] if bids else []
+    return [
+        short(row["entry_key"]),
+        row["symbol"],
+        row["state"],
+        row["entry_size"] if closed else row["remaining"],
+        row["entry_price"],
+        *live,
+        "" if closed else _stops(row),
+        row["exit_price"],
+        row["exit_reason"],
+        cents(row["pnl"]),
+        row["trigger"],
+        ago(row["opened_at"], row["closed_at"]),
+    ]
+
+
+def _stops(row: "Mapping[str, Any]") -> str:
+    """Where it would be sold, from the nearest."""
+    from workflows.narrative import money
+
+    if row["trailing_stop"] is not None:
+        return f"trailing {money(row['trailing_stop'])}"
+    text = f"{money(row['soft_stop'])} / {money(row['hard_stop'])}"
+    return text + (f", profit {money(row['take_profit'])}" if row["take_profit"] is not None else "")
+
+
+# --- the whole story -------------------------------------------------------------------------------------------------
+
+
+@trade_app.command("show")
+def show(
+    key: _KEY,
+    as_json: _JSON = False,
+) -> None:
+    """Tell a trade's whole story: why it was entered, what was sent, what filled, how it is or was left."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    story = asyncio.run(_story(current_settings(), key))
+    if as_json:
+        print_json(story)
+    else:
+        _print_story(story)
+
+
+async def _story(settings: "Settings", given: str) -> dict[str, Any]:
+    """Everything that the ledger has on a trade, and what its workflows tell of themselves."""
+    import asyncio
+
+    from cli.asking import query
+    from cli.ledger import open_ledger, resolve_key
+    from cli.orders import ORDER
+    from cli.orders import described as described_order
+    from domain.ids import exit_workflow_id, order_workflow_id
+    from workers.errors import UnreachableError
+    from workers.temporal_connection import connect
+
+    async with open_ledger(settings) as ledger:
+        key = await resolve_key(ledger, given)
+        entry_key = await ledger.fetchval("SELECT coalesce(entry_key, order_key) FROM orders WHERE order_key = $1", key)
+        trade = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", entry_key)
+        parts = {name: await ledger.fetch(statement, entry_key) for name, statement in _PARTS.items()}
+        entry = await ledger.fetchrow(ORDER, entry_key)
+        placed = [await ledger.fetchrow(ORDER, row["order_key"]) for row in parts.pop("sells")]
+    timelines: dict[str, Any] = {}
+    try:
+        client = await connect(settings)
+    except UnreachableError as error:
+        note(f"Without the workflows' own words: {error.sentence}")
+    else:
+        ids = (order_workflow_id(entry_key), exit_workflow_id(entry_key))
+        answers = await asyncio.gather(*(query(client, name, "timeline") for name in ids))
+        timelines = {name: answer for name, answer in zip(ids, answers, strict=True) if answer is not None}
+    return {
+        "trade": None if trade is None else described(trade),
+        "entry": described_order(entry),
+        "decision": {
+            "buy_score": entry["buy_score"],
+            "sell_score": entry["sell_score"],
+            "indicators_fired": entry["indicators_fired"],
+            "indicator_breakdown": entry["indicator_breakdown"],
+            "asked_by": entry["intent"].get("asked_by", ""),
+            "request_id": entry["intent"].get("request_id", ""),
+        },
+        "exit_orders": [described_order(row) for row in placed],
+        **{name: [dict(row) for row in rows] for name, rows in parts.items()},
+        "timelines": timelines,
+    }
+
+
+_OF_TRADE = "IN (SELECT order_key FROM orders WHERE order_key = $1 OR entry_key = $1)"
+_PARTS = {
+    "sells": """SELECT order_key FROM orders WHERE entry_key = $1 AND order_key <> $1 ORDER BY received_at""",
+    "gates": f"""SELECT g.order_key, o.role, g.position, g.gate, g.passed, g.numbers, g.at
+                 FROM gate_results g JOIN orders o USING (order_key) WHERE g.order_key {_OF_TRADE}
+                 ORDER BY o.received_at, g.position""",  # noqa: S608 - our own text, the key is a parameter
+    "attempts": f"""SELECT order_key, number, client_order_id, exchange_order_id, status, size, limit_price,
+                           filled_size, filled_value, quote_fees, status_source, refusal, refusal_text, sends,
+                           prepared_at, acknowledged_at, final_at
+                    FROM attempts WHERE order_key {_OF_TRADE} ORDER BY prepared_at, number""",  # noqa: S608 - as above
+    "fills": f"""SELECT order_key, side, size, price, value, quote_fees, base_fees, liquidity, origin, ingest_via,
+                        exchange_order_id, trade_id, at
+                 FROM fills WHERE order_key {_OF_TRADE} ORDER BY at, id""",  # noqa: S608 - as above
+    "linkage": f"""SELECT order_key, order_id, client_order_id, snapshot_id, buy_score, sell_score, trigger_type,
+                          sell_trigger, exit_reason, linked_at, completed_at
+                   FROM trade_strategy_link WHERE order_key {_OF_TRADE} ORDER BY linked_at""",  # noqa: S608 - as above
+    "exits": """SELECT order_key, reason, target_fraction, trigger_price, size, average_price, achieved_gross,
+                       achieved_net, slippage, fees, path, attempts, trailing_state, due_at, at
+                FROM trade_exits WHERE entry_key = $1 ORDER BY at""",
+    "incidents": f"""SELECT kind, severity, sentence, at FROM incidents
+                     WHERE subject {_OF_TRADE} ORDER BY at""",  # noqa: S608 - as above
+}
+
+
+def _print_story(story: "Mapping[str, Any]") -> None:
+    from cli.ledger import ago, book_price, short, tidy
+    from workflows.narrative import money, percent
+
+    _print_head(story)
+    print_table(
+        (
+            "order",
+            "#",
+            "client order id",
+            "exchange's id",
+            "status",
+            "size",
+            "limit",
+            "filled",
+            "average",
+            "known from",
+        ),
+        [
+            (
+                short(row["order_key"]),
+                row["number"],
+                row["client_order_id"],
+                row["exchange_order_id"],
+                row["status"] + (f" ({row['refusal']})" if row["refusal"] else ""),
+                tidy(row["size"]),
+                tidy(row["limit_price"]),
+                tidy(row["filled_size"]),
+                book_price(row["filled_value"], row["filled_size"]),
+                row["status_source"],
+            )
+            for row in story["attempts"]
+        ],
+        title="Sent to the exchange",
+        empty="Nothing was sent to the exchange.",
+    )
+    print_table(
+        ("at", "side", "size", "price", "value", "fees", "order", "via"),
+        [
+            (row["at"], row["side"], tidy(row["size"]), tidy(row["price"]), tidy(row["value"]), tidy(row["quote_fees"]),
+             short(row["order_key"]), row["ingest_via"])
+            for row in story["fills"]
+        ],
+        title="Fills",
+        empty="Nothing has filled.",
+    )  # fmt: skip
+    if story["exits"]:
+        print_table(
+            ("reason", "target", "due at", "sold", "at price", "gross", "net", "slippage", "fees", "attempts", "took"),
+            [
+                (
+                    row["reason"],
+                    percent(row["target_fraction"]),
+                    tidy(row["trigger_price"]),
+                    tidy(row["size"]),
+                    tidy(row["average_price"]),
+                    percent(row["achieved_gross"]),
+                    percent(row["achieved_net"]),
+                    tidy(row["slippage"]),
+                    tidy(row["fees"]),
+                    row["attempts"],
+                    ago(row["due_at"], row["at"]),
+                )
+                for row in story["exits"]
+            ],
+            title="How it was left",
+        )
+    print_table(
+        ("order", "role", "gate", "", "what it compared"),
+        [
+            (short(row["order_key"]), row["role"], row["gate"], "passed" if row["passed"] else "REFUSED",
+             ", ".join(f"{name} {value}" for name, value in row["numbers"].items()))
+            for row in story["gates"]
+        ],
+        title="Gates",
+        empty="No gate ran.",
+    )  # fmt: skip
+    for row in story["incidents"]:
+        typer.echo(f"{row['severity']} {row['at']:%H:%M:%S}Z {row['kind']}: {row['sentence']}")
+    for workflow_id, lines in story["timelines"].items():
+        typer.echo(f"\n{workflow_id}")
+        for line in lines:
+            typer.echo(f"  {line}")
+    if not story["timelines"]:
+        typer.echo("\nIts workflows' timelines are not to be had now (no worker answers, or Temporal has let them go).")
+    if story["trade"] is not None and story["trade"]["pnl"] is not None:
+        typer.echo(f"\nP&L {money(story['trade']['pnl'])} after {money(story['trade']['fees'])} fees.")
+
+
+def _print_head(story: "Mapping[str, Any]") -> None:
+    from workflows.narrative import money
+
+    entry, decision, trade = story["entry"], story["decision"], story["trade"]
+    asked_by = f", asked by {decision['asked_by']}" if decision["asked_by"] else ""
+    rows: list[tuple[str, object]] = [
+        ("trade", entry["order_key"]),
+        ("entry", f"{entry['side']} {entry['symbol']} {entry['order_type']}: {entry['state']}"),
+        ("decided by", f"{entry['trigger']} ({entry['source']}){asked_by}"),
+        ("scores", f"buy {money(decision['buy_score'])}, sell {money(decision['sell_score'])}"),
+        ("indicators", _indicators(decision)),
+        ("snapshot", entry["snapshot_id"]),
+        ("workflow", entry["workflow_id"]),
+    ]
+    if entry["gate"]:
+        rows.insert(2, ("refused by", f"{entry['gate']}: {entry['sentence']}"))
+    if trade is not None:
+        bought = f"{money(trade['entry_size'])} bought at {money(trade['entry_price'])}"
+        rows += [
+            ("exit monitor", trade["exit_workflow_id"]),
+            ("state", trade["state"]),
+            ("position", f"{bought}, {money(trade['remaining'])} left"),
+            ("stops", "" if trade["state"] == "CLOSED" else _stops(trade)),
+            ("exit", trade["exit_reason"]),
+        ]
+    print_table(("", ""), rows, title="Trade")
+
+
+def _indicators(decision: "Mapping[str, Any]") -> str:
+    """Each indicator with its value and what it added to the score; those that fired first."""
+    from decimal import Decimal
+
+    from workflows.narrative import money
+
+    parts = decision["indicator_breakdown"]
+    ranked = sorted(parts.items(), key=lambda item: (not item[1].get("fired"), item[0]))
+    return ", ".join(
+        f"{name} {part.get('value') or '–'}{' fired' if part.get('fired') else ''} "
+        f"({money(Decimal(part.get('contribution') or 0))})"
+        for name, part in ranked
+    )
+
+
+# --- close -----------------------------------------------------------------------------------------------------------
+
+
+@trade_app.command("close")
+def close(
+    key: _KEY,
+    by: Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")] = "",
+    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sold.")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait.")] = 30.0,
+    as_json: _JSON = False,
+) -> int:
+    """Sell a trade's position at MARKET, whatever its rules say; what remains of its entry is cancelled first.
+
+    Exit code 1 when the trade is closed already.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(
+        _close(current_settings(), key, by=user(by), why=why, wait=wait, timeout=timeout, as_json=as_json)
+    )
+
+
+async def _close(
+    settings: "Settings", given: str, *, by: str, why: str, wait: bool, timeout: float, as_json: bool
+) -> int:
+    from cli.asking import patience, until
+    from cli.ledger import ago, open_ledger, resolve_key
+    from workers.temporal_connection import connect
+    from workflows.narrative import money
+
+    async with open_ledger(settings) as ledger:
+        key = await resolve_key(ledger, given, trade=True)
+        row = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+        if row is None:
+            raise UserError(
+                "NO_POSITION",
+                f"Nothing of {given} has filled: `bottrader order cancel {given}` withdraws the order.",
+                ExitCode.NO,
+            )
+        if row["state"] == "CLOSED":
+            raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
+        client = await connect(settings)
+        with patience(f"Selling {row['symbol']}"):
+            answer = await _ask_close(client, key, by, why, min(timeout, 10.0))
+
+            async def look() -> "Row | None":
+                found = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+                return found if found["state"] == "CLOSED" else None
+
+            done = await until(look, timeout) if wait else None
+        row = done or await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+    told = described(row)
+    if as_json:
+        print_json({**told, "answer": answer})
+    elif done is None:
+        typer.echo(f"Asked for: {answer}.")
+    else:
+        typer.echo(
+            f"Closed: sold {money(told['exit_size'])} {told['symbol']} at {money(told['exit_price'])}, "
+            f"P&L {money(told['pnl'])} after {money(told['fees'])} fees, {told['exit_reason']}, "
+            f"open for {ago(told['opened_at'], told['closed_at'])}."
+        )
+    if wait and done is None:
+        raise UnreachableError(
+            "NOT_CONFIRMED",
+            f"The trade is not closed after {timeout:g} s, selling goes on: see `bottrader trade show {key[:12]}`.",
+        )
+    return int(ExitCode.OK)
+
+
+async def _ask_close(client: Any, key: str, by: str, why: str, seconds: float) -> str:
+    """The trade's monitor sells; its entry passes the wish on where there is no monitor yet."""
+    from cli.asking import ask
+    from domain.ids import exit_workflow_id, order_workflow_id
+    from domain.messages import CloseRequest
+
+    for workflow_id in (exit_workflow_id(key), order_workflow_id(key)):
+        try:
+            answer = await ask(client, workflow_id, "close", CloseRequest(by=by, note=why), seconds)
+        except LookupError:
+            continue
+        return str(answer.sentence)
+    raise UserError(
+        "NO_WORKFLOW",
+        "The trade has a position but no running workflow; the sweep starts one within minutes, then repeat this. "
+        "`bottrader doctor` says whether its worker runs.",
+        ExitCode.NO,
+    )
