@@ -20,6 +20,7 @@ from cli import stack as stack_commands
 from cli.errors import as_user_error
 from cli.output import print_error, wants_json
 from workers.errors import ExitCode
+from workers.leave import leave
 
 app = typer.Typer(
     name="bottrader",
@@ -122,7 +123,7 @@ def run(argv: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ _START_TIMEOUT_S = 30.0
 class PostgresConfig:
     """Where and how: `durable=False` gives up safety in a crash of the machine for speed (throw-away stacks only).
 
-    `port` None: Unix socket only; otherwise 127.0.0.1:`port` as well, with a password.
+    `port` None: Unix socket only; otherwise 127.0.0.1:`port` as well, with a password. `programs` is the bin folder of
+    another PostgreSQL than the wheel's, which has none of the contributed extensions (Temporal's own schema needs one).
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class PostgresConfig:
     port: int | None = None
     max_connections: int = 200
     log: Path | None = None
+    programs: Path | None = None
 
 
 class EmbeddedPostgres:
@@ -58,7 +60,7 @@ class EmbeddedPostgres:
         self.config = config
         self.folder = config.folder.expanduser().resolve()
         self.data = self.folder / "data"
-        self._bin = _programs()
+        self.programs = config.programs or _programs()
         self._user = _SYSTEM_USER if os.geteuid() == 0 else None
         self._child: Child | None = None
         self._socket_dir: Path | None = None
@@ -107,7 +109,7 @@ class EmbeddedPostgres:
         self._child = await Child.start(
             Command(
                 name="PostgreSQL",
-                argv=[str(self._bin / "postgres"), "-D", str(self.data), *self._options()],
+                argv=[str(self.programs / "postgres"), "-D", str(self.data), *self._options()],
                 log=log,
                 user=self._user,
                 cwd=self.folder,
@@ -176,8 +178,8 @@ class EmbeddedPostgres:
         account = _system_user()
         os.chown(self.folder, account.pw_uid, account.pw_gid)
         _give_passage(self.folder)
-        _give_passage(self._bin)
-        _make_readable_for(self._user, self._bin)
+        _give_passage(self.programs)
+        _make_readable_for(self._user, self.programs)
 
     async def _initdb(self) -> None:
         password_file = self.folder / "password"
@@ -190,7 +192,7 @@ class EmbeddedPostgres:
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         argv = [
-            str(self._bin / "initdb"),
+            str(self.programs / "initdb"),
             *("-D", str(fresh), "-U", "postgres", "--encoding=UTF8", "--locale=C"),
             *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password_file}"),
         ]

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.visibility import SEARCH_ATTRIBUTES
 from workers.errors import UnreachableError, UserError
+from workers.leave import leave
 from workers.settings import load_settings
 from workers.temporal_connection import connect
 
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
 
 _KINDS = {"Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD}
 # A server's caches learn of a new namespace and of new attributes within this time.
-_VISIBLE_WITHIN_S = 60.0
+_VISIBLE_WITHIN_S = 150.0
+_NOT_YET = {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE, RPCStatusCode.INVALID_ARGUMENT}
 
 
 async def set_up(settings: "Settings") -> list[str]:
     """Make what is missing; returns a sentence for each thing made.
 
-    Raises UnreachableError: NO_TEMPORAL, or NAMESPACE_NOT_READY when the server does not show it within a minute.
+    Raises UnreachableError: NO_TEMPORAL, or NAMESPACE_NOT_READY when the server does not show it in time.
     """
-    client = await connect(settings)
+    client = await _connected(settings)
     made = []
     if await _register(client, settings.temporal.retention_days):
         made.append(f"namespace {client.namespace}")
@@ -52,6 +54,18 @@ async def set_up(settings: "Settings") -> list[str]:
         made.append(f"search attributes {', '.join(missing)}")
     await _until(client, "the search attributes", lambda: _attributes_ready(client))
     return made
+
+
+async def _connected(settings: "Settings") -> "Client":
+    """A client; the server may be starting, too."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while True:
+        try:
+            return await connect(settings)
+        except UnreachableError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
 
 
 async def _register(client: "Client", retention_days: int) -> bool:
@@ -75,7 +89,13 @@ async def _namespace_ready(client: "Client") -> bool:
 
 
 async def _attributes_ready(client: "Client") -> bool:
-    return set(SEARCH_ATTRIBUTES) <= await _known(client)
+    """Listed is not enough: a server refreshes what its queries and starts accept about once a minute."""
+    if not set(SEARCH_ATTRIBUTES) <= await _known(client):
+        return False
+    for name in SEARCH_ATTRIBUTES:
+        # In backticks, as a name may be a word of the query language (Trigger is).
+        await client.count_workflows(f"`{name}` = 'none'")
+    return True
 
 
 async def _known(client: "Client") -> set[str]:
@@ -92,7 +112,7 @@ async def _until(client: "Client", what: str, ready: Callable[[], Awaitable[bool
             if await ready():
                 return
         except RPCError as error:
-            if error.status not in {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE}:
+            if error.status not in _NOT_YET:
                 raise
         if time.monotonic() > deadline:
             raise UnreachableError(
@@ -114,4 +134,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

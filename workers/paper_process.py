@@ -16,7 +16,7 @@ _ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control")
 
 @dataclass(frozen=True)
 class PaperConfig:
-    """`arguments` go to `bottrader paper` as they are."""
+    """`arguments` go to `python -m exchange.paper` as they are."""
 
     log: Path
     arguments: Sequence[str] = ()
@@ -43,7 +43,7 @@ class PaperExchange:
         Raises UnreachableError(PAPER_FAILED) with the exchange's own last sentence, such as one about a truncated
         price file.
         """
-        argv = python_module("cli.main", "paper", "--json", *self.config.arguments)
+        argv = python_module("exchange.paper", "--json", *self.config.arguments)
         command = Command(
             name="the paper exchange",
             argv=argv,
