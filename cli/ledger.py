@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-__all__ = ["Row", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy"]
+__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy"]
 
 Row = Any
 """An asyncpg record: columns by name."""
@@ -113,3 +113,16 @@ def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":
     from domain.money import average
 
     return tidy(average(value, size))
+
+
+def about(price: "Decimal | str | None") -> str:
+    """A price that was computed, to read: two decimals, or more where it is small. Never for what is owed."""
+    from decimal import Decimal
+
+    from domain.money import plain, round_half_even
+
+    if price is None:
+        return "–"
+    value = Decimal(price)
+    places = max(2, 5 - value.adjusted())
+    return plain(round_half_even(value, Decimal(1).scaleb(-places)))

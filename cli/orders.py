@@ -412,24 +412,18 @@ def _decided(row: "Row") -> bool:
     return not at_once and row["state"] in ("OPEN", "PARTIALLY_FILLED", "CANCELLING")
 
 
-_SAME = (
-    "account", "symbol", "side", "role", "order_type", "base_size", "quote_size", "limit_price", "time_in_force",
-    "post_only", "entry_key", "exit_reason", "source", "dry_run",
-)  # fmt: skip
-
-
 def _require_same(row: "Row", intent: "OrderIntent") -> None:
     """The same request id with another content is refused, also while the first one is running (LIFE-2)."""
-    stored, asked = row["intent"], intent.model_dump(mode="json")
-    different = [name for name in _SAME if stored.get(name) != asked.get(name)]
-    if stored["linkage"]["trigger"] != intent.linkage.trigger:
-        different.append("trigger")
-    if different:
-        what = ", ".join(f"{name} {stored.get(name)}" for name in different if name != "trigger") or "another trigger"
+    from domain.intents import same_intent
+    from domain.messages import OrderIntent
+    from workflows.narrative import order_summary
+
+    stored = OrderIntent.model_validate(row["intent"])
+    if not same_intent(stored, intent):
         raise UserError(
             "INTENT_CONFLICT",
-            f"The request id {intent.request_id} was used for another order ({what}): nothing was placed; "
-            "use a new --request-id.",
+            f"The request id {intent.request_id} was used for another order ({order_summary(stored)}): "
+            "nothing was placed; use a new --request-id.",
         )
 
 
@@ -534,22 +528,21 @@ def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: 
 
 def _sentence(row: "Row") -> str:
     """What became of an order, for a person."""
-    from cli.ledger import book_price, short
+    from cli.ledger import about, book_price, short
     from domain.money import plain
     from workflows.narrative import money
 
-    asked = f"{plain(row['base_size'])} " if row["base_size"] is not None else ""
-    if not asked and row["quote_size"] is not None:
-        asked = f"{plain(row['quote_size'])} quote of "
-    price = f" @ {plain(row['limit_price'])}" if row["limit_price"] is not None else ""
-    text = f"{row['side']} {asked}{row['symbol']} {row['order_type']}{price}: {row['state']}"
+    # What was asked for, not what was left of it after rounding.
+    size, quote, limit = (row["intent"].get(name) for name in ("base_size", "quote_size", "limit_price"))
+    asked = f"{size} {row['symbol']}" if size else f"{row['symbol']} for {quote}" if quote else row["symbol"]
+    text = f"{row['side']} {asked} {row['order_type']}{f' at {limit}' if limit else ''}: {row['state']}"
+    if row["gate"] == "DRY_RUN":
+        text = text.removesuffix("REJECTED") + "DRY RUN, every gate passed, nothing was sent"
     if row["filled_size"] > 0:
         text += (
-            f", filled {plain(row['filled_size'])} at {money(book_price(row['filled_value'], row['filled_size']))}, "
+            f", filled {plain(row['filled_size'])} at {about(book_price(row['filled_value'], row['filled_size']))}, "
             f"fees {money(row['quote_fees'])}"
         )
-    if row["gate"] == "DRY_RUN":
-        text += f" ({row['gate_sentence']})"
     text += f"  [{short(row['order_key'])}]"
     if row["trade_state"] in ("PROTECTED", "CLOSING", "CLOSED"):
         text += f"\nThe trade is {row['trade_state']}: `bottrader trade show {short(row['order_key'])}` tells it all."

@@ -203,13 +203,13 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
 
 
 def _stops(row: "Mapping[str, Any]") -> str:
-    """Where it would be sold, from the nearest."""
-    from workflows.narrative import money
+    """Where it would be sold: soft and hard stop, or the trailing stop once that is armed, and the profit target."""
+    from cli.ledger import about
 
     if row["trailing_stop"] is not None:
-        return f"trailing {money(row['trailing_stop'])}"
-    text = f"{money(row['soft_stop'])} / {money(row['hard_stop'])}"
-    return text + (f", profit {money(row['take_profit'])}" if row["take_profit"] is not None else "")
+        return f"trailing {about(row['trailing_stop'])}"
+    text = f"{about(row['soft_stop'])} / {about(row['hard_stop'])}"
+    return text + (f", profit {about(row['take_profit'])}" if row["take_profit"] is not None else "")
 
 
 # --- the whole story -------------------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         ("order", "role", "gate", "", "what it compared"),
         [
             (short(row["order_key"]), row["role"], row["gate"], "passed" if row["passed"] else "REFUSED",
-             ", ".join(f"{name} {value}" for name, value in row["numbers"].items()))
+             ", ".join(f"{name} {_readable(value)}" for name, value in row["numbers"].items()))
             for row in story["gates"]
         ],
         title="Gates",
@@ -390,7 +390,20 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         typer.echo(f"\nP&L {money(story['trade']['pnl'])} after {money(story['trade']['fees'])} fees.")
 
 
+def _readable(number: str) -> str:
+    """A gate's number without exponent and trailing zeros; anything else as it is."""
+    from decimal import Decimal, InvalidOperation
+
+    from workflows.narrative import money
+
+    try:
+        return money(Decimal(number))
+    except InvalidOperation:
+        return number
+
+
 def _print_head(story: "Mapping[str, Any]") -> None:
+    from cli.ledger import about
     from workflows.narrative import money
 
     entry, decision, trade = story["entry"], story["decision"], story["trade"]
@@ -407,7 +420,7 @@ def _print_head(story: "Mapping[str, Any]") -> None:
     if entry["gate"]:
         rows.insert(2, ("refused by", f"{entry['gate']}: {entry['sentence']}"))
     if trade is not None:
-        bought = f"{money(trade['entry_size'])} bought at {money(trade['entry_price'])}"
+        bought = f"{money(trade['entry_size'])} bought at {about(trade['entry_price'])}"
         rows += [
             ("exit monitor", trade["exit_workflow_id"]),
             ("state", trade["state"]),
