@@ -61,8 +61,9 @@ class PaperConfig:
     requests per second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value` the largest quote value that
     trades in one tick of a source. `accept_latency` and `cancel_latency` delay an order's and a cancel's effect; None
     holds it until told over the control interface. `merge_updates` sends one user message for all that one event did to
-    an order (as the venue often does); off, each fill has its own. `trade_batch` and `depth_batch` are the shortest
-    times between two messages of a product on market_trades and level2 (0: at once).
+    an order (as the venue often does); off, each fill has its own. `fills_in_quote` shows the fills of orders sized in
+    quote over REST as the venue does at times: `size_in_quote` true and the size in quote currency. `trade_batch` and
+    `depth_batch` are the shortest times between two messages of a product on market_trades and level2 (0: at once).
     """
 
     host: str = "127.0.0.1"
@@ -92,6 +93,7 @@ class PaperConfig:
     cancel_latency: float | None = 0.0
     waiting_status: str = "PENDING"
     merge_updates: bool = True
+    fills_in_quote: bool = False
     trade_batch: float = 0.25
     depth_batch: float = 0.05
     subscribe_within: float = 5.0

@@ -124,8 +124,8 @@ def user_order(order: Order) -> dict[str, object]:
     }
 
 
-def rest_fill(fill: Fill) -> dict[str, object]:
-    """A fill as `GET /orders/historical/fills` shows it; sizes here are always base."""
+def rest_fill(fill: Fill, *, in_quote: bool = False) -> dict[str, object]:
+    """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote where told."""
     return {
         "entry_id": fill.entry_id,
         "trade_id": fill.trade_id,
@@ -133,12 +133,12 @@ def rest_fill(fill: Fill) -> dict[str, object]:
         "trade_time": rfc3339(fill.time),
         "trade_type": "FILL",
         "price": plain(fill.price),
-        "size": plain(fill.size),
+        "size": plain(fill.size * fill.price if in_quote else fill.size),
         "commission": plain(fill.commission),
         "product_id": fill.product_id,
         "sequence_timestamp": rfc3339(fill.time),
         "liquidity_indicator": "MAKER" if fill.maker else "TAKER",
-        "size_in_quote": False,
+        "size_in_quote": in_quote,
         "user_id": USER_ID,
         "side": fill.side,
         "retail_portfolio_id": PORTFOLIO_ID,

@@ -1,0 +1,352 @@
+"""How orders trade and end: what the engine does with an accepted order. See `engine` for the rules."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Protocol
+
+from exchange.paper.book import Book
+from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
+from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade
+from exchange.paper.products import Product
+from exchange.paper.wallet import Wallet
+
+_BRACKET_COLLAR = Decimal("0.05")
+
+
+class Listener(Protocol):
+    """Who hears what happened, in the order in which it happened."""
+
+    def order_changed(self, order: Order) -> None:
+        """`order` has a new state (also on each fill)."""
+
+    def traded(self, trade: Trade) -> None:
+        """A public print."""
+
+    def book_changed(self, product_id: str) -> None:
+        """Quote or depth of a product moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """Fee rates as fractions of the quote value."""
+
+    maker: Decimal = Decimal("0.004")
+    taker: Decimal = Decimal("0.006")
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidity:
+    """Shape of the synthetic book: levels a side, quote value a level, distance of levels in basis points."""
+
+    depth: int = 25
+    level_value: Decimal = Decimal(20_000)
+    gap_bps: Decimal = ONE
+
+
+class Matcher:
+    """Books, wallet, orders and fills of one account, and how they change each other."""
+
+    def __init__(
+        self,
+        products: Mapping[str, Product],
+        balances: Mapping[str, Decimal],
+        listener: Listener,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        fees: Fees | None = None,
+        liquidity: Liquidity | None = None,
+        first_trade_id: int = 1,
+    ) -> None:
+        self.fees = fees or Fees()
+        self.wallet = Wallet(balances)
+        self.orders: dict[str, Order] = {}
+        self.by_client_id: dict[str, Order] = {}
+        self.live: dict[str, Order] = {}
+        self.fills: list[Fill] = []
+        self.books: dict[str, Book] = {}
+        self._listener = listener
+        self._clock = clock
+        self._expiring: dict[str, Order] = {}
+        self._seq = 0
+        shape = liquidity or Liquidity()
+        for product_id, product in products.items():
+            gap = nearest_on(product.price * shape.gap_bps / 10_000, product.price_increment)
+            self.books[product_id] = Book(product, depth=shape.depth, level_value=shape.level_value, gap=gap)
+        self._next_trade_id = dict.fromkeys(products, first_trade_id)
+
+    def _to_market(self, order: Order, book: Book) -> None:
+        order.status = Status.OPEN
+        if order.terms.kind in (Kind.STOP_LIMIT, Kind.BRACKET) and not order.triggered:
+            book.stops[order.order_id] = order
+            if order.terms.kind is Kind.BRACKET:
+                self._take(order, book)
+                if order.live:
+                    book.rest(order)
+            if order.terms.time_in_force is TimeInForce.GTD and order.live:
+                self._expiring[order.order_id] = order
+            self._changed(order)
+            self._after_trades(book)
+            return
+        if order.terms.time_in_force is TimeInForce.FOK and not self._fillable(order, book):
+            self._cancel(order, "Fill-or-kill could not be filled at once")
+            return
+        self._take(order, book)
+        self._settle(order, book)
+        self._after_trades(book)
+
+    def _settle(self, order: Order, book: Book) -> None:
+        """What becomes of an order after it took what it could."""
+        if not order.live:
+            return
+        resting = order.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
+        if order.base_size is None:
+            spent = order.value_after_fees if order.side is Side.BUY else order.filled_value
+            smallest = book.product.base_increment * book.last * (ONE + self.fees.taker)
+            done = order.filled_size > 0 and order.quote_size - spent < smallest
+            order.cancel_reason = "" if done else "No liquidity left"
+            self._end(order, Status.FILLED if done else Status.CANCELLED)
+        elif order.remaining == 0:
+            self._end(order, Status.FILLED)
+        elif resting:
+            book.rest(order)
+            if order.terms.time_in_force is TimeInForce.GTD:
+                self._expiring[order.order_id] = order
+        else:
+            order.cancel_reason = "No liquidity left within the order's price"
+            self._end(order, Status.CANCELLED)
+        self._changed(order)
+
+    def _take(self, order: Order, book: Book) -> None:
+        """Fill from the opposite side until the order's price, its size or the liquidity ends."""
+        opposite = order.side.opposite
+        limit = order.limit_price
+        rate = self.fees.taker
+        for price, available in book.synthetic(opposite):
+            if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
+                break
+            self._clear_own(order, book, price, inclusive=False)
+            size = self._wanted(order, book.product, price, available, rate)
+            if size <= 0:
+                break
+            book.take(price, size)
+            self._fill(order, price, size, maker=False)
+            if not order.live:
+                return
+        if limit is not None and (order.base_size is None or order.remaining > 0):
+            self._clear_own(order, book, limit, inclusive=True)
+
+    def _wanted(self, order: Order, product: Product, price: Decimal, available: Decimal, rate: Decimal) -> Decimal:
+        if order.base_size is not None:
+            size = min(order.remaining, available)
+            if order.side is Side.SELL or order.limit_price is not None:
+                return size
+            budget = self.wallet[product.quote].available + order.hold
+        else:
+            budget = order.quote_size - order.value_after_fees
+            if order.side is Side.SELL:
+                return floor_to(
+                    min(
+                        available,
+                        (order.quote_size - order.filled_value) / price,
+                        self.wallet[product.base].available + order.hold,
+                    ),
+                    product.base_increment,
+                )
+            size = available
+        return min(size, floor_to(max(budget, ZERO) / (price * (ONE + rate)), product.base_increment))
+
+    def _clear_own(self, order: Order, book: Book, price: Decimal, *, inclusive: bool) -> None:
+        """Cancel the account's own orders that stand before `price` (or at it, where `inclusive`)."""
+        while True:
+            own = book.best_resting(order.side.opposite)
+            if own is None or own.limit_price is None:
+                return
+            if own.limit_price > price if order.side is Side.BUY else own.limit_price < price:
+                return
+            if own.limit_price == price and not inclusive:
+                return
+            self._cancel(own, "Self trade prevention")
+
+    def _fillable(self, order: Order, book: Book) -> bool:
+        """True where the book could fill all of the order at once."""
+        size = value = ZERO
+        for price, available in book.synthetic(order.side.opposite):
+            if order.limit_price is not None and (
+                price > order.limit_price if order.side is Side.BUY else price < order.limit_price
+            ):
+                break
+            size += available
+            value += available * price
+        return size >= order.base_size if order.base_size is not None else value >= order.quote_size
+
+    def _trade_through(self, book: Book, price: Decimal, size: Decimal, aggressor: Side) -> None:
+        left = self._sweep(book, aggressor.opposite, price, size)
+        left = self._sweep(book, aggressor, book.ask if aggressor is Side.BUY else book.bid, left)
+        if left > 0:
+            self._print(book, price, left, aggressor.opposite)
+        self._after_trades(book)
+
+    def _sweep(self, book: Book, side: Side, price: Decimal, volume: Decimal) -> Decimal:
+        """Fill resting orders on `side` that `price` reaches; what is left of `volume`."""
+        left = volume
+        while left > 0:
+            order = book.best_resting(side)
+            if order is None or order.limit_price is None:
+                break
+            if order.limit_price < price if side is Side.BUY else order.limit_price > price:
+                break
+            size = min(order.remaining, left)
+            self._fill(order, order.limit_price, size, maker=True)
+            left -= size
+        return left
+
+    def _after_trades(self, book: Book) -> None:
+        """Trigger the stops that the last price reached, until no more trade follows from them."""
+        while True:
+            due = [order for order in book.stops.values() if _stop_due(order, book)]
+            if not due:
+                break
+            for order in due:
+                self._trigger(order, book)
+        self._listener.book_changed(book.product.product_id)
+
+    def _trigger(self, order: Order, book: Book) -> None:
+        if book.stops.pop(order.order_id, None) is None:
+            return  # ended, or triggered by what another stop of the same round did
+        order.triggered = True
+        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None:
+            book.remove(order)
+            tick = book.product.price_increment
+            if order.side is Side.SELL:
+                collar = (order.terms.stop_price * (ONE - _BRACKET_COLLAR) / tick).to_integral_value(ROUND_CEILING)
+            else:
+                collar = (order.terms.stop_price * (ONE + _BRACKET_COLLAR) / tick).to_integral_value(ROUND_FLOOR)
+            order.limit_price = max(collar, ONE) * tick
+        self._take(order, book)
+        self._settle(order, book)
+
+    def _fill(self, order: Order, price: Decimal, size: Decimal, *, maker: bool) -> None:
+        book = self.books[order.product_id]
+        product = book.product
+        value = price * size
+        fee = value * (self.fees.maker if maker else self.fees.taker)
+        base, quote = self.wallet[product.base], self.wallet[product.quote]
+        if order.side is Side.BUY:
+            base.total += size
+            quote.total -= value + fee
+        else:
+            base.total -= size
+            quote.total += value - fee
+        now = self._clock()
+        order.filled_size += size
+        order.filled_value += value
+        order.fees += fee
+        order.fills += 1
+        order.last_fill = now
+        trade_id = self._print(book, price, size, order.side if maker else order.side.opposite)
+        self.fills.append(
+            Fill(
+                len(self.fills) + 1,
+                str(uuid.uuid4()),
+                str(trade_id),
+                order.order_id,
+                order.client_order_id,
+                order.product_id,
+                order.side,
+                price,
+                size,
+                fee,
+                maker,
+                now,
+            )
+        )
+        if order.terms.kind is Kind.MARKET:
+            paid = value + fee if order.side is Side.BUY else size
+            self._hold(order, max(order.hold - paid, ZERO))
+        else:
+            self._hold(order, self._needed(order))
+        if order.base_size is not None and order.remaining == 0:
+            self._end(order, Status.FILLED)
+        self._changed(order)
+
+    def _print(self, book: Book, price: Decimal, size: Decimal, maker_side: Side) -> int:
+        product_id = book.product.product_id
+        trade_id = self._next_trade_id[product_id]
+        self._next_trade_id[product_id] = trade_id + 1
+        book.last = price
+        self._listener.traded(Trade(product_id, trade_id, price, size, maker_side, self._clock()))
+        return trade_id
+
+    def _cancel(self, order: Order, reason: str) -> None:
+        order.cancel_reason = reason
+        self._end(order, Status.CANCELLED)
+        self._changed(order)
+        self._listener.book_changed(order.product_id)
+
+    def _end(self, order: Order, status: Status) -> None:
+        book = self.books[order.product_id]
+        order.status = status
+        if order.limit_price is not None:
+            book.remove(order)
+        book.stops.pop(order.order_id, None)
+        self._expiring.pop(order.order_id, None)
+        self.live.pop(order.order_id, None)
+        self._hold(order, ZERO)
+        if order.child_id:
+            self._start_child(order, book)
+
+    def _start_child(self, order: Order, book: Book) -> None:
+        """An attached bracket starts with what its parent filled, or ends with it."""
+        child = self.orders[order.child_id]
+        if not child.live:
+            return
+        if order.filled_size == 0:
+            self._cancel(child, "The order it was attached to did not fill")
+            return
+        child.base_size = order.filled_size
+        needed = self._needed(child)
+        if needed > self.wallet[self._paying(child)].available:
+            child.reject_reason = "INSUFFICIENT_FUND"
+            self._end(child, Status.FAILED)
+            self._changed(child)
+            return
+        self._hold(child, needed)
+        self._to_market(child, book)
+
+    def _paying(self, order: Order) -> str:
+        product = self.books[order.product_id].product
+        return product.quote if order.side is Side.BUY else product.base
+
+    def _reserve_rate(self, terms: Terms) -> Decimal:
+        return self.fees.maker if terms.post_only else max(self.fees.maker, self.fees.taker)
+
+    def _needed(self, order: Order) -> Decimal:
+        """What the rest of an order with a limit price can still cost, in the currency it pays with."""
+        if order.side is Side.SELL:
+            return order.remaining
+        price = order.price
+        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None and not order.triggered:
+            price = max(price, order.terms.stop_price * (ONE + _BRACKET_COLLAR))
+        return order.remaining * price * (ONE + self._reserve_rate(order.terms))
+
+    def _hold(self, order: Order, amount: Decimal) -> None:
+        if amount != order.hold:
+            self.wallet[self._paying(order)].hold += amount - order.hold
+            order.hold = amount
+
+    def _changed(self, order: Order) -> None:
+        order.updated = self._clock()
+        self._listener.order_changed(order)
+
+
+def _stop_due(order: Order, book: Book) -> bool:
+    stop = order.terms.stop_price
+    if stop is None or not book.last:
+        return False
+    up = order.terms.stop_up if order.terms.kind is Kind.STOP_LIMIT else order.side is Side.BUY
+    return book.last >= stop if up else book.last <= stop
