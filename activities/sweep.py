@@ -27,10 +27,11 @@ __all__ = ["Sweep", "SweepOptions"]
 
 log = structlog.get_logger(__name__)
 
-# A trade whose last fill is a moment old has a workflow that is about to start its monitor.
+# A trade whose last fill is a moment old has a workflow that is about to start its monitor. One that is sold to the end
+# and still open counts too: its monitor closes it.
 _OPEN_TRADES = """
 SELECT t.entry_key FROM trades t JOIN orders o ON o.order_key = t.entry_key
- WHERE t.account = $1 AND t.state <> 'CLOSED' AND t.remaining > 0
+ WHERE t.account = $1 AND t.state <> 'CLOSED'
    AND COALESCE(o.last_fill_at, t.opened_at) < now() - make_interval(secs => $2)
 """
 # An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order has ended.

@@ -1,0 +1,189 @@
+"""The sweep and what starts the streams, against real PostgreSQL and Temporal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest_asyncio
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
+
+from activities.database import Pool, create_pool
+from activities.monitors import Starter
+from activities.stream_interfaces import StreamEnd, SweepInput, SweepReport, WatcherInput
+from activities.sweep import Sweep, SweepOptions
+from domain.ids import exit_workflow_id
+from domain.orders import OrderRole, Side
+from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
+from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
+from workers.settings import Settings, TemporalSettings, WatcherSettings
+from workers.streams import ensure_schedules, ensure_singletons, sweep_schedule_id
+from workflows.streams import (
+    PriceWatcherWorkflow,
+    SweepWorkflow,
+    UserStreamWorkflow,
+    price_watcher_workflow_id,
+    user_stream_workflow_id,
+)
+
+
+@dataclass
+class World:
+    """A database, a client, and the queue of recording workflows."""
+
+    pool: Pool
+    client: Client
+    queue: str
+
+    async def sweep(self) -> SweepReport:
+        """One sweep, without grace."""
+        starter = Starter(self.pool, self.client, task_queue=self.queue)
+        options = SweepOptions(trade_grace_seconds=0, order_grace_seconds=0)
+        swept = Sweep(self.pool, self.client, starter, options)
+        return await ActivityEnvironment().run(swept.sweep, SweepInput(account=ACCOUNT))
+
+
+@pytest_asyncio.fixture
+async def world(database: str, temporal_client: Client) -> AsyncIterator[World]:
+    """A database and a worker that runs recording workflows."""
+    pool = await create_pool(database)
+    queue = f"orders-{uuid.uuid4().hex[:8]}"
+    async with Worker(temporal_client, task_queue=queue, workflows=[RecordingOrder, RecordingMonitor]):
+        yield World(pool, temporal_client, queue)
+    await pool.close()
+
+
+async def test_an_open_position_without_a_monitor_gets_one_once(world: World) -> None:
+    """A trade whose monitor was terminated is protected again, by one workflow however often it is swept."""
+    key = await add_trade(world.pool, "a")
+    first = await world.sweep()
+    assert first.monitors_started == (key,)
+    assert (await world.sweep()).monitors_started == ()
+    handle = world.client.get_workflow_handle(exit_workflow_id(key))
+    await handle.terminate()
+    assert (await world.sweep()).monitors_started == (key,)
+    assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+
+
+async def test_an_unfinished_order_without_a_workflow_is_started_from_its_intent(world: World) -> None:
+    """An order that has not ended goes on from its stored intent; one that has ended, or isn't ours, does not."""
+    live, done, external = intent("live"), intent("done"), intent("external", role=OrderRole.EXTERNAL, side=Side.SELL)
+    for wanted in (live, done, external):
+        await add_order(world.pool, wanted)
+    await world.pool.execute(
+        "UPDATE orders SET state = 'CANCELLED', finished = true WHERE order_key = $1", done.order_key
+    )
+    report = await world.sweep()
+    assert report.orders_started == (live.order_key,)
+    assert (await world.sweep()).orders_started == ()
+
+
+async def test_an_entry_runs_until_its_trade_is_closed(world: World) -> None:
+    """A filled entry of an open trade is among the running ones; when the trade is closed it is left alone."""
+    key = await add_trade(world.pool, "a")
+    assert (await world.sweep()).orders_started == (key,)
+    await world.client.get_workflow_handle(f"order-{key}").terminate()
+    await world.pool.execute("UPDATE trades SET state = 'CLOSED', sold_size = 1")
+    report = await world.sweep()
+    assert (report.orders_started, report.monitors_started, report.open_trades) == ((), (), 0)
+
+
+class Watchers:
+    """A stand-in for the long activity that only says with what it was called."""
+
+    def __init__(self) -> None:
+        self.running: list[WatcherInput] = []
+
+    @activity.defn(name="watch_prices")
+    async def watch_prices(self, request: WatcherInput) -> StreamEnd:
+        """Run until cancelled."""
+        self.running.append(request)
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+        finally:
+            self.running.remove(request)
+
+
+async def test_streams_are_started_once_and_watchers_take_a_new_number_of_shards(
+    world: World,
+) -> None:
+    """Any number of processes may start them; more and fewer shards reach watchers that run already."""
+    account = f"acc-{uuid.uuid4().hex[:8]}"
+    queues = TemporalSettings(streams_queue=f"s-{account}", watchers_queue=f"w-{account}", orders_queue=f"o-{account}")
+
+    def settings(shards: int) -> Settings:
+        return Settings(account=account, temporal=queues, watcher=WatcherSettings(shards=shards))
+
+    async def running(shards: int) -> bool:
+        return sorted((item.shard, item.shards) for item in watchers.running) == [(n, shards) for n in range(shards)]
+
+    watchers = Watchers()
+    async with Worker(
+        world.client,
+        task_queue=queues.watchers_queue,
+        workflows=[PriceWatcherWorkflow],
+        activities=[watchers.watch_prices],
+        max_heartbeat_throttle_interval=timedelta(milliseconds=100),
+    ):
+        for shards in (1, 1, 3, 2):
+            await ensure_singletons(world.client, settings(shards))
+            await until(lambda: running(shards))  # noqa: B023 - awaited here
+        gone = world.client.get_workflow_handle(price_watcher_workflow_id(account, 2))
+        await until(lambda: has_status(gone, WorkflowExecutionStatus.COMPLETED))
+        first = world.client.get_workflow_handle(price_watcher_workflow_id(account, 0))
+        state = await first.query(PriceWatcherWorkflow.state)
+        assert (state.what, state.runs) == ("prices, shard 0 of 2", 3)
+        for shard in (0, 1):
+            await world.client.get_workflow_handle(price_watcher_workflow_id(account, shard)).cancel()
+        await until(lambda: has_status(first, WorkflowExecutionStatus.CANCELED))
+        await until(lambda: truth(not watchers.running))
+    stream = world.client.get_workflow_handle_for(UserStreamWorkflow.run, user_stream_workflow_id(account))
+    assert (await stream.describe()).status is WorkflowExecutionStatus.RUNNING
+    await stream.terminate()
+
+
+async def truth(value: object) -> bool:
+    """For `until`."""
+    return bool(value)
+
+
+async def has_status(handle: object, status: WorkflowExecutionStatus) -> bool:
+    """Whether the workflow is so by now."""
+    return (await handle.describe()).status is status  # type: ignore[attr-defined]
+
+
+async def test_the_schedule_sweeps_and_is_kept_as_a_person_left_it(world: World) -> None:
+    """The sweep runs by its schedule; starting again changes what it does, not that it was paused."""
+    account = f"acc-{uuid.uuid4().hex[:8]}"
+    settings = Settings(account=account, temporal=TemporalSettings(orders_queue=world.queue + "-sweep"))
+    starter = Starter(world.pool, world.client, task_queue=world.queue)
+    sweep = Sweep(world.pool, world.client, starter)
+    async with Worker(
+        world.client,
+        task_queue=settings.temporal.orders_queue,
+        workflows=[SweepWorkflow],
+        activities=[sweep.sweep],
+    ):
+        await ensure_schedules(world.client, settings)
+        handle = world.client.get_schedule_handle(sweep_schedule_id(account))
+        await until(lambda: swept(world.client, account))
+        await handle.pause()
+        await ensure_schedules(world.client, settings)
+        assert (await handle.describe()).schedule.state.paused
+        await handle.delete()
+
+
+async def swept(client: Client, account: str) -> bool:
+    """Whether a sweep of the account has completed."""
+    async for found in client.list_workflows(f"WorkflowId STARTS_WITH 'sweep-{account}'"):
+        if found.status is WorkflowExecutionStatus.COMPLETED:
+            return True
+    return False

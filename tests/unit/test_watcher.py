@@ -1,0 +1,200 @@
+"""The watcher's bookkeeping on any sequence of ticks, plans and acknowledgements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activities.market_state import Plan, PlanRow, Watch
+from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing, due_exit, outranks
+from exchange.port import Candle
+
+SYMBOL = "BTC-USD"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+RULES = ExitRules(take_profit=Decimal("0.06"))
+
+
+@dataclass
+class Bench:
+    """A watch whose clock and calls a test sees."""
+
+    clock: float = 1000.0
+    told: list[tuple[str, ExitReason]] = field(default_factory=list)
+    watch: Watch = field(init=False)
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(
+            epoch=7, signal_max_age=timedelta(minutes=10), on_due=self._due, monotonic=lambda: self.clock
+        )
+
+    def _due(self, plan: Plan) -> None:
+        assert plan.due is not None
+        self.told.append((plan.entry_key, plan.due.reason))
+
+    def put(
+        self,
+        key: str = "a",
+        *,
+        exit_reason: ExitReason | None = None,
+        rules: ExitRules = RULES,
+        trailing: Trailing | None = None,
+        entry: str = "100",
+    ) -> Plan:
+        """The next revision of a plan."""
+        self.revision += 1
+        position = Position(Decimal(entry), rules, trailing)
+        row = PlanRow(key, SYMBOL, exit_reason is not None, exit_reason, position, self.revision, START)
+        self.watch.put(row)
+        return self.watch.plans[key]
+
+    def bid(self, price: str | Decimal) -> None:
+        """A tick, now."""
+        self.clock += 0.1
+        self.watch.tick(SYMBOL, Decimal(price), datetime.now(UTC))
+
+
+bids = st.lists(st.decimals(min_value="90", max_value="125", places=2), min_size=1, max_size=60)
+
+
+@given(bids)
+def test_ticks_by_band_and_by_rule_tell_the_same(prices: list[Decimal]) -> None:
+    """What the watch tells on any bids is what asking the rule on every one of them would tell."""
+    bench = Bench()
+    plan = bench.put()
+    position = Position(Decimal(100), RULES)
+    told: list[ExitReason] = []
+    now = datetime.now(UTC)
+    for price in prices:
+        bench.bid(price)
+        verdict = due_exit(position, price, now, now)
+        position = replace(position, trailing=verdict.trailing)
+        if verdict.due and all(outranks(verdict.due, earlier) for earlier in told):
+            told.append(verdict.due)
+    assert [reason for _, reason in bench.told] == told
+    assert plan.position.trailing == position.trailing
+
+
+@given(bids, st.lists(st.integers(min_value=0, max_value=59), max_size=5))
+def test_a_stop_is_never_lowered_whoever_writes_the_plan(prices: list[Decimal], rewrites: list[int]) -> None:
+    """Neither ticks nor a plan that is read again with an older stop lower the stop in memory."""
+    bench = Bench()
+    plan = bench.put()
+    highest, oldest = Decimal(0), None
+    for number, price in enumerate(prices):
+        bench.bid(price)
+        if number in rewrites:
+            bench.put(trailing=oldest)
+        if plan.position.trailing is not None:
+            oldest = oldest or plan.position.trailing
+            assert plan.position.trailing.stop >= highest
+            highest = plan.position.trailing.stop
+
+
+@given(bids)
+def test_priority_never_inverts(prices: list[Decimal]) -> None:
+    """Until it is acknowledged, what is told of a plan only ever rises in priority."""
+    bench = Bench()
+    bench.put()
+    for price in prices:
+        bench.bid(price)
+    for (_, earlier), (_, later) in zip(bench.told, bench.told[1:], strict=False):
+        assert outranks(later, earlier)
+
+
+def test_an_acknowledged_exit_is_not_told_again_but_a_higher_one_is() -> None:
+    """While an exit is in progress only what outranks it is news."""
+    bench = Bench()
+    plan = bench.put()
+    bench.bid("97")
+    bench.put(exit_reason=ExitReason.SOFT_STOP)
+    assert plan.due is None
+    bench.bid("96.8")
+    assert bench.told == [("a", ExitReason.SOFT_STOP)]
+    bench.bid("95")
+    assert bench.told[-1] == ("a", ExitReason.HARD_STOP)
+
+
+def test_a_stop_that_never_reached_its_workflow_stays_due() -> None:
+    """A price stop outlives a newer revision and a better price as long as nobody has heard of it."""
+    bench = Bench()
+    plan = bench.put()
+    bench.bid("97")
+    bench.put(entry="99")
+    bench.bid("120")
+    assert plan.due is not None
+    assert bench.watch.still_due(plan)
+
+
+def test_a_profit_exit_is_asked_again_before_it_is_sent() -> None:
+    """A signal exit that no longer holds on the newest bid is dropped, not sent."""
+    bench = Bench()
+    plan = bench.put()
+    bench.bid("101")
+    bench.watch.sell_signal(SYMBOL, SellSignal(True, datetime.now(UTC)))
+    assert plan.due is not None
+    assert bench.watch.still_due(plan)
+    bench.bid("99")
+    assert not bench.watch.still_due(plan)
+    assert not bench.watch.pending
+
+
+def test_profit_exits_wait_while_a_missed_peak_is_looked_up() -> None:
+    """Until the peak of a gap is known no profit exit is due, stops are; then the rules are asked again."""
+    bench = Bench()
+    plan = bench.put()
+    bench.put("b", entry="104")
+    state = bench.watch.symbols[SYMBOL]
+    state.rebuilding = 1
+    bench.watch.sell_signal(SYMBOL, SellSignal(True, datetime.now(UTC)))
+    bench.bid("101")
+    assert bench.told == [("b", ExitReason.SOFT_STOP)]
+    high = Candle(SYMBOL, START, *map(Decimal, ("100", "108", "99", "101", "1")))
+    bench.watch.rebuild_peaks(SYMBOL, [high], {"a": START})
+    state.rebuilding = 0
+    bench.watch.look_again(SYMBOL)
+    assert bench.told[-1] == ("a", ExitReason.TRAILING_STOP)
+    assert plan.position.trailing is not None
+    assert plan.position.trailing.peak == 108
+
+
+def test_an_old_price_decides_nothing_for_a_new_plan() -> None:
+    """A plan that arrives is held against the newest bid only if that bid is fresh."""
+    bench = Bench()
+    bench.watch.watched(SYMBOL)
+    bench.watch.tick(SYMBOL, Decimal(90), datetime.now(UTC) - timedelta(seconds=121))
+    bench.put()
+    assert bench.told == []
+    bench.watch.tick(SYMBOL, Decimal(90), datetime.now(UTC))
+    assert bench.told == [("a", ExitReason.HARD_STOP)]
+
+
+def test_an_older_revision_changes_nothing() -> None:
+    """Rows may be read late and twice."""
+    bench = Bench()
+    plan = bench.put(exit_reason=ExitReason.TP)
+    bench.watch.put(PlanRow("a", SYMBOL, False, None, Position(Decimal(1), RULES), 0, START))
+    assert plan.exiting
+    assert plan.position.entry_price == 100
+
+
+def test_trailing_is_written_at_once_when_it_steps_and_its_peak_now_and_then() -> None:
+    """Arming and steps are urgent, a peak that raised no stop waits for its turn."""
+    bench = Bench()
+    plan = bench.put(rules=ExitRules(trailing_arm=Decimal("0.01")))
+    bench.bid("102")
+    assert bench.watch.unsaved(3.0) == [plan]
+    armed = plan.position.trailing
+    assert armed is not None
+    bench.watch.saved(plan, armed)
+    bench.bid("102.01")
+    assert bench.watch.unsaved(3.0) == []
+    bench.clock += 3
+    assert bench.watch.unsaved(3.0) == [plan]
+    bench.bid("110")
+    bench.clock -= 3
+    assert bench.watch.unsaved(3.0) == [plan]
