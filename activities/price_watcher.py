@@ -130,6 +130,7 @@ class WatcherOptions:
     signals_at_once: int = 100
     signal_timeout: float = 5.0
     reads_at_once: int = 4
+    beat_seconds: float = 1.0
 
 
 class PriceWatcher(WatcherActivity):
@@ -269,10 +270,11 @@ class WatchSession:
                     "symbols": len(self.watch.symbols),
                     "plans": len(self.watch.plans),
                     "ticks": self.watch.ticks,
+                    "unacknowledged": len(self.watch.pending),
                     "signalled": self.signals.sent,
                 }
             )
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(self._options.beat_seconds)
 
     async def _save_position(self) -> None:
         await self._position.save(self._pool, self._lease)

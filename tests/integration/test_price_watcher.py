@@ -41,6 +41,7 @@ OPTIONS = WatcherOptions(
     peak_seconds=0.2,
     quote_repeat_seconds=0.2,
     first_quote_repeat_seconds=0.1,
+    beat_seconds=0.02,
 )
 
 
@@ -90,6 +91,14 @@ class World:
         """Wait until the watcher holds this many plans."""
         await until(lambda: truth(self.beats and self.beats[-1].get("plans") == count))
 
+    async def settled(self, *, unacknowledged: int = 0) -> None:
+        """Tick once more in the quiet, and wait until the watcher is through with it and has this much to tell."""
+        seen = self.beats[-1]["ticks"]
+        self.exchange.tick(BTC, "100")
+        await until(
+            lambda: truth(self.beats[-1]["ticks"] > seen and self.beats[-1]["unacknowledged"] == unacknowledged)
+        )
+
     async def plan(self, entry_key: str) -> Any:
         """The plan's row."""
         return await self.pool.fetchrow("SELECT * FROM exit_plans WHERE entry_key = $1", entry_key)
@@ -128,8 +137,7 @@ async def test_a_new_plan_is_armed_by_its_notification_and_its_stop_is_told_with
         world.exchange.tick(BTC, "100")
         key = await add_trade(world.pool, "a")
         await world.monitor(key)
-        world.exchange.quotes[BTC] = Decimal(100)
-        await asyncio.sleep(0.2)
+        await world.armed()
         world.exchange.tick(BTC, "97.51")
         world.exchange.tick(BTC, "97.5")
         due = await until(lambda: world.due(key))
@@ -159,19 +167,20 @@ async def test_a_due_exit_is_told_again_until_acknowledged_and_then_only_what_ou
         await until(lambda: world.due(key))
         await until(lambda: count_of(world, key, 2))
         await world.acknowledge(key, "SOFT_STOP")
-        await asyncio.sleep(0.5)
+        await world.settled()
         told = len(await world.due(key))
         for bid in ("96.9", "97", "96.5"):
             world.exchange.tick(BTC, bid)
-        await asyncio.sleep(0.7)
+        await world.settled()
         assert len(await world.due(key)) == told
         world.exchange.tick(BTC, "94")
         await until(lambda: count_of(world, key, told + 1))
         assert (await world.due(key))[-1].reason is ExitReason.HARD_STOP
         await world.acknowledge(key, "HARD_STOP")
-        await asyncio.sleep(0.3)
+        await world.settled()
         told = len(await world.due(key))
         await world.acknowledge(key, None)
+        world.exchange.tick(BTC, "97")
         await until(lambda: count_of(world, key, told + 1))
     assert {item.reason for item in (await world.due(key))[:2]} == {ExitReason.SOFT_STOP}
 
@@ -299,7 +308,7 @@ async def test_atr_comes_from_closed_candles(world: World) -> None:
         newest = Candle(BTC, start + timedelta(minutes=100), *map(Decimal, ("100", "180", "20", "100", "1")))
         world.exchange.push_market(CandleUpdate(newest, snapshot=True), BTC)
         await until(lambda: truth(f"candles {BTC} 300" in world.exchange.calls))
-        await asyncio.sleep(0.1)
+        await world.settled()
         world.exchange.tick(BTC, "104")
         row = await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
     assert row["atr"] == Decimal("0.8")
@@ -343,8 +352,7 @@ async def test_a_message_from_the_past_decides_nothing(world: World) -> None:
         world.exchange.tick(BTC, "100")
         old = datetime.now(UTC) - timedelta(seconds=200)
         world.exchange.push_market(ticker(BTC, "90", at=old), BTC)
-        world.exchange.tick(BTC, "100")
-        await asyncio.sleep(0.3)
+        await world.settled()
         assert await world.due(key) == []
 
 
@@ -360,7 +368,8 @@ async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(w
         await world.armed(2)
         world.exchange.tick(BTC, "100")
         await world.pool.execute(insert, old, BTC, datetime.now(UTC) - timedelta(minutes=11))
-        await asyncio.sleep(0.5)
+        await world.pool.execute("SELECT pg_notify('matrix', '')")
+        await world.settled()
         assert await world.due(winner) == []
         await world.pool.execute(insert, snapshot, BTC, datetime.now(UTC))
         due = await until(lambda: world.due(winner), seconds=2)
@@ -409,7 +418,7 @@ async def test_a_disarmed_plan_is_forgotten(world: World) -> None:
         await world.pool.execute("SELECT pg_notify('exit_plan', $1)", key)
         await world.armed(0)
         world.exchange.tick(BTC, "90")
-        await asyncio.sleep(0.2)
+        await world.settled()
         assert await world.due(key) == []
 
 
