@@ -266,15 +266,18 @@ class Admissions:
         return max(pool, ZERO)
 
     async def _begin_exit(self, connection: Connection, intent: OrderIntent, *, accepted: bool) -> None:
-        """The plan acknowledges the exit, also a refused one: the monitor has it now, and arms the plan again."""
+        """The plan acknowledges its monitor's exit, also a refused one: the monitor has it now, and arms it again.
+
+        A sell that a person placed beside the monitor leaves the plan armed: what it doesn't sell stays protected.
+        """
         await connection.execute(
             """
             WITH plan AS (
                 UPDATE exit_plans SET state = 'EXITING', exit_reason = $2, updated_at = now(),
                        revision = nextval('exit_plan_revision')
-                WHERE entry_key = $1 AND state <> 'DISARMED')
-            UPDATE trades SET state = 'CLOSING', exit_reason = $2, exit_legs = exit_legs + 1, trigger_price = $3,
-                   trailing_state = coalesce($4, trailing_state)
+                WHERE entry_key = $1 AND state <> 'DISARMED' AND $6)
+            UPDATE trades SET state = CASE WHEN $6 THEN 'CLOSING' ELSE state END, exit_reason = $2,
+                   exit_legs = exit_legs + $6::int, trigger_price = $3, trailing_state = coalesce($4, trailing_state)
             WHERE entry_key = $1 AND $5
             """,
             intent.entry_key,
@@ -282,6 +285,7 @@ class Admissions:
             intent.trigger_price,
             intent.trailing,
             accepted,
+            intent.entry_point == "exit",
         )
 
     async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 __all__ = ["eventually"]
 
@@ -14,16 +13,14 @@ Found = TypeVar("Found")
 
 
 async def eventually(
-    condition: Callable[[], Found | Awaitable[Found]], *, within: float = 15.0, what: str = "", every: float = 0.02
+    condition: Callable[[], Awaitable[Found | None]], *, within: float = 15.0, what: str = "", every: float = 0.02
 ) -> Found:
     """The condition's first true answer. Seconds of wall time; raises AssertionError with the last answer."""
     deadline = time.monotonic() + within
     while True:
-        answer: Any = condition()
-        if inspect.isawaitable(answer):
-            answer = await answer
+        answer = await condition()
         if answer:
-            return answer  # type: ignore[no-any-return]
+            return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what or condition} (last answer: {answer!r})")
         await asyncio.sleep(every)
