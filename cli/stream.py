@@ -108,7 +108,7 @@ class _Recorder:
         message = orjson.loads(text)
         if "jwt" in message:
             message["jwt"] = "***"
-        self._write({"sent": message})
+        self._write(orjson.dumps({"sent": message}))
 
     def received(self, frame: bytes) -> None:
         """A frame came in."""
@@ -119,24 +119,33 @@ class _Recorder:
         try:
             orjson.loads(frame)
         except orjson.JSONDecodeError:
-            self._write({"received": frame.decode("utf-8", "backslashreplace")})
+            self._write(orjson.dumps({"received": frame.decode("utf-8", "backslashreplace")}))
         else:
             # Verbatim; line ends can only stand between tokens.
-            self._file.write(b'{"received": ' + frame.replace(b"\r", b" ").replace(b"\n", b" ") + b"}\n")
-            self._file.flush()
+            self._write(b'{"received": ' + frame.replace(b"\r", b" ").replace(b"\n", b" ") + b"}")
         self.count += 1
         if self._most is not None and self.count >= self._most:
             self.full.set()
 
     def disconnected(self, reason: str) -> None:
         """What follows belongs to another connection."""
-        self._write({"disconnected": reason})
-
-    def _write(self, line: dict[str, Any]) -> None:
         import orjson
 
-        self._file.write(orjson.dumps(line) + b"\n")
-        self._file.flush()
+        if not self.full.is_set():
+            self._write(orjson.dumps({"disconnected": reason}))
+
+    def _write(self, line: bytes) -> None:
+        try:
+            self._file.write(line + b"\n")
+            self._file.flush()
+        except BrokenPipeError:
+            # Whoever read our output, as `head` does, has enough.
+            self.full.set()
+        except OSError as problem:
+            # Not as it is: for the stream an OSError is a lost connection.
+            raise UserError(
+                "CANNOT_WRITE", f"The recording can't be written any more: {problem.strerror or problem}."
+            ) from None
 
 
 async def _record(stream: "ReconnectingStream", recorder: _Recorder, seconds: float | None) -> None:
@@ -177,7 +186,6 @@ async def _record(stream: "ReconnectingStream", recorder: _Recorder, seconds: fl
 def _opened(out: Path) -> Iterator[IO[bytes]]:
     if str(out) == "-":
         yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
         return
     try:
         with out.open("wb") as file:

@@ -248,7 +248,7 @@ class CoinbaseExchange:
         try:
             answer = await self._rest.read(f"/orders/historical/{exchange_order_id}")
         except Unavailable as problem:
-            if problem.code == "NOT_FOUND" or "not found" in str(problem).lower():
+            if problem.code == "NOT_FOUND":
                 return None
             raise
         with _reading("the order"):
@@ -437,7 +437,7 @@ class _Cancels:
         async with self._limiter.turn(urgent=self._urgent):
             self._gone = True
             body = {"order_ids": list(self._ids)}
-            return cancel_answers(await self._rest.command_now("/orders/batch_cancel", body))
+            return cancel_answers(await self._rest.command_now("/orders/batch_cancel", body, urgent=self._urgent))
 
 
 class _reading:  # noqa: N801 - reads as a statement

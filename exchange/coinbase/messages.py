@@ -76,10 +76,13 @@ def events_of(message: Mapping[str, Any], sequence: int, out: list[StreamEvent])
     if not isinstance(events, list):
         raise MessageError("events is no list")
     for event in events:
-        if isinstance(event, dict):
-            read(event, sequence, at, out)
-        else:
+        if not isinstance(event, dict):
             _malformed(event, "an event is no object", at, out)
+            continue
+        try:
+            read(event, sequence, at, out)
+        except Exception as problem:  # noqa: BLE001 - no message, however strange, may stop a stream
+            _malformed(event, f"{type(problem).__name__}: {problem}", at, out)
 
 
 def orders_in(message: Mapping[str, Any]) -> tuple[int, bool, bool]:
@@ -95,7 +98,11 @@ def orders_in(message: Mapping[str, Any]) -> tuple[int, bool, bool]:
 
 
 def _malformed(raw: object, reason: str, at: datetime, out: list[StreamEvent]) -> None:
-    out.append(MalformedMessage(orjson.dumps(raw).decode(), reason, at))
+    try:
+        text = orjson.dumps(raw).decode()
+    except TypeError:  # nested too deeply to be written again
+        text = str(raw)
+    out.append(MalformedMessage(text, reason, at))
 
 
 def _is_snapshot(event: Mapping[str, Any]) -> bool:
@@ -209,7 +216,7 @@ def _book(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Strea
                 raise MessageError("new_quantity is missing")
             size = not_negative(item["new_quantity"], "new_quantity")
             levels.append(BookLevel(_BOOK_SIDE[item.get("side")], price, size))
-        except KeyError:
+        except (KeyError, TypeError):
             _malformed(item, f"side is neither bid nor offer: {item.get('side')!r}", at, out)
         except AttributeError:
             _malformed(item, "a level is no object", at, out)
@@ -222,7 +229,7 @@ def _heartbeat(event: Mapping[str, Any], sequence: int, at: datetime, out: list[
     counter = event.get("heartbeat_counter")
     try:
         out.append(Heartbeat(int(counter), at))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         _malformed(event, f"heartbeat_counter is no number: {counter!r}", at, out)
 
 

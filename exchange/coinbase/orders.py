@@ -13,7 +13,7 @@ from exchange.port import CancelAnswer, CancelVerdict, CommandRefused, OrderRequ
 
 __all__ = ["cancel_answers", "order_body", "submit_answer"]
 
-_LONGEST_ID = 128
+_LONGEST_ID = 36
 _UNINFORMATIVE = {"", "UNKNOWN_FAILURE_REASON", "UNKNOWN_PREVIEW_FAILURE_REASON", "PREVIEW_REASON_UNSPECIFIED"}
 # INVALID_CANCEL_REQUEST is what an order that is no longer live gets; looking at the order tells.
 _ALREADY_DONE = {
@@ -33,7 +33,7 @@ def order_body(request: OrderRequest) -> dict[str, Any]:
         ValueError: the request contradicts itself, or the venue has no such order.
     """
     if not 0 < len(request.client_order_id) <= _LONGEST_ID:
-        raise ValueError("an order needs a client order id of at most 128 characters")
+        raise ValueError("an order needs a client order id of at most 36 characters")
     if (request.base_size is None) == (request.quote_size is None):
         raise ValueError("an order needs either a base size or a quote size")
     return {
@@ -130,7 +130,7 @@ def submit_answer(answer: Mapping[str, Any], body: Mapping[str, Any]) -> SubmitA
     success = answer.get("success_response")
     success = success if isinstance(success, Mapping) else {}
     order_id = success.get("order_id") or answer.get("order_id")
-    if answer.get("success") is not True or not isinstance(order_id, str):
+    if answer.get("success") is not True or not isinstance(order_id, str) or not order_id:
         raise OutcomeUnknown("the exchange answered the order with neither yes nor no", code="UNREADABLE_ANSWER")
     return SubmitAnswer(order_id, str(success.get("client_order_id") or body.get("client_order_id") or ""), answer)
 

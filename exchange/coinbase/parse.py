@@ -159,7 +159,7 @@ def side_of(raw: Mapping[str, Any], name: str) -> Side:
 
 def known_status(text: object) -> bool:
     """Whether the venue's status is one we know; any other counts as pending, so that its fills are not lost."""
-    return text in _STATUS
+    return isinstance(text, str) and text in _STATUS
 
 
 def _totals(raw: Mapping[str, Any], size_name: str, average_name: str) -> tuple[Decimal, Decimal, Decimal]:

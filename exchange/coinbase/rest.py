@@ -133,6 +133,8 @@ class RestCaller:
         self._timeout = (connect_timeout, read_timeout)
         self._deadline = connect_timeout + read_timeout + _SPARE_SECONDS
         self._limiter = limiter
+        # A quarter of the threads is left to exits, however slow the venue is.
+        self._ordinary = asyncio.Semaphore(max(1, threads - threads // 4))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="coinbase-rest")
         self._local = threading.local()
         self._clients: list[RESTClient] = []
@@ -165,15 +167,15 @@ class RestCaller:
         if self._key is None:
             raise NotAccepted("no API key is configured, so nothing can be ordered", code=_AUTH_FAILURE)
         async with self._limiter.turn(urgent=urgent):
-            return await self.command_now(path, body)
+            return await self.command_now(path, body, urgent=urgent)
 
-    async def command_now(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def command_now(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> dict[str, Any]:
         """`command` for a caller that has its turn in the limiter already."""
 
         def call(client: RESTClient) -> Any:
             return client.post(PREFIX + path, data=dict(body))
 
-        return await self._run(call, _command_failure, f"POST {path}", late=OutcomeUnknown)
+        return await self._run(call, _command_failure, f"POST {path}", late=OutcomeUnknown, urgent=urgent)
 
     async def pages(self, path: str, params: Mapping[str, Any], items: str) -> AsyncIterator[list[dict[str, Any]]]:
         """The lists named `items` of all pages; an empty page goes on as long as the venue says there is more.
@@ -205,6 +207,7 @@ class RestCaller:
         what: str,
         *,
         late: type[ExchangeError],
+        urgent: bool = False,
     ) -> dict[str, Any]:
         def run() -> dict[str, Any]:
             _sending.begun = False
@@ -218,12 +221,13 @@ class RestCaller:
 
         if self._closed:
             raise failure(what, RuntimeError("the adapter is closed"), False)
-        future: Future[dict[str, Any]] = self._threads.submit(run)
+        future: Future[dict[str, Any]] | None = None
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self._deadline), contextlib.nullcontext() if urgent else self._ordinary:
+                future = self._threads.submit(run)
                 return await asyncio.wrap_future(future)
         except TimeoutError as problem:
-            never_started = future.cancelled() or future.cancel()
+            never_started = future is None or future.cancelled() or future.cancel()
             raise failure(what, problem, not never_started) from None
 
     def _client(self) -> RESTClient:
@@ -254,10 +258,12 @@ def _read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeErr
     response = _response_of(problem)
     if response is None:
         return Unavailable(f"{what} failed: {_said(problem)}")
-    code = {401: _AUTH_FAILURE, 403: _AUTH_FAILURE, 404: "NOT_FOUND", 429: _RATE_LIMITED}.get(response.status_code)
+    status = response.status_code
+    code = {401: _AUTH_FAILURE, 403: _AUTH_FAILURE, 429: _RATE_LIMITED}.get(status)
     venue_code, text = _venue_error(response)
-    if code is None and 400 <= response.status_code < 500:
-        code = venue_code
+    if code is None and venue_code is not None and 400 <= status < 500:
+        # Only the venue's own words say that it does not know something, not a gateway's empty 404.
+        code = "NOT_FOUND" if status == 404 or "not found" in text else venue_code
     return Unavailable(f"{what}: {text}", code=code, retry_after=_retry_after(response))
 
 

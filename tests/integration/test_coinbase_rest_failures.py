@@ -99,10 +99,12 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(params=["ES256", "Ed25519"], scope="module")
+@pytest.fixture
 def private_key(request: pytest.FixtureRequest) -> Any:
-    """A key of each kind."""
-    return ec.generate_private_key(ec.SECP256R1()) if request.param == "ES256" else ed25519.Ed25519PrivateKey.generate()
+    """An ES256 key, or an Ed25519 one where a test asks for it."""
+    if getattr(request, "param", "ES256") == "Ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.fixture
@@ -153,6 +155,7 @@ BODY = {
 PLACED = {"success": True, "success_response": {"order_id": "o-1", "client_order_id": BODY["client_order_id"]}}
 
 
+@pytest.mark.parametrize("private_key", ["ES256", "Ed25519"], indirect=True)
 async def test_a_submit_sends_the_committed_body_and_a_token_that_verifies(
     venue: Venue, exchange: CoinbaseExchange
 ) -> None:
@@ -314,7 +317,7 @@ async def test_a_trickling_answer_is_given_up(venue: Venue) -> None:
 
     async def trickle(request: Request, writer: asyncio.StreamWriter) -> bytes | None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        for _ in range(40):
+        for _ in range(26):
             writer.write(b" ")
             await writer.drain()
             await asyncio.sleep(0.1)
@@ -358,6 +361,25 @@ async def test_calls_that_found_no_thread_in_time_are_not_accepted(venue: Venue)
         await exchange.submit(BODY)
     assert (await slow).exchange_order_id == "o-1"
     assert len(venue.requests) == 1
+    await exchange.close()
+
+
+async def test_exits_find_a_thread_when_everything_else_hangs(venue: Venue) -> None:
+    """However many ordinary calls wait for a silent venue, an urgent one goes out at once."""
+    exchange = adapter(venue, threads=4, read_timeout=5)
+    release = asyncio.Event()
+
+    async def script(request: Request, writer: asyncio.StreamWriter) -> bytes:
+        if request.method == "GET":
+            await release.wait()
+        return http(200, PLACED)
+
+    venue.script = script
+    reads = [asyncio.create_task(exchange.fee_rates()) for _ in range(10)]
+    async with asyncio.timeout(2):
+        assert (await exchange.submit(BODY, urgent=True)).exchange_order_id == "o-1"
+    release.set()
+    await asyncio.gather(*reads, return_exceptions=True)
     await exchange.close()
 
 

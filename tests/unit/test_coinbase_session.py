@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.orders import Side
+from exchange.coinbase.recording import RecordingCheck
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.port import (
     BookUpdate,
@@ -286,3 +290,60 @@ def test_a_ticker_carries_the_messages_time() -> None:
     (event,) = session.receive(frame("ticker", 0, tick))
     assert isinstance(event, Ticker)
     assert event.at.isoformat() == "2026-08-09T21:05:48.228568+00:00"
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["update", "BTC-USD"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_no_message_however_strange_stops_a_stream(data: st.DataObject) -> None:
+    """Any value in any place of any real message gives events, never an exception."""
+    row = {
+        "user": ("orders", order(0)),
+        "ticker": ("tickers", {"product_id": "A", "price": "1", "best_bid": "1", "best_ask": "2"}),
+        "market_trades": (
+            "trades",
+            {"product_id": "A", "trade_id": "1", "price": "1", "size": "1", "side": "BUY", "time": STAMP},
+        ),
+        "candles": (
+            "candles",
+            {"product_id": "A", "start": "1", "open": "1", "high": "1", "low": "1", "close": "1", "volume": "1"},
+        ),
+        "l2_data": ("updates", {"side": "bid", "price_level": "1", "new_quantity": "1"}),
+        "heartbeats": ("heartbeat_counter", {}),
+    }
+    channel = data.draw(st.sampled_from(sorted(row)))
+    name, item = row[channel]
+    for key in [key for key in item if data.draw(st.integers(0, 4)) == 0]:
+        item = {**item, key: data.draw(JSON)}
+    event = {"type": "update", "product_id": "A", name: [item] if data.draw(st.integers(0, 5)) else data.draw(JSON)}
+    message = {"channel": channel, "timestamp": STAMP, "sequence_num": 0, "events": [event]}
+    for key in ("channel", "timestamp", "sequence_num", "events"):
+        if data.draw(st.integers(0, 9)) == 0:
+            message[key] = data.draw(JSON)
+    session, _ = user_session()
+    with contextlib.suppress(SubscriptionError):
+        for result in session.receive(json.dumps(message).encode()):
+            assert not isinstance(result, MalformedMessage) or "Error:" not in result.reason
+    found = RecordingCheck()
+    found.feed(json.dumps(message).encode())
+    found.report()
+
+
+def test_a_message_nested_beyond_reason_is_malformed() -> None:
+    """What can be read and not be written again is kept all the same."""
+    session, _ = user_session()
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep]
+    events = session.receive(frame("user", 0, {"type": "update", "orders": [deep]}))
+    assert names(list(events)) == ["MalformedMessage"]
