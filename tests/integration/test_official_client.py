@@ -214,9 +214,10 @@ async def test_refusals_are_answers_not_errors(client: RESTClient) -> None:
         assert crossing.error_response["error"] == "INVALID_LIMIT_PRICE_POST_ONLY"
         unknown = client.market_order_buy(new_id(), "NONE-USD", quote_size="10")
         assert unknown.error_response["error"] == "INVALID_PRODUCT_ID"
-        for call in (lambda: client.get_order("none"), lambda: client.get_product("NONE-USD")):
-            with pytest.raises(HTTPError, match="404"):
-                call()
+        with pytest.raises(HTTPError, match="404"):
+            client.get_order("none")
+        with pytest.raises(HTTPError, match="404"):
+            client.get_product("NONE-USD")
         with pytest.raises(HTTPError, match="400"):
             client.list_orders(order_status=["OPEN", "FILLED"])
 

@@ -67,7 +67,7 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
             assert (await control.state())["exhausted"]
         assert await end(process, number) == (0, "")
         await asyncio.wait_for(stream.closed.wait(), 5)
-    assert not Path(found["ca_file"]).exists()
+    assert not await asyncio.to_thread(Path(found["ca_file"]).exists)
 
 
 async def test_data_folder_keeps_keys_and_certificate(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -28,7 +29,7 @@ class Raw:
         self._key = json.loads(key_file.read_text(encoding="utf-8")) if key_file else None
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False))
 
-    async def __aenter__(self) -> "Raw":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -38,7 +39,7 @@ class Raw:
         """Status, text and headers of one call; `uri` signs for something else."""
         headers = {}
         if self._key:
-            signed = uri or f"{method} {self._address}{PREFIX}{path.split('?')[0]}"
+            signed = uri or f"{method} {self._address}{PREFIX}{path.partition('?')[0]}"
             headers["Authorization"] = f"Bearer {build_rest_jwt(signed, self._key['name'], self._key['privateKey'])}"
         url = f"https://{self._address}{PREFIX}{path}"
         async with self._session.request(method, url, headers=headers, json=body, **more) as response:
@@ -195,18 +196,21 @@ async def test_candle_file_replayed_in_steps(tmp_path: Path) -> None:
     path = tmp_path / "candles.csv"
     path.write_text("\n".join(rows), encoding="utf-8")
     source = PriceFile(path, {BTC: Decimal(1)}, history_rows=4)
-    async with PaperExchange(PaperConfig(step=True, products=[BTC], source=source, spread_bps=Decimal(1))) as paper:
-        async with PaperControl(paper.control_url) as control, Raw(paper, paper.key_file) as raw:
-            assert await control.step(32) == 32
-            _, text, _ = await raw.call("GET", f"/products/{BTC}/candles?granularity=ONE_MINUTE")
-            shown = [
-                [int(candle[name]) for name in ("open", "high", "low", "close")]
-                for candle in reversed(json.loads(text)["candles"])
-            ]
-            assert shown[:4] == [[100 + n, 103 + n, 98 + n, 101 + n] for n in range(4)]
-            assert min(row[2] for row in shown[4:]) == 102
-            assert max(row[1] for row in shown[4:]) == 114
-            assert shown[-1][3] == 112
+    async with (
+        PaperExchange(PaperConfig(step=True, products=[BTC], source=source, spread_bps=Decimal(1))) as paper,
+        PaperControl(paper.control_url) as control,
+        Raw(paper, paper.key_file) as raw,
+    ):
+        assert await control.step(32) == 32
+        _, text, _ = await raw.call("GET", f"/products/{BTC}/candles?granularity=ONE_MINUTE")
+        shown = [
+            [int(candle[name]) for name in ("open", "high", "low", "close")]
+            for candle in reversed(json.loads(text)["candles"])
+        ]
+        assert shown[:4] == [[100 + n, 103 + n, 98 + n, 101 + n] for n in range(4)]
+        assert min(row[2] for row in shown[4:]) == 102
+        assert max(row[1] for row in shown[4:]) == 114
+        assert shown[-1][3] == 112
 
 
 async def test_gtd_order_expires_by_itself() -> None:
@@ -246,6 +250,21 @@ async def test_fills_in_quote_when_asked_for() -> None:
             assert Decimal(fill["size"]) == Decimal(order["filled_value"])
 
 
+async def until(true: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Poll a condition. Raises `TimeoutError`."""
+    async with asyncio.timeout(seconds):
+        while not await true():  # noqa: ASYNC110  what is awaited is asked for over HTTP
+            await asyncio.sleep(0.02)
+
+
+async def _has_price(control: PaperControl, price: str) -> bool:
+    return bool((await control.state())["quotes"][BTC]["price"] == price)
+
+
+async def _listens_to_trades(control: PaperControl) -> bool:
+    return any("market_trades" in row["subscriptions"] for row in await control.connections())
+
+
 async def test_live_prices_come_from_another_feed() -> None:
     """Live mode follows a public feed over its protocol (here another exchange's), reconnecting when it is cut."""
     upstream = PaperConfig(step=True, products=[BTC, "ETH-USD"], connection_rate=0)
@@ -255,15 +274,11 @@ async def test_live_prices_come_from_another_feed() -> None:
         async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
 
             async def until_price(price: str) -> None:
-                async with asyncio.timeout(10):
-                    while (await control.state())["quotes"][BTC]["price"] != price:
-                        await asyncio.sleep(0.02)
+                await until(lambda: _has_price(control, price))
 
             await market.set_price(BTC, "71000.00", "71000.01")
             await until_price("71000")
             await market.sockets("drop", "market")
-            async with asyncio.timeout(10):
-                while not any("market_trades" in row["subscriptions"] for row in await market.connections()):
-                    await asyncio.sleep(0.02)
+            await until(lambda: _listens_to_trades(market))
             await market.set_price(BTC, "72000.00", "72000.01")
             await until_price("72000")

@@ -154,20 +154,20 @@ async def test_fills_of_one_event_merge_unless_told_otherwise() -> None:
     """By default several fills are one update, its number of fills jumping; switched off, each has its own."""
     for merged, expected in ((True, ["5"]), (False, ["1", "2", "3", "4", "5"])):
         config = PaperConfig(step=True, products=[BTC], balances=CRYPTO, merge_updates=merged)
-        async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
-            async with StreamClient(paper.user_stream_url, paper.key_file) as stream:
-                await stream.subscribe("user")
-                await control.order(BTC, "BUY", {"market_market_ioc": {"quote_size": "100000"}})
-                await stream.until(
-                    lambda seen: any(
-                        o["status"] == "FILLED"
-                        for m in seen
-                        if m["channel"] == "user"
-                        for o in m["events"][0]["orders"]
-                    )
+        async with (
+            PaperExchange(config) as paper,
+            PaperControl(paper.control_url) as control,
+            StreamClient(paper.user_stream_url, paper.key_file) as stream,
+        ):
+            await stream.subscribe("user")
+            await control.order(BTC, "BUY", {"market_market_ioc": {"quote_size": "100000"}})
+            await stream.until(
+                lambda seen: any(
+                    o["status"] == "FILLED" for m in seen if m["channel"] == "user" for o in m["events"][0]["orders"]
                 )
-                counts = [order["number_of_fills"] for order in stream.orders()]
-                assert list(dict.fromkeys(counts)) == expected
+            )
+            counts = [order["number_of_fills"] for order in stream.orders()]
+            assert list(dict.fromkeys(counts)) == expected
 
 
 @pytest.mark.parametrize(
@@ -210,18 +210,23 @@ async def test_unsubscribe_stops_a_channel(paper: PaperExchange, control: PaperC
 
 async def test_silent_connection_is_dropped() -> None:
     """A client that subscribes to nothing in time is disconnected."""
-    async with PaperExchange(PaperConfig(step=True, subscribe_within=0.1)) as paper:
-        async with StreamClient(paper.stream_url) as stream:
-            await asyncio.wait_for(stream.closed.wait(), 5)
+    async with (
+        PaperExchange(PaperConfig(step=True, subscribe_within=0.1)) as paper,
+        StreamClient(paper.stream_url) as stream,
+    ):
+        await asyncio.wait_for(stream.closed.wait(), 5)
 
 
 async def test_connection_rate_is_limited() -> None:
     """More connections in a second than allowed are refused with 429."""
-    async with PaperExchange(PaperConfig(step=True, connection_rate=2)) as paper:
-        async with StreamClient(paper.stream_url), StreamClient(paper.stream_url):
-            with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
-                async with StreamClient(paper.stream_url):
-                    pass
+    async with (
+        PaperExchange(PaperConfig(step=True, connection_rate=2)) as paper,
+        StreamClient(paper.stream_url),
+        StreamClient(paper.stream_url),
+    ):
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+            async with StreamClient(paper.stream_url):
+                pass
 
 
 async def test_depth_of_46000_levels_and_its_updates(tmp_path: Path) -> None:
@@ -271,16 +276,15 @@ async def test_ticker_keeps_up_with_500_ticks_a_second_over_50_products(tmp_path
     products = tmp_path / "products.json"
     products.write_text(json.dumps({"products": rows}), encoding="utf-8")
     config = PaperConfig(products_file=products, source=Generated(interval=0.1))
-    async with PaperExchange(config) as paper:
-        async with StreamClient(paper.stream_url) as stream:
-            await stream.subscribe("ticker", names)
-            await stream.until(lambda seen: any(m["channel"] == "subscriptions" for m in seen), 30)
-            before, started = len(stream.messages), time.monotonic()
-            await stream.until(lambda seen: len(seen) >= before + 1500, 10)
-            assert time.monotonic() - started < 6
-            lag = time.time() - _seconds(stream.messages[-1]["timestamp"])
-            assert lag < 0.5
-            assert [m["sequence_num"] for m in stream.messages] == list(range(len(stream.messages)))
+    async with PaperExchange(config) as paper, StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", names)
+        await stream.until(lambda seen: any(m["channel"] == "subscriptions" for m in seen), 30)
+        before, started = len(stream.messages), time.monotonic()
+        await stream.until(lambda seen: len(seen) >= before + 1500, 10)
+        assert time.monotonic() - started < 6
+        lag = time.time() - _seconds(stream.messages[-1]["timestamp"])
+        assert lag < 0.5
+        assert [m["sequence_num"] for m in stream.messages] == list(range(len(stream.messages)))
 
 
 def _seconds(timestamp: str) -> float:

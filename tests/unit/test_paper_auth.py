@@ -79,7 +79,7 @@ def token(keyring: Keyring, *, key: Any = None, algorithm: str = "ES256", kid: s
         {"exp": "soon"},
     ],
 )
-def test_wrong_claims(keyring: Keyring, claims: dict[str, object]) -> None:
+def test_wrong_claims(keyring: Keyring, claims: dict[str, Any]) -> None:
     """A token with any wrong or missing claim does not count."""
     with pytest.raises(Unauthorized):
         keyring.verify(token(keyring, **claims), now=time.time(), uri=URI)

@@ -57,7 +57,7 @@ def test_one_file_feeds_several_products(tmp_path: Path) -> None:
 def test_head_of_the_file_as_history(tmp_path: Path) -> None:
     """History rows come as candles before the start, and the ticks start after them."""
     source = feed(write(tmp_path, CANDLES), "BTC-USD", history_rows=2)
-    assert [(bar.start, bar.close) for bar in source.history()["BTC-USD"]] == [(-120, 105), (-60, 96)]
+    assert [(bar.start, bar.close) for bar in source.history()["BTC-USD"]] == [(-120, Decimal(105)), (-60, Decimal(96))]
     assert next(source.ticks()).price == 96
 
 
@@ -66,8 +66,8 @@ def test_ticks_with_symbols_and_sizes(tmp_path: Path) -> None:
     text = "time,price,size,symbol\n1640995200,100,2,BTC-USD\n2022-01-01T00:00:01Z,50,,ETH-USD\n"
     ticks = list(feed(write(tmp_path, text)).ticks())
     assert [(t.at, t.product_id, t.price, t.size) for t in ticks] == [
-        (0, "BTC-USD", 100, 2),
-        (1, "ETH-USD", 50, None),
+        (0.0, "BTC-USD", Decimal(100), Decimal(2)),
+        (1.0, "ETH-USD", Decimal(50), None),
     ]
 
 
@@ -128,7 +128,7 @@ def test_truncated_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PaperError, match="is not text"):
         feed(tmp_path / "binary.csv")
-    with pytest.raises(PaperError, match="Cannot read .*none.csv: No such file"):
+    with pytest.raises(PaperError, match=r"Cannot read .*none\.csv: No such file"):
         feed(tmp_path / "none.csv")
 
 
