@@ -238,26 +238,29 @@ class WatchSession:
         return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
 
     async def run(self) -> None:
+        """Until cancelled or the lease is lost."""
+        try:
+            await together(self._beat(), self._watch())
+        finally:
+            await self._feeds.close()
+            await self._beside.stop()
+
+    async def _watch(self) -> None:
         options = self._options
         for symbol in options.symbols:
             if self._ours(symbol):
                 self.watch.watched(symbol)
         # Before any feed: the first connection looks up the peaks that these plans missed.
         await self._read_plans()
-        try:
-            await together(
-                every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
-                self._listen(),
-                every(0.25, self._subscribe, hint=self._new_symbols),
-                every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
-                every(options.save_seconds, self._save_trailing),
-                every(0.25, self._look_after),
-                every(1.0, self._save_position),
-                self._beat(),
-            )
-        finally:
-            await self._feeds.close()
-            await self._beside.stop()
+        await together(
+            every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
+            self._listen(),
+            every(0.25, self._subscribe, hint=self._new_symbols),
+            every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
+            every(options.save_seconds, self._save_trailing),
+            every(0.25, self._look_after),
+            every(1.0, self._save_position),
+        )
 
     def _ours(self, symbol: str) -> bool:
         return shard_of(symbol, self._request.shards) == self._request.shard

@@ -189,23 +189,25 @@ class _Session:
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
-        options = self._options
         try:
-            for fact in await self._facts.unrouted():
-                self._router.route(fact)
-            await together(
-                follow(self._exchange.user_stream, self._take, self._stream_broke),
-                self._store(),
-                self._catch_up(),
-                self._confirm(),
-                every(0.2, self._mark_routed, hint=self._arrived_hint),
-                self._read_balances(),
-                every(options.fee_seconds, self._account_reader.fees),
-                every(options.save_seconds, self._save),
-                self._beat(),
-            )
+            await together(self._beat(), self._read())
         finally:
             await self._beside.stop()
+
+    async def _read(self) -> None:
+        options = self._options
+        for fact in await self._facts.unrouted():
+            self._router.route(fact)
+        await together(
+            follow(self._exchange.user_stream, self._take, self._stream_broke),
+            self._store(),
+            self._catch_up(),
+            self._confirm(),
+            every(0.2, self._mark_routed, hint=self._arrived_hint),
+            self._read_balances(),
+            every(options.fee_seconds, self._account_reader.fees),
+            every(options.save_seconds, self._save),
+        )
 
     # --- the stream -----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -11,6 +13,7 @@ import pytest_asyncio
 
 from activities.database import Pool, create_pool
 from activities.leases import HELD, LeaseLostError, LeaseTerms, acquire, hold
+from tests.support.waiting import eventually
 
 SHORT = LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)
 
@@ -90,3 +93,50 @@ async def test_the_body_is_stopped_when_the_database_is_gone(pool: Pool) -> None
     with pytest.raises(LeaseLostError):
         await hold_until_lost(pool, "ALTER TABLE leases RENAME TO leases_gone")
     assert time.monotonic() - started < SHORT.seconds + 1
+
+
+_WRITER = """
+import asyncio, sys
+from activities.database import create_pool
+from activities.leases import LeaseTerms, hold
+
+async def main():
+    pool = await create_pool(sys.argv[1])
+    async with hold(pool, "stream", "child", LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)) as lease:
+        while True:
+            await pool.execute(sys.argv[2], lease.name, lease.epoch)
+            await asyncio.sleep(0.005)
+
+asyncio.run(main())
+"""
+_WRITE = "INSERT INTO raw_facts (account, source, kind, body, epoch) SELECT 'a', 't', 'order', '{}', $2 WHERE " + HELD
+
+
+async def test_a_stopped_process_writes_nothing_after_it_wakes(pool: Pool, database: str) -> None:
+    """A holder that was stopped (SIGSTOP) past its lease finds, awake again, that its writes do nothing, and ends."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WRITER, database, _WRITE),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    count = "SELECT count(*) FROM raw_facts WHERE epoch = 1"
+
+    async def writes() -> bool:
+        return bool(await pool.fetchval(count) >= 5)
+
+    try:
+        await eventually(writes)
+        child.send_signal(signal.SIGSTOP)
+        started = time.monotonic()
+        async with hold(pool, "stream", "successor", SHORT) as successor:
+            assert time.monotonic() - started < SHORT.seconds + 1
+            written = await pool.fetchval(count)
+            child.send_signal(signal.SIGCONT)
+            _, errors = await asyncio.wait_for(child.communicate(), 20)
+            assert await write(pool, "stream", successor.epoch)
+        assert b"LeaseLostError" in errors
+        assert await pool.fetchval(count) == written
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()

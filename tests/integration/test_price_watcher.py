@@ -25,7 +25,10 @@ from activities.stream_interfaces import WatcherInput
 from domain.exits import ExitReason, ExitRules
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart
+from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
+from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Candle, CandleUpdate, Connected, Disconnected
+from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, ticker
 from tests.support.ledger_rows import ACCOUNT, add_trade, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -443,3 +446,42 @@ async def test_two_watchers_never_watch_at_once_and_the_second_takes_over(world:
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
     assert {item.epoch for item in due} == {2}
+
+
+async def test_a_stop_at_the_paper_exchange_is_told_also_after_a_cut(world: World) -> None:
+    """With the real adapter: prices by stream, trailing across a cut connection, and a stop on a second symbol."""
+    config = PaperConfig(step=True, products=[BTC, ETH], private_rate=0, public_rate=0, connection_rate=0)
+    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+        await control.set_price(BTC, "50000", "50001")
+        await control.set_price(ETH, "3000", "3001")
+        exchange = CoinbaseExchange(
+            CoinbaseConfig(
+                rest_address=paper.rest_address,
+                stream_url=paper.stream_url,
+                user_stream_url=paper.user_stream_url,
+                ca_file=paper.ca_file,
+                key_file=paper.key_file,
+                streams=StreamSettings(backoff_first=0.05, backoff_cap=0.2),
+            )
+        )
+        starter = Starter(world.pool, world.client, task_queue=world.queue)
+        watcher = PriceWatcher(world.pool, exchange, world.client, starter, OPTIONS)
+        task = asyncio.create_task(watcher.run(WatcherInput(account=ACCOUNT), world.beats.append))
+        try:
+            btc = await add_trade(world.pool, "a", entry_price="50000")
+            eth = await add_trade(world.pool, "b", symbol=ETH, entry_price="3000")
+            await world.armed(2)
+            await until(lambda: truth(world.beats[-1]["ticks"] >= 2))
+            await control.set_price(BTC, "52000", "52001")
+            await until(lambda: plan_where(world, btc, "stop IS NOT NULL"))
+            await control.sockets("drop", "market")
+            await control.set_price(BTC, "50900", "50901")
+            due = await until(lambda: world.due(btc))
+            assert due[0].reason is ExitReason.TRAILING_STOP
+            await control.set_price(ETH, "2840", "2841")
+            due = await until(lambda: world.due(eth))
+            assert due[0].reason is ExitReason.HARD_STOP
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await exchange.close()

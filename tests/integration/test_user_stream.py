@@ -25,8 +25,11 @@ from activities.monitors import Starter
 from activities.stream_interfaces import UserStreamInput
 from activities.user_stream import UserStream, UserStreamOptions, user_stream_lease
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
-from domain.orders import AttemptStatus, VenueStatus
-from exchange.port import Balance, Disconnected, Gap, MalformedMessage
+from domain.orders import AttemptStatus, OrderType, Side, VenueStatus
+from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
+from exchange.paper import PaperConfig, PaperControl, PaperExchange
+from exchange.port import Balance, Disconnected, Exchange, Gap, MalformedMessage, OrderRequest
+from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import ACCOUNT, add_order, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -50,11 +53,16 @@ class World:
     queue: str
     beats: list[dict[str, Any]]
 
-    def stream(self, client: Client | None = None, options: UserStreamOptions = OPTIONS) -> UserStream:
+    def stream(
+        self,
+        client: Client | None = None,
+        options: UserStreamOptions = OPTIONS,
+        exchange: Exchange | None = None,
+    ) -> UserStream:
         """The activity's implementation."""
         client = client or self.client
         starter = Starter(self.pool, client, task_queue=self.queue)
-        return UserStream(self.pool, self.exchange, client, Ledger(self.pool, ACCOUNT), starter, options)
+        return UserStream(self.pool, exchange or self.exchange, client, Ledger(self.pool, ACCOUNT), starter, options)
 
     @asynccontextmanager
     async def running(self, client: Client | None = None) -> AsyncIterator[asyncio.Task[None]]:
@@ -344,3 +352,57 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None
     await handle.terminate()
     await second.shutdown()
     await standby
+
+
+async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World) -> None:
+    """With the real adapter: fills by stream, a fill while the sockets are cut, an external order, and balances."""
+    config = PaperConfig(step=True, products=["BTC-USD"], private_rate=0, public_rate=0, connection_rate=0)
+    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+        await control.set_price("BTC-USD", "50000", "50001")
+        exchange = CoinbaseExchange(
+            CoinbaseConfig(
+                rest_address=paper.rest_address,
+                stream_url=paper.stream_url,
+                user_stream_url=paper.user_stream_url,
+                ca_file=paper.ca_file,
+                key_file=paper.key_file,
+                streams=StreamSettings(backoff_first=0.05, backoff_cap=0.2),
+            )
+        )
+        wanted = intent("a")
+        name = await add_order(world.pool, wanted)
+        handle = await world.order_workflow(wanted)
+        stream = world.stream(exchange=exchange)
+        task = asyncio.create_task(stream.run(UserStreamInput(account=ACCOUNT), world.beats.append))
+        try:
+            await until(lambda: truth(world.beats and world.beats[-1].get("caught_up_to")))
+            request = OrderRequest(
+                name, "BTC-USD", Side.BUY, OrderType.LIMIT, base_size=Decimal("0.1"), limit_price=Decimal(49000)
+            )
+            answer = await exchange.submit(exchange.order_body(request))
+            await until(lambda: filled(handle, "0"))
+            await control.fill(answer.exchange_order_id, "0.04")
+            await until(lambda: filled(handle, "0.04"))
+            await control.sockets("drop", "user")
+            await control.fill(answer.exchange_order_id, "0.06")
+            await until(lambda: filled(handle, "0.1"))
+            external = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+            await until(
+                lambda: world.pool.fetchval(
+                    "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1", external["order_id"]
+                )
+            )
+            await until(lambda: truth_of_count(world))
+            await until(lambda: world.pool.fetchval("SELECT available > 0 FROM balances WHERE currency = 'BTC'"))
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await exchange.close()
+    assert (await told(handle))[-1].status is AttemptStatus.FILLED
+    assert {update.exchange_order_id for update in await told(handle)} == {answer.exchange_order_id}
+
+
+async def filled(handle: WorkflowHandle[Any, Any], size: str) -> bool:
+    """Whether the order's workflow has been told of this filled size."""
+    updates = await told(handle)
+    return bool(updates) and updates[-1].filled_size == Decimal(size)
