@@ -162,9 +162,9 @@ class EmbeddedPostgres:
             "log_timezone": "UTC",
         }
         if not self.config.durable:
+            # synchronous_commit stays on: a killed server loses nothing that was committed, only a crashed machine may.
             settings |= {
                 "fsync": "off",
-                "synchronous_commit": "off",
                 "full_page_writes": "off",
                 "autovacuum_naptime": "60s",
             }

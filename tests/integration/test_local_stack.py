@@ -1,0 +1,253 @@
+"""The local stack: what was started is stopped, and nothing is half-started. Real servers, real processes."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+from temporalio.client import Client
+
+from workers.errors import ExitCode, UserError
+from workers.local_stack import LocalStack, LocalStackConfig
+from workers.processes import Child, Command, free_port, python_environment, python_module
+from workers.stack_file import running_stack
+from workers.supervisor import Supervised
+
+
+def servers_on(folder: Path) -> list[str]:
+    """Names of processes anywhere on the machine that have `folder` in their command line."""
+    return [
+        process.info["name"]
+        for process in psutil.process_iter(["name", "cmdline"])
+        if any(str(folder) in part for part in process.info["cmdline"] or []) and process.pid != os.getpid()
+    ]
+
+
+async def until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
+    """Poll `condition`; fails after `within_s` seconds."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+            await asyncio.sleep(0.05)
+    assert condition(), what
+
+
+def config(data: Path, **changes: object) -> LocalStackConfig:
+    """Servers only, without Web UI."""
+    settings: dict[str, object] = {"data": data, "ui": False, "paper": False, "worker": False, **changes}
+    return LocalStackConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def data(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A data folder with a path short enough for a Unix socket."""
+    return servers_folder / f"stack-{abs(hash(request.node.name)) % 10_000}"
+
+
+async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: Path) -> None:
+    """What was committed before a SIGKILL is there after the restart, at the same addresses; in the end nothing runs."""
+    async with LocalStack(config(data)) as stack:
+        dsn, address = stack.dsn, stack.temporal_address
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        await connection.close()
+        await stack.kill_postgres()
+        await stack.restart_postgres()
+        await stack.kill_temporal()
+        await stack.restart_temporal()
+        assert (stack.dsn, stack.temporal_address) == (dsn, address)
+        connection = await asyncpg.connect(dsn)
+        assert await connection.fetchval("SELECT n FROM kept") == 1
+        await connection.close()
+        await Client.connect(address)
+        found = running_stack(data)
+        assert found is not None
+        assert found["environment"]["DATABASE_URL"] == dsn
+    assert servers_on(data) == []
+    assert running_stack(data) is None
+
+
+async def test_second_stack_on_a_folder_is_refused(data: Path) -> None:
+    """It says so in a sentence, and the first one goes on."""
+    async with LocalStack(config(data)) as first:
+        with pytest.raises(UserError, match=f"process {os.getpid()}") as caught:
+            await LocalStack(config(data)).start()
+        assert caught.value.code == "STACK_RUNNING"
+        await (await asyncpg.connect(first.dsn)).close()
+
+
+async def test_port_in_use_starts_nothing(data: Path) -> None:
+    """The sentence names the port and the option, and no server was started for nothing."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"Port {port} .*--temporal-port") as caught:
+            await LocalStack(config(data, temporal_port=port)).start()
+    assert caught.value.exit_code is ExitCode.UNREACHABLE
+    assert servers_on(data) == []
+    assert not (data / "postgres").exists()
+
+
+async def test_failure_of_one_server_stops_the_others(data: Path, tmp_path: Path) -> None:
+    """A price file that can't be used ends the start with the exchange's own sentence; nothing is left running."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text("time,open\n1,")
+    with pytest.raises(UserError, match=r"prices\.csv") as caught:
+        await LocalStack(config(data, paper=True, paper_arguments=["--prices", str(prices)])).start()
+    assert caught.value.code == "PAPER_FAILED"
+    assert servers_on(data) == []
+
+
+async def test_servers_of_others_are_used_and_left_alone(data: Path, database: str, temporal_server: object) -> None:
+    """With addresses given, the stack starts no database of its own and stops none."""
+    address = temporal_server.address  # type: ignore[attr-defined]
+    async with LocalStack(config(data, database_url=database, temporal_address=address)) as stack:
+        assert (stack.dsn, stack.temporal_address, stack.ui_url) == (database, address, None)
+        assert servers_on(data) == []
+    await (await asyncpg.connect(database)).close()
+    await Client.connect(address)
+
+
+async def test_throw_away_stack_removes_its_folder() -> None:
+    """Without a data folder, nothing stays on the disk."""
+    async with LocalStack(LocalStackConfig(ui=False, paper=False, worker=False)) as stack:
+        folder = stack.data
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
+async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: signal.Signals, tmp_path: Path) -> None:
+    """`bottrader up` prints its addresses in one line when a worker takes tasks, restarts a killed worker, and ends
+    with 0.
+    """
+    up = await start_up(data, tmp_path)
+    try:
+        addresses = json.loads(await asyncio.wait_for(read_line(up), 60))
+        assert addresses["paper"]["rest"].startswith("127.0.0.1:")
+        worker = next(
+            child
+            for child in psutil.Process(up.pid).children()
+            if "worker" in child.cmdline() and "cli.main" in child.cmdline()
+        )
+        worker.kill()
+        await until(lambda: "running again" in up.log_tail(3), "the worker is restarted")
+        os.kill(up.pid, stop_signal)
+        assert await asyncio.wait_for(up.wait(), 60) == 0
+    finally:
+        await up.stop()
+    assert servers_on(data) == []
+
+
+async def test_up_told_to_stop_while_starting_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the start is as good as one later."""
+    up = await start_up(data, tmp_path)
+    try:
+        await until(lambda: "Starting in" in up.log_tail(5), "it has begun")
+        os.kill(up.pid, signal.SIGINT)
+        assert await asyncio.wait_for(up.wait(), 60) in {0, 130}
+    finally:
+        await up.stop()
+    assert servers_on(data) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+async def test_servers_end_when_up_is_killed(data: Path, tmp_path: Path) -> None:
+    """kill -9 on `up` leaves no server behind, and the next `up` on the folder starts."""
+    up = await start_up(data, tmp_path, "--no-paper", "--no-worker")
+    await asyncio.wait_for(read_line(up), 60)
+    await up.kill()
+    await until(lambda: servers_on(data) == [], "the servers are gone")
+    async with LocalStack(config(data)) as stack:
+        await (await asyncpg.connect(stack.dsn)).close()
+
+
+async def start_up(data: Path, folder: Path, *arguments: str) -> Child:
+    """`bottrader up --json` on free ports."""
+    argv = python_module(
+        "cli.main", "up", "--json", "--data", str(data), "--temporal-port=0", "--ui-port=0", *arguments
+    )
+    return await Child.start(
+        Command(
+            name="up",
+            argv=argv,
+            log=folder / "up.log",
+            env=python_environment(),
+            cwd=folder,
+            pipe_stdout=True,
+            grace_s=60,
+        )
+    )
+
+
+async def read_line(child: Child) -> str:
+    """The next line of its answer; fails with its log when there is none."""
+    assert child.process.stdout is not None
+    line = await child.process.stdout.readline()
+    assert line, child.log_tail(20)
+    return line.decode()
+
+
+async def test_supervised_process_comes_back_with_growing_waits(tmp_path: Path) -> None:
+    """A process that keeps ending is started again, each time later; `stop` ends that for good."""
+    said: list[str] = []
+
+    async def start_child() -> Child:
+        return await Child.start(Command(name="short", argv=[sys.executable, "-c", "pass"], log=tmp_path / "log"))
+
+    supervised = Supervised("short", start_child, said.append, backoff_s=0.01, backoff_max_s=0.04)
+    await supervised.start()
+    await until(lambda: supervised.restarts >= 4, "four restarts")
+    await supervised.stop()
+    restarts = supervised.restarts
+    waits = [line.split(" in ")[1] for line in said if "ended by itself" in line]
+    assert waits[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
+    assert supervised.child is None
+    assert supervised.restarts == restarts
+
+
+async def test_child_that_ignores_its_stop_signal_is_killed_with_its_group(tmp_path: Path) -> None:
+    """Neither the child nor what it started outlives `stop`."""
+    code = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    command = Command(
+        name="deaf", argv=[sys.executable, "-c", code], log=tmp_path / "log", grace_s=0.2, pipe_stdout=True
+    )
+    child = await Child.start(command)
+    grandchild = int(await read_line(child))
+    await child.stop()
+    assert not child.running
+    await until(lambda: not alive(grandchild), "the grandchild is gone")
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that only waits to be collected does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_program_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    """A missing program is named."""
+    with pytest.raises(UserError, match="can't be started") as caught:
+        await Child.start(Command(name="it", argv=["/nowhere/it"], log=tmp_path / "log"))
+    assert caught.value.code == "PROGRAM_MISSING"
+
+
+def test_free_port_can_be_listened_on() -> None:
+    """The port that is given out is free."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", free_port()))

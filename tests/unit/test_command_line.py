@@ -1,0 +1,205 @@
+"""The command line: fast, exit codes that mean something, and one sentence instead of a traceback."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from cli.errors import as_user_error
+from cli.main import run
+from cli.output import emit, print_json
+from workers.errors import ExitCode, UnreachableError, UserError
+from workers.exchange_keys import key_file_problems
+from workers.processes import python_module
+
+
+def bottrader(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own, in an empty folder and without the user's settings."""
+    return subprocess.run(
+        python_module("cli.main", *arguments),
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "BOTTRADER_DATA": str(folder / "data"),
+            **environ,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What takes long to import waits until a command needs it, so that help is there at once."""
+    code = (
+        "import sys, cli.main; heavy = ('temporalio', 'sqlalchemy', 'asyncpg', 'aiohttp', 'coinbase', 'pandas'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_is_fast(tmp_path: Path) -> None:
+    """`bottrader --help` costs less than half a second of computing, however busy the machine is."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert bottrader("--help", folder=tmp_path).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "words"),
+    [
+        (["nonsense"], {}, ExitCode.BAD_INPUT, "No such command 'nonsense'"),
+        (["worker", "--role", "chef"], {}, ExitCode.BAD_INPUT, "--role chef"),
+        (["up", "--prices", "none.csv"], {}, ExitCode.BAD_INPUT, "none.csv: there is no such file"),
+        (["up", "--speed", "0"], {}, ExitCode.BAD_INPUT, "--speed"),
+        (["--config", "none.toml", "config", "check"], {}, ExitCode.BAD_INPUT, "there is no such file"),
+        (["config", "check"], {"BOTTRADER_EXITS__SOFT": "3"}, ExitCode.BAD_INPUT, "did you mean soft_stop_pct?"),
+        (["db", "upgrade"], {}, ExitCode.UNREACHABLE, "No database is configured"),
+        (["db", "upgrade"], {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}, ExitCode.UNREACHABLE, "DATABASE_URL"),
+        (
+            ["db", "upgrade"],
+            {"DATABASE_URL": "postgresql://p@/c?host=/nowhere"},
+            ExitCode.UNREACHABLE,
+            "does not answer",
+        ),
+        (
+            ["worker"],
+            {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c", "TEMPORAL_ADDRESS": "127.0.0.1:1"},
+            ExitCode.UNREACHABLE,
+            "Temporal does not answer at 127.0.0.1:1",
+        ),
+    ],
+)
+def test_bad_input_is_a_sentence(
+    arguments: list[str], environ: dict[str, str], code: ExitCode, words: str, tmp_path: Path
+) -> None:
+    """The sentence is on stderr, nothing on stdout, and there is no traceback."""
+    done = bottrader(*arguments, folder=tmp_path, **environ)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_errors_are_json_when_asked_for(tmp_path: Path) -> None:
+    """With --json a program can read the error's code."""
+    done = bottrader("db", "upgrade", "--json", folder=tmp_path)
+    error = json.loads(done.stderr.strip().splitlines()[-1])["error"]
+    assert error["code"] == "NO_DATABASE"
+
+
+def test_doctor_says_what_to_do_when_nothing_runs(tmp_path: Path) -> None:
+    """Every check is answered, the answer is no, and each failure has advice."""
+    done = bottrader("doctor", "--json", folder=tmp_path, TEMPORAL_ADDRESS="127.0.0.1:1")
+    assert done.returncode == ExitCode.NO, done.stderr
+    report = json.loads(done.stdout)
+    failed = {check["check"]: check for check in report["checks"] if check["verdict"] == "fail"}
+    assert set(failed) == {"database", "temporal", "exchange"}
+    assert all("bottrader up" in check["finding"] for check in failed.values())
+
+
+def test_config_show_masks_secrets(tmp_path: Path) -> None:
+    """Neither the table nor the JSON shows a password."""
+    for arguments in (["config", "show"], ["config", "show", "--json"]):
+        done = bottrader(*arguments, folder=tmp_path, DATABASE_URL="postgresql://me:hunter2@h/d")
+        assert done.returncode == 0, done.stderr
+        assert "hunter2" not in done.stdout + done.stderr
+        assert "***" in done.stdout
+
+
+def test_config_init_keeps_what_is_there(tmp_path: Path) -> None:
+    """A settings file is not overwritten unless told to."""
+    assert bottrader("config", "init", folder=tmp_path).returncode == 0
+    again = bottrader("config", "init", folder=tmp_path)
+    assert again.returncode == ExitCode.BAD_INPUT
+    assert "--force" in again.stderr
+
+
+def test_unforeseen_error_names_a_file_with_the_details(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A fault of ours is a sentence, too, and its traceback is kept for whoever repairs it."""
+    import cli.config
+
+    def broken() -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli.config, "current_settings", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run(["config", "show"]) == ExitCode.FAULT
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    (details,) = tmp_path.glob("bottrader-fault-*.txt")
+    assert "Traceback" in details.read_text()
+
+
+def test_user_error_is_found_under_other_errors() -> None:
+    """What a task group or a library wraps stays the sentence that it was."""
+    wanted = UnreachableError("NO_TEMPORAL", "Temporal does not answer.")
+    wrapped = RuntimeError("outer")
+    wrapped.__cause__ = wanted
+    assert as_user_error(wrapped) is wanted
+    assert as_user_error(ExceptionGroup("many", [ValueError("x"), wanted])) is wanted
+
+
+def test_missing_tables_point_to_the_migration() -> None:
+    """An old database is recognised by PostgreSQL's own error code."""
+    import asyncpg
+
+    found = as_user_error(asyncpg.UndefinedTableError("relation does not exist"))
+    assert (found.code, found.exit_code) == ("NOT_MIGRATED", ExitCode.BAD_INPUT)
+    assert "bottrader db upgrade" in found.sentence
+
+
+def test_json_keeps_money_exact(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Decimal is printed as text, without exponent or rounding."""
+    print_json({"price": Decimal("0.00000001"), "size": Decimal("1E+3")})
+    assert json.loads(capsys.readouterr().out) == {"price": "0.00000001", "size": "1000"}
+
+
+def test_table_and_json_have_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same answer in both forms; an empty one is a sentence or an empty list."""
+    rows = [{"symbol": "BTC-USD", "size": Decimal("0.10")}]
+    emit(rows, as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"symbol": "BTC-USD", "size": "0.10"}]
+    emit(rows, as_json=False)
+    table = capsys.readouterr().out
+    assert "BTC-USD" in table
+    assert "0.10" in table
+    emit([], as_json=False, empty="No open orders.")
+    assert capsys.readouterr().out == "No open orders.\n"
+
+
+def test_key_file_is_looked_at_before_it_is_used(tmp_path: Path) -> None:
+    """Form and permissions are checked, and a good file passes."""
+    good = tmp_path / "key.json"
+    good.write_text('{"name": "organizations/x/apiKeys/y", "privateKey": "-----BEGIN"}')
+    good.chmod(0o600)
+    assert key_file_problems(good) == []
+    good.chmod(0o644)
+    assert "chmod 600" in key_file_problems(good)[0]
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+    assert "not JSON" in key_file_problems(bad)[0]
+    bad.write_text('{"name": "x"}')
+    assert any("privateKey" in problem for problem in key_file_problems(bad))
+    assert "can't be read" in key_file_problems(tmp_path / "none.json")[0]
+
+
+def test_exit_codes_are_documented() -> None:
+    """The command's own documentation names every code."""
+    import cli.main
+
+    assert cli.main.__doc__ is not None
+    for code in ExitCode:
+        assert str(int(code)) in cli.main.__doc__
+    assert UserError("X", "y").exit_code is ExitCode.BAD_INPUT
