@@ -17,7 +17,7 @@ TESTS ?=
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env temporal server demo test up bench check format clean
+.PHONY: help env temporal server demo test up bench check lock format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ check: env ## lint, types, import rules
 	@echo "[4/4] import rules" && $(BIN)/lint-imports --no-logo > .import_linter_report 2>&1 \
 		|| { cat .import_linter_report; rm -f .import_linter_report; exit 1; }
 	@rm -f .import_linter_report
+
+lock: ## write requirements.lock from what is installed in .venv
+	@$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' > requirements.lock
 
 format: env ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .

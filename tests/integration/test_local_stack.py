@@ -51,7 +51,7 @@ def data(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
 
 
 async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: Path) -> None:
-    """What was committed before a SIGKILL is there after the restart, at the same addresses; in the end nothing runs."""
+    """What was committed before a SIGKILL is there after a restart, at the same addresses; in the end nothing runs."""
     async with LocalStack(config(data)) as stack:
         dsn, address = stack.dsn, stack.temporal_address
         connection = await asyncpg.connect(dsn)
