@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 stream_app = typer.Typer(help="Record the exchange's streams and check recordings.", no_args_is_help=True)
 
 CHANNELS = ("ticker", "trades", "candles", "book", "user")
+_VENUE_NAMES = {"market_trades": "trades", "level2": "book", "l2_data": "book"}
+"""Whoever knows the exchange's own names may use them."""
 _PATIENCE = 2.0
 """Seconds between two lines of progress."""
 _FAILURES_UNTIL_GIVING_UP = 5
@@ -42,7 +44,8 @@ def record(
     """Record a stream to a file until Ctrl-C, --seconds or --messages: every frame as it came, tokens masked."""
     from exchange.coinbase import ApiKeyError, CoinbaseExchange
 
-    names = [name.strip() for item in channel for name in item.split(",") if name.strip()]
+    given = [name.strip() for item in channel for name in item.split(",") if name.strip()]
+    names = [_VENUE_NAMES.get(name, name) for name in given]
     products = [name.strip().upper() for name in symbols.split(",") if name.strip()]
     _check_request(names, products)
     if str(out) != "-" and out.exists() and not force:
@@ -258,16 +261,15 @@ def _print_report(report: dict[str, Any]) -> None:
 def _print_products(products: dict[str, Any]) -> None:
     rows = []
     for symbol, item in products.items():
-        depth = item.get("depth")
-        ticker = item.get("ticker", {})
+        depth = item["depth"]
         rows.append(
             (
                 symbol,
-                item.get("best_bid") or ticker.get("best_bid"),
-                item.get("best_ask") or ticker.get("best_ask"),
+                item["best_bid"],
+                item["best_ask"],
                 f"{depth['bids']['levels']} / {depth['asks']['levels']}" if depth else None,
                 f"{depth['bids']['size']} / {depth['asks']['size']}" if depth else None,
-                item.get("book_complete"),
+                item["book_complete"],
                 item["trades"]["count"],
                 item["trades"]["size"],
             )

@@ -405,7 +405,16 @@ class RecordingCheck:
         }
 
     def _product_report(self, product: _Product) -> dict[str, Any]:
-        report: dict[str, Any] = {}
+        ticker = product.ticker
+        # Without a book, the touch is the ticker's.
+        report: dict[str, Any] = {
+            "best_bid": plain(ticker.bid) if ticker is not None else None,
+            "best_bid_size": None,
+            "best_ask": plain(ticker.ask) if ticker is not None else None,
+            "best_ask_size": None,
+            "depth": None,
+            "book_complete": None,
+        }
         book, connection = product.book, self._connection
         if book is not None and connection is not None:
             bids, asks = book.sides[Side.BUY], book.sides[Side.SELL]
@@ -421,8 +430,7 @@ class RecordingCheck:
                 },
                 "book_complete": book.complete(connection),
             }
-        if product.ticker is not None:
-            ticker = product.ticker
+        if ticker is not None:
             report["ticker"] = {
                 "price": plain(ticker.price),
                 "best_bid": plain(ticker.bid),

@@ -21,6 +21,7 @@ from exchange.port import (
     CommandRefused,
     Connected,
     Disconnected,
+    Exchange,
     Gap,
     Heartbeat,
     MalformedMessage,
@@ -92,8 +93,9 @@ def adapter(paper: PaperExchange, **changes: Any) -> CoinbaseExchange:
 async def exchange(paper: PaperExchange, control: PaperControl) -> AsyncIterator[CoinbaseExchange]:
     """An adapter to the paper exchange, closed afterwards."""
     exchange = adapter(paper)
+    port: Exchange = exchange
     yield exchange
-    await exchange.close()
+    await port.close()
 
 
 def limit(client_order_id: str, price: str, *, side: Side = Side.BUY, size: str = "0.1", **more: Any) -> OrderRequest:

@@ -225,7 +225,7 @@ async def test_untrusted_certificate_is_not_accepted(venue: Venue, tmp_path: Pat
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))
     exchange = adapter(venue, ca_file=other)
-    with pytest.raises(NotAccepted, match="(?i)certificate"):
+    with pytest.raises(NotAccepted, match=r"(?i)certificate"):
         await exchange.submit(BODY)
     await exchange.close()
     assert not venue.requests

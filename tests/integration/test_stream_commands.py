@@ -72,7 +72,7 @@ async def test_a_market_recording_is_as_it_came_and_checks_out(paper: PaperExcha
     """Subscriptions first, then every frame in order; check finds no gap and both products' books."""
     out = tmp_path / "market.jsonl"
     code, _, error = await run(
-        "record", "--channel", "ticker,trades,candles", "--channel", "book", "--symbols", "BTC-USD,ETH-USD",
+        "record", "--channel", "ticker,trades,candles", "--channel", "level2", "--symbols", "BTC-USD,ETH-USD",
         "--url", paper.stream_url, "--out", str(out), "--messages", "40",
     )  # fmt: skip
     assert code == 0, error

@@ -119,6 +119,18 @@ def test_an_empty_side_has_no_best_price() -> None:
     assert (item["best_bid"], item["best_ask"], item["best_ask_size"]) == ("1", None, None)
 
 
+def test_without_a_book_the_touch_is_the_tickers() -> None:
+    """The newest ticker, whatever the order of arrival."""
+
+    def tick(number: int, bid: str) -> dict[str, Any]:
+        row = {"product_id": "BTC-USD", "price": "5", "best_bid": bid, "best_ask": "9"}
+        return received("ticker", number, {"type": "update", "tickers": [row]}, second=number)
+
+    item = check(SENT, tick(0, "1"), tick(2, "3"), tick(1, "2"))["products"]["BTC-USD"]
+    assert (item["best_bid"], item["best_ask"], item["depth"], item["book_complete"]) == ("3", "9", None, None)
+    assert item["ticker"]["price"] == "5"
+
+
 def test_gaps_count_over_all_channels() -> None:
     """One sequence for everything: a heartbeat that is missing between two tickers is a gap."""
     beat = {"current_time": "x", "heartbeat_counter": 1}
