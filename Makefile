@@ -64,7 +64,7 @@ check: env ## lint, types, import rules
 	@rm -f .import_linter_report
 
 lock: ## write requirements.lock from what is installed in .venv
-	@$(BIN)/python -m pip freeze --all --exclude-editable | grep -v '^pip==' > requirements.lock
+	@$(BIN)/python -m pip freeze --all --exclude-editable | grep -vE '^(pip|bottrader)==' > requirements.lock
 
 format: env ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
