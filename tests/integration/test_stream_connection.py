@@ -335,3 +335,24 @@ def test_a_ca_file_that_is_missing_is_an_error_at_once(tmp_path: Path) -> None:
     """The trust root is read when the stream is made."""
     with pytest.raises(ValueError, match="CA file"):
         stream_of("wss://host", ca_file=tmp_path / "none.pem")
+
+
+async def test_what_was_sent_before_the_end_is_delivered_to_a_slow_reader() -> None:
+    """Frames that wait for the reader when the venue closes are not lost; the reason of the end comes after them."""
+    closed = asyncio.Event()
+
+    async def handler(connection: ServerConnection) -> None:
+        for number in range(50):
+            await connection.send(tick(number))
+        await connection.close(1001, "going away")
+        closed.set()
+
+    async with server(handler) as url:
+        stream = stream_of(url)
+        events = await take(stream, 2)
+        await asyncio.wait_for(closed.wait(), 5)
+        events += await take(stream, 50)
+        assert kinds(events) == ["Connected", *["Ticker"] * 50, "Disconnected"]
+        assert isinstance(events[-1], Disconnected)
+        assert events[-1].reason == "the venue closed the connection (1001: going away)"
+        await stream.aclose()
