@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy"]
+__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy", "with_codecs"]
 
 Row = Any
 """An asyncpg record: columns by name."""
@@ -31,7 +31,6 @@ async def open_ledger(settings: "Settings") -> AsyncIterator[Any]:
     Raises UnreachableError(NO_DATABASE) when no address is set; what asyncpg raises is made a sentence at the edge.
     """
     import asyncpg
-    import orjson
 
     connection = await asyncpg.connect(
         settings.database.dsn,
@@ -40,11 +39,18 @@ async def open_ledger(settings: "Settings") -> AsyncIterator[Any]:
         server_settings={"application_name": "bottrader command", "timezone": "UTC"},
     )
     try:
-        await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
-        await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
+        await with_codecs(connection)
         yield connection
     finally:
         await connection.close(timeout=5)
+
+
+async def with_codecs(connection: Any) -> None:
+    """JSON columns as Python values, UUIDs as text."""
+    import orjson
+
+    await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
+    await connection.set_type_codec("uuid", encoder=str, decoder=str, schema="pg_catalog")
 
 
 def _dump(value: object) -> str:

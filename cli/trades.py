@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from cli.ledger import Row
     from workers.settings import Settings
 
-__all__ = ["close", "show", "trade_app", "trades"]
+__all__ = ["TRADE", "close", "described", "show", "trade_app", "trades"]
 
 trade_app = typer.Typer(help="Look into a trade, and close one.", no_args_is_help=True)
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 _KEY = Annotated[str, typer.Argument(help="The trade's key, or its first six or more characters.")]
 
-_TRADE = """
+TRADE = """
 SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.state AS entry_state,
        p.state AS plan_state, p.peak, p.stop, p.distance, p.atr, p.steps,
        (SELECT count(*) FROM trade_exits e WHERE e.entry_key = t.entry_key)::int AS exits
@@ -73,7 +73,7 @@ async def _list(
 
     async with open_ledger(settings) as ledger:
         rows = await ledger.fetch(
-            _TRADE
+            TRADE
             + """WHERE ($1 = 'all' OR ($1 = 'closed') = (t.state = 'CLOSED')) AND ($2::text IS NULL OR t.symbol = $2)
                  ORDER BY t.opened_at DESC LIMIT $3""",
             state,
@@ -247,7 +247,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     async with open_ledger(settings) as ledger:
         key = await resolve_key(ledger, given)
         entry_key = await ledger.fetchval("SELECT coalesce(entry_key, order_key) FROM orders WHERE order_key = $1", key)
-        trade = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", entry_key)
+        trade = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", entry_key)
         parts = {name: await ledger.fetch(statement, entry_key) for name, statement in _PARTS.items()}
         entry = await ledger.fetchrow(ORDER, entry_key)
         placed = [await ledger.fetchrow(ORDER, row["order_key"]) for row in parts.pop("sells")]
@@ -481,7 +481,7 @@ async def _close(
 
     async with open_ledger(settings) as ledger:
         key = await resolve_key(ledger, given, trade=True)
-        row = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+        row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
         if row is None:
             raise UserError(
                 "NO_POSITION",
@@ -495,11 +495,11 @@ async def _close(
             answer = await _ask_close(client, key, by, why, min(timeout, 10.0))
 
             async def look() -> "Row | None":
-                found = await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+                found = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
                 return found if found["state"] == "CLOSED" else None
 
             done = await until(look, timeout) if wait else None
-        row = done or await ledger.fetchrow(_TRADE + "WHERE t.entry_key = $1", key)
+        row = done or await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
     told = described(row)
     if as_json:
         print_json({**told, "answer": answer})

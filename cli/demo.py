@@ -1,0 +1,208 @@
+"""`bottrader demo`: the whole system on a throw-away stack, shown at work within three minutes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import ExitCode, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from cli.demo_run import Result, Terms
+    from workers.local_stack import LocalStack, LocalStackConfig
+
+__all__ = ["demo"]
+
+
+def demo(
+    prices: Annotated[
+        Path | None, typer.Option("--prices", help="Recorded prices for all three symbols (CSV, .gz); else generated.")
+    ] = None,
+    trades: Annotated[int, typer.Option("--trades", min=8, max=500, help="Closed trades to show at least.")] = 20,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=10, max=3_600, help="Wall seconds of trading at most.")
+    ] = 75.0,
+    speed: Annotated[float, typer.Option("--speed", min=1, max=2_000, help="Market seconds in a wall second.")] = 120.0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the generated market.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> int:
+    """Trade on the paper exchange and show what happened, on a stack of its own that is removed at the end.
+
+    Entries by several strategies on three symbols, left in every way there is, then accounts: linkage, duplicates,
+    and our books against the exchange's to the cent. Exit code 1 when any of that is not as it must be.
+    """
+    import asyncio
+    from decimal import Decimal
+
+    from cli.demo_run import Terms
+
+    if prices is not None and not prices.is_file():
+        raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
+    terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{speed:g}"))
+    config = _stack(prices, terms, seed)
+    return asyncio.run(_run_until_told(config, terms, as_json=as_json))
+
+
+def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig":
+    """A throw-away stack: its own everything, whatever the shell's environment names."""
+    from cli.demo_plan import KINDS, SYMBOLS
+    from workers.local_stack import LocalStackConfig
+
+    market = ["--seed", str(seed)] if prices is None else ["--prices", str(prices.absolute())]
+    products = [part for symbol in SYMBOLS for part in ("--product", symbol)]
+    return LocalStackConfig(
+        paper_arguments=[*market, *products, "--speed", str(terms.speed)],
+        env={
+            "BOTTRADER_SPEED": str(terms.speed),
+            "BOTTRADER_SYMBOLS__ALLOW": ",".join(SYMBOLS),
+            "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": str(len(KINDS)),
+        },
+        say=lambda line: note(f"  {line}"),
+    )
+
+
+async def _run_until_told(config: "LocalStackConfig", terms: "Terms", *, as_json: bool) -> int:
+    """Run it; Ctrl-C and SIGTERM stop everything that was started."""
+    import asyncio
+    import signal
+
+    task = asyncio.ensure_future(_run(config, terms, as_json=as_json))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        note("Stopped; everything that was started is gone.")
+        return 130
+
+
+async def _run(config: "LocalStackConfig", terms: "Terms", *, as_json: bool) -> int:
+    import time
+
+    from workers.local_stack import LocalStack
+
+    began = time.monotonic()
+    note("Starting a stack of its own for the demonstration")
+    async with LocalStack(config) as stack:
+        ready = time.monotonic() - began
+        note(f"Ready after {ready:.1f} s. Watch the trades as they live: {stack.ui_url}")
+        result = await _demonstrate(stack, terms)
+        note("Stopping, and removing what was stored")
+    took = time.monotonic() - began
+    if as_json:
+        print_json({**_as_json(result), "ready_s": round(ready, 1), "seconds": round(took, 1)})
+    else:
+        _print(result, took)
+    if result.problems:
+        raise UserError("DEMO_FAILED", "The demonstration failed: " + "; ".join(result.problems) + ".", ExitCode.NO)
+    return int(ExitCode.OK)
+
+
+async def _demonstrate(stack: "LocalStack", terms: "Terms") -> "Result":
+    import asyncpg
+    from temporalio.client import Client
+    from temporalio.contrib.pydantic import pydantic_data_converter
+
+    from cli.demo_run import Demonstration
+    from cli.ledger import with_codecs
+    from exchange.paper import PaperControl
+
+    client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+    ledger = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=4, init=with_codecs, command_timeout=20)
+    try:
+        async with PaperControl(stack.paper["control"]) as control:
+            return await Demonstration(ledger, client, control, terms, note).run()
+    finally:
+        await ledger.close()
+
+
+def _as_json(result: "Result") -> dict[str, Any]:
+    account = result.account
+    return {
+        "ok": not result.problems,
+        "problems": result.problems,
+        "entries": result.entries,
+        "refused": dict(result.refused),
+        "fees": result.fees,
+        "snapshots": result.snapshots,
+        "closed": sum(result.reasons.values()),
+        "reasons": dict(result.reasons),
+        "linkage": {
+            "filled": result.linkage.filled,
+            "linked": result.linkage.linked,
+            "percent": result.linkage.percent,
+        },
+        "duplicates": result.duplicates,
+        "placement_to_fill_ms": result.placement_to_fill_ms,
+        "account": None
+        if account is None
+        else {
+            "start": account.start,
+            "realised": account.realised,
+            "open_value": account.open_value,
+            "open_gain": account.open_gain,
+            "ours": account.ours,
+            "exchange": account.exchange,
+            "equal": account.equal,
+            "marks": account.marks,
+        },
+        "trades": result.trades,
+    }
+
+
+def _print(result: "Result", took: float) -> None:
+    from cli.ledger import about
+    from domain.money import round_half_even
+
+    print_table(
+        ("symbol", "size", "entry", "exit", "reason", "P&L", "trigger", "source", "seconds"),
+        [
+            (
+                trade["symbol"],
+                trade["entry_size"],
+                about(trade["entry_price"]),
+                "" if trade["exit_price"] is None else about(trade["exit_price"]),
+                trade["reason"] or f"({trade['state'].lower()})",
+                None if trade["pnl"] is None else round_half_even(trade["pnl"]),
+                trade["trigger"],
+                trade["source"],
+                trade["seconds"],
+            )
+            for trade in result.trades
+        ],
+        title="Trades",
+    )
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(result.reasons.items()))
+    sent = result.duplicates
+    rows: list[tuple[str, str]] = [
+        ("closed trades", f"{sum(result.reasons.values())} ({reasons})"),
+        ("entries", f"{result.entries} out of {result.snapshots} strategy runs" + _refused(result)),
+        ("linkage", f"{result.linkage.linked} of {result.linkage.filled} filled orders ({result.linkage.percent:f} %)"),
+        ("duplicates", f"{sent.total} ({sent.requests} requests for {sent.attempts} attempts)"),
+        ("placement to fill", f"{result.placement_to_fill_ms} ms on average (market orders)"),
+    ]
+    if result.account is not None:
+        account = result.account
+        parts = f"{_usd(account.start)} + {_usd(account.realised)} realised + {_usd(account.open_gain)} open"
+        verdict = "equal" if account.equal else "NOT EQUAL"
+        rows += [
+            ("our books", f"{parts} = {_usd(account.ours)} USD ({_usd(result.fees)} of it fees)"),
+            ("the exchange's", f"{_usd(account.exchange)} USD, {verdict} to the cent"),
+        ]
+    print_table(("", ""), rows, title=f"After {took:.0f} s")
+    typer.echo(
+        "Next: `bottrader up` keeps such a stack running; `bottrader order buy BTC-USD --quote 100` trades on it."
+    )
+
+
+def _refused(result: "Result") -> str:
+    if not result.refused:
+        return ""
+    return ", refused: " + ", ".join(f"{count} {gate}" for gate, count in sorted(result.refused.items()))
+
+
+def _usd(amount: Any) -> str:
+    from domain.money import round_half_even
+
+    return f"{round_half_even(amount):,f}"

@@ -1,0 +1,129 @@
+"""The demonstration's accounts: our books against the exchange's own, order by order and to the cent.
+
+The paper exchange is asked over its control interface, which is its own truth and not what the system was told.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from domain.money import CENT, EXACT, ZERO, divide, round_half_even
+
+__all__ = ["Account", "Duplicates", "Linkage", "account", "books_agree", "duplicates", "linkage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linkage:
+    """Filled orders that the system placed, and how many of them have their decision (LINK-1)."""
+
+    filled: int
+    linked: int
+    missing: tuple[str, ...] = ()
+
+    @property
+    def percent(self) -> Decimal:
+        """The linkage rate in percent; 0 when nothing has filled."""
+        return round_half_even(divide(Decimal(100 * self.linked), Decimal(self.filled))) if self.filled else ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What the exchange was sent: everything but the first two must be zero."""
+
+    attempts: int
+    requests: int
+    repeated_requests: int
+    repeated_orders: int
+    unknown_requests: int
+
+    @property
+    def total(self) -> int:
+        """Everything that was sent twice, or that the journal doesn't know."""
+        return self.repeated_requests + self.repeated_orders + self.unknown_requests
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Both sides of the same account, in USD: ours is start + realised + what open lots are up."""
+
+    start: Decimal
+    realised: Decimal
+    open_gain: Decimal
+    open_value: Decimal
+    exchange: Decimal
+    marks: Mapping[str, Decimal] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Decimal:
+        """What the account is worth by our books."""
+        return self.start + self.realised + self.open_gain
+
+    @property
+    def equal(self) -> bool:
+        """Whether both are the same to the cent."""
+        return round_half_even(self.ours, CENT) == round_half_even(self.exchange, CENT)
+
+
+async def linkage(ledger: Any) -> Linkage:
+    """Of the filled orders with a row in our journal, those with a row in `trade_strategy_link`."""
+    rows = await ledger.fetch(
+        """SELECT o.order_key, l.order_key IS NOT NULL AS linked FROM orders o
+           LEFT JOIN trade_strategy_link l USING (order_key) WHERE o.filled_size > 0 AND o.role <> 'EXTERNAL'"""
+    )
+    missing = tuple(row["order_key"] for row in rows if not row["linked"])
+    return Linkage(len(rows), len(rows) - len(missing), missing)
+
+
+async def duplicates(
+    ledger: Any, journal: Sequence[Mapping[str, Any]], orders: Sequence[Mapping[str, Any]]
+) -> Duplicates:
+    """Compare the exchange's journal of requests and its orders with our attempts."""
+    attempts = {row["client_order_id"] for row in await ledger.fetch("SELECT client_order_id FROM attempts")}
+    requests = Counter(str(entry["client_order_id"]) for entry in journal)
+    placed = Counter(str(order["client_order_id"]) for order in orders)
+    return Duplicates(
+        attempts=len(attempts),
+        requests=len(journal),
+        repeated_requests=sum(count - 1 for count in requests.values()),
+        repeated_orders=sum(count - 1 for count in placed.values()),
+        unknown_requests=len(set(requests) - attempts),
+    )
+
+
+async def books_agree(ledger: Any, fills: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every fill of the exchange is in our books by now, and no order of ours is still at work."""
+    theirs: dict[str, Decimal] = {}
+    for fill in fills:
+        theirs[fill["order_id"]] = theirs.get(fill["order_id"], ZERO) + Decimal(fill["size"])
+    rows = await ledger.fetch("SELECT exchange_order_id AS id, sum(size) AS size FROM fills GROUP BY exchange_order_id")
+    ours = {row["id"]: row["size"] for row in rows}
+    busy = await ledger.fetchval("SELECT count(*) FROM orders WHERE NOT finished")
+    return not busy and ours == theirs
+
+
+async def account(ledger: Any, balances: Mapping[str, Mapping[str, Decimal]], marks: Mapping[str, Decimal]) -> Account:
+    """Our account from the FIFO book, and the exchange's from its balances, at the same `marks` (USD per base)."""
+    realised = await ledger.fetchval("SELECT coalesce(sum(pnl), 0) FROM fifo_allocations")
+    lots = await ledger.fetch(
+        """SELECT symbol, lot_remaining, value + quote_fees AS cost, size - base_fees AS bought FROM fills
+           WHERE side = 'BUY' AND lot_remaining > 0"""
+    )
+    value = gain = ZERO
+    for lot in lots:
+        worth = EXACT.multiply(lot["lot_remaining"], marks[lot["symbol"]])
+        value += worth
+        gain += worth - divide(EXACT.multiply(lot["cost"], lot["lot_remaining"]), lot["bought"])
+    theirs = ZERO
+    for currency, balance in balances.items():
+        price = Decimal(1) if currency == "USD" else marks.get(f"{currency}-USD", ZERO)
+        theirs += EXACT.multiply(balance["total"], price)
+    return Account(
+        start=balances["USD"]["deposited"],
+        realised=realised,
+        open_gain=gain,
+        open_value=value,
+        exchange=theirs,
+        marks=dict(marks),
+    )
