@@ -1,8 +1,8 @@
 """One product's order book: synthetic liquidity around the market's quote, and the user's resting orders in it.
 
 Rules. Synthetic levels stand on a fixed grid with a size that depends only on the price, so that a move changes few
-levels; what a taker eats is gone until the next quote. Resting orders have price-time priority. A synthetic level that
-would cross a resting order is hidden, so the book shown is never crossed.
+levels; what a taker eats is gone until the next quote. Resting orders have price-time priority. Where the market has
+moved through a resting order that is not filled yet, its levels start behind that order: a book is never crossed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ class Book:
         down = side is Side.BUY
         touch = self.bid if down else self.ask
         own = self.best_resting(side.opposite)
-        wall = own.limit_price if own is not None else None
+        if own is not None:
+            tick = self.product.price_increment
+            touch = min(touch, own.price - tick) if down else max(touch, own.price + tick)
+            if touch <= 0:
+                return
         whole = touch / self.gap
         first = whole.to_integral_value(ROUND_DOWN) * self.gap
         price = touch
@@ -80,8 +84,6 @@ class Book:
                 price = first - back * self.gap if down else first + step * self.gap
                 if price <= 0:
                     return
-            if wall is not None and (price <= wall if not down else price >= wall):
-                continue
             left = self._size_at(price) - self._taken.get(price, ZERO)
             if left > 0:
                 yield price, left

@@ -126,7 +126,8 @@ class Matcher:
         opposite = order.side.opposite
         limit = order.limit_price
         rate = self.fees.taker
-        for price, available in book.synthetic(opposite):
+        beyond = limit is not None and (limit < book.ask if order.side is Side.BUY else limit > book.bid)
+        for price, available in () if beyond else book.synthetic(opposite):
             if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
                 break
             self._clear_own(order, book, price, inclusive=False)
