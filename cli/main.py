@@ -5,20 +5,22 @@ something that is needed does not answer, 4 a fault of ours, 130 stopped by Ctrl
 stderr.
 """
 
-import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cli import config as config_commands
 from cli import db as db_commands
 from cli import stack as stack_commands
+from cli.demo import demo
 from cli.errors import as_user_error
 from cli.output import print_error, wants_json
+from cli.paper import paper
+from cli.stream import stream_app
+from cli.trading import order_app, orders, trade_app, trades
 from workers.errors import ExitCode
 from workers.leave import leave
 
@@ -62,34 +64,15 @@ def _options(
 app.command("up")(stack_commands.up)
 app.command("worker")(stack_commands.worker)
 app.command("doctor")(stack_commands.doctor)
+app.command("demo")(demo)
+app.command("paper")(paper)
+app.add_typer(stream_app, name="stream")
+app.add_typer(order_app, name="order")
+app.command("orders")(orders)
+app.add_typer(trade_app, name="trade")
+app.command("trades")(trades)
 app.add_typer(config_commands.config_app, name="config")
 app.add_typer(db_commands.db_app, name="db")
-
-
-def _part(module: str, attribute: str) -> Any | None:
-    """A command of another module, if that module is there. Modules of commands import what is heavy when they run."""
-    if importlib.util.find_spec(module) is None:
-        return None
-    return getattr(importlib.import_module(module), attribute, None)
-
-
-for _name, _module, _attribute in (
-    ("paper", "cli.paper", "paper"),
-    ("demo", "cli.demo", "demo"),
-    ("orders", "cli.trading", "orders"),
-    ("trades", "cli.trading", "trades"),
-    ("reconcile", "cli.trading", "reconcile"),
-):
-    if (_command := _part(_module, _attribute)) is not None:
-        app.command(_name)(_command)
-
-for _name, _module, _attribute in (
-    ("stream", "cli.stream", "stream_app"),
-    ("order", "cli.trading", "order_app"),
-    ("trade", "cli.trading", "trade_app"),
-):
-    if (_group := _part(_module, _attribute)) is not None:
-        app.add_typer(_group, name=_name)
 
 
 def run(argv: list[str]) -> int:

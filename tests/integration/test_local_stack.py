@@ -33,7 +33,7 @@ def servers_on(folder: Path) -> list[str]:
 async def until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
     """Poll `condition`; fails after `within_s` seconds."""
     async with asyncio.timeout(within_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.05)
     assert condition(), what
 
