@@ -389,10 +389,11 @@ class ReconnectingStream:
             while True:
                 for event in events:
                     yield event
+                watchdog.listening = True
                 replies = session.replies()
                 if replies:
-                    await self._send(connection, replies)
-                watchdog.listening = True
+                    with contextlib.suppress(ConnectionClosed):
+                        await self._send(connection, replies)
                 frame = await connection.next_frame()
                 watchdog.listening = False
                 stats.messages += 1
