@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from exchange.port import Disconnected, ExchangeError, StreamEvent, Ticker
+from exchange.port import Connected, Disconnected, ExchangeError, StreamEvent, Ticker
 
 __all__ = ["Feed", "Feeds", "close_stream", "follow"]
 
@@ -78,6 +78,7 @@ class Feed:
     """One connection and its symbols."""
 
     symbols: frozenset[str]
+    connected: bool = False
     delivering: bool = False
     opened: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
@@ -105,6 +106,11 @@ class Feeds:
         self._failed = failed
         self._most = most
         self.feeds: list[Feed] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether all connections are up."""
+        return all(feed.connected for feed in self.feeds)
 
     async def want(self, symbols: Iterable[str]) -> None:
         """Have all of `symbols` delivered, as soon as can be. Safe to call as often as one likes."""
@@ -143,8 +149,10 @@ class Feeds:
     def _on_event(self, feed: Feed, event: StreamEvent) -> None:
         if isinstance(event, Ticker):
             feed.delivering = True
+        elif isinstance(event, Connected):
+            feed.connected = True
         elif isinstance(event, Disconnected):
-            feed.delivering = False
+            feed.connected = feed.delivering = False
         self._take(feed, event)
 
     async def _hand_over(self, wanted: frozenset[str]) -> None:

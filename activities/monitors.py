@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from activities.database import Pool
 from domain.exits import ExitRules
@@ -14,7 +16,7 @@ from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import ExitDue, MonitorStart, OrderIntent
 from domain.money import divide
 
-__all__ = ["EXIT_MONITOR_WORKFLOW", "ORDER_WORKFLOW", "Starter"]
+__all__ = ["EXIT_MONITOR_WORKFLOW", "ORDER_WORKFLOW", "Appearance", "Starter"]
 
 EXIT_MONITOR_WORKFLOW = "ExitMonitorWorkflow"
 ORDER_WORKFLOW = "OrderWorkflow"
@@ -28,17 +30,49 @@ SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, t.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """How people find a workflow and what they read of it."""
+
+    summary: str
+    details: str = ""
+    search_attributes: TypedSearchAttributes = TypedSearchAttributes.empty
+
+
+def _plain_order(intent: OrderIntent) -> Appearance:
+    return Appearance(f"{intent.side} {intent.symbol} ({intent.linkage.trigger})")
+
+
+def _plain_monitor(start: MonitorStart) -> Appearance:
+    return Appearance(f"guards {start.symbol} {start.entry_key[:8]}")
+
+
 class Starter:
     """Starts order and exit workflows on the orders' task queue.
 
-    `market_speed` is market seconds per wall second.
+    `market_speed` is market seconds per wall second. `order_look` and `monitor_look` say how a workflow appears; the
+    workers pass those of workflows that start otherwise. `task_timeout` is when a workflow task of a dead worker is
+    given to another.
     """
 
-    def __init__(self, pool: Pool, client: Client, *, task_queue: str, market_speed: Decimal = Decimal(1)) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        client: Client,
+        *,
+        task_queue: str,
+        market_speed: Decimal = Decimal(1),
+        order_look: Callable[[OrderIntent], Appearance] = _plain_order,
+        monitor_look: Callable[[MonitorStart], Appearance] = _plain_monitor,
+        task_timeout: timedelta | None = None,
+    ) -> None:
         self._pool = pool
         self._client = client
         self._task_queue = task_queue
         self._market_speed = market_speed
+        self._order_look = order_look
+        self._monitor_look = monitor_look
+        self._task_timeout = task_timeout
 
     async def monitor(self, entry_key: str, due: ExitDue | None = None) -> bool:
         """Start the exit monitor of an open trade, or leave the running one; False if the trade is closed or unknown.
@@ -63,6 +97,7 @@ class Starter:
             market_speed=self._market_speed,
             exit_legs=row["exit_legs"],
         )
+        look = self._monitor_look(start)
         await self._client.start_workflow(
             EXIT_MONITOR_WORKFLOW,
             start,
@@ -72,13 +107,17 @@ class Starter:
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             start_signal="exit_due" if due is not None else None,
             start_signal_args=[due] if due is not None else [],
-            static_summary=f"Protects {row['symbol']} {entry_key[:8]}",
+            task_timeout=self._task_timeout,
+            search_attributes=look.search_attributes,
+            static_summary=look.summary,
+            static_details=look.details,
             rpc_timeout=_RPC_TIMEOUT,
         )
         return True
 
     async def order(self, intent: OrderIntent) -> None:
         """Start an order's workflow from its stored intent, or leave the running one. Raises RPCError."""
+        look = self._order_look(intent)
         await self._client.start_workflow(
             ORDER_WORKFLOW,
             intent,
@@ -86,6 +125,9 @@ class Starter:
             task_queue=self._task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            static_summary=f"{intent.side} {intent.symbol} ({intent.linkage.trigger})",
+            task_timeout=self._task_timeout,
+            search_attributes=look.search_attributes,
+            static_summary=look.summary,
+            static_details=look.details,
             rpc_timeout=_RPC_TIMEOUT,
         )

@@ -404,8 +404,9 @@ class WatchSession:
                 self._beside.start(self._fill_candles(state))
         elif isinstance(event, Connected):
             self._position.connections += 1
-            self._position.connected = True
-            self._beside.start(self._outage.over("market"))
+            self._position.connected = self._feeds.connected
+            if self._feeds.connected:
+                self._beside.start(self._outage.over(self._lease.name))
             self._catch_up(feed)
         elif isinstance(event, Gap):
             self._position.gaps += 1
@@ -427,7 +428,7 @@ class WatchSession:
         if failures >= self._options.alert_after_failures:
             self._beside.start(
                 self._outage.tell(
-                    "market",
+                    self._lease.name,
                     f"The market stream of {len(feed.symbols)} symbols is down, {failures} failures in a row "
                     f"({reason}); prices come from the REST book until it is back.",
                     {"failures": failures, "reason": reason},

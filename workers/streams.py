@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 from temporalio.client import (
     Client,
@@ -19,11 +20,17 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.database import Pool
 from activities.leases import LeaseTerms
+from activities.monitors import Appearance, Starter
 from activities.price_watcher import WatcherOptions
 from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
 from activities.user_stream import UserStreamOptions
+from domain.messages import MonitorStart, OrderIntent
 from workers.settings import Settings
+from workflows.durable import TASK_TIMEOUT
+from workflows.narrative import money, order_summary, rules_sentence
+from workflows.search_attributes import of_monitor, of_order
 from workflows.streams import (
     PriceWatcherWorkflow,
     SweepWorkflow,
@@ -35,6 +42,7 @@ from workflows.streams import (
 __all__ = [
     "ensure_schedules",
     "ensure_singletons",
+    "starter_of",
     "sweep_schedule_id",
     "user_stream_options",
     "watcher_options",
@@ -77,6 +85,32 @@ def watcher_options(settings: Settings) -> WatcherOptions:
         quote_timeout=float(settings.exchange.timeout_s),
         alert_after_failures=settings.streams.alert_after_failures,
     )
+
+
+def starter_of(settings: Settings, pool: Pool, client: Client) -> Starter:
+    """Starts orders and monitors so that they appear as when a workflow or an entry point starts them."""
+
+    def order_look(intent: OrderIntent) -> Appearance:
+        return Appearance(order_summary(intent), rules_sentence(intent.rules, intent.limit_price), of_order(intent))
+
+    def monitor_look(start: MonitorStart) -> Appearance:
+        return Appearance(monitor_summary(start), rules_sentence(start.rules, start.entry_price), of_monitor(start))
+
+    return Starter(
+        pool,
+        client,
+        task_queue=settings.temporal.orders_queue,
+        market_speed=Decimal(str(settings.speed)),
+        order_look=order_look,
+        monitor_look=monitor_look,
+        task_timeout=TASK_TIMEOUT,
+    )
+
+
+def monitor_summary(start: MonitorStart) -> str:
+    """One line: what is guarded."""
+    bought = f" bought at {money(start.entry_price)}" if start.entry_price is not None else ""
+    return f"guards {money(start.size)} {start.symbol}{bought}"
 
 
 async def ensure_singletons(client: Client, settings: Settings) -> None:

@@ -411,6 +411,17 @@ async def test_many_streams_become_one_without_a_gap(world: World) -> None:
         assert world.exchange.watched() == {BTC, *symbols}
 
 
+async def test_an_outage_of_the_feed_is_told_once_and_resolved(world: World) -> None:
+    """Ten failures in a row are a CRITICAL incident, over when all connections are back."""
+    async with world.watching():
+        for failures in (9, 10, 11):
+            world.exchange.push_market(Disconnected("refused", failures, 0.1, datetime.now(UTC)), BTC)
+        find = "SELECT count(*) = 1 FROM incidents WHERE kind = 'market_stream_down' AND severity = 'CRITICAL'"
+        await until(lambda: world.pool.fetchval(find))
+        world.exchange.push_market(Connected(2, datetime.now(UTC)), BTC)
+        await until(lambda: world.pool.fetchval(find + " AND resolved_at IS NOT NULL"))
+
+
 async def test_a_disarmed_plan_is_forgotten(world: World) -> None:
     """When the trade is closed its plan decides nothing more."""
     key = await add_trade(world.pool, "a")

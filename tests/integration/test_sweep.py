@@ -23,7 +23,8 @@ from domain.orders import OrderRole, Side
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
 from workers.settings import Settings, TemporalSettings, WatcherSettings
-from workers.streams import ensure_schedules, ensure_singletons, sweep_schedule_id
+from workers.streams import ensure_schedules, ensure_singletons, starter_of, sweep_schedule_id
+from workflows.search_attributes import ROLE, STATUS, SYMBOL
 from workflows.streams import (
     PriceWatcherWorkflow,
     SweepWorkflow,
@@ -92,6 +93,23 @@ async def test_an_entry_runs_until_its_trade_is_closed(world: World) -> None:
     await world.pool.execute("UPDATE trades SET state = 'CLOSED', sold_size = 1")
     report = await world.sweep()
     assert (report.orders_started, report.monitors_started, report.open_trades) == ((), (), 0)
+
+
+async def test_what_the_sweep_starts_is_found_like_any_other(world: World) -> None:
+    """Orders and monitors that are started again carry the search attributes and the summary of the first start."""
+    key = await add_trade(world.pool, "a")
+    settings = Settings(account=ACCOUNT, temporal=TemporalSettings(orders_queue=world.queue))
+    starter = starter_of(settings, world.pool, world.client)
+    options = SweepOptions(trade_grace_seconds=0, order_grace_seconds=0)
+    swept = Sweep(world.pool, world.client, starter, options)
+    await ActivityEnvironment().run(swept.sweep, SweepInput(account=ACCOUNT))
+    order = await world.client.get_workflow_handle(f"order-{key}").describe()
+    monitor = await world.client.get_workflow_handle(exit_workflow_id(key)).describe()
+    found = [
+        tuple(item.typed_search_attributes.get(name) for name in (SYMBOL, ROLE, STATUS)) for item in (order, monitor)
+    ]
+    assert found == [("BTC-USD", "ENTRY", "OPENING"), ("BTC-USD", "MONITOR", "PROTECTED")]
+    assert await monitor.static_summary() == "guards 1 BTC-USD bought at 100"
 
 
 class Watchers:
