@@ -305,6 +305,7 @@ class LocalStack:
                 program=program,
                 log=self._log("temporal"),
                 database=self.data / "temporal.db",
+                durable=self.config.durable,
                 port=self.config.temporal_port,
                 ui_port=self.config.ui_port,
                 ui=self.config.ui,
