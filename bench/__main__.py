@@ -1,0 +1,94 @@
+"""`python -m bench [NAME …] [--quick] [--json]`: all measurements, or those named, in one table.
+
+Exit code 0 if every aim is held, 1 if one is not. Everything runs on throw-away servers; progress goes to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import structlog
+
+from bench import stream_messages
+from bench.idle import idle
+from bench.reactions import decisions, exits
+from bench.round_trips import round_trips
+from bench.rows import Row, print_rows
+from bench.start_up import start_up
+
+Say = Callable[[str], None]
+Measure = Callable[..., Coroutine[Any, Any, list[Row]]]
+
+
+async def streams(say: Say, *, quick: bool) -> list[Row]:
+    """Stream messages against the raw loop."""
+    say("stream messages against a raw websockets and json loop")
+    found = await stream_messages.run(*((5_000, 2) if quick else (20_000, 5)))
+    return [_of_rates(row) for row in found]
+
+
+def _of_rates(row: dict[str, Any]) -> Row:
+    return Row(row["what"], row["unit"], row["ours"], None, row["floor"], row["ratio"], f"{row['aim']} x", row["ok"])
+
+
+MEASURES: dict[str, Measure] = {
+    "decisions": decisions,
+    "exits": exits,
+    "round-trips": round_trips,
+    "idle": idle,
+    "streams": streams,
+    "start-up": start_up,
+}
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, each number beside its floor.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MEASURES)}; all without any")
+    parser.add_argument("--quick", action="store_true", help="few samples, in about a minute")
+    parser.add_argument("--json", action="store_true", help="one JSON document for programs")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.names if name not in MEASURES]
+    if unknown:
+        parser.error(f"no measurement is called {unknown[0]}: choose of {', '.join(MEASURES)}")
+    # What ends with a measurement's own servers is not news.
+    logging.getLogger("temporalio").setLevel(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    before = os.getloadavg()[0]
+    rows: list[Row] = []
+    for name in asked.names or MEASURES:
+        rows += asyncio.run(MEASURES[name](_say, quick=asked.quick))
+    machine = {
+        "cpus": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+        "load_before": round(before, 2),
+        "load_after": round(os.getloadavg()[0], 2),
+    }
+    if asked.json:
+        print(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=2, ensure_ascii=False))
+    else:
+        print_rows(
+            rows,
+            f"{machine['cpus']} CPUs, {machine['memory_gib']} GiB, Python {machine['python']}; "
+            f"load {machine['load_before']} before, {machine['load_after']} after",
+        )
+    return int(any(row.ok is False for row in rows))
+
+
+def _say(sentence: str) -> None:
+    print(f"  {sentence}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,280 @@
+"""A throw-away system to measure: the local stack with a paper exchange in step mode and without rate limits.
+
+Prices move only when the measurement says so, and the exchange's own request journal says when an order arrived (its
+clock is the machine's). The worker runs in the measuring process (`worker_here`) or, as in production, in one of its
+own (`worker_process`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.ids import client_order_id, exit_workflow_id, intent_key
+from domain.messages import Linkage, OrderIntent, OrderOutcome
+from domain.orders import OrderRole, OrderType, Side
+from exchange.paper.control_client import PaperControl
+from workers.health import polled_since
+from workers.local_stack import LocalStack, LocalStackConfig
+from workers.processes import Child, Command, python_environment, python_module
+from workers.runner import ROLES, WorkerParts, worker_parts, workers_for
+from workers.settings import load_settings
+from workers.streams import ensure_singletons
+from workflows.order import OrderWorkflow
+from workflows.starting import start_order
+
+__all__ = ["CALM", "CRASH", "PROBE", "SYMBOLS", "Rig", "Trade", "arrival", "open_rig", "through"]
+
+SYMBOLS = tuple(f"B{number:02}-USD" for number in range(50))
+"""The market of the measurements."""
+PROBE = "PROBE-USD"
+"""Moves alone, so that what is measured on it disturbs no other trade."""
+CALM = Decimal(100)
+"""Best bid at which everything is bought, in USD."""
+CRASH = Decimal(94)
+"""Best bid past every hard stop."""
+_SIZE = Decimal("0.1")
+_ACCOUNT = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """An entry that was started, and when (wall seconds), just before the call."""
+
+    entry_key: str
+    symbol: str
+    decided: float
+    handle: WorkflowHandle[OrderWorkflow, OrderOutcome]
+
+    @property
+    def exit_key(self) -> str:
+        """The order key of the first exit."""
+        return intent_key("exit", self.entry_key, _ACCOUNT, self.symbol, Side.SELL, "1")
+
+
+@dataclass
+class Rig:
+    """The running system."""
+
+    stack: LocalStack
+    client: Client
+    control: PaperControl
+    database: Any
+    _armed: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    # --- the market -----------------------------------------------------------------------------------------------
+
+    async def price(self, symbol: str, bid: Decimal) -> float:
+        """Set the touch; the wall time just before the call."""
+        at = time.time()
+        await self.control.set_price(symbol, bid, bid + Decimal("0.01"))
+        return at
+
+    async def prices(self, symbols: Sequence[str], bid: Decimal) -> float:
+        """Set the touch of many symbols at once; the wall time just before the first call."""
+        at = time.time()
+        await asyncio.gather(*(self.price(symbol, bid) for symbol in symbols))
+        return at
+
+    async def arrivals(self) -> dict[str, float]:
+        """When each client order id first arrived at the exchange, wall seconds of the exchange's clock."""
+        found: dict[str, float] = {}
+        for entry in await self.control.journal():
+            at = datetime.fromisoformat(entry["time"]).timestamp()
+            found.setdefault(entry["client_order_id"], at)
+        return found
+
+    # --- trades ---------------------------------------------------------------------------------------------------
+
+    async def enter(self, symbol: str) -> Trade:
+        """Decide to buy at market."""
+        request = uuid.uuid4().hex
+        key = intent_key("sighook", request, _ACCOUNT, symbol, Side.BUY)
+        intent = OrderIntent(
+            order_key=key,
+            account=_ACCOUNT,
+            symbol=symbol,
+            side=Side.BUY,
+            role=OrderRole.ENTRY,
+            order_type=OrderType.MARKET,
+            base_size=_SIZE,
+            source="sighook",
+            entry_point="sighook",
+            request_id=request,
+            linkage=Linkage(trigger="rsi_oversold", snapshot_id=str(uuid.uuid4()), buy_score=Decimal("0.7")),
+        )
+        self._armed[key] = asyncio.Event()
+        decided = time.time()
+        return Trade(key, symbol, decided, await start_order(self.client, intent))
+
+    async def protected(self, trade: Trade) -> None:
+        """Until the trade's plan is armed and its exit monitor runs."""
+        armed = self._armed[trade.entry_key]
+        ended = asyncio.ensure_future(trade.handle.result())
+        waiting = asyncio.ensure_future(armed.wait())
+        done, _ = await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        ended.cancel()
+        waiting.cancel()
+        if waiting not in done:
+            raise AssertionError(f"the entry did not fill: {ended.result() if ended in done else 'no news in 60 s'}")
+        del self._armed[trade.entry_key]
+        monitor = self.client.get_workflow_handle(exit_workflow_id(trade.entry_key))
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await monitor.describe()
+                except RPCError as problem:
+                    if problem.status is not RPCStatusCode.NOT_FOUND:
+                        raise
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def open(self, symbol: str) -> Trade:
+        """A trade that is protected."""
+        trade = await self.enter(symbol)
+        await self.protected(trade)
+        return trade
+
+    async def open_many(self, count: int, *, at_once: int = 40) -> list[Trade]:
+        """Protected trades, spread evenly over SYMBOLS."""
+        return await through([self.open(SYMBOLS[n % len(SYMBOLS)]) for n in range(count)], at_once)
+
+    async def result(self, trade: Trade) -> OrderOutcome:
+        """The outcome of a trade that is on its way out."""
+        return await asyncio.wait_for(trade.handle.result(), 120)
+
+    def hear(self, _connection: object, _pid: int, _channel: str, entry_key: str) -> None:
+        """A plan was armed, changed or disarmed."""
+        if entry_key in self._armed:
+            self._armed[entry_key].set()
+
+    # --- workers --------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def worker_here(self) -> AsyncIterator[WorkerParts]:
+        """All roles in this process, so that a decision made here starts its workflow here."""
+        settings = load_settings(None, self.stack.environment)
+        async with worker_parts(settings) as parts, contextlib.AsyncExitStack() as running:
+            for worker in workers_for(parts, set(ROLES)):
+                await running.enter_async_context(worker)
+            await ensure_singletons(parts.client, settings)
+            outside, self.client = self.client, parts.client
+            try:
+                await self._warm_up()
+                yield parts
+            finally:
+                self.client = outside
+
+    @contextlib.asynccontextmanager
+    async def worker_process(self) -> AsyncIterator[int]:
+        """All roles in a process of their own; its id."""
+        began = time.time()
+        child = await Child.start(
+            Command(
+                name="the worker",
+                argv=python_module("cli.main", "worker", "--role", "all"),
+                log=self.stack.data / "logs" / "worker.log",
+                env=python_environment(self.stack.environment),
+            )
+        )
+        try:
+            async with asyncio.timeout(30):
+                while not await polled_since(self.client, "orders", began):
+                    assert child.running, child.log_tail()
+                    await asyncio.sleep(0.1)
+            await self._warm_up()
+            yield child.pid
+        finally:
+            await child.stop()
+
+    async def _warm_up(self) -> None:
+        """A few whole round trips: streams are connected, rules of products and connections at hand."""
+        await self.prices([*SYMBOLS, PROBE], CALM)
+        for _ in range(3):
+            trade = await self.open(PROBE)
+            await self.price(PROBE, CRASH)
+            await self.result(trade)
+            await self.price(PROBE, CALM)
+
+
+@contextlib.asynccontextmanager
+async def open_rig() -> AsyncIterator[Rig]:
+    """Start PostgreSQL, Temporal and the paper exchange, without a worker; everything is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bottrader-bench-") as folder:
+        products = Path(folder) / "products.json"
+        products.write_text(json.dumps({"products": [_product(symbol) for symbol in (*SYMBOLS, PROBE)]}))
+        config = LocalStackConfig(
+            ui=False,
+            worker=False,
+            paper_arguments=[
+                "--step",
+                "--no-rate-limits",
+                "--products-file",
+                str(products),
+                "--balance",
+                "USD=1000000000",
+            ],
+            env={
+                "BOTTRADER_EXCHANGE__PRIVATE_REQUESTS_PER_S": "1000",
+                "BOTTRADER_EXCHANGE__PUBLIC_REQUESTS_PER_S": "1000",
+                "BOTTRADER_SYMBOLS__ALLOW": ",".join((*SYMBOLS, PROBE)),
+                "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "10000",
+                "BOTTRADER_LOGGING__LEVEL": "WARNING",
+            },
+        )
+        async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
+            client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+            database = await asyncpg.connect(stack.dsn)
+            try:
+                rig = Rig(stack, client, control, database)
+                await database.add_listener("exit_plan", rig.hear)
+                yield rig
+            finally:
+                await database.close()
+
+
+async def through(work: Sequence[Awaitable[Any]], at_once: int) -> list[Any]:
+    """The results of all, so many at a time."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(item: Awaitable[Any]) -> Any:
+        async with slots:
+            return await item
+
+    return list(await asyncio.gather(*(one(item) for item in work)))
+
+
+def arrival(found: dict[str, float], order_key: str) -> float:
+    """When the order's first attempt arrived. Raises KeyError if it never did."""
+    return found[client_order_id(order_key, 1)]
+
+
+def _product(symbol: str) -> dict[str, str]:
+    return {
+        "product_id": symbol,
+        "base_name": symbol.partition("-")[0],
+        "price": str(CALM),
+        "base_increment": "0.0001",
+        "quote_increment": "0.01",
+        "price_increment": "0.01",
+        "base_min_size": "0.0001",
+        "base_max_size": "1000000",
+        "quote_min_size": "1",
+        "quote_max_size": "100000000",
+    }
