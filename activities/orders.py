@@ -228,7 +228,7 @@ class TradingActivities(OrderActivities):
         age = (datetime.now(UTC) - row["prepared_at"]).total_seconds()
         if row["exchange_order_id"] is None and age > self._policy.late_acceptance_seconds:
             await self._pool.execute(
-                """UPDATE attempts SET status = 'FAILED', live = false, refusal = 'ABSENT', final_at = now(),
+                """UPDATE attempts SET status = 'ABSENT', live = false, refusal = 'ABSENT', final_at = now(),
                    status_source = 'order_history' WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
                 row["client_order_id"],
             )

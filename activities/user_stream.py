@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 _LIVE_ATTEMPTS = """
 SELECT exchange_order_id, prepared_at FROM attempts
- WHERE account = $1 AND status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED')
+ WHERE account = $1 AND status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')
 """
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Totals",
     "TradeState",
     "VenueStatus",
+    "end_state",
     "fill_between",
     "merge",
     "move_order",
@@ -86,10 +87,12 @@ class VenueStatus(StrEnum):
 
 
 class AttemptStatus(StrEnum):
-    """An attempt as we know it. The last four are final."""
+    """An attempt as we know it. ABSENT and the last four are final."""
 
     SUBMITTING = "SUBMITTING"
     UNKNOWN = "UNKNOWN"
+    ABSENT = "ABSENT"
+    """Proven never to have reached the exchange; if it shows up there all the same, that is believed."""
     OPEN = "OPEN"
     CANCELLING = "CANCELLING"
     FILLED = "FILLED"
@@ -103,20 +106,30 @@ class AttemptStatus(StrEnum):
         return self in _FINAL_ATTEMPT
 
 
-_FINAL_ATTEMPT = frozenset({AttemptStatus.FILLED, AttemptStatus.CANCELLED, AttemptStatus.EXPIRED, AttemptStatus.FAILED})
+_FINAL_ATTEMPT = frozenset(
+    {
+        AttemptStatus.ABSENT,
+        AttemptStatus.FILLED,
+        AttemptStatus.CANCELLED,
+        AttemptStatus.EXPIRED,
+        AttemptStatus.FAILED,
+    }
+)
 
 # Higher wins when two reports of an attempt disagree. A fill outranks every other end, because it is money; any end
-# outranks any life, because an ended order does not come back; FAILED (refused, or proven absent) is the weakest end,
-# so that an order we took for absent comes to life when the exchange shows it all the same (LIFE-3).
+# that the exchange reports outranks any life, because an ended order does not come back (it fails after it was taken
+# where it would have crossed as post-only). ABSENT is our own conclusion and outranks nothing that the exchange says,
+# so that an order we took for absent comes to life when it is shown all the same (LIFE-3).
 _RANK: Mapping[AttemptStatus, int] = {
     AttemptStatus.SUBMITTING: 0,
     AttemptStatus.UNKNOWN: 1,
-    AttemptStatus.FAILED: 2,
+    AttemptStatus.ABSENT: 2,
     AttemptStatus.OPEN: 3,
     AttemptStatus.CANCELLING: 4,
-    AttemptStatus.EXPIRED: 5,
-    AttemptStatus.CANCELLED: 6,
-    AttemptStatus.FILLED: 7,
+    AttemptStatus.FAILED: 5,
+    AttemptStatus.EXPIRED: 6,
+    AttemptStatus.CANCELLED: 7,
+    AttemptStatus.FILLED: 8,
 }
 
 _OF_VENUE: Mapping[VenueStatus, AttemptStatus] = {
@@ -334,8 +347,13 @@ def order_state(attempts: Iterable[Report], *, finished: bool) -> OrderState:
             return OrderState.PARTIALLY_FILLED
         return OrderState(live.status.value)
     if finished:
-        return OrderState(last.status.value)
+        return end_state(last.status)
     return OrderState.PARTIALLY_FILLED if any(r.totals.size > 0 for r in reports) else OrderState.SUBMITTING
+
+
+def end_state(status: AttemptStatus) -> OrderState:
+    """The state of an order that ends as its last attempt did (`status` is final)."""
+    return OrderState.FAILED if status is AttemptStatus.ABSENT else OrderState(status.value)
 
 
 def public_state(state: OrderState, filled: Decimal) -> str:

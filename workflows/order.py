@@ -64,6 +64,7 @@ with workflow.unsafe.imports_passed_through():
         Report,
         Totals,
         TradeState,
+        end_state,
         merge,
         public_state,
     )
@@ -300,16 +301,17 @@ class OrderWorkflow:
         if deadline is not None and workflow.now() >= deadline:
             return OrderState.EXPIRED
         if not repricing:
-            return None if self._may_replace(status) else OrderState(status.value)
+            return None if self._may_replace(status) else end_state(status)
         if reprices > self._intent.rules.max_reprices and not self._stays_due:
             self._sentence = f"not filled after {self._intent.rules.max_reprices} re-pricings"
             return OrderState.CANCELLED
         return None
 
     def _may_replace(self, status: AttemptStatus) -> bool:
-        """A post-only entry that the exchange cancelled by itself is tried again with a fresh book."""
+        """A post-only entry that the exchange ended by itself is tried again with a fresh book."""
         attempts = self._admission.max_post_only_attempts if self._admission else 1
-        return self._intent.post_only and status is AttemptStatus.CANCELLED and self._number < attempts
+        ended = status in (AttemptStatus.CANCELLED, AttemptStatus.FAILED)
+        return self._intent.post_only and ended and self._number < attempts
 
     def _too_late(self) -> OrderState | None:
         if self._cancel_wish is not None:
@@ -404,7 +406,7 @@ class OrderWorkflow:
                 self._tell(f"attempt {number}: {answer.sentence}")
                 return
             if answer.verdict is ResolveVerdict.ABSENT:
-                self._known[number] = Report(AttemptStatus.FAILED)
+                self._known[number] = Report(AttemptStatus.ABSENT)
                 self._refusal, self._sentence = "ABSENT", answer.sentence
                 self._tell(f"attempt {number} never reached the exchange: {answer.sentence}")
                 return

@@ -119,8 +119,18 @@ class Trade:
 
     async def result(self, within: float = 30.0) -> OrderOutcome:
         """The entry's result: it comes when the trade is closed."""
-        async with asyncio.timeout(within):
-            return await self.handle.result()
+        try:
+            async with asyncio.timeout(within):
+                return await self.handle.result()
+        except TimeoutError:
+            raise AssertionError(f"no result within {within:g} s:\n{await self.story()}") from None
+
+    async def story(self) -> str:
+        """What the entry and its monitor tell of themselves, for a failed test's message."""
+        lines = ["entry:", *await self.handle.query("timeline")]
+        with contextlib.suppress(RPCError):
+            lines += ["monitor:", *await self.monitor.query("timeline")]
+        return "\n".join(lines)
 
     async def closed(self, within: float = 30.0) -> TradeOutcome:
         """The trade's outcome."""

@@ -116,8 +116,15 @@ def test_a_correction_of_fees_alone_is_a_fill_of_size_zero() -> None:
 
 
 def test_an_attempt_taken_for_absent_comes_to_life_when_the_exchange_shows_it() -> None:
-    """FAILED is the weakest end: an order that appears late is believed (LIFE-3)."""
-    assert merge(Report(AttemptStatus.FAILED), Report(AttemptStatus.OPEN)).status is AttemptStatus.OPEN
+    """ABSENT is our own conclusion and gives way to whatever the exchange says (LIFE-3)."""
+    assert merge(Report(AttemptStatus.ABSENT), Report(AttemptStatus.OPEN)).status is AttemptStatus.OPEN
+    assert merge(Report(AttemptStatus.ABSENT), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
+
+
+def test_an_attempt_that_fails_after_it_was_taken_has_ended() -> None:
+    """The exchange may take an order and fail it at the market: FAILED is an end like any other."""
+    assert merge(Report(AttemptStatus.OPEN), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
+    assert merge(Report(AttemptStatus.CANCELLING), Report(AttemptStatus.FAILED)).status is AttemptStatus.FAILED
 
 
 def test_an_ended_attempt_does_not_come_back() -> None:
@@ -214,6 +221,7 @@ PART = Totals(Decimal("0.3"), Decimal(15_000))
         ([Report(AttemptStatus.CANCELLED, PART), Report(AttemptStatus.FILLED, PART)], True, OrderState.FILLED),
         ([Report(AttemptStatus.CANCELLED, PART), Report(AttemptStatus.FAILED)], True, OrderState.FAILED),
         ([Report(AttemptStatus.EXPIRED)], True, OrderState.EXPIRED),
+        ([Report(AttemptStatus.ABSENT)], True, OrderState.FAILED),
     ],
 )
 def test_an_orders_state_follows_from_its_attempts(attempts: list[Report], finished: bool, state: OrderState) -> None:

@@ -27,7 +27,8 @@ async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
     assert (outcome.entry_size, outcome.exit_size) == (Decimal("0.01"), Decimal("0.01"))
     assert outcome.pnl == Decimal("0.01") * (47000 - 50001) - outcome.fees
     (leg,) = outcome.exits
-    assert (leg.reason, leg.trigger_price, leg.average_price) == (ExitReason.HARD_STOP, 47000, 47000)
+    assert leg.reason is ExitReason.HARD_STOP
+    assert leg.trigger_price == leg.average_price == 47000
     body = await system.value("SELECT body FROM attempts WHERE order_key = $1", leg.order_key)
     assert list(body["order_configuration"]) == ["market_market_ioc"]
     await system.assert_books_agree()
