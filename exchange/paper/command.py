@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from exchange.paper.config import LIVE_URL, Generated, Live, PaperConfig, PriceFile
+from exchange.paper.config import DEFAULT_VOLATILITY, LIVE_URL, Generated, Live, PaperConfig, PriceFile
 from exchange.paper.errors import PaperError
 
 BAD_INPUT = 2
@@ -40,7 +40,12 @@ def paper(
     seed: Annotated[int, typer.Option(help="Seed of generated prices.")] = 1,
     volatility: Annotated[
         float, typer.Option(help="Standard deviation of a market minute's return, as a fraction, for generated prices.")
-    ] = 0.0006,
+    ] = DEFAULT_VOLATILITY,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between two ticks of a product, for generated prices.")
+    ] = 0.25,
+    spread_bps: Annotated[str, typer.Option(help="Quoted spread in basis points.")] = "2",
+    depth: Annotated[int, typer.Option(help="Levels a side of the market's own book.")] = 25,
     balance: Annotated[list[str] | None, typer.Option(help="Starting balance such as USD=100000, repeatable.")] = None,
     maker_fee: Annotated[str, typer.Option(help="Maker fee as a fraction.")] = "0.004",
     taker_fee: Annotated[str, typer.Option(help="Taker fee as a fraction.")] = "0.006",
@@ -56,10 +61,12 @@ def paper(
 ) -> None:
     """Run a paper exchange: the Coinbase Advanced Trade protocols, with play money."""
     try:
+        import uvloop  # noqa: PLC0415  only when it runs: other commands start fast
+
         from exchange.paper.files import symbols_of  # noqa: PLC0415  only when it runs: other commands start fast
 
         names = [name.partition("=")[0] for name in product] if product else None
-        source: Generated | PriceFile | Live = Generated(volatility=volatility)
+        source: Generated | PriceFile | Live = Generated(volatility=volatility, interval=interval)
         if prices is not None and live:
             raise PaperError("TWO_SOURCES", "Give --prices or --live, not both.")
         if prices is not None:
@@ -80,10 +87,12 @@ def paper(
             speed=speed,
             step=step,
             source=source,
+            spread_bps=_number("--spread-bps", spread_bps),
+            depth=depth,
         )
         if not rate_limits:
             config = replace(config, private_rate=0, public_rate=0, connection_rate=0, message_rate=0)
-        asyncio.run(_serve(config, as_json=as_json))
+        uvloop.run(_serve(config, as_json=as_json))
     except PaperError as error:
         typer.echo(f"paper: {error.message}", err=True)
         raise typer.Exit(BAD_INPUT) from None

@@ -175,11 +175,11 @@ class Control:
         return {"success": not reason, "failure_reason": reason}
 
     def _deposit(self, body: Body) -> object:
-        self._engine.wallet.deposit(str(body.get("currency")), _positive(body, "amount"))
+        self._engine.wallet.deposit(_currency(body), _positive(body, "amount"))
         return self._balances()
 
     def _withdraw(self, body: Body) -> object:
-        self._engine.wallet.deposit(str(body.get("currency")), -_positive(body, "amount"))
+        self._engine.wallet.deposit(_currency(body), -_positive(body, "amount"))
         return self._balances()
 
     def _product(self, body: Body) -> object:
@@ -289,6 +289,13 @@ class Control:
 
 def _product_id(body: Body) -> str:
     return str(body.get("product_id"))
+
+
+def _currency(body: Body) -> str:
+    currency = body.get("currency")
+    if not isinstance(currency, str) or not currency.isalnum():
+        raise ApiError(400, "BAD_CURRENCY", "currency must be a name such as USD")
+    return currency
 
 
 def _number(body: Body, name: str) -> Decimal:

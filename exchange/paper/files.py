@@ -183,9 +183,17 @@ def _is_stream(text: str) -> bool:
     return text.lstrip()[:1] == "{"
 
 
-def _rows(path: Path, text: str) -> tuple[Iterator[tuple[int, Row]], set[str]]:
+def _csv_lines(path: Path, text: str) -> Iterator[list[str]]:
     reader = csv.reader(io.StringIO(text))
-    header = [name.strip().lower() for name in next(reader, [])]
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise PaperError("PRICE_FILE_ROW", f"{path}, line {reader.line_num}: not CSV ({error}).") from error
+
+
+def _rows(path: Path, text: str) -> tuple[Iterator[tuple[int, Row]], set[str]]:
+    lines = _csv_lines(path, text)
+    header = [name.strip().lower() for name in next(lines, [])]
     if not header:
         raise PaperError("PRICE_FILE_EMPTY", f"{path} is empty.")
     if "time" not in header:
@@ -195,7 +203,7 @@ def _rows(path: Path, text: str) -> tuple[Iterator[tuple[int, Row]], set[str]]:
         )
 
     def rows() -> Iterator[tuple[int, Row]]:
-        for line, values in enumerate(reader, start=2):
+        for line, values in enumerate(lines, start=2):
             if not values:
                 continue
             if len(values) != len(header):

@@ -53,6 +53,6 @@ def parse_time(text: object) -> datetime | None:
     trimmed = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())
     try:
         moment = datetime.fromisoformat(trimmed)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -26,12 +26,19 @@ from exchange.paper.rest import Rest
 from exchange.paper.stream import Streams
 from exchange.paper.venue import Venue
 
+_KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order
+_LAST_PORT = 65_535
+_DEEPEST = 100_000
+_WIDEST_BPS = 2_000
+_SHORTEST_INTERVAL = 0.001
+_LONGEST_INTERVAL = 3_600.0
 _CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
 
 
 class PaperExchange:
     """`async with PaperExchange(PaperConfig(...)) as paper:` starts it and gives its addresses.
 
+    It runs on the caller's event loop: call blocking clients (the official one is) from a thread.
     Raises `PaperError` from `start` (a price file that cannot be used, an unknown product, a port in use); then nothing
     is left running.
     """
@@ -146,7 +153,7 @@ class PaperExchange:
     async def _serve(
         self, application: web.Application, port: int, name: str, tls: ssl.SSLContext | None = None
     ) -> int:
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, keepalive_timeout=_KEEP_ALIVE)
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, self.config.host, port, ssl_context=tls)
@@ -167,10 +174,31 @@ def _check(config: PaperConfig) -> None:
     for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):
         if not 0 <= rate < 1:
             raise PaperError("BAD_FEE", f"The {name} fee is a fraction of at least 0 and below 1, not {rate}.")
+    for name, port in (("REST", config.rest_port), ("stream", config.stream_port), ("control", config.control_port)):
+        if not 0 <= port <= _LAST_PORT:
+            raise PaperError("BAD_PORT", f"The {name} port must be from 0 (any) to {_LAST_PORT}, not {port}.")
+    if not 1 <= config.depth <= _DEEPEST:
+        raise PaperError("BAD_DEPTH", f"The book's depth is from 1 to {_DEEPEST} levels a side, not {config.depth}.")
+    if not 0 < config.spread_bps <= _WIDEST_BPS:
+        raise PaperError("BAD_SPREAD", f"The spread is above 0 and at most {_WIDEST_BPS} bp, not {config.spread_bps}.")
+    if isinstance(config.source, Generated):
+        _check_generated(config.source)
     if isinstance(config.source, Live) and config.speed != 1:
         raise PaperError("LIVE_SPEED", "Live prices run at speed 1 only.")
     if any(amount < 0 for amount in config.balances.values()):
         raise PaperError("BAD_BALANCE", "A starting balance must not be negative.")
+
+
+def _check_generated(source: Generated) -> None:
+    volatility = source.volatility
+    values = [volatility] if isinstance(volatility, float | int) else list(volatility.values())
+    if not all(0 <= value < 1 for value in values):
+        raise PaperError("BAD_VOLATILITY", "Volatility is a fraction of at least 0 and below 1.")
+    if not _SHORTEST_INTERVAL <= source.interval <= _LONGEST_INTERVAL:
+        raise PaperError(
+            "BAD_INTERVAL",
+            f"The interval is from {_SHORTEST_INTERVAL} to {_LONGEST_INTERVAL} s, not {source.interval}.",
+        )
 
 
 def _source(config: PaperConfig, products: dict[str, Product]) -> TickSource:

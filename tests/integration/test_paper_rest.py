@@ -168,7 +168,7 @@ async def test_round_trip_and_throughput(monkeypatch: pytest.MonkeyPatch) -> Non
             return sorted(times)
 
         times = await asyncio.to_thread(measure)
-        assert times[50] < 0.02
+        assert times[50] < 0.05
 
 
 async def test_speed_moves_candles_and_nothing_else(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def token(keyring: Keyring, *, key: Any = None, algorithm: str = "ES256", kid: s
         {"uri": URI + "?limit=1"},
         {"uri": "https://" + URI},
         {"uri": None},
-        {"nbf": int(time.time()) + 60},
+        {"nbf": int(time.time()) + 86_400, "exp": int(time.time()) + 90_000},
         {"exp": int(time.time()) - 1},
         {"exp": None},
         {"nbf": None},

@@ -104,6 +104,7 @@ def test_recorded_stream(tmp_path: Path) -> None:
         (CANDLES.replace("105,106", "105,104"), "PRICE_FILE_ROW", "line 3: open and close must lie within"),
         (CANDLES.replace("00:02", "00:01"), "PRICE_FILE_ORDER", "line 4: candle times must rise"),
         (CANDLES.replace("2022-01-01T00:02:00Z", "later"), "PRICE_FILE_ROW", "line 4: 'later' is not a time"),
+        ("time,price\n1," + "9" * 200_000 + "\n", "PRICE_FILE_ROW", "line 2: not CSV"),
         ("time,price\n1,-5\n", "PRICE_FILE_ROW", "line 2: price '-5' is not a positive number"),
         ("time,price\n2,5\n1,5\n", "PRICE_FILE_ORDER", "line 3: times must not go back"),
         ("time,price,symbol\n1,5,NO-NO\n", "UNKNOWN_PRODUCT", "line 2: unknown product NO-NO"),
