@@ -13,6 +13,8 @@ DATA ?=
 # Recorded prices for the demo and the local stack; empty: a generated market.
 PRICES ?=
 TESTS ?=
+# More options for the command itself, such as make up ARGS="--temporal-port 0 --ui-port 0".
+ARGS ?=
 
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
@@ -44,16 +46,16 @@ server: env ## build Temporal's production server for the tests of the compose f
 	@$(BIN)/python -m workers.server_binaries
 
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
-	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)")
+	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
 test: env temporal ## run the whole test suite; TESTS=path for a part
-	@$(BIN)/python -m pytest -q $(TESTS)
+	@$(BIN)/python -m pytest -q $(TESTS) $(ARGS)
 
 up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
-	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)")
+	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
 bench: env temporal ## measure, each number beside its floor
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ARGS)
 
 check: env ## lint, types, import rules
 	@echo "[1/4] ruff check" && $(BIN)/ruff check --quiet .
