@@ -47,6 +47,8 @@ __all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
 
 log = structlog.get_logger(__name__)
 
+_LISTEN_AGAIN_SECONDS = 0.25
+
 _PLANS = """
 SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p.distance, p.atr, p.steps,
        p.exit_reason, p.revision, COALESCE(t.protected_at, t.opened_at) AS armed_at
@@ -352,15 +354,20 @@ class WatchSession:
                     try:
                         await connection.add_listener("exit_plan", hear)
                         await connection.add_listener("matrix", hear)
+                        # What was told while nobody listened is read now.
+                        self._poll_at = 0.0
+                        self._plans_hint.set()
+                        self._matrix_hint.set()
                         await gone.wait()
                     finally:
-                        if not connection.is_closed():
+                        # A connection that ended has been taken back by the pool already.
+                        if not gone.is_set():
                             connection.remove_termination_listener(on_end)
                             await connection.remove_listener("exit_plan", hear)
                             await connection.remove_listener("matrix", hear)
             except DATABASE_TROUBLE as problem:
                 log.warning("not listening, polling goes on", problem=repr(problem))
-            await asyncio.sleep(self._options.poll_seconds)
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
 
     async def _read_signals(self) -> None:
         symbols = [symbol for symbol, state in self.watch.symbols.items() if state.plans]

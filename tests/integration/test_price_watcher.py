@@ -30,7 +30,7 @@ from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Candle, CandleUpdate, Connected, Disconnected
 from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, ticker
-from tests.support.ledger_rows import ACCOUNT, add_trade, until
+from tests.support.ledger_rows import ACCOUNT, add_trade, cut_connections, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
 
 BTC, ETH = "BTC-USD", "ETH-USD"
@@ -420,6 +420,31 @@ async def test_an_outage_of_the_feed_is_told_once_and_resolved(world: World) -> 
         await until(lambda: world.pool.fetchval(find))
         world.exchange.push_market(Connected(2, datetime.now(UTC)), BTC)
         await until(lambda: world.pool.fetchval(find + " AND resolved_at IS NOT NULL"))
+
+
+async def test_a_database_that_was_away_costs_nothing_but_a_moment(world: World) -> None:
+    """When every database connection is cut, ticks go on deciding, and new plans are heard of as before."""
+    options = replace(OPTIONS, poll_seconds=30.0, resync_seconds=30.0)
+    first = await add_trade(world.pool, "a")
+    await world.monitor(first)
+    async with world.watching(options) as watching:
+        await world.armed()
+        await cut_connections(world.pool)
+        world.exchange.tick(BTC, "97")
+        await until(lambda: world.due(first))
+        await until(lambda: world.pool.fetchval(_LISTENERS))
+        second = await add_trade(world.pool, "b")
+        await world.monitor(second)
+        await world.armed(2)
+        world.exchange.tick(BTC, "90")
+        await until(lambda: world.due(second))
+        assert not watching.done(), "the lease was kept"
+
+
+_LISTENERS = """
+SELECT count(*) > 0 FROM pg_stat_activity
+ WHERE datname = current_database() AND query ILIKE 'LISTEN%matrix%' AND state = 'idle'
+"""
 
 
 async def test_a_disarmed_plan_is_forgotten(world: World) -> None:

@@ -31,7 +31,7 @@ from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Balance, Disconnected, Exchange, Gap, MalformedMessage, OrderRequest
 from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, order
-from tests.support.ledger_rows import ACCOUNT, add_order, intent, until
+from tests.support.ledger_rows import ACCOUNT, add_order, cut_connections, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
 from workflows.streams import UserStreamWorkflow
 
@@ -270,6 +270,21 @@ async def test_facts_of_a_crashed_reader_are_routed_by_the_next(world: World) ->
     async with world.running():
         assert (await until(lambda: told(handle)))[-1].filled_size == 1
         await until(lambda: truth_of_count(world))
+
+
+async def test_reports_during_a_cut_of_the_database_arrive(world: World) -> None:
+    """What is read while every database connection is cut is stored and routed as soon as there is one again."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    async with world.running() as running:
+        world.exchange.push_order(order("x-1", name, size="0.1"))
+        await until(lambda: told(handle))
+        await cut_connections(world.pool)
+        world.exchange.push_order(order("x-1", name, size="1", status=VenueStatus.FILLED))
+        await until(lambda: all_stored(world, 2))
+        assert (await told(handle))[-1].filled_size == 1
+        assert not running.done(), "the lease was kept"
 
 
 async def test_a_stalled_reader_stores_nothing(world: World) -> None:

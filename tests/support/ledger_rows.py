@@ -15,10 +15,18 @@ from domain.ids import client_order_id, intent_key
 from domain.messages import Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
 
-__all__ = ["ACCOUNT", "add_order", "add_trade", "intent", "until"]
+__all__ = ["ACCOUNT", "add_order", "add_trade", "cut_connections", "intent", "until"]
 
 ACCOUNT = "main"
 T = TypeVar("T")
+
+
+async def cut_connections(pool: Pool) -> None:
+    """End every other connection to the database, as a restart of PostgreSQL would."""
+    await pool.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
 
 
 async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
