@@ -403,9 +403,7 @@ class ExitMonitorWorkflow:
                     "",
                     f"Exits: {rules_sentence(start.rules, self._entry_price)}",
                     "",
-                    "```",
-                    *self._timeline.lines[-20:],
-                    "```",
+                    *self._timeline.markdown,
                 ]
             )
         )

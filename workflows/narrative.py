@@ -28,10 +28,12 @@ def order_summary(intent: OrderIntent) -> str:
     if intent.base_size is not None:
         size = f"{plain(intent.base_size)} "
     elif intent.quote_size is not None:
-        size = f"{plain(intent.quote_size)} quote of "
+        size = ""
     else:
         size = "what is left of "
     price = f" @ {plain(intent.limit_price)}" if intent.limit_price is not None else ""
+    if intent.base_size is None and intent.quote_size is not None:
+        price += f" for {plain(intent.quote_size)} {quote_currency(intent.symbol)}"
     why = intent.exit_reason.value if intent.exit_reason else intent.linkage.trigger
     score = ""
     if intent.exit_reason is None and intent.linkage.buy_score is not None:
@@ -41,6 +43,11 @@ def order_summary(intent: OrderIntent) -> str:
         f"{intent.side.value} {size}{intent.symbol} {intent.order_type.value}{price}{post_only} · {why}{score} "
         f"({intent.source})"
     )
+
+
+def quote_currency(symbol: str) -> str:
+    """USD of BTC-USD, USDT of BTC_USDT."""
+    return symbol.replace("_", "-").rpartition("-")[2]
 
 
 def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:
@@ -80,6 +87,11 @@ class Timeline:
         self._lines.append(f"{at} {sentence}")
         if len(self._lines) > _LONGEST:
             del self._lines[_LONGEST // 2]
+
+    @property
+    def markdown(self) -> list[str]:
+        """The newest lines as a list, newest first: the Web UI shows no code blocks."""
+        return [f"- `{at}` {sentence}" for at, _, sentence in (line.partition(" ") for line in self._lines[:-21:-1])]
 
     @property
     def lines(self) -> list[str]:

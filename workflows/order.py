@@ -787,7 +787,7 @@ class OrderWorkflow:
             lines.append(
                 f"\nGuarded by `{exit_workflow_id(intent.order_key)}`: {rules_sentence(intent.rules, self._average)}"
             )
-        lines += ["", "```", *self._timeline.lines[-20:], "```"]
+        lines += ["", *self._timeline.markdown]
         workflow.set_current_details("\n".join(lines))
 
     def _outcome(self) -> OrderOutcome:
