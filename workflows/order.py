@@ -164,6 +164,7 @@ class OrderWorkflow:
             self._sentence = admission.sentence
             self._tell(f"refused by {admission.gate}: {admission.sentence}")
             workflow.upsert_search_attributes([STATUS.value_set("REJECTED")])
+            await workflow.wait_condition(workflow.all_handlers_finished)
             return self._outcome()
         self._tell(f"admitted: {order_summary(self._intent)}")
         recorder = asyncio.create_task(self._record_reports())
