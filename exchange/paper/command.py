@@ -52,7 +52,7 @@ def paper(
     rate_limits: Annotated[bool, typer.Option(help="Limit requests as the real exchange does.")] = True,
     data_folder: Annotated[
         Path | None,
-        typer.Option(help="Folder that keeps keys and certificate over restarts. Default: a temporary one."),
+        typer.Option(help="Folder that keeps keys, certificate and account over restarts. Default: a temporary one."),
     ] = None,
     rest_port: Annotated[int, typer.Option(help="REST port, 0 for any.")] = 0,
     stream_port: Annotated[int, typer.Option(help="Stream port, 0 for any.")] = 0,

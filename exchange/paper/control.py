@@ -185,6 +185,8 @@ class Control:
     def _product(self, body: Body) -> object:
         product_id = _product_id(body)
         product = self._engine.set_product(product_id, {k: v for k, v in body.items() if k != "product_id"})
+        if self._venue.store is not None:
+            self._venue.store.save_product(product)
         self._streams.product_changed(product_id)
         return {
             "product_id": product_id,

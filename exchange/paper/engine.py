@@ -14,18 +14,19 @@ Rules
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from exchange.paper.book import Book
 from exchange.paper.checks import check_edited, check_prices, check_size, check_tradable
-from exchange.paper.errors import ApiError, Refusal
+from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
-from exchange.paper.orders import Kind, Order, Side, Status, Terms, TimeInForce, read_terms
+from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, read_terms
 from exchange.paper.products import Product
+from exchange.paper.wallet import Balance
 
 __all__ = ["Engine", "Estimate", "Fees", "Liquidity", "Listener"]
 
@@ -76,6 +77,7 @@ class Engine(Matcher):
             child = self._new("", book, side.opposite, child_terms, attached or {}, source)
             child.parent_id, order.child_id = order.order_id, child.order_id
             self._register(child)
+            self._changed(child)
         if activate:
             self._to_market(order, book)
         else:
@@ -221,6 +223,25 @@ class Engine(Matcher):
         self._fill(order, at, size, maker=True)
         self._after_trades(self.books[order.product_id])
 
+    def restore(self, orders: Iterable[Order], fills: Iterable[Fill], balances: Iterable[Balance]) -> None:
+        """Take over a kept account. Resting orders are in the book again and trade with the next tick.
+
+        Raises `PaperError` where an order's product is not there.
+        """
+        for order in orders:
+            book = self.books.get(order.product_id)
+            if book is None:
+                raise PaperError(
+                    "STATE_PRODUCTS",
+                    f"The kept account has orders of {order.product_id}: add that product, or delete the state file.",
+                )
+            self._register(order, live=order.live)
+            self._seq = max(self._seq, order.seq, order.priority)
+            if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.base_size is not None:
+                self._rest_again(order, book)
+        self.fills.extend(fills)
+        self.wallet.restore(balances)
+
     def set_product(self, product_id: str, flags: Mapping[str, object]) -> Product:
         """Change a product's trading status; a delisting cancels its open orders.
 
@@ -337,9 +358,10 @@ class Engine(Matcher):
             base_size=base_size,
         )
 
-    def _register(self, order: Order) -> None:
+    def _register(self, order: Order, *, live: bool = True) -> None:
         self.orders[order.order_id] = order
-        self.live[order.order_id] = order
+        if live:
+            self.live[order.order_id] = order
         if order.client_order_id:
             self.by_client_id.setdefault(order.client_order_id, order)
 

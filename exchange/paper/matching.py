@@ -121,6 +121,16 @@ class Matcher:
             self._end(order, Status.CANCELLED)
         self._changed(order)
 
+    def _rest_again(self, order: Order, book: Book) -> None:
+        """Put an open order back where it was, without trading."""
+        waits = order.terms.kind in (Kind.STOP_LIMIT, Kind.BRACKET) and not order.triggered
+        if waits:
+            book.stops[order.order_id] = order
+        if not waits or order.terms.kind is Kind.BRACKET:
+            book.rest(order)
+        if order.terms.time_in_force is TimeInForce.GTD:
+            self._expiring[order.order_id] = order
+
     def _take(self, order: Order, book: Book) -> None:
         """Fill from the opposite side until the order's price, its size or the liquidity ends."""
         opposite = order.side.opposite

@@ -6,6 +6,7 @@ import shutil
 import ssl
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
 from exchange.paper.products import Product, bundled, choose, load
 from exchange.paper.rest import Rest
+from exchange.paper.store import Store
 from exchange.paper.stream import Streams
 from exchange.paper.venue import Venue
 
@@ -67,11 +69,15 @@ class PaperExchange:
         config = self.config
         _check(config)
         products = choose(load(config.products_file) if config.products_file else bundled(), config.products)
+        folder = self._folder()
+        store = Store(folder / "state.sqlite3") if config.data_folder is not None else None
+        kept = store.load() if store is not None else None
+        if kept is not None and isinstance(config.source, Generated):
+            products = {name: replace(row, price=kept.prices.get(name, row.price)) for name, row in products.items()}
         source = _source(config, products)
         if isinstance(source, LiveTicks):
             self._live = source
             await source.connect()
-        folder = self._folder()
         self.keyring = Keyring(folder)
         tls = _certificate(folder)
         self.venue = Venue(config, products)
@@ -79,7 +85,10 @@ class PaperExchange:
             self._give_history(product_id, bars)
         self.market = Market(self.venue, source)
         self.streams = Streams(self.venue, self.keyring)
-        self.venue.publish = self.streams.publish
+        self.venue.publish = self._publish
+        self.venue.store = store
+        if kept is not None and kept.balances:
+            self.venue.resume(kept)
         self.venue.faults.start(time.monotonic())
         rest = web.Application(client_max_size=1 << 20)
         rest.router.add_route("*", "/{path:.*}", Rest(self.venue, self.keyring).handle)
@@ -111,12 +120,20 @@ class PaperExchange:
             await self.streams.stop()
         if hasattr(self, "venue"):
             self.venue.close()
+            if self.venue.store is not None:
+                self.venue.keep()
+                self.venue.store.close()
+                self.venue.store = None
         for runner in self._runners:
             await runner.cleanup()
         self._runners.clear()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
+
+    def _publish(self) -> None:
+        self.venue.keep()
+        self.streams.publish()
 
     def addresses(self) -> dict[str, str]:
         """What a client needs, as `--json` prints it."""

@@ -417,7 +417,7 @@ class Streams:
     def _expire(self) -> None:
         self._venue.engine.expire(self._venue.now())
         if self._venue.changed_orders or self._venue.user_updates:
-            self.publish()
+            self._venue.publish()
 
     def _second(self) -> None:
         uptime = time.monotonic() - self._started

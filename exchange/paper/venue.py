@@ -21,8 +21,11 @@ from exchange.paper.faults import FaultBook
 from exchange.paper.numbers import nearest_on, plain
 from exchange.paper.orders import Order, Side, Status, Trade
 from exchange.paper.products import Product
+from exchange.paper.store import Kept, Store
+from exchange.paper.wallet import Balance
 
 RECENT_TRADES = 1000
+_PRICES_EVERY = 1.0
 
 
 class Venue:
@@ -59,6 +62,11 @@ class Venue:
             name: CandleStore(product, self._started, seed=config.seed, volatility=_volatility(config, name))
             for name, product in products.items()
         }
+        self.store: Store | None = None
+        self._unkept: dict[str, Order] = {}
+        self._kept_fills = 0
+        self._kept_balances: dict[str, tuple[Decimal, ...]] = {}
+        self._prices_due = 0.0
         self._timers: set[asyncio.TimerHandle] = set()
 
     # -- time --------------------------------------------------------------------------------------------------
@@ -80,10 +88,43 @@ class Venue:
 
     def order_changed(self, order: Order) -> None:
         """Keep the change for the user stream."""
+        if self.store is not None:
+            self._unkept[order.order_id] = order
         if self.config.merge_updates:
             self.changed_orders[order.order_id] = order
         else:
             self.user_updates.append((order.product_id, render.user_order(order)))
+
+    def keep(self) -> None:
+        """Write what changed to the store, where there is one. Before anybody is told of it."""
+        store = self.store
+        if store is None:
+            return
+        balances = [row for row in self.engine.wallet.all() if self._kept_balances.get(row.currency) != _figures(row)]
+        fills = self.engine.fills[self._kept_fills :]
+        prices: dict[str, Decimal] = {}
+        if time.monotonic() >= self._prices_due:
+            self._prices_due = time.monotonic() + _PRICES_EVERY
+            prices = {name: book.last for name, book in self.engine.books.items()}
+        if self._unkept or balances or fills or prices:
+            store.save(self._unkept.values(), fills, balances, prices)
+        self._unkept.clear()
+        self._kept_fills += len(fills)
+        self._kept_balances.update({row.currency: _figures(row) for row in balances})
+
+    def resume(self, kept: Kept) -> None:
+        """Take over a kept account: orders that waited for acceptance or cancel get it now."""
+        for product_id, flags in kept.products.items():
+            if product_id in self.engine.books:
+                self.engine.set_product(product_id, flags)
+        self.engine.restore(kept.orders, kept.fills, kept.balances)
+        self._kept_fills = len(kept.fills)
+        self._kept_balances = {row.currency: _figures(row) for row in kept.balances}
+        for order in list(self.engine.live.values()):
+            if order.status in (Status.PENDING, Status.QUEUED):
+                self.engine.activate(order.order_id)
+            elif order.status is Status.CANCEL_QUEUED:
+                self.engine.finish_cancel(order.order_id)
 
     def traded(self, trade: Trade) -> None:
         """Keep the print for streams, REST and candles."""
@@ -200,6 +241,10 @@ class Venue:
             side = dice.choice((Side.BUY, Side.SELL))
             at = self.created - timedelta(seconds=count - number)
             self.recent[product_id].append(Trade(product_id, first + number, price, size, side, at))
+
+
+def _figures(balance: Balance) -> tuple[Decimal, ...]:
+    return (balance.total, balance.hold, balance.deposited)
 
 
 def _volatility(config: PaperConfig, product_id: str) -> float:

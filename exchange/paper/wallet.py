@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 
 from exchange.paper.errors import Refusal
@@ -21,7 +20,6 @@ class Balance:
     hold: Decimal = ZERO
     deposited: Decimal = ZERO
     account_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    updated: datetime | None = None
 
     @property
     def available(self) -> Decimal:
@@ -44,6 +42,10 @@ class Wallet:
     def all(self) -> list[Balance]:
         """Every balance, in the order in which the currencies appeared."""
         return list(self._balances.values())
+
+    def restore(self, balances: Iterable[Balance]) -> None:
+        """Replace every balance by kept ones."""
+        self._balances = {balance.currency: balance for balance in balances}
 
     def deposit(self, currency: str, amount: Decimal) -> None:
         """Add money from outside; negative takes it out. Raises `Refusal` where more is asked than is available."""

@@ -7,7 +7,10 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from coinbase.rest import RESTClient
@@ -82,6 +85,68 @@ async def test_data_folder_keeps_keys_and_certificate(tmp_path: Path) -> None:
     assert after["rest"] == before["rest"]
     assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
     assert (await end(second))[0] == 0
+
+
+async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After kill -9 orders, fills, balances and holds are as they were; a repeated id still finds its first order."""
+    folder = tmp_path / "data"
+    first = await start("--json", "--step", "--data-folder", str(folder))
+    found = await addresses(first)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", found["ca_file"])
+
+    def client(rest: str) -> RESTClient:
+        return RESTClient(key_file=found["key_file"], base_url=rest, timeout=10)
+
+    def trade(rest: str) -> None:
+        official = client(rest)
+        bought = official.market_order_buy("one", "BTC-USD", quote_size="1000")
+        assert bought.success
+        bracket = {"trigger_bracket_gtc": {"limit_price": "70000", "stop_trigger_price": "50000"}}
+        official.limit_order_gtc_buy("two", "BTC-USD", "0.01", "60000", attached_order_configuration=bracket)
+        official.trigger_bracket_order_gtc_sell("three", "BTC-USD", "0.01", "70000", "50000")
+        late = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        official.limit_order_gtd_buy("four", "BTC-USD", "0.01", "60000.01", late)
+        cancelled = official.limit_order_gtc_buy("five", "BTC-USD", "0.01", "59000")
+        official.cancel_orders([cancelled.success_response["order_id"]])
+
+    async def truth(url: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[str, Decimal]]]:
+        async with PaperControl(url) as control:
+            return await control.orders(), await control.fills(), await control.balances()
+
+    await asyncio.to_thread(trade, found["rest"])
+    async with PaperControl(found["control"]) as control:
+        await control.deposit("USD", "5")
+        await control.product("ETH-USD", cancel_only=True)
+    before = await truth(found["control"])
+    assert len(before[0]) == 6
+    first.kill()
+    await first.communicate()
+
+    second = await start("--json", "--step", "--data-folder", str(folder), "--balance", "USD=1")
+    again = await addresses(second)
+    assert await truth(again["control"]) == before
+    repeated = await asyncio.to_thread(client(again["rest"]).market_order_buy, "one", "BTC-USD", quote_size="1000")
+    assert repeated.success_response["order_id"] == before[0][0]["order_id"]
+    refused = await asyncio.to_thread(client(again["rest"]).market_order_buy, "six", "ETH-USD", quote_size="10")
+    assert refused.error_response["error"] == "ORDER_ENTRY_DISABLED"
+    async with PaperControl(again["control"]) as control:
+        await control.set_price("BTC-USD", "59999.00", "59999.01")
+        statuses = [order["status"] for order in await control.orders()]
+        assert statuses == ["FILLED", "FILLED", "OPEN", "OPEN", "FILLED", "CANCELLED"]
+        await control.set_price("BTC-USD", "49000.00", "49000.01")
+        assert {order["status"] for order in await control.orders()} == {"FILLED", "CANCELLED"}
+        assert all(row["hold"] == 0 for row in (await control.balances()).values())
+    assert (await end(second))[0] == 0
+
+    without = await start("--json", "--data-folder", str(folder), "--product", "ETH-USD")
+    _, errors = await asyncio.wait_for(without.communicate(), 20)
+    assert without.returncode == 2
+    assert "orders of BTC-USD" in errors.decode()
+    (folder / "state.sqlite3").write_bytes(b"nothing of ours" * 100)
+    broken = await start("--json", "--data-folder", str(folder))
+    _, errors = await asyncio.wait_for(broken.communicate(), 20)
+    assert broken.returncode == 2
+    assert "delete it to start afresh" in errors.decode()
 
 
 @pytest.mark.parametrize(

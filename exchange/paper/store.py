@@ -1,0 +1,130 @@
+"""Keeps the account over a restart: orders, fills, balances, last prices and product status in one SQLite file.
+
+Every event's changes are one transaction, written before anybody is told of them, so that a killed exchange comes back
+with what it said. (The file is not synced to disk: it survives the process, not the machine.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from exchange.paper.errors import PaperError
+from exchange.paper.orders import Fill, Order, Side, Status, read_terms
+from exchange.paper.products import STATUS_FLAGS, Product
+from exchange.paper.wallet import Balance
+
+_TABLES = ("orders", "fills", "balances", "prices", "products")
+_VERSION = 1
+_READERS: dict[str, Callable[[Any], object]] = {
+    "side": Side,
+    "status": Status,
+    "created": datetime.fromisoformat,
+    "updated": datetime.fromisoformat,
+    "last_fill": datetime.fromisoformat,
+    "time": datetime.fromisoformat,
+    **dict.fromkeys(
+        (
+            "limit_price", "base_size", "filled_size", "filled_value", "fees", "hold", "price", "size", "commission",
+            "total", "deposited",
+        ),
+        Decimal,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept: orders by age, fills in order, balances, last price and status flags by product."""
+
+    orders: list[Order]
+    fills: list[Fill]
+    balances: list[Balance]
+    prices: dict[str, Decimal]
+    products: dict[str, dict[str, object]]
+
+
+class Store:
+    """The file. Raises `PaperError` where it is not one of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = sqlite3.connect(path, isolation_level=None)
+            version = self._file.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _VERSION):
+                raise self._broken()
+            self._file.execute("PRAGMA journal_mode=WAL")
+            self._file.execute("PRAGMA synchronous=OFF")
+            for table in _TABLES:
+                self._file.execute(f"CREATE TABLE IF NOT EXISTS {table} (id PRIMARY KEY, body BLOB) WITHOUT ROWID")
+            self._file.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.Error as error:
+            raise self._broken() from error
+
+    def _broken(self) -> PaperError:
+        return PaperError("STATE_BROKEN", f"{self._path} is no state file of this version; delete it to start afresh.")
+
+    def load(self) -> Kept:
+        """Everything kept. Raises `PaperError` where it cannot be read."""
+        try:
+            rows = {table: self._rows(table) for table in _TABLES}
+            return Kept(
+                orders=sorted((_order(row) for row in rows["orders"].values()), key=lambda order: order.seq),
+                fills=sorted((Fill(**_read(row)) for row in rows["fills"].values()), key=lambda fill: fill.seq),
+                balances=[Balance(**_read(row)) for row in rows["balances"].values()],
+                prices={str(name): Decimal(row["last"]) for name, row in rows["prices"].items()},
+                products={str(name): dict(row) for name, row in rows["products"].items()},
+            )
+        except (sqlite3.Error, ValueError, TypeError, KeyError, ArithmeticError) as error:
+            raise self._broken() from error
+
+    def _rows(self, table: str) -> dict[object, dict[str, Any]]:
+        found = self._file.execute(f"SELECT id, body FROM {table}").fetchall()  # noqa: S608  one of our own tables
+        return {key: orjson.loads(body) for key, body in found}
+
+    def save(
+        self, orders: Iterable[Order], fills: Iterable[Fill], balances: Iterable[Balance], prices: Mapping[str, Decimal]
+    ) -> None:
+        """Keep the changes of one event."""
+        self._file.execute("BEGIN")
+        self._put("orders", ((order.order_id, _dump(order)) for order in orders))
+        self._put("fills", ((fill.seq, _dump(fill)) for fill in fills))
+        self._put("balances", ((balance.currency, _dump(balance)) for balance in balances))
+        self._put("prices", ((name, orjson.dumps({"last": str(last)})) for name, last in prices.items()))
+        self._file.execute("COMMIT")
+
+    def save_product(self, product: Product) -> None:
+        """Keep a product's trading status."""
+        flags = {name: getattr(product, name) for name in STATUS_FLAGS}
+        self._put("products", [(product.product_id, orjson.dumps(flags))])
+
+    def _put(self, table: str, rows: Iterable[tuple[object, bytes]]) -> None:
+        self._file.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)  # noqa: S608  one of our own tables
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _dump(item: Order | Fill | Balance) -> bytes:
+    values = {field.name: getattr(item, field.name) for field in fields(item) if field.name != "terms"}
+    return orjson.dumps(values, default=str)
+
+
+def _read(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _READERS[name](value) if name in _READERS and value is not None else value for name, value in row.items()
+    }
+
+
+def _order(row: Mapping[str, Any]) -> Order:
+    terms = read_terms(row["configuration"], attached=bool(row["parent_id"]))
+    return Order(terms=terms, **_read(row))
