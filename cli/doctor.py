@@ -5,6 +5,7 @@ refused when it seems to come from the future); the newest fact of a stream is h
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import requests
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -25,6 +27,8 @@ from workers.exchange_keys import key_file_problems
 from workers.temporal_connection import connect
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from coinbase.rest import RESTClient
 
     from workers.settings import Settings
@@ -169,28 +173,41 @@ async def _temporal(settings: "Settings") -> list[Finding]:
 async def _exchange(settings: "Settings") -> list[Finding]:
     address = settings.rest_address
     key_file = settings.exchange.key_file
-    client = await asyncio.to_thread(_client, settings)
-    before = time.time()
-    answer = await asyncio.to_thread(client.get_unix_time)
-    after = time.time()
-    their_clock = int(answer["epoch_millis"]) / 1000
-    findings = [
-        Finding("exchange", Verdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
-        clock_finding("exchange clock", their_clock - (before + after) / 2),
-    ]
+    if settings.exchange.ca_file is not None and not settings.exchange.ca_file.is_file():
+        finding = f"exchange.ca_file: {settings.exchange.ca_file} is not there"
+        return [Finding("exchange", Verdict.FAIL, finding, "correct exchange.ca_file, or restart the paper exchange")]
+    try:
+        findings = await asyncio.to_thread(_clock, settings, address)
+    except requests.exceptions.SSLError:
+        advice = "name the authority's file in exchange.ca_file, or correct exchange.rest"
+        return [Finding("exchange", Verdict.FAIL, f"the certificate of {address} is not trusted", advice)]
+    except (requests.RequestException, OSError) as error:
+        kind = type(error).__name__
+        advice = "check exchange.rest and the network; locally, start `bottrader up`"
+        return [Finding("exchange", Verdict.FAIL, f"{address} does not answer ({kind})", advice)]
     if key_file is None:
         advice = "download a key file from the exchange and set exchange.key_file"
         return [*findings, Finding("API keys", Verdict.WARN, "no key file is set", advice)]
-    findings += [
-        Finding("API key file", Verdict.WARN, problem, "see the finding") for problem in key_file_problems(key_file)
+    problems = key_file_problems(key_file)
+    findings += [Finding("API key file", Verdict.WARN, problem, "see the finding") for problem in problems]
+    return [*findings, await asyncio.to_thread(_permissions, settings)]
+
+
+def _clock(settings: "Settings", address: str) -> list[Finding]:
+    """Does it answer, and what time is it there? Without keys: what they are worth is another question."""
+    client = _client(settings, None)
+    before = time.time()
+    answer = client.get_unix_time()
+    after = time.time()
+    their_clock = int(answer["epoch_millis"]) / 1000
+    return [
+        Finding("exchange", Verdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
+        clock_finding("exchange clock", their_clock - (before + after) / 2),
     ]
-    return [*findings, await asyncio.to_thread(_permissions, client)]
 
 
-def _client(settings: "Settings") -> "RESTClient":
-    """The official client, once: the doctor looks past our own adapter on purpose."""
-    import logging
-
+def _client(settings: "Settings", key_file: "Path | None") -> "RESTClient":
+    """The official client: the doctor looks past our own adapter on purpose."""
     from coinbase.rest import RESTClient
 
     logging.getLogger("coinbase.RESTClient").setLevel(logging.CRITICAL)  # what it would log is in our table
@@ -198,9 +215,9 @@ def _client(settings: "Settings") -> "RESTClient":
     client = RESTClient(
         api_key=None,
         api_secret=None,
-        key_file=None if exchange.key_file is None else str(exchange.key_file),
+        key_file=None if key_file is None else str(key_file),
         base_url=settings.rest_address,
-        timeout=int(exchange.timeout_s),
+        timeout=int(exchange.timeout_s) or 1,
     )
     if exchange.ca_file is not None:
         client.session.verify = str(exchange.ca_file)
@@ -208,15 +225,18 @@ def _client(settings: "Settings") -> "RESTClient":
     return client
 
 
-def _permissions(client: "RESTClient") -> Finding:
-    import requests
-
+def _permissions(settings: "Settings") -> Finding:
     try:
-        answer = client.get_api_key_permissions()
+        answer = _client(settings, settings.exchange.key_file).get_api_key_permissions()
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         advice = "check that the key exists, belongs to this exchange and this machine's clock is right"
         return Finding("API keys", Verdict.FAIL, f"refused with {status}", advice)
+    except requests.RequestException as error:
+        return Finding("API keys", Verdict.FAIL, f"no answer ({type(error).__name__})", "see the check of the exchange")
+    except Exception as error:  # noqa: BLE001 - the client raises bare exceptions for keys that it can't parse
+        advice = "download the key file from the exchange again"
+        return Finding("API keys", Verdict.FAIL, f"the key file can't be used ({error})", advice)
     granted = [name for name in ("can_view", "can_trade", "can_transfer") if answer[name]]
     text = ", ".join(name.removeprefix("can_") for name in granted) or "nothing"
     if not {"can_view", "can_trade"} <= set(granted):

@@ -1,0 +1,105 @@
+"""`bottrader doctor` against real servers: what is well is ok, what is wrong has advice."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from cli.doctor import Finding, Verdict, age_finding, clock_finding, examine
+from workers.local_stack import LocalStack, LocalStackConfig
+from workers.settings import load_settings
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stack(servers_folder: Path) -> AsyncIterator[LocalStack]:
+    """Servers and paper exchange, no worker."""
+    config = LocalStackConfig(data=servers_folder / "doctor", ui=False, worker=False)
+    async with LocalStack(config) as running:
+        yield running
+
+
+async def findings(stack: LocalStack, **changes: str) -> dict[str, Finding]:
+    """The doctor's findings by name of the check."""
+    return {
+        finding.check: finding for finding in await examine(load_settings(environ={**stack.environment, **changes}))
+    }
+
+
+def other_key(key_file: Path, folder: Path) -> Path:
+    """The same key under a name that the exchange does not know."""
+    key = {**json.loads(key_file.read_text()), "name": "organizations/none/apiKeys/none"}
+    file = folder / "key.json"
+    file.write_text(json.dumps(key))
+    file.chmod(0o600)
+    return file
+
+
+async def test_healthy_stack_has_no_failure(stack: LocalStack) -> None:
+    """Clocks, keys, database, Temporal are ok; without a worker there is a warning that says how to start one."""
+    found = await findings(stack)
+    ok = {"settings", "database", "database schema", "database clock", "temporal", "search attributes", "exchange"}
+    ok |= {"exchange clock", "API keys"}
+    assert {name for name, finding in found.items() if finding.verdict is Verdict.OK} >= ok
+    assert all(finding.verdict is not Verdict.FAIL for finding in found.values())
+    assert found["worker orders"].verdict is Verdict.WARN
+    assert "bottrader worker" in found["worker orders"].advice
+
+
+async def test_database_without_tables_needs_an_upgrade(stack: LocalStack) -> None:
+    """A fresh database is reachable, and the advice is the command that fills it."""
+    name = "empty"
+    admin = await asyncpg.connect(stack.dsn)
+    await admin.execute(f'CREATE DATABASE "{name}"')
+    await admin.close()
+    found = await findings(stack, DATABASE_URL=stack.dsn.replace("/bottrader?", f"/{name}?"))
+    assert found["database"].verdict is Verdict.OK
+    assert found["database schema"].verdict is Verdict.FAIL
+    assert "bottrader db upgrade" in found["database schema"].advice
+
+
+async def test_unknown_key_is_told(stack: LocalStack, tmp_path: Path) -> None:
+    """A key that the exchange does not know fails, with what to check, and the other checks go on."""
+    file = other_key(Path(stack.paper["key_file"]), tmp_path)
+    found = await findings(stack, BOTTRADER_EXCHANGE__KEY_FILE=str(file))
+    assert found["API keys"].verdict is Verdict.FAIL
+    assert "401" in found["API keys"].finding
+    assert found["exchange clock"].verdict is Verdict.OK
+
+
+async def test_missing_namespace_is_told(stack: LocalStack) -> None:
+    """A namespace that is not there is a failure of Temporal's check only."""
+    found = await findings(stack, BOTTRADER_TEMPORAL__NAMESPACE="nowhere")
+    assert found["temporal"].verdict is Verdict.FAIL
+    assert found["database"].verdict is Verdict.OK
+
+
+async def test_exchange_that_does_not_answer_is_told(stack: LocalStack) -> None:
+    """A dead address is a failure with a sentence, not an exception."""
+    found = await findings(stack, BOTTRADER_EXCHANGE__REST="127.0.0.1:1")
+    assert found["exchange"].verdict is Verdict.FAIL
+    assert "127.0.0.1:1 does not answer" in found["exchange"].finding
+
+
+async def test_certificate_that_is_not_trusted_is_told(stack: LocalStack) -> None:
+    """Without the paper exchange's own authority the advice is to name it."""
+    found = await findings(stack, BOTTRADER_EXCHANGE__CA_FILE="")
+    assert found["exchange"].verdict is Verdict.FAIL
+    assert "exchange.ca_file" in found["exchange"].advice
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "verdict"),
+    [(0.0, Verdict.OK), (-0.9, Verdict.OK), (-1.0, Verdict.WARN), (29.0, Verdict.WARN), (30.0, Verdict.FAIL)],
+)
+def test_clock_skew_limits(skew_s: float, verdict: Verdict) -> None:
+    """A second is a warning, half a minute a failure, in both directions."""
+    assert clock_finding("exchange clock", skew_s).verdict is verdict
+
+
+def test_data_is_healthy_below_a_minute_of_age() -> None:
+    """The newest stream message may be 60 s old at most."""
+    assert age_finding(59.9).verdict is Verdict.OK
+    assert age_finding(60.0).verdict is Verdict.FAIL

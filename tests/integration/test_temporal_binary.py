@@ -1,0 +1,111 @@
+"""Finding Temporal's program, or getting it, on machines that have this or that; no test reaches the network."""
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from workers import temporal_binary
+from workers.errors import UserError
+
+WORKING = "#!/bin/sh\necho temporal version 0\n"
+BROKEN = "#!/bin/sh\nexit 1\n"
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """An executable script."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with an empty cache, nothing on PATH but the shell's tools, and no way to the network."""
+    monkeypatch.setenv("BOTTRADER_CACHE", str(tmp_path / "cache"))
+    tools = tmp_path / "tools"
+    for name in ("sh", "sleep", "mkdir", "chmod"):
+        tools.mkdir(exist_ok=True)
+        (tools / name).symlink_to(next(Path(part, name) for part in ("/usr/bin", "/bin") if Path(part, name).exists()))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:{tools}")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    return tmp_path
+
+
+def test_program_on_path_is_taken(machine: Path) -> None:
+    """What the user installed comes first."""
+    installed = program(machine / "path", "temporal", WORKING)
+    program(machine / "cache/bin", temporal_binary.cached_path().name, WORKING)
+    assert temporal_binary.ensure() == installed
+
+
+def test_broken_program_on_path_is_passed_over(machine: Path) -> None:
+    """A program that can't tell its version is none."""
+    program(machine / "path", "temporal", BROKEN)
+    cached = program(machine / "cache/bin", temporal_binary.cached_path().name, WORKING)
+    assert temporal_binary.ensure() == cached
+
+
+def test_program_is_built_once(machine: Path) -> None:
+    """Without program and network Go builds it into the cache; the second time it is there."""
+    # A Go that "installs" by writing a program into GOBIN, as `go install` does.
+    go = 'for last; do :; done\necho "$last" > "$GOBIN.asked"\nmkdir -p "$GOBIN"\n'
+    go += 'printf \'#!/bin/sh\\necho 1\\n\' > "$GOBIN/temporal"\nchmod 755 "$GOBIN/temporal"\n'
+    builder = program(machine / "path", "go", "#!/bin/sh\n" + go)
+    said: list[str] = []
+    built = temporal_binary.ensure(said.append)
+    assert built == temporal_binary.cached_path()
+    assert any("building it with Go" in line for line in said)
+    builder.unlink()
+    assert temporal_binary.ensure() == built
+    assert [path.name for path in built.parent.iterdir()] == [built.name]
+
+
+def test_nothing_works_names_every_way(machine: Path) -> None:
+    """The error names PATH, Go, download and TEMPORAL_ADDRESS; the cache stays empty."""
+    program(machine / "path", "go", "#!/bin/sh\necho 'no network' >&2\nexit 1\n")
+    said: list[str] = []
+    with pytest.raises(UserError) as caught:
+        temporal_binary.ensure(said.append)
+    for way in ("PATH", "Go", "temporal.download", "TEMPORAL_ADDRESS"):
+        assert way in caught.value.sentence
+    assert any("no network" in line for line in said)
+    assert list((machine / "cache/bin").iterdir()) == []
+
+
+def test_build_can_be_given_up(machine: Path) -> None:
+    """A build that is told to stop ends at once, with what it started, and leaves nothing behind."""
+    marker = machine / "began"
+    program(machine / "path", "go", f"#!/bin/sh\necho > {marker}\nsleep 600 &\nwait\n")
+    stop = threading.Event()
+
+    def listen(line: str) -> None:
+        if "building it with Go" in line:
+            stop.set()
+
+    with pytest.raises(UserError, match="was stopped"):
+        temporal_binary.ensure(listen, stop)
+    assert list((machine / "cache/bin").iterdir()) == []
+
+
+def test_no_program_is_needed_for_a_server_that_runs(machine: Path) -> None:
+    """With TEMPORAL_ADDRESS set nothing is fetched, and the command says so."""
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.temporal_binary"],
+        env={**os.environ, "TEMPORAL_ADDRESS": "temporal.example:7233", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "temporal.example:7233" in done.stderr
+    assert not (machine / "cache").exists()
