@@ -30,9 +30,13 @@ class Venue:
         self._balances = SharedRead(exchange.balances)
 
     async def product(self, symbol: str) -> Product | None:
-        """A product's rules, at most a minute old; an older answer rather than none while the exchange is away."""
+        """A product's rules, at most a minute old; an older answer rather than none while the exchange is away.
+
+        One that takes no orders is asked for again each time, so that an exit goes on as soon as that changes.
+        """
         known = self._products.get(symbol)
-        if known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS:
+        closed = known is not None and known[1] is not None and (known[1].halted or known[1].cancel_only)
+        if known is not None and not closed and time.monotonic() - known[0] < _REMEMBER_SECONDS:
             return known[1]
         reading = self._product_reads.get(symbol)
         if reading is None:
