@@ -259,9 +259,9 @@ def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "O
     key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
     limit = ticket.limit_price is not None
     if ticket.post_only and not limit:
-        raise UserError("BADORDER", "--post-only needs --limit: an order without a price takes what is there.")
+        raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price takes what is there.")
     if ticket.expires_after is not None and not limit:
-        raise UserError("BADORDER", "--expires needs --limit: a MARKET order ends by itself.")
+        raise UserError("BAD_ORDER", "--expires needs --limit: a MARKET order ends by itself.")
     return OrderIntent(
         order_key=key,
         account=settings.account,
@@ -295,11 +295,11 @@ def _time_in_force(ticket: _Ticket) -> Any:
     if given is None:
         return TimeInForce.IOC if market else TimeInForce.GTC
     if given not in {"GTC", "IOC", "FOK"}:
-        raise UserError("BADORDER", f"--tif {ticket.time_in_force}: it is GTC, IOC or FOK.")
+        raise UserError("BAD_ORDER", f"--tif {ticket.time_in_force}: it is GTC, IOC or FOK.")
     if market and given != "IOC":
-        raise UserError("BADORDER", f"--tif {given} needs --limit: a MARKET order is always IOC.")
+        raise UserError("BAD_ORDER", f"--tif {given} needs --limit: a MARKET order is always IOC.")
     if ticket.post_only and given != "GTC":
-        raise UserError("BADORDER", f"--post-only and --tif {given} contradict each other: leave one of them out.")
+        raise UserError("BAD_ORDER", f"--post-only and --tif {given} contradict each other: leave one of them out.")
     return TimeInForce(given)
 
 
