@@ -29,8 +29,10 @@ def _own_environment() -> Iterator[None]:
     """Settings of the user's shell never reach a test."""
     patch = pytest.MonkeyPatch()
     for name in list(os.environ):
-        if name in {"DATABASE_URL", "TEMPORAL_ADDRESS"} or (
-            name.startswith("BOTTRADER_") and name != "BOTTRADER_CACHE"
+        if (
+            name == "DATABASE_URL"
+            or name.startswith("TEMPORAL_")
+            or (name.startswith("BOTTRADER_") and name != "BOTTRADER_CACHE")
         ):
             patch.delenv(name)
     yield

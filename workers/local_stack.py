@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from temporalio.client import Client
 from temporalio.service import RPCError
 
 from schema import migrate
@@ -35,8 +34,10 @@ from workers.errors import UnreachableError, UserError
 from workers.health import polled_since
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, python_environment, python_module, require_free_port
+from workers.settings import load_settings
 from workers.stack_file import STACK_FILE, STACK_LOCK
 from workers.supervisor import Supervised
+from workers.temporal_connection import connect
 
 _WORKER_READY_TIMEOUT_S = 30.0
 
@@ -349,7 +350,7 @@ class LocalStack:
 
     async def _until_polling(self, child: Child, began: float) -> None:
         """Ready is when the task queue of orders has a poller that called since the worker's start."""
-        client = await Client.connect(self.temporal_address, namespace=self.config.namespace)
+        client = await connect(load_settings(environ={**os.environ, **self.environment}))
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):

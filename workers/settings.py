@@ -85,6 +85,9 @@ class TemporalSettings(Section):
 
     address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
     namespace: str = Field("default", min_length=1, max_length=200)
+    profile: str | None = Field(
+        None, description="profile of the temporal command's own configuration, for TLS and login"
+    )
     retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
     tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
     api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
@@ -462,9 +465,27 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     # An empty variable is as if it were not set: compose files pass on what the user left out.
     source.env_vars = {name.lower(): value for name, value in environ.items() if value}
     found: dict[str, Any] = source()
-    usual = {"database": {"url": environ.get("DATABASE_URL")}, "temporal": {"address": environ.get("TEMPORAL_ADDRESS")}}
-    given = {section: keys for section, keys in usual.items() if any(keys.values())}
-    return _deep_merge(found, given)
+    temporal = {key: environ.get(f"TEMPORAL_{key.upper()}") for key in ("profile", "address", "namespace", "api_key")}
+    usual = {"database": {"url": environ.get("DATABASE_URL")}, "temporal": {**_of_profile(environ), **_given(temporal)}}
+    return _deep_merge(found, {section: _given(keys) for section, keys in usual.items() if _given(keys)})
+
+
+def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value}
+
+
+def _of_profile(environ: Mapping[str, str]) -> dict[str, str]:
+    """Address and namespace of TEMPORAL_PROFILE; `workers.temporal_connection` takes TLS and login from it, too."""
+    profile = environ.get("TEMPORAL_PROFILE")
+    if not profile:
+        return {}
+    from temporalio.envconfig import ClientConfigProfile  # noqa: PLC0415 - for the few who have a profile
+
+    try:
+        found = ClientConfigProfile.load(profile, disable_env=True, override_env_vars=dict(environ))
+    except RuntimeError as error:
+        raise ConfigError([f"TEMPORAL_PROFILE (environment) = {profile!r} can't be used: {error}."]) from None
+    return _given({"address": found.address, "namespace": found.namespace})
 
 
 def _deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 
 from workers.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from workers.settings import Settings
+    from workers.settings import Settings, TemporalSettings
 
 
 async def connect(settings: "Settings") -> Client:
@@ -17,13 +18,7 @@ async def connect(settings: "Settings") -> Client:
     temporal = settings.temporal
     try:
         return await asyncio.wait_for(
-            Client.connect(
-                temporal.address,
-                namespace=temporal.namespace,
-                tls=temporal.tls,
-                api_key=None if temporal.api_key is None else temporal.api_key.get_secret_value(),
-                data_converter=pydantic_data_converter,
-            ),
+            Client.connect(**_options(temporal), data_converter=pydantic_data_converter),
             float(temporal.connect_timeout_s),
         )
     except (RuntimeError, TimeoutError):
@@ -32,3 +27,17 @@ async def connect(settings: "Settings") -> Client:
             f"Temporal does not answer at {temporal.address}: start the local stack with `bottrader up`, "
             "or check TEMPORAL_ADDRESS.",
         ) from None
+
+
+def _options(temporal: "TemporalSettings") -> ClientConnectConfig:
+    """The profile's certificates and login, if one is named; what the settings say wins."""
+    options = ClientConnectConfig()
+    if temporal.profile is not None:
+        options = ClientConfigProfile.load(temporal.profile, disable_env=True).to_client_connect_config()
+    options["target_host"] = temporal.address
+    options["namespace"] = temporal.namespace
+    if temporal.tls and "tls" not in options:
+        options["tls"] = True
+    if temporal.api_key is not None:
+        options["api_key"] = temporal.api_key.get_secret_value()
+    return options

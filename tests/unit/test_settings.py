@@ -192,3 +192,16 @@ def test_no_environment_value_escapes_as_a_traceback(name: str, value: str) -> N
             load_settings(environ={key: value})
         except ConfigError:
             continue
+
+
+def test_profile_of_the_temporal_command_is_read(tmp_path: Path) -> None:
+    """TEMPORAL_PROFILE names address and namespace; TEMPORAL_ADDRESS wins; an unknown profile is a sentence."""
+    file = tmp_path / "temporal.toml"
+    file.write_text('[profile.prod]\naddress = "cloud.example:7233"\nnamespace = "trading"\n')
+    environ = {"TEMPORAL_CONFIG_FILE": str(file), "TEMPORAL_PROFILE": "prod"}
+    temporal = load_settings(environ=environ).temporal
+    assert (temporal.profile, temporal.address, temporal.namespace) == ("prod", "cloud.example:7233", "trading")
+    nearer = load_settings(environ={**environ, "TEMPORAL_ADDRESS": "near:7233"}).temporal
+    assert (nearer.address, nearer.namespace) == ("near:7233", "trading")
+    with pytest.raises(ConfigError, match="TEMPORAL_PROFILE"):
+        load_settings(environ={**environ, "TEMPORAL_PROFILE": "none"})
