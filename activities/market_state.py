@@ -31,7 +31,7 @@ from domain.messages import ExitDue
 from domain.money import plain
 from exchange.port import Candle
 
-__all__ = ["Plan", "PlanRow", "SymbolState", "Watch"]
+__all__ = ["Plan", "PlanRow", "SymbolState", "Watch", "trailing_document"]
 
 _CANDLES_KEPT = 120
 _MARKET_RULES = (ExitReason.TP, ExitReason.SIGNAL_EXIT)
@@ -92,14 +92,12 @@ class SymbolState:
     atr: Decimal | None = None
     signal: SellSignal | None = None
     candles: dict[datetime, Candle] = field(default_factory=dict)
-    rebuilding: int = 0
-    """How many look-ups of a missed peak are under way: profit exits wait for them."""
+    rebuilding: bool = False
+    """A missed peak is being looked up: profit exits wait for it."""
 
 
-def trailing_document(trailing: Trailing | None) -> dict[str, Any] | None:
-    """The trailing state as strings, as it is kept with the exit."""
-    if trailing is None:
-        return None
+def trailing_document(trailing: Trailing) -> dict[str, Any]:
+    """The trailing state with exact prices as text, as it is kept with the exit."""
     return {
         "peak": plain(trailing.peak),
         "stop": plain(trailing.stop),
@@ -343,7 +341,7 @@ class Watch:
             reason=reason,
             price=bid,
             at=now,
-            trailing=trailing_document(plan.position.trailing),
+            trailing=trailing_document(plan.position.trailing) if plan.position.trailing else None,
             sell_score=signal.sell_score if signal else None,
             snapshot_id=signal.snapshot_id if signal else None,
             epoch=self._epoch,

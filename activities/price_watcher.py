@@ -8,35 +8,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
-import structlog
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client
 
 from activities.database import Pool
+from activities.exit_plans import PlanTable, plan_of
 from activities.exit_signals import ExitSignals
 from activities.feeds import Feed, Feeds
-from activities.incidents import Lasting, Severity
-from activities.leases import DATABASE_TROUBLE, HELD, Lease, LeaseLostError, LeaseTerms, hold
+from activities.incidents import Lasting, Severity, report_incident
+from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import Beside, every, holder_name, together, until_shutdown
-from activities.market_state import PlanRow, SymbolState, Watch, trailing_document
+from activities.market_state import Watch
 from activities.monitors import Starter
+from activities.notifications import listen
+from activities.price_history import PriceHistory
 from activities.stream_interfaces import StreamEnd, WatcherActivity, WatcherInput
 from activities.stream_positions import StreamPosition
-from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
 from domain.sharding import shard_of
 from exchange.port import (
     CandleUpdate,
     Connected,
     Disconnected,
     Exchange,
-    ExchangeError,
     Gap,
     MalformedMessage,
     StreamEvent,
@@ -45,51 +45,8 @@ from exchange.port import (
 
 __all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
 
-log = structlog.get_logger(__name__)
-
-_LISTEN_AGAIN_SECONDS = 0.25
-
-_PLANS = """
-SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p.distance, p.atr, p.steps,
-       p.exit_reason, p.revision, COALESCE(t.protected_at, t.opened_at) AS armed_at
-  FROM exit_plans p JOIN trades t ON t.entry_key = p.entry_key
- WHERE p.account = $1 AND
-"""
-_ALL_PLANS = _PLANS + "p.state <> 'DISARMED'"
-_CHANGED_PLANS = _PLANS + "p.revision > $2"
-_NAMED_PLANS = _PLANS + "p.entry_key = ANY($2)"
-
-_SAVE_TRAILING = (
-    """
-WITH news AS (
-    SELECT * FROM jsonb_to_recordset($3::jsonb)
-        AS n (entry_key text, peak numeric, stop numeric, distance numeric, atr numeric, steps int)
-), ours AS (
-    SELECT p.entry_key FROM exit_plans p JOIN news USING (entry_key)
-     WHERE p.lease_epoch <= $2 AND p.state <> 'DISARMED' AND """
-    + HELD
-    + """
-       FOR UPDATE OF p SKIP LOCKED
-), saved AS (
-    UPDATE exit_plans p
-       SET stop = GREATEST(p.stop, n.stop), peak = GREATEST(p.peak, n.peak), steps = GREATEST(p.steps, n.steps),
-           distance = COALESCE(p.distance, n.distance), atr = COALESCE(p.atr, n.atr),
-           lease_epoch = $2, updated_at = now()
-      FROM news n JOIN ours USING (entry_key)
-     WHERE p.entry_key = n.entry_key
-    RETURNING p.entry_key
-)
-SELECT """
-    + HELD
-    + """ AS held, ARRAY(SELECT entry_key FROM saved) AS saved
-"""
-)
-
-_SIGNALS = """
-SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
- WHERE symbol = ANY($1) AND at > now() - $2::interval
- ORDER BY symbol, at DESC
-"""
+_PLAN_CHANNEL = "exit_plan"
+_MATRIX_CHANNEL = "matrix"
 
 
 def watcher_lease(account: str, shard: int) -> str:
@@ -212,12 +169,24 @@ class WatchSession:
             timeout=options.signal_timeout,
             at_once=options.signals_at_once,
         )
+        self._plans = PlanTable(pool, request.account)
+        self._signal_max_age = timedelta(seconds=options.signal_max_age / options.market_speed)
         self.watch = Watch(
             epoch=lease.epoch,
-            signal_max_age=timedelta(seconds=options.signal_max_age / options.market_speed),
+            signal_max_age=self._signal_max_age,
             on_due=lambda plan: self.signals.soon(self.watch, plan),
             monotonic=time.monotonic,
             atr_period=options.atr_period,
+        )
+        self._history = PriceHistory(
+            exchange,
+            self.watch,
+            market_speed=options.market_speed,
+            timeout=options.quote_timeout,
+            at_once=options.reads_at_once,
+            candle_seconds=options.atr_candle_seconds,
+            atr_period=options.atr_period,
+            unknown=self._peak_unknown,
         )
         self._feeds = Feeds(self._open_stream, self._take, self._feed_failed)
         self._feed_clock: datetime | None = None
@@ -228,9 +197,8 @@ class WatchSession:
         self._plans_hint = asyncio.Event()
         self._matrix_hint = asyncio.Event()
         self._named: set[str] = set()
-        self._read_slots = asyncio.Semaphore(options.reads_at_once)
         self._quoted: dict[str, float] = {}
-        self._atr_asked: set[str] = set()
+        self._candles_asked: dict[str, float] = {}
         self._stale = self._lasting("stale_price", "WARNING")
         self._outage = self._lasting("market_stream_down", "CRITICAL")
         self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
@@ -256,7 +224,7 @@ class WatchSession:
         await self._read_plans()
         await together(
             every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
-            self._listen(),
+            listen(self._pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
             every(0.25, self._subscribe, hint=self._new_symbols),
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
             every(options.save_seconds, self._save_trailing),
@@ -291,16 +259,15 @@ class WatchSession:
         named, self._named = self._named, set()
         rows: list[asyncpg.Record] = []
         if now >= self._resync_at:
-            rows = await self._pool.fetch(_ALL_PLANS, self._account)
+            rows = await self._plans.armed()
             for entry_key in set(self.watch.plans) - {row["entry_key"] for row in rows}:
                 self._forget(entry_key)
             self._resync_at = now + self._options.resync_seconds
             self._poll_at = now + self._options.poll_seconds
         elif named:
-            rows = await self._pool.fetch(_NAMED_PLANS, self._account, list(named))
+            rows = await self._plans.named(list(named))
         if now >= self._poll_at:
-            least = self._last_revision - self._options.revision_overlap
-            rows = rows + await self._pool.fetch(_CHANGED_PLANS, self._account, least)
+            rows += await self._plans.changed(self._last_revision - self._options.revision_overlap)
             self._poll_at = now + self._options.poll_seconds
         for row in rows:
             self._put(row)
@@ -320,7 +287,7 @@ class WatchSession:
         if known is not None and row["revision"] <= known.revision:
             return
         try:
-            plan = _plan(row)
+            plan = plan_of(row)
         except (ValidationError, ValueError) as problem:
             sentence = f"The exit plan of {entry_key} ({symbol}) can't be read, so nothing watches it: {problem}"
             self._beside.start(self._bad_plans.tell(entry_key, sentence))
@@ -335,54 +302,24 @@ class WatchSession:
             # No position waits for a feed: the book tells its price meanwhile.
             self._quote_soon(symbol, self._options.first_quote_repeat_seconds)
 
-    async def _listen(self) -> None:
-        """Take notifications as hints; without them the polling finds everything a little later."""
+    def _heard(self, channel: str, payload: str) -> None:
+        if channel == _MATRIX_CHANNEL:
+            self._matrix_hint.set()
+        else:
+            self._named.add(payload)
+            self._plans_hint.set()
 
-        def hear(_connection: Any, _pid: int, channel: str, payload: str) -> None:
-            if channel == "matrix":
-                self._matrix_hint.set()
-            else:
-                self._named.add(payload)
-                self._plans_hint.set()
-
-        while True:
-            try:
-                async with self._pool.acquire() as connection:
-                    gone = asyncio.Event()
-                    on_end = lambda _connection, gone=gone: gone.set()  # noqa: E731
-                    connection.add_termination_listener(on_end)
-                    try:
-                        await connection.add_listener("exit_plan", hear)
-                        await connection.add_listener("matrix", hear)
-                        # What was told while nobody listened is read now.
-                        self._poll_at = 0.0
-                        self._plans_hint.set()
-                        self._matrix_hint.set()
-                        await gone.wait()
-                    finally:
-                        # A connection that ended has been taken back by the pool already.
-                        if not gone.is_set():
-                            connection.remove_termination_listener(on_end)
-                            await connection.remove_listener("exit_plan", hear)
-                            await connection.remove_listener("matrix", hear)
-            except DATABASE_TROUBLE as problem:
-                log.warning("not listening, polling goes on", problem=repr(problem))
-            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+    def _listening(self) -> None:
+        self._poll_at = 0.0
+        self._plans_hint.set()
+        self._matrix_hint.set()
 
     async def _read_signals(self) -> None:
         symbols = [symbol for symbol, state in self.watch.symbols.items() if state.plans]
-        if not symbols:
-            return
-        age = timedelta(seconds=self._options.signal_max_age / self._options.market_speed)
-        rows = {row["symbol"]: row for row in await self._pool.fetch(_SIGNALS, symbols, age)}
-        for symbol in symbols:
-            row = rows.get(symbol)
-            self.watch.sell_signal(
-                symbol,
-                None
-                if row is None
-                else SellSignal(row["action"] == "sell", row["at"], row["sell_score"], row["snapshot_id"]),
-            )
+        if symbols:
+            signals = await self._plans.sell_signals(symbols, self._signal_max_age)
+            for symbol in symbols:
+                self.watch.sell_signal(symbol, signals.get(symbol))
 
     # --- the feed -------------------------------------------------------------------------------------------------
 
@@ -406,9 +343,8 @@ class WatchSession:
             symbol = event.candle.symbol
             self.watch.candles(symbol, [event.candle])
             state = self.watch.symbols[symbol]
-            if state.atr is None and symbol not in self._atr_asked:
-                self._atr_asked.add(symbol)
-                self._beside.start(self._fill_candles(state))
+            if state.atr is None:
+                self._ask_soon(self._candles_asked, symbol, self._options.quote_repeat_seconds, self._past_candles)
         elif isinstance(event, Connected):
             self._position.connections += 1
             self._position.connected = self._feeds.connected
@@ -442,7 +378,7 @@ class WatchSession:
                 )
             )
 
-    # --- what a gap hid -------------------------------------------------------------------------------------------
+    # --- what no stream brought ---------------------------------------------------------------------------------------
 
     def _catch_up(self, feed: Feed) -> None:
         """Look up the peaks that a feed's symbols may have had while nothing came of them."""
@@ -451,68 +387,24 @@ class WatchSession:
         )
         for symbol in feed.symbols - elsewhere:
             state = self.watch.symbols.get(symbol)
-            if state is not None and state.plans and not state.rebuilding:
-                state.rebuilding += 1
-                self._beside.start(self._rebuild(state, state.fed_at or self._before))
+            if state is not None and state.plans:
+                self._beside.start(self._history.missed_peak(state, state.fed_at or self._before))
 
-    async def _rebuild(self, state: SymbolState, seen_until: datetime | None) -> None:
-        """Raise the trailing stops by the highs of the candles since `seen_until` (wall time; None: nothing was seen).
+    async def _peak_unknown(self, symbol: str) -> None:
+        await report_incident(
+            self._pool,
+            self._account,
+            "missed_peak_unknown",
+            "WARNING",
+            symbol,
+            f"The stream of {symbol} had a gap and the exchange's candles for it can't be read; trailing stops of this "
+            "symbol may be lower than they should be.",
+        )
 
-        Only candles that began after a position was protected count, or its peak would be older than itself.
-        """
-        try:
-            now, speed = datetime.now(UTC), self._options.market_speed
-            armed = {plan.entry_key: plan.armed_at for plan in state.plans.values()}
-            oldest = max(min(armed.values()), seen_until) if seen_until else min(armed.values())
-            missed = (now - oldest).total_seconds() * speed
-            size = next((size for size in (60, 300, 900, 3600) if missed <= 300 * size), 21600)
-            if seen_until is None and missed < size:
-                return
-            async with self._read_slots, asyncio.timeout(self._options.quote_timeout):
-                market_now = await self._market_now(state.symbol)
-
-                def market(wall: datetime) -> datetime:
-                    return market_now - (now - wall) * speed
-
-                candle = timedelta(seconds=size)
-                candles = await self._exchange.candles(state.symbol, size, market(oldest) - candle, market_now + candle)
-            first = market(seen_until) - candle if seen_until else market(oldest)
-            since = {entry_key: max(first, market(at)) for entry_key, at in armed.items()}
-            self.watch.rebuild_peaks(state.symbol, candles, since)
-        except (ExchangeError, TimeoutError, OSError) as problem:
-            log.warning("missed peak not known", symbol=state.symbol, problem=repr(problem))
-        finally:
-            state.rebuilding -= 1
-            self.watch.look_again(state.symbol)
-
-    async def _market_now(self, symbol: str) -> datetime:
-        """The market's time: the exchange's clock, or where time is sped up, the end of the newest candle."""
-        if self._options.market_speed == 1:
-            return await self._exchange.server_time()
-        start = max(self.watch.symbols[symbol].candles, default=await self._exchange.server_time())
-        ahead = start + timedelta(seconds=2 * self._options.atr_candle_seconds)
-        newest = await self._exchange.candles(symbol, 60, start, ahead)
-        return newest[-1].start + timedelta(seconds=60) if newest else start
-
-    async def _fill_candles(self, state: SymbolState) -> None:
-        """Past candles by REST, so that ATR is known before the stream has brought enough of them."""
-        size = self._options.atr_candle_seconds
-        try:
-            await asyncio.sleep(0)  # the stream's own snapshot may bring them all
-            if state.atr is not None:
-                return
-            async with self._read_slots, asyncio.timeout(self._options.quote_timeout):
-                newest = max(state.candles)
-                start = newest - timedelta(seconds=size * 6 * self._options.atr_period)
-                candles = await self._exchange.candles(state.symbol, size, start, newest)
-            # What the stream has said meanwhile is newer.
-            self.watch.candles(state.symbol, [c for c in candles if c.start not in state.candles])
-        except (ExchangeError, TimeoutError, OSError) as problem:
-            log.warning("no past candles", symbol=state.symbol, problem=repr(problem))
-            await asyncio.sleep(self._options.quote_repeat_seconds)
-        finally:
-            if state.atr is None:
-                self._atr_asked.discard(state.symbol)
+    async def _past_candles(self, symbol: str) -> None:
+        state = self.watch.symbols[symbol]
+        if state.atr is None:  # the stream's own snapshot may have brought them all meanwhile
+            await self._history.past_candles(state)
 
     # --- stale prices ---------------------------------------------------------------------------------------------
 
@@ -544,19 +436,15 @@ class WatchSession:
                 start(self._unheard.tell(plan.entry_key, sentence, due))
 
     def _quote_soon(self, symbol: str, repeat: float) -> None:
-        now = time.monotonic()
-        if now - self._quoted.get(symbol, -repeat) >= repeat:
-            self._quoted[symbol] = now
-            self._beside.start(self._quote(symbol))
+        self._ask_soon(self._quoted, symbol, repeat, self._history.quote)
 
-    async def _quote(self, symbol: str) -> None:
-        try:
-            async with self._read_slots, asyncio.timeout(self._options.quote_timeout):
-                quote = await self._exchange.quote(symbol)
-        except (ExchangeError, TimeoutError, OSError) as problem:
-            log.warning("no quote", symbol=symbol, problem=repr(problem))
-            return
-        self.watch.tick(symbol, quote.bid, datetime.now(UTC), from_feed=False)
+    def _ask_soon(
+        self, asked: dict[str, float], symbol: str, repeat: float, ask: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
+        now = time.monotonic()
+        if now - asked.get(symbol, -repeat) >= repeat:
+            asked[symbol] = now
+            self._beside.start(ask(symbol))
 
     # --- what comes of it -----------------------------------------------------------------------------------------
 
@@ -566,28 +454,8 @@ class WatchSession:
             for plan in self.watch.unsaved(self._options.peak_seconds)
             if plan.position.trailing is not None
         ]
-        if not plans:
-            return
-        news = [{"entry_key": plan.entry_key, **(trailing_document(trailing) or {})} for plan, trailing in plans]
-        row = await self._pool.fetchrow(_SAVE_TRAILING, self._lease.name, self._lease.epoch, news)
-        if not row["held"]:
-            raise LeaseLostError(f"the lease {self._lease.name} is another holder's by now")
-        written = set(row["saved"])
-        for plan, trailing in plans:
-            if plan.entry_key in written:
-                self.watch.saved(plan, trailing)
-
-
-def _plan(row: asyncpg.Record) -> PlanRow:
-    trailing = None
-    if row["stop"] is not None and row["peak"] is not None and row["distance"] is not None and row["atr"] is not None:
-        trailing = Trailing(row["peak"], row["stop"], row["distance"], row["atr"], row["steps"])
-    return PlanRow(
-        entry_key=row["entry_key"],
-        symbol=row["symbol"],
-        exiting=row["state"] == "EXITING",
-        exit_reason=ExitReason(row["exit_reason"]) if row["exit_reason"] and row["state"] == "EXITING" else None,
-        position=Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing),
-        revision=row["revision"],
-        armed_at=row["armed_at"],
-    )
+        if plans:
+            written = await self._plans.save_trailing(self._lease, plans)
+            for plan, trailing in plans:
+                if plan.entry_key in written:
+                    self.watch.saved(plan, trailing)

@@ -149,13 +149,13 @@ def test_profit_exits_wait_while_a_missed_peak_is_looked_up() -> None:
     plan = bench.put()
     bench.put("b", entry="104")
     state = bench.watch.symbols[SYMBOL]
-    state.rebuilding = 1
+    state.rebuilding = True
     bench.watch.sell_signal(SYMBOL, SellSignal(True, datetime.now(UTC)))
     bench.bid("101")
     assert bench.told == [("b", ExitReason.SOFT_STOP)]
     high = Candle(SYMBOL, START, *map(Decimal, ("100", "108", "99", "101", "1")))
     bench.watch.rebuild_peaks(SYMBOL, [high], {"a": START})
-    state.rebuilding = 0
+    state.rebuilding = False
     bench.watch.look_again(SYMBOL)
     assert bench.told[-1] == ("a", ExitReason.TRAILING_STOP)
     assert plan.position.trailing is not None

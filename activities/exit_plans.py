@@ -1,0 +1,120 @@
+"""The table of exit plans, and the matrix's newest rows, as a price watcher reads and writes them.
+
+A trailing stop is written by `GREATEST` and under the lease, so that it is never lowered, whoever writes it and in
+whatever order. A watcher's own writes bump no revision: they are no news to watchers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from activities.database import Pool
+from activities.leases import HELD, Lease, LeaseLostError
+from activities.market_state import Plan, PlanRow, trailing_document
+from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
+
+__all__ = ["PlanTable", "plan_of"]
+
+_PLANS = """
+SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p.distance, p.atr, p.steps,
+       p.exit_reason, p.revision, COALESCE(t.protected_at, t.opened_at) AS armed_at
+  FROM exit_plans p JOIN trades t ON t.entry_key = p.entry_key
+ WHERE p.account = $1 AND
+"""
+_ARMED_PLANS = _PLANS + "p.state <> 'DISARMED'"
+_CHANGED_PLANS = _PLANS + "p.revision > $2"
+_NAMED_PLANS = _PLANS + "p.entry_key = ANY($2)"
+
+# Rows that a transaction of the ledger holds are left for the next time, a moment later: no waiting, no deadlock.
+_SAVE_TRAILING = (
+    """
+WITH news AS (
+    SELECT * FROM jsonb_to_recordset($3::jsonb)
+        AS n (entry_key text, peak numeric, stop numeric, distance numeric, atr numeric, steps int)
+), ours AS (
+    SELECT p.entry_key FROM exit_plans p JOIN news USING (entry_key)
+     WHERE p.lease_epoch <= $2 AND p.state <> 'DISARMED' AND """
+    + HELD
+    + """
+       FOR UPDATE OF p SKIP LOCKED
+), saved AS (
+    UPDATE exit_plans p
+       SET stop = GREATEST(p.stop, n.stop), peak = GREATEST(p.peak, n.peak), steps = GREATEST(p.steps, n.steps),
+           distance = COALESCE(p.distance, n.distance), atr = COALESCE(p.atr, n.atr),
+           lease_epoch = $2, updated_at = now()
+      FROM news n JOIN ours USING (entry_key)
+     WHERE p.entry_key = n.entry_key
+    RETURNING p.entry_key
+)
+SELECT """
+    + HELD
+    + """ AS held, ARRAY(SELECT entry_key FROM saved) AS saved
+"""
+)
+_SIGNALS = """
+SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
+ WHERE symbol = ANY($1) AND at > now() - $2::interval
+ ORDER BY symbol, at DESC
+"""
+
+
+class PlanTable:
+    """Plans of one account. Every method raises the database's errors."""
+
+    def __init__(self, pool: Pool, account: str) -> None:
+        self._pool = pool
+        self._account = account
+
+    async def armed(self) -> list[asyncpg.Record]:
+        """All plans that are not disarmed."""
+        return await self._rows(_ARMED_PLANS, self._account)
+
+    async def changed(self, since: int) -> list[asyncpg.Record]:
+        """Plans in any state with a revision above `since`."""
+        return await self._rows(_CHANGED_PLANS, self._account, since)
+
+    async def named(self, entry_keys: Sequence[str]) -> list[asyncpg.Record]:
+        """These plans, in any state."""
+        return await self._rows(_NAMED_PLANS, self._account, list(entry_keys))
+
+    async def save_trailing(self, lease: Lease, plans: Sequence[tuple[Plan, Trailing]]) -> set[str]:
+        """Write trailing stops under the lease; the entry keys of those that were written.
+
+        Raises LeaseLostError if the lease is another's.
+        """
+        news = [{"entry_key": plan.entry_key, **trailing_document(trailing)} for plan, trailing in plans]
+        row = await self._pool.fetchrow(_SAVE_TRAILING, lease.name, lease.epoch, news)
+        if not row["held"]:
+            raise LeaseLostError(f"the lease {lease.name} is another holder's by now")
+        return set(row["saved"])
+
+    async def sell_signals(self, symbols: Sequence[str], max_age: timedelta) -> dict[str, SellSignal]:
+        """The newest row of the matrix for each symbol that has one of at most `max_age`."""
+        rows = await self._pool.fetch(_SIGNALS, list(symbols), max_age)
+        return {
+            row["symbol"]: SellSignal(row["action"] == "sell", row["at"], row["sell_score"], row["snapshot_id"])
+            for row in rows
+        }
+
+    async def _rows(self, sql: str, *values: object) -> list[asyncpg.Record]:
+        return list(await self._pool.fetch(sql, *values))
+
+
+def plan_of(row: asyncpg.Record) -> PlanRow:
+    """A row of the table as a plan. Raises pydantic's ValidationError or ValueError if it makes no sense."""
+    trailing = None
+    if row["stop"] is not None and row["peak"] is not None and row["distance"] is not None and row["atr"] is not None:
+        trailing = Trailing(row["peak"], row["stop"], row["distance"], row["atr"], row["steps"])
+    exiting = row["state"] == "EXITING"
+    return PlanRow(
+        entry_key=row["entry_key"],
+        symbol=row["symbol"],
+        exiting=exiting,
+        exit_reason=ExitReason(row["exit_reason"]) if exiting and row["exit_reason"] else None,
+        position=Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing),
+        revision=row["revision"],
+        armed_at=row["armed_at"],
+    )
