@@ -196,6 +196,9 @@ class FactRouter:
         # Its workflow has ended: what happened all the same is recorded here, and what it leaves open is protected.
         result = await self._ledger.record(order_key, update, symbol=fact.observed.order.symbol)
         self.recorded += 1
+        if not result.attempt_status.final:
+            # It lives at the exchange without anyone to end it: its workflow comes back for that.
+            await self._starter.resume(order_key)
         entry_key = fact.entry_key or order_key
         if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
             await self._starter.monitor(entry_key)

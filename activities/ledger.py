@@ -105,6 +105,13 @@ class Ledger:
                 trade = await connection.fetchrow(
                     "SELECT remaining, state, entry_final FROM trades WHERE entry_key = $1", order["entry_key"]
                 )
+            if (
+                trade is not None
+                and order["finished"]
+                and not trade["entry_final"]
+                and order["role"] == OrderRole.ENTRY
+            ):
+                trade = await self._settle_late_entry(connection, order_key, reports) or trade
             if after != before:
                 await self._write_records(connection, context, fill)
             finished = order["finished"]
@@ -298,6 +305,15 @@ class Ledger:
         )
         await connection.execute("SELECT pg_notify('exit_plan', $1)", order["entry_key"])
         return trade
+
+    async def _settle_late_entry(self, connection: Connection, order_key: str, reports: list[Report]) -> Any:
+        """An entry that had ended before it filled after all has its final size once all its attempts have ended."""
+        if not all(report.final for report in reports):
+            return None
+        return await connection.fetchrow(
+            "UPDATE trades SET entry_final = true WHERE entry_key = $1 RETURNING remaining, state, entry_final",
+            order_key,
+        )
 
     async def _shrink_trade(self, connection: Connection, context: _Context, fill: Fill) -> Any:
         order = context.order

@@ -115,6 +115,14 @@ class Starter:
         )
         return True
 
+    async def resume(self, order_key: str) -> None:
+        """Start the workflow of an order of the journal again, or leave the running one.
+
+        Raises RPCError, the database's errors, and pydantic's ValidationError for an intent that can't be read.
+        """
+        intent = await self._pool.fetchval("SELECT intent FROM orders WHERE order_key = $1", order_key)
+        await self.order(OrderIntent.model_validate(intent))
+
     async def order(self, intent: OrderIntent) -> None:
         """Start an order's workflow from its stored intent, or leave the running one. Raises RPCError."""
         look = self._order_look(intent)

@@ -250,8 +250,10 @@ class TradingActivities(OrderActivities):
         exchange = self._venue.exchange
         if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
             return None, StatusSource.SUBMIT_RESPONSE
+        # From now on a delayed request could arrive again: the time after which absence is proof begins anew.
         await self._pool.execute(
-            "UPDATE attempts SET sends = sends + 1 WHERE client_order_id = $1", row["client_order_id"]
+            "UPDATE attempts SET sends = sends + 1, prepared_at = now() WHERE client_order_id = $1",
+            row["client_order_id"],
         )
         try:
             answer = await exchange.submit(row["body"], urgent=True)

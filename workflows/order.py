@@ -172,7 +172,7 @@ class OrderWorkflow:
             if not admission.finished:
                 await self._work(admission)
             else:
-                self._resume_finished(admission)
+                await self._resume_finished(admission)
             if self._is_entry and (self._filled.size > 0 or admission.filled_size > 0):
                 if not await self._await_trade(admission):
                     return None
@@ -180,17 +180,26 @@ class OrderWorkflow:
                 workflow.upsert_search_attributes([STATUS.value_set(self._state.value)])
             if intent_sold_by_hand(self._intent) and self._filled.size > 0:
                 await self._tell_trade_sold()
-            await workflow.wait_condition(workflow.all_handlers_finished)
+            # A report that came with the last step is still recorded, and an attempt that appeared late is ended.
+            await workflow.wait_condition(
+                lambda: (
+                    not self._news and (self._late is None or self._late.done()) and workflow.all_handlers_finished()
+                )
+            )
             return self._outcome()
         finally:
             recorder.cancel()
 
-    def _resume_finished(self, admission: Admission) -> None:
-        """The order had ended before this run began: nothing is sent, only the trade is awaited."""
+    async def _resume_finished(self, admission: Admission) -> None:
+        """The order had ended before this run began: nothing is sent; what appeared late is ended, the trade awaited."""
         self._finished = True
         self._number = len(admission.attempts)
         self._filled = Totals(size=admission.filled_size)
         self._known = {item.number: Report(item.status) for item in admission.attempts}
+        for item in admission.attempts:
+            if not item.status.final:
+                self._tell(f"attempt {item.number} appeared late: it is cancelled, what it fills is protected")
+                await self._cancel_attempt(item.number)
 
     async def _await_trade(self, admission: Admission) -> bool:
         """Until the trade is closed; False if the history should be continued in a new one."""
