@@ -1,0 +1,124 @@
+"""`bottrader demo` in short: it must show every way out, and both sides' books equal to the cent."""
+
+import asyncio
+import gzip
+import os
+import signal
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cli.demo_plan import SYMBOLS
+from domain.exits import ExitReason
+from tests.support.live_stack import ROOT, Outcome, run_command
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+
+
+async def _demo(*arguments: str) -> Outcome:
+    return await run_command([sys.executable, "-m", "cli.main", "demo", *arguments], _environment(), timeout=200)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def _is_complete(shown: Any, trades: int) -> None:
+    assert shown["problems"] == []
+    assert shown["closed"] >= trades
+    assert set(shown["reasons"]) == {reason.value for reason in ExitReason}
+    assert {trade["symbol"] for trade in shown["trades"]} == set(SYMBOLS)
+    assert len({trade["trigger"] for trade in shown["trades"]}) >= 4
+    assert {trade["source"] for trade in shown["trades"]} == {"sighook", "webhook", "manual"}
+    assert shown["linkage"]["linked"] == shown["linkage"]["filled"] > trades
+    duplicates = shown["duplicates"]
+    assert duplicates["requests"] == duplicates["attempts"]
+    assert duplicates["repeated_requests"] == duplicates["repeated_orders"] == duplicates["unknown_requests"] == 0
+    account = shown["account"]
+    assert account["equal"]
+    assert abs(Decimal(account["ours"]) - Decimal(account["exchange"])) <= Decimal("0.01")
+    # Trades that stay open make the comparison one of realised and of open value.
+    assert Decimal(account["open_value"]) > 0
+    assert Decimal(account["realised"]) != 0
+
+
+async def test_demo_on_a_generated_market() -> None:
+    """On the generated market the demonstration shows everything, and exits with 0."""
+    outcome = await _demo("--trades", "8", "--json")
+    assert outcome.code == 0, outcome.err
+    _is_complete(outcome.json, 8)
+
+
+async def test_demo_on_recorded_prices(tmp_path: Path) -> None:
+    """Fed with a file of candles, it trades on that file's prices alone, and shows everything, too."""
+    prices = tmp_path / "candles.csv.gz"
+    _write_candles(prices, minutes=60 * 6)
+    outcome = await _demo("--trades", "8", "--prices", str(prices), "--json")
+    assert outcome.code == 0, outcome.err
+    _is_complete(outcome.json, 8)
+    bitcoin = [Decimal(trade["entry_price"]) for trade in outcome.json["trades"] if trade["symbol"] == "BTC-USD"]
+    assert all(Decimal(900) < price < Decimal(1100) for price in bitcoin)
+
+
+def _write_candles(path: Path, *, minutes: int) -> None:
+    """Minute candles around 1000 USD that swing by half a percent within minutes."""
+    swing = [0, 2, 4, 5, 3, 1, -1, -3, -5, -4, -2, -1]
+    lines = ["time,open,high,low,close,volume"]
+    for minute in range(minutes):
+        before, now = (Decimal(1000) + swing[at % len(swing)] for at in (minute, minute + 1))
+        high, low = max(before, now) + Decimal("0.3"), min(before, now) - Decimal("0.3")
+        lines.append(f"{1_700_000_000 + 60 * minute},{before},{high},{low},{now},100")
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
+async def test_damaged_price_file_is_a_sentence(tmp_path: Path) -> None:
+    """A truncated price file ends the demonstration before anything trades, with a sentence and nothing left over."""
+    prices = tmp_path / "cut.csv.gz"
+    prices.write_bytes(gzip.compress(b"time,open,high,low,close,volume\n" * 100)[:-20])
+    outcome = await _demo("--prices", str(prices))
+    assert outcome.code in (2, 3)
+    assert "truncated" in outcome.err
+    assert "Traceback" not in outcome.err
+    missing = await _demo("--prices", str(tmp_path / "none.csv"))
+    assert missing.code == 2
+    assert "no such file" in missing.err
+
+
+async def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of trading stops every process that was started and removes the data."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli.main", "demo",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**_environment(), "TMPDIR": str(tmp_path)},
+        cwd=ROOT,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    children: list[psutil.Process] = []
+    try:
+        async with asyncio.timeout(90):
+            while b"Watch the trades" not in await process.stderr.readline():
+                pass
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 4
+        process.send_signal(signal.SIGINT)
+        _, said = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+
+    async def gone() -> bool:
+        return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+    await eventually(gone, what="the children's end")
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("bottrader-")]
