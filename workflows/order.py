@@ -191,7 +191,7 @@ class OrderWorkflow:
             recorder.cancel()
 
     async def _resume_finished(self, admission: Admission) -> None:
-        """The order had ended before this run began: nothing is sent; what appeared late is ended, the trade awaited."""
+        """The order had ended before this run began: nothing is sent, what appeared late is ended."""
         self._finished = True
         self._number = len(admission.attempts)
         self._filled = Totals(size=admission.filled_size)
