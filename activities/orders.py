@@ -186,14 +186,13 @@ class TradingActivities(OrderActivities):
 
     async def _mark_sent(self, client_order_id: str) -> bool:
         """True once per attempt: a reset workflow that comes by again looks the attempt up instead of sending it."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            # The row itself is durable; losing this mark in a crash costs a look-up, so it needn't wait for the disk.
-            await connection.execute("SET LOCAL synchronous_commit = off")
-            marked = await connection.fetchval(
-                """UPDATE attempts SET sends = sends + 1
-                   WHERE client_order_id = $1 AND sends = 0 AND live RETURNING true""",
-                client_order_id,
-            )
+        # The row itself is durable; losing this mark in a crash costs a look-up, so it needn't wait for the disk.
+        marked = await self._pool.fetchval(
+            """UPDATE attempts SET sends = sends + 1
+               WHERE client_order_id = $1 AND sends = 0 AND live
+                 AND set_config('synchronous_commit', 'off', true) = 'off' RETURNING true""",
+            client_order_id,
+        )
         return bool(marked)
 
     async def _acknowledge(self, client_order_id: str, exchange_order_id: str) -> None:
