@@ -25,7 +25,13 @@ log = structlog.get_logger(__name__)
 HELD = "EXISTS (SELECT 1 FROM leases WHERE name = $1 AND epoch = $2 AND expires_at > now())"
 """SQL: the writer still holds its lease. Statements that carry it have the lease's name as $1, its epoch as $2."""
 
-DATABASE_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+DATABASE_TROUBLE = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement on a connection whose end has been announced but not noticed yet
+    OSError,
+    TimeoutError,
+)
 """What a database that can't be reached, or an interrupted statement, looks like."""
 
 _ACQUIRE = """

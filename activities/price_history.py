@@ -23,8 +23,6 @@ _TROUBLE = (ExchangeError, TimeoutError, OSError)
 _CANDLES_A_CALL = 300
 _SIZES = (60, 300, 900, 3600)
 _LONGEST = 21600
-_TRIES = 5
-"""Profit exits wait while a missed peak is looked up, so that this must come to an end."""
 
 
 class PriceHistory:
@@ -34,6 +32,7 @@ class PriceHistory:
         timeout: wall seconds for one look-up.
         candle_seconds: length of ATR's candles, market seconds.
         atr_period: candles in the ATR.
+        peak_tries: how often a missed peak is asked for; profit exits wait for it, so this must come to an end.
         unknown: called with a symbol whose missed peak can't be read.
     """
 
@@ -47,6 +46,7 @@ class PriceHistory:
         at_once: int,
         candle_seconds: int,
         atr_period: int,
+        peak_tries: int,
         unknown: Callable[[str], Awaitable[None]],
     ) -> None:
         self._exchange = exchange
@@ -56,6 +56,7 @@ class PriceHistory:
         self._slots = asyncio.Semaphore(at_once)
         self._candle_seconds = candle_seconds
         self._atr_period = atr_period
+        self._peak_tries = peak_tries
         self._unknown = unknown
         self._again: set[str] = set()
 
@@ -101,7 +102,7 @@ class PriceHistory:
             self._watch.look_again(state.symbol)
 
     async def _insist(self, state: SymbolState, seen_until: datetime | None) -> None:
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, self._peak_tries + 1):
             try:
                 async with self._slots, asyncio.timeout(self._timeout):
                     await self._raise_stops(state, seen_until)

@@ -89,6 +89,8 @@ class WatcherOptions:
     signals_at_once: int = 100
     signal_timeout: float = 5.0
     reads_at_once: int = 4
+    peak_tries: int = 5
+    """How often candles of a gap are asked for, over about 15 s; profit exits wait for them."""
     beat_seconds: float = 1.0
 
 
@@ -186,6 +188,7 @@ class WatchSession:
             at_once=options.reads_at_once,
             candle_seconds=options.atr_candle_seconds,
             atr_period=options.atr_period,
+            peak_tries=options.peak_tries,
             unknown=self._peak_unknown,
         )
         self._feeds = Feeds(self._open_stream, self._take, self._feed_failed)

@@ -179,6 +179,8 @@ class _Session:
         self._breaks = 0
         """Connections and gaps: while this stays the same, nothing was missed."""
         self._caught_up_at_break = -1
+        self._interrupted = 0
+        """Times that a statement about facts failed."""
         self._failures = 0
         self._failure_reason = ""
         self._outage = self._lasting("user_stream_down", "CRITICAL")
@@ -256,7 +258,12 @@ class _Session:
                 items.append(self._queue.get_nowait())
             observed = [item for item in items if isinstance(item, Observed)]
             if observed:
-                self._route(await self._insist(lambda: self._facts.commit(observed)))  # noqa: B023 - awaited here
+                before = self._interrupted
+                facts = await self._insist(lambda: self._facts.commit(observed))  # noqa: B023 - awaited here
+                self._route(facts)
+                if self._interrupted != before:
+                    # An answer was lost: the batch may be stored twice, and the first copy must not stay behind.
+                    self._route(await self._insist(self._facts.unrouted))
             for item in items:
                 if isinstance(item, MalformedMessage):
                     await self._insist(lambda: self._facts.malformed(item))  # noqa: B023 - awaited here
@@ -269,6 +276,7 @@ class _Session:
             try:
                 return await act()
             except DATABASE_TROUBLE as problem:
+                self._interrupted += 1
                 log.warning("fact not stored yet", problem=repr(problem))
                 await asyncio.sleep(0.2)
 

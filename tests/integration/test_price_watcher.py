@@ -45,6 +45,7 @@ OPTIONS = WatcherOptions(
     quote_repeat_seconds=0.2,
     first_quote_repeat_seconds=0.1,
     beat_seconds=0.02,
+    peak_tries=2,
 )
 
 
@@ -298,6 +299,26 @@ async def test_a_reconnect_looks_for_the_peak_it_missed(world: World) -> None:
         await until(lambda: plan_where(world, key, "peak = 112"))
 
 
+async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
+    """When REST has no answer for a gap, a person hears that trailing stops may be low, and profit exits go on."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    await world.pool.execute("UPDATE trades SET protected_at = now() - interval '10 minutes'")
+    world.exchange.unavailable = True
+    async with world.watching():
+        await world.armed()
+        await world.pool.execute(
+            "INSERT INTO market_snapshots (snapshot_id, symbol, at, action) VALUES ($1,$2,now(),'sell')",
+            uuid.uuid4(),
+            BTC,
+        )
+        await world.pool.execute("SELECT pg_notify('matrix', '')")
+        world.exchange.tick(BTC, "101")
+        due = await until(lambda: world.due(key), seconds=30)
+        await until(lambda: world.pool.fetchval("SELECT count(*) FROM incidents WHERE kind = 'missed_peak_unknown'"))
+    assert due[0].reason is ExitReason.SIGNAL_EXIT
+
+
 async def test_atr_comes_from_closed_candles(world: World) -> None:
     """The trailing distance is twice the ATR of past candles that REST has, without the open one."""
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -486,7 +507,40 @@ async def test_two_watchers_never_watch_at_once_and_the_second_takes_over(world:
 
 async def test_a_stop_at_the_paper_exchange_is_told_also_after_a_cut(world: World) -> None:
     """With the real adapter: prices by stream, trailing across a cut connection, and a stop on a second symbol."""
-    config = PaperConfig(step=True, products=[BTC, ETH], private_rate=0, public_rate=0, connection_rate=0)
+    async with on_paper(world, OPTIONS) as control:
+        btc = await add_trade(world.pool, "a", entry_price="50000")
+        eth = await add_trade(world.pool, "b", symbol=ETH, entry_price="3000")
+        await world.armed(2)
+        await until(lambda: truth(world.beats[-1]["ticks"] >= 2))
+        await control.set_price(BTC, "52000", "52001")
+        await until(lambda: plan_where(world, btc, "stop IS NOT NULL"))
+        await control.sockets("drop", "market")
+        await control.set_price(BTC, "50900", "50901")
+        due = await until(lambda: world.due(btc))
+        assert due[0].reason is ExitReason.TRAILING_STOP
+        await control.set_price(ETH, "2840", "2841")
+        due = await until(lambda: world.due(eth))
+        assert due[0].reason is ExitReason.HARD_STOP
+
+
+async def test_a_peak_in_a_cut_of_a_fast_market_is_found(world: World) -> None:
+    """With the market sped up, candles in market time tell what was reached while our sockets were cut."""
+    async with on_paper(world, replace(OPTIONS, market_speed=60.0), speed=60.0) as control:
+        key = await add_trade(world.pool, "a", entry_price="50000")
+        await world.pool.execute("UPDATE trades SET protected_at = now() - interval '30 seconds'")
+        await world.armed()
+        await control.set_price(BTC, "52000", "52001")
+        await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
+        await control.sockets("drop", "market")
+        await control.trade(BTC, "53500", "0.001")
+        row = await until(lambda: plan_where(world, key, "peak >= 53500"))
+    assert row["steps"] > 0
+
+
+@asynccontextmanager
+async def on_paper(world: World, options: WatcherOptions, speed: float = 1.0) -> AsyncIterator[PaperControl]:
+    """A watcher that runs on the real adapter at a paper exchange, BTC at 50,000 and ETH at 3,000."""
+    config = PaperConfig(step=True, speed=speed, products=[BTC, ETH], private_rate=0, public_rate=0, connection_rate=0)
     async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
         await control.set_price(BTC, "50000", "50001")
         await control.set_price(ETH, "3000", "3001")
@@ -501,22 +555,10 @@ async def test_a_stop_at_the_paper_exchange_is_told_also_after_a_cut(world: Worl
             )
         )
         starter = Starter(world.pool, world.client, task_queue=world.queue)
-        watcher = PriceWatcher(world.pool, exchange, world.client, starter, OPTIONS)
+        watcher = PriceWatcher(world.pool, exchange, world.client, starter, options)
         task = asyncio.create_task(watcher.run(WatcherInput(account=ACCOUNT), world.beats.append))
         try:
-            btc = await add_trade(world.pool, "a", entry_price="50000")
-            eth = await add_trade(world.pool, "b", symbol=ETH, entry_price="3000")
-            await world.armed(2)
-            await until(lambda: truth(world.beats[-1]["ticks"] >= 2))
-            await control.set_price(BTC, "52000", "52001")
-            await until(lambda: plan_where(world, btc, "stop IS NOT NULL"))
-            await control.sockets("drop", "market")
-            await control.set_price(BTC, "50900", "50901")
-            due = await until(lambda: world.due(btc))
-            assert due[0].reason is ExitReason.TRAILING_STOP
-            await control.set_price(ETH, "2840", "2841")
-            due = await until(lambda: world.due(eth))
-            assert due[0].reason is ExitReason.HARD_STOP
+            yield control
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

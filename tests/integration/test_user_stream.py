@@ -28,7 +28,7 @@ from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderType, Side, VenueStatus
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
-from exchange.port import Balance, Disconnected, Exchange, Gap, MalformedMessage, OrderRequest
+from exchange.port import Balance, Disconnected, Exchange, Gap, Heartbeat, MalformedMessage, OrderRequest
 from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import ACCOUNT, add_order, cut_connections, intent, until
@@ -203,6 +203,25 @@ async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -
 async def caught_up(world: World) -> Any:
     """The position's row, once a catch-up was complete and is written."""
     return await world.pool.fetchrow("SELECT * FROM stream_positions WHERE caught_up_to IS NOT NULL AND gaps > 0")
+
+
+async def test_while_the_stream_is_whole_what_is_known_moves_on(world: World) -> None:
+    """The time up to which everything is known follows the exchange's clock, so that a catch-up never grows."""
+    read = "SELECT caught_up_to FROM stream_positions"
+    async with world.running():
+        first = await until(lambda: world.pool.fetchval(read))
+
+        async def moved() -> bool:
+            world.exchange.user_streams[-1].push(Heartbeat(1, datetime.now(UTC)))
+            return bool(await world.pool.fetchval(read) > first)
+
+        await until(moved)
+        world.exchange.user_streams[-1].push(Disconnected("cut", 0, 0.1, datetime.now(UTC)))
+        await until(lambda: world.pool.fetchval("SELECT NOT connected FROM stream_positions"))
+        held = await world.pool.fetchval(read)
+        calls = world.exchange.calls.count("server_time")
+        await until(lambda: truth(world.exchange.calls.count("server_time") >= calls + 3))
+        assert await world.pool.fetchval(read) - held < timedelta(seconds=OPTIONS.confirm_seconds)
 
 
 async def test_catch_up_goes_on_until_rest_answers(world: World) -> None:
