@@ -1,0 +1,642 @@
+"""Reconcile: what differs between our journal and the exchange's records, and what has to be done about it (INGEST-3).
+
+`compare` is the one place that decides, a pure function of the two views; nothing is read or written here. Its rules:
+an order that is missing from a list is never taken for ended: it is looked up, and its end in the order history counts
+when the trade history adds up to it (`resolve`). Reports go through `domain.orders.merge`, so what we know already is
+never undone. What makes no sense (another side, sizes below zero, a product nobody knows) is an incident, not a guess.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from domain.messages import StatusSource
+from domain.money import ZERO
+from domain.orders import AttemptStatus, Report, Side, merge
+
+__all__ = [
+    "Action",
+    "Difference",
+    "Execution",
+    "Finding",
+    "Journal",
+    "Known",
+    "OpenQuantity",
+    "Records",
+    "Seen",
+    "Taken",
+    "Transfer",
+    "TransferKind",
+    "compare",
+    "currencies",
+    "execution_problem",
+    "resolve",
+    "take_from_trades",
+    "transfers",
+]
+
+
+class Difference(StrEnum):
+    """What a difference is called."""
+
+    UNKNOWN_TO_US = "UNKNOWN_TO_US"
+    """The exchange has an order that the journal has not: somebody else placed it."""
+    UNKNOWN_TO_EXCHANGE = "UNKNOWN_TO_EXCHANGE"
+    """The journal has the exchange's own id of an order, and the exchange says that there is none."""
+    BEHIND = "BEHIND"
+    """The exchange knows more of an order than we do."""
+    AHEAD = "AHEAD"
+    """We know more than the list, which was made a moment earlier."""
+    OVERBOOKED = "OVERBOOKED"
+    """The order has ended at the exchange with less than we have booked."""
+    VANISHED = "VANISHED"
+    """Not among the open orders and not in the list: what became of it must be looked up."""
+    STILL_OPEN = "STILL_OPEN"
+    """Looked up: it lives (lists of open orders leave out what is not on the book yet)."""
+    ENDED = "ENDED"
+    """Its end stands in the order history and the trade history adds up to it."""
+    UNCONFIRMED = "UNCONFIRMED"
+    """Its end stands in the order history, but the trade history does not add up to it (yet)."""
+    LATE_APPEARANCE = "LATE_APPEARANCE"
+    """An attempt that was taken for absent is there all the same."""
+    IN_FLIGHT = "IN_FLIGHT"
+    """Sent and not listed, or only just acknowledged: its workflow finds out."""
+    CHANGED_SIDE = "CHANGED_SIDE"
+    CHANGED_SYMBOL = "CHANGED_SYMBOL"
+    FILL_WITHOUT_ORDER = "FILL_WITHOUT_ORDER"
+    """An execution of an order that neither the journal nor the list has."""
+    FILLS_TO_SETTLE = "FILLS_TO_SETTLE"
+    """The exchange's own executions are to take the place of the derived ones."""
+    BAD_FILL = "BAD_FILL"
+    UNKNOWN_PRODUCT = "UNKNOWN_PRODUCT"
+    FEE_IN_OTHER_CURRENCY = "FEE_IN_OTHER_CURRENCY"
+
+
+class Action(StrEnum):
+    """What is done about a difference."""
+
+    NONE = "NONE"
+    RECORD = "RECORD"
+    """The report goes the way of a live update: stored, then routed to its workflow or the ledger."""
+    ADOPT = "ADOPT"
+    """Recorded as an order that we did not place."""
+    LOOK_UP = "LOOK_UP"
+    """The order is asked for by its id, then `resolve` decides."""
+    SETTLE = "SETTLE"
+    WAIT = "WAIT"
+    """Nothing yet; the next run looks again."""
+    INCIDENT = "INCIDENT"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An attempt of the journal. `acknowledged_at` is when the exchange's answer came, in our time."""
+
+    order_key: str
+    number: int
+    client_order_id: str
+    exchange_order_id: str | None
+    symbol: str
+    side: Side
+    report: Report
+    external: bool = False
+    sent: bool = True
+    acknowledged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An order in the exchange's records. Fees in third currencies by currency."""
+
+    exchange_order_id: str
+    client_order_id: str
+    symbol: str
+    side: Side
+    report: Report
+    source: StatusSource
+    other_fees: Mapping[str, Decimal] = field(default_factory=dict)
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution in the exchange's records; `size` in base, `price` in quote per base."""
+
+    trade_id: str
+    exchange_order_id: str
+    symbol: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    fee_currency: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What we know: attempts that have not ended and those that the lists name, and the executions that are booked.
+
+    `booked` are pairs of the exchange's order id and trade id; `derived` are orders with fills that were computed from
+    totals.
+    """
+
+    attempts: Sequence[Known] = ()
+    booked: Collection[tuple[str, str]] = frozenset()
+    derived: Collection[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the exchange shows, read before the journal was. `asked_at` is our time just before the first question."""
+
+    asked_at: datetime
+    orders: Sequence[Seen] = ()
+    executions: Sequence[Execution] = ()
+    products: Collection[str] | None = None
+    """Products that the exchange has; None where that could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A difference, what is done about it, and why, in a sentence."""
+
+    difference: Difference
+    action: Action
+    subject: str
+    """The exchange's order id, or ours where it has none."""
+    symbol: str
+    sentence: str
+    seen: Seen | None = None
+    known: Known | None = None
+    critical: bool = False
+    trade_ids: tuple[str, ...] = ()
+
+
+_JUST_NOW = timedelta(seconds=5)
+"""An order acknowledged this shortly before the lists were asked for need not be in them."""
+
+_CONFIRM_PATIENCE = timedelta(minutes=5)
+"""How long the trade history may take to show what the order history says."""
+
+
+def currencies(symbol: str) -> tuple[str, str] | None:
+    """Base and quote currency of a product such as BTC-USD or BTC_USD; None if the name tells no such thing."""
+    base, dash, quote = symbol.replace("_", "-").partition("-")
+    return (base, quote) if base and dash and quote and "-" not in quote else None
+
+
+def execution_problem(item: Execution) -> tuple[Difference, str] | None:
+    """Why an execution can't be booked as it is, or None."""
+    pair = currencies(item.symbol)
+    if pair is None:
+        return Difference.UNKNOWN_PRODUCT, f"{item.symbol} is no product of a base and a quote currency"
+    if item.size <= 0 or item.price <= 0:
+        return Difference.BAD_FILL, f"size {item.size} and price {item.price} must be above zero"
+    if item.fee_currency not in pair:
+        return Difference.FEE_IN_OTHER_CURRENCY, f"its fee is in {item.fee_currency}, neither {pair[0]} nor {pair[1]}"
+    return None
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+def compare(journal: Journal, records: Records) -> list[Finding]:
+    """Every difference between the two views, orders by time, then executions.
+
+    What agrees is not mentioned.
+    """
+    by_client: dict[str, Known] = {item.client_order_id: item for item in journal.attempts}
+    by_exchange: dict[str, Known] = {
+        item.exchange_order_id: item for item in journal.attempts if item.exchange_order_id is not None
+    }
+    executions: dict[str, list[Execution]] = defaultdict(list)
+    for execution in records.executions:
+        executions[execution.exchange_order_id].append(execution)
+    findings: list[Finding] = []
+    met: set[str] = set()
+    for seen in sorted(records.orders, key=lambda item: (item.at is None, item.at, item.exchange_order_id)):
+        known = _match(seen, by_client, by_exchange)
+        if known is not None:
+            met.add(known.client_order_id)
+        problem = _problem_of(seen, known, records.products)
+        if problem is not None:
+            findings.append(problem)
+            if problem.difference is not Difference.FEE_IN_OTHER_CURRENCY:
+                continue
+        finding = _of_pair(seen, known, executions.get(seen.exchange_order_id, []), records.asked_at)
+        if finding is not None:
+            findings.append(finding)
+    findings += [
+        _unlisted(known, records.asked_at)
+        for known in journal.attempts
+        if known.client_order_id not in met and not known.report.final
+    ]
+    listed = {seen.exchange_order_id: seen for seen in records.orders}
+    findings += _of_executions(executions, listed, by_exchange, journal, records.products)
+    return findings
+
+
+def _match(seen: Seen, by_client: Mapping[str, Known], by_exchange: Mapping[str, Known]) -> Known | None:
+    """By our id where it names the same order, else by the exchange's: an id of ours may be on another's order."""
+    known = by_client.get(seen.client_order_id) if seen.client_order_id else None
+    if known is not None and known.exchange_order_id in (None, seen.exchange_order_id):
+        return known
+    return by_exchange.get(seen.exchange_order_id)
+
+
+def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | None) -> Finding | None:
+    """What makes an order's report unusable, or worth a word."""
+
+    def told(difference: Difference, sentence: str, *, critical: bool = False) -> Finding:
+        return Finding(
+            difference, Action.INCIDENT, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
+        )
+
+    name = f"order {seen.exchange_order_id}"
+    if known is not None and seen.side is not known.side:
+        return told(
+            Difference.CHANGED_SIDE,
+            f"{name} was a {known.side} and is now told to be a {seen.side}: nothing of it is booked until a person "
+            "has looked at it",
+            critical=True,
+        )
+    if known is not None and seen.symbol != known.symbol:
+        return told(
+            Difference.CHANGED_SYMBOL,
+            f"{name} was of {known.symbol} and is now told to be of {seen.symbol}: nothing of it is booked until a "
+            "person has looked at it",
+            critical=True,
+        )
+    if currencies(seen.symbol) is None or (known is None and products is not None and seen.symbol not in products):
+        return told(
+            Difference.UNKNOWN_PRODUCT, f"{name} is of {seen.symbol}, a product that the exchange does not list"
+        )
+    totals = seen.report.totals
+    if totals.size < 0 or totals.value < 0:
+        return told(
+            Difference.BAD_FILL,
+            f"{name} is told to have traded {totals.size} for {totals.value}: sizes can't be below zero",
+            critical=True,
+        )
+    if seen.other_fees:
+        fees = ", ".join(f"{amount} {currency}" for currency, amount in sorted(seen.other_fees.items()))
+        return told(
+            Difference.FEE_IN_OTHER_CURRENCY,
+            f"{name} of {seen.symbol} was charged {fees}: no P&L holds that, the balances will show it",
+        )
+    return None
+
+
+def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], asked_at: datetime) -> Finding | None:
+    """What the exchange shows of one order, against what we know of it."""
+
+    def told(difference: Difference, action: Action, sentence: str, *, critical: bool = False) -> Finding:
+        return Finding(
+            difference, action, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
+        )
+
+    name = f"order {seen.exchange_order_id} ({seen.side} {seen.symbol})"
+    if known is None:
+        return told(
+            Difference.UNKNOWN_TO_US,
+            Action.ADOPT,
+            f"{name} was not placed by us: {seen.report.status}, {seen.report.totals.size} filled",
+        )
+    if known.report.status is AttemptStatus.ABSENT:
+        return told(
+            Difference.LATE_APPEARANCE,
+            Action.RECORD,
+            f"{name} was taken for absent and is at the exchange all the same: {seen.report.status}, "
+            f"{seen.report.totals.size} filled",
+        )
+    merged = merge(known.report, seen.report)
+    if merged == known.report and known.exchange_order_id is not None:
+        if seen.report.final and seen.report.totals.size < known.report.totals.size:
+            return told(
+                Difference.OVERBOOKED,
+                Action.LOOK_UP,
+                f"{name} ended with {seen.report.totals.size} at the exchange, the ledger has "
+                f"{known.report.totals.size}",
+            )
+        if seen.report != known.report:
+            return told(Difference.AHEAD, Action.NONE, f"{name}: the ledger knows more than the list")
+        return None
+    if seen.report.final and not known.report.final:
+        return _ended(seen, known, executions, asked_at, looked_up=False)
+    return told(
+        Difference.BEHIND,
+        Action.RECORD,
+        f"{name}: the exchange says {seen.report.status}, {seen.report.totals.size} filled; "
+        f"the ledger has {known.report.status}, {known.report.totals.size}",
+    )
+
+
+def _ended(
+    seen: Seen, known: Known | None, executions: Sequence[Execution], asked_at: datetime, *, looked_up: bool
+) -> Finding:
+    """An end in the order history counts when the trade history adds up to it."""
+    name = f"order {seen.exchange_order_id} ({seen.side} {seen.symbol})"
+    shown = sum((item.size for item in _distinct(executions)), ZERO)
+    size = seen.report.totals.size
+
+    def told(difference: Difference, action: Action, sentence: str, *, source: StatusSource | None = None) -> Finding:
+        from_ = seen if source is None else Seen(
+            seen.exchange_order_id,
+            seen.client_order_id,
+            seen.symbol,
+            seen.side,
+            seen.report,
+            source,
+            seen.other_fees,
+            seen.at,
+        )  # fmt: skip
+        return Finding(difference, action, seen.exchange_order_id, seen.symbol, sentence, from_, known)
+
+    if shown == size:
+        source = StatusSource.TRADE_HISTORY if size > 0 else StatusSource.ORDER_HISTORY
+        proof = f"its executions add up to {shown}" if size > 0 else "and the trade history has nothing of it"
+        return told(
+            Difference.ENDED,
+            Action.RECORD,
+            f"{name} ended {seen.report.status} with {size} by the order history; {proof}",
+            source=source,
+        )
+    sentence = (
+        f"{name} ended {seen.report.status} with {size} by the order history, but its executions add up to {shown}"
+    )
+    if not looked_up:
+        return told(Difference.UNCONFIRMED, Action.LOOK_UP, sentence)
+    if seen.at is not None and asked_at - seen.at > _CONFIRM_PATIENCE:
+        # The order history's own word, after all patience: booked, and a person hears of the contradiction.
+        return Finding(
+            Difference.UNCONFIRMED,
+            Action.RECORD,
+            seen.exchange_order_id,
+            seen.symbol,
+            f"{sentence} for more than {_CONFIRM_PATIENCE.total_seconds() / 60:.0f} minutes; the order history counts",
+            seen,
+            known,
+            critical=True,
+        )
+    return told(Difference.UNCONFIRMED, Action.WAIT, f"{sentence}: it is looked at again")
+
+
+def _unlisted(known: Known, asked_at: datetime) -> Finding:
+    """An attempt that has not ended as far as we know, and that no list names."""
+    subject = known.exchange_order_id or known.client_order_id
+    name = f"order {subject} ({known.side} {known.symbol})"
+    if known.exchange_order_id is None:
+        why = "it was sent and its outcome is being looked up" if known.sent else "it has not been sent"
+        return Finding(Difference.IN_FLIGHT, Action.NONE, subject, known.symbol, f"{name}: {why}", None, known)
+    if known.acknowledged_at is not None and known.acknowledged_at > asked_at - _JUST_NOW:
+        return Finding(
+            Difference.IN_FLIGHT, Action.NONE, subject, known.symbol, f"{name} was taken only just now", None, known
+        )
+    return Finding(
+        Difference.VANISHED,
+        Action.LOOK_UP,
+        subject,
+        known.symbol,
+        f"{name} is neither open nor in the list: its end is looked up",
+        None,
+        known,
+    )
+
+
+def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution], asked_at: datetime) -> Finding:
+    """What a look-up by the exchange's id says of a finding whose action was LOOK_UP; never LOOK_UP again."""
+    known = finding.known
+    name = f"order {finding.subject} ({finding.symbol})"
+    if seen is None:
+        return Finding(
+            Difference.UNKNOWN_TO_EXCHANGE,
+            Action.INCIDENT,
+            finding.subject,
+            finding.symbol,
+            f"{name} is in our books and the exchange does not know it: nothing is changed until a person has looked "
+            "at it"
+            if known is not None
+            else f"an execution names {name}, which the exchange does not know: it is not booked",
+            None,
+            known,
+            critical=True,
+        )
+    problem = _problem_of(seen, known, None)
+    if problem is not None and problem.difference is not Difference.FEE_IN_OTHER_CURRENCY:
+        return problem
+    if known is None:
+        adopted = _of_pair(seen, None, executions, asked_at)
+        return adopted if adopted is not None else finding
+    if finding.difference is Difference.OVERBOOKED:
+        if seen.report.final and seen.report.totals.size < known.report.totals.size:
+            return Finding(
+                Difference.OVERBOOKED,
+                Action.INCIDENT,
+                finding.subject,
+                finding.symbol,
+                f"{name} ended with {seen.report.totals.size} at the exchange, asked twice, and the ledger has "
+                f"{known.report.totals.size}: nothing is taken back until a person has looked at it",
+                seen,
+                known,
+                critical=True,
+            )
+    elif seen.report.final:
+        return _ended(seen, known, executions, asked_at, looked_up=True)
+    if merge(known.report, seen.report) != known.report:
+        return Finding(
+            Difference.STILL_OPEN,
+            Action.RECORD,
+            finding.subject,
+            finding.symbol,
+            f"{name} lives: {seen.report.status}, {seen.report.totals.size} filled",
+            seen,
+            known,
+        )
+    return Finding(
+        Difference.STILL_OPEN, Action.NONE, finding.subject, finding.symbol, f"{name} is as we know it", seen, known
+    )
+
+
+# --- executions ------------------------------------------------------------------------------------------------------
+
+
+def _distinct(executions: Iterable[Execution]) -> list[Execution]:
+    """Once per trade id, however often a list shows it."""
+    return list({item.trade_id: item for item in executions}.values())
+
+
+def _of_executions(
+    executions: Mapping[str, Sequence[Execution]],
+    listed: Mapping[str, Seen],
+    by_exchange: Mapping[str, Known],
+    journal: Journal,
+    products: Collection[str] | None,
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for identity, items in executions.items():
+        known, seen = by_exchange.get(identity), listed.get(identity)
+        problems = _execution_problems(identity, items, known, seen, products)
+        findings += problems
+        if problems:
+            continue
+        symbol = items[0].symbol
+        if known is None and seen is None:
+            findings.append(
+                Finding(
+                    Difference.FILL_WITHOUT_ORDER,
+                    Action.LOOK_UP,
+                    identity,
+                    symbol,
+                    f"{len(items)} executions name order {identity}, which neither the journal nor the list has",
+                    trade_ids=tuple(item.trade_id for item in items),
+                )
+            )
+        missing = tuple(item.trade_id for item in items if (identity, item.trade_id) not in journal.booked)
+        if identity in journal.derived and missing:
+            findings.append(
+                Finding(
+                    Difference.FILLS_TO_SETTLE,
+                    Action.SETTLE,
+                    identity,
+                    symbol,
+                    f"{len(missing)} executions of order {identity} take the place of derived fills",
+                    seen,
+                    known,
+                    trade_ids=missing,
+                )
+            )
+    return findings
+
+
+def _execution_problems(
+    identity: str,
+    items: Sequence[Execution],
+    known: Known | None,
+    seen: Seen | None,
+    products: Collection[str] | None,
+) -> list[Finding]:
+    """One incident for each execution of an order that can't be booked as it is."""
+    side = known.side if known is not None else seen.side if seen is not None else None
+    name_of = known.symbol if known is not None else seen.symbol if seen is not None else None
+    found: list[Finding] = []
+    for item in items:
+        problem = execution_problem(item)
+        if problem is None and known is None and products is not None and item.symbol not in products:
+            problem = Difference.UNKNOWN_PRODUCT, f"the exchange does not list {item.symbol}"
+        if problem is None and side is not None and item.side is not side:
+            problem = Difference.CHANGED_SIDE, f"it is a {item.side} and its order is a {side}"
+        if problem is None and name_of is not None and item.symbol != name_of:
+            problem = Difference.CHANGED_SYMBOL, f"it is of {item.symbol} and its order is of {name_of}"
+        if problem is not None:
+            found.append(
+                Finding(
+                    problem[0],
+                    Action.INCIDENT,
+                    f"{identity}/{item.trade_id}",
+                    item.symbol,
+                    f"execution {item.trade_id} of order {identity} can't be booked: {problem[1]}",
+                    seen,
+                    known,
+                    critical=True,
+                    trade_ids=(item.trade_id,),
+                )
+            )
+    return found
+
+
+# --- balances --------------------------------------------------------------------------------------------------------
+
+
+class TransferKind(StrEnum):
+    """Why a balance differs from what our fills add up to."""
+
+    OPENING = "opening"
+    """What was there when the books were opened."""
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    ROUNDING = "rounding"
+    """Less than a millionth of a unit: the exchange rounds where we don't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An amount of a currency (below zero: it left) that no fill explains."""
+
+    currency: str
+    kind: TransferKind
+    amount: Decimal
+    expected: Decimal
+    found: Decimal
+
+
+_ROUNDING = Decimal("0.000001")
+
+
+def transfers(expected: Mapping[str, Decimal], found: Mapping[str, Decimal], *, opened: bool) -> list[Transfer]:
+    """The named differences between what the books add up to and what the exchange holds, by currency.
+
+    Both views must be of a moment in which nothing traded. Before the books are `opened`, every currency that the
+    exchange lists gets its opening row, whatever its amount.
+    """
+    result = []
+    for currency in sorted({*expected, *found}):
+        should, have = expected.get(currency, ZERO), found.get(currency, ZERO)
+        amount = have - should
+        if not opened:
+            if currency in found or amount:
+                result.append(Transfer(currency, TransferKind.OPENING, amount, should, have))
+        elif amount:
+            large = TransferKind.DEPOSIT if amount > 0 else TransferKind.WITHDRAWAL
+            kind = TransferKind.ROUNDING if abs(amount) < _ROUNDING else large
+            result.append(Transfer(currency, kind, amount, should, have))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuantity:
+    """An open trade's base quantity; `claimed` of it is in exit orders that have not ended."""
+
+    entry_key: str
+    opened_at: datetime
+    remaining: Decimal
+    claimed: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an external sell or a withdrawal took from a trade, and what the trade has left."""
+
+    entry_key: str
+    size: Decimal
+    left: Decimal
+
+
+def take_from_trades(trades: Iterable[OpenQuantity], pool: Decimal) -> list[Taken]:
+    """Who bears what the account is short of: nobody while the pool that no trade owns is not below zero (INGEST-5).
+
+    Oldest trade first. What an exit order of ours holds at the exchange can't have been sold by somebody else, so it
+    is only taken when everything else is used up.
+    """
+    short = -pool
+    ordered = sorted(trades, key=lambda item: (item.opened_at, item.entry_key))
+    taken: dict[str, Decimal] = {}
+    for free_only in (True, False):
+        for trade in ordered:
+            if short <= 0:
+                break
+            left = trade.remaining - taken.get(trade.entry_key, ZERO)
+            free = max(left - trade.claimed, ZERO) if free_only else left
+            size = min(free, short)
+            if size > 0:
+                taken[trade.entry_key] = taken.get(trade.entry_key, ZERO) + size
+                short -= size
+    return [
+        Taken(trade.entry_key, taken[trade.entry_key], trade.remaining - taken[trade.entry_key])
+        for trade in ordered
+        if trade.entry_key in taken
+    ]
