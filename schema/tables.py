@@ -359,6 +359,28 @@ balances = Table(
     _time("answered_at", null=False),
 )
 
+balance_transfers = Table(
+    "balance_transfers",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount", Numeric, nullable=False, comment="what no fill explains; below zero: it left"),
+    Column("expected", Numeric, nullable=False, comment="what the books added up to before"),
+    Column("found", Numeric, nullable=False, comment="what the exchange held"),
+    _time("at", now=True),
+    _one_of("kind", "opening", "deposit", "withdrawal", "rounding"),
+    Index("ix_balance_transfers_currency", "account", "currency"),
+    Index(
+        "uq_balance_transfers_opening",
+        "account",
+        "currency",
+        unique=True,
+        postgresql_where=text("kind = 'opening'"),
+    ),
+)
+
 account_controls = Table(
     "account_controls",
     metadata,
