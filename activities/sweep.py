@@ -34,12 +34,12 @@ SELECT t.entry_key FROM trades t JOIN orders o ON o.order_key = t.entry_key
  WHERE t.account = $1 AND t.state <> 'CLOSED'
    AND COALESCE(o.last_fill_at, t.opened_at) < now() - make_interval(secs => $2)
 """
-# An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order has ended.
+# An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order is finished: one whose
+# attempt has ended may still have to release what it reserved.
 _OPEN_ORDERS = """
 SELECT o.order_key, o.intent FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
  WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.received_at < now() - make_interval(secs => $2)
-   AND (NOT o.finished AND o.state NOT IN ('REJECTED','FILLED','CANCELLED','EXPIRED','FAILED')
-        OR t.state <> 'CLOSED')
+   AND (NOT o.finished OR t.state <> 'CLOSED')
 """
 
 
