@@ -74,6 +74,6 @@ def limit_buy(
 def sell(
     account: str, size: str, *, symbol: str = "BTC-USD", request_id: str | None = None, **fields: Any
 ) -> OrderIntent:
-    """A market sell, of a named trade (`entry_key`, role EXIT) or of the unowned pool."""
-    given: dict[str, Any] = {"order_type": OrderType.MARKET, "base_size": Decimal(size)}
+    """A market sell, of a named trade (`entry_key`) or of the unowned pool."""
+    given: dict[str, Any] = {"order_type": OrderType.MARKET, "base_size": Decimal(size), "role": OrderRole.EXIT}
     return _intent(account, symbol, Side.SELL, request_id, given | fields)

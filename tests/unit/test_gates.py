@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, first_refusal, reservation, run_gates
 from domain.market import Product
-from domain.orders import OrderRole
 from tests.support.intents import limit_buy, market_buy, sell
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -39,7 +38,7 @@ FINE = Facts(
     needed_quote=Decimal(503),
 )
 SELLING = Facts(
-    intent=sell("main", "0.01", role=OrderRole.EXIT, entry_key="0" * 32),
+    intent=sell("main", "0.01", entry_key="0" * 32),
     now=NOW,
     product=BTC,
     price=Decimal(50_000),

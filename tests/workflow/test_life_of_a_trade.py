@@ -11,7 +11,7 @@ from temporalio.client import WorkflowUpdateFailedError
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id
 from domain.messages import CloseRequest
-from domain.orders import OrderRole, OrderState
+from domain.orders import OrderState
 from tests.support.harness import TradingSystem
 from tests.support.intents import limit_buy, market_buy, sell
 from tests.support.waiting import eventually
@@ -193,7 +193,7 @@ async def test_dust_is_closed_as_dust(system: TradingSystem) -> None:
     """What is left below the exchange's minimum after a sell is written off by name, and the trade ends."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
-    part = sell(system.account, "0.00999", role=OrderRole.EXIT, entry_key=trade.key, entry_point="manual")
+    part = sell(system.account, "0.00999", entry_key=trade.key, entry_point="manual")
     await system.start(part)
     outcome = await trade.closed()
     assert (outcome.exit_size, outcome.dust_size) == (Decimal("0.00999"), Decimal("0.00001"))
@@ -205,7 +205,7 @@ async def test_a_partial_sell_by_hand_leaves_the_rest_protected(system: TradingS
     """Selling a part of a trade shrinks it; its stop then sells exactly what is left."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
-    part = sell(system.account, "0.004", role=OrderRole.EXIT, entry_key=trade.key, entry_point="manual")
+    part = sell(system.account, "0.004", entry_key=trade.key, entry_point="manual")
     by_hand = await system.start(part)
     assert (await by_hand.result()).state is OrderState.FILLED
     assert await system.value("SELECT state FROM exit_plans WHERE entry_key = $1", trade.key) == "ARMED"
@@ -221,9 +221,7 @@ async def test_a_refused_sell_by_hand_leaves_the_trade_armed(system: TradingSyst
     """A sell that a gate refuses changes nothing: the soft stop still sells the whole position."""
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
-    by_hand = await system.start(
-        sell(system.account, "0.000001", role=OrderRole.EXIT, entry_key=trade.key, entry_point="manual")
-    )
+    by_hand = await system.start(sell(system.account, "0.000001", entry_key=trade.key, entry_point="manual"))
     assert (await by_hand.result()).gate == "BELOW_MINIMUM_SIZE"
     await system.price("48700")
     await system.control.fill(await system.exchange_id(client_order_id(trade.leg_key(1), 1)), "0.01")
