@@ -275,10 +275,12 @@ class Admissions:
             WITH plan AS (
                 UPDATE exit_plans SET state = 'EXITING', exit_reason = $2, updated_at = now(),
                        revision = nextval('exit_plan_revision')
-                WHERE entry_key = $1 AND state <> 'DISARMED' AND $6)
+                WHERE entry_key = $1 AND state <> 'DISARMED' AND $6),
+            trade AS (
             UPDATE trades SET state = CASE WHEN $6 THEN 'CLOSING' ELSE state END, exit_reason = $2,
                    exit_legs = exit_legs + $6::int, trigger_price = $3, trailing_state = coalesce($4, trailing_state)
-            WHERE entry_key = $1 AND $5
+            WHERE entry_key = $1 AND $5)
+            SELECT pg_notify('exit_plan', $1)
             """,
             intent.entry_key,
             (intent.exit_reason or ExitReason.MANUAL).value,
