@@ -10,7 +10,7 @@ import structlog
 
 from activities.database import Connection, Pool
 
-__all__ = ["Lasting", "Severity", "report_incident", "resolve_incidents"]
+__all__ = ["Lasting", "Severity", "report_incident", "report_once", "resolve_incidents"]
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,30 @@ async def report_incident(
         sentence,
         dict(details or {}),
     )
+
+
+async def report_once(
+    pool: Pool | Connection,
+    account: str,
+    kind: str,
+    severity: Severity,
+    subject: str,
+    sentence: str,
+    details: Mapping[str, Any] | None = None,
+) -> bool:
+    """`report_incident`, unless one of this kind and subject is open; whether it was news.
+
+    For what is found again at each look until somebody has dealt with it. Raises the database's errors.
+    """
+    is_open = await pool.fetchval(
+        "SELECT true FROM incidents WHERE account = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL LIMIT 1",
+        account,
+        kind,
+        subject,
+    )
+    if not is_open:
+        await report_incident(pool, account, kind, severity, subject, sentence, details)
+    return not is_open
 
 
 async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, subject: str) -> int:

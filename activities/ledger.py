@@ -14,9 +14,10 @@ from typing import Any
 
 from activities.closing import finish_order
 from activities.database import Connection, Pool, lock_symbol
-from activities.incidents import report_incident
+from activities.incidents import report_incident, report_once
 from activities.lots import book_in_fifo
 from activities.rows import report_of, totals_of
+from domain.exits import ExitRules
 from domain.ids import intent_key
 from domain.messages import EntryNews, OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO, average, divide
@@ -127,11 +128,25 @@ class Ledger:
                     )
             return _result(context, state, sums, fill, trade, first=first, finished=finished)
 
-    async def adopt(self, order: VenueOrder, source: StatusSource) -> RecordResult:
-        """Record an order that the system didn't place: a row of its own, its fills in the FIFO book, no linkage."""
-        key = intent_key("external", order.exchange_order_id, self._account, order.symbol, order.side)
+    async def adopt(self, order: VenueOrder, source: StatusSource, *, protect: ExitRules | None = None) -> RecordResult:
+        """Record an order that the system didn't place: a row of its own, its fills in the FIFO book, no linkage.
+
+        With `protect`, a buy that is new to us becomes a trade with these exit rules. One that is told with another
+        side or product than before is not booked: a person hears of it.
+        """
+        key = external_key(self._account, order)
         client_order_id = order.client_order_id or order.exchange_order_id
+        is_trade = protect is not None and order.side is Side.BUY
         async with self._pool.acquire() as connection, connection.transaction():
+            before = await connection.fetchrow(
+                """SELECT o.* FROM attempts a JOIN orders o USING (order_key)
+                   WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.order_key <> $3""",
+                self._account,
+                order.exchange_order_id,
+                key,
+            )
+            if before is not None:
+                return await self._contradiction(connection, before, order)
             # The id may be one of ours on another order: the exchange's id then stands in, the journal stays right.
             taken = await connection.fetchval(
                 "SELECT order_key FROM attempts WHERE client_order_id = $1", client_order_id
@@ -141,8 +156,9 @@ class Ledger:
             await connection.execute(
                 """
                 INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger,
-                                    intent, intent_digest, state, finished, base_size, limit_price, placed_at)
-                VALUES ($1,$2,$3,$4,'EXTERNAL',$5,$6,'external','manual',$7,'',$8,true,$9,$10,$11)
+                                    intent, intent_digest, state, finished, base_size, limit_price, placed_at,
+                                    entry_key)
+                VALUES ($1,$2,$3,$4,'EXTERNAL',$5,$6,'external','manual',$7,'',$8,true,$9,$10,$11,$12)
                 ON CONFLICT (order_key) DO NOTHING
                 """,
                 key,
@@ -151,11 +167,12 @@ class Ledger:
                 order.side.value,
                 order.order_type or "UNKNOWN",
                 "websocket" if source is StatusSource.WEBSOCKET else "reconciled",
-                dict(order.raw),
+                dict(order.raw) | ({"rules": protect.model_dump(mode="json")} if protect and is_trade else {}),
                 OrderState.OPEN.value,
                 order.base_size,
                 order.limit_price,
                 order.created_at,
+                key if is_trade else None,
             )
             await connection.execute(
                 """
@@ -172,7 +189,33 @@ class Ledger:
                 order.base_size,
                 order.limit_price,
             )
-        return await self.record(key, update_of(order, 1, source), symbol=order.symbol)
+        result = await self.record(key, update_of(order, 1, source), symbol=order.symbol)
+        if result.attempt_status.final and result.trade_state is not None and not result.entry_final:
+            await self._pool.execute("UPDATE trades SET entry_final = true WHERE entry_key = $1", key)
+            result = result.model_copy(update={"entry_final": True})
+        return result
+
+    async def _contradiction(self, connection: Connection, known: Any, order: VenueOrder) -> RecordResult:
+        """The exchange's id belongs to an order of another side or product: nothing is guessed."""
+        await report_once(
+            connection,
+            self._account,
+            "CHANGED_SIDE",
+            "CRITICAL",
+            order.exchange_order_id,
+            f"order {order.exchange_order_id} was a {known['side']} of {known['symbol']} and is now told to be a "
+            f"{order.side} of {order.symbol}: nothing of it is booked until a person has looked at it",
+            {"raw": dict(order.raw)},
+        )
+        totals = totals_of(known)
+        return RecordResult(
+            attempt=1,
+            attempt_status=Report.of_venue(order.status, Totals()).status,
+            state=OrderState(known["state"]),
+            filled_size=totals.size,
+            filled_value=totals.value,
+            fees=totals.quote_fees,
+        )
 
     async def _write_attempt(self, connection: Connection, context: _Context, state: OrderState, sums: Totals) -> None:
         after, update = context.after, context.update
@@ -434,6 +477,11 @@ class Ledger:
             after.totals.size,
             after.status.value,
         )
+
+
+def external_key(account: str, order: VenueOrder) -> str:
+    """The order key of an order that we did not place."""
+    return intent_key("external", order.exchange_order_id, account, order.symbol, order.side)
 
 
 def entry_news(result: RecordResult) -> EntryNews:

@@ -1,0 +1,157 @@
+"""What the account holds, beside what trades hold: the pool that no trade owns, and who bears what leaves from outside.
+
+The books add up to the exchange's balance: fills, and `balance_transfers` for what no fill explains. What is left of a
+currency when open trades have theirs is the unowned pool. An external sell or a withdrawal takes from it first; when
+it would fall below zero, the oldest open trades bear the rest (INGEST-5), and their exit plans shrink in the same
+transaction. This looks at levels, not at events: asked again it finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from activities.database import Connection, Pool, lock_symbol
+from activities.incidents import report_incident
+from domain.exits import ExitReason
+from domain.money import ZERO, plain
+from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, take_from_trades
+
+__all__ = ["book_transfers", "books_are_open", "cover_shortage", "expected_balances", "held_currencies"]
+
+_TRANSFER_LOCK = 74
+
+# One row for each side of each fill: base in or out, quote out or in, and what no fill explains.
+_EXPECTED = """
+SELECT currency, sum(amount) AS amount FROM (
+    SELECT split_part(translate(symbol, '_', '-'), '-', 1) AS currency,
+           CASE side WHEN 'BUY' THEN size - base_fees ELSE -(size + base_fees) END AS amount
+      FROM fills WHERE account = $1
+    UNION ALL
+    SELECT split_part(translate(symbol, '_', '-'), '-', 2),
+           CASE side WHEN 'BUY' THEN -(value + quote_fees) ELSE value - quote_fees END
+      FROM fills WHERE account = $1
+    UNION ALL
+    SELECT currency, amount FROM balance_transfers WHERE account = $1
+) moved WHERE $2::text IS NULL OR currency = $2
+GROUP BY currency
+"""
+_BASE = "split_part(translate(symbol, '_', '-'), '-', 1)"
+# In one statement, so that fills and positions are of one moment.
+_POOL = f"""
+WITH expected AS ({_EXPECTED})
+SELECT coalesce((SELECT amount FROM expected), 0)
+     - coalesce((SELECT sum(remaining) FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2), 0)
+"""
+_OPEN = f"""
+SELECT t.entry_key, t.opened_at, t.remaining,
+       coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+                 WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0) AS claimed
+  FROM trades t WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_BASE.replace("symbol", "t.symbol")} = $2
+"""
+
+
+async def expected_balances(pool: Pool | Connection, account: str) -> dict[str, Decimal]:
+    """What the books add up to, by currency. Raises the database's errors."""
+    rows = await pool.fetch(_EXPECTED, account, None)
+    return {row["currency"]: row["amount"] for row in rows if row["currency"]}
+
+
+async def books_are_open(pool: Pool | Connection, account: str) -> bool:
+    """Whether opening balances are booked; before that nobody knows what the pool is. Raises the database's errors."""
+    return bool(
+        await pool.fetchval(
+            "SELECT true FROM balance_transfers WHERE account = $1 AND kind = 'opening' LIMIT 1", account
+        )
+    )
+
+
+async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str]:
+    """Base currencies of open trades. Raises the database's errors."""
+    rows = await pool.fetch(
+        f"SELECT DISTINCT {_BASE} AS base FROM trades WHERE account = $1 AND state <> 'CLOSED' ORDER BY 1", account
+    )
+    return [row["base"] for row in rows]
+
+
+async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], expected: Mapping[str, Decimal]) -> bool:
+    """Book differences that no fill explains; False, and nothing booked, if the books have moved since.
+
+    `expected` is what they added up to when the differences were found. Raises the database's errors.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _TRANSFER_LOCK, account)
+        if await expected_balances(connection, account) != expected:
+            return False
+        await connection.executemany(
+            """INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)
+               VALUES ($1,$2,$3,$4,$5,$6)""",
+            [(account, item.currency, item.kind.value, item.amount, item.expected, item.found) for item in found],
+        )
+        for item in found:
+            if item.kind in (TransferKind.DEPOSIT, TransferKind.WITHDRAWAL):
+                await report_incident(
+                    connection,
+                    account,
+                    f"BALANCE_{item.kind.value.upper()}",
+                    "WARNING" if item.kind is TransferKind.WITHDRAWAL else "INFO",
+                    item.currency,
+                    f"the account holds {plain(item.found)} {item.currency} where fills and transfers add up to "
+                    f"{plain(item.expected)}: booked as a {item.kind} of {plain(abs(item.amount))}",
+                )
+    return True
+
+
+async def cover_shortage(pool: Pool, account: str, base: str) -> list[Taken]:
+    """Take from the oldest open trades what the account is short of in `base`; what was taken from whom.
+
+    Their exit plans hold the new quantity at once, and one that is sold out closes as MANUAL once its monitor looks.
+    Raises the database's errors.
+    """
+    if not await books_are_open(pool, account) or await pool.fetchval(_POOL, account, base) >= ZERO:
+        return []
+    async with pool.acquire() as connection, connection.transaction():
+        symbols = await connection.fetch(
+            f"""SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2
+                ORDER BY symbol""",
+            account,
+            base,
+        )
+        for row in symbols:  # always in this order, so that two of us never wait for each other
+            await lock_symbol(connection, account, row["symbol"])
+        owned = await connection.fetchval(_POOL, account, base)
+        trades = [
+            OpenQuantity(row["entry_key"], row["opened_at"], row["remaining"], row["claimed"])
+            for row in await connection.fetch(_OPEN, account, base)
+        ]
+        taken = take_from_trades(trades, owned)
+        for item in taken:
+            await _take(connection, account, base, item)
+    return taken
+
+
+async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:
+    await connection.execute(
+        """
+        WITH plan AS (
+            UPDATE exit_plans SET quantity = $3, updated_at = now(), revision = nextval('exit_plan_revision')
+            WHERE entry_key = $1)
+        UPDATE trades SET external_size = external_size + $2,
+               exit_reason = CASE WHEN $3 = 0 THEN $4 ELSE exit_reason END
+        WHERE entry_key = $1
+        """,
+        item.entry_key,
+        item.size,
+        item.left,
+        ExitReason.MANUAL.value,
+    )
+    await connection.execute("SELECT pg_notify('exit_plan', $1)", item.entry_key)
+    await report_incident(
+        connection,
+        account,
+        "SOLD_OUTSIDE",
+        "WARNING",
+        item.entry_key,
+        f"{plain(item.size)} {base} of trade {item.entry_key} were sold or withdrawn outside; {plain(item.left)} left",
+        {"size": str(item.size), "left": str(item.left)},
+    )
