@@ -384,9 +384,7 @@ class Exchange(Protocol):
         """The touch, now, by REST."""
         ...
 
-    async def candles(
-        self, symbol: str, granularity_seconds: int, start: datetime, end: datetime
-    ) -> Sequence[Candle]:
+    async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """Candles with `start <= candle.start < end`, oldest first."""
         ...
 
@@ -432,18 +430,32 @@ class Exchange(Protocol):
         """
         ...
 
-    async def orders(self, since: datetime, symbols: Sequence[str] | None = None) -> Sequence[VenueOrder]:
-        """All orders created since, every status, oldest first. Raises Unavailable."""
+    async def orders(
+        self,
+        since: datetime,
+        symbols: Sequence[str] | None = None,
+        *,
+        unreadable: list[MalformedMessage] | None = None,
+    ) -> Sequence[VenueOrder]:
+        """All orders created since, every status, oldest first.
+
+        Rows that can't be understood are added to `unreadable`; without it, one such row makes the whole list
+        Unavailable, as does a list that can't be read.
+        """
         ...
 
-    async def open_orders(self) -> Sequence[VenueOrder]:
-        """All open orders. Raises Unavailable."""
+    async def open_orders(self, *, unreadable: list[MalformedMessage] | None = None) -> Sequence[VenueOrder]:
+        """All open orders; `unreadable` as in `orders`. Raises Unavailable."""
         ...
 
     async def fills(
-        self, *, exchange_order_id: str | None = None, since: datetime | None = None
+        self,
+        *,
+        exchange_order_id: str | None = None,
+        since: datetime | None = None,
+        unreadable: list[MalformedMessage] | None = None,
     ) -> Sequence[VenueFill]:
-        """The venue's own executions, oldest first. Raises Unavailable."""
+        """The venue's own executions, oldest first; `unreadable` as in `orders`. Raises Unavailable."""
         ...
 
     def user_stream(self) -> AsyncIterator[StreamEvent]:

@@ -6,11 +6,12 @@ Paper and live are the same adapter: only addresses, trust root and keys differ.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.messages import CHANNELS
@@ -36,6 +37,7 @@ from exchange.port import (
     Capabilities,
     CommandRefused,
     FeeRates,
+    MalformedMessage,
     OrderRequest,
     OutcomeUnknown,
     Product,
@@ -50,6 +52,8 @@ from exchange.rate_limit import RateLimiter
 from exchange.streams import FrameTap, ReconnectingStream, StreamSettings, StreamStats
 
 __all__ = ["CoinbaseConfig", "CoinbaseExchange"]
+
+Row = TypeVar("Row")
 
 GRANULARITY: Mapping[int, str] = {
     60: "ONE_MINUTE",
@@ -270,25 +274,31 @@ class CoinbaseExchange:
                         return item
         return None
 
-    async def orders(self, since: datetime, symbols: Sequence[str] | None = None) -> Sequence[VenueOrder]:
-        """All orders created since, every status, oldest first. Raises Unavailable."""
+    async def orders(
+        self,
+        since: datetime,
+        symbols: Sequence[str] | None = None,
+        *,
+        unreadable: list[MalformedMessage] | None = None,
+    ) -> Sequence[VenueOrder]:
+        """All orders created since, every status, oldest first; see the port for `unreadable`. Raises Unavailable."""
         params = {"product_ids": list(symbols)} if symbols else {}
         found: dict[str, VenueOrder] = {}
         # Open ones first: an order that ends in between is in the second list, and what is listed later is newer.
         for query in (self._open_query(params), self._dated_query(params, since)):
-            async for page in self._order_pages(query):
+            async for page in self._order_pages(query, unreadable):
                 found.update((item.exchange_order_id, item) for item in page)
         return sorted(
             (item for item in found.values() if item.created_at is None or item.created_at >= since), key=_age
         )
 
-    async def open_orders(self) -> Sequence[VenueOrder]:
-        """All open orders. Raises Unavailable.
+    async def open_orders(self, *, unreadable: list[MalformedMessage] | None = None) -> Sequence[VenueOrder]:
+        """All open orders; see the port for `unreadable`. Raises Unavailable.
 
         The venue's list of OPEN leaves out those that it has not yet put on the book.
         """
         found: dict[str, VenueOrder] = {}
-        async for page in self._order_pages(self._open_query({})):
+        async for page in self._order_pages(self._open_query({}), unreadable):
             found.update((item.exchange_order_id, item) for item in page)
         return sorted(found.values(), key=_age)
 
@@ -300,15 +310,21 @@ class CoinbaseExchange:
         start = since.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {**params, "start_date": start, "limit": self._config.page_size}
 
-    async def _order_pages(self, query: Mapping[str, Any]) -> AsyncIterator[list[VenueOrder]]:
+    async def _order_pages(
+        self, query: Mapping[str, Any], unreadable: list[MalformedMessage] | None = None
+    ) -> AsyncIterator[list[VenueOrder]]:
         async for rows in self._rest.pages("/orders/historical/batch", query, "orders"):
             with _reading("the list of orders"):
-                yield [order_from_rest(row) for row in rows]
+                yield [item for _, item in _each(rows, order_from_rest, unreadable)]
 
     async def fills(
-        self, *, exchange_order_id: str | None = None, since: datetime | None = None
+        self,
+        *,
+        exchange_order_id: str | None = None,
+        since: datetime | None = None,
+        unreadable: list[MalformedMessage] | None = None,
     ) -> Sequence[VenueFill]:
-        """The venue's own executions, oldest first. Raises Unavailable."""
+        """The venue's own executions, oldest first; see the port for `unreadable`. Raises Unavailable."""
         params: dict[str, Any] = {"limit": self._config.page_size}
         if exchange_order_id is not None:
             params["order_ids"] = [exchange_order_id]
@@ -319,8 +335,7 @@ class CoinbaseExchange:
         found: dict[tuple[str, str, str], VenueFill] = {}
         async for rows in self._rest.pages("/orders/historical/fills", params, "fills"):
             with _reading("the fills"):
-                for row in rows:
-                    item = fill(row)
+                for row, item in _each(rows, fill, unreadable):
                     if since is None or item.at >= since:
                         # A page boundary that moves shows a row twice; its entry id tells it from another fill.
                         found[item.exchange_order_id, item.trade_id, str(row.get("entry_id") or "")] = item
@@ -438,6 +453,21 @@ class _Cancels:
             self._gone = True
             body = {"order_ids": list(self._ids)}
             return cancel_answers(await self._rest.command_now("/orders/batch_cancel", body, urgent=self._urgent))
+
+
+def _each(
+    rows: Iterable[Any], parse: Callable[[Mapping[str, Any]], Row], unreadable: list[MalformedMessage] | None
+) -> Iterator[tuple[Mapping[str, Any], Row]]:
+    """Rows with what they say; one that can't be understood goes to `unreadable` where there is such a list."""
+    for row in rows:
+        try:
+            item = parse(row)
+        except (MessageError, AttributeError, TypeError) as problem:
+            if unreadable is None:
+                raise
+            unreadable.append(MalformedMessage(json.dumps(row, default=str), str(problem), datetime.now(UTC)))
+        else:
+            yield row, item
 
 
 class _reading:  # noqa: N801 - reads as a statement

@@ -18,6 +18,7 @@ from exchange.port import (
     Candle,
     Capabilities,
     Connected,
+    MalformedMessage,
     OrderEvent,
     OrderRequest,
     RepeatedId,
@@ -203,18 +204,28 @@ class FakeExchange:
         self._read("find_order")
         return next((item for item in self.history.values() if item.client_order_id == client_order_id), None)
 
-    async def orders(self, since: datetime, symbols: Sequence[str] | None = None) -> Sequence[VenueOrder]:
+    async def orders(
+        self,
+        since: datetime,
+        symbols: Sequence[str] | None = None,
+        *,
+        unreadable: list[MalformedMessage] | None = None,
+    ) -> Sequence[VenueOrder]:
         """All created since."""
         self._read("orders")
         return [item for item in self.history.values() if item.created_at is None or item.created_at >= since]
 
-    async def open_orders(self) -> Sequence[VenueOrder]:
+    async def open_orders(self, *, unreadable: list[MalformedMessage] | None = None) -> Sequence[VenueOrder]:
         """All that are open."""
         self._read("open_orders")
         return [item for item in self.history.values() if item.status is VenueStatus.OPEN]
 
     async def fills(
-        self, *, exchange_order_id: str | None = None, since: datetime | None = None
+        self,
+        *,
+        exchange_order_id: str | None = None,
+        since: datetime | None = None,
+        unreadable: list[MalformedMessage] | None = None,
     ) -> Sequence[VenueFill]:
         """None."""
         self._read("fills")
