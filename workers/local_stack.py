@@ -48,10 +48,10 @@ Say = Callable[[str], None]
 class LocalStackConfig:
     """What the stack consists of.
 
-    `data` None is a throw-away folder, removed at the end. `durable` False gives up safety in a crash of the machine
-    for speed. Ports: 0 is any free one; `postgres_port` None is a Unix socket only. `database_url` and
-    `temporal_address` name servers that run already; the stack then starts none of its own and stops none. `env` is
-    added to the worker's environment.
+    `data` None is a throw-away folder, removed at the end; such a stack takes no settings from the user's files or
+    shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
+    `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
+    the stack then starts none of its own and stops none. `env` is added to the worker's environment.
     """
 
     data: Path | None = None
@@ -141,6 +141,8 @@ class LocalStack:
                 found[f"BOTTRADER_EXCHANGE__{name.upper()}"] = self.paper[name]
         if self.config.config_file is not None:
             found["BOTTRADER_CONFIG"] = str(self.config.config_file.resolve())
+        elif self.config.data is None:
+            found["BOTTRADER_CONFIG"] = str(self.data / "bottrader.toml")
         return found | dict(self.config.env)
 
     async def start(self) -> None:
@@ -236,6 +238,7 @@ class LocalStack:
         if self.config.data is None:
             folder = Path(tempfile.mkdtemp(prefix="bottrader-"))
             self._exit.callback(shutil.rmtree, folder, ignore_errors=True)
+            (folder / "bottrader.toml").touch()
             return folder
         folder = self.config.data.expanduser().absolute()
         try:
@@ -337,7 +340,7 @@ class LocalStack:
                 name="the worker",
                 argv=python_module("cli.main", "worker", "--role", self.config.worker_role),
                 log=self._log("worker"),
-                env=python_environment(self.environment),
+                env=python_environment(self.environment, self._shell()),
                 grace_s=15.0,
             )
         )
@@ -350,7 +353,7 @@ class LocalStack:
 
     async def _until_polling(self, child: Child, began: float) -> None:
         """Ready is when the task queue of orders has a poller that called since the worker's start."""
-        client = await connect(load_settings(environ={**os.environ, **self.environment}))
+        client = await connect(load_settings(environ={**self._shell(), **self.environment}))
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):
@@ -360,6 +363,13 @@ class LocalStack:
                 tail = child.log_tail(1) or "no message"
                 raise UnreachableError("WORKER_FAILED", f"The worker did not start: {tail} (log: {child.command.log})")
             await asyncio.sleep(0.1)
+
+    def _shell(self) -> dict[str, str]:
+        """What of the user's environment our processes see."""
+        if self.config.data is not None:
+            return dict(os.environ)
+        ours = ("BOTTRADER_", "TEMPORAL_", "DATABASE_URL")
+        return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
     async def _timed(self, what: str, starting: Awaitable[object]) -> None:
         began = time.monotonic()

@@ -56,11 +56,12 @@ def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def python_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment and `extra`, with this code on the child's path wherever it is started."""
+def python_environment(extra: Mapping[str, str] | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`base` (None: our environment) and `extra`, with this code on the child's path wherever it is started."""
+    base = os.environ if base is None else base
     root = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
+    path = os.pathsep.join(part for part in (root, base.get("PYTHONPATH", "")) if part)
+    return {**base, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
 
 
 def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:

@@ -123,6 +123,16 @@ async def test_throw_away_stack_removes_its_folder() -> None:
     assert not folder.exists()
 
 
+async def test_throw_away_stack_takes_nothing_from_the_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the user's settings nor a file in the working folder reach its worker: it starts all the same."""
+    monkeypatch.setenv("BOTTRADER_MODE", "live")
+    monkeypatch.setenv("BOTTRADER_EXITS__HARD_STOP_PCT", "nonsense")
+    (tmp_path / "bottrader.toml").write_text("this is not TOML")
+    monkeypatch.chdir(tmp_path)
+    async with LocalStack(LocalStackConfig(ui=False)) as stack:
+        assert stack.worker_pid is not None
+
+
 @pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
 async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: signal.Signals, tmp_path: Path) -> None:
     """`bottrader up` prints its addresses in one line when a worker takes tasks, restarts a killed worker, and ends
