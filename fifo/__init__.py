@@ -1,1 +1,11 @@
-"""Exact lot matching. Pure: plain values in, plain values out."""
+"""Exact lot matching. Pure: plain values in, plain values out.
+
+`amounts` is the rule that hands out a cost without losing a unit; `line` is one symbol's history as cumulative sums,
+and everything else stands on these two: `Book` (many symbols, one fill at a time or a million), `matching` (the
+ledger's rows), `columns` (the same in whole arrays), `reading` and `writing` (files in, JSON out).
+"""
+
+from fifo.book import Book, OpenLot, Part, Sale, SymbolTotals
+from fifo.fills import FeeCurrency, FifoError, Fill
+
+__all__ = ["Book", "FeeCurrency", "FifoError", "Fill", "OpenLot", "Part", "Sale", "SymbolTotals"]

@@ -1,0 +1,300 @@
+"""First in, first out over whole arrays: a million fills a second and more on one core, the same units as `fifo.line`.
+
+Cumulative sums, once over all symbols: lots stand end to end, sells are intervals beside them, and the merged ends of
+both are the ends of the parts. A sell never takes a later buy: uncovered is what pushes the running balance below the
+lowest it has been (the balance is reflected at zero). A sell of everything, put behind each symbol, empties it for the
+next, and its parts are the open lots. Costs are split only where an end falls inside a lot.
+
+What doesn't fit 64 bits takes `fifo.line`, in Python's integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fifo.amounts import PLACES, divide_half_even
+from fifo.fills import FifoError
+from fifo.line import Entry, Line
+from fifo.pairs import Amounts, Ints, carried, product, round_up_where, share
+
+__all__ = ["FillColumns", "Matched", "match_columns"]
+
+_LARGEST_FACTOR = 10**18 - 1
+_LARGEST_SUM = 2.0**61
+
+
+@dataclass(frozen=True, slots=True)
+class FillColumns:
+    """Fills as columns of equal length: int64, or Python's integers (dtype object) where they are larger.
+
+    `size` and `base_fee` are in units of 10^-size_places base, `price` in 10^-price_places, `fee` (in quote currency)
+    in 10^-fee_places. `symbol` is any code of the symbol, `time` and `seq` order the fills; of fills that agree in both
+    the earlier row comes first. `id`, if given, makes repeated rows count once.
+    """
+
+    symbol: Ints
+    time: Ints
+    seq: Ints
+    buy: NDArray[np.bool_]
+    size: NDArray[Any]
+    price: NDArray[Any]
+    fee: NDArray[Any]
+    base_fee: NDArray[Any]
+    size_places: int
+    price_places: int
+    fee_places: int
+    id: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.symbol)
+
+    def rows(self, key: Any) -> FillColumns:
+        """The rows that `key` selects."""
+        names = ("symbol", "time", "seq", "buy", "size", "price", "fee", "base_fee")
+        found = {name: getattr(self, name)[key] for name in names}
+        return replace(self, **found, id=None if self.id is None else self.id[key])
+
+    @property
+    def moved(self) -> NDArray[Any]:
+        """What each buy brought and each sell took."""
+        return self.size + np.where(self.buy, -self.base_fee, self.base_fee)
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What became of the fills. Sizes are in units of 10^-size_places; `*_row` are rows of the columns given.
+
+    One element a sell, by symbol, time and sequence: `sell_row, uncovered, proceeds` (whole, net), `cost_basis, pnl`
+    (of what is covered). One a part, by sell, oldest lot first: `part_sell` (number of the sell), `part_row` (the lot's
+    buy), `part_size, part_cost`. One an open lot: `lot_row, lot_size, lot_cost`.
+    """
+
+    sell_row: Ints
+    uncovered: NDArray[Any]
+    proceeds: Amounts
+    cost_basis: Amounts
+    pnl: Amounts
+    part_sell: Ints
+    part_row: Ints
+    part_size: NDArray[Any]
+    part_cost: Amounts
+    lot_row: Ints
+    lot_size: NDArray[Any]
+    lot_cost: Amounts
+
+
+def match_columns(columns: FillColumns) -> Matched:
+    """Match all symbols. Raises FifoError, with the row: SIZE_NOT_POSITIVE, PRICE_NOT_POSITIVE, FEE_EATS_SIZE,
+    DUPLICATE_ID.
+    """
+    fits = _fits(columns)
+    if not fits:
+        columns = _unbounded(columns)
+    _refuse(columns.size <= 0, "SIZE_NOT_POSITIVE", "size must be above zero")
+    _refuse(columns.price <= 0, "PRICE_NOT_POSITIVE", "price must be above zero")
+    _refuse(columns.moved <= 0, "FEE_EATS_SIZE", "the fee in base currency is as large as the size")
+    rows = _order(columns, _kept(columns))
+    ordered = columns if rows is None else columns.rows(rows)
+    found = _match(ordered) if fits else _match_large(ordered)
+    if rows is None:
+        return found
+    return replace(
+        found, sell_row=rows[found.sell_row], part_row=rows[found.part_row], lot_row=rows[found.lot_row]
+    )
+
+
+def _refuse(bad: NDArray[np.bool_], code: str, sentence: str) -> None:
+    if bad.any():
+        raise FifoError(code, f"row {int(np.argmax(bad))}: {sentence}")
+
+
+def _kept(columns: FillColumns) -> Ints | None:
+    """The first row of each id; None if that is every row."""
+    if columns.id is None or bool((columns.id[1:] > columns.id[:-1]).all()):
+        return None
+    _, first, inverse = np.unique(columns.id, return_index=True, return_inverse=True)
+    if len(first) == len(columns):
+        return None
+    original = columns.rows(first[inverse])
+    same = np.ones(len(columns), np.bool_)
+    for name in ("symbol", "time", "seq", "buy", "size", "price", "fee", "base_fee"):
+        same &= getattr(original, name) == getattr(columns, name)
+    _refuse(~same, "DUPLICATE_ID", "its id was seen before with other content")
+    return np.sort(first)
+
+
+def _order(columns: FillColumns, kept: Ints | None) -> Ints | None:
+    """Rows by symbol, time and sequence; None if they stand so."""
+    symbol, time, seq = (
+        column if kept is None else column[kept] for column in (columns.symbol, columns.time, columns.seq)
+    )
+    later = (time[1:] > time[:-1]) | ((time[1:] == time[:-1]) & (seq[1:] >= seq[:-1]))
+    if bool(((symbol[1:] > symbol[:-1]) | ((symbol[1:] == symbol[:-1]) & later)).all()):
+        return kept
+    order = np.lexsort((seq, time, symbol))
+    return order if kept is None else kept[order]
+
+
+def _unbounded(columns: FillColumns) -> FillColumns:
+    """With Python's integers, whose sums can't overflow."""
+    names = ("size", "price", "fee", "base_fee")
+    return replace(columns, **{name: getattr(columns, name).astype(object) for name in names})
+
+
+def _fits(columns: FillColumns) -> bool:
+    """Whether every sum that will be made stays within 64 bits."""
+    numbers = (columns.size, columns.price, columns.fee, columns.base_fee)
+    if not len(columns):
+        return True
+    if any(column.dtype != np.int64 for column in numbers) or columns.fee_places > PLACES:
+        return False
+    places = columns.size_places + columns.price_places
+    if places > 2 * PLACES or max(float(np.abs(column.astype(np.float64)).max()) for column in numbers) > _LARGEST_FACTOR:
+        return False
+    traded = columns.size.astype(np.float64)
+    moved = float(traded.sum()) + float(np.abs(columns.base_fee.astype(np.float64)).sum())
+    paid = float(traded @ columns.price.astype(np.float64)) / 10.0**places
+    fees = float(np.abs(columns.fee.astype(np.float64)).sum()) / 10.0**columns.fee_places
+    return 3 * moved < _LARGEST_SUM and paid + fees < _LARGEST_SUM
+
+
+def _amounts(columns: FillColumns) -> Amounts:
+    """Cost of each buy, net proceeds of each sell: exact, then rounded once."""
+    value, remainder, divisor = product(columns.size, columns.price, columns.size_places + columns.price_places)
+    fee_whole, fee_rest = np.divmod(columns.fee, 10**columns.fee_places)
+    fee = Amounts(fee_whole, fee_rest * 10 ** (PLACES - columns.fee_places))
+    sign = np.where(columns.buy, 1, -1)
+    signed = carried(value.whole + sign * fee.whole, value.atto + sign * fee.atto)
+    return signed if divisor == 1 else round_up_where(signed, remainder, divisor)
+
+
+def _match(columns: FillColumns) -> Matched:
+    count = len(columns)
+    if not count:
+        return _match_large(columns)
+    amounts, moved, buy = _amounts(columns), columns.moved, columns.buy
+    starts = np.flatnonzero(np.concatenate([[True], columns.symbol[1:] != columns.symbol[:-1]]))
+    ends = np.append(starts[1:], count)
+    # Behind each symbol a sell of all that was bought, which empties it. Its row is -1.
+    bought = np.add.reduceat(np.where(buy, moved, 0), starts)
+    row = np.insert(np.arange(count), ends, -1)
+    signed = np.insert(np.where(buy, moved, -moved), ends, -bought)
+    lowest = np.minimum(np.minimum.accumulate(np.cumsum(signed)), 0)
+    uncovered = -np.diff(lowest, prepend=0)
+    sells = np.flatnonzero(signed <= 0)
+    lots = np.flatnonzero(buy)
+    sell_row, sell_uncovered = row[sells], uncovered[sells]
+    covered = -signed[sells] - sell_uncovered
+    lot_size = moved[lots]
+    lot_end, sell_end = np.cumsum(lot_size), np.cumsum(covered)
+    # Where a part ends: at the end of a lot or of a sell.
+    part_end = np.sort(np.concatenate([lot_end, sell_end]), kind="stable")
+    part_end = part_end[np.diff(part_end, prepend=0) > 0]
+    part_lot, part_sell = np.searchsorted(lot_end, part_end), np.searchsorted(sell_end, part_end)
+    part_cost = _part_costs(part_end, part_lot, lot_end, lot_size, amounts[lots])
+    part_size = np.diff(part_end, prepend=0)
+    real = sell_row[part_sell] >= 0
+    # Numbers of sells without those that only empty a symbol.
+    number = np.cumsum(sell_row >= 0) - 1
+    kept = sell_row >= 0
+    sell_row, sell_uncovered, covered = sell_row[kept], sell_uncovered[kept], covered[kept]
+    part_of, cost_of = number[part_sell[real]], part_cost[real]
+    cost_basis = Amounts.zeros(len(sell_row))
+    if len(part_of):
+        first = np.flatnonzero(np.diff(part_of, prepend=-1))
+        cost_basis.put(part_of[first], cost_of.grouped(first))
+    proceeds = amounts[sell_row]
+    return Matched(
+        sell_row=sell_row,
+        uncovered=sell_uncovered,
+        proceeds=proceeds,
+        cost_basis=cost_basis,
+        pnl=_covered_proceeds(proceeds, covered, sell_uncovered) - cost_basis,
+        part_sell=part_of,
+        part_row=lots[part_lot[real]],
+        part_size=part_size[real],
+        part_cost=cost_of,
+        lot_row=lots[part_lot[~real]],
+        lot_size=part_size[~real],
+        lot_cost=part_cost[~real],
+    )
+
+
+def _part_costs(part_end: Ints, part_lot: Ints, lot_end: Ints, lot_size: Ints, cost: Amounts) -> Amounts:
+    upto = cost[part_lot]
+    inside = np.flatnonzero(part_end != lot_end[part_lot])
+    if len(inside):
+        lot = part_lot[inside]
+        size = lot_size[lot]
+        upto.put(inside, share(cost[lot], part_end[inside] - (lot_end[lot] - size), size))
+        # The part behind an end inside a lot is the same lot's: it gets its own share less that one.
+        upto.put(inside + 1, upto[inside + 1] - upto[inside])
+    return upto
+
+
+def _covered_proceeds(proceeds: Amounts, covered: Ints, uncovered: Ints) -> Amounts:
+    partly = np.flatnonzero(uncovered)
+    if not len(partly):
+        return proceeds
+    found = Amounts(proceeds.whole.copy(), proceeds.atto.copy())
+    found.put(partly, share(proceeds[partly], covered[partly], covered[partly] + uncovered[partly]))
+    return found
+
+
+def _match_large(columns: FillColumns) -> Matched:
+    """The same for numbers of any size, one symbol and one fill after the other."""
+    symbols, times, seqs, buys = (
+        getattr(columns, name).tolist() for name in ("symbol", "time", "seq", "buy")
+    )
+    sizes, moved, prices, fees = (
+        column.tolist() for column in (columns.size, columns.moved, columns.price, columns.fee)
+    )
+    # Exact at the finest of the scales, then rounded once to 18 places.
+    places = max(columns.size_places + columns.price_places, columns.fee_places, PLACES)
+    value_scale = 10 ** (places - columns.size_places - columns.price_places)
+    fee_scale, unit = 10 ** (places - columns.fee_places), 10 ** (places - PLACES)
+    lines: dict[int, list[Entry]] = {}
+    for row, symbol in enumerate(symbols):
+        fee = fees[row] * fee_scale
+        exact = sizes[row] * prices[row] * value_scale + (fee if buys[row] else -fee)
+        entry = Entry(
+            times[row], seqs[row], "", row, "", buys[row], sizes[row], moved[row], divide_half_even(exact, unit)
+        )
+        lines.setdefault(symbol, []).append(entry)
+    sells: list[tuple[int, int, int, int, int]] = []
+    parts: list[tuple[int, int, int, int]] = []
+    lots: list[tuple[int, int, int]] = []
+    for symbol in sorted(lines):
+        line = Line()
+        line.extend(lines[symbol])
+        for number, (sell, pieces) in enumerate(line.sells()):
+            covered, proceeds = line.covered(number)
+            cost = sum(piece.cost for piece in pieces)
+            parts.extend((len(sells), int(line.lot(piece.lot).id), piece.size, piece.cost) for piece in pieces)
+            sells.append((int(sell.id), sell.moved - covered, sell.amount, cost, proceeds - cost))
+        lots.extend((int(entry.id), size, cost) for entry, size, cost in line.lots())
+    return Matched(
+        sell_row=_ints([item[0] for item in sells]),
+        uncovered=_ints([item[1] for item in sells]),
+        proceeds=Amounts.of_units([item[2] for item in sells]),
+        cost_basis=Amounts.of_units([item[3] for item in sells]),
+        pnl=Amounts.of_units([item[4] for item in sells]),
+        part_sell=_ints([item[0] for item in parts]),
+        part_row=_ints([item[1] for item in parts]),
+        part_size=_ints([item[2] for item in parts]),
+        part_cost=Amounts.of_units([item[3] for item in parts]),
+        lot_row=_ints([item[0] for item in lots]),
+        lot_size=_ints([item[1] for item in lots]),
+        lot_cost=Amounts.of_units([item[2] for item in lots]),
+    )
+
+
+def _ints(values: list[int]) -> Any:
+    try:
+        return np.array(values, np.int64)
+    except OverflowError:
+        return np.array(values, object)

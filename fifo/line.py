@@ -1,0 +1,188 @@
+"""One symbol's history as cumulative sums: the whole of first in, first out.
+
+Lots stand end to end on a line in the order they were bought; sells take from its beginning, so a sell is an interval
+of the line, and the lots under it are its parts. Only four running totals are kept (where each lot and each sell ends,
+what the lots cost, what the covered parts of sells brought), hence the state before any fill is there to be read: a
+late fill costs what follows it and nothing else. A sell that finds too little takes what is there; the rest is
+uncovered, has no place on the line, and no later lot covers it.
+
+Sizes are whole numbers of any one scale, amounts are whole numbers of 1e-18.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fifo.amounts import share, split
+
+__all__ = ["Entry", "Line", "Piece"]
+
+
+class Entry(NamedTuple):
+    """A fill as the line needs it. Entries sort by time, sequence and id, in this order."""
+
+    time: int
+    """Nanoseconds since 1970, UTC."""
+    seq: int
+    tie: str
+    """The id, padded so that numbers sort as numbers: decides between fills of the same time and sequence."""
+    id: str | int
+    symbol: str
+    buy: bool
+    size: int
+    """As traded."""
+    moved: int
+    """What a buy brought (its size less a base fee) or a sell took (its size and a base fee)."""
+    amount: int
+    """A buy's cost or a sell's net proceeds."""
+
+
+class Piece(NamedTuple):
+    """What a sell took of one lot."""
+
+    lot: int
+    """The lot's number on the line."""
+    size: int
+    cost: int
+
+
+class Line:
+    """Entries of one symbol in order, and their running totals."""
+
+    __slots__ = ("_costs", "_earned", "_entries", "_lot_ends", "_lot_rows", "_sell_ends", "_sell_rows")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._lot_rows: list[int] = []
+        self._lot_ends: list[int] = []
+        self._costs: list[int] = []
+        self._sell_rows: list[int] = []
+        self._sell_ends: list[int] = []
+        self._earned: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry) -> int:
+        """Put an entry in its place and compute what follows; returns how many entries that were."""
+        entries = self._entries
+        if not entries or entry > entries[-1]:
+            entries.append(entry)
+            self._replay(len(entries) - 1)
+            return 1
+        row = bisect_right(entries, entry)
+        insort(entries, entry, lo=row)
+        self._replay(row)
+        return len(entries) - row
+
+    def extend(self, entries: list[Entry]) -> None:
+        """Put many entries in their places and compute from the first of them on."""
+        if not entries:
+            return
+        ordered = self._entries
+        row = bisect_right(ordered, min(entries))
+        tail = ordered[row:] + entries
+        tail.sort()
+        ordered[row:] = tail
+        self._replay(row)
+
+    def _replay(self, row: int) -> None:
+        lots, sells = bisect_left(self._lot_rows, row), bisect_left(self._sell_rows, row)
+        lot_rows, lot_ends, costs = self._lot_rows, self._lot_ends, self._costs
+        sell_rows, sell_ends, earned = self._sell_rows, self._sell_ends, self._earned
+        del lot_rows[lots:], lot_ends[lots:], costs[lots:], sell_rows[sells:], sell_ends[sells:], earned[sells:]
+        bought, cost = (lot_ends[-1], costs[-1]) if lots else (0, 0)
+        taken, brought = (sell_ends[-1], earned[-1]) if sells else (0, 0)
+        entries = self._entries
+        for index in range(row, len(entries)):
+            _, _, _, _, _, buy, _, moved, amount = entries[index]
+            if buy:
+                bought += moved
+                cost += amount
+                lot_rows.append(index)
+                lot_ends.append(bought)
+                costs.append(cost)
+            else:
+                available = bought - taken
+                if moved <= available:
+                    taken += moved
+                    brought += amount
+                elif available:
+                    taken = bought
+                    brought += share(amount, available, moved)
+                sell_rows.append(index)
+                sell_ends.append(taken)
+                earned.append(brought)
+
+    def lot(self, number: int) -> Entry:
+        """The buy that opened lot `number`."""
+        return self._entries[self._lot_rows[number]]
+
+    def sell(self, number: int) -> Entry:
+        """Sell `number` of the line."""
+        return self._entries[self._sell_rows[number]]
+
+    def sell_number(self, entry: Entry) -> int:
+        """The number of a sell that is on the line."""
+        return bisect_left(self._sell_rows, bisect_left(self._entries, entry))
+
+    def covered(self, number: int) -> tuple[int, int]:
+        """How much of a sell lots cover, and the net proceeds of that."""
+        ends, earned = self._sell_ends, self._earned
+        return (
+            (ends[number] - ends[number - 1], earned[number] - earned[number - 1]) if number else (ends[0], earned[0])
+        )
+
+    def pieces(self, number: int) -> list[Piece]:
+        """What a sell took, oldest lot first."""
+        return self._pieces(number, bisect_right(self._lot_ends, self._sell_ends[number - 1] if number else 0))[0]
+
+    def sells(self) -> Iterator[tuple[Entry, list[Piece]]]:
+        """All sells with their pieces, in order."""
+        lot = 0
+        for number, row in enumerate(self._sell_rows):
+            pieces, lot = self._pieces(number, lot)
+            yield self._entries[row], pieces
+
+    def _pieces(self, number: int, lot: int) -> tuple[list[Piece], int]:
+        start, end = self._sell_ends[number - 1] if number else 0, self._sell_ends[number]
+        pieces: list[Piece] = []
+        while start < end:
+            lot_end = self._lot_ends[lot]
+            lot_start = self._lot_ends[lot - 1] if lot else 0
+            size, upto = lot_end - lot_start, min(end, lot_end)
+            cost = self.lot(lot).amount
+            if start > lot_start or upto < lot_end:
+                cost = split(cost, start - lot_start, upto - lot_start, size)
+            pieces.append(Piece(lot, upto - start, cost))
+            start = upto
+            if start == lot_end:
+                lot += 1
+        return pieces, lot
+
+    def lots(self, *, every: bool = False) -> Iterator[tuple[Entry, int, int]]:
+        """Open lots in order (with `every`, all): the buy, the size that is left and what that cost."""
+        taken = self._sell_ends[-1] if self._sell_ends else 0
+        for number in range(0 if every else bisect_right(self._lot_ends, taken), len(self._lot_ends)):
+            entry, end = self.lot(number), self._lot_ends[number]
+            left = min(end - taken, entry.moved) if end > taken else 0
+            yield entry, left, entry.amount - share(entry.amount, entry.moved - left, entry.moved)
+
+    def open(self) -> tuple[int, int]:
+        """Size and cost of all open lots together."""
+        if not self._lot_ends:
+            return 0, 0
+        return self._lot_ends[-1] - (self._sell_ends[-1] if self._sell_ends else 0), self._costs[-1] - self.cost_taken()
+
+    def cost_taken(self) -> int:
+        """The cost of everything that sells took."""
+        taken = self._sell_ends[-1] if self._sell_ends else 0
+        lot = bisect_right(self._lot_ends, taken)
+        before, start = (self._costs[lot - 1], self._lot_ends[lot - 1]) if lot else (0, 0)
+        return before + (share(self.lot(lot).amount, taken - start, self.lot(lot).moved) if taken > start else 0)
+
+    def covered_proceeds(self) -> int:
+        """Net proceeds of the covered parts of all sells."""
+        return self._earned[-1] if self._earned else 0
