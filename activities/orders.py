@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.admission import Admissions, Draft, IntentConflictError, insert_attempt, plan_of
 from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
+from activities.crash_points import crash_at
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_incident
 from activities.interfaces import (
@@ -156,6 +157,8 @@ class TradingActivities(OrderActivities):
         plan = request.plan
         if not await self._mark_sent(plan.client_order_id):
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code="SENT_BEFORE", message="it was sent before")
+        leg = "exit" if request.urgent else "entry"
+        crash_at(f"before_{leg}_submit")
         try:
             async with alive():
                 answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
@@ -181,6 +184,7 @@ class TradingActivities(OrderActivities):
                 plan.client_order_id,
             )
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code=error.code, message=str(error))
+        crash_at(f"before_{leg}_acknowledgement")
         await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
         return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
 
@@ -314,6 +318,8 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="record")
     async def record(self, request: RecordUpdate) -> RecordResult:
+        if request.update.filled_size > 0:
+            crash_at("before_record")
         try:
             return await self.ledger.record(request.order_key, request.update, symbol=request.symbol)
         except UnknownAttemptError as error:

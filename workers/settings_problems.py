@@ -16,7 +16,7 @@ from workers.errors import UserError
 ENV_PREFIX = "BOTTRADER_"
 ENV_DELIMITER = "__"
 # Names that start like settings and are none: where files are, not what is traded.
-_OTHER_NAMES = frozenset({"BOTTRADER_CONFIG", "BOTTRADER_CACHE", "BOTTRADER_DATA"})
+_OTHER_NAMES = frozenset({"BOTTRADER_CONFIG", "BOTTRADER_CACHE", "BOTTRADER_CRASH_AT", "BOTTRADER_DATA"})
 _OWN_NAMES: Mapping[tuple[str, ...], str] = {
     ("database", "url"): "DATABASE_URL",
     ("temporal", "address"): "TEMPORAL_ADDRESS",

@@ -148,7 +148,6 @@ class TradingSystem:
     """A running system; see the module."""
 
     settings: Settings
-    paper: PaperExchange
     control: PaperControl
     roles: frozenset[str]
     parts: WorkerParts = field(init=False)
@@ -358,7 +357,7 @@ async def trading_system(
             orders=OrderSettings(unknown_resolution_s=Decimal(late_acceptance_seconds)),
             symbols=symbols or SymbolSettings(allow=("BTC-USD", "ETH-USD"), max_open_buys=1000),
         )
-        system = TradingSystem(settings, paper, control, roles)
+        system = TradingSystem(settings, control, roles)
         try:
             await system.start_workers()
             yield system
