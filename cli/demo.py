@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
+_CANDLES_A_SECOND = 2
+_MINUTE = 60.0
+
 
 def demo(
     prices: Annotated[
@@ -22,7 +25,10 @@ def demo(
     seconds: Annotated[
         float, typer.Option("--seconds", min=10, max=3_600, help="Wall seconds of trading at most.")
     ] = 75.0,
-    speed: Annotated[float, typer.Option("--speed", min=1, max=2_000, help="Market seconds in a wall second.")] = 120.0,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", min=1, max=10_000, help="Market seconds in a wall second; else two candles' worth."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the generated market.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> int:
@@ -38,9 +44,40 @@ def demo(
 
     if prices is not None and not prices.is_file():
         raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
-    terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{speed:g}"))
+    rate = speed if speed is not None else _CANDLES_A_SECOND * (_candle_seconds(prices) if prices else _MINUTE)
+    terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{rate:g}"))
     config = _stack(prices, terms, seed)
     return asyncio.run(_run_until_told(config, terms, as_json=as_json))
+
+
+def _candle_seconds(prices: Path) -> float:
+    """Market seconds between the first two rows of a price file; 60 where it doesn't begin like one of candles.
+
+    The exchange checks the whole file; this only sets the pace.
+    """
+    import csv
+    import gzip
+    import itertools
+    import zlib
+
+    opened = gzip.open if prices.read_bytes()[:2] == b"\x1f\x8b" else open
+    try:
+        with opened(prices, "rt", encoding="utf-8") as file:
+            first, second = (_at(row["time"]) for row in itertools.islice(csv.DictReader(file), 2))
+    except (OSError, EOFError, zlib.error, ValueError, KeyError):
+        return _MINUTE
+    return second - first if _MINUTE / 2 <= second - first <= 60 * _MINUTE else _MINUTE
+
+
+def _at(text: str) -> float:
+    """Seconds since 1970 of a time as price files have it: RFC 3339, seconds or milliseconds. Raises ValueError."""
+    from exchange.paper.numbers import parse_time
+
+    moment = parse_time(text)
+    if moment is not None and not text.strip().isdigit():
+        return moment.timestamp()
+    number = float(text)
+    return number / 1000 if number > 1e11 else number
 
 
 def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig":

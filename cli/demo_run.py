@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -35,6 +35,8 @@ __all__ = ["Demonstration", "Result", "Terms"]
 _RUN_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 _ENTRIES_A_RUN = 5
+_PATIENCE_SECONDS = 10.0
+_WAITING_OF_A_KIND = 6
 _CLOSING_SECONDS = 45.0
 _SETTLING_SECONDS = 15.0
 _BY = "the demonstration"
@@ -53,11 +55,15 @@ class Terms:
 
 @dataclass(slots=True)
 class _Slot:
-    """A place for one trade of a kind on a symbol; `key` is the entry that fills it now."""
+    """A place for one trade of a kind on a symbol; `key` is the entry that fills it now, `since` when it was made.
+
+    Prices may go the other way for long: then the place goes to a newer trade, and the old one waits beside it.
+    """
 
     kind: Kind
     symbol: str
     key: str | None = None
+    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -90,6 +96,7 @@ class Demonstration:
         self._began = time.monotonic()
         self._slots = [_Slot(kind, symbol) for kind in KINDS for symbol in SYMBOLS]
         self._entries = 0
+        self._waiting: list[_Slot] = []
         self._told: set[str] = set()
         self._runs: list[Run] = []
         self._refused: Counter[str] = Counter()
@@ -134,9 +141,7 @@ class Demonstration:
         """Look at every symbol, keep the whole matrix, and enter where there is room."""
         run = run_of(len(self._runs), self._id)
         quotes = (await self._control.state())["quotes"]
-        selling = {
-            slot.symbol for slot in self._slots if slot.kind.reason is ExitReason.SIGNAL_EXIT and slot.key is not None
-        }
+        selling = {slot.symbol for slot in self._held if slot.kind.reason is ExitReason.SIGNAL_EXIT}
         free = [slot for slot in self._slots if slot.key is None and self._room(slot)][:_ENTRIES_A_RUN]
         buying = {slot.symbol for slot in free}
         self._runs.append(run)
@@ -193,20 +198,20 @@ class Demonstration:
         )
         decision = await decide_order(self._client, intent)
         if decision.accepted:
-            slot.key = intent.order_key
+            slot.key, slot.since = intent.order_key, time.monotonic()
         else:
             self._refused[decision.gate or "?"] += 1
 
     async def _look(self) -> None:
         """See what has ended since, tell it, and free its slot."""
-        keys = [slot.key for slot in self._slots if slot.key is not None]
+        keys = [slot.key for slot in self._held]
         rows = await self._ledger.fetch(
             """SELECT o.order_key, o.finished, o.filled_size, t.state, t.exit_reason FROM orders o
                LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = ANY($1)""",
             keys,
         )
         found = {row["order_key"]: row for row in rows}
-        for slot in self._slots:
+        for slot in self._held:
             row = found.get(slot.key or "")
             if row is None:
                 continue
@@ -215,6 +220,20 @@ class Demonstration:
                 await self._tell(row["order_key"])
             elif row["finished"] and row["filled_size"] == 0:
                 slot.key = None
+            elif self._stuck(slot):
+                self._waiting.append(replace(slot))
+                slot.key = None
+        self._waiting = [slot for slot in self._waiting if slot.key is not None]
+
+    def _stuck(self, slot: _Slot) -> bool:
+        if not self._wanted(slot.kind) or slot in self._waiting or time.monotonic() - slot.since < _PATIENCE_SECONDS:
+            return False
+        return sum(1 for other in self._waiting if other.kind is slot.kind) < _WAITING_OF_A_KIND
+
+    @property
+    def _held(self) -> list[_Slot]:
+        """Every place with an entry in it, the ones beside included."""
+        return [slot for slot in (*self._slots, *self._waiting) if slot.key is not None]
 
     async def _tell(self, key: str) -> None:
         if key in self._told:

@@ -121,4 +121,8 @@ async def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
         return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
     await eventually(gone, what="the children's end")
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("bottrader-")]
+    assert _stack_folders(tmp_path) == []
+
+
+def _stack_folders(parent: Path) -> list[Path]:
+    return list(parent.glob("bottrader-*"))
