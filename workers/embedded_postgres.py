@@ -64,6 +64,7 @@ class EmbeddedPostgres:
         self._user = _SYSTEM_USER if os.geteuid() == 0 else None
         self._child: Child | None = None
         self._socket_dir: Path | None = None
+        self._short_dir: Path | None = None
 
     @property
     def child(self) -> Child | None:
@@ -212,8 +213,11 @@ class EmbeddedPostgres:
     def _choose_socket_dir(self) -> Path:
         if len(os.fsencode(self.folder / ".s.PGSQL.65535")) <= _SOCKET_PATH_MAX:
             return self.folder
-        # The data folder's path is too long for a socket: a private folder with a short one.
-        short = Path(tempfile.mkdtemp(prefix="bt-pg-"))
+        # The data folder's path is too long for a socket: a private folder with a short one, the same over a restart.
+        if self._short_dir is None:
+            self._short_dir = Path(tempfile.mkdtemp(prefix="bt-pg-"))
+        short = self._short_dir
+        short.mkdir(mode=0o700, exist_ok=True)
         if self._user is not None:
             account = pwd.getpwnam(self._user)
             os.chown(short, account.pw_uid, account.pw_gid)

@@ -1,10 +1,14 @@
 """The servers under everything: they start, answer, survive being killed, and end when told."""
 
+from pathlib import Path
+
 import asyncpg
+import pytest
 from temporalio.client import Client
 
 from domain.visibility import SEARCH_ATTRIBUTES
-from workers.embedded_postgres import EmbeddedPostgres
+from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.processes import free_port
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(database: str) -> None:
@@ -34,3 +38,33 @@ async def test_postgres_listens_on_its_socket_only(postgres_server: EmbeddedPost
         assert await connection.fetchval("SHOW listen_addresses") == ""
     finally:
         await connection.close()
+
+
+async def test_postgres_keeps_its_address_where_paths_are_too_long_for_a_socket(servers_folder: Path) -> None:
+    """A data folder with a long path has its socket elsewhere, at the same place after a restart, and gone at the
+    end.
+    """
+    server = EmbeddedPostgres(PostgresConfig(servers_folder / ("long-" * 20), durable=False))
+    await server.start()
+    try:
+        dsn, socket_dir = server.dsn("postgres"), server.socket_dir
+        assert socket_dir != server.folder
+        await server.stop()
+        await server.start()
+        assert server.dsn("postgres") == dsn
+        await (await asyncpg.connect(dsn)).close()
+    finally:
+        await server.stop()
+    assert not socket_dir.exists()
+
+
+async def test_postgres_on_a_port_asks_for_its_password(servers_folder: Path) -> None:
+    """Over TCP nobody gets in without the password that only the data folder's owner can read."""
+    server = EmbeddedPostgres(PostgresConfig(servers_folder / "tcp", durable=False, port=free_port()))
+    await server.start()
+    try:
+        await (await asyncpg.connect(server.tcp_dsn("postgres"))).close()
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(server.tcp_dsn("postgres").replace(server.password, "guessed"))
+    finally:
+        await server.stop()
