@@ -176,7 +176,5 @@ def _sale(line: Line, number: int, sell: Entry, pieces: list[Piece]) -> Sale:
         uncovered_proceeds=decimal_of(sell.amount - proceeds),
         cost_basis=decimal_of(cost),
         pnl=decimal_of(proceeds - cost),
-        parts=tuple(
-            Part(line.lot(piece.lot).id, decimal_of(piece.size), decimal_of(piece.cost)) for piece in pieces
-        ),
+        parts=tuple(Part(line.lot(piece.lot).id, decimal_of(piece.size), decimal_of(piece.cost)) for piece in pieces),
     )

@@ -102,9 +102,7 @@ def match_columns(columns: FillColumns) -> Matched:
     found = _match(ordered) if fits else _match_large(ordered)
     if rows is None:
         return found
-    return replace(
-        found, sell_row=rows[found.sell_row], part_row=rows[found.part_row], lot_row=rows[found.lot_row]
-    )
+    return replace(found, sell_row=rows[found.sell_row], part_row=rows[found.part_row], lot_row=rows[found.lot_row])
 
 
 def _refuse(bad: NDArray[np.bool_], code: str, sentence: str) -> None:
@@ -153,7 +151,10 @@ def _fits(columns: FillColumns) -> bool:
     if any(column.dtype != np.int64 for column in numbers) or columns.fee_places > PLACES:
         return False
     places = columns.size_places + columns.price_places
-    if places > 2 * PLACES or max(float(np.abs(column.astype(np.float64)).max()) for column in numbers) > _LARGEST_FACTOR:
+    if (
+        places > 2 * PLACES
+        or max(float(np.abs(column.astype(np.float64)).max()) for column in numbers) > _LARGEST_FACTOR
+    ):
         return False
     traded = columns.size.astype(np.float64)
     moved = float(traded.sum()) + float(np.abs(columns.base_fee.astype(np.float64)).sum())
@@ -167,7 +168,7 @@ def _amounts(columns: FillColumns) -> Amounts:
     value, remainder, divisor = product(columns.size, columns.price, columns.size_places + columns.price_places)
     fee_whole, fee_rest = np.divmod(columns.fee, 10**columns.fee_places)
     fee = Amounts(fee_whole, fee_rest * 10 ** (PLACES - columns.fee_places))
-    sign = np.where(columns.buy, 1, -1)
+    sign: Ints = np.where(columns.buy, 1, -1).astype(np.int64)
     signed = carried(value.whole + sign * fee.whole, value.atto + sign * fee.atto)
     return signed if divisor == 1 else round_up_where(signed, remainder, divisor)
 
@@ -247,9 +248,7 @@ def _covered_proceeds(proceeds: Amounts, covered: Ints, uncovered: Ints) -> Amou
 
 def _match_large(columns: FillColumns) -> Matched:
     """The same for numbers of any size, one symbol and one fill after the other."""
-    symbols, times, seqs, buys = (
-        getattr(columns, name).tolist() for name in ("symbol", "time", "seq", "buy")
-    )
+    symbols, times, seqs, buys = (getattr(columns, name).tolist() for name in ("symbol", "time", "seq", "buy"))
     sizes, moved, prices, fees = (
         column.tolist() for column in (columns.size, columns.moved, columns.price, columns.fee)
     )

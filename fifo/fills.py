@@ -139,6 +139,4 @@ def entry_from_units(
                 raise FifoError("FEE_RATE_NEGATIVE", "fee_rate must not be negative")
             cost = fee * fee_rate
         amount = amount + cost if buy else amount - cost
-    return Entry(
-        time, seq, id_order(fill_id), fill_id, symbol, buy, size, moved, divide_half_even(amount, UNIT)
-    )
+    return Entry(time, seq, id_order(fill_id), fill_id, symbol, buy, size, moved, divide_half_even(amount, UNIT))

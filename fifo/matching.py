@@ -1,27 +1,30 @@
-"""First in, first out: buys open lots, a sell consumes the oldest lots first (LEDGER-2).
+"""First in, first out as the ledger's rows: buys open lots, a sell consumes the oldest lots first (LEDGER-2).
 
 Profit and loss of a part = its net proceeds - its cost, where cost = price x size + the buy's fees and net proceeds =
 price x size - the sell's fees, both pro rata by size. An oversell is matched with what is there; the rest is
 *uncovered* and has no cost basis. A buy fee taken in base makes the lot smaller, a sell fee taken in base makes the
 sell larger.
 
-A fill's cost is handed out by cumulative amounts (the cost of the first x of a lot, less the cost of what went
-before), so that the parts of a lot sum to its cost exactly whatever their number.
+Amounts are rounded once to 18 places and handed out by the rule of `fifo.amounts`: the parts of a lot sum to its cost
+exactly, the parts of a sell to its proceeds. Sizes are exact, whatever their places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from domain.money import EXACT, ZERO, divide, round_half_even
+from domain.money import EXACT, ZERO, divide
 from domain.orders import Side
+from fifo.amounts import decimal_of, split, units_of
+from fifo.line import Entry, Line
 
 __all__ = ["Allocation", "FillRecord", "Lot", "Match", "match_all", "match_sell"]
 
-_QUANTUM = Decimal("1e-18")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,64 +89,90 @@ class Match:
     lots: Sequence[Lot]
 
 
-def _share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal:
-    """What belongs to the first `part` of `whole`, at 18 places; all of it at the end."""
-    if part >= whole:
-        return amount
-    return round_half_even(divide(EXACT.multiply(amount, part), whole), _QUANTUM)
+def _whole(values: Sequence[Decimal]) -> tuple[list[int], int]:
+    """The values as whole numbers of one scale, and its decimal places."""
+    places = max((-int(value.as_tuple().exponent) for value in values), default=0)
+    places = max(places, 0)
+    return [int(value.scaleb(places, EXACT)) for value in values], places
 
 
-def _between(amount: Decimal, start: Decimal, end: Decimal, whole: Decimal) -> Decimal:
-    return _share(amount, end, whole) - _share(amount, start, whole)
+def _allocation(
+    sell: FillRecord, lot: FillRecord | None, sold: tuple[int, int, int], bought: tuple[int, int, int], places: int
+) -> Allocation:
+    """`sold` and `bought` say from where to where, of how much: of the sell, and of the lot."""
+    gross, net = units_of(sell.value), units_of(EXACT.subtract(sell.value, sell.quote_fees))
+    cost = None if lot is None else decimal_of(split(units_of(Lot(lot, ZERO).cost), *bought))
+    size = Decimal(sold[1] - sold[0]).scaleb(-places, EXACT)
+    return Allocation(sell, lot, size, cost, decimal_of(split(gross, *sold)), decimal_of(split(net, *sold)))
 
 
 def match_sell(sell: FillRecord, lots: Iterable[Lot]) -> tuple[list[Allocation], list[Lot]]:
     """Match one sell with open lots, oldest first: its allocations, and the lots that it changed."""
-    whole = sell.size + sell.base_fees
-    done = ZERO
+    offered = list(lots)
+    sizes, places = _whole([sell.size, sell.base_fees, *(n for lot in offered for n in (lot.size, lot.remaining))])
+    taken = sizes[0] + sizes[1]
+    done = 0
     allocations: list[Allocation] = []
     changed: list[Lot] = []
-
-    def allocate(size: Decimal, lot: Lot | None) -> None:
-        nonlocal done
-        proceeds = _between(sell.value, done, done + size, whole)
-        fees = _between(sell.quote_fees, done, done + size, whole)
-        cost = None
-        if lot is not None:
-            consumed = lot.size - lot.remaining
-            cost = _between(lot.cost, consumed, consumed + size, lot.size)
-        allocations.append(
-            Allocation(sell, lot.fill if lot else None, size, cost, proceeds, proceeds - fees)
-        )
-        done += size
-
-    for lot in lots:
-        if done >= whole:
-            break
-        part = min(lot.remaining, whole - done)
+    for number, lot in enumerate(offered, 1):
+        size, remaining = sizes[2 * number], sizes[2 * number + 1]
+        part = min(remaining, taken - done)
         if part <= 0:
             continue
-        allocate(part, lot)
-        changed.append(Lot(lot.fill, lot.remaining - part))
-    if done < whole:
-        allocate(whole - done, None)
+        gone = size - remaining
+        allocations.append(_allocation(sell, lot.fill, (done, done + part, taken), (gone, gone + part, size), places))
+        changed.append(Lot(lot.fill, Decimal(remaining - part).scaleb(-places, EXACT)))
+        done += part
+        if done == taken:
+            break
+    if done < taken:
+        allocations.append(_allocation(sell, None, (done, taken, taken), (0, 0, 0), places))
     return allocations, changed
 
 
 def match_all(fills: Iterable[FillRecord]) -> Match:
-    """Match a symbol's whole history, ordered by (time, id)."""
-    lots: list[Lot] = []
-    first_open = 0
+    """Match a symbol's whole history, ordered by (time, id): the same rows as `match_sell` one by one."""
+    records = list(fills)
+    by_id = {record.fill_id: record for record in records}
+    sizes, places = _whole([n for record in records for n in (record.size, record.base_fees)])
+    line = Line()
+    entries = (_entry(record, sizes[2 * number], sizes[2 * number + 1]) for number, record in enumerate(records))
+    line.extend([entry for entry in entries if entry.moved > 0])
     allocations: list[Allocation] = []
-    for fill in sorted(fills, key=lambda item: (item.at, item.fill_id)):
-        if fill.side is Side.BUY:
-            if fill.size > fill.base_fees:
-                lots.append(Lot(fill, fill.size - fill.base_fees))
-            continue
-        parts, changed = match_sell(fill, lots[first_open:])
-        allocations.extend(parts)
-        for offset, lot in enumerate(changed):
-            lots[first_open + offset] = lot
-        while first_open < len(lots) and lots[first_open].remaining <= 0:
-            first_open += 1
+    gone: dict[int, int] = {}
+    for entry, pieces in line.sells():
+        sell, done = by_id[int(entry.id)], 0
+        for piece in pieces:
+            lot = line.lot(piece.lot)
+            before = gone.get(piece.lot, 0)
+            gone[piece.lot] = before + piece.size
+            allocations.append(
+                _allocation(
+                    sell,
+                    by_id[int(lot.id)],
+                    (done, done + piece.size, entry.moved),
+                    (before, before + piece.size, lot.moved),
+                    places,
+                )
+            )
+            done += piece.size
+        if done < entry.moved:
+            allocations.append(_allocation(sell, None, (done, entry.moved, entry.moved), (0, 0, 0), places))
+    lots = [Lot(by_id[int(entry.id)], Decimal(left).scaleb(-places, EXACT)) for entry, left, _ in line.lots(every=True)]
     return Match(allocations, lots)
+
+
+def _entry(record: FillRecord, size: int, base_fees: int) -> Entry:
+    buy = record.side is Side.BUY
+    fees = record.quote_fees if buy else -record.quote_fees
+    return Entry(
+        time=(record.at - _EPOCH) // _MICROSECOND,
+        seq=record.fill_id,
+        tie="",
+        id=record.fill_id,
+        symbol="",
+        buy=buy,
+        size=size,
+        moved=size - base_fees if buy else size + base_fees,
+        amount=units_of(EXACT.add(record.value, fees)),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,4 +156,4 @@ def _share(amount: Amounts, part: Ints, size: Ints) -> Amounts:
         digits.insert(0, np.zeros_like(size))
     first, second, third, fourth = digits
     floor = carried(first * _BASE + second, third * _BASE + fourth)
-    return round_up_where(floor, remainder, cast("Ints", size))
+    return round_up_where(floor, remainder, size)
