@@ -96,6 +96,7 @@ class Starter:
             entry_final=row["entry_final"],
             market_speed=self._market_speed,
             exit_legs=row["exit_legs"],
+            resumed=True,
         )
         look = self._monitor_look(start)
         await self._client.start_workflow(

@@ -72,6 +72,8 @@ class ExitMonitorWorkflow:
         self._due: ExitDue | None = None
         self._close: CloseRequest | None = None
         self._look = start.size == 0 or start.resumed
+        self._take_over = start.resumed
+        self._claims = Decimal(0)
         self._selling: ExitReason | None = None
         self._failures = 0
         self._flat = False
@@ -116,12 +118,39 @@ class ExitMonitorWorkflow:
             elif self._look:
                 self._look = False
                 await self._close_if_flat(None)
+                if self._take_over and self._closed is None:
+                    await self._take_plan_over()
             else:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return None
             if self._closed is not None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._closed
+
+    async def _take_plan_over(self) -> None:
+        """An earlier monitor may have left its plan in the middle of an exit: let that end, then arm it again.
+
+        Otherwise the watcher would take the exit for acknowledged and say nothing more.
+        """
+        self._take_over = False
+        while self._reason is None and self._claims > 0:
+            self._tell("an exit of an earlier monitor is still working; waiting for it")
+            await self._wait_for_any(5)
+            await self._close_if_flat(None)
+            if self._closed is not None:
+                return
+        if self._reason is None:
+            await self._rearm("looked at the position book and goes on guarding")
+
+    async def _wait_for_any(self, seconds: float) -> None:
+        try:
+            await workflow.wait_condition(
+                lambda: self._reason is not None,
+                timeout=timedelta(seconds=seconds),
+                timeout_summary="until the earlier exit has ended",
+            )
+        except TimeoutError:
+            return
 
     # --- selling ---------------------------------------------------------------------------------------------------
 
@@ -295,7 +324,7 @@ class ExitMonitorWorkflow:
         """Close the trade if nothing is left to sell; its entry's workflow is told in the same step."""
         if not checked:
             view = await self._position()
-            self._entry_final, self._size = view.entry_final, view.remaining
+            self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
             if view.remaining > 0 and not view.dust:
                 return
             if not view.entry_final:
