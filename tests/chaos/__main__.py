@@ -1,0 +1,75 @@
+"""`python -m tests.chaos`: the long run, seed after seed, and one table at the end. Exit code 1 if any row is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.audit import merged
+from tests.chaos.harness import Verdict, run_seed
+from tests.chaos.harness_points import crash_points
+from tests.chaos.schedule import Terms, describe, plan_run
+
+__all__ = ["main"]
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="how many seeds, from --first on (default 20)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
+    parser.add_argument("--seed", type=int, help="run this seed alone")
+    parser.add_argument("--trades", type=int, default=50, help="entries a seed (default 50)")
+    parser.add_argument("--data", type=Path, help="folder for data of failing seeds (default: a new temporary one)")
+    parser.add_argument("--keep", action="store_true", help="keep the data folder of a seed that passes, too")
+    parser.add_argument("--plan", action="store_true", help="print the schedule and do nothing")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the seeds that were asked for; the exit code."""
+    options = _arguments(argv)
+    terms = Terms(trades=options.trades, crash_points=crash_points())
+    seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
+    if options.plan:
+        for seed in seeds:
+            sys.stdout.write(describe(plan_run(seed, terms)))
+        return 0
+    folder = options.data or Path(tempfile.mkdtemp(prefix="bt-chaos-"))
+    verdicts = [asyncio.run(_one(seed, terms, folder, keep=options.keep)) for seed in seeds]
+    return _report(verdicts)
+
+
+async def _one(seed: int, terms: Terms, folder: Path, *, keep: bool) -> Verdict:
+    def say(sentence: str) -> None:
+        sys.stdout.write(f"  seed {seed}: {sentence}\n")
+        sys.stdout.flush()
+
+    verdict = await run_seed(seed, terms, folder, say, keep=keep)
+    sys.stdout.write(f"seed {seed}: {'ok' if verdict.passed else 'FAILED'} after {verdict.seconds:.0f} s\n")
+    sys.stdout.write(verdict.audit.text())
+    if verdict.kept is not None:
+        sys.stdout.write(f"  its data: {verdict.kept}\n  alone again: make chaos SEED={seed}\n")
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+    return verdict
+
+
+def _report(verdicts: list[Verdict]) -> int:
+    together = merged([verdict.audit for verdict in verdicts])
+    counts = together.counts
+    failed = [verdict.seed for verdict in verdicts if not verdict.passed]
+    sys.stdout.write(
+        f"{len(verdicts)} seeds in {sum(verdict.seconds for verdict in verdicts):.0f} s: "
+        + ", ".join(f"{count} {what}" for what, count in counts.items())
+        + "\n"
+        + together.text()
+        + (f"FAILED: seeds {failed}\n" if failed else "every seed is right\n")
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

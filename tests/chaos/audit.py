@@ -1,0 +1,547 @@
+"""The audit after a run: our books against the exchange's own, line by line. Pure: evidence in, a table out.
+
+Every row says what it compared and which subjects are wrong; one wrong subject and the run has failed. Rows without a
+promise (incidents, gates that refused) are there to be read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, localcontext
+from typing import Any
+
+import orjson
+
+from domain.ids import exit_workflow_id, order_workflow_id
+from domain.messages import OrderIntent
+from tests.chaos.harness_evidence import Evidence
+from tests.chaos.harness_protection import PlanNote, Position, Span, gaps_between, length, percentile, spans_of
+from tests.chaos.harness_recorder import true_time
+
+__all__ = ["Audit", "AuditRow", "audit", "merged"]
+
+ZERO = Decimal(0)
+_SHOWN = 3
+_LONGEST_P99 = 15.0
+"""Seconds: the promise for the 99th percentile of unprotected time."""
+_DIGITS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """`what` was compared, in `figures`; `wrong` names each subject that does not hold."""
+
+    what: str
+    figures: str
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """The word in the table's last column."""
+        return f"{len(self.wrong)} WRONG" if self.wrong else "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The table of a run, and its numbers for a table over many runs."""
+
+    rows: tuple[AuditRow, ...]
+    counts: Mapping[str, int]
+    unprotected: tuple[float, ...]
+    spans: Mapping[str, tuple[float, ...]]
+
+    @property
+    def violations(self) -> list[str]:
+        """Everything that is wrong, a line each."""
+        return [f"{row.what}: {subject}" for row in self.rows for subject in row.wrong]
+
+    def text(self) -> str:
+        """The table as text."""
+        width = max(len(row.what) for row in self.rows)
+        figures = max(len(row.figures) for row in self.rows)
+        lines = [f"{row.what:<{width}}  {row.figures:<{figures}}  {row.verdict}" for row in self.rows]
+        for row in self.rows:
+            lines += [f"  {row.what}: {subject}" for subject in row.wrong[:_SHOWN]]
+            if len(row.wrong) > _SHOWN:
+                lines.append(f"  … and {len(row.wrong) - _SHOWN} more")
+        return "\n".join(lines) + "\n"
+
+
+def audit(evidence: Evidence) -> Audit:
+    """Judge a run."""
+    with localcontext() as context:
+        context.prec = _DIGITS
+        books = _Books(evidence)
+        positions = _positions(books)
+        spans, worst = _unprotected(books, positions)
+        checks: tuple[Callable[[_Books], AuditRow], ...] = (
+            _problems,
+            _fills_once,
+            _fill_sums,
+            _sent_once,
+            _sizes,
+            _protected,
+            _linkage,
+            _balances,
+            _fifo,
+            _allocations,
+            _positions_book,
+            _entries,
+            _workflows,
+            _incidents,
+        )
+        rows = [check(books) for check in checks]
+        rows.append(_time_row(spans, worst))
+        return Audit(
+            rows=tuple(rows),
+            counts={
+                "entries": len(evidence.intents),
+                "trades": len(evidence.trades),
+                "closed": sum(row["state"] == "CLOSED" for row in evidence.trades),
+                "orders": len(evidence.exchange_orders),
+                "fills": len(evidence.exchange_fills),
+                "requests": len(evidence.journal),
+                "incidents": len(evidence.incidents),
+            },
+            unprotected=tuple(worst),
+            spans={cause: tuple(values) for cause, values in spans.items()},
+        )
+
+
+def merged(audits: Sequence[Audit]) -> Audit:
+    """One table over many runs: each row's wrong subjects together, seconds over all positions."""
+    rows = []
+    for place, row in enumerate(audits[0].rows[:-1]):
+        wrong = tuple(subject for found in audits for subject in found.rows[place].wrong)
+        rows.append(AuditRow(row.what, f"{len(audits)} runs", wrong))
+    spans: dict[str, list[float]] = defaultdict(list)
+    for found in audits:
+        for cause, values in found.spans.items():
+            spans[cause] += values
+    worst = [seconds for found in audits for seconds in found.unprotected]
+    rows.append(_time_row(spans, worst))
+    counts: Counter[str] = Counter()
+    for found in audits:
+        counts.update(found.counts)
+    return Audit(tuple(rows), counts, tuple(worst), {cause: tuple(values) for cause, values in spans.items()})
+
+
+class _Books:
+    """The evidence, indexed."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.orders = {row["order_key"]: row for row in evidence.orders}
+        self.attempts = {row["client_order_id"]: row for row in evidence.attempts}
+        self.by_exchange_id = {row["exchange_order_id"]: row for row in evidence.attempts if row["exchange_order_id"]}
+        self.exchange_orders = {row["order_id"]: row for row in evidence.exchange_orders}
+        self.trades = {row["entry_key"]: row for row in evidence.trades}
+        self.fills_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in evidence.fills:
+            self.fills_of[row["exchange_order_id"]].append(row)
+        self.traded: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in evidence.exchange_fills:
+            self.traded[row["order_id"]].append(row)
+
+    def key_of(self, exchange_order_id: str) -> str | None:
+        """Our order's key, by the journal."""
+        row = self.by_exchange_id.get(exchange_order_id)
+        return None if row is None else str(row["order_key"])
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _problems(books: _Books) -> AuditRow:
+    return AuditRow("the run went to its end", f"{len(books.evidence.intents)} entries", tuple(books.evidence.problems))
+
+
+def _fills_once(books: _Books) -> AuditRow:
+    """Each execution of the exchange is one row, with its trade id, size, price and fee; there is no other row."""
+    ours: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    wrong = []
+    for row in books.evidence.fills:
+        if row["trade_id"] is None:
+            wrong.append(f"a fill of order {row['exchange_order_id']} has no trade id ({row['origin']})")
+        else:
+            ours[row["trade_id"]].append(row)
+    for fill in books.evidence.exchange_fills:
+        found = ours.pop(fill["trade_id"], [])
+        if len(found) != 1:
+            wrong.append(f"trade {fill['trade_id']} of order {fill['order_id']} is recorded {len(found)} times")
+        elif not _same_fill(found[0], fill):
+            wrong.append(f"trade {fill['trade_id']} is recorded as {found[0]['size']} at {found[0]['price']}")
+    wrong += [f"trade {trade} is recorded, the exchange knows nothing of it" for trade in ours]
+    figures = f"{len(books.evidence.exchange_fills)} at the exchange, {len(books.evidence.fills)} recorded"
+    return AuditRow("fills recorded exactly once", figures, tuple(wrong))
+
+
+def _same_fill(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    return (
+        ours["size"] == Decimal(theirs["size"])
+        and ours["price"] == Decimal(theirs["price"])
+        and ours["quote_fees"] == Decimal(theirs["commission"])
+        and ours["exchange_order_id"] == theirs["order_id"]
+        and ours["side"] == theirs["side"]
+    )
+
+
+def _fill_sums(books: _Books) -> AuditRow:
+    """Per order: size, value and fees are the exchange's, in fills, attempt and trade record."""
+    wrong = []
+    for identity, traded in books.traded.items():
+        size = sum((Decimal(fill["size"]) for fill in traded), ZERO)
+        value = sum((Decimal(fill["size"]) * Decimal(fill["price"]) for fill in traded), ZERO)
+        fees = sum((Decimal(fill["commission"]) for fill in traded), ZERO)
+        rows = books.fills_of.get(identity, [])
+        booked = (_sum(rows, "size"), _sum(rows, "value"), _sum(rows, "quote_fees"))
+        if booked != (size, value, fees):
+            wrong.append(f"order {identity}: fills say {booked}, the exchange {(size, value, fees)}")
+        attempt = books.by_exchange_id.get(identity)
+        if attempt is None:
+            wrong.append(f"order {identity} has fills and no attempt")
+        elif (attempt["filled_size"], attempt["filled_value"], attempt["quote_fees"]) != (size, value, fees):
+            wrong.append(f"order {identity}: the attempt says {attempt['filled_size']} for {attempt['filled_value']}")
+    for key, order in books.orders.items():
+        own = [row for row in books.evidence.attempts if row["order_key"] == key]
+        if order["filled_size"] != _sum(own, "filled_size"):
+            wrong.append(f"order {key} says {order['filled_size']}, its attempts {_sum(own, 'filled_size')}")
+    return AuditRow("sums by order", f"{len(books.traded)} filled orders", tuple(wrong))
+
+
+def _sent_once(books: _Books) -> AuditRow:
+    """One exchange order per client order id, one body per id, and nothing that the journal doesn't have."""
+    evidence = books.evidence
+    wrong = []
+    placed = Counter(row["client_order_id"] for row in evidence.exchange_orders if row["client_order_id"])
+    wrong += [f"{name} is {count} orders at the exchange" for name, count in placed.items() if count > 1]
+    bodies: dict[str, set[bytes]] = defaultdict(set)
+    requests: Counter[str] = Counter()
+    for entry in evidence.journal:
+        name = str(entry["client_order_id"])
+        requests[name] += 1
+        body = {part: entry[part] for part in ("product_id", "side", "order_configuration")}
+        bodies[name].add(orjson.dumps(body, option=orjson.OPT_SORT_KEYS))
+    for name, found in bodies.items():
+        if len(found) > 1:
+            wrong.append(f"{name} was sent with {len(found)} different bodies")
+        attempt = books.attempts.get(name)
+        if attempt is None:
+            wrong.append(f"{name} was sent and is in no journal of ours")
+        elif requests[name] > attempt["sends"]:
+            wrong.append(f"{name} arrived {requests[name]} times, our journal says {attempt['sends']}")
+    again = sum(count - 1 for count in requests.values())
+    figures = f"{len(evidence.journal)} requests, {again} repeats of the identical body"
+    return AuditRow("no order sent twice", figures, tuple(wrong))
+
+
+def _sizes(books: _Books) -> AuditRow:
+    """No order has filled more than was wanted, and no trade has sold more than it had."""
+    wrong = []
+    for intent in books.evidence.intents:
+        bought = sum(
+            (
+                Decimal(row["filled_size"])
+                for row in books.evidence.exchange_orders
+                if row["client_order_id"].startswith(intent.order_key)
+            ),
+            ZERO,
+        )
+        if intent.base_size is not None and bought > intent.base_size:
+            wrong.append(f"entry {intent.order_key} bought {bought} of {intent.base_size}")
+    for key, trade in books.trades.items():
+        if trade["sold_size"] > trade["bought_size"]:
+            wrong.append(f"trade {key} sold {trade['sold_size']} of {trade['bought_size']}")
+    uncovered = [row for row in books.evidence.allocations if row["buy_fill"] is None]
+    wrong += [f"{row['size']} {row['symbol']} were sold uncovered" for row in uncovered]
+    return AuditRow("nothing bought or sold too much", f"{len(books.trades)} trades", tuple(wrong))
+
+
+def _protected(books: _Books) -> AuditRow:
+    """A trade is closed with nothing left, or open with a plan that is armed (or exiting) and a monitor that runs."""
+    running = {item.workflow_id for item in books.evidence.workflows if item.status == "RUNNING"}
+    plans = {row["entry_key"]: row for row in books.evidence.plans}
+    wrong, kept = [], 0
+    for key, trade in books.trades.items():
+        plan = plans.get(key)
+        if trade["state"] == "CLOSED":
+            if trade["remaining"] != 0:
+                wrong.append(f"trade {key} is closed with {trade['remaining']} left")
+            if plan is None or plan["state"] != "DISARMED":
+                wrong.append(f"trade {key} is closed, its plan is {plan and plan['state']}")
+            continue
+        kept += 1
+        if plan is None or plan["state"] == "DISARMED":
+            wrong.append(f"trade {key} is open without an armed plan")
+        elif plan["quantity"] != trade["remaining"]:
+            wrong.append(f"trade {key}: its plan guards {plan['quantity']} of {trade['remaining']}")
+        if exit_workflow_id(key) not in running:
+            wrong.append(f"trade {key} is open without a monitor")
+        if order_workflow_id(key) not in running:
+            wrong.append(f"trade {key} is open without its entry's workflow")
+    for key, order in books.orders.items():
+        if order["role"] == "ENTRY" and order["filled_size"] > 0 and key not in books.trades:
+            wrong.append(f"entry {key} has filled and is no trade")
+    figures = f"{len(books.trades) - kept} closed, {kept} open and guarded"
+    return AuditRow("positions protected or closed", figures, tuple(wrong))
+
+
+def _linkage(books: _Books) -> AuditRow:
+    """Each filled order that the system placed has its link, with the decision it was given and no other."""
+    links = {row["order_key"]: row for row in books.evidence.links}
+    intents = {intent.order_key: intent for intent in books.evidence.intents}
+    filled = {key for identity in books.traded if (key := books.key_of(identity)) is not None}
+    own = [key for key in filled if books.orders[key]["role"] != "EXTERNAL"]
+    wrong = []
+    for key in own:
+        link, order = links.get(key), books.orders[key]
+        if link is None:
+            wrong.append(f"order {key} ({order['role']}) has no link")
+            continue
+        entry = intents.get(order["entry_key"])
+        if entry is not None:
+            wrong += _wrong_link(link, order, entry, books.trades.get(order["entry_key"]))
+    wrong += [f"external order {key} has a link" for key in links if books.orders[key]["role"] == "EXTERNAL"]
+    figures = f"{len(own)} filled orders of ours, {100 * sum(key in links for key in own) / max(len(own), 1):.1f} %"
+    return AuditRow("linkage", figures, tuple(wrong))
+
+
+def _wrong_link(
+    link: Mapping[str, Any], order: Mapping[str, Any], entry: OrderIntent, trade: Mapping[str, Any] | None
+) -> list[str]:
+    key, decision = order["order_key"], entry.linkage
+    found = []
+    if str(link["snapshot_id"]) != decision.snapshot_id:
+        found.append(f"order {key} is linked to snapshot {link['snapshot_id']}, not {decision.snapshot_id}")
+    if link["entry_key"] != entry.order_key:
+        found.append(f"order {key} is linked to trade {link['entry_key']}, not {entry.order_key}")
+    if order["role"] == "ENTRY":
+        if (link["trigger_type"], link["buy_score"]) != (decision.trigger, decision.buy_score):
+            found.append(f"entry {key} is linked to {link['trigger_type']} with score {link['buy_score']}")
+        if trade is not None and trade["state"] == "CLOSED" and link["exit_reason"] != trade["exit_reason"]:
+            found.append(f"entry {key}: link says {link['exit_reason']}, trade {trade['exit_reason']}")
+    elif link["exit_reason"] != order["exit_reason"]:
+        found.append(f"exit {key}: link says {link['exit_reason']}, order {order['exit_reason']}")
+    return found
+
+
+def _balances(books: _Books) -> AuditRow:
+    """What the ledger's fills make of the deposits is what the exchange has, exactly, in each currency."""
+    ours: dict[str, Decimal] = {name: row["deposited"] for name, row in books.evidence.balances.items()}
+    for fill in books.evidence.fills:
+        base, _, quote = fill["symbol"].partition("-")
+        sign = 1 if fill["side"] == "BUY" else -1
+        ours[base] = ours.get(base, ZERO) + sign * fill["size"] - fill["base_fees"]
+        ours[quote] = ours.get(quote, ZERO) - sign * fill["value"] - fill["quote_fees"]
+    theirs = {name: row["total"] for name, row in books.evidence.balances.items()}
+    wrong = [
+        f"{name}: ledger {ours.get(name, ZERO)}, exchange {theirs.get(name, ZERO)}"
+        for name in sorted({*ours, *theirs})
+        if ours.get(name, ZERO) != theirs.get(name, ZERO)
+    ]
+    held = [f"{name}: {row['hold']} still on hold" for name, row in books.evidence.balances.items() if row["hold"]]
+    return AuditRow("balances by currency", f"{len(theirs)} currencies", tuple(wrong + held))
+
+
+def _fifo(books: _Books) -> AuditRow:
+    """Open lots less what was sold uncovered are the exchange's base balances."""
+    wrong = []
+    lots: dict[str, Decimal] = defaultdict(Decimal)
+    for row in books.evidence.fills:
+        if row["side"] == "BUY":
+            lots[row["symbol"]] += row["lot_remaining"]
+    for row in books.evidence.allocations:
+        if row["buy_fill"] is None:
+            lots[row["symbol"]] -= row["size"]
+    for symbol, size in sorted(lots.items()):
+        there = books.evidence.balances.get(symbol.partition("-")[0], {}).get("total", ZERO)
+        if size != there:
+            wrong.append(f"{symbol}: open lots {size}, exchange {there}")
+    return AuditRow("FIFO remainders = base balances", f"{len(lots)} symbols", tuple(wrong))
+
+
+def _allocations(books: _Books) -> AuditRow:
+    """Each sell is matched whole, no lot is used beyond its size, oldest first."""
+    fills = {row["id"]: row for row in books.evidence.fills}
+    sold: dict[int, Decimal] = defaultdict(Decimal)
+    used: dict[int, Decimal] = defaultdict(Decimal)
+    for row in books.evidence.allocations:
+        sold[row["sell_fill"]] += row["size"]
+        if row["buy_fill"] is not None:
+            used[row["buy_fill"]] += row["size"]
+    wrong = []
+    for identity, fill in fills.items():
+        if fill["side"] == "SELL" and sold[identity] != fill["size"]:
+            wrong.append(f"sell {fill['trade_id']}: {sold[identity]} of {fill['size']} is matched")
+        if fill["side"] == "BUY" and used[identity] + fill["lot_remaining"] != fill["size"] - fill["base_fees"]:
+            wrong.append(f"buy {fill['trade_id']}: used {used[identity]}, left {fill['lot_remaining']}")
+    for symbol in sorted({row["symbol"] for row in books.evidence.fills}):
+        lots = [row for row in books.evidence.fills if row["symbol"] == symbol and row["side"] == "BUY"]
+        lots.sort(key=lambda row: (row["at"], row["id"]))
+        touched = [row["lot_remaining"] < row["size"] for row in lots]
+        whole = [row["lot_remaining"] > 0 for row in lots]
+        first_open = whole.index(True) if True in whole else len(lots)
+        if any(touched[first_open + 1 :]):
+            wrong.append(f"{symbol}: a younger lot was sold before an older one")
+    return AuditRow("FIFO allocations", f"{len(books.evidence.allocations)} allocations", tuple(wrong))
+
+
+def _positions_book(books: _Books) -> AuditRow:
+    """Each trade holds what its own orders bought less what they sold; with the unowned pool that is the balance."""
+    wrong = []
+    by_trade: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    unowned: dict[str, Decimal] = defaultdict(Decimal)
+    for fill in books.evidence.fills:
+        entry = books.orders[fill["order_key"]]["entry_key"] if fill["order_key"] in books.orders else None
+        if entry is None:
+            unowned[fill["symbol"]] += fill["size"] if fill["side"] == "BUY" else -fill["size"]
+        else:
+            by_trade[entry, fill["side"]].append(fill)
+    held: dict[str, Decimal] = defaultdict(Decimal)
+    for key, trade in books.trades.items():
+        bought, sold = by_trade[key, "BUY"], by_trade[key, "SELL"]
+        ours = (trade["bought_size"], trade["bought_value"], trade["sold_size"], trade["sold_value"])
+        theirs = (_sum(bought, "size"), _sum(bought, "value"), _sum(sold, "size"), _sum(sold, "value"))
+        if ours != theirs:
+            wrong.append(f"trade {key}: book {ours}, fills {theirs}")
+        held[trade["symbol"]] += trade["remaining"] + trade["dust_size"]
+        unowned[trade["symbol"]] += trade["external_size"]
+    for symbol in sorted({*held, *unowned}):
+        there = books.evidence.balances.get(symbol.partition("-")[0], {}).get("total", ZERO)
+        if held[symbol] + unowned[symbol] != there:
+            wrong.append(f"{symbol}: trades {held[symbol]} + unowned {unowned[symbol]}, exchange {there}")
+    figures = f"{len(books.trades)} trades, {len(held)} symbols"
+    return AuditRow("position book", figures, tuple(wrong))
+
+
+def _entries(books: _Books) -> AuditRow:
+    """Every intent that was handed in has a decision, and what was admitted has ended."""
+    wrong, gates = [], Counter[str]()
+    for intent in books.evidence.intents:
+        order = books.orders.get(intent.order_key)
+        if order is None:
+            wrong.append(f"entry {intent.order_key} was handed in and has no row")
+            continue
+        if order["gate"]:
+            gates[order["gate"]] += 1
+        if not order["finished"] and order["state"] != "REJECTED":
+            wrong.append(f"entry {intent.order_key} is still {order['state']}")
+    states = Counter(order["state"] for order in books.orders.values() if order["role"] == "ENTRY")
+    figures = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    refused = ", ".join(f"{count} by {gate}" for gate, count in sorted(gates.items()))
+    return AuditRow("entries decided and ended", f"{figures}{' (' + refused + ')' if refused else ''}", tuple(wrong))
+
+
+def _workflows(books: _Books) -> AuditRow:
+    """What has ended doesn't run, what is open does, none failed, none is stuck in a task that can't be done."""
+    wrong = []
+    states = {item.workflow_id: item for item in books.evidence.workflows}
+    open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
+    for item in books.evidence.workflows:
+        key = item.workflow_id.partition("-")[2]
+        if item.status == "RUNNING":
+            order = books.orders.get(key)
+            if item.kind == "ExitMonitorWorkflow" and key not in open_trades:
+                wrong.append(f"{item.workflow_id} guards a trade that is closed")
+            elif item.kind == "OrderWorkflow" and order is None:
+                wrong.append(f"{item.workflow_id} has no order")
+            elif item.kind == "OrderWorkflow" and order is not None and order["finished"] and key not in open_trades:
+                wrong.append(f"{item.workflow_id} runs, its order is {order['state']}")
+            if item.stuck_task > 1:
+                wrong.append(f"{item.workflow_id}: its workflow task is tried for the {item.stuck_task}th time")
+        elif item.status not in ("COMPLETED", "CONTINUED_AS_NEW"):
+            wrong.append(f"{item.workflow_id} is {item.status}")
+    for key, order in books.orders.items():
+        state = states.get(order_workflow_id(key))
+        if not order["finished"] and order["state"] != "REJECTED" and (state is None or state.status != "RUNNING"):
+            wrong.append(f"order {key} is {order['state']} without a workflow")
+    kinds = Counter(item.status for item in books.evidence.workflows)
+    return AuditRow("no workflow stuck", ", ".join(f"{n} {s.lower()}" for s, n in kinds.items()), tuple(wrong))
+
+
+def _incidents(books: _Books) -> AuditRow:
+    kinds = Counter(row["kind"] for row in books.evidence.incidents)
+    return AuditRow("incidents", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none")
+
+
+def _time_row(spans: Mapping[str, Sequence[float]], worst: Sequence[float]) -> AuditRow:
+    p50, p99 = percentile(worst, 50), percentile(worst, 99)
+    longest = max(worst, default=0.0)
+    parts = [f"p50 {p50:.2f} p99 {p99:.2f} max {longest:.2f}"]
+    for cause, values in spans.items():
+        parts.append(f"{cause} max {max(values, default=0.0):.1f}")
+    wrong = (f"p99 is {p99:.1f} s, promised {_LONGEST_P99:g}",) if p99 > _LONGEST_P99 else ()
+    return AuditRow("seconds unprotected", "; ".join(parts), wrong)
+
+
+# --- protection ------------------------------------------------------------------------------------------------------
+
+
+def _positions(books: _Books) -> list[Position]:
+    evidence = books.evidence
+    found: dict[str, Position] = {}
+    for intent in evidence.intents:
+        found[intent.order_key] = Position(intent.order_key, intent.symbol, intent.rules.soft_stop)
+    size: dict[str, Decimal] = defaultdict(Decimal)
+    for fill in evidence.exchange_fills:
+        key = books.key_of(fill["order_id"])
+        if key in found:
+            size[key] += Decimal(fill["size"])
+            at = true_time(datetime.fromisoformat(fill["trade_time"]), evidence.skews)
+            found[key].bought.append((at, size[key]))
+    booked: dict[str, Decimal] = defaultdict(Decimal)
+    for note in evidence.fill_notes:
+        if note["order_key"] in found:
+            booked[note["order_key"]] += note["size"]
+            found[note["order_key"]].booked.append((note["at"], booked[note["order_key"]]))
+    for note in evidence.plan_notes:
+        if note["entry_key"] in found:
+            plan = PlanNote(note["at"], note["state"], note["quantity"], note["entry_price"])
+            found[note["entry_key"]].plan.append(plan)
+            found[note["entry_key"]].end = note["at"] if note["state"] == "DISARMED" else None
+    for order in evidence.exchange_orders:
+        key = books.key_of(order["order_id"])
+        trade = books.orders[key]["entry_key"] if key in books.orders else None
+        if order["side"] == "SELL" and trade in found:
+            begin = true_time(datetime.fromisoformat(order["created_time"]), evidence.skews)
+            ended = books.by_exchange_id[order["order_id"]]["final_at"] or evidence.at
+            found[trade].exits.append((begin, max(begin, ended)))
+    return list(found.values())
+
+
+def _unprotected(books: _Books, positions: Iterable[Position]) -> tuple[dict[str, list[float]], list[float]]:
+    evidence = books.evidence
+    prices: dict[str, list[tuple[datetime, Decimal]]] = defaultdict(list)
+    for note in evidence.prices:
+        prices[note.symbol].append((note.at, note.bid))
+    held: dict[str, list[Span]] = defaultdict(list)
+    for lease in evidence.lease_notes:
+        if lease["name"].startswith("price-watcher/") and lease["expires_at"] > lease["at"]:
+            held[lease["name"]].append((lease["at"], lease["expires_at"]))
+    since = min((note.at for note in evidence.prices), default=evidence.at)
+    unwatched = {name: gaps_between(spans, since, evidence.at) for name, spans in held.items()}
+    shards = len(held)
+    by_cause: dict[str, list[float]] = defaultdict(list)
+    totals = []
+    for position in positions:
+        gaps = unwatched.get(_watcher(position.symbol, shards), [])
+        spans = spans_of(position, gaps, prices[position.symbol], evidence.at)
+        if not spans:
+            continue
+        for cause, found in spans.items():
+            by_cause[cause].append(length(found))
+        totals.append(length(span for found in spans.values() for span in found))
+    return by_cause, totals
+
+
+def _watcher(symbol: str, shards: int) -> str:
+    from domain.sharding import shard_of
+
+    return f"price-watcher/main/{shard_of(symbol, max(shards, 1))}"
+
+
+def _sum(rows: Iterable[Mapping[str, Any]], column: str) -> Decimal:
+    return sum((row[column] for row in rows), ZERO)

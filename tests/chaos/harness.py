@@ -1,0 +1,492 @@
+"""A chaos run: trades on a real stack while its processes, connections and messages go wrong, then stillness and audit.
+
+Everything is real: PostgreSQL, Temporal, the paper exchange and two workers are processes, and the run does to them
+what machines and networks do. What it does, and after what, is `schedule.plan_run`'s; here it is only carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.ids import intent_key, order_workflow_id
+from domain.messages import CloseRequest, IndicatorPart, Linkage, OrderIntent
+from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from exchange.paper import ControlError, PaperControl
+from tests.chaos.audit import Audit, audit
+from tests.chaos.harness_evidence import Evidence, collect, evidence_text
+from tests.chaos.harness_recorder import Notes, install_recorder
+from tests.chaos.harness_workers import WorkerSlot
+from tests.chaos.schedule import (
+    PRINTS_UP,
+    TICK,
+    WAYS,
+    Action,
+    Cancel,
+    Close,
+    Enter,
+    Fault,
+    Flap,
+    Latency,
+    Manual,
+    Outage,
+    Price,
+    Print,
+    Skew,
+    Sockets,
+    Terms,
+    describe,
+    plan_run,
+)
+from workers.health import polled_since
+from workers.local_stack import LocalStack, LocalStackConfig
+
+__all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
+
+ACCOUNT = "main"
+_BEAT_SECONDS = 0.7
+_QUIET_SECONDS = 150.0
+_ENTER_SECONDS = 60.0
+_ASK_SECONDS = 15.0
+_CRASH_TO = Decimal("0.94")
+_TROUBLE = (RPCError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_ENVIRONMENT = {
+    "BOTTRADER_EXCHANGE__TIMEOUT_S": "3",
+    "BOTTRADER_EXCHANGE__CONNECT_TIMEOUT_S": "2",
+    # Two workers share the account's rate.
+    "BOTTRADER_EXCHANGE__PRIVATE_REQUESTS_PER_S": "15",
+    "BOTTRADER_EXCHANGE__PUBLIC_REQUESTS_PER_S": "5",
+    # A late request is accepted after 5 s at most, so absence is proof after 15.
+    "BOTTRADER_ORDERS__UNKNOWN_RESOLUTION_S": "15",
+    "BOTTRADER_STREAMS__FIRST_FRAME_TIMEOUT_S": "4",
+    "BOTTRADER_STREAMS__IDLE_TIMEOUT_S": "5",
+    "BOTTRADER_STREAMS__RECONNECT_MAX_S": "3",
+    "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "1000",
+    "BOTTRADER_WATCHER__SHARDS": "2",
+    "BOTTRADER_LOGGING__LEVEL": "WARNING",
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Rig:
+    """A stack in step mode with two workers, and all that tells of it."""
+
+    stack: LocalStack
+    client: Client
+    control: PaperControl
+    ledger: Any
+    workers: dict[str, WorkerSlot]
+    notes: Notes = field(default_factory=Notes)
+
+    async def price(self, symbol: str, bid: Decimal, volume: Decimal | None = None) -> None:
+        """Move the touch of a symbol, and write down that it did."""
+        await self.control.set_price(symbol, bid, bid + TICK, volume)
+        self.notes.price(symbol, bid)
+
+
+@contextlib.asynccontextmanager
+async def open_rig(
+    data: Path, symbols: Sequence[str], *, workers: Sequence[str] = ("worker-a", "worker-b"), seed: int = 1
+) -> AsyncIterator[Rig]:
+    """Start everything on an empty folder; its processes are gone afterwards, the folder stays."""
+    data.mkdir(parents=True, exist_ok=True)
+    products = data / "products.json"
+    products.write_text(json.dumps({"products": [_product(symbol) for symbol in symbols]}))
+    config = LocalStackConfig(
+        data=data,
+        ui=False,
+        worker=False,
+        paper_arguments=["--step", "--products-file", str(products), "--balance", "USD=1000000", "--seed", str(seed)],
+        env={**_ENVIRONMENT, "BOTTRADER_SYMBOLS__ALLOW": ",".join(symbols)},
+    )
+    async with contextlib.AsyncExitStack() as closing:
+        stack = await closing.enter_async_context(LocalStack(config))
+        control = await closing.enter_async_context(PaperControl(stack.paper["control"]))
+        client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
+        ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
+        closing.push_async_callback(ledger.close)
+        await install_recorder(ledger)
+        slots = {
+            name: WorkerSlot(name, data / "logs" / f"{name}.log", stack.environment, role="all") for name in workers
+        }
+        rig = Rig(stack, client, control, ledger, slots)
+        for symbol in symbols:
+            await rig.price(symbol, Decimal(100))
+        began = time.time()
+        for slot in slots.values():
+            closing.push_async_callback(slot.stop)
+            await slot.start()
+        async with asyncio.timeout(40):
+            while not await polled_since(client, "orders", began):
+                await asyncio.sleep(0.1)
+        yield rig
+
+
+def _product(symbol: str) -> dict[str, str]:
+    return {
+        "product_id": symbol,
+        "base_name": symbol.partition("-")[0],
+        "price": "100",
+        "base_increment": "0.0001",
+        "quote_increment": "0.01",
+        "price_increment": str(TICK),
+        "base_min_size": "0.0001",
+        "base_max_size": "1000000",
+        "quote_min_size": "0.01",
+        "quote_max_size": "100000000",
+    }
+
+
+@dataclass
+class ChaosRun:
+    """One seed's run on a rig."""
+
+    rig: Rig
+    seed: int
+    terms: Terms
+    say: Say
+    intents: dict[int, OrderIntent] = field(default_factory=dict)
+    decided: dict[int, str] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    async def drive(self) -> None:
+        """Carry the schedule out, end every fault, steer the market so that all closes, and wait for stillness."""
+        beats = plan_run(self.seed, self.terms)
+        began = time.monotonic()
+        for beat in beats:
+            for action in beat.actions:
+                await self._begin(action)
+            due = began + (beat.number + 1) * _BEAT_SECONDS
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        self.say(f"{len(beats)} beats in {time.monotonic() - began:.0f} s; the faults end")
+        await self._end_faults()
+        await self._finish_tasks()
+        await self._steer_home()
+
+    # --- actions ----------------------------------------------------------------------------------------------------
+
+    async def _begin(self, action: Action) -> None:
+        """Begin an action; what takes its time goes on beside the run."""
+        control, rig = self.rig.control, self.rig
+        match action:
+            case Price():
+                await rig.price(action.symbol, action.bid, action.volume)
+            case Print():
+                await control.trade(action.symbol, action.price, action.size, action.side)
+            case Enter():
+                self.intents[action.number] = self._intent(action)
+                self._beside(self._enter(action.number))
+            case Cancel():
+                self._beside(self._ask(action.number, "cancel"))
+            case Close():
+                self._beside(self._ask(action.number, "close"))
+            case Manual():
+                await self._manual(action)
+            case Outage():
+                self._beside(self._outage(action))
+            case _:
+                await self._disturb(action)
+
+    async def _disturb(self, action: Action) -> None:
+        """Faults of the exchange and of the network to it."""
+        control = self.rig.control
+        match action:
+            case Fault():
+                settings: dict[str, float | None] = {
+                    "count": action.count,
+                    "probability": action.probability,
+                    "delay": action.delay,
+                    "status": action.status,
+                }
+                if action.duration is not None:
+                    settings["duration"] = action.duration
+                await control.fault(action.kind, action.scope, **settings)
+            case Sockets():
+                await control.sockets(action.action, action.path, action.code)
+            case Flap():
+                self._beside(self._flap(action))
+            case Skew():
+                await control.skew(action.seconds)
+                self.rig.notes.skew(action.seconds)
+            case Latency():
+                await control.latency(accept=action.accept, cancel=action.cancel)
+
+    def _beside(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish_tasks(self) -> None:
+        while self._tasks:
+            await asyncio.gather(*list(self._tasks))
+
+    def _intent(self, action: Enter) -> OrderIntent:
+        request = f"chaos-{self.seed}-{action.number}"
+        market = action.limit_price is None
+        by_quote = action.style == "quote"
+        part = IndicatorPart(value=Decimal(27), fired=True, weight=Decimal(1), contribution=Decimal("0.7"))
+        return OrderIntent(
+            order_key=intent_key("sighook", request, ACCOUNT, action.symbol, Side.BUY),
+            account=ACCOUNT,
+            symbol=action.symbol,
+            side=Side.BUY,
+            role=OrderRole.ENTRY,
+            order_type=OrderType.MARKET if market else OrderType.LIMIT,
+            base_size=None if by_quote else action.size,
+            quote_size=(action.size * 100).quantize(TICK) if by_quote else None,
+            limit_price=action.limit_price,
+            time_in_force=TimeInForce.IOC if market else TimeInForce.GTC,
+            post_only=action.style == "maker",
+            expires_after=action.expires,
+            source="sighook",
+            entry_point="sighook",
+            request_id=request,
+            linkage=Linkage(
+                trigger=action.trigger,
+                snapshot_id=str(uuid.uuid5(uuid.NAMESPACE_OID, request)),
+                buy_score=Decimal("0.7") + Decimal(action.number) / 1000,
+                sell_score=Decimal("0.1"),
+                indicator_breakdown={"rsi": part},
+                indicators_fired=("rsi",),
+            ),
+            rules=WAYS[action.way],
+            asked_by="the chaos run",
+        )
+
+    async def _enter(self, number: int) -> None:
+        """Hand the intent in until there is an answer, as a strategy does: the key makes that safe."""
+        from workflows.starting import start_order
+
+        intent = self.intents[number]
+        deadline = time.monotonic() + _ENTER_SECONDS
+        while True:
+            try:
+                await start_order(self.rig.client, intent, eager=False)
+            except WorkflowAlreadyStartedError:
+                pass
+            except RPCError as problem:
+                if time.monotonic() > deadline:
+                    self.problems.append(f"entry {number} could not be handed in: {problem}")
+                    return
+                await asyncio.sleep(0.3)
+                continue
+            self.decided[number] = intent.order_key
+            return
+
+    async def _ask(self, number: int, update: str) -> None:
+        """A person cancels or closes; asked again while nobody answers, given up when it is refused."""
+        intent = self.intents.get(number)
+        if intent is None:
+            return
+        handle = self.rig.client.get_workflow_handle(order_workflow_id(intent.order_key))
+        deadline = time.monotonic() + _ASK_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                async with asyncio.timeout(5):
+                    await handle.execute_update(update, CloseRequest(by="a person", request_id=f"{update}-{number}"))
+            except WorkflowUpdateFailedError:
+                return
+            except RPCError as problem:
+                if problem.status is RPCStatusCode.NOT_FOUND:
+                    return
+                await asyncio.sleep(0.5)
+            except TimeoutError:
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+    async def _manual(self, action: Manual) -> None:
+        try:
+            await self.rig.control.order(
+                action.symbol, action.side, {"market_market_ioc": {"base_size": str(action.size)}}
+            )
+        except ControlError as refused:
+            self.begun.append(f"manual {action.side} {action.symbol} refused: {refused}")
+
+    async def _flap(self, action: Flap) -> None:
+        for _ in range(action.times):
+            await self.rig.control.sockets("drop", action.path)
+            await asyncio.sleep(0.4)
+
+    async def _outage(self, action: Outage) -> None:
+        """Take a process away for a while; two outages of one target follow each other."""
+        names = ["worker-a", "worker-b"] if action.target == "workers" else [action.target]
+        async with contextlib.AsyncExitStack() as held:
+            for name in names:
+                await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            await self._away(action, names)
+
+    async def _away(self, action: Outage, names: Sequence[str]) -> None:
+        stack, seconds = self.rig.stack, action.seconds
+        if action.target == "temporal":
+            await stack.kill_temporal()
+            await asyncio.sleep(seconds)
+            await stack.restart_temporal()
+            return
+        if action.target == "postgres":
+            await stack.kill_postgres()
+            await asyncio.sleep(seconds)
+            await stack.restart_postgres()
+            return
+        slots = [self.rig.workers[name] for name in names]
+        for slot in slots:
+            if action.how == "stop":
+                slot.freeze()
+            elif action.how == "crash":
+                await slot.crash_at(action.point)
+            else:
+                await slot.kill()
+        await asyncio.sleep(seconds)
+        for slot in slots:
+            if action.how == "stop":
+                slot.wake()
+            await slot.start()
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def _end_faults(self) -> None:
+        """No new fault from here on; processes that are away still come back by themselves."""
+        control = self.rig.control
+        await control.clear_faults()
+        await control.skew(0)
+        self.rig.notes.skew(0)
+        await control.latency(accept=0, cancel=0)
+
+    async def _steer_home(self) -> None:
+        """Let the market fall past every tight stop, then swing so that limit exits fill, until all is still."""
+        began = time.monotonic()
+        for number, slot in self.rig.workers.items():
+            await slot.start()
+            self.say(f"{number}: ended by itself {slot.ended_by_itself} times")
+        bids = {symbol: (Decimal(100) * _CRASH_TO).quantize(TICK) for symbol in self.terms.symbols}
+        still, swing, waiting = 0, 0, "nothing asked yet"
+        while time.monotonic() - began < _QUIET_SECONDS:
+            for symbol, bid in bids.items():
+                at = bid + (swing % 4) * TICK
+                await self.rig.price(symbol, at)
+                await self.rig.control.trade(symbol, at + PRINTS_UP * TICK, Decimal(5), "BUY")
+            swing += 1
+            try:
+                waiting = await self._unquiet()
+            except _TROUBLE as problem:
+                waiting = f"the ledger or Temporal can't be asked: {problem!r}"
+            still = 0 if waiting else still + 1
+            if still >= 2:
+                self.say(f"still after {time.monotonic() - began:.1f} s")
+                return
+            await asyncio.sleep(0.5)
+        self.problems.append(f"not still after {_QUIET_SECONDS:.0f} s: {waiting}")
+
+    async def _unquiet(self) -> str:
+        """What is still going on; empty when nothing is."""
+        ledger = self.rig.ledger
+        checks = {
+            "entries without a decision": len(self.decided)
+            - await ledger.fetchval(
+                "SELECT count(*) FROM orders WHERE order_key = ANY($1)", list(self.decided.values())
+            ),
+            "orders at work": await ledger.fetchval("SELECT count(*) FROM orders WHERE NOT finished"),
+            "attempts without an end": await ledger.fetchval(
+                """SELECT count(*) FROM attempts
+                   WHERE status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')"""
+            ),
+            "trades that should be closed": await ledger.fetchval(
+                """SELECT count(*) FROM trades t JOIN orders o ON o.order_key = t.entry_key
+                   WHERE t.state <> 'CLOSED' AND (t.rules->>'hard_stop')::numeric < 0.1"""
+            ),
+            "trades being closed": await ledger.fetchval("SELECT count(*) FROM trades WHERE state = 'CLOSING'"),
+            "derived fills": await ledger.fetchval("SELECT count(*) FROM fills WHERE origin = 'derived'"),
+            "facts not routed": await ledger.fetchval(
+                "SELECT count(*) FROM raw_facts WHERE kind = 'order' AND routed_at IS NULL"
+            ),
+        }
+        open_orders = [order for order in await self.rig.control.orders() if order["status"] in _LIVE]
+        checks["orders open at the exchange"] = len(open_orders)
+        traded = {fill["order_id"] for fill in await self.rig.control.fills()}
+        known = await ledger.fetchval(
+            "SELECT count(DISTINCT exchange_order_id) FROM fills WHERE exchange_order_id = ANY($1)", list(traded)
+        )
+        checks["filled orders that the books lack"] = len(traded) - known
+        return ", ".join(f"{number} {what}" for what, number in checks.items() if number)
+
+
+_LIVE = frozenset({"PENDING", "OPEN", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a seed. `kept` is its data folder, if it is still there."""
+
+    seed: int
+    audit: Audit
+    seconds: float
+    kept: Path | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no row of the audit is violated."""
+        return not self.audit.violations
+
+
+async def run_seed(
+    seed: int,
+    terms: Terms,
+    folder: Path,
+    say: Say,
+    *,
+    inspect: Callable[[Rig, Evidence], Awaitable[None]] | None = None,
+    keep: bool = False,
+) -> Verdict:
+    """Run one seed on a fresh stack below `folder` and audit it; `inspect` may look at the stack before it goes.
+
+    The data folder is kept, with schedule and evidence, if anything is wrong or `keep` says so, else removed.
+    """
+    data = folder / f"seed-{seed}"
+    shutil.rmtree(data, ignore_errors=True)
+    began = time.monotonic()
+    async with open_rig(data, terms.symbols, seed=seed) as rig:
+        (data / "schedule.txt").write_text(describe(plan_run(seed, terms)))
+        run = ChaosRun(rig, seed, terms, say)
+        try:
+            await run.drive()
+        except (aiohttp.ClientError, *_TROUBLE) as problem:
+            run.problems.append(f"the run was broken off: {problem!r}")
+        evidence = await collect(
+            rig.client,
+            rig.ledger,
+            rig.control,
+            rig.notes,
+            intents=[run.intents[number] for number in sorted(run.decided)],
+            problems=run.problems,
+        )
+        found = audit(evidence)
+        (data / "evidence.json").write_text(evidence_text(evidence))
+        (data / "audit.txt").write_text(found.text())
+        if inspect is not None:
+            await inspect(rig, evidence)
+    seconds = time.monotonic() - began
+    if found.violations or keep:
+        return Verdict(seed, found, seconds, kept=data)
+    shutil.rmtree(data, ignore_errors=True)
+    return Verdict(seed, found, seconds)

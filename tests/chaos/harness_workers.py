@@ -1,0 +1,109 @@
+"""Worker processes that a run kills, stops and starts again: each one in its own process, as in production."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from workers.processes import Child, Command, python_environment, python_module
+
+__all__ = ["CRASH_VARIABLE", "WorkerSlot"]
+
+CRASH_VARIABLE = "BOTTRADER_CRASH_AT"
+"""Environment variable that names the point at which a worker dies."""
+_RESTART_SECONDS = 0.5
+
+
+class WorkerSlot:
+    """A place for one worker with every role. A worker that ends by itself is started again, one that was killed is
+    when `start` is called.
+    """
+
+    def __init__(self, name: str, log: Path, environment: Mapping[str, str], role: str = "all") -> None:
+        self.name = name
+        self._log = log
+        self._environment = environment
+        self._role = role
+        self._child: Child | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._crash_at = ""
+        self.ended_by_itself = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while there is none."""
+        return self._child.pid if self._child is not None and self._child.running else None
+
+    async def start(self) -> None:
+        """Start the worker unless it runs."""
+        if self.pid is None:
+            await self._launch()
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def kill(self) -> None:
+        """SIGKILL; it stays away until `start`."""
+        await self._stop_keeping()
+        if self._child is not None:
+            await self._child.kill()
+            self._child = None
+
+    async def stop(self) -> None:
+        """Drain and end, for good."""
+        await self._stop_keeping()
+        if self._child is not None:
+            self.wake()
+            await self._child.stop()
+            self._child = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still, with all its connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    async def crash_at(self, point: str) -> None:
+        """Have the next worker in this place die at a named point; the one after it lives."""
+        self._crash_at = point
+        await self.kill()
+        await self.start()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            self._child.signal(number)
+
+    async def _launch(self) -> None:
+        environment = dict(self._environment)
+        if self._crash_at:
+            environment[CRASH_VARIABLE], self._crash_at = self._crash_at, ""
+        self._child = await Child.start(
+            Command(
+                name=self.name,
+                argv=python_module("cli.main", "worker", "--role", self._role),
+                log=self._log,
+                env={**python_environment(), **environment, "PATH": os.environ.get("PATH", "")},
+                grace_s=15.0,
+            )
+        )
+
+    async def _keep(self) -> None:
+        while True:
+            child = self._child
+            if child is not None:
+                await child.wait()
+                self.ended_by_itself += 1
+            await asyncio.sleep(_RESTART_SECONDS)
+            await self._launch()
+
+    async def _stop_keeping(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper

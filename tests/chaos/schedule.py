@@ -1,0 +1,416 @@
+"""What a chaos run does, decided before it starts: the same seed gives the same actions at the same beats.
+
+A beat is one step of the run, a good half second long: the market moves, one entry may be decided, and things go wrong.
+How long what it causes takes is the machine's, so timings differ from run to run; what is done, and after what, doesn't.
+Prices are in USD, sizes in base, durations in wall seconds. Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from domain.exits import ExitRules
+
+__all__ = [
+    "CRASH_POINTS_NONE",
+    "PRINTS_UP",
+    "SYMBOLS",
+    "TICK",
+    "Action",
+    "Beat",
+    "Cancel",
+    "Close",
+    "Enter",
+    "Fault",
+    "Flap",
+    "Latency",
+    "Manual",
+    "Outage",
+    "Price",
+    "Print",
+    "Skew",
+    "Sockets",
+    "Terms",
+    "describe",
+    "plan_run",
+]
+
+SYMBOLS = ("CHA-USD", "CHB-USD", "CHC-USD", "CHD-USD", "CHE-USD", "CHF-USD")
+TICK = Decimal("0.01")
+PRINTS_UP = 2
+"""Ticks above the bid at which somebody buys now and then: where limit exits rest."""
+CRASH_POINTS_NONE: tuple[str, ...] = ()
+_START = Decimal(100)
+_LOT = Decimal("0.0001")
+_TRIGGERS = ("rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How much happens in a run. `crash_points` are names at which a worker can be made to die."""
+
+    trades: int = 50
+    symbols: Sequence[str] = SYMBOLS
+    crash_points: Sequence[str] = CRASH_POINTS_NONE
+    calm_beats: int = 3
+    """Beats at the start in which nothing goes wrong."""
+    fault_rate: float = 0.45
+    """Chance of a fault of connections or messages in a beat."""
+    outage_every: int = 7
+    """Beats between two deaths of a process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Decide to buy. `way` names the exit rules; a limit price None is a market order."""
+
+    number: int
+    symbol: str
+    style: str
+    size: Decimal
+    limit_price: Decimal | None
+    expires: Decimal | None
+    trigger: str
+    way: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """A person cancels the entry `number`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A person closes the trade of entry `number`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The market's touch moves; resting orders that it crosses fill, at most `volume` base (None: all of them)."""
+
+    symbol: str
+    bid: Decimal
+    volume: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """Somebody trades at a price, so that a resting order fills in part."""
+
+    symbol: str
+    price: Decimal
+    size: Decimal
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manual:
+    """An order from the exchange's own app."""
+
+    symbol: str
+    side: str
+    size: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault of the exchange's (`exchange.paper.faults`)."""
+
+    kind: str
+    scope: str
+    count: int | None = 1
+    probability: float = 1.0
+    delay: float = 0.0
+    status: int = 0
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What happens to stream connections now: drop, close, half_open."""
+
+    action: str
+    path: str
+    code: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Flap:
+    """Stream connections that die again and again."""
+
+    path: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """The exchange's clock is off by so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Orders and cancels take effect only after so many seconds."""
+
+    accept: float
+    cancel: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A process goes away for `seconds`: kill (-9), stop (SIGSTOP), crash (a worker, at the named point)."""
+
+    target: str
+    how: str
+    seconds: float
+    point: str = ""
+
+
+Action = (
+    Enter | Cancel | Close | Price | Print | Manual | Fault | Sockets | Flap | Skew | Latency | Outage
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One step: its actions are begun in this order."""
+
+    number: int
+    actions: tuple[Action, ...]
+
+
+WAYS: dict[str, ExitRules] = {
+    "hard": ExitRules.model_validate({"hard_stop": "0.004", "soft_stop": "0.0039999999", "trailing_arm": None}),
+    "soft": ExitRules.model_validate({"hard_stop": "0.02", "soft_stop": "0.003", "trailing_arm": None}),
+    "trailing": ExitRules.model_validate(
+        {
+            "hard_stop": "0.02",
+            "soft_stop": "0.01",
+            "trailing_arm": "0.003",
+            "trailing_min_distance": "0.0015",
+            "trailing_max_distance": "0.003",
+        }
+    ),
+    "profit": ExitRules.model_validate(
+        {"hard_stop": "0.02", "soft_stop": "0.01", "trailing_arm": None, "take_profit": "0.003"}
+    ),
+    "kept": ExitRules.model_validate({"hard_stop": "0.5", "soft_stop": "0.4", "trailing_arm": None}),
+}
+"""Exit rules by name. The market moves by 0.3 % a beat, so that all but the kept ones are due within seconds."""
+WAYS = {
+    name: rules.model_copy(
+        update={
+            "reprice_seconds": Decimal(1),
+            "max_reprices": 2,
+            "signal_exit": False,
+            "retry_max_seconds": Decimal(5),
+        }
+    )
+    for name, rules in WAYS.items()
+}
+
+_SUBMIT, _CANCEL, _ANY = "POST /orders", "POST /orders/batch_cancel", "*"
+_FAULTS: tuple[Action, ...] = (
+    Fault("accepted_cut", _SUBMIT),
+    Fault("accepted_cut", _SUBMIT, count=3),
+    Fault("accepted_silent", _SUBMIT, delay=4),
+    Fault("not_accepted_cut", _SUBMIT),
+    Fault("not_accepted_cut", _SUBMIT, count=3),
+    Fault("accepted_late", _SUBMIT, delay=5),
+    Fault("accepted_server_error", _SUBMIT, status=502),
+    Fault("server_error", _SUBMIT, count=2, status=500),
+    Fault("malformed_answer", _SUBMIT),
+    Fault("slow", _SUBMIT, count=3, delay=1.5),
+    Fault("rate_limited", _SUBMIT, count=3),
+    Fault("accepted_cut", _CANCEL),
+    Fault("accepted_silent", _CANCEL, delay=4),
+    Fault("not_accepted_cut", _CANCEL),
+    Fault("server_error", _CANCEL, count=2, status=503),
+    Fault("rate_limited", _ANY, count=None, duration=1.5),
+    Fault("server_error", _ANY, count=None, status=503, duration=1.5),
+    Fault("slow", "GET *", count=6, delay=1.0),
+    Fault("malformed_answer", "GET *", count=2),
+    Fault("not_accepted_cut", "GET *", count=4),
+    Fault("duplicate", "user", count=12, probability=0.5),
+    Fault("late", "user", count=4, delay=1.5),
+    Fault("reordered", "user", count=6),
+    Fault("missing", "user", count=2),
+    Fault("malformed", "user"),
+    Fault("missing", _ANY, count=4),
+    Fault("duplicate", _ANY, count=20, probability=0.5),
+    Fault("malformed", _ANY),
+    Fault("frozen", _ANY, count=None, duration=3.0),
+    Fault("half_open", "user"),
+    Fault("refused", "user", count=None, duration=3.0),
+    Fault("refused", "market", count=None, duration=3.0),
+    Sockets("drop", "user"),
+    Sockets("drop", "market"),
+    Sockets("drop", "*"),
+    Sockets("close", "user", 1001),
+    Sockets("close", "market", 1000),
+    Sockets("half_open", "user"),
+    Sockets("half_open", "market"),
+    Flap("user", 5),
+    Flap("market", 5),
+    Skew(20),
+    Skew(-20),
+    Latency(1.0, 1.0),
+    Latency(0.2, 2.0),
+)
+_OUTAGES = (
+    ("worker-a", "kill"),
+    ("worker-b", "kill"),
+    ("workers", "kill"),
+    ("worker-a", "stop"),
+    ("worker-b", "stop"),
+    ("temporal", "kill"),
+    ("postgres", "kill"),
+    ("worker-a", "crash"),
+    ("worker-b", "crash"),
+)
+
+
+class _Maker:
+    """Draws a run. Every choice comes from one dice, in one order."""
+
+    def __init__(self, seed: int, terms: Terms) -> None:
+        self._dice = random.Random(seed)
+        self._terms = terms
+        self._bid = {symbol: _START for symbol in terms.symbols}
+        self._later: dict[int, list[Action]] = {}
+        self._manual = {symbol: Decimal(0) for symbol in terms.symbols}
+        self._faults = list(_FAULTS)
+        self._outages: list[tuple[str, str]] = []
+        self._entered = 0
+
+    def beats(self) -> list[Beat]:
+        """All beats: one entry each until there are enough, then those that still have something to do."""
+        found = []
+        number = 0
+        while self._entered < self._terms.trades or self._later:
+            actions: list[Action] = []
+            actions += self._market()
+            actions += self._later.pop(number, [])
+            if self._entered < self._terms.trades:
+                actions += self._trouble(number)
+                actions.append(self._entry(number))
+                if self._dice.random() < 0.15:
+                    actions.append(self._entry(number))
+                if self._dice.random() < 0.2:
+                    actions += self._by_hand()
+            found.append(Beat(number, tuple(actions)))
+            number += 1
+        return found
+
+    def _market(self) -> list[Action]:
+        """Every symbol moves a little, pulled back to where it started, and somebody buys above the bid."""
+        moves: list[Action] = []
+        for symbol in self._terms.symbols:
+            pull = (_START - self._bid[symbol]) * Decimal("0.1")
+            step = Decimal(str(round(self._dice.gauss(0, 0.30), 2)))
+            self._bid[symbol] = (self._bid[symbol] + pull + step).quantize(TICK, ROUND_HALF_EVEN)
+            volume = self._size(0.05, 0.8) if self._dice.random() < 0.3 else None
+            moves.append(Price(symbol, self._bid[symbol], volume))
+            if self._dice.random() < 0.4:
+                price = self._bid[symbol] + PRINTS_UP * TICK
+                moves.append(Print(symbol, price, self._size(0.05, 0.6), "BUY"))
+        return moves
+
+    def _entry(self, beat: int) -> Enter:
+        dice = self._dice
+        number, self._entered = self._entered, self._entered + 1
+        symbol = dice.choice(list(self._terms.symbols))
+        bid = self._bid[symbol]
+        style = dice.choices(("market", "quote", "taker", "rest", "maker"), (3, 1, 2, 3, 2))[0]
+        way = dice.choices(tuple(WAYS), (3, 3, 3, 3, 1))[0]
+        size = self._size(0.5, 3.0)
+        price: Decimal | None = None
+        if style == "taker":
+            price = bid + 2 * TICK
+        elif style == "rest":
+            price = bid - dice.randint(2, 12) * TICK
+        elif style == "maker":
+            price = bid
+        if price is not None and style != "taker":
+            self._pieces(beat, symbol, price, size)
+        if dice.random() < 0.12:
+            self._at(beat + dice.randint(0, 6), Cancel(number))
+        if way == "kept" or dice.random() < 0.1:
+            if dice.random() < 0.7:
+                self._at(beat + dice.randint(4, 12), Close(number))
+        return Enter(
+            number=number,
+            symbol=symbol,
+            style=style,
+            size=size,
+            limit_price=price,
+            expires=None if style in ("market", "quote") else Decimal(dice.randint(3, 8)),
+            trigger=_TRIGGERS[number % len(_TRIGGERS)],
+            way=way,
+        )
+
+    def _pieces(self, beat: int, symbol: str, price: Decimal, size: Decimal) -> None:
+        """A resting entry fills in many pieces, or only in part."""
+        count = self._dice.randint(0, 6)
+        for _ in range(count):
+            piece = max((size / (count + self._dice.randint(-1, 2) or 1)).quantize(_LOT), _LOT)
+            self._at(beat + self._dice.randint(1, 5), Print(symbol, price, piece, "SELL"))
+
+    def _by_hand(self) -> list[Action]:
+        """Somebody buys in the exchange's app, or sells what was bought there."""
+        symbol = self._dice.choice(list(self._terms.symbols))
+        if self._manual[symbol] > 0 and self._dice.random() < 0.5:
+            size, self._manual[symbol] = self._manual[symbol], Decimal(0)
+            return [Manual(symbol, "SELL", size)]
+        size = self._size(0.1, 1.0)
+        self._manual[symbol] += size
+        return [Manual(symbol, "BUY", size)]
+
+    def _trouble(self, beat: int) -> list[Action]:
+        if beat < self._terms.calm_beats:
+            return []
+        found: list[Action] = []
+        if self._dice.random() < self._terms.fault_rate:
+            fault = self._dice.choice(self._faults)
+            found.append(fault)
+            if isinstance(fault, Skew):
+                self._at(beat + 4, Skew(0))
+            elif isinstance(fault, Latency):
+                self._at(beat + 4, Latency(0, 0))
+        if beat % self._terms.outage_every == self._terms.calm_beats:
+            found.append(self._outage())
+        return found
+
+    def _outage(self) -> Outage:
+        """Every kind of outage comes once before one comes twice."""
+        if not self._outages:
+            self._outages = [item for item in _OUTAGES if item[1] != "crash" or self._terms.crash_points]
+            self._dice.shuffle(self._outages)
+        target, how = self._outages.pop()
+        seconds = {"kill": self._dice.uniform(0.5, 3.0), "stop": self._dice.uniform(7.0, 9.0), "crash": 0.5}[how]
+        point = self._dice.choice(list(self._terms.crash_points)) if how == "crash" else ""
+        return Outage(target, how, round(seconds, 1), point)
+
+    def _at(self, beat: int, action: Action) -> None:
+        self._later.setdefault(max(beat, 0), []).append(action)
+
+    def _size(self, low: float, high: float) -> Decimal:
+        return Decimal(str(round(self._dice.uniform(low, high), 4))).quantize(_LOT)
+
+
+def plan_run(seed: int, terms: Terms) -> tuple[Beat, ...]:
+    """All beats of a seed, in order."""
+    return tuple(_Maker(seed, terms).beats())
+
+
+def describe(beats: Sequence[Beat]) -> str:
+    """The schedule as text, one action a line: what a person reads beside a failing run."""
+    return "\n".join(f"{beat.number:4}  {action}" for beat in beats for action in beat.actions) + "\n"
