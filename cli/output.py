@@ -3,7 +3,6 @@
 Answers go to stdout; progress, notes and errors go to stderr, so that `bottrader … --json | jq` always works.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,13 +124,6 @@ def print_error(error: UserError, *, as_json: bool) -> None:
         note(orjson.dumps({"error": {"code": error.code, "message": error.sentence}}).decode())
     else:
         note("\n".join(f"error: {line}" for line in error.sentence.splitlines()))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _as_json(value: object) -> Any:
