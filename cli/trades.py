@@ -195,7 +195,8 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
         *live,
         "" if closed else _stops(row),
         row["exit_price"],
-        row["exit_reason"],
+        # A part that a person sold leaves the rest protected, and not left.
+        row["exit_reason"] if row["state"] != "PROTECTED" else None,
         cents(row["pnl"]),
         row["trigger"],
         ago(row["opened_at"], row["closed_at"]),
