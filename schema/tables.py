@@ -75,6 +75,7 @@ orders = Table(
     Column("entry_point", Text, nullable=False),
     Column("trigger", Text, nullable=False),
     Column("exit_reason", Text),
+    Column("protection_role", Text, comment="of a trade that is protected at the exchange; OCO: one order, both legs"),
     Column("snapshot_id", UUID(as_uuid=False)),
     _money("buy_score", null=True),
     _money("sell_score", null=True),
@@ -104,6 +105,7 @@ orders = Table(
     _time("finished_at"),
     _one_of("side", "BUY", "SELL"),
     _one_of("role", "ENTRY", "EXIT", "EXTERNAL"),
+    _one_of("protection_role", "PRIMARY", "TAKE_PROFIT", "STOP_LOSS", "OCO"),
     CheckConstraint("role <> 'EXIT' OR side = 'SELL'", name="exit_sells"),
     CheckConstraint("reserved_quote >= 0 AND claimed_base >= 0", name="reservations_not_negative"),
     CheckConstraint("char_length(order_key) = 32", name="key_length"),
@@ -200,6 +202,28 @@ incidents = Table(
     _time("resolved_at"),
     _one_of("severity", "INFO", "WARNING", "CRITICAL"),
     Index("ix_incidents_at", "at"),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("incident_id", BigInteger, ForeignKey("incidents.id", ondelete="CASCADE"), primary_key=True),
+    Column("target", Text, primary_key=True, comment="a digest of the address, which is a secret"),
+    Column("times", Integer, nullable=False, server_default=text("1"), comment="messages that told of it"),
+    _time("told_at", now=True),
+    _time("over_at"),
+    Index("ix_notices_open", "target", "incident_id", postgresql_where=text("over_at IS NULL")),
+)
+
+notice_targets = Table(
+    "notice_targets",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, server_default=_ZERO, comment="in a row"),
+    Column("last_error", Text),
+    _time("last_failed_at"),
+    _time("last_delivered_at"),
 )
 
 fills = Table(
@@ -302,6 +326,8 @@ trades = Table(
     Column("trailing_state", JSONB, comment="its final state: peak, stop, ATR, steps"),
     _time("opened_at", now=True),
     _time("protected_at"),
+    _time("watched_at"),
+    Column("unprotected_seconds", Numeric, nullable=False, server_default=_ZERO, comment="open without a watcher"),
     _time("closed_at"),
     _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
     CheckConstraint(
@@ -346,6 +372,8 @@ leases = Table(
     Column("epoch", BigInteger, nullable=False),
     _time("expires_at", null=False),
     _time("acquired_at", now=True),
+    _time("renewed_at"),
+    _time("vacant_since"),
 )
 
 balances = Table(

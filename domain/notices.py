@@ -1,0 +1,158 @@
+"""Which incidents a person is told of, and when: once, again while a CRITICAL one lasts, and when it is over.
+
+Incidents of one kind about one subject are one story. While a story was told within the repeat time, more of the same
+waits and is told with the next repeat, so that a thing that happens each second is told each ten minutes and none of
+it is left out. A story that ended before anybody was told of it is told once, with its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+__all__ = ["Incident", "Message", "Notice", "Phase", "as_messages", "due_notices"]
+
+_RANK = {"INFO": 0, "WARNING": 1, "CRITICAL": 2}
+_SINGLE_MESSAGES = 3
+_LONGEST_DIGEST = 20
+
+
+class Phase(StrEnum):
+    """Where a story stands when it is told."""
+
+    NEW = "new"
+    LASTING = "still so"
+    OVER = "over"
+    PAST = "over already"
+    """It began and ended before anybody was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident, and what one target was told of it. Times are UTC."""
+
+    id: int
+    kind: str
+    severity: str
+    subject: str
+    sentence: str
+    at: datetime
+    resolved_at: datetime | None = None
+    told_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A story that one target has to be told now. `told` and `over` are the incidents that this settles."""
+
+    phase: Phase
+    kind: str
+    severity: str
+    subject: str
+    sentence: str
+    since: datetime
+    until: datetime | None
+    times: int
+    told: tuple[int, ...]
+    over: tuple[int, ...]
+
+    @property
+    def line(self) -> str:
+        """One sentence with times (UTC), and how often it happened."""
+        often = f" ({self.times} times)" if self.times > 1 else ""
+        span = f"since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+        if self.until is not None:
+            seconds = max((self.until - self.since).total_seconds(), 0.0)
+            span = f"from {self.since:%Y-%m-%d %H:%M:%S} UTC for {_duration(seconds)}"
+        return f"{self.sentence}\n{self.phase.value}, {span}{often}"
+
+    @property
+    def level(self) -> str:
+        """INFO, WARNING or CRITICAL; SUCCESS for what is over."""
+        return "SUCCESS" if self.phase in (Phase.OVER, Phase.PAST) else self.severity
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent in one piece. `level` is INFO, WARNING, CRITICAL or SUCCESS."""
+
+    title: str
+    body: str
+    level: str
+    notices: tuple[Notice, ...] = ()
+
+
+def due_notices(incidents: Iterable[Incident], now: datetime, *, repeat: timedelta) -> list[Notice]:
+    """What a target has to be told now, the most severe first, then the oldest.
+
+    `incidents` are those it was not told of and, of what it was told, those that are not settled or were told within
+    the repeat time.
+    """
+    stories: dict[tuple[str, str], list[Incident]] = {}
+    for incident in incidents:
+        stories.setdefault((incident.kind, incident.subject), []).append(incident)
+    found = [_notice(sorted(story, key=lambda item: item.id), now, repeat) for story in stories.values()]
+    due = [notice for notice in found if notice is not None]
+    return sorted(due, key=lambda item: (-_RANK.get(item.severity, 0), item.since))
+
+
+def _notice(story: Sequence[Incident], now: datetime, repeat: timedelta) -> Notice | None:
+    news = [item for item in story if item.told_at is None]
+    told = [item for item in story if item.told_at is not None]
+    open_told = [item for item in told if item.resolved_at is None]
+    lasting = any(item.resolved_at is None for item in story)
+    recently = any(item.told_at is not None and now - item.told_at < repeat for item in open_told)
+    if not lasting:
+        return _of(story, Phase.OVER if told else Phase.PAST)
+    if open_told and recently:
+        return None
+    if open_told and (news or open_told[-1].severity == "CRITICAL"):
+        return _of([*open_told, *news], Phase.LASTING)
+    # What was told before and is over belongs to the story's last episode: it is settled by telling the next one.
+    return _of(news, Phase.NEW, settled=told) if news else None
+
+
+def _of(items: Sequence[Incident], phase: Phase, *, settled: Sequence[Incident] = ()) -> Notice:
+    last = items[-1]
+    ends = [item.resolved_at for item in items if item.resolved_at is not None]
+    ended = [item.id for item in (*settled, *items) if item.resolved_at is not None]
+    return Notice(
+        phase=phase,
+        kind=last.kind,
+        severity=max((item.severity for item in items), key=lambda level: _RANK.get(level, 0)),
+        subject=last.subject,
+        sentence=last.sentence,
+        since=items[0].at,
+        until=max(ends) if ends and phase in (Phase.OVER, Phase.PAST) else None,
+        times=len(items),
+        told=tuple(item.id for item in items),
+        over=tuple(ended),
+    )
+
+
+def as_messages(account: str, notices: Sequence[Notice]) -> list[Message]:
+    """One message a notice while there are few; many at once are told together, so that nobody is flooded."""
+    if len(notices) <= _SINGLE_MESSAGES:
+        return [
+            Message(
+                f"BotTrader {account}: {item.level} {item.kind} {item.subject}".strip(), item.line, item.level, (item,)
+            )
+            for item in notices
+        ]
+    found = []
+    for start in range(0, len(notices), _LONGEST_DIGEST):
+        part = tuple(notices[start : start + _LONGEST_DIGEST])
+        worst = max((item.level for item in part), key=lambda level: _RANK.get(level, -1))
+        body = "\n\n".join(f"{item.level} {item.kind} {item.subject}\n{item.line}" for item in part)
+        found.append(Message(f"BotTrader {account}: {len(part)} notices, the worst {worst}", body, worst, part))
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
