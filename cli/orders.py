@@ -137,7 +137,6 @@ def buy(
 def sell(
     symbol: Annotated[str, typer.Argument(help="Product, such as BTC-USD.")],
     size: Annotated[str | None, typer.Option("--size", help="Amount to sell, in base currency (BTC).")] = None,
-    limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one it is a MARKET order.")] = None,
     trade: Annotated[
         str | None,
         typer.Option(
@@ -153,7 +152,7 @@ def sell(
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Sell a part of a trade, or holdings that no trade owns. Nothing is sold twice and nothing goes short.
+    """Sell at market a part of a trade, or holdings that no trade owns. Nothing is sold twice and nothing goes short.
 
     Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
     """
@@ -165,7 +164,6 @@ def sell(
     ticket = _Ticket(
         symbol=symbol,
         base_size=_amount("--size", size),
-        limit_price=_amount("--limit", limit),
         request_id=request_id,
         dry_run=dry_run,
         by=user(by),
@@ -198,9 +196,8 @@ async def _sell(
         symbol=ticket.product,
         side=Side.SELL,
         role=OrderRole.EXIT,
-        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
+        order_type=OrderType.MARKET,
         base_size=ticket.base_size,
-        limit_price=ticket.limit_price,
         source="manual",
         entry_point="manual",
         request_id=request_id,
