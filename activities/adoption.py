@@ -68,9 +68,13 @@ class Adoption:
         return result
 
     async def tell(self, taken: Iterable[Taken]) -> None:
+        """Tell the exit monitors of trades that lost something outside. Raises RPCError."""
+        await self.look_again(item.entry_key for item in taken)
+
+    async def look_again(self, entry_keys: Iterable[str]) -> None:
         """Have the exit monitors of these trades look at their positions. Raises RPCError."""
-        for item in taken:
-            await self._tell_monitor(item.entry_key)
+        for entry_key in entry_keys:
+            await self._tell_monitor(entry_key)
 
     async def _tell_monitor(self, entry_key: str) -> None:
         handle = self._client.get_workflow_handle(exit_workflow_id(entry_key))

@@ -77,11 +77,12 @@ async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str
 async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], expected: Mapping[str, Decimal]) -> bool:
     """Book differences that no fill explains; False, and nothing booked, if the books have moved since.
 
-    `expected` is what they added up to when the differences were found. Raises the database's errors.
+    `expected` is what they added up to, by currency, when the differences were found. Raises the database's errors.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _TRANSFER_LOCK, account)
-        if await expected_balances(connection, account) != expected:
+        now = await expected_balances(connection, account)
+        if any(now.get(currency, ZERO) != amount for currency, amount in expected.items()):
             return False
         await connection.executemany(
             """INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)

@@ -93,6 +93,7 @@ class UserStream(UserStreamActivity):
         ledger: Recorder,
         starter: Starter,
         options: UserStreamOptions,
+        caught_up: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._pool = pool
         self._exchange = exchange
@@ -100,6 +101,7 @@ class UserStream(UserStreamActivity):
         self._ledger = ledger
         self._starter = starter
         self._options = options
+        self._caught_up = caught_up
 
     @activity.defn(name="run_user_stream")
     async def run_user_stream(self, request: UserStreamInput) -> StreamEnd:
@@ -126,6 +128,7 @@ class UserStream(UserStreamActivity):
                 lease=lease,
                 position=await StreamPosition.load(self._pool, name),
                 heartbeat=heartbeat,
+                caught_up=self._caught_up,
             )
             await session.run()
 
@@ -150,10 +153,12 @@ class _Session:
         lease: Lease,
         position: StreamPosition,
         heartbeat: Callable[..., None],
+        caught_up: Callable[[], Coroutine[Any, Any, None]] | None,
     ) -> None:
         self._pool = pool
         self._exchange = exchange
         self._options = options
+        self._tell_caught_up = caught_up
         self._account = account
         self._lease = lease
         self._position = position
@@ -341,6 +346,8 @@ class _Session:
             else:
                 failures = 0
                 self._caught_up_at_break = breaks
+                if self._tell_caught_up is not None:
+                    self._beside.start(self._tell_caught_up())
                 self._beside.start(self._catch_up_trouble.over(self._account))
 
     async def _ask_rest(self) -> None:

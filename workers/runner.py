@@ -22,18 +22,29 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
+from activities.adoption import Adoption
 from activities.database import create_pool
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
+from activities.reconcile import Reconciler
 from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.venue import Venue
-from workers.rules import exchange_of, policy_of
+from workers.rules import exchange_of, exit_rules, policy_of
 from workers.settings import Settings
-from workers.streams import ensure_schedules, ensure_singletons, starter_of, user_stream_options, watcher_options
+from workers.streams import (
+    ensure_schedules,
+    ensure_singletons,
+    reconcile_options,
+    reconcile_soon,
+    starter_of,
+    user_stream_options,
+    watcher_options,
+)
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.order import OrderWorkflow
+from workflows.reconcile import ReconcileWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
 __all__ = ["ROLES", "WorkerParts", "run_worker", "workers_for"]
@@ -55,6 +66,9 @@ class WorkerParts:
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
         self.trading = TradingActivities(pool, self.venue, policy_of(settings), client)
+        protect = exit_rules(settings.exits) if settings.adoption.protect else None
+        self.adoption = Adoption(pool, self.trading.ledger, client, self.starter, settings.account, protect)
+        self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))
 
 
 @contextlib.asynccontextmanager
@@ -114,10 +128,24 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             )
         )
     if "streams" in roles:
-        options = user_stream_options(parts.settings)
-        ledger = parts.trading.ledger
-        stream = UserStream(parts.pool, parts.exchange, parts.client, ledger, parts.starter, options)
-        found.append(_long_worker(parts.client, temporal.streams_queue, [UserStreamWorkflow], [stream.run_user_stream]))
+        account = parts.settings.account
+        stream = UserStream(
+            parts.pool,
+            parts.exchange,
+            parts.client,
+            parts.adoption,
+            parts.starter,
+            user_stream_options(parts.settings),
+            caught_up=lambda: reconcile_soon(parts.client, account),
+        )
+        found.append(
+            _long_worker(
+                parts.client,
+                temporal.streams_queue,
+                [UserStreamWorkflow, ReconcileWorkflow],
+                [stream.run_user_stream, parts.reconciler.reconcile],
+            )
+        )
     if "watchers" in roles:
         watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, watcher_options(parts.settings))
         found.append(

@@ -311,6 +311,25 @@ class WatcherSettings(Section):
     poll_s: Seconds = Field(Decimal(1), description="wall seconds between looks for new exit plans")
 
 
+class ReconcileSettings(Section):
+    """How the books are kept level with the exchange's records."""
+
+    interval_s: Seconds = Field(
+        Decimal(300), description="wall seconds between looks; a stream's gap asks for one, too"
+    )
+    first_look_back_days: int = Field(
+        7, ge=1, le=365, description="how far back the first look goes; later ones go on from there"
+    )
+
+
+class AdoptionSettings(Section):
+    """Orders that the system did not place: by hand, in the exchange's app, by other bots."""
+
+    protect: bool = Field(
+        False, description="whether a buy of somebody else's becomes a trade with the rules of [exits]"
+    )
+
+
 class LoggingSettings(Section):
     """What is logged, and how."""
 
@@ -335,6 +354,8 @@ class Settings(BaseSettings):
     triggers: dict[str, TriggerSettings] = Field(default_factory=dict, validate_default=True)
     symbols: SymbolSettings = SymbolSettings()
     watcher: WatcherSettings = WatcherSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    adoption: AdoptionSettings = AdoptionSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("triggers", mode="before")

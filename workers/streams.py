@@ -1,10 +1,12 @@
-"""Starting what runs once per account: user stream, watchers, sweep. Any process may do it, any number of times."""
+"""Starting what runs once per account: user stream, watchers, sweep, reconcile. Any process, any number of times."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
+import structlog
 from temporalio.client import (
     Client,
     Schedule,
@@ -24,12 +26,15 @@ from activities.database import Pool
 from activities.leases import LeaseTerms
 from activities.monitors import Appearance, Starter
 from activities.price_watcher import WatcherOptions
+from activities.reconcile import ReconcileOptions
+from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
 from activities.user_stream import UserStreamOptions
 from domain.messages import MonitorStart, OrderIntent
 from workers.settings import Settings
 from workflows.durable import TASK_TIMEOUT
 from workflows.narrative import money, order_summary, rules_sentence
+from workflows.reconcile import ReconcileWorkflow, reconcile_id
 from workflows.search_attributes import of_monitor, of_order
 from workflows.streams import (
     PriceWatcherWorkflow,
@@ -42,11 +47,15 @@ from workflows.streams import (
 __all__ = [
     "ensure_schedules",
     "ensure_singletons",
+    "reconcile_options",
+    "reconcile_soon",
     "starter_of",
     "sweep_schedule_id",
     "user_stream_options",
     "watcher_options",
 ]
+
+log = structlog.get_logger(__name__)
 
 _SWEEP_EVERY = timedelta(seconds=60)
 
@@ -69,6 +78,11 @@ def user_stream_options(settings: Settings) -> UserStreamOptions:
         call_timeout=float(settings.exchange.timeout_s) * 3,
         alert_after_failures=settings.streams.alert_after_failures,
     )
+
+
+def reconcile_options(settings: Settings) -> ReconcileOptions:
+    """How the books are kept level."""
+    return ReconcileOptions(first_look_back_seconds=settings.reconcile.first_look_back_days * 86_400.0)
 
 
 def watcher_options(settings: Settings) -> WatcherOptions:
@@ -156,9 +170,9 @@ async def _resize(client: Client, workflow_id: str, shards: int) -> bool:
 
 
 async def ensure_schedules(client: Client, settings: Settings) -> None:
-    """Have the sweep run each minute, as described here and now. Raises RPCError."""
-    account = settings.account
-    schedule = Schedule(
+    """Have the sweep run each minute and reconcile as often as is set, as described here and now. Raises RPCError."""
+    account, every = settings.account, timedelta(seconds=float(settings.reconcile.interval_s))
+    sweep = Schedule(
         action=ScheduleActionStartWorkflow(
             SweepWorkflow.run,
             SweepInput(account=account),
@@ -170,8 +184,26 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=_SWEEP_EVERY)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=60)),
     )
+    reconcile = Schedule(
+        action=ScheduleActionStartWorkflow(
+            ReconcileWorkflow.run,
+            ReconcileInput(account=account),
+            id=reconcile_id(account),
+            task_queue=settings.temporal.streams_queue,
+            execution_timeout=max(every - timedelta(seconds=5), timedelta(minutes=4)),
+            static_summary=f"The books of {account} against the exchange's records",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        # One that is asked for while another runs is not skipped: it runs next.
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=timedelta(seconds=60)),
+    )
+    await _ensure_schedule(client, sweep_schedule_id(account), sweep)
+    await _ensure_schedule(client, reconcile_id(account), reconcile)
+
+
+async def _ensure_schedule(client: Client, name: str, schedule: Schedule) -> None:
     try:
-        await client.create_schedule(sweep_schedule_id(account), schedule, trigger_immediately=True)
+        await client.create_schedule(name, schedule, trigger_immediately=True)
     except ScheduleAlreadyRunningError:
 
         def renew(current: ScheduleUpdateInput) -> ScheduleUpdate:
@@ -179,4 +211,25 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
             schedule.state = current.description.schedule.state
             return ScheduleUpdate(schedule=schedule)
 
-        await client.get_schedule_handle(sweep_schedule_id(account)).update(renew)
+        await client.get_schedule_handle(name).update(renew)
+
+
+async def reconcile_soon(client: Client, account: str) -> None:
+    """Have the account reconciled now, or next if that is going on; until Temporal has taken the wish.
+
+    For streams after a gap: what they caught up with by themselves is looked at again with everything else.
+    """
+    pause = 0.5
+    while True:
+        try:
+            handle = client.get_schedule_handle(reconcile_id(account))
+            await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+        except RPCError as problem:
+            if problem.status is RPCStatusCode.NOT_FOUND:
+                # Nobody has set the schedule up yet; whoever does has it run at once.
+                return
+            log.warning("reconcile not asked for yet", account=account, problem=repr(problem))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 30.0)
+        else:
+            return

@@ -1,0 +1,541 @@
+"""Reconcile at work: look at the exchange, compare with the journal, do what `domain.reconcile` says (INGEST-3 to 5).
+
+What is behind goes the way of a live update: stored as a fact in chunks of 50, then routed to its workflow or, where
+none runs, to the ledger. One run at a time per account, by lease. A run may be repeated at any point: it looks at
+levels, and what is level already stays as it is. P&L, remaining sizes and parents are never written here; the ledger
+derives them from fills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import structlog
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.adoption import Adoption
+from activities.alive import alive
+from activities.database import Pool
+from activities.exchange_fills import replace_derived_fills
+from activities.fact_router import FactRouter
+from activities.facts import Fact, FactStore, Observed
+from activities.holdings import book_transfers, books_are_open, cover_shortage, expected_balances, held_currencies
+from activities.incidents import Severity, report_incident, report_once, resolve_incidents
+from activities.leases import Lease, LeaseTerms, hold
+from activities.long_running import holder_name
+from activities.monitors import Starter
+from activities.reconcile_interfaces import (
+    FindingRow,
+    ReconcileActivity,
+    ReconcileInput,
+    ReconcileReport,
+    TakenRow,
+    TransferRow,
+)
+from activities.reconcile_views import (
+    ExchangeView,
+    executions_of,
+    look_up,
+    read_exchange,
+    read_journal,
+    seen_of,
+    with_products,
+)
+from activities.stream_positions import StreamPosition
+from domain.messages import StatusSource
+from domain.money import plain
+from domain.orders import merge
+from domain.reconcile import (
+    Action,
+    Difference,
+    Finding,
+    Taken,
+    Transfer,
+    compare,
+    currencies,
+    resolve,
+    transfers,
+)
+from exchange.port import Exchange, ExchangeError, Unavailable
+
+__all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]
+
+log = structlog.get_logger(__name__)
+
+_CHUNK = 50
+_RECONCILE_LOCK = 73
+_MOST_SHOWN = 200
+_FAILING = "RECONCILE_FAILING"
+_TELL_AFTER_ATTEMPTS = 3
+
+_MARK = """
+UPDATE trade_records r SET last_reconciled_at = now(), last_reconciled_via = seen.via
+  FROM unnest($2::text[], $3::text[], $4::numeric[]) AS seen (order_id, via, size)
+ WHERE r.account = $1 AND r.order_id = seen.order_id AND r.size = seen.size
+"""
+_DERIVED = """
+SELECT DISTINCT exchange_order_id FROM fills
+ WHERE account = $1 AND origin = 'derived'
+   AND (exchange_order_id = ANY($2::text[]) OR recorded_at > now() - $3::interval)
+"""
+_SOLD_OUT = """
+SELECT entry_key FROM trades WHERE account = $1 AND state <> 'CLOSED' AND remaining <= 0 AND external_size > 0
+"""
+
+
+def reconcile_lease(account: str) -> str:
+    """The name of the lease, and of the position, of an account's reconcile."""
+    return f"reconcile/{account}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileOptions:
+    """Wall seconds."""
+
+    lease: LeaseTerms = field(default_factory=lambda: LeaseTerms(seconds=30.0, renew_seconds=5.0))
+    overlap_seconds: float = 300.0
+    """A look begins this long before the time up to which everything was level."""
+    first_look_back_seconds: float = 7 * 86_400.0
+    arrive_seconds: float = 30.0
+    """How long facts may take to reach workflows and ledger within a run."""
+    confirm_seconds: float = 2.0
+    """A difference of balances is booked when it is the same after this long."""
+    reads_at_once: int = 4
+
+
+class Reconciler(ReconcileActivity):
+    """The activity, for the account that `exchange` and `adoption` are for."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        exchange: Exchange,
+        client: Client,
+        adoption: Adoption,
+        starter: Starter,
+        options: ReconcileOptions | None = None,
+    ) -> None:
+        self.pool = pool
+        self.exchange = exchange
+        self.client = client
+        self.adoption = adoption
+        self.starter = starter
+        self.options = options or ReconcileOptions()
+
+    @activity.defn(name="reconcile")
+    async def reconcile(self, request: ReconcileInput) -> ReconcileReport:
+        """Compare and do what is to be done."""
+        async with alive():
+            try:
+                return await self.run(request)
+            except (ExchangeError, TimeoutError) as problem:
+                if activity.info().attempt >= _TELL_AFTER_ATTEMPTS:
+                    await self._tell_failing(request.account, problem)
+                raise
+
+    async def run(self, request: ReconcileInput) -> ReconcileReport:
+        """One run. Raises the exchange's and the database's errors, and LeaseLostError."""
+        if request.dry_run:
+            return await _Run(self, request, None).look_only()
+        name = reconcile_lease(request.account)
+        async with hold(self.pool, name, holder_name(), self.options.lease) as lease:
+            report = await _Run(self, request, lease).level()
+        await resolve_incidents(self.pool, request.account, _FAILING, request.account)
+        return report
+
+    async def _tell_failing(self, account: str, problem: Exception) -> None:
+        code = problem.code if isinstance(problem, ExchangeError) else "TIMEOUT"
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await report_once(
+                self.pool,
+                account,
+                _FAILING,
+                "CRITICAL",
+                account,
+                f"account {account} can't be reconciled with the exchange ({code}: {problem}); it is tried again",
+            )
+
+
+class _Run:
+    """One look and what follows from it."""
+
+    def __init__(self, parts: Reconciler, request: ReconcileInput, lease: Lease | None) -> None:
+        self._parts = parts
+        self._options = parts.options
+        self._pool = parts.pool
+        self._exchange = parts.exchange
+        self._request = request
+        self._account = request.account
+        self._lease = lease
+        self._slots = asyncio.Semaphore(parts.options.reads_at_once)
+        self._began = time.monotonic()
+
+    # --- the two ways to run --------------------------------------------------------------------------------------
+
+    async def look_only(self) -> ReconcileReport:
+        """A dry run: what differs, and what would be done."""
+        _, since = await self._since()
+        view, findings = await self._look(since)
+        differences, busy = await self._unexplained(since)
+        report = self._report(view, since, findings)
+        told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences) or "nothing"
+        rows = tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in differences)
+        balances = f"no fill explains {told}" + (f"; {', '.join(sorted(busy))} just traded" if busy else "")
+        return report.model_copy(update={"transfers": rows, "balances": balances, "seconds": self._seconds})
+
+    async def level(self) -> ReconcileReport:
+        """Bring both views level."""
+        asked, since = await self._since()
+        view, findings = await self._look(since)
+        await self._tell_people(view, findings)
+        recorded, arrived = await self._record(view, findings)
+        arrived = arrived and await self._until_recorded(view, findings)
+        settled = await self._settle(view)
+        await self._mark(view)
+        booked, sentence = await self._level_balances(since, arrived=arrived)
+        taken = await self._cover()
+        if arrived:
+            await self._advance(asked)
+        return self._report(view, since, findings).model_copy(
+            update={
+                "recorded": recorded,
+                "settled": settled,
+                "transfers": tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in booked),
+                "taken": tuple(TakenRow(entry_key=i.entry_key, size=i.size, left=i.left) for i in taken),
+                "balances": sentence,
+                "seconds": self._seconds,
+            }
+        )
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def _since(self) -> tuple[datetime, datetime]:
+        """The exchange's time now, and from when on orders and executions are looked at (the exchange's time)."""
+        asked = await self._exchange.server_time()
+        position = await StreamPosition.load(self._pool, reconcile_lease(self._account))
+        unnamed = await self._pool.fetchval(
+            """SELECT min(prepared_at) FROM attempts WHERE account = $1 AND exchange_order_id IS NULL AND sends > 0
+               AND status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')""",
+            self._account,
+        )
+        earliest = asked - timedelta(seconds=self._options.first_look_back_seconds)
+        overlap = timedelta(seconds=self._options.overlap_seconds)
+        since = position.caught_up_to - overlap if position.caught_up_to is not None else earliest
+        if unnamed is not None:
+            since = min(since, max(unnamed - overlap, earliest))
+        if self._request.look_back_seconds is not None:
+            since = min(since, asked - timedelta(seconds=self._request.look_back_seconds))
+        return asked, since
+
+    async def _look(self, since: datetime, *, executions: bool = True) -> tuple[ExchangeView, list[Finding]]:
+        """Both views, compared; what the lists leave open is looked up."""
+        view = await read_exchange(self._exchange, since, executions=executions)
+        journal = await read_journal(self._pool, self._account, view)
+        ours = {item.symbol for item in journal.attempts}
+        named = {item.symbol for item in view.records.orders} | {item.symbol for item in view.records.executions}
+        view = await with_products(self._exchange, view, named - ours)
+        findings = compare(journal, view.records)
+        asked = await asyncio.gather(
+            *(self._ask(view, item) if item.action is Action.LOOK_UP else _as_it_is(item) for item in findings)
+        )
+        return view, list(asked)
+
+    async def _ask(self, view: ExchangeView, finding: Finding) -> Finding:
+        try:
+            order, fills = await look_up(self._exchange, finding.subject, self._slots)
+        except Unavailable as problem:
+            # One order that can't be read must not keep all others from being level.
+            return replace(finding, action=Action.WAIT, sentence=f"{finding.sentence}; not readable now: {problem}")
+        if order is not None:
+            view.orders[order.exchange_order_id] = order
+            view.fills[order.exchange_order_id] = list(fills)
+        seen = None if order is None else seen_of(order, StatusSource.ORDER_HISTORY)
+        return resolve(finding, seen, executions_of(fills), view.records.asked_at)
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    async def _tell_people(self, view: ExchangeView, findings: Sequence[Finding]) -> None:
+        for finding in findings:
+            late = finding.difference is Difference.LATE_APPEARANCE
+            if finding.action is not Action.INCIDENT and not finding.critical and not late:
+                continue
+            severity: Severity = "CRITICAL" if finding.critical else "WARNING"
+            details = {"raw": self._raw(view, finding)}
+            await report_once(
+                self._pool, self._account, finding.difference, severity, finding.subject, finding.sentence, details
+            )
+        for message in view.unreadable:
+            subject = hashlib.sha256(message.raw.encode("utf-8", "replace")).hexdigest()[:16]
+            sentence = f"a row of the exchange's records can't be understood: {message.reason}"
+            news = await report_once(
+                self._pool, self._account, "UNREADABLE_ROW", "WARNING", subject, sentence, {"raw": message.raw}
+            )
+            if news:
+                await self._facts().malformed(message, StatusSource.ORDER_HISTORY)
+
+    @staticmethod
+    def _raw(view: ExchangeView, finding: Finding) -> object:
+        """The exchange's own words about a finding."""
+        identity = finding.seen.exchange_order_id if finding.seen else finding.subject.partition("/")[0]
+        wanted = set(finding.trade_ids)
+        fills = [dict(item.raw) for item in view.fills.get(identity, []) if item.trade_id in wanted]
+        order = view.orders.get(identity)
+        return {"order": dict(order.raw) if order else None, "executions": fills}
+
+    # --- doing ----------------------------------------------------------------------------------------------------
+
+    async def _record(self, view: ExchangeView, findings: Sequence[Finding]) -> tuple[int, bool]:
+        """Store what is behind or unknown, in chunks, by time, and route it; how many, and whether all arrived."""
+        wanted = [item for item in findings if item.action in (Action.RECORD, Action.ADOPT) and item.seen is not None]
+        if not wanted:
+            return 0, True
+        now = datetime.now(UTC)
+        observed = [
+            Observed(view.orders[item.seen.exchange_order_id], item.seen.source, now) for item in wanted if item.seen
+        ]
+        observed.sort(key=lambda item: item.order.updated_at or item.order.created_at or now)
+        lanes: set[asyncio.Task[Any]] = set()
+        done, failed = list[int](), asyncio.Event()
+
+        async def defect(fact: Fact, problem: str) -> None:
+            failed.set()
+            await report_incident(
+                self._pool,
+                self._account,
+                "fact_not_recorded",
+                "CRITICAL",
+                fact.order_key or fact.observed.order.exchange_order_id,
+                f"what the exchange's records say of order {fact.observed.order.exchange_order_id} is stored as fact "
+                f"{fact.id} but can't be recorded: {problem}",
+                {"fact": fact.id},
+            )
+
+        router = FactRouter(
+            self._parts.client,
+            self._parts.adoption,
+            self._parts.starter,
+            spawn=lambda work: lanes.add(asyncio.create_task(work)),
+            routed=done.extend,
+            defect=defect,
+            at_once=16,
+        )
+        try:
+            for start in range(0, len(observed), _CHUNK):
+                for fact in await self._store(observed[start : start + _CHUNK]):
+                    router.route(fact)
+            everything = asyncio.ensure_future(asyncio.wait(lanes))
+            defective = asyncio.create_task(failed.wait())
+            lanes.add(defective)
+            await asyncio.wait(
+                {everything, defective}, timeout=self._options.arrive_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            everything.cancel()
+            arrived = router.waiting == 0
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+        if done:
+            await self._facts().routed(done)
+        return len(observed), arrived
+
+    async def _store(self, chunk: Sequence[Observed]) -> list[Fact]:
+        """One chunk in one transaction under the account's reconcile lock."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    "SELECT pg_advisory_xact_lock($1, hashtext($2))", _RECONCILE_LOCK, self._account
+                )
+                return await FactStore(connection, self._account, self._held).commit(chunk)
+        except asyncpg.PostgresError:
+            # A row that can't be stored as an order spoils the transaction; singly, it is kept as malformed.
+            return await self._facts().commit(chunk)
+
+    def _facts(self) -> FactStore:
+        return FactStore(self._pool, self._account, self._held)
+
+    @property
+    def _held(self) -> Lease:
+        if self._lease is None:
+            raise RuntimeError("a dry run writes nothing")
+        return self._lease
+
+    async def _until_recorded(self, view: ExchangeView, findings: Sequence[Finding]) -> bool:
+        """Wait until the journal has what was routed: a workflow that was told records it a moment later."""
+        wanted = {
+            item.seen.exchange_order_id: item.seen.report
+            for item in findings
+            if item.action in (Action.RECORD, Action.ADOPT) and item.seen is not None
+        }
+        deadline = time.monotonic() + self._options.arrive_seconds
+        pause = 0.02
+        while wanted:
+            journal = await read_journal(self._pool, self._account, view)
+            for known in journal.attempts:
+                report = wanted.get(known.exchange_order_id or "")
+                if report is not None and merge(known.report, report) == known.report:
+                    del wanted[known.exchange_order_id or ""]
+            if not wanted or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.5)
+        return not wanted
+
+    async def _settle(self, view: ExchangeView) -> int:
+        """Put the exchange's own executions in the place of derived fills; of how many orders."""
+        recent = timedelta(seconds=self._options.first_look_back_seconds)
+        rows = await self._pool.fetch(_DERIVED, self._account, sorted(view.fills), recent)
+        settled = 0
+        for row in rows:
+            identity = row["exchange_order_id"]
+            fills = view.fills.get(identity, [])
+            if await replace_derived_fills(self._pool, self._account, identity, fills):
+                settled += 1
+                continue
+            with suppress(Unavailable):
+                async with self._slots:
+                    fills = list(await self._exchange.fills(exchange_order_id=identity))
+                settled += await replace_derived_fills(self._pool, self._account, identity, fills)
+        return settled
+
+    async def _mark(self, view: ExchangeView) -> None:
+        """Note on trade records that the exchange says the same, and where it says so."""
+        seen = [item for item in view.records.orders if item.report.totals.size > 0]
+        for start in range(0, len(seen), _CHUNK):
+            chunk = seen[start : start + _CHUNK]
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(
+                    "SELECT pg_advisory_xact_lock($1, hashtext($2))", _RECONCILE_LOCK, self._account
+                )
+                await connection.execute(
+                    _MARK,
+                    self._account,
+                    [item.exchange_order_id for item in chunk],
+                    [item.source.value for item in chunk],
+                    [item.report.totals.size for item in chunk],
+                )
+
+    # --- balances -------------------------------------------------------------------------------------------------
+
+    async def _level_balances(self, since: datetime, *, arrived: bool) -> tuple[list[Transfer], str]:
+        """Book what no fill explains, when it is so twice and nothing of it traded meanwhile."""
+        if not arrived:
+            return [], "balances were not compared: not every fact has been recorded yet"
+        opened = await books_are_open(self._pool, self._account)
+        first, busy = await self._unexplained(since)
+        if busy and not opened:
+            return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
+        if not first:
+            return [], "balances agree"
+        await asyncio.sleep(self._options.confirm_seconds)
+        again, busy_again = await self._unexplained(since)
+        same = [item for item in first if item in again]
+        if busy_again and not opened:
+            return [], f"the books are not opened while {', '.join(sorted(busy_again))} trade"
+        expected = {item.currency: item.expected for item in same}
+        if not same or not await book_transfers(self._pool, self._account, same, expected):
+            return [], "balances differ and were still moving: they are compared again"
+        return same, ", ".join(f"{item.kind} of {plain(item.amount)} {item.currency}" for item in same)
+
+    async def _unexplained(self, since: datetime) -> tuple[list[Transfer], set[str]]:
+        """What fills and transfers do not explain, and the currencies that can't be judged because they just traded.
+
+        The balances are read between two looks at the books and before one more look at the orders: a currency of
+        which neither has moved held still.
+        """
+        before = await expected_balances(self._pool, self._account)
+        balances = await self._exchange.balances()
+        _, findings = await self._look(since, executions=False)
+        after = await expected_balances(self._pool, self._account)
+        busy = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        for finding in findings:
+            moving = finding.action in (Action.RECORD, Action.ADOPT, Action.WAIT) or (
+                finding.difference is Difference.IN_FLIGHT and finding.known is not None and finding.known.sent
+            )
+            if moving:
+                busy.update(currencies(finding.symbol) or ())
+        for row in await self._pool.fetch(_DERIVED, self._account, [], timedelta(days=1)):
+            symbol = await self._pool.fetchval(
+                "SELECT symbol FROM fills WHERE account = $1 AND exchange_order_id = $2 LIMIT 1",
+                self._account,
+                row["exchange_order_id"],
+            )
+            busy.update(currencies(symbol) or ())
+        opened = await books_are_open(self._pool, self._account)
+        found: dict[str, Decimal] = {item.currency: item.total for item in balances.values()}
+        quiet = [item for item in transfers(after, found, opened=opened) if item.currency not in busy]
+        return quiet, busy
+
+    async def _cover(self) -> list[Taken]:
+        """Let trades bear what the account is short of, and have their monitors look."""
+        adoption = self._parts.adoption
+        taken = [
+            item
+            for base in await held_currencies(self._pool, self._account)
+            for item in await cover_shortage(self._pool, self._account, base)
+        ]
+        await adoption.tell(taken)
+        # One that was sold out before a crash kept us from telling its monitor.
+        told = {item.entry_key for item in taken}
+        rows = await self._pool.fetch(_SOLD_OUT, self._account)
+        await adoption.look_again([row["entry_key"] for row in rows if row["entry_key"] not in told])
+        return taken
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    async def _advance(self, asked: datetime) -> None:
+        """Everything up to `asked` is level."""
+        lease = self._held
+        position = await StreamPosition.load(self._pool, lease.name)
+        position.caught_up_to = max(asked, position.caught_up_to or asked)
+        await position.save(self._pool, lease)
+
+    @property
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._began, 3)
+
+    def _report(self, view: ExchangeView, since: datetime, findings: Sequence[Finding]) -> ReconcileReport:
+        counts = Counter(item.difference.value for item in findings)
+        # What needs a hand first.
+        ranked = sorted(findings, key=lambda item: item.action in (Action.NONE, Action.SETTLE))
+        log.info("reconciled", account=self._account, dry_run=self._request.dry_run, **counts)
+        return ReconcileReport(
+            account=self._account,
+            dry_run=self._request.dry_run,
+            why=self._request.why,
+            asked_at=view.records.asked_at,
+            since=since,
+            orders=len(view.records.orders),
+            open_orders=view.open_orders,
+            executions=view.executions,
+            counts=dict(sorted(counts.items())),
+            findings=tuple(_row(item) for item in ranked[:_MOST_SHOWN]),
+            unreadable=len(view.unreadable),
+        )
+
+
+async def _as_it_is(finding: Finding) -> Finding:
+    return finding
+
+
+def _row(item: Finding) -> FindingRow:
+    return FindingRow(
+        difference=item.difference.value,
+        action=item.action.value,
+        subject=item.subject,
+        symbol=item.symbol,
+        sentence=item.sentence,
+        order_key=item.known.order_key if item.known else None,
+        status_source=item.seen.source.value if item.seen else None,
+    )
