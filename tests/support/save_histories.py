@@ -1,0 +1,281 @@
+"""Save a history of every kind of workflow, for `tests/workflow/test_replay.py`.
+
+    python -m tests.support.save_histories v2
+
+plays short trades on servers of its own and writes tests/histories/v2/<scenario>.<workflow>.json. Earlier folders stay:
+new code must replay what older code has begun (LIFE-10). A folder is never overwritten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError
+
+from activities.stream_interfaces import SweepInput
+from domain.exits import ExitRules
+from domain.ids import client_order_id, order_workflow_id
+from domain.messages import CloseRequest
+from schema import migrate
+from tests.support.harness import Trade, TradingSystem, trading_system
+from tests.support.intents import limit_buy, market_buy, sell
+from tests.support.waiting import eventually
+from workers import temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workflows.streams import SweepWorkflow, price_watcher_workflow_id, user_stream_workflow_id
+
+__all__ = ["FOLDER", "scrubbed"]
+
+_PROCESS = re.compile(r"^\d+@.*")
+FOLDER = Path(__file__).parents[1] / "histories"
+_QUICK = ExitRules(reprice_seconds=Decimal("0.2"), max_reprices=1, trailing_arm=None, take_profit=Decimal("0.01"))
+
+Handles = dict[str, WorkflowHandle[Any, Any]]
+Scenario = Callable[[TradingSystem], Awaitable[Handles]]
+
+
+def _of_trade(trade: Trade, legs: int) -> Handles:
+    client = trade.system.client
+    exits = {f"exit{n}": client.get_workflow_handle(order_workflow_id(trade.leg_key(n))) for n in range(1, legs + 1)}
+    return {"entry": trade.handle, "monitor": trade.monitor, **exits}
+
+
+async def _hard_stop(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.price("47000")
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _filled_in_parts_cancelled_and_closed(system: TradingSystem) -> Handles:
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    exchange_id = await trade.exchange_id()
+    await system.control.fill(exchange_id, "0.03")
+    await trade.until_protected("0.03")
+    await system.control.fill(exchange_id, "0.02")
+    await trade.until_protected("0.05")
+    await trade.handle.cancel()
+    await trade.until_state("CANCELLED")
+    await trade.monitor.cancel()
+    await trade.monitor.execute_update("close", CloseRequest(by="a person"))
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _close_with_an_open_entry(system: TradingSystem) -> Handles:
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    await system.control.fill(await trade.exchange_id(), "0.03")
+    await trade.until_protected("0.03")
+    await trade.handle.signal("close", CloseRequest(by="a person"))
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _soft_stop_repriced_to_market(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01", rules=_QUICK))
+    await trade.until_protected("0.01")
+    await system.price("48700")
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _take_profit_back_to_monitoring(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01", rules=_QUICK))
+    await trade.until_protected("0.01")
+    await system.price("50600")
+    await system.exchange_id(client_order_id(trade.leg_key(1), 1))
+    await system.price("50100")
+
+    async def armed() -> bool:
+        return bool(await system.value("SELECT state = 'ARMED' FROM exit_plans WHERE entry_key = $1", trade.key))
+
+    await eventually(armed)
+    await system.price("47000")
+    await trade.closed()
+    return _of_trade(trade, 2)
+
+
+async def _hard_stop_replaces_a_limit_exit(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.price("48700")
+    await system.control.fill(await system.exchange_id(client_order_id(trade.leg_key(1), 1)), "0.004")
+    await system.price("47000")
+    await trade.closed()
+    return _of_trade(trade, 2)
+
+
+async def _post_only_in_three_attempts(system: TradingSystem) -> Handles:
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
+    for attempt, size in ((1, "0.03"), (2, "0.02")):
+        exchange_id = await trade.exchange_id(attempt)
+        await system.control.fill(exchange_id, size)
+        await system.control.cancel(exchange_id)
+    await system.control.fill(await trade.exchange_id(3), "0.05")
+    await trade.until_state("FILLED")
+    await system.price("47000")
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _unknown_outcomes(system: TradingSystem) -> Handles:
+    await system.control.fault("accepted_cut", "POST /orders", count=1)
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.fault("not_accepted_cut", "POST /orders", count=1)
+    await system.price("47000")
+    await trade.closed()
+    return _of_trade(trade, 1)
+
+
+async def _absent_and_late(system: TradingSystem) -> Handles:
+    await system.control.fault("accepted_late", "POST /orders", count=1, delay=5.0)
+    await system.control.fault("not_accepted_cut", "POST /orders", count=5)
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", valid_until=soon))
+    await trade.result()
+    first = (await trade.handle.describe()).run_id
+    client_id = client_order_id(trade.key, 1)
+    await system.exchange_id(client_id)
+
+    async def cancelled() -> bool:
+        return bool((await system.venue_order(client_id))["status"] == "CANCELLED")
+
+    await eventually(cancelled)
+    await system.client.get_workflow_handle(trade.handle.id).result()
+    return {
+        "entry": system.client.get_workflow_handle(trade.handle.id, run_id=first),
+        "entry_again": system.client.get_workflow_handle(trade.handle.id),
+    }
+
+
+async def _refused_exit(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.product("BTC-USD", cancel_only=True)
+    await system.price("47000")
+
+    async def refused() -> bool:
+        return bool(await system.value("SELECT count(*) > 0 FROM incidents WHERE kind = 'EXIT_REFUSED'"))
+
+    await eventually(refused)
+    await system.control.product("BTC-USD", cancel_only=False)
+    await trade.closed()
+    return _of_trade(trade, 2)
+
+
+async def _rejected_and_busy(system: TradingSystem) -> Handles:
+    rejected = await system.start(limit_buy(system.account, "0.00001", "50000"))
+    await rejected.result()
+    await system.control.fault("rate_limited", "POST /orders", count=1)
+    expiring = await system.start(limit_buy(system.account, "0.01", "49000", expires_after=Decimal("0.5")))
+    await expiring.result()
+    return {"rejected": rejected.handle, "expired": expiring.handle}
+
+
+async def _sold_by_hand(system: TradingSystem) -> Handles:
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    by_hand = await system.start(sell(system.account, "0.00999", entry_key=trade.key, entry_point="manual"))
+    await trade.closed()
+    return {"entry": trade.handle, "monitor": trade.monitor, "sell": by_hand.handle}
+
+
+async def _streams(system: TradingSystem) -> Handles:
+    client, account = system.client, system.account
+    watcher = client.get_workflow_handle(price_watcher_workflow_id(account, 0))
+    await watcher.signal("resize", 2)
+    sweep = await client.start_workflow(
+        SweepWorkflow.run,
+        SweepInput(account=account),
+        id=f"sweep-{account}-once",
+        task_queue=system.settings.temporal.orders_queue,
+    )
+    await sweep.result()
+
+    async def resized() -> bool:
+        return bool((await watcher.query("state"))["runs"] > 1)
+
+    await eventually(resized)
+    stream = client.get_workflow_handle(user_stream_workflow_id(account))
+    return {"user_stream": stream, "price_watcher": watcher, "sweep": sweep}
+
+
+_SCENARIOS: dict[str, Scenario] = {
+    "hard_stop": _hard_stop,
+    "filled_in_parts_cancelled_and_closed": _filled_in_parts_cancelled_and_closed,
+    "close_with_an_open_entry": _close_with_an_open_entry,
+    "soft_stop_repriced_to_market": _soft_stop_repriced_to_market,
+    "take_profit_back_to_monitoring": _take_profit_back_to_monitoring,
+    "hard_stop_replaces_a_limit_exit": _hard_stop_replaces_a_limit_exit,
+    "post_only_in_three_attempts": _post_only_in_three_attempts,
+    "unknown_outcomes": _unknown_outcomes,
+    "absent_and_late": _absent_and_late,
+    "refused_exit": _refused_exit,
+    "rejected_and_busy": _rejected_and_busy,
+    "sold_by_hand": _sold_by_hand,
+    "streams": _streams,
+}
+
+
+def scrubbed(history: Any) -> Any:
+    """A history without what tells of the machine that made it: who worked on it, and stack traces."""
+    if isinstance(history, dict):
+        return {key: "" if key == "stackTrace" else scrubbed(value) for key, value in history.items()}
+    if isinstance(history, list):
+        return [scrubbed(item) for item in history]
+    return _PROCESS.sub("worker", history) if isinstance(history, str) else history
+
+
+async def _save(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="bt-histories-", ignore_cleanup_errors=True) as name:
+        data = Path(name)
+        postgres = EmbeddedPostgres(PostgresConfig(data / "postgres", durable=False))
+        temporal = DevServer(
+            DevServerConfig(program=await temporal_binary.ensure_async(), log=data / "temporal.log", ui=False)
+        )
+        await asyncio.gather(postgres.start(), temporal.start())
+        try:
+            for number, (scenario, play) in enumerate(_SCENARIOS.items()):
+                await postgres.create_database(f"scenario_{number}")
+                dsn = postgres.dsn(f"scenario_{number}")
+                await migrate.upgrade(dsn)
+                async with trading_system(dsn, temporal.address, late_acceptance_seconds=1) as system:
+                    for kind, handle in (await play(system)).items():
+                        try:
+                            history = await handle.fetch_history()
+                        except RPCError as error:
+                            raise RuntimeError(f"{scenario}: no history of {kind} ({handle.id})") from error
+                        document = scrubbed(json.loads(history.to_json()))
+                        text = json.dumps({"workflow_id": handle.id, **document}, separators=(",", ":"))
+                        (folder / f"{scenario}.{kind}.json").write_text(text + "\n", encoding="utf-8")
+                print(f"{scenario}: saved", flush=True)  # noqa: T201 - a script that says how far it is
+        finally:
+            await asyncio.gather(temporal.stop(), postgres.stop())
+
+
+def main() -> None:
+    """Save into tests/histories/<first argument>."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tests.support.save_histories FOLDER (such as v2)")
+    folder = FOLDER / sys.argv[1]
+    if folder.exists():
+        sys.exit(f"{folder} exists: histories that were saved are kept; name a new folder")
+    folder.mkdir(parents=True)
+    asyncio.run(_save(folder))
+
+
+if __name__ == "__main__":
+    main()
