@@ -17,6 +17,8 @@ from cli import db as db_commands
 from cli import stack as stack_commands
 from cli.demo import demo
 from cli.errors import as_user_error
+from cli.notices import incident_app, incidents, notify_app
+from cli.fifo import fifo_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
 from cli.stream import stream_app
@@ -71,6 +73,10 @@ app.add_typer(order_app, name="order")
 app.command("orders")(orders)
 app.add_typer(trade_app, name="trade")
 app.command("trades")(trades)
+app.add_typer(fifo_app, name="fifo")
+app.command("incidents")(incidents)
+app.add_typer(incident_app, name="incident")
+app.add_typer(notify_app, name="notify")
 app.add_typer(config_commands.config_app, name="config")
 app.add_typer(db_commands.db_app, name="db")
 

@@ -1,0 +1,110 @@
+"""`bottrader fifo`: exact lots and realised profit from any file of fills; needs no database and no server."""
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import ExitCode, UserError, note
+
+if TYPE_CHECKING:
+    from fifo.reading import BadLine, Reading
+
+__all__ = ["fifo_app"]
+
+_SHOWN_LINES = 10
+_BUFFER = 1 << 20
+
+fifo_app = typer.Typer(help="First in, first out: lots, cost and realised profit of fills.", no_args_is_help=True)
+
+
+@fifo_app.callback()
+def _fifo() -> None:
+    """First in, first out: lots, cost and realised profit of fills."""
+
+
+@fifo_app.command("match")
+def match(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - is standard input.")
+    ],
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out lines that can't be read, and say how many.")
+    ] = False,
+) -> None:
+    """Match sells with the oldest lots and print sells, open lots and totals as JSON, exactly.
+
+    Fields: id, time (with zone), seq, symbol, side, size, price, fee, fee_currency (quote, base, other), fee_rate.
+    """
+    from fifo.book import Book
+    from fifo.fills import FifoError
+    from fifo.reading import read_fills
+    from fifo.writing import json_lines
+
+    name = "standard input" if file == "-" else file
+    with _no_cycles():
+        try:
+            with _opened(file) as lines:
+                reading = read_fills(lines)
+        except FifoError as error:
+            raise UserError(error.code, f"{name}: {error.sentence}.") from error
+        if reading.bad and not skip_bad:
+            raise _refusal(name, reading.bad)
+        book = Book()
+        book.extend_entries(reading.entries)
+        _say(reading, len(book))
+        pieces: list[str] = []
+        for piece in json_lines(book):
+            pieces.append(piece)
+            if len(pieces) >= 10_000:
+                sys.stdout.write("".join(pieces))
+                pieces.clear()
+        sys.stdout.write("".join(pieces))
+        sys.stdout.flush()
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    if Path(file).is_dir():
+        raise UserError("NO_FILE", f"{file} is a folder: name a file of fills.")
+    with Path(file).open("rb", buffering=_BUFFER) as opened:
+        yield opened
+
+
+@contextmanager
+def _no_cycles() -> Iterator[None]:
+    """Without the collector: millions of plain tuples hold no cycles, and looking for them is slow."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _refusal(name: str, bad: "list[BadLine]") -> UserError:
+    more = [f"{name}: and {len(bad) - _SHOWN_LINES} more"] if len(bad) > _SHOWN_LINES else []
+    lines = [f"{name}, {line}" for line in bad[:_SHOWN_LINES]]
+    hint = "Nothing was matched: correct the file, or leave such lines out with --skip-bad."
+    return UserError("BAD_FILLS", "\n".join([*lines, *more, hint]), ExitCode.BAD_INPUT)
+
+
+def _say(reading: "Reading", fills: int) -> None:
+    """What was left out, on stderr: never silent."""
+    if reading.bad:
+        for line in reading.bad[:_SHOWN_LINES]:
+            note(f"skipped {line}")
+        note(f"skipped {len(reading.bad)} bad lines; {fills} fills matched")
+    if reading.repeated:
+        note(f"{reading.repeated} lines repeat a fill that was there before; each counts once")
+    if reading.left_out:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(reading.left_out.items()))
+        note(f"{reading.left_out.total()} rows are no trades and open or take no lots: {kinds}")

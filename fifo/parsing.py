@@ -1,0 +1,84 @@
+"""Texts of files as whole numbers: sizes and prices in units of 1e-18, times in nanoseconds. Exact, or an error."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+from fifo.amounts import PLACES, UNIT
+from fifo.fills import FifoError, units_exactly
+
+__all__ = ["Inexact", "money", "nanoseconds", "number", "shown"]
+
+_ZEROS = tuple("0" * (PLACES - places) for places in range(PLACES + 1))
+_MOST_DIGITS = 30
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_A_DAY = 86_400
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
+_MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d[\d,]*)?(?:\.\d*)?)")
+_SHOWN = 40
+
+
+class Inexact(Exception):
+    """A JSON number that a float can't be trusted with: the line is to be read again, exactly."""
+
+
+def shown(value: object) -> str:
+    """A value in a sentence, cut to a length that a person reads."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def number(name: str, value: object) -> int:
+    """A decimal number in units of 1e-18. Raises FifoError: NOT_A_NUMBER, TOO_LARGE, TOO_FINE."""
+    if type(value) is str:
+        whole, _, places = value.partition(".")
+        # The plain case first: digits, perhaps a point and digits.
+        if whole.isdecimal() and len(whole) <= _MOST_DIGITS and len(places) <= PLACES:
+            if not places:
+                return int(whole) * UNIT
+            if places.isdecimal():
+                return int(whole + places + _ZEROS[len(places)])
+        try:
+            return units_exactly(name, Decimal(value.strip()))
+        except InvalidOperation:
+            raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}") from None
+    if type(value) is int:
+        return units_exactly(name, Decimal(value))
+    if type(value) is Decimal:
+        return units_exactly(name, value)
+    if type(value) is float:
+        raise Inexact
+    raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}")
+
+
+def money(name: str, text: str) -> int:
+    """The same of a number as reports print it: a currency sign before it, commas between thousands."""
+    match = _MONEY.fullmatch(text.strip())
+    if match is None or not match[3].strip(".,"):
+        return number(name, text.strip())
+    units = number(name, match[3].replace(",", "").rstrip(".").rjust(1, "0"))
+    return -units if match[1] or match[2] else units
+
+
+def nanoseconds(value: object) -> int:
+    """An ISO 8601 time with zone, as nanoseconds since 1970 UTC. Raises FifoError: NOT_A_TIME, TIME_WITHOUT_ZONE."""
+    if type(value) is not str:
+        raise FifoError("NOT_A_TIME", f"time is not a text like 2026-01-31T12:00:00Z: {shown(value)}")
+    try:
+        since: timedelta | None = datetime.fromisoformat(value) - _EPOCH
+    except TypeError:
+        since = None
+    except (ValueError, OverflowError):
+        if value.endswith(" UTC"):
+            return nanoseconds(value[:-4].strip() + "Z")
+        raise FifoError("NOT_A_TIME", f"time is not a time like 2026-01-31T12:00:00Z: {shown(value)}") from None
+    if since is None:
+        raise FifoError("TIME_WITHOUT_ZONE", f"time has no zone (write 2026-01-31T12:00:00Z): {shown(value)}")
+    whole = ((since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds) * 1_000
+    if len(value) > len("2026-01-31T12:00:00.123456Z"):
+        finer = _FINER_THAN_MICROSECONDS.search(value)
+        if finer is not None:
+            whole += int(finer[1].ljust(3, "0"))
+    return whole

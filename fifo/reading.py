@@ -1,0 +1,222 @@
+"""Fills from a file: JSON Lines, CSV, or one of Coinbase's own exports; the format is found by looking.
+
+Each line is judged by itself, so that one that can't be read takes no other with it. A fill id that comes again with
+the same content counts once.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import chain, islice
+from typing import Any
+
+import orjson
+
+from fifo import coinbase
+from fifo.fills import FifoError, entry_from_units
+from fifo.line import Entry
+from fifo.parsing import Inexact, nanoseconds, number, shown
+
+__all__ = ["BadLine", "Reading", "read_fills"]
+
+_NEEDED = frozenset({"id", "time", "symbol", "side", "size", "price"})
+_PREAMBLE_AT_MOST = 40
+_SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
+_CURRENCIES = frozenset({"quote", "base", "other"})
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that can't be a fill, and why."""
+
+    number: int
+    code: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.sentence}"
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a file holds: its fills, the lines that are none, and rows of a report that aren't trades, by kind."""
+
+    entries: list[Entry] = field(default_factory=list)
+    bad: list[BadLine] = field(default_factory=list)
+    repeated: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    rows: Callable[[Iterable[tuple[int, bytes]]], Iterator[tuple[int, Any]]]
+    entry: Callable[[Any, int], Entry | str]
+    """The fill of a row and its line number, or the name of its kind if it is no trade."""
+    in_file_order: bool = False
+    """Whether fills of the same time are ordered by their lines, newest or oldest first as the file is."""
+
+
+def read_fills(lines: Iterable[bytes]) -> Reading:
+    """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); what is wrong with single lines is in `bad`."""
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
+    first = list(islice(numbered, _PREAMBLE_AT_MOST))
+    if not first:
+        return Reading()
+    form, skipped = _recognise(first)
+    reading = Reading()
+    known: dict[str, Entry] = {}
+    entries, of_row = reading.entries, form.entry
+    for line_number, row in form.rows(chain(first[skipped:], numbered)):
+        try:
+            if isinstance(row, FifoError):
+                raise row
+            entry = of_row(row, line_number)
+            if isinstance(entry, str):
+                reading.left_out[entry] += 1
+                continue
+            before = known.setdefault(entry.tie, entry)
+            if before is entry:
+                entries.append(entry)
+                continue
+            if (before._replace(seq=entry.seq) if form.in_file_order else before) != entry:
+                raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
+            reading.repeated += 1
+        except FifoError as error:
+            reading.bad.append(BadLine(line_number, error.code, error.sentence))
+    if form.in_file_order and entries and entries[0].time > entries[-1].time:
+        entries[:] = [entry._replace(seq=-entry.seq) for entry in entries]
+    return reading
+
+
+def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
+    for position, (_, line) in enumerate(first):
+        names = [name.strip().lower() for name in _columns(_text(line)) or ()]
+        if set(names) >= _NEEDED:
+            return _Format(_csv_rows(names), lambda row, _: _entry(row)), position + 1
+        if coinbase.is_transactions(names):
+            return _Format(_csv_rows(names), coinbase.transaction, in_file_order=True), position + 1
+        if coinbase.is_fills(names):
+            return _Format(_csv_rows(names), coinbase.fill, in_file_order=True), position + 1
+    if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
+        return _Format(_json_rows, _json_entry), 0
+    raise FifoError(
+        "UNKNOWN_FORMAT",
+        "this is neither JSON Lines (one object a line) nor a CSV file with the columns "
+        "id, time, symbol, side, size, price nor a Coinbase export",
+    )
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8-sig", "replace").rstrip("\r\n")
+
+
+def _columns(text: str) -> list[str] | None:
+    """The fields of one CSV line; None if its quotes don't match."""
+    if '"' not in text:
+        return text.split(",")
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error:
+        return None
+
+
+def _csv_rows(names: list[str]) -> Callable[[Iterable[tuple[int, bytes]]], Iterator[tuple[int, Any]]]:
+    def rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
+        count = len(names)
+        for line_number, line in lines:
+            values = _columns(_text(line))
+            if values is None:
+                yield line_number, FifoError("NOT_A_ROW", "its quotation marks don't match")
+            elif len(values) != count and (len(values) < count or any(values[count:])):
+                yield line_number, FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
+            else:
+                yield line_number, dict(zip(names, values, strict=False))
+
+    return rows
+
+
+def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    return iter(lines)
+
+
+def _json_entry(line: bytes, line_number: int) -> Entry:
+    try:
+        return _entry(orjson.loads(line))
+    except (orjson.JSONDecodeError, Inexact):
+        return _entry(_exact_json(line.removeprefix(b"\xef\xbb\xbf") if line_number == 1 else line))
+
+
+def _exact_json(line: bytes) -> Any:
+    try:
+        return json.loads(line, parse_float=Decimal, parse_constant=Decimal)
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise FifoError("NOT_A_ROW", f"it is not a JSON object ({reason})") from None
+
+
+def _entry(row: Any) -> Entry:
+    if type(row) is not dict:
+        raise FifoError("NOT_A_ROW", "it is not a JSON object")
+    get = row.get
+    fill_id, symbol, side = get("id"), get("symbol"), get("side")
+    if type(fill_id) is str:
+        fill_id = fill_id.strip()
+    if fill_id in ("", None):
+        raise FifoError("MISSING_FIELD", "id is missing")
+    if type(fill_id) is not str and type(fill_id) is not int:
+        raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
+    if type(symbol) is not str or not (symbol := symbol.strip()):
+        raise FifoError("MISSING_FIELD", "symbol is missing")
+    buy = _SIDES.get(side) if type(side) is str else None
+    if buy is None:
+        buy = _SIDES.get(str(side).strip().lower())
+        if buy is None:
+            raise FifoError("UNKNOWN_SIDE", f"side is neither buy nor sell: {shown(side)}")
+    time, size, price = get("time"), get("size"), get("price")
+    for name, value in (("time", time), ("size", size), ("price", price)):
+        if value in ("", None):
+            raise FifoError("MISSING_FIELD", f"{name} is missing")
+    fee, rate, currency = get("fee"), get("fee_rate"), get("fee_currency")
+    if currency not in _CURRENCIES:
+        currency = _currency(currency, symbol)
+    return entry_from_units(
+        fill_id,
+        symbol,
+        nanoseconds(time),
+        _sequence(get("seq")),
+        buy,
+        number("size", size),
+        number("price", price),
+        0 if fee in ("", None) else number("fee", fee),
+        currency,
+        None if rate in ("", None) else number("fee_rate", rate),
+    )
+
+
+def _currency(given: object, symbol: str) -> str:
+    """`quote`, `base` or `other`, also of a currency's own name: USD is the quote currency of BTC-USD."""
+    if given in ("", None):
+        return "quote"
+    if type(given) is not str:
+        raise FifoError("MISSING_FIELD", f"fee_currency is not a text: {shown(given)}")
+    name = given.strip().lower()
+    if name in _CURRENCIES:
+        return name
+    base, _, quote = symbol.lower().replace("/", "-").replace("_", "-").partition("-")
+    return "quote" if name == quote else "base" if name == base else "other"
+
+
+def _sequence(value: object) -> int:
+    if type(value) is int:
+        return value
+    if value in ("", None):
+        return 0
+    try:
+        return int(str(value))
+    except ValueError:
+        raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}") from None
