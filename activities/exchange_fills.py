@@ -15,10 +15,11 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import structlog
 
 from activities.database import Connection, Pool, lock_symbol
-from activities.incidents import report_incident
+from activities.incidents import report_incident, report_once
 from activities.lots import rematch_from, unmatch_from
 from domain.money import ZERO
 from domain.orders import Side, Totals
@@ -101,7 +102,8 @@ async def _replace(
 def _row(account: str, attempt: Any, first: Any, fill: VenueFill, base: str) -> tuple[Any, ...]:
     base_fee = fill.fee if fill.fee_currency == base else ZERO
     return (
-        f"{account}/trade/{fill.trade_id}",
+        # A trade id is the product's, and one trade may have two orders of ours on its sides.
+        f"{account}/{fill.exchange_order_id}/trade/{fill.trade_id}",
         account,
         first["symbol"],
         first["side"],
@@ -170,7 +172,8 @@ _CLOCK_MARGIN = timedelta(seconds=10)
 async def settle_fills(pool: Pool, exchange: Exchange, account: str, *, look_back: timedelta, timeout: float) -> int:
     """Fetch the exchange's executions of all orders that have derived fills, and put them in; how many orders.
 
-    One read from the oldest of them on, whatever their number. A read that fails is left to the next time.
+    One read from the oldest of them on, whatever their number. A read that fails is left to the next time; an order
+    whose executions the ledger can't take becomes an incident and keeps no other from being settled.
     """
     rows = await pool.fetch(_UNSETTLED, account, look_back)
     if not rows:
@@ -187,5 +190,15 @@ async def settle_fills(pool: Pool, exchange: Exchange, account: str, *, look_bac
     done = 0
     for row in rows:
         identity = row["exchange_order_id"]
-        done += await replace_derived_fills(pool, account, identity, by_order.get(identity, []))
+        try:
+            done += await replace_derived_fills(pool, account, identity, by_order.get(identity, []))
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as problem:
+            await report_once(
+                pool,
+                account,
+                "FILLS_NOT_SETTLED",
+                "CRITICAL",
+                identity,
+                f"the executions of order {identity} don't fit the ledger, its derived fills stay: {problem}",
+            )
     return done
