@@ -17,6 +17,7 @@ import orjson
 
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderIntent
+from domain.sharding import shard_of
 from tests.chaos.harness_evidence import Evidence
 from tests.chaos.harness_protection import PlanNote, Position, Span, gaps_between, length, percentile, spans_of
 from tests.chaos.harness_recorder import true_time
@@ -161,32 +162,28 @@ def _problems(books: _Books) -> AuditRow:
 
 def _fills_once(books: _Books) -> AuditRow:
     """Each execution of the exchange is one row, with its trade id, size, price and fee; there is no other row."""
-    ours: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    ours: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     wrong = []
     for row in books.evidence.fills:
         if row["trade_id"] is None:
             wrong.append(f"a fill of order {row['exchange_order_id']} has no trade id ({row['origin']})")
         else:
-            ours[row["trade_id"]].append(row)
+            ours[row["exchange_order_id"], row["trade_id"]].append(row)
     for fill in books.evidence.exchange_fills:
-        found = ours.pop(fill["trade_id"], [])
+        found = ours.pop((fill["order_id"], fill["trade_id"]), [])
         if len(found) != 1:
             wrong.append(f"trade {fill['trade_id']} of order {fill['order_id']} is recorded {len(found)} times")
         elif not _same_fill(found[0], fill):
             wrong.append(f"trade {fill['trade_id']} is recorded as {found[0]['size']} at {found[0]['price']}")
-    wrong += [f"trade {trade} is recorded, the exchange knows nothing of it" for trade in ours]
+    wrong += [f"trade {trade} of order {order} is recorded, the exchange knows nothing of it" for order, trade in ours]
     figures = f"{len(books.evidence.exchange_fills)} at the exchange, {len(books.evidence.fills)} recorded"
     return AuditRow("fills recorded exactly once", figures, tuple(wrong))
 
 
 def _same_fill(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    return (
-        ours["size"] == Decimal(theirs["size"])
-        and ours["price"] == Decimal(theirs["price"])
-        and ours["quote_fees"] == Decimal(theirs["commission"])
-        and ours["exchange_order_id"] == theirs["order_id"]
-        and ours["side"] == theirs["side"]
-    )
+    here = (ours["size"], ours["price"], ours["quote_fees"], ours["side"], ours["symbol"])
+    numbers = (Decimal(theirs["size"]), Decimal(theirs["price"]), Decimal(theirs["commission"]))
+    return here == (*numbers, theirs["side"], theirs["product_id"])
 
 
 def _fill_sums(books: _Books) -> AuditRow:
@@ -538,8 +535,6 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> tuple[dict[str
 
 
 def _watcher(symbol: str, shards: int) -> str:
-    from domain.sharding import shard_of
-
     return f"price-watcher/main/{shard_of(symbol, max(shards, 1))}"
 
 

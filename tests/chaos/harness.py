@@ -56,12 +56,13 @@ from tests.chaos.schedule import (
 )
 from workers.health import polled_since
 from workers.local_stack import LocalStack, LocalStackConfig
+from workflows.starting import start_order
 
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
 
 ACCOUNT = "main"
 _BEAT_SECONDS = 0.7
-_QUIET_SECONDS = 150.0
+_QUIET_SECONDS = 90.0
 _ENTER_SECONDS = 60.0
 _ASK_SECONDS = 15.0
 _CRASH_TO = Decimal("0.94")
@@ -107,9 +108,7 @@ async def open_rig(
     data: Path, symbols: Sequence[str], *, workers: Sequence[str] = ("worker-a", "worker-b"), seed: int = 1
 ) -> AsyncIterator[Rig]:
     """Start everything on an empty folder; its processes are gone afterwards, the folder stays."""
-    data.mkdir(parents=True, exist_ok=True)
-    products = data / "products.json"
-    products.write_text(json.dumps({"products": [_product(symbol) for symbol in symbols]}))
+    products = _products_file(data, symbols)
     config = LocalStackConfig(
         data=data,
         ui=False,
@@ -135,9 +134,16 @@ async def open_rig(
             closing.push_async_callback(slot.stop)
             await slot.start()
         async with asyncio.timeout(40):
-            while not await polled_since(client, "orders", began):
+            while not await polled_since(client, "orders", began):  # noqa: ASYNC110 - it happens in other processes
                 await asyncio.sleep(0.1)
         yield rig
+
+
+def _products_file(data: Path, symbols: Sequence[str]) -> Path:
+    data.mkdir(parents=True, exist_ok=True)
+    products = data / "products.json"
+    products.write_text(json.dumps({"products": [_product(symbol) for symbol in symbols]}))
+    return products
 
 
 def _product(symbol: str) -> dict[str, str]:
@@ -276,8 +282,6 @@ class ChaosRun:
 
     async def _enter(self, number: int) -> None:
         """Hand the intent in until there is an answer, as a strategy does: the key makes that safe."""
-        from workflows.starting import start_order
-
         intent = self.intents[number]
         deadline = time.monotonic() + _ENTER_SECONDS
         while True:

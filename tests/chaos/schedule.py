@@ -1,7 +1,7 @@
 """What a chaos run does, decided before it starts: the same seed gives the same actions at the same beats.
 
-A beat is one step of the run, a good half second long: the market moves, one entry may be decided, and things go wrong.
-How long what it causes takes is the machine's, so timings differ from run to run; what is done, and after what, doesn't.
+A beat is one step of the run, a good half second long: the market moves, an entry is decided, and things go wrong. How
+long what it causes takes is the machine's, so timings differ from run to run; what is done, and after what, doesn't.
 Prices are in USD, sizes in base, durations in wall seconds. Pure: no clock, no I/O.
 """
 
@@ -15,7 +15,6 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from domain.exits import ExitRules
 
 __all__ = [
-    "CRASH_POINTS_NONE",
     "PRINTS_UP",
     "SYMBOLS",
     "TICK",
@@ -42,7 +41,6 @@ SYMBOLS = ("CHA-USD", "CHB-USD", "CHC-USD", "CHD-USD", "CHE-USD", "CHF-USD")
 TICK = Decimal("0.01")
 PRINTS_UP = 2
 """Ticks above the bid at which somebody buys now and then: where limit exits rest."""
-CRASH_POINTS_NONE: tuple[str, ...] = ()
 _START = Decimal(100)
 _LOT = Decimal("0.0001")
 _TRIGGERS = ("rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo")
@@ -54,7 +52,7 @@ class Terms:
 
     trades: int = 50
     symbols: Sequence[str] = SYMBOLS
-    crash_points: Sequence[str] = CRASH_POINTS_NONE
+    crash_points: Sequence[str] = ()
     calm_beats: int = 3
     """Beats at the start in which nothing goes wrong."""
     fault_rate: float = 0.45
@@ -174,9 +172,7 @@ class Outage:
     point: str = ""
 
 
-Action = (
-    Enter | Cancel | Close | Price | Print | Manual | Fault | Sockets | Flap | Skew | Latency | Outage
-)  # fmt: skip
+Action = Enter | Cancel | Close | Price | Print | Manual | Fault | Sockets | Flap | Skew | Latency | Outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +280,9 @@ class _Maker:
     def __init__(self, seed: int, terms: Terms) -> None:
         self._dice = random.Random(seed)
         self._terms = terms
-        self._bid = {symbol: _START for symbol in terms.symbols}
+        self._bid = dict.fromkeys(terms.symbols, _START)
         self._later: dict[int, list[Action]] = {}
-        self._manual = {symbol: Decimal(0) for symbol in terms.symbols}
+        self._manual = dict.fromkeys(terms.symbols, Decimal(0))
         self._faults = list(_FAULTS)
         self._outages: list[tuple[str, str]] = []
         self._entered = 0
@@ -343,9 +339,8 @@ class _Maker:
             self._pieces(beat, symbol, price, size)
         if dice.random() < 0.12:
             self._at(beat + dice.randint(0, 6), Cancel(number))
-        if way == "kept" or dice.random() < 0.1:
-            if dice.random() < 0.7:
-                self._at(beat + dice.randint(4, 12), Close(number))
+        if (way == "kept" or dice.random() < 0.1) and dice.random() < 0.7:
+            self._at(beat + dice.randint(4, 12), Close(number))
         return Enter(
             number=number,
             symbol=symbol,
