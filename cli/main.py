@@ -17,8 +17,8 @@ from cli import db as db_commands
 from cli import stack as stack_commands
 from cli.demo import demo
 from cli.errors import as_user_error
-from cli.notices import incident_app, incidents, notify_app
 from cli.fifo import fifo_app
+from cli.notices import incident_app, incidents, notify_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
 from cli.stream import stream_app

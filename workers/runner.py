@@ -30,6 +30,7 @@ from activities.reconcile import Reconciler
 from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.venue import Venue
+from workers.notifier import beside_streams
 from workers.rules import exchange_of, exit_rules, policy_of
 from workers.settings import Settings
 from workers.streams import (
@@ -183,6 +184,8 @@ async def run_worker(settings: Settings, roles: set[str]) -> None:
             await ensure_singletons(parts.client, settings)
         if "orders" in roles:
             await ensure_schedules(parts.client, settings)
+        if "streams" in roles:
+            await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)
         await stop.wait()
         _log.info("worker_draining")

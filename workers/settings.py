@@ -330,6 +330,39 @@ class AdoptionSettings(Section):
     )
 
 
+def _split_spaces(value: object) -> object:
+    """The environment's list of addresses, which may hold commas."""
+    return value.split() if isinstance(value, str) else value
+
+
+def _address(value: SecretStr) -> SecretStr:
+    if "://" not in value.get_secret_value():
+        raise ValueError("an address is written as apprise wants it, like tgram://token/chat or mailto://…")
+    return value
+
+
+NoticeUrl = Annotated[SecretStr, AfterValidator(_address)]
+
+
+class NoticeSettings(Section):
+    """Who is told of incidents, by any service that apprise knows (docs/notices.md). Wall seconds."""
+
+    urls: Annotated[tuple[NoticeUrl, ...], BeforeValidator(_split_spaces)] = Field(
+        (), description="apprise addresses, each of them told everything; they hold passwords"
+    )
+    severity: Literal["INFO", "WARNING", "CRITICAL"] = Field("WARNING", description="the least severity that is told")
+    repeat_s: Seconds = Field(Decimal(600), description="a CRITICAL incident that lasts is told again after this")
+    repeat_for_s: Annotated[Decimal, Field(gt=0, le=2_592_000)] = Field(
+        Decimal(86_400), description="for so long at most"
+    )
+    outage_after_s: Seconds = Field(
+        Decimal(15), description="database, Temporal or exchange away for so long is an incident"
+    )
+    unprotected_after_s: Seconds = Field(
+        Decimal(15), description="a position without a watcher for so long is an incident"
+    )
+
+
 class LoggingSettings(Section):
     """What is logged, and how."""
 
@@ -356,6 +389,7 @@ class Settings(BaseSettings):
     watcher: WatcherSettings = WatcherSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     adoption: AdoptionSettings = AdoptionSettings()
+    notices: NoticeSettings = NoticeSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("triggers", mode="before")

@@ -160,9 +160,11 @@ def _constraints(field: FieldInfo) -> list[object]:
 
 
 def _shown(value: object, field: FieldInfo) -> str:
-    if field.annotation is SecretStr or SecretStr in get_args(field.annotation):
-        return "***"
-    return repr(value)
+    return "***" if _holds_secret(field.annotation) else repr(value)
+
+
+def _holds_secret(annotation: object) -> bool:
+    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
 
 
 def _sentence(text: str) -> str:

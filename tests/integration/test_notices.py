@@ -1,0 +1,291 @@
+"""Notices for people, against a real service on a socket and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from activities.database import Pool, create_pool
+from activities.incidents import Lasting, report_incident, resolve_incidents
+from activities.leases import LeaseTerms
+from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
+from activities.outages import DATABASE, OutageOptions, Outages
+from cli.main import run
+from tests.support.waiting import eventually
+from workers.settings import load_settings
+from workers.settings_problems import ConfigError
+
+ACCOUNT = "main"
+
+
+@dataclass
+class Service:
+    """A service that takes what apprise's json:// sends, or refuses it."""
+
+    port: int = 0
+    refuses: bool = False
+    taken: list[dict[str, str]] = field(default_factory=list)
+    asked: int = 0
+
+    @property
+    def url(self) -> str:
+        """Its address as apprise writes it, with a password."""
+        return f"json://user:secret-word@127.0.0.1:{self.port}/hook"
+
+    @property
+    def titles(self) -> list[str]:
+        """What was taken so far."""
+        return [item["title"] for item in self.taken]
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """One message."""
+        self.asked += 1
+        if self.refuses:
+            return web.Response(status=503)
+        self.taken.append(await request.json())
+        return web.Response(text="ok")
+
+
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[Service]:
+    """One that listens."""
+    found = Service()
+    app = web.Application()
+    app.router.add_post("/hook", found.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.port = runner.addresses[0][1]
+    yield found
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """A pool on a fresh ledger."""
+    found = await create_pool(database)
+    yield found
+    await found.close()
+
+
+def options(repeat: float = 600.0, **changes: float) -> NotifierOptions:
+    """Quick ones."""
+    given = {"poll_seconds": 0.05, "retry_first_seconds": 0.05, "retry_longest_seconds": 0.2} | changes
+    return NotifierOptions(repeat_seconds=repeat, lease=LeaseTerms(seconds=1.0, renew_seconds=0.25), **given)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def delivering(pool: Pool, *urls: str, repeat: float = 600.0) -> AsyncIterator[Notifier]:
+    """A notifier that runs."""
+    notifier = Notifier(pool, ACCOUNT, [Target(url) for url in urls], options(repeat))
+    task = asyncio.create_task(notifier.run())
+    try:
+        yield notifier
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def count(service: Service, number: int) -> None:
+    """Wait until the service has taken `number` messages."""
+
+    async def so() -> bool:
+        return len(service.taken) >= number
+
+    await eventually(so, within=10, what=f"{number} messages")
+
+
+async def settled(pool: Pool, number: int) -> None:
+    """Wait until so many deliveries are noted."""
+
+    async def so() -> bool:
+        return bool(await pool.fetchval("SELECT count(*) = $1 FROM notices", number))
+
+    await eventually(so, within=10, what=f"{number} deliveries noted")
+
+
+async def report(pool: Pool, kind: str, severity: str = "CRITICAL", subject: str = "x") -> None:
+    """An incident."""
+    await report_incident(pool, ACCOUNT, kind, severity, subject, f"{kind} happened")  # type: ignore[arg-type]
+
+
+async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool, service: Service) -> None:
+    """Each incident is one message, whoever runs the notifier; INFO is below the threshold; the end is told."""
+    await report(pool, "oversold")
+    await report(pool, "chat", "INFO")
+    async with delivering(pool, service.url):
+        await count(service, 1)
+        await settled(pool, 1)
+    async with delivering(pool, service.url), delivering(pool, service.url):
+        await report(pool, "stale_price", "WARNING", "BTC-USD")
+        await count(service, 2)
+        await resolve_incidents(pool, ACCOUNT, "stale_price", "BTC-USD")
+        await count(service, 3)
+    assert service.titles == [
+        "BotTrader main: CRITICAL oversold x",
+        "BotTrader main: WARNING stale_price BTC-USD",
+        "BotTrader main: SUCCESS stale_price BTC-USD",
+    ]
+    assert [item["type"] for item in service.taken] == ["failure", "warning", "success"]
+
+
+async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: Service) -> None:
+    """A CRITICAL incident is told again while it is open, with rows of the same story counted, then its end, then no
+    more.
+    """
+    lasting = Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=0.0)
+    async with delivering(pool, service.url, repeat=0.3):
+        await lasting.tell(ACCOUNT, "the stream is down")
+        await lasting.tell(ACCOUNT, "the stream is still down")
+        await count(service, 3)
+        await lasting.over(ACCOUNT)
+
+        async def over() -> bool:
+            return any("SUCCESS" in title for title in service.titles)
+
+        await eventually(over, within=10)
+        await report(pool, "marker", "WARNING")
+
+        async def marked() -> bool:
+            return any("marker" in title for title in service.titles)
+
+        await eventually(marked, within=10)
+    assert [("SUCCESS" in title) for title in service.titles].count(True) == 1
+    assert "still so" in service.taken[1]["message"] or "still so" in service.taken[2]["message"]
+
+
+async def test_a_service_that_refuses_is_tried_again_and_holds_up_no_other(pool: Pool, service: Service) -> None:
+    """Failures back off and are kept for who looks; another address gets everything meanwhile, and nothing twice."""
+    other = f"json://127.0.0.1:{service.port}/hook?+X-Second=1"
+    await report(pool, "oversold")
+    service.refuses = True
+    async with delivering(pool, service.url, "json://127.0.0.1:9/nobody"):
+
+        async def failed() -> bool:
+            return bool(
+                await pool.fetchval("SELECT count(*) = 2 FROM notice_targets WHERE failures > 0 AND last_error <> ''")
+            )
+
+        await eventually(failed, within=10)
+        service.refuses = False
+        async with delivering(pool, other):
+            await count(service, 1)
+            await settled(pool, 1)
+    async with delivering(pool, other):
+        await settled(pool, 2)
+    assert len(service.taken) == 2
+    stored = json.dumps([dict(row) for row in await pool.fetch("SELECT target, last_error FROM notice_targets")])
+    assert "secret-word" not in stored
+
+
+async def test_while_the_database_is_away_people_are_told_directly(pool: Pool, service: Service) -> None:
+    """An outage of the database is told past the table and written when it is back, with its own times."""
+    away = True
+
+    async def database() -> None:
+        if away:
+            raise ConnectionRefusedError("nobody listens")
+
+    notifier = Notifier(pool, ACCOUNT, [Target(service.url)], options())
+    outages = Outages(
+        pool, ACCOUNT, {DATABASE: database}, notifier, OutageOptions(after_seconds=0.0, repeat_seconds=0.0)
+    )
+    await outages.look()
+    await outages.look()
+    assert len(service.taken) == 2
+    assert "nobody listens" in service.taken[0]["message"]
+    assert "still since" in service.taken[1]["message"]
+    assert await pool.fetchval("SELECT count(*) FROM incidents") == 0
+    away = False
+    await outages.look()
+    (row,) = await pool.fetch("SELECT kind, severity, at, resolved_at FROM incidents")
+    assert (row["kind"], row["severity"]) == ("database_away", "CRITICAL")
+    assert row["resolved_at"] >= row["at"]
+    assert outages.away == frozenset()
+
+
+async def test_an_outage_is_one_incident_however_long_and_ends_by_itself(pool: Pool) -> None:
+    """What stays away is CRITICAL once it lasted long enough; a new process ends what an earlier one began."""
+    error: Exception | None = OSError("Temporary failure in name resolution")
+
+    async def exchange() -> None:
+        if error is not None:
+            raise error
+
+    async def there() -> None:
+        return None
+
+    notifier = Notifier(pool, ACCOUNT, [], options())
+    probes = {DATABASE: there, "exchange": exchange}
+    patient = Outages(pool, ACCOUNT, probes, notifier, OutageOptions(after_seconds=60))
+    await patient.look()
+    assert await pool.fetchval("SELECT count(*) FROM incidents") == 0
+    quick = Outages(pool, ACCOUNT, probes, notifier, OutageOptions(after_seconds=0))
+    for _ in range(3):
+        await quick.look()
+    (row,) = await pool.fetch("SELECT kind, sentence, resolved_at FROM incidents")
+    assert (row["kind"], row["resolved_at"]) == ("exchange_away", None)
+    assert "name resolution" in row["sentence"]
+    error = None
+    await Outages(pool, ACCOUNT, probes, notifier, OutageOptions()).look()
+    assert await pool.fetchval("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0
+
+
+def test_an_address_that_apprise_does_not_know_is_named_without_its_secret(tmp_path: Path) -> None:
+    """The sentence has the scheme and the place in the list, never the address."""
+    with pytest.raises(BadTargetError, match="number 2 \\(nosuch://…\\)") as caught:
+        Target("nosuch://user:secret-word@host", position=2)
+    assert "secret-word" not in str(caught.value)
+    with pytest.raises(ConfigError) as problem:
+        load_settings(environ={"BOTTRADER_NOTICES__URLS": "secret-word"})
+    assert "secret-word" not in str(problem.value)
+
+
+async def test_the_command_tries_every_address(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`notify test` reaches the service, says which addresses did not take it, and shows no secret; so does `config
+    show`.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
+    assert await asyncio.to_thread(run, ["notify", "test"]) == 2
+    assert "docs/notices.md" in capsys.readouterr().err
+    monkeypatch.setenv("BOTTRADER_NOTICES__URLS", f"{service.url} json://127.0.0.1:9/ nosuch://x")
+    assert await asyncio.to_thread(run, ["notify", "test", "--json"]) == 1
+    answers = json.loads(capsys.readouterr().out)
+    assert [item["taken"] for item in answers] == [True, False, False]
+    assert service.titles == ["BotTrader main: test"]
+    assert await asyncio.to_thread(run, ["config", "show"]) == 0
+    shown = capsys.readouterr().out
+    assert "notices.urls" in shown
+    assert "secret-word" not in shown
+
+
+async def test_incidents_are_listed_and_resolved_by_a_person(
+    pool: Pool, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`incidents` shows what is open; `incident resolve` ends it once, and says what was not open."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", database)
+    await report(pool, "oversold")
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, ["incidents", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["kind"], listed["messages"]) == ("oversold", 0)
+    number = str(listed["id"])
+    assert await asyncio.to_thread(run, ["incident", "resolve", number]) == 0
+    assert await asyncio.to_thread(run, ["incident", "resolve", number]) == 1
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, ["incidents"]) == 0
+    assert "There are no open incidents." in capsys.readouterr().out

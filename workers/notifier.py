@@ -1,0 +1,118 @@
+"""What runs beside the workers of a process with the role `streams`: notices to people, and the look-out for outages.
+
+Neither needs Temporal, so that its absence can be told, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+
+from activities.database import Pool
+from activities.incidents import report_once, resolve_incidents
+from activities.leases import DATABASE_TROUBLE
+from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
+from activities.outages import DATABASE, OutageOptions, Outages
+from exchange.port import Exchange
+from workers.settings import Settings
+from workers.streams import lease_terms
+
+__all__ = ["beside_streams", "notifier_of", "targets_of"]
+
+_log = structlog.get_logger()
+_BAD_URL = "notice_url_unusable"
+
+
+def targets_of(settings: Settings) -> tuple[list[Target], list[str]]:
+    """The targets of `[notices] urls`, and a sentence for each address that can't be used."""
+    targets: list[Target] = []
+    problems: list[str] = []
+    for position, url in enumerate(settings.notices.urls, start=1):
+        try:
+            targets.append(Target(url.get_secret_value(), position=position))
+        except BadTargetError as problem:
+            problems.append(str(problem))
+    return targets, problems
+
+
+def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifier:
+    """The account's notifier."""
+    notices = settings.notices
+    options = NotifierOptions(
+        severity=notices.severity,
+        repeat_seconds=float(notices.repeat_s),
+        repeat_for_seconds=float(notices.repeat_for_s),
+        lease=lease_terms(settings),
+    )
+    return Notifier(pool, settings.account, targets, options)
+
+
+@contextlib.asynccontextmanager
+async def beside_streams(
+    settings: Settings, pool: Pool, client: Client, exchange: Exchange, *, options: OutageOptions | None = None
+) -> AsyncIterator[tuple[Notifier, Outages]]:
+    """Notices and the look-out run during the block. Nothing that goes wrong with them ends it."""
+    targets, problems = targets_of(settings)
+    await _say_what_is_unusable(pool, settings.account, problems)
+    notifier = notifier_of(settings, pool, targets)
+    notices = settings.notices
+    outages = Outages(
+        pool,
+        settings.account,
+        {
+            DATABASE: lambda: pool.fetchval("SELECT 1", timeout=4.0),
+            "temporal": lambda: _ask_temporal(client),
+            "exchange": exchange.server_time,
+        },
+        notifier,
+        options or OutageOptions(after_seconds=float(notices.outage_after_s), repeat_seconds=float(notices.repeat_s)),
+        where=f"{socket.gethostname()}:{os.getpid()}",
+    )
+    tasks = [asyncio.create_task(_keep(notifier.run)), asyncio.create_task(_keep(outages.run))]
+    try:
+        yield notifier, outages
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _ask_temporal(client: Client) -> None:
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest  # noqa: PLC0415 - protobuf takes a while
+
+    await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=4)
+    )
+
+
+async def _keep(run: Any) -> None:
+    """A defect here is logged and tried again: it must not end a worker, nor go unheard."""
+    while True:
+        try:
+            await run()
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, trading goes on
+            _log.error("notices failed, tried again", problem=repr(problem), exc_info=problem)
+            await asyncio.sleep(5)
+
+
+async def _say_what_is_unusable(pool: Pool, account: str, problems: list[str]) -> None:
+    for problem in problems:
+        _log.error("notice url can't be used", problem=problem)
+    try:
+        if problems:
+            await report_once(pool, account, _BAD_URL, "WARNING", "notices.urls", "; ".join(problems))
+        else:
+            await resolve_incidents(pool, account, _BAD_URL, "notices.urls")
+    except DATABASE_TROUBLE as trouble:
+        _log.warning("incident not stored", problem=repr(trouble))
