@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 import psutil
 
 from bench.floor import floor_once, floor_process, floor_rate, floor_worker
-from bench.rig import CALM, CRASH, PROBE, SYMBOLS, Rig, Trade, arrival, open_rig, through
+from bench.rig import CALM, CRASH, PROBE, SYMBOLS, Rig, Trade, arrival, open_rig
 from bench.rows import Row, percentile, reaction
 from domain.ids import exit_workflow_id, order_workflow_id
 
@@ -25,6 +25,7 @@ Say = Callable[[str], None]
 
 _MOST_EVENTS = 70
 _STOPS_MOST = 3.0
+_STOPS_PATIENCE = 300.0
 
 
 async def decisions(say: Say, *, quick: bool) -> list[Row]:
@@ -110,8 +111,7 @@ async def _stops_at_once(rig: Rig, trades: Sequence[Trade]) -> Row:
     await rig.prices(SYMBOLS, CALM)
     crossed = await rig.prices(SYMBOLS, CRASH)
     told = time.time()
-    await through([rig.result(trade) for trade in trades], len(trades))
-    closed = time.time()
+    closed = await rig.all_closed(_STOPS_PATIENCE)
     await rig.prices(SYMBOLS, CALM)
     rate = statistics.mean([before, await floor_rate(rig.client, 3)])
     found = await rig.arrivals()

@@ -155,6 +155,17 @@ class Rig:
         """Protected trades, spread evenly over SYMBOLS."""
         return await through([self.open(SYMBOLS[n % len(SYMBOLS)]) for n in range(count)], at_once)
 
+    async def all_closed(self, patience: float) -> float:
+        """Wall time at which no trade is open any more. Raises AssertionError with how many still are.
+
+        The ledger is asked: a thousand waits for a thousand workflows would be a load of their own.
+        """
+        until = time.monotonic() + patience
+        while still_open := await self.database.fetchval("SELECT count(*) FROM trades WHERE state <> 'CLOSED'"):
+            assert time.monotonic() < until, f"{still_open} trades are still open after {patience:.0f} s"
+            await asyncio.sleep(0.25)
+        return time.time()
+
     async def result(self, trade: Trade) -> OrderOutcome:
         """The outcome of a trade that is on its way out."""
         return await asyncio.wait_for(trade.handle.result(), 120)
