@@ -122,13 +122,9 @@ def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":
 
 
 def about(price: "Decimal | str | None") -> str:
-    """A price that was computed, to read: two decimals, or more where it is small. Never for what is owed."""
+    """A price that was computed, to read. Never for what is owed."""
     from decimal import Decimal
 
-    from domain.money import plain, round_half_even
+    from workflows.narrative import level
 
-    if price is None:
-        return "–"
-    value = Decimal(price)
-    places = max(2, 5 - value.adjusted())
-    return plain(round_half_even(value, Decimal(1).scaleb(-places)))
+    return level(None if price is None else Decimal(price))

@@ -8,7 +8,7 @@ from domain.exits import ExitRules
 from domain.messages import OrderIntent, TradeOutcome
 from domain.money import plain, round_half_even
 
-__all__ = ["Timeline", "money", "order_summary", "outcome_sentence", "percent", "rules_sentence"]
+__all__ = ["Timeline", "cash", "level", "money", "order_summary", "outcome_sentence", "percent", "rules_sentence"]
 
 _LONGEST = 200
 
@@ -16,6 +16,19 @@ _LONGEST = 200
 def money(value: Decimal | None) -> str:
     """A price or amount to read: at most eight significant places after the point."""
     return "–" if value is None else plain(round_half_even(value, Decimal("1e-8")))
+
+
+def level(price: Decimal | None) -> str:
+    """A price that was computed, such as a stop: two decimals, or six significant digits where that is more."""
+    if price is None:
+        return "–"
+    return plain(round_half_even(price, Decimal(1).scaleb(-max(2, 5 - price.adjusted()))))
+
+
+def cash(amount: Decimal) -> str:
+    """Profit, loss or fees: to the cent, a smaller amount with what digits it has."""
+    cents = round_half_even(amount)
+    return f"{cents:.2f}" if cents else money(amount)
 
 
 def percent(fraction: Decimal | None) -> str:
@@ -26,54 +39,52 @@ def percent(fraction: Decimal | None) -> str:
 def order_summary(intent: OrderIntent) -> str:
     """One line: what is to be done and why."""
     if intent.base_size is not None:
-        size = f"{plain(intent.base_size)} "
+        what = f"{plain(intent.base_size)} {intent.symbol}"
     elif intent.quote_size is not None:
-        size = ""
+        what = f"{intent.symbol} for {plain(intent.quote_size)} {_quote(intent.symbol)}"
     else:
-        size = "what is left of "
+        what = f"what is left of {intent.symbol}"
     price = f" @ {plain(intent.limit_price)}" if intent.limit_price is not None else ""
-    if intent.base_size is None and intent.quote_size is not None:
-        price += f" for {plain(intent.quote_size)} {quote_currency(intent.symbol)}"
     why = intent.exit_reason.value if intent.exit_reason else intent.linkage.trigger
     score = ""
     if intent.exit_reason is None and intent.linkage.buy_score is not None:
         score = f", score {plain(intent.linkage.buy_score)}"
     post_only = " post-only" if intent.post_only else ""
-    return (
-        f"{intent.side.value} {size}{intent.symbol} {intent.order_type.value}{price}{post_only} · {why}{score} "
-        f"({intent.source})"
-    )
-
-
-def quote_currency(symbol: str) -> str:
-    """USD of BTC-USD, USDT of BTC_USDT."""
-    return symbol.replace("_", "-").rpartition("-")[2]
+    source = f" ({intent.source})" if intent.source != why else ""
+    return f"{intent.side.value} {what} {intent.order_type.value}{price}{post_only} · {why}{score}{source}"
 
 
 def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:
-    """Where the exits are, in prices."""
-    if entry_price is None:
-        return "exits are set at the first fill"
-    parts = [
-        f"hard stop {money(entry_price * (1 - rules.hard_stop))}",
-        f"soft stop {money(entry_price * (1 - rules.soft_stop))}",
-    ]
+    """Where the exits are: in prices once the entry's is known, in percent of it always."""
+
+    def at(fraction: Decimal) -> str:
+        far = f"{plain(fraction * 100)} %" if fraction < 0 else f"+{plain(fraction * 100)} %"
+        return far if entry_price is None else f"{level(entry_price * (1 + fraction))} ({far})"
+
+    parts = [f"hard stop {at(-rules.hard_stop)}", f"soft stop {at(-rules.soft_stop)}"]
     if rules.trailing_arm is not None:
-        parts.append(f"trailing arms at {money(entry_price * (1 + rules.trailing_arm))}")
+        parts.append(f"trailing arms at {at(rules.trailing_arm)}")
     if rules.take_profit is not None:
-        parts.append(f"take profit {money(entry_price * (1 + rules.take_profit))}")
+        parts.append(f"take profit {at(rules.take_profit)}")
     if rules.signal_exit:
         parts.append("sell signal if not losing")
-    return ", ".join(parts)
+    sentence = ", ".join(parts)
+    return sentence if entry_price is not None else f"exits, from the first fill on: {sentence}"
 
 
 def outcome_sentence(outcome: TradeOutcome) -> str:
     """How a trade ended."""
+    currency = _quote(outcome.symbol)
     return (
-        f"bought {money(outcome.entry_size)} at {money(outcome.entry_price)}, sold {money(outcome.exit_size)} at "
-        f"{money(outcome.exit_price)}: P&L {money(outcome.pnl)} after {money(outcome.fees)} fees, "
+        f"bought {money(outcome.entry_size)} at {level(outcome.entry_price)}, sold {money(outcome.exit_size)} at "
+        f"{level(outcome.exit_price)}: P&L {cash(outcome.pnl)} {currency} after {cash(outcome.fees)} {currency} fees, "
         f"{outcome.exit_reason or 'no exit'}, {outcome.duration_seconds:.0f} s"
     )
+
+
+def _quote(symbol: str) -> str:
+    """What a product is priced in: USD of BTC-USD, USDT of BTC_USDT."""
+    return symbol.replace("_", "-").rpartition("-")[2]
 
 
 class Timeline:
