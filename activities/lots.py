@@ -7,20 +7,51 @@ after it and replays those, and only those.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection
-from domain.money import ZERO, divide
+from domain.money import ZERO, divide, plain
 from domain.orders import Side
 from fifo.matching import Allocation, FillRecord, Lot, match_sell
 
-__all__ = ["book_in_fifo", "rematch_from", "unmatch_from"]
+__all__ = [
+    "ALLOCATION_COLUMNS",
+    "FILL_COLUMNS",
+    "allocation_row",
+    "book_in_fifo",
+    "fill_record",
+    "refresh_records",
+    "rematch_from",
+    "unmatch_from",
+]
 
-_COLUMNS = "id, exchange_order_id, side, size, value, quote_fees, base_fees, at, lot_remaining"
+FILL_COLUMNS = "id, exchange_order_id, side, size, value, quote_fees, base_fees, at, lot_remaining"
+"""Of a fill, what matching needs."""
+
+ALLOCATION_COLUMNS = (
+    "sell_fill",
+    "buy_fill",
+    "sell_order_id",
+    "buy_order_id",
+    "size",
+    "sell_price",
+    "buy_price",
+    "sell_fee_per_unit",
+    "buy_fee_per_unit",
+    "cost_basis",
+    "proceeds",
+    "net_proceeds",
+    "pnl",
+    "buy_time",
+    "sell_time",
+)
+"""The columns of `allocation_row`, in its order; account and symbol come before them."""
 _LOTS_AT_A_TIME = 200
 
 
-def _fill(row: Any) -> FillRecord:
+def fill_record(row: Any) -> FillRecord:
+    """A row of FILL_COLUMNS as what is matched."""
     return FillRecord(
         fill_id=row["id"],
         order_id=row["exchange_order_id"],
@@ -35,19 +66,22 @@ def _fill(row: Any) -> FillRecord:
 
 async def book_in_fifo(connection: Connection, account: str, symbol: str, fill_id: int) -> None:
     """Match a newly written fill, and again the sells after it if it came late. The symbol's lock is held."""
-    fill = _fill(await connection.fetchrow(f"SELECT {_COLUMNS} FROM fills WHERE id = $1", fill_id))
+    fill = fill_record(await connection.fetchrow(f"SELECT {FILL_COLUMNS} FROM fills WHERE id = $1", fill_id))
     sells = await _sells_from(connection, account, symbol, fill.at, fill.fill_id + 1)
+    touched = {fill.order_id} if fill.side is Side.BUY else set()
     if sells:
-        await _take_back(connection, [sell.fill_id for sell in sells])
+        touched |= await _take_back(connection, [sell.fill_id for sell in sells])
     if fill.side is Side.SELL and fill.size > 0:
         sells.insert(0, fill)
-    await _match(connection, account, symbol, sells, {fill.order_id} if fill.side is Side.BUY else set())
+    await _match(connection, account, symbol, sells, touched)
 
 
 async def unmatch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
     """Take back the allocations of all sells from `since` on, before fills from then on are replaced."""
     sells = await _sells_from(connection, account, symbol, since, 0)
-    await _take_back(connection, [sell.fill_id for sell in sells])
+    freed = await _take_back(connection, [sell.fill_id for sell in sells])
+    # Whoever matches again may take other lots: the records of these are true from here on.
+    await refresh_records(connection, account, set(), freed)
 
 
 async def rematch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
@@ -67,14 +101,14 @@ async def _sells_from(
     connection: Connection, account: str, symbol: str, at: datetime, fill_id: int
 ) -> list[FillRecord]:
     rows = await connection.fetch(
-        f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND size > 0
+        f"""SELECT {FILL_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND size > 0
             AND (at, id) >= ($3, $4) ORDER BY at, id""",
         account,
         symbol,
         at,
         fill_id,
     )
-    return [_fill(row) for row in rows]
+    return [fill_record(row) for row in rows]
 
 
 async def _match(
@@ -82,18 +116,21 @@ async def _match(
 ) -> None:
     for sell in sells:
         touched_buys |= await _allocate(connection, account, symbol, sell)
-    await _refresh_records(connection, account, {sell.order_id for sell in sells}, touched_buys)
+    await refresh_records(connection, account, {sell.order_id for sell in sells}, touched_buys)
 
 
-async def _take_back(connection: Connection, sell_fills: list[int]) -> None:
-    await connection.execute(
+async def _take_back(connection: Connection, sell_fills: list[int]) -> set[str]:
+    """Take back the allocations of these sells; the buy orders whose lots are larger again."""
+    rows = await connection.fetch(
         """
         WITH gone AS (DELETE FROM fifo_allocations WHERE sell_fill = ANY($1::bigint[]) RETURNING buy_fill, size),
              back AS (SELECT buy_fill, sum(size) AS size FROM gone WHERE buy_fill IS NOT NULL GROUP BY buy_fill)
-        UPDATE fills SET lot_remaining = lot_remaining + back.size FROM back WHERE fills.id = back.buy_fill
+        UPDATE fills SET lot_remaining = trim_scale(lot_remaining + back.size) FROM back WHERE fills.id = back.buy_fill
+        RETURNING exchange_order_id
         """,
         sell_fills,
     )
+    return {row["exchange_order_id"] for row in rows}
 
 
 async def _allocate(connection: Connection, account: str, symbol: str, sell: FillRecord) -> set[str]:
@@ -103,49 +140,47 @@ async def _allocate(connection: Connection, account: str, symbol: str, sell: Fil
     found, last = ZERO, (datetime.min.replace(tzinfo=sell.at.tzinfo), 0)
     while found < wanted:
         rows = await connection.fetch(
-            f"""SELECT {_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND lot_remaining > 0
-                AND (at, id) < ($3, $4) AND (at, id) > ($5, $6) ORDER BY at, id LIMIT {_LOTS_AT_A_TIME}""",
+            f"""SELECT {FILL_COLUMNS} FROM fills
+                WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND lot_remaining > 0
+                  AND (at, id) < ($3, $4) AND (at, id) > ($5, $6) ORDER BY at, id LIMIT {_LOTS_AT_A_TIME}""",
             account,
             symbol,
             sell.at,
             sell.fill_id,
             *last,
         )
-        lots += [Lot(_fill(row), row["lot_remaining"]) for row in rows]
+        lots += [Lot(fill_record(row), row["lot_remaining"]) for row in rows]
         found += sum((row["lot_remaining"] for row in rows), ZERO)
         if len(rows) < _LOTS_AT_A_TIME:
             break
         last = (rows[-1]["at"], rows[-1]["id"])
     allocations, changed = match_sell(sell, lots)
     await connection.executemany(
-        """
-        INSERT INTO fifo_allocations (account, symbol, sell_fill, buy_fill, sell_order_id, buy_order_id, size,
-               sell_price, buy_price, sell_fee_per_unit, buy_fee_per_unit, cost_basis, proceeds, net_proceeds, pnl,
-               buy_time, sell_time)
+        f"""
+        INSERT INTO fifo_allocations (account, symbol, {", ".join(ALLOCATION_COLUMNS)})
         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)
         """,
-        [_allocation_row(account, symbol, item) for item in allocations],
+        [(account, symbol, *allocation_row(item)) for item in allocations],
     )
     if changed:
         await connection.execute(
             """UPDATE fills SET lot_remaining = new.remaining
                FROM unnest($1::bigint[], $2::numeric[]) AS new (id, remaining) WHERE fills.id = new.id""",
             [lot.fill.fill_id for lot in changed],
-            [lot.remaining for lot in changed],
+            [Decimal(plain(lot.remaining)) for lot in changed],
         )
     return {lot.fill.order_id for lot in changed}
 
 
-def _allocation_row(account: str, symbol: str, item: Allocation) -> tuple[Any, ...]:
+def allocation_row(item: Allocation) -> tuple[Any, ...]:
+    """An allocation as ALLOCATION_COLUMNS: the same for one fill at a time as for a recompute, to the last digit."""
     sell, lot = item.sell, item.lot
     return (
-        account,
-        symbol,
         sell.fill_id,
         lot.fill_id if lot else None,
         sell.order_id,
         lot.order_id if lot else None,
-        item.size,
+        Decimal(plain(item.size)),
         sell.price,
         lot.price if lot else None,
         divide(sell.quote_fees, sell.size) if sell.size else ZERO,
@@ -159,7 +194,9 @@ def _allocation_row(account: str, symbol: str, item: Allocation) -> tuple[Any, .
     )
 
 
-async def _refresh_records(connection: Connection, account: str, sells: set[str], buys: set[str]) -> None:
+async def refresh_records(
+    connection: Connection, account: str, sells: set[str], buys: set[str], *, timeout: float | None = None
+) -> None:
     """Keep the derived columns of `trade_records` true for the orders that were touched."""
     if sells:
         await connection.execute(
@@ -169,14 +206,15 @@ async def _refresh_records(connection: Connection, account: str, sells: set[str]
                    parent_ids = a.parents, parent_id = a.parents[1]
             FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
                          sum(net_proceeds) AS net,
-                         coalesce(array_agg(buy_order_id ORDER BY buy_time, id) FILTER (WHERE buy_order_id IS NOT NULL),
-                                  '{}') AS parents
+                         coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill)
+                                  FILTER (WHERE buy_order_id IS NOT NULL), '{}') AS parents
                   FROM fifo_allocations WHERE account = $1 AND sell_order_id = ANY($2::text[])
                   GROUP BY sell_order_id) a
             WHERE r.account = $1 AND r.order_id = a.sell_order_id
             """,
             account,
             sorted(sells),
+            timeout=timeout,
         )
     if buys:
         await connection.execute(
@@ -190,4 +228,5 @@ async def _refresh_records(connection: Connection, account: str, sells: set[str]
             """,
             account,
             sorted(buys),
+            timeout=timeout,
         )
