@@ -14,7 +14,7 @@ __all__ = ["PLACES", "UNIT", "decimal_of", "divide_half_even", "share", "split",
 PLACES = 18
 """Decimal places of every amount."""
 
-UNIT = 10**PLACES
+UNIT: int = 10**PLACES
 """Units in one whole."""
 
 
@@ -43,9 +43,17 @@ def units_of(value: Decimal) -> int:
 
 def text_of(units: int) -> str:
     """The exact decimal, without exponent and trailing zeros: what `domain.money.plain` would write."""
-    whole, places = divmod(units if units >= 0 else -units, UNIT)
-    text = f"{whole}.{places:018d}".rstrip("0") if places else str(whole)
-    return text if units >= 0 else "-" + text
+    if units < UNIT:
+        return _small(units)
+    text = str(units)
+    places = text[-PLACES:].rstrip("0")
+    return f"{text[:-PLACES]}.{places}" if places else text[:-PLACES]
+
+
+def _small(units: int) -> str:
+    if units < 0:
+        return "-" + text_of(-units)
+    return f"0.{units:018d}".rstrip("0") if units else "0"
 
 
 def decimal_of(units: int) -> Decimal:

@@ -131,8 +131,8 @@ class Book:
         """Every sell, by symbol and then in order; of one symbol if given."""
         for name in self._names(symbol):
             line = self._lines[name]
-            for number, (sell, pieces) in enumerate(line.sells()):
-                yield _sale(line, number, sell, pieces)
+            for sold in line.sells():
+                yield _sale(line, *sold)
 
     def sale(self, fill_id: str | int) -> Sale:
         """One sell. Raises FifoError: UNKNOWN_SELL."""
@@ -141,7 +141,7 @@ class Book:
             raise FifoError("UNKNOWN_SELL", f"there is no sell with the fill id {fill_id}")
         line = self._lines[sell.symbol]
         number = line.sell_number(sell)
-        return _sale(line, number, sell, line.pieces(number))
+        return _sale(line, sell, line.pieces(number), *line.covered(number))
 
     def lots(self, symbol: str | None = None) -> Iterator[OpenLot]:
         """Every open lot, by symbol and then oldest first; of one symbol if given."""
@@ -163,9 +163,8 @@ def _totals(line: Line) -> SymbolTotals:
     return SymbolTotals(decimal_of(pnl), decimal_of(size), decimal_of(cost), len(line))
 
 
-def _sale(line: Line, number: int, sell: Entry, pieces: list[Piece]) -> Sale:
-    covered, proceeds = line.covered(number)
-    cost = sum(piece.cost for piece in pieces)
+def _sale(line: Line, sell: Entry, pieces: list[Piece], covered: int, proceeds: int) -> Sale:
+    cost = sum(part for _, _, part in pieces)
     return Sale(
         id=sell.id,
         symbol=sell.symbol,
@@ -176,5 +175,5 @@ def _sale(line: Line, number: int, sell: Entry, pieces: list[Piece]) -> Sale:
         uncovered_proceeds=decimal_of(sell.amount - proceeds),
         cost_basis=decimal_of(cost),
         pnl=decimal_of(proceeds - cost),
-        parts=tuple(Part(line.lot(piece.lot).id, decimal_of(piece.size), decimal_of(piece.cost)) for piece in pieces),
+        parts=tuple(Part(line.lot(lot).id, decimal_of(size), decimal_of(part)) for lot, size, part in pieces),
     )

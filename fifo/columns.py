@@ -270,10 +270,9 @@ def _match_large(columns: FillColumns) -> Matched:
     for symbol in sorted(lines):
         line = Line()
         line.extend(lines[symbol])
-        for number, (sell, pieces) in enumerate(line.sells()):
-            covered, proceeds = line.covered(number)
-            cost = sum(piece.cost for piece in pieces)
-            parts.extend((len(sells), int(line.lot(piece.lot).id), piece.size, piece.cost) for piece in pieces)
+        for sell, pieces, covered, proceeds in line.sells():
+            cost = sum(part for _, _, part in pieces)
+            parts.extend((len(sells), int(line.lot(lot).id), size, part) for lot, size, part in pieces)
             sells.append((int(sell.id), sell.moved - covered, sell.amount, cost, proceeds - cost))
         lots.extend((int(entry.id), size, cost) for entry, size, cost in line.lots())
     return Matched(

@@ -70,13 +70,13 @@ def units_exactly(name: str, value: Decimal) -> int:
     if not value:
         return 0
     if value.adjusted() > _LARGEST_EXPONENT:
-        raise FifoError("TOO_LARGE", f"{name} is too large: {value}")
+        raise FifoError("TOO_LARGE", f"{name} is too large: {value:.6g}")
     if value.adjusted() < -PLACES:
-        raise FifoError("TOO_FINE", f"{name} has more than {PLACES} decimal places: {value}")
+        raise FifoError("TOO_FINE", f"{name} has more than {PLACES} decimal places: {value:.24g}")
     scaled = value.scaleb(PLACES, EXACT)
     units = int(scaled)
     if units != scaled:
-        raise FifoError("TOO_FINE", f"{name} has more than {PLACES} decimal places: {value}")
+        raise FifoError("TOO_FINE", f"{name} has more than {PLACES} decimal places: {value:.24g}")
     return units
 
 

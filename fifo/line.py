@@ -39,13 +39,8 @@ class Entry(NamedTuple):
     """A buy's cost or a sell's net proceeds."""
 
 
-class Piece(NamedTuple):
-    """What a sell took of one lot."""
-
-    lot: int
-    """The lot's number on the line."""
-    size: int
-    cost: int
+Piece = tuple[int, int, int]
+"""What a sell took of one lot: the lot's number on the line, the size and its cost."""
 
 
 class Line:
@@ -135,32 +130,41 @@ class Line:
             (ends[number] - ends[number - 1], earned[number] - earned[number - 1]) if number else (ends[0], earned[0])
         )
 
+    def sells(self) -> Iterator[tuple[Entry, list[Piece], int, int]]:
+        """All sells in order: with what each took, how much of it lots cover, and the net proceeds of that."""
+        entries, lot_rows, lot_ends = self._entries, self._lot_rows, self._lot_ends
+        number, at, brought_before = -1, 0, 0
+        # Of the lot that the next sell begins with: its end, size and cost, and the cost handed out of it so far.
+        lot_end = size = cost = given = 0
+        for row, end, brought in zip(self._sell_rows, self._sell_ends, self._earned, strict=True):
+            pieces: list[Piece] = []
+            covered = end - at
+            while at < end:
+                if at == lot_end:
+                    number += 1
+                    lot_end, lot = lot_ends[number], entries[lot_rows[number]]
+                    size, cost, given = lot.moved, lot.amount, 0
+                if lot_end <= end:
+                    pieces.append((number, lot_end - at, cost - given))
+                    at = lot_end
+                else:
+                    upto = share(cost, size - lot_end + end, size)
+                    pieces.append((number, end - at, upto - given))
+                    given, at = upto, end
+            yield entries[row], pieces, covered, brought - brought_before
+            brought_before = brought
+
     def pieces(self, number: int) -> list[Piece]:
-        """What a sell took, oldest lot first."""
-        return self._pieces(number, bisect_right(self._lot_ends, self._sell_ends[number - 1] if number else 0))[0]
-
-    def sells(self) -> Iterator[tuple[Entry, list[Piece]]]:
-        """All sells with their pieces, in order."""
-        lot = 0
-        for number, row in enumerate(self._sell_rows):
-            pieces, lot = self._pieces(number, lot)
-            yield self._entries[row], pieces
-
-    def _pieces(self, number: int, lot: int) -> tuple[list[Piece], int]:
+        """What one sell took, oldest lot first."""
         start, end = self._sell_ends[number - 1] if number else 0, self._sell_ends[number]
+        lot = bisect_right(self._lot_ends, start)
         pieces: list[Piece] = []
         while start < end:
-            lot_end = self._lot_ends[lot]
-            lot_start = self._lot_ends[lot - 1] if lot else 0
-            size, upto = lot_end - lot_start, min(end, lot_end)
-            cost = self.lot(lot).amount
-            if start > lot_start or upto < lot_end:
-                cost = split(cost, start - lot_start, upto - lot_start, size)
-            pieces.append(Piece(lot, upto - start, cost))
-            start = upto
-            if start == lot_end:
-                lot += 1
-        return pieces, lot
+            buy, lot_end = self.lot(lot), self._lot_ends[lot]
+            lot_start, upto = lot_end - buy.moved, min(end, lot_end)
+            pieces.append((lot, upto - start, split(buy.amount, start - lot_start, upto - lot_start, buy.moved)))
+            start, lot = upto, lot + 1
+        return pieces
 
     def lots(self, *, every: bool = False) -> Iterator[tuple[Entry, int, int]]:
         """Open lots in order (with `every`, all): the buy, the size that is left and what that cost."""

@@ -140,22 +140,22 @@ def match_all(fills: Iterable[FillRecord]) -> Match:
     line.extend([entry for entry in entries if entry.moved > 0])
     allocations: list[Allocation] = []
     gone: dict[int, int] = {}
-    for entry, pieces in line.sells():
+    for entry, pieces, _, _ in line.sells():
         sell, done = by_id[int(entry.id)], 0
-        for piece in pieces:
-            lot = line.lot(piece.lot)
-            before = gone.get(piece.lot, 0)
-            gone[piece.lot] = before + piece.size
+        for number, size, _ in pieces:
+            lot = line.lot(number)
+            before = gone.get(number, 0)
+            gone[number] = before + size
             allocations.append(
                 _allocation(
                     sell,
                     by_id[int(lot.id)],
-                    (done, done + piece.size, entry.moved),
-                    (before, before + piece.size, lot.moved),
+                    (done, done + size, entry.moved),
+                    (before, before + size, lot.moved),
                     places,
                 )
             )
-            done += piece.size
+            done += size
         if done < entry.moved:
             allocations.append(_allocation(sell, None, (done, entry.moved, entry.moved), (0, 0, 0), places))
     lots = [Lot(by_id[int(entry.id)], Decimal(left).scaleb(-places, EXACT)) for entry, left, _ in line.lots(every=True)]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -25,7 +26,10 @@ from fifo.parsing import Inexact, nanoseconds, number, shown
 __all__ = ["BadLine", "Reading", "read_fills"]
 
 _NEEDED = frozenset({"id", "time", "symbol", "side", "size", "price"})
+_FIELDS = ("id", "time", "seq", "symbol", "side", "size", "price", "fee", "fee_currency", "fee_rate")
+_ABSENT = ("", None)
 _PREAMBLE_AT_MOST = 40
+_LONGEST_SEQ = 18
 _SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
 _CURRENCIES = frozenset({"quote", "base", "other"})
 
@@ -95,13 +99,13 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
 
 def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
     for position, (_, line) in enumerate(first):
-        names = [name.strip().lower() for name in _columns(_text(line)) or ()]
+        names = [name.strip().lower() for name in _columns(_text(line).removeprefix("\ufeff")) or ()]
         if set(names) >= _NEEDED:
-            return _Format(_csv_rows(names), lambda row, _: _entry(row)), position + 1
+            return _own_csv(names), position + 1
         if coinbase.is_transactions(names):
-            return _Format(_csv_rows(names), coinbase.transaction, in_file_order=True), position + 1
+            return _report(names, coinbase.transaction), position + 1
         if coinbase.is_fills(names):
-            return _Format(_csv_rows(names), coinbase.fill, in_file_order=True), position + 1
+            return _report(names, coinbase.fill), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
         return _Format(_json_rows, _json_entry), 0
     raise FifoError(
@@ -112,7 +116,7 @@ def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8-sig", "replace").rstrip("\r\n")
+    return line.decode("utf-8", "replace").rstrip("\r\n")
 
 
 def _columns(text: str) -> list[str] | None:
@@ -125,19 +129,29 @@ def _columns(text: str) -> list[str] | None:
         return None
 
 
-def _csv_rows(names: list[str]) -> Callable[[Iterable[tuple[int, bytes]]], Iterator[tuple[int, Any]]]:
-    def rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
-        count = len(names)
-        for line_number, line in lines:
-            values = _columns(_text(line))
-            if values is None:
-                yield line_number, FifoError("NOT_A_ROW", "its quotation marks don't match")
-            elif len(values) != count and (len(values) < count or any(values[count:])):
-                yield line_number, FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
-            else:
-                yield line_number, dict(zip(names, values, strict=False))
+def _csv_rows(lines: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, list[str] | FifoError]]:
+    for line_number, line in lines:
+        values = _columns(_text(line))
+        if values is None:
+            yield line_number, FifoError("NOT_A_ROW", "its quotation marks don't match")
+        elif len(values) != count and (len(values) < count or any(values[count:])):
+            yield line_number, FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
+        else:
+            yield line_number, values
 
-    return rows
+
+def _own_csv(names: list[str]) -> _Format:
+    # A column that is not there is the one behind the last, which is always empty.
+    pick = itemgetter(*(names.index(name) if name in names else -1 for name in _FIELDS))
+    return _Format(lambda lines: _csv_rows(lines, len(names)), lambda row, _: _checked(*pick([*row, ""])))
+
+
+def _report(names: list[str], entry: Callable[[dict[str, str], int], Entry | str]) -> _Format:
+    return _Format(
+        lambda lines: _csv_rows(lines, len(names)),
+        lambda row, number: entry(dict(zip(names, row, strict=False)), number),
+        in_file_order=True,
+    )
 
 
 def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
@@ -163,10 +177,27 @@ def _entry(row: Any) -> Entry:
     if type(row) is not dict:
         raise FifoError("NOT_A_ROW", "it is not a JSON object")
     get = row.get
-    fill_id, symbol, side = get("id"), get("symbol"), get("side")
+    return _checked(
+        get("id"),
+        get("time"),
+        get("seq"),
+        get("symbol"),
+        get("side"),
+        get("size"),
+        get("price"),
+        get("fee"),
+        get("fee_currency"),
+        get("fee_rate"),
+    )
+
+
+def _checked(
+    fill_id: Any, time: Any, seq: Any, symbol: Any, side: Any, size: Any, price: Any, fee: Any, currency: Any, rate: Any
+) -> Entry:
+    """The fill of these fields, whatever a file holds in them."""
     if type(fill_id) is str:
         fill_id = fill_id.strip()
-    if fill_id in ("", None):
+    if fill_id in _ABSENT:
         raise FifoError("MISSING_FIELD", "id is missing")
     if type(fill_id) is not str and type(fill_id) is not int:
         raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
@@ -177,30 +208,28 @@ def _entry(row: Any) -> Entry:
         buy = _SIDES.get(str(side).strip().lower())
         if buy is None:
             raise FifoError("UNKNOWN_SIDE", f"side is neither buy nor sell: {shown(side)}")
-    time, size, price = get("time"), get("size"), get("price")
-    for name, value in (("time", time), ("size", size), ("price", price)):
-        if value in ("", None):
-            raise FifoError("MISSING_FIELD", f"{name} is missing")
-    fee, rate, currency = get("fee"), get("fee_rate"), get("fee_currency")
-    if currency not in _CURRENCIES:
+    if time in _ABSENT or size in _ABSENT or price in _ABSENT:
+        name = "time" if time in _ABSENT else "size" if size in _ABSENT else "price"
+        raise FifoError("MISSING_FIELD", f"{name} is missing")
+    if type(currency) is not str or currency not in _CURRENCIES:
         currency = _currency(currency, symbol)
     return entry_from_units(
         fill_id,
         symbol,
         nanoseconds(time),
-        _sequence(get("seq")),
+        _sequence(seq),
         buy,
         number("size", size),
         number("price", price),
-        0 if fee in ("", None) else number("fee", fee),
+        0 if fee in _ABSENT else number("fee", fee),
         currency,
-        None if rate in ("", None) else number("fee_rate", rate),
+        None if rate in _ABSENT else number("fee_rate", rate),
     )
 
 
 def _currency(given: object, symbol: str) -> str:
     """`quote`, `base` or `other`, also of a currency's own name: USD is the quote currency of BTC-USD."""
-    if given in ("", None):
+    if given in _ABSENT:
         return "quote"
     if type(given) is not str:
         raise FifoError("MISSING_FIELD", f"fee_currency is not a text: {shown(given)}")
@@ -214,7 +243,9 @@ def _currency(given: object, symbol: str) -> str:
 def _sequence(value: object) -> int:
     if type(value) is int:
         return value
-    if value in ("", None):
+    if type(value) is str and value.isdecimal() and len(value) <= _LONGEST_SEQ:
+        return int(value)
+    if value in _ABSENT:
         return 0
     try:
         return int(str(value))

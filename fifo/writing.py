@@ -25,36 +25,38 @@ def json_lines(book: Book) -> Iterator[str]:
     comma = "\n"
     for symbol in book.symbols:
         line, name = book.line(symbol), _json(symbol)
-        proceeds = uncovered = uncovered_proceeds = number = 0
-        for number, (sell, pieces) in enumerate(line.sells(), 1):
-            covered, brought = line.covered(number - 1)
-            cost = 0
-            parts: list[str] = []
-            for piece in pieces:
-                cost += piece.cost
-                parts.append(
-                    f'{{"lot": {_json(line.lot(piece.lot).id)}, "size": "{text_of(piece.size)}", '
-                    f'"cost": "{text_of(piece.cost)}"}}'
-                )
-            proceeds += sell.amount
-            uncovered += sell.moved - covered
-            uncovered_proceeds += sell.amount - brought
+        sells = proceeds = uncovered_proceeds = uncovered = 0
+        last, lot_id = -1, ""
+        for sell, pieces, covered, brought in line.sells():
+            _, _, _, sell_id, _, _, size, moved, amount = sell
+            cost, parts = 0, []
+            for lot, part_size, part_cost in pieces:
+                if lot != last:
+                    last, lot_id = lot, _json(line.lot(lot).id)
+                cost += part_cost
+                parts.append(f'{{"lot": {lot_id}, "size": "{text_of(part_size)}", "cost": "{text_of(part_cost)}"}}')
+            sells += 1
+            proceeds += amount
+            rest, rest_brought = "0", "0"
+            if covered != moved:
+                uncovered += moved - covered
+                uncovered_proceeds += amount - brought
+                rest, rest_brought = text_of(moved - covered), text_of(amount - brought)
             yield (
-                f'{comma}{{"id": {_json(sell.id)}, "symbol": {name}, "size": "{text_of(sell.size)}", '
-                f'"uncovered_size": "{text_of(sell.moved - covered)}", "proceeds": "{text_of(sell.amount)}", '
-                f'"uncovered_proceeds": "{text_of(sell.amount - brought)}", "cost_basis": "{text_of(cost)}", '
-                f'"pnl": "{text_of(brought - cost)}", "parts": [{", ".join(parts)}]}}'
+                f'{comma}{{"id": {_json(sell_id)}, "symbol": {name}, "size": "{text_of(size)}", '
+                f'"uncovered_size": "{rest}", "proceeds": "{text_of(amount)}", "uncovered_proceeds": "{rest_brought}", '
+                f'"cost_basis": "{text_of(cost)}", "pnl": "{text_of(brought - cost)}", "parts": [{", ".join(parts)}]}}'
             )
             comma = ",\n"
-        totals.append(f"{name}: {_totals(line, number, proceeds, uncovered, uncovered_proceeds)}")
+        totals.append(f"{name}: {_totals(line, sells, proceeds, uncovered, uncovered_proceeds)}")
     yield '\n],\n"lots": ['
     comma = "\n"
     for symbol in book.symbols:
         name = _json(symbol)
-        for lot, size, cost in book.line(symbol).lots():
+        for buy, left, left_cost in book.line(symbol).lots():
             yield (
-                f'{comma}{{"symbol": {name}, "lot": {_json(lot.id)}, "size": "{text_of(size)}", '
-                f'"cost": "{text_of(cost)}"}}'
+                f'{comma}{{"symbol": {name}, "lot": {_json(buy.id)}, "size": "{text_of(left)}", '
+                f'"cost": "{text_of(left_cost)}"}}'
             )
             comma = ",\n"
     yield '\n],\n"totals": {\n' + ",\n".join(totals) + "\n}}\n"
