@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
@@ -46,9 +46,9 @@ _PATIENT = RetryPolicy(
 
 
 async def transact(method: Method[Request, Result], request: Request, summary: str) -> Result:
-    """Run a short idempotent transaction; waits out any outage of the database.
+    """Run a short idempotent transaction; waits out any outage of the database or of the exchange's answers.
 
-    Raises ActivityError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT).
+    Raises ApplicationError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT).
     """
     call = cast("Any", method)
     try:
@@ -60,17 +60,29 @@ async def transact(method: Method[Request, Result], request: Request, summary: s
             retry_policy=_BRIEF,
             summary=summary,
         )
-    except ActivityError as error:
-        if isinstance(error.cause, ApplicationError) and error.cause.type in _FINAL:
+    except FailureError as error:
+        # A local activity's failure comes bare, or as an ActivityError around it; both are the same to us.
+        if is_cancelled_exception(error):
             raise
-        result = await workflow.execute_activity_method(
-            call,
-            request,
-            start_to_close_timeout=timedelta(seconds=20),
-            retry_policy=_PATIENT,
-            summary=f"{summary} (again, with patience)",
-        )
+        _raise_if_final(error)
+        try:
+            result = await workflow.execute_activity_method(
+                call,
+                request,
+                start_to_close_timeout=timedelta(seconds=20),
+                retry_policy=_PATIENT,
+                summary=f"{summary} (again, with patience)",
+            )
+        except ActivityError as last:
+            _raise_if_final(last)
+            raise
     return cast("Result", result)
+
+
+def _raise_if_final(error: FailureError) -> None:
+    cause = error.cause if isinstance(error, ActivityError) else error
+    if isinstance(cause, ApplicationError) and cause.type in _FINAL:
+        raise cause from error
 
 
 async def ask_exchange(

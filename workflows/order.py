@@ -138,6 +138,8 @@ class OrderWorkflow:
             try:
                 outcome = await asyncio.shield(life)
             except asyncio.CancelledError:
+                if life.cancelled():  # not a person's cancel: the worker puts the workflow out of its memory
+                    raise
                 self._wish_cancel("the workflow was cancelled")
                 continue
             if outcome is None:
@@ -151,13 +153,8 @@ class OrderWorkflow:
     async def _live(self) -> OrderOutcome | None:
         try:
             self._admission = await transact(OrderActivities.admit, self._intent, "gates and reservation")
-        except ActivityError as error:
-            cause = error.cause
-            raise ApplicationError(
-                str(cause or error),
-                type=cause.type if isinstance(cause, ApplicationError) else None,
-                non_retryable=True,
-            ) from error
+        except ApplicationError as error:
+            raise ApplicationError(str(error), type=error.type, non_retryable=True) from error
         admission = self._admission
         self._state = admission.state
         if not admission.accepted:
@@ -511,8 +508,8 @@ class OrderWorkflow:
                     request,
                     f"{update.status} {money(update.filled_size)} ({update.source})",
                 )
-            except ActivityError as error:
-                self._tell(f"a report was not for this order: {error.cause or error}")
+            except ApplicationError as error:
+                self._tell(f"a report was not for this order: {error}")
                 self._news.pop(number, None)
                 continue
             # What came while it was being recorded stays to be recorded next.

@@ -1,0 +1,198 @@
+"""Outages on a running system: decisions wait, people hear of it, everything goes on by itself, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from activities.outages import OutageOptions, Outages
+from domain.exits import ExitReason
+from domain.orders import OrderState
+from schema import migrate
+from tests.support.harness import TradingSystem, trading_system
+from tests.support.intents import market_buy
+from tests.support.waiting import eventually
+from workers import temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.notifier import beside_streams
+
+QUICK = OutageOptions(every_seconds=0.3, probe_timeout=2.0, after_seconds=0.5)
+
+
+@pytest_asyncio.fixture
+async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """A PostgreSQL that the test may stop, with a migrated database."""
+    with tempfile.TemporaryDirectory(prefix="bt-out-", ignore_cleanup_errors=True) as folder:
+        server = EmbeddedPostgres(PostgresConfig(Path(folder) / "pg", durable=False))
+        await server.start()
+        try:
+            await server.create_database("ledger")
+            await migrate.upgrade(server.dsn("ledger"))
+            yield server
+        finally:
+            await server.stop()
+
+
+@pytest_asyncio.fixture
+async def own_temporal() -> AsyncIterator[DevServer]:
+    """A Temporal that the test may stop, with its database in a file."""
+    program = await temporal_binary.ensure_async()
+    with tempfile.TemporaryDirectory(prefix="bt-out-", ignore_cleanup_errors=True) as folder:
+        config = DevServerConfig(
+            program=program, log=Path(folder) / "log", database=Path(folder) / "temporal.db", ui=False
+        )
+        server = DevServer(config)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def watched(system: TradingSystem) -> AsyncIterator[Outages]:
+    """The look-out runs beside the system's workers, as in a worker process."""
+    parts = system.parts
+    async with beside_streams(system.settings, parts.pool, parts.client, parts.exchange, options=QUICK) as beside:
+        yield beside[1]
+
+
+async def until_away(outages: Outages, name: str) -> None:
+    """Wait until the look-out misses it."""
+
+    async def so() -> bool:
+        return name in outages.away
+
+    await eventually(so, within=20, what=f"{name} is missed")
+
+
+async def until_over(system: TradingSystem, kind: str, within: float = 30.0) -> None:
+    """Wait until there was an incident of this kind and it is over."""
+
+    async def so() -> bool:
+        row = await system.rows("SELECT count(*) AS n, count(resolved_at) AS over FROM incidents WHERE kind = $1", kind)
+        return bool(row[0]["n"] > 0 and row[0]["n"] == row[0]["over"])
+
+    await eventually(so, within=within, what=f"{kind} is over")
+
+
+async def test_without_the_database_everything_waits_and_goes_on(
+    own_postgres: EmbeddedPostgres, temporal_server: DevServer
+) -> None:
+    """A stop that falls due, an entry that is wanted and one whose decision grows too old while PostgreSQL is away:
+    sold, bought and dropped when it is back, and the outage is an incident with its times.
+    """
+    async with trading_system(own_postgres.dsn("ledger"), temporal_server.address) as system, watched(system) as out:
+        trade = await system.start(market_buy(system.account, "0.01"))
+        await trade.until_protected("0.01")
+        await own_postgres.kill()
+        await until_away(out, "database")
+        await system.price("47000")
+        until = datetime.now(UTC) + timedelta(seconds=1)
+        late = await system.start(market_buy(system.account, "0.02", valid_until=until))
+        other = await system.start(market_buy(system.account, "0.03"))
+        assert len(await system.control.orders()) == 1
+        await asyncio.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+        await own_postgres.start()
+        outcome = await trade.closed(within=60)
+        assert outcome.exit_reason is ExitReason.HARD_STOP
+        await other.until_protected("0.03", within=60)
+        assert (await late.result(60)).state is OrderState.REJECTED
+        await until_over(system, "database_away")
+        await system.assert_books_agree()
+
+
+async def test_without_temporal_facts_are_kept_and_a_due_exit_is_told_again(
+    database: str, own_temporal: DevServer
+) -> None:
+    """While Temporal is away a stop falls due and a fill happens: both arrive when it is back."""
+    async with trading_system(database, own_temporal.address) as system, watched(system) as out:
+        trade = await system.start(market_buy(system.account, "0.01"))
+        await trade.until_protected("0.01")
+        await own_temporal.stop()
+        await until_away(out, "temporal")
+        await system.price("47000")
+
+        async def told() -> bool:
+            return bool(await system.value("SELECT count(*) FROM incidents WHERE kind = 'temporal_away'"))
+
+        await eventually(told, within=20)
+        await own_temporal.start()
+        outcome = await trade.closed(within=60)
+        assert outcome.exit_reason is ExitReason.HARD_STOP
+        await until_over(system, "temporal_away")
+        await system.assert_books_agree()
+
+
+@pytest.mark.parametrize(("kind", "status"), [("server_error", 503), ("rate_limited", 429)])
+async def test_an_exchange_that_refuses_everything_for_a_while(
+    database: str, temporal_server: DevServer, kind: str, status: int
+) -> None:
+    """With 5xx or 429 on every call the exit goes on trying and sells once when the exchange is back."""
+    async with trading_system(database, temporal_server.address) as system, watched(system) as out:
+        trade = await system.start(market_buy(system.account, "0.01"))
+        await trade.until_protected("0.01")
+        await system.control.fault(kind, "*", duration=600, status=status)
+        await until_away(out, "exchange")
+        await system.price("47000")
+        entry = await system.start(
+            market_buy(system.account, "0.02", valid_until=datetime.now(UTC) + timedelta(seconds=1))
+        )
+
+        async def told() -> bool:
+            return bool(await system.value("SELECT count(*) FROM incidents WHERE kind = 'exchange_away'"))
+
+        await eventually(told, within=20)
+        await system.control.clear_faults()
+        outcome = await trade.closed(within=60)
+        assert outcome.exit_reason is ExitReason.HARD_STOP
+        assert (await entry.result(60)).filled_size == 0
+        await until_over(system, "exchange_away")
+        await system.assert_books_agree()
+
+
+async def test_names_that_do_not_resolve(
+    database: str, temporal_server: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without DNS the streams can't come back and no new connection is made: told, and over when names resolve."""
+    resolve = socket.getaddrinfo
+    broken = False
+
+    def getaddrinfo(host: Any, port: Any, *rest: Any, **named: Any) -> Any:
+        if broken and str(port) not in temporal_server.address:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return resolve(host, port, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with trading_system(database, temporal_server.address) as system, watched(system) as out:
+        trade = await system.start(market_buy(system.account, "0.01"))
+        await trade.until_protected("0.01")
+        broken = True
+        await system.control.sockets("drop")
+        await system.control.fault("not_accepted_cut", "*", duration=600)
+        await until_away(out, "exchange")
+        await system.price("47000")
+        await system.control.clear_faults()
+
+        async def told() -> bool:
+            sentence = await system.value("SELECT sentence FROM incidents WHERE kind = 'exchange_away'")
+            return sentence is not None
+
+        await eventually(told, within=20)
+        broken = False
+        outcome = await trade.closed(within=60)
+        assert outcome.exit_reason is ExitReason.HARD_STOP
+        assert outcome.exit_size == Decimal("0.01")
+        await until_over(system, "exchange_away")
+        await system.assert_books_agree()
