@@ -183,7 +183,6 @@ async def test_names_that_do_not_resolve(
         await system.control.fault("not_accepted_cut", "*", duration=600)
         await until_away(out, "exchange")
         await system.price("47000")
-        await system.control.clear_faults()
 
         async def told() -> bool:
             sentence = await system.value("SELECT sentence FROM incidents WHERE kind = 'exchange_away'")
@@ -191,6 +190,7 @@ async def test_names_that_do_not_resolve(
 
         await eventually(told, within=20)
         broken = False
+        await system.control.clear_faults()
         outcome = await trade.closed(within=60)
         assert outcome.exit_reason is ExitReason.HARD_STOP
         assert outcome.exit_size == Decimal("0.01")
