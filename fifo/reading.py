@@ -167,6 +167,9 @@ def _json_entry(line: bytes, line_number: int) -> Entry:
 
 def _exact_json(line: bytes) -> Any:
     try:
+        if b"\\ud" in line.lower():
+            # Half of a surrogate pair is no text: it could not be printed again.
+            json.dumps(json.loads(line), ensure_ascii=False).encode()
         return json.loads(line, parse_float=Decimal, parse_constant=Decimal)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__

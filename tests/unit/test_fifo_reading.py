@@ -1,0 +1,250 @@
+"""Fills from files: every format says the same, and each bad line says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fifo import Book, FifoError
+from fifo.parsing import money, nanoseconds, number
+from fifo.reading import Reading, read_fills
+
+GOOD: dict[str, Any] = {
+    "id": "a",
+    "time": "2026-01-01T00:00:00Z",
+    "seq": 1,
+    "symbol": "BTC-USD",
+    "side": "buy",
+    "size": "1",
+    "price": "50000",
+    "fee": "0",
+    "fee_currency": "quote",
+}
+HEADING = (
+    "ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,"
+    "Total (inclusive of fees and/or spread),Fees and/or Spread,Notes"
+)
+TRANSACTIONS = f"""
+Transactions
+User,Somebody,1b2c
+{HEADING}
+r4,2024-03-04 09:00:00 UTC,Sell,BTC,-0.5,USD,"$60,000.01","-$30,000.00","-$29,900.00",$100.00,"Sold 0.5 BTC, at last"
+r3,2024-03-03 09:00:00 UTC,Staking Income,ETH,0.01,USD,$3000.00,$30.00,$30.00,$0.00,
+r2,2024-03-02 09:00:00 UTC,Send,BTC,-0.1,USD,$55000,,,,Sent
+r1,2024-03-01 09:00:00 UTC,Advanced Trade Buy,BTC,1,USD,$50000.00,$50000.00,$50300.00,$300.00,
+"""
+FILLS = """portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit
+default,77,BTC-USD,BUY,2024-03-01T09:00:00.123Z,1,BTC,50000,300,-50300,USD
+default,77,ETH-USD,BUY,2024-03-01T09:00:00.123Z,2,ETH,3000,6,-6006,USD
+default,78,BTC-USD,SELL,2024-03-04T09:00:00.5Z,0.5,BTC,60000,100,29900,USD
+"""
+
+
+def read(*rows: Any) -> Reading:
+    """JSON Lines of rows, or of texts as they are."""
+    return read_fills((row if isinstance(row, str) else json.dumps(row)).encode() + b"\n" for row in rows)
+
+
+def read_text(text: str) -> Reading:
+    """A file of this text."""
+    return read_fills(text.encode().splitlines(keepends=True))
+
+
+def shown(reading: Reading) -> list[str]:
+    """Sells and lots as a person reads them."""
+    book = Book()
+    book.extend_entries(reading.entries)
+    sales = [f"{sale.id} {sale.symbol} {sale.proceeds} {sale.cost_basis} {sale.pnl}" for sale in book.sales()]
+    return [*sales, *(f"{lot.lot} {lot.symbol} {lot.size} {lot.cost}" for lot in book.lots())]
+
+
+def test_json_lines_and_csv_say_the_same() -> None:
+    """Order of columns, extra columns, a byte order mark, blank lines and line ends make no difference."""
+    rows = [GOOD, {**GOOD, "id": "b", "seq": 2, "side": "SELL", "size": "0.5", "price": "60000", "fee": "1.5"}]
+    csv = (
+        "\ufeffsymbol,ID,time,seq,side,size,note,price,fee,fee_currency\r\n"
+        'BTC-USD,a,2026-01-01T00:00:00Z,1,buy,1,"first, and best",50000,0,quote\r\n\r\n'
+        "BTC-USD,b,2026-01-01T01:00:00+01:00,2,Sell,0.50,,6e4,1.50,USD\r\n"
+    )
+    expected = ["b BTC-USD 29998.5 25000 4998.5", "a BTC-USD 0.5 25000"]
+    assert shown(read(*rows)) == shown(read_text(csv)) == expected
+
+
+def test_json_numbers_are_taken_digit_by_digit() -> None:
+    """A number without quotation marks is what is written there, not what a float makes of it."""
+    row = '{"id":7,"time":"2026-01-01T00:00:00Z","symbol":"X","side":"buy","size":0.123456789012345678,"price":3}'
+    (entry,) = read(row).entries
+    assert (entry.id, entry.size) == (7, 123456789012345678)
+    assert read(row.replace("0.123456789012345678", "123456789012345678901")).entries[0].size % 10**19 == 10**18
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"size": "-1"}, "SIZE_NOT_POSITIVE"),
+        ({"size": "0"}, "SIZE_NOT_POSITIVE"),
+        ({"size": "NaN"}, "NOT_A_NUMBER"),
+        ({"size": float("nan")}, "NOT_A_NUMBER"),
+        ({"size": "1e999999999"}, "TOO_LARGE"),
+        ({"size": "9" * 5000}, "TOO_LARGE"),
+        ({"size": "1e-19"}, "TOO_FINE"),
+        ({"size": True}, "NOT_A_NUMBER"),
+        ({"size": "one"}, "NOT_A_NUMBER"),
+        ({"size": None}, "MISSING_FIELD"),
+        ({"price": "-5"}, "PRICE_NOT_POSITIVE"),
+        ({"price": "Infinity"}, "NOT_A_NUMBER"),
+        ({"side": "hold"}, "UNKNOWN_SIDE"),
+        ({"side": None}, "UNKNOWN_SIDE"),
+        ({"time": "2026-01-01T00:00:00"}, "TIME_WITHOUT_ZONE"),
+        ({"time": "yesterday"}, "NOT_A_TIME"),
+        ({"time": 1767225600}, "NOT_A_TIME"),
+        ({"fee": "1", "fee_currency": "other"}, "FEE_RATE_MISSING"),
+        ({"fee": "1", "fee_currency": "BNB"}, "FEE_RATE_MISSING"),
+        ({"fee": "1", "fee_currency": "base"}, "FEE_EATS_SIZE"),
+        ({"id": ""}, "MISSING_FIELD"),
+        ({"id": 1.5}, "MISSING_FIELD"),
+        ({"symbol": " "}, "MISSING_FIELD"),
+        ({"seq": "first"}, "NOT_A_NUMBER"),
+        ({"seq": "9" * 5000}, "NOT_A_NUMBER"),
+    ],
+)
+def test_a_bad_line_has_its_number_and_its_reason(change: dict[str, Any], code: str) -> None:
+    """The line before and the line after are read all the same."""
+    reading = read(GOOD, {**GOOD, "id": "b", **change}, {**GOOD, "id": "c"})
+    assert [(line.number, line.code) for line in reading.bad] == [(2, code)]
+    assert len(str(reading.bad[0])) < 120
+    assert [entry.id for entry in reading.entries] == ["a", "c"]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "null", '{"id": "b"', "\x00\ufffd", '"{"', '{"id":"\\ud800"}'])
+def test_what_is_no_object_is_a_bad_line(line: str) -> None:
+    """Broken JSON costs its own line and no other."""
+    reading = read(GOOD, line, {**GOOD, "id": "c"})
+    assert [bad.number for bad in reading.bad] == [2]
+    assert len(reading.entries) == 2
+
+
+def test_text_that_is_no_unicode_is_a_bad_line() -> None:
+    """Half of a surrogate pair can't be printed again, so it can't be an id."""
+    reading = read(json.dumps({**GOOD, "id": "\ud800"}), GOOD)
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(1, "NOT_A_ROW")]
+
+
+def test_a_quotation_mark_without_its_twin_costs_one_line() -> None:
+    """It does not swallow the rest of a CSV file; too few columns are told apart from too many empty ones."""
+    head = "id,time,symbol,side,size,price\n"
+    good = "{},2026-01-01T00:00:00Z,BTC-USD,buy,1,2\n"
+    reading = read_text(head + good.format("a") + '"b,2026\n' + "c,2026\n" + good.format("d").replace("2\n", "2,,\n"))
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "NOT_A_ROW"), (4, "NOT_A_ROW")]
+    assert [entry.id for entry in reading.entries] == ["a", "d"]
+
+
+def test_repeats_count_once_and_another_content_is_a_bad_line() -> None:
+    """The same fill again is counted as a repeat; the same id with another size names the later line."""
+    reading = read(GOOD, {**GOOD, "size": "1.0"}, {**GOOD, "size": "2"})
+    assert (len(reading.entries), reading.repeated) == (1, 1)
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "DUPLICATE_ID")]
+
+
+def test_a_currency_by_its_own_name() -> None:
+    """USD is the quote currency of BTC-USD, BTC its base; anything else is a third currency with a rate."""
+    fee = {"fee": "0.01"}
+    named = read(
+        {**GOOD, **fee, "id": 1, "fee_currency": "USD"},
+        {**GOOD, **fee, "id": 2, "fee_currency": "btc"},
+        {**GOOD, **fee, "id": 3, "fee_currency": "BNB", "fee_rate": "600"},
+    )
+    assert shown(named) == ["1 BTC-USD 1 50000.01", "2 BTC-USD 0.99 50000", "3 BTC-USD 1 50006"]
+
+
+def test_coinbase_transactions_report() -> None:
+    """The preamble is skipped, money is read with its signs, the subtotal counts, and what is no trade is named."""
+    reading = read_text(TRANSACTIONS)
+    assert shown(reading) == ["r4 BTC-USD 29900 25150 4750", "r1 BTC-USD 0.5 25150"]
+    assert reading.left_out == {"Staking Income": 1, "Send": 1}
+    assert not reading.bad
+
+
+def test_coinbase_fills_report() -> None:
+    """Trade ids count by product there, so the same id of two products is two fills."""
+    reading = read_text(FILLS)
+    assert shown(reading) == [
+        "BTC-USD/78 BTC-USD 29900 25150 4750",
+        "BTC-USD/77 BTC-USD 0.5 25150",
+        "ETH-USD/77 ETH-USD 2 6006",
+    ]
+
+
+def test_rows_of_a_report_at_one_second_go_in_its_order() -> None:
+    """A report is newest first, and that order decides where the times are equal; a repeated row counts once."""
+    head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,ID\n"
+    rows = [
+        "2024-03-02T00:00:00Z,Sell,BTC,1,USD,9,9,c\n",
+        "2024-03-01T00:00:00Z,Buy,BTC,1,USD,2,2,b\n",
+        "2024-03-01T00:00:00Z,Buy,BTC,1,USD,1,1,a\n",
+        "2024-03-01T00:00:00Z,Buy,BTC,1,USD,1,1,a\n",
+    ]
+    newest_first, oldest_first = read_text(head + "".join(rows)), read_text(head + "".join(reversed(rows)))
+    assert shown(newest_first) == shown(oldest_first) == ["c BTC-USD 9 1 8", "b BTC-USD 1 2"]
+    assert newest_first.repeated == oldest_first.repeated == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("d,78,BTC-USD,SELL,2024-03-04T09:00:00Z,0.5,USD,1,0,0,USD", "NOT_A_ROW"),
+        ("d,78,BTC-USD,HOLD,2024-03-04T09:00:00Z,0.5,BTC,1,0,0,USD", "UNKNOWN_SIDE"),
+        ("d,,BTC-USD,SELL,2024-03-04T09:00:00Z,0.5,BTC,1,0,0,USD", "MISSING_FIELD"),
+    ],
+)
+def test_a_bad_row_of_a_report(text: str, code: str) -> None:
+    """Reports are judged line by line as everything else is."""
+    assert [(bad.number, bad.code) for bad in read_text(FILLS + text + "\n").bad] == [(5, code)]
+
+
+def test_a_file_of_another_kind_is_said_so() -> None:
+    """Neither objects nor a heading that is known: one sentence; an empty file is an empty history."""
+    with pytest.raises(FifoError) as refused:
+        read_text("hello\nworld\n")
+    assert refused.value.code == "UNKNOWN_FORMAT"
+    assert read_text("").entries == read_text("\n\n").entries == []
+
+
+def test_a_bad_first_line_does_not_hide_the_format() -> None:
+    """JSON Lines are recognised by any of the first lines."""
+    reading = read("oops", GOOD)
+    assert ([bad.number for bad in reading.bad], len(reading.entries)) == ([1], 1)
+
+
+@given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)), st.integers(0, 999))  # noqa: DTZ001
+def test_times_are_exact_to_the_nanosecond(moment: datetime, finer: int) -> None:
+    """Every spelling of a moment is the same number, and digits beyond microseconds count."""
+    utc = moment.replace(tzinfo=UTC)
+    exact = (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    assert nanoseconds(utc.isoformat()) == exact
+    assert nanoseconds(f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC") == exact
+    assert nanoseconds(f"{moment:%Y-%m-%dT%H:%M:%S.%f}{finer:03d}Z") == exact + finer
+    assert nanoseconds(f"{moment:%Y-%m-%dT%H:%M:%S.%f}{finer:03d}+00:00") == exact + finer
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [("1", 10**18), (".5", 5 * 10**17), ("5.", 5 * 10**18), ("-0.1", -(10**17)), ("1e-18", 1), (" 2 ", 2 * 10**18)],
+)
+def test_numbers_of_every_spelling(text: str, units: int) -> None:
+    """Plain, scientific, with a bare point or spaces around: the same exact number."""
+    assert number("size", text) == units
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [("$1,234.50", 1234500), ("-$0.01", -10), ("$-5", -5000), ("€7", 7000), ("0", 0), ("1e-3", 1), ("CA$2", 2000)],
+)
+def test_money_as_reports_print_it(text: str, units: int) -> None:
+    """Currency signs and thousands' commas are taken off, a sign on either side of them counts."""
+    assert money("fee", text) == units * 10**15
