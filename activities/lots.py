@@ -203,7 +203,7 @@ async def refresh_records(
             """
             UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
                    sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net,
-                   parent_ids = a.parents, parent_id = a.parents[1]
+                   parent_ids = a.parents, parent_id = a.parents[1], remaining_size = NULL
             FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
                          sum(net_proceeds) AS net,
                          coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill)
@@ -224,7 +224,7 @@ async def refresh_records(
                                       WHERE a.account = $1 AND a.buy_order_id = r.order_id)
             FROM (SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
                   WHERE account = $1 AND exchange_order_id = ANY($2::text[]) GROUP BY 1) f
-            WHERE r.account = $1 AND r.order_id = f.exchange_order_id
+            WHERE r.account = $1 AND r.order_id = f.exchange_order_id AND r.side = 'BUY'
             """,
             account,
             sorted(buys),

@@ -47,8 +47,8 @@ SELECT r.order_id FROM trade_records r JOIN (
 ) a ON a.sell_order_id = r.order_id
 WHERE r.account = $1 AND r.symbol = $2 AND r.side = 'SELL'
   AND (r.pnl_usd, r.realized_profit, r.cost_basis_usd, r.sale_proceeds_usd, r.net_sale_proceeds_usd, r.parent_ids,
-       r.parent_id)
-      IS DISTINCT FROM (a.pnl, a.pnl, a.cost, a.proceeds, a.net, a.parents, a.parents[1])
+       r.parent_id, r.remaining_size)
+      IS DISTINCT FROM (a.pnl, a.pnl, a.cost, a.proceeds, a.net, a.parents, a.parents[1], NULL)
 """
 _STALE_BUYS = """
 SELECT r.order_id FROM trade_records r JOIN (

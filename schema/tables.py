@@ -573,6 +573,20 @@ trade_signals = Table(
     Index("ix_trade_signals_symbol_at", "symbol", "at"),
 )
 
+ledger_checks = Table(
+    "ledger_checks",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    _time("at", null=False),
+    Column("why", Text, nullable=False),
+    Column("ok", Boolean, nullable=False),
+    Column("violations", Integer, nullable=False),
+    Column("seconds", Numeric, nullable=False),
+    Column("report", JSONB, nullable=False),
+    Index("ix_ledger_checks_at", "account", "at"),
+)
+
 signal_throttle_state = Table(
     "signal_throttle_state",
     metadata,

@@ -29,6 +29,7 @@ from activities.price_watcher import PriceWatcher
 from activities.reconcile import Reconciler
 from activities.sweep import Sweep
 from activities.user_stream import UserStream
+from activities.validator import Validator
 from activities.venue import Venue
 from workers.notifier import beside_streams
 from workers.rules import exchange_of, exit_rules, policy_of
@@ -44,6 +45,7 @@ from workers.streams import (
 )
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
+from workflows.maintenance import LedgerCheckWorkflow
 from workflows.order import OrderWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
@@ -143,8 +145,12 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             _long_worker(
                 parts.client,
                 temporal.streams_queue,
-                [UserStreamWorkflow, ReconcileWorkflow],
-                [stream.run_user_stream, parts.reconciler.reconcile],
+                [UserStreamWorkflow, ReconcileWorkflow, LedgerCheckWorkflow],
+                [
+                    stream.run_user_stream,
+                    parts.reconciler.reconcile,
+                    Validator(parts.pool, parts.exchange).validate_ledger,
+                ],
             )
         )
     if "watchers" in roles:

@@ -322,6 +322,20 @@ class ReconcileSettings(Section):
     )
 
 
+class LedgerSettings(Section):
+    """How often the ledger is held against itself and the exchange."""
+
+    check_interval_s: Seconds = Field(Decimal(3600), description="wall seconds between checks of the ledger")
+
+
+class TelemetrySettings(Section):
+    """Where a worker shows its metrics (docs/metrics.md)."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address that the metrics endpoint listens on")
+    port: int = Field(0, ge=0, le=65_535, description="port of http://host:port/metrics; 0: no endpoint")
+    look_s: Seconds = Field(Decimal(15), description="wall seconds between looks at the ledger for rates and ages")
+
+
 class AdoptionSettings(Section):
     """Orders that the system did not place: by hand, in the exchange's app, by other bots."""
 
@@ -389,6 +403,8 @@ class Settings(BaseSettings):
     watcher: WatcherSettings = WatcherSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     adoption: AdoptionSettings = AdoptionSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     notices: NoticeSettings = NoticeSettings()
     logging: LoggingSettings = LoggingSettings()
 

@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
 from activities.leases import LeaseTerms
+from activities.maintenance_interfaces import ValidateInput
 from activities.monitors import Appearance, Starter
 from activities.price_watcher import WatcherOptions
 from activities.reconcile import ReconcileOptions
@@ -33,6 +34,7 @@ from activities.user_stream import UserStreamOptions
 from domain.messages import MonitorStart, OrderIntent
 from workers.settings import Settings
 from workflows.durable import TASK_TIMEOUT
+from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
 from workflows.narrative import money, order_summary, rules_sentence
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 from workflows.search_attributes import of_monitor, of_order
@@ -170,7 +172,7 @@ async def _resize(client: Client, workflow_id: str, shards: int) -> bool:
 
 
 async def ensure_schedules(client: Client, settings: Settings) -> None:
-    """Have the sweep run each minute and reconcile as often as is set, as described here and now. Raises RPCError."""
+    """Have sweep, reconcile and ledger check run as often as is set, as described here and now. Raises RPCError."""
     account, every = settings.account, timedelta(seconds=float(settings.reconcile.interval_s))
     sweep = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -199,6 +201,24 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
     )
     await _ensure_schedule(client, sweep_schedule_id(account), sweep)
     await _ensure_schedule(client, reconcile_id(account), reconcile)
+    await _ensure_schedule(client, ledger_check_id(account), _ledger_check(settings))
+
+
+def _ledger_check(settings: Settings) -> Schedule:
+    """The check looks back at everything, so one that is late or asked for twice need not run twice."""
+    account, every = settings.account, timedelta(seconds=float(settings.ledger.check_interval_s))
+    return Schedule(
+        action=ScheduleActionStartWorkflow(
+            LedgerCheckWorkflow.run,
+            ValidateInput(account=account),
+            id=ledger_check_id(account),
+            task_queue=settings.temporal.streams_queue,
+            execution_timeout=max(every - timedelta(seconds=5), timedelta(minutes=15)),
+            static_summary=f"The books of {account} against each other and the exchange",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=60)),
+    )
 
 
 async def _ensure_schedule(client: Client, name: str, schedule: Schedule) -> None:

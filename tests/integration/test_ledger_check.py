@@ -1,0 +1,276 @@
+"""The ledger's own check and repair on a real PostgreSQL: what is wrong is named, what is right stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from activities.database import Pool, create_pool
+from activities.ledger import Ledger
+from activities.maintenance_interfaces import ValidateInput
+from activities.recompute import repair_symbol
+from activities.validator import INCIDENT, UNLINKED, Validator, check_ledger
+from domain.exits import ExitRules
+from domain.messages import StatusSource
+from domain.money import ZERO
+from domain.orders import Side, VenueStatus
+from exchange.port import Balance, VenueOrder
+from tests.support.fake_exchange import FakeExchange, order
+
+ACCOUNT = "main"
+SYMBOLS = ("BTC-USD", "ETH-USD")
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """The database's pool."""
+    opened = await create_pool(database)
+    yield opened
+    await opened.close()
+
+
+def history(seed: int, count: int = 60) -> list[VenueOrder]:
+    """Filled orders of two symbols in the order in which they come to be known: late ones among them."""
+    dice = random.Random(seed)
+    found = []
+    for number in range(count):
+        side = Side.BUY if dice.random() < 0.55 else Side.SELL
+        size, price = Decimal(dice.randint(1, 400)) / 1000, Decimal(dice.randint(9_000, 11_000)) / 100
+        filled = order(
+            f"x{number}",
+            f"outside-{number}",
+            symbol=dice.choice(SYMBOLS),
+            side=side,
+            status=VenueStatus.FILLED,
+            size=str(size),
+            price=str(price),
+            fees=str(size * price * Decimal("0.006")),
+            at=START + timedelta(seconds=number),
+        )
+        found.append(replace(filled, base_fees=size / 1000 if dice.random() < 0.2 else ZERO))
+    for _ in range(count // 4):
+        item = found.pop(dice.randrange(len(found)))
+        found.insert(dice.randrange(len(found)), item)
+    return found
+
+
+async def recorded(pool: Pool, orders: list[VenueOrder], protect: ExitRules | None = None) -> Ledger:
+    """A ledger that has recorded them one by one, as they came."""
+    ledger = Ledger(pool, ACCOUNT)
+    for item in orders:
+        await ledger.adopt(item, StatusSource.WEBSOCKET, protect=protect)
+    return ledger
+
+
+async def open_books(pool: Pool, exchange: FakeExchange, extra: str = "0") -> None:
+    """Opening balances, and an exchange that holds what fills make of them, plus `extra` BTC."""
+    for currency in ("BTC", "ETH", "USD"):
+        await pool.execute(
+            "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+            "VALUES ($1, $2, 'opening', 1000, 0, 1000)",
+            ACCOUNT,
+            currency,
+        )
+    moved = await pool.fetch(
+        """SELECT split_part(symbol, '-', 1) AS currency, sum(CASE side WHEN 'BUY' THEN size - base_fees
+                  ELSE -(size + base_fees) END) AS amount FROM fills GROUP BY 1
+           UNION ALL
+           SELECT 'USD', sum(CASE side WHEN 'BUY' THEN -(value + quote_fees) ELSE value - quote_fees END) FROM fills"""
+    )
+    held = {row["currency"]: 1000 + row["amount"] for row in moved}
+    held["BTC"] += Decimal(extra)
+    exchange.money = {name: Balance(name, amount, ZERO) for name, amount in held.items()}
+
+
+async def rows(pool: Pool) -> dict[str, list[str]]:
+    """The FIFO book and what follows from it, as text, so that every digit counts; numbers of rows aside."""
+    statements = {
+        "allocations": "SELECT (to_jsonb(a) - 'id')::text || sell_price || cost_basis || size "
+        "FROM fifo_allocations a ORDER BY sell_fill, buy_fill",
+        "lots": "SELECT id || ' ' || trim_scale(lot_remaining) FROM fills WHERE side = 'BUY' ORDER BY id",
+        "records": "SELECT concat_ws(' ', order_id, parent_id, parent_ids, pnl_usd, realized_profit, cost_basis_usd, "
+        "sale_proceeds_usd, net_sale_proceeds_usd, trim_scale(remaining_size), size, total_fees_usd) "
+        "FROM trade_records ORDER BY order_id",
+    }
+    return {name: [row[0] for row in await pool.fetch(sql)] for name, sql in statements.items()}
+
+
+# --- recompute --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_recompute_gives_the_rows_that_recording_gave(pool: Pool, seed: int) -> None:
+    """After everything derived was thrown away, repair writes the same rows again, bit for bit."""
+    await recorded(pool, history(seed))
+    before = await rows(pool)
+    assert len(before["allocations"]) > 20
+    await pool.execute("DELETE FROM fifo_allocations")
+    await pool.execute("UPDATE fills SET lot_remaining = 0 WHERE side = 'BUY'")
+    await pool.execute(
+        "UPDATE trade_records SET pnl_usd = NULL, realized_profit = 7, cost_basis_usd = NULL, remaining_size = 9, "
+        "sale_proceeds_usd = NULL, net_sale_proceeds_usd = NULL, parent_id = NULL, parent_ids = '{}'"
+    )
+    for symbol in SYMBOLS:
+        assert not (await repair_symbol(pool, ACCOUNT, symbol)).clean
+    assert await rows(pool) == before
+
+
+async def test_a_right_book_is_left_alone(pool: Pool) -> None:
+    """Repair of what is right writes nothing: the rows keep even their numbers."""
+    await recorded(pool, history(4))
+    before = await pool.fetch("SELECT *, xmin::text FROM fifo_allocations ORDER BY id")
+    for symbol in SYMBOLS:
+        assert (await repair_symbol(pool, ACCOUNT, symbol)).clean
+    assert await pool.fetch("SELECT *, xmin::text FROM fifo_allocations ORDER BY id") == before
+
+
+async def test_repair_while_fills_arrive(pool: Pool) -> None:
+    """Repairs beside a ledger that records lose nothing: the book is right at the end."""
+    orders = history(5, 80)
+    await recorded(pool, orders[:40])
+    await pool.execute("DELETE FROM fifo_allocations WHERE id % 2 = 0")
+
+    async def repair() -> None:
+        for _ in range(6):
+            for symbol in SYMBOLS:
+                await repair_symbol(pool, ACCOUNT, symbol)
+
+    await asyncio.gather(repair(), recorded(pool, orders[40:]))
+    assert (await check_ledger(pool, None, ACCOUNT)).violations == ()
+
+
+# --- verify -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_right_ledger_has_no_violations(pool: Pool) -> None:
+    """Everything recorded in any order: books agree with themselves, each other and the exchange."""
+    await recorded(pool, history(6), protect=ExitRules())
+    exchange = FakeExchange()
+    await open_books(pool, exchange)
+    report = await check_ledger(pool, exchange, ACCOUNT)
+    assert report.violations == ()
+    assert (report.ok, report.fills, report.symbols) == (True, 60, 2)
+    assert report.uncovered_sells > 0
+    assert report.compared == "the books equal the exchange's balances"
+    assert {row.currency: row.difference for row in report.balances} == {"BTC": 0, "ETH": 0, "USD": 0}
+
+
+_WRONG = {
+    "SELL_NOT_ALLOCATED": "DELETE FROM fifo_allocations WHERE id = (SELECT min(id) FROM fifo_allocations)",
+    "LOT_EXCEEDED": "UPDATE fifo_allocations SET size = size + 5 WHERE id = (SELECT min(id) FROM fifo_allocations "
+    "WHERE buy_fill IS NOT NULL)",
+    "LOT_REMAINING": "UPDATE fills SET lot_remaining = lot_remaining / 2 WHERE lot_remaining > 0",
+    "ALLOCATION_PLACE": "UPDATE fifo_allocations SET buy_fill = (SELECT max(id) FROM fills WHERE side = 'SELL') "
+    "WHERE id = (SELECT min(id) FROM fifo_allocations WHERE buy_fill IS NOT NULL)",
+    "FIFO_DIFFERS": "UPDATE fifo_allocations SET pnl = pnl + 0.000000000000000001 WHERE id = (SELECT min(id) "
+    "FROM fifo_allocations WHERE pnl IS NOT NULL)",
+    "TRADE_RECORD": "UPDATE trade_records SET remaining_size = remaining_size + 1 WHERE side = 'BUY'",
+    "ORDER_TOTALS": "UPDATE orders SET filled_value = filled_value + 1 WHERE side = 'BUY'",
+    "ATTEMPT_TOTALS": "UPDATE attempts SET filled_size = filled_size / 2",
+    "POSITION_BOOK": "UPDATE trades SET bought_size = bought_size + 1",
+    "CLOSED_HOLDS": "UPDATE trades SET state = 'CLOSED'",
+    "POOL_SHORT": "UPDATE balance_transfers SET amount = amount - 2000",
+}
+
+
+@pytest.mark.parametrize("check", list(_WRONG))
+async def test_what_is_wrong_is_named(pool: Pool, check: str) -> None:
+    """Each kind of damage is found by its own check; looking changes nothing."""
+    await recorded(pool, history(7), protect=ExitRules())
+    await open_books(pool, FakeExchange())
+    await pool.execute(_WRONG[check])
+    before = await rows(pool)
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert not report.ok
+    assert check in report.counts
+    assert all(item.sentence for item in report.violations)
+    assert await rows(pool) == before
+
+
+async def test_repair_puts_the_fifo_book_right(pool: Pool) -> None:
+    """Whatever was changed in allocations, lots and records, the check is clean afterwards; the difference is told."""
+    await recorded(pool, history(8))
+    await pool.execute("UPDATE fifo_allocations SET size = size * 2, pnl = pnl + 10")
+    await pool.execute("UPDATE fills SET lot_remaining = 0 WHERE side = 'BUY'")
+    await pool.execute("UPDATE trade_records SET total_fees_usd = 1, price = 1")
+    found = [await repair_symbol(pool, ACCOUNT, symbol) for symbol in SYMBOLS]
+    assert all(item.pnl_before != item.pnl_after and item.open_before == 0 for item in found)
+    assert all(item.rows and item.stale for item in found)
+    assert (await check_ledger(pool, None, ACCOUNT)).violations == ()
+
+
+async def test_a_balance_that_differs_is_a_violation(pool: Pool) -> None:
+    """What the exchange holds and no fill or transfer explains is found, after a second look."""
+    await recorded(pool, history(9))
+    exchange = FakeExchange()
+    await open_books(pool, exchange, extra="0.5")
+    report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0.01)
+    assert report.counts == {"BALANCE": 1}
+    assert report.violations[0].subject == "BTC"
+    assert next(row.difference for row in report.balances if row.currency == "BTC") == Decimal("0.5")
+
+
+async def test_an_exchange_that_does_not_answer_is_no_violation(pool: Pool) -> None:
+    """The books are still held against each other, and the report says what was not compared."""
+    await recorded(pool, history(10))
+    exchange = FakeExchange()
+    await open_books(pool, exchange)
+    exchange.unavailable = True
+    report = await check_ledger(pool, exchange, ACCOUNT)
+    assert report.ok
+    assert report.compared.startswith("not compared with the exchange")
+
+
+# --- the scheduled check ----------------------------------------------------------------------------------------------
+
+
+async def incidents(pool: Pool, kind: str) -> list[Any]:
+    """Open incidents of a kind."""
+    found: list[Any] = await pool.fetch("SELECT * FROM incidents WHERE kind = $1 AND resolved_at IS NULL", kind)
+    return found
+
+
+async def test_a_violation_is_an_incident_until_it_is_gone(pool: Pool) -> None:
+    """Told once however often it is found, stored each time, resolved by the first check that finds nothing."""
+    await recorded(pool, history(11))
+    await pool.execute(_WRONG["FIFO_DIFFERS"])
+    validator = Validator(pool, FakeExchange())
+    for _ in range(2):
+        assert not (await validator.validate_ledger(ValidateInput(account=ACCOUNT))).ok
+    (told,) = await incidents(pool, INCIDENT)
+    assert told["severity"] == "CRITICAL"
+    assert "FIFO_DIFFERS" in told["sentence"]
+    for symbol in SYMBOLS:
+        await repair_symbol(pool, ACCOUNT, symbol)
+    assert (await validator.validate_ledger(ValidateInput(account=ACCOUNT, why="asked"))).ok
+    assert await incidents(pool, INCIDENT) == []
+    kept = await pool.fetch("SELECT why, ok, violations, report FROM ledger_checks ORDER BY id")
+    assert [(row["why"], row["ok"]) for row in kept] == [("schedule", False), ("schedule", False), ("asked", True)]
+    assert kept[0]["violations"] == sum(kept[0]["report"]["counts"].values()) > 0
+
+
+async def test_no_linkage_at_all_is_an_incident(pool: Pool) -> None:
+    """More than ten filled sighook orders and none of them linked: a person is told (LINK-3)."""
+    await recorded(pool, history(12, 22))
+    validator = Validator(pool, FakeExchange())
+    await validator.validate_ledger(ValidateInput(account=ACCOUNT))
+    assert await incidents(pool, UNLINKED) == []
+    await pool.execute("UPDATE orders SET source = 'sighook', role = CASE side WHEN 'BUY' THEN 'ENTRY' ELSE 'EXIT' END")
+    await validator.validate_ledger(ValidateInput(account=ACCOUNT))
+    (told,) = await incidents(pool, UNLINKED)
+    assert "22" in told["sentence"]
+    await pool.execute(
+        "INSERT INTO trade_strategy_link (order_key, order_id, client_order_id, trigger_type, indicator_breakdown, "
+        "indicators_fired) SELECT order_key, '', '', 'x', '{}', '{}' FROM orders LIMIT 1"
+    )
+    await validator.validate_ledger(ValidateInput(account=ACCOUNT))
+    assert await incidents(pool, UNLINKED) == []
