@@ -321,6 +321,8 @@ class Admissions:
             plan=plan_of(first) if first else None,
             size=order["base_size"],
             filled_size=order["filled_size"],
+            filled_value=order["filled_value"],
+            fees=order["quote_fees"],
             finished=order["finished"],
             trade_state=TradeState(trade) if trade else None,
         )

@@ -142,6 +142,8 @@ class Admission(Message):
     plan: AttemptPlan | None = Field(default=None, description="the first attempt, ready to be sent")
     size: Decimal | None = Field(default=None, description="base size admitted, after rounding")
     filled_size: Decimal = Decimal(0)
+    filled_value: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
     finished: bool = False
     trade_state: TradeState | None = None
     repeated_id_returns_first: bool = True

@@ -90,6 +90,8 @@ class ExitMonitorWorkflow:
             try:
                 outcome = await asyncio.shield(life)
             except asyncio.CancelledError:
+                if life.cancelled():  # not a person's cancel: the worker puts the workflow out of its memory
+                    raise
                 self._tell("a cancel was asked for and refused: the trade stays protected; `close` sells it")
                 continue
             if outcome is None:

@@ -56,6 +56,7 @@ with workflow.unsafe.imports_passed_through():
         ResolveVerdict,
         TradeOutcome,
     )
+    from domain.money import average
     from domain.orders import (
         AttemptStatus,
         OrderRole,
@@ -191,7 +192,9 @@ class OrderWorkflow:
         """The order had ended before this run began: nothing is sent, what appeared late is ended."""
         self._finished = True
         self._number = len(admission.attempts)
-        self._filled = Totals(size=admission.filled_size)
+        self._filled = Totals(admission.filled_size, admission.filled_value, admission.fees)
+        self._average = average(admission.filled_value, admission.filled_size)
+        self._trade_state = admission.trade_state
         self._known = {item.number: Report(item.status) for item in admission.attempts}
         for item in admission.attempts:
             if not item.status.final:
