@@ -23,6 +23,7 @@ from activities.incidents import report_incident, report_once
 from activities.lots import rematch_from, unmatch_from
 from domain.money import ZERO
 from domain.orders import Side, Totals
+from domain.reconcile import Execution, execution_problem
 from exchange.port import Exchange, ExchangeError, VenueFill
 
 __all__ = ["replace_derived_fills", "settle_fills"]
@@ -42,9 +43,10 @@ def totals_of_fills(fills: Sequence[VenueFill], base: str) -> Totals:
 async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str, fills: Sequence[VenueFill]) -> bool:
     """Put the exchange's executions of one order in the place of the derived ones; False if it isn't time yet.
 
-    It isn't while the list does not add up to what the order has filled, and it's done only once.
+    It isn't while the list does not add up to what the order has filled, and it's done only once. A list with an
+    execution that makes no sense (size, side, product, fee's currency) replaces nothing: the derived totals stand.
     """
-    if not fills:
+    if not fills or any(_senseless(fill, fills[0]) for fill in fills):
         return False
     symbol = fills[0].symbol
     own = list({fill.trade_id: fill for fill in fills}.values())
@@ -60,7 +62,7 @@ async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str
             account,
             exchange_order_id,
         )
-        if attempt is None or not derived:
+        if attempt is None or not derived or (derived[0]["symbol"], derived[0]["side"]) != (symbol, fills[0].side):
             return False
         sums = totals_of_fills(own, symbol.replace("_", "-").partition("-")[0])
         known = Totals(attempt["filled_size"], attempt["filled_value"], attempt["quote_fees"], attempt["base_fees"])
@@ -80,6 +82,22 @@ async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str
         await _replace(connection, account, attempt, derived, missing)
         await rematch_from(connection, account, symbol, since)
     return True
+
+
+def _senseless(fill: VenueFill, first: VenueFill) -> bool:
+    problem = execution_problem(
+        Execution(
+            fill.trade_id,
+            fill.exchange_order_id,
+            fill.symbol,
+            fill.side,
+            fill.size,
+            fill.price,
+            fill.fee_currency,
+            fill.at,
+        )
+    )
+    return problem is not None or (fill.symbol, fill.side) != (first.symbol, first.side)
 
 
 async def _replace(

@@ -178,7 +178,7 @@ class Ledger:
                 """
                 INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, live,
                                       exchange_order_id, size, limit_price, acknowledged_at)
-                VALUES ($1,$2,1,$3,$4,'{}'::jsonb,'OPEN',false,$5,$6,$7,now())
+                VALUES ($1,$2,1,$3,$4,'{}'::jsonb,'SUBMITTING',false,$5,$6,$7,now())
                 ON CONFLICT DO NOTHING
                 """,
                 client_order_id,

@@ -334,13 +334,13 @@ class _Run:
             for start in range(0, len(observed), _CHUNK):
                 for fact in await self._store(observed[start : start + _CHUNK]):
                     router.route(fact)
-            everything = asyncio.ensure_future(asyncio.wait(lanes))
-            defective = asyncio.create_task(failed.wait())
-            lanes.add(defective)
-            await asyncio.wait(
-                {everything, defective}, timeout=self._options.arrive_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            everything.cancel()
+            if lanes:
+                defective = asyncio.create_task(failed.wait())
+                everything = asyncio.create_task(asyncio.wait(set(lanes)))
+                lanes |= {defective, everything}
+                await asyncio.wait(
+                    {everything, defective}, timeout=self._options.arrive_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
             arrived = router.waiting == 0
         finally:
             for lane in lanes:

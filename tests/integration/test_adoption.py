@@ -1,0 +1,214 @@
+"""Orders that the system did not place, on the whole system: recorded once, borne by whom it concerns, said at once."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest_asyncio
+from temporalio.service import RPCError
+
+from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
+from domain.exits import ExitReason
+from domain.ids import exit_workflow_id
+from domain.orders import OrderState
+from tests.support.harness import Trade, TradingSystem, trading_system
+from tests.support.intents import market_buy
+from tests.support.waiting import eventually
+from workers.dev_server import DevServer
+from workers.settings import AdoptionSettings
+from workflows.reconcile import ReconcileWorkflow, reconcile_id
+
+BTC = "BTC-USD"
+
+
+@pytest_asyncio.fixture
+async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
+    """The whole system, with its books opened."""
+    async with trading_system(database, temporal_server.address) as running:
+        await reconcile(running)
+        yield running
+
+
+async def reconcile(system: TradingSystem, **request: Any) -> ReconcileReport:
+    """Run the workflow, as the schedule does."""
+    return await system.client.execute_workflow(
+        ReconcileWorkflow.run,
+        ReconcileInput(account=system.account, **request),
+        id=f"{reconcile_id(system.account)}-{uuid.uuid4().hex[:8]}",
+        task_queue=system.settings.temporal.streams_queue,
+    )
+
+
+async def by_hand(system: TradingSystem, side: str, size: str) -> str:
+    """A market order in the exchange's app; its id."""
+    order = await system.control.order(BTC, side, {"market_market_ioc": {"base_size": size}})
+    return str(order["order_id"])
+
+
+async def bought(system: TradingSystem, size: str) -> Trade:
+    """A protected trade."""
+    trade = await system.start(market_buy(system.account, size))
+    await trade.until_protected(size)
+    return trade
+
+
+async def external(system: TradingSystem, order_id: str) -> dict[str, Any]:
+    """The journal's row of an order that was placed by hand, once it is filled."""
+
+    async def so() -> dict[str, Any] | None:
+        rows = await system.rows(
+            """SELECT o.*, r.source AS record_source, r.status AS record_status FROM attempts a
+               JOIN orders o USING (order_key) LEFT JOIN trade_records r ON r.order_id = a.exchange_order_id
+               WHERE a.exchange_order_id = $1""",
+            order_id,
+        )
+        return dict(rows[0]) if rows and rows[0]["state"] == "FILLED" else None
+
+    return await eventually(so, what=f"order {order_id} is recorded")
+
+
+async def remaining(system: TradingSystem, trade: Trade) -> Decimal:
+    """What the position book says the trade has left."""
+    return Decimal(await system.value("SELECT remaining FROM trades WHERE entry_key = $1", trade.key))
+
+
+async def test_a_buy_by_hand_is_recorded_in_the_books_and_left_alone(system: TradingSystem) -> None:
+    """It has a row without linkage, a trade record and a lot; no trade, and reconcile has nothing to say."""
+    order_id = await by_hand(system, "BUY", "0.5")
+    row = await external(system, order_id)
+    assert (row["role"], row["source"], row["trigger"], row["entry_key"]) == ("EXTERNAL", "websocket", "manual", None)
+    assert (row["record_source"], row["record_status"]) == ("websocket", "FILLED")
+    assert await system.value("SELECT sum(lot_remaining) FROM fills WHERE side = 'BUY'") == Decimal("0.5")
+    assert await system.value("SELECT count(*) FROM trades") == 0
+    assert await system.value("SELECT count(*) FROM trade_strategy_link") == 0
+    report = await reconcile(system)
+    assert (report.recorded, report.transfers, report.balances) == (0, (), "balances agree")
+    assert await system.value("SELECT count(*) FROM orders") == 1
+    marked = await system.rows("SELECT last_reconciled_at, last_reconciled_via FROM trade_records")
+    assert marked[0]["last_reconciled_at"] is not None
+    assert marked[0]["last_reconciled_via"] == "order_history"
+
+
+async def test_a_sell_by_hand_takes_from_the_unowned_pool_first(system: TradingSystem) -> None:
+    """What was bought by hand is sold by hand, and no trade loses anything."""
+    trade = await bought(system, "0.01")
+    await external(system, await by_hand(system, "BUY", "0.02"))
+    await external(system, await by_hand(system, "SELL", "0.02"))
+    assert (await reconcile(system)).taken == ()
+    assert await remaining(system, trade) == Decimal("0.01")
+
+
+async def test_a_sell_by_hand_closes_the_oldest_trades_as_manual(system: TradingSystem) -> None:
+    """Beyond the pool the oldest trade is sold out and closes at once, the next one is left with less and protected."""
+    first = await bought(system, "0.01")
+    second = await bought(system, "0.01")
+    await by_hand(system, "SELL", "0.015")
+    outcome = await first.closed()
+    assert outcome.exit_reason is ExitReason.MANUAL
+    assert (outcome.external_size, outcome.exit_size) == (Decimal("0.01"), Decimal(0))
+    assert await remaining(system, second) == Decimal("0.005")
+    plan = await system.rows("SELECT state, quantity FROM exit_plans WHERE entry_key = $1", second.key)
+    assert (plan[0]["state"], plan[0]["quantity"]) == ("ARMED", Decimal("0.005"))
+
+    async def told() -> bool:
+        return (await second.monitor_view()).size == Decimal("0.005")
+
+    await eventually(told, what="the monitor knows what is left")
+    await system.price("47000")
+    assert (await second.closed()).exit_size == Decimal("0.005")
+    assert (await reconcile(system)).balances == "balances agree"
+    assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'OVERSOLD'") == 0
+
+
+async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem) -> None:
+    """What left without a fill is a named row, the trades it leaves short shrink, and one left with nothing closes."""
+    trade = await bought(system, "0.01")
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await system.control.withdraw("BTC", "0.01")
+    preview = await reconcile(system, dry_run=True)
+    assert [(row.currency, row.kind, row.amount) for row in preview.transfers] == [
+        ("BTC", "withdrawal", Decimal("-0.01"))
+    ]
+    assert await remaining(system, trade) == Decimal("0.01")
+    report = await reconcile(system)
+    assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [
+        ("BTC", "withdrawal", Decimal("-0.01"))
+    ]
+    assert [(row.entry_key, row.left) for row in report.taken] == [(trade.key, Decimal(0))]
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.external_size) == (ExitReason.MANUAL, Decimal("0.01"))
+    assert (await reconcile(system)).transfers == ()
+
+
+async def settled(system: TradingSystem) -> bool:
+    """Whether no fill is a derived one any more."""
+    return not await system.rows("SELECT id FROM fills WHERE origin = 'derived'")
+
+
+async def test_a_deposit_is_booked_and_fills_the_pool(system: TradingSystem) -> None:
+    """More than the books explain is a deposit, and a later sell of it by hand touches no trade."""
+    trade = await bought(system, "0.01")
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await system.control.deposit("BTC", "1")
+    report = await reconcile(system)
+    assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [("BTC", "deposit", Decimal(1))]
+    await external(system, await by_hand(system, "SELL", "1"))
+    assert (await reconcile(system)).taken == ()
+    assert await remaining(system, trade) == Decimal("0.01")
+
+
+async def test_a_buy_by_hand_is_protected_where_that_is_set(system: TradingSystem) -> None:
+    """It becomes a trade with the default exit rules and a monitor, and a hard stop sells it, linkage-less entry and
+    all.
+    """
+    await system.stop_workers()
+    system.settings = system.settings.model_copy(update={"adoption": AdoptionSettings(protect=True)})
+    await system.start_workers()
+    row = await external(system, await by_hand(system, "BUY", "0.01"))
+    assert row["entry_key"] == row["order_key"]
+    monitor = system.client.get_workflow_handle(exit_workflow_id(row["order_key"]))
+
+    async def runs() -> bool:
+        trades = await system.rows("SELECT state, entry_final FROM trades WHERE entry_key = $1", row["order_key"])
+        with contextlib.suppress(RPCError):  # not started yet
+            return bool(trades) and trades[0]["entry_final"] and bool(await monitor.query("timeline"))
+        return False
+
+    await eventually(runs, what="the adopted buy is a trade with a monitor")
+    await system.price("47000")
+    await monitor.result()
+    trade = (await system.rows("SELECT * FROM trades WHERE entry_key = $1", row["order_key"]))[0]
+    assert (trade["state"], trade["exit_reason"], trade["remaining"]) == ("CLOSED", "HARD_STOP", Decimal(0))
+    assert (await reconcile(system)).balances == "balances agree"
+
+
+async def test_an_order_by_hand_that_was_never_streamed_is_found_by_reconcile(
+    database: str, temporal_server: DevServer
+) -> None:
+    """With no stream at all, orders by hand are adopted once, as reconciled; open ones are followed to their end."""
+    async with trading_system(database, temporal_server.address, roles=frozenset({"orders"})) as system:
+        reconciler = system.parts.reconciler
+        request = ReconcileInput(account=system.account)
+        await reconciler.run(request)
+        filled = await by_hand(system, "BUY", "0.5")
+        resting = await system.control.order(
+            BTC, "BUY", {"limit_limit_gtc": {"base_size": "0.1", "limit_price": "40000", "post_only": False}}
+        )
+        report = await reconciler.run(request)
+        assert report.counts == {"UNKNOWN_TO_US": 2}
+        assert (await external(system, filled))["source"] == "reconciled"
+        orders = await system.rows("SELECT status FROM passive_orders WHERE order_id = $1", resting["order_id"])
+        assert orders[0]["status"] == "OPEN"
+        assert (await reconciler.run(request)).counts == {}
+        await system.control.fill(resting["order_id"], "0.04")
+        await system.control.cancel(resting["order_id"])
+        assert (await reconciler.run(request)).counts == {"ENDED": 1}
+        ended = (await system.rows("SELECT * FROM attempts WHERE exchange_order_id = $1", resting["order_id"]))[0]
+        assert (ended["status"], ended["filled_size"]) == (OrderState.CANCELLED, Decimal("0.04"))
+        assert ended["status_source"] == "trade_history"
+        assert await system.value("SELECT count(*) FROM passive_orders") == 0
+        assert await settled(system)
