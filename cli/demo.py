@@ -46,6 +46,7 @@ def demo(
         raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
     rate = speed if speed is not None else _CANDLES_A_SECOND * (_candle_seconds(prices) if prices else _MINUTE)
     terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{rate:g}"))
+    _forget_settings()
     config = _stack(prices, terms, seed)
     return asyncio.run(_run_until_told(config, terms, as_json=as_json))
 
@@ -80,8 +81,20 @@ def _at(text: str) -> float:
     return number / 1000 if number > 1e11 else number
 
 
+def _forget_settings() -> None:
+    """Settings of the shell and of a file here are for other stacks; our children inherit this environment."""
+    import os
+
+    for name in list(os.environ):
+        if name in {"DATABASE_URL", "TEMPORAL_ADDRESS"} or (
+            name.startswith("BOTTRADER_") and name != "BOTTRADER_CACHE"
+        ):
+            del os.environ[name]
+    os.environ["BOTTRADER_CONFIG"] = os.devnull
+
+
 def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig":
-    """A throw-away stack: its own everything, whatever the shell's environment names."""
+    """A throw-away stack with everything of its own."""
     from cli.demo_plan import KINDS, SYMBOLS
     from workers.local_stack import LocalStackConfig
 

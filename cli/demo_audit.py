@@ -79,8 +79,10 @@ async def linkage(ledger: Any) -> Linkage:
 async def duplicates(
     ledger: Any, journal: Sequence[Mapping[str, Any]], orders: Sequence[Mapping[str, Any]]
 ) -> Duplicates:
-    """Compare the exchange's journal of requests and its orders with our attempts."""
-    attempts = {row["client_order_id"] for row in await ledger.fetch("SELECT client_order_id FROM attempts")}
+    """Compare the exchange's journal of requests and its orders with the attempts that we sent."""
+    # One that was withdrawn in the moment before it was sent has a row, and no request.
+    rows = await ledger.fetch("SELECT client_order_id FROM attempts WHERE sends > 0")
+    attempts = {row["client_order_id"] for row in rows}
     requests = Counter(str(entry["client_order_id"]) for entry in journal)
     placed = Counter(str(order["client_order_id"]) for order in orders)
     return Duplicates(

@@ -5,13 +5,16 @@ import gzip
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psutil
 import pytest
 
+from cli.demo_audit import Account, books_agree, duplicates, linkage
 from cli.demo_plan import SYMBOLS
 from domain.exits import ExitReason
 from tests.support.live_stack import ROOT, Outcome, run_command
@@ -20,8 +23,9 @@ from tests.support.waiting import eventually
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
 
-async def _demo(*arguments: str) -> Outcome:
-    return await run_command([sys.executable, "-m", "cli.main", "demo", *arguments], _environment(), timeout=200)
+async def _demo(*arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
+    argv = [sys.executable, "-m", "cli.main", "demo", *arguments]
+    return await run_command(argv, {**_environment(), **(env or {})}, timeout=200)
 
 
 def _environment() -> dict[str, str]:
@@ -48,8 +52,13 @@ def _is_complete(shown: Any, trades: int) -> None:
 
 
 async def test_demo_on_a_generated_market() -> None:
-    """On the generated market the demonstration shows everything, and exits with 0."""
-    outcome = await _demo("--trades", "8", "--json")
+    """On the generated market it shows everything and exits with 0, whatever the shell has set for other stacks."""
+    other = {
+        "BOTTRADER_MODE": "live",
+        "BOTTRADER_ACCOUNT": "other",
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+    }
+    outcome = await _demo("--trades", "8", "--json", env=other)
     assert outcome.code == 0, outcome.err
     _is_complete(outcome.json, 8)
 
@@ -74,6 +83,43 @@ def _write_candles(path: Path, *, minutes: int) -> None:
         high, low = max(before, now) + Decimal("0.3"), min(before, now) - Decimal("0.3")
         lines.append(f"{1_700_000_000 + 60 * minute},{before},{high},{low},{now},100")
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
+async def test_demo_that_shows_too_little_fails() -> None:
+    """Fewer trades than were asked for is exit code 1 and says so; the accounts are shown all the same."""
+    outcome = await _demo("--trades", "200", "--seconds", "10", "--json")
+    assert outcome.code == 1
+    assert "trades were closed, not 200" in outcome.error["message"]
+    assert outcome.json["ok"] is False
+    assert outcome.json["account"]["equal"]
+
+
+async def test_audit_finds_what_is_wrong(database: str) -> None:
+    """A filled order without linkage, a request sent twice, and one that the journal doesn't know are all counted."""
+    ledger = await asyncpg.connect(database)
+    key = "ab" * 16
+    try:
+        await ledger.execute(
+            """INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger,
+                      intent, intent_digest, state, filled_size)
+               VALUES ($1,'main','BTC-USD','BUY','ENTRY','MARKET','sighook','demo','roc_momo','{}','','FILLED',1)""",
+            key,
+        )
+        await ledger.execute(
+            """INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, sends)
+               VALUES ($1 || '-1', $1, 1, 'main', 'BTC-USD', '{}', 'FILLED', 1)""",
+            key,
+        )
+        found = await linkage(ledger)
+        assert (found.filled, found.linked, found.missing) == (1, 0, (key,))
+        ours, foreign = {"client_order_id": f"{key}-1"}, {"client_order_id": "x"}
+        sent = await duplicates(ledger, [ours, ours, foreign], [ours, ours])
+        assert (sent.repeated_requests, sent.repeated_orders, sent.unknown_requests, sent.total) == (1, 1, 1, 3)
+        assert not await books_agree(ledger, [{"order_id": "1", "size": "1"}])
+    finally:
+        await ledger.close()
+    assert Account(Decimal(100), Decimal("1.0101"), Decimal(0), Decimal(0), exchange=Decimal("101.0099")).equal
+    assert not Account(Decimal(100), Decimal("1.01"), Decimal(0), Decimal(0), exchange=Decimal("101.02")).equal
 
 
 async def test_damaged_price_file_is_a_sentence(tmp_path: Path) -> None:
