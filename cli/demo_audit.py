@@ -81,16 +81,16 @@ async def duplicates(
 ) -> Duplicates:
     """Compare the exchange's journal of requests and its orders with the attempts that we sent."""
     # One that was withdrawn in the moment before it was sent has a row, and no request.
-    rows = await ledger.fetch("SELECT client_order_id FROM attempts WHERE sends > 0")
-    attempts = {row["client_order_id"] for row in rows}
+    rows = await ledger.fetch("SELECT client_order_id, sends FROM attempts")
+    known = {row["client_order_id"] for row in rows}
     requests = Counter(str(entry["client_order_id"]) for entry in journal)
     placed = Counter(str(order["client_order_id"]) for order in orders)
     return Duplicates(
-        attempts=len(attempts),
+        attempts=sum(1 for row in rows if row["sends"] > 0),
         requests=len(journal),
         repeated_requests=sum(count - 1 for count in requests.values()),
         repeated_orders=sum(count - 1 for count in placed.values()),
-        unknown_requests=len(set(requests) - attempts),
+        unknown_requests=len(set(requests) - known),
     )
 
 
