@@ -6,6 +6,7 @@ Exit code 0 if every aim is held, 1 if one is not. Everything runs on throw-away
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -17,7 +18,6 @@ from typing import Any
 
 import psutil
 import structlog
-import uvloop
 
 from bench import stream_messages, watcher
 from bench.idle import idle
@@ -84,7 +84,7 @@ def main() -> int:
     before = os.getloadavg()[0]
     rows: list[Row] = []
     for name in asked.names or MEASURES:
-        rows += uvloop.run(MEASURES[name](_say, quick=asked.quick))
+        rows += asyncio.run(MEASURES[name](_say, quick=asked.quick))
     machine = {
         "cpus": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
