@@ -1,0 +1,103 @@
+"""Trades that outlive workers and histories: both are replaced, and nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from temporalio.client import WorkflowHandle
+
+from domain.exits import ExitReason
+from domain.messages import CloseRequest
+from tests.support.harness import Trade, TradingSystem, trading_system
+from tests.support.intents import limit_buy
+from tests.support.waiting import eventually
+from workers import temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+
+
+async def protected_part(system: TradingSystem) -> Trade:
+    """An entry that filled in part and was cancelled, so that it and its monitor wait."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    await system.control.fill(await trade.exchange_id(), "0.04")
+    await trade.until_protected("0.04")
+    await trade.handle.signal("cancel", CloseRequest(by="a person"))
+    await trade.until_state("CANCELLED")
+    return trade
+
+
+async def test_a_worker_stops_at_once_with_waiting_trades_and_another_goes_on(system: TradingSystem) -> None:
+    """Putting running workflows out of a worker's memory ends them there, and the next worker has them all."""
+    trade = await protected_part(system)
+    async with asyncio.timeout(15):
+        await system.stop_workers()
+    await system.start_workers()
+    handle = system.client.get_workflow_handle(trade.handle.id)
+    assert (await handle.query("state"))["trade_state"] == "PROTECTED"
+    await system.price("47000")
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.04"))
+    await system.assert_books_agree()
+
+
+class ImpatientServer(DevServer):
+    """A Temporal that suggests a new history long before the usual 4,096 events."""
+
+    def _argv(self) -> list[str]:
+        return [*super()._argv(), "--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=80"]
+
+
+@pytest_asyncio.fixture
+async def impatient(servers_folder: Path) -> AsyncIterator[DevServer]:
+    """Such a server."""
+    program = await temporal_binary.ensure_async()
+    server = ImpatientServer(DevServerConfig(program=program, log=servers_folder / "impatient.log", ui=False))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+async def until_continued(handle: WorkflowHandle[Any, Any], signal: str) -> None:
+    """Send a signal now and then until the history is continued in a new one."""
+    first = await handle.describe()
+
+    async def continued() -> bool:
+        await handle.signal(signal)
+        return (await handle.describe()).run_id != first.run_id
+
+    await eventually(continued, within=30, what=f"{handle.id} is continued")
+
+
+async def test_histories_that_grow_too_long_are_continued(database: str, impatient: DevServer) -> None:
+    """Entry and monitor go on in new runs with what they knew; the stop then sells all and the outcome is whole."""
+    async with trading_system(database, impatient.address) as system:
+        await outlive_histories(system)
+
+
+async def outlive_histories(system: TradingSystem) -> None:
+    """The test's story."""
+    trade = await protected_part(system)
+    entry = system.client.get_workflow_handle(trade.handle.id)
+    # A cancel of an ended entry and a look at an unchanged position say nothing new.
+    before = await entry.query("state")
+    await until_continued(entry, "cancel")
+    await until_continued(trade.monitor, "position_changed")
+    told = ("state", "trade_state", "filled_size", "average_price", "fees", "attempts", "exit_monitor")
+
+    async def as_before() -> bool:
+        after = await entry.query("state")
+        return all(after[name] == before[name] for name in told)
+
+    await eventually(as_before, what="the new run says what the old one said")
+    assert (await trade.monitor_view()).size == Decimal("0.04")
+    await system.price("47000")
+    ended = await entry.result()
+    assert (ended["filled_size"], ended["average_price"]) == ("0.04", "49999")
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.04"))
+    assert len([order for order in await system.control.orders() if order["side"] == "SELL"]) == 1
+    await system.assert_books_agree()
