@@ -15,12 +15,14 @@ import typer
 from cli import config as config_commands
 from cli import db as db_commands
 from cli import stack as stack_commands
+from cli.control import flatten, halt, resume
 from cli.demo import demo
 from cli.errors import as_user_error
 from cli.fifo import fifo_app
 from cli.notices import incident_app, incidents, notify_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
+from cli.reconcile import reconcile
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
 from workers.errors import ExitCode
@@ -77,6 +79,10 @@ app.add_typer(fifo_app, name="fifo")
 app.command("incidents")(incidents)
 app.add_typer(incident_app, name="incident")
 app.add_typer(notify_app, name="notify")
+app.command("halt")(halt)
+app.command("resume")(resume)
+app.command("flatten")(flatten)
+app.command("reconcile")(reconcile)
 app.add_typer(config_commands.config_app, name="config")
 app.add_typer(db_commands.db_app, name="db")
 

@@ -1,0 +1,74 @@
+"""Halting and resuming an account: a person's switch, stored with who turned it, when and why (RISK-2).
+
+Entries look at it inside their own admission, under the account's lock; so once a halt is committed no entry passes.
+Exits never look at it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from activities.database import Connection, lock_account
+from activities.incidents import report_incident, resolve_incidents
+
+__all__ = ["Control", "halt", "resume", "trading_control"]
+
+HALTED = "TRADING_HALTED"
+RESUMED = "TRADING_RESUMED"
+
+_SET = """
+INSERT INTO account_controls AS c (account, halted, reason, changed_by, changed_at)
+SELECT $1, $2, $3, $4, now() WHERE $2 OR EXISTS (SELECT 1 FROM account_controls WHERE account = $1)
+ON CONFLICT (account) DO UPDATE SET halted = $2, reason = $3, changed_by = $4, changed_at = now()
+ WHERE c.halted <> $2
+RETURNING *
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Whether entries are halted, and who said so when (UTC) and why; `changed_at` is None if nobody ever did."""
+
+    halted: bool
+    reason: str = ""
+    changed_by: str = ""
+    changed_at: datetime | None = None
+
+
+async def trading_control(connection: Connection, account: str) -> Control:
+    """How the switch stands. Raises the database's errors."""
+    row = await connection.fetchrow("SELECT * FROM account_controls WHERE account = $1", account)
+    if row is None:
+        return Control(False)
+    return Control(row["halted"], row["reason"] or "", row["changed_by"] or "", row["changed_at"])
+
+
+async def halt(connection: Connection, account: str, reason: str, by: str) -> bool:
+    """Refuse every new entry from now on; False if it was so already. Raises the database's errors."""
+    return await _turn(connection, account, reason, by, halted=True)
+
+
+async def resume(connection: Connection, account: str, reason: str, by: str) -> bool:
+    """Let entries pass again; False if they did already. Raises the database's errors."""
+    return await _turn(connection, account, reason, by, halted=False)
+
+
+async def _turn(connection: Connection, account: str, reason: str, by: str, *, halted: bool) -> bool:
+    async with connection.transaction():
+        await lock_account(connection, account)
+        if await connection.fetchrow(_SET, account, halted, reason, by) is None:
+            return False
+        if not halted:
+            await resolve_incidents(connection, account, HALTED, account)
+        word, kind = ("halted", HALTED) if halted else ("resumed", RESUMED)
+        why = f": {reason}" if reason else ""
+        await report_incident(
+            connection,
+            account,
+            kind,
+            "CRITICAL" if halted else "INFO",
+            account,
+            f"entries of account {account} were {word} by {by or 'somebody'}{why}",
+        )
+    return True

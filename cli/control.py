@@ -1,0 +1,311 @@
+"""`bottrader halt`, `resume` and `flatten`: the switches that a person turns.
+
+A halt is the ledger's own: it works whether or not Temporal and the workers do, and no entry is admitted once it is
+set. Exits go on. Flattening asks each trade's own workflows, so nothing is sold twice whoever else asks meanwhile.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.orders import user
+from cli.output import ExitCode, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from cli.ledger import Row
+    from workers.settings import Settings
+
+__all__ = ["flatten", "halt", "resume"]
+
+_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_ANSWER_SECONDS = 10.0
+_LOOK_SECONDS = 0.25
+_AGAIN_SECONDS = 5.0
+_AT_ONCE = 20
+
+
+# --- halt and resume -------------------------------------------------------------------------------------------------
+
+
+def halt(
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record and for who wonders.")] = "",
+    by: _BY = "",
+    as_json: _JSON = False,
+) -> int:
+    """Refuse every new entry at once (SKIP_TRADING_HALTED), until somebody resumes. Exits go on.
+
+    Exit code 1 when entries were halted already.
+    """
+    return _turn(reason, user(by), halted=True, as_json=as_json)
+
+
+def resume(
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    by: _BY = "",
+    as_json: _JSON = False,
+) -> int:
+    """Let entries pass again after a halt, whoever or whatever halted them. Exit code 1 when nothing was halted."""
+    return _turn(reason, user(by), halted=False, as_json=as_json)
+
+
+def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_store(current_settings(), reason, by, halted=halted, as_json=as_json))
+
+
+async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as_json: bool) -> int:
+    from activities import controls
+    from cli.ledger import open_ledger
+
+    turn = controls.halt if halted else controls.resume
+    async with open_ledger(settings) as ledger:
+        changed = await turn(ledger, settings.account, reason, by)
+        now = await controls.trading_control(ledger, settings.account)
+    if as_json:
+        print_json({"account": settings.account, "changed": changed, **_described(now)})
+    else:
+        word = "halted" if halted else "resumed"
+        when = "" if changed else " already" if halted else "; nothing was halted"
+        typer.echo(f"Entries of {settings.account} are {word}{when}.")
+        if halted and now.changed_at is not None:
+            why = f": {now.reason}" if now.reason else ""
+            typer.echo(f"By {now.changed_by or 'somebody'} at {now.changed_at:%Y-%m-%d %H:%M:%S}Z{why}.")
+    return int(ExitCode.OK if changed else ExitCode.NO)
+
+
+def _described(now: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(now)
+
+
+# --- flatten ---------------------------------------------------------------------------------------------------------
+
+
+def flatten(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is sold.")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=86_400, help="Wall seconds to wait.")] = 120.0,
+    first_halt: Annotated[bool, typer.Option("--halt", help="Halt entries first, so that none follows.")] = False,
+    by: _BY = "",
+    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    as_json: _JSON = False,
+) -> int:
+    """Sell every open trade at MARKET and cancel every open entry; tell of each how it ended or why it has not.
+
+    Exit code 1 when something is left.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    settings = current_settings()
+    return asyncio.run(
+        _flatten(
+            settings,
+            user(by),
+            why,
+            yes=yes,
+            wait=wait,
+            timeout=timeout,
+            first_halt=first_halt,
+            as_json=as_json,
+        )
+    )
+
+
+_OPEN = """
+SELECT t.entry_key AS key, t.symbol, 'trade' AS what, t.remaining AS size, t.state FROM trades t
+ WHERE t.account = $1 AND t.state <> 'CLOSED'
+UNION ALL
+SELECT o.order_key, o.symbol, 'entry', o.base_size - o.filled_size, o.state FROM orders o
+ WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished
+   AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key AND t.state <> 'CLOSED')
+ ORDER BY 2, 1
+"""
+_ENDS = """
+SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exit_reason, t.bought_size, t.bought_value,
+       t.bought_quote_fees, t.bought_base_fees, t.sold_size, t.sold_value, t.sold_quote_fees, t.sold_base_fees,
+       (SELECT sentence FROM incidents i WHERE i.subject = o.order_key AND i.kind = 'EXIT_REFUSED'
+          AND i.resolved_at IS NULL ORDER BY i.id DESC LIMIT 1) AS refusal
+  FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = ANY($1::text[])
+"""
+
+
+@dataclass
+class _Wish:
+    """What is to be closed, and how asking for it went."""
+
+    key: str
+    symbol: str
+    what: str
+    size: Any
+    answer: str | None = None
+    problem: str = ""
+    asked_at: float = field(default=0.0)
+
+
+async def _flatten(
+    settings: "Settings",
+    by: str,
+    why: str,
+    *,
+    yes: bool,
+    wait: bool,
+    timeout: float,
+    first_halt: bool,
+    as_json: bool,
+) -> int:
+    from activities import controls
+    from cli.ledger import open_ledger
+    from workers.temporal_connection import connect
+
+    async with open_ledger(settings) as ledger:
+        listed = await ledger.fetch(_OPEN, settings.account)
+        if listed and not yes:
+            _confirm(listed)
+        if first_halt:
+            await controls.halt(ledger, settings.account, why or "flatten", by)
+        if not (await controls.trading_control(ledger, settings.account)).halted:
+            note("Entries are not halted: what is decided meanwhile may open new trades (`--halt` stops that first).")
+        wishes: dict[str, _Wish] = {}
+        if listed:
+            client = await connect(settings)
+            await _until_flat(ledger, client, settings.account, wishes, by, why, wait=wait, timeout=timeout)
+        left = {row["key"] for row in await ledger.fetch(_OPEN, settings.account)}
+        ends = {row["key"]: row for row in await ledger.fetch(_ENDS, sorted({*wishes, *left}))}
+    rows = [_end(wish, ends.get(wish.key), left=wish.key in left) for wish in wishes.values()]
+    _print(rows, left, as_json=as_json)
+    return int(ExitCode.NO if left else ExitCode.OK)
+
+
+def _confirm(listed: "list[Row]") -> None:
+    import sys
+
+    trades = sum(row["what"] == "trade" for row in listed)
+    question = f"Sell {trades} open trades at MARKET and cancel {len(listed) - trades} open entries?"
+    if not sys.stdin.isatty():
+        raise UserError("NOT_CONFIRMED", f"{question} Say so with --yes.")
+    typer.confirm(question, abort=True, err=True)
+
+
+async def _until_flat(
+    ledger: Any,
+    client: "Client",
+    account: str,
+    wishes: dict[str, _Wish],
+    by: str,
+    why: str,
+    *,
+    wait: bool,
+    timeout: float,
+) -> None:
+    """Ask everything that is open, also what opens meanwhile, until nothing is left or the time is over."""
+    import asyncio
+    import time
+
+    deadline, told = time.monotonic() + timeout, -1
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(wish: _Wish) -> None:
+        async with slots:
+            await _ask(client, wish, by, why, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
+            wish.asked_at = time.monotonic()
+
+    while rows := await ledger.fetch(_OPEN, account):
+        for row in rows:
+            known = wishes.setdefault(row["key"], _Wish(row["key"], row["symbol"], row["what"], row["size"]))
+            if known.what != row["what"]:
+                # A cancelled entry had filled after all: now its trade is to be closed.
+                known.what, known.answer, known.asked_at = row["what"], None, 0.0
+        again = time.monotonic() - _AGAIN_SECONDS
+        due = [item for item in wishes.values() if item.answer is None and item.asked_at <= again]
+        is_open = {row["key"] for row in rows}
+        await asyncio.gather(*(one(item) for item in due if item.key in is_open))
+        if told != len(rows):
+            told = len(rows)
+            note(f"{told} of {len(wishes)} are still open")
+        if time.monotonic() >= deadline or (not wait and all(item.asked_at for item in wishes.values())):
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _ask(client: "Client", wish: _Wish, by: str, why: str, seconds: float) -> None:
+    """Have a trade closed or an entry cancelled; a refusal that says it is going on already is an answer, too."""
+    from cli.asking import ask
+    from domain.ids import exit_workflow_id, order_workflow_id
+    from domain.messages import CloseRequest
+
+    request = CloseRequest(by=by, note=why)
+    order, monitor = order_workflow_id(wish.key), exit_workflow_id(wish.key)
+    asked = [(monitor, "close"), (order, "close")] if wish.what == "trade" else [(order, "cancel")]
+    wish.problem = "it has no running workflow: the sweep starts one within a minute"
+    for workflow_id, update in asked:
+        try:
+            wish.answer = str((await ask(client, workflow_id, update, request, seconds)).sentence)
+        except LookupError:
+            continue
+        except UserError as error:
+            if error.code in ("CLOSING", "TRADE_CLOSED", "ORDER_ENDED"):
+                wish.answer = error.sentence
+            else:
+                wish.problem = error.sentence
+        return
+
+
+def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
+    """How it ended, or why it has not."""
+    from cli.ledger import tidy
+    from domain.outcome import trade_pnl
+
+    pnl = None
+    if row is None:
+        state, told = "UNKNOWN", "the ledger does not have it"
+    elif left:
+        state = row["trade_state"] or row["state"]
+        told = row["refusal"] or (wish.problem if wish.answer is None else "it is being sold; more time is needed")
+    elif row["trade_state"] is None:
+        state, told = row["state"], "cancelled with nothing filled" if row["filled_size"] == 0 else "ended"
+    else:
+        state, told = row["trade_state"], row["exit_reason"] or ""
+        pnl = trade_pnl(
+            row["bought_size"] - row["bought_base_fees"],
+            row["bought_value"] + row["bought_quote_fees"],
+            row["sold_size"] + row["sold_base_fees"],
+            row["sold_value"] - row["sold_quote_fees"],
+        )
+    return {
+        "key": wish.key,
+        "symbol": wish.symbol,
+        "what": wish.what,
+        "size": tidy(wish.size),
+        "state": state,
+        "closed": not left,
+        "pnl": tidy(pnl),
+        "told": told,
+    }
+
+
+def _print(rows: list[dict[str, Any]], left: set[str], *, as_json: bool) -> None:
+    from cli.ledger import short
+
+    if as_json:
+        print_json({"flat": not left, "left": len(left), "items": rows})
+        return
+    print_table(
+        ("key", "what", "symbol", "size", "state", "P&L", ""),
+        [
+            (short(row["key"]), row["what"], row["symbol"], row["size"], row["state"], row["pnl"], row["told"])
+            for row in rows
+        ],
+        empty="There was nothing to close.",
+    )
+    if left:
+        typer.echo(f"{len(left)} are left.")
