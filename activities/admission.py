@@ -23,6 +23,7 @@ from domain.market import Product
 from domain.messages import Admission, AttemptPlan, AttemptView, OrderIntent
 from domain.money import ZERO
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+from domain.protection import ProtectionRole
 from domain.sizing import collar_price, limit_price, post_only_price, sized
 from exchange.port import ExchangeError, OrderRequest, RepeatedId
 
@@ -45,6 +46,7 @@ class Draft:
     limit_price: Decimal | None
     time_in_force: TimeInForce
     post_only: bool = False
+    stop_price: Decimal | None = None
 
 
 class Admissions:
@@ -105,7 +107,11 @@ class Admissions:
         draft: Draft | None = None
         refusal: GateResult | None = None
         price: Decimal | None = None
-        if product is not None and is_exit:
+        if product is not None and intent.protection_role is not None:
+            draft = Draft(
+                intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price
+            )
+        elif product is not None and is_exit:
             refusal, price = await self._still_due(intent)
             draft = await self._draft_exit(intent, product, price)
         elif product is not None:
@@ -115,10 +121,9 @@ class Admissions:
             if await connection.fetchval("SELECT true FROM orders WHERE order_key = $1", intent.order_key):
                 return await self._stored(connection, intent)
             claimable = await self._claimable(connection, intent, free)
+            # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
+            # was named is sold as it is or refused.
             wanted = intent.base_size if intent.base_size is not None else claimable
-            if is_exit and claimable is not None:
-                # An exit sells the trade's own remainder, at most what is available; the rest stays protected.
-                wanted = min(wanted or claimable, claimable)
             size = sized(wanted or ZERO, product) if product else wanted
             draft = replace(
                 draft or Draft(intent.order_type, size, None, intent.limit_price, intent.time_in_force),
@@ -138,7 +143,8 @@ class Admissions:
             if refusal is not None:
                 results = [refusal]
             admission = await self._store(connection, intent, draft, results, product, claimed=size or ZERO)
-            if is_exit:
+            # What only rests at the exchange leaves the plan armed and the trade protected.
+            if is_exit and intent.protection_role is None:
                 await self._begin_exit(connection, intent, accepted=admission.accepted)
             return admission
 
@@ -215,6 +221,9 @@ class Admissions:
         return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price
 
     async def _draft_exit(self, intent: OrderIntent, product: Product, bid: Decimal | None) -> Draft:
+        if intent.order_type is OrderType.LIMIT and intent.limit_price is not None:
+            # A person's price is meant: it is taken as it is or refused, and never re-priced.
+            return Draft(OrderType.LIMIT, None, None, intent.limit_price, intent.time_in_force)
         if intent.order_type is OrderType.LIMIT and bid is not None:
             price = exit_limit_price(bid, intent.rules, product.price_increment)
             return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
@@ -386,6 +395,11 @@ class Admissions:
             [result.passed for result in results],
             [result.numbers for result in results],
         )
+        role = intent.protection_role or (ProtectionRole.PRIMARY if intent.protection else None)
+        if role is not None:
+            await connection.execute(
+                "UPDATE orders SET protection_role = $2 WHERE order_key = $1", intent.order_key, role.value
+            )
         if plan is not None:
             await insert_attempt(connection, intent, plan)
         return self._admission(
@@ -411,6 +425,7 @@ class Admissions:
                 base_size=draft.base_size,
                 quote_size=draft.quote_size,
                 limit_price=draft.limit_price,
+                stop_price=draft.stop_price,
                 time_in_force=draft.time_in_force,
                 post_only=draft.post_only,
             )

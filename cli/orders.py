@@ -137,6 +137,13 @@ def buy(
 def sell(
     symbol: Annotated[str, typer.Argument(help="Product, such as BTC-USD.")],
     size: Annotated[str | None, typer.Option("--size", help="Amount to sell, in base currency (BTC).")] = None,
+    limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one it is a MARKET order.")] = None,
+    tif: Annotated[
+        str | None,
+        typer.Option(
+            "--tif", help="Time in force of a limit order: IOC (unless given), FOK; GTC only without --trade."
+        ),
+    ] = None,
     trade: Annotated[
         str | None,
         typer.Option(
@@ -152,7 +159,9 @@ def sell(
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Sell at market a part of a trade, or holdings that no trade owns. Nothing is sold twice and nothing goes short.
+    """Sell a part of a trade, or holdings that no trade owns, at market or at a price.
+
+    Nothing is sold twice and nothing goes short; a sell that a person names is done as it is or refused.
 
     Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
     """
@@ -164,12 +173,18 @@ def sell(
     ticket = _Ticket(
         symbol=symbol,
         base_size=_amount("--size", size),
+        limit_price=_amount("--limit", limit),
+        time_in_force=tif or "IOC",
         request_id=request_id,
         dry_run=dry_run,
         by=user(by),
     )
     if ticket.base_size is None:
         raise UserError("BAD_SIZE", "Give --size, the amount to sell in base currency.")
+    if trade is not None and ticket.time_in_force == "GTC":
+        raise UserError(
+            "BAD_ORDER", "--tif GTC and --trade: a sell that rests would hold what the trade's own stops must sell."
+        )
     return asyncio.run(_sell(settings, ticket, trade, wait=wait, timeout=timeout, as_json=as_json))
 
 
@@ -196,8 +211,10 @@ async def _sell(
         symbol=ticket.product,
         side=Side.SELL,
         role=OrderRole.EXIT,
-        order_type=OrderType.MARKET,
+        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
         base_size=ticket.base_size,
+        limit_price=ticket.limit_price,
+        time_in_force=_time_in_force(ticket),
         source="manual",
         entry_point="manual",
         request_id=request_id,

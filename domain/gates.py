@@ -240,7 +240,7 @@ ENTRY_GATES: Sequence[Gate] = (
     dry_run,
 )
 
-EXIT_GATES: Sequence[Gate] = (known_symbol, hodl, venue_open, size_limits, base_balance, dry_run)
+EXIT_GATES: Sequence[Gate] = (known_symbol, hodl, venue_open, price_on_tick, size_limits, base_balance, dry_run)
 
 
 def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:

@@ -176,7 +176,7 @@ class OrderWorkflow:
                     return None
             elif not self._is_entry or self._state is not OrderState.FILLED:
                 workflow.upsert_search_attributes([STATUS.value_set(self._state.value)])
-            if intent_sold_by_hand(self._intent) and self._filled.size > 0:
+            if intent_sold_by_hand(self._intent) and (self._filled.size > 0 or self._intent.protection_role):
                 await self._tell_trade_sold()
             # A report that came with the last step is still recorded, and an attempt that appeared late is ended.
             await workflow.wait_condition(
@@ -456,8 +456,11 @@ class OrderWorkflow:
         return False
 
     def _reprice_at(self) -> datetime | None:
-        """Exit limits are re-priced after a while; a MARKET exit and an entry are not."""
-        if self._is_entry or self._intent.exit_reason is None or self._intent.order_type is not OrderType.LIMIT:
+        """Exit limits are re-priced after a while; a MARKET exit, an entry and a price that a person named are not."""
+        intent = self._intent
+        if self._is_entry or intent.exit_reason is None or intent.order_type is not OrderType.LIMIT:
+            return None
+        if intent.limit_price is not None:
             return None
         return workflow.now() + timedelta(seconds=float(self._intent.rules.reprice_seconds / self._speed))
 
@@ -582,6 +585,7 @@ class OrderWorkflow:
             entry_price=self._average,
             entry_final=self._finished,
             market_speed=self._speed,
+            protection=intent.protection,
         )
 
     async def _signal_monitor(self) -> None:

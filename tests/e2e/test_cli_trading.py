@@ -203,12 +203,28 @@ async def test_sells_no_more_than_there_is(trading: LiveStack) -> None:
     trade = next(row for row in (await trading.command("trades", "--json")).json if row["entry_key"] == key)
     assert trade["remaining"] == "0.3"
 
-    nothing = await trading.command("order", "sell", "ETH-USD", "--size", "5", "--json")
-    assert nothing.code == 1
-    assert nothing.json["state"] == "REJECTED"
+    for arguments, most in (((), "0"), (("--trade", key), "0.3")):
+        nothing = await trading.command("order", "sell", "ETH-USD", "--size", "5", *arguments, "--json")
+        assert f"it would sell 5 ETH, {most} may be sold" in _refused(nothing, 1, "INSUFFICIENT_BALANCE")
     _refused(
         await trading.command("order", "sell", "BTC-USD", "--size", "1", "--trade", key, "--json"), 2, "WRONG_TRADE"
     )
+
+
+async def test_a_sell_by_hand_keeps_its_price(trading: LiveStack) -> None:
+    """A limit that the market doesn't reach sells nothing and protects on; one that it does sells at it or better."""
+    key = await _bought(trading, "ETH-USD", "--size", "0.4")
+    sell = ("order", "sell", "ETH-USD", "--size", "0.1", "--trade", key[:8], "--json")
+    above = await trading.command(*sell, "--limit", "3100", "--timeout", "10")
+    assert (above.code, above.json["state"], above.json["filled_size"]) == (0, "CANCELLED", "0")
+    below = await trading.command(*sell, "--limit", "2900", "--timeout", "10")
+    assert (below.json["state"], below.json["limit_price"]) == ("FILLED", "2900")
+    assert float(below.json["average_price"]) > 2990
+    off = await trading.command(*sell, "--limit", "2900.001")
+    assert "is not a multiple" in _refused(off, 1, "INVALID_PRICE")
+    _refused(await trading.command(*sell, "--limit", "3100", "--tif", "GTC"), 2, "BAD_ORDER")
+    trade = next(row for row in (await trading.command("trades", "--json")).json if row["entry_key"] == key)
+    assert (trade["state"], trade["remaining"]) == ("PROTECTED", "0.3")
 
 
 async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
