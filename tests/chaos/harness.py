@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 import asyncpg
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -315,7 +315,7 @@ class ChaosRun:
                 if problem.status is RPCStatusCode.NOT_FOUND:
                     return
                 await asyncio.sleep(0.5)
-            except TimeoutError:
+            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
                 await asyncio.sleep(0.5)
             else:
                 return
@@ -484,8 +484,8 @@ async def run_seed(
             intents=[run.intents[number] for number in sorted(run.decided)],
             problems=run.problems,
         )
-        found = audit(evidence)
         (data / "evidence.json").write_text(evidence_text(evidence))
+        found = audit(evidence)
         (data / "audit.txt").write_text(found.text())
         if inspect is not None:
             await inspect(rig, evidence)

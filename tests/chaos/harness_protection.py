@@ -113,7 +113,7 @@ def _late(position: Position, until: datetime) -> list[Span]:
 
 def _armed_spans(position: Position, until: datetime) -> list[Span]:
     found = []
-    ends = [note.at for note in position.plan[1:]] + [until]
+    ends = [*(note.at for note in position.plan[1:]), until][: len(position.plan)]
     for note, end in zip(position.plan, ends, strict=True):
         if note.state == "ARMED" and note.at < end:
             found.append((note.at, min(end, until)))

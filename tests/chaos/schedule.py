@@ -57,7 +57,7 @@ class Terms:
     """Beats at the start in which nothing goes wrong."""
     fault_rate: float = 0.45
     """Chance of a fault of connections or messages in a beat."""
-    outage_every: int = 7
+    outage_every: int = 9
     """Beats between two deaths of a process."""
 
 
@@ -297,9 +297,9 @@ class _Maker:
             actions += self._later.pop(number, [])
             if self._entered < self._terms.trades:
                 actions += self._trouble(number)
-                actions.append(self._entry(number))
+                actions += self._entry(number)
                 if self._dice.random() < 0.15:
-                    actions.append(self._entry(number))
+                    actions += self._entry(number)
                 if self._dice.random() < 0.2:
                     actions += self._by_hand()
             found.append(Beat(number, tuple(actions)))
@@ -320,7 +320,8 @@ class _Maker:
                 moves.append(Print(symbol, price, self._size(0.05, 0.6), "BUY"))
         return moves
 
-    def _entry(self, beat: int) -> Enter:
+    def _entry(self, beat: int) -> list[Action]:
+        """An entry, and what a person does about it: some are cancelled in the same breath, some later."""
         dice = self._dice
         number, self._entered = self._entered, self._entered + 1
         symbol = dice.choice(list(self._terms.symbols))
@@ -337,11 +338,16 @@ class _Maker:
             price = bid
         if price is not None and style != "taker":
             self._pieces(beat, symbol, price, size)
+        at_once: list[Action] = []
         if dice.random() < 0.12:
-            self._at(beat + dice.randint(0, 6), Cancel(number))
+            delay = dice.randint(0, 6)
+            if delay:
+                self._at(beat + delay, Cancel(number))
+            else:
+                at_once.append(Cancel(number))
         if (way == "kept" or dice.random() < 0.1) and dice.random() < 0.7:
             self._at(beat + dice.randint(4, 12), Close(number))
-        return Enter(
+        entry = Enter(
             number=number,
             symbol=symbol,
             style=style,
@@ -351,6 +357,7 @@ class _Maker:
             trigger=_TRIGGERS[number % len(_TRIGGERS)],
             way=way,
         )
+        return [entry, *at_once]
 
     def _pieces(self, beat: int, symbol: str, price: Decimal, size: Decimal) -> None:
         """A resting entry fills in many pieces, or only in part."""
@@ -395,7 +402,7 @@ class _Maker:
         return Outage(target, how, round(seconds, 1), point)
 
     def _at(self, beat: int, action: Action) -> None:
-        self._later.setdefault(max(beat, 0), []).append(action)
+        self._later.setdefault(beat, []).append(action)
 
     def _size(self, low: float, high: float) -> Decimal:
         return Decimal(str(round(self._dice.uniform(low, high), 4))).quantize(_LOT)
