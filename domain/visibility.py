@@ -11,7 +11,7 @@ SEARCH_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {
         "Symbol": "Keyword",  # product, such as BTC-USD
         "Side": "Keyword",  # BUY or SELL
-        "Trigger": "Keyword",  # what decided, such as rsi_oversold; in queries it needs backticks: `Trigger` = '…'
+        "TradeTrigger": "Keyword",  # what decided, such as rsi_oversold (Trigger alone is a word of the query language)
         "TradeStatus": "Keyword",  # OPENING, PROTECTED, CLOSING, CLOSED
         "Source": "Keyword",  # sighook, webhook, manual, websocket, reconciled
         "SnapshotId": "Keyword",  # the strategy run that the decision belongs to

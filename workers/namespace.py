@@ -93,7 +93,7 @@ async def _attributes_ready(client: "Client") -> bool:
     if not set(SEARCH_ATTRIBUTES) <= await _known(client):
         return False
     for name in SEARCH_ATTRIBUTES:
-        # In backticks, as a name may be a word of the query language (Trigger is).
+        # In backticks, as a name may be a word of the query language (Order is).
         await client.count_workflows(f"`{name}` = 'none'")
     return True
 

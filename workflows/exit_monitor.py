@@ -109,7 +109,7 @@ class ExitMonitorWorkflow:
             return outcome
 
     async def _live(self) -> TradeOutcome | None:
-        self._tell(f"guards {money(self._size)} {self._start.symbol}")
+        self._tell(f"guards {money(self._size)} {self._start.symbol} bought at {money(self._entry_price)}")
         while True:
             await workflow.wait_condition(
                 lambda: self._reason is not None or self._look or workflow.info().is_continue_as_new_suggested(),
@@ -118,8 +118,12 @@ class ExitMonitorWorkflow:
             if self._reason is not None:
                 await self._leave(self._reason)
             elif self._look:
-                self._look = False
+                self._look, before = False, self._size
                 await self._close_if_flat(None)
+                if self._closed is None and self._size < before:
+                    self._tell(
+                        f"{money(before - self._size)} left without an exit of ours, {money(self._size)} guarded"
+                    )
                 if self._take_over and self._closed is None:
                     await self._take_plan_over()
             else:
@@ -280,7 +284,8 @@ class ExitMonitorWorkflow:
                 # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims
                 # of one that is still working keep the two from selling the same thing.
                 continue
-        self._tell(f"{reason} is due at {money(due.price) if due else 'once'}: exit order {intent.order_key}")
+        why = f"{reason} is due at {money(due.price)}" if due else "a person asked to close"
+        self._tell(f"{why}: exit order {intent.order_key}")
         await workflow.wait_condition(lambda: child.done() or self._outranked(reason))
         if not child.done():
             self._tell(f"{self._reason} goes before {reason}: the exit order stands down")

@@ -10,7 +10,7 @@ __all__ = ["EXIT_REASON", "STATUS", "of_monitor", "of_order"]
 
 SYMBOL = SearchAttributeKey.for_keyword("Symbol")
 SIDE = SearchAttributeKey.for_keyword("Side")
-TRIGGER = SearchAttributeKey.for_keyword("Trigger")
+TRIGGER = SearchAttributeKey.for_keyword("TradeTrigger")
 STATUS = SearchAttributeKey.for_keyword("TradeStatus")
 SOURCE = SearchAttributeKey.for_keyword("Source")
 SNAPSHOT_ID = SearchAttributeKey.for_keyword("SnapshotId")
