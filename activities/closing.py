@@ -15,6 +15,7 @@ from domain.messages import ExitLeg, PositionView, TradeOutcome
 from domain.money import ZERO, average, divide
 from domain.orders import OrderRole, OrderState, TradeState, move_trade
 from domain.outcome import achieved, target_fraction, trade_pnl
+from domain.protection import ProtectionRole
 from domain.sizing import is_dust
 from exchange.port import ExchangeError
 
@@ -26,7 +27,8 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
     row = await pool.fetchrow(
         """
         SELECT t.*, coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size, 0)) FROM orders o
-                              WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0) AS claims
+                              WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
+                                AND o.protection_role IS NULL), 0) AS claims
         FROM trades t WHERE t.entry_key = $1
         """,
         entry_key,
@@ -103,14 +105,16 @@ async def write_exit(connection: Connection, order: Any) -> None:
     price = average(order["filled_value"], order["filled_size"])
     intent = order["intent"]
     trigger = Decimal(intent["trigger_price"]) if intent.get("trigger_price") else None
+    if order["protection_role"] == ProtectionRole.TAKE_PROFIT:
+        trigger = order["limit_price"]
     entry_fees = divide(trade["bought_quote_fees"], trade["bought_size"]) if trade["bought_size"] else ZERO
     exit_fees = divide(order["quote_fees"], order["filled_size"])
     gross, net = achieved(entry_price, price, entry_fees, exit_fees)
     await connection.execute(
         """
         INSERT INTO trade_exits (order_key, entry_key, reason, target_fraction, trigger_price, size, average_price,
-               achieved_gross, achieved_net, slippage, fees, attempts, trailing_state, due_at)
-        SELECT $1::text,$2::text,$3,$4,$5,$6,$7,$8,$9,$10,$11,
+               achieved_gross, achieved_net, slippage, fees, path, attempts, trailing_state, due_at)
+        SELECT $1::text,$2::text,$3,$4,$5,$6,$7,$8,$9,$10,$11,$14,
                (SELECT count(*) FROM attempts WHERE order_key = $1),
                coalesce($12, (SELECT CASE WHEN stop IS NULL THEN NULL ELSE jsonb_build_object('peak', peak::text,
                         'stop', stop::text, 'atr', atr::text, 'steps', steps) END
@@ -132,6 +136,7 @@ async def write_exit(connection: Connection, order: Any) -> None:
         order["quote_fees"],
         intent.get("trailing"),
         datetime.fromisoformat(intent["due_at"]) if intent.get("due_at") else None,
+        "exchange" if order["protection_role"] else "monitored",
     )
 
 

@@ -18,10 +18,12 @@ from domain.messages import (
     OrderUpdate,
     PlaceAnswer,
     PositionView,
+    ProtectionView,
     RecordResult,
     ResolveAnswer,
     TradeOutcome,
 )
+from domain.protection import Protection
 
 __all__ = [
     "CancelAttempt",
@@ -30,6 +32,8 @@ __all__ = [
     "NextAttempt",
     "OrderActivities",
     "PlaceAttempt",
+    "ProtectionRequest",
+    "ProtectionTrouble",
     "RearmTrade",
     "RecordUpdate",
     "TradeKey",
@@ -114,6 +118,26 @@ class RearmTrade(_Request):
     """The exit will be tried again: say so, but leave the plan with the monitor."""
 
 
+class ProtectionRequest(_Request):
+    """What protects a trade at the exchange, or should."""
+
+    entry_key: str
+    protection: Protection
+    prices: bool = False
+    """Also where it would be protected anew, which asks the exchange."""
+
+
+class ProtectionTrouble(_Request):
+    """A trade can't be protected at the exchange, or can again."""
+
+    entry_key: str
+    symbol: str
+    why: str = ""
+    over: bool = False
+    tries: int = 0
+    failsafe: bool = False
+
+
 class OrderActivities(ABC):
     """What the order and exit workflows can have done."""
 
@@ -159,6 +183,16 @@ class OrderActivities(ABC):
     @abstractmethod
     async def position(self, request: TradeKey) -> PositionView:
         """A trade's row of the position book."""
+
+    @activity.defn(name="protection")
+    @abstractmethod
+    async def protection(self, request: ProtectionRequest) -> ProtectionView:
+        """What rests at the exchange for a trade, and what should."""
+
+    @activity.defn(name="protection_trouble")
+    @abstractmethod
+    async def protection_trouble(self, request: ProtectionTrouble) -> None:
+        """Tell people that a trade is not protected at the exchange, once, or that it is again."""
 
     @activity.defn(name="rearm")
     @abstractmethod

@@ -16,6 +16,7 @@ from activities.closing import finish_order
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_incident, report_once
 from activities.lots import book_in_fifo
+from activities.protection import name_the_leg
 from activities.rows import report_of, totals_of
 from domain.exits import ExitRules
 from domain.ids import intent_key
@@ -296,6 +297,8 @@ class Ledger:
         await book_in_fifo(connection, self._account, order["symbol"], fill_id)
         if first and order["role"] != OrderRole.EXTERNAL:
             await self._link(connection, context)
+        if order["protection_role"] is not None and order["role"] == OrderRole.EXIT:
+            await name_the_leg(connection, order, context.after.totals)
         if order["entry_key"] is None:
             return None
         if context.side is Side.BUY:

@@ -24,7 +24,8 @@ _RPC_TIMEOUT = timedelta(seconds=10)
 
 _TRADE = """
 SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, t.exit_legs, t.bought_size,
-       t.bought_value, o.source, o.trigger, o.snapshot_id
+       t.bought_value, o.source, o.trigger, o.snapshot_id,
+       o.intent -> 'protection' AS protection
   FROM trades t JOIN orders o ON o.order_key = t.entry_key
  WHERE t.entry_key = $1 AND t.state <> 'CLOSED'
 """
@@ -96,6 +97,7 @@ class Starter:
             entry_final=row["entry_final"],
             market_speed=self._market_speed,
             exit_legs=row["exit_legs"],
+            protection=row["protection"],
             resumed=True,
         )
         look = self._monitor_look(start)

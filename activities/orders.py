@@ -29,12 +29,15 @@ from activities.interfaces import (
     NextAttempt,
     OrderActivities,
     PlaceAttempt,
+    ProtectionRequest,
+    ProtectionTrouble,
     RearmTrade,
     RecordUpdate,
     TradeKey,
 )
 from activities.ledger import Ledger, UnknownAttemptError, update_of
 from activities.policy import Policy
+from activities.protection import protection_view, tell_trouble
 from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import exit_limit_price
@@ -46,6 +49,7 @@ from domain.messages import (
     PlaceAnswer,
     PlaceVerdict,
     PositionView,
+    ProtectionView,
     RecordResult,
     ResolveAnswer,
     ResolveVerdict,
@@ -361,6 +365,14 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="position")
     async def position(self, request: TradeKey) -> PositionView:
         return await position_view(self._pool, self._venue, request.entry_key)
+
+    @activity.defn(name="protection")
+    async def protection(self, request: ProtectionRequest) -> ProtectionView:
+        return await protection_view(self._pool, self._venue, self._policy.speed, request)
+
+    @activity.defn(name="protection_trouble")
+    async def protection_trouble(self, request: ProtectionTrouble) -> None:
+        await tell_trouble(self._pool, self._policy.account, request)
 
     @activity.defn(name="rearm")
     async def rearm(self, request: RearmTrade) -> PositionView:

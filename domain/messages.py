@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domain.exits import ExitReason, ExitRules
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+from domain.protection import Protection, ProtectionRole
 
 __all__ = [
     "Admission",
@@ -33,6 +34,7 @@ __all__ = [
     "PlaceAnswer",
     "PlaceVerdict",
     "PositionView",
+    "ProtectionView",
     "RecordResult",
     "ResolveAnswer",
     "ResolveVerdict",
@@ -109,6 +111,9 @@ class OrderIntent(Message):
     trailing: dict[str, Any] | None = None
     dry_run: bool = False
     asked_by: str = ""
+    protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
+    protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
+    stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
 
 
 class AttemptPlan(Message):
@@ -235,6 +240,20 @@ class PositionView(Message):
     exit_legs: int = 0
 
 
+class ProtectionView(Message):
+    """What protects a trade at the exchange, and at which prices it would be protected anew. Sizes in base."""
+
+    entry_key: str
+    remaining: Decimal = Decimal(0)
+    sellable: Decimal = Field(default=Decimal(0), description="the remainder on the product's increment; 0: dust")
+    live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
+    live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
+    used: int = Field(default=0, description="protective orders so far")
+    stop_price: Decimal | None = None
+    limit_price: Decimal | None = None
+    sentence: str = ""
+
+
 class OrderOutcome(Message):
     """An order's end."""
 
@@ -318,6 +337,7 @@ class MonitorStart(Message):
     market_speed: Decimal = Decimal(1)
     exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
     resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
+    protection: Protection | None = None
 
 
 class EntryNews(Message):

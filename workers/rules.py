@@ -6,12 +6,13 @@ from decimal import Decimal
 
 from activities.policy import Policy
 from domain.exits import ExitRules
+from domain.protection import Protection, ProtectionKind
 from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
 from exchange.port import Exchange
 from exchange.streams import StreamSettings
 from workers.settings import ExitSettings, Settings
 
-__all__ = ["exchange_of", "exit_rules", "policy_of"]
+__all__ = ["exchange_of", "exit_rules", "policy_of", "protection_for"]
 
 
 def exit_rules(exits: ExitSettings) -> ExitRules:
@@ -31,6 +32,23 @@ def exit_rules(exits: ExitSettings) -> ExitRules:
         max_reprices=exits.max_reprices,
         stale_seconds=exits.price_stale_after_s,
         retry_max_seconds=exits.retry_backoff_max_s,
+    )
+
+
+def protection_for(settings: Settings, trigger: str) -> Protection | None:
+    """What rests at the exchange for a trade that `trigger` entered; None: only monitored exits."""
+    given = settings.triggers.get(trigger)
+    if given is None or given.protection.kind == "none":
+        return None
+    chosen, exits = given.protection, settings.exits_for(trigger)
+    bracket = chosen.kind == "bracket"
+    return Protection(
+        kind=ProtectionKind.BRACKET if bracket else ProtectionKind.STOP_LIMIT,
+        stop=_fraction(chosen.stop_pct or exits.hard_stop_pct),
+        take_profit=_fraction(chosen.take_profit_pct or exits.take_profit_pct) if bracket else None,
+        limit_offset=_fraction(chosen.limit_offset_pct),
+        failsafe=chosen.failsafe_on_sltp_error,
+        tries=chosen.tries,
     )
 
 

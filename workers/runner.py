@@ -117,6 +117,8 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.record,
                     trading.end_order,
                     trading.position,
+                    trading.protection,
+                    trading.protection_trouble,
                     trading.rearm,
                     trading.close_trade,
                     sweep.sweep,

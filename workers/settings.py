@@ -262,6 +262,25 @@ class ExitSettings(Section):
         return ExitSettings(**{**self.model_dump(), **overrides.model_dump(exclude_none=True)})
 
 
+class ProtectionSettings(Section):
+    """What rests at the exchange after an entry of a trigger, so that a dead machine still has a stop."""
+
+    kind: Literal["none", "stop_limit", "bracket"] = Field(
+        "none", description="a stop-limit, or a bracket: target and stop of which one fills"
+    )
+    stop_pct: Percent | None = Field(
+        None, description="loss at which it sells, costs and swings come on top; none: the trigger's hard stop"
+    )
+    take_profit_pct: Percent | None = Field(
+        None, description="gain of a bracket's target; none: the trigger's take profit"
+    )
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50)] = Field(
+        Decimal(1), description="a stop-limit may sell this far below its stop"
+    )
+    failsafe_on_sltp_error: bool = Field(False, description="a failure's message has recommended actions")
+    tries: int = Field(5, ge=1, le=20, description="tries before the position is left to monitored exits alone")
+
+
 class TriggerSettings(Section):
     """What an entry of one trigger looks like: how much, how, for how long, and its own exit rules."""
 
@@ -272,6 +291,7 @@ class TriggerSettings(Section):
     valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
     source: Source = Field("sighook", description="the source that its orders carry")
     exits: ExitOverrides = ExitOverrides()
+    protection: ProtectionSettings = ProtectionSettings()
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:

@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.durable import TASK_TIMEOUT, transact
     from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
     from workflows.search_attributes import EXIT_REASON, STATUS, of_order
+    from workflows.shield import Shield
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
@@ -81,6 +82,15 @@ class ExitMonitorWorkflow:
         self._closed: TradeOutcome | None = None
         self._sentence = ""
         self._timeline = Timeline()
+        self._shield: Shield | None = None
+        if start.protection is not None:
+            self._shield = Shield(
+                start,
+                start.protection,
+                tell=self._tell,
+                due=lambda: self._reason is not None,
+                entry_final=lambda: self._entry_final,
+            )
 
     @workflow.run
     async def run(self, start: MonitorStart) -> TradeOutcome:
@@ -112,11 +122,19 @@ class ExitMonitorWorkflow:
         self._tell(f"guards {money(self._size)} {self._start.symbol} bought at {money(self._entry_price)}")
         while True:
             await workflow.wait_condition(
-                lambda: self._reason is not None or self._look or workflow.info().is_continue_as_new_suggested(),
+                lambda: (
+                    self._reason is not None
+                    or self._look
+                    or self._shield_wanted
+                    or workflow.info().is_continue_as_new_suggested()
+                ),
                 timeout_summary="until an exit is due",
             )
             if self._reason is not None:
                 await self._leave(self._reason)
+            elif self._shield is not None and (self._look or self._shield_wanted):
+                self._look = False
+                await self._tend(self._shield)
             elif self._look:
                 self._look, before = False, self._size
                 await self._close_if_flat(None)
@@ -158,6 +176,34 @@ class ExitMonitorWorkflow:
         except TimeoutError:
             return
 
+    # --- protection at the exchange --------------------------------------------------------------------------------
+
+    @property
+    def _shield_wanted(self) -> bool:
+        return self._shield is not None and self._shield.wanted
+
+    async def _tend(self, shield: Shield) -> None:
+        if self._take_over:
+            await self._take_plan_over()
+            if self._closed is not None:
+                return
+        view = await shield.tend()
+        self._size = view.remaining
+        if view.sellable <= 0 and self._reason is None:
+            if view.live is not None:
+                await shield.lower("the trade has nothing left for it to sell")
+            await self._close_if_flat(None)
+
+    async def _lower_shield(self, reason: ExitReason) -> bool:
+        """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade."""
+        if self._shield is None:
+            return False
+        view = await self._shield.lower(f"{reason} is due")
+        self._size = view.remaining
+        if view.remaining <= 0:
+            await self._close_if_flat(None)
+        return self._closed is not None
+
     # --- selling ---------------------------------------------------------------------------------------------------
 
     @property
@@ -180,6 +226,8 @@ class ExitMonitorWorkflow:
             await self._close_if_flat(reason)
             if self._closed is not None:
                 return
+        if await self._lower_shield(reason):
+            return
         self._selling = reason
         outcome = await self._sell(reason)
         self._selling = None
@@ -230,6 +278,8 @@ class ExitMonitorWorkflow:
             OrderActivities.rearm, RearmTrade(entry_key=self._start.entry_key, why=why), "armed again"
         )
         self._size = view.remaining
+        if self._shield is not None:
+            self._shield.look()
 
     async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
         try:
@@ -346,6 +396,8 @@ class ExitMonitorWorkflow:
             return
         self._size = Decimal(0)
         self._tell(f"closed: {outcome_sentence(self._closed)}")
+        if self._shield is not None:
+            await self._shield.closed()
         reason = self._closed.exit_reason
         found_by = [EXIT_REASON.value_set(reason.value)] if reason else []
         workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
@@ -368,6 +420,8 @@ class ExitMonitorWorkflow:
         if not self._flat or news.size > self._size:
             self._size = max(self._size, news.size)
         self._flat = False
+        if self._shield is not None:
+            self._shield.look(grew=True)
         self._entry_price = news.entry_price or self._entry_price
         if news.entry_final and not self._entry_final:
             self._entry_final = True
@@ -378,6 +432,8 @@ class ExitMonitorWorkflow:
     def position_changed(self) -> None:
         """Something else changed the position: look at it again."""
         self._look = True
+        if self._shield is not None:
+            self._shield.look()
 
     @workflow.signal(name="close")
     def close_signal(self, request: CloseRequest | None = None) -> None:

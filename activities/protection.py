@@ -1,0 +1,149 @@
+"""Protection at the exchange as the ledger knows it (EXIT-8): what rests, what should, which leg has filled."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from activities.database import Connection, Pool
+from activities.incidents import report_once, resolve_incidents
+from activities.interfaces import ProtectionRequest, ProtectionTrouble
+from activities.venue import Venue
+from domain.exits import average_true_range
+from domain.market import Product
+from domain.messages import OrderIntent, ProtectionView
+from domain.money import ZERO, average, plain
+from domain.orders import Totals
+from domain.protection import ProtectionRole, ProtectivePrices, leg_of, protective_prices, stop_fraction
+from domain.sizing import size_problem, sized
+from exchange.port import ExchangeError
+
+__all__ = ["PROTECTION_FAILED", "name_the_leg", "protection_view", "tell_trouble"]
+
+_log = structlog.get_logger()
+
+PROTECTION_FAILED = "PROTECTION_FAILED"
+_ATR_PERIOD = 14
+_CANDLE_SECONDS = 300
+_ASK_SECONDS = 3.0
+
+_STATE = """
+SELECT t.symbol, t.remaining, t.bought_value, t.bought_size,
+       (SELECT count(*) FROM orders o WHERE o.entry_key = $1 AND o.role = 'EXIT'
+               AND o.protection_role IS NOT NULL)::int AS used,
+       l.intent, l.base_size, l.filled_size
+  FROM trades t LEFT JOIN LATERAL (
+       SELECT intent, base_size, filled_size FROM orders o
+        WHERE o.entry_key = $1 AND o.role = 'EXIT' AND o.protection_role IS NOT NULL AND NOT o.finished
+        ORDER BY received_at LIMIT 1) l ON true
+ WHERE t.entry_key = $1
+"""
+
+
+async def protection_view(pool: Pool, venue: Venue, speed: Decimal, request: ProtectionRequest) -> ProtectionView:
+    """What rests for a trade, and with `prices` where it would rest anew (`speed`: market seconds per wall second).
+
+    Raises ExchangeError if the product's rules can't be had, and the database's errors.
+    """
+    row = await pool.fetchrow(_STATE, request.entry_key)
+    if row is None:
+        return ProtectionView(entry_key=request.entry_key, sentence="there is no such trade")
+    product = await venue.product(row["symbol"])
+    live = None if row["intent"] is None else OrderIntent.model_validate(row["intent"])
+    view = ProtectionView(
+        entry_key=request.entry_key,
+        remaining=row["remaining"],
+        live=live,
+        live_size=ZERO if live is None else (row["base_size"] or ZERO) - row["filled_size"],
+        used=row["used"],
+    )
+    entry_price = average(row["bought_value"], row["bought_size"])
+    if product is None or entry_price is None:
+        return view.model_copy(update={"sentence": "the exchange does not list the product"})
+    sellable = sized(row["remaining"], product)
+    if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
+        # Too little for an order of its own at that price: monitored exits sell it, or it is dust.
+        return view.model_copy(update={"sentence": f"{plain(sellable)} is too little for an order at its stop"})
+    view = view.model_copy(update={"sellable": sellable})
+    if not request.prices or live is not None:
+        return view
+    try:
+        prices = await _prices(venue, speed, request, product, entry_price)
+    except ValueError as problem:
+        return view.model_copy(update={"sentence": str(problem)})
+    return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit})
+
+
+async def _prices(
+    venue: Venue, speed: Decimal, request: ProtectionRequest, product: Product, entry_price: Decimal
+) -> ProtectivePrices:
+    """Where it rests, with what costs and swings take; what the exchange does not tell in time is left out."""
+    spread = atr = None
+    taker = ZERO
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            taker = (await venue.fee_rates()).taker
+            quote = await venue.quote(product.symbol)
+            spread = quote.ask - quote.bid
+            atr = await _atr(venue, speed, product.symbol)
+    except (ExchangeError, TimeoutError) as problem:
+        _log.info("protective stop without market data", symbol=product.symbol, problem=repr(problem))
+    fraction = stop_fraction(request.protection.stop, taker_fee=taker, spread=spread, atr=atr, price=entry_price)
+    return protective_prices(request.protection, entry_price, fraction, product.price_increment)
+
+
+async def _atr(venue: Venue, speed: Decimal, symbol: str) -> Decimal | None:
+    """Average true range of 14 five-minute candles; only where the market's time is the exchange's clock."""
+    if speed != 1:
+        return None
+    now = await venue.exchange.server_time()
+    start = now - timedelta(seconds=_CANDLE_SECONDS * (_ATR_PERIOD + 2))
+    candles = await venue.exchange.candles(symbol, _CANDLE_SECONDS, start, now)
+    return average_true_range([(item.high, item.low, item.close) for item in candles], _ATR_PERIOD)
+
+
+async def name_the_leg(connection: Connection, order: Any, totals: Totals) -> None:
+    """A protective order has filled: its leg is its role and its exit reason, everywhere it is told.
+
+    The symbol's lock is held.
+    """
+    role, reason = leg_of(ProtectionRole(order["protection_role"]), order["limit_price"], totals.size, totals.value)
+    await connection.execute(
+        """
+        WITH ours AS (
+            UPDATE orders SET protection_role = $2, exit_reason = $3, trigger = $3 WHERE order_key = $1),
+        link AS (
+            UPDATE trade_strategy_link SET exit_reason = $3, sell_trigger = $3, trigger_type = $3
+            WHERE order_key = $1),
+        record AS (
+            UPDATE trade_records SET exit_reason = $3 WHERE order_key = $1)
+        UPDATE trades SET exit_reason = $3 WHERE entry_key = $4 AND state <> 'CLOSED'
+        """,
+        order["order_key"],
+        role.value,
+        reason.value,
+        order["entry_key"],
+    )
+
+
+async def tell_trouble(pool: Pool, account: str, request: ProtectionTrouble) -> None:
+    """A CRITICAL incident, once until it is over. Raises the database's errors."""
+    if request.over:
+        await resolve_incidents(pool, account, PROTECTION_FAILED, request.entry_key)
+        return
+    sentence = (
+        f"Trade {request.entry_key} ({request.symbol}) has no protection at the exchange after {request.tries} tries "
+        f"({request.why}): its position is on monitored exits alone."
+    )
+    if request.failsafe:
+        sentence += (
+            " Recommended: see to it that a worker with the role watchers runs; look at the open orders of "
+            f"{request.symbol} in the exchange's own app and place a stop there by hand, or sell with `bottrader trade "
+            f"close {request.entry_key[:12]}`; then look why it was refused with `bottrader trade show "
+            f"{request.entry_key[:12]}`."
+        )
+    await report_once(pool, account, PROTECTION_FAILED, "CRITICAL", request.entry_key, sentence)

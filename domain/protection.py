@@ -1,0 +1,120 @@
+"""Protection that rests at the exchange (EXIT-8): what it is, and at which prices.
+
+A stop-limit sells when the price falls to its stop. A bracket is one order with two legs of which one can fill: a
+limit at the target, and a stop. Its stop is wider than the hard stop that the price watcher acts on, by what costs and
+ordinary swings take (EXIT-6), so that it acts when nobody watches and stands aside while somebody does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from domain.exits import ExitReason
+from domain.money import EXACT, ZERO, divide, round_down, round_up
+
+__all__ = [
+    "Protection",
+    "ProtectionKind",
+    "ProtectionRole",
+    "ProtectivePrices",
+    "leg_of",
+    "protective_prices",
+    "stop_fraction",
+]
+
+_ONE = Decimal(1)
+
+
+class ProtectionKind(StrEnum):
+    """What rests at the exchange."""
+
+    STOP_LIMIT = "STOP_LIMIT"
+    BRACKET = "BRACKET"
+
+
+class ProtectionRole(StrEnum):
+    """What an order is to a protected trade."""
+
+    PRIMARY = "PRIMARY"
+    """The entry."""
+    TAKE_PROFIT = "TAKE_PROFIT"
+    STOP_LOSS = "STOP_LOSS"
+    OCO = "OCO"
+    """Both legs in one order; the leg that fills gives it its role."""
+
+
+class Protection(BaseModel):
+    """How a trade is protected at the exchange. Fractions of the entry price; 0.05 is 5 %."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: ProtectionKind
+    stop: Decimal = Field(gt=0, lt=1, description="loss at which it sells, before costs and swings are added")
+    take_profit: Decimal | None = Field(default=None, gt=0, description="gain of a bracket's limit leg")
+    limit_offset: Decimal = Field(
+        default=Decimal("0.01"), ge=0, lt=1, description="how far below its stop a stop-limit may sell, of the stop"
+    )
+    failsafe: bool = Field(default=False, description="a failure's message has recommended actions")
+    tries: int = Field(default=5, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _bracket_has_a_target(self) -> Protection:
+        if self.kind is ProtectionKind.BRACKET and self.take_profit is None:
+            raise ValueError("a bracket needs a take profit")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectivePrices:
+    """Prices of a protective sell, on the tick: where it triggers, and its limit (a bracket's target)."""
+
+    stop: Decimal
+    limit: Decimal
+
+
+def stop_fraction(
+    configured: Decimal, *, taker_fee: Decimal, spread: Decimal | None, atr: Decimal | None, price: Decimal
+) -> Decimal:
+    """The loss at which an exchange-side stop sits: the configured one plus taker fee, spread and one ATR.
+
+    `spread` and `atr` in quote per base, the others as fractions. Without ATR, or where the sum makes no sense (not
+    above zero, or more than twice the configured one), bounded by the configured stop and its double.
+    """
+    if atr is None or atr <= 0 or price <= 0:
+        return configured
+    room = divide(max(spread or ZERO, ZERO) + atr, price)
+    return min(max(configured + max(taker_fee, ZERO) + room, configured), 2 * configured, Decimal("0.99"))
+
+
+def protective_prices(
+    protection: Protection, entry_price: Decimal, fraction: Decimal, tick: Decimal
+) -> ProtectivePrices:
+    """Where a sell rests for a trade bought at `entry_price` (quote per base) with its stop at `fraction`.
+
+    Rounded so that neither leg acts early: the stop and its limit down, the target up. Raises ValueError where the
+    stop would not be above zero and below the entry price.
+    """
+    stop = round_down(EXACT.multiply(entry_price, _ONE - fraction), tick)
+    if not ZERO < stop < entry_price:
+        raise ValueError(f"a stop at {stop} does not protect a position bought at {entry_price}")
+    if protection.kind is ProtectionKind.BRACKET:
+        target = protection.take_profit or ZERO
+        return ProtectivePrices(stop, round_up(EXACT.multiply(entry_price, _ONE + target), tick))
+    limit = round_down(EXACT.multiply(stop, _ONE - protection.limit_offset), tick)
+    return ProtectivePrices(stop, max(limit, tick))
+
+
+def leg_of(
+    role: ProtectionRole, limit: Decimal | None, size: Decimal, value: Decimal
+) -> tuple[ProtectionRole, ExitReason]:
+    """Which leg of a protective sell has filled, and the exit's reason, by its average price so far.
+
+    A target's limit sells at its price or better, a stop below it: one piece sold by the stop makes it a stop.
+    """
+    if role in (ProtectionRole.OCO, ProtectionRole.TAKE_PROFIT) and limit is not None and value >= size * limit:
+        return ProtectionRole.TAKE_PROFIT, ExitReason.TP
+    return ProtectionRole.STOP_LOSS, ExitReason.HARD_STOP
