@@ -40,7 +40,6 @@ def match(
 
     Fields: id, time (with zone), seq, symbol, side, size, price, fee, fee_currency (quote, base, other), fee_rate.
     """
-    from fifo.book import Book
     from fifo.fills import FifoError
     from fifo.reading import read_fills
     from fifo.writing import json_lines
@@ -54,11 +53,9 @@ def match(
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
         if reading.bad and not skip_bad:
             raise _refusal(name, reading.bad)
-        book = Book()
-        book.extend_entries(reading.entries)
-        _say(reading, len(book))
+        _say(reading)
         pieces: list[str] = []
-        for piece in json_lines(book):
+        for piece in json_lines(reading.lines()):
             pieces.append(piece)
             if len(pieces) >= 10_000:
                 sys.stdout.write("".join(pieces))
@@ -97,12 +94,12 @@ def _refusal(name: str, bad: "list[BadLine]") -> UserError:
     return UserError("BAD_FILLS", "\n".join([*lines, *more, hint]), ExitCode.BAD_INPUT)
 
 
-def _say(reading: "Reading", fills: int) -> None:
+def _say(reading: "Reading") -> None:
     """What was left out, on stderr: never silent."""
     if reading.bad:
         for line in reading.bad[:_SHOWN_LINES]:
             note(f"skipped {line}")
-        note(f"skipped {len(reading.bad)} bad lines; {fills} fills matched")
+        note(f"skipped {len(reading.bad)} bad lines; {len(reading)} fills matched")
     if reading.repeated:
         note(f"{reading.repeated} lines repeat a fill that was there before; each counts once")
     if reading.left_out:

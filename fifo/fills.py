@@ -13,13 +13,15 @@ from typing import NamedTuple
 
 from domain.money import EXACT, ZERO
 from domain.orders import Side
-from fifo.amounts import PLACES, UNIT, divide_half_even
+from fifo.amounts import PLACES, UNIT
 from fifo.line import Entry
 
 __all__ = ["FeeCurrency", "FifoError", "Fill", "entry_from_units", "entry_of", "id_order", "units_exactly"]
 
 _LARGEST_EXPONENT = 30
 _ID_WIDTH = 20
+_HALF = UNIT // 2
+_new = tuple.__new__
 
 
 class FifoError(ValueError):
@@ -139,4 +141,8 @@ def entry_from_units(
                 raise FifoError("FEE_RATE_NEGATIVE", "fee_rate must not be negative")
             cost = fee * fee_rate
         amount = amount + cost if buy else amount - cost
-    return Entry(time, seq, id_order(fill_id), fill_id, symbol, buy, size, moved, divide_half_even(amount, UNIT))
+    # What `divide_half_even` and `Entry` do, without the calls: this is the innermost step of reading a file.
+    quotient, remainder = divmod(amount, UNIT)
+    if remainder >= _HALF and (remainder > _HALF or quotient & 1):
+        quotient += 1
+    return _new(Entry, (time, seq, str(fill_id).rjust(_ID_WIDTH), fill_id, symbol, buy, size, moved, quotient))

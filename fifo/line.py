@@ -74,9 +74,13 @@ class Line:
 
     def extend(self, entries: list[Entry]) -> None:
         """Put many entries in their places and compute from the first of them on."""
+        ordered = self._entries
+        if not ordered:
+            ordered[:] = sorted(entries)
+            self._replay(0)
+            return
         if not entries:
             return
-        ordered = self._entries
         row = bisect_right(ordered, min(entries))
         tail = ordered[row:] + entries
         tail.sort()

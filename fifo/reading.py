@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, islice
@@ -20,7 +20,7 @@ import orjson
 
 from fifo import coinbase
 from fifo.fills import FifoError, entry_from_units
-from fifo.line import Entry
+from fifo.line import Entry, Line
 from fifo.parsing import Inexact, nanoseconds, number, shown
 
 __all__ = ["BadLine", "Reading", "read_fills"]
@@ -48,19 +48,30 @@ class BadLine:
 
 @dataclass(slots=True)
 class Reading:
-    """What a file holds: its fills, the lines that are none, and rows of a report that aren't trades, by kind."""
+    """What a file holds: its fills by symbol, each once, the lines that are none, and rows of a report that aren't
+    trades, by kind.
+    """
 
-    entries: list[Entry] = field(default_factory=list)
+    fills: dict[str, list[Entry]] = field(default_factory=dict)
     bad: list[BadLine] = field(default_factory=list)
     repeated: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
+    def __len__(self) -> int:
+        return sum(map(len, self.fills.values()))
+
+    def lines(self) -> dict[str, Line]:
+        """The fills matched, by symbol."""
+        lines = {symbol: Line() for symbol in self.fills}
+        for symbol, line in lines.items():
+            line.extend(self.fills[symbol])
+        return lines
+
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    rows: Callable[[Iterable[tuple[int, bytes]]], Iterator[tuple[int, Any]]]
-    entry: Callable[[Any, int], Entry | str]
-    """The fill of a row and its line number, or the name of its kind if it is no trade."""
+    entry: Callable[[bytes, int], Entry | str]
+    """The fill of a line and its number, or the name of its kind if it is no trade. Raises FifoError."""
     in_file_order: bool = False
     """Whether fills of the same time are ordered by their lines, newest or oldest first as the file is."""
 
@@ -74,26 +85,29 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
     form, skipped = _recognise(first)
     reading = Reading()
     known: dict[str, Entry] = {}
-    entries, of_row = reading.entries, form.entry
-    for line_number, row in form.rows(chain(first[skipped:], numbered)):
+    fills, of_line, admit = reading.fills, form.entry, known.setdefault
+    for line_number, line in chain(first[skipped:], numbered):
         try:
-            if isinstance(row, FifoError):
-                raise row
-            entry = of_row(row, line_number)
-            if isinstance(entry, str):
-                reading.left_out[entry] += 1
+            entry = of_line(line, line_number)
+            if type(entry) is not Entry:
+                reading.left_out[str(entry)] += 1
                 continue
-            before = known.setdefault(entry.tie, entry)
+            before = admit(entry.tie, entry)
             if before is entry:
-                entries.append(entry)
+                try:
+                    fills[entry.symbol].append(entry)
+                except KeyError:
+                    fills[entry.symbol] = [entry]
                 continue
             if (before._replace(seq=entry.seq) if form.in_file_order else before) != entry:
                 raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
             reading.repeated += 1
         except FifoError as error:
             reading.bad.append(BadLine(line_number, error.code, error.sentence))
-    if form.in_file_order and entries and entries[0].time > entries[-1].time:
-        entries[:] = [entry._replace(seq=-entry.seq) for entry in entries]
+    if form.in_file_order:
+        for symbol, entries in fills.items():
+            if entries[0].time > entries[-1].time:
+                fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
     return reading
 
 
@@ -107,7 +121,7 @@ def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
         if coinbase.is_fills(names):
             return _report(names, coinbase.fill), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
-        return _Format(_json_rows, _json_entry), 0
+        return _Format(_json_entry), 0
     raise FifoError(
         "UNKNOWN_FORMAT",
         "this is neither JSON Lines (one object a line) nor a CSV file with the columns "
@@ -129,33 +143,27 @@ def _columns(text: str) -> list[str] | None:
         return None
 
 
-def _csv_rows(lines: Iterable[tuple[int, bytes]], count: int) -> Iterator[tuple[int, list[str] | FifoError]]:
-    for line_number, line in lines:
-        values = _columns(_text(line))
-        if values is None:
-            yield line_number, FifoError("NOT_A_ROW", "its quotation marks don't match")
-        elif len(values) != count and (len(values) < count or any(values[count:])):
-            yield line_number, FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
-        else:
-            yield line_number, values
+def _row(line: bytes, count: int) -> list[str]:
+    values = _columns(_text(line))
+    if values is None:
+        raise FifoError("NOT_A_ROW", "its quotation marks don't match")
+    if len(values) != count and (len(values) < count or any(values[count:])):
+        raise FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
+    return values
 
 
 def _own_csv(names: list[str]) -> _Format:
+    count = len(names)
     # A column that is not there is the one behind the last, which is always empty.
-    pick = itemgetter(*(names.index(name) if name in names else -1 for name in _FIELDS))
-    return _Format(lambda lines: _csv_rows(lines, len(names)), lambda row, _: _checked(*pick([*row, ""])))
+    pick = itemgetter(*(names.index(name) if name in names else count for name in _FIELDS))
+    return _Format(lambda line, _: _checked(*pick([*_row(line, count)[:count], ""])))
 
 
 def _report(names: list[str], entry: Callable[[dict[str, str], int], Entry | str]) -> _Format:
+    count = len(names)
     return _Format(
-        lambda lines: _csv_rows(lines, len(names)),
-        lambda row, number: entry(dict(zip(names, row, strict=False)), number),
-        in_file_order=True,
+        lambda line, number: entry(dict(zip(names, _row(line, count), strict=False)), number), in_file_order=True
     )
-
-
-def _json_rows(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    return iter(lines)
 
 
 def _json_entry(line: bytes, line_number: int) -> Entry:
@@ -211,20 +219,21 @@ def _checked(
         buy = _SIDES.get(str(side).strip().lower())
         if buy is None:
             raise FifoError("UNKNOWN_SIDE", f"side is neither buy nor sell: {shown(side)}")
-    if time in _ABSENT or size in _ABSENT or price in _ABSENT:
-        name = "time" if time in _ABSENT else "size" if size in _ABSENT else "price"
-        raise FifoError("MISSING_FIELD", f"{name} is missing")
+    if not (time and size and price):
+        for name, value in (("time", time), ("size", size), ("price", price)):
+            if value in _ABSENT:
+                raise FifoError("MISSING_FIELD", f"{name} is missing")
     if type(currency) is not str or currency not in _CURRENCIES:
         currency = _currency(currency, symbol)
     return entry_from_units(
         fill_id,
         symbol,
         nanoseconds(time),
-        _sequence(seq),
+        seq if type(seq) is int else _sequence(seq),
         buy,
         number("size", size),
         number("price", price),
-        0 if fee in _ABSENT else number("fee", fee),
+        number("fee", fee) if fee else 0,
         currency,
         None if rate in _ABSENT else number("fee_rate", rate),
     )

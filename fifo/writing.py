@@ -1,4 +1,4 @@
-"""A book as one JSON document, a line a sell: exact decimals as texts.
+"""Matched lines as one JSON document, a line a sell: exact decimals as texts.
 
 `{"sells": [{id, symbol, size, uncovered_size, proceeds, uncovered_proceeds, cost_basis, pnl, parts: [{lot, size,
 cost}]}], "lots": [{symbol, lot, size, cost}], "totals": {symbol: {…}}}`. `pnl` is of what lots cover: proceeds less
@@ -7,24 +7,23 @@ uncovered_proceeds less cost_basis.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import orjson
 
 from fifo.amounts import text_of
-from fifo.book import Book
 from fifo.line import Line
 
 __all__ = ["json_lines"]
 
 
-def json_lines(book: Book) -> Iterator[str]:
-    """The document in pieces."""
+def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
+    """The document in pieces, of lines by symbol."""
     totals: list[str] = []
     yield '{"sells": ['
     comma = "\n"
-    for symbol in book.symbols:
-        line, name = book.line(symbol), _json(symbol)
+    for symbol in sorted(lines):
+        line, name = lines[symbol], _json(symbol)
         sells = proceeds = uncovered_proceeds = uncovered = 0
         last, lot_id = -1, ""
         for sell, pieces, covered, brought in line.sells():
@@ -51,9 +50,9 @@ def json_lines(book: Book) -> Iterator[str]:
         totals.append(f"{name}: {_totals(line, sells, proceeds, uncovered, uncovered_proceeds)}")
     yield '\n],\n"lots": ['
     comma = "\n"
-    for symbol in book.symbols:
+    for symbol in sorted(lines):
         name = _json(symbol)
-        for buy, left, left_cost in book.line(symbol).lots():
+        for buy, left, left_cost in lines[symbol].lots():
             yield (
                 f'{comma}{{"symbol": {name}, "lot": {_json(buy.id)}, "size": "{text_of(left)}", '
                 f'"cost": "{text_of(left_cost)}"}}'
