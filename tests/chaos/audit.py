@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, localcontext
 from typing import Any
@@ -19,7 +19,16 @@ from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderIntent
 from domain.sharding import shard_of
 from tests.chaos.harness_evidence import Evidence
-from tests.chaos.harness_protection import PlanNote, Position, Span, gaps_between, length, percentile, spans_of
+from tests.chaos.harness_protection import (
+    PlanNote,
+    Position,
+    Span,
+    gaps_between,
+    length,
+    percentile,
+    spans_of,
+    split_by_outages,
+)
 from tests.chaos.harness_recorder import true_time
 
 __all__ = ["Audit", "AuditRow", "audit", "merged"]
@@ -45,14 +54,47 @@ class AuditRow:
         return f"{len(self.wrong)} WRONG" if self.wrong else "ok"
 
 
+@dataclass(slots=True)
+class Unprotected:
+    """Seconds for which positions were unprotected: while at most one process was away or coming back (which the
+    promise is about), and while several were.
+    """
+
+    single: list[float] = field(default_factory=list)
+    several: list[float] = field(default_factory=list)
+    by_cause: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, other: Unprotected) -> None:
+        """Take another run's positions in."""
+        self.single += other.single
+        self.several += other.several
+        for cause, values in other.by_cause.items():
+            self.by_cause[cause] += values
+
+    def rows(self) -> list[AuditRow]:
+        """The promise, what several faults at once make of it, and the causes."""
+        p99 = percentile(self.single, 99)
+        wrong = (f"p99 is {p99:.1f} s, promised {_LONGEST_P99:g}",) if p99 > _LONGEST_P99 else ()
+        causes = "; ".join(f"{cause} {_seconds(values)}" for cause, values in self.by_cause.items())
+        return [
+            AuditRow("seconds unprotected, one fault", f"{len(self.single)} positions: {_seconds(self.single)}", wrong),
+            AuditRow("seconds unprotected, several", f"{len(self.several)} positions: {_seconds(self.several)}"),
+            AuditRow("  by cause", causes),
+        ]
+
+
+def _seconds(values: Sequence[float]) -> str:
+    p50, p99, longest = percentile(values, 50), percentile(values, 99), max(values, default=0.0)
+    return f"p50 {p50:.2f} p99 {p99:.2f} max {longest:.2f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Audit:
     """The table of a run, and its numbers for a table over many runs."""
 
     rows: tuple[AuditRow, ...]
     counts: Mapping[str, int]
-    unprotected: tuple[float, ...]
-    spans: Mapping[str, tuple[float, ...]]
+    time: Unprotected
 
     @property
     def violations(self) -> list[str]:
@@ -77,7 +119,7 @@ def audit(evidence: Evidence) -> Audit:
         context.prec = _DIGITS
         books = _Books(evidence)
         positions = _positions(books)
-        spans, worst = _unprotected(books, positions)
+        time = _unprotected(books, positions)
         checks: tuple[Callable[[_Books], AuditRow], ...] = (
             _problems,
             _fills_once,
@@ -95,7 +137,7 @@ def audit(evidence: Evidence) -> Audit:
             _incidents,
         )
         rows = [check(books) for check in checks]
-        rows.append(_time_row(spans, worst))
+        rows.extend(time.rows())
         return Audit(
             rows=tuple(rows),
             counts={
@@ -107,27 +149,24 @@ def audit(evidence: Evidence) -> Audit:
                 "requests": len(evidence.journal),
                 "incidents": len(evidence.incidents),
             },
-            unprotected=tuple(worst),
-            spans={cause: tuple(values) for cause, values in spans.items()},
+            time=time,
         )
 
 
 def merged(audits: Sequence[Audit]) -> Audit:
     """One table over many runs: each row's wrong subjects together, seconds over all positions."""
+    time = Unprotected()
+    for found in audits:
+        time.add(found.time)
     rows = []
-    for place, row in enumerate(audits[0].rows[:-1]):
+    for place, row in enumerate(audits[0].rows[: -len(time.rows())]):
         wrong = tuple(subject for found in audits for subject in found.rows[place].wrong)
         rows.append(AuditRow(row.what, f"{len(audits)} runs", wrong))
-    spans: dict[str, list[float]] = defaultdict(list)
-    for found in audits:
-        for cause, values in found.spans.items():
-            spans[cause] += values
-    worst = [seconds for found in audits for seconds in found.unprotected]
-    rows.append(_time_row(spans, worst))
+    rows.extend(time.rows())
     counts: Counter[str] = Counter()
     for found in audits:
         counts.update(found.counts)
-    return Audit(tuple(rows), counts, tuple(worst), {cause: tuple(values) for cause, values in spans.items()})
+    return Audit(tuple(rows), counts, time)
 
 
 class _Books:
@@ -181,9 +220,9 @@ def _fills_once(books: _Books) -> AuditRow:
 
 
 def _same_fill(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    here = (ours["size"], ours["price"], ours["quote_fees"], ours["side"], ours["symbol"])
     numbers = (Decimal(theirs["size"]), Decimal(theirs["price"]), Decimal(theirs["commission"]))
-    return here == (*numbers, theirs["side"], theirs["product_id"])
+    same = (ours["size"], ours["price"], ours["quote_fees"]) == numbers
+    return bool(same and (ours["side"], ours["symbol"]) == (theirs["side"], theirs["product_id"]))
 
 
 def _fill_sums(books: _Books) -> AuditRow:
@@ -464,16 +503,6 @@ def _incidents(books: _Books) -> AuditRow:
     return AuditRow("incidents", ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none")
 
 
-def _time_row(spans: Mapping[str, Sequence[float]], worst: Sequence[float]) -> AuditRow:
-    p50, p99 = percentile(worst, 50), percentile(worst, 99)
-    longest = max(worst, default=0.0)
-    parts = [f"p50 {p50:.2f} p99 {p99:.2f} max {longest:.2f}"]
-    for cause, values in spans.items():
-        parts.append(f"{cause} max {max(values, default=0.0):.1f}")
-    wrong = (f"p99 is {p99:.1f} s, promised {_LONGEST_P99:g}",) if p99 > _LONGEST_P99 else ()
-    return AuditRow("seconds unprotected", "; ".join(parts), wrong)
-
-
 # --- protection ------------------------------------------------------------------------------------------------------
 
 
@@ -509,7 +538,7 @@ def _positions(books: _Books) -> list[Position]:
     return list(found.values())
 
 
-def _unprotected(books: _Books, positions: Iterable[Position]) -> tuple[dict[str, list[float]], list[float]]:
+def _unprotected(books: _Books, positions: Iterable[Position]) -> Unprotected:
     evidence = books.evidence
     prices: dict[str, list[tuple[datetime, Decimal]]] = defaultdict(list)
     for note in evidence.prices:
@@ -520,18 +549,19 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> tuple[dict[str
             held[lease["name"]].append((lease["at"], lease["expires_at"]))
     since = min((note.at for note in evidence.prices), default=evidence.at)
     unwatched = {name: gaps_between(spans, since, evidence.at) for name, spans in held.items()}
-    shards = len(held)
-    by_cause: dict[str, list[float]] = defaultdict(list)
-    totals = []
+    time = Unprotected()
     for position in positions:
-        gaps = unwatched.get(_watcher(position.symbol, shards), [])
+        gaps = unwatched.get(_watcher(position.symbol, len(held)), [])
         spans = spans_of(position, gaps, prices[position.symbol], evidence.at)
         if not spans:
             continue
         for cause, found in spans.items():
-            by_cause[cause].append(length(found))
-        totals.append(length(span for found in spans.values() for span in found))
-    return by_cause, totals
+            time.by_cause[cause].append(length(found))
+        single, several = split_by_outages((span for found in spans.values() for span in found), evidence.outages)
+        time.single.append(length(single))
+        if several:
+            time.several.append(length(several))
+    return time
 
 
 def _watcher(symbol: str, shards: int) -> str:

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ from workflows.starting import start_order
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
 
 ACCOUNT = "main"
-_BEAT_SECONDS = 0.7
+_BEAT_SECONDS = 0.8
 _QUIET_SECONDS = 90.0
 _ENTER_SECONDS = 60.0
 _ASK_SECONDS = 15.0
@@ -339,7 +340,11 @@ class ChaosRun:
         async with contextlib.AsyncExitStack() as held:
             for name in names:
                 await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
-            await self._away(action, names)
+            since = datetime.now(UTC)
+            try:
+                await self._away(action, names)
+            finally:
+                self.rig.notes.outage(since)
 
     async def _away(self, action: Outage, names: Sequence[str]) -> None:
         stack, seconds = self.rig.stack, action.seconds

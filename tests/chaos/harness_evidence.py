@@ -71,6 +71,7 @@ class Evidence:
     intents: list[OrderIntent] = field(default_factory=list)
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
+    outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -85,7 +86,13 @@ async def collect(
     problems: Sequence[str] = (),
 ) -> Evidence:
     """Read all sides. The database's rows are of one moment."""
-    evidence = Evidence(intents=list(intents), problems=list(problems), prices=notes.prices, skews=notes.skews)
+    evidence = Evidence(
+        intents=list(intents),
+        problems=list(problems),
+        prices=notes.prices,
+        skews=notes.skews,
+        outages=notes.outages,
+    )
     evidence.exchange_orders = await control.orders()
     evidence.exchange_fills = await control.fills()
     evidence.balances = await control.balances()

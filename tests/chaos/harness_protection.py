@@ -11,9 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-__all__ = ["PlanNote", "Position", "Span", "covered", "gaps_between", "length", "percentile", "spans_of"]
+__all__ = [
+    "PlanNote",
+    "Position",
+    "Span",
+    "covered",
+    "gaps_between",
+    "length",
+    "percentile",
+    "spans_of",
+    "split_by_outages",
+]
 
 Span = tuple[datetime, datetime]
+_RECOVERY = timedelta(seconds=5)
+"""An outage counts for this long after the process is started again: it has to start, and to take over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +67,16 @@ def gaps_between(held: Iterable[Span], since: datetime, until: datetime) -> list
     if at < until:
         found.append((at, until))
     return [(begin, end) for begin, end in found if begin < end]
+
+
+def split_by_outages(spans: Iterable[Span], outages: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+    """Those in which at most one process was away or had just come back, and those with several."""
+    single: list[Span] = []
+    several: list[Span] = []
+    for begin, end in spans:
+        near = sum(gone < end and back + _RECOVERY > begin for gone, back in outages)
+        (single if near <= 1 else several).append((begin, end))
+    return single, several
 
 
 def covered(span: Span, by: Iterable[Span]) -> list[Span]:

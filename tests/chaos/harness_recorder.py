@@ -52,6 +52,8 @@ class Notes:
 
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
+    outages: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when a process was away, which one doesn't matter."""
 
     def price(self, symbol: str, bid: Decimal) -> None:
         """The market has moved."""
@@ -60,6 +62,10 @@ class Notes:
     def skew(self, seconds: float) -> None:
         """The exchange's clock is set."""
         self.skews.append((datetime.now(UTC), seconds))
+
+    def outage(self, since: datetime) -> None:
+        """A process that went away at `since` has been started again."""
+        self.outages.append((since, datetime.now(UTC)))
 
 
 def true_time(exchange_time: datetime, skews: list[tuple[datetime, float]]) -> datetime:

@@ -9,12 +9,11 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from activities.crash_points import CRASH_AT
 from workers.processes import Child, Command, python_environment, python_module
 
-__all__ = ["CRASH_VARIABLE", "WorkerSlot"]
+__all__ = ["WorkerSlot"]
 
-CRASH_VARIABLE = "BOTTRADER_CRASH_AT"
-"""Environment variable that names the point at which a worker dies."""
 _RESTART_SECONDS = 0.5
 
 
@@ -31,6 +30,7 @@ class WorkerSlot:
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._crash_at = ""
+        self._crashes = 0
         self.ended_by_itself = 0
 
     @property
@@ -70,7 +70,8 @@ class WorkerSlot:
 
     async def crash_at(self, point: str) -> None:
         """Have the next worker in this place die at a named point; the one after it lives."""
-        self._crash_at = point
+        self._crashes += 1
+        self._crash_at = f"{point}={self._log.with_suffix(f'.crash-{self._crashes}')}"
         await self.kill()
         await self.start()
 
@@ -81,7 +82,7 @@ class WorkerSlot:
     async def _launch(self) -> None:
         environment = dict(self._environment)
         if self._crash_at:
-            environment[CRASH_VARIABLE], self._crash_at = self._crash_at, ""
+            environment[CRASH_AT], self._crash_at = self._crash_at, ""
         self._child = await Child.start(
             Command(
                 name=self.name,

@@ -57,7 +57,7 @@ class Terms:
     """Beats at the start in which nothing goes wrong."""
     fault_rate: float = 0.45
     """Chance of a fault of connections or messages in a beat."""
-    outage_every: int = 9
+    outage_every: int = 13
     """Beats between two deaths of a process."""
 
 
