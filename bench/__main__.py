@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from bench import stream_messages, watcher
+from bench.fifo import fifo
 from bench.idle import idle
 from bench.reactions import decisions, exits
 from bench.round_trips import round_trips
@@ -64,6 +65,7 @@ MEASURES: dict[str, Measure] = {
     "idle": idle,
     "watcher": watching,
     "streams": streams,
+    "fifo": fifo,
     "start-up": start_up,
 }
 

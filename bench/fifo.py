@@ -256,7 +256,9 @@ def rp2_python() -> Path:
     ready = folder / "ready"
     if not ready.exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", RP2], check=True)
+        subprocess.run(
+            [python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", RP2], check=True
+        )
         ready.touch()
     return python
 
@@ -265,7 +267,7 @@ def rp2_parts(fills: Sequence[dict[str, str]]) -> tuple[float, list[tuple[int, i
     """rp2's own seconds, and its parts: positions of sell and lot, size, cost and gain."""
     script = Path(__file__).with_name("rp2_rival.py")
     done = subprocess.run(
-        [rp2_python(), str(script)], input=json.dumps(fills), capture_output=True, text=True, check=True
+        [rp2_python(), "-I", str(script)], input=json.dumps(fills), capture_output=True, text=True, check=True
     )
     answer = json.loads(done.stdout)
     return answer["seconds"], [tuple(part) for part in answer["parts"]]

@@ -4,6 +4,8 @@ In: a JSON list of {side, size, price, fee, time} in order of time, of one asset
 time, "parts": [[sell, lot, size, cost, gain], …]} with the positions of sell and lot in the input. Uses rp2's classes
 as its own command does, without the spreadsheets around them.
 """
+# mypy: disable-error-code="import-not-found"
+# rp2 is not installed where mypy runs: it has an environment of its own.
 
 import json
 import sys
