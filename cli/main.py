@@ -19,10 +19,12 @@ from cli.control import flatten, halt, resume
 from cli.demo import demo
 from cli.errors import as_user_error
 from cli.fifo import fifo_app
+from cli.ledger_commands import ledger_app
 from cli.notices import incident_app, incidents, notify_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
 from cli.reconcile import reconcile
+from cli.report import report_app
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
 from workers.errors import ExitCode
@@ -83,6 +85,8 @@ app.command("halt")(halt)
 app.command("resume")(resume)
 app.command("flatten")(flatten)
 app.command("reconcile")(reconcile)
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(report_app, name="report")
 app.add_typer(config_commands.config_app, name="config")
 app.add_typer(db_commands.db_app, name="db")
 

@@ -1,0 +1,36 @@
+"""The leaderboard of symbols from the ledger's closed trades, for whoever chooses symbols: market making, strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from activities.database import Connection, Pool
+from domain.leaderboard import Standing, SymbolRecord, rank_symbols
+from domain.statistics import Sample
+
+__all__ = ["leaderboard"]
+
+_RECORDS = """
+SELECT symbol, count(*) AS trades, count(*) FILTER (WHERE gain > 0) AS wins, sum(gain) AS pnl,
+       avg((gain / cost)::float8) AS mean, coalesce(var_samp((gain / cost)::float8), 0) AS variance
+  FROM (SELECT symbol, sold_value - sold_quote_fees - cost AS gain, cost
+          FROM (SELECT symbol, sold_value, sold_quote_fees, (bought_value + bought_quote_fees)
+                       * least(1, (sold_size + sold_base_fees) / (bought_size - bought_base_fees)) AS cost
+                  FROM trades WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0
+                   AND bought_size > bought_base_fees AND ($2::timestamptz IS NULL OR closed_at >= $2)) sold
+         WHERE cost > 0) closed
+ GROUP BY symbol
+"""
+
+
+async def leaderboard(
+    pool: Pool | Connection, account: str, *, since: datetime | None = None, least_trades: int = 5
+) -> Sequence[Standing]:
+    """Symbols by what a trade on them is likely to bring at least, best first. Raises the database's errors."""
+    rows = await pool.fetch(_RECORDS, account, since)
+    records = [
+        SymbolRecord(row["symbol"], Sample(row["trades"], row["mean"], row["variance"]), row["wins"], row["pnl"])
+        for row in rows
+    ]
+    return rank_symbols(records, least_trades=least_trades)

@@ -1,0 +1,463 @@
+"""`bottrader report`: what closed trades achieved and why, linkage, leaderboard; as tables, JSON, CSV or one HTML file.
+
+Results are after fees. Intervals are at 95 %. `--since` and `--until` take a day (2026-03-01), a time with zone, or an
+age such as 7d, 12h, 30min; trades count by when they closed.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import ExitCode, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from domain.statistics import Interval
+    from research.analysis import Bridge, GroupResult
+    from research.trades import TradeTable
+
+__all__ = ["moment", "report_app"]
+
+report_app = typer.Typer(help="What trades achieved, and why.", no_args_is_help=True)
+
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_CSV = Annotated[bool, typer.Option("--csv", help="CSV, with every figure.")]
+_SINCE = Annotated[str | None, typer.Option("--since", help="From this day, time or age on (2026-03-01, 7d, 12h).")]
+_UNTIL = Annotated[str | None, typer.Option("--until", help="Before this day, time or age.")]
+_WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Width of a bucket of scores.")]
+_LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Closed trades that a symbol must have.")]
+_OUT = Annotated[Path | None, typer.Option("--out", help="File to write; else standard output.")]
+
+_AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
+_UNITS = {"d": 86_400, "h": 3_600, "min": 60, "m": 60}
+
+Reader = Callable[[Any, str, datetime | None, datetime | None], Any]
+
+
+def moment(text: str | None, now: datetime) -> datetime | None:
+    """A day, a time with zone or an age as a time in UTC. Raises UserError(BAD_TIME)."""
+    if text is None:
+        return None
+    text = text.strip()
+    if age := _AGE.fullmatch(text):
+        return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(
+            "BAD_TIME", f"{text!r} is no time: give a day like 2026-03-01, a time, or an age like 7d."
+        ) from None
+    if found.tzinfo is None and len(text) > 10:
+        raise UserError("BAD_TIME", f"{text!r} has no zone: add Z for UTC, or an offset like +01:00.")
+    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+
+
+def _read(reader: Reader, since: str | None, until: str | None) -> Any:
+    """What `reader` finds between the two times."""
+    import asyncio
+
+    from cli.config import current_settings
+    from cli.ledger import open_ledger
+
+    now = datetime.now(UTC)
+    start, end = moment(since, now), moment(until, now)
+    if start is not None and end is not None and start >= end:
+        raise UserError("BAD_TIME", "--since must be before --until.")
+    settings = current_settings()
+
+    async def read() -> Any:
+        async with open_ledger(settings) as ledger:
+            return await reader(ledger, settings.account, start, end)
+
+    return asyncio.run(read())
+
+
+def _trades(since: str | None, until: str | None) -> "TradeTable":
+    from research.trades import read_trades
+
+    table: TradeTable = _read(read_trades, since, until)
+    return table
+
+
+# --- groups of trades -------------------------------------------------------------------------------------------------
+
+
+@report_app.command("summary")
+def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """All closed trades together, and why what they achieved is not what was configured."""
+    from research.analysis import summary as of
+
+    table = _trades(since, until)
+    found = of(table)
+    if as_json or as_csv:
+        _show([found], as_json=as_json, as_csv=as_csv)
+        return
+    if not found.trades:
+        typer.echo("No trades have closed in this time.")
+        return
+    rows = [
+        ("trades", f"{found.trades} ({found.wins} won)"),
+        ("win rate", _percent(found.win_rate, 1)),
+        ("net P&L", f"{_money(found.pnl)} (fees {_money(found.fees)})"),
+        ("average win, loss", f"{_money(found.average_win)}, {_money(found.average_loss)}"),
+        ("mean net result", _percent(found.mean_fraction, 3)),
+        ("profit factor", _figure(found.profit_factor)),
+        ("reward:risk configured", _figure(found.configured)),
+        ("reward:risk achieved", _ratio(found.achieved)),
+        ("slippage of exits", f"{_money(found.slippage)} ({_percent(found.slippage_fraction, 3)} of price)"),
+        ("held", f"{_seconds(found.held_median)} median, {_seconds(found.held.value)} mean"),
+    ]
+    print_table(("", ""), rows, title="Closed trades")
+    _print_bridges([found])
+
+
+@report_app.command("triggers")
+def triggers(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """By what decided the entry."""
+    from research.analysis import by_trigger
+
+    _show(by_trigger(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+
+
+@report_app.command("exits")
+def exits(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """By what closed the trade, and from configured to achieved for each."""
+    from research.analysis import by_exit
+
+    found = by_exit(_trades(since, until))
+    _show(found, as_json=as_json, as_csv=as_csv)
+    if not (as_json or as_csv):
+        _print_bridges(found)
+
+
+@report_app.command("symbols")
+def symbols(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """By product."""
+    from research.analysis import by_symbol
+
+    _show(by_symbol(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+
+
+@report_app.command("hours")
+def hours(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """By the hour of the day (UTC) in which the trade was opened."""
+    from research.analysis import by_hour
+
+    _show(by_hour(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+
+
+@report_app.command("days")
+def days(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """By the day (UTC) on which the trade was closed."""
+    from research.analysis import by_day
+
+    _show(by_day(_trades(since, until)), as_json=as_json, as_csv=as_csv)
+
+
+@report_app.command("scores")
+def scores(
+    since: _SINCE = None, until: _UNTIL = None, width: _WIDTH = 0.5, as_json: _JSON = False, as_csv: _CSV = False
+) -> None:
+    """By buckets of the buy score, and whether a higher score meant more."""
+    from research.analysis import by_score, score_correlation
+
+    table = _trades(since, until)
+    found = by_score(table, width)
+    _show(found, as_json=as_json, as_csv=as_csv)
+    if not (as_json or as_csv) and found:
+        typer.echo(f"Correlation of score and net result: {_ratio(score_correlation(table))}.")
+
+
+@report_app.command("indicators")
+def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """Each single indicator: entries at which it fired against entries at which it did not."""
+    from research.analysis import indicators as of
+
+    found = of(_trades(since, until))
+    if as_json:
+        print_json(found)
+        return
+    if as_csv:
+        _write_csv(
+            {"indicator": item.indicator, **_flat(asdict(group)), "difference": item.difference.value}
+            for item in found
+            for group in (item.fired, item.quiet)
+        )
+        return
+    print_table(
+        ("indicator", "fired", "won", "mean result", "not fired", "won", "mean result", "difference"),
+        [
+            (
+                item.indicator,
+                item.fired.trades,
+                _percent(item.fired.win_rate, 1),
+                _percent(item.fired.mean_fraction, 3),
+                item.quiet.trades,
+                _percent(item.quiet.win_rate, 1),
+                _percent(item.quiet.mean_fraction, 3),
+                _percent(item.difference, 3),
+            )
+            for item in found
+        ],
+        empty="No closed trade carries indicators.",
+    )
+
+
+def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        print_json([item.as_dict() for item in found])
+        return
+    if as_csv:
+        _write_csv(_flat(item.as_dict()) for item in found)
+        return
+    print_table(
+        ("group", "trades", "won", "net P&L", "fees", "mean result", "win", "loss", "reward:risk", "slippage", "held"),
+        [
+            (
+                item.group,
+                item.trades,
+                _percent(item.win_rate, 1),
+                _money(item.pnl),
+                _money(item.fees),
+                _percent(item.mean_fraction, 3),
+                _bare(item.win_fraction),
+                _bare(item.loss_fraction),
+                f"{_figure(item.configured)} → {_figure(item.achieved.value)}",
+                _bare(item.slippage_fraction),
+                _seconds(item.held_median),
+            )
+            for item in found
+        ],
+        empty="No trades have closed in this time.",
+    )
+
+
+def _print_bridges(found: "Sequence[GroupResult]") -> None:
+    bridges = [
+        (f"{item.group}, {name}", bridge)
+        for item in found
+        for name, bridge in (("won", item.won), ("lost", item.lost))
+        if bridge is not None
+    ]
+    print_table(
+        ("%", "trades", "configured", "other way out", "distance", "slippage", "fees", "achieved"),
+        [(name, bridge.trades, *_steps(bridge)) for name, bridge in bridges],
+        title="From configured to achieved, percent of the entry price",
+    )
+
+
+def _steps(bridge: "Bridge") -> tuple[str, ...]:
+    names = ("configured", "exit_path", "distance", "slippage", "fees", "achieved")
+    return tuple(f"{getattr(bridge, name) * 100:+.3f}" for name in names)
+
+
+# --- linkage, leaderboard ---------------------------------------------------------------------------------------------
+
+
+@report_app.command("linkage")
+def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> int:
+    """How many filled orders carry the decision behind them, by source. Exit code 1 when there is cause for alarm."""
+    from research.linkage import read_linkage
+
+    found = _read(read_linkage, since, until)
+    code = int(ExitCode.NO if found.alarming else ExitCode.OK)
+    if as_json:
+        print_json({**asdict(found), "percent": found.percent, "alarming": found.alarming})
+        return code
+    if as_csv:
+        _write_csv({**asdict(item), "percent": item.percent} for item in found.sources)
+        return code
+    print_table(
+        ("source", "filled", "linked", "rate", "with snapshot", "placement → fill", "mean"),
+        [
+            (
+                item.source,
+                item.filled,
+                item.linked,
+                f"{item.percent:.1f} %",
+                item.with_snapshot,
+                _milliseconds(item.median_ms),
+                _milliseconds(item.mean_ms),
+            )
+            for item in found.sources
+        ],
+        empty="No order of ours has filled in this time.",
+    )
+    typer.echo(
+        f"Of {found.fills} fills, {found.without_order} found no order, {found.without_metadata} an order without "
+        f"metadata, {found.outside} an order that somebody else placed; {found.by_rest} came by REST."
+    )
+    for key in found.unlinked:
+        typer.echo(f"  without linkage: {key}")
+    if found.alarming:
+        note("error: no sighook order of this time has its linkage.")
+    return code
+
+
+@report_app.command("leaderboard")
+def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON = False, as_csv: _CSV = False) -> None:
+    """Symbols by what a trade on them is likely to bring at least: the lower end of the mean's interval."""
+    from activities.leaderboard import leaderboard as of
+
+    async def read(ledger: Any, account: str, start: datetime | None, _: datetime | None) -> Any:
+        return await of(ledger, account, since=start, least_trades=least_trades)
+
+    found = _read(read, since, None)
+    if as_json:
+        print_json(found)
+    elif as_csv:
+        _write_csv(_flat(asdict(item)) for item in found)
+    else:
+        print_table(
+            ("place", "symbol", "trades", "won", "net P&L", "mean result", "gains for certain"),
+            [
+                (
+                    item.place,
+                    item.symbol,
+                    item.trades,
+                    item.wins,
+                    _money(item.pnl),
+                    _percent(item.mean, 3),
+                    "yes" if item.profitable else "not shown",
+                )
+                for item in found
+            ],
+            empty=f"No symbol has {least_trades} closed trades in this time.",
+        )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@report_app.command("html")
+def html(
+    out: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("report.html"),
+    since: _SINCE = None,
+    until: _UNTIL = None,
+    width: _WIDTH = 0.5,
+    as_json: _JSON = False,
+) -> None:
+    """Everything on one page with plots: a file that opens without a network."""
+    from activities.leaderboard import leaderboard as standings_of
+    from research.html import ReportHead, html_report
+    from research.linkage import read_linkage
+    from research.trades import read_trades
+
+    async def read(ledger: Any, account: str, start: datetime | None, end: datetime | None) -> str:
+        table = await read_trades(ledger, account, start, end)
+        linked = await read_linkage(ledger, account, start, end)
+        standings = await standings_of(ledger, account, since=start)
+        quotes = {symbol.replace("_", "-").partition("-")[2] for symbol in set(table.symbol)}
+        head = ReportHead(account, datetime.now(UTC), " and ".join(sorted(quotes)) or "USD")
+        return html_report(head, table, linked, standings, width)
+
+    page = _read(read, since, until)
+    _write(out, page)
+    if as_json:
+        print_json({"file": out.absolute(), "bytes": len(page.encode())})
+    else:
+        typer.echo(f"Written: {out} ({len(page.encode()) / 1024:.0f} KiB)")
+
+
+@report_app.command("tax")
+def tax(out: _OUT = None, since: _SINCE = None, until: _UNTIL = None) -> None:
+    """Realised lots as CSV: one line a part of a sell, as the FIFO book matched it, by when it was sold."""
+    import io
+
+    from research.tax import write_realised_lots
+
+    text = io.StringIO()
+
+    async def read(ledger: Any, account: str, start: datetime | None, end: datetime | None) -> int:
+        return await write_realised_lots(ledger, account, text, start, end)
+
+    count = _read(read, since, until)
+    if out is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        _write(out, text.getvalue())
+        note(f"Written: {out} ({count} lots)")
+
+
+def _write(out: Path, text: str) -> None:
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError("NO_FILE", f"{out} can't be written ({error.strerror}).") from None
+
+
+def _write_csv(rows: Any) -> None:
+    listed = list(rows)
+    if not listed:
+        return
+    writer = csv.DictWriter(sys.stdout, list(listed[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parts as columns: an interval is its value, then `_low` and `_high`."""
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        if isinstance(part, Mapping) and set(part) == {"value", "low", "high"}:
+            found |= {f"{prefix}{name}": part["value"], f"{prefix}{name}_low": part["low"]}
+            found[f"{prefix}{name}_high"] = part["high"]
+        elif name in ("won", "lost") and prefix == "":
+            steps = ("trades", "configured", "exit_path", "distance", "slippage", "fees", "achieved")
+            found |= {f"{name}_{step}": None if part is None else part[step] for step in steps}
+        else:
+            found[f"{prefix}{name}"] = part
+    return found
+
+
+# --- figures to read --------------------------------------------------------------------------------------------------
+
+
+def _percent(found: "Interval", places: int) -> str:
+    """A fraction in percent, with its interval."""
+    if found.value is None:
+        return "–"
+    around = (
+        ""
+        if found.low is None or found.high is None
+        else f" ({found.low * 100:.{places}f} to {found.high * 100:.{places}f})"
+    )
+    return f"{found.value * 100:.{places}f} %{around}"
+
+
+def _bare(found: "Interval") -> str:
+    return "–" if found.value is None else f"{found.value * 100:.3f} %"
+
+
+def _ratio(found: "Interval") -> str:
+    if found.value is None:
+        return "–"
+    around = "" if found.low is None or found.high is None else f" ({found.low:.2f} to {found.high:.2f})"
+    return f"{found.value:.2f}{around}"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _money(value: Any) -> str:
+    return "–" if value is None else f"{value:,.2f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f} ms"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.1f} s"

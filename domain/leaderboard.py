@@ -1,0 +1,58 @@
+"""Which symbols have earned trust: ranked by what a trade on them is likely to bring at least.
+
+The measure is the lower end of the confidence interval of the mean net result a trade: a high mean of few trades ranks
+below a smaller one that held over many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from domain.statistics import Interval, Sample, mean_interval
+
+__all__ = ["Standing", "SymbolRecord", "rank_symbols"]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolRecord:
+    """What closed trades of a symbol brought; `results` are net results as fractions of the cost, `pnl` in quote."""
+
+    symbol: str
+    results: Sample
+    wins: int
+    pnl: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A symbol's place, from 1; `mean` is the mean net result a trade, a fraction of the cost."""
+
+    place: int
+    symbol: str
+    trades: int
+    wins: int
+    pnl: Decimal
+    mean: Interval
+
+    @property
+    def profitable(self) -> bool:
+        """Whether trades on it gain, with the interval's confidence."""
+        return self.mean.low is not None and self.mean.low > 0
+
+
+def rank_symbols(
+    records: Iterable[SymbolRecord], *, least_trades: int = 5, confidence: float = 0.95
+) -> Sequence[Standing]:
+    """The symbols with at least `least_trades` closed trades, best first."""
+    enough = [
+        (record, mean_interval(record.results, confidence))
+        for record in records
+        if record.results.count >= max(2, least_trades)
+    ]
+    enough.sort(key=lambda item: (-(item[1].low or 0.0), item[0].symbol))
+    return [
+        Standing(place, record.symbol, record.results.count, record.wins, record.pnl, mean)
+        for place, (record, mean) in enumerate(enough, 1)
+    ]

@@ -1,0 +1,262 @@
+"""What groups of closed trades achieved, with confidence intervals, and why that is not what was configured.
+
+Rates have Wilson's interval, means Student's, ratios the delta method's (`domain.statistics` names the sources). A
+group of a few trades has wide ones: that is what they are for. Many groups compared at once will show some difference
+by chance: at 95 %, about one in twenty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.money import ZERO
+from domain.statistics import (
+    Interval,
+    Sample,
+    correlation_interval,
+    difference_interval,
+    mean_interval,
+    ratio_interval,
+    wilson_interval,
+)
+from research.trades import Floats, TradeTable
+
+__all__ = [
+    "Bridge",
+    "GroupResult",
+    "IndicatorResult",
+    "by_day",
+    "by_exit",
+    "by_hour",
+    "by_score",
+    "by_symbol",
+    "by_trigger",
+    "group_by",
+    "indicators",
+    "score_correlation",
+    "summary",
+]
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """From what was configured to what was achieved: means over trades, fractions of the entry price.
+
+    `achieved` = `configured` + `exit_path` + `distance` + `slippage` + `fees`: trades that were closed by another rule
+    than the configured one, the market's distance from the rule's level when it was noticed, the exit's price against
+    that, and what fees took.
+    """
+
+    trades: int
+    configured: float
+    exit_path: float
+    distance: float
+    slippage: float
+    fees: float
+    achieved: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """A group of trades. `pnl`, `fees`, `average_*` in quote currency, `*_fraction` of the entry price, `held` in wall
+    seconds. `slippage` in quote currency, what exits brought beyond the price that made them due (below zero: lost).
+    """
+
+    group: str
+    trades: int
+    wins: int
+    win_rate: Interval
+    pnl: Decimal
+    fees: Decimal
+    average_win: float | None
+    average_loss: float | None
+    win_fraction: Interval
+    loss_fraction: Interval
+    mean_fraction: Interval
+    profit_factor: float | None
+    configured: float | None
+    """Configured reward:risk, the mean over trades with a profit rule."""
+    achieved: Interval
+    """Average win to average loss, after fees."""
+    slippage: float
+    slippage_fraction: Interval
+    held: Interval
+    held_median: float | None
+    won: Bridge | None
+    lost: Bridge | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorResult:
+    """Trades for which an indicator fired against those for which it was computed and did not."""
+
+    indicator: str
+    fired: GroupResult
+    quiet: GroupResult
+    difference: Interval
+    """Mean net fraction when it fired, less when it did not."""
+
+
+def summary(table: TradeTable) -> GroupResult:
+    """All trades together."""
+    return _result("all", table, np.ones(len(table), np.bool_))
+
+
+def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResult]:
+    """One result a label, by name; trades labelled None are in no group."""
+    names = sorted({label for label in labels if label is not None})
+    number = {name: position for position, name in enumerate(names)}
+    codes = np.array([-1 if label is None else number[label] for label in labels], np.int64)
+    return [_result(name, table, codes == position) for position, name in enumerate(names)]
+
+
+def by_trigger(table: TradeTable) -> list[GroupResult]:
+    """By what decided the entry."""
+    return group_by(table, table.trigger)
+
+
+def by_exit(table: TradeTable) -> list[GroupResult]:
+    """By what closed the trade."""
+    return group_by(table, table.reason)
+
+
+def by_symbol(table: TradeTable) -> list[GroupResult]:
+    """By product."""
+    return group_by(table, table.symbol)
+
+
+def by_hour(table: TradeTable) -> list[GroupResult]:
+    """By the hour of the day (UTC) in which the trade was opened."""
+    return group_by(table, [f"{hour:02}" for hour in (table.opened // 3600 % 24).astype(int).tolist()])
+
+
+def by_day(table: TradeTable) -> list[GroupResult]:
+    """By the day (UTC) on which the trade was closed."""
+    days = table.closed // 86_400
+    return group_by(table, np.datetime_as_string(days.astype("datetime64[D]")).tolist() if len(table) else [])
+
+
+def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
+    """By buckets of the buy score, `width` each; trades without a score are in none."""
+    buckets = np.floor(table.score / width)
+    places = max(0, math.ceil(-math.log10(width))) if width < 1 else 0
+    names: dict[float, str] = {}
+    for bucket in sorted({value for value in buckets.tolist() if not math.isnan(value)}):
+        names[bucket] = f"{bucket * width:.{places}f} to {(bucket + 1) * width:.{places}f}"
+    found = group_by(table, [names.get(value) for value in buckets.tolist()])
+    order = {name: bucket for bucket, name in names.items()}
+    return sorted(found, key=lambda item: order[item.group])
+
+
+def indicators(table: TradeTable) -> list[IndicatorResult]:
+    """Each indicator: trades for which it fired against trades for which it was known and did not."""
+    found = []
+    sets = {*table.known, *table.fired}
+    for name in sorted({name for group in sets for name in group}):
+        has = {group: name in group for group in sets}
+        fired = np.fromiter((has[group] for group in table.fired), np.bool_, len(table))
+        known = np.fromiter((has[group] for group in table.known), np.bool_, len(table))
+        quiet = known & ~fired
+        found.append(
+            IndicatorResult(
+                name,
+                _result("fired", table, fired),
+                _result("not fired", table, quiet),
+                difference_interval(_sample(table.net[fired]), _sample(table.net[quiet])),
+            )
+        )
+    return found
+
+
+def score_correlation(table: TradeTable) -> Interval:
+    """Of buy score and net result: +1 if a higher score always meant more, 0 if it says nothing."""
+    given = ~np.isnan(table.score)
+    score, net = table.score[given], table.net[given]
+    if len(score) < 4 or score.std() == 0 or net.std() == 0:
+        return Interval(None)
+    return correlation_interval(float(np.corrcoef(score, net)[0, 1]), len(score))
+
+
+def _sample(values: Floats) -> Sample:
+    count = len(values)
+    if count == 0:
+        return Sample(0)
+    return Sample(count, float(values.mean()), float(values.var(ddof=1)) if count > 1 else 0.0)
+
+
+def _result(name: str, table: TradeTable, mask: Mask) -> GroupResult:
+    won = table.won & mask
+    lost = mask & ~won
+    count, wins = int(mask.sum()), int(won.sum())
+    pnl, fees = list(compress(table.pnl, mask)), list(compress(table.fees, mask))
+    gained = sum((value for value in pnl if value > 0), ZERO)
+    total = sum(pnl, ZERO)
+    given_back = gained - total
+    winners, losers = _sample(table.net[won]), _sample(-table.net[lost])
+    with_rule = mask & ~np.isnan(table.reward)
+    held = table.held[mask]
+    return GroupResult(
+        group=name,
+        trades=count,
+        wins=wins,
+        win_rate=wilson_interval(wins, count),
+        pnl=total,
+        fees=sum(fees, ZERO),
+        average_win=float(gained) / wins if wins else None,
+        average_loss=-float(given_back) / (count - wins) if count > wins else None,
+        win_fraction=mean_interval(winners),
+        loss_fraction=mean_interval(_sample(table.net[lost])),
+        mean_fraction=mean_interval(_sample(table.net[mask])),
+        profit_factor=float(gained / given_back) if given_back else None,
+        configured=float((table.reward[with_rule] / table.risk[with_rule]).mean()) if with_rule.any() else None,
+        achieved=ratio_interval(winners, losers),
+        slippage=float(table.slippage[mask].sum()),
+        slippage_fraction=mean_interval(_sample((table.gross - table.due)[mask])),
+        held=mean_interval(_sample(held)),
+        held_median=float(np.median(held)) if count else None,
+        won=_bridge(table, won & with_rule),
+        lost=_bridge(table, lost),
+    )
+
+
+def _bridge(table: TradeTable, mask: Mask) -> Bridge | None:
+    count = int(mask.sum())
+    if not count:
+        return None
+    steps: Mapping[str, float] = {
+        name: float(getattr(table, name)[mask].mean()) for name in ("configured", "aimed", "due", "gross", "net")
+    }
+    return Bridge(
+        trades=count,
+        configured=steps["configured"],
+        exit_path=steps["aimed"] - steps["configured"],
+        distance=steps["due"] - steps["aimed"],
+        slippage=steps["gross"] - steps["due"],
+        fees=steps["net"] - steps["gross"],
+        achieved=steps["net"],
+    )
+
+
+GROUPINGS: Mapping[str, Callable[[TradeTable], list[GroupResult]]] = {
+    "triggers": by_trigger,
+    "exits": by_exit,
+    "symbols": by_symbol,
+    "hours": by_hour,
+    "days": by_day,
+    "scores": by_score,
+}
+"""The groupings by their names on the command line."""

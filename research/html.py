@@ -1,0 +1,376 @@
+"""The report as one HTML file: figures, plots and tables; nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from html import escape
+
+import numpy as np
+
+from domain.leaderboard import Standing
+from domain.money import round_half_even
+from domain.statistics import Interval
+from research.analysis import (
+    Bridge,
+    GroupResult,
+    by_day,
+    by_exit,
+    by_hour,
+    by_score,
+    by_symbol,
+    by_trigger,
+    indicators,
+    score_correlation,
+    summary,
+)
+from research.charts import Bar, Whisker, bars, line, points
+from research.linkage import LinkageReport
+from research.trades import TradeTable
+
+__all__ = ["ReportHead", "html_report"]
+
+_STYLE = """
+:root{--bg:#fbfbfa;--ink:#1c2024;--soft:#60646c;--rule:#e3e3df;--card:#fff;--good:#11745a;--bad:#b3412e;--mark:#3d5a98}
+@media(prefers-color-scheme:dark){:root{--bg:#15171a;--ink:#e8e9ea;--soft:#9aa0a8;--rule:#2c3036;--card:#1c1f24;
+--good:#43b58f;--bad:#e07a63;--mark:#8fabec}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
+font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1080px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 2px}
+h2{font-size:18px;margin:40px 0 6px}p{margin:4px 0 12px;color:var(--soft);max-width:75ch}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:20px 0}
+.tile{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:12px 14px}
+.tile b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:20px}figure{margin:0}
+figcaption{font-weight:600;margin:8px 0 4px}svg{width:100%;height:auto;background:var(--card);
+border:1px solid var(--rule);border-radius:8px}.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
+th,td{padding:5px 9px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}td small{color:var(--soft)}
+.gain{color:var(--good)}.loss{color:var(--bad)}
+svg .grid{stroke:var(--rule)}svg .zero{stroke:var(--soft)}svg text{fill:var(--ink);font-size:12px}
+svg .tick{fill:var(--soft);font-size:11px}svg rect.good,svg .dot.good{fill:var(--good)}
+svg rect.bad,svg .dot.bad{fill:var(--bad)}svg .curve{fill:none;stroke-width:1.6}svg .curve.good{stroke:var(--good)}
+svg .curve.bad{stroke:var(--bad)}svg .area{opacity:.14}svg .area.good{fill:var(--good)}svg .area.bad{fill:var(--bad)}
+svg .dot{opacity:.38}svg .whisker{stroke:var(--mark);stroke-width:2}svg .mean{fill:var(--mark)}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportHead:
+    """What the report is of; `quote` is the currency in which results are."""
+
+    account: str
+    made_at: datetime
+    quote: str = "USD"
+    note: str = ""
+
+
+def html_report(
+    head: ReportHead, table: TradeTable, linkage: LinkageReport, standings: Sequence[Standing] = (), width: float = 0.5
+) -> str:
+    """The whole page. `width` is that of the score buckets."""
+    body = [
+        _head(head, table),
+        _tiles(head, table, linkage),
+        _curves(head, table),
+        _ways(head, table),
+        _scores(table, width),
+        _why(table),
+        *(_section(title, told, found) for title, told, found in _groupings(table, width)),
+        _indicators(table),
+        _linkage(linkage),
+        _leaderboard(standings),
+    ]
+    title = escape(f"Trades of {head.account}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _head(head: ReportHead, table: TradeTable) -> str:
+    if len(table):
+        first, last = (datetime.fromtimestamp(value, UTC) for value in (table.closed[0], table.closed[-1]))
+        span = f"closed from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    else:
+        span = "no trades have closed in this time"
+    note = f" {escape(head.note)}" if head.note else ""
+    made = f"{head.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return (
+        f"<h1>Trades of {escape(head.account)}</h1><p>{len(table):,} trades, {span}; made {made}.{note} "
+        "Results are after fees. Intervals are at 95 %: Wilson's for rates, Student's for means.</p>"
+    )
+
+
+def _tiles(head: ReportHead, table: TradeTable, linkage: LinkageReport) -> str:
+    total = summary(table)
+    drawdown = _drawdown(_equity(table))
+    percent = linkage.percent
+    tiles = [
+        (_money(total.pnl), f"net P&L, {head.quote}"),
+        (_money(total.fees), f"fees, {head.quote}"),
+        (_percent(total.win_rate, 1), "trades that won"),
+        (_percent(total.mean_fraction, 3), "mean net result a trade"),
+        (_ratio(total), "reward:risk, configured → achieved"),
+        (_money(Decimal(str(float(drawdown.min())))) if len(table) else "–", f"deepest drawdown, {head.quote}"),
+        (_seconds(total.held_median), "median time held"),
+        ("–" if percent is None else f"{percent:.1f} %", "linkage of filled orders"),
+    ]
+    shown = "".join(f'<div class="tile"><b>{value}</b><span>{escape(name)}</span></div>' for value, name in tiles)
+    return f'<div class="tiles">{shown}</div>'
+
+
+def _equity(table: TradeTable) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.cumsum(np.array([float(value) for value in table.pnl], np.float64))
+
+
+def _drawdown(equity: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return equity - np.maximum(np.maximum.accumulate(equity), 0.0) if len(equity) else equity
+
+
+def _curves(head: ReportHead, table: TradeTable) -> str:
+    equity = _equity(table)
+    final = float(equity[-1]) if len(equity) else 0.0
+    made = line(table.closed, equity, title="Equity", unit=head.quote, kind="good" if final >= 0 else "bad")
+    down = line(table.closed, _drawdown(equity), title="Drawdown", unit=head.quote, kind="bad")
+    return (
+        "<h2>Equity and drawdown</h2><p>Net P&amp;L added up in the order in which trades closed, and how far it was "
+        f'below its highest so far, in {escape(head.quote)}.</p><div class="pair">'
+        f"{_figure('Equity', made)}{_figure('Drawdown', down)}</div>"
+    )
+
+
+def _ways(head: ReportHead, table: TradeTable) -> str:
+    triggers = [
+        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
+        for item in sorted(by_trigger(table), key=lambda item: -item.pnl)
+    ]
+    exits = [
+        Bar(item.group, item.wins, item.trades - item.wins, f"{item.trades} ({item.wins} won)")
+        for item in sorted(by_exit(table), key=lambda item: -item.trades)
+    ]
+    hours = [
+        Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
+        for item in by_hour(table)
+    ]
+    days = [
+        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
+        for item in by_day(table)[-30:]
+    ]
+    money = f"net P&L, {head.quote} (trades)"
+    return (
+        '<h2>Ways in and ways out</h2><div class="pair">'
+        + _figure("P&L by trigger", bars(triggers, title="P&L by trigger", unit=money))
+        + _figure("Exits by path: won and lost", bars(exits, title="Exits by path", unit="trades"))
+        + _figure("P&L by hour of entry (UTC)", bars(hours, title="P&L by hour", unit=money))
+        + _figure("P&L by day of close (UTC), the last 30", bars(days, title="P&L by day", unit=money))
+        + "</div>"
+    )
+
+
+def _scores(table: TradeTable, width: float) -> str:
+    given = ~np.isnan(table.score)
+    if not given.any():
+        return ""
+    means = []
+    for item in by_score(table, width):
+        low, high = (float(text) for text in item.group.split(" to "))
+        found = item.mean_fraction
+        if found.value is not None and found.low is not None and found.high is not None:
+            note = f"score {item.group}: {_percent(found, 3, plain=True)} over {item.trades} trades"
+            means.append(Whisker((low + high) / 2, found.value * 100, found.low * 100, found.high * 100, note))
+    chart = points(
+        table.score[given],
+        table.net[given] * 100,
+        means,
+        title="Score against outcome",
+        x_name="buy score",
+        unit="net result, %",
+    )
+    linked = score_correlation(table)
+    said = "" if linked.value is None else f" Correlation {_interval(linked, 2)}."
+    return (
+        "<h2>Score against outcome</h2><p>One dot a trade; the larger marks are means of score buckets with their "
+        f"intervals.{said}</p><figure>{chart}</figure>"
+    )
+
+
+def _why(table: TradeTable) -> str:
+    rows = []
+    for item in [summary(table), *by_exit(table)]:
+        for name, bridge in (("won", item.won), ("lost", item.lost)):
+            if bridge is not None:
+                rows.append([escape(f"{item.group}, {name}"), *_bridge(bridge)])
+    head = ("", "trades", "configured", "other way out", "market's distance", "slippage", "fees", "achieved")
+    return (
+        "<h2>Why achieved is not what was configured</h2><p>Means in percent of the entry price, from left to right: "
+        "what the rules were set to, what leaving by another rule changed, how far the market was from the rule's "
+        "level when it was noticed, the price of the exit against that, and fees. They add up to what was achieved.</p>"
+        + _table(head, rows)
+    )
+
+
+def _bridge(bridge: Bridge) -> list[str]:
+    names = ("configured", "exit_path", "distance", "slippage", "fees", "achieved")
+    return [str(bridge.trades), *(_signed(getattr(bridge, name) * 100, 3) for name in names)]
+
+
+def _groupings(table: TradeTable, width: float) -> list[tuple[str, str, Sequence[GroupResult]]]:
+    return [
+        ("By trigger", "What decided the entry.", by_trigger(table)),
+        ("By exit reason", "What closed the trade.", by_exit(table)),
+        ("By symbol", "", by_symbol(table)),
+        ("By score", "Buckets of the buy score.", by_score(table, width)),
+        ("By hour", "Hour of the entry, UTC.", by_hour(table)),
+    ]
+
+
+_HEAD = (
+    "", "trades", "won", "net P&L", "fees", "mean result", "average win", "average loss", "reward:risk", "slippage",
+    "held",
+)  # fmt: skip
+
+
+def _section(title: str, told: str, found: Sequence[GroupResult]) -> str:
+    lead = f"<p>{escape(told)}</p>" if told else ""
+    return f"<h2>{escape(title)}</h2>{lead}{_table(_HEAD, [_row(item) for item in found])}"
+
+
+def _row(item: GroupResult) -> list[str]:
+    return [
+        escape(item.group),
+        f"{item.trades:,}",
+        _percent(item.win_rate, 1),
+        _money(item.pnl),
+        _plain(item.fees),
+        _percent(item.mean_fraction, 3),
+        _percent(Interval(item.win_fraction.value), 3),
+        _percent(Interval(item.loss_fraction.value), 3),
+        _ratio(item),
+        _percent(Interval(item.slippage_fraction.value), 3),
+        _seconds(item.held_median),
+    ]
+
+
+def _indicators(table: TradeTable) -> str:
+    rows = [
+        [
+            escape(item.indicator),
+            f"{item.fired.trades:,}",
+            _percent(item.fired.win_rate, 1),
+            _percent(item.fired.mean_fraction, 3),
+            f"{item.quiet.trades:,}",
+            _percent(item.quiet.win_rate, 1),
+            _percent(item.quiet.mean_fraction, 3),
+            _percent(item.difference, 3),
+        ]
+        for item in indicators(table)
+    ]
+    head = ("", "fired", "won", "mean result", "not fired", "won", "mean result", "difference")
+    told = "Entries at which the indicator fired, against entries at which it was computed and did not."
+    return f"<h2>By indicator</h2><p>{told}</p>{_table(head, rows)}"
+
+
+def _linkage(found: LinkageReport) -> str:
+    rows = [
+        [
+            escape(item.source),
+            f"{item.filled:,}",
+            f"{item.linked:,}",
+            f"{item.percent:.1f} %",
+            f"{item.with_snapshot:,}",
+            "–" if item.median_ms is None else f"{item.median_ms:,.0f} ms",
+            "–" if item.mean_ms is None else f"{item.mean_ms:,.0f} ms",
+        ]
+        for item in found.sources
+    ]
+    head = ("source", "filled orders", "linked", "rate", "with snapshot", "placement → fill, median", "mean")
+    told = (
+        f"Of {found.fills:,} fills, {found.without_order:,} found no order, {found.without_metadata:,} an order "
+        f"without metadata, {found.outside:,} an order that somebody else placed."
+    )
+    return f"<h2>Linkage</h2><p>{told}</p>{_table(head, rows)}"
+
+
+def _leaderboard(standings: Sequence[Standing]) -> str:
+    if not standings:
+        return ""
+    rows = [
+        [
+            f"{item.place}. {escape(item.symbol)}",
+            f"{item.trades:,}",
+            f"{item.wins:,}",
+            _money(item.pnl),
+            _percent(item.mean, 3),
+            "yes" if item.profitable else "not shown",
+        ]
+        for item in standings
+    ]
+    told = "Ranked by the lower end of the interval of the mean result: what a trade is likely to bring at least."
+    head = ("", "trades", "won", "net P&L", "mean result", "gains for certain")
+    return f"<h2>Leaderboard of symbols</h2><p>{told}</p>{_table(head, rows)}"
+
+
+# --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def _figure(title: str, chart: str) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{chart or '<p>Nothing to show.</p>'}</figure>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return "<p>Nothing to show.</p>"
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
+
+
+def _plain(value: Decimal) -> str:
+    return f"{round_half_even(value):,f}"
+
+
+def _money(value: Decimal) -> str:
+    kind = "gain" if value > 0 else "loss" if value < 0 else ""
+    return f'<span class="{kind}">{_plain(value)}</span>'
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{value:+,.{places}f}"
+
+
+def _percent(found: Interval, places: int, *, plain: bool = False) -> str:
+    """A fraction in percent with its interval."""
+    if found.value is None:
+        return "–"
+    told = f"{found.value * 100:.{places}f} %"
+    if found.low is None or found.high is None:
+        return told
+    around = f"{found.low * 100:.{places}f} to {found.high * 100:.{places}f}"
+    return f"{told} ({around})" if plain else f"{told} <small>{around}</small>"
+
+
+def _interval(found: Interval, places: int) -> str:
+    if found.value is None:
+        return "–"
+    around = "" if found.low is None or found.high is None else f" ({found.low:.{places}f} to {found.high:.{places}f})"
+    return f"{found.value:.{places}f}{around}"
+
+
+def _ratio(item: GroupResult) -> str:
+    before = "–" if item.configured is None else f"{item.configured:.2f}"
+    after = "–" if item.achieved.value is None else f"{item.achieved.value:.2f}"
+    return f"{before} → {after}"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.1f} s"
