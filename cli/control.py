@@ -61,9 +61,13 @@ def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
 
 
 async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as_json: bool) -> int:
+    import structlog
+
     from activities import controls
     from cli.ledger import open_ledger
 
+    # What it does, the command says itself; standard output is for its answer.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     turn = controls.halt if halted else controls.resume
     async with open_ledger(settings) as ledger:
         changed = await turn(ledger, settings.account, reason, by)
@@ -163,10 +167,13 @@ async def _flatten(
     first_halt: bool,
     as_json: bool,
 ) -> int:
+    import structlog
+
     from activities import controls
     from cli.ledger import open_ledger
     from workers.temporal_connection import connect
 
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     async with open_ledger(settings) as ledger:
         listed = await ledger.fetch(_OPEN, settings.account)
         if listed and not yes:

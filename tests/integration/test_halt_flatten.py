@@ -1,0 +1,240 @@
+"""The switches a person turns, by the real command on the whole system; and a worker that is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from domain.exits import ExitReason
+from domain.orders import OrderState
+from tests.support.harness import TradingSystem, trading_system
+from tests.support.intents import limit_buy, market_buy
+from tests.support.waiting import eventually
+from workers.dev_server import DevServer
+from workers.processes import Child, Command, python_environment, python_module
+from workers.streams import sweep_schedule_id
+from workflows.reconcile import reconcile_id
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest_asyncio.fixture
+async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
+    """The whole system."""
+    async with trading_system(database, temporal_server.address) as running:
+        yield running
+
+
+def environment(system: TradingSystem) -> dict[str, str]:
+    """What a process of its own needs to be part of the test's system."""
+    settings = system.settings
+    exchange, temporal = settings.exchange, settings.temporal
+    prefix = "BOTTRADER_"
+    return python_environment(
+        {
+            "DATABASE_URL": settings.database.dsn,
+            "TEMPORAL_ADDRESS": temporal.address,
+            f"{prefix}ACCOUNT": settings.account,
+            f"{prefix}TEMPORAL__ORDERS_QUEUE": temporal.orders_queue,
+            f"{prefix}TEMPORAL__STREAMS_QUEUE": temporal.streams_queue,
+            f"{prefix}TEMPORAL__WATCHERS_QUEUE": temporal.watchers_queue,
+            f"{prefix}EXCHANGE__REST": str(exchange.rest),
+            f"{prefix}EXCHANGE__STREAM": str(exchange.stream),
+            f"{prefix}EXCHANGE__USER_STREAM": str(exchange.user_stream),
+            f"{prefix}EXCHANGE__CA_FILE": str(exchange.ca_file),
+            f"{prefix}EXCHANGE__KEY_FILE": str(exchange.key_file),
+            f"{prefix}EXCHANGE__PRIVATE_REQUESTS_PER_S": "1000",
+            f"{prefix}SYMBOLS__ALLOW": "BTC-USD,ETH-USD",
+            f"{prefix}SYMBOLS__MAX_OPEN_BUYS": "1000",
+            f"{prefix}STREAMS__RECONNECT_MIN_S": "0.1",
+            "COLUMNS": "200",
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed, as JSON."""
+        return json.loads(self.out)
+
+
+async def command(system: TradingSystem, *arguments: str, timeout: float = 60) -> Answer:
+    """Run `bottrader` as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cli.main",
+        *arguments,
+        cwd=ROOT,
+        env=environment(system),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), timeout)
+    return Answer(process.returncode or 0, out.decode(), err.decode())
+
+
+async def test_a_halt_refuses_entries_and_lets_exits_go_on(system: TradingSystem) -> None:
+    """Who halted when and why is stored and told; stops still sell; a person resumes, and entries pass again."""
+    held = await system.start(market_buy(system.account))
+    await held.until_protected()
+    halted = await command(system, "halt", "--reason", "the news", "--by", "ada", "--json")
+    assert (halted.code, halted.json["changed"], halted.json["changed_by"]) == (0, True, "ada")
+    refused = await system.start(market_buy(system.account))
+    outcome = await refused.result()
+    assert (outcome.state, outcome.gate) == (OrderState.REJECTED, "SKIP_TRADING_HALTED")
+    assert "the news" in outcome.sentence
+    again = await command(system, "halt")
+    assert (again.code, "already" in again.out) == (1, True)
+    await system.price("47000")
+    assert (await held.closed()).exit_reason is ExitReason.HARD_STOP
+    resumed = await command(system, "resume", "--by", "ada")
+    assert resumed.code == 0
+    assert (await command(system, "resume")).code == 1
+    passed = await system.start(market_buy(system.account))
+    await passed.until_protected()
+    kinds = await system.rows("SELECT kind, resolved_at FROM incidents WHERE kind LIKE 'TRADING%' ORDER BY id")
+    assert [row["kind"] for row in kinds] == ["TRADING_HALTED", "TRADING_RESUMED"]
+    assert kinds[0]["resolved_at"] is not None
+
+
+async def test_flatten_closes_trades_and_cancels_entries(system: TradingSystem) -> None:
+    """Protected trades are sold, resting and partly filled entries are cancelled, and each is told with its end."""
+    first = await system.start(market_buy(system.account, "0.01"))
+    second = await system.start(market_buy(system.account, "0.02", symbol="ETH-USD"))
+    resting = await system.start(limit_buy(system.account, "0.01", "48000"))
+    partial = await system.start(limit_buy(system.account, "0.02", "49000"))
+    await first.until_protected("0.01")
+    await second.until_protected("0.02")
+    await resting.exchange_id()
+    await system.control.fill(await partial.exchange_id(), "0.005")
+    await partial.until_protected("0.005")
+    unsure = await command(system, "flatten")
+    assert unsure.code == 2
+    assert "--yes" in unsure.err
+    flat = await command(system, "flatten", "--yes", "--halt", "--json")
+    assert (flat.code, flat.json["flat"], flat.json["left"]) == (0, True, 0), flat.err
+    items = {item["key"]: item for item in flat.json["items"]}
+    assert {key: items[key]["told"] for key in (first.key, second.key, partial.key)} == dict.fromkeys(
+        (first.key, second.key, partial.key), "MANUAL"
+    )
+    assert items[resting.key]["state"] == "CANCELLED"
+    for trade in (first, second, partial):
+        assert (await trade.closed()).exit_reason is ExitReason.MANUAL
+    assert (await resting.result()).state is OrderState.CANCELLED
+    assert await system.value("SELECT halted FROM account_controls")
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await system.assert_books_agree()
+    nothing = await command(system, "flatten", "--yes")
+    assert (nothing.code, "nothing to close" in nothing.out) == (0, True)
+
+
+async def settled(system: TradingSystem) -> bool:
+    """Whether no fill is a derived one any more."""
+    return not await system.rows("SELECT id FROM fills WHERE origin = 'derived'")
+
+
+async def test_flatten_says_what_it_could_not_close(system: TradingSystem) -> None:
+    """A trade that the exchange does not let be sold is left, with the exchange's reason and exit code 1."""
+    trade = await system.start(market_buy(system.account))
+    await trade.until_protected()
+    await system.control.product("BTC-USD", cancel_only=True)
+    left = await command(system, "flatten", "--yes", "--json", "--timeout", "6")
+    assert (left.code, left.json["flat"], left.json["left"]) == (1, False, 1)
+    item = left.json["items"][0]
+    assert item["key"] == trade.key
+    assert not item["closed"]
+    assert item["told"]
+    await system.control.product("BTC-USD", cancel_only=False)
+    assert (await trade.closed(within=70)).exit_reason is ExitReason.MANUAL
+
+
+async def test_reconcile_is_a_command(system: TradingSystem) -> None:
+    """The dry run says what differs and changes nothing; the run does it; both are told in JSON and in a table."""
+    assert (await command(system, "reconcile", "--json")).json["balances"].startswith("opening of")
+    await system.control.deposit("ETH", "2")
+    dry = await command(system, "reconcile", "--dry-run", "--json")
+    assert (dry.code, dry.json["dry_run"], dry.json["transfers"][0]["amount"]) == (0, True, "2")
+    done = await command(system, "reconcile")
+    assert done.code == 0
+    assert "Journal and exchange say the same." in done.out
+    assert "deposit" in done.out
+    assert (await command(system, "reconcile", "--json")).json["balances"] == "balances agree"
+
+
+# --- drain -----------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def worker(system: TradingSystem, folder: Path, name: str) -> AsyncIterator[Child]:
+    """A worker process with every role."""
+    child = await Child.start(
+        Command(
+            name=name,
+            argv=python_module("cli.main", "worker"),
+            log=folder / f"{name}.log",
+            env=environment(system),
+            grace_s=30,
+        )
+    )
+    try:
+        await system.until_streams_are_up()
+        yield child
+    finally:
+        await child.stop()
+
+
+async def test_a_draining_worker_loses_nothing(database: str, temporal_server: DevServer, tmp_path: Path) -> None:
+    """SIGTERM in the middle of entries and exits: it ends by itself, the next worker goes on, and the books agree."""
+    async with trading_system(database, temporal_server.address, roles=frozenset()) as system:
+        try:
+            async with worker(system, tmp_path, "first") as first:
+                held = [await system.start(market_buy(system.account)) for _ in range(4)]
+                for trade in held:
+                    await trade.until_protected()
+                # Exits and more entries are under way when it is told to stop.
+                await system.control.latency(accept=0.5)
+                await system.price("47000")
+                late = [await system.start(market_buy(system.account, symbol="ETH-USD")) for _ in range(8)]
+                await eventually(lambda: sent(system, 6), what="orders are under way")
+                os.kill(first.pid, signal.SIGTERM)
+                assert await asyncio.wait_for(first.wait(), 30) == 0
+            await system.control.latency(accept=0.0)
+            async with worker(system, tmp_path, "second"):
+                for trade in held:
+                    assert (await trade.closed(within=60)).exit_reason is ExitReason.HARD_STOP
+                for trade in late:
+                    await trade.until_protected(within=60)
+                await system.price("2800", symbol="ETH-USD")
+                for trade in late:
+                    assert (await trade.closed(within=60)).entry_size == Decimal("0.01")
+                await eventually(lambda: settled(system), within=60, what="the exchange's own fills are in")
+            await system.assert_books_agree()
+        finally:
+            for name in (reconcile_id(system.account), sweep_schedule_id(system.account)):
+                await system.client.get_schedule_handle(name).delete()
+
+
+async def sent(system: TradingSystem, wanted: int) -> bool:
+    """Whether this many orders have arrived at the exchange."""
+    return len(await system.control.journal()) >= wanted
