@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.orders import Side
-from fifo.matching import Allocation, FillRecord, match_all
+from fifo.matching import Allocation, FillRecord, Lot, match_all, match_sell
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 sizes = st.decimals(min_value="0.00000001", max_value=1000, places=8, allow_nan=False, allow_infinity=False)
@@ -146,3 +146,31 @@ def test_the_order_of_arrival_does_not_matter(history: list[FillRecord], dice: o
     shuffled = list(history)
     dice.shuffle(shuffled)  # type: ignore[attr-defined]
     assert match_all(shuffled) == match_all(history)
+
+
+@given(histories())
+def test_one_sell_at_a_time_gives_the_same_rows(history: list[FillRecord]) -> None:
+    """What the ledger writes fill by fill is what a recompute of the whole symbol writes, to the last digit."""
+    lots: dict[int, Lot] = {}
+    allocations: list[Allocation] = []
+    for item in sorted(history, key=lambda fill: (fill.at, fill.fill_id)):
+        if item.side is Side.BUY:
+            lots[item.fill_id] = Lot(item, item.size - item.base_fees)
+            continue
+        matched, changed = match_sell(item, [lot for lot in lots.values() if lot.remaining])
+        allocations += matched
+        lots.update((lot.fill.fill_id, lot) for lot in changed)
+    whole = match_all(history)
+    assert allocations == whole.allocations
+    assert list(lots.values()) == whole.lots
+
+
+def test_sizes_of_any_length_are_kept_whole() -> None:
+    """A size that an exchange's quote amount was divided into has no end at 18 places, and nothing of it is lost."""
+    third = Decimal(1) / Decimal(3)
+    buy, sell = fill(1, Side.BUY, third, 30), fill(2, Side.SELL, third / 7, 60)
+    (item,), (lot,) = match_sell(sell, [Lot(buy, buy.size)])
+    assert item.size + lot.remaining == third
+    (rest,), (empty,) = match_sell(fill(3, Side.SELL, lot.remaining, 60), [lot])
+    assert empty.remaining == 0
+    assert (item.cost_basis or 0) + (rest.cost_basis or 0) == Decimal("10.000000000000000000")
