@@ -23,6 +23,7 @@ from bench import stream_messages, watcher
 from bench.fifo import fifo
 from bench.idle import idle
 from bench.reactions import decisions, exits
+from bench.reconcile import reconcile
 from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
@@ -66,6 +67,7 @@ MEASURES: dict[str, Measure] = {
     "watcher": watching,
     "streams": streams,
     "fifo": fifo,
+    "reconcile": reconcile,
     "start-up": start_up,
 }
 
