@@ -532,7 +532,8 @@ class OrderWorkflow:
                     await self._start_monitor()
                 elif result.new_fill or (self._finished and not self._monitor_knows_end):
                     await self._signal_monitor()
-            if not self._ended(number) and (number < self._number or self._finished):
+            late = not self._status(number).final and (number < self._number or self._finished)
+            if late and (self._late is None or self._late.done()):
                 self._tell(f"attempt {number} appeared late: it is cancelled, what it fills is protected")
                 self._late = asyncio.create_task(self._cancel_attempt(number))
 
