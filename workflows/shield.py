@@ -86,7 +86,11 @@ class Shield:
         if view.live is not None and view.live_size != view.sellable and view.sellable > 0 and not self._due():
             await self.lower(f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}")
             view = await self._view(prices=True)
-        if view.live is None and view.sellable > 0 and not self._due():
+        if view.live is None and self._order is not None:
+            # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
+            await self._pause(_LOOK_AGAIN, lambda: self._ended, "until the protection's workflow says how it is")
+            self._wanted = True
+        elif view.live is None and view.sellable > 0 and not self._due():
             await self._raise(view)
         return view
 
