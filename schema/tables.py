@@ -291,6 +291,8 @@ fifo_allocations = Table(
     CheckConstraint("size > 0", name="size_positive"),
     Index("ix_fifo_allocations_symbol", "account", "symbol"),
     Index("ix_fifo_allocations_buy_fill", "buy_fill"),
+    Index("ix_fifo_allocations_sell_order_id", "account", "sell_order_id"),
+    Index("ix_fifo_allocations_buy_order_id", "account", "buy_order_id"),
 )
 
 trades = Table(
