@@ -59,13 +59,7 @@ async def fifo(say: Callable[[str], None], *, quick: bool) -> list[Row]:
             _LEAST,
             "floor: a plain Decimal deque",
         ),
-        _of_rate(
-            "the same, sizes of 18 places to 1e12",
-            _rate(history(million // 2, wide=True)),
-            plain,
-            _LEAST,
-            "beyond 64 bits; floor: a plain Decimal deque",
-        ),
+        _beyond_64_bits(million // 2, plain),
     ]
     if not quick:
         say("FIFO over 10,000,000 fills")
@@ -142,6 +136,13 @@ def _rate(columns: FillColumns, repeats: int = 3) -> float:
 
 def _of_rate(what: str, rate: float, floor: float, least: float, note: str) -> Row:
     return Row(what, "fills/s", rate, floor=floor, ratio=rate / floor, aim=f">= {least:,}", ok=rate >= least, note=note)
+
+
+def _beyond_64_bits(count: int, floor: float) -> Row:
+    """Without an aim: numbers that no column of a machine's integers can hold."""
+    rate = _rate(history(count, wide=True))
+    note = "Python's integers; floor: a plain Decimal deque, which rounds these"
+    return Row("the same, sizes of 18 places to 1e12", "fills/s", rate, floor=floor, ratio=rate / floor, note=note)
 
 
 def _fills(columns: FillColumns, count: int) -> list[tuple[bool, Decimal, Decimal, Decimal]]:

@@ -5,7 +5,7 @@ both are the ends of the parts. A sell never takes a later buy: uncovered is wha
 lowest it has been (the balance is reflected at zero). A sell of everything, put behind each symbol, empties it for the
 next, and its parts are the open lots. Costs are split only where an end falls inside a lot.
 
-What doesn't fit 64 bits takes `fifo.line`, in Python's integers.
+What doesn't fit 64 bits is matched in Python's integers, one fill after the other.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fifo.amounts import PLACES, divide_half_even
+from fifo import pairs
+from fifo.amounts import PLACES, divide_half_even, share
 from fifo.fills import FifoError
-from fifo.line import Entry, Line
-from fifo.pairs import Amounts, Ints, carried, product, round_up_where, share
+from fifo.pairs import Amounts, Ints, carried, product, round_up_where
 
 __all__ = ["FillColumns", "Matched", "match_columns"]
 
@@ -176,7 +176,7 @@ def _amounts(columns: FillColumns) -> Amounts:
 def _match(columns: FillColumns) -> Matched:
     count = len(columns)
     if not count:
-        return _match_large(columns)
+        return _match_large(_unbounded(columns))
     amounts, moved, buy = _amounts(columns), columns.moved, columns.buy
     starts = np.flatnonzero(np.concatenate([[True], columns.symbol[1:] != columns.symbol[:-1]]))
     ends = np.append(starts[1:], count)
@@ -231,7 +231,7 @@ def _part_costs(part_end: Ints, part_lot: Ints, lot_end: Ints, lot_size: Ints, c
     if len(inside):
         lot = part_lot[inside]
         size = lot_size[lot]
-        upto.put(inside, share(cost[lot], part_end[inside] - (lot_end[lot] - size), size))
+        upto.put(inside, pairs.share(cost[lot], part_end[inside] - (lot_end[lot] - size), size))
         # The part behind an end inside a lot is the same lot's: it gets its own share less that one.
         upto.put(inside + 1, upto[inside + 1] - upto[inside])
     return upto
@@ -242,53 +242,120 @@ def _covered_proceeds(proceeds: Amounts, covered: Ints, uncovered: Ints) -> Amou
     if not len(partly):
         return proceeds
     found = Amounts(proceeds.whole.copy(), proceeds.atto.copy())
-    found.put(partly, share(proceeds[partly], covered[partly], covered[partly] + uncovered[partly]))
+    found.put(partly, pairs.share(proceeds[partly], covered[partly], covered[partly] + uncovered[partly]))
     return found
 
 
 def _match_large(columns: FillColumns) -> Matched:
-    """The same for numbers of any size, one symbol and one fill after the other."""
-    symbols, times, seqs, buys = (getattr(columns, name).tolist() for name in ("symbol", "time", "seq", "buy"))
-    sizes, moved, prices, fees = (
-        column.tolist() for column in (columns.size, columns.moved, columns.price, columns.fee)
+    """The same for numbers of any size: Python's integers, one fill after the other."""
+    queue = _Queue()
+    symbol: int | None = None
+    fills = zip(
+        columns.symbol.tolist(), columns.buy.tolist(), columns.moved.tolist(), _large_amounts(columns), strict=True
     )
-    # Exact at the finest of the scales, then rounded once to 18 places.
+    for row, (of, buy, moved, amount) in enumerate(fills):
+        if of != symbol:
+            queue.empty()
+            symbol = of
+        if buy:
+            queue.rows.append(row)
+            queue.sizes.append(moved)
+            queue.costs.append(amount)
+        else:
+            queue.sell(row, moved, amount)
+    queue.empty()
+    return queue.matched()
+
+
+def _large_amounts(columns: FillColumns) -> list[int]:
+    """Exact at the finest of the scales, then rounded once to 18 places."""
     places = max(columns.size_places + columns.price_places, columns.fee_places, PLACES)
-    value_scale = 10 ** (places - columns.size_places - columns.price_places)
-    fee_scale, unit = 10 ** (places - columns.fee_places), 10 ** (places - PLACES)
-    lines: dict[int, list[Entry]] = {}
-    for row, symbol in enumerate(symbols):
-        fee = fees[row] * fee_scale
-        exact = sizes[row] * prices[row] * value_scale + (fee if buys[row] else -fee)
-        entry = Entry(
-            times[row], seqs[row], "", row, "", buys[row], sizes[row], moved[row], divide_half_even(exact, unit)
+    value = columns.size * columns.price * 10 ** (places - columns.size_places - columns.price_places)
+    fee = columns.fee * 10 ** (places - columns.fee_places)
+    exact = np.where(columns.buy, value + fee, value - fee).tolist()
+    unit = 10 ** (places - PLACES)
+    return exact if unit == 1 else [divide_half_even(item, unit) for item in exact]
+
+
+class _Queue:
+    """Lots of one symbol, the oldest at `head`, and what came of all symbols so far: columns of integers."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.sizes: list[int] = []
+        self.costs: list[int] = []
+        self.head = 0
+        # Of the oldest lot: what sells took of it, and the cost that was handed out with that.
+        self.used = self.given = 0
+        self.sold: tuple[list[int], ...] = ([], [], [], [], [])
+        self.parts: tuple[list[int], ...] = ([], [], [], [])
+        self.left: tuple[list[int], ...] = ([], [], [])
+
+    def sell(self, row: int, moved: int, amount: int) -> None:
+        """Take from the oldest lots."""
+        rows, sizes, costs = self.rows, self.sizes, self.costs
+        head, used, given = self.head, self.used, self.given
+        part_sells, part_rows, part_sizes, part_costs = self.parts
+        sell_rows, uncovered, proceeds, cost_basis, pnl = self.sold
+        left, total, number, count = moved, 0, len(sell_rows), len(rows)
+        while left and head < count:
+            part, size = sizes[head] - used, sizes[head]
+            part_rows.append(rows[head])
+            if part <= left:
+                cost = costs[head] - given
+                head += 1
+                used = given = 0
+            else:
+                part = left
+                used += part
+                upto = share(costs[head], used, size)
+                cost, given = upto - given, upto
+            left -= part
+            total += cost
+            part_sells.append(number)
+            part_sizes.append(part)
+            part_costs.append(cost)
+        self.head, self.used, self.given = head, used, given
+        sell_rows.append(row)
+        uncovered.append(left)
+        proceeds.append(amount)
+        cost_basis.append(total)
+        pnl.append((share(amount, moved - left, moved) if left else amount) - total)
+
+    def empty(self) -> None:
+        """What is left are the symbol's open lots."""
+        lot_rows, lot_sizes, lot_costs = self.left
+        lot_rows += self.rows[self.head :]
+        lot_sizes += self.sizes[self.head :]
+        lot_costs += self.costs[self.head :]
+        if self.used:
+            first = len(lot_rows) - len(self.rows) + self.head
+            lot_sizes[first] -= self.used
+            lot_costs[first] -= self.given
+        self.rows.clear()
+        self.sizes.clear()
+        self.costs.clear()
+        self.head = self.used = self.given = 0
+
+    def matched(self) -> Matched:
+        """All of it as arrays."""
+        sell_rows, uncovered, proceeds, cost_basis, pnl = self.sold
+        part_sells, part_rows, part_sizes, part_costs = self.parts
+        lot_rows, lot_sizes, lot_costs = self.left
+        return Matched(
+            sell_row=_ints(sell_rows),
+            uncovered=_ints(uncovered),
+            proceeds=Amounts.of_units(proceeds),
+            cost_basis=Amounts.of_units(cost_basis),
+            pnl=Amounts.of_units(pnl),
+            part_sell=_ints(part_sells),
+            part_row=_ints(part_rows),
+            part_size=_ints(part_sizes),
+            part_cost=Amounts.of_units(part_costs),
+            lot_row=_ints(lot_rows),
+            lot_size=_ints(lot_sizes),
+            lot_cost=Amounts.of_units(lot_costs),
         )
-        lines.setdefault(symbol, []).append(entry)
-    sells: list[tuple[int, int, int, int, int]] = []
-    parts: list[tuple[int, int, int, int]] = []
-    lots: list[tuple[int, int, int]] = []
-    for symbol in sorted(lines):
-        line = Line()
-        line.extend(lines[symbol])
-        for sell, pieces, covered, proceeds in line.sells():
-            cost = sum(part for _, _, part in pieces)
-            parts.extend((len(sells), int(line.lot(lot).id), size, part) for lot, size, part in pieces)
-            sells.append((int(sell.id), sell.moved - covered, sell.amount, cost, proceeds - cost))
-        lots.extend((int(entry.id), size, cost) for entry, size, cost in line.lots())
-    return Matched(
-        sell_row=_ints([item[0] for item in sells]),
-        uncovered=_ints([item[1] for item in sells]),
-        proceeds=Amounts.of_units([item[2] for item in sells]),
-        cost_basis=Amounts.of_units([item[3] for item in sells]),
-        pnl=Amounts.of_units([item[4] for item in sells]),
-        part_sell=_ints([item[0] for item in parts]),
-        part_row=_ints([item[1] for item in parts]),
-        part_size=_ints([item[2] for item in parts]),
-        part_cost=Amounts.of_units([item[3] for item in parts]),
-        lot_row=_ints([item[0] for item in lots]),
-        lot_size=_ints([item[1] for item in lots]),
-        lot_cost=Amounts.of_units([item[2] for item in lots]),
-    )
 
 
 def _ints(values: list[int]) -> Any:

@@ -65,11 +65,13 @@ class Amounts:
     @classmethod
     def of_units(cls, units: list[int]) -> Amounts:
         """The pairs of whole numbers of 1e-18; of Python's own integers where int64 is too small."""
-        pairs = [divmod(item, UNIT) for item in units]
+        exact = np.array(units, object)
+        whole = exact // UNIT
+        atto = exact - whole * UNIT
         try:
-            return cls(np.array([p[0] for p in pairs], np.int64), np.array([p[1] for p in pairs], np.int64))
+            return cls(whole.astype(np.int64), atto.astype(np.int64))
         except OverflowError:
-            return cls(np.array([p[0] for p in pairs], object), np.array([p[1] for p in pairs], object))
+            return cls(whole, atto)
 
     @classmethod
     def zeros(cls, count: int) -> Amounts:
