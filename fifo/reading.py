@@ -78,8 +78,10 @@ class _Format:
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
     """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); what is wrong with single lines is in `bad`."""
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if not line.isspace())
-    first = list(islice(numbered, _PREAMBLE_AT_MOST))
+    numbered = enumerate(lines, 1)
+    first = [(number, line) for number, line in islice(numbered, _PREAMBLE_AT_MOST) if not line.isspace()]
+    if not first:
+        first = list(islice(((number, line) for number, line in numbered if not line.isspace()), 1))
     if not first:
         return Reading()
     form, skipped = _recognise(first)
@@ -103,12 +105,17 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
                 raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
             reading.repeated += 1
         except FifoError as error:
-            reading.bad.append(BadLine(line_number, error.code, error.sentence))
-    if form.in_file_order:
+            if not line.isspace():
+                reading.bad.append(BadLine(line_number, error.code, error.sentence))
+    if form.in_file_order and known and _newest_first(known.values()):
         for symbol, entries in fills.items():
-            if entries[0].time > entries[-1].time:
-                fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
+            fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
     return reading
+
+
+def _newest_first(entries: Iterable[Entry]) -> bool:
+    ordered = list(entries)
+    return ordered[0].time > ordered[-1].time
 
 
 def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
@@ -168,9 +175,9 @@ def _report(names: list[str], entry: Callable[[dict[str, str], int], Entry | str
 
 def _json_entry(line: bytes, line_number: int) -> Entry:
     try:
-        return _entry(orjson.loads(line))
+        return _object(orjson.loads(line))
     except (orjson.JSONDecodeError, Inexact):
-        return _entry(_exact_json(line.removeprefix(b"\xef\xbb\xbf") if line_number == 1 else line))
+        return _object(_exact_json(line.removeprefix(b"\xef\xbb\xbf") if line_number == 1 else line))
 
 
 def _exact_json(line: bytes) -> Any:
@@ -184,7 +191,7 @@ def _exact_json(line: bytes) -> Any:
         raise FifoError("NOT_A_ROW", f"it is not a JSON object ({reason})") from None
 
 
-def _entry(row: Any) -> Entry:
+def _object(row: Any) -> Entry:
     if type(row) is not dict:
         raise FifoError("NOT_A_ROW", "it is not a JSON object")
     get = row.get

@@ -199,6 +199,10 @@ def test_rows_of_a_report_at_one_second_go_in_its_order() -> None:
     newest_first, oldest_first = read_text(head + "".join(rows)), read_text(head + "".join(reversed(rows)))
     assert shown(newest_first) == shown(oldest_first) == ["c BTC-USD 9 1 8", "b BTC-USD 1 2"]
     assert newest_first.repeated == oldest_first.repeated == 1
+    # The file's direction also decides for a symbol whose rows are all of one second.
+    two = [row.replace("BTC", "ETH").replace(",USD", "1,USD") for row in rows[1:3]]
+    another = read_text(head + rows[0] + two[0].replace(",b", ",d") + two[1].replace(",a", ",e"))
+    assert [lot.split()[0] for lot in shown(another)[1:]] == ["e", "d"]
 
 
 @pytest.mark.parametrize(
