@@ -34,7 +34,9 @@ __all__ = [
 ]
 
 _FOR_EVER = timedelta(days=3650)
-_HEARTBEAT = timedelta(seconds=5)
+_HEARTBEAT = timedelta(seconds=3)
+"""Twice this and two retries fit into the ten seconds of a failover: a worker that stands still takes the first try
+with it, as its poll is still open at the server."""
 _RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1.0, maximum_attempts=0)
 _PAUSE = timedelta(seconds=1)
 

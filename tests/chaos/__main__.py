@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.chaos.audit import merged
 from tests.chaos.harness import Verdict, run_seed
-from tests.chaos.harness_points import crash_points
+from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.schedule import Terms, describe, plan_run
 
 __all__ = ["main"]
@@ -31,7 +31,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the seeds that were asked for; the exit code."""
     options = _arguments(argv)
-    terms = Terms(trades=options.trades, crash_points=crash_points())
+    terms = Terms(trades=options.trades, crash_points=CRASH_POINTS)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     if options.plan:
         for seed in seeds:

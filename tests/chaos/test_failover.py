@@ -1,0 +1,269 @@
+"""Two workers of every role: what one of them held when it died or stood still, the other holds within ten seconds.
+
+Nothing is missed in between (REST tells what the stream did not) and nothing is doubled: the audit of the chaos runs,
+with the exchange's own books, judges each scenario.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from domain.exits import ExitRules
+from domain.ids import exit_workflow_id, intent_key
+from domain.messages import CloseRequest, Linkage, OrderIntent
+from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.sharding import shard_of
+from tests.chaos.audit import audit
+from tests.chaos.harness import ACCOUNT, Rig, open_rig
+from tests.chaos.harness_evidence import collect
+from tests.support.waiting import eventually
+from workflows.starting import start_order
+
+SYMBOL = "CHA-USD"
+RULES = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.04", "trailing_arm": None, "signal_exit": False})
+TAKEN_OVER_WITHIN = 10.0
+USER_STREAM = "user-stream/main"
+
+pytestmark = [pytest.mark.timeout(170), pytest.mark.slow]
+
+
+@pytest_asyncio.fixture
+async def rig(servers_folder: Path) -> AsyncIterator[Rig]:
+    """A stack with two worker processes of every role."""
+    async with open_rig(servers_folder / f"failover-{uuid.uuid4().hex[:6]}", [SYMBOL]) as running:
+        await eventually(lambda: all_held(running), within=30, what="every lease is held")
+        yield running
+
+
+async def leases(rig: Rig) -> dict[str, Any]:
+    """Name → row of every lease that is held now."""
+    rows = await rig.ledger.fetch("SELECT * FROM leases WHERE expires_at > now()")
+    return {row["name"]: row for row in rows}
+
+
+async def all_held(rig: Rig) -> bool:
+    """Whether the user stream and the price of SYMBOL have holders that are connected."""
+    names = [USER_STREAM, watcher_of_symbol()]
+    connected = await rig.ledger.fetchval(
+        "SELECT count(*) FROM stream_positions WHERE connected AND name = ANY($1)", names
+    )
+    return set(names) <= set(await leases(rig)) and connected == len(names)
+
+
+async def holder(rig: Rig, name: str) -> tuple[str, int]:
+    """The worker that holds a lease, and the lease's epoch."""
+    row = (await leases(rig))[name]
+    pid = int(row["holder"].split(":")[1])
+    return next(slot for slot, worker in rig.workers.items() if worker.pid == pid), row["epoch"]
+
+
+def watcher_of_symbol() -> str:
+    """The name of the lease under which SYMBOL's price is watched."""
+    return f"price-watcher/main/{shard_of(SYMBOL, 2)}"
+
+
+async def taken_over(rig: Rig, name: str, epoch: int, began: float) -> float:
+    """Seconds from `began` until another holder has the lease."""
+
+    async def another() -> bool:
+        row = (await leases(rig)).get(name)
+        return row is not None and row["epoch"] > epoch
+
+    await eventually(another, within=TAKEN_OVER_WITHIN + 5, what=f"{name} is taken over")
+    return time.monotonic() - began
+
+
+async def epochs(rig: Rig, names: Iterable[str]) -> dict[str, int]:
+    """Of each of these leases, whoever has it."""
+    rows = await rig.ledger.fetch("SELECT name, epoch FROM leases WHERE name = ANY($1)", list(names))
+    return {row["name"]: row["epoch"] for row in rows}
+
+
+def entry(*, limit_price: str | None = None) -> OrderIntent:
+    """An intent to buy 1 at market, or at a price."""
+    request = uuid.uuid4().hex
+    return OrderIntent(
+        order_key=intent_key("sighook", request, ACCOUNT, SYMBOL, Side.BUY),
+        account=ACCOUNT,
+        symbol=SYMBOL,
+        side=Side.BUY,
+        role=OrderRole.ENTRY,
+        order_type=OrderType.MARKET if limit_price is None else OrderType.LIMIT,
+        base_size=Decimal(1),
+        limit_price=None if limit_price is None else Decimal(limit_price),
+        time_in_force=TimeInForce.IOC if limit_price is None else TimeInForce.GTC,
+        source="sighook",
+        entry_point="sighook",
+        request_id=request,
+        linkage=Linkage(trigger="rsi_oversold", snapshot_id=str(uuid.uuid4()), buy_score=Decimal("0.7")),
+        rules=RULES,
+    )
+
+
+async def start(rig: Rig, intent: OrderIntent) -> None:
+    """Hand an intent in."""
+    await start_order(rig.client, intent, eager=False)
+
+
+async def until_size(rig: Rig, intent: OrderIntent, size: str, within: float = 30) -> None:
+    """Until the trade guards so much."""
+
+    async def guarded() -> bool:
+        found = await rig.ledger.fetchval(
+            "SELECT quantity FROM exit_plans WHERE entry_key = $1 AND state = 'ARMED'", intent.order_key
+        )
+        return bool(found == Decimal(size))
+
+    await eventually(guarded, within=within, what=f"{size} guarded")
+
+
+async def until_at_exchange(rig: Rig, intent: OrderIntent) -> str:
+    """The exchange's id of the entry's order, once it rests there and we know it."""
+
+    async def known() -> str | None:
+        found: str | None = await rig.ledger.fetchval(
+            "SELECT exchange_order_id FROM attempts WHERE order_key = $1", intent.order_key
+        )
+        return found
+
+    return await eventually(known, within=20, what="the order rests at the exchange")
+
+
+async def until_closed(rig: Rig, intent: OrderIntent, within: float = 40) -> None:
+    """Until the trade is closed."""
+
+    async def closed() -> bool:
+        state = await rig.ledger.fetchval("SELECT state FROM trades WHERE entry_key = $1", intent.order_key)
+        return bool(state == "CLOSED")
+
+    await eventually(closed, within=within, what="the trade is closed")
+
+
+async def judged(rig: Rig, *intents: OrderIntent) -> None:
+    """Both sides' books are the same, once the exchange's own executions are in ours."""
+
+    async def settled() -> bool:
+        left = await rig.ledger.fetchval(
+            """SELECT (SELECT count(*) FROM fills WHERE origin = 'derived')
+                    + (SELECT count(*) FROM raw_facts WHERE kind = 'order' AND routed_at IS NULL)
+                    + (SELECT count(*) FROM orders WHERE NOT finished)"""
+        )
+        return not left
+
+    await eventually(settled, within=60, every=0.2, what="all fills are settled")
+    evidence = await collect(rig.client, rig.ledger, rig.control, rig.notes, intents=intents)
+    found = audit(evidence)
+    assert found.violations == [], found.text()
+
+
+async def test_user_stream_of_a_killed_worker_is_taken_over(rig: Rig) -> None:
+    """A fill while nobody reads the stream is told by REST to the worker that takes over, within ten seconds."""
+    intent = entry(limit_price="99.50")
+    await start(rig, intent)
+    order_id = await until_at_exchange(rig, intent)
+    name, epoch = await holder(rig, USER_STREAM)
+    await rig.workers[name].kill()
+    began = time.monotonic()
+    await rig.control.fill(order_id, "0.4")
+    assert await taken_over(rig, USER_STREAM, epoch, began) < TAKEN_OVER_WITHIN
+    await until_size(rig, intent, "0.4")
+    await rig.control.fill(order_id, "0.6")
+    await until_size(rig, intent, "1")
+    await rig.client.get_workflow_handle(exit_workflow_id(intent.order_key)).signal("close", CloseRequest(by="a test"))
+    await until_closed(rig, intent)
+    await judged(rig, intent)
+
+
+async def test_watcher_of_a_killed_worker_is_taken_over_and_sells(rig: Rig) -> None:
+    """A stop that is reached while nobody watches is due for the worker that takes over, and sold once."""
+    intent = entry()
+    await start(rig, intent)
+    await until_size(rig, intent, "1")
+    lease = watcher_of_symbol()
+    name, epoch = await holder(rig, lease)
+    await rig.workers[name].kill()
+    began = time.monotonic()
+    await rig.price(SYMBOL, Decimal(94))
+    assert await taken_over(rig, lease, epoch, began) < TAKEN_OVER_WITHIN
+    await until_closed(rig, intent)
+    sells = [order for order in await rig.control.orders() if order["side"] == "SELL"]
+    assert len(sells) == 1
+    await judged(rig, intent)
+
+
+async def test_worker_that_stood_still_and_wakes_writes_nothing(rig: Rig) -> None:
+    """What a stopped holder still wants to write under its old epochs changes no row after another has taken over."""
+    intent = entry(limit_price="99.50")
+    await start(rig, intent)
+    order_id = await until_at_exchange(rig, intent)
+    name, epoch = await holder(rig, USER_STREAM)
+    held = {
+        lease: row["epoch"]
+        for lease, row in (await leases(rig)).items()
+        if f":{rig.workers[name].pid}:" in row["holder"] and not lease.startswith("reconcile/")
+    }
+    rig.workers[name].freeze()
+    began = time.monotonic()
+    try:
+        await rig.control.fill(order_id, "0.4")
+        for lease, old in held.items():
+            assert await taken_over(rig, lease, old, began) < TAKEN_OVER_WITHIN
+        await until_size(rig, intent, "0.4")
+        # What is in its sockets now it will read under an epoch that is over.
+        await rig.control.fill(order_id, "0.6")
+        await until_size(rig, intent, "1")
+    finally:
+        rig.workers[name].wake()
+    woken = time.monotonic()
+    newest = await epochs(rig, held)
+    # Long enough for it to see that its leases are over, and to try for them again.
+    await eventually(lambda: asyncio.sleep(0, time.monotonic() - woken > 4), within=10, every=0.5)
+    assert await epochs(rig, held) == newest
+    late = await rig.ledger.fetchval(
+        "SELECT count(*) FROM raw_facts WHERE epoch = $1 AND received_at > now() - make_interval(secs => $2)",
+        epoch,
+        time.monotonic() - woken,
+    )
+    assert late == 0
+    writes = await rig.ledger.fetchval(
+        "SELECT count(*) FROM stream_positions WHERE name = $1 AND epoch <= $2", USER_STREAM, epoch
+    )
+    assert writes == 0
+    await rig.client.get_workflow_handle(exit_workflow_id(intent.order_key)).signal("close", CloseRequest(by="a test"))
+    await until_closed(rig, intent)
+    await judged(rig, intent)
+
+
+async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
+    """A watcher that stood still while another one sold sees the same low price when it wakes, and sells nothing."""
+    intent = entry()
+    await start(rig, intent)
+    await until_size(rig, intent, "1")
+    lease = watcher_of_symbol()
+    name, epoch = await holder(rig, lease)
+    rig.workers[name].freeze()
+    began = time.monotonic()
+    try:
+        await rig.price(SYMBOL, Decimal(94))
+        assert await taken_over(rig, lease, epoch, began) < TAKEN_OVER_WITHIN
+        await until_closed(rig, intent)
+    finally:
+        rig.workers[name].wake()
+    await rig.price(SYMBOL, Decimal("93.5"))
+    second = entry()
+    await start(rig, second)
+    await until_size(rig, second, "1")
+    sells = [order for order in await rig.control.orders() if order["side"] == "SELL"]
+    assert len(sells) == 1
+    await rig.client.get_workflow_handle(exit_workflow_id(second.order_key)).signal("close", CloseRequest(by="a test"))
+    await until_closed(rig, second)
+    await judged(rig, intent, second)
