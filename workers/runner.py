@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
 from activities.adoption import Adoption
 from activities.database import create_pool
@@ -43,6 +43,7 @@ from workers.streams import (
     user_stream_options,
     watcher_options,
 )
+from workers.telemetry import telemetry
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
@@ -64,7 +65,10 @@ _log = structlog.get_logger()
 class WorkerParts:
     """What the roles of one process share: the database pool, the exchange, the clients."""
 
-    def __init__(self, settings: Settings, client: Client, pool: Any, exchange: Any) -> None:
+    def __init__(
+        self, settings: Settings, client: Client, pool: Any, exchange: Any, interceptors: Sequence[Interceptor] = ()
+    ) -> None:
+        self.interceptors = interceptors
         self.settings = settings
         self.client = client
         self.pool = pool
@@ -89,7 +93,8 @@ async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
     try:
         exchange = exchange_of(settings)
         try:
-            yield WorkerParts(settings, client, pool, exchange)
+            async with telemetry(settings, pool) as interceptors:
+                yield WorkerParts(settings, client, pool, exchange, interceptors)
         finally:
             await exchange.close()
     finally:
@@ -123,6 +128,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.close_trade,
                     sweep.sweep,
                 ],
+                interceptors=parts.interceptors,
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=100,
                 max_concurrent_activities=100,
@@ -148,7 +154,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
         )
         found.append(
             _long_worker(
-                parts.client,
+                parts,
                 temporal.streams_queue,
                 [UserStreamWorkflow, ReconcileWorkflow, LedgerCheckWorkflow],
                 [
@@ -160,25 +166,22 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
         )
     if "watchers" in roles:
         watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, watcher_options(parts.settings))
-        found.append(
-            _long_worker(parts.client, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices])
-        )
+        found.append(_long_worker(parts, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices]))
     return found
 
 
-def _long_worker(client: Client, queue: str, workflows: list[type], activities: list[Any]) -> Worker:
+def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activities: list[Any]) -> Worker:
     """Few and long activities: they hear of a shutdown at once, and give up their leases."""
     return Worker(
-        client,
+        parts.client,
         task_queue=queue,
         workflows=workflows,
         activities=activities,
+        interceptors=parts.interceptors,
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=64,
-        # One open poll: a worker that stands still must not take more than one try of an activity with it.
-        max_concurrent_activity_task_polls=1,
-        max_heartbeat_throttle_interval=timedelta(seconds=1),
-        default_heartbeat_throttle_interval=timedelta(seconds=1),
+        max_heartbeat_throttle_interval=timedelta(seconds=2),
+        default_heartbeat_throttle_interval=timedelta(seconds=2),
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=_DRAIN,
     )
