@@ -180,8 +180,10 @@ def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activiti
         interceptors=parts.interceptors,
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=64,
-        max_heartbeat_throttle_interval=timedelta(seconds=2),
-        default_heartbeat_throttle_interval=timedelta(seconds=2),
+        # One open poll: a worker that stands still must not take more than one try of an activity with it.
+        max_concurrent_activity_task_polls=1,
+        max_heartbeat_throttle_interval=timedelta(seconds=1),
+        default_heartbeat_throttle_interval=timedelta(seconds=1),
         sticky_queue_schedule_to_start_timeout=_STICKY,
         graceful_shutdown_timeout=_DRAIN,
     )
