@@ -29,11 +29,16 @@ def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
         for sell, pieces, covered, brought in line.sells():
             _, _, _, sell_id, _, _, size, moved, amount = sell
             cost, parts = 0, []
+            size_text, cost_text = text_of(size), "0"
             for lot, part_size, part_cost in pieces:
                 if lot != last:
                     last, lot_id = lot, _json(line.lot(lot).id)
                 cost += part_cost
-                parts.append(f'{{"lot": {lot_id}, "size": "{text_of(part_size)}", "cost": "{text_of(part_cost)}"}}')
+                cost_text = text_of(part_cost)
+                part_text = size_text if part_size == size else text_of(part_size)
+                parts.append(f'{{"lot": {lot_id}, "size": "{part_text}", "cost": "{cost_text}"}}')
+            if len(parts) > 1:
+                cost_text = text_of(cost)
             sells += 1
             proceeds += amount
             rest, rest_brought = "0", "0"
@@ -42,9 +47,9 @@ def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
                 uncovered_proceeds += amount - brought
                 rest, rest_brought = text_of(moved - covered), text_of(amount - brought)
             yield (
-                f'{comma}{{"id": {_json(sell_id)}, "symbol": {name}, "size": "{text_of(size)}", '
+                f'{comma}{{"id": {_json(sell_id)}, "symbol": {name}, "size": "{size_text}", '
                 f'"uncovered_size": "{rest}", "proceeds": "{text_of(amount)}", "uncovered_proceeds": "{rest_brought}", '
-                f'"cost_basis": "{text_of(cost)}", "pnl": "{text_of(brought - cost)}", "parts": [{", ".join(parts)}]}}'
+                f'"cost_basis": "{cost_text}", "pnl": "{text_of(brought - cost)}", "parts": [{", ".join(parts)}]}}'
             )
             comma = ",\n"
         totals.append(f"{name}: {_totals(line, sells, proceeds, uncovered, uncovered_proceeds)}")
@@ -73,4 +78,7 @@ def _totals(line: Line, sells: int, proceeds: int, uncovered: int, uncovered_pro
 
 
 def _json(value: str | int) -> str:
-    return str(value) if type(value) is int else orjson.dumps(value).decode()
+    if type(value) is int:
+        return str(value)
+    # Letters and digits need no escapes, and most ids are nothing else.
+    return f'"{value}"' if str(value).isalnum() else orjson.dumps(value).decode()
