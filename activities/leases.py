@@ -35,17 +35,21 @@ DATABASE_TROUBLE = (
 """What a database that can't be reached, or an interrupted statement, looks like."""
 
 _ACQUIRE = """
-INSERT INTO leases (name, holder, epoch, expires_at, acquired_at)
-VALUES ($1, $2, 1, now() + make_interval(secs => $3), now())
+INSERT INTO leases (name, holder, epoch, expires_at, acquired_at, renewed_at)
+VALUES ($1, $2, 1, now() + make_interval(secs => $3), now(), now())
 ON CONFLICT (name) DO UPDATE
-   SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at, acquired_at = now()
+   SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at, acquired_at = now(),
+       renewed_at = now(), vacant_since = leases.renewed_at
  WHERE leases.expires_at <= now()
 RETURNING epoch
 """
 _RENEW = """
-UPDATE leases SET expires_at = now() + make_interval(secs => $3) WHERE name = $1 AND epoch = $2 AND expires_at > now()
+UPDATE leases SET expires_at = now() + make_interval(secs => $3), renewed_at = now()
+ WHERE name = $1 AND epoch = $2 AND expires_at > now()
 """
-_RELEASE = "UPDATE leases SET expires_at = now() WHERE name = $1 AND epoch = $2 AND expires_at > now()"
+_RELEASE = (
+    "UPDATE leases SET expires_at = now(), renewed_at = now() WHERE name = $1 AND epoch = $2 AND expires_at > now()"
+)
 
 
 class LeaseLostError(Exception):

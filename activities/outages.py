@@ -173,10 +173,12 @@ def _kind(name: str) -> str:
 _MEANING = {
     DATABASE: "nothing is decided, recorded or sent until it is back; orders and stops at the exchange stay there",
     "temporal": "no order and no exit is started until it is back; what happens at the exchange is kept and told later",
+    "watchers": "no stop of an open position is decided until one takes over; what rests at the exchange stays there",
     "exchange": "no order can be sent or cancelled and no outcome learned until it is back",
 }
 
 
 def _said(name: str, why: str) -> str:
     meaning = _MEANING.get(name, "what needs it waits")
-    return f"The {name} does not answer ({why}): {meaning}. It goes on by itself."
+    verb = "do" if name.endswith("s") else "does"
+    return f"The {name} {verb} not answer ({why}): {meaning}. It goes on by itself."

@@ -31,6 +31,7 @@ from activities.notifications import listen
 from activities.price_history import PriceHistory
 from activities.stream_interfaces import StreamEnd, WatcherActivity, WatcherInput
 from activities.stream_positions import StreamPosition
+from activities.unprotected import UnprotectedTime
 from domain.sharding import shard_of
 from exchange.port import (
     CandleUpdate,
@@ -92,6 +93,8 @@ class WatcherOptions:
     peak_tries: int = 5
     """How often candles of a gap are asked for, over about 15 s; profit exits wait for them."""
     beat_seconds: float = 1.0
+    unprotected_after_seconds: float = 15.0
+    """A position that had no watcher for so long is an incident."""
 
 
 class PriceWatcher(WatcherActivity):
@@ -202,6 +205,10 @@ class WatchSession:
         self._named: set[str] = set()
         self._quoted: dict[str, float] = {}
         self._candles_asked: dict[str, float] = {}
+        self._unprotected = UnprotectedTime(
+            pool, request.account, lease, after_seconds=options.unprotected_after_seconds
+        )
+        self._first_look = True
         self._stale = self._lasting("stale_price", "WARNING")
         self._outage = self._lasting("market_stream_down", "CRITICAL")
         self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
@@ -225,7 +232,9 @@ class WatchSession:
                 self.watch.watched(symbol)
         # Before any feed: the first connection looks up the peaks that these plans missed.
         await self._read_plans()
+        self._first_look = False
         await together(
+            every(1.0, self._unprotected.measure),
             every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
             listen(self._pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
             every(0.25, self._subscribe, hint=self._new_symbols),
@@ -295,6 +304,8 @@ class WatchSession:
             sentence = f"The exit plan of {entry_key} ({symbol}) can't be read, so nothing watches it: {problem}"
             self._beside.start(self._bad_plans.tell(entry_key, sentence))
             return
+        if known is None:
+            self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
         self.watch.put(plan)
         if self._unheard.lasts(entry_key) and self.watch.plans[entry_key].due is None:
             self._beside.start(self._unheard.over(entry_key))

@@ -268,6 +268,7 @@ def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "O
     from domain.ids import intent_key
     from domain.messages import Linkage, OrderIntent
     from domain.orders import OrderRole, OrderType, Side
+    from workers.rules import protection_for
 
     request_id = ticket.named()
     key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
@@ -296,6 +297,7 @@ def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "O
         # A person's decision is its own snapshot, the same one when the request is repeated.
         linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
         rules=rules,
+        protection=protection_for(settings, ticket.trigger),
         dry_run=ticket.dry_run,
         asked_by=ticket.by,
     )

@@ -21,11 +21,13 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
 from activities.outages import DATABASE, OutageOptions, Outages
+from activities.price_watcher import watcher_lease
+from domain.sharding import shard_of
 from exchange.port import Exchange
 from workers.settings import Settings
 from workers.streams import lease_terms
 
-__all__ = ["beside_streams", "notifier_of", "targets_of"]
+__all__ = ["ask_watchers", "beside_streams", "notifier_of", "targets_of"]
 
 _log = structlog.get_logger()
 _BAD_URL = "notice_url_unusable"
@@ -71,6 +73,7 @@ async def beside_streams(
             DATABASE: lambda: pool.fetchval("SELECT 1", timeout=4.0),
             "temporal": lambda: _ask_temporal(client),
             "exchange": exchange.server_time,
+            "watchers": lambda: ask_watchers(pool, settings.account, settings.watcher.shards),
         },
         notifier,
         options or OutageOptions(after_seconds=float(notices.outage_after_s), repeat_seconds=float(notices.repeat_s)),
@@ -91,6 +94,26 @@ async def _ask_temporal(client: Client) -> None:
     await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=4)
     )
+
+
+async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
+    """Raises if a product with an open position is in a part that nobody watches; a database that is away says nothing
+    of it.
+    """
+    try:
+        rows = await pool.fetch(
+            "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED'", account
+        )
+        needed = {row["symbol"]: watcher_lease(account, shard_of(row["symbol"], shards)) for row in rows}
+        watched = await pool.fetch(
+            "SELECT name FROM leases WHERE name = ANY($1) AND expires_at > now()", list(needed.values())
+        )
+    except DATABASE_TROUBLE:
+        return
+    held = {row["name"] for row in watched}
+    alone = sorted(symbol for symbol, name in needed.items() if name not in held)
+    if alone:
+        raise LookupError(f"nobody watches {', '.join(alone)}")
 
 
 async def _keep(run: Any) -> None:

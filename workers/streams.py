@@ -99,6 +99,7 @@ def watcher_options(settings: Settings) -> WatcherOptions:
         atr_period=exits.atr_period,
         atr_candle_seconds=exits.atr_candle_minutes * 60,
         quote_timeout=float(settings.exchange.timeout_s),
+        unprotected_after_seconds=float(settings.notices.unprotected_after_s),
         alert_after_failures=settings.streams.alert_after_failures,
     )
 

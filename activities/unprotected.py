@@ -1,0 +1,92 @@
+"""How long each position had no watcher (EXIT-9): since its first fill at the exchange, and between tenures.
+
+A watcher notes when it first holds a position's plan. What lies between the fill and that moment, and between the last
+sign of life of an earlier watcher and the present one's beginning, is added to the trade. One statement for all plans
+that came within a second, so it costs a trade one small write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import structlog
+
+from activities.database import Pool
+from activities.incidents import report_incident
+from activities.leases import HELD, Lease
+
+__all__ = ["UNPROTECTED", "UnprotectedTime"]
+
+_log = structlog.get_logger(__name__)
+
+UNPROTECTED = "position_unprotected"
+
+# Rows that a transaction of the ledger holds are left for the next time: no waiting, no deadlock.
+_MEASURE = (
+    """
+WITH seen AS (
+    SELECT * FROM unnest($3::text[], $4::timestamptz[]) AS s (entry_key, held_at)
+), spans AS (
+    SELECT t.entry_key, t.symbol, s.held_at, t.watched_at IS NULL OR $5 AS counts,
+           CASE WHEN t.watched_at IS NULL THEN greatest(extract(epoch FROM s.held_at - t.opened_at), 0)
+                WHEN l.vacant_since IS NULL THEN 0
+                ELSE greatest(extract(epoch FROM s.held_at - greatest(t.watched_at, l.vacant_since)), 0) END AS span
+      FROM trades t JOIN seen s USING (entry_key) JOIN leases l ON l.name = $1
+     WHERE """
+    + HELD
+    + """
+       FOR UPDATE OF t SKIP LOCKED
+), counted AS (
+    UPDATE trades t SET watched_at = s.held_at, unprotected_seconds = t.unprotected_seconds + s.span
+      FROM spans s WHERE t.entry_key = s.entry_key AND s.counts
+)
+SELECT entry_key, symbol, CASE WHEN counts THEN span ELSE 0 END::float8 AS span FROM spans
+"""
+)
+
+
+class UnprotectedTime:
+    """Measures for one tenure of a watcher's lease. `after_seconds`: a longer span is an incident (wall)."""
+
+    def __init__(self, pool: Pool, account: str, lease: Lease, *, after_seconds: float) -> None:
+        self._pool = pool
+        self._account = account
+        self._lease = lease
+        self._after_seconds = after_seconds
+        self._held: dict[str, datetime] = {}
+        self._taken_over: dict[str, datetime] = {}
+
+    def held(self, entry_key: str, now: datetime, *, from_the_start: bool = False) -> None:
+        """The watcher holds this plan since `now`; `from_the_start` of its tenure: an earlier one may have, too."""
+        (self._taken_over if from_the_start else self._held).setdefault(entry_key, now)
+
+    async def measure(self) -> None:
+        """Write what was noted since the last time. Raises the database's errors; then it is written next time."""
+        for noted, taken_over in ((self._taken_over, True), (self._held, False)):
+            if noted:
+                await self._write(noted, taken_over=taken_over)
+
+    async def _write(self, noted: dict[str, datetime], *, taken_over: bool) -> None:
+        asked = dict(noted)
+        rows = await self._pool.fetch(
+            _MEASURE, self._lease.name, self._lease.epoch, list(asked), list(asked.values()), taken_over
+        )
+        for row in rows:
+            noted.pop(row["entry_key"], None)
+        long = {row["entry_key"]: row["span"] for row in rows if row["span"] >= self._after_seconds}
+        if long:
+            await self._tell(long)
+
+    async def _tell(self, long: Mapping[str, float]) -> None:
+        worst = max(long, key=lambda key: long[key])
+        others = f" and {len(long) - 1} more" if len(long) > 1 else ""
+        await report_incident(
+            self._pool,
+            self._account,
+            UNPROTECTED,
+            "WARNING",
+            self._lease.name,
+            f"Trade {worst}{others} had nobody watching its price for {long[worst]:.0f} s; it is watched again.",
+            {"seconds": {key: round(value, 1) for key, value in long.items()}},
+        )
