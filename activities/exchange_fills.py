@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,12 +22,13 @@ import structlog
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_incident, report_once
 from activities.lots import rematch_from, unmatch_from
+from activities.rows import totals_of
 from domain.money import ZERO
 from domain.orders import Side, Totals
 from domain.reconcile import Execution, execution_problem
 from exchange.port import Exchange, ExchangeError, VenueFill
 
-__all__ = ["replace_derived_fills", "settle_fills"]
+__all__ = ["replace_derived_fills", "settle_fills", "settle_symbol"]
 
 log = structlog.get_logger(__name__)
 
@@ -46,42 +48,102 @@ async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str
     It isn't while the list does not add up to what the order has filled, and it's done only once. A list with an
     execution that makes no sense (size, side, product, fee's currency) replaces nothing: the derived totals stand.
     """
-    if not fills or any(_senseless(fill, fills[0]) for fill in fills):
+    if not fills:
         return False
-    symbol = fills[0].symbol
-    own = list({fill.trade_id: fill for fill in fills}.values())
+    return await _replace_together(pool, account, fills[0].symbol, {exchange_order_id: fills}) == 1
+
+
+async def settle_symbol(pool: Pool, account: str, symbol: str, lists: Mapping[str, Sequence[VenueFill]]) -> int:
+    """`replace_derived_fills` for orders of one symbol, together where that works; of how many.
+
+    An order whose executions the ledger can't take becomes an incident and keeps no other from being settled. Raises
+    the database's other errors.
+    """
+    try:
+        return await _replace_together(pool, account, symbol, lists)
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as problem:
+        if len(lists) > 1:
+            return sum([await settle_symbol(pool, account, symbol, {name: lists[name]}) for name in sorted(lists)])
+        for identity in lists:
+            await report_once(
+                pool,
+                account,
+                "FILLS_NOT_SETTLED",
+                "CRITICAL",
+                identity,
+                f"the executions of order {identity} don't fit the ledger, its derived fills stay: {problem}",
+            )
+    return 0
+
+
+async def _replace_together(pool: Pool, account: str, symbol: str, lists: Mapping[str, Sequence[VenueFill]]) -> int:
+    """All that are ready in one transaction, and the FIFO book matched again once; how many."""
+    wanted = {
+        identity: list({fill.trade_id: fill for fill in fills}.values())
+        for identity, fills in lists.items()
+        if fills and not any(_senseless(fill, fills[0]) or fill.symbol != symbol for fill in fills)
+    }
+    if not wanted:
+        return 0
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
-        attempt = await connection.fetchrow(
-            "SELECT * FROM attempts WHERE account = $1 AND exchange_order_id = $2 ORDER BY number LIMIT 1",
-            account,
-            exchange_order_id,
-        )
-        derived = await connection.fetch(
-            "SELECT * FROM fills WHERE account = $1 AND exchange_order_id = $2 AND origin = 'derived' ORDER BY at, id",
-            account,
-            exchange_order_id,
-        )
-        if attempt is None or not derived or (derived[0]["symbol"], derived[0]["side"]) != (symbol, fills[0].side):
-            return False
+        ready = await _ready(connection, account, symbol, wanted)
+        if not ready:
+            return 0
+        since = min(item.since for item in ready)
+        await unmatch_from(connection, account, symbol, since)
+        await _replace(connection, account, ready)
+        await rematch_from(connection, account, symbol, since)
+    return len(ready)
+
+
+@dataclass(frozen=True, slots=True)
+class _Replacement:
+    """An order whose executions are complete: its attempt, its derived fills, and the executions not yet in."""
+
+    attempt: Any
+    derived: Sequence[Any]
+    missing: Sequence[VenueFill]
+
+    @property
+    def since(self) -> datetime:
+        first: datetime = self.derived[0]["at"]
+        return min([first, *(fill.at for fill in self.missing)])
+
+
+async def _ready(
+    connection: Connection, account: str, symbol: str, wanted: Mapping[str, Sequence[VenueFill]]
+) -> list[_Replacement]:
+    """Which of the orders can be replaced now; where the executions differ in value or fees, totals follow them."""
+    ids = sorted(wanted)
+    attempts = await connection.fetch(
+        "SELECT * FROM attempts WHERE account = $1 AND exchange_order_id = ANY($2::text[]) ORDER BY number DESC",
+        account,
+        ids,
+    )
+    attempt_of = {row["exchange_order_id"]: row for row in attempts}
+    derived: dict[str, list[Any]] = defaultdict(list)
+    there: dict[str, set[str]] = defaultdict(set)
+    for row in await connection.fetch(
+        "SELECT * FROM fills WHERE account = $1 AND exchange_order_id = ANY($2::text[]) ORDER BY at, id", account, ids
+    ):
+        if row["origin"] == "derived":
+            derived[row["exchange_order_id"]].append(row)
+        else:
+            there[row["exchange_order_id"]].add(row["trade_id"])
+    ready = []
+    for identity, own in wanted.items():
+        attempt, old = attempt_of.get(identity), derived[identity]
+        if attempt is None or not old or (old[0]["symbol"], old[0]["side"]) != (symbol, own[0].side):
+            continue
         sums = totals_of_fills(own, symbol.replace("_", "-").partition("-")[0])
-        known = Totals(attempt["filled_size"], attempt["filled_value"], attempt["quote_fees"], attempt["base_fees"])
+        known = totals_of(attempt)
         if sums.size != known.size:
-            return False
+            continue
         if sums != known:
             await _correct(connection, account, attempt, sums - known)
-        there = await connection.fetch(
-            "SELECT trade_id FROM fills WHERE account = $1 AND exchange_order_id = $2 AND origin = 'exchange'",
-            account,
-            exchange_order_id,
-        )
-        seen = {row["trade_id"] for row in there}
-        missing = [fill for fill in own if fill.trade_id not in seen]
-        since = min([derived[0]["at"], *(fill.at for fill in missing)])
-        await unmatch_from(connection, account, symbol, since)
-        await _replace(connection, account, attempt, derived, missing)
-        await rematch_from(connection, account, symbol, since)
-    return True
+        ready.append(_Replacement(attempt, old, [fill for fill in own if fill.trade_id not in there[identity]]))
+    return ready
 
 
 def _senseless(fill: VenueFill, first: VenueFill) -> bool:
@@ -100,12 +162,11 @@ def _senseless(fill: VenueFill, first: VenueFill) -> bool:
     return problem is not None or (fill.symbol, fill.side) != (first.symbol, first.side)
 
 
-async def _replace(
-    connection: Connection, account: str, attempt: Any, derived: Sequence[Any], own: Sequence[VenueFill]
-) -> None:
-    first = derived[0]
-    await connection.execute("DELETE FROM fills WHERE id = ANY($1::bigint[])", [row["id"] for row in derived])
-    base = first["symbol"].replace("_", "-").partition("-")[0]
+async def _replace(connection: Connection, account: str, ready: Sequence[_Replacement]) -> None:
+    await connection.execute(
+        "DELETE FROM fills WHERE id = ANY($1::bigint[])", [row["id"] for item in ready for row in item.derived]
+    )
+    base = ready[0].derived[0]["symbol"].replace("_", "-").partition("-")[0]
     await connection.executemany(
         """
         INSERT INTO fills (fill_key, account, symbol, side, order_key, client_order_id, exchange_order_id, trade_id,
@@ -113,7 +174,7 @@ async def _replace(
                            lot_remaining)
         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,'exchange',$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)
         """,
-        [_row(account, attempt, first, fill, base) for fill in own],
+        [_row(account, item.attempt, item.derived[0], fill, base) for item in ready for fill in item.missing],
     )
 
 
@@ -202,21 +263,12 @@ async def settle_fills(pool: Pool, exchange: Exchange, account: str, *, look_bac
     except (ExchangeError, OSError, TimeoutError) as problem:
         log.warning("fills not read", problem=repr(problem))
         return 0
-    by_order: dict[str, list[VenueFill]] = defaultdict(list)
+    wanted = {row["exchange_order_id"] for row in rows}
+    lists: dict[str, dict[str, list[VenueFill]]] = defaultdict(lambda: defaultdict(list))
     for fill in found:
-        by_order[fill.exchange_order_id].append(fill)
+        if fill.exchange_order_id in wanted:
+            lists[fill.symbol][fill.exchange_order_id].append(fill)
     done = 0
-    for row in rows:
-        identity = row["exchange_order_id"]
-        try:
-            done += await replace_derived_fills(pool, account, identity, by_order.get(identity, []))
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError) as problem:
-            await report_once(
-                pool,
-                account,
-                "FILLS_NOT_SETTLED",
-                "CRITICAL",
-                identity,
-                f"the executions of order {identity} don't fit the ledger, its derived fills stay: {problem}",
-            )
+    for symbol, by_order in sorted(lists.items()):
+        done += await settle_symbol(pool, account, symbol, by_order)
     return done

@@ -43,6 +43,11 @@ WITH expected AS ({_EXPECTED})
 SELECT coalesce((SELECT amount FROM expected), 0)
      - coalesce((SELECT sum(remaining) FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2), 0)
 """
+# Cheap, and the usual answer is no: nobody has any of it.
+_CONCERNS = f"""
+SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2)
+   AND EXISTS (SELECT 1 FROM balance_transfers WHERE account = $1 AND kind = 'opening')
+"""
 _OPEN = f"""
 SELECT t.entry_key, t.opened_at, t.remaining,
        coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
@@ -109,7 +114,7 @@ async def cover_shortage(pool: Pool, account: str, base: str) -> list[Taken]:
     Their exit plans hold the new quantity at once, and one that is sold out closes as MANUAL once its monitor looks.
     Raises the database's errors.
     """
-    if not await books_are_open(pool, account) or await pool.fetchval(_POOL, account, base) >= ZERO:
+    if not await pool.fetchval(_CONCERNS, account, base) or await pool.fetchval(_POOL, account, base) >= ZERO:
         return []
     async with pool.acquire() as connection, connection.transaction():
         symbols = await connection.fetch(

@@ -27,7 +27,7 @@ from temporalio.client import Client
 from activities.adoption import Adoption
 from activities.alive import alive
 from activities.database import Pool
-from activities.exchange_fills import replace_derived_fills
+from activities.exchange_fills import settle_symbol
 from activities.fact_router import FactRouter
 from activities.facts import Fact, FactStore, Observed
 from activities.holdings import book_transfers, books_are_open, cover_shortage, expected_balances, held_currencies
@@ -67,13 +67,14 @@ from domain.reconcile import (
     resolve,
     transfers,
 )
-from exchange.port import Exchange, ExchangeError, Unavailable
+from exchange.port import Exchange, ExchangeError, Unavailable, VenueFill
 
 __all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]
 
 log = structlog.get_logger(__name__)
 
 _CHUNK = 50
+_SETTLE_AT_ONCE = 6
 _RECONCILE_LOCK = 73
 _MOST_SHOWN = 200
 _FAILING = "RECONCILE_FAILING"
@@ -395,19 +396,35 @@ class _Run:
     async def _settle(self, view: ExchangeView) -> int:
         """Put the exchange's own executions in the place of derived fills; of how many orders."""
         recent = timedelta(seconds=self._options.first_look_back_seconds)
-        rows = await self._pool.fetch(_DERIVED, self._account, sorted(view.fills), recent)
-        settled = 0
-        for row in rows:
-            identity = row["exchange_order_id"]
-            fills = view.fills.get(identity, [])
-            if await replace_derived_fills(self._pool, self._account, identity, fills):
-                settled += 1
-                continue
+        derived = {
+            row["exchange_order_id"]
+            for row in await self._pool.fetch(_DERIVED, self._account, sorted(view.fills), recent)
+        }
+        asked = [identity for identity in sorted(derived) if identity not in view.fills]
+        for identity, fills in await asyncio.gather(*(self._executions(identity) for identity in asked)):
+            view.fills[identity] = fills
+        chunks: list[tuple[str, dict[str, list[VenueFill]]]] = []
+        for symbol in sorted({fill.symbol for identity in derived for fill in view.fills[identity]}):
+            lists = {i: view.fills[i] for i in derived if view.fills[i] and view.fills[i][0].symbol == symbol}
+            names = sorted(lists, key=lambda identity: lists[identity][0].at)
+            chunks += [
+                (symbol, {name: lists[name] for name in names[start : start + _CHUNK]})
+                for start in range(0, len(names), _CHUNK)
+            ]
+        slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
+
+        async def settle(symbol: str, lists: dict[str, list[VenueFill]]) -> int:
+            async with slots:
+                return await settle_symbol(self._pool, self._account, symbol, lists)
+
+        return sum(await asyncio.gather(*(settle(symbol, lists) for symbol, lists in chunks)))
+
+    async def _executions(self, identity: str) -> tuple[str, list[VenueFill]]:
+        """An order's executions, by its id; none where they can't be read now."""
+        async with self._slots:
             with suppress(Unavailable):
-                async with self._slots:
-                    fills = list(await self._exchange.fills(exchange_order_id=identity))
-                settled += await replace_derived_fills(self._pool, self._account, identity, fills)
-        return settled
+                return identity, list(await self._exchange.fills(exchange_order_id=identity))
+        return identity, []
 
     async def _mark(self, view: ExchangeView) -> None:
         """Note on trade records that the exchange says the same, and where it says so."""
