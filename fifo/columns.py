@@ -24,7 +24,7 @@ from fifo.pairs import Amounts, Ints, carried, product, round_up_where
 __all__ = ["FillColumns", "Matched", "match_columns"]
 
 _LARGEST_FACTOR = 10**18 - 1
-_LARGEST_SUM = 2.0**61
+_LARGEST_SUM = 2.0**61  # half of what the long division of `pairs.share` can take: room for estimating it in floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _fits(columns: FillColumns) -> bool:
     moved = float(traded.sum()) + float(np.abs(columns.base_fee.astype(np.float64)).sum())
     paid = float(traded @ columns.price.astype(np.float64)) / 10.0**places
     fees = float(np.abs(columns.fee.astype(np.float64)).sum()) / 10.0**columns.fee_places
-    return 3 * moved < _LARGEST_SUM and paid + fees < _LARGEST_SUM
+    return moved < _LARGEST_SUM and paid + fees < _LARGEST_SUM
 
 
 def _amounts(columns: FillColumns) -> Amounts:
