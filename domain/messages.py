@@ -337,6 +337,7 @@ class MonitorStart(Message):
     market_speed: Decimal = Decimal(1)
     exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
     resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
+    tell_when_closed: bool = Field(default=False, description="the entry that runs now is not the monitor's parent")
     protection: Protection | None = None
 
 

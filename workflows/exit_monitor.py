@@ -78,7 +78,7 @@ class ExitMonitorWorkflow:
         self._selling: ExitReason | None = None
         self._failures = 0
         self._flat = False
-        self._tell_when_closed = False
+        self._tell_when_closed = start.tell_when_closed
         self._closed: TradeOutcome | None = None
         self._sentence = ""
         self._timeline = Timeline()
@@ -113,6 +113,7 @@ class ExitMonitorWorkflow:
                             "entry_final": self._entry_final,
                             "exit_legs": self._legs,
                             "resumed": True,
+                            "tell_when_closed": self._tell_when_closed,
                         }
                     )
                 )

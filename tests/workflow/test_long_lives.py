@@ -69,7 +69,8 @@ async def until_continued(handle: WorkflowHandle[Any, Any], signal: str) -> None
         await handle.signal(signal)
         return (await handle.describe()).run_id != first.run_id
 
-    await eventually(continued, within=30, what=f"{handle.id} is continued")
+    # Not too often: a run can only be ended while nothing new comes in.
+    await eventually(continued, within=30, what=f"{handle.id} is continued", every=0.25)
 
 
 async def test_histories_that_grow_too_long_are_continued(database: str, impatient: DevServer) -> None:
@@ -95,9 +96,9 @@ async def outlive_histories(system: TradingSystem) -> None:
     await eventually(as_before, what="the new run says what the old one said")
     assert (await trade.monitor_view()).size == Decimal("0.04")
     await system.price("47000")
+    outcome = await trade.closed(within=20)
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.04"))
     ended = await entry.result()
     assert (ended["filled_size"], ended["average_price"]) == ("0.04", "49999")
-    outcome = await trade.closed()
-    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.04"))
     assert len([order for order in await system.control.orders() if order["side"] == "SELL"]) == 1
     await system.assert_books_agree()
