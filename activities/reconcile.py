@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -30,11 +29,12 @@ from activities.database import Pool
 from activities.exchange_fills import settle_symbol
 from activities.fact_router import FactRouter
 from activities.facts import Fact, FactStore, Observed
-from activities.holdings import book_transfers, books_are_open, cover_shortage, expected_balances, held_currencies
+from activities.holdings import cover_shortage, held_currencies
 from activities.incidents import Severity, report_incident, report_once, resolve_incidents
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import holder_name
 from activities.monitors import Starter
+from activities.reconcile_balances import BalanceCheck
 from activities.reconcile_interfaces import (
     FindingRow,
     ReconcileActivity,
@@ -61,11 +61,8 @@ from domain.reconcile import (
     Difference,
     Finding,
     Taken,
-    Transfer,
     compare,
-    currencies,
     resolve,
-    transfers,
 )
 from exchange.port import Exchange, ExchangeError, Unavailable, VenueFill
 
@@ -188,7 +185,7 @@ class _Run:
         """A dry run: what differs, and what would be done."""
         _, since = await self._since()
         view, findings = await self._look(since)
-        differences, busy = await self._unexplained(since)
+        differences, busy = await self._balances(since).unexplained()
         report = self._report(view, since, findings)
         told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences) or "nothing"
         rows = tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in differences)
@@ -204,7 +201,10 @@ class _Run:
         arrived = arrived and await self._until_recorded(view, findings)
         settled = await self._settle(view)
         await self._mark(view)
-        booked, sentence = await self._level_balances(since, arrived=arrived)
+        if arrived:
+            booked, sentence = await self._balances(since).level()
+        else:
+            booked, sentence = [], "balances were not compared: not every fact has been recorded yet"
         taken = await self._cover()
         if arrived:
             await self._advance(asked)
@@ -445,54 +445,14 @@ class _Run:
 
     # --- balances -------------------------------------------------------------------------------------------------
 
-    async def _level_balances(self, since: datetime, *, arrived: bool) -> tuple[list[Transfer], str]:
-        """Book what no fill explains, when it is so twice and nothing of it traded meanwhile."""
-        if not arrived:
-            return [], "balances were not compared: not every fact has been recorded yet"
-        opened = await books_are_open(self._pool, self._account)
-        first, busy = await self._unexplained(since)
-        if busy and not opened:
-            return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
-        if not first:
-            return [], "balances agree"
-        await asyncio.sleep(self._options.confirm_seconds)
-        again, busy_again = await self._unexplained(since)
-        same = [item for item in first if item in again]
-        if busy_again and not opened:
-            return [], f"the books are not opened while {', '.join(sorted(busy_again))} trade"
-        expected = {item.currency: item.expected for item in same}
-        if not same or not await book_transfers(self._pool, self._account, same, expected):
-            return [], "balances differ and were still moving: they are compared again"
-        return same, ", ".join(f"{item.kind} of {plain(item.amount)} {item.currency}" for item in same)
+    def _balances(self, since: datetime) -> BalanceCheck:
+        async def look() -> list[Finding]:
+            _, findings = await self._look(since, executions=False)
+            return findings
 
-    async def _unexplained(self, since: datetime) -> tuple[list[Transfer], set[str]]:
-        """What fills and transfers do not explain, and the currencies that can't be judged because they just traded.
-
-        The balances are read between two looks at the books and before one more look at the orders: a currency of
-        which neither has moved held still.
-        """
-        before = await expected_balances(self._pool, self._account)
-        balances = await self._exchange.balances()
-        _, findings = await self._look(since, executions=False)
-        after = await expected_balances(self._pool, self._account)
-        busy = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-        for finding in findings:
-            moving = finding.action in (Action.RECORD, Action.ADOPT, Action.WAIT) or (
-                finding.difference is Difference.IN_FLIGHT and finding.known is not None and finding.known.sent
-            )
-            if moving:
-                busy.update(currencies(finding.symbol) or ())
-        for row in await self._pool.fetch(_DERIVED, self._account, [], timedelta(days=1)):
-            symbol = await self._pool.fetchval(
-                "SELECT symbol FROM fills WHERE account = $1 AND exchange_order_id = $2 LIMIT 1",
-                self._account,
-                row["exchange_order_id"],
-            )
-            busy.update(currencies(symbol) or ())
-        opened = await books_are_open(self._pool, self._account)
-        found: dict[str, Decimal] = {item.currency: item.total for item in balances.values()}
-        quiet = [item for item in transfers(after, found, opened=opened) if item.currency not in busy]
-        return quiet, busy
+        return BalanceCheck(
+            self._pool, self._exchange, self._account, look, confirm_seconds=self._options.confirm_seconds
+        )
 
     async def _cover(self) -> list[Taken]:
         """Let trades bear what the account is short of, and have their monitors look."""

@@ -21,7 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from domain.orders import OrderType, Side
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
-from exchange.port import CancelVerdict, CommandRefused, NotAccepted, OrderRequest, OutcomeUnknown, Unavailable
+from exchange.port import (
+    CancelVerdict,
+    CommandRefused,
+    MalformedMessage,
+    NotAccepted,
+    OrderRequest,
+    OutcomeUnknown,
+    Unavailable,
+)
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -488,3 +496,45 @@ async def test_body_of_a_request_is_what_is_sent(venue: Venue, exchange: Coinbas
         "side": "SELL",
         "order_configuration": {"limit_limit_gtc": {"base_size": "0.1", "limit_price": "70000", "post_only": False}},
     }
+
+
+async def test_a_row_that_cant_be_read_is_kept_apart_where_that_is_asked_for(
+    venue: Venue, exchange: CoinbaseExchange
+) -> None:
+    """Orders and executions beside a row of garbage are read, empty pages and nine digits of a second included.
+
+    Who does not ask for it gets an error instead: an order that is proven absent must not be in such a row.
+    """
+    good = {
+        "order_id": "x-1",
+        "product_id": "BTC-USD",
+        "side": "BUY",
+        "status": "OPEN",
+        "created_time": "2026-08-09T12:00:00.123456789Z",
+    }
+    bad = {**good, "order_id": "x-2", "filled_size": "-1"}
+    execution = {
+        "trade_id": "t-1",
+        "order_id": "x-1",
+        "product_id": "BTC-USD",
+        "side": "BUY",
+        "price": "100",
+        "size": "1",
+        "trade_time": "2026-08-09T12:00:00Z",
+    }
+    unreadable: list[MalformedMessage] = []
+    venue.answers(
+        http(200, {"orders": [], "has_next": True, "cursor": "a"}),
+        http(200, {"orders": [bad, good], "has_next": False, "cursor": ""}),
+        http(200, {"fills": [execution, {**execution, "trade_id": "t-2", "trade_time": None}], "cursor": ""}),
+        http(200, {"orders": [bad, good], "has_next": False, "cursor": ""}),
+    )
+    listed = await exchange.open_orders(unreadable=unreadable)
+    assert [item.exchange_order_id for item in listed] == ["x-1"]
+    assert listed[0].created_at == datetime(2026, 8, 9, 12, 0, 0, 123456, tzinfo=UTC)
+    found = await exchange.fills(since=SINCE, unreadable=unreadable)
+    assert [item.trade_id for item in found] == ["t-1"]
+    assert [json.loads(item.raw) for item in unreadable] == [bad, {**execution, "trade_id": "t-2", "trade_time": None}]
+    with pytest.raises(Unavailable) as caught:
+        await exchange.open_orders()
+    assert caught.value.code == "UNREADABLE_ANSWER"

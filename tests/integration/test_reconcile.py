@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 import pytest_asyncio
 from temporalio.client import Client, ScheduleHandle
+from temporalio.worker import Worker
 
 from activities.adoption import Adoption
 from activities.database import Pool, create_pool
@@ -30,7 +31,7 @@ from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.streams import ensure_schedules, reconcile_soon
-from workflows.reconcile import reconcile_id
+from workflows.reconcile import ReconcileWorkflow, reconcile_id
 
 
 @pytest_asyncio.fixture
@@ -361,6 +362,25 @@ async def test_an_exchange_that_cant_be_read_changes_nothing(odd: Odd) -> None:
         "SELECT caught_up_to FROM stream_positions WHERE name = $1", reconcile_lease(ACCOUNT)
     )
     assert position is None
+
+
+async def test_an_exchange_that_stays_away_is_told_until_it_is_back(odd: Odd, temporal_client: Client) -> None:
+    """The workflow goes on trying, people hear of it once, and it is over with the first run that succeeds."""
+    reconciler, exchange, pool = odd
+    exchange.unavailable = True
+    queue, name = f"streams-{uuid.uuid4().hex[:8]}", f"{reconcile_id(ACCOUNT)}-{uuid.uuid4().hex[:8]}"
+    async with Worker(
+        temporal_client, task_queue=queue, workflows=[ReconcileWorkflow], activities=[reconciler.reconcile]
+    ):
+        handle = await temporal_client.start_workflow(
+            ReconcileWorkflow.run, ReconcileInput(account=ACCOUNT), id=name, task_queue=queue
+        )
+        await eventually(lambda: kinds(pool), within=30, what="an incident")
+        exchange.unavailable = False
+        report = await asyncio.wait_for(handle.result(), 40)
+    assert report.balances.startswith("opening")
+    assert await kinds(pool) == ["RECONCILE_FAILING"]
+    assert await pool.fetchval("SELECT resolved_at FROM incidents") is not None
 
 
 async def test_our_id_on_somebody_elses_order_is_not_ours(odd: Odd) -> None:
