@@ -23,6 +23,8 @@ from fifo.pairs import Amounts, Ints, carried, product, round_up_where
 
 __all__ = ["FillColumns", "Matched", "match_columns"]
 
+_CHUNK = 1 << 14
+_SELLS = 1 << 17
 _LARGEST_FACTOR = 10**18 - 1
 _LARGEST_SUM = 2.0**61  # half of what the long division of `pairs.share` can take: room for estimating it in floats
 
@@ -61,6 +63,8 @@ class FillColumns:
     @property
     def moved(self) -> NDArray[Any]:
         """What each buy brought and each sell took."""
+        if not self.base_fee.any():
+            return self.size
         return self.size + np.where(self.buy, -self.base_fee, self.base_fee)
 
 
@@ -151,20 +155,26 @@ def _fits(columns: FillColumns) -> bool:
     if any(column.dtype != np.int64 for column in numbers) or columns.fee_places > PLACES:
         return False
     places = columns.size_places + columns.price_places
-    if (
-        places > 2 * PLACES
-        or max(float(np.abs(column.astype(np.float64)).max()) for column in numbers) > _LARGEST_FACTOR
-    ):
+    largest = max(max(int(column.max()), -int(column.min())) for column in numbers)
+    if places > 2 * PLACES or largest > _LARGEST_FACTOR:
         return False
-    traded = columns.size.astype(np.float64)
-    moved = float(traded.sum()) + float(np.abs(columns.base_fee.astype(np.float64)).sum())
-    paid = float(traded @ columns.price.astype(np.float64)) / 10.0**places
-    fees = float(np.abs(columns.fee.astype(np.float64)).sum()) / 10.0**columns.fee_places
-    return moved < _LARGEST_SUM and paid + fees < _LARGEST_SUM
+    size, fees, base_fees = (
+        float(np.abs(column, dtype=np.float64).sum()) for column in (columns.size, columns.fee, columns.base_fee)
+    )
+    paid = size * float(columns.price.max()) / 10.0**places + fees / 10.0**columns.fee_places
+    return size + base_fees < _LARGEST_SUM and paid < _LARGEST_SUM
 
 
 def _amounts(columns: FillColumns) -> Amounts:
-    """Cost of each buy, net proceeds of each sell: exact, then rounded once."""
+    """Cost of each buy, net proceeds of each sell: exact, then rounded once; in pieces that a cache holds."""
+    found = Amounts.zeros(len(columns))
+    for start in range(0, len(columns), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        found.put(here, _some_amounts(columns.rows(here)))
+    return found
+
+
+def _some_amounts(columns: FillColumns) -> Amounts:
     value, remainder, divisor = product(columns.size, columns.price, columns.size_places + columns.price_places)
     fee_whole, fee_rest = np.divmod(columns.fee, 10**columns.fee_places)
     fee = Amounts(fee_whole, fee_rest * 10 ** (PLACES - columns.fee_places))
@@ -191,23 +201,24 @@ def _match(columns: FillColumns) -> Matched:
     sell_row, sell_uncovered = row[sells], uncovered[sells]
     covered = -signed[sells] - sell_uncovered
     lot_size = moved[lots]
-    lot_end, sell_end = np.cumsum(lot_size), np.cumsum(covered)
-    # Where a part ends: at the end of a lot or of a sell.
-    part_end = np.sort(np.concatenate([lot_end, sell_end]), kind="stable")
-    part_end = part_end[np.diff(part_end, prepend=0) > 0]
-    part_lot, part_sell = np.searchsorted(lot_end, part_end), np.searchsorted(sell_end, part_end)
-    part_cost = _part_costs(part_end, part_lot, lot_end, lot_size, amounts[lots])
-    part_size = np.diff(part_end, prepend=0)
-    real = sell_row[part_sell] >= 0
-    # Numbers of sells without those that only empty a symbol.
-    number = np.cumsum(sell_row >= 0) - 1
+    line = _Line(np.cumsum(lot_size), lot_size, np.cumsum(covered), amounts[lots])
+    parts = [line.parts(start, min(start + _SELLS, len(sells))) for start in range(0, len(sells), _SELLS)]
+    part_lot, part_sell, part_size = (np.concatenate([part[position] for part in parts]) for position in range(3))
+    part_cost = Amounts(
+        np.concatenate([part[3].whole for part in parts]), np.concatenate([part[3].atto for part in parts])
+    )
+    cost_basis = Amounts(
+        np.concatenate([part[4].whole for part in parts]), np.concatenate([part[4].atto for part in parts])
+    )
+    # Without the sells that only empty a symbol: their parts are the open lots.
     kept = sell_row >= 0
-    sell_row, sell_uncovered, covered = sell_row[kept], sell_uncovered[kept], covered[kept]
-    part_of, cost_of = number[part_sell[real]], part_cost[real]
-    cost_basis = Amounts.zeros(len(sell_row))
-    if len(part_of):
-        first = np.flatnonzero(np.diff(part_of, prepend=-1))
-        cost_basis.put(part_of[first], cost_of.grouped(first))
+    real, number = kept[part_sell], np.cumsum(kept) - 1
+    sell_row, sell_uncovered, covered, cost_basis = (
+        sell_row[kept],
+        sell_uncovered[kept],
+        covered[kept],
+        cost_basis[kept],
+    )
     proceeds = amounts[sell_row]
     return Matched(
         sell_row=sell_row,
@@ -215,26 +226,61 @@ def _match(columns: FillColumns) -> Matched:
         proceeds=proceeds,
         cost_basis=cost_basis,
         pnl=_covered_proceeds(proceeds, covered, sell_uncovered) - cost_basis,
-        part_sell=part_of,
+        part_sell=number[part_sell[real]],
         part_row=lots[part_lot[real]],
         part_size=part_size[real],
-        part_cost=cost_of,
+        part_cost=part_cost[real],
         lot_row=lots[part_lot[~real]],
         lot_size=part_size[~real],
         lot_cost=part_cost[~real],
     )
 
 
-def _part_costs(part_end: Ints, part_lot: Ints, lot_end: Ints, lot_size: Ints, cost: Amounts) -> Amounts:
-    upto = cost[part_lot]
-    inside = np.flatnonzero(part_end != lot_end[part_lot])
-    if len(inside):
-        lot = part_lot[inside]
-        size = lot_size[lot]
-        upto.put(inside, pairs.share(cost[lot], part_end[inside] - (lot_end[lot] - size), size))
-        # The part behind an end inside a lot is the same lot's: it gets its own share less that one.
-        upto.put(inside + 1, upto[inside + 1] - upto[inside])
-    return upto
+@dataclass(slots=True)
+class _Line:
+    """Lots and sells by where they end, all symbols together."""
+
+    lot_end: Ints
+    lot_size: Ints
+    sell_end: Ints
+    cost: Amounts
+
+    def parts(self, start: int, end: int) -> tuple[Ints, Ints, Ints, Amounts, Amounts]:
+        """Lot, sell, size and cost of each part of the sells from `start` to before `end`, and each sell's cost."""
+        sell_end = self.sell_end[start:end]
+        begin = int(self.sell_end[start - 1]) if start else 0
+        first, last = np.searchsorted(self.lot_end, [begin, int(sell_end[-1])], side="right")
+        lot_end = self.lot_end[first : last + 1]
+        # Where a part ends: at the end of a lot or of a sell.
+        part_end = np.sort(np.concatenate([self.lot_end[first:last], sell_end]), kind="stable")
+        part_end = part_end[np.diff(part_end, prepend=begin) > 0]
+        lot = np.searchsorted(lot_end, part_end) + first
+        sell = np.searchsorted(sell_end, part_end)
+        cost = self._costs(begin, part_end, lot)
+        basis = Amounts.zeros(end - start)
+        if len(sell):
+            group = np.flatnonzero(np.diff(sell, prepend=-1))
+            basis.put(sell[group], cost.grouped(group))
+        return lot, sell + start, np.diff(part_end, prepend=begin), cost, basis
+
+    def _costs(self, begin: int, part_end: Ints, lot: Ints) -> Amounts:
+        upto = self.cost[lot]
+        inside = np.flatnonzero(part_end != self.lot_end[lot])
+        if len(inside):
+            shares = self._shares(lot[inside], part_end[inside])
+            upto.put(inside, shares)
+            # The part behind an end inside a lot is the same lot's: it gets its own share less that one.
+            followed = inside + 1 < len(lot)
+            behind = inside[followed] + 1
+            upto.put(behind, upto[behind] - shares[followed])
+        if len(lot) and begin > self.lot_end[lot[0]] - self.lot_size[lot[0]]:
+            # So does the very first, if sells before took of its lot.
+            upto.put(slice(1), upto[:1] - self._shares(lot[:1], np.array([begin])))
+        return upto
+
+    def _shares(self, lot: Ints, upto: Ints) -> Amounts:
+        size = self.lot_size[lot]
+        return pairs.share(self.cost[lot], upto - (self.lot_end[lot] - size), size)
 
 
 def _covered_proceeds(proceeds: Amounts, covered: Ints, uncovered: Ints) -> Amounts:
