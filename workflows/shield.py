@@ -81,14 +81,16 @@ class Shield:
         self._wanted = False
         await self._hear()
         if not self._entry_final():
-            await self._pause(_SETTLE, self._entry_final, "until the entry has its size")
+            await self._pause(_SETTLE, lambda: self._entry_final() or self._due(), "until the entry has its size")
         view = await self._view(prices=True)
         if view.live is not None and view.live_size != view.sellable and view.sellable > 0 and not self._due():
             await self.lower(f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}")
             view = await self._view(prices=True)
         if view.live is None and self._order is not None:
             # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
-            await self._pause(_LOOK_AGAIN, lambda: self._ended, "until the protection's workflow says how it is")
+            await self._pause(
+                _LOOK_AGAIN, lambda: self._ended or self._due(), "until the protection's workflow says how it is"
+            )
             self._wanted = True
         elif view.live is None and view.sellable > 0 and not self._due():
             await self._raise(view)
@@ -107,7 +109,12 @@ class Shield:
                 said = True
             self._lowering, self._news = True, False
             await self._cancel(view.live)
-            await self._pause(_LOOK_AGAIN, lambda: self._news or self._ended, "until the protection has ended")
+            had_ended = self._ended
+            await self._pause(
+                _LOOK_AGAIN,
+                lambda had_ended=had_ended: self._news or (self._ended and not had_ended),  # type: ignore[misc]
+                "until the protection has ended",
+            )
 
     async def closed(self) -> None:
         """The trade is closed: nothing has to be protected any more."""
@@ -169,7 +176,9 @@ class Shield:
             elif live is not None:
                 await workflow.get_external_workflow_handle(order_workflow_id(live.order_key)).signal("cancel", request)
         except ApplicationError:
-            if live is not None and not self._ended:
+            if live is not None:
+                await self._hear()
+                self._lowering = True
                 await self._start_order(live, again=True)
 
     async def _hear(self) -> None:
@@ -239,8 +248,6 @@ class Shield:
 
     async def _pause(self, seconds: float, until: Callable[[], bool], summary: str) -> None:
         try:
-            await workflow.wait_condition(
-                lambda: until() or self._due(), timeout=timedelta(seconds=seconds), timeout_summary=summary
-            )
+            await workflow.wait_condition(until, timeout=timedelta(seconds=seconds), timeout_summary=summary)
         except TimeoutError:
             return

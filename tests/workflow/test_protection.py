@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from domain.exits import ExitReason, ExitRules
+from domain.ids import order_workflow_id
 from domain.messages import OrderIntent
 from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem
@@ -209,4 +210,37 @@ async def test_a_monitor_that_was_terminated_finds_its_protection_again(system: 
     assert await system.value("SELECT exit_reason FROM trades") == "SOFT_STOP"
     venue = next(item for item in await system.control.orders() if item["order_id"] == order["order_id"])
     assert venue["status"] == "CANCELLED"
+    await system.assert_books_agree()
+
+
+async def test_a_protective_order_without_a_workflow_is_ended_all_the_same(system: TradingSystem) -> None:
+    """Its workflow was terminated; it comes back to be cancelled before the monitored exit sells."""
+    trade, order = await protected(system, STOP, rules=QUICK)
+    key = await system.value("SELECT order_key FROM orders WHERE protection_role = 'STOP_LOSS'")
+    await system.client.get_workflow_handle(order_workflow_id(key)).terminate("somebody's mistake")
+    await system.price("48700")
+    assert (await trade.closed()).exit_reason is ExitReason.SOFT_STOP
+    venue = next(item for item in await system.control.orders() if item["order_id"] == order["order_id"])
+    assert venue["status"] == "CANCELLED"
+    await system.assert_books_agree()
+
+
+async def test_a_refusal_of_the_exchange_is_tried_again_and_then_told(system: TradingSystem) -> None:
+    """A product that takes no orders for a while refuses each try; the position stays on its monitored exits."""
+    protection = STOP.model_copy(update={"tries": 3})
+    trade = await system.start(limit_buy(system.account, "0.01", "49000", protection=protection))
+    entry = await trade.exchange_id()
+    await system.control.product("BTC-USD", cancel_only=True)
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+
+    async def told() -> bool:
+        return bool(await system.value("SELECT count(*) FROM incidents WHERE kind = 'PROTECTION_FAILED'"))
+
+    await eventually(told, within=20)
+    assert await system.value("SELECT count(*) FROM orders WHERE protection_role = 'STOP_LOSS'") == 3
+    assert (await trade.monitor_view()).state == "PROTECTED"
+    await system.control.product("BTC-USD", cancel_only=False)
+    await trade.handle.signal("close")
+    assert (await trade.closed()).exit_reason is ExitReason.MANUAL
     await system.assert_books_agree()
