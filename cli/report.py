@@ -315,7 +315,7 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
         _write_csv(_flat(asdict(item)) for item in found)
     else:
         print_table(
-            ("place", "symbol", "trades", "won", "net P&L", "mean result", "gains for certain"),
+            ("place", "symbol", "trades", "won", "net P&L", "mean result", "gain shown at 95 %"),
             [
                 (
                     item.place,

@@ -77,7 +77,9 @@ class _Frame:
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: int = _HEIGHT) -> None:
         self.height = height
         self.x0, self.x1 = x if x[1] > x[0] else (x[0] - 1, x[0] + 1)
-        margin = (y[1] - y[0]) * 0.05 or abs(y[1]) * 0.1 or 1.0
+        if y[0] == y[1]:
+            y = y[0] - 1, y[1] + 1
+        margin = (y[1] - y[0]) * 0.05
         self.y0, self.y1 = y[0] - (margin if y[0] else 0), y[1] + (margin if y[1] else 0)
 
     def left(self, value: float) -> float:
@@ -132,28 +134,29 @@ def bars(items: Sequence[Bar], *, title: str, unit: str) -> str:
     """Horizontal bars around zero; `good` to the right, and `bad` too unless it is below zero."""
     if not items:
         return ""
-    row, left = 26, 150
-    height = _TOP + row * len(items) + 26
+    row, thick = (26, 18) if len(items) <= 12 else (17, 13)
+    left, height = 150, _TOP + row * len(items) + 26
     low = min(0.0, *(min(item.bad, item.good) for item in items))
     high = max(1e-9, *(max(item.good, 0.0) + max(item.bad, 0.0) for item in items))
-    scale = (_WIDTH - left - 90) / (high - low)
-    zero = left + (0 - low) * scale
+    scale = (_WIDTH - left - 130) / (high - low)
+    zero = left - low * scale
     parts = []
     for number, item in enumerate(items):
-        y = _TOP + number * row
+        top = _TOP + number * row
+        base, name = top + thick - 4, escape(item.label)
         note = escape(item.note or f"{_number(item.good + item.bad)} {unit}")
-        parts.append(f'<text class="label" x="{left - 8}" y="{y + 16}" text-anchor="end">{escape(item.label)}</text>')
+        parts.append(f'<text class="label" x="{left - 8}" y="{base}" text-anchor="end">{name}</text>')
         end = zero
         for value, kind in ((item.good, "good"), (item.bad, "bad")):
             width = abs(value) * scale
             start = end if value >= 0 else zero - width
             end = start + width if value >= 0 else end
             parts.append(
-                f'<rect class="{kind}" x="{start:.1f}" y="{y + 3}" width="{width:.1f}" height="{row - 8}" rx="2">'
-                f"<title>{escape(item.label)}: {note}</title></rect>"
+                f'<rect class="{kind}" x="{start:.1f}" y="{top}" width="{width:.1f}" height="{thick}" rx="2">'
+                f"<title>{name}: {note}</title></rect>"
             )
-        parts.append(f'<text class="tick" x="{max(end, zero) + 6:.1f}" y="{y + 16}">{note}</text>')
-    parts.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP}" y2="{height - 26}"/>')
+        parts.append(f'<text class="tick" x="{max(end, zero) + 6:.1f}" y="{base}">{note}</text>')
+    parts.append(f'<line class="zero" x1="{zero:.1f}" x2="{zero:.1f}" y1="{_TOP - 4}" y2="{height - 26}"/>')
     parts.append(f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{height - 8}" text-anchor="end">{escape(unit)}</text>')
     return _svg(parts, title, height)
 
@@ -182,7 +185,7 @@ def points(x: Floats, y: Floats, means: Sequence[Whisker], *, title: str, x_name
             f'r="4.5"><title>{escape(item.note)}</title></circle>'
         )
     parts.append(
-        f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 1}" text-anchor="end">{escape(x_name)}</text>'
+        f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_TOP + 2}" text-anchor="end">x: {escape(x_name)}</text>'
     )
-    parts.append(f'<text class="tick" x="4" y="10">{escape(unit)}</text>')
+    parts.append(f'<text class="tick" x="6" y="{_TOP}">{escape(unit)}</text>')
     return _svg(parts, title)

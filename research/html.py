@@ -38,16 +38,17 @@ _STYLE = """
 --good:#43b58f;--bad:#e07a63;--mark:#8fabec}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 2px}
+main{max-width:1240px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 2px}
 h2{font-size:18px;margin:40px 0 6px}p{margin:4px 0 12px;color:var(--soft);max-width:75ch}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:20px 0}
 .tile{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:12px 14px}
-.tile b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.tile span{color:var(--soft);font-size:13px}
+.tile b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.tile>span{color:var(--soft);font-size:13px}
+.tile small{display:block;color:var(--soft);font-size:12.5px;font-weight:400}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:20px}figure{margin:0}
-figcaption{font-weight:600;margin:8px 0 4px}svg{width:100%;height:auto;background:var(--card);
+.single{max-width:860px}figcaption{font-weight:600;margin:8px 0 4px}svg{width:100%;height:auto;background:var(--card);
 border:1px solid var(--rule);border-radius:8px}.scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
-th,td{padding:5px 9px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
+th,td{padding:5px 7px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}td small{color:var(--soft)}
 .gain{color:var(--good)}.loss{color:var(--bad)}
 svg .grid{stroke:var(--rule)}svg .zero{stroke:var(--soft)}svg text{fill:var(--ink);font-size:12px}
@@ -112,7 +113,7 @@ def _tiles(head: ReportHead, table: TradeTable, linkage: LinkageReport) -> str:
     percent = linkage.percent
     tiles = [
         (_money(total.pnl), f"net P&L, {head.quote}"),
-        (_money(total.fees), f"fees, {head.quote}"),
+        (_plain(total.fees), f"fees, {head.quote}"),
         (_percent(total.win_rate, 1), "trades that won"),
         (_percent(total.mean_fraction, 3), "mean net result a trade"),
         (_ratio(total), "reward:risk, configured → achieved"),
@@ -195,7 +196,7 @@ def _scores(table: TradeTable, width: float) -> str:
     said = "" if linked.value is None else f" Correlation {_interval(linked, 2)}."
     return (
         "<h2>Score against outcome</h2><p>One dot a trade; the larger marks are means of score buckets with their "
-        f"intervals.{said}</p><figure>{chart}</figure>"
+        f'intervals.{said}</p><figure class="single">{chart}</figure>'
     )
 
 
@@ -311,7 +312,7 @@ def _leaderboard(standings: Sequence[Standing]) -> str:
         for item in standings
     ]
     told = "Ranked by the lower end of the interval of the mean result: what a trade is likely to bring at least."
-    head = ("", "trades", "won", "net P&L", "mean result", "gains for certain")
+    head = ("", "trades", "won", "net P&L", "mean result", "gain shown at 95 %")
     return f"<h2>Leaderboard of symbols</h2><p>{told}</p>{_table(head, rows)}"
 
 
@@ -340,7 +341,8 @@ def _money(value: Decimal) -> str:
 
 
 def _signed(value: float, places: int) -> str:
-    return f"{value:+,.{places}f}"
+    # Without the minus of a rounded zero.
+    return f"{round(value, places) + 0.0:+,.{places}f}"
 
 
 def _percent(found: Interval, places: int, *, plain: bool = False) -> str:

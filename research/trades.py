@@ -68,8 +68,9 @@ SELECT t.entry_key, t.symbol, o.trigger, o.source, coalesce(t.exit_reason, x.rea
 class TradeTable:
     """Closed trades, in the order in which they closed; every column has one element a trade.
 
-    `pnl` and `fees` in quote currency, exact. Seconds since 1970 (UTC) for `opened` and `closed`; wall time. Fractions
-    of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see the module), `reward` and `risk` of the rules.
+    `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
+    `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
+    the module), `reward` and `risk` of the rules.
     `slippage` in quote currency: what exits brought beyond the price that made them due. `score` NaN: none was given.
     """
 
@@ -83,6 +84,7 @@ class TradeTable:
     known: Sequence[frozenset[str]]
     pnl: Sequence[Decimal]
     fees: Sequence[Decimal]
+    won: NDArray[np.bool_]
     opened: Floats
     closed: Floats
     cost: Floats
@@ -99,11 +101,6 @@ class TradeTable:
 
     def __len__(self) -> int:
         return len(self.key)
-
-    @property
-    def won(self) -> NDArray[np.bool_]:
-        """Whether a trade gained anything after fees."""
-        return np.fromiter((value > 0 for value in self.pnl), np.bool_, len(self))
 
     @property
     def held(self) -> Floats:
@@ -159,6 +156,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
         known=_sets(column.get("known", ())),
         pnl=pnl,
         fees=list(column.get("fees", ())),
+        won=np.fromiter((value > 0 for value in pnl), np.bool_, len(pnl)),
         opened=floats("opened"),
         closed=floats("closed"),
         cost=cost,

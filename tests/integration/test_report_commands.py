@@ -1,0 +1,156 @@
+"""`bottrader report` and `bottrader ledger` as processes of their own on a generated ledger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.support.generated_ledger import GeneratedLedger, write_ledger
+from tests.support.live_stack import ROOT, Outcome, run_command
+
+
+@dataclass
+class Shell:
+    """Runs commands against the ledger, and knows what is in it."""
+
+    made: GeneratedLedger
+    dsn: str
+    env: Mapping[str, str]
+
+    async def run(self, *arguments: str) -> Outcome:
+        """`bottrader` with these arguments."""
+        return await run_command([sys.executable, "-m", "cli.main", *arguments], self.env)
+
+    async def execute(self, sql: str) -> None:
+        """Change the ledger."""
+        connection = await asyncpg.connect(self.dsn)
+        await connection.execute(sql)
+        await connection.close()
+
+
+@pytest_asyncio.fixture
+async def shell(database: str, tmp_path: Path) -> AsyncIterator[Shell]:
+    """A ledger of 200 closed trades whose FIFO book has been computed."""
+    made = await write_ledger(database, 200)
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "DATABASE_URL": database,
+        "BOTTRADER_DATA": str(tmp_path / "data"),
+    }  # fmt: skip
+    found = Shell(made, database, env)
+    repaired = await found.run("ledger", "repair", "--yes", "--json")
+    assert repaired.code == 0, repaired.err
+    yield found
+
+
+async def test_every_report_has_the_same_trades(shell: Shell) -> None:
+    """Counts and sums of all groupings are those of the ledger, to the last digit, as JSON and as CSV."""
+    (total,) = (await shell.run("report", "summary", "--json")).json
+    assert (total["trades"], total["wins"]) == (200, shell.made.wins)
+    assert Decimal(total["pnl"]) == shell.made.pnl
+    assert Decimal(total["fees"]) == shell.made.fees
+    for grouping in ("triggers", "exits", "symbols", "hours", "days", "scores"):
+        groups = (await shell.run("report", grouping, "--json")).json
+        assert sum(group["trades"] for group in groups) == 200
+        assert sum(Decimal(group["pnl"]) for group in groups) == shell.made.pnl
+        shown = await shell.run("report", grouping)
+        assert shown.code == 0
+        assert groups[0]["group"] in shown.out
+    listed = list(csv.DictReader(io.StringIO((await shell.run("report", "triggers", "--csv")).out)))
+    assert {line["group"]: int(line["trades"]) for line in listed} == shell.made.by_trigger
+    assert all(float(line["win_rate_low"]) <= float(line["win_rate"]) for line in listed)
+    found = (await shell.run("report", "indicators", "--json")).json
+    assert all(item["fired"]["trades"] + item["quiet"]["trades"] == 200 for item in found)
+
+
+async def test_linkage_and_leaderboard(shell: Shell) -> None:
+    """Linkage is 100 % by source; when every link of more than ten orders is gone, the exit code says so."""
+    found = await shell.run("report", "linkage", "--json")
+    assert found.code == 0
+    assert found.json["percent"] == 100
+    assert {item["source"]: item["filled"] for item in found.json["sources"]} == {"sighook": 200, "webhook": 200}
+    places = (await shell.run("report", "leaderboard", "--json")).json
+    assert [item["place"] for item in places] == [1, 2, 3, 4, 5]
+    lows = [item["mean"]["low"] for item in places]
+    assert lows == sorted(lows, reverse=True)
+    await shell.execute("DELETE FROM trade_strategy_link")
+    alarmed = await shell.run("report", "linkage")
+    assert alarmed.code == 1
+    assert "without linkage" in alarmed.out
+
+
+async def test_the_tax_export_adds_up(shell: Shell, tmp_path: Path) -> None:
+    """Every realised lot once; gains add up to those of the trades, and each line to itself."""
+    out = tmp_path / "lots.csv"
+    assert (await shell.run("report", "tax", "--out", str(out))).code == 0
+    lines = list(csv.DictReader(out.open()))
+    covered = [line for line in lines if line["covered"] == "yes"]
+    assert all(Decimal(line["net_proceeds"]) - Decimal(line["cost_basis"]) == Decimal(line["gain"]) for line in covered)
+    assert all(line["acquired"] <= line["sold"] for line in covered)
+    connection = await asyncpg.connect(shell.dsn)
+    stored = await connection.fetchrow("SELECT count(*), sum(pnl) FROM fifo_allocations")
+    await connection.close()
+    assert (len(lines), sum(Decimal(line["gain"]) for line in covered)) == tuple(stored)
+
+
+async def test_the_page_is_one_file(shell: Shell, tmp_path: Path) -> None:
+    """`report html` writes a page that holds everything it shows."""
+    out = tmp_path / "report.html"
+    assert (await shell.run("report", "html", "--out", str(out))).code == 0
+    page = out.read_text()
+    assert "200 trades" in page
+    assert page.count("<svg") >= 6
+    assert "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("report", "summary", "--since", "yesterday"), 2, "is no time"),
+        (("report", "summary", "--since", "2026-03-01T10:00:00"), 2, "has no zone"),
+        (("report", "summary", "--since", "1d", "--until", "2d"), 2, "before --until"),
+        (("report", "html", "--out", "/nowhere/report.html"), 2, "can't be written"),
+        (("ledger", "repair", "--symbol", "DOGE-USD"), 2, "There are no fills of DOGE-USD"),
+    ],
+)
+async def test_bad_input_is_a_sentence(shell: Shell, arguments: tuple[str, ...], code: int, words: str) -> None:
+    """What can't be done is said in one sentence, with the exit code of bad input."""
+    found = await shell.run(*arguments)
+    assert (found.code, words in found.err) == (code, True), found.err
+
+
+async def test_since_and_until_take_a_part(shell: Shell) -> None:
+    """Trades count by when they closed; a time in which none did is said."""
+    early = (await shell.run("report", "days", "--until", "2026-03-02", "--json")).json
+    assert [group["group"] for group in early] == ["2026-03-01"]
+    nothing = await shell.run("report", "summary", "--until", "2020-01-01")
+    assert (nothing.code, nothing.out.strip()) == (0, "No trades have closed in this time.")
+
+
+async def test_verify_and_repair(shell: Shell) -> None:
+    """Verify finds what is wrong and changes nothing; repair asks, shows before and after, and puts it right."""
+    verify = ("ledger", "verify", "--without-exchange")
+    assert (await shell.run(*verify)).code == 0
+    await shell.execute("UPDATE fifo_allocations SET pnl = pnl + 1")
+    found = await shell.run(*verify, "--json")
+    assert found.code == 1
+    assert found.json["counts"]["FIFO_DIFFERS"] == 5
+    unasked = await shell.run("ledger", "repair")
+    assert (unasked.code, "Written" in unasked.out) == (130, False)
+    assert (await shell.run("ledger", "repair", "--json")).code == 2
+    done = await shell.run("ledger", "repair", "--yes", "--json")
+    assert done.code == 0
+    before = sum(Decimal(item["before"]["pnl"]) for item in done.json["symbols"])
+    after = sum(Decimal(item["after"]["pnl"]) for item in done.json["symbols"])
+    assert before - after == sum(item["before"]["rows"] for item in done.json["symbols"])
+    assert (await shell.run(*verify)).code == 0
+    assert (await shell.run("ledger", "repair")).out.strip().endswith("nothing to repair.")

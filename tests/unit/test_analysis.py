@@ -1,0 +1,187 @@
+"""What reports say of trades: hand-made trades with results that can be worked out on paper."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from domain.statistics import wilson_interval
+from research.analysis import (
+    by_day,
+    by_exit,
+    by_hour,
+    by_score,
+    by_trigger,
+    group_by,
+    indicators,
+    score_correlation,
+    summary,
+)
+from research.charts import Bar, bars, line, points, thin
+from research.html import ReportHead, html_report
+from research.linkage import LinkageReport, SourceLinkage
+from research.trades import TradeTable, table_of
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
+
+
+def row(number: int, **given: Any) -> dict[str, Any]:
+    """A trade of 1 at 100 that took profit at 104 as configured: 0.2 of slippage and 1 of fees."""
+    usual: dict[str, Any] = {
+        "entry_key": f"{number:032x}", "symbol": "BTC-USD", "trigger": "rsi_oversold", "source": "sighook",
+        "reason": "TP", "path": "monitored", "attempts": 1, "opened": DAY + 60 * number,
+        "closed": DAY + 60 * number + 30,
+        "pnl": Decimal("2.8"), "parts": None, "fees": Decimal(1), "cost": 100.5, "entry_price": 100.0,
+        "exit_price": 103.8, "sold_share": 1.0, "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
+        "free_due": 0.0, "slippage": -0.2, "soft_stop": 0.02, "take_profit": 0.04, "trailing_arm": None, "score": 1.2,
+        "fired": ["rsi"], "known": ["macd", "rsi"],
+    }  # fmt: skip
+    return usual | given
+
+
+LOSS: dict[str, Any] = {
+    "reason": "SOFT_STOP", "pnl": Decimal("-3.5"), "exit_price": 97.5, "due": 97.9, "aimed": -0.02, "slippage": -0.4,
+    "trigger": "macd_cross", "score": 0.3, "fired": ["macd"],
+}  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> TradeTable:
+    """Trades as columns."""
+    return table_of(list(rows))
+
+
+def test_a_summary_is_what_one_would_work_out() -> None:
+    """Three winners and one loser: rate, sums, averages, and configured 2.0 against what was achieved."""
+    found = summary(table(row(0), row(1), row(2), row(3, **LOSS)))
+    assert (found.trades, found.wins, found.pnl, found.fees) == (4, 3, Decimal("4.9"), Decimal(4))
+    assert found.win_rate == wilson_interval(3, 4)
+    assert found.average_win == pytest.approx(2.8)
+    assert found.average_loss == pytest.approx(-3.5)
+    assert found.configured == pytest.approx(2.0)
+    assert found.achieved.value == pytest.approx(2.8 / 3.5)
+    assert found.profit_factor == pytest.approx(8.4 / 3.5)
+    assert found.slippage == pytest.approx(-1.0)
+    assert found.held_median == 30
+
+
+def test_from_configured_to_achieved_every_step_is_named() -> None:
+    """The steps of winners and losers are those of the trades, and add up to what was achieved."""
+    found = summary(table(row(0), row(1, **LOSS)))
+    assert found.won is not None
+    assert found.lost is not None
+    assert found.won.configured == pytest.approx(0.04)
+    assert found.won.exit_path == pytest.approx(0)
+    assert found.won.slippage == pytest.approx(-0.002)
+    assert found.won.fees == pytest.approx(2.8 / 100.5 - 0.038)
+    assert found.lost.distance == pytest.approx(-0.001)
+    for step in (found.won, found.lost):
+        parts = step.configured + step.exit_path + step.distance + step.slippage + step.fees
+        assert parts == pytest.approx(step.achieved)
+
+
+def test_another_way_out_is_its_own_step() -> None:
+    """A trade that was closed by hand below its target: what that cost is no slippage."""
+    by_hand = row(0, reason="MANUAL", aimed=0.0, free_size=1.0, free_due=102.0, due=102.0, exit_price=101.9)
+    found = summary(table(by_hand)).won
+    assert found is not None
+    assert found.exit_path == pytest.approx(-0.02)
+    assert found.distance == pytest.approx(0)
+    assert found.slippage == pytest.approx(-0.001)
+
+
+def test_groups_hold_every_trade_once() -> None:
+    """By trigger, exit, hour and day: counts and sums are those of all trades together."""
+    found = table(row(0), row(61), row(1_500, **LOSS))
+    for groups in (by_trigger(found), by_exit(found), by_hour(found), by_day(found)):
+        assert sum(item.trades for item in groups) == 3
+        assert sum(item.pnl for item in groups) == Decimal("2.1")
+    assert [item.group for item in by_hour(found)] == ["00", "01"]
+    assert [item.group for item in by_day(found)] == ["2026-03-01", "2026-03-02"]
+
+
+def test_score_buckets_are_in_order_and_leave_out_who_has_none() -> None:
+    """Buckets go from the lowest up, below zero too; a trade without a score is in none."""
+    found = table(row(0), row(1, score=None), row(2, score=-0.2), row(3, score=11.0))
+    assert [item.group for item in by_score(found, 0.5)] == ["-0.5 to 0.0", "1.0 to 1.5", "11.0 to 11.5"]
+    assert [item.group for item in by_score(found, 10)] == ["-10 to 0", "0 to 10", "10 to 20"]
+
+
+def test_an_indicator_that_was_not_computed_counts_for_neither() -> None:
+    """Fired, known and quiet, unknown: three different things."""
+    found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired=[], known=[])))}
+    assert (found["rsi"].fired.trades, found["rsi"].quiet.trades) == (1, 1)
+    assert (found["macd"].fired.trades, found["macd"].quiet.trades) == (1, 1)
+    assert found["rsi"].difference.value == pytest.approx(6.3 / 100.5)
+
+
+def test_the_score_that_decides_correlates() -> None:
+    """Results that rise with the score: a correlation near one; of a constant score, none."""
+    rising = table(*(row(n, score=n / 10, pnl=Decimal(n)) for n in range(20)))
+    assert score_correlation(rising).value == pytest.approx(1.0)
+    assert score_correlation(table(*(row(n, score=1.0) for n in range(9)))).value is None
+
+
+def test_a_trade_that_kept_dust_is_measured_on_what_was_sold() -> None:
+    """Cost counts for the part that was sold; the rest is no loss."""
+    half = [Decimal(2), Decimal(200), Decimal(1), Decimal(103)]
+    found = table(row(0, pnl=None, parts=half, cost=200.0, sold_share=0.5))
+    assert found.pnl == [Decimal(3)]
+    assert found.net[0] == pytest.approx(0.03)
+
+
+def test_no_trades_is_an_answer() -> None:
+    """Every report of nothing is empty, and the page still says so."""
+    nothing = table()
+    assert len(nothing) == 0
+    assert summary(nothing).win_rate.value is None
+    assert by_day(nothing) == by_score(nothing) == group_by(nothing, []) == []
+    assert indicators(nothing) == []
+    page = html_report(ReportHead("main", datetime.now(UTC)), nothing, LinkageReport([], 0, 0, 0, 0, 0, []))
+    assert "no trades have closed" in page
+
+
+def test_a_thinned_curve_keeps_its_extremes() -> None:
+    """A hundred thousand points become hundreds; the lowest, the highest and both ends stay."""
+    y = np.cumsum(np.random.default_rng(1).normal(size=100_000))
+    x = np.arange(100_000.0)
+    few_x, few_y = thin(x, y)
+    assert len(few_x) < 1_000
+    assert {float(y.min()), float(y.max()), float(y[0]), float(y[-1])} <= set(few_y.tolist())
+    assert (np.diff(few_x) > 0).all()
+
+
+def test_the_page_loads_nothing_and_escapes_what_it_shows() -> None:
+    """One file: no script, no address, no style from elsewhere; names are text."""
+    rows = [row(n, trigger="<script>alert(1)</script>", score=n / 7, pnl=Decimal(n - 3)) for n in range(9)]
+    linked = LinkageReport([SourceLinkage("sighook", 9, 9, 9, 12.0, 11.0)], 18, 0, 0, 0, 0, [])
+    page = html_report(ReportHead("main", datetime.now(UTC)), table(*rows), linked)
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert not re.search(r"""(?:src|href)=|url\(|@import|https?://""", page)
+    assert page.count("<svg") >= 6
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+
+
+@pytest.mark.parametrize("values", [[0.0], [5.0, 5.0], [-1e-9, 1e9], [-3.0, -2.0]])
+def test_charts_of_odd_values_are_drawn(values: list[float]) -> None:
+    """One point, a flat line, huge and tiny: coordinates are finite numbers."""
+    x, y = np.arange(float(len(values))) + DAY, np.array(values)
+    pictures = line(x, y, title="t", unit="USD"), points(x, y, [], title="t", x_name="x", unit="%")
+    listed = bars([Bar("a", max(value, 0), min(value, 0)) for value in values], title="t", unit="USD")
+    for picture in (*pictures, listed):
+        assert picture.startswith("<svg")
+        assert not re.search(r"nan|inf\b", picture)
+
+
+def test_nan_never_is_a_profit_rule() -> None:
+    """Without take profit and trailing no reward was configured: no ratio is made up."""
+    found = summary(table(row(0, take_profit=None, trailing_arm=None)))
+    assert found.configured is None
+    assert found.won is None
+    assert not math.isnan(found.mean_fraction.value or 0)
