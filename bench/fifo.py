@@ -63,7 +63,7 @@ async def fifo(say: Callable[[str], None], *, quick: bool) -> list[Row]:
     ]
     if not quick:
         say("FIFO over 10,000,000 fills")
-        ten = _rate(history(10 * million), repeats=1)
+        ten = _rate(history(10 * million), repeats=2)
         rows.append(
             Row(
                 "FIFO from arrays, 10,000,000 fills",
