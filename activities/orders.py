@@ -226,7 +226,10 @@ class TradingActivities(OrderActivities):
             async with alive():
                 order, source = await self._find(row)
                 if order is None and request.resend and row["live"]:
-                    order, source = await self._send_again(row)
+                    order, answered = await self._send_again(row)
+                    source = StatusSource.SUBMIT_RESPONSE
+                    if order is None and not answered:
+                        return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="sent again, without an answer")
         except ExchangeError as error:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
         if order is not None:
@@ -252,11 +255,14 @@ class TradingActivities(OrderActivities):
         found = await exchange.find_order(row["client_order_id"], row["symbol"], since)
         return found, StatusSource.ORDER_HISTORY
 
-    async def _send_again(self, row: Any) -> tuple[VenueOrder | None, StatusSource]:
-        """Where a repeated id is answered with the first order, the identical body either finds it or places it."""
+    async def _send_again(self, row: Any) -> tuple[VenueOrder | None, bool]:
+        """Where a repeated id is answered with the first order, the identical body either finds it or places it.
+
+        The order, if it is there now, and whether nothing of this sending can arrive later.
+        """
         exchange = self._venue.exchange
         if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
-            return None, StatusSource.SUBMIT_RESPONSE
+            return None, True
         # From now on a delayed request could arrive again: the time after which absence is proof begins anew.
         await self._pool.execute(
             "UPDATE attempts SET sends = sends + 1, prepared_at = now() WHERE client_order_id = $1",
@@ -264,14 +270,23 @@ class TradingActivities(OrderActivities):
         )
         try:
             answer = await exchange.submit(row["body"], urgent=True)
-        except (CommandRefused, NotAccepted, OutcomeUnknown) as error:
+        except (CommandRefused, NotAccepted) as error:
             _log.info("resend_not_taken", client_order_id=row["client_order_id"], code=error.code)
-            return None, StatusSource.SUBMIT_RESPONSE
+            # It was answered, so it can't arrive any more: only what was sent before it still could.
+            await self._pool.execute(
+                "UPDATE attempts SET prepared_at = $2 WHERE client_order_id = $1",
+                row["client_order_id"],
+                row["prepared_at"],
+            )
+            return None, True
+        except OutcomeUnknown as error:
+            _log.info("resend_not_answered", client_order_id=row["client_order_id"], code=error.code)
+            return None, False
         # The echo shows the new request, whatever the first one was: believe the order itself.
         order = await exchange.order(answer.exchange_order_id)
         if order is not None and order.client_order_id not in ("", row["client_order_id"]):
-            return None, StatusSource.SUBMIT_RESPONSE
-        return order, StatusSource.SUBMIT_RESPONSE
+            return None, True
+        return order, order is not None
 
     async def _found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
         await self._pool.execute(
@@ -368,7 +383,7 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="protection")
     async def protection(self, request: ProtectionRequest) -> ProtectionView:
-        return await protection_view(self._pool, self._venue, self._policy.speed, request)
+        return await protection_view(self._pool, self._venue, self._policy, request)
 
     @activity.defn(name="protection_trouble")
     async def protection_trouble(self, request: ProtectionTrouble) -> None:

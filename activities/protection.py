@@ -12,6 +12,7 @@ import structlog
 from activities.database import Connection, Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces import ProtectionRequest, ProtectionTrouble
+from activities.policy import Policy
 from activities.venue import Venue
 from domain.exits import average_true_range
 from domain.market import Product
@@ -44,8 +45,8 @@ SELECT t.symbol, t.remaining, t.bought_value, t.bought_size,
 """
 
 
-async def protection_view(pool: Pool, venue: Venue, speed: Decimal, request: ProtectionRequest) -> ProtectionView:
-    """What rests for a trade, and with `prices` where it would rest anew (`speed`: market seconds per wall second).
+async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: ProtectionRequest) -> ProtectionView:
+    """What rests for a trade, and with `prices` where it would rest anew.
 
     Raises ExchangeError if the product's rules can't be had, and the database's errors.
     """
@@ -68,11 +69,13 @@ async def protection_view(pool: Pool, venue: Venue, speed: Decimal, request: Pro
     if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
         # Too little for an order of its own at that price: monitored exits sell it, or it is dust.
         return view.model_copy(update={"sentence": f"{plain(sellable)} is too little for an order at its stop"})
+    if row["symbol"] in policy.hodl:
+        return view.model_copy(update={"sentence": f"{row['symbol']} is never sold by the system (HODL)"})
     view = view.model_copy(update={"sellable": sellable})
     if not request.prices or live is not None:
         return view
     try:
-        prices = await _prices(venue, speed, request, product, entry_price)
+        prices = await _prices(venue, policy.speed, request, product, entry_price)
     except ValueError as problem:
         return view.model_copy(update={"sentence": str(problem)})
     return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit})

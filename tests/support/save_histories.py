@@ -24,8 +24,9 @@ from temporalio.service import RPCError
 
 from activities.stream_interfaces import SweepInput
 from domain.exits import ExitRules
-from domain.ids import client_order_id, order_workflow_id
+from domain.ids import client_order_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest
+from domain.protection import Protection, ProtectionKind
 from schema import migrate
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy, sell
@@ -213,6 +214,37 @@ async def _streams(system: TradingSystem) -> Handles:
     return {"user_stream": stream, "price_watcher": watcher, "sweep": sweep}
 
 
+async def _protected_at_the_exchange(system: TradingSystem) -> Handles:
+    """Grows, is cancelled by hand and placed again, stands aside for an exit that comes to nothing, and for a close."""
+    protection = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.05"))
+    rules = _QUICK.model_copy(update={"take_profit": Decimal("0.05"), "max_reprices": 0})
+    trade = await system.start(limit_buy(system.account, "0.02", "49000", rules=rules, protection=protection))
+    entry = await trade.exchange_id()
+    await trade.until_state("OPEN")
+    orders = [
+        order_workflow_id(intent_key("protection", trade.key, system.account, "BTC-USD", "SELL", str(number)))
+        for number in (1, 2, 3, 4)
+    ]
+
+    async def rests(number: int) -> None:
+        await system.exchange_id(client_order_id(orders[number - 1].removeprefix("order-"), 1), within=20)
+
+    await system.control.fill(entry, "0.005")
+    await rests(1)
+    await system.control.fill(entry, "0.015")
+    await rests(2)
+    await system.control.cancel(await system.exchange_id(client_order_id(orders[1].removeprefix("order-"), 1)))
+    await rests(3)
+    await system.price("51460")
+    await system.exchange_id(client_order_id(trade.leg_key(1), 1))
+    await system.price("50500")
+    await rests(4)
+    await trade.handle.signal("close")
+    await trade.closed()
+    client = system.client
+    return _of_trade(trade, 1) | {f"stop{n}": client.get_workflow_handle(name) for n, name in enumerate(orders, 1)}
+
+
 _SCENARIOS: dict[str, Scenario] = {
     "hard_stop": _hard_stop,
     "filled_in_parts_cancelled_and_closed": _filled_in_parts_cancelled_and_closed,
@@ -226,6 +258,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "refused_exit": _refused_exit,
     "rejected_and_busy": _rejected_and_busy,
     "sold_by_hand": _sold_by_hand,
+    "protected_at_the_exchange": _protected_at_the_exchange,
     "streams": _streams,
 }
 
