@@ -6,12 +6,12 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from fifo.amounts import PLACES, UNIT
+from fifo.amounts import PLACES
 from fifo.fills import FifoError, units_exactly
 
 __all__ = ["Inexact", "money", "nanoseconds", "number", "shown"]
 
-_ZEROS = tuple("0" * (PLACES - places) for places in range(PLACES + 1))
+_SCALES: tuple[int, ...] = tuple(10 ** (PLACES - places) for places in range(PLACES + 1))
 _MOST_DIGITS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
@@ -34,12 +34,10 @@ def number(name: str, value: object) -> int:
     """A decimal number in units of 1e-18. Raises FifoError: NOT_A_NUMBER, TOO_LARGE, TOO_FINE."""
     if type(value) is str:
         whole, _, places = value.partition(".")
-        # The plain case first: digits, perhaps a point and digits.
-        if whole.isdecimal() and len(whole) <= _MOST_DIGITS and len(places) <= PLACES:
-            if not places:
-                return int(whole) * UNIT
-            if places.isdecimal():
-                return int(whole + places + _ZEROS[len(places)])
+        digits = whole + places
+        # The plain case first: digits, perhaps with a point among them.
+        if digits.isdecimal() and len(digits) <= _MOST_DIGITS and len(places) <= PLACES:
+            return int(digits) * _SCALES[len(places)]
         try:
             return units_exactly(name, Decimal(value.strip()))
         except InvalidOperation:
