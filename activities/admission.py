@@ -102,7 +102,10 @@ class Admissions:
 
     async def _admit_sell(self, intent: OrderIntent) -> Admission:
         product = await self._venue.product(intent.symbol)
-        free = await self._venue.available(product.base) if product else None
+        # A trade's exit waits for no one with its balance read. A sell from the pool reads it under the symbol's lock:
+        # another pool sell between its read and its claim could otherwise take what a trade owns.
+        of_trade = intent.entry_key is not None
+        free = await self._venue.available(product.base) if product and of_trade else None
         is_exit = intent.role is OrderRole.EXIT
         draft: Draft | None = None
         refusal: GateResult | None = None
@@ -120,7 +123,11 @@ class Admissions:
             await lock_symbol(connection, intent.account, intent.symbol)
             if await connection.fetchval("SELECT true FROM orders WHERE order_key = $1", intent.order_key):
                 return await self._stored(connection, intent)
-            claimable = await self._claimable(connection, intent, free)
+            claimable: Decimal | None
+            if of_trade:
+                claimable = await self._claimable_of_trade(connection, intent, free)
+            else:
+                claimable = await self._claimable_of_pool(connection, intent, product)
             # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
             # was named is sold as it is or refused.
             wanted = intent.base_size if intent.base_size is not None else claimable
@@ -237,42 +244,48 @@ class Admissions:
         price = collar_price(quote, Side.SELL, self._policy.market_collar, product)
         return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
 
-    async def _claimable(self, connection: Connection, intent: OrderIntent, free: Decimal | None) -> Decimal | None:
-        """What a sell may claim: of its trade, or of the pool that no trade owns; at most what is available."""
-        if intent.entry_key is not None:
-            held: Decimal | None = await connection.fetchval(
-                """
-                SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
-                       FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
-                FROM trades t WHERE t.entry_key = $1
-                """,
-                intent.entry_key,
-            )
-            held = held or ZERO
-            return held if free is None else min(held, free)
+    async def _claimable_of_trade(self, connection: Connection, intent: OrderIntent, free: Decimal | None) -> Decimal:
+        """What a sell may claim of its trade: what is left less other claims, at most what is available."""
+        held: Decimal | None = await connection.fetchval(
+            """
+            SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
+                   FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
+            FROM trades t WHERE t.entry_key = $1
+            """,
+            intent.entry_key,
+        )
+        held = held or ZERO
+        return held if free is None else min(held, free)
+
+    async def _claimable_of_pool(
+        self, connection: Connection, intent: OrderIntent, product: Product | None
+    ) -> Decimal | None:
+        """What a sell may claim of the pool that no trade owns; None if the balance can't be had. The lock is held.
+
+        The balance is already less what open sells hold at the exchange, if they were there when it was asked for.
+        What trades own beside those holds is not the pool's, nor is what other pool sells have claimed since.
+        """
+        if product is None:
+            return None
+        asked = datetime.now(UTC)
+        free = await self._venue.available(product.base)
         if free is None:
             return None
-        owned = await connection.fetchval(
+        taken: Decimal = await connection.fetchval(
             """
             SELECT coalesce((SELECT sum(remaining) FROM trades
                              WHERE account = $1 AND symbol = $2 AND state <> 'CLOSED'), 0)
-                 - coalesce((SELECT sum(greatest(claimed_base - filled_size, 0)) FROM orders
-                             WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND entry_key IS NOT NULL
-                               AND NOT finished AND placed_at IS NOT NULL), 0)
+                 + coalesce((SELECT sum(greatest(claimed_base - filled_size, 0)
+                                        * CASE WHEN entry_key IS NULL THEN (placed_at IS NULL OR placed_at >= $3)::int
+                                               ELSE -(placed_at < $3)::int END)
+                             FROM orders WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND NOT finished
+                               AND (entry_key IS NULL OR placed_at IS NOT NULL)), 0)
             """,
             intent.account,
             intent.symbol,
+            asked,
         )
-        # `free` is already less what open sells hold at the exchange; what trades own beside those holds is not ours
-        # to sell from the pool, nor is what other pool sells have claimed and not yet sent.
-        unsent = await connection.fetchval(
-            """SELECT coalesce(sum(claimed_base), 0) FROM orders WHERE account = $1 AND symbol = $2 AND side = 'SELL'
-               AND entry_key IS NULL AND NOT finished AND placed_at IS NULL""",
-            intent.account,
-            intent.symbol,
-        )
-        pool: Decimal = free - owned - unsent
-        return max(pool, ZERO)
+        return max(free - taken, ZERO)
 
     async def _begin_exit(self, connection: Connection, intent: OrderIntent, *, accepted: bool) -> None:
         """The plan acknowledges its monitor's exit, also a refused one: the monitor has it now, and arms it again.

@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.exits import ExitReason, ExitRules
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
@@ -114,6 +114,12 @@ class OrderIntent(Message):
     protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
     protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
     stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
+
+    @model_validator(mode="after")
+    def _entries_buy(self) -> OrderIntent:
+        if self.role is OrderRole.ENTRY and self.side is not Side.BUY:
+            raise ValueError("an entry buys; a sell has the role EXIT, of a trade or of the pool that no trade owns")
+        return self
 
 
 class AttemptPlan(Message):

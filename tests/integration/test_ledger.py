@@ -452,15 +452,15 @@ async def test_concurrent_exits_never_claim_more_than_the_trade_has(system: Trad
 
 
 async def test_a_sell_of_the_pool_leaves_what_trades_own(system: TradingSystem) -> None:
-    """Without a named trade a sell may take only what no trade owns (RISK-4)."""
+    """Without a named trade a sell may take only what no trade owns, as a whole or not at all (RISK-4)."""
     entry = limit_buy(system.account, "0.01", "50000")
     await admit(system, entry)
     await record(system, entry, report("0.01", status=AttemptStatus.FILLED))
     await system.control.deposit("BTC", "0.015")
     answers = await asyncio.gather(*(admit(system, sell(system.account, "0.003")) for _ in range(4)))
     claims = sorted(answer.size for answer in answers if answer.accepted and answer.size)
-    assert claims == [Decimal("0.002"), Decimal("0.003")]
-    assert await system.value("SELECT sum(claimed_base) FROM orders WHERE side = 'SELL'") == Decimal("0.005")
+    assert claims == [Decimal("0.003")]
+    assert await system.value("SELECT sum(claimed_base) FROM orders WHERE side = 'SELL'") == Decimal("0.003")
 
 
 async def test_ending_an_order_releases_what_it_held(system: TradingSystem) -> None:
