@@ -18,6 +18,7 @@ import pytest_asyncio
 from activities.outages import OutageOptions, Outages
 from domain.exits import ExitReason
 from domain.orders import OrderState
+from domain.protection import Protection, ProtectionKind
 from schema import migrate
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import market_buy
@@ -110,6 +111,39 @@ async def test_without_the_database_everything_waits_and_goes_on(
         await other.until_protected("0.03", within=60)
         assert (await late.result(60)).state is OrderState.REJECTED
         await until_over(system, "database_away")
+        await system.assert_books_agree()
+
+
+async def test_when_everything_is_killed_the_exchange_still_has_a_stop(
+    own_postgres: EmbeddedPostgres, own_temporal: DevServer
+) -> None:
+    """PostgreSQL, Temporal and the workers are killed; the market falls through the stop that rests at the exchange and
+    comes back. Started again, the trade is closed as what it was: sold once, at the stop, every fill recorded.
+    """
+    protection = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.05"), take_profit=Decimal("0.05"))
+    async with trading_system(own_postgres.dsn("ledger"), own_temporal.address) as system:
+        trade = await system.start(market_buy(system.account, "0.01", protection=protection))
+        await trade.until_protected("0.01")
+
+        async def rests() -> str | None:
+            orders = [item for item in await system.control.orders() if item["side"] == "SELL"]
+            return str(orders[0]["order_id"]) if orders and orders[0]["status"] == "OPEN" else None
+
+        stop = await eventually(rests, within=20)
+        # The servers die first, so that nothing that the workers do while they stop can be kept.
+        await asyncio.gather(own_postgres.kill(), own_temporal.kill())
+        await system.stop_workers()
+        await system.price("45000")
+        await system.price("50000")
+        await asyncio.gather(own_postgres.start(), own_temporal.start())
+        await system.start_workers()
+        outcome = await trade.closed(within=60)
+        assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.01"))
+        assert outcome.exit_price == Decimal(45000)
+        (row,) = await system.rows("SELECT path, reason FROM trade_exits")
+        assert (row["path"], row["reason"]) == ("exchange", "HARD_STOP")
+        sells = [item["order_id"] for item in await system.control.orders() if item["side"] == "SELL"]
+        assert sells == [stop]
         await system.assert_books_agree()
 
 
