@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
-from activities.holdings import cover_shortage
+from activities.holdings import Available, cover_shortage
 from activities.ledger import Ledger, external_key
 from activities.monitors import Starter
 from domain.exits import ExitRules
@@ -35,13 +35,23 @@ _RPC_TIMEOUT = timedelta(seconds=5)
 class Adoption:
     """The ledger as the fact router uses it, with what follows from an order of somebody else's.
 
-    `protect` are the exit rules that adopted buys get; None leaves them to whoever placed them.
+    `available` asks the exchange for what of a currency can be sold. `protect` are the exit rules that adopted buys
+    get; None leaves them to whoever placed them.
     """
 
     def __init__(
-        self, pool: Pool, ledger: Ledger, client: Client, starter: Starter, account: str, protect: ExitRules | None
+        self,
+        pool: Pool,
+        ledger: Ledger,
+        client: Client,
+        starter: Starter,
+        account: str,
+        *,
+        available: Available,
+        protect: ExitRules | None = None,
     ) -> None:
         self._pool = pool
+        self._available = available
         self._ledger = ledger
         self._client = client
         self._starter = starter
@@ -62,14 +72,19 @@ class Adoption:
         if pair is not None and result.filled_size > 0:
             # A buy spends quote currency, which may be another trade's base.
             base = pair[0] if order.side is Side.SELL else pair[1]
-            await self.tell(await cover_shortage(self._pool, self._account, base))
+            await self.cover(base)
         if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
             await self._tell_monitor(external_key(self._account, order))
         return result
 
-    async def tell(self, taken: Iterable[Taken]) -> None:
-        """Tell the exit monitors of trades that lost something outside. Raises RPCError."""
+    async def cover(self, base: str) -> list[Taken]:
+        """Let open trades bear what the account is short of in `base`, and have their monitors look.
+
+        Raises RPCError and the database's errors.
+        """
+        taken = await cover_shortage(self._pool, self._account, base, self._available)
         await self.look_again(item.entry_key for item in taken)
+        return taken
 
     async def look_again(self, entry_keys: Iterable[str]) -> None:
         """Have the exit monitors of these trades look at their positions. Raises RPCError."""

@@ -3,23 +3,31 @@
 The books add up to the exchange's balance: fills, and `balance_transfers` for what no fill explains. What is left of a
 currency when open trades have theirs is the unowned pool. An external sell or a withdrawal takes from it first; when
 it would fall below zero, the oldest open trades bear the rest (INGEST-5), and their exit plans shrink in the same
-transaction. This looks at levels, not at events: asked again it finds nothing left to do.
+transaction. The exchange's own balance must agree, since a buy or a deposit that is not booked yet looks like a lack,
+too. This looks at levels, not at events: asked again it finds nothing left to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_incident
 from domain.exits import ExitReason
 from domain.money import ZERO, plain
-from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, take_from_trades
+from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
-__all__ = ["book_transfers", "books_are_open", "cover_shortage", "expected_balances", "held_currencies"]
+__all__ = ["Available", "book_transfers", "books_are_open", "cover_shortage", "expected_balances", "held_currencies"]
 
 _TRANSFER_LOCK = 74
+
+Available = Callable[[str], Awaitable[Decimal | None]]
+"""What of a currency the exchange says is available, now; None if it can't be had."""
+
+_BALANCE_LAGS = (0.0, 0.5, 1.0)
+"""Seconds before each look at the balance: it may follow a fill a little later. Then the next reconcile looks."""
 
 # One row for each side of each fill: base in or out, quote out or in, and what no fill explains.
 _EXPECTED = """
@@ -108,14 +116,25 @@ async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], ex
     return True
 
 
-async def cover_shortage(pool: Pool, account: str, base: str) -> list[Taken]:
+async def cover_shortage(pool: Pool, account: str, base: str, available: Available) -> list[Taken]:
     """Take from the oldest open trades what the account is short of in `base`; what was taken from whom.
 
-    Their exit plans hold the new quantity at once, and one that is sold out closes as MANUAL once its monitor looks.
-    Raises the database's errors.
+    `available` asks the exchange, whose balance must miss it too; while it says otherwise, or can't be asked, nothing
+    is taken. Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor
+    looks. Raises the database's errors.
     """
     if not await pool.fetchval(_CONCERNS, account, base) or await pool.fetchval(_POOL, account, base) >= ZERO:
         return []
+    for pause in _BALANCE_LAGS:
+        await asyncio.sleep(pause)
+        left = await available(base)
+        taken = [] if left is None else await _take_shortage(pool, account, base, left)
+        if taken:
+            return taken
+    return []
+
+
+async def _take_shortage(pool: Pool, account: str, base: str, available: Decimal) -> list[Taken]:
     async with pool.acquire() as connection, connection.transaction():
         symbols = await connection.fetch(
             f"""SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2
@@ -130,7 +149,7 @@ async def cover_shortage(pool: Pool, account: str, base: str) -> list[Taken]:
             OpenQuantity(row["entry_key"], row["opened_at"], row["remaining"], row["claimed"])
             for row in await connection.fetch(_OPEN, account, base)
         ]
-        taken = take_from_trades(trades, owned)
+        taken = take_from_trades(trades, shortage(trades, owned, available))
         for item in taken:
             await _take(connection, account, base, item)
     return taken

@@ -29,7 +29,7 @@ from activities.database import Pool
 from activities.exchange_fills import settle_symbol
 from activities.fact_router import FactRouter
 from activities.facts import Fact, FactStore, Observed
-from activities.holdings import cover_shortage, held_currencies
+from activities.holdings import held_currencies
 from activities.incidents import Severity, report_incident, report_once, resolve_incidents
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import holder_name
@@ -457,12 +457,8 @@ class _Run:
     async def _cover(self) -> list[Taken]:
         """Let trades bear what the account is short of, and have their monitors look."""
         adoption = self._parts.adoption
-        taken = [
-            item
-            for base in await held_currencies(self._pool, self._account)
-            for item in await cover_shortage(self._pool, self._account, base)
-        ]
-        await adoption.tell(taken)
+        bases = await held_currencies(self._pool, self._account)
+        taken = [item for base in bases for item in await adoption.cover(base)]
         # One that was sold out before a crash kept us from telling its monitor.
         told = {item.entry_key for item in taken}
         rows = await self._pool.fetch(_SOLD_OUT, self._account)

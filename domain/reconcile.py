@@ -36,6 +36,7 @@ __all__ = [
     "currencies",
     "execution_problem",
     "resolve",
+    "shortage",
     "take_from_trades",
     "transfers",
 ]
@@ -616,27 +617,26 @@ class Taken:
     left: Decimal
 
 
-def take_from_trades(trades: Iterable[OpenQuantity], pool: Decimal) -> list[Taken]:
-    """Who bears what the account is short of: nobody while the pool that no trade owns is not below zero (INGEST-5).
+def shortage(trades: Iterable[OpenQuantity], pool: Decimal, available: Decimal) -> Decimal:
+    """How much of a base currency open trades have to bear (INGEST-5), never below zero.
 
-    Oldest trade first. What an exit order of ours holds at the exchange can't have been sold by somebody else, so it
-    is only taken when everything else is used up.
+    `pool` is what the books leave to nobody when trades have theirs; `available` is what the exchange says can be
+    sold, which leaves out what exit orders hold. Both must say so. Below zero alone the pool may only lack a buy or a
+    deposit that is not booked yet; too little available alone may be an exit that has just been filled.
     """
-    short = -pool
-    ordered = sorted(trades, key=lambda item: (item.opened_at, item.entry_key))
-    taken: dict[str, Decimal] = {}
-    for free_only in (True, False):
-        for trade in ordered:
-            if short <= 0:
-                break
-            left = trade.remaining - taken.get(trade.entry_key, ZERO)
-            free = max(left - trade.claimed, ZERO) if free_only else left
-            size = min(free, short)
-            if size > 0:
-                taken[trade.entry_key] = taken.get(trade.entry_key, ZERO) + size
-                short -= size
-    return [
-        Taken(trade.entry_key, taken[trade.entry_key], trade.remaining - taken[trade.entry_key])
-        for trade in ordered
-        if trade.entry_key in taken
-    ]
+    free = sum((max(item.remaining - item.claimed, ZERO) for item in trades), ZERO)
+    return max(min(-pool, free - available), ZERO)
+
+
+def take_from_trades(trades: Iterable[OpenQuantity], short: Decimal) -> list[Taken]:
+    """Who bears what the account is short of: oldest trade first, each what its exit orders have not claimed.
+
+    What an exit order of ours holds at the exchange can't have been sold by somebody else.
+    """
+    taken = []
+    for trade in sorted(trades, key=lambda item: (item.opened_at, item.entry_key)):
+        size = min(max(trade.remaining - trade.claimed, ZERO), short)
+        if size > 0:
+            taken.append(Taken(trade.entry_key, size, trade.remaining - size))
+            short -= size
+    return taken

@@ -77,7 +77,15 @@ class WorkerParts:
         self.starter = starter_of(settings, pool, client)
         self.trading = TradingActivities(pool, self.venue, policy_of(settings), client)
         protect = exit_rules(settings.exits) if settings.adoption.protect else None
-        self.adoption = Adoption(pool, self.trading.ledger, client, self.starter, settings.account, protect)
+        self.adoption = Adoption(
+            pool,
+            self.trading.ledger,
+            client,
+            self.starter,
+            settings.account,
+            available=self.venue.available,
+            protect=protect,
+        )
         self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))
 
 

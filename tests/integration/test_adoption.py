@@ -161,6 +161,19 @@ async def test_a_deposit_is_booked_and_fills_the_pool(system: TradingSystem) -> 
     assert await remaining(system, trade) == Decimal("0.01")
 
 
+async def test_a_sell_of_a_deposit_that_is_not_booked_yet_takes_from_no_trade(system: TradingSystem) -> None:
+    """The books alone would say that a trade's coins were sold; the exchange still holds them, so nothing is taken."""
+    trade = await bought(system, "0.01")
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await system.control.deposit("BTC", "1")
+    await external(system, await by_hand(system, "SELL", "1"))
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    report = await reconcile(system)
+    assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [("BTC", "deposit", Decimal(1))]
+    assert report.taken == ()
+    assert await remaining(system, trade) == Decimal("0.01")
+
+
 async def test_a_buy_by_hand_is_protected_where_that_is_set(system: TradingSystem) -> None:
     """It becomes a trade with the default exit rules and a monitor, and a hard stop sells it, linkage-less entry and
     all.

@@ -20,6 +20,7 @@ from activities.ledger import Ledger
 from activities.monitors import Starter
 from activities.reconcile import ReconcileOptions, Reconciler, reconcile_lease
 from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
+from activities.venue import Venue
 from domain.ids import client_order_id
 from domain.market import Product
 from domain.orders import Side, VenueStatus
@@ -223,7 +224,8 @@ async def odd(database: str, temporal_client: Client) -> AsyncIterator[tuple[Rec
     """A reconciler at an exchange that says what the test wants."""
     pool, exchange = await create_pool(database), OddExchange()
     starter = Starter(pool, temporal_client, task_queue=f"nobody-{uuid.uuid4().hex[:8]}")
-    adoption = Adoption(pool, Ledger(pool, ACCOUNT), temporal_client, starter, ACCOUNT, None)
+    available = Venue(exchange).available
+    adoption = Adoption(pool, Ledger(pool, ACCOUNT), temporal_client, starter, ACCOUNT, available=available)
     options = ReconcileOptions(confirm_seconds=0.05, arrive_seconds=3)
     yield Reconciler(pool, exchange, temporal_client, adoption, starter, options), exchange, pool
     await pool.close()

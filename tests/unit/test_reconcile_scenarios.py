@@ -26,6 +26,7 @@ from domain.reconcile import (
     TransferKind,
     compare,
     resolve,
+    shortage,
     take_from_trades,
     transfers,
 )
@@ -351,41 +352,64 @@ def quantity(name: str, minute: int, remaining: str, claimed: str = "0") -> Open
     return OpenQuantity(name, NOW + timedelta(minutes=minute), Decimal(remaining), Decimal(claimed))
 
 
-def test_the_pool_is_used_up_first() -> None:
-    """While there is something that no trade owns, an external sell takes nothing from trades."""
-    assert take_from_trades([quantity("a", 0, "1")], Decimal(0)) == []
-    assert take_from_trades([quantity("a", 0, "1")], Decimal(3)) == []
+SHORTAGES: list[tuple[str, list[OpenQuantity], str, str, str]] = [
+    ("the pool has enough", [quantity("a", 0, "1")], "3", "4", "0"),
+    ("the pool is used up to the last", [quantity("a", 0, "1")], "0", "1", "0"),
+    ("sold beyond the pool", [quantity("a", 0, "1")], "-0.4", "0.6", "0.4"),
+    ("a buy by hand is not booked yet", [quantity("a", 0, "1")], "-0.4", "1", "0"),
+    ("a deposit is not booked yet, and covers a part", [quantity("a", 0, "1")], "-0.4", "0.9", "0.1"),
+    ("an exit was filled and is not booked yet", [quantity("a", 0, "1", "1")], "-0.4", "0", "0"),
+    (
+        "an exit rests, another trade's coins were sold",
+        [quantity("a", 0, "1", "1"), quantity("b", 1, "1")],
+        "-1",
+        "0",
+        "1",
+    ),
+    ("an own buy is not booked yet", [quantity("a", 0, "1")], "0", "2", "0"),
+    ("somebody's open sell holds coins of ours", [quantity("a", 0, "1")], "0", "0.2", "0"),
+    ("more left than we know of", [quantity("a", 0, "1")], "-5", "0", "1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("trades", "pool", "available", "expected"), [item[1:] for item in SHORTAGES], ids=[item[0] for item in SHORTAGES]
+)
+def test_trades_bear_what_books_and_exchange_agree_on(
+    trades: list[OpenQuantity], pool: str, available: str, expected: str
+) -> None:
+    """Nothing is taken from a trade unless the books and the exchange's own balance both miss it."""
+    assert shortage(trades, Decimal(pool), Decimal(available)) == Decimal(expected)
 
 
 def test_the_oldest_trades_bear_what_is_short() -> None:
     """Trades give what they have, oldest first, and the last one only what is still needed."""
     trades = [quantity("new", 2, "1"), quantity("old", 0, "1"), quantity("mid", 1, "1")]
-    taken = take_from_trades(trades, Decimal("-1.25"))
+    taken = take_from_trades(trades, Decimal("1.25"))
     assert [(item.entry_key, item.size, item.left) for item in taken] == [
         ("old", Decimal(1), Decimal(0)),
         ("mid", Decimal("0.25"), Decimal("0.75")),
     ]
 
 
-def test_what_an_exit_holds_at_the_exchange_is_taken_last() -> None:
-    """A trade whose exit order rests at the exchange gives only when everybody else has nothing left."""
-    trades = [quantity("old", 0, "1", claimed="1"), quantity("new", 1, "1")]
-    assert [(item.entry_key, item.size) for item in take_from_trades(trades, Decimal("-0.5"))] == [
-        ("new", Decimal("0.5"))
-    ]
-    assert [(item.entry_key, item.size) for item in take_from_trades(trades, Decimal("-1.5"))] == [
-        ("old", Decimal("0.5")),
-        ("new", Decimal(1)),
+def test_what_an_exit_holds_at_the_exchange_is_not_taken() -> None:
+    """A trade whose exit order rests at the exchange gives only what that order leaves."""
+    trades = [quantity("old", 0, "1", claimed="0.75"), quantity("new", 1, "1")]
+    assert [(item.entry_key, item.size) for item in take_from_trades(trades, Decimal("0.5"))] == [
+        ("old", Decimal("0.25")),
+        ("new", Decimal("0.25")),
     ]
 
 
 @given(
     remaining=st.lists(st.decimals(min_value=0, max_value=10, places=4), max_size=6),
     pool=st.decimals(min_value=-50, max_value=5, places=4),
+    available=st.decimals(min_value=0, max_value=50, places=4),
 )
-def test_never_more_is_taken_than_is_short_or_held(remaining: list[Decimal], pool: Decimal) -> None:
-    """What is taken adds up to the shortage or to everything there is, and leaves no trade below zero."""
+def test_never_more_is_taken_than_is_short_or_held(remaining: list[Decimal], pool: Decimal, available: Decimal) -> None:
+    """What is taken adds up to the shortage, which no more than empties the trades."""
     trades = [OpenQuantity(str(number), NOW, size) for number, size in enumerate(remaining)]
-    taken = take_from_trades(trades, pool)
-    assert sum((item.size for item in taken), Decimal(0)) == min(max(-pool, Decimal(0)), sum(remaining, Decimal(0)))
+    short = shortage(trades, pool, available)
+    taken = take_from_trades(trades, short)
+    assert sum((item.size for item in taken), Decimal(0)) == short <= sum(remaining, Decimal(0))
     assert all(item.left >= 0 for item in taken)
