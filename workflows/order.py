@@ -119,6 +119,7 @@ class OrderWorkflow:
         self._refusal: str | None = None
         self._sentence = ""
         self._cancel_wish: str | None = None
+        self._wanted_until: datetime | None = None
         self._trade: TradeOutcome | None = None
         self._trade_state: TradeState | None = None
         self._trade_remaining: Decimal | None = None
@@ -267,6 +268,7 @@ class OrderWorkflow:
     async def _run_attempts(self, admission: Admission) -> OrderState:
         """The attempts, one after the other; returns the state that the order ends in."""
         plan, deadline = admission.plan, self._deadline()
+        self._wanted_until = deadline
         if plan is None and not await self._resume_attempts(admission):
             return OrderState.FAILED
         reprices = 0
@@ -404,7 +406,7 @@ class OrderWorkflow:
         while True:
             if self._resolved(number):
                 return
-            resend = not self._is_entry or self._too_late() is None
+            resend = not self._is_entry or (self._too_late() is None and not self._expired)
             answer = await ask_exchange(
                 OrderActivities.look_up,
                 LookUp(order_key=self._intent.order_key, number=number, resend=resend),
@@ -738,6 +740,10 @@ class OrderWorkflow:
         if self._intent.expires_after is None:
             return None
         return workflow.now() + timedelta(seconds=float(self._intent.expires_after / self._speed))
+
+    @property
+    def _expired(self) -> bool:
+        return self._wanted_until is not None and workflow.now() >= self._wanted_until
 
     def _report(self, number: int) -> Report:
         return self._known.get(number, Report(AttemptStatus.SUBMITTING))
