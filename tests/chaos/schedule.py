@@ -256,11 +256,13 @@ _FAULTS: tuple[Action, ...] = (
     Sockets("half_open", "market"),
     Flap("user", 5),
     Flap("market", 5),
-    Skew(20),
-    Skew(-20),
     Latency(1.0, 1.0),
     Latency(0.2, 2.0),
 )
+_SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, -20.0)
+"""How far the exchange's clock is off, for the whole run: one that jumped back would say that a sell was before its
+buy.
+"""
 _OUTAGES = (
     ("worker-a", "kill"),
     ("worker-b", "kill"),
@@ -295,6 +297,8 @@ class _Maker:
             actions: list[Action] = []
             actions += self._market()
             actions += self._later.pop(number, [])
+            if number == 0:
+                actions.append(Skew(self._dice.choice(_SKEWS)))
             if self._entered < self._terms.trades:
                 actions += self._trouble(number)
                 actions += self._entry(number)
@@ -383,9 +387,7 @@ class _Maker:
         if self._dice.random() < self._terms.fault_rate:
             fault = self._dice.choice(self._faults)
             found.append(fault)
-            if isinstance(fault, Skew):
-                self._at(beat + 4, Skew(0))
-            elif isinstance(fault, Latency):
+            if isinstance(fault, Latency):
                 self._at(beat + 4, Latency(0, 0))
         if beat % self._terms.outage_every == self._terms.calm_beats:
             found.append(self._outage())
