@@ -143,7 +143,8 @@ def _sample_of(section: "BaseModel", name: str, triggers: Any) -> Iterator[str]:
         yield f"[{full}]"
         yield from _sample_of(value, full, triggers)
     if not name:
-        yield "# Entries by trigger: [triggers.<name>] changes or adds one, [triggers.<name>.exits] its own exit rules."
+        yield "# Entries by trigger: [triggers.<name>] changes or adds one, [triggers.<name>.exits] its own exit rules,"
+        yield "# [triggers.<name>.protection] (kind = none, stop_limit or bracket) what rests at the exchange for its trades."
         for trigger, given in triggers.items():
             yield f"#[triggers.{trigger}]"
             yield from (f"#{key} = {_toml(value)}" for key, value in given.items() if not isinstance(value, dict))
@@ -179,7 +180,7 @@ def _leaves(section: "BaseModel", prefix: str = "") -> Iterator[tuple[str, tuple
         elif isinstance(value, dict):
             for name, item in value.items():
                 yield from _leaves(item, f"{prefix}{key}.{name}.")
-        elif not (prefix.endswith(".exits.") and value is None):
+        elif not (prefix.endswith((".exits.", ".protection.")) and value is None):
             yield f"{prefix}{key}", (value, info)
 
 
