@@ -144,7 +144,7 @@ def _sample_of(section: "BaseModel", name: str, triggers: Any) -> Iterator[str]:
         yield from _sample_of(value, full, triggers)
     if not name:
         yield "# Entries by trigger: [triggers.<name>] changes or adds one, [triggers.<name>.exits] its own exit rules,"
-        yield "# [triggers.<name>.protection] (kind = none, stop_limit or bracket) what rests at the exchange for its trades."
+        yield "# [triggers.<name>.protection] what rests at the exchange for them (kind = none, stop_limit, bracket)."
         for trigger, given in triggers.items():
             yield f"#[triggers.{trigger}]"
             yield from (f"#{key} = {_toml(value)}" for key, value in given.items() if not isinstance(value, dict))

@@ -31,6 +31,8 @@ __all__ = ["ask_watchers", "beside_streams", "notifier_of", "targets_of"]
 
 _log = structlog.get_logger()
 _BAD_URL = "notice_url_unusable"
+_DATABASE_SECONDS = 3.0
+"""Less than a probe gets: who can't ask the database misses nobody else."""
 
 
 def targets_of(settings: Settings) -> tuple[list[Target], list[str]]:
@@ -101,13 +103,14 @@ async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
     of it.
     """
     try:
-        rows = await pool.fetch(
-            "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED'", account
-        )
-        needed = {row["symbol"]: watcher_lease(account, shard_of(row["symbol"], shards)) for row in rows}
-        watched = await pool.fetch(
-            "SELECT name FROM leases WHERE name = ANY($1) AND expires_at > now()", list(needed.values())
-        )
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            rows = await pool.fetch(
+                "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED'", account
+            )
+            needed = {row["symbol"]: watcher_lease(account, shard_of(row["symbol"], shards)) for row in rows}
+            watched = await pool.fetch(
+                "SELECT name FROM leases WHERE name = ANY($1) AND expires_at > now()", list(needed.values())
+            )
     except DATABASE_TROUBLE:
         return
     held = {row["name"] for row in watched}
