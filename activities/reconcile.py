@@ -15,8 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
@@ -27,14 +26,14 @@ from activities.adoption import Adoption
 from activities.alive import alive
 from activities.database import Pool
 from activities.exchange_fills import settle_symbol
-from activities.fact_router import FactRouter
-from activities.facts import Fact, FactStore, Observed
+from activities.facts import FactStore
 from activities.holdings import held_currencies
-from activities.incidents import Severity, report_incident, report_once, resolve_incidents
+from activities.incidents import Severity, report_once, resolve_incidents
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import holder_name
 from activities.monitors import Starter
 from activities.reconcile_balances import BalanceCheck
+from activities.reconcile_facts import CHUNK, FactDelivery, lock_reconcile
 from activities.reconcile_interfaces import (
     FindingRow,
     ReconcileActivity,
@@ -55,7 +54,6 @@ from activities.reconcile_views import (
 from activities.stream_positions import StreamPosition
 from domain.messages import StatusSource
 from domain.money import plain
-from domain.orders import merge
 from domain.reconcile import (
     Action,
     Difference,
@@ -70,9 +68,7 @@ __all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]
 
 log = structlog.get_logger(__name__)
 
-_CHUNK = 50
 _SETTLE_AT_ONCE = 6
-_RECONCILE_LOCK = 73
 _MOST_SHOWN = 200
 _FAILING = "RECONCILE_FAILING"
 _TELL_AFTER_ATTEMPTS = 3
@@ -197,8 +193,7 @@ class _Run:
         asked, since = await self._since()
         view, findings = await self._look(since)
         await self._tell_people(view, findings)
-        recorded, arrived = await self._record(view, findings)
-        arrived = arrived and await self._until_recorded(view, findings)
+        recorded, arrived = await self._delivery().deliver(view, findings)
         settled = await self._settle(view)
         await self._mark(view)
         if arrived:
@@ -283,7 +278,8 @@ class _Run:
                 self._pool, self._account, "UNREADABLE_ROW", "WARNING", subject, sentence, {"raw": message.raw}
             )
             if news:
-                await self._facts().malformed(message, StatusSource.ORDER_HISTORY)
+                facts = FactStore(self._pool, self._account, self._held)
+                await facts.malformed(message, StatusSource.ORDER_HISTORY)
 
     @staticmethod
     def _raw(view: ExchangeView, finding: Finding) -> object:
@@ -296,102 +292,23 @@ class _Run:
 
     # --- doing ----------------------------------------------------------------------------------------------------
 
-    async def _record(self, view: ExchangeView, findings: Sequence[Finding]) -> tuple[int, bool]:
-        """Store what is behind or unknown, in chunks, by time, and route it; how many, and whether all arrived."""
-        wanted = [item for item in findings if item.action in (Action.RECORD, Action.ADOPT) and item.seen is not None]
-        if not wanted:
-            return 0, True
-        now = datetime.now(UTC)
-        observed = [
-            Observed(view.orders[item.seen.exchange_order_id], item.seen.source, now) for item in wanted if item.seen
-        ]
-        observed.sort(key=lambda item: item.order.updated_at or item.order.created_at or now)
-        lanes: set[asyncio.Task[Any]] = set()
-        done, failed = list[int](), asyncio.Event()
-
-        async def defect(fact: Fact, problem: str) -> None:
-            failed.set()
-            await report_incident(
-                self._pool,
-                self._account,
-                "fact_not_recorded",
-                "CRITICAL",
-                fact.order_key or fact.observed.order.exchange_order_id,
-                f"what the exchange's records say of order {fact.observed.order.exchange_order_id} is stored as fact "
-                f"{fact.id} but can't be recorded: {problem}",
-                {"fact": fact.id},
-            )
-
-        router = FactRouter(
-            self._parts.client,
-            self._parts.adoption,
-            self._parts.starter,
-            spawn=lambda work: lanes.add(asyncio.create_task(work)),
-            routed=done.extend,
-            defect=defect,
-            at_once=16,
-        )
-        try:
-            for start in range(0, len(observed), _CHUNK):
-                for fact in await self._store(observed[start : start + _CHUNK]):
-                    router.route(fact)
-            if lanes:
-                defective = asyncio.create_task(failed.wait())
-                everything = asyncio.create_task(asyncio.wait(set(lanes)))
-                lanes |= {defective, everything}
-                await asyncio.wait(
-                    {everything, defective}, timeout=self._options.arrive_seconds, return_when=asyncio.FIRST_COMPLETED
-                )
-            arrived = router.waiting == 0
-        finally:
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
-        if done:
-            await self._facts().routed(done)
-        return len(observed), arrived
-
-    async def _store(self, chunk: Sequence[Observed]) -> list[Fact]:
-        """One chunk in one transaction under the account's reconcile lock."""
-        try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(
-                    "SELECT pg_advisory_xact_lock($1, hashtext($2))", _RECONCILE_LOCK, self._account
-                )
-                return await FactStore(connection, self._account, self._held).commit(chunk)
-        except asyncpg.PostgresError:
-            # A row that can't be stored as an order spoils the transaction; singly, it is kept as malformed.
-            return await self._facts().commit(chunk)
-
-    def _facts(self) -> FactStore:
-        return FactStore(self._pool, self._account, self._held)
-
     @property
     def _held(self) -> Lease:
         if self._lease is None:
             raise RuntimeError("a dry run writes nothing")
         return self._lease
 
-    async def _until_recorded(self, view: ExchangeView, findings: Sequence[Finding]) -> bool:
-        """Wait until the journal has what was routed: a workflow that was told records it a moment later."""
-        wanted = {
-            item.seen.exchange_order_id: item.seen.report
-            for item in findings
-            if item.action in (Action.RECORD, Action.ADOPT) and item.seen is not None
-        }
-        deadline = time.monotonic() + self._options.arrive_seconds
-        pause = 0.02
-        while wanted:
-            journal = await read_journal(self._pool, self._account, view)
-            for known in journal.attempts:
-                report = wanted.get(known.exchange_order_id or "")
-                if report is not None and merge(known.report, report) == known.report:
-                    del wanted[known.exchange_order_id or ""]
-            if not wanted or time.monotonic() >= deadline:
-                break
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.5)
-        return not wanted
+    def _delivery(self) -> FactDelivery:
+        parts = self._parts
+        return FactDelivery(
+            self._pool,
+            parts.client,
+            parts.adoption,
+            parts.starter,
+            self._account,
+            self._held,
+            seconds=self._options.arrive_seconds,
+        )
 
     async def _settle(self, view: ExchangeView) -> int:
         """Put the exchange's own executions in the place of derived fills; of how many orders."""
@@ -408,8 +325,8 @@ class _Run:
             lists = {i: view.fills[i] for i in derived if view.fills[i] and view.fills[i][0].symbol == symbol}
             names = sorted(lists, key=lambda identity: lists[identity][0].at)
             chunks += [
-                (symbol, {name: lists[name] for name in names[start : start + _CHUNK]})
-                for start in range(0, len(names), _CHUNK)
+                (symbol, {name: lists[name] for name in names[start : start + CHUNK]})
+                for start in range(0, len(names), CHUNK)
             ]
         slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
 
@@ -429,12 +346,10 @@ class _Run:
     async def _mark(self, view: ExchangeView) -> None:
         """Note on trade records that the exchange says the same, and where it says so."""
         seen = [item for item in view.records.orders if item.report.totals.size > 0]
-        for start in range(0, len(seen), _CHUNK):
-            chunk = seen[start : start + _CHUNK]
+        for start in range(0, len(seen), CHUNK):
+            chunk = seen[start : start + CHUNK]
             async with self._pool.acquire() as connection, connection.transaction():
-                await connection.execute(
-                    "SELECT pg_advisory_xact_lock($1, hashtext($2))", _RECONCILE_LOCK, self._account
-                )
+                await lock_reconcile(connection, self._account)
                 await connection.execute(
                     _MARK,
                     self._account,
