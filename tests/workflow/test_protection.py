@@ -244,3 +244,26 @@ async def test_a_refusal_of_the_exchange_is_tried_again_and_then_told(system: Tr
     await trade.handle.signal("close")
     assert (await trade.closed()).exit_reason is ExitReason.MANUAL
     await system.assert_books_agree()
+
+
+async def test_a_target_that_fills_in_part_leaves_the_rest_to_the_monitor(system: TradingSystem) -> None:
+    """A bracket sells a piece at its target and goes on resting; the monitored stop sells what is left, each by its
+    own reason and path.
+    """
+    trade, order = await protected(system, BRACKET)
+    await system.control.fill(order["order_id"], "0.004")
+
+    async def booked() -> bool:
+        return bool(await system.value("SELECT remaining = 0.006 FROM trades"))
+
+    await eventually(booked, within=20)
+    assert [item["order_id"] for item in await resting(system)] == [order["order_id"]]
+    await system.price("47000")
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, Decimal("0.01"))
+    legs = await system.rows("SELECT reason, path, size FROM trade_exits ORDER BY size")
+    assert [(row["reason"], row["path"], row["size"]) for row in legs] == [
+        ("TP", "exchange", Decimal("0.004")),
+        ("HARD_STOP", "monitored", Decimal("0.006")),
+    ]
+    await system.assert_books_agree()
