@@ -48,6 +48,15 @@ ALLOCATION_COLUMNS = (
 )
 """The columns of `allocation_row`, in its order; account and symbol come before them."""
 _LOTS_AT_A_TIME = 200
+_WRITE_ALLOCATIONS = f"""
+WITH written AS (
+    INSERT INTO fifo_allocations (account, symbol, {", ".join(ALLOCATION_COLUMNS)})
+    SELECT $1, $2, * FROM unnest($5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::numeric[], $10::numeric[],
+        $11::numeric[], $12::numeric[], $13::numeric[], $14::numeric[], $15::numeric[], $16::numeric[], $17::numeric[],
+        $18::timestamptz[], $19::timestamptz[]))
+UPDATE fills SET lot_remaining = new.remaining FROM unnest($3::bigint[], $4::numeric[]) AS new (id, remaining)
+ WHERE fills.id = new.id
+"""
 
 
 def fill_record(row: Any) -> FillRecord:
@@ -66,8 +75,15 @@ def fill_record(row: Any) -> FillRecord:
 
 async def book_in_fifo(connection: Connection, account: str, symbol: str, fill_id: int) -> None:
     """Match a newly written fill, and again the sells after it if it came late. The symbol's lock is held."""
-    fill = fill_record(await connection.fetchrow(f"SELECT {FILL_COLUMNS} FROM fills WHERE id = $1", fill_id))
-    sells = await _sells_from(connection, account, symbol, fill.at, fill.fill_id + 1)
+    rows = await connection.fetch(
+        f"""SELECT {FILL_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2
+             AND (at, id) >= (SELECT at, id FROM fills WHERE id = $3) AND (id = $3 OR (side = 'SELL' AND size > 0))
+            ORDER BY at, id""",
+        account,
+        symbol,
+        fill_id,
+    )
+    fill, *sells = [fill_record(row) for row in rows]
     touched = {fill.order_id} if fill.side is Side.BUY else set()
     if sells:
         touched |= await _take_back(connection, [sell.fill_id for sell in sells])
@@ -155,20 +171,15 @@ async def _allocate(connection: Connection, account: str, symbol: str, sell: Fil
             break
         last = (rows[-1]["at"], rows[-1]["id"])
     allocations, changed = match_sell(sell, lots)
-    await connection.executemany(
-        f"""
-        INSERT INTO fifo_allocations (account, symbol, {", ".join(ALLOCATION_COLUMNS)})
-        VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17)
-        """,
-        [(account, symbol, *allocation_row(item)) for item in allocations],
+    rows = [allocation_row(item) for item in allocations]
+    await connection.execute(
+        _WRITE_ALLOCATIONS,
+        account,
+        symbol,
+        [lot.fill.fill_id for lot in changed],
+        [Decimal(plain(lot.remaining)) for lot in changed],
+        *(list(column) for column in zip(*rows, strict=True)),
     )
-    if changed:
-        await connection.execute(
-            """UPDATE fills SET lot_remaining = new.remaining
-               FROM unnest($1::bigint[], $2::numeric[]) AS new (id, remaining) WHERE fills.id = new.id""",
-            [lot.fill.fill_id for lot in changed],
-            [Decimal(plain(lot.remaining)) for lot in changed],
-        )
     return {lot.fill.order_id for lot in changed}
 
 
@@ -198,35 +209,30 @@ async def refresh_records(
     connection: Connection, account: str, sells: set[str], buys: set[str], *, timeout: float | None = None
 ) -> None:
     """Keep the derived columns of `trade_records` true for the orders that were touched."""
-    if sells:
-        await connection.execute(
-            """
-            UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
-                   sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net,
-                   parent_ids = a.parents, parent_id = a.parents[1], remaining_size = NULL
-            FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
-                         sum(net_proceeds) AS net,
-                         coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill)
-                                  FILTER (WHERE buy_order_id IS NOT NULL), '{}') AS parents
-                  FROM fifo_allocations WHERE account = $1 AND sell_order_id = ANY($2::text[])
-                  GROUP BY sell_order_id) a
-            WHERE r.account = $1 AND r.order_id = a.sell_order_id
-            """,
-            account,
-            sorted(sells),
-            timeout=timeout,
-        )
-    if buys:
-        await connection.execute(
-            """
+    if not sells and not buys:
+        return
+    await connection.execute(
+        """
+        WITH bought AS (
             UPDATE trade_records r SET remaining_size = f.remaining,
                    realized_profit = (SELECT sum(pnl) FROM fifo_allocations a
                                       WHERE a.account = $1 AND a.buy_order_id = r.order_id)
-            FROM (SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
-                  WHERE account = $1 AND exchange_order_id = ANY($2::text[]) GROUP BY 1) f
-            WHERE r.account = $1 AND r.order_id = f.exchange_order_id AND r.side = 'BUY'
-            """,
-            account,
-            sorted(buys),
-            timeout=timeout,
-        )
+              FROM (SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
+                     WHERE account = $1 AND exchange_order_id = ANY($3::text[]) GROUP BY 1) f
+             WHERE r.account = $1 AND r.order_id = f.exchange_order_id AND r.side = 'BUY')
+        UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
+               sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net,
+               parent_ids = a.parents, parent_id = a.parents[1], remaining_size = NULL
+          FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
+                       sum(net_proceeds) AS net,
+                       coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill)
+                                FILTER (WHERE buy_order_id IS NOT NULL), '{}') AS parents
+                  FROM fifo_allocations WHERE account = $1 AND sell_order_id = ANY($2::text[])
+                 GROUP BY sell_order_id) a
+         WHERE r.account = $1 AND r.order_id = a.sell_order_id
+        """,
+        account,
+        sorted(sells),
+        sorted(buys),
+        timeout=timeout,
+    )

@@ -22,6 +22,7 @@ import structlog
 from bench import stream_messages, watcher
 from bench.fifo import fifo
 from bench.idle import idle
+from bench.ledger import ledger
 from bench.reactions import decisions, exits
 from bench.reconcile import reconcile
 from bench.round_trips import round_trips
@@ -64,6 +65,7 @@ MEASURES: dict[str, Measure] = {
     "exits": exits,
     "round-trips": round_trips,
     "idle": idle,
+    "ledger": ledger,
     "watcher": watching,
     "streams": streams,
     "fifo": fifo,

@@ -12,12 +12,14 @@ __all__ = ["ALERT_FROM", "LinkageReport", "SourceLinkage", "read_linkage"]
 ALERT_FROM = 10
 """Zero linkage is alarming with more sighook orders than this."""
 
+# An attempt's row is committed right before it is sent.
 _BY_SOURCE = """
 SELECT o.source, count(*) AS filled, count(l.order_key) AS linked, count(l.snapshot_id) AS with_snapshot,
-       (avg(extract(epoch FROM o.first_fill_at - o.placed_at)) * 1000)::float8 AS mean_ms,
-       (percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM o.first_fill_at - o.placed_at)) * 1000)::float8
-           AS median_ms
+       avg(a.waited) AS mean_ms, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.waited) AS median_ms
   FROM orders o LEFT JOIN trade_strategy_link l USING (order_key)
+  LEFT JOIN LATERAL (
+       SELECT (extract(epoch FROM o.first_fill_at - min(prepared_at)) * 1000)::float8 AS waited
+         FROM attempts WHERE order_key = o.order_key) a ON true
  WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.filled_size > 0
    AND ($2::timestamptz IS NULL OR o.received_at >= $2) AND ($3::timestamptz IS NULL OR o.received_at < $3)
  GROUP BY o.source ORDER BY o.source

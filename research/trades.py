@@ -28,18 +28,17 @@ Floats = NDArray[np.float64]
 
 _DEFAULT = ExitRules()
 _STATEMENT = """
-WITH left_by AS (
-    SELECT e.entry_key, sum(e.size)::float8 AS size,
-           sum(e.size * coalesce(e.trigger_price, e.average_price))::float8 AS due,
-           coalesce(sum(e.size * e.target_fraction), 0)::float8 AS aimed,
-           coalesce(sum(e.size) FILTER (WHERE e.target_fraction IS NULL), 0)::float8 AS free_size,
-           coalesce(sum(e.size * coalesce(e.trigger_price, e.average_price))
-                    FILTER (WHERE e.target_fraction IS NULL), 0)::float8 AS free_due,
-           coalesce(sum(e.slippage * e.size), 0)::float8 AS slippage,
-           (array_agg(e.reason ORDER BY e.at))[1] AS reason, (array_agg(e.path ORDER BY e.at))[1] AS path,
-           sum(e.attempts)::int AS attempts
-      FROM trade_exits e WHERE e.size > 0 GROUP BY 1)
-SELECT t.entry_key, t.symbol, o.trigger, o.source, coalesce(t.exit_reason, x.reason, 'NONE') AS reason,
+WITH legs AS (
+    SELECT entry_key, size::float8 AS size, coalesce(trigger_price, average_price)::float8 AS due,
+           target_fraction::float8 AS aimed, slippage::float8 AS slippage, path, attempts
+      FROM trade_exits WHERE size > 0),
+left_by AS (
+    SELECT entry_key, sum(size) AS size, sum(size * due) AS due, coalesce(sum(size * aimed), 0) AS aimed,
+           coalesce(sum(size) FILTER (WHERE aimed IS NULL), 0) AS free_size,
+           coalesce(sum(size * due) FILTER (WHERE aimed IS NULL), 0) AS free_due,
+           coalesce(sum(slippage * size), 0) AS slippage, min(path) AS path, sum(attempts)::int AS attempts
+      FROM legs GROUP BY 1)
+SELECT t.entry_key, t.symbol, o.trigger, o.source, coalesce(t.exit_reason, 'NONE') AS reason,
        coalesce(x.path, 'none') AS path, coalesce(x.attempts, 0) AS attempts,
        extract(epoch FROM t.opened_at)::float8 AS opened, extract(epoch FROM t.closed_at)::float8 AS closed,
        CASE WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
@@ -115,7 +114,10 @@ async def read_trades(
 
     What was taken outside or written off whole brought no sale of ours: such trades are in no report.
     """
-    rows = await connection.fetch(_STATEMENT, account, since, until, timeout=120)
+    async with connection.transaction(readonly=True):
+        # Many narrow rows: sorted and joined in memory, whatever the server's default.
+        await connection.execute("SET LOCAL work_mem = '128MB'")
+        rows = await connection.fetch(_STATEMENT, account, since, until, timeout=120)
     return table_of(rows)
 
 

@@ -78,6 +78,7 @@ async def test_linkage_and_leaderboard(shell: Shell) -> None:
     assert found.code == 0
     assert found.json["percent"] == 100
     assert {item["source"]: item["filled"] for item in found.json["sources"]} == {"sighook": 200, "webhook": 200}
+    assert all(item["median_ms"] == pytest.approx(200) for item in found.json["sources"])
     places = (await shell.run("report", "leaderboard", "--json")).json
     assert [item["place"] for item in places] == [1, 2, 3, 4, 5]
     lows = [item["mean"]["low"] for item in places]

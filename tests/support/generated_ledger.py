@@ -56,7 +56,7 @@ _COLUMNS = {
     ),
     "attempts": (
         "client_order_id", "order_key", "number", "account", "symbol", "body", "status", "live", "exchange_order_id",
-        "filled_size", "filled_value", "quote_fees",
+        "filled_size", "filled_value", "quote_fees", "prepared_at",
     ),
     "fills": (
         "fill_key", "account", "symbol", "side", "order_key", "client_order_id", "exchange_order_id", "origin",
@@ -131,12 +131,14 @@ def _trade(dice: random.Random, made: GeneratedLedger, number: int, account: str
         ("SELL", "EXIT", keys[1], reason.value, reason.value, got, sold_fees, out, closed, "webhook"),
     )
     for side, role, key, why, left_by, value, fees, price, at, source in sides:
-        venue, name = f"x-{key}", client_order_id(key, 1)
+        venue, name, placed = f"x-{key}", client_order_id(key, 1), at - timedelta(seconds=0.2)
         made.rows["orders"].append(
             (key, account, symbol, side, role, keys[0], "MARKET", source, "generated", why, left_by, score, breakdown,
-             list(fired), {}, "", "FILLED", True, size, value, fees, at, at - timedelta(seconds=0.2), at)
+             list(fired), {}, "", "FILLED", True, size, value, fees, placed, placed, at)
         )  # fmt: skip
-        made.rows["attempts"].append((name, key, 1, account, symbol, {}, "FILLED", False, venue, size, value, fees))
+        made.rows["attempts"].append(
+            (name, key, 1, account, symbol, {}, "FILLED", False, venue, size, value, fees, placed)
+        )
         made.rows["fills"].append(
             (f"{account}/{venue}", account, symbol, side, key, name, venue, "derived", "websocket", size, price, value,
              fees, at, size if side == "BUY" else None)
