@@ -73,4 +73,4 @@ async def upgrade(dsn: str) -> str | None:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(upgrade(sys.argv[1])))
+    sys.stdout.write(f"{asyncio.run(upgrade(sys.argv[1]))}\n")
