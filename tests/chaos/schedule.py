@@ -259,7 +259,7 @@ _FAULTS: tuple[Action, ...] = (
     Latency(1.0, 1.0),
     Latency(0.2, 2.0),
 )
-_SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, -20.0)
+_SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, 60.0)
 """How far the exchange's clock is off, for the whole run: one that jumped back would say that a sell was before its
 buy.
 """

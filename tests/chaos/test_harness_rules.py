@@ -276,7 +276,7 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
     "money still on hold": lambda e: e.balances["USD"].update(hold=Decimal(1)),
     "a lot that is gone": lambda e: _row(e, "fills", lot_remaining=Decimal(0)),
     "a trade that holds too much": lambda e: _row(e, "trades", remaining=Decimal(2)),
-    "an intent without a row": lambda e: [rows.clear() for rows in (e.orders, e.attempts, e.trades, e.links, e.fills)],
+    "an intent without a row": lambda e: e.intents.append(e.intents[0].model_copy(update={"order_key": "1" * 32})),
     "an order without an end": lambda e: _row(e, "orders", finished=False, state="OPEN"),
     "a workflow that failed": lambda e: e.workflows.append(RunningWorkflow("order-1", "OrderWorkflow", "FAILED")),
     "a workflow that is stuck": lambda e: e.workflows.append(
