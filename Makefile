@@ -19,7 +19,7 @@ ARGS ?=
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env temporal server demo test up bench check lock format clean
+.PHONY: help env temporal server demo test up chaos bench check lock format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ test: env temporal ## run the whole test suite; TESTS=path for a part
 
 up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
 	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
+
+# SEED=n runs one seed alone; DATA=folder keeps the data of failing seeds there.
+chaos: env temporal ## trade while everything fails, then audit; SEEDS=20 TRADES=50 (a seed), SEED=n alone
+	@$(BIN)/python -m tests.chaos --trades $(or $(TRADES),50) $(if $(DATA),--data "$(DATA)") \
+		$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
 
 bench: env temporal ## measure, each number beside its floor
 	@$(BIN)/python -m bench $(ARGS)

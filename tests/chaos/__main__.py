@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -37,9 +38,18 @@ def main(argv: list[str] | None = None) -> int:
         for seed in seeds:
             sys.stdout.write(describe(plan_run(seed, terms)))
         return 0
+    _forget_user_settings()
     folder = options.data or Path(tempfile.mkdtemp(prefix="bt-chaos-"))
     verdicts = [asyncio.run(_one(seed, terms, folder, keep=options.keep)) for seed in seeds]
     return _report(verdicts)
+
+
+def _forget_user_settings() -> None:
+    """A run never touches a database of the user's, and is the same in every shell."""
+    for name in list(os.environ):
+        own = name.startswith(("BOTTRADER_", "TEMPORAL_")) and name != "BOTTRADER_CACHE"
+        if own or name == "DATABASE_URL":
+            del os.environ[name]
 
 
 async def _one(seed: int, terms: Terms, folder: Path, *, keep: bool) -> Verdict:
