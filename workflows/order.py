@@ -423,7 +423,8 @@ class OrderWorkflow:
                 self._tell(f"attempt {number} never reached the exchange: {answer.sentence}")
                 return
             await self._wait(lambda: self._resolved(number), pause, f"attempt {number}: {answer.sentence}")
-            pause = min(pause * 2, 10.0)
+            # An exit is sent again soon: its position is in danger meanwhile.
+            pause = min(pause * 2, 10.0 if self._is_entry else 2.0)
 
     def _resolved(self, number: int) -> bool:
         return number not in self._news and self._status(number) not in (
