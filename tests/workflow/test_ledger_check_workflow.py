@@ -15,7 +15,7 @@ from workflows.reconcile import reconcile_id
 
 
 async def test_the_schedule_checks_the_ledger_and_keeps_the_result(database: str, temporal_server: DevServer) -> None:
-    """It runs once it is set up and whenever it is triggered, beside a trade that lives; its result says how it went."""
+    """It runs once it is set up and when it is triggered, beside a trade that lives; its result tells how it went."""
     async with trading_system(database, temporal_server.address) as system:
         trade = await system.start(market_buy(system.account, "0.01"))
         await trade.until_protected("0.01")
