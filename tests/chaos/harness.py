@@ -67,6 +67,7 @@ _QUIET_SECONDS = 90.0
 _ENTER_SECONDS = 60.0
 _ASK_SECONDS = 15.0
 _CRASH_TO = Decimal("0.94")
+_FALL, _FALL_SECONDS = Decimal("0.97"), 8.0
 _TROUBLE = (RPCError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _ENVIRONMENT = {
     "BOTTRADER_EXCHANGE__TIMEOUT_S": "3",
@@ -386,10 +387,11 @@ class ChaosRun:
         for number, slot in self.rig.workers.items():
             await slot.start()
             self.say(f"{number}: ended by itself {slot.ended_by_itself} times")
-        bids = {symbol: (Decimal(100) * _CRASH_TO).quantize(TICK) for symbol in self.terms.symbols}
         still, swing, waiting = 0, 0, "nothing asked yet"
-        while time.monotonic() - began < _QUIET_SECONDS:
-            for symbol, bid in bids.items():
+        while (passed := time.monotonic() - began) < _QUIET_SECONDS:
+            # What is bought on the way down is to be sold, too, so it goes on falling.
+            bid = (Decimal(100) * _CRASH_TO * _FALL ** int(passed / _FALL_SECONDS)).quantize(TICK)
+            for symbol in self.terms.symbols:
                 at = bid + (swing % 4) * TICK
                 await self.rig.price(symbol, at)
                 await self.rig.control.trade(symbol, at + PRINTS_UP * TICK, Decimal(5), "BUY")
