@@ -10,7 +10,9 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.audit import merged
-from tests.chaos.harness import Verdict, run_seed
+from tests.chaos.harness import Rig, Verdict, run_seed
+from tests.chaos.harness_evidence import Evidence
+from tests.chaos.harness_histories import save_worst_histories
 from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.schedule import Terms, describe, plan_run
 
@@ -25,6 +27,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--trades", type=int, default=50, help="entries a seed (default 50)")
     parser.add_argument("--data", type=Path, help="folder for data of failing seeds (default: a new temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the data folder of a seed that passes, too")
+    parser.add_argument("--histories", type=Path, help="save the histories with the most trouble to this folder")
     parser.add_argument("--plan", action="store_true", help="print the schedule and do nothing")
     return parser.parse_args(argv)
 
@@ -40,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     _forget_user_settings()
     folder = options.data or Path(tempfile.mkdtemp(prefix="bt-chaos-"))
-    verdicts = [asyncio.run(_one(seed, terms, folder, keep=options.keep)) for seed in seeds]
+    verdicts = [asyncio.run(_one(seed, terms, folder, options)) for seed in seeds]
     return _report(verdicts)
 
 
@@ -52,12 +55,16 @@ def _forget_user_settings() -> None:
             del os.environ[name]
 
 
-async def _one(seed: int, terms: Terms, folder: Path, *, keep: bool) -> Verdict:
+async def _one(seed: int, terms: Terms, folder: Path, options: argparse.Namespace) -> Verdict:
     def say(sentence: str) -> None:
         sys.stdout.write(f"  seed {seed}: {sentence}\n")
         sys.stdout.flush()
 
-    verdict = await run_seed(seed, terms, folder, say, keep=keep)
+    async def save(rig: Rig, _: Evidence) -> None:
+        if options.histories is not None:
+            say(f"saved {', '.join(await save_worst_histories(rig.client, options.histories))}")
+
+    verdict = await run_seed(seed, terms, folder, say, keep=options.keep, inspect=save)
     sys.stdout.write(f"seed {seed}: {'ok' if verdict.passed else 'FAILED'} after {verdict.seconds:.0f} s\n")
     sys.stdout.write(verdict.audit.text())
     if verdict.kept is not None:
