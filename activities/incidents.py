@@ -86,6 +86,16 @@ class Lasting:
         self._repeat_seconds = repeat_seconds
         self._told: dict[str, float] = {}
 
+    async def inherit(self) -> None:
+        """Take on what an earlier process told and did not see the end of. Raises the database's errors."""
+        rows = await self._pool.fetch(
+            "SELECT DISTINCT subject FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL",
+            self._account,
+            self._kind,
+        )
+        for row in rows:
+            self._told.setdefault(row["subject"], time.monotonic())
+
     def lasts(self, subject: str) -> bool:
         """Whether it was told and not yet over."""
         return subject in self._told

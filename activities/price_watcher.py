@@ -230,6 +230,8 @@ class WatchSession:
         for symbol in options.symbols:
             if self._ours(symbol):
                 self.watch.watched(symbol)
+        for lasting in (self._stale, self._outage, self._unheard, self._bad_plans):
+            await lasting.inherit()
         # Before any feed: the first connection looks up the peaks that these plans missed.
         await self._read_plans()
         self._first_look = False

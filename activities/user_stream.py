@@ -203,6 +203,8 @@ class _Session:
 
     async def _read(self) -> None:
         options = self._options
+        for lasting in (self._outage, self._catch_up_trouble):
+            await lasting.inherit()
         for fact in await self._facts.unrouted():
             self._router.route(fact)
         await together(

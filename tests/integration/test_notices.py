@@ -163,6 +163,18 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
     assert "still so" in service.taken[1]["message"] or "still so" in service.taken[2]["message"]
 
 
+async def test_what_an_earlier_process_told_is_ended_by_the_next(pool: Pool) -> None:
+    """A process that was killed leaves its incident open; who takes over knows of it, and ends it when it is over."""
+    await Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600).tell(ACCOUNT, "it is down")
+    next_one = Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600)
+    await next_one.inherit()
+    assert next_one.lasts(ACCOUNT)
+    await next_one.tell(ACCOUNT, "it is down")
+    await next_one.over(ACCOUNT)
+    rows = await pool.fetch("SELECT resolved_at FROM incidents")
+    assert [row["resolved_at"] is not None for row in rows] == [True]
+
+
 async def test_a_service_that_refuses_is_tried_again_and_holds_up_no_other(pool: Pool, service: Service) -> None:
     """Failures back off and are kept for who looks; another address gets everything meanwhile, and nothing twice."""
     other = f"json://127.0.0.1:{service.port}/hook?+X-Second=1"
