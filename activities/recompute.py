@@ -137,9 +137,17 @@ async def stale_records(connection: Connection, account: str, symbol: str) -> li
 def compare_book(book: StoredBook, stale: Sequence[str] = ()) -> BookDifference:
     """What matching all fills anew gives, held against what is stored. Pure, and long for a large book."""
     expected = match_all([fill_record(row) for row in book.fills])
-    stored = {_content(row): row["id"] for row in book.allocations}
+    stored = {(row["sell_fill"], row["buy_fill"]): row for row in book.allocations}
     wanted = [allocation_row(item) for item in expected.allocations]
-    missing = [row for row in wanted if stored.pop(row, None) is None]
+    missing: list[tuple[Any, ...]] = []
+    surplus: list[int] = []
+    for row in wanted:
+        found = stored.pop(row[:2], None)
+        if found is None or tuple(found)[1:] != row:
+            missing.append(row)
+            if found is not None:
+                surplus.append(found["id"])
+    surplus += [row["id"] for row in stored.values()]
     left = {lot.fill.fill_id: lot.remaining for lot in expected.lots}
     buys = [row for row in book.fills if row["side"] == Side.BUY]
     lots = {
@@ -153,7 +161,7 @@ def compare_book(book: StoredBook, stale: Sequence[str] = ()) -> BookDifference:
         rows_before=len(book.allocations),
         rows_after=len(wanted),
         missing=missing,
-        surplus=list(stored.values()),
+        surplus=surplus,
         lots=lots,
         stale=stale,
         pnl_before=sum((row["pnl"] for row in book.allocations if row["pnl"] is not None), ZERO),
@@ -162,10 +170,6 @@ def compare_book(book: StoredBook, stale: Sequence[str] = ()) -> BookDifference:
         open_after=sum(left.values(), ZERO),
         rows=_in_words(missing, lots),
     )
-
-
-def _content(row: Any) -> tuple[Any, ...]:
-    return tuple(row)[1:]
 
 
 def _in_words(missing: Sequence[tuple[Any, ...]], lots: Mapping[int, tuple[Decimal, Decimal]]) -> list[str]:

@@ -128,11 +128,14 @@ async def _reports(pool: Pool, trades: int) -> list[Row]:
             grouping(await read_trades(connection, ACCOUNT))
             slowest = max(slowest, time.perf_counter() - began)
         began = time.perf_counter()
-        analysis.indicators(await read_trades(connection, ACCOUNT))
+        analysis.indicators(await read_trades(connection, ACCOUNT, indicators=True))
         slowest = max(slowest, time.perf_counter() - began)
         rows.append(_row(f"the slowest report over {trades:,} trades", slowest, _REPORT_SECONDS, "7 reports"))
         began = time.perf_counter()
-        table, linkage = await read_trades(connection, ACCOUNT), await read_linkage(connection, ACCOUNT)
+        table, linkage = (
+            await read_trades(connection, ACCOUNT, indicators=True),
+            await read_linkage(connection, ACCOUNT),
+        )
         page = html_report(ReportHead(ACCOUNT, datetime.now(UTC)), table, linkage)
         note = f"{len(page) / 1024:.0f} KiB; every report at once"
         rows.append(_seconds(f"the page over {trades:,} trades", began, None, note))

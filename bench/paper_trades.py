@@ -222,7 +222,7 @@ async def _trade(
 
 async def _report(pool: Any, exchange: Any, prices: Path, speed: Decimal, out: Path) -> int:
     async with pool.acquire() as connection:
-        table = await read_trades(connection, _ACCOUNT)
+        table = await read_trades(connection, _ACCOUNT, indicators=True)
         linkage = await read_linkage(connection, _ACCOUNT)
     standings = await leaderboard(pool, _ACCOUNT)
     ledger = await check_ledger(pool, exchange, _ACCOUNT)

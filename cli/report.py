@@ -78,10 +78,12 @@ def _read(reader: Reader, since: str | None, until: str | None) -> Any:
     return asyncio.run(read())
 
 
-def _trades(since: str | None, until: str | None) -> "TradeTable":
+def _trades(since: str | None, until: str | None, *, indicators: bool = False) -> "TradeTable":
+    from functools import partial
+
     from research.trades import read_trades
 
-    table: TradeTable = _read(read_trades, since, until)
+    table: TradeTable = _read(partial(read_trades, indicators=indicators), since, until)
     return table
 
 
@@ -179,7 +181,7 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
     """Each single indicator: entries at which it fired against entries at which it did not."""
     from research.analysis import indicators as of
 
-    found = of(_trades(since, until))
+    found = of(_trades(since, until, indicators=True))
     if as_json:
         print_json(found)
         return
@@ -350,7 +352,7 @@ def html(
     from research.trades import read_trades
 
     async def read(ledger: Any, account: str, start: datetime | None, end: datetime | None) -> str:
-        table = await read_trades(ledger, account, start, end)
+        table = await read_trades(ledger, account, start, end, indicators=True)
         linked = await read_linkage(ledger, account, start, end)
         standings = await standings_of(ledger, account, since=start)
         quotes = {symbol.replace("_", "-").partition("-")[2] for symbol in set(table.symbol)}

@@ -27,6 +27,8 @@ __all__ = ["Floats", "TradeTable", "read_trades"]
 Floats = NDArray[np.float64]
 
 _DEFAULT = ExitRules()
+_INDICATORS = """, o.indicators_fired AS fired,
+       ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)) AS known"""
 _STATEMENT = """
 WITH legs AS (
     SELECT entry_key, size::float8 AS size, coalesce(trigger_price, average_price)::float8 AS due,
@@ -53,9 +55,7 @@ SELECT t.entry_key, t.symbol, o.trigger, o.source, coalesce(t.exit_reason, 'NONE
        least(1, (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees))::float8 AS sold_share,
        x.size, x.due, x.aimed, x.free_size, x.free_due, x.slippage,
        (t.rules ->> 'soft_stop')::float8 AS soft_stop, (t.rules ->> 'take_profit')::float8 AS take_profit,
-       (t.rules ->> 'trailing_arm')::float8 AS trailing_arm, o.buy_score::float8 AS score, o.indicators_fired AS fired,
-       CASE WHEN o.indicator_breakdown = '{}'::jsonb THEN '{}' ELSE
-            ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)) END AS known
+       (t.rules ->> 'trailing_arm')::float8 AS trailing_arm, o.buy_score::float8 AS score{indicators}
   FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN left_by x ON x.entry_key = t.entry_key
  WHERE t.account = $1 AND t.state = 'CLOSED' AND t.sold_size > 0 AND t.bought_size > t.bought_base_fees
    AND ($2::timestamptz IS NULL OR t.closed_at >= $2) AND ($3::timestamptz IS NULL OR t.closed_at < $3)
@@ -69,8 +69,8 @@ class TradeTable:
 
     `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
     `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
-    the module), `reward` and `risk` of the rules.
-    `slippage` in quote currency: what exits brought beyond the price that made them due. `score` NaN: none was given.
+    the module), `reward` and `risk` of the rules. `slippage` in quote currency: what exits brought beyond the price that
+    made them due. `score` NaN: none was given. `fired` and `known`: indicators by name, where they were asked for.
     """
 
     key: Sequence[str]
@@ -108,16 +108,24 @@ class TradeTable:
 
 
 async def read_trades(
-    connection: Any, account: str, since: datetime | None = None, until: datetime | None = None
+    connection: Any,
+    account: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    *,
+    indicators: bool = False,
 ) -> TradeTable:
     """The trades that closed from `since` until before `until`. Raises the database's errors.
+
+    With `indicators` also which were known and which fired: half of what is read, and one report's only.
 
     What was taken outside or written off whole brought no sale of ours: such trades are in no report.
     """
     async with connection.transaction(readonly=True):
         # Many narrow rows: sorted and joined in memory, whatever the server's default.
         await connection.execute("SET LOCAL work_mem = '128MB'")
-        rows = await connection.fetch(_STATEMENT, account, since, until, timeout=120)
+        statement = _STATEMENT.replace("{indicators}", _INDICATORS if indicators else "")
+        rows = await connection.fetch(statement, account, since, until, timeout=120)
     return table_of(rows)
 
 
@@ -154,8 +162,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
         source=texts("source"),
         reason=texts("reason"),
         path=texts("path"),
-        fired=_sets(column.get("fired", ())),
-        known=_sets(column.get("known", ())),
+        fired=_sets(column.get("fired") or [()] * len(rows)),
+        known=_sets(column.get("known") or [()] * len(rows)),
         pnl=pnl,
         fees=list(column.get("fees", ())),
         won=np.fromiter((value > 0 for value in pnl), np.bool_, len(pnl)),
