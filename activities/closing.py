@@ -99,6 +99,7 @@ async def write_exit(connection: Connection, order: Any) -> None:
     if await resolve_incidents(connection, order["account"], "EXIT_REFUSED", order["entry_key"]):
         sentence = f"exits of trade {order['entry_key']} go through again"
         await report_incident(connection, order["account"], "EXIT_ACCEPTED", "INFO", order["entry_key"], sentence)
+        await resolve_incidents(connection, order["account"], "EXIT_ACCEPTED", order["entry_key"])
     rules = ExitRules.model_validate(trade["rules"])
     reason = ExitReason(order["exit_reason"] or ExitReason.MANUAL)
     entry_price = average(trade["bought_value"], trade["bought_size"])
@@ -163,6 +164,11 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
                 WITH plan AS (
                     UPDATE exit_plans SET state = 'DISARMED', quantity = 0, exit_reason = $2, updated_at = now(),
                            revision = nextval('exit_plan_revision') WHERE entry_key = $1),
+                told AS (
+                    -- nobody has to be told of a closed trade's exits any more
+                    UPDATE incidents SET resolved_at = now()
+                    WHERE account = $4 AND subject = $1 AND resolved_at IS NULL
+                      AND kind IN ('EXIT_REFUSED', 'exit_not_acknowledged', 'PROTECTION_FAILED')),
                 last_exit AS (
                     SELECT l.sell_score, l.sell_trigger FROM trade_strategy_link l
                     WHERE l.entry_key = $1 AND l.order_key <> $1 ORDER BY l.linked_at DESC LIMIT 1),
@@ -177,6 +183,7 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
                 request.entry_key,
                 reason.value if reason else None,
                 left,
+                account,
             )
             await connection.execute("SELECT pg_notify('exit_plan', $1)", request.entry_key)
         exits = await connection.fetch(

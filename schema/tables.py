@@ -202,6 +202,7 @@ incidents = Table(
     _time("resolved_at"),
     _one_of("severity", "INFO", "WARNING", "CRITICAL"),
     Index("ix_incidents_at", "at"),
+    Index("ix_incidents_open", "account", "kind", "subject", postgresql_where=text("resolved_at IS NULL")),
 )
 
 notices = Table(

@@ -1,0 +1,27 @@
+"""Open incidents are found by kind and subject without reading the closed ones."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.create_index(
+        "ix_incidents_open",
+        "incidents",
+        ["account", "kind", "subject"],
+        unique=False,
+        postgresql_where=sa.text("resolved_at IS NULL"),
+    )
+
+
+def downgrade() -> None:
+    """Take back."""
+    op.drop_index("ix_incidents_open", table_name="incidents", postgresql_where=sa.text("resolved_at IS NULL"))
