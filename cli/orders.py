@@ -127,7 +127,8 @@ def buy(
     if (ticket.base_size is None) == (ticket.quote_size is None):
         raise UserError("BAD_SIZE", "Give exactly one of --size (base currency) and --quote (quote currency).")
     intent = _buy_intent(ticket, settings, _rules(settings, trigger, overrides))
-    return asyncio.run(_submit(settings, intent, wait=wait, timeout=timeout, as_json=as_json))
+    named = request_id is not None
+    return asyncio.run(_submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json))
 
 
 # --- sell ------------------------------------------------------------------------------------------------------------
@@ -225,7 +226,8 @@ async def _sell(
         dry_run=ticket.dry_run,
         asked_by=ticket.by,
     )
-    return await _submit(settings, intent, wait=wait, timeout=timeout, as_json=as_json)
+    named = ticket.request_id is not None
+    return await _submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json)
 
 
 # --- what was asked for, as an intent --------------------------------------------------------------------------------
@@ -375,7 +377,9 @@ def _percent(option: str, text: str | None) -> "Decimal | None":
 # --- sending it and telling what came of it --------------------------------------------------------------------------
 
 
-async def _submit(settings: "Settings", intent: "OrderIntent", *, wait: bool, timeout: float, as_json: bool) -> int:
+async def _submit(
+    settings: "Settings", intent: "OrderIntent", *, named: bool, wait: bool, timeout: float, as_json: bool
+) -> int:
     from temporalio.exceptions import WorkflowAlreadyStartedError
 
     from cli.asking import patience, require_worker, until
@@ -387,6 +391,8 @@ async def _submit(settings: "Settings", intent: "OrderIntent", *, wait: bool, ti
         before = await ledger.fetchrow(ORDER, intent.order_key)
         if before is not None:
             _require_same(before, intent)
+        elif named and (other := await ledger.fetchrow(_SAME_REQUEST, intent.account, intent.request_id)) is not None:
+            raise _conflict(other, intent)
         client = await connect(settings)
         if before is None:
             await require_worker(client, settings, "the order was not placed")
@@ -432,15 +438,45 @@ def _require_same(row: "Row", intent: "OrderIntent") -> None:
     """The same request id with another content is refused, also while the first one is running (LIFE-2)."""
     from domain.intents import same_intent
     from domain.messages import OrderIntent
+
+    if not same_intent(OrderIntent.model_validate(row["intent"]), intent):
+        raise _conflict(row, intent)
+
+
+# The key is made of the symbol and the side, too, so a request id on another one is another key: a person who repeats
+# an id with either changed has mistyped something, and is asked.
+_SAME_REQUEST = """
+SELECT intent FROM orders WHERE account = $1 AND entry_point = 'manual' AND intent->>'request_id' = $2
+ ORDER BY received_at LIMIT 1
+"""
+
+
+def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
+    """The request id is taken: by what, and what to do."""
+    from domain.messages import OrderIntent
     from workflows.narrative import order_summary
 
     stored = OrderIntent.model_validate(row["intent"])
-    if not same_intent(stored, intent):
-        raise UserError(
-            "INTENT_CONFLICT",
-            f"The request id {intent.request_id} was used for another order ({order_summary(stored)}): "
-            "nothing was placed; use a new --request-id.",
-        )
+    other = order_summary(stored)
+    if other == order_summary(intent):
+        other += f", {_differences(stored, intent)}"
+    return UserError(
+        "INTENT_CONFLICT",
+        f"The request id {intent.request_id} was used for another order ({other}): "
+        "nothing was placed; use a new --request-id.",
+    )
+
+
+def _differences(stored: "OrderIntent", intent: "OrderIntent") -> str:
+    """What two orders that read alike differ in, as `name stored, not given`."""
+    theirs, ours = stored.model_dump(mode="json"), intent.model_dump(mode="json")
+    pairs = {
+        **{name: (theirs[name], ours[name]) for name in ("time_in_force", "post_only", "expires_after", "dry_run")},
+        **{name: (value, ours["rules"][name]) for name, value in theirs["rules"].items()},
+        "trigger": (stored.linkage.trigger, intent.linkage.trigger),
+        "trade": (stored.entry_key, intent.entry_key),
+    }
+    return "; ".join(f"{name} {old}, now {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from decimal import Decimal
 
 from domain.messages import OrderIntent
+from domain.money import plain
+from domain.orders import OrderRole
 
 __all__ = ["intent_digest", "same_intent"]
 
@@ -21,6 +24,7 @@ _DECISIVE = frozenset(
         "limit_price",
         "time_in_force",
         "post_only",
+        "expires_after",
         "entry_key",
         "exit_reason",
         "source",
@@ -33,6 +37,11 @@ def intent_digest(intent: OrderIntent) -> str:
     """SHA-256 over everything that decides what would be traded; times and who asked are not part of it."""
     parts = intent.model_dump(mode="json", include=set(_DECISIVE))
     parts["trigger"] = intent.linkage.trigger
+    if intent.role is OrderRole.ENTRY:
+        # An exit sells by the rules that its trade has; an entry's decide how it will be left. What has its default is
+        # left out, so that a rule that is added later leaves the digests of stored intents as they are.
+        rules = intent.rules.model_dump(exclude_defaults=True)
+        parts["rules"] = {name: plain(value) if isinstance(value, Decimal) else value for name, value in rules.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

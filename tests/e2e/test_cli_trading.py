@@ -92,6 +92,13 @@ async def test_the_same_request_is_the_same_order(trading: LiveStack) -> None:
 
     other = await trading.command("order", "buy", "ETH-USD", "--size", "0.2", "--request-id", "twice", "--json")
     assert "0.1 ETH-USD" in _refused(other, 2, "INTENT_CONFLICT")
+    for changed, words in (
+        ((*arguments, "--hard-stop", "4"), "hard_stop 0.05, now 0.04"),
+        (("order", "buy", "SOL-USD", *arguments[3:]), "0.1 ETH-USD"),
+        (("order", "sell", *arguments[2:]), "0.1 ETH-USD"),
+    ):
+        assert words in _refused(await trading.command(*changed), 2, "INTENT_CONFLICT")
+    assert len(await _requests(trading, first.json["order_key"])) == 1
 
 
 @pytest.mark.parametrize(
