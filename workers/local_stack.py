@@ -1,8 +1,9 @@
 """The whole system on one machine: PostgreSQL, Temporal, the paper exchange, the ledger's schema and a worker.
 
 `LocalStack` starts them in the order of their needs, what can be at the same time, and stops in reverse order
-everything it started and nothing else. It is what `bottrader up`, the demo, the benchmarks and the tests of crashes
-stand on:
+everything it started and nothing else. In between, whatever of it ends by itself is started again at the same
+addresses with the same data; a server that keeps failing is given up. It is what `bottrader up`, the demo, the
+benchmarks and the tests of crashes stand on:
 
     async with LocalStack(LocalStackConfig()) as stack:
         client = await Client.connect(stack.temporal_address)
@@ -36,10 +37,11 @@ from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, python_environment, python_module, require_free_port
 from workers.settings import load_settings
 from workers.stack_file import STACK_FILE, STACK_LOCK
-from workers.supervisor import Supervised
+from workers.supervisor import Limit, Supervised
 from workers.temporal_connection import connect
 
 _WORKER_READY_TIMEOUT_S = 30.0
+_SERVER_LIMIT = Limit(failures=5, within_s=300.0)
 
 Say = Callable[[str], None]
 
@@ -73,6 +75,9 @@ class LocalStackConfig:
     say: Say = lambda _: None
 
 
+_Server = EmbeddedPostgres | DevServer | PaperExchange
+
+
 class LocalStack:
     """A running stack; see the module. Use as an async context manager, or `start()` and `stop()`."""
 
@@ -84,7 +89,7 @@ class LocalStack:
         self._temporal: DevServer | None = None
         self._paper: PaperExchange | None = None
         self._worker: Supervised | None = None
-        self._watched: list[Supervised] = []
+        self._servers: dict[_Server, Supervised] = {}
         self.paper: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -159,7 +164,7 @@ class LocalStack:
             self._exit.push_async_callback(self._stop_postgres)
             self._exit.push_async_callback(self._stop_temporal)
             self._exit.push_async_callback(self._stop_paper)
-            self._exit.push_async_callback(self._stop_watched)
+            self._exit.push_async_callback(self._stop_worker)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._start_ledger())
@@ -196,41 +201,37 @@ class LocalStack:
 
     async def kill_temporal(self) -> None:
         """SIGKILL Temporal; it stays down until `restart_temporal()`."""
-        await self._require_temporal().kill()
+        temporal = self._require_temporal()
+        await self._servers[temporal].release()
+        await temporal.kill()
 
     async def restart_temporal(self) -> None:
         """Restart Temporal on the same ports, with its histories."""
-        temporal = self._require_temporal()
-        await temporal.stop()
-        await temporal.start()
+        await self._restart(self._require_temporal())
 
     async def kill_postgres(self) -> None:
         """SIGKILL PostgreSQL; it stays down until `restart_postgres()`."""
-        await self._require_postgres().kill()
+        postgres = self._require_postgres()
+        await self._servers[postgres].release()
+        await postgres.kill()
 
     async def restart_postgres(self) -> None:
         """Restart PostgreSQL at the same address; what was committed is there."""
-        postgres = self._require_postgres()
-        await postgres.stop()
-        await postgres.start()
+        await self._restart(self._require_postgres())
 
     async def wait_failed(self) -> str:
-        """Wait until a server of ours ends by itself, and say which and why in a sentence. The worker is restarted
-        instead.
+        """Wait until a server of ours is given up, because it ended or did not start 5 times within 5 minutes, and say
+        which and why in a sentence. The worker is never given up.
         """
-        servers = {"PostgreSQL": self._postgres, "Temporal": self._temporal, "The paper exchange": self._paper}
-        running = {name: server.child for name, server in servers.items() if server is not None and server.child}
-        if not running:
+        if not self._servers:
             await asyncio.Event().wait()
-        waits = {asyncio.create_task(child.wait()): name for name, child in running.items()}
+        waits = [asyncio.create_task(supervised.wait_given_up()) for supervised in self._servers.values()]
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waits:
                 task.cancel()
-        name = waits[done.pop()]
-        child = running[name]
-        return f"{name} ended by itself: {child.log_tail(1) or 'no message'} (log: {child.command.log})"
+        return done.pop().result()
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -291,7 +292,7 @@ class LocalStack:
                     log=self._log("postgres"),
                 )
             )
-            await self._timed("PostgreSQL", self._postgres.start())
+            await self._timed("PostgreSQL", self._keep("PostgreSQL", self._postgres))
             await self._postgres.create_database()
         try:
             await self._timed("ledger schema", migrate.upgrade(self.dsn))
@@ -316,7 +317,7 @@ class LocalStack:
                 namespace=self.config.namespace,
             )
         )
-        await self._timed("Temporal", self._temporal.start())
+        await self._timed("Temporal", self._keep("Temporal", self._temporal))
 
     async def _start_paper(self) -> None:
         self._paper = PaperExchange(
@@ -325,12 +326,29 @@ class LocalStack:
                 arguments=["--data-folder", str(self.data / "paper"), *self.config.paper_arguments],
             )
         )
-        await self._timed("paper exchange", self._paper.start())
+        await self._timed("paper exchange", self._keep("The paper exchange", self._paper))
         self.paper = self._paper.addresses
+
+    async def _keep(self, name: str, server: _Server) -> None:
+        """Start a server and keep it running."""
+
+        async def start_child() -> Child:
+            await server.stop()  # what a killed one left behind
+            await server.start()
+            if server.child is None:
+                raise RuntimeError(f"{name} is not started")
+            return server.child
+
+        self._servers[server] = Supervised(name, start_child, self.config.say, limit=_SERVER_LIMIT)
+        await self._servers[server].start()
+
+    async def _restart(self, server: _Server) -> None:
+        supervised = self._servers[server]
+        await supervised.release()
+        await supervised.start()
 
     async def _start_worker(self) -> None:
         self._worker = Supervised("worker", self._worker_child, self.config.say)
-        self._watched.append(self._worker)
         await self._timed("worker", self._worker.start())
 
     async def _worker_child(self) -> Child:
@@ -397,21 +415,24 @@ class LocalStack:
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
-    async def _stop_watched(self) -> None:
-        for supervised in reversed(self._watched):
-            await supervised.stop()
+    async def _stop_worker(self) -> None:
+        if self._worker is not None:
+            await self._worker.stop()
 
     async def _stop_paper(self) -> None:
-        if self._paper is not None:
-            await self._paper.stop()
+        await self._stop_server(self._paper)
 
     async def _stop_temporal(self) -> None:
-        if self._temporal is not None:
-            await self._temporal.stop()
+        await self._stop_server(self._temporal)
 
     async def _stop_postgres(self) -> None:
-        if self._postgres is not None:
-            await self._postgres.stop()
+        await self._stop_server(self._postgres)
+
+    async def _stop_server(self, server: _Server | None) -> None:
+        if server is not None:
+            if server in self._servers:
+                await self._servers[server].release()
+            await server.stop()
 
     def _require_worker(self) -> Supervised:
         if self._worker is None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from workers.errors import UnreachableError
 from workers.processes import Child, Command, python_environment, python_module
@@ -24,7 +25,10 @@ class PaperConfig:
 
 
 class PaperExchange:
-    """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file and control."""
+    """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file and control.
+
+    Its ports stay the same over a restart, so that clients find it again.
+    """
 
     def __init__(self, config: PaperConfig) -> None:
         self.config = config
@@ -43,7 +47,7 @@ class PaperExchange:
         Raises UnreachableError(PAPER_FAILED) with the exchange's own last sentence, such as one about a truncated
         price file.
         """
-        argv = python_module("exchange.paper", "--json", *self.config.arguments)
+        argv = python_module("exchange.paper", "--json", *self.config.arguments, *self._ports())
         command = Command(
             name="the paper exchange",
             argv=argv,
@@ -61,7 +65,7 @@ class PaperExchange:
         self._drain = asyncio.create_task(self._keep_reading(self._child), name="drain paper exchange")
 
     async def stop(self) -> None:
-        """Stop the exchange; its accounts and orders live in memory and end with it."""
+        """Stop the exchange; its account outlives it only in a `--data-folder`."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
@@ -70,6 +74,17 @@ class PaperExchange:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._drain
             self._drain = None
+
+    def _ports(self) -> list[str]:
+        """The ports that it had before, if it ran before."""
+        if not self.addresses:
+            return []
+        found = {
+            "--rest-port": f"//{self.addresses['rest']}",
+            "--stream-port": self.addresses["stream"],
+            "--control-port": self.addresses["control"],
+        }
+        return [f"{option}={urlsplit(address).port}" for option, address in found.items()]
 
     async def _read_addresses(self, child: Child) -> dict[str, str]:
         stdout = child.process.stdout

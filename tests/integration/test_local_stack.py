@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
@@ -14,11 +15,13 @@ import psutil
 import pytest
 from temporalio.client import Client
 
+from exchange.paper import PaperControl
+from tests.support.live_stack import run_command
 from workers.errors import ExitCode, UserError
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.processes import Child, Command, free_port, python_environment, python_module
 from workers.stack_file import running_stack
-from workers.supervisor import Supervised
+from workers.supervisor import Limit, Supervised
 
 
 def servers_on(folder: Path) -> list[str]:
@@ -71,6 +74,83 @@ async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: 
         assert found["environment"]["DATABASE_URL"] == dsn
     assert servers_on(data) == []
     assert running_stack(data) is None
+
+
+def server_process(stack: LocalStack, *words: str) -> psutil.Process:
+    """Our child with the data folder and these words in its command line."""
+    return next(
+        child
+        for child in psutil.Process().children()
+        if all(word in " ".join(child.cmdline()) for word in (str(stack.data), *words))
+    )
+
+
+@pytest.mark.timeout(240)
+async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
+    """Each server comes back by itself at its address with its data, announced in a line, and the next order is
+    bought.
+    """
+    said: list[str] = []
+    async with LocalStack(LocalStackConfig(ui=False, paper_arguments=["--step"], say=said.append)) as stack:
+        before = (stack.environment, dict(stack.paper))
+        failing = asyncio.create_task(stack.wait_failed())
+        connection = await asyncpg.connect(stack.dsn)
+        await connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        await connection.close()
+        for name, words in (
+            ("PostgreSQL", ("postgres", "-D")),
+            ("Temporal", ("start-dev",)),
+            ("The paper exchange", ("exchange.paper",)),
+        ):
+            server_process(stack, *words).kill()
+            await until(lambda name=name: f"{name} is running again" in said, f"{name} is restarted", 60)  # type: ignore[misc]
+            assert f"{name} ended by itself (killed by signal 9); starting it again in 0.5 s" in said
+        assert (stack.environment, dict(stack.paper)) == before
+        connection = await asyncpg.connect(stack.dsn)
+        assert await connection.fetchval("SELECT n FROM kept") == 1
+        await connection.close()
+        async with PaperControl(stack.paper["control"]) as control:
+            await control.set_price("BTC-USD", Decimal(50000), Decimal(50001))
+        argv = [sys.executable, "-m", "cli.main", "order", "buy", "BTC-USD", "--size", "0.02", "--json"]
+        environment = python_environment({**stack.environment, "BOTTRADER_DATA": str(stack.data)})
+        bought = await run_command(argv, environment, 90)
+        assert bought.code == 0, bought.err
+        assert bought.json["state"] == "FILLED"
+        assert not failing.done()
+        failing.cancel()
+        folder = stack.data
+    assert servers_on(folder) == []
+
+
+async def test_server_killed_on_purpose_stays_down_until_restarted(data: Path) -> None:
+    """`kill_postgres` is not undone by the supervision; after `restart_postgres` it is supervised again."""
+    said: list[str] = []
+    async with LocalStack(config(data, say=said.append)) as stack:
+        await stack.kill_postgres()
+        await stack.kill_temporal()
+        with pytest.raises(StopIteration):
+            server_process(stack, "postgres", "-D")
+        await stack.restart_postgres()
+        await stack.restart_temporal()
+        assert not any("ended by itself" in line for line in said)
+        server_process(stack, "postgres", "-D").kill()
+        await until(lambda: "PostgreSQL is running again" in said, "PostgreSQL is restarted")
+        await (await asyncpg.connect(stack.dsn)).close()
+
+
+async def test_what_keeps_failing_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    """At the third end within the time it is not started again, and the reason names the log."""
+    code = "import sys; sys.exit('the disk is full')"
+
+    async def start_child() -> Child:
+        return await Child.start(Command(name="short", argv=[sys.executable, "-c", code], log=tmp_path / "log"))
+
+    supervised = Supervised("short", start_child, lambda _: None, backoff_s=0.01, limit=Limit(3, 60))
+    await supervised.start()
+    reason = await asyncio.wait_for(supervised.wait_given_up(), 20)
+    assert reason == f"short ended by itself: the disk is full (log: {tmp_path / 'log'})"
+    assert supervised.restarts == 2
+    await supervised.stop()
 
 
 async def test_second_stack_on_a_folder_is_refused(data: Path) -> None:
