@@ -21,7 +21,7 @@ from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
 from activities.crash_points import crash_at
 from activities.database import Connection, Pool, lock_symbol
-from activities.incidents import report_incident
+from activities.incidents import report_once
 from activities.interfaces import (
     CancelAttempt,
     EndOrder,
@@ -408,7 +408,7 @@ class TradingActivities(OrderActivities):
             )
             await connection.execute("SELECT pg_notify('exit_plan', $1)", request.entry_key)
             if request.critical:
-                await report_incident(
+                await report_once(
                     connection,
                     self._policy.account,
                     "EXIT_REFUSED",

@@ -34,6 +34,7 @@ __all__ = [
     "outranks",
     "price_stop",
     "quiet_band",
+    "replaces",
 ]
 
 
@@ -48,20 +49,26 @@ class ExitReason(StrEnum):
     MANUAL = "MANUAL"
 
 
-# A person's close comes right after the hard stop: nothing automatic but the last line of defence replaces it.
+# A person's close comes first: like the hard stop it sells everything at MARKET, and unlike it no HODL list stops it.
 _PRIORITY: tuple[ExitReason, ...] = (
-    ExitReason.HARD_STOP,
     ExitReason.MANUAL,
+    ExitReason.HARD_STOP,
     ExitReason.SOFT_STOP,
     ExitReason.TRAILING_STOP,
     ExitReason.TP,
     ExitReason.SIGNAL_EXIT,
 )
+_AT_MARKET = frozenset({ExitReason.MANUAL, ExitReason.HARD_STOP})
 
 
 def outranks(reason: ExitReason, other: ExitReason | None) -> bool:
     """Whether `reason` goes before `other`."""
     return other is None or _PRIORITY.index(reason) < _PRIORITY.index(other)
+
+
+def replaces(reason: ExitReason, working: ExitReason) -> bool:
+    """Whether an exit order that is working stands down for `reason`; one that sells at MARKET never does."""
+    return outranks(reason, working) and working not in _AT_MARKET
 
 
 def price_stop(reason: ExitReason) -> bool:

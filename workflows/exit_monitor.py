@@ -20,7 +20,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, RearmTrade, TradeKey
-    from domain.exits import ExitReason, outranks, price_stop
+    from domain.exits import ExitReason, outranks, price_stop, replaces
     from domain.ids import intent_key, order_workflow_id
     from domain.messages import (
         CloseAnswer,
@@ -43,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
 _ENTRY_PATIENCE = timedelta(seconds=10)
+_HODL_PAUSE = 3600.0
 
 
 class MonitorViewState(BaseModel):
@@ -261,6 +262,9 @@ class ExitMonitorWorkflow:
             self._tell(f"{reason} was refused ({why}); {money(self._size)} stay protected")
             longest = float(self._start.rules.retry_max_seconds)
             pause = min(2.0 ** (self._failures - 1), longest)
+            if outcome is not None and outcome.gate == "HODL":
+                # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
+                pause = _HODL_PAUSE
             await transact(
                 OrderActivities.rearm,
                 RearmTrade(entry_key=self._start.entry_key, why=why, critical=True, keep_exiting=True),
@@ -351,7 +355,7 @@ class ExitMonitorWorkflow:
 
     def _outranked(self, reason: ExitReason) -> bool:
         best = self._reason
-        return best is not None and best is not reason and outranks(best, reason)
+        return best is not None and replaces(best, reason)
 
     def _exit_intent(self, reason: ExitReason, due: ExitDue | None) -> OrderIntent:
         start = self._start
@@ -457,6 +461,7 @@ class ExitMonitorWorkflow:
     def _ask_close(self, request: CloseRequest) -> None:
         if self._close is None and self._closed is None:
             self._close = request
+            self._failures = 0
             self._tell(f"close asked for{' by ' + request.by if request.by else ''}")
 
     @workflow.query
