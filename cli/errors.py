@@ -1,6 +1,7 @@
 """Errors of libraries, as the sentence a person can act on."""
 
 import errno
+import socket
 import sys
 import tempfile
 import traceback
@@ -11,6 +12,8 @@ from workers.errors import ExitCode, UnreachableError, UserError
 _DATABASE_HELP = "start the local stack with `bottrader up`, or check DATABASE_URL"
 _TEMPORAL_HELP = "start the local stack with `bottrader up`, or check TEMPORAL_ADDRESS"
 
+_NO_WAY_THERE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
+
 
 def as_user_error(error: BaseException) -> UserError:
     """The UserError that `error`, or what caused it, amounts to.
@@ -20,7 +23,7 @@ def as_user_error(error: BaseException) -> UserError:
     for cause in _chain(error):
         if isinstance(cause, UserError):
             return cause
-        found = _database(cause) or _temporal(cause) or _network(cause)
+        found = _database(cause) or _keys(cause) or _temporal(cause) or _network(cause)
         if found is not None:
             return found
     return _fault(error)
@@ -49,6 +52,10 @@ def _database(error: BaseException) -> UserError | None:
     if _module(error) != "asyncpg":
         return None
     state = getattr(error, "sqlstate", None) or ""
+    if not state and _lost(error):
+        return UnreachableError(
+            "NO_DATABASE", f"The connection to the database was lost ({error}): {_DATABASE_HELP}, then look again."
+        )
     if state == "42P01":
         return UserError(
             "NOT_MIGRATED", "The database has no tables of ours yet, or old ones: run `bottrader db upgrade`."
@@ -61,6 +68,18 @@ def _database(error: BaseException) -> UserError | None:
         return UnreachableError("DATABASE_LOGIN", f"The database refused the login ({error}): check DATABASE_URL.")
     if state.startswith(("08", "53", "57")):
         return UnreachableError("NO_DATABASE", f"The database does not serve us now ({error}): {_DATABASE_HELP}.")
+    return None
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether asyncpg says that the connection is gone; that we used it wrongly is an InterfaceError, too."""
+    kind = type(error).__name__
+    return kind == "InternalClientError" or (kind == "InterfaceError" and "clos" in str(error))
+
+
+def _keys(error: BaseException) -> UserError | None:
+    if type(error).__name__ == "ApiKeyError" and _module(error) == "exchange":
+        return UserError("BAD_KEY", f"The exchange's API key can't be used: {error}.")
     return None
 
 
@@ -92,7 +111,7 @@ def _network(error: BaseException) -> UserError | None:
         return UserError("NO_FILE", f"{error.filename}: there is no such file.")
     if isinstance(error, PermissionError) and error.filename:
         return UserError("NO_PERMISSION", f"{error.filename}: permission denied.")
-    if isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NO_WAY_THERE:
         return UnreachableError("NO_ANSWER", f"A server does not answer ({error}): see `bottrader doctor`.")
     return None
 

@@ -8,7 +8,7 @@ again shows the same order, and never places a second one.
 import contextlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -396,26 +396,60 @@ async def _submit(
         client = await connect(settings)
         if before is None:
             await require_worker(client, settings, "the order was not placed")
-        with contextlib.suppress(WorkflowAlreadyStartedError):  # it has ended; the ledger says how
-            await start_order(client, intent, task_queue=settings.temporal.orders_queue, eager=False)
-        row = before
-        if wait:
+        with _asked_for(intent):
+            with contextlib.suppress(WorkflowAlreadyStartedError):  # it has ended; the ledger says how
+                await start_order(client, intent, task_queue=settings.temporal.orders_queue, eager=False)
+            row = before
+            if wait:
 
-            async def look() -> "Row | None":
-                found = await ledger.fetchrow(ORDER, intent.order_key)
-                return found if found is not None and _decided(found) else None
+                async def look() -> "Row | None":
+                    found = await ledger.fetchrow(ORDER, intent.order_key)
+                    return found if found is not None and _decided(found) else None
 
-            with patience(f"Waiting for {intent.side} {intent.symbol}"):
-                row = await until(look, timeout)
-                if row is not None and intent.limit_price is not None and row["state"] == "OPEN" and before is None:
-                    # A limit order that takes what is there fills right after it was taken.
-                    row = await until(_filled(ledger, intent.order_key), min(_OPEN_GRACE_SECONDS, timeout)) or row
-                row = row or await ledger.fetchrow(ORDER, intent.order_key)
+                with patience(f"Waiting for {intent.side} {intent.symbol}"):
+                    row = await until(look, timeout)
+                    if row is not None and intent.limit_price is not None and row["state"] == "OPEN" and before is None:
+                        # A limit order that takes what is there fills right after it was taken.
+                        row = await until(_filled(ledger, intent.order_key), min(_OPEN_GRACE_SECONDS, timeout)) or row
+                    row = row or await ledger.fetchrow(ORDER, intent.order_key)
         if row is not None:
             _require_same(row, intent)
         if row is None and wait:
             await _nobody_answered(client, settings, intent, timeout)
-        return _tell(intent, row, repeated=before is not None, as_json=as_json)
+        told = _tell(intent, row, repeated=before is not None, as_json=as_json)
+        if wait and row is not None and not _decided(row):
+            raise _not_known(row, timeout)
+        return told
+
+
+@contextlib.contextmanager
+def _asked_for(intent: "OrderIntent") -> Iterator[None]:
+    """Whoever loses a server on the way from asking to the answer is told what may have been asked for."""
+    try:
+        yield
+    except Exception as error:
+        from cli.errors import as_user_error
+        from cli.ledger import short
+
+        found = as_user_error(error)
+        if not isinstance(found, UnreachableError):
+            raise
+        raise UnreachableError(
+            found.code,
+            f"{found.sentence} The order {short(intent.order_key)} was asked for; `bottrader orders` tells what became "
+            f"of it, and the same command with `--request-id {intent.request_id}` never places a second one.",
+        ) from error
+
+
+def _not_known(row: "Row", timeout: float) -> UnreachableError:
+    """The sentence about an order that was sent and whose end nobody has told yet."""
+    from cli.ledger import short
+
+    return UnreachableError(
+        "NOT_CONFIRMED",
+        f"What the exchange makes of the order is not known after {timeout:g} s ({row['state']}); it goes on being "
+        f"followed: `bottrader trade show {short(row['order_key'])}` tells.",
+    )
 
 
 def _filled(ledger: Any, key: str) -> Any:

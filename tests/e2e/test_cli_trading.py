@@ -1,5 +1,6 @@
 """The trading commands as a person uses them: real processes on a real stack, the market moving only when told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest_asyncio
 
 from cli.ledger import resolve_key
 from cli.main import run
+from domain.ids import intent_key
 from tests.support.live_stack import LiveStack, Outcome, live_stack
 from tests.support.waiting import eventually
 from workers.errors import UserError
@@ -272,6 +274,26 @@ async def test_killed_worker_is_no_hang(trading: LiveStack) -> None:
     again = await trading.command(*arguments, "--timeout", "30")
     assert (again.code, again.json["state"]) == (0, "FILLED"), again.err
     assert len(await _requests(trading, again.json["order_key"])) == 1
+
+
+async def test_a_database_that_goes_away_while_a_command_waits(trading: LiveStack) -> None:
+    """The command that loses its database says which order it asked for, and exits with 3."""
+    await trading.stack.kill_worker()
+    arguments = ("order", "buy", "BTC-USD", "--size", "0.01", "--request-id", "cut-off", "--json")
+    key = intent_key("manual", "cut-off", "main", "BTC-USD", "BUY")
+    waiting = asyncio.create_task(trading.command(*arguments, "--timeout", "50"))
+
+    async def asked() -> bool:
+        return any([found.id == f"order-{key}" async for found in trading.client.list_workflows()])
+
+    await eventually(asked, what="the order is asked for")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bottrader command'"
+    assert await trading.ledger.fetchval(cut)
+    assert f"The order {key[:12]} was asked for" in _refused(await waiting, 3, "NO_DATABASE")
+    await trading.stack.restart_worker()
+    again = await trading.command(*arguments, "--timeout", "30")
+    assert (again.code, again.json["state"]) == (0, "FILLED"), again.err
+    assert len(await _requests(trading, key)) == 1
 
 
 async def test_key_must_name_one_order(database: str) -> None:

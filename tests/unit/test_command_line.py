@@ -160,6 +160,35 @@ def test_missing_tables_point_to_the_migration() -> None:
     assert "bottrader db upgrade" in found.sentence
 
 
+@pytest.mark.parametrize(
+    "kind", ["InterfaceError", "InternalClientError", "ConnectionDoesNotExistError", "AdminShutdownError"]
+)
+def test_a_lost_database_is_no_fault_of_ours(kind: str) -> None:
+    """However asyncpg says that its connection is gone, exit code 3 says that the database does not serve us."""
+    import asyncpg
+
+    found = as_user_error(getattr(asyncpg, kind)("connection is closed"))
+    assert (found.code, found.exit_code) == ("NO_DATABASE", ExitCode.UNREACHABLE)
+
+
+def test_what_we_do_wrong_with_the_database_stays_a_fault() -> None:
+    """A query with the wrong arguments is our mistake, and asks nobody to look at a database that is well."""
+    import asyncpg
+
+    assert as_user_error(asyncpg.InterfaceError("another operation is in progress")).exit_code is ExitCode.FAULT
+    assert as_user_error(asyncpg.DataError("invalid input for query argument $1")).exit_code is ExitCode.FAULT
+
+
+def test_a_key_that_cannot_sign_is_bad_input() -> None:
+    """A wrong API key is exit code 2 with the sentence of the one who tried it."""
+    from exchange.coinbase import ApiKey, ApiKeyError
+
+    with pytest.raises(ApiKeyError) as caught:
+        ApiKey.of("organizations/x/apiKeys/y", "not a key")
+    found = as_user_error(caught.value)
+    assert (found.code, found.exit_code) == ("BAD_KEY", ExitCode.BAD_INPUT)
+
+
 def test_json_keeps_money_exact(capsys: pytest.CaptureFixture[str]) -> None:
     """A Decimal is printed as text, without exponent or rounding."""
     print_json({"price": Decimal("0.00000001"), "size": Decimal("1E+3")})
