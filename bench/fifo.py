@@ -268,9 +268,15 @@ def rp2_python() -> Path:
 def rp2_parts(fills: Sequence[dict[str, str]]) -> tuple[float, list[tuple[int, int, str, str, str]]]:
     """rp2's own seconds, and its parts: positions of sell and lot, size, cost and gain."""
     script = Path(__file__).with_name("rp2_rival.py")
-    done = subprocess.run(
-        [rp2_python(), "-I", str(script)], input=json.dumps(fills), capture_output=True, text=True, check=True
-    )
+    with tempfile.TemporaryDirectory() as folder:  # rp2 writes a log where it runs
+        done = subprocess.run(
+            [rp2_python(), "-I", str(script)],
+            cwd=folder,
+            input=json.dumps(fills),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     answer = json.loads(done.stdout)
     return answer["seconds"], [tuple(part) for part in answer["parts"]]
 
