@@ -28,6 +28,7 @@ from tests.chaos.harness_protection import (
     percentile,
     spans_of,
     split_by_outages,
+    stretches,
 )
 from tests.chaos.harness_recorder import true_time
 
@@ -56,18 +57,20 @@ class AuditRow:
 
 @dataclass(slots=True)
 class Unprotected:
-    """Seconds for which positions were unprotected: while at most one process was away or coming back (which the
-    promise is about), and while several were.
+    """Seconds for which positions were unprotected: each one's longest stretch while at most one process was away or
+    coming back (which the promise is about), while several were, and all stretches of its life together.
     """
 
     single: list[float] = field(default_factory=list)
     several: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
     by_cause: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, other: Unprotected) -> None:
         """Take another run's positions in."""
         self.single += other.single
         self.several += other.several
+        self.total += other.total
         for cause, values in other.by_cause.items():
             self.by_cause[cause] += values
 
@@ -79,6 +82,7 @@ class Unprotected:
         return [
             AuditRow("seconds unprotected, one fault", f"{len(self.single)} positions: {_seconds(self.single)}", wrong),
             AuditRow("seconds unprotected, several", f"{len(self.several)} positions: {_seconds(self.several)}"),
+            AuditRow("  in a position's whole life", f"{len(self.total)} positions: {_seconds(self.total)}"),
             AuditRow("  by cause", causes),
         ]
 
@@ -557,10 +561,12 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> Unprotected:
             continue
         for cause, found in spans.items():
             time.by_cause[cause].append(length(found))
-        single, several = split_by_outages((span for found in spans.values() for span in found), evidence.outages)
-        time.single.append(length(single))
+        whole = stretches(span for found in spans.values() for span in found)
+        single, several = split_by_outages(whole, evidence.outages)
+        time.single.append(max((length([span]) for span in single), default=0.0))
         if several:
-            time.several.append(length(several))
+            time.several.append(max(length([span]) for span in several))
+        time.total.append(length(whole))
     return time
 
 

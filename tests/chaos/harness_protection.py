@@ -21,6 +21,7 @@ __all__ = [
     "percentile",
     "spans_of",
     "split_by_outages",
+    "stretches",
 ]
 
 Span = tuple[datetime, datetime]
@@ -87,13 +88,18 @@ def covered(span: Span, by: Iterable[Span]) -> list[Span]:
 
 def length(spans: Iterable[Span]) -> float:
     """Seconds that the union of the spans lasts."""
-    total, until = timedelta(0), None
+    return sum((end - begin).total_seconds() for begin, end in stretches(spans))
+
+
+def stretches(spans: Iterable[Span]) -> list[Span]:
+    """The spans with those that touch or overlap made one."""
+    found: list[Span] = []
     for begin, end in sorted(spans):
-        start = begin if until is None else max(begin, until)
-        if end > start:
-            total += end - start
-        until = end if until is None else max(until, end)
-    return total.total_seconds()
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

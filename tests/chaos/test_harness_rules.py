@@ -15,7 +15,7 @@ from domain.orders import OrderRole, OrderType, Side
 from tests.chaos.audit import audit, merged
 from tests.chaos.harness_evidence import Evidence, RunningWorkflow
 from tests.chaos.harness_points import CRASH_POINTS
-from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of
+from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of, stretches
 from tests.chaos.harness_protection import split_by_outages as split
 from tests.chaos.harness_recorder import true_time
 from tests.chaos.schedule import Enter, Fault, Outage, Price, Terms, plan_run
@@ -69,6 +69,10 @@ def test_gaps_and_lengths() -> None:
     held = [(second(0), second(6)), (second(2), second(8)), (second(10), second(16))]
     assert gaps_between(held, second(0), second(20)) == [(second(8), second(10)), (second(16), second(20))]
     assert length([(second(0), second(2)), (second(1), second(3)), (second(5), second(6))]) == 4
+    assert stretches([(second(5), second(6)), (second(0), second(2)), (second(2), second(3))]) == [
+        (second(0), second(3)),
+        (second(5), second(6)),
+    ]
     assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2
     assert percentile(list(map(float, range(1, 101))), 99) == 99
 
