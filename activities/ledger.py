@@ -267,6 +267,8 @@ class Ledger:
             )
         fill_id = await connection.fetchval(
             """
+            WITH filled AS (
+                UPDATE orders SET first_fill_at = coalesce(first_fill_at, $14), last_fill_at = $14 WHERE order_key = $5)
             INSERT INTO fills (fill_key, account, symbol, side, order_key, client_order_id, exchange_order_id, origin,
                                ingest_via, size, price, value, quote_fees, base_fees, at, lot_remaining)
             VALUES ($1,$2,$3,$4,$5,$6,$7,'derived',$8,$9,$10,$11,$12,$13,$14,$15) RETURNING id
@@ -287,11 +289,6 @@ class Ledger:
             fill.base_fees,
             update.at,
             max(fill.size - fill.base_fees, ZERO) if context.side is Side.BUY else None,
-        )
-        await connection.execute(
-            "UPDATE orders SET first_fill_at = coalesce(first_fill_at, $2), last_fill_at = $2 WHERE order_key = $1",
-            order["order_key"],
-            update.at,
         )
         await self._write_trade_record(connection, context)
         await book_in_fifo(connection, self._account, order["symbol"], fill_id)
@@ -336,11 +333,14 @@ class Ledger:
         )
         await connection.execute(
             """
-            INSERT INTO exit_plans AS p (entry_key, account, symbol, state, rules, entry_price, quantity)
-            VALUES ($1,$2,$3,'ARMED',$4,$5,$6)
-            ON CONFLICT (entry_key) DO UPDATE SET
-                state = CASE WHEN p.state = 'DISARMED' THEN 'ARMED' ELSE p.state END,
-                entry_price = $5, quantity = $6, revision = nextval('exit_plan_revision'), updated_at = now()
+            WITH plan AS (
+                INSERT INTO exit_plans AS p (entry_key, account, symbol, state, rules, entry_price, quantity)
+                VALUES ($1,$2,$3,'ARMED',$4,$5,$6)
+                ON CONFLICT (entry_key) DO UPDATE SET
+                    state = CASE WHEN p.state = 'DISARMED' THEN 'ARMED' ELSE p.state END,
+                    entry_price = $5, quantity = $6, revision = nextval('exit_plan_revision'), updated_at = now()
+                RETURNING entry_key)
+            SELECT pg_notify('exit_plan', entry_key) FROM plan
             """,
             order["entry_key"],
             self._account,
@@ -349,7 +349,6 @@ class Ledger:
             divide(trade["bought_value"], trade["bought_size"]) if trade["bought_size"] else ZERO,
             trade["remaining"],
         )
-        await connection.execute("SELECT pg_notify('exit_plan', $1)", order["entry_key"])
         return trade
 
     async def _settle_late_entry(self, connection: Connection, order_key: str, reports: list[Report]) -> Any:

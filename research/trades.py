@@ -69,8 +69,8 @@ class TradeTable:
 
     `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
     `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
-    the module), `reward` and `risk` of the rules. `slippage` in quote currency: what exits brought beyond the price that
-    made them due. `score` NaN: none was given. `fired` and `known`: indicators by name, where they were asked for.
+    the module), `reward` and `risk` of the rules. `slippage` in quote currency: what exits brought beyond the price
+    that made them due. `score` NaN: none was given. `fired` and `known`: indicators by name, where they were asked for.
     """
 
     key: Sequence[str]
