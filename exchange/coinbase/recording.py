@@ -5,7 +5,8 @@ JSON is kept as a string; `{"disconnected": …}` ends a connection. Otherwise a
 again: at 0, or, after something was sent, at any number below the expected one with a newer timestamp.
 
 Each numbered message counts once per connection: repeats change nothing, and a late one is put in its place, so that
-books, trades and orders come out as if everything had arrived in order. Prices and averages that don't divide evenly
+books, trades and orders come out as if everything had arrived in order; only an order's fills are its steps as they
+came, because that is how they would be booked. Prices and averages that don't divide evenly
 are rounded half-even to 28 significant digits; everything else is exact.
 """
 
@@ -22,7 +23,7 @@ import orjson
 
 from domain.money import EXACT, ZERO, plain
 from domain.orders import AttemptStatus, Report, Side, Totals, fill_between, merge
-from exchange.coinbase.messages import events_of
+from exchange.coinbase.messages import events_of, orders_in
 from exchange.coinbase.parse import MessageError, time_of
 from exchange.coinbase.streams import SnapshotProgress
 from exchange.port import (
@@ -41,6 +42,8 @@ __all__ = ["RecordingCheck"]
 _RATIO = Context(prec=28, rounding=ROUND_HALF_EVEN)
 _CANDLE = timedelta(minutes=5)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_MISSING = 100_000
+"""Missing numbers remembered one by one below a recording's first; more are only counted."""
 
 
 def _ratio(numerator: Decimal, denominator: Decimal) -> str | None:
@@ -64,7 +67,8 @@ class _Book:
             self.sides = {Side.BUY: {}, Side.SELL: {}}
             self._since, self.connection = None, connection.number
             self._newest.clear()
-        late, keep = connection.late, connection.late or bool(connection.tracker.missing)
+        late = connection.late
+        keep = late or connection.cut or bool(connection.tracker.missing)
         if not keep:
             self._newest.clear()
         if self._since is not None and sequence < self._since:
@@ -123,6 +127,7 @@ class _Order:
     client_order_id: str
     report: Report
     status: str
+    status_place: tuple[int, int] = (0, -1)
     fills: list[dict[str, Any]] = field(default_factory=list)
     updates: int = 0
 
@@ -132,15 +137,32 @@ class _Connection:
     number: int
     line: int
     tracker: SequenceTracker
+    lowest: int
+    """The lowest number seen, or the first expected one."""
     cut: bool
-    """The recording begins in its middle."""
+    """The recording begins in its middle: numbers below the lowest may still come."""
     newest: datetime = _EPOCH
     """The newest message time."""
     first: bytes = b""
     late: bool = False
     """The message at hand is late."""
-    snapshot: SnapshotProgress = field(default_factory=SnapshotProgress)
-    user_messages: int = 0
+    user_messages: list[tuple[int, tuple[int, bool, bool]]] = field(default_factory=list)
+    """Number and content (orders, in a snapshot, in an update) of the user channel's messages."""
+
+    def reach_back(self, sequence: int) -> Arrival:
+        """Take a number below the lowest: what lies between is missing."""
+        first = max(sequence + 1, self.lowest - _MOST_MISSING)
+        self.tracker.missing.update(range(first, self.lowest))
+        self.tracker.overflow += first - sequence - 1
+        self.lowest, self.cut = sequence, sequence > 0
+        return Arrival(late=True)
+
+    def snapshot(self) -> SnapshotProgress:
+        """How far the list of open orders came, its messages taken in order."""
+        progress = SnapshotProgress()
+        for sequence, content in sorted(self.user_messages):
+            progress.note(*content, sequence, self.tracker)
+        return progress
 
 
 class RecordingCheck:
@@ -239,11 +261,12 @@ class RecordingCheck:
         stamp = _stamp(message)
         if now is None or self._ended or self._starts_again(now, message, sequence, stamp):
             # A recording that begins without a word of ours may be cut from the middle of a connection.
-            cut = now is None and not self._sent_since and not self._ended
+            cut = now is None and not self._sent_since and not self._ended and sequence > 0
             if now is not None:
                 self._missed_before += now.tracker.missed
             number = now.number + 1 if now else 1
-            now = _Connection(number, self._lines, SequenceTracker(sequence if cut else 0), cut)
+            first = sequence if cut else 0
+            now = _Connection(number, self._lines, SequenceTracker(first), first, cut)
             self._connection = now
         self._ended = self._sent_since = False
         if sequence == 0 and not now.first:
@@ -256,21 +279,17 @@ class RecordingCheck:
             return False
         if sequence > 0:
             return self._sent_since and stamp > now.newest
-        if self._sent_since:
-            return True
         if now.first:
-            return orjson.dumps(message) != now.first
-        # The first message of a recording that seemed cut has been overtaken by later ones, or this is a new start.
+            return self._sent_since or orjson.dumps(message) != now.first
+        # The first message has been overtaken by later ones, or this is a new start.
         return stamp > now.newest
 
     def _placed(self, connection: _Connection, sequence: int) -> bool:
         """Whether the message is new on its connection; gaps, late ones and repeats are noted."""
         tracker = connection.tracker
         expected = tracker.expected
-        arrival = tracker.place(sequence)
-        if connection.cut and sequence == 0 and arrival.repeat:
-            arrival = Arrival(late=True)
-            connection.cut = False
+        below = connection.cut and sequence < connection.lowest
+        arrival = connection.reach_back(sequence) if below else tracker.place(sequence)
         connection.late = arrival.late
         where = {"line": self._lines, "connection": connection.number, "sequence": sequence}
         if arrival.missed:
@@ -305,8 +324,7 @@ class RecordingCheck:
                 take(self, event, connection, sequence)
         if channel == "user":
             self._user_connection = connection
-            connection.user_messages += 1
-            connection.snapshot.take(dict(message), sequence, connection.tracker)
+            connection.user_messages.append((sequence, orders_in(message)))
 
     def _product(self, symbol: str) -> _Product:
         found = self._products.get(symbol)
@@ -344,8 +362,9 @@ class RecordingCheck:
             )
         before = known.report
         after = merge(before, news)
-        if after.status is not before.status or (after.status is news.status and not connection.late):
-            known.status = venue_status
+        place = (connection.number, sequence)
+        if after.status is not before.status or (after.status is news.status and place >= known.status_place):
+            known.status, known.status_place = venue_status, place
         known.report = after
         known.updates += 1
         fill = fill_between(before.totals, after.totals)
@@ -397,10 +416,10 @@ class RecordingCheck:
         connection = self._user_connection
         if connection is None:
             return None
-        connection.snapshot.settle(connection.tracker)
+        snapshot = connection.snapshot()
         return {
-            "complete": connection.snapshot.complete,
-            "orders": connection.snapshot.orders,
+            "complete": snapshot.complete,
+            "orders": snapshot.orders,
             "connection": connection.number,
         }
 

@@ -43,9 +43,12 @@ class SnapshotProgress:
 
     def take(self, message: dict[str, Any], sequence: int, tracker: SequenceTracker) -> bool:
         """Note a user message that is new; True if it completes the list."""
+        return self.note(*orders_in(message), sequence, tracker)
+
+    def note(self, count: int, snapshot: bool, update: bool, sequence: int, tracker: SequenceTracker) -> bool:
+        """The same for a message of which only the number of orders and the types of its events are at hand."""
         if self.complete:
             return False
-        count, snapshot, update = orders_in(message)
         if snapshot:
             self._started = True
             self.orders += count

@@ -315,6 +315,71 @@ def test_the_report_has_no_floats() -> None:
     walk(check(*BOOK, received("market_trades", 4, trades, second=4)))
 
 
+def cut_recording() -> list[dict[str, Any]]:
+    """Messages 7 to 28 of a connection: book, trades, tickers, orders and the list of open orders, a second each."""
+    lines = []
+    for number in range(7, 29):
+        kind, price = number % 4, str(90 + number % 5)
+        if number in (7, 8):
+            orders = [user("snapshot", order_id=f"{number}-{n}")["orders"][0] for n in range(50 if number == 7 else 9)]
+            lines.append(received("user", number, {"type": "snapshot", "orders": orders}, second=number))
+        elif kind == 0:
+            changes = [level("bid", price, str(number % 3)), level("offer", f"1{price}", str(number))]
+            name = "snapshot" if number == 12 else "update"
+            lines.append(received("l2_data", number, book(name, *changes), second=number))
+        elif kind == 1:
+            trades = [trade(number, price, "0.5", f"21:0{number % 7}:00")]
+            lines.append(received("market_trades", number, {"type": "update", "trades": trades}, second=number))
+        elif kind == 2:
+            row = {"product_id": "BTC-USD", "price": price, "best_bid": price, "best_ask": "200"}
+            lines.append(received("ticker", number, {"type": "update", "tickers": [row]}, second=number))
+        else:
+            status = "CANCEL_QUEUED" if number > 20 else "OPEN"
+            size = f"0.{number}"
+            change = user("update", cumulative_quantity=size, filled_value=str(number), status=status)
+            lines.append(received("user", number, change, second=number))
+    return lines
+
+
+def without_fills(report: dict[str, Any]) -> dict[str, Any]:
+    """The orders of a report without the steps of their totals, which are as they came."""
+    return {
+        name: {key: value for key, value in order.items() if key != "fills"} for name, order in report["orders"].items()
+    }
+
+
+@given(st.permutations(cut_recording()), st.booleans())
+def test_a_cut_recording_is_the_same_in_any_order(lines: list[dict[str, Any]], with_sent: bool) -> None:
+    """Whatever came first, nothing is lost: messages below it are late, not repeats; so, too, with a line of ours in
+    their midst.
+    """
+    expected = check(*cut_recording())
+    report = check(*lines[:9], *([SENT] if with_sent else []), *lines[9:])
+    assert report["products"] == expected["products"]
+    assert without_fills(report) == without_fills(expected)
+    assert report["snapshot"] == expected["snapshot"] == {"complete": True, "orders": 59, "connection": 1}
+    assert (report["connections"], report["counts"]["missed"], report["counts"]["repeats"]) == (1, 0, 0)
+    steps = report["orders"]["o"]["fills"]
+    assert (sum(D(fill["size"]) for fill in steps), sum(D(fill["value"]) for fill in steps)) == (D("0.27"), D(27))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_whole_recording_without_sent_lines_is_the_same_in_any_order(seed: int) -> None:
+    """Number 0 among the rest, and a repeat stays one."""
+    lines = [*BOOK, received("ticker", 4), received("heartbeats", 5)]
+    random.Random(seed).shuffle(lines)
+    report = check(*lines, lines[2])
+    assert report["products"] == check(*BOOK)["products"]
+    assert (report["connections"], report["counts"]["missed"], report["counts"]["repeats"]) == (1, 0, 1)
+
+
+def test_what_is_missing_below_the_first_line_is_counted() -> None:
+    """A number that comes late from far below leaves those between as missing, which may come, too."""
+    far = [received("ticker", number, second=number) for number in (9, 4, 6)]
+    report = check(*far)
+    assert (report["counts"]["missed"], report["counts"]["late"], report["counts"]["repeats"]) == (3, 2, 0)
+
+
 def test_a_full_book_is_read_in_a_moment() -> None:
     """46,000 levels of one product, and 2,000 updates, well within two seconds."""
     levels = [level("bid" if number < 23000 else "offer", f"{number + 1}.25", "0.5") for number in range(46000)]
