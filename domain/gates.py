@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from domain.market import Product
 from domain.messages import OrderIntent
-from domain.money import EXACT, plain
+from domain.money import EXACT, plain, round_down, round_up
 from domain.orders import OrderType, Side
 from domain.sizing import neighbours, size_problem
 
@@ -145,16 +145,42 @@ def has_price(facts: Facts) -> GateResult:
     return _pass(name, price=facts.price)
 
 
+def size_on_increment(facts: Facts) -> GateResult:
+    """A size that a person gave is taken as given or refused, never bent."""
+    name = "INVALID_SIZE"
+    size, product = facts.intent.base_size, facts.product
+    if size is None or product is None or facts.intent.entry_point != "manual":
+        return _pass(name)
+    step = product.base_increment
+    below, above = round_down(size, step), round_up(size, step)
+    if below == above:
+        return _pass(name, size=size, increment=step)
+    nearest = (
+        f"the nearest are {plain(below)} and {plain(above)}"
+        if below >= product.base_min
+        else f"the nearest is {plain(above)}"
+    )
+    return _fail(
+        name,
+        f"{plain(size)} {product.base} is not a multiple of {plain(step)}, the size increment of {product.symbol}; "
+        f"{nearest}",
+        size=size,
+        increment=step,
+    )
+
+
 def size_limits(facts: Facts) -> GateResult:
     """The size is one that the exchange takes."""
     product, intent = facts.product, facts.intent
     if product is None:  # known_symbol refuses before
         return _fail("UNKNOWN_SYMBOL", f"the exchange has no product {intent.symbol!r}")
-    if facts.size is not None:
-        problem = size_problem(facts.size, facts.price, product)
+    # A person's size is looked at as it was typed, not as rounding would leave it.
+    size = facts.size if intent.entry_point != "manual" or intent.base_size is None else intent.base_size
+    if size is not None:
+        problem = size_problem(size, facts.price, product)
         if problem is not None:
-            return _fail(problem[0], problem[1], size=facts.size, price=facts.price, minimum=product.base_min)
-        return _pass("BELOW_MINIMUM_SIZE", size=facts.size, minimum=product.base_min)
+            return _fail(problem[0], problem[1], size=size, price=facts.price, minimum=product.base_min)
+        return _pass("BELOW_MINIMUM_SIZE", size=size, minimum=product.base_min)
     quote = intent.quote_size or Decimal(0)
     if quote < product.quote_min or quote <= 0:
         return _fail(
@@ -235,12 +261,22 @@ ENTRY_GATES: Sequence[Gate] = (
     price_on_tick,
     has_price,
     size_limits,
+    size_on_increment,
     open_orders,
     quote_balance,
     dry_run,
 )
 
-EXIT_GATES: Sequence[Gate] = (known_symbol, hodl, venue_open, price_on_tick, size_limits, base_balance, dry_run)
+EXIT_GATES: Sequence[Gate] = (
+    known_symbol,
+    hodl,
+    venue_open,
+    price_on_tick,
+    size_limits,
+    size_on_increment,
+    base_balance,
+    dry_run,
+)
 
 
 def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:
