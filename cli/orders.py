@@ -6,6 +6,7 @@ again shows the same order, and never places a second one.
 """
 
 import contextlib
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,9 @@ order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
 
 _SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
+_LONGEST_NUMBER = 40
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OPEN_GRACE_SECONDS = 1.0
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -72,7 +76,9 @@ def buy(
     tif: Annotated[str | None, typer.Option("--tif", help="Time in force of a limit order: GTC, IOC or FOK.")] = None,
     expires: Annotated[
         float | None,
-        typer.Option("--expires", min=0.1, help="Market seconds after which what is unfilled is cancelled."),
+        typer.Option(
+            "--expires", min=0.1, max=31_536_000, help="Market seconds after which what is unfilled is cancelled."
+        ),
     ] = None,
     trigger: Annotated[str, typer.Option("--trigger", help="Trigger whose exit rules the trade gets.")] = "manual",
     hard_stop: Annotated[str | None, typer.Option("--hard-stop", help="Loss in percent that sells at MARKET.")] = None,
@@ -102,6 +108,8 @@ def buy(
 
     from cli.config import current_settings
 
+    if expires is not None and math.isnan(expires):
+        raise UserError("BAD_NUMBER", "--expires nan: that is not a number; write it like 300.")
     settings = current_settings()
     overrides = {
         "hard_stop_pct": _percent("--hard-stop", hard_stop),
@@ -354,18 +362,22 @@ def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "
 
 
 def _amount(option: str, text: str | None) -> "Decimal | None":
+    """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
     from decimal import Decimal
 
-    from domain.money import decimal_from, plain
+    from domain.money import plain
 
     if text is None:
         return None
-    try:
-        value = decimal_from(text.strip())
-    except ValueError:
-        raise UserError("BAD_NUMBER", f"{option} {text}: that is not a number.") from None
+    shown = text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
+    typed = text.strip()
+    if not _NUMBER.fullmatch(typed):
+        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a number; write it like 0.25.")
+    value = Decimal(typed)
     if value <= 0:
-        raise UserError("BAD_NUMBER", f"{option} {text}: it must be more than zero.")
+        raise UserError("BAD_NUMBER", f"{option} {shown}: it must be more than zero.")
+    if len(typed) > _LONGEST_NUMBER or not _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT:
+        raise UserError("BAD_NUMBER", f"{option} {shown}: no amount and no price is that large, small or long.")
     # 0.10 and 0.1 are the same request.
     return Decimal(plain(value))
 
