@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "short", "tidy", "with_codecs"]
+__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "rounded", "short", "tidy", "with_codecs"]
 
 Row = Any
 """An asyncpg record: columns by name."""
@@ -120,6 +120,13 @@ def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":
     from domain.money import average
 
     return tidy(average(value, size))
+
+
+def rounded(price: "Decimal | None") -> "Decimal | None":
+    """A price for a column of a table: two decimals, or six significant digits where that is more."""
+    from decimal import Decimal
+
+    return None if price is None else Decimal(about(price))
 
 
 def about(price: "Decimal | str | None") -> str:

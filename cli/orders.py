@@ -734,6 +734,7 @@ def orders(
         _COLUMNS,
         [_line(row) for row in rows],
         empty="There are no open orders." if only_open else "There are no orders.",
+        narrow_without=("role", "average", "fees", "why", "source"),
     )
 
 
@@ -755,7 +756,7 @@ _COLUMNS = (
 
 
 def _line(row: "Row") -> list[object]:
-    from cli.ledger import ago, book_price, short, tidy
+    from cli.ledger import ago, book_price, rounded, short, tidy
 
     kind = row["order_type"]
     if row["limit_price"] is not None:
@@ -773,7 +774,7 @@ def _line(row: "Row") -> list[object]:
         if row["quote_size"]
         else None,
         tidy(row["filled_size"]),
-        book_price(row["filled_value"], row["filled_size"]),
+        rounded(book_price(row["filled_value"], row["filled_size"])),
         tidy(row["quote_fees"]),
         row["exit_reason"] or row["trigger"],
         row["source"],

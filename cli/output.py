@@ -4,7 +4,7 @@ Answers go to stdout; progress, notes and errors go to stderr, so that `bottrade
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,9 @@ __all__ = [
     "working",
 ]
 
+_WIDE = 120
+_NAMES = frozenset({"key", "symbol", "side", "state"})
+
 
 def print_json(value: object, *, indent: bool = True) -> None:
     """One JSON document on stdout. Decimals are strings (exact), times ISO 8601 in UTC."""
@@ -44,8 +47,14 @@ def print_table(
     *,
     title: str | None = None,
     empty: str = "Nothing to show.",
+    narrow_without: Collection[str] = (),
 ) -> None:
-    """A table on stdout; numbers are right-aligned. Without rows, the sentence `empty`."""
+    """A table on stdout; numbers are right-aligned. Without rows, the sentence `empty`.
+
+    On a terminal of less than 120 columns the columns `narrow_without` are left out and the rules between columns, too;
+    what names a row is never broken. A pipe gets everything.
+    """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -55,13 +64,18 @@ def print_table(
     if not listed:
         console.print(empty, markup=False)
         return
+    narrow = console.is_terminal and console.width < _WIDE
     table = Table(title=title, title_justify="left", header_style="bold")
-    for position, column in enumerate(columns):
+    if narrow:
+        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
+    kept = [position for position, column in enumerate(columns) if not (narrow and column in narrow_without)]
+    for position in kept:
+        column = columns[position]
         values = [row[position] for row in listed if row[position] is not None]
         numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in _NAMES)
     for row in listed:
-        table.add_row(*(Text(shown(value)) for value in row))
+        table.add_row(*(Text(shown(row[position])) for position in kept))
     if not console.is_terminal:
         # A pipe has no width: lines are as long as they need to be.
         console = Console(width=max(80, Console(width=10_000).measure(table).maximum))

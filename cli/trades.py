@@ -62,7 +62,11 @@ def trades(
         return
     words = {"open": "There are no open trades.", "closed": "There are no closed trades."}
     print_table(
-        _columns(bids=bids), [_line(row, bids=bids) for row in rows], empty=words.get(state, "There are no trades.")
+        _columns(bids=bids),
+        [_line(row, bids=bids) for row in rows],
+        empty=words.get(state, "There are no trades."),
+        # Open trades have stops and a gain to come, closed ones a reason and a result.
+        narrow_without=("exit", "trigger", "age", *_OF_THE_OTHERS[state], *(("size",) if bids else ())),
     )
 
 
@@ -170,6 +174,9 @@ def described(row: "Row", bid: "Decimal | None" = None) -> "dict[str, Any]":
     }
 
 
+_OF_THE_OTHERS = {"open": ("reason", "P&L"), "closed": ("stops",), "all": ()}
+
+
 def _columns(*, bids: bool) -> list[str]:
     live = ["bid", "would gain"] if bids else []
     return ["key", "symbol", "state", "size", "entry", *live, "stops", "exit", "reason", "P&L", "trigger", "age"]
@@ -178,7 +185,7 @@ def _columns(*, bids: bool) -> list[str]:
 def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
     from decimal import Decimal
 
-    from cli.ledger import ago, short
+    from cli.ledger import ago, rounded, short
     from domain.money import round_half_even
 
     def cents(value: "Decimal | None") -> "Decimal | None":
@@ -191,10 +198,10 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
         row["symbol"],
         row["state"],
         row["entry_size"] if closed else row["remaining"],
-        row["entry_price"],
+        rounded(row["entry_price"]),
         *live,
         "" if closed else _stops(row),
-        row["exit_price"],
+        rounded(row["exit_price"]),
         # A part that a person sold leaves the rest protected, and not left.
         row["exit_reason"] if row["state"] != "PROTECTED" else None,
         cents(row["pnl"]),
@@ -337,6 +344,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         ],
         title="Sent to the exchange",
         empty="Nothing was sent to the exchange.",
+        narrow_without=("client order id", "exchange's id", "known from"),
     )
     print_table(
         ("at", "side", "size", "price", "value", "fees", "order", "via"),
@@ -347,6 +355,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         ],
         title="Fills",
         empty="Nothing has filled.",
+        narrow_without=("order", "via"),
     )  # fmt: skip
     if story["exits"]:
         print_table(
@@ -368,6 +377,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
                 for row in story["exits"]
             ],
             title="How it was left",
+            narrow_without=("target", "due at", "slippage", "fees", "attempts"),
         )
     print_table(
         ("order", "role", "gate", "", "what it compared"),

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 
 from cli.errors import as_user_error
 from cli.main import run
-from cli.output import emit, print_json
+from cli.output import emit, print_json, print_table
 from workers.errors import ExitCode, UnreachableError, UserError
 from workers.exchange_keys import key_file_problems
 from workers.processes import python_module
@@ -206,6 +208,39 @@ def test_table_and_json_have_the_same_rows(capsys: pytest.CaptureFixture[str]) -
     assert "0.10" in table
     emit([], as_json=False, empty="No open orders.")
     assert capsys.readouterr().out == "No open orders.\n"
+
+
+def test_a_narrow_terminal_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns the lesser columns are left out and no key, symbol or state is broken; a wide one has them all."""
+    states = ("FILLED", "PARTIALLY_FILLED", "INSUFFICIENT_BALANCE")
+    columns = ("key", "symbol", "side", "type", "state", "size", "filled", "fees", "age")
+    rows = [
+        (f"4f2a91c0d{i}7e", "BTC-USD", "BUY", "LIMIT 60000", state, Decimal("0.01"), Decimal("0.005"), 1, "5 min")
+        for i, state in enumerate(states)
+    ]
+    shown = {width: _on_a_terminal(width, columns, rows, monkeypatch) for width in (80, 160)}
+    assert max(len(line) for line in shown[80].splitlines()) <= 80
+    for width, text in shown.items():
+        assert ("fees" in text) == (width == 160)
+        for row in rows:
+            assert any(all(name in line for name in (row[0], row[1], row[4])) for line in text.splitlines()), text
+
+
+def _on_a_terminal(
+    width: int, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """What a person sees of a table on a terminal that is so many columns wide."""
+    ours, theirs = os.openpty()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with os.fdopen(theirs, "w", encoding="utf-8") as screen, monkeypatch.context() as within:
+        within.setattr("sys.stdout", screen)
+        print_table(columns, rows, narrow_without=("fees",))
+        screen.flush()
+        text = os.read(ours, 100_000).decode()
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def test_key_file_is_looked_at_before_it_is_used(tmp_path: Path) -> None:
