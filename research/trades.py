@@ -27,8 +27,10 @@ __all__ = ["Floats", "TradeTable", "read_trades"]
 Floats = NDArray[np.float64]
 
 _DEFAULT = ExitRules()
-_INDICATORS = """, o.indicators_fired AS fired,
-       ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)) AS known"""
+# As one text each: a list a trade takes longer to read than everything else together.
+_BETWEEN = "\x1f"
+_INDICATORS = """, array_to_string(o.indicators_fired, chr(31)) AS fired,
+       array_to_string(ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)), chr(31)) AS known"""
 _STATEMENT = """
 WITH legs AS (
     SELECT entry_key, size::float8 AS size, coalesce(trigger_price, average_price)::float8 AS due,
@@ -162,8 +164,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
         source=texts("source"),
         reason=texts("reason"),
         path=texts("path"),
-        fired=_sets(column.get("fired") or [()] * len(rows)),
-        known=_sets(column.get("known") or [()] * len(rows)),
+        fired=_sets(column.get("fired") or [""] * len(rows)),
+        known=_sets(column.get("known") or [""] * len(rows)),
         pnl=pnl,
         fees=list(column.get("fees", ())),
         won=np.fromiter((value > 0 for value in pnl), np.bool_, len(pnl)),
@@ -189,14 +191,7 @@ def _configured(take_profit: Floats, trailing_arm: Floats, soft_stop: Floats) ->
     return np.fmin(take_profit, trailing_arm), risk
 
 
-def _sets(values: Sequence[Sequence[str]]) -> Sequence[frozenset[str]]:
+def _sets(values: Sequence[str]) -> Sequence[frozenset[str]]:
     """The same set for the same names: there are few combinations and many trades."""
-    seen: dict[tuple[str, ...], frozenset[str]] = {}
-    found = []
-    for value in values:
-        names = tuple(value)
-        known = seen.get(names)
-        if known is None:
-            known = seen[names] = frozenset(names)
-        found.append(known)
-    return found
+    seen = {value: frozenset(value.split(_BETWEEN)) - {""} for value in set(values)}
+    return [seen[value] for value in values]

@@ -40,14 +40,14 @@ def row(number: int, **given: Any) -> dict[str, Any]:
         "pnl": Decimal("2.8"), "parts": None, "fees": Decimal(1), "cost": 100.5, "entry_price": 100.0,
         "exit_price": 103.8, "sold_share": 1.0, "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
         "free_due": 0.0, "slippage": -0.2, "soft_stop": 0.02, "take_profit": 0.04, "trailing_arm": None, "score": 1.2,
-        "fired": ["rsi"], "known": ["macd", "rsi"],
+        "fired": "rsi", "known": "macd\x1frsi",
     }  # fmt: skip
     return usual | given
 
 
 LOSS: dict[str, Any] = {
     "reason": "SOFT_STOP", "pnl": Decimal("-3.5"), "exit_price": 97.5, "due": 97.9, "aimed": -0.02, "slippage": -0.4,
-    "trigger": "macd_cross", "score": 0.3, "fired": ["macd"],
+    "trigger": "macd_cross", "score": 0.3, "fired": "macd",
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_score_buckets_are_in_order_and_leave_out_who_has_none() -> None:
 
 def test_an_indicator_that_was_not_computed_counts_for_neither() -> None:
     """Fired, known and quiet, unknown: three different things."""
-    found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired=[], known=[])))}
+    found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired="", known="")))}
     assert (found["rsi"].fired.trades, found["rsi"].quiet.trades) == (1, 1)
     assert (found["macd"].fired.trades, found["macd"].quiet.trades) == (1, 1)
     assert found["rsi"].difference.value == pytest.approx(6.3 / 100.5)
