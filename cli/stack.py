@@ -136,7 +136,18 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     rows += [(f"paper {name.replace('_', ' ')}", address) for name, address in stack.paper.items()]
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
     print_table(["what", "where"], rows)
-    note(f"Ready after {seconds:.1f} s. Other bottrader commands find this stack by themselves. Ctrl-C stops it.")
+    note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data)}")
+
+
+def _how_found(data: Path) -> str:
+    """How other commands find the stack on this folder: they look in one, and `--data` may have named another."""
+    from shlex import quote
+
+    from workers.folders import data_dir
+
+    if data.resolve() == data_dir().resolve():
+        return "Other bottrader commands find this stack by themselves."
+    return f"Other bottrader commands find this stack after\n  export BOTTRADER_DATA={quote(str(data.resolve()))}"
 
 
 def _without_password(dsn: str) -> str:
