@@ -58,14 +58,20 @@ def record(
     except ValueError as problem:
         raise UserError("BAD_SETTING", f"{problem}.") from None
     with _opened(out) as file:
-        recorder = _Recorder(file, messages)
+        recorder = _Recorder(file, messages, products)
         try:
             stream = (
                 exchange.user_stream(tap=recorder) if user else exchange.market_stream(products, names, tap=recorder)
             )
         except ValueError as problem:
             raise UserError("BAD_REQUEST", f"{problem}.") from None
-        asyncio.run(_record(stream, recorder, seconds))
+        try:
+            asyncio.run(_record(stream, recorder, seconds))
+            recorder.require_products()
+        except UserError:
+            if recorder.errors == recorder.count and out.is_file():
+                out.unlink()  # nothing in it that anybody would look at, and in the way of the next try
+            raise
     note(f"{recorder.count} messages in {out}" if str(out) != "-" else f"{recorder.count} messages")
 
 
@@ -96,12 +102,16 @@ def _config(user: bool, url: str | None, ca_file: Path | None, key_file: Path | 
 
 
 class _Recorder:
-    """Writes frames as they are, one line each; tokens are masked."""
+    """Writes frames as they are, one line each; tokens are masked. Full, too, when the exchange refuses a product."""
 
-    def __init__(self, file: IO[bytes], most: int | None) -> None:
+    def __init__(self, file: IO[bytes], most: int | None, products: list[str]) -> None:
         self._file = file
         self._most = most
+        self._products = products
+        self._refused = ""
         self.count = 0
+        self.errors = 0
+        """How many of the messages are errors of the exchange."""
         self.full = asyncio.Event()
 
     def sent(self, text: str) -> None:
@@ -120,15 +130,29 @@ class _Recorder:
         if self.full.is_set():
             return
         try:
-            orjson.loads(frame)
+            message = orjson.loads(frame)
         except orjson.JSONDecodeError:
             self._write(orjson.dumps({"received": frame.decode("utf-8", "backslashreplace")}))
         else:
             # Verbatim; line ends can only stand between tokens.
             self._write(b'{"received": ' + frame.replace(b"\r", b" ").replace(b"\n", b" ") + b"}")
+            if isinstance(message, dict) and message.get("type") == "error":
+                self._error(str(message.get("message") or message.get("reason") or ""))
         self.count += 1
         if self._most is not None and self.count >= self._most:
             self.full.set()
+
+    def _error(self, words: str) -> None:
+        self.errors += 1
+        if self._products and ("product" in words.lower() or any(name in words for name in self._products)):
+            # Asking again would bring the same answer.
+            self._refused = words
+            self.full.set()
+
+    def require_products(self) -> None:
+        """Raise UserError(UNKNOWN_SYMBOL) in the exchange's own words if it refused a product."""
+        if self._refused:
+            raise UserError("UNKNOWN_SYMBOL", f"The exchange says: {self._refused.rstrip('.')}; check --symbols.")
 
     def disconnected(self, reason: str) -> None:
         """What follows belongs to another connection."""
@@ -164,7 +188,7 @@ async def _record(stream: "ReconnectingStream", recorder: _Recorder, seconds: fl
         async for event in stream:
             if isinstance(event, Disconnected):
                 note(f"disconnected: {event.reason}; again in {event.retry_in:.1f} s")
-                if not recorder.count and event.failures >= _FAILURES_UNTIL_GIVING_UP:
+                if recorder.count == recorder.errors and event.failures >= _FAILURES_UNTIL_GIVING_UP:
                     raise UnreachableError(
                         "NO_STREAM", f"No message came after {event.failures} tries: {event.reason}."
                     )

@@ -176,6 +176,30 @@ async def test_a_cut_last_line_is_malformed(tmp_path: Path) -> None:
     assert (found["messages"], found["counts"]["malformed"], found["malformed"][0]["line"]) == (1, 1, 2)
 
 
+@pytest.mark.parametrize("symbols", ["NOPE-USD", "BTC-USD,NOPE-USD"])
+async def test_an_unknown_product_ends_the_recording(paper: PaperExchange, tmp_path: Path, symbols: str) -> None:
+    """The exchange's own words and what to do, at once, and no file without a message in it."""
+    out = tmp_path / "nope.jsonl"
+    code, _, error = await run(
+        "record", "--channel", "ticker,book", "--symbols", symbols, "--url", paper.stream_url, "--out", str(out),
+        "--seconds", "50",
+    )  # fmt: skip
+    assert (code, out.exists()) == (2, False)
+    assert error.splitlines()[-1] == "error: The exchange says: NOPE-USD is not a valid product; check --symbols."
+
+
+async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, tmp_path: Path) -> None:
+    """A key that the exchange does not know is tried five times, and its words are the reason."""
+    out = tmp_path / "user.jsonl"
+    async with PaperExchange(PaperConfig(products=["BTC-USD"])) as other:
+        code, _, error = await run(
+            "record", "--channel", "user", "--url", paper.user_stream_url, "--key-file", str(other.key_file),
+            "--out", str(out), "--seconds", "50",
+        )  # fmt: skip
+    assert (code, out.exists()) == (3, False)
+    assert "No message came after 5 tries: the venue refused the subscription: authentication failure." in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
