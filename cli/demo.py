@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.prices import require_prices
 
 if TYPE_CHECKING:
     from cli.demo_run import Result, Terms
@@ -40,10 +41,11 @@ def demo(
     import asyncio
     from decimal import Decimal
 
+    from cli.demo_plan import SYMBOLS
     from cli.demo_run import Terms
 
-    if prices is not None and not prices.is_file():
-        raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
+    if prices is not None:
+        require_prices(prices, SYMBOLS)
     rate = speed if speed is not None else _CANDLES_A_SECOND * (_candle_seconds(prices) if prices else _MINUTE)
     terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{rate:g}"))
     _forget_settings()

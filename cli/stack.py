@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table, working
+from cli.prices import require_prices
 
 if TYPE_CHECKING:
     from workers.local_stack import LocalStack, LocalStackConfig
@@ -46,8 +47,8 @@ def up(
     settings = load_settings()
     if settings.mode == "live" and speed not in {None, 1.0}:
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
-    if prices is not None and not prices.is_file():
-        raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
+    if prices is not None:
+        require_prices(prices)
     rate = settings.speed if speed is None else speed
     paper = not no_paper and settings.mode == "paper" and settings.exchange.rest is None
     config = LocalStackConfig(

@@ -93,6 +93,17 @@ def test_bad_input_is_a_sentence(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_a_bad_price_file_is_noticed_before_anything_starts(command: str, tmp_path: Path) -> None:
+    """A price file is read in full first: what is wrong in it is bad input, by line, and no server was started."""
+    prices = tmp_path / "prices.csv"
+    prices.write_text("time,open,high,low,close\n2026-01-01T00:00:00Z,1,2,1,1\n2026-01-01T00:01:00Z,1,2,1,lots\n")
+    done = bottrader(command, "--prices", str(prices), folder=tmp_path)
+    assert done.returncode == ExitCode.BAD_INPUT, done.stderr
+    assert "line 3" in done.stderr
+    assert "Temporal" not in done.stderr
+
+
 def test_errors_are_json_when_asked_for(tmp_path: Path) -> None:
     """With --json a program can read the error's code."""
     done = bottrader("db", "upgrade", "--json", folder=tmp_path)
@@ -117,6 +128,18 @@ def test_config_show_masks_secrets(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "hunter2" not in done.stdout + done.stderr
         assert "***" in done.stdout
+
+
+def test_config_show_marks_what_was_changed_and_nothing_else(tmp_path: Path) -> None:
+    """Out of the box nothing is marked as changed; one setting that was given is, and it alone."""
+    plain, given = (
+        bottrader("config", "show", folder=tmp_path, **environ).stdout
+        for environ in ({}, {"BOTTRADER_TRIGGERS__MACD_CROSS__SIZE_QUOTE": "70"})
+    )
+    assert "triggers.macd_cross.size_quote" in plain
+    assert "changed" not in plain
+    (marked,) = [line for line in given.splitlines() if "changed" in line]
+    assert "triggers.macd_cross.size_quote" in marked
 
 
 def test_config_init_keeps_what_is_there(tmp_path: Path) -> None:
