@@ -45,7 +45,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:
     """Show every setting that is in force, where it comes from, and what it means. Secrets are masked."""
-    from workers.settings import Settings, config_path
+    from workers.settings import DEFAULT_TRIGGERS, Settings, TriggerSettings, config_path
 
     settings = current_settings()
     if as_json:
@@ -53,7 +53,8 @@ def show(
         return
     file = config_path()
     note(f"Settings file: {file or 'none (defaults and environment)'}")
-    defaults = dict(_leaves(Settings.model_construct()))
+    triggers = {name: TriggerSettings.model_validate(given) for name, given in DEFAULT_TRIGGERS.items()}
+    defaults = dict(_leaves(Settings.model_construct(triggers=triggers)))
     rows = [
         (key, _text(value), "" if key in defaults and defaults[key][0] == value else "changed", info.description or "")
         for key, (value, info) in _leaves(settings)
