@@ -7,7 +7,7 @@ exchange's own truth. An answer comes after every consequence has been written t
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 import orjson
@@ -15,11 +15,11 @@ from aiohttp import web
 
 from exchange.paper import render
 from exchange.paper.errors import ApiError, PaperError, Refusal
-from exchange.paper.faults import read_fault
+from exchange.paper.faults import read_fault, require_reachable
 from exchange.paper.market import Market
 from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
-from exchange.paper.stream import Streams
+from exchange.paper.stream import SENT_CHANNELS, STREAM_PATHS, Streams
 from exchange.paper.venue import Venue
 
 Body = Mapping[str, object]
@@ -28,11 +28,12 @@ Body = Mapping[str, object]
 class Control:
     """Routes of the control interface; `application` is the aiohttp application."""
 
-    def __init__(self, venue: Venue, market: Market, streams: Streams) -> None:
+    def __init__(self, venue: Venue, market: Market, streams: Streams, requests: Sequence[str]) -> None:
         self._venue = venue
         self._engine = venue.engine
         self._market = market
         self._streams = streams
+        self._requests = requests
         posts: dict[str, Callable[[Body], object]] = {
             "/price": self._price,
             "/trade": self._trade,
@@ -236,7 +237,9 @@ class Control:
         return {"skew": self._venue.skew}
 
     def _add_fault(self, body: Body) -> object:
-        return {"fault_id": self._venue.faults.add(read_fault(body), time.monotonic()).fault_id}
+        fault = read_fault(body)
+        require_reachable(fault, self._requests, SENT_CHANNELS, STREAM_PATHS)
+        return {"fault_id": self._venue.faults.add(fault, time.monotonic()).fault_id}
 
     def _clear_faults(self, body: Body) -> object:
         fault_id = body.get("fault_id")

@@ -7,10 +7,12 @@ below the API prefix (`POST /orders`, `GET *`, `*`); stream scopes are channel n
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from itertools import product
 
 from exchange.paper.errors import PaperError
 
@@ -56,6 +58,7 @@ class Fault:
     until: float | None = None
 
 
+_LONGEST_SCOPE = 200
 _FIELDS = {"kind", "scope", "count", "probability", "delay", "status", "duration", "skip"}
 
 
@@ -77,6 +80,46 @@ def read_fault(values: Mapping[str, object]) -> Fault:
     if "duration" in numbers and "count" not in numbers:
         numbers["count"] = None
     return Fault(kind, str(values.get("scope", "*")), **numbers)  # type: ignore[arg-type]
+
+
+def require_reachable(fault: Fault, requests: Iterable[str], channels: Iterable[str], paths: Iterable[str]) -> None:
+    """Raise `PaperError` where nothing that the exchange serves can ever match the fault's scope.
+
+    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names.
+    """
+    if fault.kind in REST_FAULTS:
+        known, what = list(requests), "request"
+        advice = "use METHOD /path below /api/v3/brokerage, such as POST /orders, or a pattern such as GET *"
+    elif fault.kind in CONNECT_FAULTS:
+        known, what = list(paths), "connection"
+        advice = f"use {', '.join(known)} or *"
+    else:
+        known, what = list(channels), "message"
+        advice = f"use a channel as it is sent ({', '.join(known)}) or *"
+    if len(fault.scope) > _LONGEST_SCOPE or not any(_meet(fault.scope, pattern) for pattern in known):
+        raise PaperError(
+            "BAD_FAULT", f"No {what} can match the scope {fault.scope!r} of a fault {fault.kind}: {advice}."
+        )
+
+
+def _meet(scope: str, served: str) -> bool:
+    """Whether some text matches both; * and ? of what is served stand for no slash.
+
+    A class in brackets in the scope is taken for any character.
+    """
+    first, second = re.sub(r"\[!?\]?[^\]]*\]", "?", scope), served
+    # reach[i][j]: the first i signs of the one and the first j of the other can stand for the same text.
+    reach = [[False] * (len(second) + 1) for _ in range(len(first) + 1)]
+    reach[0][0] = True
+    for i, j in product(range(len(first) + 1), range(len(second) + 1)):
+        a, b = first[i - 1 : i], second[j - 1 : j]
+        reach[i][j] = (
+            reach[i][j]
+            or (a == "*" and (reach[i - 1][j] or (j > 0 and reach[i][j - 1])))
+            or (b == "*" and (reach[i][j - 1] or (i > 0 and a != "/" and reach[i - 1][j])))
+            or (bool(a and b) and (a == b or a == "?" or (b == "?" and a != "/")) and reach[i - 1][j - 1])
+        )
+    return reach[-1][-1]
 
 
 class FaultBook:

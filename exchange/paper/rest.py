@@ -79,6 +79,15 @@ class Rest:
             ("GET", re.compile(r"/accounts/([^/]+)"), market.account),
         ]
 
+    def requests(self) -> list[str]:
+        """Every request that is served, as "METHOD /path" with ?* for what varies."""
+        paths = [
+            *self._exact,
+            *((verb, pattern.pattern.replace("([^/]+)", "?*")) for verb, pattern, _ in self._patterns),
+        ]
+        public = [(verb, f"/market{path}") for verb, path in paths if path.startswith(("/product_book", "/products"))]
+        return [f"{verb} {path}" for verb, path in [*paths, *public]]
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, with the faults that are on."""
         raw = await request.read()

@@ -32,6 +32,8 @@ _SNAPSHOT_CANDLES = 100
 _EXPIRY_CHECK = 0.05
 _DEPTH_SHARE = 10  # a deep book is compared again after this many times the time that the last comparison took
 _WIRE_NAME = {"level2": "l2_data"}
+SENT_CHANNELS = sorted({_WIRE_NAME.get(name, name) for name in (*MARKET_CHANNELS, *USER_CHANNELS)} | {"subscriptions"})
+STREAM_PATHS = ("market", "user")
 
 
 class Streams:

@@ -316,6 +316,54 @@ async def test_wrong_faults_are_refused_in_one_sentence(
         await control.fault(kind, **settings)
 
 
+@pytest.mark.parametrize(
+    ("kind", "scope", "words"),
+    [
+        ("slow", "POST /order", "No request can match the scope 'POST /order' .* such as POST /orders"),
+        ("slow", "/orders", "No request can match"),
+        ("slow", "post /orders", "No request can match"),
+        ("accepted_cut", "POST /api/v3/brokerage/orders", "below /api/v3/brokerage"),
+        ("rate_limited", "GET /orders", "No request can match"),
+        ("server_error", "", "No request can match"),
+        ("server_error", "GET /accounts/*/x/y?[ab]", "No request can match"),
+        ("late", "level2", "No message can match the scope 'level2' .* l2_data"),
+        ("half_open", "POST /orders", "No message can match"),
+        ("refused", "ticker", "No connection can match the scope 'ticker' .* market, user"),
+    ],
+)
+async def test_a_scope_that_nothing_can_match_is_refused(
+    control: PaperControl, kind: str, scope: str, words: str
+) -> None:
+    """A fault that could never strike is a slip of the pen, and the sentence says what there is."""
+    with pytest.raises(ControlError, match=words) as caught:
+        await control.fault(kind, scope)
+    assert caught.value.code == "BAD_FAULT"
+
+
+@pytest.mark.parametrize(
+    ("kind", "scope"),
+    [
+        ("slow", "*"),
+        ("slow", "GET *"),
+        ("slow", "* /orders*"),
+        ("slow", "POST /orders"),
+        ("slow", "POST /orders/batch_cancel"),
+        ("slow", "GET /orders/historical/0000-1111"),
+        ("slow", "GET /products/BTC-USD/candles"),
+        ("slow", "GET /market/products/*/candles"),
+        ("slow", "GET /[op]rders/historical/fil?s"),
+        ("late", "l2_*"),
+        ("late", "user"),
+        ("frozen", "subscriptions"),
+        ("refused", "*"),
+        ("refused", "user"),
+    ],
+)
+async def test_a_scope_that_something_can_match_is_taken(control: PaperControl, kind: str, scope: str) -> None:
+    """Whole names, and patterns that meet one."""
+    assert await control.fault(kind, scope) > 0
+
+
 async def test_wrong_commands_are_refused(control: PaperControl) -> None:
     """Prices off the tick, crossed quotes, unknown products, orders and overdrawn withdrawals are all refused."""
     for call, code in (
