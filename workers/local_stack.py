@@ -333,7 +333,7 @@ class LocalStack:
         """Start a server and keep it running."""
 
         async def start_child() -> Child:
-            await server.stop()  # what a killed one left behind
+            await server.kill()  # what is left of one that ended; its address stays, for whoever asks meanwhile
             await server.start()
             if server.child is None:
                 raise RuntimeError(f"{name} is not started")
@@ -345,6 +345,7 @@ class LocalStack:
     async def _restart(self, server: _Server) -> None:
         supervised = self._servers[server]
         await supervised.release()
+        await server.stop()
         await supervised.start()
 
     async def _start_worker(self) -> None:

@@ -75,6 +75,12 @@ class PaperExchange:
                 await self._drain
             self._drain = None
 
+    async def kill(self) -> None:
+        """SIGKILL; `start()` goes on at the same addresses."""
+        if self._child is not None:
+            await self._child.kill()
+        await self.stop()
+
     def _ports(self) -> list[str]:
         """The ports that it had before, if it ran before."""
         if not self.addresses:

@@ -103,6 +103,8 @@ async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
             ("The paper exchange", ("exchange.paper",)),
         ):
             server_process(stack, *words).kill()
+            await until(lambda name=name: any(line.startswith(f"{name} ended") for line in said), "it is noticed")  # type: ignore[misc]
+            assert stack.environment == before[0]
             await until(lambda name=name: f"{name} is running again" in said, f"{name} is restarted", 60)  # type: ignore[misc]
             assert f"{name} ended by itself (killed by signal 9); starting it again in 0.5 s" in said
         assert (stack.environment, dict(stack.paper)) == before
