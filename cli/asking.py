@@ -89,7 +89,9 @@ async def ask(client: "Client", workflow_id: str, update: str, request: object, 
     except WorkflowUpdateFailedError as error:
         cause = error.cause
         code = cause.type if isinstance(cause, ApplicationError) and cause.type else "REFUSED"
-        raise UserError(code, f"{cause}.", ExitCode.NO) from None
+        # The text of an ApplicationError begins with its type, which is for programs.
+        told = cause.message if isinstance(cause, ApplicationError) else str(cause)
+        raise UserError(code, f"{told[:1].upper()}{told[1:]}.", ExitCode.NO) from None
     except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
         raise silent from None
     except RPCError as error:

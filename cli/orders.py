@@ -6,7 +6,6 @@ again shows the same order, and never places a second one.
 """
 
 import contextlib
-import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -108,8 +107,6 @@ def buy(
 
     from cli.config import current_settings
 
-    if expires is not None and math.isnan(expires):
-        raise UserError("BAD_NUMBER", "--expires nan: that is not a number; write it like 300.")
     settings = current_settings()
     overrides = {
         "hard_stop_pct": _percent("--hard-stop", hard_stop),
@@ -660,7 +657,7 @@ def cancel(
 ) -> int:
     """Cancel an order at the exchange. What was filled stays, protected by its exit rules; `trade close` sells it.
 
-    Exit code 1 when the order has ended already.
+    Exit code 1 when the order has ended already, or fills before it can be cancelled.
     """
     import asyncio
 
@@ -703,6 +700,8 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
             print_json({**described(row), "answer": answer.sentence})
         else:
             typer.echo(_sentence(row) if done is not None else f"Asked for: {answer.sentence}.")
+    if done is not None and done["state"] != "CANCELLED":
+        raise UserError("ORDER_ENDED", f"The cancel came too late: the order is {done['state']}.", ExitCode.NO)
     if wait and done is None:
         raise UnreachableError(
             "NOT_CONFIRMED",
@@ -734,7 +733,7 @@ def orders(
         _COLUMNS,
         [_line(row) for row in rows],
         empty="There are no open orders." if only_open else "There are no orders.",
-        narrow_without=("role", "average", "fees", "why", "source"),
+        narrow_without=("role", "average", "fees", "why", "source", "age"),
     )
 
 

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _WIDE = 120
-_NAMES = frozenset({"key", "symbol", "side", "state"})
+_NEVER_BROKEN = frozenset({"key", "symbol", "side", "state", "size", "filled", "entry", "reason", "P&L"})
 
 
 def print_json(value: object, *, indent: bool = True) -> None:
@@ -51,8 +51,8 @@ def print_table(
 ) -> None:
     """A table on stdout; numbers are right-aligned. Without rows, the sentence `empty`.
 
-    On a terminal of less than 120 columns the columns `narrow_without` are left out and the rules between columns, too;
-    what names a row is never broken. A pipe gets everything.
+      On a terminal of less than 120 columns the columns `narrow_without` and the rules between columns are left out;
+    names of rows, sizes and results are never broken. A pipe gets everything.
     """
     from rich import box
     from rich.console import Console
@@ -73,7 +73,9 @@ def print_table(
         column = columns[position]
         values = [row[position] for row in listed if row[position] is not None]
         numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in _NAMES)
+        table.add_column(
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in _NEVER_BROKEN
+        )
     for row in listed:
         table.add_row(*(Text(shown(row[position])) for position in kept))
     if not console.is_terminal:

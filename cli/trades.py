@@ -65,8 +65,7 @@ def trades(
         _columns(bids=bids),
         [_line(row, bids=bids) for row in rows],
         empty=words.get(state, "There are no trades."),
-        # Open trades have stops and a gain to come, closed ones a reason and a result.
-        narrow_without=("exit", "trigger", "age", *_OF_THE_OTHERS[state], *(("size",) if bids else ())),
+        narrow_without=("exit", "trigger", "age", *_left_out(state, bids=bids)),
     )
 
 
@@ -174,7 +173,10 @@ def described(row: "Row", bid: "Decimal | None" = None) -> "dict[str, Any]":
     }
 
 
-_OF_THE_OTHERS = {"open": ("reason", "P&L"), "closed": ("stops",), "all": ()}
+def _left_out(state: str, *, bids: bool) -> list[str]:
+    """What a narrow list goes without: open trades have stops and a gain to come, closed ones a reason and a result."""
+    others = {"open": ["reason", "P&L"], "closed": ["stops"], "all": ["size"]}[state]
+    return [*others, "size", "reason"] if bids else others
 
 
 def _columns(*, bids: bool) -> list[str]:

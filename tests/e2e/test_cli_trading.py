@@ -8,9 +8,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from cli.asking import ask
 from cli.ledger import resolve_key
 from cli.main import run
-from domain.ids import intent_key
+from domain.ids import intent_key, order_workflow_id
+from domain.messages import CloseRequest
 from tests.support.live_stack import LiveStack, Outcome, live_stack
 from tests.support.waiting import eventually
 from workers.errors import UserError
@@ -144,7 +146,6 @@ async def test_gates_refuse_in_a_sentence(
         (("buy", "BTC-USD", "--size", "0." + "1" * 60), "BAD_NUMBER"),
         (("buy", "BTC-USD", "--quote", "1e999999999"), "BAD_NUMBER"),
         (("buy", "BTC-USD", "--quote", "1e16"), "BAD_NUMBER"),
-        (("buy", "BTC-USD", "--quote", "1", "--limit", "1", "--expires", "nan"), "BAD_NUMBER"),
         (("buy", "BTC-USD", "--quote", "1", "--limit", "1e99"), "BAD_NUMBER"),
         (("buy", "BTC-USD", "--quote", "1", "--hard-stop", "1e-999999999%"), "BAD_NUMBER"),
         (("buy", "BTC-USD", "--size", "1", "--post-only"), "BAD_ORDER"),
@@ -215,6 +216,48 @@ async def test_cancel_keeps_and_protects_what_was_filled(trading: LiveStack) -> 
     assert (cancelled.json["state"], cancelled.json["filled_size"]) == ("CANCELLED", "3")
     trade = next(row for row in (await trading.command("trades", "--json")).json if row["entry_key"] == key)
     assert (trade["state"], trade["remaining"], trade["entry_final"]) == ("PROTECTED", "3", True)
+
+
+async def test_a_cancel_that_comes_too_late_says_so(trading: LiveStack) -> None:
+    """An order that fills while its cancel is on the way was not cancelled: exit code 1, and the fill is told."""
+    arguments = ("order", "buy", "SOL-USD", "--size", "1", "--limit", "91", "--json")
+    key = (await trading.command(*arguments)).json["order_key"]
+    order = next(row for row in await trading.control.orders() if row["client_order_id"] == f"{key}-1")
+    await trading.control.latency(cancel=None)
+    try:
+        cancelling = asyncio.create_task(trading.command("order", "cancel", key[:8], "--timeout", "30", "--json"))
+
+        async def under_way() -> bool:
+            found = await trading.control.orders()
+            return any(row["order_id"] == order["order_id"] and row["status"] == "CANCEL_QUEUED" for row in found)
+
+        await eventually(under_way, what="the cancel is under way")
+        await trading.control.fill(order["order_id"], "1")
+        outcome = await cancelling
+    finally:
+        await trading.control.latency(cancel=0)
+    assert "too late: the order is FILLED" in _refused(outcome, 1, "ORDER_ENDED")
+    assert outcome.json["filled_size"] == "1"
+
+    # Its workflow still runs, with the trade, and refuses in a sentence without the code that is for programs.
+    with pytest.raises(UserError) as refused:
+        await ask(trading.client, order_workflow_id(key), "cancel", CloseRequest(), 10)
+    assert (refused.value.code, refused.value.sentence) == ("ORDER_ENDED", "The order has ended: FILLED.")
+
+
+async def test_an_answer_that_is_late_is_not_known_yet(trading: LiveStack) -> None:
+    """A market order that the exchange has not filled in time is exit code 3, and is followed all the same."""
+    await trading.control.latency(accept=None)
+    try:
+        outcome = await trading.command("order", "buy", "SOL-USD", "--size", "1", "--timeout", "2", "--json")
+        assert "not known after 2 s" in _refused(outcome, 3, "NOT_CONFIRMED")
+        key = outcome.json["order_key"]
+        order = next(row for row in await trading.control.orders() if row["client_order_id"] == f"{key}-1")
+        await trading.control.accept(order["order_id"])
+    finally:
+        await trading.control.latency(accept=0)
+    is_filled = "SELECT state = 'FILLED' FROM orders WHERE order_key = $1"
+    await eventually(lambda: trading.ledger.fetchval(is_filled, key), what="the fill is known")
 
 
 async def test_sells_no_more_than_there_is(trading: LiveStack) -> None:
