@@ -67,7 +67,7 @@ def print_table(
     narrow = console.is_terminal and console.width < _WIDE
     table = Table(title=title, title_justify="left", header_style="bold")
     if narrow:
-        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
+        table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, 0, False
     kept = [position for position, column in enumerate(columns) if not (narrow and column in narrow_without)]
     for position in kept:
         column = columns[position]
