@@ -59,7 +59,7 @@ def show(
         (key, _text(value), "" if key in defaults and defaults[key][0] == value else "changed", info.description or "")
         for key, (value, info) in _leaves(settings)
     ]
-    print_table(["setting", "value", "", "meaning"], rows)
+    print_table(["setting", "value", "", "meaning"], rows, narrow_without=("meaning",))
 
 
 @config_app.command("check")

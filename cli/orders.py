@@ -369,7 +369,7 @@ def _amount(option: str, text: str | None) -> "Decimal | None":
     shown = text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
     typed = text.strip()
     if not _NUMBER.fullmatch(typed):
-        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a number; write it like 0.25.")
+        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a positive number; write it like 0.25.")
     value = Decimal(typed)
     if value <= 0:
         raise UserError("BAD_NUMBER", f"{option} {shown}: it must be more than zero.")

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _WIDE = 120
-_NEVER_BROKEN = frozenset({"key", "symbol", "side", "state", "size", "filled", "entry", "reason", "P&L"})
+_NEVER_BROKEN = frozenset({"key", "symbol", "side", "state", "size", "filled", "entry", "reason", "P&L", "setting"})
 
 
 def print_json(value: object, *, indent: bool = True) -> None:
