@@ -85,7 +85,7 @@ def _report(verdicts: list[Verdict]) -> int:
         + together.text()
         + (f"FAILED: seeds {failed}\n" if failed else "every seed is right\n")
     )
-    return 1 if failed else 0
+    return 1 if failed or together.violations else 0
 
 
 if __name__ == "__main__":

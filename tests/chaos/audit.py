@@ -38,6 +38,8 @@ ZERO = Decimal(0)
 _SHOWN = 3
 _LONGEST_P99 = 15.0
 """Seconds: the promise for the 99th percentile of unprotected time."""
+_FEW = 100
+"""Fewer positions have no 99th percentile but their longest: then twice the promise is the limit."""
 _DIGITS = 60
 
 
@@ -77,7 +79,12 @@ class Unprotected:
     def rows(self) -> list[AuditRow]:
         """The promise, what several faults at once make of it, and the causes."""
         p99 = percentile(self.single, 99)
-        wrong = (f"p99 is {p99:.1f} s, promised {_LONGEST_P99:g}",) if p99 > _LONGEST_P99 else ()
+        wrong: tuple[str, ...] = ()
+        if len(self.single) < _FEW:
+            longest = max(self.single, default=0.0)
+            wrong = (f"a stretch lasts {longest:.1f} s",) if longest > 2 * _LONGEST_P99 else ()
+        elif p99 > _LONGEST_P99:
+            wrong = (f"p99 is {p99:.1f} s, promised {_LONGEST_P99:g}",)
         causes = "; ".join(f"{cause} {_seconds(values)}" for cause, values in self.by_cause.items())
         return [
             AuditRow("seconds unprotected, one fault", f"{len(self.single)} positions: {_seconds(self.single)}", wrong),
