@@ -13,7 +13,7 @@ Found = TypeVar("Found")
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Found | None]], *, within: float = 15.0, what: str = "", every: float = 0.02
+    condition: Callable[[], Awaitable[Found | None]], *, within: float = 45.0, what: str = "", every: float = 0.02
 ) -> Found:
     """The condition's first true answer. Seconds of wall time; raises AssertionError with the last answer."""
     deadline = time.monotonic() + within
