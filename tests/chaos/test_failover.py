@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio.service import RPCError
 
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id, intent_key
@@ -264,6 +265,16 @@ async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
     await until_size(rig, second, "1")
     sells = [order for order in await rig.control.orders() if order["side"] == "SELL"]
     assert len(sells) == 1
-    await rig.client.get_workflow_handle(exit_workflow_id(second.order_key)).signal("close", CloseRequest(by="a test"))
+    monitor = rig.client.get_workflow_handle(exit_workflow_id(second.order_key))
+
+    async def told() -> bool:
+        """The position is in the books a moment before its monitor has started."""
+        try:
+            await monitor.signal("close", CloseRequest(by="a test"))
+        except RPCError:
+            return False
+        return True
+
+    await eventually(told, what="the monitor has started")
     await until_closed(rig, second)
     await judged(rig, intent, second)
