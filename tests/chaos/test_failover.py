@@ -32,7 +32,7 @@ from workflows.starting import start_order
 SYMBOL = "CHA-USD"
 RULES = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.04", "trailing_arm": None, "signal_exit": False})
 TAKEN_OVER_WITHIN = 20.0
-"""The promise is 10 s (measured: docs/chaos.md). A test's bound leaves room for a machine that is busy with other work."""
+"""The promise is 10 s (docs/chaos.md); a test leaves room for a machine that is busy with other work."""
 USER_STREAM = "user-stream/main"
 
 pytestmark = [pytest.mark.timeout(170), pytest.mark.slow]
