@@ -114,9 +114,10 @@ class Desk:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def desk() -> AsyncIterator[Desk]:
-    """One stack for the module, the market standing still."""
-    program = await temporal_binary.ensure_async()
+async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Desk]:
+    """One stack for the module, the market standing still; `temporal` is on PATH, whatever our cache calls it."""
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "temporal").symlink_to(await temporal_binary.ensure_async())
     async with live_stack("--balance", "USD=1000000", env={"BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "50"}) as live:
         for symbol, bid, ask in (
             ("BTC-USD", "50000", "50001"),
@@ -124,7 +125,7 @@ async def desk() -> AsyncIterator[Desk]:
             ("SOL-USD", "100", "100.01"),
         ):
             await live.price(symbol, bid, ask)
-        env = {**live.env, "PATH": f"{program.parent}:{live.env['PATH']}", "NO_COLOR": "1"}
+        env = {**live.env, "PATH": f"{programs}:{live.env['PATH']}", "NO_COLOR": "1"}
         yield Desk(live, env)
 
 
