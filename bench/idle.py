@@ -43,12 +43,12 @@ async def idle(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 
 
 async def _settled(rig: Rig) -> None:
-    """Until what follows the openings (routing marks, balances) has been written."""
+    """Until what follows the openings (settlement of fills, the first reconcile) has been written."""
     last = -1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (now := await _writes(rig)) != last:
             last = now
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(8)
 
 
 async def _writes(rig: Rig) -> int:
