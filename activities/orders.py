@@ -194,7 +194,8 @@ class TradingActivities(OrderActivities):
 
     async def _mark_sent(self, client_order_id: str) -> bool:
         """True once per attempt: a reset workflow that comes by again looks the attempt up instead of sending it."""
-        # The row itself is durable; losing this mark in a crash costs a look-up, so it needn't wait for the disk.
+        # The row itself is durable. Should a crash of the database's machine lose this mark, the identical body may be
+        # sent again under the same id, which the venue answers with the first order or refuses: no need to wait.
         marked = await self._pool.fetchval(
             """UPDATE attempts SET sends = sends + 1
                WHERE client_order_id = $1 AND sends = 0 AND live
@@ -234,6 +235,11 @@ class TradingActivities(OrderActivities):
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
         if order is not None:
             return await self._found(row, order, source)
+        if row["status"] == AttemptStatus.FAILED and row["refusal"] and not row["exchange_order_id"]:
+            # The exchange had refused it, and the worker died before it could say so: nothing is left to wait for.
+            return ResolveAnswer(
+                verdict=ResolveVerdict.ABSENT, sentence=f"the exchange had refused it: {row['refusal']}"
+            )
         # The exchange answered, and has no such order: proof only once a delayed request could no longer arrive.
         age = (datetime.now(UTC) - row["prepared_at"]).total_seconds()
         if row["exchange_order_id"] is None and age > self._policy.late_acceptance_seconds:
