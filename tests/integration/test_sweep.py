@@ -28,7 +28,6 @@ from workflows.search_attributes import ROLE, STATUS, SYMBOL
 from workflows.streams import (
     PriceWatcherWorkflow,
     SweepWorkflow,
-    UserStreamWorkflow,
     price_watcher_workflow_id,
     user_stream_workflow_id,
 )
@@ -166,7 +165,7 @@ async def test_streams_are_started_once_and_watchers_take_a_new_number_of_shards
             await world.client.get_workflow_handle(price_watcher_workflow_id(account, shard)).cancel()
         await until(lambda: has_status(first, WorkflowExecutionStatus.CANCELED))
         await until(lambda: truth(not watchers.running))
-    stream = world.client.get_workflow_handle_for(UserStreamWorkflow.run, user_stream_workflow_id(account))
+    stream = world.client.get_workflow_handle(user_stream_workflow_id(account))
     assert (await stream.describe()).status is WorkflowExecutionStatus.RUNNING
     await stream.terminate()
 
