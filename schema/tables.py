@@ -576,6 +576,70 @@ trade_signals = Table(
     Index("ix_trade_signals_symbol_at", "symbol", "at"),
 )
 
+candles = Table(
+    "candles",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("seconds", Integer, primary_key=True, comment="length of the candle"),
+    Column("start", DateTime(timezone=True), primary_key=True),
+    Column("open", Numeric, nullable=False),
+    Column("high", Numeric, nullable=False),
+    Column("low", Numeric, nullable=False),
+    Column("close", Numeric, nullable=False),
+    Column("volume", Numeric, nullable=False, comment="in base currency"),
+)
+
+market_state = Table(
+    "market_state",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("price", Numeric),
+    Column("bid", Numeric),
+    Column("ask", Numeric),
+    Column("change_24h", Numeric, comment="a fraction: -0.05 is a fall of 5 %"),
+    Column("quote_volume_24h", Numeric),
+    Column("at", DateTime(timezone=True), comment="when the price was received"),
+)
+
+strategy_runs = Table(
+    "strategy_runs",
+    metadata,
+    Column("snapshot_id", UUID(as_uuid=False), primary_key=True),
+    Column("account", Text, nullable=False),
+    _time("at", null=False),
+    _time("started_at", now=True),
+    _time("finished_at"),
+    Column("symbols", Integer, nullable=False, server_default=_ZERO),
+    Column("buys", Integer, nullable=False, server_default=_ZERO),
+    Column("sells", Integer, nullable=False, server_default=_ZERO),
+    Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Index("ix_strategy_runs_at", "account", "at"),
+)
+
+setting_overrides = Table(
+    "setting_overrides",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", JSONB, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    _time("changed_at", now=True),
+)
+
+setting_changes = Table(
+    "setting_changes",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("old", JSONB),
+    Column("new", JSONB),
+    Column("changed_by", Text, nullable=False),
+    Column("why", Text, nullable=False, server_default=text("''")),
+    _time("at", now=True),
+    Index("ix_setting_changes_at", "account", "at"),
+)
+
 ledger_checks = Table(
     "ledger_checks",
     metadata,

@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -34,6 +32,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from workers.errors import UnreachableError, UserError
+from workers.settings_limits import RiskSettings
 from workers.settings_problems import (
     ENV_DELIMITER,
     ENV_PREFIX,
@@ -42,42 +41,16 @@ from workers.settings_problems import (
     read_toml,
     unknown_environment,
 )
+from workers.settings_quoting import QuotingSettings
+from workers.settings_strategy import MarketDataSettings, RocSettings, StrategySettings
+from workers.settings_types import Multiple, Name, OrderType, Percent, Products, Seconds, Section, Size, Source
+from workers.settings_webhook import WebhookSettings
 
 COINBASE_REST = "api.coinbase.com"
 COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
 COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
 
 CONFIG_FILE = "bottrader.toml"
-
-
-def _product(value: str) -> str:
-    value = value.strip().upper()
-    base, dash, quote = value.partition("-")
-    if not (dash and base.isalnum() and quote.isalnum()):
-        raise ValueError("a product is written like BTC-USD")
-    return value
-
-
-def _split_commas(value: object) -> object:
-    """The environment's lists are written a,b,c."""
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Product = Annotated[str, AfterValidator(_product)]
-Products = Annotated[tuple[Product, ...], BeforeValidator(_split_commas)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Percent = Annotated[Decimal, Field(gt=0, lt=100)]
-Multiple = Annotated[Decimal, Field(gt=0, le=100)]
-Seconds = Annotated[Decimal, Field(gt=0, le=86_400)]
-Size = Annotated[Decimal, Field(gt=0)]
-Source = Literal["sighook", "webhook", "manual"]
-OrderType = Literal["MARKET", "LIMIT", "LIMIT_POST_ONLY"]
-
-
-class Section(BaseModel):
-    """A part of the settings: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TemporalSettings(Section):
@@ -420,6 +393,12 @@ class Settings(BaseSettings):
     exits: ExitSettings = ExitSettings()
     triggers: dict[str, TriggerSettings] = Field(default_factory=dict, validate_default=True)
     symbols: SymbolSettings = SymbolSettings()
+    risk: RiskSettings = RiskSettings()
+    market_data: MarketDataSettings = MarketDataSettings()
+    strategy: StrategySettings = StrategySettings()
+    roc: RocSettings = RocSettings()
+    quoting: QuotingSettings = QuotingSettings()
+    webhook: WebhookSettings = WebhookSettings()
     watcher: WatcherSettings = WatcherSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     adoption: AdoptionSettings = AdoptionSettings()
