@@ -31,6 +31,7 @@ from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.validator import Validator
 from activities.venue import Venue
+from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
 from workers.rules import exchange_of, exit_rules, policy_of
 from workers.settings import Settings
@@ -72,6 +73,7 @@ class WorkerParts:
         self.settings = settings
         self.client = client
         self.pool = pool
+        self.live = LiveSettings(settings, pool)
         self.exchange = exchange
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
