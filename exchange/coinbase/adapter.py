@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from exchange.coinbase.clock import moment_of
 from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.messages import CHANNELS
 from exchange.coinbase.orders import cancel_answers, order_body, submit_answer
@@ -93,6 +94,8 @@ class CoinbaseConfig:
     threads: int = 32
     page_size: int = 250
     late_acceptance_seconds: int = 150
+    clock_look_seconds: float = 600.0
+    """How often the venue's clock is looked at, beside each time that it refuses a token."""
     streams: StreamSettings = field(default_factory=StreamSettings)
 
     def key(self) -> ApiKey | None:
@@ -130,6 +133,7 @@ class CoinbaseExchange:
             read_timeout=config.read_timeout,
             threads=config.threads,
             limiter=self._limiter,
+            clock_look_seconds=config.clock_look_seconds,
         )
         self._cancels: dict[bool, _Cancels] = {}
         self._capabilities = Capabilities(
@@ -155,13 +159,7 @@ class CoinbaseExchange:
         """The venue's clock (UTC). Raises Unavailable."""
         answer = await self._rest.read("/time", public=True)
         with _reading("the venue's time"):
-            milliseconds = number(answer.get("epochMillis"), "epochMillis")
-            if milliseconds:
-                return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
-            moment = optional_time(answer.get("iso"), "iso")
-            if moment is None:
-                raise MessageError("neither epochMillis nor iso is there")
-            return moment
+            return moment_of(answer)
 
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All spot products, or those named (unknown ones are left out). Raises Unavailable."""
@@ -267,7 +265,8 @@ class CoinbaseExchange:
         None means only that it is not listed (yet). Raises Unavailable.
         """
         params = {"product_ids": [symbol]}
-        for query in (self._open_query(params), self._dated_query(params, since - _CLOCK_MARGIN)):
+        behind = timedelta(seconds=min(self._rest.clock.offset, 0.0))
+        for query in (self._open_query(params), self._dated_query(params, since + behind - _CLOCK_MARGIN)):
             async for orders in self._order_pages(query):
                 for item in orders:
                     if item.client_order_id == client_order_id:
@@ -404,10 +403,11 @@ class CoinbaseExchange:
     def _stream(
         self, url: str, channels: Sequence[str], symbols: Sequence[str], tap: FrameTap | None
     ) -> ReconnectingStream:
-        stats = StreamStats()
+        stats, rest = StreamStats(), self._rest
+        token = rest.stream_token if self._key is not None else None
         return ReconnectingStream(
             url,
-            lambda: CoinbaseSession(channels, symbols, self._key, stats),
+            lambda: CoinbaseSession(channels, symbols, token, stats, refused=rest.look_at_the_clock),
             settings=self._config.streams,
             stats=stats,
             ca_file=self._config.ca_file,

@@ -1,18 +1,30 @@
 """API keys as Coinbase hands them out, and the one place that reads them.
 
 The official file is JSON `{"name": …, "privateKey": …}`; the private key is an ES256 PEM or an Ed25519 key (PEM or
-base64). Tokens are built by the official client. A secret never appears in a repr, an error or a log.
+base64). Tokens have the official client's header and claims, but their time is given: that client takes it from this
+machine's clock, and the exchange judges by its own. A secret never appears in a repr, an error or a log.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coinbase import jwt_generator
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-__all__ = ["ApiKey", "ApiKeyError"]
+__all__ = ["TOKEN_SECONDS", "ApiKey", "ApiKeyError"]
+
+TOKEN_SECONDS = 120
+"""From a token's `nbf` to its `exp`."""
+_BEFORE_SECONDS = 5
+"""A token counts from this much before it was made, so that a clock that is hardly ahead doesn't matter."""
+
+_PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 class ApiKeyError(ValueError):
@@ -27,6 +39,7 @@ class ApiKey:
 
     name: str
     secret: str = field(repr=False)
+    _private: _PrivateKey = field(repr=False, compare=False)
 
     @staticmethod
     def of(name: str, secret: str) -> ApiKey:
@@ -38,8 +51,13 @@ class ApiKey:
         name, secret = name.strip(), secret.strip().replace("\\n", "\n")
         if not name or not secret:
             raise ApiKeyError("the API key needs both a name and a private key: copy both from Coinbase's key page")
-        key = ApiKey(name, secret)
-        key.stream_token()
+        try:
+            key = ApiKey(name, secret, _private_key(secret))
+            key.token(0.0)
+        except Exception:  # noqa: BLE001 - the library's texts may quote the key
+            raise ApiKeyError(
+                f"the private key of {name!r} can't sign: it must be an ECDSA P-256 (ES256) PEM or an Ed25519 key"
+            ) from None
         return key
 
     @staticmethod
@@ -65,16 +83,31 @@ class ApiKey:
             raise ApiKeyError(f'the API key file {path} lacks "name" or "privateKey": download it again from Coinbase')
         return ApiKey.of(name, secret)
 
-    def stream_token(self) -> str:
-        """A fresh token for one subscribe message (valid 120 s).
+    def token(self, now: float, uri: str | None = None) -> str:
+        """A fresh token that counts around `now`, the exchange's time in Unix seconds.
 
-        Raises:
-            ApiKeyError: the secret is no ES256 or Ed25519 private key.
+        `uri` is "METHOD host[:port]/path" for a REST request, None for a subscribe message.
         """
-        try:
-            token: str = jwt_generator.build_ws_jwt(self.name, self.secret)
-        except Exception:  # noqa: BLE001 - the client raises bare Exception, whose text may quote the key
-            raise ApiKeyError(
-                f"the private key of {self.name!r} can't sign: it must be an ECDSA P-256 (ES256) PEM or an Ed25519 key"
-            ) from None
-        return token
+        begin = int(now) - _BEFORE_SECONDS
+        claims = {"sub": self.name, "iss": "cdp", "nbf": begin, "exp": begin + TOKEN_SECONDS}
+        if uri is not None:
+            claims["uri"] = uri
+        algorithm = "EdDSA" if isinstance(self._private, ed25519.Ed25519PrivateKey) else "ES256"
+        return jwt.encode(
+            claims, self._private, algorithm=algorithm, headers={"kid": self.name, "nonce": secrets.token_hex()}
+        )
+
+
+def _private_key(secret: str) -> _PrivateKey:
+    """The key in a PEM, or in base64 of 32 (or 64, with the public half) bytes. Raises ValueError for another kind."""
+    if secret.lstrip().startswith("-----BEGIN"):
+        key = load_pem_private_key(secret.encode(), password=None)
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return key
+        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+            return key
+        raise ValueError("neither a P-256 nor an Ed25519 key")
+    raw = base64.b64decode("".join(secret.split()), validate=True)
+    if len(raw) not in (32, 64):
+        raise ValueError("an Ed25519 key has 32 or 64 bytes")
+    return ed25519.Ed25519PrivateKey.from_private_bytes(raw[:32])

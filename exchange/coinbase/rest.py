@@ -5,6 +5,9 @@ for commands: as long as no byte of the request was given to the connection, the
 (`NotAccepted`); afterwards only a readable answer says anything, and everything else is `OutcomeUnknown`. That moment
 is observed in the connection itself rather than guessed from exception types. Nothing is ever sent twice: no retries,
 no redirects. A failed read is `Unavailable`.
+
+One exception: a request that the venue turned away with 401, and so did not take, is sent once more with a new token if
+a look at the venue's clock shows that the first token's time was wrong.
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from typing import Any
 
 import orjson
 import requests
+from coinbase.constants import USER_AGENT
 from coinbase.rest import RESTClient
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
+from exchange.coinbase.clock import ExchangeClock, moment_of
 from exchange.coinbase.keys import ApiKey
+from exchange.coinbase.parse import MessageError
 from exchange.port import CommandRefused, ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
 from exchange.rate_limit import RateLimiter
 
@@ -45,6 +51,11 @@ _SPARE_SECONDS = 2.0
 logging.getLogger("coinbase.RESTClient").handlers.clear()
 logging.getLogger("coinbase.RESTClient").addHandler(logging.NullHandler())
 logging.getLogger("coinbase.RESTClient").propagate = False
+
+_CLOCK_WRONG_SECONDS = 1.0
+"""A token's time was wrong if the venue's clock turns out to be this far from where it was taken to be."""
+_CLOCK_RIGHT_SECONDS = 10.0
+"""After a look that found the clock right, a refused token is no reason for another look for this long."""
 
 _sending = threading.local()
 
@@ -103,6 +114,28 @@ def _session(address: str, ca_file: str | None) -> requests.Session:
     return session
 
 
+class _Client(RESTClient):  # type: ignore[misc]  # the client has no types
+    """The official client, with tokens in the exchange's time; without a key it asks only what is public."""
+
+    def __init__(self, address: str, key: ApiKey | None, clock: ExchangeClock, timeout: tuple[float, float]) -> None:
+        super().__init__(
+            api_key=key.name if key else None,
+            api_secret=key.secret if key else None,
+            base_url=address,
+            timeout=timeout,
+        )
+        self._key = key
+        self._clock = clock
+
+    def set_headers(self, method: str, path: str) -> dict[str, str]:
+        """The headers of a request, with a token where there is a key."""
+        headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}
+        if self._key is not None:
+            token = self._key.token(self._clock.now(), f"{method} {self.base_url}{path}")
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
 class RestCaller:
     """Sends requests on threads, within the process's share of the account's rate.
 
@@ -114,6 +147,7 @@ class RestCaller:
         read_timeout: seconds of silence after sending.
         threads: calls in flight at once.
         limiter: the share.
+        clock_look_seconds: how often the venue's clock is looked at, beside each time that it refuses a token.
     """
 
     def __init__(
@@ -126,7 +160,9 @@ class RestCaller:
         read_timeout: float,
         threads: int,
         limiter: RateLimiter,
+        clock_look_seconds: float = 600.0,
     ) -> None:
+        self.clock = ExchangeClock()
         self._address = address
         self._key = key
         self._ca_file = ca_file
@@ -137,8 +173,12 @@ class RestCaller:
         self._ordinary = asyncio.Semaphore(max(1, threads - threads // 4))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="coinbase-rest")
         self._local = threading.local()
-        self._clients: list[RESTClient] = []
+        self._sessions: list[requests.Session] = []
         self._closed = False
+        self._look_seconds = clock_look_seconds
+        self._next_look = time.monotonic() + clock_look_seconds
+        self._looking = threading.Lock()
+        self._right_until = 0.0
 
     async def read(self, path: str, params: Mapping[str, Any] | None = None, *, public: bool = False) -> dict[str, Any]:
         """GET `path` (after the prefix) and return the JSON object.
@@ -154,7 +194,10 @@ class RestCaller:
         if self._key is None and not public:
             raise Unavailable("no API key is configured, so the account can't be read", code=_AUTH_FAILURE)
         async with self._limiter.turn():
-            return await self._run(call, _read_failure, f"GET {path}", late=Unavailable)
+            answer = await self._run(call, _read_failure, f"GET {path}", late=Unavailable, public=public)
+        if time.monotonic() >= self._next_look:
+            self.look_at_the_clock()
+        return answer
 
     async def command(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> dict[str, Any]:
         """POST `body` to `path` once and return the JSON object.
@@ -208,13 +251,23 @@ class RestCaller:
         *,
         late: type[ExchangeError],
         urgent: bool = False,
+        public: bool = False,
     ) -> dict[str, Any]:
-        def run() -> dict[str, Any]:
+        began = time.monotonic()
+
+        def send(*, again: bool) -> Any:
             _sending.begun = False
+            offset = self.clock.offset
             try:
-                answer = call(self._client())
+                return call(self._client(public=public))
             except Exception as problem:  # every way to fail must end in one of the port's errors
-                raise failure(what, problem, _sending.begun) from problem
+                in_time = time.monotonic() - began < self._deadline / 2
+                if again or not in_time or not self._clock_was_wrong(problem, offset):
+                    raise failure(what, problem, _sending.begun) from problem
+            return send(again=True)
+
+        def run() -> dict[str, Any]:
+            answer = send(again=False)
             if not isinstance(answer, dict):
                 raise late(f"{what}: the answer is no JSON object", code="UNREADABLE_ANSWER")
             return answer
@@ -230,28 +283,68 @@ class RestCaller:
             never_started = future is None or future.cancelled() or future.cancel()
             raise failure(what, problem, not never_started) from None
 
-    def _client(self) -> RESTClient:
-        client: RESTClient | None = getattr(self._local, "client", None)
-        if client is None:
-            client = RESTClient(
-                api_key=self._key.name if self._key else None,
-                api_secret=self._key.secret if self._key else None,
-                base_url=self._address,
-                timeout=self._timeout,
-            )
-            client.session.close()
-            client.session = _session(self._address, self._ca_file)
-            self._local.client = client
-            self._clients.append(client)
+    def _client(self, *, public: bool) -> RESTClient:
+        """This thread's client; for what is public, one that signs nothing: a token with a wrong time is refused."""
+        if getattr(self._local, "session", None) is None:
+            session = self._local.session = _session(self._address, self._ca_file)
+            self._sessions.append(session)
+            self._local.signing = self._open(self._key, session)
+            self._local.public = self._open(None, session)
+        client: RESTClient = self._local.public if public else self._local.signing
         return client
+
+    def _open(self, key: ApiKey | None, session: requests.Session) -> RESTClient:
+        client: RESTClient = _Client(self._address, key, self.clock, self._timeout)
+        client.session.close()
+        client.session = session
+        return client
+
+    # --- the venue's clock -------------------------------------------------------------------------------------------
+
+    def stream_token(self) -> str:
+        """A fresh token for a subscribe message, in the venue's time.
+
+        Raises:
+            ValueError: there is no API key.
+        """
+        if self._key is None:
+            raise ValueError("no API key is configured, so no subscription can be signed")
+        return self._key.token(self.clock.now())
+
+    def look_at_the_clock(self) -> None:
+        """Ask for the venue's time, beside everything else; a look that fails changes nothing."""
+        if not self._closed:
+            self._threads.submit(self._look, self.clock.offset)
+
+    def _clock_was_wrong(self, problem: BaseException, offset: float) -> bool:
+        """Whether the venue refused a token because of its time, which was taken with `offset`."""
+        response = _response_of(problem)
+        if response is None or response.status_code != 401 or self._key is None:
+            return False
+        self._look(offset)
+        return abs(self.clock.offset - offset) >= _CLOCK_WRONG_SECONDS
+
+    def _look(self, offset: float) -> None:
+        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`."""
+        with self._looking:
+            now = time.monotonic()
+            if self.clock.offset != offset or now < self._right_until:
+                return
+            self._next_look = now + self._look_seconds
+            try:
+                self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
+            except (requests.RequestException, MessageError, ValueError, AttributeError):
+                return
+            if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
+                self._right_until = now + _CLOCK_RIGHT_SECONDS
 
     async def close(self) -> None:
         """Wait for calls in flight (their timeouts bound that) and close the connections."""
         self._closed = True
         await asyncio.to_thread(self._threads.shutdown, True, cancel_futures=True)
-        for client in self._clients:
-            client.session.close()
-        self._clients.clear()
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
 
 
 def _read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:

@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 
-from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.messages import SNAPSHOT_BATCH, events_of, malformed, orders_in, subscribe
 from exchange.coinbase.parse import MessageError
 from exchange.port import Gap, SnapshotComplete, StreamEvent
@@ -71,8 +70,9 @@ class CoinbaseSession:
     Args:
         channels: the venue's names, in the order to subscribe.
         symbols: products of the market channels; the user channel is always whole.
-        key: signs the subscriptions; needed for the user channel only.
+        token: makes a fresh token for a subscription; needed for the user channel only.
         stats: counts what comes.
+        refused: hears that a connection's first word was a refusal, say of its tokens.
         clock: monotonic seconds.
     """
 
@@ -80,15 +80,17 @@ class CoinbaseSession:
         self,
         channels: Sequence[str],
         symbols: Sequence[str],
-        key: ApiKey | None,
+        token: Callable[[], str] | None,
         stats: StreamStats,
         *,
+        refused: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channels = tuple(channels)
         self._symbols = list(symbols)
-        self._key = key
+        self._token = token
         self._stats = stats
+        self._refused = refused
         self._clock = clock
         self._sequence = SequenceTracker()
         self._snapshot = SnapshotProgress()
@@ -106,7 +108,7 @@ class CoinbaseSession:
 
     def _message(self, channel: str, verb: str = "subscribe") -> str:
         symbols = [] if channel in ("user", "heartbeats") else self._symbols
-        return subscribe(channel, symbols, self._key.stream_token() if self._key else None, verb=verb)
+        return subscribe(channel, symbols, self._token() if self._token else None, verb=verb)
 
     def replies(self) -> Sequence[str]:
         """After a gap: drop the book and ask for it anew."""
@@ -177,6 +179,8 @@ class CoinbaseSession:
             return self._malformed(frame, "neither a channel nor an error", out)
         words = str(message.get("message") or message.get("reason") or "no reason given")
         if not self._sequence.expected:
+            if self._refused is not None:
+                self._refused()
             raise SubscriptionError(words)
         return self._malformed(frame, f"the venue reports an error: {words}", out)
 

@@ -229,7 +229,7 @@ def test_keys_of_every_kind_sign(tmp_path: Path) -> None:
         pem(edwards, serialization.PrivateFormat.PKCS8),
         base64.b64encode(raw).decode(),
     ):
-        assert ApiKey.of("name", secret).stream_token().count(".") == 2
+        assert ApiKey.of("name", secret).token(0.0).count(".") == 2
     file = tmp_path / "key.json"
     file.write_text(json.dumps({"name": "organizations/x", "privateKey": sec1}))
     key = ApiKey.from_file(file)

@@ -1,0 +1,83 @@
+"""The exchange's clock, as an offset to ours: a token counts from its `nbf` to its `exp` by the exchange's time.
+
+Our own clock is taken as it is until the exchange says otherwise: when it refuses a token its public time is asked for,
+and now and then besides. How far the two are apart is said once, not at every look.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from exchange.coinbase.parse import MessageError, number, optional_time
+
+__all__ = ["ExchangeClock", "moment_of"]
+
+_log = structlog.get_logger(__name__)
+
+_SAID_FROM_SECONDS = 30.0
+_WELL_UNTIL_SECONDS = 20.0
+_LONGEST_TRIP_SECONDS = 5.0
+"""An answer that took longer says too little: half of its way is how wrong the offset may be."""
+
+
+def moment_of(answer: Mapping[str, Any]) -> datetime:
+    """The moment (UTC) in an answer of the time endpoint. Raises MessageError where there is none."""
+    milliseconds = number(answer.get("epochMillis"), "epochMillis")
+    if milliseconds:
+        return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+    moment = optional_time(answer.get("iso"), "iso")
+    if moment is None:
+        raise MessageError("neither epochMillis nor iso is there")
+    return moment
+
+
+class ExchangeClock:
+    """Seconds of the exchange's time. Any thread may ask it or tell it.
+
+    Args:
+        ours: our own clock, Unix seconds.
+    """
+
+    def __init__(self, ours: Callable[[], float] = time.time) -> None:
+        self._ours = ours
+        self._offset = 0.0
+        self._said = False
+        self._lock = threading.Lock()
+
+    @property
+    def offset(self) -> float:
+        """Seconds by which the exchange is ahead of us; negative where it is behind."""
+        return self._offset
+
+    def now(self) -> float:
+        """The exchange's time, Unix seconds."""
+        return self._ours() + self._offset
+
+    def look(self, ask: Callable[[], datetime]) -> None:
+        """Have the exchange asked for its time, and take it over. What `ask` raises is passed on."""
+        sent = self._ours()
+        theirs = ask().timestamp()
+        trip = self._ours() - sent
+        if not 0 <= trip <= _LONGEST_TRIP_SECONDS:
+            return
+        self._take(theirs - sent - trip / 2)
+
+    def _take(self, offset: float) -> None:
+        with self._lock:
+            self._offset = offset
+            apart = abs(offset)
+            tell = apart > _SAID_FROM_SECONDS and not self._said
+            self._said = apart > _SAID_FROM_SECONDS or (self._said and apart > _WELL_UNTIL_SECONDS)
+        if tell:
+            where = "ahead of" if offset > 0 else "behind"
+            sentence = (
+                f"the exchange's clock is {apart:.0f} s {where} this machine's: tokens follow the exchange's; "
+                "set this machine's clock (NTP)"
+            )
+            _log.warning("clock_skew", seconds=round(offset, 1), sentence=sentence)

@@ -1,0 +1,188 @@
+"""A clock that is off, in both directions: tokens follow the exchange's time, by REST and by stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from coinbase import jwt_generator
+from structlog.testing import capture_logs
+
+from domain.orders import OrderType, Side
+from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
+from exchange.coinbase.clock import ExchangeClock
+from exchange.paper import PaperConfig, PaperControl, PaperExchange
+from exchange.port import Connected, Disconnected, OrderRequest, StreamEvent, Unavailable
+from exchange.streams import StreamSettings
+
+D = Decimal
+BTC = "BTC-USD"
+SKEWS = (20.0, -20.0, 300.0, -300.0)
+
+
+@pytest.fixture
+async def paper() -> AsyncIterator[PaperExchange]:
+    """A paper exchange whose market moves only when told."""
+    config = PaperConfig(step=True, products=[BTC], balances={"USD": D(1_000_000)}, private_rate=0, public_rate=0)
+    async with PaperExchange(config) as paper:
+        yield paper
+
+
+@pytest.fixture
+async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
+    """Tells the paper exchange what to do."""
+    async with PaperControl(paper.control_url) as control:
+        await control.set_price(BTC, "50000", "50010")
+        yield control
+
+
+def adapter(paper: PaperExchange, **changes: Any) -> CoinbaseExchange:
+    """An adapter that has not heard of any clock yet."""
+    settings: dict[str, Any] = {
+        "rest_address": paper.rest_address,
+        "stream_url": paper.stream_url,
+        "user_stream_url": paper.user_stream_url,
+        "ca_file": paper.ca_file,
+        "key_file": paper.key_file,
+        "private_rate": 0,
+        "threads": 8,
+        "streams": StreamSettings(backoff_first=0.02, backoff_cap=0.1, first_frame=2.0, open_timeout=2.0),
+    }
+    return CoinbaseExchange(CoinbaseConfig(**(settings | changes)))
+
+
+@pytest.fixture
+async def exchange(paper: PaperExchange, control: PaperControl) -> AsyncIterator[CoinbaseExchange]:
+    """An adapter to the paper exchange, closed afterwards."""
+    exchange = adapter(paper)
+    yield exchange
+    await exchange.close()
+
+
+def body(exchange: CoinbaseExchange, client_order_id: str) -> Any:
+    """A limit buy far below the market."""
+    request = OrderRequest(client_order_id, BTC, Side.BUY, OrderType.LIMIT, base_size=D("0.1"), limit_price=D("40000"))
+    return exchange.order_body(request)
+
+
+@pytest.mark.parametrize("seconds", SKEWS)
+async def test_orders_are_taken_once_and_found_whatever_the_clock(
+    exchange: CoinbaseExchange, control: PaperControl, seconds: float
+) -> None:
+    """The first command finds out, all go through, each arrives once, and a look-up by our time finds it."""
+    await control.skew(seconds)
+    before = datetime.now(UTC)
+    placed = await asyncio.gather(*(exchange.submit(body(exchange, f"c-{number}")) for number in range(6)))
+    assert len({answer.exchange_order_id for answer in placed}) == 6
+    assert sorted(str(entry["client_order_id"]) for entry in await control.journal()) == [f"c-{n}" for n in range(6)]
+    found = await exchange.find_order("c-0", BTC, before - timedelta(seconds=1))
+    assert found is not None
+    assert found.exchange_order_id == placed[0].exchange_order_id
+    assert found.created_at is not None
+    assert abs((found.created_at - before).total_seconds() - seconds) < 2
+
+
+@pytest.mark.parametrize("seconds", SKEWS)
+async def test_the_user_stream_connects_whatever_the_clock(
+    exchange: CoinbaseExchange, control: PaperControl, seconds: float
+) -> None:
+    """A subscription refused for its token's time is followed by one that is taken, without any REST call of ours."""
+    await control.skew(seconds)
+    events: list[StreamEvent] = []
+    stream = exchange.user_stream()
+    async with asyncio.timeout(8):
+        async for event in stream:
+            events.append(event)
+            if isinstance(event, Connected):
+                break
+    await stream.aclose()
+    assert sum(isinstance(event, Disconnected) for event in events) <= 3
+
+
+async def test_a_clock_that_changes_under_way_is_followed(exchange: CoinbaseExchange, control: PaperControl) -> None:
+    """Ahead, behind, right again: reads and commands go on, and what is far off is said once each time."""
+    with capture_logs() as said:
+        for number, seconds in enumerate((300.0, -300.0, 0.0, 300.0)):
+            await control.skew(seconds)
+            await exchange.balances()
+            await exchange.submit(body(exchange, f"c-{number}"))
+            await exchange.fee_rates()
+    assert [entry["event"] for entry in said] == ["clock_skew", "clock_skew"]
+    assert "300 s ahead of" in said[0]["sentence"]
+    assert said[0]["log_level"] == "warning"
+
+
+async def test_the_clock_is_looked_at_now_and_then(paper: PaperExchange, control: PaperControl) -> None:
+    """A skew that no token fails by is learnt beside the reads, so that a growing one never gets so far."""
+    exchange = adapter(paper, clock_look_seconds=0.05)
+    await control.skew(-3)
+
+    async def learnt() -> None:
+        while exchange._rest.clock.offset > -2:
+            await exchange.fee_rates()
+
+    await asyncio.wait_for(learnt(), 5)
+    await exchange.close()
+
+
+async def test_a_refused_key_is_not_sent_again_and_again(paper: PaperExchange, control: PaperControl) -> None:
+    """Where the clock is right, a 401 is the answer: one look at the clock, nothing is sent a second time."""
+    private = ApiKey.from_file(paper.key_file).secret
+    exchange = adapter(paper, key_file=None, key_name="organizations/x/apiKeys/y", key_secret=private)
+    for _ in range(3):
+        with pytest.raises(Unavailable) as caught:
+            await exchange.balances()
+        assert caught.value.code == "AUTH_FAILURE"
+    assert abs(exchange._rest.clock.offset) < 1
+    await exchange.close()
+
+
+def test_tokens_are_the_official_clients_but_for_their_time(paper_key: Path) -> None:
+    """Same header and claims as the official client makes; only the window begins 5 s earlier, and follows `now`."""
+    key = ApiKey.from_file(paper_key)
+    official = jwt_generator.build_rest_jwt("GET host/path", key.name, key.secret)
+    ours = key.token(1_790_000_000.7, "GET host/path")
+    header = jwt.get_unverified_header(ours)
+    assert set(header) == set(jwt.get_unverified_header(official))
+    assert (header["alg"], header["kid"], len(header["nonce"])) == ("ES256", key.name, 64)
+    theirs, claims = claims_of(official), claims_of(ours)
+    assert set(claims) == set(theirs)
+    assert (claims["nbf"], claims["exp"]) == (1_789_999_995, 1_790_000_115)
+    assert (claims["sub"], claims["iss"], claims["uri"]) == (key.name, "cdp", "GET host/path")
+    assert "uri" not in claims_of(key.token(0.0))
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a token claims, whoever signed it and whenever."""
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
+
+
+@pytest.fixture
+async def paper_key(paper: PaperExchange) -> Path:
+    """A key file in the official format."""
+    return paper.key_file
+
+
+def times(*values: float) -> Callable[[], float]:
+    """A clock that shows these values in turn."""
+    left = list(values)
+    return lambda: left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "theirs", "offset"),
+    [(100.0, 100.0, 120, 20.0), (100.0, 102.0, 101, 0.0), (100.0, 104.0, 402, 300.0), (100.0, 106.0, 500, 0.0),
+     (100.0, 90.0, 500, 0.0)],
+)  # fmt: skip
+def test_the_offset_is_taken_at_the_middle_of_the_way(sent: float, received: float, theirs: int, offset: float) -> None:
+    """An answer that took too long, or during which our own clock was set back, is not believed."""
+    clock = ExchangeClock(times(sent, received))
+    clock.look(lambda: datetime.fromtimestamp(theirs, UTC))
+    assert clock.offset == offset
