@@ -640,6 +640,14 @@ setting_changes = Table(
     Index("ix_setting_changes_at", "account", "at"),
 )
 
+setting_bases = Table(
+    "setting_bases",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("said", JSONB, nullable=False, comment="live settings by key, as file, environment and defaults have them"),
+    _time("at", now=True),
+)
+
 ledger_checks = Table(
     "ledger_checks",
     metadata,
