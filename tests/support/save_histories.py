@@ -1,9 +1,10 @@
 """Save a history of every kind of workflow, for `tests/workflow/test_replay.py`.
 
-    python -m tests.support.save_histories v2
+    python -m tests.support.save_histories v2 [SCENARIO…]
 
-plays short trades on servers of its own and writes tests/histories/v2/<scenario>.<workflow>.json. Earlier folders stay:
-new code must replay what older code has begun (LIFE-10). A folder is never overwritten.
+plays short trades on servers of its own (all of them, or those named) and writes
+tests/histories/v2/<scenario>.<workflow>.json. Earlier folders stay: new code must replay what older code has begun
+(LIFE-10). A folder is never overwritten.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
+from activities.maintenance_interfaces import ValidateInput
+from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput
 from domain.exits import ExitRules
 from domain.ids import client_order_id, intent_key, order_workflow_id
@@ -34,6 +37,8 @@ from tests.support.waiting import eventually
 from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
+from workflows.reconcile import ReconcileWorkflow, reconcile_id
 from workflows.streams import SweepWorkflow, price_watcher_workflow_id, user_stream_workflow_id
 
 __all__ = ["FOLDER", "scrubbed"]
@@ -245,6 +250,39 @@ async def _protected_at_the_exchange(system: TradingSystem) -> Handles:
     return _of_trade(trade, 1) | {f"stop{n}": client.get_workflow_handle(name) for n, name in enumerate(orders, 1)}
 
 
+async def _upkeep(system: TradingSystem) -> Handles:
+    """Reconcile dry and in earnest, once with a worker that stumbles; a ledger that is right, and one that is not."""
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.02"}})
+    client, account, queue = system.client, system.account, system.settings.temporal.streams_queue
+
+    async def reconciled(name: str, **request: Any) -> WorkflowHandle[Any, Any]:
+        asked = ReconcileInput(account=account, **request)
+        handle = await client.start_workflow(
+            ReconcileWorkflow.run, asked, id=f"{reconcile_id(account)}-{name}", task_queue=queue
+        )
+        await handle.result()
+        return handle
+
+    async def checked(name: str) -> WorkflowHandle[Any, Any]:
+        asked = ValidateInput(account=account, why=name)
+        handle = await client.start_workflow(
+            LedgerCheckWorkflow.run, asked, id=f"{ledger_check_id(account)}-{name}", task_queue=queue
+        )
+        await handle.result()
+        return handle
+
+    found: Handles = {"reconcile_dry": await reconciled("dry", why="a person", dry_run=True)}
+    found["reconcile"] = await reconciled("earnest", why="a gap", look_back_seconds=600.0)
+    found["ledger_check"] = await checked("right")
+    await system.control.fault("server_error", "GET *", count=2, status=503)
+    found["reconcile_again"] = await reconciled("again")
+    await system.pool.execute("UPDATE fills SET lot_remaining = 0")
+    found["ledger_check_wrong"] = await checked("wrong")
+    return found
+
+
 _SCENARIOS: dict[str, Scenario] = {
     "hard_stop": _hard_stop,
     "filled_in_parts_cancelled_and_closed": _filled_in_parts_cancelled_and_closed,
@@ -260,6 +298,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "sold_by_hand": _sold_by_hand,
     "protected_at_the_exchange": _protected_at_the_exchange,
     "streams": _streams,
+    "upkeep": _upkeep,
 }
 
 
@@ -272,7 +311,7 @@ def scrubbed(history: Any) -> Any:
     return _PROCESS.sub("worker", history) if isinstance(history, str) else history
 
 
-async def _save(folder: Path) -> None:
+async def _save(folder: Path, scenarios: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="bt-histories-", ignore_cleanup_errors=True) as name:
         data = Path(name)
         postgres = EmbeddedPostgres(PostgresConfig(data / "postgres", durable=False))
@@ -281,12 +320,12 @@ async def _save(folder: Path) -> None:
         )
         await asyncio.gather(postgres.start(), temporal.start())
         try:
-            for number, (scenario, play) in enumerate(_SCENARIOS.items()):
+            for number, scenario in enumerate(scenarios):
                 await postgres.create_database(f"scenario_{number}")
                 dsn = postgres.dsn(f"scenario_{number}")
                 await migrate.upgrade(dsn)
                 async with trading_system(dsn, temporal.address, late_acceptance_seconds=1) as system:
-                    for kind, handle in (await play(system)).items():
+                    for kind, handle in (await _SCENARIOS[scenario](system)).items():
                         try:
                             history = await handle.fetch_history()
                         except RPCError as error:
@@ -301,13 +340,15 @@ async def _save(folder: Path) -> None:
 
 def main() -> None:
     """Save into tests/histories/<first argument>."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.support.save_histories FOLDER (such as v2)")
+    scenarios = sys.argv[2:] or list(_SCENARIOS)
+    unknown = [name for name in scenarios if name not in _SCENARIOS]
+    if len(sys.argv) < 2 or unknown:
+        sys.exit(f"usage: python -m tests.support.save_histories FOLDER [SCENARIO…] of {', '.join(_SCENARIOS)}")
     folder = FOLDER / sys.argv[1]
     if folder.exists():
         sys.exit(f"{folder} exists: histories that were saved are kept; name a new folder")
     folder.mkdir(parents=True)
-    asyncio.run(_save(folder))
+    asyncio.run(_save(folder, scenarios))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,20 @@ from temporalio.workflow import NondeterminismError
 
 from tests.support.save_histories import FOLDER
 from workflows.exit_monitor import ExitMonitorWorkflow
+from workflows.maintenance import LedgerCheckWorkflow
 from workflows.order import OrderWorkflow
+from workflows.reconcile import ReconcileWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
-WORKFLOWS = [OrderWorkflow, ExitMonitorWorkflow, UserStreamWorkflow, PriceWatcherWorkflow, SweepWorkflow]
+WORKFLOWS = [
+    OrderWorkflow,
+    ExitMonitorWorkflow,
+    UserStreamWorkflow,
+    PriceWatcherWorkflow,
+    SweepWorkflow,
+    ReconcileWorkflow,
+    LedgerCheckWorkflow,
+]
 SAVED = sorted(FOLDER.glob("*/*.json"))
 
 
@@ -60,6 +70,8 @@ def test_every_workflow_has_a_saved_history() -> None:
         "UserStreamWorkflow",
         "PriceWatcherWorkflow",
         "SweepWorkflow",
+        "ReconcileWorkflow",
+        "LedgerCheckWorkflow",
     }
 
 
