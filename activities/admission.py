@@ -7,6 +7,7 @@ no gate but HODL, venue state, size and available balance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -52,7 +53,7 @@ class Draft:
 class Admissions:
     """Decides on intents, once each."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Policy) -> None:
+    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy]) -> None:
         self._pool = pool
         self._venue = venue
         self._policy = policy
@@ -71,7 +72,7 @@ class Admissions:
         draft, price = await self._draft_entry(intent, product)
         fees = await self._venue.fee_rates() if product else None
         rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
-        buffer = 1 + self._policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
+        buffer = 1 + self._policy().market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
         facts = Facts(
             intent=intent,
@@ -79,8 +80,8 @@ class Admissions:
             product=product,
             price=price,
             size=draft.base_size,
-            blocked=intent.symbol in self._policy.blocked,
-            max_open_buys=self._policy.max_open_buys,
+            blocked=intent.symbol in self._policy().blocked,
+            max_open_buys=self._policy().max_open_buys,
             needed_quote=needed,
         )
         async with self._pool.acquire() as connection, connection.transaction():
@@ -143,7 +144,7 @@ class Admissions:
                 product=product,
                 price=draft.limit_price or price,
                 size=size,
-                hodl=intent.symbol in self._policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
+                hodl=intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL,
                 available_base=claimable,
             )
             results = run_gates(EXIT_GATES, facts)
@@ -215,7 +216,7 @@ class Admissions:
         if intent.order_type is OrderType.MARKET and not product.limit_only:
             return Draft(OrderType.MARKET, size, intent.quote_size, None, TimeInForce.IOC), touch
         if intent.order_type is OrderType.MARKET:
-            price = collar_price(quote, intent.side, self._policy.market_collar, product)
+            price = collar_price(quote, intent.side, self._policy().market_collar, product)
             size = size if size is not None else sized((intent.quote_size or ZERO) / price, product)
             return Draft(OrderType.LIMIT, size, None, price, TimeInForce.IOC), price
         wanted = price if price is not None else (quote.bid if intent.side is Side.BUY else quote.ask)
@@ -241,7 +242,7 @@ class Admissions:
         if not product.limit_only:
             return Draft(OrderType.MARKET, None, None, None, TimeInForce.IOC)
         quote = await self._venue.quote(symbol)
-        price = collar_price(quote, Side.SELL, self._policy.market_collar, product)
+        price = collar_price(quote, Side.SELL, self._policy().market_collar, product)
         return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
 
     async def _claimable_of_trade(self, connection: Connection, intent: OrderIntent, free: Decimal | None) -> Decimal:
@@ -353,9 +354,9 @@ class Admissions:
         capabilities = self._venue.exchange.capabilities
         return Admission(
             repeated_id_returns_first=capabilities.repeated_id is RepeatedId.RETURNS_FIRST,
-            late_acceptance_seconds=self._policy.late_acceptance_seconds,
-            market_speed=self._policy.speed,
-            max_post_only_attempts=self._policy.post_only_attempts,
+            late_acceptance_seconds=self._policy().late_acceptance_seconds,
+            market_speed=self._policy().speed,
+            max_post_only_attempts=self._policy().post_only_attempts,
             **known,
         )
 

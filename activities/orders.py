@@ -6,6 +6,7 @@ Everything else here may be repeated: a transaction finds its own earlier work a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -78,13 +79,15 @@ _CLOCK_SKEW = timedelta(minutes=5)
 class TradingActivities(OrderActivities):
     """The implementation behind `activities.interfaces.OrderActivities` for one account."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Policy, client: Client) -> None:
+    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy], client: Client) -> None:
+        """`policy` gives the limits in force now: it is asked for each decision, as they change while we run."""
         self._client = client
         self._pool = pool
         self._venue = venue
         self._policy = policy
+        self._account = policy().account
         self._admissions = Admissions(pool, venue, policy)
-        self.ledger = Ledger(pool, policy.account)
+        self.ledger = Ledger(pool, self._account)
 
     @activity.defn(name="admit")
     async def admit(self, intent: OrderIntent) -> Admission:
@@ -242,7 +245,7 @@ class TradingActivities(OrderActivities):
             )
         # The exchange answered, and has no such order: proof only once a delayed request could no longer arrive.
         age = (datetime.now(UTC) - row["prepared_at"]).total_seconds()
-        if row["exchange_order_id"] is None and age > self._policy.late_acceptance_seconds:
+        if row["exchange_order_id"] is None and age > self._policy().late_acceptance_seconds:
             await self._pool.execute(
                 """UPDATE attempts SET status = 'ABSENT', live = false, refusal = 'ABSENT', final_at = now(),
                    status_source = 'order_history' WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
@@ -299,7 +302,7 @@ class TradingActivities(OrderActivities):
             """INSERT INTO raw_facts
                       (account, source, kind, symbol, exchange_order_id, client_order_id, body, routed_at)
                VALUES ($1,$2,'order',$3,$4,$5,$6,now())""",
-            self._policy.account,
+            self._account,
             source.value,
             order.symbol,
             order.exchange_order_id,
@@ -353,7 +356,7 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="end_order")
     async def end_order(self, request: EndOrder) -> RecordResult:
         async with self._pool.acquire() as connection, connection.transaction():
-            await lock_symbol(connection, self._policy.account, request.symbol)
+            await lock_symbol(connection, self._account, request.symbol)
             order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
             state, now = OrderState(request.state), OrderState(order["state"])
             if order["finished"]:
@@ -389,17 +392,17 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="protection")
     async def protection(self, request: ProtectionRequest) -> ProtectionView:
-        return await protection_view(self._pool, self._venue, self._policy, request)
+        return await protection_view(self._pool, self._venue, self._policy(), request)
 
     @activity.defn(name="protection_trouble")
     async def protection_trouble(self, request: ProtectionTrouble) -> None:
-        await tell_trouble(self._pool, self._policy.account, request)
+        await tell_trouble(self._pool, self._account, request)
 
     @activity.defn(name="rearm")
     async def rearm(self, request: RearmTrade) -> PositionView:
         async with self._pool.acquire() as connection, connection.transaction():
             symbol = await connection.fetchval("SELECT symbol FROM trades WHERE entry_key = $1", request.entry_key)
-            await lock_symbol(connection, self._policy.account, symbol)
+            await lock_symbol(connection, self._account, symbol)
             await connection.execute(
                 """
                 WITH trade AS (
@@ -416,7 +419,7 @@ class TradingActivities(OrderActivities):
             if request.critical:
                 await report_once(
                     connection,
-                    self._policy.account,
+                    self._account,
                     "EXIT_REFUSED",
                     "CRITICAL",
                     request.entry_key,
@@ -426,7 +429,7 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
-        outcome = await close_trade(self._pool, self._venue, self._policy.account, request)
+        outcome = await close_trade(self._pool, self._venue, self._account, request)
         if outcome is not None and request.tell_entry:
             await self._tell_entry(outcome)
         return outcome

@@ -33,7 +33,7 @@ from activities.validator import Validator
 from activities.venue import Venue
 from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
-from workers.rules import exchange_of, exit_rules, policy_of
+from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
 from workers.streams import (
     ensure_schedules,
@@ -77,7 +77,7 @@ class WorkerParts:
         self.exchange = exchange
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
-        self.trading = TradingActivities(pool, self.venue, policy_of(settings), client)
+        self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client)
         protect = exit_rules(settings.exits) if settings.adoption.protect else None
         self.adoption = Adoption(
             pool,
