@@ -648,6 +648,27 @@ setting_bases = Table(
     _time("at", now=True),
 )
 
+webhook_alerts = Table(
+    "webhook_alerts",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True, comment="sender:key"),
+    Column("sender", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("symbol", Text, nullable=False),
+    Column("digest", Text, nullable=False, comment="the same key with another digest is refused"),
+    Column("alert", JSONB, nullable=False, comment="as it was read, without its token"),
+    Column("order_key", Text),
+    Column("intent", JSONB, comment="the order that is started, also when repeated"),
+    Column("closes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("refusal", JSONB, comment="refused before it was an order: by what, why"),
+    Column("repeats", Integer, nullable=False, server_default=_ZERO),
+    _time("received_at", now=True),
+    _one_of("action", "buy", "sell", "close"),
+    Index("ix_webhook_alerts_received_at", "account", "received_at"),
+    Index("ix_webhook_alerts_order_key", "order_key"),
+)
+
 ledger_checks = Table(
     "ledger_checks",
     metadata,
