@@ -257,6 +257,7 @@ fills = Table(
     Index("ix_fills_order_key", "order_key"),
     Index("ix_fills_exchange_order_id", "account", "exchange_order_id"),
     Index("ix_fills_symbol_at", "account", "symbol", "at", "id"),
+    Index("ix_fills_recorded_at", "account", "recorded_at"),
     Index(
         "ix_fills_open_lots",
         "account",
@@ -338,7 +339,7 @@ trades = Table(
         name="position_not_negative",
     ),
     Index("ix_trades_open", "account", "symbol", postgresql_where=text("state <> 'CLOSED'")),
-    Index("ix_trades_closed_at", "closed_at"),
+    Index("ix_trades_closed_at", "account", "closed_at"),
 )
 
 plan_revision = Sequence("exit_plan_revision", metadata=metadata)
