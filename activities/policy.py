@@ -10,15 +10,29 @@ __all__ = ["Policy"]
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits and patience of one account. Durations in wall seconds, fractions as fractions."""
+    """Limits and patience of one account. Durations in wall seconds, fractions as fractions, money in quote."""
 
     account: str = "main"
     speed: Decimal = Decimal(1)
+    allowed: frozenset[str] = frozenset()
+    """Products that may be bought; empty: all."""
+    disabled: frozenset[str] = frozenset()
+    """Products that a person has switched off for buying."""
     blocked: frozenset[str] = frozenset()
     hodl: frozenset[str] = frozenset()
     max_open_buys: int = 3
+    max_spread: Decimal = Decimal("0.01")
+    buy_on_red_day: bool = False
+    max_position: Decimal = Decimal("0.1")
+    """Of the account's worth; 1 or more: no limit."""
+    daily_loss_limit: Decimal = Decimal(500)
+    """0: no limit."""
+    losing_streak: int = 5
+    """Losing trades in a row that halt entries; 0: no limit."""
+    market_stale_seconds: Decimal = Decimal(120)
     market_collar: Decimal = Decimal("0.01")
     post_only_attempts: int = 3
+    post_only_backoff: Decimal = Decimal("0.2")
     late_acceptance_seconds: int = 150
     market_buffer: Decimal = Decimal("0.01")
     """How much more a market buy by base size reserves than the touch says."""

@@ -41,6 +41,7 @@ from research.trades import read_trades
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.rules import exchange_of
 from workers.settings import load_settings
+from workers.settings_limits import WITHOUT_LIMITS
 from workflows.starting import start_order
 
 __all__ = ["main"]
@@ -164,6 +165,7 @@ async def run(prices: Path, trades: int, speed: Decimal, open_at_once: int, seco
             *("--balance", "USD=10000000", "--maker-fee", "0.0005", "--taker-fee", "0.001"),
         ],
         env={
+            **WITHOUT_LIMITS,
             "BOTTRADER_SPEED": str(speed),
             "BOTTRADER_SYMBOLS__ALLOW": _SYMBOL,
             "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "1000",

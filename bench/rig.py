@@ -34,6 +34,7 @@ from workers.local_stack import LocalStack, LocalStackConfig
 from workers.processes import Child, Command, python_environment, python_module
 from workers.runner import ROLES, WorkerParts, worker_parts, workers_for
 from workers.settings import load_settings
+from workers.settings_limits import WITHOUT_LIMITS
 from workers.streams import ensure_singletons
 from workflows.order import OrderWorkflow
 from workflows.starting import start_order
@@ -242,6 +243,7 @@ async def open_rig() -> AsyncIterator[Rig]:
                 "USD=1000000000",
             ],
             env={
+                **WITHOUT_LIMITS,
                 "BOTTRADER_EXCHANGE__PRIVATE_REQUESTS_PER_S": "1000",
                 "BOTTRADER_EXCHANGE__PUBLIC_REQUESTS_PER_S": "1000",
                 "BOTTRADER_SYMBOLS__ALLOW": ",".join((*SYMBOLS, PROBE)),

@@ -99,12 +99,14 @@ def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig"
     """A throw-away stack with everything of its own."""
     from cli.demo_plan import KINDS, SYMBOLS
     from workers.local_stack import LocalStackConfig
+    from workers.settings_limits import WITHOUT_LIMITS
 
     market = ["--seed", str(seed)] if prices is None else ["--prices", str(prices.absolute())]
     products = [part for symbol in SYMBOLS for part in ("--product", symbol)]
     return LocalStackConfig(
         paper_arguments=[*market, *products, "--speed", str(terms.speed)],
         env={
+            **WITHOUT_LIMITS,
             "BOTTRADER_SPEED": str(terms.speed),
             "BOTTRADER_SYMBOLS__ALLOW": ",".join(SYMBOLS),
             "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": str(len(KINDS)),

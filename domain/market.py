@@ -29,6 +29,8 @@ class Product:
     halted: bool = False
     """Delisted, disabled, in auction or otherwise not taking orders."""
     price: Decimal | None = None
+    change_24h: Decimal | None = None
+    """A fraction: -0.05 is a fall of 5 %. None where the venue doesn't say."""
 
 
 @dataclass(frozen=True, slots=True)

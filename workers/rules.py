@@ -57,11 +57,20 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         account=settings.account,
         speed=Decimal(str(settings.speed)),
+        allowed=frozenset(settings.symbols.allow),
+        disabled=frozenset(settings.symbols.disabled),
         blocked=frozenset(settings.symbols.block),
         hodl=frozenset(settings.symbols.hodl),
         max_open_buys=settings.symbols.max_open_buys,
+        max_spread=_fraction(settings.risk.max_spread_pct),
+        buy_on_red_day=settings.risk.allow_buys_on_red_day,
+        max_position=_fraction(settings.risk.max_position_pct),
+        daily_loss_limit=settings.risk.daily_loss_limit,
+        losing_streak=settings.risk.losing_trades_in_a_row,
+        market_stale_seconds=settings.risk.market_stale_after_s,
         market_collar=_fraction(settings.orders.market_collar_pct),
         post_only_attempts=settings.orders.post_only_attempts,
+        post_only_backoff=settings.orders.post_only_backoff_s,
         late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
     )
 

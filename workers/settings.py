@@ -282,6 +282,7 @@ DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
     "roc_momo": {"size_quote": "200", "exits": {"take_profit_pct": "4", "take_profit_enabled": True}},
     "passive_mm": {"size_quote": "50", "expiry_s": "60"},
     "manual": {"size_quote": "100", "order_type": "LIMIT", "source": "manual"},
+    "webhook": {"size_quote": "100", "order_type": "MARKET"},
 }
 """Entry triggers out of the box; a file's `[triggers.<name>]` changes or adds to them."""
 
@@ -292,6 +293,7 @@ class SymbolSettings(Section):
     allow: Products = Field(
         ("BTC-USD", "ETH-USD", "SOL-USD"), description="products that are watched and may be bought"
     )
+    disabled: Products = Field((), description="switched off by a person for the time being: not bought")
     block: Products = Field((), description="blacklist: never bought")
     hodl: Products = Field((), description="never sold by the system")
     max_open_buys: int = Field(3, ge=1, le=10_000, description="open buy orders a product may have at once")

@@ -40,7 +40,7 @@ Multiple = Annotated[Decimal, Field(gt=0, le=100)]
 Seconds = Annotated[Decimal, Field(gt=0, le=86_400)]
 Size = Annotated[Decimal, Field(gt=0)]
 Source = Literal["sighook", "webhook", "manual"]
-OrderType = Literal["MARKET", "LIMIT", "LIMIT_POST_ONLY"]
+OrderType = Literal["MARKET", "LIMIT", "LIMIT_IOC", "LIMIT_POST_ONLY"]
 
 
 class Section(BaseModel):

@@ -307,7 +307,18 @@ def product(raw: Mapping[str, Any]) -> Product:
         halted=any(raw.get(name) is True for name in ("is_disabled", "trading_disabled", "view_only", "auction_mode"))
         or raw.get("status") not in ("online", "", None),
         price=optional_number(raw.get("price"), "price"),
+        change_24h=_fraction_of_percent(raw.get("price_percentage_change_24h")),
     )
+
+
+def _fraction_of_percent(value: object) -> Decimal | None:
+    """A figure that is nice to have: one that can't be read is not known, and keeps no rule from being read."""
+    if value in (None, ""):
+        return None
+    try:
+        return number(value, "percentage") / 100
+    except MessageError:
+        return None
 
 
 def candle(raw: Mapping[str, Any], symbol: str) -> Candle:

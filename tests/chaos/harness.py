@@ -57,6 +57,7 @@ from tests.chaos.schedule import (
 )
 from workers.health import polled_since
 from workers.local_stack import LocalStack, LocalStackConfig
+from workers.settings_limits import WITHOUT_LIMITS
 from workflows.starting import start_order
 
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
@@ -70,6 +71,7 @@ _CRASH_TO = Decimal("0.94")
 _FALL, _FALL_SECONDS = Decimal("0.97"), 8.0
 _TROUBLE = (RPCError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _ENVIRONMENT = {
+    **WITHOUT_LIMITS,
     "BOTTRADER_EXCHANGE__TIMEOUT_S": "3",
     "BOTTRADER_EXCHANGE__CONNECT_TIMEOUT_S": "2",
     # Two workers share the account's rate.

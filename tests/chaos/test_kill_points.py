@@ -24,6 +24,7 @@ from tests.support.intents import limit_buy
 from tests.support.waiting import eventually
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.settings import load_settings
+from workers.settings_limits import WITHOUT_LIMITS
 
 PATIENT = ExitRules(reprice_seconds=Decimal(3600))
 PAPER = ("--step", "--no-rate-limits", "--product", "BTC-USD")
@@ -55,6 +56,7 @@ class Stage:
 async def stage() -> AsyncIterator[Stage]:
     """A stack with its worker in a process that may be killed."""
     environment = {
+        **WITHOUT_LIMITS,
         "BOTTRADER_STREAMS__RECONNECT_MIN_S": "0.1",
         "BOTTRADER_STREAMS__RECONNECT_MAX_S": "1",
         "BOTTRADER_STREAMS__LEASE_S": "3",

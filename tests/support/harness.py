@@ -40,6 +40,7 @@ from workers.settings import (
     SymbolSettings,
     TemporalSettings,
 )
+from workers.settings_limits import RiskSettings
 from workers.streams import ensure_singletons
 from workflows.exit_monitor import MonitorViewState
 from workflows.order import OrderView, OrderWorkflow
@@ -50,6 +51,13 @@ __all__ = ["ALL_ROLES", "Trade", "TradingSystem", "step_market", "trading_system
 
 ALL_ROLES = frozenset({"orders", "streams", "watchers"})
 BID, ASK = "50000", "50001"
+WIDE = RiskSettings(
+    allow_buys_on_red_day=True,
+    max_position_pct=Decimal(100),
+    daily_loss_limit=Decimal(0),
+    losing_trades_in_a_row=0,
+)
+"""Limits that stop nothing."""
 
 
 def step_market(**changes: Any) -> PaperConfig:
@@ -329,6 +337,7 @@ async def trading_system(
     late_acceptance_seconds: int = 150,
     timeout_seconds: str = "3",
     symbols: SymbolSettings | None = None,
+    risk: RiskSettings | None = None,
 ) -> AsyncIterator[TradingSystem]:
     """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001."""
     name = f"t{uuid.uuid4().hex[:12]}"
@@ -356,6 +365,8 @@ async def trading_system(
             streams=StreamSettings(reconnect_min_s=Decimal("0.1"), reconnect_max_s=Decimal(1), lease_s=Decimal(6)),
             orders=OrderSettings(unknown_resolution_s=Decimal(late_acceptance_seconds)),
             symbols=symbols or SymbolSettings(allow=("BTC-USD", "ETH-USD"), max_open_buys=1000),
+            # Most tests trade whatever comes of it; those of the limits say which.
+            risk=risk or WIDE,
         )
         system = TradingSystem(settings, control, roles)
         try:
