@@ -1,14 +1,71 @@
-"""The HTTP webhook: who may send alerts, how large, how often."""
+"""The HTTP webhook: who may send alerts, how large, how often, and what becomes of them (docs/webhook.md)."""
 
-from pydantic import Field
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from workers.settings_types import Section
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-__all__ = ["WebhookSettings"]
+from workers.settings_types import Name, Seconds, Section
+
+__all__ = ["SenderSettings", "WebhookSettings"]
+
+SHORTEST_SECRET = 16
+"""Characters; `openssl rand -hex 24` makes 48."""
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < SHORTEST_SECRET or text.strip() != text or not (text.isascii() and text.isprintable()):
+        raise ValueError(
+            f"a secret is {SHORTEST_SECRET} or more printable ASCII characters without blanks around them: "
+            "make one with `openssl rand -hex 24`"
+        )
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
+
+
+class SenderSettings(Section):
+    """How one sender proves who it is: by a secret that it signs with, by a token that it sends along, or either."""
+
+    secret: Secret | None = Field(None, description="key of its signatures (HMAC-SHA256)")
+    secret_file: Path | None = Field(None, description="file with that key, instead")
+    token: Secret | None = Field(None, description="bearer token, for senders that can't sign")
+    token_file: Path | None = Field(None, description="file with that token, instead")
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> Self:
+        if self.secret is not None and self.secret_file is not None:
+            raise ValueError("secret and secret_file are two places for one secret: leave one of them out")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are two places for one token: leave one of them out")
+        if not any((self.secret, self.secret_file, self.token, self.token_file)):
+            raise ValueError("a sender needs a secret, a secret_file, a token or a token_file")
+        return self
 
 
 class WebhookSettings(Section):
-    """The server of `POST /webhook`."""
+    """The server of `POST /webhook`. Senders are `[webhook.senders.<name>]`; without any the server doesn't start."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
     port: int = Field(8780, ge=0, le=65_535, description="its port; 0: any free one")
+    senders: dict[Name, SenderSettings] = Field(
+        default_factory=dict, description="who may send alerts; the name is recorded with each order"
+    )
+    source: Literal["sighook", "webhook"] = Field("sighook", description="the source that its orders carry")
+    trigger: Name = Field("webhook", description="trigger of alerts that name none: size, order type and exits")
+    replay_window_s: Annotated[Decimal, Field(ge=1, le=3600)] = Field(
+        Decimal(300), description="wall seconds by which an alert's time may differ from ours, either way"
+    )
+    decision_timeout_s: Annotated[Decimal, Field(gt=0, le=60)] = Field(
+        Decimal("2.5"), description="wall seconds until the answer is `deciding`; TradingView waits for 3"
+    )
+    body_timeout_s: Seconds = Field(Decimal(5), description="wall seconds for a request to arrive")
+    max_body_bytes: int = Field(16_384, ge=256, le=1_048_576, description="largest alert")
+    max_depth: int = Field(8, ge=2, le=64, description="deepest nesting of an alert's JSON")
+    requests_per_minute: int = Field(60, ge=1, le=100_000, description="alerts of one sender, on average")
+    burst: int = Field(20, ge=1, le=10_000, description="alerts of one sender at once")
+    max_concurrent: int = Field(32, ge=1, le=1_000, description="alerts that are decided on at the same time")
+    max_connections: int = Field(500, ge=10, le=10_000, description="open connections")
