@@ -23,6 +23,7 @@ from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 
 __all__ = [
     "Balance",
+    "Book",
     "BookLevel",
     "BookUpdate",
     "CancelAnswer",
@@ -323,6 +324,16 @@ class BookLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class Book:
+    """The top of a book, best first on both sides; a side may be empty. `at` is when the venue or we saw it (UTC)."""
+
+    symbol: str
+    bids: Sequence[BookLevel]
+    asks: Sequence[BookLevel]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class BookUpdate:
     """Level-2 changes; a snapshot replaces everything known of the symbol."""
 
@@ -382,6 +393,10 @@ class Exchange(Protocol):
 
     async def quote(self, symbol: str) -> Quote:
         """The touch, now, by REST."""
+        ...
+
+    async def book(self, symbol: str, depth: int) -> Book:
+        """The best `depth` levels of both sides, now, by REST. Raises Unavailable."""
         ...
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:

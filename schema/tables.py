@@ -670,6 +670,34 @@ webhook_alerts = Table(
     Index("ix_webhook_alerts_order_key", "order_key"),
 )
 
+quote_rounds = Table(
+    "quote_rounds",
+    metadata,
+    Column("snapshot_id", UUID(as_uuid=False), primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    _time("at", null=False),
+    Column("bid_code", Text, nullable=False),
+    Column("bid_sentence", Text, nullable=False),
+    Column("bid_price", Numeric),
+    Column("bid_size", Numeric),
+    Column("bid_order_key", Text, comment="the quote that was to be placed"),
+    Column("ask_code", Text, nullable=False),
+    Column("ask_sentence", Text, nullable=False),
+    Column("ask_price", Numeric),
+    Column("ask_size", Numeric),
+    Column("ask_order_key", Text, comment="the quote that was to be placed"),
+    Column("numbers", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column(
+        "cancelled",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'::jsonb"),
+        comment="order key and why it was taken away",
+    ),
+    Index("ix_quote_rounds_at", "account", "at"),
+)
+
 ledger_checks = Table(
     "ledger_checks",
     metadata,

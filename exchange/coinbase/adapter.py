@@ -10,9 +10,11 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+from domain.orders import Side
 from exchange.coinbase.clock import moment_of
 from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.messages import CHANNELS
@@ -22,6 +24,7 @@ from exchange.coinbase.parse import (
     candle,
     fill,
     number,
+    optional_number,
     optional_time,
     order_from_rest,
     positive,
@@ -32,6 +35,8 @@ from exchange.coinbase.rest import RestCaller
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.port import (
     Balance,
+    Book,
+    BookLevel,
     CancelAnswer,
     CancelVerdict,
     Candle,
@@ -178,20 +183,30 @@ class CoinbaseExchange:
 
     async def quote(self, symbol: str) -> Quote:
         """The touch, now, by REST. Raises Unavailable, also where a side of the book is empty."""
-        answer = await self._market("/product_book", "/market/product_book", {"product_id": symbol, "limit": 1})
+        book = await self.book(symbol, 1)
+        if not book.bids or not book.asks:
+            raise Unavailable(f"{symbol} has no {'bids' if not book.bids else 'asks'} now", code="EMPTY_BOOK")
+        return Quote(symbol, book.bids[0].price, book.asks[0].price, book.at)
+
+    async def book(self, symbol: str, depth: int) -> Book:
+        """The best `depth` levels of both sides, now, by REST. Raises Unavailable."""
+        answer = await self._market("/product_book", "/market/product_book", {"product_id": symbol, "limit": depth})
         with _reading(f"the book of {symbol}"):
             book = answer.get("pricebook")
             if not isinstance(book, Mapping):
                 raise MessageError("pricebook is missing")
-            bids, asks = book.get("bids") or [], book.get("asks") or []
-            if not bids or not asks:
-                raise Unavailable(f"{symbol} has no {'bids' if not bids else 'asks'} now", code="EMPTY_BOOK")
-            return Quote(
-                symbol,
-                positive(bids[0].get("price"), "bid"),
-                positive(asks[0].get("price"), "ask"),
-                optional_time(book.get("time"), "time") or datetime.now(UTC),
+            bids, asks = (
+                [
+                    BookLevel(
+                        side,
+                        positive(level.get("price"), name),
+                        optional_number(level.get("size"), "size") or Decimal(0),
+                    )
+                    for level in (book.get(name + "s") or [])[:depth]
+                ]
+                for side, name in ((Side.BUY, "bid"), (Side.SELL, "ask"))
             )
+            return Book(symbol, bids, asks, optional_time(book.get("time"), "time") or datetime.now(UTC))
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """Candles with `start <= candle.start < end`, oldest first.

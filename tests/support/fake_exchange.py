@@ -13,6 +13,8 @@ from domain.market import FeeRates, Product, Quote
 from domain.orders import Side, VenueStatus
 from exchange.port import (
     Balance,
+    Book,
+    BookLevel,
     CancelAnswer,
     CancelVerdict,
     Candle,
@@ -161,6 +163,14 @@ class FakeExchange:
             raise Unavailable(f"no quote of {symbol}")
         bid = self.quotes[symbol]
         return Quote(symbol, bid, bid + Decimal("0.01"), datetime.now(UTC))
+
+    async def book(self, symbol: str, depth: int) -> Book:
+        """One unit on each side of the bid that the test set."""
+        quote = await self.quote(symbol)
+        bid, ask = (
+            BookLevel(side, price, Decimal(1)) for side, price in ((Side.BUY, quote.bid), (Side.SELL, quote.ask))
+        )
+        return Book(symbol, [bid][:depth], [ask][:depth], quote.at)
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """The test's candles within the time asked for."""
