@@ -45,7 +45,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:
     """Show every setting that is in force, where it comes from, and what it means. Secrets are masked."""
-    from workers.settings import DEFAULT_TRIGGERS, Settings, TriggerSettings, config_path
+    from workers.settings import DEFAULT_TRIGGERS, Settings, TriggerSettings
+    from workers.settings_sources import config_path
 
     settings = current_settings()
     if as_json:
@@ -69,8 +70,9 @@ def check(
 ) -> None:
     """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
     from workers.exchange_keys import key_file_problems
-    from workers.settings import config_path, load_settings
+    from workers.settings import load_settings
     from workers.settings_problems import ConfigError
+    from workers.settings_sources import config_path
 
     problems: list[str] = []
     try:

@@ -42,7 +42,8 @@ def up(
 
     from workers.folders import data_dir
     from workers.local_stack import LocalStackConfig
-    from workers.settings import config_path, load_settings
+    from workers.settings import load_settings
+    from workers.settings_sources import config_path
 
     settings = load_settings()
     if settings.mode == "live" and speed not in {None, 1.0}:

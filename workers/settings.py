@@ -2,16 +2,17 @@
 
 Sources, the later one wins: the defaults here, one TOML file (`--config`, else BOTTRADER_CONFIG, else
 `bottrader.toml` in the working folder), the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4 is `hard_stop_pct` of
-`[exits]`), and the two usual names DATABASE_URL and TEMPORAL_ADDRESS. A wrong or unknown key is never ignored:
-`load_settings` raises ConfigError with one sentence for each. Percentages are percent (2.5 is 2.5 %), durations are
-seconds of the market (divided by `speed`) unless they say wall time.
+`[exits]`), the usual names DATABASE_URL and TEMPORAL_ADDRESS, and what `bottrader config set` has stored for keys that
+are LIVE. A wrong or unknown key is never ignored: `load_settings` raises ConfigError with one sentence for each.
+Percentages are percent (2.5 is 2.5 %), durations are seconds of the market (divided by `speed`) unless they say wall
+time.
 """
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -22,35 +23,39 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from workers.errors import UnreachableError, UserError
 from workers.settings_limits import RiskSettings
-from workers.settings_problems import (
-    ENV_DELIMITER,
-    ENV_PREFIX,
-    ConfigError,
-    describe,
-    read_toml,
-    unknown_environment,
-)
+from workers.settings_problems import Problem, paper_only_problems, raise_all
 from workers.settings_quoting import QuotingSettings
+from workers.settings_sources import Sources, merge
 from workers.settings_strategy import MarketDataSettings, RocSettings, StrategySettings
-from workers.settings_types import Multiple, Name, OrderType, Percent, Products, Seconds, Section, Size, Source
+from workers.settings_types import (
+    AT_START,
+    LIVE,
+    Multiple,
+    Name,
+    OrderType,
+    PaperOnly,
+    Percent,
+    Products,
+    Seconds,
+    Section,
+    Size,
+    Source,
+    Unit,
+)
 from workers.settings_webhook import WebhookSettings
 
 COINBASE_REST = "api.coinbase.com"
 COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
 COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
-
-CONFIG_FILE = "bottrader.toml"
+_VENUE_DOMAIN = "coinbase.com"
+_LATE_ACCEPTANCE_S = 150
+"""How long after it was sent a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
 
 
 class TemporalSettings(Section):
@@ -118,16 +123,34 @@ class DatabaseSettings(Section):
             ) from None
 
 
+def _of_the_venue(address: str) -> bool:
+    """Whether an address is one of the real exchange's own hosts."""
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
+    return host == _VENUE_DOMAIN or host.endswith(f".{_VENUE_DOMAIN}")
+
+
+def _venue_stream(address: str) -> bool:
+    return address.startswith("wss://") and _of_the_venue(address)
+
+
+_VENUE_ADDRESS = PaperOnly(f"it must be an address of {_VENUE_DOMAIN}", _of_the_venue)
+_VENUE_STREAM = PaperOnly(
+    f"it must be a wss:// address of {_VENUE_DOMAIN}, as over ws:// anyone could read the login", _venue_stream
+)
+
+
 class ExchangeSettings(Section):
     """The venue's addresses, keys and patience. Without addresses, live mode uses the venue's own; paper mode needs
     some.
     """
 
     venue: Literal["coinbase"] = "coinbase"
-    rest: str | None = Field(None, description="REST host[:port], always reached over TLS")
-    stream: str | None = Field(None, description="address of the market streams, wss://…")
-    user_stream: str | None = Field(None, description="address of the user stream, wss://…")
-    ca_file: Path | None = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
+    rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always reached over TLS")
+    stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
+    user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
+    ca_file: Annotated[
+        Path | None, PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between")
+    ] = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
     key_file: Path | None = Field(None, description="API key file in the exchange's own JSON format")
     connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
     timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
@@ -165,8 +188,16 @@ class StreamSettings(Section):
 class OrderSettings(Section):
     """How an order is sent and resolved."""
 
-    unknown_resolution_s: Seconds = Field(
-        Decimal(150), description="wall seconds after which a submit that no record shows is proven absent"
+    unknown_resolution_s: Annotated[
+        Seconds,
+        PaperOnly(
+            "a request that is still under way could be accepted later",
+            lambda seconds: seconds >= _LATE_ACCEPTANCE_S,
+            f"at least {_LATE_ACCEPTANCE_S}",
+        ),
+    ] = Field(
+        Decimal(_LATE_ACCEPTANCE_S),
+        description="wall seconds after which a submit that no record shows is proven absent",
     )
     post_only_attempts: int = Field(3, ge=1, le=10, description="tries of a post-only order with a fresh book")
     post_only_backoff_s: Seconds = Field(Decimal("0.2"), description="first wait between them, doubled each time")
@@ -200,13 +231,17 @@ class ExitSettings(Section):
     trailing_min_distance_pct: Percent = Field(Decimal(1), description="least trailing distance, percent of price")
     trailing_max_distance_pct: Percent = Field(Decimal(2), description="greatest trailing distance, percent of price")
     trailing_step_atr: Multiple = Field(Decimal("0.5"), description="the stop is raised in steps of this many ATR")
-    atr_period: int = Field(14, ge=2, le=200, description="candles in the ATR")
-    atr_candle_minutes: Literal[1, 5, 15, 30, 60] = Field(5, description="length of those candles, minutes")
+    atr_period: Annotated[int, AT_START] = Field(14, ge=2, le=200, description="candles in the ATR")
+    atr_candle_minutes: Annotated[Literal[1, 5, 15, 30, 60], AT_START] = Field(
+        5, description="length of those candles, minutes"
+    )
     take_profit_pct: Percent = Field(Decimal("2.5"), description="gain at which a LIMIT exit is due, if enabled")
     take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
     signal_exit_enabled: bool = Field(True, description="whether a sell signal may close a trade that is not losing")
-    signal_max_age_s: Seconds = Field(Decimal(600), description="older buy/sell matrices are ignored (two runs)")
-    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=10)] = Field(
+    signal_max_age_s: Annotated[Seconds, AT_START] = Field(
+        Decimal(600), description="older buy/sell matrices are ignored (two runs)"
+    )
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=10, decimal_places=12), Unit("percent")] = Field(
         Decimal("0.01"), description="a LIMIT exit is this far above the best bid, rounded up to the tick"
     )
     reprice_interval_s: Seconds = Field(Decimal(5), description="a LIMIT exit is re-priced after this long")
@@ -247,7 +282,7 @@ class ProtectionSettings(Section):
     take_profit_pct: Percent | None = Field(
         None, description="gain of a bracket's target; none: the trigger's take profit"
     )
-    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50)] = Field(
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50, decimal_places=12), Unit("percent")] = Field(
         Decimal(1), description="a stop-limit may sell this far below its stop"
     )
     failsafe_on_sltp_error: bool = Field(False, description="a failure's message has recommended actions")
@@ -386,24 +421,26 @@ class Settings(BaseSettings):
 
     mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
     account: Name = Field("main", description="name of the account, part of every key")
-    speed: float = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
+    speed: Annotated[float, PaperOnly("real markets can't be hurried", instead="it needs 1")] = Field(
+        1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1"
+    )
     temporal: TemporalSettings = TemporalSettings()
     database: DatabaseSettings = DatabaseSettings()
     exchange: ExchangeSettings = ExchangeSettings()
     streams: StreamSettings = StreamSettings()
     orders: OrderSettings = OrderSettings()
-    exits: ExitSettings = ExitSettings()
-    triggers: dict[str, TriggerSettings] = Field(default_factory=dict, validate_default=True)
-    symbols: SymbolSettings = SymbolSettings()
-    risk: RiskSettings = RiskSettings()
+    exits: Annotated[ExitSettings, LIVE] = ExitSettings()
+    triggers: Annotated[dict[Name, TriggerSettings], LIVE] = Field(default_factory=dict, validate_default=True)
+    symbols: Annotated[SymbolSettings, LIVE] = SymbolSettings()
+    risk: Annotated[RiskSettings, LIVE] = RiskSettings()
     market_data: MarketDataSettings = MarketDataSettings()
-    strategy: StrategySettings = StrategySettings()
-    roc: RocSettings = RocSettings()
-    quoting: QuotingSettings = QuotingSettings()
+    strategy: Annotated[StrategySettings, LIVE] = StrategySettings()
+    roc: Annotated[RocSettings, LIVE] = RocSettings()
+    quoting: Annotated[QuotingSettings, LIVE] = QuotingSettings()
     webhook: WebhookSettings = WebhookSettings()
     watcher: WatcherSettings = WatcherSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
-    adoption: AdoptionSettings = AdoptionSettings()
+    adoption: Annotated[AdoptionSettings, LIVE] = AdoptionSettings()
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     notices: NoticeSettings = NoticeSettings()
@@ -412,49 +449,34 @@ class Settings(BaseSettings):
     @field_validator("triggers", mode="before")
     @classmethod
     def _with_default_triggers(cls, value: object) -> object:
-        if not isinstance(value, dict):
+        if not isinstance(value, Mapping):
             return value
-        merged: dict[str, object] = {name: dict(given) for name, given in DEFAULT_TRIGGERS.items()}
-        for name, given in value.items():
-            default = merged.get(name)
-            if isinstance(default, dict) and isinstance(given, dict):
-                # A size given in the other currency replaces the default's.
-                if "size_base" in given:
-                    default.pop("size_quote", None)
-                merged[name] = {**default, **given}
-            else:
-                merged[name] = given
-        return merged
+        defaults = {name: given for name, given in DEFAULT_TRIGGERS.items() if not isinstance(value.get(name), Section)}
+        return merge({"triggers": defaults}, {"triggers": value})["triggers"]
 
     @model_validator(mode="after")
-    def _trigger_exits_fit(self) -> Self:
+    def _as_a_whole(self) -> Self:
+        raise_all([*self._trigger_problems(), *self._mode_problems()])
+        return self
+
+    def _trigger_problems(self) -> Iterator[Problem]:
         for name, trigger in self.triggers.items():
             try:
                 self.exits.with_overrides(trigger.exits)
             except ValidationError as error:
-                reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-                raise ValueError(f"[triggers.{name}.exits]: {reason}") from None
-        return self
+                for finding in error.errors():
+                    yield ("triggers", name, "exits"), trigger.exits, str(finding["msg"]).removeprefix("Value error, ")
 
-    @model_validator(mode="after")
-    def _mode_fits(self) -> Self:
-        addresses = [self.exchange.rest, self.exchange.stream, self.exchange.user_stream]
+    def _mode_problems(self) -> Iterator[Problem]:
         if self.mode == "live":
-            if any(address.startswith("ws://") for address in addresses[1:] if address):
-                raise ValueError(
-                    "mode = live needs streams that start with wss://: over ws:// anyone could read the login"
-                )
-            if self.speed != 1:
-                raise ValueError(f"mode = live needs speed = 1, not {self.speed:g}: real markets can't be hurried")
+            yield from paper_only_problems(self)
             if self.exchange.key_file is None:
-                raise ValueError(
-                    'mode = live needs exchange.key_file: the API key file of the account, or mode = "paper"'
-                )
-        elif any("coinbase.com" in address.lower() for address in addresses if address):
-            raise ValueError(
-                'mode = paper, but [exchange] has the real exchange\'s addresses: leave them out, or set mode = "live"'
-            )
-        return self
+                yield ("exchange", "key_file"), None, 'must be given with mode = "live"'
+            return
+        for name in ("rest", "stream", "user_stream"):
+            if (address := getattr(self.exchange, name)) and "coinbase.com" in address.lower():
+                clause = 'is the real exchange, but mode = paper: leave it out, or set mode = "live"'
+                yield ("exchange", name), address, clause
 
     def exits_for(self, trigger: str) -> ExitSettings:
         """The exit rules of a trade that `trigger` entered; `[exits]` for a trigger without settings."""
@@ -500,70 +522,20 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def config_path(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that settings come from: `given`, BOTTRADER_CONFIG, `bottrader.toml` here, or none."""
-    if given is not None:
-        return given
-    if named := environ.get("BOTTRADER_CONFIG"):
-        return Path(named).expanduser()
-    here = Path(CONFIG_FILE)
-    return here if here.exists() else None
-
-
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the file, the environment and the defaults.
 
     Raises ConfigError with one sentence a problem: a file that can't be read, an unknown key, a value out of range.
     """
-    environ = os.environ if environ is None else environ
-    file = config_path(path, environ)
-    from_file = {} if file is None else read_toml(file)
-    problems = unknown_environment(Settings, environ)
-    from_environment = _from_environment(environ)
-    try:
-        settings = Settings(**_deep_merge(from_file, from_environment))
-    except ValidationError as error:
-        raise ConfigError(problems + describe(error, Settings, from_environment, file)) from None
-    if problems:
-        raise ConfigError(problems)
+    return build(read_sources(path, environ))
+
+
+def read_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Sources:
+    """What file and environment say. Raises ConfigError for what can't be read at all."""
+    return Sources.read(Settings, path, environ)
+
+
+def build(sources: Sources) -> Settings:
+    """The settings that `sources` make together. Raises ConfigError with one sentence a problem."""
+    settings: Settings = sources.build(Settings)
     return settings
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    source = EnvSettingsSource(
-        Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, env_ignore_empty=True
-    )
-    source.config["enable_decoding"] = False  # lists are written a,b,c, not as JSON
-    # An empty variable is as if it were not set: compose files pass on what the user left out.
-    source.env_vars = {name.lower(): value for name, value in environ.items() if value}
-    found: dict[str, Any] = source()
-    temporal = {key: environ.get(f"TEMPORAL_{key.upper()}") for key in ("profile", "address", "namespace", "api_key")}
-    usual = {"database": {"url": environ.get("DATABASE_URL")}, "temporal": {**_of_profile(environ), **_given(temporal)}}
-    return _deep_merge(found, {section: _given(keys) for section, keys in usual.items() if _given(keys)})
-
-
-def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in keys.items() if value}
-
-
-def _of_profile(environ: Mapping[str, str]) -> dict[str, str]:
-    """Address and namespace of TEMPORAL_PROFILE; `workers.temporal_connection` takes TLS and login from it, too."""
-    profile = environ.get("TEMPORAL_PROFILE")
-    if not profile:
-        return {}
-    from temporalio.envconfig import ClientConfigProfile  # noqa: PLC0415 - for the few who have a profile
-
-    try:
-        found = ClientConfigProfile.load(profile, disable_env=True, override_env_vars=dict(environ))
-    except RuntimeError as error:
-        raise ConfigError([f"TEMPORAL_PROFILE (environment) = {profile!r} can't be used: {error}."]) from None
-    return _given({"address": found.address, "namespace": found.namespace})
-
-
-def _deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `under`, section by section."""
-    merged = dict(under)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _deep_merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-    return merged

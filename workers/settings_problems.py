@@ -3,26 +3,50 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from workers.errors import UserError
+from workers.settings_keys import constraints, find, holds_secret, leaves
+from workers.settings_types import PaperOnly, Unit
+
+__all__ = [
+    "ENV_DELIMITER",
+    "ENV_PREFIX",
+    "ConfigError",
+    "Problem",
+    "allowed",
+    "crash_points_are_for_tests",
+    "describe",
+    "environment_name",
+    "paper_only_problems",
+    "raise_all",
+    "range_of",
+    "read_toml",
+    "unit_of",
+    "unknown_environment",
+]
 
 ENV_PREFIX = "BOTTRADER_"
 ENV_DELIMITER = "__"
+_CRASH_AT = "BOTTRADER_CRASH_AT"
 # Names that start like settings and are none: where files are, not what is traded.
-_OTHER_NAMES = frozenset({"BOTTRADER_CONFIG", "BOTTRADER_CACHE", "BOTTRADER_CRASH_AT", "BOTTRADER_DATA"})
+_OTHER_NAMES = frozenset({"BOTTRADER_CONFIG", "BOTTRADER_CACHE", _CRASH_AT, "BOTTRADER_DATA"})
 _OWN_NAMES: Mapping[tuple[str, ...], str] = {
     ("database", "url"): "DATABASE_URL",
     ("temporal", "address"): "TEMPORAL_ADDRESS",
 }
 
 _SECRET_NAME = re.compile("key|secret|pass|token|url", re.IGNORECASE)
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_LONGEST_SHOWN = 60
 
 _OPERATORS = (
     (annotated_types.Gt, "gt", "above"),
@@ -41,9 +65,11 @@ class ConfigError(UserError):
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The file as a tree. Raises ConfigError when it is not there, can't be read or is not TOML."""
+    """The file as a tree, its numbers exact. Raises ConfigError when it is not there, can't be read or is not TOML."""
+    text = ""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(
             [f"{file}: there is no such file; `bottrader config init` writes one with every setting explained."]
@@ -51,7 +77,25 @@ def read_toml(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: can't be read ({error})."]) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{file}: this is not valid TOML: {error}."]) from None
+        raise ConfigError([_not_toml(file, text, str(error))]) from None
+    except ArithmeticError:
+        raise ConfigError([f"{file}: a number in it is not one that can be used."]) from None
+    except RecursionError:
+        raise ConfigError([f"{file}: this is not a settings file: it is nested too deeply."]) from None
+
+
+def _not_toml(file: Path, text: str, message: str) -> str:
+    place = _TOML_PLACE.search(message)
+    what = message[: place.start()] if place else message
+    what = f"{what[:1].lower()}{what[1:]}"
+    if place is None or place[1] is None:
+        return f"{file}: this is not valid TOML: {what} at the end of the file."
+    number = int(place[1])
+    lines = text.splitlines()
+    line = lines[number - 1].strip() if number <= len(lines) else ""
+    # What might hold a password is not repeated.
+    quoted = f": {_short(line)}" if line and not _SECRET_NAME.search(line) else ""
+    return f"{file}, line {number}, column {place[2]}: this is not valid TOML ({what}){quoted}"
 
 
 def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
@@ -67,31 +111,86 @@ def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -
     return problems
 
 
-def describe(
-    error: ValidationError, settings: type[BaseModel], environment: Mapping[str, Any], file: Path | None
-) -> list[str]:
-    """One sentence for each of pydantic's findings."""
+def crash_points_are_for_tests(settings: Any, environ: Mapping[str, str]) -> list[str]:
+    """A sentence if a test's variable that kills workers is set where real money is traded."""
+    if settings.mode != "live" or not environ.get(_CRASH_AT):
+        return []
+    return [f"{_CRASH_AT} (environment) is for tests, it kills workers: it can't be used with mode = live."]
+
+
+def environment_name(location: tuple[str, ...]) -> str:
+    """The variable that sets a key."""
+    return _OWN_NAMES.get(location[:2]) or ENV_PREFIX + ENV_DELIMITER.join(location).upper()
+
+
+Problem = tuple[tuple[str, ...], object, str]
+"""Where, the value there, and what is wrong with it, as a clause."""
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Have pydantic report all of these, each at its own key; nothing happens when there are none."""
+    listed = [
+        InitErrorDetails(
+            type=PydanticCustomError("whole", "{clause}", {"clause": clause}),
+            loc=where,
+            input=value,
+        )
+        for where, value, clause in problems
+    ]
+    if listed:
+        raise ValidationError.from_exception_data("Settings", listed)
+
+
+def paper_only_problems(settings: BaseModel) -> Iterator[Problem]:
+    """What is set that `mode = "live"` refuses: every field that is marked PaperOnly, in any section."""
+    for leaf in leaves(settings):
+        for noted in constraints(leaf.field):
+            if not isinstance(noted, PaperOnly) or leaf.value == leaf.field.default:
+                continue
+            if noted.real is None or not noted.real(leaf.value):
+                yield (
+                    tuple(leaf.key.split(".")),
+                    leaf.value,
+                    f"can't be used with mode = live: {noted.why}; {noted.instead}",
+                )
+
+
+def describe(error: ValidationError, settings: type[BaseModel], where: Callable[[tuple[str, ...]], str]) -> list[str]:
+    """One sentence for each of pydantic's findings. `where` names a key as the user wrote it."""
     sentences = []
     for finding in error.errors():
-        location = tuple(str(part) for part in finding["loc"])
-        where = _where(location, environment, file)
-        owner, field = _resolve(settings, location)
+        location = tuple(str(part) for part in finding["loc"] if part != "[key]")
+        place = where(location)
+        found = find(settings, location)
+        field, owner = found.field, found.owner
         message = _plain(str(finding["msg"]))
         if finding["type"] == "extra_forbidden":
-            names = list(owner.model_fields) if owner is not None else []
-            near = _near(location[-1], names) or f"; allowed here: {', '.join(names)}"
             hidden = isinstance(finding["input"], dict) or _SECRET_NAME.search(location[-1])
-            value = "" if hidden else f" (= {finding['input']!r})"
-            sentences.append(_sentence(f"{where}{value} is not a setting{near}"))
+            value = "" if hidden else f" (= {_short(finding['input'])})"
+            sentences.append(_sentence(f"{place}{value} is not a setting{_instead(location, owner, settings)}"))
         elif finding["type"] in {"model_type", "model_attributes_type", "dict_type"}:
-            sentences.append(f"{where} must be a section with keys, not {finding['input']!r}.")
+            sentences.append(f"{place} must be a section with keys, not {_short(finding['input'])}.")
         elif finding["type"] == "missing":
-            sentences.append(f"{where} is missing{allowed(field)}.")
+            sentences.append(f"{place} is missing{allowed(field)}.")
+        elif finding["type"] == "whole" and finding["input"] is None:
+            sentences.append(f"{place} {message}{allowed(field)}." if location else f"{message}.")
         elif field is None or isinstance(finding["input"], dict | BaseModel):
-            sentences.append(f"{where}: {message}." if location else f"{message}.")
+            sentences.append(f"{place}: {message}." if location else f"{message}.")
         else:
-            sentences.append(f"{where} = {_shown(finding['input'], field)}: {message}{allowed(field)}.")
+            sentences.append(f"{place} = {_shown(finding['input'], field)}: {message}{allowed(field)}.")
     return sentences
+
+
+def _instead(location: tuple[str, ...], owner: type[BaseModel] | None, settings: type[BaseModel]) -> str:
+    """What the user may have meant: a name like it in the section, its place elsewhere, or all that is allowed."""
+    names = list(owner.model_fields) if owner is not None else []
+    if near := _near(location[-1], names):
+        return near
+    for section, field in settings.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and location[-1] in inner.model_fields:
+            return f"; did you mean {location[-1]} in [{section}]?"
+    return f"; allowed here: {', '.join(names)}" if names else ""
 
 
 def _plain(message: str) -> str:
@@ -99,72 +198,71 @@ def _plain(message: str) -> str:
     if message.startswith("String should match pattern"):
         return "is not written as it must be"
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    return message.replace("a valid decimal", "a number").replace("greater than or equal to", "at least")
-
-
-def _where(location: tuple[str, ...], environment: Mapping[str, Any], file: Path | None) -> str:
-    node: Any = environment
-    for part in location:
-        node = node.get(part) if isinstance(node, Mapping) else None
-    if location and node is not None:
-        usual = _OWN_NAMES.get(location[:2])
-        name = usual or ENV_PREFIX + ENV_DELIMITER.join(location).upper()
-        return f"{name} (environment)"
-    dotted = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", ".".join(location))
-    return f"{file}: {dotted}" if file is not None else dotted
-
-
-def _resolve(settings: type[BaseModel], location: tuple[str, ...]) -> tuple[type[BaseModel] | None, FieldInfo | None]:
-    """The section that the last part of `location` is written in, and its field if there is one."""
-    model: type[BaseModel] | None = settings
-    field: FieldInfo | None = None
-    parts = list(location)
-    while parts:
-        part = parts.pop(0)
-        if model is None:
-            return None, field
-        owner, field = model, model.model_fields.get(part)
-        if field is None:
-            return owner, None
-        annotation = field.annotation
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-            if parts:
-                parts.pop(0)
-                field = None
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-        if not parts:
-            return owner, field
-    return model, None
+    message = message.replace("String should have", "must have").replace("Decimal input should have", "must have")
+    message = message.replace(", unable to parse string as a number", "").replace("a valid decimal", "a number")
+    message = message.replace("a valid integer, unable to parse string as an integer", "a whole number")
+    message = message.replace("a valid integer, got a number with a fractional part", "a whole number")
+    message = message.replace("a valid boolean, unable to interpret input", "true or false")
+    message = message.replace("a valid boolean", "true or false").replace("a valid integer", "a whole number")
+    message = message.replace("a valid string", "text in quotes").replace("a valid tuple", "a list like ['BTC-USD']")
+    return message.replace("greater than or equal to", "at least")
 
 
 def allowed(field: FieldInfo | None) -> str:
     """What a setting may be and what it means, in brackets; empty when nothing is known."""
     if field is None:
         return ""
-    bounds = [
-        f"{word} {getattr(constraint, attribute)}"
-        for constraint in _constraints(field)
+    parts = [part for part in (_bounds(field), field.description) if part]
+    return f" ({'allowed: ' if _bounds(field) else ''}{'; '.join(parts)})" if parts else ""
+
+
+def range_of(field: FieldInfo) -> str:
+    """What a setting may be, in words; empty when anything of its type goes."""
+    if bounds := _bounds(field):
+        return bounds
+    options = _options(field.annotation)
+    return f"one of {', '.join(str(option) for option in options)}" if options else ""
+
+
+def unit_of(field: FieldInfo) -> str:
+    """What a setting's number counts; empty for what is not counted, or says so in its description."""
+    return next((noted.name for noted in constraints(field) if isinstance(noted, Unit)), "")
+
+
+def _bounds(field: FieldInfo) -> str:
+    words = [
+        f"{word} {_number(getattr(constraint, attribute))}"
+        for constraint in constraints(field)
         for kind, attribute, word in _OPERATORS
         if isinstance(constraint, kind)
     ]
-    parts = [part for part in (" and ".join(bounds), field.description) if part]
-    return f" (allowed: {'; '.join(parts)})" if bounds else f" ({field.description})" if field.description else ""
+    return " and ".join(words)
 
 
-def _constraints(field: FieldInfo) -> list[object]:
-    found: list[object] = []
-    for item in field.metadata:
-        found.extend(item.metadata if isinstance(item, FieldInfo) else [item])
-    return found
+def _number(value: object) -> str:
+    return f"{value:,}".replace(",", "_") if isinstance(value, int) and value >= 10**6 else str(value)
+
+
+def _options(annotation: object) -> tuple[object, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if annotation is bool:
+        return ("true", "false")
+    if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
+        return next((found for part in get_args(annotation) if (found := _options(part))), ())
+    return ()
 
 
 def _shown(value: object, field: FieldInfo) -> str:
-    return "***" if _holds_secret(field.annotation) else repr(value)
+    return "***" if holds_secret(field.annotation) else _short(value)
 
 
-def _holds_secret(annotation: object) -> bool:
-    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
+def _short(value: object) -> str:
+    number = isinstance(value, Decimal | int) and not isinstance(value, bool)
+    text = f"{value:g}" if isinstance(value, float) else str(value) if number else repr(value)
+    if isinstance(value, bool):
+        text = text.lower()
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _sentence(text: str) -> str:

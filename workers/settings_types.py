@@ -1,14 +1,25 @@
-"""The kinds of value that settings are made of: products, percentages, durations, sizes; and what a section is."""
+"""The kinds of value that settings are made of: products, percentages, durations, sizes; and what a section is.
 
+What is noted beside a type goes with it everywhere: its unit into the written sample and into messages, LIVE and
+AT_START into what may be changed while workers run, PaperOnly into what `mode = "live"` refuses.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Literal
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "AT_START",
+    "LIVE",
+    "Applies",
     "Multiple",
     "Name",
     "OrderType",
+    "PaperOnly",
     "Percent",
     "Product",
     "Products",
@@ -16,7 +27,39 @@ __all__ = [
     "Section",
     "Size",
     "Source",
+    "Unit",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number counts, as a person says it."""
+
+    name: str
+
+
+class Applies(Enum):
+    """When a change of a setting counts."""
+
+    AT_ONCE = "for every decision from then on, without a restart"
+    AT_START = "from the next start of a worker"
+
+
+LIVE = Applies.AT_ONCE
+AT_START = Applies.AT_START
+
+
+@dataclass(frozen=True, slots=True)
+class PaperOnly:
+    """A setting that exists, or goes further, for trying and testing.
+
+    With `mode = "live"` only its default is allowed, or what `real` accepts. `why` is a clause for the message,
+    `instead` what live allows.
+    """
+
+    why: str
+    real: Callable[[Any], bool] | None = None
+    instead: str = "leave it out"
 
 
 def _product(value: str) -> str:
@@ -35,10 +78,10 @@ def _split_commas(value: object) -> object:
 Product = Annotated[str, AfterValidator(_product)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(_split_commas)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Percent = Annotated[Decimal, Field(gt=0, lt=100)]
-Multiple = Annotated[Decimal, Field(gt=0, le=100)]
-Seconds = Annotated[Decimal, Field(gt=0, le=86_400)]
-Size = Annotated[Decimal, Field(gt=0)]
+Percent = Annotated[Decimal, Field(gt=0, lt=100, decimal_places=12), Unit("percent")]
+Multiple = Annotated[Decimal, Field(gt=0, le=100, decimal_places=12), Unit("times")]
+Seconds = Annotated[Decimal, Field(gt=0, le=86_400, decimal_places=12), Unit("seconds")]
+Size = Annotated[Decimal, Field(gt=0, le=10**12, decimal_places=12)]
 Source = Literal["sighook", "webhook", "manual"]
 OrderType = Literal["MARKET", "LIMIT", "LIMIT_IOC", "LIMIT_POST_ONLY"]
 

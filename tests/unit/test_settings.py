@@ -91,7 +91,10 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         ("exits = 5", "FILE: exits must be a section with keys, not 5."),
         (
             "[exits\n",
-            "FILE: this is not valid TOML: Expected ']' at the end of a table declaration (at line 1, column 7).",
+            (
+                "FILE, line 1, column 7: this is not valid TOML "
+                "(expected ']' at the end of a table declaration): '[exits'"
+            ),
         ),
         (
             "[triggers.x]\norder_type = 'MARKET'",
@@ -100,7 +103,7 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         (
             "[triggers.roc_momo.exits]\nhard_stop_pct = 1",
             (
-                "[triggers.roc_momo.exits]: soft_stop_pct (2.5) must be below hard_stop_pct (1), "
+                "FILE: triggers.roc_momo.exits: soft_stop_pct (2.5) must be below hard_stop_pct (1), "
                 "or the soft stop never acts."
             ),
         ),
@@ -110,11 +113,17 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         ),
         (
             "mode = 'live'\nspeed = 5\n[exchange]\nkey_file = 'k'",
-            "mode = live needs speed = 1, not 5: real markets can't be hurried.",
+            (
+                "FILE: speed = 5: can't be used with mode = live: real markets can't be hurried; it needs 1 "
+                "(allowed: above 0 and at most 10000; market seconds in a wall second; live needs 1)."
+            ),
         ),
         (
             "[exchange]\nrest = 'api.coinbase.com'",
-            'mode = paper, but [exchange] has the real exchange\'s addresses: leave them out, or set mode = "live".',
+            (
+                "FILE: exchange.rest = 'api.coinbase.com': is the real exchange, but mode = paper: leave it out, or set "
+                'mode = "live" (REST host[:port], always reached over TLS).'
+            ),
         ),
     ],
 )

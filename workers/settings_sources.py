@@ -1,0 +1,209 @@
+"""Where settings come from, the later one wins: defaults, one TOML file, the environment, what was changed by command.
+
+The environment's BOTTRADER_EXITS__HARD_STOP_PCT is `hard_stop_pct` of `[exits]`; DATABASE_URL, TEMPORAL_ADDRESS and the
+other usual names of Temporal's tools need no prefix. Overrides are stored in the database, see `setting_changes`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource
+
+from workers.settings_problems import (
+    ENV_DELIMITER,
+    ENV_PREFIX,
+    ConfigError,
+    crash_points_are_for_tests,
+    describe,
+    environment_name,
+    read_toml,
+    unknown_environment,
+)
+
+__all__ = ["CONFIG_FILE", "Origin", "Override", "Sources", "config_path"]
+
+CONFIG_FILE = "bottrader.toml"
+
+Origin = Literal["default", "file", "environment", "override"]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A value that somebody set by command, in the form in which it is stored."""
+
+    value: Any
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What each source says; `settings` puts them together and checks the whole.
+
+    `environ` is the environment that was read, kept to read everything again.
+    """
+
+    file: Path | None = None
+    from_file: Mapping[str, Any] = field(default_factory=dict)
+    from_environment: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(
+        cls, settings: type[BaseSettings], path: Path | None = None, environ: Mapping[str, str] | None = None
+    ) -> Sources:
+        """Read file and environment. Raises ConfigError for what can't be read at all."""
+        environ = os.environ if environ is None else environ
+        file = config_path(path, environ)
+        return cls(
+            file,
+            {} if file is None else read_toml(file),
+            _from_environment(settings, environ),
+            problems=tuple(unknown_environment(settings, environ)),
+            environ=dict(environ),
+        )
+
+    def again(self, settings: type[BaseSettings]) -> Sources:
+        """The same file read anew, beneath the same overrides. Raises ConfigError."""
+        return replace(self, from_file={} if self.file is None else read_toml(self.file))
+
+    def under(self, overrides: Mapping[str, Override]) -> Sources:
+        """These sources with other overrides on top."""
+        return replace(self, overrides=dict(overrides))
+
+    def tree(self) -> dict[str, Any]:
+        """All that is given, merged."""
+        merged: dict[str, Any] = {}
+        for layer in (self.from_file, self.from_environment, _nested(self.overrides)):
+            merged = merge(merged, layer)
+        return merged
+
+    def build(self, settings: type[BaseSettings]) -> Any:
+        """The settings. Raises ConfigError with one sentence a problem."""
+        problems = list(self.problems)
+        try:
+            built = settings(**self.tree())
+        except ValidationError as error:
+            raise ConfigError(problems + describe(error, settings, self.where)) from None
+        problems += crash_points_are_for_tests(built, self.environ)
+        if problems:
+            raise ConfigError(problems)
+        return built
+
+    def origin(self, key: str) -> Origin:
+        """Which source a key's value comes from."""
+        if key in self.overrides:
+            return "override"
+        parts = key.split(".")
+        if _given(self.from_environment, parts):
+            return "environment"
+        return "file" if _given(self.from_file, parts) else "default"
+
+    def where(self, location: tuple[str, ...]) -> str:
+        """The key as whoever gave its value wrote it."""
+        dotted = ".".join(location)
+        if (given := self.overrides.get(dotted)) is not None:
+            return f"{dotted} (set by {given.by} on {given.at.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
+        if location and _given(self.from_environment, location):
+            return f"{environment_name(location)} (environment)"
+        shown = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location).removeprefix(".")
+        return f"{self.file}: {shown}" if self.file is not None and _given(self.from_file, location) else shown
+
+    def file_owner(self) -> str:
+        """Who a change of the file is put down to: its owner, as far as the system knows."""
+        try:
+            owner = 0 if self.file is None else self.file.stat().st_uid
+            return pwd.getpwuid(owner).pw_name
+        except (OSError, KeyError):
+            return "file"
+
+
+def config_path(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file that settings come from: `given`, BOTTRADER_CONFIG, `bottrader.toml` here, or none."""
+    if given is not None:
+        return given
+    if named := environ.get("BOTTRADER_CONFIG"):
+        return Path(named).expanduser()
+    here = Path(CONFIG_FILE)
+    return here if here.exists() else None
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`over` on top of `under`, section by section; a trigger's size in one currency replaces that in the other."""
+    merged = dict(under)
+    if path[:1] == ("triggers",):
+        for one, other in (("size_base", "size_quote"), ("size_quote", "size_base")):
+            if over.get(one) is not None and over.get(other) is None:
+                merged.pop(other, None)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value, (*path, key)) if both else value  # type: ignore[arg-type]  # both are
+    return merged
+
+
+def _nested(overrides: Mapping[str, Override]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, override in sorted(overrides.items()):
+        *above, last = key.split(".")
+        node = tree
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = override.value
+    return tree
+
+
+def _given(tree: Mapping[str, Any], parts: tuple[str, ...] | list[str]) -> bool:
+    node: Any = tree
+    for part in parts:
+        if isinstance(node, list | tuple | str):
+            # An item of a list that was given as a whole.
+            return True
+        if not isinstance(node, Mapping) or part not in node:
+            return False
+        node = node[part]
+    return node is not None
+
+
+def _from_environment(settings: type[BaseSettings], environ: Mapping[str, str]) -> dict[str, Any]:
+    source = EnvSettingsSource(
+        settings, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER, env_ignore_empty=True
+    )
+    source.config["enable_decoding"] = False  # lists are written a,b,c, not as JSON
+    # An empty variable is as if it were not set: compose files pass on what the user left out.
+    source.env_vars = {name.lower(): value for name, value in environ.items() if value}
+    found: dict[str, Any] = source()
+    temporal = {key: environ.get(f"TEMPORAL_{key.upper()}") for key in ("profile", "address", "namespace", "api_key")}
+    usual = {
+        "database": {"url": environ.get("DATABASE_URL")},
+        "temporal": {**_of_profile(environ), **_filled(temporal)},
+    }
+    return merge(found, {section: _filled(keys) for section, keys in usual.items() if _filled(keys)})
+
+
+def _filled(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if value}
+
+
+def _of_profile(environ: Mapping[str, str]) -> dict[str, str]:
+    """Address and namespace of TEMPORAL_PROFILE; `workers.temporal_connection` takes TLS and login from it, too."""
+    profile = environ.get("TEMPORAL_PROFILE")
+    if not profile:
+        return {}
+    from temporalio.envconfig import ClientConfigProfile  # noqa: PLC0415 - for the few who have a profile
+
+    try:
+        found = ClientConfigProfile.load(profile, disable_env=True, override_env_vars=dict(environ))
+    except RuntimeError as error:
+        raise ConfigError([f"TEMPORAL_PROFILE (environment) = {profile!r} can't be used: {error}."]) from None
+    return _filled({"address": found.address, "namespace": found.namespace})
