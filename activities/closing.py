@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
-from activities.incidents import report_incident, resolve_incidents
 from activities.interfaces import TradeKey
+from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules
 from domain.messages import ExitLeg, PositionView, TradeOutcome
 from domain.money import ZERO, average, divide
-from domain.orders import OrderRole, OrderState, TradeState, move_trade
+from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
 from domain.outcome import achieved, target_fraction, trade_pnl
 from domain.protection import ProtectionRole
 from domain.sizing import is_dust
 from exchange.port import ExchangeError
 
-__all__ = ["close_trade", "finish_order", "position_view", "write_exit"]
+__all__ = ["close_trade", "exit_row", "finish_order", "position_view"]
 
 
 async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionView:
@@ -71,74 +71,63 @@ async def finish_order(
     connection: Connection, order: Any, state: OrderState, *, refusal: str | None = None, sentence: str = ""
 ) -> None:
     """No attempt will follow: release what was reserved or claimed, tell the trade. The symbol's lock is held."""
-    await connection.execute(
-        """
-        WITH unsent AS (
-            UPDATE attempts SET status = 'FAILED', live = false, final_at = now(),
-                   refusal = coalesce(refusal, 'NOT_SENT')
-            WHERE order_key = $1 AND live AND sends = 0)
-        UPDATE orders SET state = $2, finished = true, reserved_quote = 0, claimed_base = 0,
-               refusal = coalesce($3, refusal), gate_sentence = coalesce(gate_sentence, $4),
-               finished_at = coalesce(finished_at, now())
-        WHERE order_key = $1
-        """,
-        order["order_key"],
-        state.value,
-        refusal,
-        sentence or None,
-    )
+    writes: dict[str, Any] = {"finish": {"state": state.value, "refusal": refusal, "sentence": sentence or None}}
     if order["role"] == OrderRole.ENTRY:
-        await connection.execute("UPDATE trades SET entry_final = true WHERE entry_key = $1", order["order_key"])
+        writes["entry_final"] = True
     elif order["role"] == OrderRole.EXIT and order["entry_key"] and order["filled_size"] > 0:
-        await write_exit(connection, order)
+        trade = await connection.fetchrow("SELECT * FROM trades WHERE entry_key = $1", order["entry_key"])
+        if trade is not None:
+            writes["exit"] = exit_row(
+                entry_key=order["entry_key"],
+                totals=totals_of(order),
+                reason=order["exit_reason"],
+                protection_role=order["protection_role"],
+                limit_price=order["limit_price"],
+                trigger_price=order["intent"].get("trigger_price"),
+                due_at=order["intent"].get("due_at"),
+                trade=trade,
+            )
+    await connection.execute("SELECT ledger_write($1, $2, $3)", order["account"], order["order_key"], writes)
 
 
-async def write_exit(connection: Connection, order: Any) -> None:
-    """What an exit order achieved (EXIT-5). The symbol's lock is held."""
-    trade = await connection.fetchrow("SELECT * FROM trades WHERE entry_key = $1", order["entry_key"])
-    if await resolve_incidents(connection, order["account"], "EXIT_REFUSED", order["entry_key"]):
-        sentence = f"exits of trade {order['entry_key']} go through again"
-        await report_incident(connection, order["account"], "EXIT_ACCEPTED", "INFO", order["entry_key"], sentence)
-        await resolve_incidents(connection, order["account"], "EXIT_ACCEPTED", order["entry_key"])
+def exit_row(
+    *,
+    entry_key: str,
+    totals: Totals,
+    reason: str | None,
+    protection_role: str | None,
+    limit_price: Decimal | None,
+    trigger_price: str | None,
+    due_at: str | None,
+    trade: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What an exit order with these totals achieved (EXIT-5), as `ledger_write` takes it. Pure.
+
+    `trade` is its trade's row; `again` is told if exits of that trade had been refused before.
+    """
     rules = ExitRules.model_validate(trade["rules"])
-    reason = ExitReason(order["exit_reason"] or ExitReason.MANUAL)
+    why = ExitReason(reason or ExitReason.MANUAL)
     entry_price = average(trade["bought_value"], trade["bought_size"])
-    price = average(order["filled_value"], order["filled_size"])
-    intent = order["intent"]
-    trigger = Decimal(intent["trigger_price"]) if intent.get("trigger_price") else None
-    if order["protection_role"] == ProtectionRole.TAKE_PROFIT:
-        trigger = order["limit_price"]
+    price = average(totals.value, totals.size)
+    trigger = Decimal(trigger_price) if trigger_price else None
+    if protection_role == ProtectionRole.TAKE_PROFIT:
+        trigger = limit_price
     entry_fees = divide(trade["bought_quote_fees"], trade["bought_size"]) if trade["bought_size"] else ZERO
-    exit_fees = divide(order["quote_fees"], order["filled_size"])
-    gross, net = achieved(entry_price, price, entry_fees, exit_fees)
-    await connection.execute(
-        """
-        INSERT INTO trade_exits (order_key, entry_key, reason, target_fraction, trigger_price, size, average_price,
-               achieved_gross, achieved_net, slippage, fees, path, attempts, trailing_state, due_at)
-        SELECT $1::text,$2::text,$3,$4,$5,$6,$7,$8,$9,$10,$11,$14,
-               (SELECT count(*) FROM attempts WHERE order_key = $1),
-               coalesce($12, (SELECT CASE WHEN stop IS NULL THEN NULL ELSE jsonb_build_object('peak', peak::text,
-                        'stop', stop::text, 'atr', atr::text, 'steps', steps) END
-                        FROM exit_plans WHERE entry_key = $2)), $13
-        ON CONFLICT (order_key) DO UPDATE SET size = excluded.size, average_price = excluded.average_price,
-               achieved_gross = excluded.achieved_gross, achieved_net = excluded.achieved_net,
-               slippage = excluded.slippage, fees = excluded.fees, attempts = excluded.attempts
-        """,
-        order["order_key"],
-        order["entry_key"],
-        reason.value,
-        target_fraction(reason, rules),
-        trigger,
-        order["filled_size"],
-        price,
-        gross,
-        net,
-        price - trigger if trigger is not None and price is not None else None,
-        order["quote_fees"],
-        intent.get("trailing"),
-        datetime.fromisoformat(intent["due_at"]) if intent.get("due_at") else None,
-        "exchange" if order["protection_role"] else "monitored",
-    )
+    gross, net = achieved(entry_price, price, entry_fees, divide(totals.quote_fees, totals.size))
+    return {
+        "reason": why.value,
+        "target_fraction": target_fraction(why, rules),
+        "trigger_price": trigger,
+        "size": totals.size,
+        "average_price": price,
+        "achieved_gross": gross,
+        "achieved_net": net,
+        "slippage": price - trigger if trigger is not None and price is not None else None,
+        "fees": totals.quote_fees,
+        "path": "exchange" if protection_role else "monitored",
+        "due_at": due_at,
+        "again": f"exits of trade {entry_key} go through again",
+    }
 
 
 async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey) -> TradeOutcome | None:

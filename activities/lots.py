@@ -1,11 +1,13 @@
-"""The FIFO book in the database: every fill's allocations, in the transaction that records it.
+"""The FIFO book: which lots a fill's sells take, and the rows that say so.
 
 A fill that is the newest of its symbol costs what it touches. A late one takes back the allocations of the sells
-after it and replays those, and only those.
+after it and replays those, and only those. `replay` is the computing; `rematch_from` does it for fills that were
+replaced, where the ledger's own way (`activities.bookings`) has the rows at hand already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,10 +21,10 @@ __all__ = [
     "ALLOCATION_COLUMNS",
     "FILL_COLUMNS",
     "allocation_row",
-    "book_in_fifo",
     "fill_record",
     "refresh_records",
     "rematch_from",
+    "replay",
     "unmatch_from",
 ]
 
@@ -73,28 +75,41 @@ def fill_record(row: Any) -> FillRecord:
     )
 
 
-async def book_in_fifo(connection: Connection, account: str, symbol: str, fill_id: int) -> None:
-    """Match a newly written fill, and again the sells after it if it came late. The symbol's lock is held."""
-    rows = await connection.fetch(
-        f"""SELECT {FILL_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2
-             AND (at, id) >= (SELECT at, id FROM fills WHERE id = $3) AND (id = $3 OR (side = 'SELL' AND size > 0))
-            ORDER BY at, id""",
-        account,
-        symbol,
-        fill_id,
-    )
-    fill, *sells = [fill_record(row) for row in rows]
-    touched = {fill.order_id} if fill.side is Side.BUY else set()
-    if sells:
-        touched |= await _take_back(connection, [sell.fill_id for sell in sells])
-    if fill.side is Side.SELL and fill.size > 0:
-        sells.insert(0, fill)
-    await _match(connection, account, symbol, sells, touched)
+def replay(sells: Sequence[FillRecord], lots: Sequence[Lot]) -> tuple[list[Allocation], dict[int, Decimal]]:
+    """Match sells with the lots that were open at the time of each; both in order of (time, id).
+
+    The allocations, and what is left of each lot that was touched, by fill. `lots` may end early if what they hold
+    is as much as the sells take together.
+    """
+    allocations: list[Allocation] = []
+    left = [lot.remaining for lot in lots]
+    touched: dict[int, Decimal] = {}
+    first = 0
+    for sell in sells:
+        wanted, number = sell.size + sell.base_fees, first
+        offered: list[Lot] = []
+        places: dict[int, int] = {}
+        while wanted > 0 and number < len(lots):
+            fill = lots[number].fill
+            if (fill.at, fill.fill_id) >= (sell.at, sell.fill_id):
+                break
+            if left[number] > 0:
+                places[fill.fill_id] = number
+                offered.append(Lot(fill, left[number]))
+                wanted -= left[number]
+            number += 1
+        made, changed = match_sell(sell, offered)
+        allocations += made
+        for lot in changed:
+            touched[lot.fill.fill_id] = left[places[lot.fill.fill_id]] = lot.remaining
+        while first < len(lots) and left[first] <= 0:
+            first += 1
+    return allocations, {fill: Decimal(plain(remaining)) for fill, remaining in touched.items()}
 
 
 async def unmatch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
     """Take back the allocations of all sells from `since` on, before fills from then on are replaced."""
-    sells = await _sells_from(connection, account, symbol, since, 0)
+    sells = await _sells_from(connection, account, symbol, since)
     freed = await _take_back(connection, [sell.fill_id for sell in sells])
     # Whoever matches again may take other lots: the records of these are true from here on.
     await refresh_records(connection, account, set(), freed)
@@ -102,7 +117,7 @@ async def unmatch_from(connection: Connection, account: str, symbol: str, since:
 
 async def rematch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
     """Match all sells from `since` on again. The symbol's lock is held, and `unmatch_from` took theirs back."""
-    sells = await _sells_from(connection, account, symbol, since, 0)
+    sells = await _sells_from(connection, account, symbol, since)
     buys = await connection.fetch(
         """SELECT DISTINCT exchange_order_id FROM fills
            WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND at >= $3""",
@@ -110,29 +125,52 @@ async def rematch_from(connection: Connection, account: str, symbol: str, since:
         symbol,
         since,
     )
-    await _match(connection, account, symbol, sells, {row["exchange_order_id"] for row in buys})
+    touched = {row["exchange_order_id"] for row in buys}
+    if sells:
+        lots = await _lots_for(connection, account, symbol, sells)
+        allocations, left = replay(sells, lots)
+        columns = zip(*(allocation_row(item) for item in allocations), strict=True)
+        await connection.execute(
+            _WRITE_ALLOCATIONS, account, symbol, list(left), list(left.values()), *(list(column) for column in columns)
+        )
+        touched |= {lot.fill.order_id for lot in lots if lot.fill.fill_id in left}
+    await refresh_records(connection, account, {sell.order_id for sell in sells}, touched)
 
 
-async def _sells_from(
-    connection: Connection, account: str, symbol: str, at: datetime, fill_id: int
-) -> list[FillRecord]:
+async def _sells_from(connection: Connection, account: str, symbol: str, at: datetime) -> list[FillRecord]:
     rows = await connection.fetch(
         f"""SELECT {FILL_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND size > 0
-            AND (at, id) >= ($3, $4) ORDER BY at, id""",
+            AND at >= $3 ORDER BY at, id""",
         account,
         symbol,
         at,
-        fill_id,
     )
     return [fill_record(row) for row in rows]
 
 
-async def _match(
-    connection: Connection, account: str, symbol: str, sells: list[FillRecord], touched_buys: set[str]
-) -> None:
-    for sell in sells:
-        touched_buys |= await _allocate(connection, account, symbol, sell)
-    await refresh_records(connection, account, {sell.order_id for sell in sells}, touched_buys)
+async def _lots_for(connection: Connection, account: str, symbol: str, sells: Sequence[FillRecord]) -> list[Lot]:
+    """Open lots, oldest first, until they hold what the sells take, or are too new for all of them."""
+    wanted = sum((sell.size + sell.base_fees for sell in sells), ZERO)
+    lots: list[Lot] = []
+    last, page = (datetime.min.replace(tzinfo=sells[0].at.tzinfo), 0), _LOTS_AT_A_TIME
+    while wanted > 0:
+        rows = await connection.fetch(
+            f"""SELECT {FILL_COLUMNS} FROM fills
+                WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND lot_remaining > 0
+                  AND (at, id) < ($3, $4) AND (at, id) > ($5, $6) ORDER BY at, id LIMIT $7""",
+            account,
+            symbol,
+            sells[-1].at,
+            sells[-1].fill_id,
+            *last,
+            page,
+        )
+        lots += [Lot(fill_record(row), row["lot_remaining"]) for row in rows]
+        wanted -= sum((row["lot_remaining"] for row in rows), ZERO)
+        if len(rows) < page:
+            break
+        last, page = (rows[-1]["at"], rows[-1]["id"]), 4 * page
+    return lots
 
 
 async def _take_back(connection: Connection, sell_fills: list[int]) -> set[str]:
@@ -147,40 +185,6 @@ async def _take_back(connection: Connection, sell_fills: list[int]) -> set[str]:
         sell_fills,
     )
     return {row["exchange_order_id"] for row in rows}
-
-
-async def _allocate(connection: Connection, account: str, symbol: str, sell: FillRecord) -> set[str]:
-    """Match one sell with the lots that were open at its time; returns the buy orders it consumed."""
-    wanted = sell.size + sell.base_fees
-    lots: list[Lot] = []
-    found, last = ZERO, (datetime.min.replace(tzinfo=sell.at.tzinfo), 0)
-    while found < wanted:
-        rows = await connection.fetch(
-            f"""SELECT {FILL_COLUMNS} FROM fills
-                WHERE account = $1 AND symbol = $2 AND side = 'BUY' AND lot_remaining > 0
-                  AND (at, id) < ($3, $4) AND (at, id) > ($5, $6) ORDER BY at, id LIMIT {_LOTS_AT_A_TIME}""",
-            account,
-            symbol,
-            sell.at,
-            sell.fill_id,
-            *last,
-        )
-        lots += [Lot(fill_record(row), row["lot_remaining"]) for row in rows]
-        found += sum((row["lot_remaining"] for row in rows), ZERO)
-        if len(rows) < _LOTS_AT_A_TIME:
-            break
-        last = (rows[-1]["at"], rows[-1]["id"])
-    allocations, changed = match_sell(sell, lots)
-    rows = [allocation_row(item) for item in allocations]
-    await connection.execute(
-        _WRITE_ALLOCATIONS,
-        account,
-        symbol,
-        [lot.fill.fill_id for lot in changed],
-        [Decimal(plain(lot.remaining)) for lot in changed],
-        *(list(column) for column in zip(*rows, strict=True)),
-    )
-    return {lot.fill.order_id for lot in changed}
 
 
 def allocation_row(item: Allocation) -> tuple[Any, ...]:
@@ -212,27 +216,8 @@ async def refresh_records(
     if not sells and not buys:
         return
     await connection.execute(
-        """
-        WITH bought AS (
-            UPDATE trade_records r SET remaining_size = f.remaining,
-                   realized_profit = (SELECT sum(pnl) FROM fifo_allocations a
-                                      WHERE a.account = $1 AND a.buy_order_id = r.order_id)
-              FROM (SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
-                     WHERE account = $1 AND exchange_order_id = ANY($3::text[]) GROUP BY 1) f
-             WHERE r.account = $1 AND r.order_id = f.exchange_order_id AND r.side = 'BUY')
-        UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
-               sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net,
-               parent_ids = a.parents, parent_id = a.parents[1], remaining_size = NULL
-          FROM (SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds,
-                       sum(net_proceeds) AS net,
-                       coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill)
-                                FILTER (WHERE buy_order_id IS NOT NULL), '{}') AS parents
-                  FROM fifo_allocations WHERE account = $1 AND sell_order_id = ANY($2::text[])
-                 GROUP BY sell_order_id) a
-         WHERE r.account = $1 AND r.order_id = a.sell_order_id
-        """,
+        "SELECT ledger_write($1, NULL, $2)",
         account,
-        sorted(sells),
-        sorted(buys),
+        {"refresh_buys": sorted(buys), "refresh_sells": sorted(sells)},
         timeout=timeout,
     )

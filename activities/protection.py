@@ -1,15 +1,14 @@
-"""Protection at the exchange as the ledger knows it (EXIT-8): what rests, what should, which leg has filled."""
+"""Protection at the exchange as the ledger knows it (EXIT-8): what rests and what should."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 import structlog
 
-from activities.database import Connection, Pool
+from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces import ProtectionRequest, ProtectionTrouble
 from activities.policy import Policy
@@ -18,12 +17,11 @@ from domain.exits import average_true_range
 from domain.market import Product
 from domain.messages import OrderIntent, ProtectionView
 from domain.money import ZERO, average, plain
-from domain.orders import Totals
-from domain.protection import ProtectionRole, ProtectivePrices, leg_of, protective_prices, stop_fraction
+from domain.protection import ProtectivePrices, protective_prices, stop_fraction
 from domain.sizing import size_problem, sized
 from exchange.port import ExchangeError
 
-__all__ = ["PROTECTION_FAILED", "name_the_leg", "protection_view", "tell_trouble"]
+__all__ = ["PROTECTION_FAILED", "protection_view", "tell_trouble"]
 
 _log = structlog.get_logger()
 
@@ -107,30 +105,6 @@ async def _atr(venue: Venue, speed: Decimal, symbol: str) -> Decimal | None:
     start = now - timedelta(seconds=_CANDLE_SECONDS * (_ATR_PERIOD + 2))
     candles = await venue.exchange.candles(symbol, _CANDLE_SECONDS, start, now)
     return average_true_range([(item.high, item.low, item.close) for item in candles], _ATR_PERIOD)
-
-
-async def name_the_leg(connection: Connection, order: Any, totals: Totals) -> None:
-    """A protective order has filled: its leg is its role and its exit reason, everywhere it is told.
-
-    The symbol's lock is held.
-    """
-    role, reason = leg_of(ProtectionRole(order["protection_role"]), order["limit_price"], totals.size, totals.value)
-    await connection.execute(
-        """
-        WITH ours AS (
-            UPDATE orders SET protection_role = $2, exit_reason = $3, trigger = $3 WHERE order_key = $1),
-        link AS (
-            UPDATE trade_strategy_link SET exit_reason = $3, sell_trigger = $3, trigger_type = $3
-            WHERE order_key = $1),
-        record AS (
-            UPDATE trade_records SET exit_reason = $3 WHERE order_key = $1)
-        UPDATE trades SET exit_reason = $3 WHERE entry_key = $4 AND state <> 'CLOSED'
-        """,
-        order["order_key"],
-        role.value,
-        reason.value,
-        order["entry_key"],
-    )
 
 
 async def tell_trouble(pool: Pool, account: str, request: ProtectionTrouble) -> None:
