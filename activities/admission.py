@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,12 +25,14 @@ from domain.messages import Admission, AttemptPlan, AttemptView, OrderIntent
 from domain.money import ZERO
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import ProtectionRole
+from domain.quoting import QUOTES, leaves_after_quotes
 from domain.sizing import collar_price, limit_price, post_only_price, sized
 from exchange.port import ExchangeError, OrderRequest, RepeatedId
 
 __all__ = ["Admissions", "IntentConflictError"]
 
 _FRESH_SECONDS = 1.0
+_GTD_GRACE_SECONDS = 10
 
 
 class IntentConflictError(Exception):
@@ -115,15 +117,19 @@ class Admissions:
             draft = Draft(
                 intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price
             )
-        elif product is not None and is_exit:
+        elif product is not None and is_exit and intent.entry_point != QUOTES:
             refusal, price = await self._still_due(intent)
             draft = await self._draft_exit(intent, product, price)
         elif product is not None:
             draft, price = await self._draft_entry(intent, product)
         async with self._pool.acquire() as connection, connection.transaction():
             await lock_symbol(connection, intent.account, intent.symbol)
-            if await connection.fetchval("SELECT true FROM orders WHERE order_key = $1", intent.order_key):
+            found = await connection.fetchrow(_SELL_FACTS, intent.order_key, intent.account, intent.symbol)
+            if found["existing"]:
                 return await self._stored(connection, intent)
+            if found["quoted"] and leaves_after_quotes(intent):
+                # Nothing is stored: the workflow has the market maker's quotes taken away and asks again (EXIT-4).
+                return self._admission(accepted=False, state=OrderState.RECEIVED, quotes_rest=True)
             claimable: Decimal | None
             if of_trade:
                 claimable = await self._claimable_of_trade(connection, intent, free)
@@ -152,7 +158,7 @@ class Admissions:
                 results = [refusal]
             admission = await self._store(connection, intent, draft, results, product, claimed=size or ZERO)
             # What only rests at the exchange leaves the plan armed and the trade protected.
-            if is_exit and intent.protection_role is None:
+            if is_exit and intent.protection_role is None and intent.entry_point != QUOTES:
                 await self._begin_exit(connection, intent, accepted=admission.accepted)
             return admission
 
@@ -441,6 +447,7 @@ class Admissions:
                 limit_price=draft.limit_price,
                 stop_price=draft.stop_price,
                 time_in_force=draft.time_in_force,
+                end_time=self._end_time(intent, draft),
                 post_only=draft.post_only,
             )
         )
@@ -451,6 +458,13 @@ class Admissions:
             size=draft.base_size,
             limit_price=draft.limit_price,
         )
+
+    def _end_time(self, intent: OrderIntent, draft: Draft) -> datetime | None:
+        """When the exchange itself ends a GTD order: a little after we would, so that it only does when we can't."""
+        if draft.time_in_force is not TimeInForce.GTD or intent.expires_after is None:
+            return None
+        life = intent.expires_after / self._policy().speed + _GTD_GRACE_SECONDS
+        return datetime.now(UTC) + timedelta(seconds=float(life))
 
 
 async def insert_attempt(connection: Connection, intent: OrderIntent, plan: AttemptPlan) -> None:
@@ -502,6 +516,12 @@ LEFT JOIN account_controls c ON c.account = $2
 LEFT JOIN balances b ON b.account = $2 AND b.currency = $4
 """
 
+_SELL_FACTS = """
+SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
+       exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
+                 AND entry_point = 'passive_mm') AS quoted
+"""
+
 _ATTEMPTS = "SELECT * FROM attempts WHERE order_key = $1 ORDER BY number"
 
 _INSERT_ORDER = """
@@ -516,8 +536,8 @@ SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uui
     coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
     coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27
 FROM (SELECT 1) one
--- an exit carries its entry's decision, and the newest sell score that the matrix has for the symbol
-LEFT JOIN orders e ON $5 = 'EXIT' AND e.order_key = $6::text
+-- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
+LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
 LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
                    ORDER BY at DESC LIMIT 1) m ON true
 """

@@ -28,7 +28,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
         """
         SELECT t.*, coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size, 0)) FROM orders o
                               WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
-                                AND o.protection_role IS NULL), 0) AS claims
+                                AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims
         FROM trades t WHERE t.entry_key = $1
         """,
         entry_key,

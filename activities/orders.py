@@ -129,7 +129,7 @@ class TradingActivities(OrderActivities):
         product = await self._venue.product(intent.symbol)
         if product is None:
             return None
-        if intent.role is OrderRole.EXIT:
+        if intent.role is OrderRole.EXIT and not intent.post_only:
             if request.market:
                 return await self._admissions.market_exit(intent.symbol, product)
             quote = await self._venue.quote(intent.symbol)

@@ -114,6 +114,7 @@ class OrderIntent(Message):
     protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
     protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
     stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
+    past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
 
     @model_validator(mode="after")
     def _entries_buy(self) -> OrderIntent:
@@ -161,6 +162,7 @@ class Admission(Message):
     late_acceptance_seconds: int = 150
     market_speed: Decimal = Field(default=Decimal(1), description="market seconds per wall second")
     max_post_only_attempts: int = 3
+    quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
 
 
 class PlaceVerdict(StrEnum):

@@ -17,11 +17,13 @@ from decimal import Decimal
 from enum import StrEnum
 
 from domain.market import Product
+from domain.messages import OrderIntent
 from domain.money import EXACT, ZERO, divide, plain, round_down, round_half_even, round_up
-from domain.orders import Side
+from domain.orders import OrderRole, Side
 from domain.sizing import size_problem, sized
 
 __all__ = [
+    "QUOTES",
     "Level",
     "Lot",
     "QuoteAnswer",
@@ -31,10 +33,21 @@ __all__ = [
     "QuoteRules",
     "Resting",
     "Wanted",
+    "leaves_after_quotes",
     "micro_price",
     "quote_plan",
     "without_own",
 ]
+
+
+QUOTES = "passive_mm"
+"""The entry point and the trigger of the market maker's orders."""
+
+
+def leaves_after_quotes(intent: OrderIntent) -> bool:
+    """Whether the market maker's quotes on the symbol are to leave before this sell: an exit, or a person's."""
+    sells = intent.role is OrderRole.EXIT and intent.protection_role is None and intent.entry_point != QUOTES
+    return sells and not intent.past_quotes and not intent.dry_run
 
 
 class QuoteCode(StrEnum):
