@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ __all__ = ["fifo_app"]
 
 _SHOWN_LINES = 10
 _BUFFER = 1 << 20
+_PIECES_AT_ONCE = 10_000
 
 fifo_app = typer.Typer(help="First in, first out: lots, cost and realised profit of fills.", no_args_is_help=True)
 
@@ -54,13 +56,9 @@ def match(
         if reading.bad and not skip_bad:
             raise _refusal(name, reading.bad)
         _say(reading)
-        pieces: list[str] = []
-        for piece in json_lines(reading.lines()):
-            pieces.append(piece)
-            if len(pieces) >= 10_000:
-                sys.stdout.write("".join(pieces))
-                pieces.clear()
-        sys.stdout.write("".join(pieces))
+        pieces = json_lines(reading.lines())
+        while some := "".join(islice(pieces, _PIECES_AT_ONCE)):
+            sys.stdout.write(some)
         sys.stdout.flush()
 
 

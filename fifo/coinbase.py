@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from fifo.amounts import UNIT
-from fifo.fills import FifoError, entry_from_units
-from fifo.line import Entry
+from fifo.fills import FifoError, Stated
 from fifo.parsing import money, nanoseconds, shown
 
 __all__ = ["fill", "is_fills", "is_transactions", "transaction"]
@@ -29,7 +28,7 @@ def is_transactions(names: Collection[str]) -> bool:
     return _TRANSACTIONS.issubset(names)
 
 
-def fill(row: Mapping[str, str], line_number: int) -> Entry:
+def fill(row: Mapping[str, str], line_number: int) -> Stated:
     """A row of the fills report. Trade ids count by product there, so the fill id is product/trade id."""
     product = _needed(row, "product")
     base = product.partition("-")[0]
@@ -39,7 +38,7 @@ def fill(row: Mapping[str, str], line_number: int) -> Entry:
     side = _needed(row, "side").lower()
     if side not in ("buy", "sell"):
         raise FifoError("UNKNOWN_SIDE", f"side is neither buy nor sell: {shown(side)}")
-    return entry_from_units(
+    return Stated(
         f"{product}/{_needed(row, 'trade id')}",
         product,
         nanoseconds(_needed(row, "created at")),
@@ -53,7 +52,7 @@ def fill(row: Mapping[str, str], line_number: int) -> Entry:
     )
 
 
-def transaction(row: Mapping[str, str], line_number: int) -> Entry | str:
+def transaction(row: Mapping[str, str], line_number: int) -> Stated | str:
     """A row of the transactions report; the name of its kind if it is no trade."""
     kind = _needed(row, "transaction type")
     word = kind.lower().rpartition(" ")[2]
@@ -67,7 +66,7 @@ def transaction(row: Mapping[str, str], line_number: int) -> Entry | str:
     if value is not None and not value:
         raise FifoError("PRICE_NOT_POSITIVE", "subtotal must not be zero")
     fee = _optional("fees", row.get("fees and/or spread") or row.get("fees"))
-    return entry_from_units(
+    return Stated(
         (row.get("id") or "").strip() or f"line {line_number}",
         f"{_needed(row, 'asset')}-{currency.strip()}",
         nanoseconds(_needed(row, "timestamp")),

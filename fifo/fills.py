@@ -16,7 +16,7 @@ from domain.orders import Side
 from fifo.amounts import PLACES, UNIT
 from fifo.line import Entry
 
-__all__ = ["FeeCurrency", "FifoError", "Fill", "entry_from_units", "entry_of", "id_order", "units_exactly"]
+__all__ = ["FeeCurrency", "FifoError", "Fill", "Stated", "entry_from_units", "entry_of", "id_order", "units_exactly"]
 
 _LARGEST_EXPONENT = 30
 _ID_WIDTH = 20
@@ -63,6 +63,24 @@ class Fill(NamedTuple):
     fee_currency: FeeCurrency = FeeCurrency.QUOTE
     fee_rate: Decimal | None = None
     """Quote currency per unit of the fee's currency; needed where `fee_currency` is OTHER."""
+
+
+class Stated(NamedTuple):
+    """A fill as a line of a file states it, in whole numbers of 1e-18: what `entry_from_units` takes."""
+
+    id: str | int
+    symbol: str
+    time: int
+    """Nanoseconds since 1970, UTC."""
+    seq: int
+    buy: bool
+    size: int
+    price: int
+    fee: int
+    fee_currency: str
+    fee_rate: int | None
+    value: int | None = None
+    """What an export states for size * price, if it does: its prices are rounded."""
 
 
 def units_exactly(name: str, value: Decimal) -> int:

@@ -152,7 +152,10 @@ class Line:
                     pieces.append((number, lot_end - at, cost - given))
                     at = lot_end
                 else:
-                    upto = share(cost, size - lot_end + end, size)
+                    # `share`, without the calls: most sells end inside a lot.
+                    upto, rest = divmod(cost * (size - lot_end + end), size)
+                    if 2 * rest >= size and (2 * rest > size or upto & 1):
+                        upto += 1
                     pieces.append((number, end - at, upto - given))
                     given, at = upto, end
             yield entries[row], pieces, covered, brought - brought_before

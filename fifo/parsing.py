@@ -9,7 +9,10 @@ from decimal import Decimal, InvalidOperation
 from fifo.amounts import PLACES
 from fifo.fills import FifoError, units_exactly
 
-__all__ = ["Inexact", "money", "nanoseconds", "number", "shown"]
+__all__ = ["SIDES", "Inexact", "fee_currency", "money", "nanoseconds", "number", "sequence", "shown"]
+
+SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
+"""Whether a side as files spell it is a buy."""
 
 _SCALES: tuple[int, ...] = tuple(10 ** (PLACES - places) for places in range(PLACES + 1))
 _MOST_DIGITS = 30
@@ -18,6 +21,9 @@ _SECONDS_A_DAY = 86_400
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
 _MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d[\d,]*)?(?:\.\d*)?)")
 _SHOWN = 40
+_ABSENT = ("", None)
+_LONGEST_SEQ = 18
+_CURRENCIES = frozenset({"quote", "base", "other"})
 
 
 class Inexact(Exception):
@@ -80,3 +86,33 @@ def nanoseconds(value: object) -> int:
         if finer is not None:
             whole += int(finer[1].ljust(3, "0"))
     return whole
+
+
+def fee_currency(given: object, symbol: str) -> str:
+    """`quote`, `base` or `other`, also of a currency's own name: USD is the quote currency of BTC-USD.
+
+    Raises FifoError(MISSING_FIELD) for what is no text.
+    """
+    if given in _ABSENT:
+        return "quote"
+    if type(given) is not str:
+        raise FifoError("MISSING_FIELD", f"fee_currency is not a text: {shown(given)}")
+    name = given.strip().lower()
+    if name in _CURRENCIES:
+        return name
+    base, _, quote = symbol.lower().replace("/", "-").replace("_", "-").partition("-")
+    return "quote" if name == quote else "base" if name == base else "other"
+
+
+def sequence(value: object) -> int:
+    """A whole number, 0 where there is none. Raises FifoError(NOT_A_NUMBER)."""
+    if type(value) is int:
+        return value
+    if type(value) is str and value.isdecimal() and len(value) <= _LONGEST_SEQ:
+        return int(value)
+    if value in _ABSENT:
+        return 0
+    try:
+        return int(str(value))
+    except ValueError:
+        raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, islice
@@ -19,19 +19,18 @@ from typing import Any
 import orjson
 
 from fifo import coinbase
-from fifo.fills import FifoError, entry_from_units
+from fifo.bulk import NotPlain, plain_entries
+from fifo.fills import FifoError, Stated, entry_from_units
 from fifo.line import Entry, Line
-from fifo.parsing import Inexact, nanoseconds, number, shown
+from fifo.parsing import SIDES, Inexact, fee_currency, nanoseconds, number, sequence, shown
 
-__all__ = ["BadLine", "Reading", "read_fills"]
+__all__ = ["BadLine", "Reading", "StatedFill", "read_fills", "read_stated"]
 
 _NEEDED = frozenset({"id", "time", "symbol", "side", "size", "price"})
 _FIELDS = ("id", "time", "seq", "symbol", "side", "size", "price", "fee", "fee_currency", "fee_rate")
 _ABSENT = ("", None)
 _PREAMBLE_AT_MOST = 40
-_LONGEST_SEQ = 18
-_SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
-_CURRENCIES = frozenset({"quote", "base", "other"})
+_LINES_AT_ONCE = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,48 +68,124 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedFill:
+    """A fill with the number of its line and what that states."""
+
+    line: int
+    stated: Stated
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class _Format:
-    entry: Callable[[bytes, int], Entry | str]
-    """The fill of a line and its number, or the name of its kind if it is no trade. Raises FifoError."""
+    stated: Callable[[bytes, int], Stated | str]
+    """What a line and its number state, or the name of its kind if it is no trade. Raises FifoError."""
+    columns: Callable[[Sequence[bytes]], Mapping[str, Sequence[Any]] | None] | None = None
+    """Many lines as columns by name; None if they have to be read one by one."""
     in_file_order: bool = False
     """Whether fills of the same time are ordered by their lines, newest or oldest first as the file is."""
 
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
     """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); what is wrong with single lines is in `bad`."""
-    numbered = enumerate(lines, 1)
-    first = [(number, line) for number, line in islice(numbered, _PREAMBLE_AT_MOST) if not line.isspace()]
-    if not first:
-        first = list(islice(((number, line) for number, line in numbered if not line.isspace()), 1))
-    if not first:
+    source = iter(lines)
+    found = _recognise(source)
+    if found is None:
         return Reading()
-    form, skipped = _recognise(first)
-    reading = Reading()
-    known: dict[str, Entry] = {}
-    fills, of_line, admit = reading.fills, form.entry, known.setdefault
-    for line_number, line in chain(first[skipped:], numbered):
+    form, first, number = found
+    reader = _Reader(form)
+    for line_number, line in first:
+        reader.judge(line_number, line)
+    while many := list(islice(source, _LINES_AT_ONCE)):
+        if not reader.take(many):
+            for line_number, line in enumerate(many, number + 1):
+                reader.judge(line_number, line)
+        number += len(many)
+    reader.put_in_order()
+    return reader.reading
+
+
+def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
+    """The same, and each fill as its line states it, in their order by symbol. Raises as `read_fills`."""
+    source = iter(lines)
+    found = _recognise(source)
+    if found is None:
+        return Reading(), []
+    form, first, number = found
+    reader = _Reader(form)
+    stated: dict[str, tuple[int, Stated]] = {}
+    for line_number, line in chain(first, enumerate(source, number + 1)):
+        admitted = reader.judge(line_number, line)
+        if admitted is not None:
+            stated[admitted[1].tie] = line_number, admitted[0]
+    reader.put_in_order()
+    fills = reader.reading.fills
+    return reader.reading, [
+        StatedFill(*stated[entry.tie], entry) for symbol in sorted(fills) for entry in sorted(fills[symbol])
+    ]
+
+
+class _Reader:
+    """Takes lines into a Reading, one or many at a time."""
+
+    def __init__(self, form: _Format) -> None:
+        self.reading = Reading()
+        self._form = form
+        self._known: dict[str, Entry] = {}
+
+    def take(self, lines: Sequence[bytes]) -> bool:
+        """Take plain lines together; False, and none is taken, if they have to be judged one by one."""
+        if self._form.columns is None:
+            return False
+        columns = self._form.columns(lines)
+        if columns is None:
+            return False
         try:
-            entry = of_line(line, line_number)
-            if type(entry) is not Entry:
-                reading.left_out[str(entry)] += 1
-                continue
-            before = admit(entry.tie, entry)
+            entries = plain_entries(columns)
+        except NotPlain:
+            return False
+        new = {entry.tie: entry for entry in entries}
+        if len(new) < len(entries) or not self._known.keys().isdisjoint(new):
+            return False
+        self._known |= new
+        self._file(entries)
+        return True
+
+    def _file(self, entries: Sequence[Entry]) -> None:
+        fills = self.reading.fills
+        for entry in entries:
+            try:
+                fills[entry[4]].append(entry)
+            except KeyError:
+                fills[entry.symbol] = [entry]
+
+    def judge(self, line_number: int, line: bytes) -> tuple[Stated, Entry] | None:
+        """Take one line; what it states if that is a fill that was not there yet."""
+        reading = self.reading
+        try:
+            stated = self._form.stated(line, line_number)
+            if isinstance(stated, str):
+                reading.left_out[stated] += 1
+                return None
+            entry = entry_from_units(*stated)
+            before = self._known.setdefault(entry.tie, entry)
             if before is entry:
-                try:
-                    fills[entry.symbol].append(entry)
-                except KeyError:
-                    fills[entry.symbol] = [entry]
-                continue
-            if (before._replace(seq=entry.seq) if form.in_file_order else before) != entry:
+                self._file((entry,))
+                return stated, entry
+            if (before._replace(seq=entry.seq) if self._form.in_file_order else before) != entry:
                 raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
             reading.repeated += 1
         except FifoError as error:
             if not line.isspace():
                 reading.bad.append(BadLine(line_number, error.code, error.sentence))
-    if form.in_file_order and known and _newest_first(known.values()):
-        for symbol, entries in fills.items():
-            fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
-    return reading
+        return None
+
+    def put_in_order(self) -> None:
+        """Let the file's direction decide between fills of the same time, where it is that which does."""
+        if self._form.in_file_order and self._known and _newest_first(self._known.values()):
+            fills = self.reading.fills
+            for symbol, entries in fills.items():
+                fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
 
 
 def _newest_first(entries: Iterable[Entry]) -> bool:
@@ -118,7 +193,22 @@ def _newest_first(entries: Iterable[Entry]) -> bool:
     return ordered[0].time > ordered[-1].time
 
 
-def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
+def _recognise(source: Iterator[bytes]) -> tuple[_Format, list[tuple[int, bytes]], int] | None:
+    """The format, the lines behind its heading that were read to find it, and the number of the last one read.
+
+    None for an empty file. Raises FifoError(UNKNOWN_FORMAT).
+    """
+    numbered = enumerate(source, 1)
+    first = [(number, line) for number, line in islice(numbered, _PREAMBLE_AT_MOST) if not line.isspace()]
+    if not first:
+        first = list(islice(((number, line) for number, line in numbered if not line.isspace()), 1))
+    if not first:
+        return None
+    form, skipped = _format(first)
+    return form, first[skipped:], max(first[-1][0], _PREAMBLE_AT_MOST)
+
+
+def _format(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
     for position, (_, line) in enumerate(first):
         names = [name.strip().lower() for name in _columns(_text(line).removeprefix("\ufeff")) or ()]
         if set(names) >= _NEEDED:
@@ -128,7 +218,7 @@ def _recognise(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
         if coinbase.is_fills(names):
             return _report(names, coinbase.fill), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
-        return _Format(_json_entry), 0
+        return _Format(_json_stated, _json_columns), 0
     raise FifoError(
         "UNKNOWN_FORMAT",
         "this is neither JSON Lines (one object a line) nor a CSV file with the columns "
@@ -163,17 +253,50 @@ def _own_csv(names: list[str]) -> _Format:
     count = len(names)
     # A column that is not there is the one behind the last, which is always empty.
     pick = itemgetter(*(names.index(name) if name in names else count for name in _FIELDS))
-    return _Format(lambda line, _: _checked(*pick([*_row(line, count)[:count], ""])))
-
-
-def _report(names: list[str], entry: Callable[[dict[str, str], int], Entry | str]) -> _Format:
-    count = len(names)
+    places = {name: names.index(name) for name in _FIELDS if name in names}
     return _Format(
-        lambda line, number: entry(dict(zip(names, _row(line, count), strict=False)), number), in_file_order=True
+        lambda line, _: _checked(*pick([*_row(line, count)[:count], ""])),
+        lambda lines: _csv_columns(lines, places, count),
     )
 
 
-def _json_entry(line: bytes, line_number: int) -> Entry:
+def _csv_columns(lines: Sequence[bytes], places: Mapping[str, int], count: int) -> Mapping[str, Sequence[str]] | None:
+    try:
+        text = b"".join(lines).decode()
+    except UnicodeDecodeError:
+        return None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    if '"' in text or "\r" in text:
+        return None
+    if {line.count(b",") for line in lines} != {count - 1}:
+        return None
+    values = text.removesuffix("\n").replace("\n", ",").split(",")
+    if len(values) != count * len(lines):
+        return None
+    return {name: values[place::count] for name, place in places.items()}
+
+
+def _report(names: list[str], stated: Callable[[dict[str, str], int], Stated | str]) -> _Format:
+    count = len(names)
+    return _Format(
+        lambda line, number: stated(dict(zip(names, _row(line, count), strict=False)), number), in_file_order=True
+    )
+
+
+def _json_columns(lines: Sequence[bytes]) -> Mapping[str, Sequence[Any]] | None:
+    try:
+        rows = list(map(orjson.loads, lines))
+        names = list(rows[0])
+        if not set(names) >= _NEEDED or set(map(len, rows)) != {len(names)}:
+            return None
+        columns = zip(*map(itemgetter(*names), rows), strict=True)
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    return {name: column for name, column in zip(names, columns, strict=True) if name in _FIELDS}
+
+
+def _json_stated(line: bytes, line_number: int) -> Stated:
     try:
         return _object(orjson.loads(line))
     except (orjson.JSONDecodeError, Inexact):
@@ -191,7 +314,7 @@ def _exact_json(line: bytes) -> Any:
         raise FifoError("NOT_A_ROW", f"it is not a JSON object ({reason})") from None
 
 
-def _object(row: Any) -> Entry:
+def _object(row: Any) -> Stated:
     if type(row) is not dict:
         raise FifoError("NOT_A_ROW", "it is not a JSON object")
     get = row.get
@@ -211,7 +334,7 @@ def _object(row: Any) -> Entry:
 
 def _checked(
     fill_id: Any, time: Any, seq: Any, symbol: Any, side: Any, size: Any, price: Any, fee: Any, currency: Any, rate: Any
-) -> Entry:
+) -> Stated:
     """The fill of these fields, whatever a file holds in them."""
     if type(fill_id) is str:
         fill_id = fill_id.strip()
@@ -221,52 +344,24 @@ def _checked(
         raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
     if type(symbol) is not str or not (symbol := symbol.strip()):
         raise FifoError("MISSING_FIELD", "symbol is missing")
-    buy = _SIDES.get(side) if type(side) is str else None
+    buy = SIDES.get(side) if type(side) is str else None
     if buy is None:
-        buy = _SIDES.get(str(side).strip().lower())
+        buy = SIDES.get(str(side).strip().lower())
         if buy is None:
             raise FifoError("UNKNOWN_SIDE", f"side is neither buy nor sell: {shown(side)}")
     if not (time and size and price):
         for name, value in (("time", time), ("size", size), ("price", price)):
             if value in _ABSENT:
                 raise FifoError("MISSING_FIELD", f"{name} is missing")
-    if type(currency) is not str or currency not in _CURRENCIES:
-        currency = _currency(currency, symbol)
-    return entry_from_units(
+    return Stated(
         fill_id,
         symbol,
         nanoseconds(time),
-        seq if type(seq) is int else _sequence(seq),
+        sequence(seq),
         buy,
         number("size", size),
         number("price", price),
         number("fee", fee) if fee else 0,
-        currency,
+        fee_currency(currency, symbol),
         None if rate in _ABSENT else number("fee_rate", rate),
     )
-
-
-def _currency(given: object, symbol: str) -> str:
-    """`quote`, `base` or `other`, also of a currency's own name: USD is the quote currency of BTC-USD."""
-    if given in _ABSENT:
-        return "quote"
-    if type(given) is not str:
-        raise FifoError("MISSING_FIELD", f"fee_currency is not a text: {shown(given)}")
-    name = given.strip().lower()
-    if name in _CURRENCIES:
-        return name
-    base, _, quote = symbol.lower().replace("/", "-").replace("_", "-").partition("-")
-    return "quote" if name == quote else "base" if name == base else "other"
-
-
-def _sequence(value: object) -> int:
-    if type(value) is int:
-        return value
-    if type(value) is str and value.isdecimal() and len(value) <= _LONGEST_SEQ:
-        return int(value)
-    if value in _ABSENT:
-        return 0
-    try:
-        return int(str(value))
-    except ValueError:
-        raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}") from None

@@ -28,16 +28,22 @@ def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
         last, lot_id = -1, ""
         for sell, pieces, covered, brought in line.sells():
             _, _, _, sell_id, _, _, size, moved, amount = sell
-            cost, parts = 0, []
             size_text, cost_text = text_of(size), "0"
-            for lot, part_size, part_cost in pieces:
+            if len(pieces) == 1:
+                ((lot, part_size, cost),) = pieces
                 if lot != last:
                     last, lot_id = lot, _json(line.lot(lot).id)
-                cost += part_cost
-                cost_text = text_of(part_cost)
+                cost_text = text_of(cost)
                 part_text = size_text if part_size == size else text_of(part_size)
-                parts.append(f'{{"lot": {lot_id}, "size": "{part_text}", "cost": "{cost_text}"}}')
-            if len(parts) > 1:
+                parts = f'{{"lot": {lot_id}, "size": "{part_text}", "cost": "{cost_text}"}}'
+            else:
+                cost, shown = 0, []
+                for lot, part_size, part_cost in pieces:
+                    if lot != last:
+                        last, lot_id = lot, _json(line.lot(lot).id)
+                    cost += part_cost
+                    shown.append(f'{{"lot": {lot_id}, "size": "{text_of(part_size)}", "cost": "{text_of(part_cost)}"}}')
+                parts = ", ".join(shown)
                 cost_text = text_of(cost)
             sells += 1
             proceeds += amount
@@ -49,7 +55,7 @@ def json_lines(lines: Mapping[str, Line]) -> Iterator[str]:
             yield (
                 f'{comma}{{"id": {_json(sell_id)}, "symbol": {name}, "size": "{size_text}", '
                 f'"uncovered_size": "{rest}", "proceeds": "{text_of(amount)}", "uncovered_proceeds": "{rest_brought}", '
-                f'"cost_basis": "{cost_text}", "pnl": "{text_of(brought - cost)}", "parts": [{", ".join(parts)}]}}'
+                f'"cost_basis": "{cost_text}", "pnl": "{text_of(brought - cost)}", "parts": [{parts}]}}'
             )
             comma = ",\n"
         totals.append(f"{name}: {_totals(line, sells, proceeds, uncovered, uncovered_proceeds)}")
