@@ -138,14 +138,24 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
     view = await position_view(pool, venue, request.entry_key)
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
-        trade = await connection.fetchrow("SELECT * FROM trades WHERE entry_key = $1", request.entry_key)
+        trade = await connection.fetchrow(
+            """
+            SELECT t.*, (SELECT reason FROM trade_exits x WHERE x.entry_key = t.entry_key
+                         ORDER BY at DESC, order_key LIMIT 1) AS last_reason
+            FROM trades t WHERE entry_key = $1
+            """,
+            request.entry_key,
+        )
         state = TradeState(trade["state"])
         if state is not TradeState.CLOSED:
             left = trade["remaining"]
             if not trade["entry_final"] or (left > 0 and not (view.dust and left == view.remaining)):
                 return None
             move_trade(state, TradeState.CLOSED)
-            reason = request.reason or (ExitReason(trade["exit_reason"]) if trade["exit_reason"] else None)
+            # Where no exit of its monitor's was ever admitted, what sold it says why: a market maker's ask.
+            known = request.reason if trade["exit_reason"] or not trade["last_reason"] else None
+            found = known or trade["exit_reason"] or trade["last_reason"]
+            reason = ExitReason(found) if found else None
             if left > 0 and trade["sold_size"] == 0:
                 reason = reason or ExitReason.MANUAL
             trade = await connection.fetchrow(

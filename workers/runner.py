@@ -26,6 +26,7 @@ from activities.adoption import Adoption
 from activities.database import create_pool
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
+from activities.quoting_withdrawal import QuoteWithdrawal
 from activities.reconcile import Reconciler
 from activities.sweep import Sweep
 from activities.user_stream import UserStream
@@ -77,6 +78,7 @@ class WorkerParts:
         self.exchange = exchange
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
+        self.withdrawal = QuoteWithdrawal(pool, client, self.starter.resume)
         self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client)
         protect = exit_rules(settings.exits) if settings.adoption.protect else None
         self.adoption = Adoption(
@@ -137,6 +139,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.rearm,
                     trading.close_trade,
                     sweep.sweep,
+                    parts.withdrawal.withdraw_quotes,
                 ],
                 interceptors=parts.interceptors,
                 workflow_runner=UnsandboxedWorkflowRunner(),

@@ -36,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         RecordUpdate,
         TradeKey,
     )
+    from activities.quoting_interfaces import QuoteWithdrawalActivity, WithdrawQuotes
     from domain.exits import price_stop
     from domain.ids import exit_workflow_id
     from domain.intents import same_intent
@@ -78,6 +79,9 @@ __all__ = ["OrderView", "OrderWorkflow"]
 _PLACE_TIMEOUT = timedelta(seconds=15)
 _FILL_PATIENCE = timedelta(seconds=5)
 _NOT_ACCEPTED_TRIES = 6
+_QUOTES_PATIENCE = 5.0
+_QUOTES_PATIENCE_MARKET = 2.0
+"""Wall seconds that a sell waits for the market maker's quotes on its symbol to leave; a stop at MARKET waits less."""
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 
 
@@ -154,10 +158,14 @@ class OrderWorkflow:
 
     async def _live(self) -> OrderOutcome | None:
         try:
-            self._admission = await transact(OrderActivities.admit, self._intent, "gates and reservation")
+            admission = await transact(OrderActivities.admit, self._intent, "gates and reservation")
+            if admission.quotes_rest:
+                await self._withdraw_quotes()
+                intent = self._intent.model_copy(update={"past_quotes": True})
+                admission = await transact(OrderActivities.admit, intent, "gates and claim, past the quotes")
         except ApplicationError as error:
             raise ApplicationError(str(error), type=error.type, non_retryable=True) from error
-        admission = self._admission
+        self._admission = admission
         self._state = admission.state
         if not admission.accepted:
             self._sentence = admission.sentence
@@ -188,6 +196,34 @@ class OrderWorkflow:
             return self._outcome()
         finally:
             recorder.cancel()
+
+    async def _withdraw_quotes(self) -> None:
+        """The market maker's quotes on the symbol leave first (EXIT-4), within bounds: what one that isn't answered has
+        claimed is left out of what is sold. A cancel, as a higher exit asks for one, ends the wait.
+        """
+        market = self._intent.order_type is OrderType.MARKET
+        seconds = _QUOTES_PATIENCE_MARKET if market else _QUOTES_PATIENCE
+        self._tell("the market maker's quotes on the symbol are taken away first")
+        leaving = workflow.start_activity_method(
+            QuoteWithdrawalActivity.withdraw_quotes,
+            WithdrawQuotes(
+                account=self._intent.account, symbol=self._intent.symbol, seconds=seconds, by="an exit of the symbol"
+            ),
+            start_to_close_timeout=timedelta(seconds=seconds + 2),
+            schedule_to_close_timeout=timedelta(seconds=seconds + 2),
+            retry_policy=RetryPolicy(maximum_attempts=2),
+            summary=f"quotes on {self._intent.symbol} leave before a sell",
+        )
+        await workflow.wait_condition(lambda: leaving.done() or self._cancel_wish is not None)
+        if not leaving.done():
+            leaving.cancel()
+        try:
+            report = await leaving
+        except (ActivityError, asyncio.CancelledError) as error:
+            self._tell(f"the market maker's quotes may still rest ({error}): what they claim is not sold")
+            return
+        if report.left:
+            self._tell(f"{len(report.left)} quotes are not known to have ended: what they claim is not sold")
 
     async def _resume_finished(self, admission: Admission) -> None:
         """The order had ended before this run began: nothing is sent, what appeared late is ended."""
