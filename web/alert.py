@@ -1,0 +1,303 @@
+"""An alert as a sender writes it: fields, allowed values, and what is wrong with one in a sentence.
+
+An unknown field is refused by its name: a misspelt `size_qoute` must not buy another amount. Numbers may be JSON
+numbers or texts with a number, as charting programs fill both into their templates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from domain.messages import IndicatorPart, Linkage
+from domain.money import ZERO, plain
+
+__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "read_alert"]
+
+_NUMBER = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
+_LONGEST_NUMBER = 40
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
+_OLDEST, _NEWEST = 946_684_800, 4_102_444_800
+"""1 January 2000 and 2100: what a number of seconds must be between to be a time."""
+
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "buy": {
+        "summary": "Buy for 100 USD, sized by the alert",
+        "value": {
+            "key": "rsi-20261121-0930",
+            "symbol": "COINBASE:BTCUSD",
+            "action": "buy",
+            "trigger": "rsi_oversold",
+            "size_quote": 100,
+            "time": "2026-11-21T09:30:02Z",
+            "indicators": {"rsi": {"value": 27.4, "fired": True, "weight": 1.5, "contribution": 1.5}, "atr": "412.5"},
+            "score": 1.5,
+        },
+    },
+    "limit": {
+        "summary": "A limit order of a given size",
+        "value": {
+            "id": "breakout-17",
+            "symbol": "BTC-USD",
+            "side": "buy",
+            "size_base": "0.002",
+            "price": "50000",
+            "order_type": "LIMIT_POST_ONLY",
+        },
+    },
+    "close": {
+        "summary": "Sell every open trade of a product",
+        "value": {"key": "exit-20261121-1015", "symbol": "BTC/USD", "action": "close"},
+    },
+}
+
+
+class Wrong(Exception):
+    """The alert can't be used: which field (empty: the whole), and a sentence without a full stop."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field = field
+        self.sentence = sentence
+
+
+def _decimal(value: object) -> Decimal:
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        found = Decimal(value)
+    elif isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value.strip()):
+        found = Decimal(value.strip())
+    else:
+        raise ValueError("must be a number")
+    if not found.is_finite() or (found and not _SMALLEST_EXPONENT <= found.adjusted() <= _LARGEST_EXPONENT):
+        raise ValueError("no amount and no price is that large or small")
+    if len(found.as_tuple().digits) > _LONGEST_NUMBER:
+        raise ValueError("no amount and no price is that long")
+    return Decimal(plain(found))
+
+
+def _moment(value: object) -> datetime:
+    """ISO 8601 with a zone, or seconds or milliseconds since 1970."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        try:
+            found = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError("must be a time like 2026-11-21T09:30:00Z, or seconds since 1970") from None
+        if found.tzinfo is None:
+            raise ValueError("must have a zone, like the Z of 2026-11-21T09:30:00Z")
+        try:
+            return found.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("is not a time of this century") from None
+    seconds = _decimal(value)
+    if seconds >= _OLDEST * 1000:
+        seconds /= 1000
+    if not _OLDEST <= seconds < _NEWEST:
+        raise ValueError("is not a time of this century")
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _schema(*, positive: bool) -> WithJsonSchema:
+    least: dict[str, Any] = {"exclusiveMinimum": 0} if positive else {}
+    return WithJsonSchema(
+        {"anyOf": [{"type": "number", **least}, {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+$"}]}
+    )
+
+
+Number = Annotated[Decimal, BeforeValidator(_decimal), _schema(positive=False)]
+Amount = Annotated[Decimal, BeforeValidator(_decimal), Field(gt=0), _schema(positive=True)]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
+]
+Action = Annotated[Literal["buy", "sell", "close"], BeforeValidator(_lower)]
+Style = Annotated[Literal["MARKET", "LIMIT", "LIMIT_IOC", "LIMIT_POST_ONLY"], BeforeValidator(_upper)]
+Key = Annotated[str, StringConstraints(strict=True, pattern=r"^[\x21-\x7e]{1,100}$")]
+TriggerName = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+IndicatorName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=60)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AlertPart(_Part):
+    """One indicator's part in the decision."""
+
+    value: Number | None = None
+    fired: StrictBool = False
+    weight: Number = ZERO
+    contribution: Number = ZERO
+
+
+def _part(value: object) -> object:
+    return value if isinstance(value, dict | AlertPart) else {"value": value}
+
+
+Indicator = Annotated[
+    AlertPart,
+    BeforeValidator(_part),
+    WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/AlertPart"}, {"type": "number"}, {"type": "string"}]}),
+]
+
+
+class Alert(_Part):
+    """What a sender asks for. Sizes in quote or base currency, prices in quote per base."""
+
+    symbol: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=60)] = Field(
+        description="product: BTC-USD; BTCUSD, BTC/USD and COINBASE:BTCUSD are understood, too"
+    )
+    action: Action | None = Field(None, description="buy; sell a size; close every open trade of the product")
+    side: Action | None = Field(None, description="the same as action, for senders that call it so")
+    key: Key | None = Field(None, description="your name of this alert: the same key again is the same order")
+    id: Key | None = Field(None, description="the same as key")
+    trigger: TriggerName | None = Field(None, description="trigger whose size, order type and exits a buy gets")
+    size_quote: Amount | None = Field(None, description="buy: amount to spend; else the trigger's size")
+    size_base: Amount | None = Field(None, description="amount to buy or sell")
+    price: Amount | None = Field(None, description="limit price; a MARKET order only records it")
+    order_type: Style | None = Field(None, description="else the trigger's")
+    score: Number | None = Field(None, description="the score of the action")
+    buy_score: Number | None = None
+    sell_score: Number | None = None
+    indicators: dict[IndicatorName, Indicator] = Field(
+        default_factory=dict, max_length=50, description="what the decision rests on, by name: a value, or all of it"
+    )
+    snapshot_id: uuid.UUID | None = Field(None, description="of the run that decided; else one of this alert")
+    time: Moment | None = Field(None, description="when it was decided: ISO 8601 with a zone, or seconds since 1970")
+    note: Annotated[str, StringConstraints(strict=True, max_length=200)] = Field("", description="for the record")
+    dry_run: StrictBool = Field(False, description="run every gate and stop there")
+    token: Annotated[str, StringConstraints(strict=True, max_length=200)] | None = Field(
+        None, description="for senders that can't send headers; never stored", repr=False, exclude=True
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.action or self.side) is None:
+            raise ValueError("action is missing: buy, sell or close")
+        if self.action and self.side and self.action != self.side:
+            raise ValueError(f"action {self.action} and side {self.side} contradict each other: leave one of them out")
+        if self.key and self.id and self.key != self.id:
+            raise ValueError("key and id are two names of one thing: leave one of them out")
+        if self.size_quote is not None and self.size_base is not None:
+            raise ValueError("size_quote and size_base are two sizes: leave one of them out")
+        self._check_action()
+        return self
+
+    def _check_action(self) -> None:
+        if self.does == "close":
+            for name in ("size_quote", "size_base", "price", "order_type", "dry_run", "trigger"):
+                if getattr(self, name) not in (None, False):
+                    raise ValueError(f"close sells every open trade at market, so {name} can't be given")
+        if self.does == "sell":
+            if self.size_base is None:
+                raise ValueError("sell needs size_base, the amount to sell; close sells every open trade")
+            if self.trigger is not None:
+                raise ValueError("trigger is for what buys: a sell has none")
+            if self.order_type == "LIMIT_POST_ONLY" or self.order_type == "LIMIT":
+                raise ValueError(
+                    "a sell is MARKET or LIMIT_IOC: one that rests would hold what the trades' own stops must sell"
+                )
+        if self.order_type in ("LIMIT", "LIMIT_IOC") and self.price is None:
+            raise ValueError(f"order_type {self.order_type} needs a price")
+
+    @property
+    def does(self) -> Literal["buy", "sell", "close"]:
+        """What is asked for."""
+        found = self.action or self.side
+        if found is None:
+            raise ValueError("action is missing")
+        return found
+
+    @property
+    def name(self) -> str | None:
+        """The sender's own name of the alert."""
+        return self.key or self.id
+
+    def digest(self, product: str) -> str:
+        """SHA-256 of everything that was asked for; the token is not part of it, nor is how the symbol was written."""
+        parts = self.model_dump(mode="json", exclude={"token", "symbol", "side", "action", "id", "key"})
+        parts |= {"symbol": product, "action": self.does}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def linkage(self, trigger: str, order_key: str) -> Linkage:
+        """The decision behind the order, whole. An alert that names no indicator that fired is the one that did."""
+        breakdown = {
+            name: IndicatorPart(value=part.value, fired=part.fired, weight=part.weight, contribution=part.contribution)
+            for name, part in self.indicators.items()
+        }
+        score = self.score
+        if not any(part.fired for part in breakdown.values()):
+            worth = Decimal(1) if score is None else score
+            breakdown["alert"] = IndicatorPart(value=self.price, fired=True, weight=Decimal(1), contribution=worth)
+        if score is None:
+            score = sum((part.contribution for part in breakdown.values()), ZERO)
+        buys = self.does == "buy"
+        return Linkage(
+            trigger=trigger,
+            snapshot_id=str(self.snapshot_id or uuid.UUID(hex=order_key)),
+            buy_score=self.buy_score if self.buy_score is not None else score if buys else None,
+            sell_score=self.sell_score if self.sell_score is not None else None if buys else score,
+            indicator_breakdown=breakdown,
+            indicators_fired=tuple(sorted(name for name, part in breakdown.items() if part.fired)),
+        )
+
+
+def read_alert(value: object) -> Alert:
+    """The alert that a JSON value is. Raises Wrong, which names the field."""
+    if not isinstance(value, dict):
+        raise Wrong("", "the body must be a JSON object with fields such as symbol and action")
+    try:
+        return Alert.model_validate(value)
+    except ValidationError as error:
+        raise _wrong(error) from None
+
+
+def _wrong(error: ValidationError) -> Wrong:
+    """The first finding in a sentence; unknown fields go first, as they may be a misspelt one that is missing."""
+    findings = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    found = findings[0]
+    where = ".".join(str(part) for part in found["loc"] if part not in ("[key]", "function-before"))[:80]
+    if found["type"] == "extra_forbidden":
+        owner = Alert if len(found["loc"]) == 1 else AlertPart
+        names = [name for name in owner.model_fields if name != "token"]
+        near = difflib.get_close_matches(str(found["loc"][-1]), names, n=1)
+        return Wrong(where, f"{where} is not a field" + (f"; did you mean {near[0]}?" if near else ""))
+    if found["type"] == "missing":
+        return Wrong(where, f"{where} is missing")
+    message = str(found["msg"]).removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be").replace("String should", "must")
+    message = message.replace("Dictionary should", "must").replace("greater than 0", "above 0")
+    if found["type"] == "string_pattern_mismatch":
+        message = "is not written as it must be"
+        if where.startswith(("key", "id")):
+            message = "must be 1 to 100 printable ASCII characters without blanks"
+        elif where == "trigger":
+            message = "must be lower-case letters, digits, - and _"
+    return Wrong(where, f"{where}: {message}" if where else message[:1].lower() + message[1:])

@@ -1,0 +1,326 @@
+"""From an alert that is read and proven to its answer: write it down, have it decided, tell the decision.
+
+The row under the alert's key comes first and holds the order's whole intent. So whatever dies in between, the same
+alert again goes on where the first one stopped, and never does a thing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from temporalio.client import (
+    Client,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.exits import ExitReason
+from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
+from domain.messages import CloseAnswer, CloseRequest, Decision, Linkage, OrderIntent
+from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from web.alert import Alert, Wrong
+from web.answers import Answer, TradeAnswer
+from web.journal import Journal, Noted
+from web.refusals import Refused
+from web.senders import Proof, check_time
+from web.symbols import BadSymbol, product_of
+from workflows.starting import decide_order
+
+__all__ = ["ENTRY_POINT", "Desk", "Enter", "Terms"]
+
+ENTRY_POINT = "webhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of the settings is in force for decisions. Durations in wall seconds."""
+
+    account: str
+    venue: str
+    orders_queue: str
+    products: Collection[str]
+    hodl: Collection[str]
+    source: str
+    trigger: str
+    triggers: Collection[str]
+    valid_s: float
+    window_s: float
+    decision_s: float
+
+
+class Enter(Protocol):
+    """How a buy becomes an intent by the trigger table."""
+
+    def __call__(
+        self, alert: Alert, *, request_id: str, symbol: str, linkage: Linkage, now: datetime, asked_by: str
+    ) -> OrderIntent:
+        """The intent. Raises Wrong for what the trigger table can't do."""
+
+
+class Desk:
+    """Decides on alerts of one account."""
+
+    def __init__(self, client: Client, journal: Journal, terms: Callable[[], Terms], enter: Enter) -> None:
+        self._client = client
+        self._journal = journal
+        self._terms = terms
+        self._enter = enter
+
+    async def decide(self, alert: Alert, proof: Proof) -> Answer:
+        """The decision on an alert, made once.
+
+        Raises Wrong (a field can't be used), and Refused: OLD_TIMESTAMP, FUTURE_TIMESTAMP (401), INTENT_CONFLICT
+        (409), NO_KEY (422), NO_DATABASE, NO_TEMPORAL (503).
+        """
+        terms, now = self._terms(), datetime.now(UTC)
+        symbol = _product(alert, terms)
+        at = alert.time or proof.signed_at
+        name = alert.name or _made_name(alert, symbol, at)
+        request_id = f"{proof.sender}:{name}"
+        if alert.time is not None:
+            await self._check_age(alert.time, now, terms, request_id)
+        digest = alert.digest(symbol)
+        intent, refusal = None, None
+        if alert.does != "buy" and symbol in terms.hodl:
+            refusal = {"gate": "HODL", "sentence": f"{symbol} is on the HODL list and is never sold by the system"}
+        elif alert.does == "buy":
+            intent = self._buy(alert, symbol, request_id, min(at, now) if at else now, proof.sender, terms)
+        elif alert.does == "sell":
+            intent = await self._sell(alert, symbol, request_id, min(at, now) if at else now, proof.sender, terms)
+        noted = await self._journal.note(
+            request_id,
+            sender=proof.sender,
+            action=alert.does,
+            symbol=symbol,
+            digest=digest,
+            alert=alert.model_dump(mode="json", exclude_defaults=True, exclude={"token"}),
+            intent=intent,
+            refusal=refusal,
+        )
+        if noted.digest != digest:
+            raise Refused(
+                409,
+                "INTENT_CONFLICT",
+                f"The key {name} was used for another alert ({noted.action} {noted.symbol}, "
+                f"{noted.received_at:%Y-%m-%d %H:%M:%S}Z): nothing was done; use a new key.",
+                field="key" if alert.name else None,
+            )
+        common: dict[str, Any] = {
+            "sender": proof.sender,
+            "key": name,
+            "repeated": noted.repeated,
+            "action": alert.does,
+            "symbol": symbol,
+        }
+        if noted.refusal is not None:
+            return Answer(
+                decision="refused", sentence=f"{noted.refusal['sentence']}.", gate=noted.refusal["gate"], **common
+            )
+        if noted.intent is None:
+            return await self._close(noted, request_id, alert, terms, common)
+        return await self._order(noted.intent, noted, terms, common)
+
+    async def _check_age(self, at: datetime, now: datetime, terms: Terms, request_id: str) -> None:
+        """An old alert is refused, except to tell what was decided on it while it was new."""
+        try:
+            check_time(at, now, timedelta(seconds=terms.window_s), "The alert's time")
+        except Refused:
+            if not await self._journal.known(request_id):
+                raise
+
+    # --- orders -------------------------------------------------------------------------------------------------------
+
+    def _buy(self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: Terms) -> OrderIntent:
+        trigger = alert.trigger or terms.trigger
+        if trigger not in terms.triggers:
+            raise Wrong(
+                "trigger", f"there are no settings for the trigger {trigger}; known are {', '.join(terms.triggers)}"
+            )
+        key = intent_key(ENTRY_POINT, request_id, terms.account, symbol, Side.BUY)
+        linkage = alert.linkage(trigger, key)
+        return self._enter(alert, request_id=request_id, symbol=symbol, linkage=linkage, now=now, asked_by=sender)
+
+    async def _sell(
+        self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: Terms
+    ) -> OrderIntent:
+        """A sell of a size: of the oldest trade that holds it, else of the pool that no trade owns."""
+        size = alert.size_base
+        if size is None:
+            raise Wrong("size_base", "sell needs size_base")
+        entry_key = await self._journal.oldest_trade(symbol, size)
+        key = intent_key(ENTRY_POINT, request_id, terms.account, symbol, Side.SELL, entry_key or "0")
+        limit = alert.order_type == "LIMIT_IOC" or (alert.order_type is None and alert.price is not None)
+        return OrderIntent(
+            order_key=key,
+            account=terms.account,
+            symbol=symbol,
+            side=Side.SELL,
+            role=OrderRole.EXIT,
+            order_type=OrderType.LIMIT if limit else OrderType.MARKET,
+            base_size=size,
+            limit_price=alert.price if limit else None,
+            time_in_force=TimeInForce.IOC,
+            source=terms.source,
+            entry_point=ENTRY_POINT,
+            request_id=request_id,
+            linkage=alert.linkage(ExitReason.MANUAL.value, key),
+            entry_key=entry_key,
+            exit_reason=ExitReason.MANUAL,
+            valid_until=now + timedelta(seconds=terms.valid_s),
+            dry_run=alert.dry_run,
+            asked_by=sender,
+        )
+
+    async def _order(self, intent: OrderIntent, noted: Noted, terms: Terms, common: dict[str, Any]) -> Answer:
+        stored = await self._journal.decision(intent.order_key) if noted.repeated else None
+        decision = stored or await self._decision(intent, terms)
+        ids: dict[str, Any] = {"order_key": intent.order_key, "workflow_id": order_workflow_id(intent.order_key)}
+        if decision is None:
+            return Answer(
+                decision="deciding",
+                sentence=f"No worker has decided on it within {terms.decision_s:g} s; it waits, and is dropped if it "
+                "gets too old. The same alert with the same key tells what became of it.",
+                state="RECEIVED",
+                **ids,
+                **common,
+            )
+        if not decision.accepted:
+            return Answer(
+                decision="refused",
+                sentence=f"{decision.sentence[:1].upper()}{decision.sentence[1:]}.",
+                state=decision.state.value,
+                gate=decision.gate,
+                numbers=await self._journal.gate_numbers(intent.order_key),
+                **ids,
+                **common,
+            )
+        return Answer(
+            decision="admitted",
+            sentence=f"{intent.side} {intent.symbol} is admitted and goes to the exchange.",
+            state=decision.state.value,
+            client_order_id=client_order_id(intent.order_key, 1),
+            **ids,
+            **common,
+        )
+
+    async def _decision(self, intent: OrderIntent, terms: Terms) -> Decision | None:
+        """Start the order and hear the decision in one round trip; None if nobody has decided in time."""
+        try:
+            async with asyncio.timeout(terms.decision_s):
+                return await decide_order(self._client, intent, task_queue=terms.orders_queue)
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            stored = await self._journal.decision(intent.order_key)
+            if stored is None and not await self.temporal_alive():
+                raise _no_temporal("it does not answer") from None
+            return stored
+        except WorkflowAlreadyStartedError:  # it has ended
+            stored = await self._journal.decision(intent.order_key)
+        except WorkflowUpdateFailedError as error:
+            cause = error.cause
+            if isinstance(cause, ApplicationError) and cause.type == "INTENT_CONFLICT":
+                raise Refused(409, "INTENT_CONFLICT", f"{cause.message[:1].upper()}{cause.message[1:]}.") from None
+            stored = await self._journal.decision(intent.order_key)
+        except RPCError as error:
+            raise _no_temporal(error.status.name) from error
+        if stored is None:
+            raise _no_temporal(f"{order_workflow_id(intent.order_key)} has ended without a decision")
+        return stored
+
+    async def temporal_alive(self) -> bool:
+        """Whether Temporal answers."""
+        try:
+            return await self._client.service_client.check_health(timeout=timedelta(seconds=1))
+        except RPCError:
+            return False
+
+    # --- closing ------------------------------------------------------------------------------------------------------
+
+    async def _close(self, noted: Noted, request_id: str, alert: Alert, terms: Terms, common: dict[str, Any]) -> Answer:
+        """Every trade that was open when the alert first came is asked to sell; repeated, the same ones."""
+        if not noted.closes:
+            return Answer(
+                decision="nothing_to_close", sentence=f"No trade in {noted.symbol} was open.", trades=(), **common
+            )
+        request = CloseRequest(request_id=request_id, by=common["sender"], note=alert.note or "closed by webhook")
+        told = await asyncio.gather(*(self._close_one(key, request, terms.decision_s) for key in noted.closes))
+        closing = [item for item in told if item.accepted]
+        if closing:
+            sentence = f"{len(closing)} of {len(told)} trades in {noted.symbol} are being sold or withdrawn."
+        else:
+            sentence = f"No trade in {noted.symbol} is open any more."
+        return Answer(
+            decision="closing" if closing else "nothing_to_close", sentence=sentence, trades=tuple(told), **common
+        )
+
+    async def _close_one(self, key: str, request: CloseRequest, seconds: float) -> TradeAnswer:
+        """The trade's monitor sells; where there is none yet, its entry withdraws what has not filled."""
+        update_id = f"webhook-{hashlib.sha256(request.request_id.encode()).hexdigest()[:32]}"
+        for workflow_id in (exit_workflow_id(key), order_workflow_id(key)):
+            handle = self._client.get_workflow_handle(workflow_id)
+            try:
+                try:
+                    async with asyncio.timeout(seconds):
+                        answer = await handle.execute_update("close", request, id=update_id, result_type=CloseAnswer)
+                except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                    # A signal is kept until a worker is there to hear it.
+                    async with asyncio.timeout(seconds):
+                        await handle.signal("close", request)
+                    return TradeAnswer(entry_key=key, accepted=True, sentence="asked for; no worker has answered yet")
+            except WorkflowUpdateFailedError as error:
+                cause = error.cause
+                code = cause.type if isinstance(cause, ApplicationError) else None
+                text = cause.message if isinstance(cause, ApplicationError) else str(cause)
+                return TradeAnswer(entry_key=key, accepted=code == "CLOSING", sentence=text)
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    continue
+                raise _no_temporal(error.status.name) from error
+            except TimeoutError:
+                raise _no_temporal("it does not answer") from None
+            return TradeAnswer(entry_key=key, accepted=answer.accepted, sentence=answer.sentence)
+        if await self._journal.closed(key):
+            return TradeAnswer(entry_key=key, accepted=False, sentence="the trade is closed")
+        raise Refused(
+            503,
+            "NO_WORKFLOW",
+            f"The trade {key} has a position but no running workflow: the sweep starts one within minutes; send the "
+            "same alert with the same key again then.",
+            retry_after=60,
+        )
+
+
+def _product(alert: Alert, terms: Terms) -> str:
+    try:
+        return product_of(alert.symbol, venue=terms.venue, known=terms.products)
+    except BadSymbol as error:
+        raise Wrong("symbol", str(error)) from None
+
+
+def _made_name(alert: Alert, symbol: str, at: datetime | None) -> str:
+    """A key for an alert that has none: of its content and time."""
+    if at is None:
+        raise Refused(
+            422,
+            "NO_KEY",
+            'An alert needs a "key", or a "time" to make one of: else the same alert sent twice could not be told from '
+            "two alerts.",
+            field="key",
+        )
+    return f"auto-{hashlib.sha256(f'{alert.digest(symbol)}|{at.isoformat()}'.encode()).hexdigest()[:32]}"
+
+
+def _no_temporal(why: str) -> Refused:
+    return Refused(
+        503,
+        "NO_TEMPORAL",
+        f"Temporal can't take the order now ({why}): nothing is known to be decided, and the same alert with the same "
+        "key may be sent again.",
+        retry_after=5,
+    )

@@ -1,0 +1,175 @@
+"""The ledger as the webhook sees it: which alert had which key, and what was decided on its order.
+
+One row a key, written before anything is started, with the whole intent: the same key again starts the same order or
+none, whatever the settings say by then, and another body under it is found out however both were sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+
+from domain.ids import order_workflow_id
+from domain.messages import Decision, OrderIntent
+from domain.orders import OrderState
+from web.refusals import Refused
+
+__all__ = ["Journal", "Noted"]
+
+_NOTE = """
+INSERT INTO webhook_alerts AS a
+       (account, request_id, sender, action, symbol, digest, alert, order_key, intent, refusal, closes)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
+        CASE WHEN $4 <> 'close' OR $10::jsonb IS NOT NULL THEN '{}'::text[] ELSE coalesce((
+            SELECT array_agg(key ORDER BY at) FROM (
+                SELECT entry_key AS key, opened_at AS at FROM trades
+                 WHERE account = $1 AND symbol = $5 AND state <> 'CLOSED'
+                UNION
+                SELECT order_key, received_at FROM orders o
+                 WHERE account = $1 AND symbol = $5 AND role = 'ENTRY' AND NOT finished
+                   AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key)) AS open), '{}') END)
+ON CONFLICT (account, request_id) DO UPDATE SET repeats = a.repeats + 1
+RETURNING repeats, digest, action, symbol, intent, refusal, closes, received_at
+"""
+_DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
+_GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
+_OLDEST = """
+SELECT t.entry_key FROM trades t
+ WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
+   AND t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+                                WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
+                                  AND o.protection_role IS NULL), 0) >= $3
+ ORDER BY t.opened_at, t.entry_key LIMIT 1
+"""
+_CLOSED = """
+SELECT o.finished AND coalesce(t.state = 'CLOSED', true) AS closed
+  FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What is written under a key. Of an alert that came before, the first one's."""
+
+    repeated: bool
+    digest: str
+    action: str
+    symbol: str
+    intent: OrderIntent | None
+    refusal: Mapping[str, str] | None
+    closes: Sequence[str]
+    received_at: datetime
+
+
+class Journal:
+    """Reads and writes of one account, each within `seconds`. Every method raises Refused(503) without the database."""
+
+    def __init__(self, pool: Any, account: str, seconds: float = 2.0) -> None:
+        self._pool = pool
+        self._account = account
+        self._seconds = seconds
+
+    async def note(
+        self,
+        request_id: str,
+        *,
+        sender: str,
+        action: str,
+        symbol: str,
+        digest: str,
+        alert: Mapping[str, Any],
+        intent: OrderIntent | None,
+        refusal: Mapping[str, str] | None,
+    ) -> Noted:
+        """Write the alert down under its key, or find what is written there."""
+        row = await self._row(
+            _NOTE,
+            self._account,
+            request_id,
+            sender,
+            action,
+            symbol,
+            digest,
+            alert,
+            intent.order_key if intent else None,
+            intent.model_dump(mode="json") if intent else None,
+            refusal,
+        )
+        return Noted(
+            repeated=row["repeats"] > 0,
+            digest=row["digest"],
+            action=row["action"],
+            symbol=row["symbol"],
+            intent=OrderIntent.model_validate(row["intent"]) if row["intent"] else None,
+            refusal=row["refusal"],
+            closes=row["closes"],
+            received_at=row["received_at"],
+        )
+
+    async def known(self, request_id: str) -> bool:
+        """Whether something is written under the key."""
+        sql = "SELECT true FROM webhook_alerts WHERE account = $1 AND request_id = $2"
+        return await self._row(sql, self._account, request_id) is not None
+
+    async def decision(self, order_key: str) -> Decision | None:
+        """The stored decision on an order; None while there is none."""
+        row = await self._row(_DECISION, order_key)
+        if row is None:
+            return None
+        return Decision(
+            order_key=order_key,
+            accepted=row["gate"] is None,
+            state=OrderState(row["state"]),
+            gate=row["gate"],
+            sentence=row["gate_sentence"] or "",
+            workflow_id=order_workflow_id(order_key),
+        )
+
+    async def gate_numbers(self, order_key: str) -> dict[str, str]:
+        """What the gate that refused the order compared."""
+        row = await self._row(_GATE_NUMBERS, order_key)
+        return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
+
+    async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:
+        """The oldest open trade that holds `size` (base) to be sold; None if no single one does."""
+        row = await self._row(_OLDEST, self._account, symbol, size)
+        return None if row is None else str(row["entry_key"])
+
+    async def closed(self, entry_key: str) -> bool:
+        """Whether nothing of the trade or of its entry is open any more."""
+        row = await self._row(_CLOSED, entry_key)
+        return row is None or bool(row["closed"])
+
+    async def alive(self) -> bool:
+        """Whether the database answers."""
+        try:
+            return await self._row("SELECT true") is not None
+        except Refused:
+            return False
+
+    async def _row(self, sql: str, *values: object) -> Any:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._pool.fetchrow(sql, *values)
+        except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+            raise _away(error) from error
+        except asyncpg.PostgresError as error:
+            if str(error.sqlstate or "").startswith(("53", "57")):
+                raise _away(error) from error
+            raise
+
+
+def _away(error: Exception) -> Refused:
+    return Refused(
+        503,
+        "NO_DATABASE",
+        f"The ledger does not answer ({type(error).__name__}): nothing was decided, and the same alert with the same "
+        "key may be sent again.",
+        retry_after=5,
+    )

@@ -1,0 +1,110 @@
+"""JSON as it should be: one reading, or a sentence that says where it is not.
+
+What other readers let pass, each in its own way, is refused here: a key twice, NaN and Infinity, text that is not
+UTF-8, control characters, nesting without end, numbers that no amount is as long as.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any, NoReturn
+
+__all__ = ["BadJson", "read_json"]
+
+_LONGEST_NUMBER = 40
+_LARGEST_EXPONENT = 30
+
+
+class BadJson(Exception):
+    """The text can't be read; its text is a sentence without a full stop."""
+
+
+def read_json(raw: bytes, *, max_depth: int) -> Any:
+    """The value that `raw` holds; fractions as Decimal. Raises BadJson."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadJson(f"the body is not UTF-8 text (byte {error.start})") from None
+    if not text.strip():
+        raise BadJson("the body is empty; it must be a JSON object")
+    _check_depth(text, max_depth)
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_integer
+        )
+    except json.JSONDecodeError as error:
+        raise BadJson(f"the body is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (character {error.pos})") from None
+    _check_texts(value)
+    return value
+
+
+def _check_depth(text: str, most: int) -> None:
+    depth, inside, escaped = 0, False, False
+    for character in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+        elif character == '"':
+            inside = True
+        elif character in "[{":
+            depth += 1
+            if depth > most:
+                raise BadJson(f"the JSON is nested deeper than {most}")
+        elif character in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise BadJson(f"the key {_shown(key)} is there twice")
+        found[key] = value
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not a number that can be traded by")
+
+
+def _number(text: str) -> Decimal:
+    value = Decimal(text)
+    if len(text) > _LONGEST_NUMBER or abs(value.adjusted()) > _LARGEST_EXPONENT:
+        raise BadJson(f"the number {text[:_LONGEST_NUMBER]} is longer, larger or smaller than any amount")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise BadJson(f"the number {text[:_LONGEST_NUMBER]}… is longer than any amount")
+    return int(text)
+
+
+def _check_texts(value: Any) -> None:
+    """Depth is bounded by now, so this ends."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key)
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+    elif isinstance(value, str):
+        _check_text(value)
+
+
+def _check_text(text: str) -> None:
+    for character in text:
+        if character < " " or "\x7f" <= character <= "\x9f":
+            raise BadJson(f"control characters (here U+{ord(character):04X}) can't be in a text")
+        if "\ud800" <= character <= "\udfff":
+            raise BadJson("a text has half of a surrogate pair in it")
+
+
+def _shown(key: str) -> str:
+    return json.dumps(key[:40])
