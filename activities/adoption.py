@@ -7,7 +7,7 @@ may leave open trades with less than they had: then their exit monitors look at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -35,8 +35,8 @@ _RPC_TIMEOUT = timedelta(seconds=5)
 class Adoption:
     """The ledger as the fact router uses it, with what follows from an order of somebody else's.
 
-    `available` asks the exchange for what of a currency can be sold. `protect` are the exit rules that adopted buys
-    get; None leaves them to whoever placed them.
+    `available` asks the exchange for what of a currency can be sold. `protect` gives the exit rules that adopted
+    buys get now; None leaves them to whoever placed them.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Adoption:
         account: str,
         *,
         available: Available,
-        protect: ExitRules | None = None,
+        protect: Callable[[], ExitRules | None] = lambda: None,
     ) -> None:
         self._pool = pool
         self._available = available
@@ -67,7 +67,7 @@ class Adoption:
 
         Asked again after a failure in between, it goes on from there.
         """
-        result = await self._ledger.adopt(order, source, protect=self._protect)
+        result = await self._ledger.adopt(order, source, protect=self._protect())
         pair = currencies(order.symbol)
         if pair is not None and result.filled_size > 0:
             # A buy spends quote currency, which may be another trade's base.

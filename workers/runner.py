@@ -32,10 +32,12 @@ from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.validator import Validator
 from activities.venue import Venue
+from domain.exits import ExitRules
 from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
+from workers.settings_sources import Sources
 from workers.streams import (
     ensure_schedules,
     ensure_singletons,
@@ -68,19 +70,24 @@ class WorkerParts:
     """What the roles of one process share: the database pool, the exchange, the clients."""
 
     def __init__(
-        self, settings: Settings, client: Client, pool: Any, exchange: Any, interceptors: Sequence[Interceptor] = ()
+        self,
+        settings: Settings,
+        client: Client,
+        pool: Any,
+        exchange: Any,
+        interceptors: Sequence[Interceptor] = (),
+        sources: Sources | None = None,
     ) -> None:
         self.interceptors = interceptors
         self.settings = settings
         self.client = client
         self.pool = pool
-        self.live = LiveSettings(settings, pool)
+        self.live = LiveSettings(settings, pool, sources)
         self.exchange = exchange
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
         self.withdrawal = QuoteWithdrawal(pool, client, self.starter.resume)
         self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client)
-        protect = exit_rules(settings.exits) if settings.adoption.protect else None
         self.adoption = Adoption(
             pool,
             self.trading.ledger,
@@ -88,25 +95,31 @@ class WorkerParts:
             self.starter,
             settings.account,
             available=self.venue.available,
-            protect=protect,
+            protect=self._adopted_rules,
         )
         self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))
 
+    def _adopted_rules(self) -> ExitRules | None:
+        settings = self.live.current
+        return exit_rules(settings.exits) if settings.adoption.protect else None
+
 
 @contextlib.asynccontextmanager
-async def worker_parts(settings: Settings) -> AsyncIterator[WorkerParts]:
+async def worker_parts(settings: Settings, sources: Sources | None = None) -> AsyncIterator[WorkerParts]:
     """Open everything a worker needs, and close it in reverse order. Raises UnreachableError for what isn't there."""
     client = await connect(settings)
     pool = await create_pool(
         settings.database.dsn,
-        size=settings.database.pool_size,
+        size=settings.database.pool_size + 1,  # one listens for changes of settings
         statement_seconds=float(settings.database.statement_timeout_s),
     )
     try:
         exchange = exchange_of(settings)
         try:
             async with telemetry(settings, pool) as interceptors:
-                yield WorkerParts(settings, client, pool, exchange, interceptors)
+                parts = WorkerParts(settings, client, pool, exchange, interceptors, sources)
+                async with parts.live.following():
+                    yield parts
         finally:
             await exchange.close()
     finally:
@@ -202,13 +215,16 @@ def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activiti
     )
 
 
-async def run_worker(settings: Settings, roles: set[str]) -> None:
-    """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken."""
+async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
+    """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
+
+    With `sources`, from which the settings were made, changes of their file are followed.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with worker_parts(settings) as parts, contextlib.AsyncExitStack() as running:
+    async with worker_parts(settings, sources) as parts, contextlib.AsyncExitStack() as running:
         for worker in workers_for(parts, roles):
             await running.enter_async_context(worker)
         if roles & {"streams", "watchers"}:

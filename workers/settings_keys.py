@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from workers.settings_types import AT_START, LIVE
 
-__all__ = ["Found", "Leaf", "as_json", "constraints", "find", "holds_secret", "leaves", "live_values"]
+__all__ = ["Found", "Leaf", "applies_live", "as_json", "constraints", "find", "holds_secret", "leaves", "live_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def leaves(section: BaseModel, prefix: str = "", *, live: bool = False) -> Itera
     """Every setting in and below `section`, in the order of the model; an unset key of a list by name is left out."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        yield from _below(f"{prefix}{name}", value, field, _is_live(field, above=live))
+        yield from _below(f"{prefix}{name}", value, field, applies_live(field, above=live))
 
 
 def _below(key: str, value: Any, field: FieldInfo, live: bool) -> Iterator[Leaf]:
@@ -77,7 +77,7 @@ def find(settings: type[BaseModel], location: Sequence[str]) -> Found:
         owner, field = model, model.model_fields.get(part)
         if field is None:
             return Found(owner, None, live)
-        live = _is_live(field, above=live)
+        live = applies_live(field, above=live)
         annotation: Any = field.annotation
         if get_origin(annotation) in {dict, Mapping}:
             annotation = get_args(annotation)[1]
@@ -131,7 +131,8 @@ def holds_secret(annotation: object) -> bool:
     return annotation is SecretStr or any(holds_secret(part) for part in get_args(annotation))
 
 
-def _is_live(field: FieldInfo, *, above: bool) -> bool:
+def applies_live(field: FieldInfo, *, above: bool) -> bool:
+    """Whether a change of this field counts while workers run, in a section that is live or not (`above`)."""
     noted = field.metadata
     if AT_START in noted or holds_secret(field.annotation):
         return False

@@ -28,7 +28,7 @@ from workers.settings_problems import (
     unknown_environment,
 )
 
-__all__ = ["CONFIG_FILE", "Origin", "Override", "Sources", "config_path"]
+__all__ = ["CONFIG_FILE", "Origin", "Override", "Sources", "config_path", "file_stamp", "merge"]
 
 CONFIG_FILE = "bottrader.toml"
 
@@ -41,7 +41,8 @@ class Override:
 
     value: Any
     by: str
-    at: datetime
+    at: datetime | None
+    """None: it is only being tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Sources:
     from_environment: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Override] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    stamp: tuple[int, int, int] | None = None
+    """What of the file changes with its contents, from before it was read."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -65,17 +68,20 @@ class Sources:
         """Read file and environment. Raises ConfigError for what can't be read at all."""
         environ = os.environ if environ is None else environ
         file = config_path(path, environ)
+        stamp = file_stamp(file)
         return cls(
             file,
             {} if file is None else read_toml(file),
             _from_environment(settings, environ),
             problems=tuple(unknown_environment(settings, environ)),
+            stamp=stamp,
             environ=dict(environ),
         )
 
-    def again(self, settings: type[BaseSettings]) -> Sources:
+    def again(self) -> Sources:
         """The same file read anew, beneath the same overrides. Raises ConfigError."""
-        return replace(self, from_file={} if self.file is None else read_toml(self.file))
+        stamp = file_stamp(self.file)
+        return replace(self, from_file={} if self.file is None else read_toml(self.file), stamp=stamp)
 
     def under(self, overrides: Mapping[str, Override]) -> Sources:
         """These sources with other overrides on top."""
@@ -112,12 +118,21 @@ class Sources:
     def where(self, location: tuple[str, ...]) -> str:
         """The key as whoever gave its value wrote it."""
         dotted = ".".join(location)
-        if (given := self.overrides.get(dotted)) is not None:
+        if (given := self._override(location)) is not None:
+            if given.at is None:
+                return dotted
             return f"{dotted} (set by {given.by} on {given.at.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
         if location and _given(self.from_environment, location):
             return f"{environment_name(location)} (environment)"
         shown = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location).removeprefix(".")
         return f"{self.file}: {shown}" if self.file is not None and _given(self.from_file, location) else shown
+
+    def _override(self, location: tuple[str, ...]) -> Override | None:
+        """The override that gives a key, or a list that the location is an item of."""
+        for length in range(len(location), 0, -1):
+            if (found := self.overrides.get(".".join(location[:length]))) is not None:
+                return found
+        return None
 
     def file_owner(self) -> str:
         """Who a change of the file is put down to: its owner, as far as the system knows."""
@@ -136,6 +151,15 @@ def config_path(given: Path | None = None, environ: Mapping[str, str] = os.envir
         return Path(named).expanduser()
     here = Path(CONFIG_FILE)
     return here if here.exists() else None
+
+
+def file_stamp(file: Path | None) -> tuple[int, int, int] | None:
+    """Time of the last change, size and inode of a file; None when it isn't there."""
+    try:
+        status = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
