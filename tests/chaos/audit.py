@@ -17,6 +17,7 @@ import orjson
 
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderIntent
+from domain.orders import OrderRole
 from domain.sharding import shard_of
 from tests.chaos.harness_evidence import Evidence
 from tests.chaos.harness_protection import (
@@ -41,6 +42,10 @@ _LONGEST_P99 = 15.0
 _FEW = 100
 """Fewer positions have no 99th percentile but their longest: then twice the promise is the limit."""
 _DIGITS = 60
+_SYSTEM_WORKFLOWS = frozenset(
+    {"UserStreamWorkflow", "PriceWatcherWorkflow", "SweepWorkflow", "ReconcileWorkflow", "LedgerCheckWorkflow"}
+)
+_PROTECTIVE = ("STOP_LOSS", "OCO", "TAKE_PROFIT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ def audit(evidence: Evidence) -> Audit:
             _positions_book,
             _entries,
             _workflows,
+            _orphans,
             _incidents,
         )
         rows = [check(books) for check in checks]
@@ -159,6 +165,13 @@ def audit(evidence: Evidence) -> Audit:
                 "fills": len(evidence.exchange_fills),
                 "requests": len(evidence.journal),
                 "incidents": len(evidence.incidents),
+                "exits by the exchange": sum(
+                    row["protection_role"] in _PROTECTIVE and row["filled_size"] > 0 for row in evidence.orders
+                ),
+                "exits by signal": sum(
+                    row["exit_reason"] == "SIGNAL_EXIT" and row["filled_size"] > 0 for row in evidence.orders
+                ),
+                "sells by hand": sum(books.sold(intent) for intent in evidence.sells),
             },
             time=time,
         )
@@ -196,6 +209,23 @@ class _Books:
         self.traded: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row in evidence.exchange_fills:
             self.traded[row["order_id"]].append(row)
+
+    def resting(self, entry_key: str | None = None) -> dict[str, Decimal]:
+        """Protective orders that are open in both sides' books, by exchange id, with what they have left to sell."""
+        found = {}
+        for identity, order in self.exchange_orders.items():
+            ours = self.orders.get(self.key_of(identity) or "")
+            if ours is None or ours["finished"] or ours["protection_role"] not in _PROTECTIVE:
+                continue
+            if order["status"] == "OPEN" and entry_key in (None, ours["entry_key"]):
+                (terms,) = order["order_configuration"].values()
+                found[identity] = Decimal(terms["base_size"]) - Decimal(order["filled_size"])
+        return found
+
+    def sold(self, intent: OrderIntent) -> bool:
+        """Whether a sell has filled."""
+        order = self.orders.get(intent.order_key)
+        return order is not None and bool(order["filled_size"] > 0)
 
     def key_of(self, exchange_order_id: str) -> str | None:
         """Our order's key, by the journal."""
@@ -311,8 +341,9 @@ def _protected(books: _Books) -> AuditRow:
     """A trade is closed with nothing left, or open with a plan that is armed (or exiting) and a monitor that runs."""
     running = {item.workflow_id for item in books.evidence.workflows if item.status == "RUNNING"}
     plans = {row["entry_key"]: row for row in books.evidence.plans}
-    wrong, kept = [], 0
+    wrong, kept, shielded = [], 0, 0
     for key, trade in books.trades.items():
+        shielded += bool(books.resting(key))
         plan = plans.get(key)
         if trade["state"] == "CLOSED":
             if trade["remaining"] != 0:
@@ -332,8 +363,32 @@ def _protected(books: _Books) -> AuditRow:
     for key, order in books.orders.items():
         if order["role"] == "ENTRY" and order["filled_size"] > 0 and key not in books.trades:
             wrong.append(f"entry {key} has filled and is no trade")
-    figures = f"{len(books.trades) - kept} closed, {kept} open and guarded"
+    wrong += _shields(books)
+    figures = f"{len(books.trades) - kept} closed, {kept} open and guarded, {shielded} at the exchange too"
     return AuditRow("positions protected or closed", figures, tuple(wrong))
+
+
+def _shields(books: _Books) -> list[str]:
+    """What is to be protected at the exchange is, for all of it, or an open incident says that it can't be; a closed
+    trade has nothing there.
+    """
+    wanted = {intent.order_key for intent in books.evidence.intents if intent.protection is not None}
+    excused = {
+        row["subject"]
+        for row in books.evidence.incidents
+        if row["kind"] == "PROTECTION_FAILED" and row["resolved_at"] is None
+    }
+    wrong = []
+    for key, trade in books.trades.items():
+        resting = books.resting(key)
+        if trade["state"] == "CLOSED":
+            if resting:
+                wrong.append(f"trade {key} is closed, and its protection rests at the exchange")
+        elif resting and sum(resting.values()) != trade["remaining"]:
+            wrong.append(f"trade {key}: at the exchange rest {sum(resting.values())} of {trade['remaining']}")
+        elif key in wanted and not resting and key not in excused:
+            wrong.append(f"trade {key} is open without its protection at the exchange")
+    return wrong
 
 
 def _linkage(books: _Books) -> AuditRow:
@@ -389,7 +444,14 @@ def _balances(books: _Books) -> AuditRow:
         for name in sorted({*ours, *theirs})
         if ours.get(name, ZERO) != theirs.get(name, ZERO)
     ]
-    held = [f"{name}: {row['hold']} still on hold" for name, row in books.evidence.balances.items() if row["hold"]]
+    protective: dict[str, Decimal] = defaultdict(Decimal)
+    for identity, left in books.resting().items():
+        protective[books.exchange_orders[identity]["product_id"].partition("-")[0]] += left
+    held = [
+        f"{name}: {row['hold']} still on hold, {protective[name]} of it for protection"
+        for name, row in books.evidence.balances.items()
+        if row["hold"] != protective[name]
+    ]
     return AuditRow("balances by currency", f"{len(theirs)} currencies", tuple(wrong + held))
 
 
@@ -467,19 +529,23 @@ def _positions_book(books: _Books) -> AuditRow:
 def _entries(books: _Books) -> AuditRow:
     """Every intent that was handed in has a decision, and what was admitted has ended."""
     wrong, gates = [], Counter[str]()
-    for intent in books.evidence.intents:
+    for intent in (*books.evidence.intents, *books.evidence.sells):
+        what = f"{intent.role.value.lower()} {intent.order_key}"
         order = books.orders.get(intent.order_key)
         if order is None:
-            wrong.append(f"entry {intent.order_key} was handed in and has no row")
+            wrong.append(f"{what} was handed in and has no row")
             continue
-        if order["gate"]:
+        if order["gate"] and intent.role is OrderRole.ENTRY:
             gates[order["gate"]] += 1
         if not order["finished"] and order["state"] != "REJECTED":
-            wrong.append(f"entry {intent.order_key} is still {order['state']}")
+            wrong.append(f"{what} is still {order['state']}")
+    sold = sum(books.sold(intent) for intent in books.evidence.sells)
     states = Counter(order["state"] for order in books.orders.values() if order["role"] == "ENTRY")
     figures = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     refused = ", ".join(f"{count} by {gate}" for gate, count in sorted(gates.items()))
-    return AuditRow("entries decided and ended", f"{figures}{' (' + refused + ')' if refused else ''}", tuple(wrong))
+    by_hand = f"; {sold} of {len(books.evidence.sells)} sells by hand filled"
+    figures = f"{figures}{' (' + refused + ')' if refused else ''}{by_hand}"
+    return AuditRow("entries decided and ended", figures, tuple(wrong))
 
 
 def _workflows(books: _Books) -> AuditRow:
@@ -507,6 +573,23 @@ def _workflows(books: _Books) -> AuditRow:
             wrong.append(f"order {key} is {order['state']} without a workflow")
     kinds = Counter(item.status for item in books.evidence.workflows)
     return AuditRow("no workflow stuck", ", ".join(f"{n} {s.lower()}" for s, n in kinds.items()), tuple(wrong))
+
+
+def _orphans(books: _Books) -> AuditRow:
+    """`temporal workflow list` shows as running only what belongs to an open order or trade, and the system's own."""
+    open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
+    at_work = {key for key, order in books.orders.items() if not order["finished"]}
+    wanted = {order_workflow_id(key) for key in open_trades | at_work} | {exit_workflow_id(key) for key in open_trades}
+    running = books.evidence.running
+    wrong = [
+        f"{item.workflow_id} runs and belongs to no open order or trade"
+        for item in running
+        if item.kind not in _SYSTEM_WORKFLOWS and item.workflow_id not in wanted
+    ]
+    kinds = Counter(item.kind.removesuffix("Workflow") for item in running)
+    figures = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"
+    figures += f" for {len(open_trades)} open trades"
+    return AuditRow("running workflows, no orphan", figures, tuple(wrong))
 
 
 def _incidents(books: _Books) -> AuditRow:

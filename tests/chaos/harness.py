@@ -26,16 +26,19 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.exits import ExitReason
 from domain.ids import intent_key, order_workflow_id
 from domain.messages import CloseRequest, IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from exchange.paper import ControlError, PaperControl
 from tests.chaos.audit import Audit, audit
 from tests.chaos.harness_evidence import Evidence, collect, evidence_text
+from tests.chaos.harness_names import by_name
 from tests.chaos.harness_recorder import Notes, install_recorder
 from tests.chaos.harness_workers import WorkerSlot
 from tests.chaos.schedule import (
     PRINTS_UP,
+    SHIELDS,
     TICK,
     WAYS,
     Action,
@@ -46,9 +49,12 @@ from tests.chaos.schedule import (
     Flap,
     Latency,
     Manual,
+    Names,
     Outage,
     Price,
     Print,
+    Sell,
+    Signal,
     Skew,
     Sockets,
     Terms,
@@ -99,6 +105,8 @@ class Rig:
     control: PaperControl
     ledger: Any
     workers: dict[str, WorkerSlot]
+    no_names: Path
+    """While this file is there, the workers' name server is away."""
     notes: Notes = field(default_factory=Notes)
 
     async def price(self, symbol: str, bid: Decimal, volume: Decimal | None = None) -> None:
@@ -127,10 +135,10 @@ async def open_rig(
         ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
         closing.push_async_callback(ledger.close)
         await install_recorder(ledger)
-        slots = {
-            name: WorkerSlot(name, data / "logs" / f"{name}.log", stack.environment, role="all") for name in workers
-        }
-        rig = Rig(stack, client, control, ledger, slots)
+        no_names = data / "no-names"
+        environment = by_name(stack.environment, no_names)
+        slots = {name: WorkerSlot(name, data / "logs" / f"{name}.log", environment, role="all") for name in workers}
+        rig = Rig(stack, client, control, ledger, slots, no_names)
         for symbol in symbols:
             await rig.price(symbol, Decimal(100))
         began = time.time()
@@ -174,7 +182,9 @@ class ChaosRun:
     terms: Terms
     say: Say
     intents: dict[int, OrderIntent] = field(default_factory=dict)
+    sells: dict[int, OrderIntent] = field(default_factory=dict)
     decided: dict[int, str] = field(default_factory=dict)
+    """Order keys of what was handed in: entries by their number, sells by its negative less one."""
     begun: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -206,7 +216,11 @@ class ChaosRun:
                 await control.trade(action.symbol, action.price, action.size, action.side)
             case Enter():
                 self.intents[action.number] = self._intent(action)
-                self._beside(self._enter(action.number))
+                self._beside(self._enter(action.number, self.intents[action.number]))
+            case Sell():
+                self._beside(self._sell(action))
+            case Signal():
+                self._beside(self._signal(action))
             case Cancel():
                 self._beside(self._ask(action.number, "cancel"))
             case Close():
@@ -236,6 +250,8 @@ class ChaosRun:
                 await control.sockets(action.action, action.path, action.code)
             case Flap():
                 self._beside(self._flap(action))
+            case Names():
+                self._beside(self._without_names(action))
             case Skew():
                 await control.skew(action.seconds)
                 self.rig.notes.skew(action.seconds)
@@ -281,12 +297,12 @@ class ChaosRun:
                 indicators_fired=("rsi",),
             ),
             rules=WAYS[action.way],
+            protection=SHIELDS[action.shield],
             asked_by="the chaos run",
         )
 
-    async def _enter(self, number: int) -> None:
+    async def _enter(self, number: int, intent: OrderIntent) -> None:
         """Hand the intent in until there is an answer, as a strategy does: the key makes that safe."""
-        intent = self.intents[number]
         deadline = time.monotonic() + _ENTER_SECONDS
         while True:
             try:
@@ -295,12 +311,64 @@ class ChaosRun:
                 pass
             except RPCError as problem:
                 if time.monotonic() > deadline:
-                    self.problems.append(f"entry {number} could not be handed in: {problem}")
+                    self.problems.append(f"{intent.role.value.lower()} {number} could not be handed in: {problem}")
                     return
                 await asyncio.sleep(0.3)
                 continue
             self.decided[number] = intent.order_key
             return
+
+    async def _sell(self, action: Sell) -> None:
+        """A person sells a part of a trade, as `bottrader sell --trade` does; refused where it is taken already."""
+        entry = self.intents.get(action.number)
+        if entry is None:
+            return
+        request = f"chaos-sell-{self.seed}-{action.number}"
+        intent = OrderIntent(
+            order_key=intent_key("manual", request, ACCOUNT, entry.symbol, Side.SELL),
+            account=ACCOUNT,
+            symbol=entry.symbol,
+            side=Side.SELL,
+            role=OrderRole.EXIT,
+            order_type=OrderType.MARKET,
+            base_size=action.size,
+            time_in_force=TimeInForce.IOC,
+            source="manual",
+            entry_point="manual",
+            request_id=request,
+            linkage=Linkage(trigger=ExitReason.MANUAL.value),
+            entry_key=entry.order_key,
+            exit_reason=ExitReason.MANUAL,
+            asked_by="the chaos run",
+        )
+        self.sells[action.number] = intent
+        await self._enter(-1 - action.number, intent)
+
+    async def _signal(self, action: Signal) -> None:
+        """A strategy run stores its row of the matrix; one that can't is lost, as a run is."""
+        try:
+            await self.rig.ledger.execute(
+                """INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score)
+                   VALUES ($1, $2, now(), $3, 3.5)""",
+                uuid.uuid4(),
+                action.symbol,
+                action.action,
+            )
+            await self.rig.ledger.execute("SELECT pg_notify('matrix', '')")
+        except _TROUBLE as problem:
+            self.begun.append(f"no matrix for {action.symbol}: {problem}")
+
+    async def _without_names(self, action: Names) -> None:
+        """No name is found for a while, and every connection to the exchange has to be made anew."""
+        rig = self.rig
+        async with self._locks.setdefault("names", asyncio.Lock()):
+            rig.no_names.touch()
+            try:
+                await rig.control.sockets("drop", "*")
+                await rig.control.fault("not_accepted_cut", "*", count=None, duration=action.seconds / 2)
+                await asyncio.sleep(action.seconds)
+            finally:
+                rig.no_names.unlink()
 
     async def _ask(self, number: int, update: str) -> None:
         """A person cancels or closes; asked again while nobody answers, given up when it is refused."""
@@ -410,30 +478,35 @@ class ChaosRun:
         self.problems.append(f"not still after {_QUIET_SECONDS:.0f} s: {waiting}")
 
     async def _unquiet(self) -> str:
-        """What is still going on; empty when nothing is."""
+        """What is still going on; empty when nothing is. Protection of trades that are kept rests, which is quiet."""
         ledger = self.rig.ledger
+        resting = {row["order_key"]: row["exchange_order_id"] for row in await ledger.fetch(_RESTING)}
         checks = {
-            "entries without a decision": len(self.decided)
+            "intents without a decision": len(self.decided)
             - await ledger.fetchval(
                 "SELECT count(*) FROM orders WHERE order_key = ANY($1)", list(self.decided.values())
             ),
-            "orders at work": await ledger.fetchval("SELECT count(*) FROM orders WHERE NOT finished"),
+            "orders at work": await ledger.fetchval(
+                "SELECT count(*) FROM orders WHERE NOT finished AND order_key <> ALL($1)", list(resting)
+            ),
             "attempts without an end": await ledger.fetchval(
                 """SELECT count(*) FROM attempts
-                   WHERE status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')"""
+                   WHERE status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED') AND order_key <> ALL($1)""",
+                list(resting),
             ),
             "trades that should be closed": await ledger.fetchval(
                 """SELECT count(*) FROM trades t JOIN orders o ON o.order_key = t.entry_key
                    WHERE t.state <> 'CLOSED' AND (t.rules->>'hard_stop')::numeric < 0.1"""
             ),
             "trades being closed": await ledger.fetchval("SELECT count(*) FROM trades WHERE state = 'CLOSING'"),
+            "trades without their protection": await ledger.fetchval(_UNSHIELDED, list(resting)),
             "derived fills": await ledger.fetchval("SELECT count(*) FROM fills WHERE origin = 'derived'"),
             "facts not routed": await ledger.fetchval(
                 "SELECT count(*) FROM raw_facts WHERE kind = 'order' AND routed_at IS NULL"
             ),
         }
         open_orders = [order for order in await self.rig.control.orders() if order["status"] in _LIVE]
-        checks["orders open at the exchange"] = len(open_orders)
+        checks["orders open at the exchange"] = len({order["order_id"] for order in open_orders} - {*resting.values()})
         traded = {fill["order_id"] for fill in await self.rig.control.fills()}
         known = await ledger.fetchval(
             "SELECT count(DISTINCT exchange_order_id) FROM fills WHERE exchange_order_id = ANY($1)", list(traded)
@@ -442,6 +515,22 @@ class ChaosRun:
         return ", ".join(f"{number} {what}" for what, number in checks.items() if number)
 
 
+_RESTING = """
+SELECT o.order_key, a.exchange_order_id
+  FROM orders o JOIN attempts a USING (order_key) JOIN trades t ON t.entry_key = o.entry_key
+ WHERE o.protection_role IN ('OCO', 'STOP_LOSS', 'TAKE_PROFIT') AND NOT o.finished AND a.status = 'OPEN'
+   AND t.state = 'PROTECTED' AND (t.rules->>'hard_stop')::numeric >= 0.1
+   AND o.claimed_base - o.filled_size = t.remaining
+"""
+"""Protection at the exchange for all of a trade that is kept."""
+_UNSHIELDED = """
+SELECT count(*) FROM trades t JOIN orders e ON e.order_key = t.entry_key
+ WHERE t.state = 'PROTECTED' AND jsonb_typeof(e.intent->'protection') = 'object'
+   AND (t.rules->>'hard_stop')::numeric >= 0.1
+   AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.entry_key = t.entry_key AND o.order_key = ANY($1))
+   AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.kind = 'PROTECTION_FAILED' AND i.resolved_at IS NULL
+                      AND i.subject = t.entry_key)
+"""
 _LIVE = frozenset({"PENDING", "OPEN", "QUEUED", "CANCEL_QUEUED", "EDIT_QUEUED"})
 
 
@@ -488,7 +577,8 @@ async def run_seed(
             rig.ledger,
             rig.control,
             rig.notes,
-            intents=[run.intents[number] for number in sorted(run.decided)],
+            intents=[run.intents[number] for number in sorted(run.decided) if number >= 0],
+            sells=[run.sells[number] for number in sorted(run.sells) if -1 - number in run.decided],
             problems=run.problems,
         )
         (data / "evidence.json").write_text(evidence_text(evidence))

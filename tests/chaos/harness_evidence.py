@@ -68,7 +68,12 @@ class Evidence:
     plan_notes: list[Row] = field(default_factory=list)
     fill_notes: list[Row] = field(default_factory=list)
     workflows: list[RunningWorkflow] = field(default_factory=list)
+    """Every order's and monitor's latest run."""
+    running: list[RunningWorkflow] = field(default_factory=list)
+    """What `temporal workflow list` shows as running, of any kind."""
     intents: list[OrderIntent] = field(default_factory=list)
+    sells: list[OrderIntent] = field(default_factory=list)
+    """What people wanted to sell of trades."""
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
@@ -83,11 +88,13 @@ async def collect(
     notes: Notes,
     *,
     intents: Sequence[OrderIntent],
+    sells: Sequence[OrderIntent] = (),
     problems: Sequence[str] = (),
 ) -> Evidence:
     """Read all sides. The database's rows are of one moment."""
     evidence = Evidence(
         intents=list(intents),
+        sells=list(sells),
         problems=list(problems),
         prices=notes.prices,
         skews=notes.skews,
@@ -101,15 +108,16 @@ async def collect(
         await connection.set_type_codec("jsonb", encoder=str, decoder=orjson.loads, schema="pg_catalog")
         for name, statement in _TABLES.items():
             setattr(evidence, name, [dict(row) for row in await connection.fetch(statement)])
-    evidence.workflows = await _workflows(client, evidence)
+    evidence.workflows, evidence.running = await _workflows(client, evidence)
     return evidence
 
 
-async def _workflows(client: Client, evidence: Evidence) -> list[RunningWorkflow]:
-    """Every order's and monitor's latest run. Visibility lags: what still runs but should not is asked again."""
+async def _workflows(client: Client, evidence: Evidence) -> tuple[list[RunningWorkflow], list[RunningWorkflow]]:
+    """Orders and monitors, and all that runs. Visibility lags: what still runs but should not is asked again."""
     ended = {f"order-{row['order_key']}" for row in evidence.orders if row["finished"]}
     open_trades = {row["entry_key"] for row in evidence.trades if row["state"] != "CLOSED"}
     ended -= {f"order-{key}" for key in open_trades}
+    ended |= {f"exit-{row['entry_key']}" for row in evidence.trades if row["state"] == "CLOSED"}
     deadline = time.monotonic() + _VISIBILITY_SECONDS
     while True:
         found = [
@@ -123,7 +131,11 @@ async def _workflows(client: Client, evidence: Evidence) -> list[RunningWorkflow
             latest[item.id] = item
         running = [item for item in latest.values() if item.status is not None and item.status.name == "RUNNING"]
         extra = [item for item in running if item.id in ended]
-        if not extra or time.monotonic() > deadline:
+        listed = [
+            RunningWorkflow(item.id, item.workflow_type, "RUNNING")
+            async for item in client.list_workflows("ExecutionStatus = 'Running'")
+        ]
+        if time.monotonic() > deadline or not (extra or any(item.workflow_id in ended for item in listed)):
             break
         await asyncio.sleep(0.5)
     answer = []
@@ -134,7 +146,7 @@ async def _workflows(client: Client, evidence: Evidence) -> list[RunningWorkflow
             attempt = description.raw_description.pending_workflow_task.attempt
         name = item.status.name if item.status is not None else "UNKNOWN"
         answer.append(RunningWorkflow(item.id, item.workflow_type, name, attempt))
-    return answer
+    return answer, listed
 
 
 def evidence_text(evidence: Evidence) -> str:
@@ -146,7 +158,8 @@ def evidence_text(evidence: Evidence) -> str:
         return str(value)
 
     document = {name: getattr(evidence, name) for name in Evidence.__slots__}
-    document["workflows"] = [asdict(item) for item in evidence.workflows]
+    for name in ("workflows", "running"):
+        document[name] = [asdict(item) for item in getattr(evidence, name)]
     document["prices"] = [asdict(item) for item in evidence.prices]
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
     return orjson.dumps(document, default=plain, option=options).decode()

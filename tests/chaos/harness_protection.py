@@ -1,7 +1,8 @@
 """How long positions were unprotected, from what the run wrote down. Pure. Times are zoned, spans in seconds.
 
 A position is unprotected from a fill at the exchange until the exit plan that covers it is written, while it is armed
-and nobody holds the lease to watch its price, and while a price stop is due and no exit order is at the exchange.
+and nobody holds the lease to watch its price, and while a price stop is due and no exit order is at the exchange. What
+rests there to protect it is such an order: nobody has to watch it.
 """
 
 from __future__ import annotations
@@ -115,7 +116,6 @@ def spans_of(
 ) -> Mapping[str, list[Span]]:
     """The unprotected spans of a position by cause. `unwatched` is when nobody held the lease, `prices` the bids."""
     until = position.end or end
-    armed = [note.at for note in position.plan]
     if not position.bought:
         return {}
     return {
@@ -123,8 +123,8 @@ def spans_of(
         "nobody watched the price": [
             part
             for span in _armed_spans(position, until)
-            for part in covered(span, unwatched)
-            if armed and not any(begin <= part[0] and part[1] <= stop for begin, stop in position.exits)
+            for gap in covered(span, unwatched)
+            for part in gaps_between(position.exits, *gap)
         ],
         "stop due, no exit order": _overdue(position, prices, until),
     }

@@ -86,7 +86,7 @@ class WorkerSlot:
         self._child = await Child.start(
             Command(
                 name=self.name,
-                argv=python_module("cli.main", "worker", "--role", self._role),
+                argv=python_module("tests.chaos.harness_names", "worker", "--role", self._role),
                 log=self._log,
                 env={**python_environment(), **environment, "PATH": os.environ.get("PATH", "")},
                 grace_s=15.0,

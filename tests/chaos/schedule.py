@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from domain.exits import ExitRules
+from domain.protection import Protection, ProtectionKind
 
 __all__ = [
     "PRINTS_UP",
+    "SHIELDS",
     "SYMBOLS",
     "TICK",
     "Action",
@@ -27,9 +29,12 @@ __all__ = [
     "Flap",
     "Latency",
     "Manual",
+    "Names",
     "Outage",
     "Price",
     "Print",
+    "Sell",
+    "Signal",
     "Skew",
     "Sockets",
     "Terms",
@@ -63,7 +68,9 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Enter:
-    """Decide to buy. `way` names the exit rules; a limit price None is a market order."""
+    """Decide to buy. `way` names the exit rules, `shield` what rests at the exchange ("": nothing); a limit price None
+    is a market order.
+    """
 
     number: int
     symbol: str
@@ -73,6 +80,23 @@ class Enter:
     expires: Decimal | None
     trigger: str
     way: str
+    shield: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sell:
+    """A person sells `size` of the trade of entry `number`."""
+
+    number: int
+    size: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A strategy run's row for a symbol: `action` is sell or hold."""
+
+    symbol: str
+    action: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +172,13 @@ class Flap:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """The workers' name server is away for `seconds`, and their connections to the exchange are cut."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Skew:
     """The exchange's clock is off by so many seconds."""
 
@@ -172,7 +203,10 @@ class Outage:
     point: str = ""
 
 
-Action = Enter | Cancel | Close | Price | Print | Manual | Fault | Sockets | Flap | Skew | Latency | Outage
+Action = (
+    Enter | Sell | Signal | Cancel | Close | Price | Print | Manual
+    | Fault | Sockets | Flap | Names | Skew | Latency | Outage
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +232,7 @@ WAYS: dict[str, ExitRules] = {
     "profit": ExitRules.model_validate(
         {"hard_stop": "0.02", "soft_stop": "0.01", "trailing_arm": None, "take_profit": "0.003"}
     ),
+    "signal": ExitRules.model_validate({"hard_stop": "0.02", "soft_stop": "0.01", "trailing_arm": None}),
     "kept": ExitRules.model_validate({"hard_stop": "0.5", "soft_stop": "0.4", "trailing_arm": None}),
 }
 """Exit rules by name. The market moves by 0.3 % a beat, so that all but the kept ones are due within seconds."""
@@ -206,12 +241,23 @@ WAYS = {
         update={
             "reprice_seconds": Decimal(1),
             "max_reprices": 2,
-            "signal_exit": False,
+            "signal_exit": name == "signal",
             "retry_max_seconds": Decimal(5),
         }
     )
     for name, rules in WAYS.items()
 }
+
+_TIGHT, _WIDE = Decimal("0.004"), Decimal("0.3")
+SHIELDS: dict[str, Protection | None] = {
+    "": None,
+    "stop": Protection(kind=ProtectionKind.STOP_LIMIT, stop=_TIGHT, limit_offset=_WIDE),
+    "bracket": Protection(kind=ProtectionKind.BRACKET, stop=_TIGHT, take_profit=Decimal("0.003")),
+    "far": Protection(kind=ProtectionKind.STOP_LIMIT, stop=_WIDE),
+}
+"""Protection at the exchange by name. The tight ones are reached about when a watcher's own stops are, so that both
+sell, or want to; the far one has to be taken away before an exit, and stays with a trade that is kept.
+"""
 
 _SUBMIT, _CANCEL, _ANY = "POST /orders", "POST /orders/batch_cancel", "*"
 _FAULTS: tuple[Action, ...] = (
@@ -256,10 +302,12 @@ _FAULTS: tuple[Action, ...] = (
     Sockets("half_open", "market"),
     Flap("user", 5),
     Flap("market", 5),
+    Names(2.0),
+    Names(4.0),
     Latency(1.0, 1.0),
     Latency(0.2, 2.0),
 )
-_SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, 60.0)
+_SKEWS = (0.0, 0.0, 3.0, -3.0, 20.0, 60.0, -20.0, -120.0)
 """How far the exchange's clock is off, for the whole run: one that jumped back would say that a sell was before its
 buy.
 """
@@ -306,6 +354,9 @@ class _Maker:
                     actions += self._entry(number)
                 if self._dice.random() < 0.2:
                     actions += self._by_hand()
+                if self._dice.random() < 0.3:
+                    action = self._dice.choice(("sell", "sell", "hold"))
+                    actions.append(Signal(self._dice.choice(list(self._terms.symbols)), action))
             found.append(Beat(number, tuple(actions)))
             number += 1
         return found
@@ -331,7 +382,8 @@ class _Maker:
         symbol = dice.choice(list(self._terms.symbols))
         bid = self._bid[symbol]
         style = dice.choices(("market", "quote", "taker", "rest", "maker"), (3, 1, 2, 3, 2))[0]
-        way = dice.choices(tuple(WAYS), (3, 3, 3, 3, 1))[0]
+        way = dice.choices(tuple(WAYS), (3, 3, 3, 3, 3, 2))[0]
+        shield = dice.choices(tuple(SHIELDS), (6, 1, 1, 1))[0]
         size = self._size(0.5, 3.0)
         price: Decimal | None = None
         if style == "taker":
@@ -351,6 +403,11 @@ class _Maker:
                 at_once.append(Cancel(number))
         if (way == "kept" or dice.random() < 0.1) and dice.random() < 0.7:
             self._at(beat + dice.randint(4, 12), Close(number))
+        if dice.random() < (0.05 if shield else 0.25):
+            self._at(beat + dice.randint(1, 4), Sell(number, max((size * Decimal("0.3")).quantize(_LOT), _LOT)))
+        if way == "signal":
+            for _ in range(2):
+                self._at(beat + dice.randint(1, 6), Signal(symbol, "sell"))
         entry = Enter(
             number=number,
             symbol=symbol,
@@ -360,6 +417,7 @@ class _Maker:
             expires=None if style in ("market", "quote") else Decimal(dice.randint(3, 8)),
             trigger=_TRIGGERS[number % len(_TRIGGERS)],
             way=way,
+            shield=shield,
         )
         return [entry, *at_once]
 

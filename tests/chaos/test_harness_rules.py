@@ -12,17 +12,19 @@ import pytest
 
 from domain.messages import Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
+from domain.protection import Protection, ProtectionKind
 from tests.chaos.audit import audit, merged
 from tests.chaos.harness_evidence import Evidence, RunningWorkflow
 from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of, stretches
 from tests.chaos.harness_protection import split_by_outages as split
 from tests.chaos.harness_recorder import true_time
-from tests.chaos.schedule import Enter, Fault, Outage, Price, Terms, plan_run
+from tests.chaos.schedule import SHIELDS, Enter, Fault, Names, Outage, Price, Sell, Signal, Skew, Terms, plan_run
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "0" * 32
 TERMS = Terms(trades=50, crash_points=CRASH_POINTS)
+STOP = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.3"))
 
 
 def second(number: float) -> datetime:
@@ -45,6 +47,9 @@ def test_twenty_seeds_have_every_kind_of_trouble() -> None:
     entries = [action for action in actions if isinstance(action, Enter)]
     assert len(entries) >= 1000
     assert {entry.style for entry in entries} == {"market", "quote", "taker", "rest", "maker"}
+    assert {entry.shield for entry in entries} == set(SHIELDS)
+    assert {type(action) for action in actions} >= {Names, Sell, Signal}
+    assert {action.seconds for action in actions if isinstance(action, Skew)} >= {-120.0, -20.0, 60.0}
     outages = {(action.target, action.how) for action in actions if isinstance(action, Outage)}
     assert {target for target, how in outages if how == "kill"} >= {"worker-a", "worker-b", "temporal", "postgres"}
     assert {how for _, how in outages} == {"kill", "stop", "crash"}
@@ -167,6 +172,7 @@ def right() -> Evidence:
             {
                 "order_key": KEY,
                 "role": "ENTRY",
+                "protection_role": None,
                 "entry_key": KEY,
                 "state": "FILLED",
                 "finished": True,
@@ -233,6 +239,11 @@ def right() -> Evidence:
             RunningWorkflow(f"order-{KEY}", "OrderWorkflow", "RUNNING"),
             RunningWorkflow(f"exit-{KEY}", "ExitMonitorWorkflow", "RUNNING"),
         ],
+        running=[
+            RunningWorkflow(f"order-{KEY}", "OrderWorkflow", "RUNNING"),
+            RunningWorkflow(f"exit-{KEY}", "ExitMonitorWorkflow", "RUNNING"),
+            RunningWorkflow("user-stream-main", "UserStreamWorkflow", "RUNNING"),
+        ],
         fill_notes=[{"order_key": KEY, "exchange_order_id": "x-1", "size": Decimal(1), "at": second(1)}],
         plan_notes=[
             {"entry_key": KEY, "state": "ARMED", "quantity": Decimal(1), "entry_price": Decimal(100), "at": second(1)}
@@ -252,6 +263,43 @@ def test_right_books_pass(right: Evidence) -> None:
 
 def _row(evidence: Evidence, table: str, **changes: Any) -> None:
     getattr(evidence, table)[0].update(changes)
+
+
+def _rest(evidence: Evidence, size: str, *, closed: bool = False) -> None:
+    """A stop for `size` of the trade, open or closed, rests at the exchange, in both sides' books."""
+    key, name = "2" * 32, f"{'2' * 32}-1"
+    stop = {"stop_limit_stop_limit_gtc": {"base_size": size, "limit_price": "70", "stop_price": "71"}}
+    row = {"client_order_id": name, "order_id": "x-9", "product_id": "CHA-USD", "side": "SELL"}
+    evidence.exchange_orders.append(
+        {**evidence.exchange_orders[0], **row, "order_configuration": stop, "status": "OPEN", "filled_size": "0"}
+    )
+    evidence.journal.append({**row, "order_configuration": stop})
+    zero = {"filled_size": Decimal(0), "filled_value": Decimal(0), "quote_fees": Decimal(0)}
+    evidence.orders.append(
+        {**evidence.orders[0], **zero, "order_key": key, "role": "EXIT", "protection_role": "STOP_LOSS",
+         "finished": False, "state": "OPEN"}
+    )  # fmt: skip
+    evidence.attempts.append(
+        {**evidence.attempts[0], **zero, "order_key": key, "client_order_id": name, "exchange_order_id": "x-9",
+         "final_at": None}
+    )  # fmt: skip
+    workflow = RunningWorkflow(f"order-{key}", "OrderWorkflow", "RUNNING")
+    evidence.workflows.append(workflow)
+    evidence.running.append(workflow)
+    evidence.balances["CHA"]["hold"] = Decimal(size)
+    evidence.intents.append(evidence.intents.pop().model_copy(update={"protection": STOP}))
+    if closed:
+        _row(evidence, "trades", state="CLOSED")
+        _row(evidence, "plans", state="DISARMED")
+
+
+def test_a_trade_that_is_protected_at_the_exchange_passes(right: Evidence) -> None:
+    """A stop for all of it that rests, its hold on the balance and its workflow are right, and nobody has to watch."""
+    _rest(right, "1")
+    right.lease_notes[0]["expires_at"] = second(1)
+    found = audit(right)
+    assert found.violations == [], found.text()
+    assert found.time.single == [1.0]
 
 
 WRONG: dict[str, Callable[[Evidence], object]] = {
@@ -287,6 +335,16 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
         RunningWorkflow(f"order-{KEY}", "OrderWorkflow", "RUNNING", stuck_task=9)
     ),
     "a monitor of nothing": lambda e: e.workflows.append(RunningWorkflow("exit-1", "ExitMonitorWorkflow", "RUNNING")),
+    "an orphan of a closed trade": lambda e: e.running.append(
+        RunningWorkflow("exit-1", "ExitMonitorWorkflow", "RUNNING")
+    ),
+    "an orphan of no kind of ours": lambda e: e.running.append(RunningWorkflow("x", "StrangerWorkflow", "RUNNING")),
+    "no protection where it is wanted": lambda e: e.intents.append(
+        e.intents.pop().model_copy(update={"protection": STOP})
+    ),
+    "protection for a part only": lambda e: _rest(e, "0.5"),
+    "protection of a closed trade": lambda e: _rest(e, "1", closed=True),
+    "a sell by hand without a row": lambda e: e.sells.append(e.intents[0].model_copy(update={"order_key": "1" * 32})),
     "the run broke off": lambda e: e.problems.append("not still"),
     "unprotected for too long": lambda e: e.fill_notes.clear(),
 }
