@@ -31,6 +31,8 @@ class Product:
     price: Decimal | None = None
     change_24h: Decimal | None = None
     """A fraction: -0.05 is a fall of 5 %. None where the venue doesn't say."""
+    quote_volume_24h: Decimal | None = None
+    """What was traded, in quote currency. None where the venue doesn't say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,6 +292,10 @@ class Ticker:
     bid: Decimal
     ask: Decimal
     at: datetime
+    change_24h: Decimal | None = None
+    """A fraction: -0.05 is a fall of 5 %."""
+    volume_24h: Decimal | None = None
+    """In base currency."""
 
 
 @dataclass(frozen=True, slots=True)

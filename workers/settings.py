@@ -72,6 +72,7 @@ class TemporalSettings(Section):
     orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger")
     streams_queue: Name = Field("streams", description="task queue of the exchange's streams and bulk reads")
     watchers_queue: Name = Field("watchers", description="task queue of price watchers")
+    strategy_queue: Name = Field("strategy", description="task queue of market data, strategy and quotes")
     connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
 
 

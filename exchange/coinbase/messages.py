@@ -17,8 +17,10 @@ from domain.orders import Side
 from exchange.coinbase.parse import (
     MessageError,
     candle,
+    fraction_of_percent,
     known_status,
     not_negative,
+    number_or_none,
     order_from_stream,
     positive,
     side_of,
@@ -162,6 +164,8 @@ def _ticker(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Str
             positive(item.get("best_bid"), "best_bid"),
             positive(item.get("best_ask"), "best_ask"),
             at,
+            fraction_of_percent(item.get("price_percent_chg_24_h")),
+            number_or_none(item.get("volume_24_h")),
         )
 
     _items(event, "tickers", at, out, read)

@@ -21,8 +21,10 @@ __all__ = [
     "MessageError",
     "candle",
     "fill",
+    "fraction_of_percent",
     "known_status",
     "number",
+    "number_or_none",
     "optional_number",
     "optional_time",
     "order_from_rest",
@@ -307,16 +309,23 @@ def product(raw: Mapping[str, Any]) -> Product:
         halted=any(raw.get(name) is True for name in ("is_disabled", "trading_disabled", "view_only", "auction_mode"))
         or raw.get("status") not in ("online", "", None),
         price=optional_number(raw.get("price"), "price"),
-        change_24h=_fraction_of_percent(raw.get("price_percentage_change_24h")),
+        change_24h=fraction_of_percent(raw.get("price_percentage_change_24h")),
+        quote_volume_24h=number_or_none(raw.get("approximate_quote_24h_volume")),
     )
 
 
-def _fraction_of_percent(value: object) -> Decimal | None:
+def fraction_of_percent(value: object) -> Decimal | None:
     """A figure that is nice to have: one that can't be read is not known, and keeps no rule from being read."""
+    figure = number_or_none(value)
+    return None if figure is None else figure / 100
+
+
+def number_or_none(value: object) -> Decimal | None:
+    """The same for any other figure."""
     if value in (None, ""):
         return None
     try:
-        return number(value, "percentage") / 100
+        return number(value, "figure")
     except MessageError:
         return None
 

@@ -49,6 +49,7 @@ class Streams:
         self._stale_depth: set[str] = set()
         self._depth_due: dict[str, float] = {}
         self._candles_due: set[str] = set()
+        self._candles_at: dict[str, float] = {}
         self._batch_due: set[str] = set()
         self._connects: deque[float] = deque()
         self._tasks: list[asyncio.Task[None]] = []
@@ -400,17 +401,21 @@ class Streams:
         ]
 
     def _publish_candles(self) -> None:
+        """Every bar that changed since the last message, so that none that has ended since is left unfinished."""
         due, self._candles_due = self._candles_due, set()
         at = self._venue.market_time()
         for product_id in due:
+            since, self._candles_at[product_id] = self._candles_at.get(product_id, at), at
             self._broadcast(
                 "candles",
                 product_id,
-                lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                lambda name=product_id, since=since: orjson.dumps(  # type: ignore[misc]
                     [
                         {
                             "type": "update",
-                            "candles": [_candle(bar, name) for bar in self._venue.candles[name].bars(300, at)],
+                            "candles": [
+                                _candle(bar, name) for bar in self._venue.candles[name].bars(300, since // 300 * 300)
+                            ],
                         }
                     ]
                 ),
