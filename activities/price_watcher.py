@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -59,8 +59,10 @@ def watcher_lease(account: str, shard: int) -> str:
 class WatcherOptions:
     """Wall seconds unless it says market."""
 
-    symbols: tuple[str, ...] = ()
-    """Subscribed from the start, so that a plan on them is armed with a price and an ATR at hand."""
+    symbols: Iterable[str] = ()
+    """Subscribed without a plan, so that one on them is armed with a price and an ATR at hand. Asked again and again:
+    what it gives may change.
+    """
     lease: LeaseTerms = field(default_factory=LeaseTerms)
     market_speed: float = 1.0
     """Market seconds per wall second."""
@@ -341,7 +343,10 @@ class WatchSession:
 
     async def _subscribe(self) -> None:
         wanted = {symbol for symbol, state in self.watch.symbols.items() if state.plans}
-        await self._feeds.want(wanted.union(symbol for symbol in self._options.symbols if self._ours(symbol)))
+        for symbol in self._options.symbols:
+            if self._ours(symbol):
+                wanted.add(self.watch.watched(symbol).symbol)
+        await self._feeds.want(wanted)
 
     def _open_stream(self, symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
         return self._exchange.market_stream(symbols, ["ticker", "candles"])

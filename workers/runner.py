@@ -191,7 +191,8 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             )
         )
     if "watchers" in roles:
-        watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, watcher_options(parts.settings))
+        options = watcher_options(lambda: parts.live.current)
+        watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, options)
         found.append(_long_worker(parts, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices]))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
 
@@ -87,11 +88,22 @@ def reconcile_options(settings: Settings) -> ReconcileOptions:
     return ReconcileOptions(first_look_back_seconds=settings.reconcile.first_look_back_days * 86_400.0)
 
 
-def watcher_options(settings: Settings) -> WatcherOptions:
-    """How prices are watched."""
+class AllowedSymbols:
+    """The products that may be bought, as the settings have them whenever somebody looks."""
+
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        self._settings = settings
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings().symbols.allow)
+
+
+def watcher_options(current: Callable[[], Settings]) -> WatcherOptions:
+    """How prices are watched. `current` gives the settings in force."""
+    settings = current()
     exits = settings.exits
     return WatcherOptions(
-        symbols=settings.symbols.allow,
+        symbols=AllowedSymbols(current),
         lease=lease_terms(settings),
         market_speed=settings.speed,
         poll_seconds=float(settings.watcher.poll_s),
