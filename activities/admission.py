@@ -1,8 +1,8 @@
 """Admission: gates, reservation, order row and first attempt in one transaction (DESIGN, "admit").
 
 The order key's uniqueness is the database's: the same intent again gets the stored decision, the same key with
-another body is refused. Entries of one account are serial at the gate; exits take only their symbol's lock and pass
-no gate but HODL, venue state, size and available balance.
+another body is refused. Entries of one account are serial at the gate, with one read and one write under the lock;
+exits take only their symbol's lock and pass no gate but HODL, venue state, size and available balance.
 """
 
 from __future__ import annotations
@@ -13,23 +13,36 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, lock_account, lock_symbol
+from activities.controls import turn_locked
+from activities.database import Connection, Pool, account_transaction, symbol_transaction
+from activities.limits import closed_results, results_of
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
-from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, GateResult, first_refusal, reservation, run_gates
+from domain.gates import (
+    ENTRY_GATES,
+    EXIT_GATES,
+    Facts,
+    GateResult,
+    Limits,
+    Market,
+    first_refusal,
+    reservation,
+    run_gates,
+)
 from domain.ids import client_order_id
 from domain.intents import intent_digest
+from domain.limits import breach_of
 from domain.market import Product
-from domain.messages import Admission, AttemptPlan, AttemptView, OrderIntent
-from domain.money import ZERO
+from domain.messages import Admission, AttemptPlan, AttemptView, GateView, OrderIntent
+from domain.money import ZERO, divide
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import ProtectionRole
 from domain.quoting import QUOTES, leaves_after_quotes
 from domain.sizing import collar_price, limit_price, post_only_price, sized
 from exchange.port import ExchangeError, OrderRequest, RepeatedId
 
-__all__ = ["Admissions", "IntentConflictError"]
+__all__ = ["Admissions", "Draft", "IntentConflictError", "disabled_why", "insert_attempt", "limits_of", "plan_of"]
 
 _FRESH_SECONDS = 1.0
 _GTD_GRACE_SECONDS = 10
@@ -70,11 +83,14 @@ class Admissions:
         return await self._admit_buy(intent)
 
     async def _admit_buy(self, intent: OrderIntent) -> Admission:
+        policy = self._policy()
         product = await self._venue.product(intent.symbol)
-        draft, price = await self._draft_entry(intent, product)
+        draft, price, market = await self._draft_entry(intent, product)
+        if market is None and product is not None:
+            market = await self.market(intent.symbol, policy, ask=intent.entry_point != "manual")
         fees = await self._venue.fee_rates() if product else None
         rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
-        buffer = 1 + self._policy().market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
+        buffer = 1 + policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
         facts = Facts(
             intent=intent,
@@ -82,28 +98,60 @@ class Admissions:
             product=product,
             price=price,
             size=draft.base_size,
-            blocked=intent.symbol in self._policy().blocked,
-            max_open_buys=self._policy().max_open_buys,
+            blocked=intent.symbol in policy.blocked,
+            disabled=disabled_why(intent.symbol, policy),
+            limits=limits_of(policy),
             needed_quote=needed,
         )
-        async with self._pool.acquire() as connection, connection.transaction():
-            await lock_account(connection, intent.account)
+        async with account_transaction(self._pool, intent.account) as connection:
             row = await connection.fetchrow(
-                _ENTRY_FACTS, intent.order_key, intent.account, intent.symbol, product.quote if product else ""
+                _ENTRY_FACTS,
+                intent.order_key,
+                intent.account,
+                intent.symbol,
+                product.quote if product else "",
+                1 + rate,
+                policy.losing_streak,
             )
             if row["existing"]:
                 return await self._stored(connection, intent)
+            total, newest = row["total"], price if price is not None else row["price"]
+            held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
             facts = replace(
                 facts,
                 halted=bool(row["halted"]),
-                halted_why=row["halted_why"] or "",
+                halted_why=_halted_why(row),
+                market=_with_change(market or Market(), row, product, policy),
                 open_buys=row["open_buys"],
-                available_quote=row["available"],
+                open_buys_value=row["open_buys_value"],
+                held_value=held,
+                account_worth=None if total is None else total + (row["others_value"] or ZERO) + held,
+                results=results_of(row),
+                available_quote=None if total is None else total - row["promised"],
             )
             results = run_gates(ENTRY_GATES, facts)
-            return await self._store(connection, intent, draft, results, product, reserved=needed)
+            refusal = first_refusal(results)
+            if refusal is not None and refusal.gate in _HALTING:
+                # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
+                breach = breach_of(facts.results, policy.daily_loss_limit, policy.losing_streak)
+                if breach is not None:
+                    await turn_locked(connection, intent.account, breach.sentence, breach.by, halted=True)
+            return await self._store(connection, intent, draft, results, reserved=needed)
+
+    async def market(self, symbol: str, policy: Policy, *, ask: bool) -> Market:
+        """The touch that is kept for all; where that is too old, with `ask`, the exchange's own, if it answers."""
+        row = await self._pool.fetchrow("SELECT bid, ask, at, change_24h FROM market_state WHERE symbol = $1", symbol)
+        kept = Market() if row is None else Market(row["bid"], row["ask"], row["at"], row["change_24h"])
+        if not ask or _is_fresh(kept.at, policy):
+            return kept
+        try:
+            quote = await self._venue.quote(symbol)
+        except ExchangeError:
+            return kept
+        return Market(quote.bid, quote.ask, datetime.now(UTC), kept.change_24h)
 
     async def _admit_sell(self, intent: OrderIntent) -> Admission:
+        policy = self._policy()
         product = await self._venue.product(intent.symbol)
         # A trade's exit waits for no one with its balance read. A sell from the pool reads it under the symbol's lock:
         # another pool sell between its read and its claim could otherwise take what a trade owns.
@@ -121,10 +169,11 @@ class Admissions:
             refusal, price = await self._still_due(intent)
             draft = await self._draft_exit(intent, product, price)
         elif product is not None:
-            draft, price = await self._draft_entry(intent, product)
-        async with self._pool.acquire() as connection, connection.transaction():
-            await lock_symbol(connection, intent.account, intent.symbol)
-            found = await connection.fetchrow(_SELL_FACTS, intent.order_key, intent.account, intent.symbol)
+            draft, price, _ = await self._draft_entry(intent, product)
+        async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
+            found = await connection.fetchrow(
+                _SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key
+            )
             if found["existing"]:
                 return await self._stored(connection, intent)
             if found["quoted"] and leaves_after_quotes(intent):
@@ -132,7 +181,9 @@ class Admissions:
                 return self._admission(accepted=False, state=OrderState.RECEIVED, quotes_rest=True)
             claimable: Decimal | None
             if of_trade:
-                claimable = await self._claimable_of_trade(connection, intent, free)
+                # What is left of the trade less other claims, at most what is available.
+                held = found["held"] or ZERO
+                claimable = held if free is None else min(held, free)
             else:
                 claimable = await self._claimable_of_pool(connection, intent, product)
             # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
@@ -150,17 +201,15 @@ class Admissions:
                 product=product,
                 price=draft.limit_price or price,
                 size=size,
-                hodl=intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL,
+                hodl=intent.symbol in policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
                 available_base=claimable,
             )
             results = run_gates(EXIT_GATES, facts)
             if refusal is not None:
                 results = [refusal]
-            admission = await self._store(connection, intent, draft, results, product, claimed=size or ZERO)
             # What only rests at the exchange leaves the plan armed and the trade protected.
-            if is_exit and intent.protection_role is None and intent.entry_point != QUOTES:
-                await self._begin_exit(connection, intent, accepted=admission.accepted)
-            return admission
+            begins_exit = is_exit and intent.protection_role is None and intent.entry_point != QUOTES
+            return await self._store(connection, intent, draft, results, claimed=size or ZERO, begins_exit=begins_exit)
 
     async def _still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Decimal | None]:
         """A price stop stays due; a profit exit is checked again on a fresh price before it is sent (EXIT-3)."""
@@ -199,7 +248,10 @@ class Admissions:
         # Trailing may have armed meanwhile, which also ends a profit exit.
         return verdict.due is intent.exit_reason
 
-    async def _draft_entry(self, intent: OrderIntent, product: Product | None) -> tuple[Draft, Decimal | None]:
+    async def _draft_entry(
+        self, intent: OrderIntent, product: Product | None
+    ) -> tuple[Draft, Decimal | None, Market | None]:
+        """The first attempt, what one base unit is worth, and the touch if it had to be asked for."""
         size = intent.base_size
         if product is not None and size is not None:
             size = sized(size, product)
@@ -214,25 +266,28 @@ class Admissions:
         if not needs_touch or product is None:
             if product is not None and price is not None and intent.entry_point != "manual":
                 price = limit_price(price, intent.side, product)
-            return Draft(
-                intent.order_type, size, intent.quote_size, price, intent.time_in_force, intent.post_only
-            ), price
+            draft = Draft(intent.order_type, size, intent.quote_size, price, intent.time_in_force, intent.post_only)
+            return draft, price, None
         quote = await self._venue.quote(intent.symbol)
+        market = Market(quote.bid, quote.ask, datetime.now(UTC))
         touch = quote.ask if intent.side is Side.BUY else quote.bid
         if intent.order_type is OrderType.MARKET and not product.limit_only:
-            return Draft(OrderType.MARKET, size, intent.quote_size, None, TimeInForce.IOC), touch
-        if intent.order_type is OrderType.MARKET:
+            return Draft(OrderType.MARKET, size, intent.quote_size, None, TimeInForce.IOC), touch, market
+        at_once = intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+        if intent.order_type is OrderType.MARKET or (price is None and at_once):
+            # It is to trade now, but no further from the touch than the collar.
             price = collar_price(quote, intent.side, self._policy().market_collar, product)
-            size = size if size is not None else sized((intent.quote_size or ZERO) / price, product)
-            return Draft(OrderType.LIMIT, size, None, price, TimeInForce.IOC), price
+            size = size if size is not None else sized(divide(intent.quote_size or ZERO, price), product)
+            in_force = TimeInForce.IOC if intent.order_type is OrderType.MARKET else intent.time_in_force
+            return Draft(OrderType.LIMIT, size, None, price, in_force), price, market
         wanted = price if price is not None else (quote.bid if intent.side is Side.BUY else quote.ask)
         if intent.post_only:
             price = post_only_price(wanted, intent.side, quote, product)
         elif intent.entry_point != "manual" or price is None:
             price = limit_price(wanted, intent.side, product)
         if size is None and intent.quote_size is not None:
-            size = sized(intent.quote_size / price, product)
-        return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price
+            size = sized(divide(intent.quote_size, price), product)
+        return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price, market
 
     async def _draft_exit(self, intent: OrderIntent, product: Product, bid: Decimal | None) -> Draft:
         if intent.order_type is OrderType.LIMIT and intent.limit_price is not None:
@@ -250,19 +305,6 @@ class Admissions:
         quote = await self._venue.quote(symbol)
         price = collar_price(quote, Side.SELL, self._policy().market_collar, product)
         return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
-
-    async def _claimable_of_trade(self, connection: Connection, intent: OrderIntent, free: Decimal | None) -> Decimal:
-        """What a sell may claim of its trade: what is left less other claims, at most what is available."""
-        held: Decimal | None = await connection.fetchval(
-            """
-            SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
-                   FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
-            FROM trades t WHERE t.entry_key = $1
-            """,
-            intent.entry_key,
-        )
-        held = held or ZERO
-        return held if free is None else min(held, free)
 
     async def _claimable_of_pool(
         self, connection: Connection, intent: OrderIntent, product: Product | None
@@ -294,31 +336,6 @@ class Admissions:
         )
         return max(free - taken, ZERO)
 
-    async def _begin_exit(self, connection: Connection, intent: OrderIntent, *, accepted: bool) -> None:
-        """The plan acknowledges its monitor's exit, also a refused one: the monitor has it now, and arms it again.
-
-        A sell that a person placed beside the monitor leaves the plan armed: what it doesn't sell stays protected.
-        """
-        await connection.execute(
-            """
-            WITH plan AS (
-                UPDATE exit_plans SET state = 'EXITING', exit_reason = $2, updated_at = now(),
-                       revision = nextval('exit_plan_revision')
-                WHERE entry_key = $1 AND state <> 'DISARMED' AND $6),
-            trade AS (
-            UPDATE trades SET state = CASE WHEN $6 THEN 'CLOSING' ELSE state END, exit_reason = $2,
-                   exit_legs = exit_legs + $6::int, trigger_price = $3, trailing_state = coalesce($4, trailing_state)
-            WHERE entry_key = $1 AND $5)
-            SELECT pg_notify('exit_plan', $1)
-            """,
-            intent.entry_key,
-            (intent.exit_reason or ExitReason.MANUAL).value,
-            intent.trigger_price,
-            intent.trailing,
-            accepted,
-            intent.entry_point == "exit",
-        )
-
     async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:
         """The decision that was made on this intent, with what has become of it since."""
         order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
@@ -331,6 +348,11 @@ class Admissions:
             "SELECT * FROM attempts WHERE order_key = $1 ORDER BY number", intent.order_key
         )
         trade = await connection.fetchval("SELECT state FROM trades WHERE entry_key = $1", intent.order_key)
+        gates = await connection.fetch(
+            "SELECT gate, passed, numbers FROM gate_results WHERE order_key = $1 AND $2 ORDER BY position, id",
+            intent.order_key,
+            order["gate"] is not None,
+        )
         first = attempts[0] if len(attempts) == 1 and attempts[0]["sends"] == 0 and attempts[0]["live"] else None
         return self._admission(
             accepted=order["gate"] is None,
@@ -354,15 +376,17 @@ class Admissions:
             fees=order["quote_fees"],
             finished=order["finished"],
             trade_state=TradeState(trade) if trade else None,
+            gates=tuple(GateView(gate=row["gate"], passed=row["passed"], numbers=row["numbers"]) for row in gates),
         )
 
     def _admission(self, **known: Any) -> Admission:
-        capabilities = self._venue.exchange.capabilities
+        capabilities, policy = self._venue.exchange.capabilities, self._policy()
         return Admission(
             repeated_id_returns_first=capabilities.repeated_id is RepeatedId.RETURNS_FIRST,
-            late_acceptance_seconds=self._policy().late_acceptance_seconds,
-            market_speed=self._policy().speed,
-            max_post_only_attempts=self._policy().post_only_attempts,
+            late_acceptance_seconds=policy.late_acceptance_seconds,
+            market_speed=policy.speed,
+            max_post_only_attempts=policy.post_only_attempts,
+            post_only_backoff_seconds=policy.post_only_backoff,
             **known,
         )
 
@@ -372,15 +396,22 @@ class Admissions:
         intent: OrderIntent,
         draft: Draft,
         results: list[GateResult],
-        product: Product | None,
         *,
         reserved: Decimal = ZERO,
         claimed: Decimal = ZERO,
+        begins_exit: bool = False,
     ) -> Admission:
-        """Write the decision, its gates and, if admitted, the first attempt with the exact body that will be sent."""
+        """Write the decision, its gates and, if admitted, the first attempt with the exact body that will be sent.
+
+        With `begins_exit` the plan acknowledges its monitor's exit, also a refused one: the monitor has it now, and
+        arms it again. A sell that a person placed beside the monitor leaves the plan armed: what it doesn't sell stays
+        protected. All of it is one statement.
+        """
         refusal = first_refusal(results)
         state = OrderState.REJECTED if refusal else OrderState.ADMITTED
         plan = None if refusal else self.plan(intent, draft, 1)
+        role = intent.protection_role or (ProtectionRole.PRIMARY if intent.protection else None)
+        acknowledges = begins_exit and intent.entry_point == "exit"
         linkage = intent.linkage
         await connection.execute(
             _INSERT_ORDER,
@@ -414,14 +445,16 @@ class Admissions:
             [result.gate for result in results],
             [result.passed for result in results],
             [result.numbers for result in results],
+            role.value if role else None,
+            plan.client_order_id if plan else None,
+            plan.body if plan else None,
+            acknowledges,
+            begins_exit and refusal is None,
+            (intent.exit_reason or ExitReason.MANUAL).value,
+            intent.trigger_price,
+            intent.trailing,
+            begins_exit,
         )
-        role = intent.protection_role or (ProtectionRole.PRIMARY if intent.protection else None)
-        if role is not None:
-            await connection.execute(
-                "UPDATE orders SET protection_role = $2 WHERE order_key = $1", intent.order_key, role.value
-            )
-        if plan is not None:
-            await insert_attempt(connection, intent, plan)
         return self._admission(
             accepted=refusal is None,
             state=state,
@@ -431,6 +464,10 @@ class Admissions:
             attempts=(AttemptView(number=1, status=AttemptStatus.SUBMITTING),) if plan else (),
             size=draft.base_size,
             finished=refusal is not None,
+            gates=tuple(
+                GateView(gate=item.gate, passed=item.passed, sentence=item.sentence, numbers=item.numbers)
+                for item in (results if refusal else ())
+            ),
         )
 
     def plan(self, intent: OrderIntent, draft: Draft, number: int) -> AttemptPlan:
@@ -496,48 +533,128 @@ def plan_of(row: Any) -> AttemptPlan:
     )
 
 
-# Available = the last snapshot's total, less what later buys spent and open buys still need, plus what later sells
-# brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted twice for a
-# moment, which is the safe side), a sell's only if it *happened* after the answer.
-_ENTRY_FACTS = """
+_HALTING = frozenset({"SKIP_DAILY_LOSS_LIMIT", "SKIP_CIRCUIT_BREAKER"})
+
+
+def limits_of(policy: Policy) -> Limits:
+    """What entries are held to, as the gates want it."""
+    return Limits(
+        max_open_buys=policy.max_open_buys,
+        max_spread=policy.max_spread,
+        buy_on_red_day=policy.buy_on_red_day,
+        max_position=policy.max_position,
+        daily_loss=policy.daily_loss_limit,
+        losing_streak=policy.losing_streak,
+        stale_seconds=policy.market_stale_seconds,
+    )
+
+
+def disabled_why(symbol: str, policy: Policy) -> str:
+    """Why a symbol may not be bought at all; empty if it may."""
+    if symbol in policy.disabled:
+        return "it is switched off (symbols.disabled)"
+    if policy.allowed and symbol not in policy.allowed:
+        return "it is not among the symbols that may be bought (symbols.allow)"
+    return ""
+
+
+def _halted_why(row: Any) -> str:
+    """By whom and why entries are halted; empty if nobody said."""
+    return ": ".join(part for part in (row["halted_by"], row["halted_why"]) if part)
+
+
+def _is_fresh(at: datetime | None, policy: Policy) -> bool:
+    return at is not None and (datetime.now(UTC) - at).total_seconds() <= policy.market_stale_seconds
+
+
+def _with_change(market: Market, row: Any, product: Product | None, policy: Policy) -> Market:
+    """The 24-hour change as it is kept for all, if that is fresh; else as the product's rules had it a minute ago."""
+    kept = row["change_24h"]
+    of_product = product.change_24h if product else None
+    if kept is None or (of_product is not None and not _is_fresh(row["seen_at"], policy)):
+        kept = of_product
+    return replace(market, change_24h=kept)
+
+
+# Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
+# what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
+# twice for a moment, which is the safe side), a sell's only if it *happened* after the answer. Orders of somebody else
+# reserve nothing with us, so what is left of their attempts counts.
+_OF_QUOTE = "right({0}.symbol, length($4) + 1) IN ('-' || $4, '_' || $4)"
+_ENTRY_FACTS = f"""
+WITH buys AS (
+    SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest
+      FROM orders o WHERE o.account = $2 AND o.side = 'BUY' AND NOT o.finished AND {_OF_QUOTE.format("o")}
+    UNION ALL
+    SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5
+      FROM attempts a JOIN orders o USING (order_key)
+     WHERE a.account = $2 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED')
+       AND o.role = 'EXTERNAL' AND o.side = 'BUY' AND {_OF_QUOTE.format("a")}
+), held AS (
+    SELECT t.symbol, sum(t.remaining) AS size,
+           sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
+      FROM trades t LEFT JOIN market_state m ON m.symbol = t.symbol
+     WHERE t.account = $2 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
+)
 SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
-       coalesce(c.halted, false) AS halted, c.reason AS halted_why,
-       (SELECT count(*) FROM orders WHERE account = $2 AND symbol = $3 AND side = 'BUY' AND role = 'ENTRY'
-               AND NOT finished)::int AS open_buys,
+       coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
+       (SELECT count(*) FROM buys WHERE symbol = $3 AND own)::int AS open_buys,
+       (SELECT coalesce(sum(rest), 0) FROM buys WHERE symbol = $3) AS open_buys_value,
+       (SELECT coalesce(sum(rest), 0) FROM buys) AS promised,
+       (SELECT size FROM held WHERE symbol = $3) AS held_size,
+       (SELECT value FROM held WHERE symbol = $3) AS held_value,
+       (SELECT sum(value) FROM held WHERE symbol <> $3) AS others_value,
+       m.price, m.change_24h, m.at AS seen_at,
        b.available + b.hold
-       - (SELECT coalesce(sum(greatest(reserved_quote - filled_value - quote_fees, 0)), 0) FROM orders
-          WHERE account = $2 AND side = 'BUY' AND NOT finished AND symbol ~ ('[-_]' || $4 || '$'))
-       - (SELECT coalesce(sum(value + quote_fees), 0) FROM fills WHERE account = $2 AND side = 'BUY'
-          AND recorded_at > b.asked_at AND symbol ~ ('[-_]' || $4 || '$'))
-       + (SELECT coalesce(sum(value - quote_fees), 0) FROM fills WHERE account = $2 AND side = 'SELL'
-          AND at > b.answered_at AND recorded_at > b.asked_at AND symbol ~ ('[-_]' || $4 || '$')) AS available
+       + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
+                                   WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
+            FROM fills f WHERE f.account = $2 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,
+       {closed_results("$2", "$6::int")}
 FROM (SELECT 1) one
 LEFT JOIN account_controls c ON c.account = $2
 LEFT JOIN balances b ON b.account = $2 AND b.currency = $4
+LEFT JOIN market_state m ON m.symbol = $3
 """
 
 _SELL_FACTS = """
 SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
        exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
-                 AND entry_point = 'passive_mm') AS quoted
+                 AND entry_point = 'passive_mm') AS quoted,
+       (SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
+               FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
+          FROM trades t WHERE t.entry_key = $4) AS held
 """
-
-_ATTEMPTS = "SELECT * FROM attempts WHERE order_key = $1 ORDER BY number"
 
 _INSERT_ORDER = """
 WITH gates AS (
     INSERT INTO gate_results (order_key, position, gate, passed, numbers)
     SELECT $1, g.position, g.gate, g.passed, g.numbers
-    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position))
+    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position)
+), attempt AS (
+    INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
+    SELECT $32::text, $1, 1, $2, $3, $33::jsonb, 'SUBMITTING', $23::numeric, $25::numeric WHERE $32::text IS NOT NULL
+), plan AS (
+    UPDATE exit_plans SET state = 'EXITING', exit_reason = $36::text, updated_at = now(),
+           revision = nextval('exit_plan_revision')
+     WHERE entry_key = $6::text AND state <> 'DISARMED' AND $34::bool
+), trade AS (
+    UPDATE trades SET state = CASE WHEN $34::bool THEN 'CLOSING' ELSE state END, exit_reason = $36::text,
+           exit_legs = exit_legs + $34::bool::int, trigger_price = $37::numeric,
+           trailing_state = coalesce($38::jsonb, trailing_state)
+     WHERE entry_key = $6::text AND $35::bool
+)
 INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
     exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
-    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base)
+    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base,
+    protection_role)
 SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uuid),
     coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
-    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27
+    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,
+    $23::numeric,$24,$25::numeric,$26,$27,$31
 FROM (SELECT 1) one
 -- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
 LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
 LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
                    ORDER BY at DESC LIMIT 1) m ON true
+RETURNING CASE WHEN $39::bool THEN pg_notify('exit_plan', $6::text) END
 """

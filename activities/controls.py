@@ -1,4 +1,6 @@
-"""Halting and resuming an account: a person's switch, stored with who turned it, when and why (RISK-2).
+"""Halting and resuming an account: a switch, stored with who turned it, when and why (RISK-2).
+
+A person halts, or a limit does (`activities.limits`); only a person resumes.
 
 Entries look at it inside their own admission, under the account's lock; so once a halt is committed no entry passes.
 Exits never look at it.
@@ -12,7 +14,7 @@ from datetime import datetime
 from activities.database import Connection, lock_account
 from activities.incidents import report_incident, resolve_incidents
 
-__all__ = ["Control", "halt", "resume", "trading_control"]
+__all__ = ["Control", "halt", "resume", "trading_control", "turn_locked"]
 
 HALTED = "TRADING_HALTED"
 RESUMED = "TRADING_RESUMED"
@@ -54,21 +56,26 @@ async def resume(connection: Connection, account: str, reason: str, by: str) -> 
     return await _turn(connection, account, reason, by, halted=False)
 
 
+async def turn_locked(connection: Connection, account: str, reason: str, by: str, *, halted: bool) -> bool:
+    """`halt` or `resume` within a transaction that holds the account's lock. Raises the database's errors."""
+    if await connection.fetchrow(_SET, account, halted, reason, by) is None:
+        return False
+    if not halted:
+        await resolve_incidents(connection, account, HALTED, account)
+    word, kind = ("halted", HALTED) if halted else ("resumed", RESUMED)
+    why = f": {reason}" if reason else ""
+    await report_incident(
+        connection,
+        account,
+        kind,
+        "CRITICAL" if halted else "INFO",
+        account,
+        f"entries of account {account} were {word} by {by or 'somebody'}{why}",
+    )
+    return True
+
+
 async def _turn(connection: Connection, account: str, reason: str, by: str, *, halted: bool) -> bool:
     async with connection.transaction():
         await lock_account(connection, account)
-        if await connection.fetchrow(_SET, account, halted, reason, by) is None:
-            return False
-        if not halted:
-            await resolve_incidents(connection, account, HALTED, account)
-        word, kind = ("halted", HALTED) if halted else ("resumed", RESUMED)
-        why = f": {reason}" if reason else ""
-        await report_incident(
-            connection,
-            account,
-            kind,
-            "CRITICAL" if halted else "INFO",
-            account,
-            f"entries of account {account} were {word} by {by or 'somebody'}{why}",
-        )
-    return True
+        return await turn_locked(connection, account, reason, by, halted=halted)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 
-__all__ = ["SYMBOL_LOCK", "Connection", "Pool", "create_pool", "lock_account", "lock_symbol"]
+__all__ = [
+    "SYMBOL_LOCK",
+    "Connection",
+    "Pool",
+    "account_transaction",
+    "create_pool",
+    "lock_account",
+    "lock_symbol",
+    "symbol_transaction",
+]
 
 # asyncpg ships no types.
 Pool: TypeAlias = Any
@@ -46,6 +57,35 @@ async def create_pool(dsn: str, *, size: int = 10, statement_seconds: float = 20
         command_timeout=statement_seconds,
         server_settings={"application_name": "bottrader", "timezone": "UTC"},
     )
+
+
+@contextlib.asynccontextmanager
+async def account_transaction(pool: Pool, account: str) -> AsyncIterator[Connection]:
+    """A transaction that holds the account's lock: begun and locked in one round trip."""
+    async with _locked(pool, _ACCOUNT_LOCK, account) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def symbol_transaction(pool: Pool, account: str, symbol: str) -> AsyncIterator[Connection]:
+    """A transaction that holds the symbol's lock: begun and locked in one round trip."""
+    async with _locked(pool, SYMBOL_LOCK, f"{account}/{symbol}") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]:
+    # Only a statement without parameters may be two in one, so the name becomes a literal.
+    literal = "'" + name.replace("'", "''") + "'"
+    async with pool.acquire() as connection:
+        try:
+            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))")
+            yield connection
+            await connection.execute("COMMIT")
+        except BaseException:
+            if not connection.is_closed() and connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+            raise
 
 
 async def lock_account(connection: Connection, account: str) -> None:

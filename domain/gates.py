@@ -2,22 +2,64 @@
 
 Every gate that ran is stored with the numbers it compared, so that "why did it not trade?" has an answer. The gates
 look at one read of the facts, taken under the account's lock (entries) or the symbol's (exits).
+
+What a person orders by hand passes NO_SIGNAL, MARKET_DATA_STALE, SPREAD_TOO_WIDE and RED_DAY with a note among the
+numbers, as the person has looked; all others hold for everybody. What decides by itself is refused where a fact that
+its decision rests on is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from domain.limits import Results, daily_loss_sentence, losing_streak_sentence
 from domain.market import Product
 from domain.messages import OrderIntent
-from domain.money import EXACT, plain, round_down, round_up
-from domain.orders import OrderType, Side
+from domain.money import EXACT, divide, plain, round_down, round_up
+from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from domain.sizing import neighbours, size_problem
 
-__all__ = ["ENTRY_GATES", "EXIT_GATES", "Facts", "GateResult", "first_refusal", "run_gates"]
+__all__ = [
+    "ATTEMPT_GATES",
+    "ENTRY_GATES",
+    "EXIT_GATES",
+    "Facts",
+    "GateResult",
+    "Limits",
+    "Market",
+    "first_refusal",
+    "reservation",
+    "run_gates",
+]
+
+_BY_HAND = "a person's order"
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What is known of a market. Prices in quote per base; `at` is when the touch was seen (UTC)."""
+
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    at: datetime | None = None
+    change_24h: Decimal | None = None
+    """A fraction: -0.05 is a fall of 5 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What entries are held to. Fractions as fractions, wall seconds, money in quote currency; see `Policy`."""
+
+    max_open_buys: int = 3
+    max_spread: Decimal = Decimal("0.01")
+    buy_on_red_day: bool = False
+    max_position: Decimal = Decimal("0.1")
+    daily_loss: Decimal = Decimal(500)
+    losing_streak: int = 5
+    stale_seconds: Decimal = Decimal(120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +77,19 @@ class Facts:
     halted_why: str = ""
     blocked: bool = False
     hodl: bool = False
+    disabled: str = ""
+    """Why the symbol may not be bought at all; empty: it may."""
+    limits: Limits = Limits()
+    market: Market = Market()
     open_buys: int = 0
-    max_open_buys: int = 3
+    open_buys_value: Decimal = Decimal(0)
+    """What open buys of the symbol may still spend."""
+    held_value: Decimal = Decimal(0)
+    """Open trades of the symbol at the newest price."""
+    account_worth: Decimal | None = None
+    """Quote currency and open trades at the newest price; None while the balance is not known."""
+    results: Results = field(default_factory=Results)
+    """Of trades that closed since a person last resumed."""
     available_quote: Decimal | None = None
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
@@ -57,11 +110,23 @@ Gate = Callable[[Facts], GateResult]
 
 
 def _pass(gate: str, **numbers: object) -> GateResult:
-    return GateResult(gate, True, "", {key: str(value) for key, value in numbers.items()})
+    return GateResult(gate, True, "", _shown(numbers))
 
 
 def _fail(gate: str, sentence: str, **numbers: object) -> GateResult:
-    return GateResult(gate, False, sentence, {key: str(value) for key, value in numbers.items()})
+    return GateResult(gate, False, sentence, _shown(numbers))
+
+
+def _shown(numbers: Mapping[str, object]) -> dict[str, str]:
+    return {key: plain(value) if isinstance(value, Decimal) else str(value) for key, value in numbers.items()}
+
+
+def _by_hand(facts: Facts) -> bool:
+    return facts.intent.entry_point == "manual"
+
+
+def _percent(fraction: Decimal) -> str:
+    return f"{100 * fraction:.2f}"
 
 
 def trading_halted(facts: Facts) -> GateResult:
@@ -87,6 +152,10 @@ def venue_open(facts: Facts) -> GateResult:
     if product is not None and (product.halted or product.cancel_only):
         state = "cancel-only" if product.cancel_only and not product.halted else "not open for trading"
         return _fail(name, f"{product.symbol} is {state} at the exchange", state=state)
+    intent = facts.intent
+    takes = intent.order_type is OrderType.MARKET or intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
+    if product is not None and product.post_only and takes and intent.role is OrderRole.ENTRY:
+        return _fail(name, f"{product.symbol} takes only post-only orders at the exchange now", state="post-only")
     return _pass(name)
 
 
@@ -97,6 +166,44 @@ def still_valid(facts: Facts) -> GateResult:
     if until is not None and facts.now > until:
         return _fail(name, f"the decision was valid until {until.isoformat()}", now=facts.now, valid_until=until)
     return _pass(name, valid_until=until)
+
+
+def enabled(facts: Facts) -> GateResult:
+    """The symbol is one that may be bought, and nobody has switched it off."""
+    name = "SKIP_DISABLED_TRADE"
+    if facts.disabled:
+        return _fail(name, f"{facts.intent.symbol} is not bought: {facts.disabled}", why=facts.disabled)
+    return _pass(name)
+
+
+def trade_amount(facts: Facts) -> GateResult:
+    """There is one size, and it is a positive number."""
+    name, intent = "SKIP_INVALID_TRADE_AMOUNT", facts.intent
+    sizes = {"base_size": intent.base_size, "quote_size": intent.quote_size}
+    given = {what: size for what, size in sizes.items() if size is not None}
+    if len(given) != 1:
+        how = "neither a base nor a quote size" if not given else "both a base and a quote size"
+        return _fail(name, f"the order has {how}; it needs one of them", **given)
+    (size,) = given.values()
+    if size <= 0:
+        return _fail(name, f"the trade's amount must be positive, not {plain(size)}", **given)
+    return _pass(name, **given)
+
+
+def has_signal(facts: Facts) -> GateResult:
+    """What decides by itself says why: a score, or an indicator that fired. An alert from outside is its own reason."""
+    name, linkage = "SKIP_NO_SIGNAL", facts.intent.linkage
+    numbers: dict[str, object] = {"buy_score": linkage.buy_score, "fired": ", ".join(linkage.indicators_fired)}
+    if facts.intent.entry_point in ("manual", "webhook"):
+        by = _BY_HAND if facts.intent.entry_point == "manual" else "the alert is the signal"
+        return _pass(name, trigger=linkage.trigger, note=by, **numbers)
+    fired = linkage.indicators_fired or any(part.fired for part in linkage.indicator_breakdown.values())
+    # A market maker has no score: its breakdown (spread, fees, fair price) is the reason.
+    quoted = linkage.trigger == "passive_mm" and linkage.indicator_breakdown
+    if not fired and not quoted and (linkage.buy_score is None or linkage.buy_score <= 0):
+        sentence = f"the decision of {linkage.trigger} has neither a buy score nor an indicator that fired"
+        return _fail(name, sentence, trigger=linkage.trigger, **numbers)
+    return _pass(name, trigger=linkage.trigger, **numbers)
 
 
 def blacklisted(facts: Facts) -> GateResult:
@@ -143,6 +250,62 @@ def has_price(facts: Facts) -> GateResult:
     if facts.price is None and facts.intent.quote_size is None:
         return _fail(name, f"no price is known for {facts.intent.symbol}")
     return _pass(name, price=facts.price)
+
+
+def fresh_market(facts: Facts) -> GateResult:
+    """The touch that it decides by is not too old."""
+    name, limit = "SKIP_MARKET_DATA_STALE", facts.limits.stale_seconds
+    seen = facts.market.at
+    age = None if seen is None else Decimal(str(max((facts.now - seen).total_seconds(), 0.0)))
+    if age is not None and age <= limit:
+        return _pass(name, age_s=plain(age), limit_s=limit)
+    shown = "not known" if age is None else plain(age)
+    if _by_hand(facts):
+        return _pass(name, age_s=shown, limit_s=limit, note=_BY_HAND)
+    what = (
+        f"no market data of {facts.intent.symbol} is known"
+        if age is None
+        else f"the market data of {facts.intent.symbol} is {age:.0f} s old"
+    )
+    return _fail(name, f"{what}, the limit is {plain(limit)} s", age_s=shown, limit_s=limit)
+
+
+def spread(facts: Facts) -> GateResult:
+    """Bid and ask are close enough together that buying and selling again doesn't cost too much."""
+    name, market, limit = "SKIP_SPREAD_TOO_WIDE", facts.market, facts.limits.max_spread
+    if market.bid is None or market.ask is None or market.bid <= 0 or market.ask <= 0:
+        if _by_hand(facts):
+            return _pass(name, spread="not known", limit=limit, note=_BY_HAND)
+        sentence = f"the spread of {facts.intent.symbol} is not known"
+        return _fail(name, sentence, bid=market.bid, ask=market.ask, limit=limit)
+    wide = divide(2 * (market.ask - market.bid), market.ask + market.bid)
+    numbers: dict[str, object] = {"bid": market.bid, "ask": market.ask, "spread": f"{wide:.6f}", "limit": limit}
+    if wide <= limit:
+        return _pass(name, **numbers)
+    if _by_hand(facts):
+        return _pass(name, note=_BY_HAND, **numbers)
+    return _fail(
+        name,
+        f"the spread of {facts.intent.symbol} is {_percent(wide)} % ({plain(market.bid)} to {plain(market.ask)}), "
+        f"the limit is {_percent(limit)} %",
+        **numbers,
+    )
+
+
+def red_day(facts: Facts) -> GateResult:
+    """What has fallen over 24 hours is not bought, unless that is allowed."""
+    name, change = "SKIP_RED_DAY", facts.market.change_24h
+    numbers: dict[str, object] = {"change_24h": "not known" if change is None else f"{change:.6f}"}
+    if facts.limits.buy_on_red_day:
+        return _pass(name, note="buys on red days are allowed", **numbers)
+    if change is not None and change >= 0:
+        return _pass(name, **numbers)
+    if _by_hand(facts):
+        return _pass(name, note=_BY_HAND, **numbers)
+    symbol = facts.intent.symbol
+    if change is None:
+        return _fail(name, f"it is not known whether {symbol} fell over the last 24 hours", **numbers)
+    return _fail(name, f"{symbol} fell by {_percent(-change)} % over the last 24 hours", **numbers)
 
 
 def size_on_increment(facts: Facts) -> GateResult:
@@ -202,14 +365,61 @@ def size_limits(facts: Facts) -> GateResult:
 def open_orders(facts: Facts) -> GateResult:
     """At most so many open buys a symbol."""
     name = "SKIP_MAX_OPEN_ORDERS"
-    if facts.open_buys >= facts.max_open_buys:
+    limit = facts.limits.max_open_buys
+    if facts.open_buys >= limit:
         return _fail(
             name,
-            f"{facts.intent.symbol} has {facts.open_buys} open buys, the limit is {facts.max_open_buys}",
+            f"{facts.intent.symbol} has {facts.open_buys} open buys, the limit is {limit}",
             open_buys=facts.open_buys,
-            limit=facts.max_open_buys,
+            limit=limit,
         )
-    return _pass(name, open_buys=facts.open_buys, limit=facts.max_open_buys)
+    return _pass(name, open_buys=facts.open_buys, limit=limit)
+
+
+def position_size(facts: Facts) -> GateResult:
+    """One symbol holds no more than its share of the account: its open trades, its open buys and this one."""
+    name, worth, share = "SKIP_POSITION_TOO_LARGE", facts.account_worth, facts.limits.max_position
+    numbers: dict[str, object] = {
+        "held": facts.held_value,
+        "open_buys": facts.open_buys_value,
+        "this": facts.needed_quote,
+        "share": share,
+    }
+    if share >= 1:
+        return _pass(name, note="no limit is set", **numbers)
+    if worth is None:
+        return _pass(name, worth="not known yet", **numbers)
+    limit = EXACT.multiply(worth, share)
+    together = facts.held_value + facts.open_buys_value + facts.needed_quote
+    numbers |= {"worth": worth, "limit": limit}
+    if together <= limit:
+        return _pass(name, **numbers)
+    currency = facts.product.quote if facts.product else "quote currency"
+    return _fail(
+        name,
+        f"{facts.intent.symbol} would hold {together:.2f} {currency} (held {facts.held_value:.2f}, open buys "
+        f"{facts.open_buys_value:.2f}, this one {facts.needed_quote:.2f}); the limit is {limit:.2f}, "
+        f"{_percent(share)} % of the account's {worth:.2f}",
+        **numbers,
+    )
+
+
+def daily_loss(facts: Facts) -> GateResult:
+    """The trades that closed today have not lost more than a day may."""
+    name, limit = "SKIP_DAILY_LOSS_LIMIT", facts.limits.daily_loss
+    pnl = facts.results.day_pnl
+    if sentence := daily_loss_sentence(pnl, limit):
+        return _fail(name, sentence, pnl=pnl, limit=limit)
+    return _pass(name, pnl=pnl, limit=limit or "none")
+
+
+def circuit_breaker(facts: Facts) -> GateResult:
+    """Not so many trades in a row have lost that something must be wrong."""
+    name, limit = "SKIP_CIRCUIT_BREAKER", facts.limits.losing_streak
+    losing = facts.results.losing_streak
+    if sentence := losing_streak_sentence(losing, limit):
+        return _fail(name, sentence, losing_in_a_row=losing, limit=limit)
+    return _pass(name, losing_in_a_row=losing, limit=limit or "none")
 
 
 def quote_balance(facts: Facts) -> GateResult:
@@ -257,15 +467,36 @@ ENTRY_GATES: Sequence[Gate] = (
     known_symbol,
     venue_open,
     still_valid,
+    enabled,
+    trade_amount,
+    has_signal,
     blacklisted,
     price_on_tick,
     has_price,
+    fresh_market,
+    spread,
+    red_day,
     size_limits,
     size_on_increment,
     open_orders,
+    position_size,
+    daily_loss,
+    circuit_breaker,
     quote_balance,
     dry_run,
 )
+
+ATTEMPT_GATES: Sequence[Gate] = (
+    trading_halted,
+    known_symbol,
+    venue_open,
+    still_valid,
+    enabled,
+    blacklisted,
+    fresh_market,
+    spread,
+)
+"""What an entry passes again before each further attempt, with a fresh book. Its money is reserved already."""
 
 EXIT_GATES: Sequence[Gate] = (
     known_symbol,

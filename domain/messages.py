@@ -25,6 +25,7 @@ __all__ = [
     "CloseRequest",
     "Decision",
     "ExitDue",
+    "GateView",
     "IndicatorPart",
     "Linkage",
     "MonitorStart",
@@ -143,6 +144,15 @@ class AttemptView(Message):
     filled_size: Decimal = Decimal(0)
 
 
+class GateView(Message):
+    """A gate's answer, with what it compared."""
+
+    gate: str
+    passed: bool
+    sentence: str = ""
+    numbers: dict[str, str] = Field(default_factory=dict)
+
+
 class Admission(Message):
     """The stored decision on an intent; the same intent again gets the same one."""
 
@@ -162,6 +172,8 @@ class Admission(Message):
     late_acceptance_seconds: int = 150
     market_speed: Decimal = Field(default=Decimal(1), description="market seconds per wall second")
     max_post_only_attempts: int = 3
+    post_only_backoff_seconds: Decimal = Field(default=Decimal("0.2"), description="wall seconds, before the second")
+    gates: tuple[GateView, ...] = Field(default=(), description="of a refusal: every gate that ran")
     quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
 
 
@@ -307,6 +319,7 @@ class Decision(Message):
     gate: str | None = None
     sentence: str = ""
     workflow_id: str = ""
+    numbers: dict[str, str] = Field(default_factory=dict, description="what the gate that refused it compared")
 
 
 class TradeOutcome(Message):

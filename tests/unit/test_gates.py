@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, first_refusal, reservation, run_gates
+from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, Limits, Market, first_refusal, reservation, run_gates
+from domain.limits import Results, losing_streak
 from domain.market import Product
+from domain.messages import IndicatorPart, Linkage
 from tests.support.intents import limit_buy, market_buy, sell
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -36,7 +38,10 @@ FINE = Facts(
     size=Decimal("0.01"),
     available_quote=Decimal(1000),
     needed_quote=Decimal(503),
+    market=Market(Decimal(49_999), Decimal(50_001), NOW - timedelta(seconds=1), Decimal("0.02")),
+    account_worth=Decimal(10_000),
 )
+UNSIGNED = Linkage(trigger="rsi_oversold")
 SELLING = Facts(
     intent=sell("main", "0.01", entry_key="0" * 32),
     now=NOW,
@@ -52,13 +57,27 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("VENUE_HALTED", {"product": replace(BTC, halted=True)}, "not open for trading"),
     ("VENUE_HALTED", {"product": replace(BTC, cancel_only=True)}, "cancel-only"),
     ("DECISION_EXPIRED", {"intent": market_buy("main", valid_until=NOW - timedelta(seconds=1))}, "valid until"),
+    ("SKIP_DISABLED_TRADE", {"disabled": "it is switched off"}, "switched off"),
+    ("SKIP_INVALID_TRADE_AMOUNT", {"intent": market_buy("main", "-1")}, "not -1"),
+    ("SKIP_INVALID_TRADE_AMOUNT", {"intent": market_buy("main", base_size=None)}, "neither"),
+    ("SKIP_INVALID_TRADE_AMOUNT", {"intent": market_buy("main", quote_size=Decimal(5))}, "both"),
+    ("SKIP_NO_SIGNAL", {"intent": market_buy("main", linkage=UNSIGNED)}, "rsi_oversold has neither"),
     ("SKIP_BLACKLISTED", {"blocked": True}, "block list"),
     ("INVALID_PRICE", {"intent": limit_buy("main", "0.01", "50000.005", entry_point="manual")}, "50000 and 50000.01"),
     ("SKIP_NO_PRICE", {"price": None}, "no price"),
+    ("SKIP_MARKET_DATA_STALE", {"market": replace(FINE.market, at=NOW - timedelta(seconds=121))}, "121 s old"),
+    ("SKIP_MARKET_DATA_STALE", {"market": Market()}, "no market data"),
+    ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, ask=Decimal(51_000))}, "1.98 %"),
+    ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, bid=None)}, "not known"),
+    ("SKIP_RED_DAY", {"market": replace(FINE.market, change_24h=Decimal("-0.031"))}, "fell by 3.10 %"),
+    ("SKIP_RED_DAY", {"market": replace(FINE.market, change_24h=None)}, "not known"),
     ("BELOW_MINIMUM_SIZE", {"size": Decimal("0.00001")}, "0.0001"),
     ("ABOVE_MAXIMUM_SIZE", {"size": Decimal(5000)}, "3400"),
     ("INVALID_SIZE", {"intent": market_buy("main", "0.0100000009", entry_point="manual")}, "0.01 and 0.01000001"),
     ("SKIP_MAX_OPEN_ORDERS", {"open_buys": 3}, "limit is 3"),
+    ("SKIP_POSITION_TOO_LARGE", {"held_value": Decimal(400), "open_buys_value": Decimal(98)}, "the limit is 1000.00"),
+    ("SKIP_DAILY_LOSS_LIMIT", {"results": Results(day_pnl=Decimal(-500))}, "lost 500.00"),
+    ("SKIP_CIRCUIT_BREAKER", {"results": Results(losing_streak=5)}, "last 5 closed trades lost"),
     ("INSUFFICIENT_BALANCE", {"available_quote": Decimal(502)}, "503"),
     ("DRY_RUN", {"intent": market_buy("main", dry_run=True)}, "dry run"),
 ]
@@ -98,15 +117,94 @@ def test_the_first_failing_gate_wins(chosen: set[int]) -> None:
 def survives(number: int, chosen: set[int]) -> bool:
     """Whether the fault is still there when all the chosen ones are combined: the earlier one has its field.
 
-    A rounded size that is wrong isn't looked at where a person's intent has its own.
+    A rounded size that is wrong isn't looked at where a person's intent has its own, nor does the market stop a person.
     """
     mine = set(BROKEN[number][1])
     typed = any(
         BROKEN[other][1].get("intent", FINE.intent).entry_point == "manual" and survives(other, chosen)
         for other in chosen
-        if "size" in mine
+        if mine & {"size", "market"}
     )
     return not typed and not any(mine & set(BROKEN[other][1]) for other in chosen if other < number)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"market": Market()},
+        {"market": replace(FINE.market, ask=Decimal(60_000))},
+        {"market": replace(FINE.market, change_24h=Decimal("-0.2"))},
+        {"market": replace(FINE.market, at=NOW - timedelta(days=1))},
+        {"intent": market_buy("main", entry_point="manual", linkage=UNSIGNED)},
+    ],
+)
+def test_what_a_person_orders_passes_the_markets_gates_with_a_note(odd: dict[str, Any]) -> None:
+    """A red day, a wide spread, old prices and no signal don't stop a person; the result says that it was one."""
+    by_hand = replace(FINE, intent=market_buy("main", entry_point="manual"))
+    results = run_gates(ENTRY_GATES, replace(by_hand, **odd))
+    assert first_refusal(results) is None
+    assert any(result.numbers.get("note") == "a person's order" for result in results)
+
+
+@pytest.mark.parametrize(
+    ("broken", "gate"),
+    [
+        ({"disabled": "it is switched off"}, "SKIP_DISABLED_TRADE"),
+        ({"halted": True}, "SKIP_TRADING_HALTED"),
+        ({"blocked": True}, "SKIP_BLACKLISTED"),
+        ({"held_value": Decimal(600)}, "SKIP_POSITION_TOO_LARGE"),
+        ({"results": Results(day_pnl=Decimal(-501))}, "SKIP_DAILY_LOSS_LIMIT"),
+        ({"results": Results(losing_streak=6)}, "SKIP_CIRCUIT_BREAKER"),
+    ],
+)
+def test_limits_hold_for_a_person_too(broken: dict[str, Any], gate: str) -> None:
+    """Lists, halts and limits of account and day stop what a person orders as well."""
+    by_hand = replace(FINE, intent=market_buy("main", entry_point="manual"))
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(by_hand, **broken)))
+    assert refusal is not None
+    assert refusal.gate == gate
+
+
+def test_limits_of_zero_and_a_share_of_everything_are_none() -> None:
+    """Who sets no limit is stopped by none, and red days may be allowed."""
+    none = Limits(buy_on_red_day=True, max_position=Decimal(1), daily_loss=Decimal(0), losing_streak=0)
+    wild = replace(
+        FINE,
+        limits=none,
+        market=replace(FINE.market, change_24h=Decimal("-0.5")),
+        held_value=Decimal(1_000_000),
+        results=Results(Decimal(-1_000_000), 1000),
+    )
+    assert first_refusal(run_gates(ENTRY_GATES, wild)) is None
+
+
+def test_a_market_makers_breakdown_is_its_signal() -> None:
+    """Quotes have no score: spread, fees and fair price are the reason; without them there is none."""
+    parts = {"spread": IndicatorPart(value=Decimal("0.004"))}
+    quote = market_buy("main", linkage=Linkage(trigger="passive_mm", indicator_breakdown=parts))
+    assert first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=quote))) is None
+    bare = market_buy("main", linkage=Linkage(trigger="passive_mm"))
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=bare)))
+    assert refusal is not None
+    assert refusal.gate == "SKIP_NO_SIGNAL"
+
+
+def test_a_product_in_post_only_mode_takes_no_market_entry() -> None:
+    """What would take is refused with the product's state; a resting post-only entry passes."""
+    product = replace(BTC, post_only=True)
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, product=product)))
+    assert refusal is not None
+    assert (refusal.gate, refusal.numbers) == ("VENUE_HALTED", {"state": "post-only"})
+    resting = limit_buy("main", "0.01", "49000", post_only=True)
+    assert first_refusal(run_gates(ENTRY_GATES, replace(FINE, product=product, intent=resting))) is None
+
+
+@given(st.lists(st.decimals(-100, 100, places=2), max_size=8))
+def test_a_losing_streak_ends_at_the_newest_trade_that_did_not_lose(pnls: list[Decimal]) -> None:
+    """Counted from the newest on; nothing made is not lost."""
+    streak = losing_streak(pnls)
+    assert all(pnl < 0 for pnl in pnls[:streak])
+    assert streak == len(pnls) or pnls[streak] >= 0
 
 
 def test_an_unknown_balance_stops_no_entry_but_a_sell() -> None:
