@@ -20,6 +20,7 @@ from domain.market import Product
 from domain.messages import OrderIntent
 from domain.money import EXACT, divide, plain, round_down, round_up
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.quoting import QUOTES
 from domain.sizing import neighbours, size_problem
 
 __all__ = [
@@ -284,6 +285,8 @@ def spread(facts: Facts) -> GateResult:
         return _pass(name, **numbers)
     if _by_hand(facts):
         return _pass(name, note=_BY_HAND, **numbers)
+    if facts.intent.entry_point == QUOTES and facts.intent.post_only:
+        return _pass(name, note="a market maker's bid earns the spread and doesn't pay it", **numbers)
     return _fail(
         name,
         f"the spread of {facts.intent.symbol} is {_percent(wide)} % ({plain(market.bid)} to {plain(market.ask)}), "

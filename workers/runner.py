@@ -26,6 +26,7 @@ from activities.adoption import Adoption
 from activities.database import create_pool
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
+from activities.quoting import Quoting
 from activities.quoting_withdrawal import QuoteWithdrawal
 from activities.reconcile import Reconciler
 from activities.sweep import Sweep
@@ -35,6 +36,7 @@ from activities.venue import Venue
 from domain.exits import ExitRules
 from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
+from workers.quotes import quote_bid, quoting_options
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
 from workers.settings_sources import Sources
@@ -52,6 +54,7 @@ from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
 from workflows.order import OrderWorkflow
+from workflows.quoting import QuoteRoundWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
@@ -87,6 +90,12 @@ class WorkerParts:
         self.venue = Venue(exchange)
         self.starter = starter_of(settings, pool, client)
         self.withdrawal = QuoteWithdrawal(pool, client, self.starter.resume)
+        self.quoting = Quoting(
+            pool,
+            self.venue,
+            lambda: quoting_options(self.live.current),
+            lambda **quote: quote_bid(self.live.current, **quote),
+        )
         self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client)
         self.adoption = Adoption(
             pool,
@@ -137,7 +146,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             Worker(
                 parts.client,
                 task_queue=temporal.orders_queue,
-                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow],
+                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow, QuoteRoundWorkflow],
                 activities=[
                     trading.admit,
                     trading.next_attempt,
@@ -153,6 +162,8 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.close_trade,
                     sweep.sweep,
                     parts.withdrawal.withdraw_quotes,
+                    parts.quoting.plan_quotes,
+                    parts.quoting.settle_quotes,
                 ],
                 interceptors=parts.interceptors,
                 workflow_runner=UnsandboxedWorkflowRunner(),
