@@ -27,6 +27,7 @@ from cli.reconcile import reconcile
 from cli.report import report_app
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
+from cli.web import web
 from workers.errors import ExitCode
 from workers.leave import leave
 
@@ -69,6 +70,7 @@ def _options(
 
 app.command("up")(stack_commands.up)
 app.command("worker")(stack_commands.worker)
+app.command("web")(web)
 app.command("doctor")(stack_commands.doctor)
 app.command("demo")(demo)
 app.command("paper")(paper)

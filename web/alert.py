@@ -123,11 +123,12 @@ def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
+_NUMBER_TEXT: dict[str, Any] = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+$", "maxLength": _LONGEST_NUMBER}
+
+
 def _schema(*, positive: bool) -> WithJsonSchema:
     least: dict[str, Any] = {"exclusiveMinimum": 0} if positive else {}
-    return WithJsonSchema(
-        {"anyOf": [{"type": "number", **least}, {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+$"}]}
-    )
+    return WithJsonSchema({"anyOf": [{"type": "number", **least}, _NUMBER_TEXT]})
 
 
 Number = Annotated[Decimal, BeforeValidator(_decimal), _schema(positive=False)]
@@ -164,7 +165,7 @@ def _part(value: object) -> object:
 Indicator = Annotated[
     AlertPart,
     BeforeValidator(_part),
-    WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/AlertPart"}, {"type": "number"}, {"type": "string"}]}),
+    WithJsonSchema({"anyOf": [AlertPart.model_json_schema(), {"type": "number"}, _NUMBER_TEXT]}),
 ]
 
 
@@ -181,7 +182,9 @@ class Alert(_Part):
     trigger: TriggerName | None = Field(None, description="trigger whose size, order type and exits a buy gets")
     size_quote: Amount | None = Field(None, description="buy: amount to spend; else the trigger's size")
     size_base: Amount | None = Field(None, description="amount to buy or sell")
-    price: Amount | None = Field(None, description="limit price; a MARKET order only records it")
+    price: Amount | None = Field(
+        None, description="the worst price to trade at; with order_type MARKET it is only recorded"
+    )
     order_type: Style | None = Field(None, description="else the trigger's")
     score: Number | None = Field(None, description="the score of the action")
     buy_score: Number | None = None

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from web.alert import EXAMPLES, Alert, AlertPart, Wrong, read_alert
+from web.alert import EXAMPLES, Alert, Wrong, read_alert
 from web.answers import Answer, ProblemAnswer
 from web.limits import Rates, Slots, read_body
 from web.metrics import CONTENT_TYPE, WebhookMetrics
@@ -229,11 +229,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         parts = found.setdefault("components", {})
-        template = "#/components/schemas/{model}"
-        for model in (Alert, AlertPart):
-            schema = model.model_json_schema(ref_template=template)
-            parts.setdefault("schemas", {}).update(schema.pop("$defs", {}))
-            parts["schemas"][model.__name__] = schema
+        schema = Alert.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts.setdefault("schemas", {}).update({**schema.pop("$defs", {}), "Alert": schema})
         parts["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "timestamp": {"type": "apiKey", "in": "header", "name": "X-Timestamp"},

@@ -233,6 +233,11 @@ class Desk:
             raise _no_temporal(f"{order_workflow_id(intent.order_key)} has ended without a decision")
         return stored
 
+    async def alive(self) -> dict[str, bool]:
+        """What a decision needs, and whether it answers."""
+        database, temporal = await asyncio.gather(self._journal.alive(), self.temporal_alive())
+        return {"database": database, "temporal": temporal}
+
     async def temporal_alive(self) -> bool:
         """Whether Temporal answers."""
         try:

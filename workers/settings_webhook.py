@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from workers.settings_types import Name, Seconds, Section
+from workers.settings_types import LIVE, Name, Seconds, Section, Unit
 
 __all__ = ["SenderSettings", "WebhookSettings"]
 
@@ -54,18 +54,28 @@ class WebhookSettings(Section):
     senders: dict[Name, SenderSettings] = Field(
         default_factory=dict, description="who may send alerts; the name is recorded with each order"
     )
-    source: Literal["sighook", "webhook"] = Field("sighook", description="the source that its orders carry")
-    trigger: Name = Field("webhook", description="trigger of alerts that name none: size, order type and exits")
-    replay_window_s: Annotated[Decimal, Field(ge=1, le=3600)] = Field(
+    source: Annotated[Literal["sighook", "webhook"], LIVE] = Field(
+        "sighook", description="the source that its orders carry"
+    )
+    trigger: Annotated[Name, LIVE] = Field(
+        "webhook", description="trigger of alerts that name none: size, order type and exits"
+    )
+    replay_window_s: Annotated[Decimal, Field(ge=1, le=3600), Unit("seconds"), LIVE] = Field(
         Decimal(300), description="wall seconds by which an alert's time may differ from ours, either way"
     )
-    decision_timeout_s: Annotated[Decimal, Field(gt=0, le=60)] = Field(
+    decision_timeout_s: Annotated[Decimal, Field(gt=0, le=60), Unit("seconds"), LIVE] = Field(
         Decimal("2.5"), description="wall seconds until the answer is `deciding`; TradingView waits for 3"
     )
     body_timeout_s: Seconds = Field(Decimal(5), description="wall seconds for a request to arrive")
-    max_body_bytes: int = Field(16_384, ge=256, le=1_048_576, description="largest alert")
-    max_depth: int = Field(8, ge=2, le=64, description="deepest nesting of an alert's JSON")
-    requests_per_minute: int = Field(60, ge=1, le=100_000, description="alerts of one sender, on average")
-    burst: int = Field(20, ge=1, le=10_000, description="alerts of one sender at once")
-    max_concurrent: int = Field(32, ge=1, le=1_000, description="alerts that are decided on at the same time")
+    max_body_bytes: Annotated[int, Unit("bytes"), LIVE] = Field(
+        16_384, ge=256, le=1_048_576, description="largest alert"
+    )
+    max_depth: Annotated[int, LIVE] = Field(8, ge=2, le=64, description="deepest nesting of an alert's JSON")
+    requests_per_minute: Annotated[int, LIVE] = Field(
+        60, ge=1, le=100_000, description="alerts of one sender, on average"
+    )
+    burst: Annotated[int, LIVE] = Field(20, ge=1, le=10_000, description="alerts of one sender at once")
+    max_concurrent: Annotated[int, LIVE] = Field(
+        32, ge=1, le=1_000, description="alerts that are decided on at the same time"
+    )
     max_connections: int = Field(500, ge=10, le=10_000, description="open connections")

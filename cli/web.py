@@ -1,0 +1,224 @@
+"""`bottrader web`: the process that takes alerts over HTTP (docs/webhook.md)."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import UnreachableError, UserError, note
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from web.app import Limits
+    from web.desk import Enter, Terms
+    from web.senders import Sender
+    from workers.settings import Settings
+
+__all__ = ["enter_by", "limits_of", "senders_of", "terms_of", "web"]
+
+
+def web(
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else webhook.host.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65_535, help="Its port (0 = any free one); else webhook.port.")
+    ] = None,
+) -> None:
+    """Take alerts over HTTP until Ctrl-C: POST /webhook, decided on by every gate and answered with the decision.
+
+    Needs a sender in [webhook.senders]; a worker decides. Exit code 2 without senders, 3 when a port can't be had.
+    """
+    import uvloop
+
+    from cli.config import current_settings, environment
+    from workers.settings import Settings
+    from workers.settings_sources import Sources
+
+    settings = current_settings()
+    senders = senders_of(settings)
+    if not senders:
+        raise UserError(
+            "NO_SENDERS",
+            "Nobody may send alerts yet: name a sender, such as [webhook.senders.tradingview] with a token "
+            "(`openssl rand -hex 24` makes one), in the settings; see docs/webhook.md.",
+        )
+    asked = settings.webhook
+    address = _listen(host or asked.host, asked.port if port is None else port)
+    uvloop.run(_serve(settings, Sources.read(Settings, environ=environment()), senders, address))
+
+
+def _listen(host: str, port: int) -> "socket.socket":
+    from web.server import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise UnreachableError(
+            "PORT_IN_USE",
+            f"The webhook can't listen on {host}:{port} ({error.strerror or error}): stop what listens there, or set "
+            "webhook.host and webhook.port (0 = any free port).",
+        ) from None
+
+
+async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...]", address: "socket.socket") -> None:
+    """Serve until SIGINT or SIGTERM; what is being decided is still answered."""
+    import asyncio
+    import contextlib
+    import signal
+
+    import structlog
+
+    from activities.database import create_pool
+    from web.app import create_app
+    from web.desk import Desk
+    from web.journal import Journal
+    from web.server import WebServer
+    from workers.live_settings import LiveSettings
+    from workers.temporal_connection import connect
+
+    log = structlog.get_logger()
+    client = await connect(settings)
+    pool = await create_pool(
+        settings.database.dsn,
+        size=settings.database.pool_size,
+        statement_seconds=float(settings.database.statement_timeout_s),
+    )
+    try:
+        live = LiveSettings(settings, pool, sources)
+        journal = Journal(pool, settings.account)
+        desk = Desk(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
+
+        app = create_app(
+            decide=desk.decide, alive=desk.alive, senders=lambda: senders, limits=lambda: limits_of(live.current)
+        )
+        server = WebServer(
+            app,
+            arrival_s=2 * float(settings.webhook.body_timeout_s),
+            max_connections=settings.webhook.max_connections,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.stop)
+        async with live.following():
+            host, port = address.getsockname()[:2]
+            note(f"Alerts are taken at http://{f'[{host}]' if ':' in host else host}:{port}/webhook")
+            log.info("web_ready", host=host, port=port, senders=[sender.name for sender in senders])
+            await server.serve(sockets=[address])
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pool.close(), 5)
+
+
+# --- the settings in the words of `web` ------------------------------------------------------------------------------
+
+
+def senders_of(settings: "Settings") -> "tuple[Sender, ...]":
+    """Who may send alerts. Raises UserError(BAD_SECRET) for a file that can't be used or a secret that two share."""
+    from web.senders import Sender
+
+    found = tuple(
+        Sender(
+            name,
+            _secret(name, "secret", given.secret, given.secret_file),
+            _secret(name, "token", given.token, given.token_file),
+        )
+        for name, given in settings.webhook.senders.items()
+    )
+    secrets = [value for sender in found for value in {sender.secret, sender.token} if value is not None]
+    if len(set(secrets)) != len(secrets):
+        raise UserError(
+            "BAD_SECRET", "Two senders in [webhook.senders] have the same secret: nobody could tell which one sends."
+        )
+    return found
+
+
+def _secret(name: str, kind: str, value: "SecretStr | None", file: "Path | None") -> bytes | None:
+    from pydantic import SecretStr, ValidationError
+
+    from workers.settings_webhook import SenderSettings
+
+    if file is not None:
+        key = f"webhook.senders.{name}.{kind}_file"
+        try:
+            text = file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError("BAD_SECRET", f"{key}: {file} can't be read ({error}).") from None
+        try:
+            found: SenderSettings = SenderSettings.model_validate({kind: text})
+        except ValidationError as error:
+            reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise UserError("BAD_SECRET", f"{key}: {file} holds no secret: {reason}.") from None
+        value = SecretStr(str(getattr(found, kind).get_secret_value()))
+    return None if value is None else value.get_secret_value().encode()
+
+
+def limits_of(settings: "Settings") -> "Limits":
+    """How much, how often, how long."""
+    from web.app import Limits
+
+    given = settings.webhook
+    return Limits(
+        max_body_bytes=given.max_body_bytes,
+        max_depth=given.max_depth,
+        window_s=float(given.replay_window_s),
+        body_s=float(given.body_timeout_s),
+        per_minute=given.requests_per_minute,
+        burst=given.burst,
+        max_concurrent=given.max_concurrent,
+    )
+
+
+def terms_of(settings: "Settings") -> "Terms":
+    """What decisions depend on."""
+    from web.desk import Terms
+
+    symbols, given = settings.symbols, settings.webhook
+    trigger = settings.triggers.get(given.trigger) or settings.triggers["manual"]
+    return Terms(
+        account=settings.account,
+        venue=settings.exchange.venue,
+        orders_queue=settings.temporal.orders_queue,
+        products=frozenset({*symbols.allow, *symbols.block, *symbols.hodl}),
+        hodl=frozenset(symbols.hodl),
+        source=given.source,
+        trigger=given.trigger,
+        triggers=tuple(sorted(settings.triggers)),
+        valid_s=float(trigger.valid_s),
+        window_s=float(given.replay_window_s),
+        decision_s=float(given.decision_timeout_s),
+    )
+
+
+def enter_by(current: "Callable[[], Settings]") -> "Enter":
+    """How a buy becomes an intent: by the trigger table as it is now."""
+    from web.alert import Wrong
+    from workers.entries import entry_intent
+
+    def enter(alert: Any, *, request_id: str, symbol: str, linkage: Any, now: Any, asked_by: str) -> Any:
+        settings = current()
+        style = alert.order_type
+        if style is None and alert.price is not None and settings.triggers[linkage.trigger].order_type == "MARKET":
+            style = "LIMIT_IOC"  # at once, and never worse than the price that was named
+        try:
+            return entry_intent(
+                settings,
+                entry_point="webhook",
+                request_id=request_id,
+                symbol=symbol,
+                linkage=linkage,
+                now=now,
+                asked_by=asked_by,
+                size_quote=alert.size_quote,
+                size_base=alert.size_base,
+                limit_price=alert.price,
+                order_type=style,
+                source=settings.webhook.source,
+                dry_run=alert.dry_run,
+            )
+        except UserError as error:
+            raise Wrong("", error.sentence.removesuffix(".")) from None
+
+    return enter

@@ -1,0 +1,532 @@
+"""Alerts over a real socket into the real system: decisions, idempotency, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from cli.web import enter_by, limits_of, terms_of
+from tests.support.harness import TradingSystem, trading_system
+from tests.support.waiting import eventually
+from web.alert import read_alert
+from web.app import create_app
+from web.desk import Desk
+from web.journal import Journal
+from web.metrics import WebhookMetrics
+from web.senders import Proof, Sender
+from web.server import WebServer, listen
+from web.strict_json import read_json
+from workers.dev_server import DevServer
+from workers.processes import free_port
+from workers.settings import Settings
+from workflows.order import OrderWorkflow
+
+TOKEN, SECRET = "token-of-tradingview-1", "secret-of-the-strategist"
+
+
+@dataclass
+class Webhook:
+    """A running webhook with its system."""
+
+    system: TradingSystem
+    http: httpx.AsyncClient
+    metrics: WebhookMetrics
+    settings: Settings
+
+    async def send(self, alert: object, *, token: str | None = TOKEN, **headers: str) -> httpx.Response:
+        """Send an alert with a bearer token."""
+        raw = alert if isinstance(alert, bytes) else json.dumps(alert).encode()
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        return await self.http.post("/webhook", content=raw, headers={"Content-Type": "application/json", **headers})
+
+    async def signed(
+        self, alert: object, *, at: float | None = None, secret: str = SECRET, sent: bytes | None = None
+    ) -> httpx.Response:
+        """Send an alert with a signature, by the rule in the documentation."""
+        raw = json.dumps(alert).encode()
+        stamp = str(int(time.time() if at is None else at))
+        made = hmac.new(secret.encode(), f"{stamp}.".encode() + raw, hashlib.sha256).hexdigest()
+        return await self.http.post(
+            "/webhook", content=sent or raw, headers={"X-Timestamp": stamp, "X-Signature": f"sha256={made}"}
+        )
+
+    async def orders(self) -> int:
+        """Orders in the ledger and at the exchange: the same number, or it fails."""
+        ours = await self.system.value("SELECT count(*) FROM orders")
+        return int(ours)
+
+    def counted(self, outcome: str) -> float:
+        """How many requests had this outcome."""
+        lines = self.metrics.text().decode().splitlines()
+        mine = [line for line in lines if line.startswith("bottrader_webhook_requests_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in mine if f'outcome="{outcome}"' in line)
+
+
+@contextlib.asynccontextmanager
+async def webhook_on(
+    system: TradingSystem, *, client: Client | None = None, pool: Any = None, **changes: object
+) -> AsyncIterator[Webhook]:
+    """The webhook as `bottrader web` wires it, with some of its settings changed."""
+    given = {"requests_per_minute": 100_000, "burst": 10_000, **changes}
+    settings = system.settings.model_copy(update={"webhook": type(system.settings.webhook).model_validate(given)})
+    metrics = WebhookMetrics()
+    desk = Desk(
+        client or system.client,
+        Journal(pool or system.pool, settings.account),
+        lambda: terms_of(settings),
+        enter_by(lambda: settings),
+    )
+    senders = (Sender("tradingview", token=TOKEN.encode()), Sender("strategist", secret=SECRET.encode()))
+    app = create_app(
+        decide=desk.decide,
+        alive=desk.alive,
+        senders=lambda: senders,
+        limits=lambda: limits_of(settings),
+        metrics=metrics,
+    )
+    address = listen("127.0.0.1", 0)
+    server = WebServer(app, arrival_s=2 * float(settings.webhook.body_timeout_s), max_connections=200)
+    serving = asyncio.create_task(server.serve(sockets=[address]))
+    base = f"http://127.0.0.1:{address.getsockname()[1]}"
+    try:
+        async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as http:
+            yield Webhook(system, http, metrics, settings)
+    finally:
+        server.stop()
+        await serving
+        metrics.close()
+
+
+@pytest_asyncio.fixture
+async def webhook(database: str, temporal_server: DevServer) -> AsyncIterator[Webhook]:
+    """A webhook on a system of its own."""
+    async with trading_system(database, temporal_server.address) as system:
+        async with webhook_on(system) as found:
+            yield found
+        for row in await system.rows("SELECT order_key FROM orders WHERE role = 'ENTRY'"):
+            system._started.append(row["order_key"])
+
+
+def buy(key: str, **more: Any) -> dict[str, Any]:
+    """An alert that buys for 100 USD."""
+    return {"key": key, "symbol": "COINBASE:BTCUSD", "action": "buy", "size_quote": 100, **more}
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_alert_becomes_an_order_with_its_whole_linkage(webhook: Webhook) -> None:
+    """The answer has the ids that exchange, ledger and Temporal know the order by; the ledger has all that decided."""
+    answer = await webhook.send(
+        buy(
+            "k1",
+            trigger="rsi_oversold",
+            order_type="MARKET",
+            indicators={
+                "rsi": {"value": 27.4, "fired": True, "weight": "1.5", "contribution": 1.5},
+                "atr": "412.50",
+            },
+            score=1.5,
+            time=datetime.now(UTC).isoformat(),
+        )
+    )
+    found = answer.json()
+    assert (answer.status_code, found["decision"], found["repeated"]) == (200, "admitted", False)
+    system = webhook.system
+    handle = system.client.get_workflow_handle_for(OrderWorkflow.run, found["workflow_id"])
+
+    async def protected() -> bool:
+        return bool(await system.value("SELECT count(*) FROM trades WHERE state = 'PROTECTED'"))
+
+    await eventually(protected, within=20, what="the trade is protected")
+    assert (await handle.query(OrderWorkflow.state)).trigger == "rsi_oversold"
+    order = await system.venue_order(found["client_order_id"])
+    assert order["product_id"] == "BTC-USD"
+    (link,) = await system.rows("SELECT * FROM trade_strategy_link")
+    assert (link["trigger_type"], link["buy_score"], link["indicators_fired"]) == (
+        "rsi_oversold",
+        Decimal("1.5"),
+        ["rsi"],
+    )
+    assert (
+        link["indicator_breakdown"]["atr"]["value"] == "412.50"
+        or link["indicator_breakdown"]["atr"]["value"] == "412.5"
+    )
+    (row,) = await system.rows("SELECT source, entry_point, intent FROM orders")
+    assert (row["source"], row["entry_point"], row["intent"]["asked_by"]) == ("sighook", "webhook", "tradingview")
+    await system.assert_books_agree()
+
+
+async def test_the_same_key_gets_the_same_decision_and_never_a_second_order(webhook: Webhook) -> None:
+    """Sent again, whether at once, together or after the order has ended, an alert stays one order."""
+    alert = buy("again")
+    answers = await asyncio.gather(*(webhook.send(alert) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["order_key"] for answer in answers}) == 1
+    assert [answer.json()["repeated"] for answer in answers].count(False) == 1
+    assert await webhook.orders() == 1
+    refused = [await webhook.send(buy("refused", size_quote="0.0000001")) for _ in range(2)]
+    assert [answer.json()["decision"] for answer in refused] == ["refused", "refused"]
+    assert refused[0].json()["gate"] == refused[1].json()["gate"] == "BELOW_MINIMUM_SIZE"
+    assert refused[1].json()["numbers"]
+    assert await webhook.orders() == 2
+    assert len(await webhook.system.control.orders()) <= 1
+
+
+async def test_the_same_key_with_another_body_is_refused(webhook: Webhook) -> None:
+    """A key is one alert: another size, symbol or action under it is a conflict, and nothing is traded."""
+    assert (await webhook.send(buy("k", dry_run=True))).json()["gate"] == "DRY_RUN"
+    others = (buy("k"), buy("k", size_quote=101, dry_run=True), buy("k", symbol="ETH-USD", dry_run=True))
+    for other in (*others, {"key": "k", "symbol": "BTC-USD", "action": "close"}):
+        answer = await webhook.send(other)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "INTENT_CONFLICT")
+    assert webhook.counted("INTENT_CONFLICT") == 4
+    assert await webhook.orders() == 1
+    written = await webhook.send(buy("k", symbol="btc/usd", dry_run=True))
+    assert written.json()["repeated"] is True, "the same product written another way is the same alert"
+
+
+async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
+    """A close sells the product's open trades; sent again it does not touch a trade that was opened since."""
+    system = webhook.system
+    first = (await webhook.send(buy("b1"))).json()["order_key"]
+
+    async def trades(state: str) -> list[str]:
+        return [row["entry_key"] for row in await system.rows("SELECT entry_key FROM trades WHERE state = $1", state)]
+
+    async def is_protected() -> bool:
+        return await trades("PROTECTED") == [first]
+
+    await eventually(is_protected, within=20, what="the first trade is protected")
+    close = {"key": "c1", "symbol": "BTC-USD", "side": "close"}
+    answer = (await webhook.send(close)).json()
+    assert (answer["decision"], [item["accepted"] for item in answer["trades"]]) == ("closing", [True])
+
+    async def is_closed() -> bool:
+        return await trades("CLOSED") == [first]
+
+    await eventually(is_closed, within=20, what="the first trade is closed")
+    second = (await webhook.send(buy("b2"))).json()["order_key"]
+
+    async def second_is_protected() -> bool:
+        return await trades("PROTECTED") == [second]
+
+    await eventually(second_is_protected, within=20, what="the second trade is protected")
+    again = (await webhook.send(close)).json()
+    assert (again["decision"], again["repeated"]) == ("closing", True), "the answer of the first time"
+    assert [item["entry_key"] for item in again["trades"]] == [first]
+    assert await trades("PROTECTED") == [second]
+    assert (await webhook.send({"key": "c2", "symbol": "ETH-USD", "action": "close"})).json()["decision"] == (
+        "nothing_to_close"
+    )
+    sold = await webhook.send({"key": "s1", "symbol": "BTCUSD", "action": "sell", "size_base": "0.0001"})
+    assert (sold.json()["decision"], sold.status_code) == ("admitted", 200)
+    (row,) = await system.rows(
+        "SELECT entry_key, exit_reason FROM orders WHERE order_key = $1", sold.json()["order_key"]
+    )
+    assert (row["entry_key"], row["exit_reason"]) == (second, "MANUAL")
+
+
+async def test_a_hodl_product_is_not_sold_by_an_alert(webhook: Webhook) -> None:
+    """What is on the HODL list is never sold by the system, and an alert is not a person."""
+    symbols = webhook.system.settings.symbols.model_copy(update={"hodl": ("BTC-USD",)})
+    webhook.system.settings = webhook.system.settings.model_copy(update={"symbols": symbols})
+    async with webhook_on(webhook.system) as strict:
+        answer = await strict.send({"key": "h", "symbol": "BTC-USD", "action": "close"})
+        assert (answer.json()["decision"], answer.json()["gate"]) == ("refused", "HODL")
+
+
+async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
+    database: str, temporal_server: DevServer
+) -> None:
+    """Nobody decides in time: the sender is told so, and the same key later gets the decision of the one order."""
+    async with trading_system(database, temporal_server.address) as system:
+        await system.stop_workers()
+        await system.start_workers()
+        async with webhook_on(system, decision_timeout_s="0.5") as webhook:
+            queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
+            idle = webhook.settings.model_copy(update={"temporal": queue})
+            desk = Desk(
+                system.client, Journal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle)
+            )
+            answer = await desk.decide(read_alert(buy("slow")), Proof("tradingview"))
+            assert (answer.decision, answer.state) == ("deciding", "RECEIVED")
+            assert answer.order_key is not None
+            handle = system.client.get_workflow_handle(f"order-{answer.order_key}")
+            await handle.terminate("nobody will ever take it")
+            # The workflow is gone, the alert's own row is not: the same alert starts the same order again.
+            later = (await webhook.send(buy("slow"))).json()
+            assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
+            system._started.append(answer.order_key)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+async def _raw(webhook: Webhook, *pieces: bytes, seconds: float = 15.0) -> bytes:
+    """What the server answers to bytes on a plain connection, until it closes it."""
+    port = webhook.http.base_url.port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        async with asyncio.timeout(seconds):
+            return await reader.read()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_a_signature_is_over_time_and_body(webhook: Webhook) -> None:
+    """A signed alert is taken; another body, secret or time under the signature is not, nor is an old or future one."""
+    alert = buy("signed", dry_run=True)
+    assert (await webhook.signed(alert)).json()["sender"] == "strategist"
+    now = time.time()
+    refused = {
+        "WRONG_SIGNATURE": [
+            await webhook.signed(buy("x1"), secret="another-secret-of-nobody"),
+            await webhook.signed(buy("x2"), sent=json.dumps(buy("x2", size_quote=1000)).encode()),
+            await webhook.send(buy("x3"), token=None, **{"X-Timestamp": str(int(now)), "X-Signature": "00"}),
+            await webhook.send(buy("x4"), **{"X-Timestamp": str(int(now)), "X-Signature": "f" * 64}),
+        ],
+        "OLD_TIMESTAMP": [
+            await webhook.signed(buy("x5"), at=now - 302),
+            await webhook.send(buy("x6", time=int(now - 302))),
+        ],
+        "FUTURE_TIMESTAMP": [
+            await webhook.signed(buy("x7"), at=now + 400),
+            await webhook.send(buy("x8", time=datetime.fromtimestamp(now + 400, UTC).isoformat())),
+        ],
+        "BAD_TIMESTAMP": [
+            await webhook.send(buy("x9"), **{"X-Signature": "f" * 64}),
+            await webhook.send(buy("x10"), **{"X-Timestamp": "yesterday", "X-Signature": "f" * 64}),
+        ],
+        "WRONG_TOKEN": [
+            await webhook.send(buy("x11"), token="token-of-tradingview-2"),
+            await webhook.send(buy("x12", token="guess"), token=None),
+            await webhook.send(buy("x13"), token=None, Authorization="Basic dG9rZW4="),
+            await webhook.send(buy("x14"), token=SECRET),
+        ],
+        "NO_PROOF": [await webhook.send(buy("x15"), token=None), await webhook.send(buy("x16", token=5), token=None)],
+    }
+    for code, answers in refused.items():
+        assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(401, code)] * len(
+            answers
+        )
+        assert webhook.counted(code) == len(answers)
+    assert await webhook.orders() == 1
+
+
+async def test_a_token_in_the_body_is_taken_and_never_kept(webhook: Webhook, capfd: pytest.CaptureFixture[str]) -> None:
+    """TradingView can't send headers: the token may be a field, which neither ledger nor log has afterwards."""
+    answer = await webhook.send(buy("in-body", token=TOKEN, dry_run=True), token=None)
+    assert answer.json()["decision"] == "refused"
+    assert answer.json()["gate"] == "DRY_RUN"
+    assert answer.json()["sentence"].startswith("Dry run")
+    (row,) = await webhook.system.rows("SELECT alert, intent FROM webhook_alerts")
+    written = json.dumps([row["alert"], row["intent"]])
+    out = "".join(capfd.readouterr())
+    assert TOKEN not in written + answer.text
+    assert "in-body" in out
+    assert TOKEN not in out
+
+
+async def test_an_old_alert_is_told_what_was_decided_while_it_was_new(webhook: Webhook) -> None:
+    """An alert whose time has passed is refused, unless its key is known: then it is its stored decision."""
+    alert = buy("aged", time=int(time.time()) - 2, dry_run=True)
+    assert (await webhook.send(alert)).json()["gate"] == "DRY_RUN"
+    async with webhook_on(webhook.system, replay_window_s=1) as strict:
+        again = await strict.send(alert)
+        assert (again.status_code, again.json()["repeated"]) == (200, True)
+        assert (await strict.send({**alert, "key": "unknown"})).status_code == 401
+
+
+async def test_ten_megabytes_are_refused_before_they_are_read(webhook: Webhook) -> None:
+    """A body above the limit is refused by its length, and by what has come of it where no length is said."""
+    large = await webhook.send(b'{"note": "' + b"x" * 10_000_000 + b'"}')
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"[" * 4096
+
+    chunked = await webhook.http.post("/webhook", content=endless(), headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (chunked.status_code, chunked.json()["error"]["code"]) == (413, "BODY_TOO_LARGE")
+    assert webhook.counted("BODY_TOO_LARGE") == 2
+    assert await webhook.orders() == 0
+
+
+async def test_who_sends_slowly_is_cut_off(webhook: Webhook) -> None:
+    """Headers or a body that never end are not waited for."""
+    async with webhook_on(webhook.system, body_timeout_s="0.3") as brief:
+        answer = await _raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert await _raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
+        assert await _raw(brief) == b""
+        assert brief.counted("BODY_TOO_SLOW") == 1
+
+
+async def test_what_is_not_json_or_not_an_alert_is_refused_with_its_place(webhook: Webhook) -> None:
+    """Each kind of bad input gets a sentence that names it, is counted, and trades nothing."""
+    good = b'"key": "k", "symbol": "BTC-USD", "action": "buy"'
+    broken: dict[bytes, str] = {
+        b"": "empty",
+        b"buy BTC": "not JSON",
+        b"[" * 5000: "deeper than 8",
+        b'{"a":' * 9 + b"1" + b"}" * 9: "deeper than 8",
+        b"{" + good + b', "size_quote": NaN}': "NaN",
+        b"{" + good + b', "size_quote": -Infinity}': "-Infinity",
+        b"{" + good + b', "action": "sell"}': "twice",
+        b"{" + good + b', "note": "a\\u0000b"}': "control",
+        b"{" + good + b', "note": "\\ud800"}': "surrogate",
+        b"{" + good + b', "size_quote": 1e999}': "larger",
+        b"{" + good + b', "size_quote": ' + b"9" * 300 + b"}": "longer",
+        b'{"key": "\xff"}': "UTF-8",
+    }
+    for raw, word in broken.items():
+        answer = await webhook.send(raw)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BAD_JSON"), raw[:60]
+        assert word.lower() in answer.json()["error"]["sentence"].lower()
+    wrong: list[tuple[object, str | None, str]] = [
+        ([], None, "JSON object"),
+        ({}, "symbol", "missing"),
+        ({"symbol": "BTC-USD", "key": "k"}, None, "action is missing"),
+        (buy("k", size_qoute=5), "size_qoute", "did you mean size_quote?"),
+        (buy("k", action="short"), "action", "'buy', 'sell' or 'close'"),
+        (buy("k", side="sell"), None, "contradict"),
+        (buy("k", size_quote=True), "size_quote", "must be a number"),
+        (buy("k", size_quote=[1]), "size_quote", "must be a number"),
+        (buy("k", size_quote=0), "size_quote", "above 0"),
+        (buy("k", size_quote="1e300"), "size_quote", "number"),
+        (buy("k", size_base=1), None, "two sizes"),
+        (buy("k", symbol=5), "symbol", "string"),
+        (buy("k", symbol="BINANCE:BTCUSDT"), "symbol", "trades at COINBASE"),
+        (buy("k", symbol="BTCUSDT.P"), "symbol", "perpetual"),
+        (buy("k", symbol="NONSENSE"), "symbol", "write it like BTC-USD"),
+        (buy("a key"), "key", "1 to 100 printable"),
+        (buy("k", trigger="unheard_of"), "trigger", "known are"),
+        (buy("k", order_type="LIMIT"), None, "needs a price"),
+        (buy("k", order_type="STOP"), "order_type", "LIMIT_POST_ONLY"),
+        (buy("k", time="half past nine"), "time", "2026-11-21T09:30:00Z"),
+        (buy("k", time="2026-11-21T09:30:00"), "time", "zone"),
+        (buy("k", indicators={"rsi": {"valu": 3}}), "indicators.rsi.valu", "did you mean value?"),
+        (buy("k", indicators={"rsi": []}), "indicators.rsi.value", "must be a number"),
+        (buy("k", snapshot_id="7"), "snapshot_id", "UUID"),
+        ({"symbol": "BTC-USD", "action": "buy"}, "key", "needs a"),
+        ({"key": "k", "symbol": "BTC-USD", "action": "sell"}, None, "size_base"),
+        ({"key": "k", "symbol": "BTC-USD", "action": "close", "size_base": 1}, None, "every open trade"),
+    ]
+    for alert, field, words in wrong:
+        answer = await webhook.send(alert)
+        error = answer.json()["error"]
+        assert (answer.status_code, error.get("field")) == (422, field), (alert, error)
+        assert words in error["sentence"], (alert, error)
+    assert webhook.counted("BAD_JSON") == len(broken)
+    assert webhook.counted("BAD_ALERT") + webhook.counted("NO_KEY") == len(wrong)
+    kinds = await webhook.send(b"<alert/>", **{"Content-Type": "application/xml"})
+    assert kinds.status_code == 415
+    assert (await webhook.http.get("/webhook")).status_code == 405
+    assert (await webhook.http.get("/nothing")).json()["error"]["code"] == "NOT_FOUND"
+    assert await webhook.orders() == 0
+    assert await webhook.system.control.orders() == []
+
+
+async def test_a_symbol_that_the_exchange_has_not_is_refused_by_its_gate(webhook: Webhook) -> None:
+    """A well-formed symbol goes to the gates, whose answer has their name."""
+    answer = (await webhook.send(buy("u", symbol="NOPE-USD"))).json()
+    assert (answer["decision"], answer["gate"]) == ("refused", "UNKNOWN_SYMBOL")
+
+
+async def test_too_many_and_too_many_at_once_are_put_off(webhook: Webhook) -> None:
+    """Rate and concurrency limits answer 429 and 503 with the seconds to wait, and nothing is done."""
+    async with webhook_on(webhook.system, requests_per_minute=6, burst=2) as slow:
+        answers = [await slow.send(buy(f"r{number}", dry_run=True)) for number in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert 1 <= int(answers[2].headers["Retry-After"]) <= 10
+        assert (await slow.signed(buy("other", dry_run=True))).status_code == 200, "each sender has its own bucket"
+    async with webhook_on(webhook.system, max_concurrent=1) as narrow:
+        answers = await asyncio.gather(*(narrow.send(buy(f"c{number}", dry_run=True)) for number in range(12)))
+        busy = [answer for answer in answers if answer.status_code == 503]
+        assert {answer.status_code for answer in answers} == {200, 503}
+        assert {(answer.json()["error"]["code"], answer.headers["Retry-After"]) for answer in busy} == {("BUSY", "1")}
+        assert narrow.counted("BUSY") == len(busy)
+
+
+async def test_it_lives_and_says_what_it_needs(webhook: Webhook) -> None:
+    """Health is of the process, readiness of what a decision needs, and the schema shows the alert with examples."""
+    assert (await webhook.http.get("/health")).json() == {"ok": True}
+    ready = await webhook.http.get("/ready")
+    assert (ready.status_code, ready.json()) == (200, {"ok": True, "database": True, "temporal": True})
+    assert (await webhook.http.get("/metrics")).status_code == 200
+    schema = (await webhook.http.get("/openapi.json")).json()
+    assert "symbol" in schema["components"]["schemas"]["Alert"]["properties"]
+    body = schema["paths"]["/webhook"]["post"]["requestBody"]["content"]["application/json"]
+    for example in body["examples"].values():
+        read_alert(read_json(json.dumps(example["value"]).encode(), max_depth=8))
+
+
+async def _cut_off(address: str) -> Client:
+    """A client that was connected to Temporal until its connection broke."""
+    host, _, port = address.partition(":")
+    writers: list[asyncio.StreamWriter] = []
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writers.extend((writer, far_writer))
+        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    near = server.sockets[0].getsockname()[1]
+    client = await Client.connect(f"127.0.0.1:{near}", data_converter=pydantic_data_converter)
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    return client
+
+
+async def test_while_a_server_is_away_the_same_key_may_be_sent_again(webhook: Webhook) -> None:
+    """Without ledger or Temporal alerts are put off by 503; once both are there, the same key is one order."""
+    system = webhook.system
+    nowhere = await asyncpg.create_pool(f"postgresql://nobody@127.0.0.1:{free_port()}/none", min_size=0, timeout=1)
+    try:
+        async with webhook_on(system, pool=nowhere) as without:
+            answer = await without.send(buy("away", dry_run=True))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "NO_DATABASE")
+            assert answer.headers["Retry-After"]
+            ready = await without.http.get("/ready")
+            assert (ready.status_code, ready.json()["database"]) == (503, False)
+        client = await _cut_off(system.settings.temporal.address)
+        async with webhook_on(system, client=client, decision_timeout_s="0.3") as without:
+            answer = await without.send(buy("away", dry_run=True))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "NO_TEMPORAL")
+            assert "same key" in answer.json()["error"]["sentence"]
+    finally:
+        await nowhere.close()
+    answer = await webhook.send(buy("away", dry_run=True))
+    assert (answer.status_code, answer.json()["gate"], answer.json()["repeated"]) == (200, "DRY_RUN", True)
+    assert await webhook.orders() == 1
