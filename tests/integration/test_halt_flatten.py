@@ -23,6 +23,7 @@ from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.processes import Child, Command, python_environment, python_module
+from workers.settings_limits import WITHOUT_LIMITS
 from workers.streams import sweep_schedule_id
 from workflows.reconcile import reconcile_id
 
@@ -59,6 +60,7 @@ def environment(system: TradingSystem) -> dict[str, str]:
             f"{prefix}SYMBOLS__MAX_OPEN_BUYS": "1000",
             f"{prefix}STREAMS__RECONNECT_MIN_S": "0.1",
             "COLUMNS": "200",
+            **WITHOUT_LIMITS,
         }
     )
 
