@@ -1,31 +1,82 @@
-"""`bottrader config`: show, check, and write the settings; and how every other command gets them."""
+"""`bottrader config`: show, check, write and change the settings; and how every other command gets them."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.settings_file import sample, toml_value
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-    from pydantic.fields import FieldInfo
+    from collections.abc import Mapping, Sequence
 
+    from workers.setting_changes import Change, Edit
     from workers.settings import Settings
+    from workers.settings_sources import Override, Sources
 
-config_app = typer.Typer(help="Show, check or write the settings.", no_args_is_help=True)
+__all__ = ["config_app", "current_settings", "current_sources", "environment", "sample", "settings_in_force"]
+
+config_app = typer.Typer(help="Show, check, write or change the settings.", no_args_is_help=True)
+
+_KEY = typer.Argument(help="Setting, such as symbols.block; `bottrader config show` lists them.")
+_BY = typer.Option("--by", help="Who asks; else this machine's user.")
+_WHY = typer.Option("--why", help="Why; it is recorded with the change.")
+_JSON = typer.Option("--json", help="JSON for programs.")
+_ALIVE_SECONDS = 3.0
+
+
+def current_sources() -> "Sources":
+    """What file and environment say, with the addresses of the local stack that runs on the user's data folder where
+    none are given. Raises ConfigError (exit code 2).
+    """
+    from workers.settings import read_sources
+
+    return read_sources(environ=environment())
 
 
 def current_settings() -> "Settings":
-    """The settings, with the addresses of the local stack that runs on the user's data folder where none are given.
+    """The settings of file and environment. Raises ConfigError (exit code 2)."""
+    from workers.settings import build
 
-    Raises ConfigError (exit code 2).
+    return build(current_sources())
+
+
+def settings_in_force() -> "Settings":
+    """The settings with what was set by command on top, as the workers have them: for whoever decides by them.
+
+    Raises ConfigError (exit code 2), UnreachableError without a database.
     """
-    from workers.settings import load_settings
+    import asyncio
 
-    return load_settings(environ=environment())
+    from workers.settings import build
+
+    sources = current_sources()
+    return build(sources.under(asyncio.run(_overrides(build(sources)))))
+
+
+async def _overrides(settings: "Settings") -> "Mapping[str, Override]":
+    from cli.ledger import open_ledger
+    from workers.setting_changes import read_overrides
+
+    async with open_ledger(settings) as ledger:
+        return await read_overrides(ledger, settings.account)
+
+
+def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
+    """What was set by command, or nothing when no database answers, which is said."""
+    import asyncio
+
+    from cli.errors import as_user_error
+
+    if settings.database.url is None:
+        return {}
+    try:
+        return asyncio.run(asyncio.wait_for(_overrides(settings), _ALIVE_SECONDS))
+    except Exception as error:  # noqa: BLE001 - whatever the database's trouble is, the rest can be shown
+        note(f"What `bottrader config set` has changed is not known: {as_user_error(error).sentence}")
+        return {}
 
 
 def environment() -> dict[str, str]:
@@ -42,35 +93,61 @@ def environment() -> dict[str, str]:
 
 @config_app.command("show")
 def show(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    prefix: Annotated[str, typer.Argument(help="Only keys that begin so, such as exits or triggers.roc_momo.")] = "",
+    changed: Annotated[bool, typer.Option("--changed", help="Only what is not a default.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Show every setting that is in force, where it comes from, and what it means. Secrets are masked."""
-    from workers.settings import DEFAULT_TRIGGERS, Settings, TriggerSettings
-    from workers.settings_sources import config_path
+    from workers.settings import build
+    from workers.settings_keys import leaves
 
-    settings = current_settings()
-    if as_json:
-        print_json(_masked(settings.model_dump()))
-        return
-    file = config_path()
-    note(f"Settings file: {file or 'none (defaults and environment)'}")
-    triggers = {name: TriggerSettings.model_validate(given) for name, given in DEFAULT_TRIGGERS.items()}
-    defaults = dict(_leaves(Settings.model_construct(triggers=triggers)))
-    rows = [
-        (key, _text(value), "" if key in defaults and defaults[key][0] == value else "changed", info.description or "")
-        for key, (value, info) in _leaves(settings)
+    sources = current_sources()
+    sources = sources.under(_overrides_if_any(build(sources)))
+    settings = build(sources)
+    found = [
+        (leaf, _origin(leaf.key, leaf.value, sources))
+        for leaf in leaves(settings)
+        if leaf.key.startswith(prefix) and not (".exits." in leaf.key and leaf.value is None)
     ]
-    print_table(["setting", "value", "", "meaning"], rows, narrow_without=("meaning",))
+    if changed:
+        found = [(leaf, origin) for leaf, origin in found if origin]
+    if as_json:
+        print_json(
+            {
+                "file": sources.file,
+                "settings": _masked(settings.model_dump()),
+                "from": {leaf.key: origin or "default" for leaf, origin in found},
+            }
+        )
+        return
+    note(f"Settings file: {sources.file or 'none (defaults and environment)'}")
+    rows = [(leaf.key, _text(leaf.value), origin, leaf.field.description or "") for leaf, origin in found]
+    empty = "Everything has its default." if changed else f"No setting begins with {prefix}."
+    print_table(["setting", "value", "from", "meaning"], rows, narrow_without=("meaning",), empty=empty)
+
+
+def _origin(key: str, value: object, sources: "Sources") -> str:
+    """Where a value that is not the default comes from; empty for one that is."""
+    from workers.settings import Settings
+    from workers.settings_keys import leaves
+
+    origin = sources.origin(key)
+    if origin == "override":
+        return f"set by {sources.overrides[key].by}"
+    if origin == "default":
+        return ""
+    defaults = {leaf.key: leaf.value for leaf in leaves(Settings())}
+    return origin if key not in defaults or defaults[key] != value else f"{origin}, as by default"
 
 
 @config_app.command("check")
 def check(
     file: Annotated[Path | None, typer.Argument(help="Settings file; else the one in force.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
     from workers.exchange_keys import key_file_problems
-    from workers.settings import load_settings
+    from workers.settings import build, load_settings
     from workers.settings_problems import ConfigError
     from workers.settings_sources import config_path
 
@@ -83,6 +160,9 @@ def check(
                 problems.append(f"exchange.{name} = {str(path)!r}: there is no such file.")
             elif path is not None and name == "key_file":
                 problems += [f"exchange.key_file: {problem}" for problem in key_file_problems(path)]
+        if file is None:
+            sources = current_sources()
+            build(sources.under(_overrides_if_any(build(sources))))
     except ConfigError as error:
         problems += error.problems
     where = str(file or config_path() or "defaults and environment")
@@ -111,88 +191,135 @@ def init(
     typer.echo(f"Wrote {file}: take the # from what you change, then run `bottrader config check`.")
 
 
-def sample() -> str:
-    """The text of a settings file with all defaults commented out."""
-    from workers.settings import DEFAULT_TRIGGERS, Settings
-
-    lines = [
-        "# BotTrader's settings. Everything here has its default; take the # from a line to change it.",
-        "# Percentages are percent (2.5 is 2.5 %); durations are seconds.",
-        "",
-    ]
-    lines += _sample_of(Settings(), "", DEFAULT_TRIGGERS)
-    return "\n".join(lines) + "\n"
+# --- changes while workers run ---------------------------------------------------------------------------------------
 
 
-def _sample_of(section: "BaseModel", name: str, triggers: Any) -> Iterator[str]:
-    from pydantic import BaseModel
-
-    subsections: list[tuple[str, BaseModel]] = []
-    for key, info in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, BaseModel):
-            subsections.append((key, value))
-        elif isinstance(value, dict):
-            continue
-        else:
-            described = _description(info)
-            if described:
-                yield f"# {described}"
-            yield f"#{key} = {_toml(value)}" if value is not None else f"#{key} ="
-    yield ""
-    for key, value in subsections:
-        full = f"{name}.{key}" if name else key
-        yield "# " + " ".join((type(value).__doc__ or "").split())
-        yield f"[{full}]"
-        yield from _sample_of(value, full, triggers)
-    if not name:
-        yield "# Entries by trigger: [triggers.<name>] changes or adds one, [triggers.<name>.exits] its own exit rules,"
-        yield "# [triggers.<name>.protection] what rests at the exchange for them (kind = none, stop_limit, bracket)."
-        for trigger, given in triggers.items():
-            yield f"#[triggers.{trigger}]"
-            yield from (f"#{key} = {_toml(value)}" for key, value in given.items() if not isinstance(value, dict))
-            if isinstance(given.get("exits"), dict):
-                yield f"#[triggers.{trigger}.exits]"
-                yield from (f"#{key} = {_toml(value)}" for key, value in given["exits"].items())
-            yield ""
+@config_app.command("set")
+def set_value(
+    key: Annotated[str, _KEY],
+    values: Annotated[list[str], typer.Argument(help="Its new value; of a list, all items (BTC-USD ETH-USD).")],
+    why: Annotated[str, _WHY] = "",
+    by: Annotated[str, _BY] = "",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Change a trigger, list or limit at once, without a restart; who, when and why is recorded."""
+    _change(key, values, "set", why=why, by=by, as_json=as_json)
 
 
-def _description(info: "FieldInfo") -> str:
-    from workers.settings_problems import allowed
-
-    return allowed(info).removeprefix(" (").removesuffix(")")
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, str):
-        return value if value.replace(".", "", 1).isdigit() else f'"{value}"'
-    return f"{value:f}" if hasattr(value, "as_tuple") else str(value)
+@config_app.command("add")
+def add(
+    key: Annotated[str, _KEY],
+    values: Annotated[list[str], typer.Argument(help="Items to put on the list.")],
+    why: Annotated[str, _WHY] = "",
+    by: Annotated[str, _BY] = "",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Put items on a list, such as symbols.block, at once and recorded."""
+    _change(key, values, "add", why=why, by=by, as_json=as_json)
 
 
-def _leaves(section: "BaseModel", prefix: str = "") -> Iterator[tuple[str, tuple[object, "FieldInfo"]]]:
-    from pydantic import BaseModel
+@config_app.command("remove")
+def remove(
+    key: Annotated[str, _KEY],
+    values: Annotated[list[str], typer.Argument(help="Items to take off the list.")],
+    why: Annotated[str, _WHY] = "",
+    by: Annotated[str, _BY] = "",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Take items off a list, such as symbols.block, at once and recorded."""
+    _change(key, values, "remove", why=why, by=by, as_json=as_json)
 
-    for key, info in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                yield from _leaves(item, f"{prefix}{key}.{name}.")
-        elif not (prefix.endswith((".exits.", ".protection.")) and value is None):
-            yield f"{prefix}{key}", (value, info)
+
+@config_app.command("unset")
+def unset(
+    key: Annotated[str, _KEY],
+    why: Annotated[str, _WHY] = "",
+    by: Annotated[str, _BY] = "",
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Take back what was set by command: file, environment or default count again."""
+    import asyncio
+
+    from cli.ledger import open_ledger
+    from cli.orders import user
+    from workers.setting_changes import unset_override
+    from workers.settings import build
+
+    sources = current_sources()
+
+    async def go() -> "list[Change]":
+        async with open_ledger(build(sources)) as ledger:
+            return await unset_override(ledger, sources, key, by=user(by), why=why)
+
+    _tell(asyncio.run(go()), as_json=as_json)
+
+
+@config_app.command("changes")
+def changes(
+    key: Annotated[str | None, typer.Argument(help="Only of this setting, or of all below it.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most, the newest.")] = 20,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Who changed which setting, when, from what to what, and why; the newest first."""
+    import asyncio
+
+    from cli.ledger import open_ledger
+    from workers.setting_changes import recent_changes
+
+    settings = current_settings()
+
+    async def go() -> "list[Change]":
+        async with open_ledger(settings) as ledger:
+            return await recent_changes(ledger, settings.account, limit=limit, key=key)
+
+    found = asyncio.run(go())
+    if as_json:
+        print_json(found)
+        return
+    rows = [(item.at, item.key, _text(item.old), _text(item.new), item.by, item.why) for item in found]
+    print_table(["when", "setting", "before", "after", "by", "why"], rows, empty="No setting was changed.")
+
+
+def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: str, as_json: bool) -> None:
+    import asyncio
+
+    from cli.ledger import open_ledger
+    from cli.orders import user
+    from workers.setting_changes import set_override
+    from workers.settings import build
+
+    sources = current_sources()
+
+    async def go() -> "list[Change]":
+        async with open_ledger(build(sources)) as ledger:
+            return await set_override(ledger, sources, key, values, by=user(by), why=why, edit=edit)
+
+    _tell(asyncio.run(go()), as_json=as_json)
+
+
+def _tell(found: "list[Change]", *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for item in found:
+        typer.echo(
+            f"{item.key} = {_text(item.new)} (was {_text(item.old)})"
+            if item.old != item.new
+            else f"{item.key} = {_text(item.new)}, as it was"
+        )
+    note("Workers that run apply it within a second; recorded in `bottrader config changes`.")
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _text(value: object) -> str:
+    """A value in a cell: lists without brackets, nothing as a dash."""
+    if isinstance(value, tuple | list):
+        return ", ".join(_text(item) for item in value) or "-"
     if value is None:
         return "-"
-    if isinstance(value, tuple):
-        return ", ".join(str(item) for item in value) or "-"
-    return _toml(value).strip('"')
+    return value if isinstance(value, str) else toml_value(value).strip('"')
 
 
 def _masked(tree: Any) -> Any:

@@ -105,9 +105,8 @@ def buy(
     import asyncio
     from decimal import Decimal
 
-    from cli.config import current_settings
+    from cli.config import settings_in_force
 
-    settings = current_settings()
     overrides = {
         "hard_stop_pct": _percent("--hard-stop", hard_stop),
         "soft_stop_pct": _percent("--soft-stop", soft_stop),
@@ -131,6 +130,7 @@ def buy(
     )
     if (ticket.base_size is None) == (ticket.quote_size is None):
         raise UserError("BAD_SIZE", "Give exactly one of --size (base currency) and --quote (quote currency).")
+    settings = settings_in_force()
     intent = _buy_intent(ticket, settings, _rules(settings, trigger, overrides))
     named = request_id is not None
     return asyncio.run(_submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json))
@@ -173,9 +173,8 @@ def sell(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.config import settings_in_force
 
-    settings = current_settings()
     ticket = _Ticket(
         symbol=symbol,
         base_size=_amount("--size", size),
@@ -191,7 +190,7 @@ def sell(
         raise UserError(
             "BAD_ORDER", "--tif GTC and --trade: a sell that rests would hold what the trade's own stops must sell."
         )
-    return asyncio.run(_sell(settings, ticket, trade, wait=wait, timeout=timeout, as_json=as_json))
+    return asyncio.run(_sell(settings_in_force(), ticket, trade, wait=wait, timeout=timeout, as_json=as_json))
 
 
 async def _sell(

@@ -10,7 +10,7 @@ from cli.prices import require_prices
 
 if TYPE_CHECKING:
     from workers.local_stack import LocalStack, LocalStackConfig
-    from workers.settings import Settings
+    from workers.settings_sources import Sources
 
 ROLES = ("orders", "streams", "watchers")
 
@@ -166,24 +166,25 @@ def worker(
     """Run a worker process until Ctrl-C; what is under way goes on in the next one."""
     import uvloop
 
-    from cli.config import current_settings
+    from cli.config import current_sources
 
     unknown = [name for name in role if name not in {*ROLES, "all"}]
     if unknown:
         raise UserError("BAD_ROLE", f"--role {unknown[0]}: a role is one of {', '.join(ROLES)} or all.")
     roles = set(ROLES) if "all" in role else set(role)
-    uvloop.run(_work(current_settings(), roles))  # an eighth less CPU than asyncio's own loop
+    uvloop.run(_work(current_sources(), roles))  # an eighth less CPU than asyncio's own loop
 
 
-async def _work(settings: "Settings", roles: set[str]) -> None:
+async def _work(sources: "Sources", roles: set[str]) -> None:
     """Run the worker; SIGTERM and SIGINT cancel it, which lets it finish what it holds."""
     import asyncio
     import contextlib
     import signal
 
     from workers.runner import run_worker
+    from workers.settings import build
 
-    working_task = asyncio.ensure_future(run_worker(settings, roles))
+    working_task = asyncio.ensure_future(run_worker(build(sources), roles, sources))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, working_task.cancel)

@@ -62,7 +62,7 @@ class TemporalSettings(Section):
     """Where Temporal is, and the names of what lives there."""
 
     address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
-    namespace: str = Field("default", min_length=1, max_length=200)
+    namespace: str = Field("default", min_length=1, max_length=200, description="namespace of all workflows")
     profile: str | None = Field(
         None, description="profile of the temporal command's own configuration, for TLS and login"
     )
@@ -145,7 +145,7 @@ class ExchangeSettings(Section):
     some.
     """
 
-    venue: Literal["coinbase"] = "coinbase"
+    venue: Literal["coinbase"] = Field("coinbase", description="the exchange; paper speaks its protocol, too")
     rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always reached over TLS")
     stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
     user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
@@ -207,19 +207,22 @@ class OrderSettings(Section):
     )
 
 
+_AS_IN_EXITS: Any = Field(None, description="as in [exits]")
+
+
 class ExitOverrides(Section):
     """Exit rules that a trigger sets for its own trades; what is left out comes from `[exits]`."""
 
-    hard_stop_pct: Percent | None = None
-    soft_stop_pct: Percent | None = None
-    trailing_arm_pct: Percent | None = None
-    trailing_atr_multiple: Multiple | None = None
-    trailing_min_distance_pct: Percent | None = None
-    trailing_max_distance_pct: Percent | None = None
-    trailing_step_atr: Multiple | None = None
-    take_profit_pct: Percent | None = None
-    take_profit_enabled: bool | None = None
-    signal_exit_enabled: bool | None = None
+    hard_stop_pct: Percent | None = _AS_IN_EXITS
+    soft_stop_pct: Percent | None = _AS_IN_EXITS
+    trailing_arm_pct: Percent | None = _AS_IN_EXITS
+    trailing_atr_multiple: Multiple | None = _AS_IN_EXITS
+    trailing_min_distance_pct: Percent | None = _AS_IN_EXITS
+    trailing_max_distance_pct: Percent | None = _AS_IN_EXITS
+    trailing_step_atr: Multiple | None = _AS_IN_EXITS
+    take_profit_pct: Percent | None = _AS_IN_EXITS
+    take_profit_enabled: bool | None = _AS_IN_EXITS
+    signal_exit_enabled: bool | None = _AS_IN_EXITS
 
 
 class ExitSettings(Section):
@@ -411,8 +414,8 @@ class NoticeSettings(Section):
 class LoggingSettings(Section):
     """What is logged, and how."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    format: Literal["json", "console"] = "json"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least level that is logged")
+    format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for a terminal")
 
 
 class Settings(BaseSettings):

@@ -220,8 +220,10 @@ def range_of(field: FieldInfo) -> str:
     """What a setting may be, in words; empty when anything of its type goes."""
     if bounds := _bounds(field):
         return bounds
-    options = _options(field.annotation)
-    return f"one of {', '.join(str(option) for option in options)}" if options else ""
+    options = [str(option) for option in _options(field.annotation)]
+    if len(options) <= 1:
+        return "".join(f"only {option}" for option in options)
+    return f"{', '.join(options[:-1])} or {options[-1]}"
 
 
 def unit_of(field: FieldInfo) -> str:

@@ -131,14 +131,14 @@ def test_config_show_masks_secrets(tmp_path: Path) -> None:
 
 
 def test_config_show_marks_what_was_changed_and_nothing_else(tmp_path: Path) -> None:
-    """Out of the box nothing is marked as changed; one setting that was given is, and it alone."""
+    """Out of the box everything is a default; one setting that was given says where it comes from, and it alone."""
     plain, given = (
         bottrader("config", "show", folder=tmp_path, **environ).stdout
         for environ in ({}, {"BOTTRADER_TRIGGERS__MACD_CROSS__SIZE_QUOTE": "70"})
     )
     assert "triggers.macd_cross.size_quote" in plain
-    assert "changed" not in plain
-    (marked,) = [line for line in given.splitlines() if "changed" in line]
+    assert "environment" not in plain
+    (marked,) = [line for line in given.splitlines() if "environment" in line]
     assert "triggers.macd_cross.size_quote" in marked
 
 
@@ -159,7 +159,7 @@ def test_unforeseen_error_names_a_file_with_the_details(
     def broken() -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(cli.config, "current_settings", broken)
+    monkeypatch.setattr(cli.config, "current_sources", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert run(["config", "show"]) == ExitCode.FAULT
     assert "ZeroDivisionError" in capsys.readouterr().err
