@@ -19,7 +19,15 @@ from domain.exits import ExitReason
 from domain.money import ZERO, plain
 from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
-__all__ = ["Available", "book_transfers", "books_are_open", "cover_shortage", "expected_balances", "held_currencies"]
+__all__ = [
+    "Available",
+    "book_transfers",
+    "books_are_open",
+    "cover_shortage",
+    "expected_balances",
+    "held_currencies",
+    "lock_transfers",
+]
 
 _TRANSFER_LOCK = 74
 
@@ -87,13 +95,18 @@ async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str
     return [row["base"] for row in rows]
 
 
+async def lock_transfers(connection: Connection, account: str) -> None:
+    """Serialise whoever books transfers until the transaction ends. Always after a symbol's lock."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _TRANSFER_LOCK, account)
+
+
 async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], expected: Mapping[str, Decimal]) -> bool:
     """Book differences that no fill explains; False, and nothing booked, if the books have moved since.
 
     `expected` is what they added up to, by currency, when the differences were found. Raises the database's errors.
     """
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _TRANSFER_LOCK, account)
+        await lock_transfers(connection, account)
         now = await expected_balances(connection, account)
         if any(now.get(currency, ZERO) != amount for currency, amount in expected.items()):
             return False

@@ -78,6 +78,7 @@ UPDATE trade_records r SET last_reconciled_at = now(), last_reconciled_via = see
   FROM unnest($2::text[], $3::text[], $4::numeric[]) AS seen (order_id, via, size)
  WHERE r.account = $1 AND r.order_id = seen.order_id AND r.size = seen.size
 """
+_IMPORTED_UNTIL = "SELECT max(at) FROM fills WHERE account = $1 AND ingest_via = 'import'"
 _DERIVED = """
 SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND origin = 'derived'
@@ -231,7 +232,10 @@ class _Run:
         if unnamed is not None:
             since = min(since, max(unnamed - overlap, earliest))
         if self._request.look_back_seconds is not None:
-            since = min(since, asked - timedelta(seconds=self._request.look_back_seconds))
+            wanted = asked - timedelta(seconds=self._request.look_back_seconds)
+            # Up to there the books have what was imported, under ids of a file: adopted it would count twice.
+            imported = await self._pool.fetchval(_IMPORTED_UNTIL, self._account)
+            since = min(since, wanted if imported is None else max(wanted, imported))
         return asked, since
 
     async def _look(self, since: datetime, *, executions: bool = True) -> tuple[ExchangeView, list[Finding]]:

@@ -15,7 +15,7 @@ from cli.output import ExitCode, UserError, note
 if TYPE_CHECKING:
     from fifo.reading import BadLine, Reading
 
-__all__ = ["fifo_app"]
+__all__ = ["fifo_app", "opened", "refusal", "say"]
 
 _SHOWN_LINES = 10
 _BUFFER = 1 << 20
@@ -49,13 +49,13 @@ def match(
     name = "standard input" if file == "-" else file
     with _no_cycles():
         try:
-            with _opened(file) as lines:
+            with opened(file) as lines:
                 reading = read_fills(lines)
         except FifoError as error:
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
         if reading.bad and not skip_bad:
-            raise _refusal(name, reading.bad)
-        _say(reading)
+            raise refusal(name, reading.bad, "Nothing was matched")
+        say(reading, "matched")
         pieces = json_lines(reading.lines())
         while some := "".join(islice(pieces, _PIECES_AT_ONCE)):
             sys.stdout.write(some)
@@ -63,14 +63,15 @@ def match(
 
 
 @contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
+def opened(file: str) -> Iterator[IO[bytes]]:
+    """The lines of a file, or of standard input (`-`). Raises UserError(NO_FILE) and OS errors."""
     if file == "-":
         yield sys.stdin.buffer
         return
     if Path(file).is_dir():
         raise UserError("NO_FILE", f"{file} is a folder: name a file of fills.")
-    with Path(file).open("rb", buffering=_BUFFER) as opened:
-        yield opened
+    with Path(file).open("rb", buffering=_BUFFER) as lines:
+        yield lines
 
 
 @contextmanager
@@ -85,19 +86,20 @@ def _no_cycles() -> Iterator[None]:
             gc.enable()
 
 
-def _refusal(name: str, bad: "list[BadLine]") -> UserError:
+def refusal(name: str, bad: "list[BadLine]", outcome: str) -> UserError:
+    """What is wrong with which lines, that therefore `outcome`, and the way out."""
     more = [f"{name}: and {len(bad) - _SHOWN_LINES} more"] if len(bad) > _SHOWN_LINES else []
     lines = [f"{name}, {line}" for line in bad[:_SHOWN_LINES]]
-    hint = "Nothing was matched: correct the file, or leave such lines out with --skip-bad."
+    hint = f"{outcome}: correct the file, or leave such lines out with --skip-bad."
     return UserError("BAD_FILLS", "\n".join([*lines, *more, hint]), ExitCode.BAD_INPUT)
 
 
-def _say(reading: "Reading") -> None:
-    """What was left out, on stderr: never silent."""
+def say(reading: "Reading", done: str) -> None:
+    """What was left out, on stderr: never silent. `done` says what became of the others."""
     if reading.bad:
         for line in reading.bad[:_SHOWN_LINES]:
             note(f"skipped {line}")
-        note(f"skipped {len(reading.bad)} bad lines; {len(reading)} fills matched")
+        note(f"skipped {len(reading.bad)} bad lines; {len(reading)} fills {done}")
     if reading.repeated:
         note(f"{reading.repeated} lines repeat a fill that was there before; each counts once")
     if reading.left_out:

@@ -293,7 +293,8 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
     )
     typer.echo(
         f"Of {found.fills} fills, {found.without_order} found no order, {found.without_metadata} an order without "
-        f"metadata, {found.outside} an order that somebody else placed; {found.by_rest} came by REST."
+        f"metadata, {found.outside} an order that somebody else placed; {found.by_rest} came by REST, "
+        f"{found.imported} from an import."
     )
     for key in found.unlinked:
         typer.echo(f"  without linkage: {key}")

@@ -25,10 +25,11 @@ SELECT o.source, count(*) AS filled, count(l.order_key) AS linked, count(l.snaps
  GROUP BY o.source ORDER BY o.source
 """
 _FILLS = """
-SELECT count(*) AS fills, count(*) FILTER (WHERE f.order_key IS NULL) AS without_order,
+SELECT count(*) AS fills, count(*) FILTER (WHERE f.order_key IS NULL AND f.ingest_via <> 'import') AS without_order,
        count(*) FILTER (WHERE o.role = 'EXTERNAL') AS outside,
        count(*) FILTER (WHERE o.role <> 'EXTERNAL' AND l.order_key IS NULL) AS without_metadata,
-       count(*) FILTER (WHERE f.ingest_via = 'rest') AS by_rest
+       count(*) FILTER (WHERE f.ingest_via = 'rest') AS by_rest,
+       count(*) FILTER (WHERE f.ingest_via = 'import') AS imported
   FROM fills f LEFT JOIN orders o USING (order_key) LEFT JOIN trade_strategy_link l USING (order_key)
  WHERE f.account = $1 AND ($2::timestamptz IS NULL OR f.at >= $2) AND ($3::timestamptz IS NULL OR f.at < $3)
 """
@@ -62,7 +63,10 @@ class SourceLinkage:
 
 @dataclass(frozen=True, slots=True)
 class LinkageReport:
-    """Linkage by source, and fills by what they found: no order, no metadata, an order that is not ours."""
+    """Linkage by source, and fills by what they found: no order, no metadata, an order that is not ours.
+
+    `imported` are older records: there never was an order of ours to find.
+    """
 
     sources: Sequence[SourceLinkage]
     fills: int
@@ -70,6 +74,7 @@ class LinkageReport:
     without_metadata: int
     outside: int
     by_rest: int
+    imported: int
     unlinked: Sequence[str]
 
     @property

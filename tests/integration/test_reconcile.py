@@ -290,6 +290,24 @@ async def test_executions_of_an_order_that_nobody_knows_are_an_incident(odd: Odd
     assert await pool.fetchval("SELECT count(*) FROM fills") == 0
 
 
+async def test_what_was_imported_is_not_adopted(odd: Odd) -> None:
+    """However far back a look is to go: it ends where older records were imported, under ids of their own."""
+    reconciler, exchange, pool = odd
+    now = datetime.now(UTC)
+    old = order("x-1", "by-hand", status=VenueStatus.FILLED, size="1")
+    exchange.history["x-1"] = replace(old, created_at=now - timedelta(days=30))
+    await pool.execute(
+        """INSERT INTO fills (fill_key, account, symbol, side, exchange_order_id, origin, ingest_via, size, price,
+                              value, at, lot_remaining)
+           VALUES ('i', $1, 'BTC-USD', 'BUY', 'BTC-USD/7', 'exchange', 'import', 1, 100, 100, $2, 1)""",
+        ACCOUNT,
+        now - timedelta(days=20),
+    )
+    report = await reconciler.run(ReconcileInput(account=ACCOUNT, look_back_seconds=60 * 86_400))
+    assert report.since == now - timedelta(days=20)
+    assert await pool.fetchval("SELECT count(*) FROM fills") == 1
+
+
 async def test_executions_lead_to_an_old_order(odd: Odd) -> None:
     """An order from before the look is found by its executions, adopted and settled."""
     reconciler, exchange, pool = odd

@@ -1,0 +1,326 @@
+"""Older records into the ledger: fills of a file, from before the ledger began, each once (LEDGER-3: via import).
+
+A fill is known by its id: again with the same content it adds nothing, with other content it is refused. What happened
+since the ledger keeps records of its own is left to reconcile, which has it from the exchange itself and would book it
+a second time. Fills are written in chunks, each one transaction under its symbol's lock; then the FIFO book follows.
+
+Books that are open already stay level: what an older fill moved was part of the opening balance, which "no fill
+explains", and is taken out of it in the same transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from activities.database import Connection, Pool, lock_symbol
+from activities.holdings import lock_transfers
+from activities.recompute import compare_book, read_book, repair_symbol
+from domain.money import EXACT, ZERO, divide, plain
+from domain.orders import Side
+from domain.reconcile import currencies
+from fifo.amounts import decimal_of
+from fifo.fills import FifoError
+from fifo.reading import StatedFill
+
+__all__ = ["ImportPlan", "OldFill", "SymbolImport", "SymbolPlan", "old_fill", "own_records_since", "plan_import"]
+
+_CHUNK = 5_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS = 300.0
+
+# The first look of reconcile goes so far back before the first thing that the ledger did.
+_SINCE = """
+SELECT least(least(now(), (SELECT min(at) FROM balance_transfers WHERE account = $1 AND kind = 'opening'),
+                   (SELECT min(received_at) FROM orders WHERE account = $1)) - $2::interval,
+             (SELECT min(at) FROM fills WHERE account = $1 AND ingest_via <> 'import'))
+"""
+_KNOWN = """
+SELECT fill_key, symbol, side, size, value, quote_fees, base_fees, at FROM fills WHERE fill_key = ANY($1::text[])
+"""
+_OWN = """
+SELECT DISTINCT exchange_order_id FROM fills
+ WHERE account = $1 AND exchange_order_id = ANY($2::text[]) AND ingest_via <> 'import'
+"""
+# Recorded when it happened: every balance that was read has it in it, so admission must not count it once more.
+_WRITE_FILLS = """
+INSERT INTO fills (fill_key, account, symbol, side, exchange_order_id, trade_id, origin, ingest_via, size, price, value,
+                   quote_fees, base_fees, at, recorded_at, lot_remaining)
+SELECT key, $1, $2, side, id, id, 'exchange', 'import', size, price, value, quote_fees, base_fees, at, at, lot
+  FROM unnest($3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[], $9::numeric[],
+              $10::numeric[], $11::timestamptz[], $12::numeric[])
+       WITH ORDINALITY AS f (key, id, side, size, price, value, quote_fees, base_fees, at, lot, number)
+ ORDER BY number
+    ON CONFLICT (fill_key) DO NOTHING RETURNING fill_key
+"""
+_WRITE_RECORDS = """
+INSERT INTO trade_records (order_id, account, symbol, side, order_time, price, size, total_fees_usd, trigger,
+                           order_type, status, source, remaining_size, ingest_via)
+SELECT exchange_order_id, account, symbol, side, at, price, size, quote_fees,
+       '{"trigger": "manual", "snapshot_id": null}'::jsonb, 'UNKNOWN', 'FILLED', 'import', lot_remaining, 'import'
+  FROM fills WHERE fill_key = ANY($1::text[])
+    ON CONFLICT (order_id, account) DO NOTHING
+"""
+_EXPLAIN_OPENING = """
+INSERT INTO balance_transfers AS b (account, currency, kind, amount, expected, found, at)
+SELECT $1, moved.currency, 'opening', -moved.amount, moved.amount, 0, books.at
+  FROM unnest($2::text[], $3::numeric[]) AS moved (currency, amount)
+ CROSS JOIN (SELECT min(at) AS at FROM balance_transfers WHERE account = $1 AND kind = 'opening') books
+ WHERE books.at IS NOT NULL
+    ON CONFLICT (account, currency) WHERE kind = 'opening'
+    DO UPDATE SET amount = b.amount + excluded.amount, expected = b.expected + excluded.expected
+"""
+_BOOK = """
+SELECT (SELECT coalesce(sum(pnl), 0) FROM fifo_allocations WHERE account = $1 AND symbol = $2) AS pnl,
+       (SELECT coalesce(sum(lot_remaining), 0) FROM fills WHERE account = $1 AND symbol = $2 AND side = 'BUY') AS open
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OldFill:
+    """A fill of a file as the ledger keeps it; `line` is its number there. Fees in a third currency count as quote."""
+
+    line: int
+    id: str
+    symbol: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    value: Decimal
+    quote_fees: Decimal
+    base_fees: Decimal
+    at: datetime
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What the same id must say again."""
+        return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
+
+
+@dataclass(slots=True)
+class SymbolPlan:
+    """One symbol's fills of a file: those to write, and how many are known, are the ledger's own, or too late."""
+
+    symbol: str
+    new: list[OldFill] = field(default_factory=list)
+    known: int = 0
+    own: int = 0
+    later: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolImport:
+    """What an import did, or would do, to a symbol's FIFO book. Profit in quote currency, sizes in base."""
+
+    symbol: str
+    new: int
+    known: int
+    own: int
+    later: int
+    pnl_before: Decimal
+    pnl_after: Decimal
+    open_before: Decimal
+    open_after: Decimal
+
+
+@dataclass(slots=True)
+class ImportPlan:
+    """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ."""
+
+    account: str
+    until: datetime
+    symbols: dict[str, SymbolPlan] = field(default_factory=dict)
+    changed: list[tuple[int, str]] = field(default_factory=list)
+
+    async def write(self, pool: Pool) -> list[SymbolImport]:
+        """Write what is new and bring the FIFO books level; both again change nothing. Raises the database's errors.
+
+        A symbol without anything new is brought level, too: an import before may have been cut off.
+        """
+        done = []
+        for name, plan in sorted(self.symbols.items()):
+            before = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
+            written = 0
+            for chunk in _chunks(plan.new):
+                async with pool.acquire() as connection, connection.transaction():
+                    await lock_symbol(connection, self.account, name)
+                    written += await _write(connection, self.account, name, chunk)
+            if plan.new or plan.known:
+                await repair_symbol(pool, self.account, name)
+            after = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
+            done.append(
+                SymbolImport(
+                    name, written, plan.known, plan.own, plan.later,
+                    before["pnl"], after["pnl"], before["open"], after["open"],
+                )
+            )  # fmt: skip
+        return done
+
+    async def preview(self, pool: Pool) -> list[SymbolImport]:
+        """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
+        done = []
+        for name, plan in sorted(self.symbols.items()):
+            async with pool.acquire() as connection:
+                attempt = connection.transaction()
+                await attempt.start()
+                try:
+                    before = await connection.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
+                    for chunk in _chunks(plan.new):
+                        await _write(connection, self.account, name, chunk, explain=False)
+                    book = await read_book(connection, self.account, name)
+                finally:
+                    await attempt.rollback()
+            found = await asyncio.to_thread(compare_book, book)
+            done.append(
+                SymbolImport(
+                    name, len(plan.new), plan.known, plan.own, plan.later,
+                    before["pnl"], found.pnl_after, before["open"], found.open_after,
+                )
+            )  # fmt: skip
+        return done
+
+
+def old_fill(given: StatedFill) -> OldFill:
+    """What a line states, as the ledger keeps it. Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE."""
+    stated, entry = given.stated, given.entry
+    if currencies(entry.symbol) is None:
+        raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
+    base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
+    if base_fee < 0:
+        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
+    size, price = decimal_of(stated.size), decimal_of(stated.price)
+    value = EXACT.multiply(size, price) if stated.value is None else decimal_of(stated.value)
+    fees = ZERO if base_fee else decimal_of(stated.fee)
+    if stated.fee_currency == "other" and stated.fee_rate is not None:
+        fees = EXACT.multiply(fees, decimal_of(stated.fee_rate))
+    return OldFill(
+        line=given.line,
+        id=str(entry.id),
+        symbol=entry.symbol,
+        side=Side.BUY if entry.buy else Side.SELL,
+        size=size,
+        price=price if stated.value is None else divide(value, size),
+        value=value,
+        quote_fees=fees,
+        base_fees=decimal_of(base_fee),
+        at=_EPOCH + timedelta(microseconds=entry.time // 1_000),
+    )
+
+
+async def own_records_since(pool: Pool | Connection, account: str, look_back: timedelta) -> datetime:
+    """From when on the exchange's records are, or will be, read by reconcile, whose first look goes `look_back` back.
+
+    Raises the database's errors.
+    """
+    found: datetime = await pool.fetchval(_SINCE, account, look_back)
+    return found
+
+
+async def plan_import(
+    connection: Pool | Connection, account: str, fills: Sequence[OldFill], until: datetime
+) -> ImportPlan:
+    """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
+
+    Raises the database's errors.
+    """
+    plan = ImportPlan(account, until)
+    for symbol, group in groupby(fills, key=lambda item: item.symbol):
+        here = plan.symbols.setdefault(symbol, SymbolPlan(symbol))
+        for chunk in _chunks(list(group)):
+            await _sort_out(connection, plan, here, chunk)
+    return plan
+
+
+async def _sort_out(
+    connection: Pool | Connection, plan: ImportPlan, here: SymbolPlan, chunk: Sequence[OldFill]
+) -> None:
+    rows = await connection.fetch(_KNOWN, [_key(plan.account, item) for item in chunk], timeout=_SECONDS)
+    known = {row["fill_key"]: tuple(row)[1:] for row in rows}
+    rows = await connection.fetch(_OWN, plan.account, [item.id for item in chunk], timeout=_SECONDS)
+    own = {row["exchange_order_id"] for row in rows}
+    for item in chunk:
+        before = known.get(_key(plan.account, item))
+        if before == item.content:
+            here.known += 1
+        elif before is not None:
+            plan.changed.append((item.line, _difference(item, before)))
+        elif item.id in own:
+            here.own += 1
+        elif item.at >= plan.until:
+            here.later += 1
+        else:
+            here.new.append(item)
+
+
+def _difference(item: OldFill, before: tuple[Any, ...]) -> str:
+    names = ("symbol", "side", "size", "value", "fee", "base fee", "time")
+    name, then, now = next(
+        (name, then, now) for name, then, now in zip(names, before, item.content, strict=True) if then != now
+    )
+    return (
+        f"the fill id {item.id} was imported before with other content: its {name} was {_shown(then)} and is now "
+        f"{_shown(now)}"
+    )
+
+
+def _shown(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
+
+
+def _key(account: str, item: OldFill) -> str:
+    return f"{account}/import/{item.id}"
+
+
+def _chunks(fills: Sequence[OldFill]) -> Iterator[Sequence[OldFill]]:
+    for start in range(0, len(fills), _CHUNK):
+        yield fills[start : start + _CHUNK]
+
+
+async def _write(
+    connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill], *, explain: bool = True
+) -> int:
+    """Write what is not there; how many. The symbol's lock is held, but for a preview."""
+    lots = [item.size - item.base_fees if item.side is Side.BUY else None for item in chunk]
+    rows = await connection.fetch(
+        _WRITE_FILLS,
+        account,
+        symbol,
+        [_key(account, item) for item in chunk],
+        [item.id for item in chunk],
+        [item.side.value for item in chunk],
+        [item.size for item in chunk],
+        [item.price for item in chunk],
+        [item.value for item in chunk],
+        [item.quote_fees for item in chunk],
+        [item.base_fees for item in chunk],
+        [item.at for item in chunk],
+        lots,
+        timeout=_SECONDS,
+    )
+    written = {row["fill_key"] for row in rows}
+    await connection.execute(_WRITE_RECORDS, sorted(written), timeout=_SECONDS)
+    if explain and written:
+        moved = _moved([item for item in chunk if _key(account, item) in written])
+        await lock_transfers(connection, account)
+        await connection.execute(_EXPLAIN_OPENING, account, list(moved), list(moved.values()))
+    return len(written)
+
+
+def _moved(fills: Sequence[OldFill]) -> Mapping[str, Decimal]:
+    """What they brought and took, by currency."""
+    moved: dict[str, Decimal] = defaultdict(Decimal)
+    for item in fills:
+        base, quote = currencies(item.symbol) or ("", "")
+        if item.side is Side.BUY:
+            moved[base] += item.size - item.base_fees
+            moved[quote] -= item.value + item.quote_fees
+        else:
+            moved[base] -= item.size + item.base_fees
+            moved[quote] += item.value - item.quote_fees
+    return moved

@@ -1,0 +1,124 @@
+"""`bottrader ledger import FILE`: older fills into the ledger, each once, and the FIFO book after them.
+
+Takes what `bottrader fifo match` takes: CSV, JSON Lines, Coinbase exports. Nothing is written while a line is bad.
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from activities.importing import ImportPlan, OldFill, SymbolImport
+    from fifo.reading import Reading, StatedFill
+    from workers.settings import Settings
+
+__all__ = ["import_fills"]
+
+
+def import_fills(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - is standard input.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out lines that can't be imported, and say how many.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+) -> None:
+    """Import fills from before the ledger began; a second import of the same adds nothing.
+
+    Fields as for `bottrader fifo match`; symbols are products such as BTC-USD.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+    from cli.fifo import opened, say
+    from fifo.fills import FifoError
+    from fifo.reading import read_stated
+    from workers.errors import UserError
+
+    settings = current_settings()
+    name = "standard input" if file == "-" else file
+    try:
+        with opened(file) as lines:
+            reading, stated = read_stated(lines)
+    except FifoError as error:
+        raise UserError(error.code, f"{name}: {error.sentence}.") from error
+    fills: list[OldFill] = []
+    for item in stated:
+        kept = _kept(reading, item)
+        if kept is not None:
+            fills.append(kept)
+    plan, done = asyncio.run(_import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad))
+    say(reading, "read")
+    _show(plan, done, dry_run=dry_run, as_json=as_json)
+
+
+def _kept(reading: "Reading", item: "StatedFill") -> "OldFill | None":
+    from activities.importing import old_fill
+    from fifo.fills import FifoError
+    from fifo.reading import BadLine
+
+    try:
+        return old_fill(item)
+    except FifoError as error:
+        reading.bad.append(BadLine(item.line, error.code, error.sentence))
+        return None
+
+
+async def _import(
+    settings: "Settings", name: str, reading: "Reading", fills: "Sequence[OldFill]", *, dry_run: bool, skip_bad: bool
+) -> "tuple[ImportPlan, list[SymbolImport]]":
+    from activities.database import create_pool
+    from activities.importing import own_records_since, plan_import
+    from cli.fifo import refusal
+    from fifo.reading import BadLine
+
+    pool = await create_pool(settings.database.dsn, size=2, statement_seconds=300.0)
+    try:
+        look_back = timedelta(days=settings.reconcile.first_look_back_days)
+        until = await own_records_since(pool, settings.account, look_back)
+        plan = await plan_import(pool, settings.account, fills, until)
+        reading.bad += [BadLine(line, "CHANGED_FILL", sentence) for line, sentence in plan.changed]
+        reading.bad.sort(key=lambda bad: bad.number)
+        if reading.bad and not skip_bad:
+            raise refusal(name, reading.bad, "Nothing was imported")
+        return plan, await (plan.preview(pool) if dry_run else plan.write(pool))
+    finally:
+        await pool.close()
+
+
+def _show(plan: "ImportPlan", done: "list[SymbolImport]", *, dry_run: bool, as_json: bool) -> None:
+    later = sum(item.later for item in done)
+    if as_json:
+        print_json({"changed": not dry_run, "account": plan.account, "until": plan.until, "symbols": done})
+        return
+    from cli.ledger import tidy
+
+    print_table(
+        ("symbol", "new", "known", "recorded already", "left to reconcile", "P&L", "open size"),
+        [
+            (
+                item.symbol,
+                item.new,
+                item.known,
+                item.own,
+                item.later,
+                f"{tidy(item.pnl_before)} → {tidy(item.pnl_after)}",
+                f"{tidy(item.open_before)} → {tidy(item.open_after)}",
+            )
+            for item in done
+        ],
+        title=f"{'Would be imported' if dry_run else 'Imported'} for {plan.account}: the FIFO book before → after",
+        empty="There are no fills in it.",
+    )
+    if later:
+        note(
+            f"{later} fills from {plan.until:%Y-%m-%d %H:%M} UTC on are left to reconcile: it has them, or will have "
+            "them, from the exchange itself."
+        )

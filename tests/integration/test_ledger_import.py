@@ -1,0 +1,236 @@
+"""`bottrader ledger import`: older fills in the ledger once, whatever is imported again, and books that stay right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from activities import importing
+from activities.database import Pool, create_pool
+from activities.holdings import expected_balances
+from activities.importing import ImportPlan, SymbolImport, old_fill, own_records_since, plan_import
+from activities.ledger import Ledger
+from activities.validator import check_ledger
+from domain.messages import StatusSource
+from domain.orders import Side, VenueStatus
+from exchange.port import Balance
+from fifo.reading import read_stated
+from research.linkage import read_linkage
+from tests.support.fake_exchange import FakeExchange, order
+from tests.support.live_stack import ROOT, Outcome, run_command
+
+ACCOUNT = "main"
+LOOK_BACK = timedelta(days=7)
+HEAD = "id,time,seq,symbol,side,size,price,fee,fee_currency,fee_rate\n"
+EXAMPLE = (
+    HEAD + "b1,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,50000,0,quote,\n"
+    "b2,2024-01-02T00:00:00Z,2,BTC-USD,buy,1,55000,0,quote,\n"
+    "s1,2024-01-03T00:00:00Z,3,BTC-USD,sell,1.5,60000,0,quote,\n"
+    "e1,2024-01-03T00:00:00.123456789Z,4,ETH-EUR,buy,2,2000,0.002,base,\n"
+    "e2,2024-01-04T00:00:00Z,5,ETH-EUR,sell,5,2500,0.01,BNB,500\n"
+)
+COINBASE = """portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit
+default,77,BTC-USD,BUY,2024-03-01T09:00:00.123Z,1,BTC,50000,300,-50300,USD
+default,78,BTC-USD,SELL,2024-03-04T09:00:00.5Z,0.5,BTC,60000,100,29900,USD
+"""
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """The database's pool."""
+    opened = await create_pool(database)
+    yield opened
+    await opened.close()
+
+
+async def planned(pool: Pool, text: str) -> ImportPlan:
+    """The text held against the ledger."""
+    reading, stated = read_stated(text.encode().splitlines(keepends=True))
+    assert not reading.bad
+    until = await own_records_since(pool, ACCOUNT, LOOK_BACK)
+    return await plan_import(pool, ACCOUNT, [old_fill(item) for item in stated], until)
+
+
+async def imported(pool: Pool, text: str) -> list[SymbolImport]:
+    """The text imported."""
+    plan = await planned(pool, text)
+    assert not plan.changed
+    return await plan.write(pool)
+
+
+async def everything(pool: Pool) -> list[Sequence[Any]]:
+    """All rows that an import may touch, to the last digit."""
+    tables = ("fills", "fifo_allocations", "trade_records", "balance_transfers")
+    return [await pool.fetch(f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables]  # noqa: S608 - fixed
+
+
+async def test_older_fills_are_in_both_books_records_and_reports(pool: Pool) -> None:
+    """12,500 of profit, the lot that is left, an uncovered rest by name; the ledger's own check finds nothing wrong."""
+    done = {item.symbol: item for item in await imported(pool, EXAMPLE)}
+    btc = done["BTC-USD"]
+    assert (btc.new, btc.pnl_after, btc.open_after) == (3, Decimal(12_500), Decimal("0.5"))
+    rows = {row["order_id"]: row for row in await pool.fetch("SELECT * FROM trade_records")}
+    assert {row["ingest_via"] for row in rows.values()} == {"import"}
+    assert (rows["s1"]["pnl_usd"], rows["s1"]["parent_ids"]) == (12_500, ["b1", "b2"])
+    assert (rows["b2"]["remaining_size"], rows["b2"]["realized_profit"]) == (Decimal("0.5"), 2_500)
+    # Half of a thousandth stays with the exchange; the third currency's fee is worth five euros.
+    assert rows["e2"]["total_fees_usd"] == 5
+    assert await pool.fetchval("SELECT size FROM fifo_allocations WHERE buy_fill IS NULL") == Decimal("3.002")
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert report.ok, report.violations
+    async with pool.acquire() as connection:
+        assert (await read_linkage(connection, ACCOUNT)).without_order == 0
+
+
+async def test_a_second_import_adds_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, in chunks, or with more fills at its end: every fill is there once, and nothing known is touched."""
+    monkeypatch.setattr(importing, "_CHUNK", 2)
+    await imported(pool, "".join(EXAMPLE.splitlines(keepends=True)[:4]))
+    await imported(pool, EXAMPLE)
+    before = await everything(pool)
+    again = await imported(pool, EXAMPLE.replace(",1.5,", ",1.50,"))
+    assert [(item.new, item.known) for item in again] == [(0, 3), (0, 2)]
+    assert await everything(pool) == before
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) -> None:
+    """Fills that were written before their FIFO book was: the same command again brings the book level."""
+    await imported(pool, EXAMPLE)
+    before = await everything(pool)
+    await pool.execute("DELETE FROM fifo_allocations")
+    await pool.execute("UPDATE fills SET lot_remaining = size - base_fees WHERE side = 'BUY'")
+    assert [item.pnl_before for item in await imported(pool, EXAMPLE)] == [0, 0]
+    after = await everything(pool)
+    assert [len(rows) for rows in after] == [len(rows) for rows in before]
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_another_content_is_named_with_its_line(pool: Pool) -> None:
+    """The same id with another size, or of another symbol, is nothing to write: line, id, and what differs."""
+    await imported(pool, EXAMPLE)
+    changed = EXAMPLE.replace("b2,2024-01-02T00:00:00Z,2,BTC-USD,buy,1,", "b2,2024-01-02T00:00:00Z,2,BTC-USD,buy,3,")
+    plan = await planned(
+        pool, changed.replace("e1,2024-01-03T00:00:00.123456789Z,4,ETH-EUR", "e1,2024-01-03T00:00:00Z,4,ETH-USD")
+    )
+    assert [line for line, _ in sorted(plan.changed)] == [3, 5]
+    sentences = " ".join(sentence for _, sentence in plan.changed)
+    assert "b2 was imported before with other content: its size was 1 and is now 3" in sentences
+    assert "its symbol was ETH-EUR and is now ETH-USD" in sentences
+
+
+async def test_open_books_stay_level(pool: Pool) -> None:
+    """What older fills moved leaves the opening balance: books and exchange agree as before, in every currency."""
+    exchange = FakeExchange()
+    exchange.money = {"BTC": Balance("BTC", Decimal(3), Decimal(0)), "USD": Balance("USD", Decimal(100), Decimal(0))}
+    for currency, amount in (("BTC", 3), ("USD", 100)):
+        await pool.execute(
+            "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+            "VALUES ($1, $2, 'opening', $3, 0, $3)",
+            ACCOUNT,
+            currency,
+            Decimal(amount),
+        )
+    before = {name: amount for name, amount in (await expected_balances(pool, ACCOUNT)).items() if amount}
+    await imported(pool, EXAMPLE)
+    after = {name: amount for name, amount in (await expected_balances(pool, ACCOUNT)).items() if amount}
+    assert after == before == {"BTC": 3, "USD": 100}
+    opening = dict(await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'"))
+    assert (opening["BTC"], opening["USD"]) == (Decimal("2.5"), 100 + 105_000 - 90_000)
+    report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0)
+    assert report.ok, report.violations
+
+
+async def test_what_the_ledger_has_itself_is_not_taken_again(pool: Pool) -> None:
+    """From its own first fill on, fills are left to reconcile; an order that it knows by its id is its own."""
+    at = datetime(2024, 1, 2, 12, tzinfo=UTC)
+    bought = order(
+        "x1", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="9", at=at
+    )
+    await Ledger(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
+    (btc, _) = await imported(pool, EXAMPLE + "x1,2024-01-01T12:00:00Z,9,BTC-USD,buy,1,9,0,quote,\n")
+    assert (btc.new, btc.own, btc.later) == (2, 1, 1)
+    assert await pool.fetchval("SELECT count(*) FROM fills WHERE exchange_order_id = 'x1'") == 1
+
+
+async def test_older_lots_go_first_to_the_ledgers_own_sells(pool: Pool) -> None:
+    """A sell that was recorded without a lot gets the imported one and its profit; a dry run tells it beforehand."""
+    now = datetime.now(UTC)
+    sold = order(
+        "x1", "outside-1", symbol="BTC-USD", side=Side.SELL, status=VenueStatus.FILLED, size="0.5", price="60000",
+        at=now,
+    )  # fmt: skip
+    await Ledger(pool, ACCOUNT).adopt(sold, StatusSource.WEBSOCKET)
+    first = "".join(EXAMPLE.splitlines(keepends=True)[:2])
+    plan = await planned(pool, first)
+    before = await everything(pool)
+    (told,) = await plan.preview(pool)
+    assert await everything(pool) == before
+    (done,) = await plan.write(pool)
+    assert told == done
+    assert (done.pnl_before, done.pnl_after) == (Decimal(0), Decimal(5_000))
+    assert (done.open_before, done.open_after) == (Decimal(0), Decimal("0.5"))
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+Shell = Callable[..., Awaitable[Outcome]]
+
+
+@pytest.fixture
+def shell(database: str, tmp_path: Path) -> Shell:
+    """`bottrader` as a process of its own against the test's database, with files written before."""
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "DATABASE_URL": database,
+        "BOTTRADER_DATA": str(tmp_path / "data"),
+    }  # fmt: skip
+
+    async def run(*arguments: str, given: str = "") -> Outcome:
+        (tmp_path / "fills").write_text(given)
+        wanted = [str(tmp_path / "fills") if item == "FILE" else item for item in arguments]
+        return await run_command([sys.executable, "-m", "cli.main", "ledger", *wanted], env)
+
+    return run
+
+
+async def test_the_command_says_before_and_after(shell: Shell) -> None:
+    """A dry run changes nothing and tells what the import then does; verify is content; again nothing is new."""
+    dry = await shell("import", "FILE", "--dry-run", "--json", given=COINBASE)
+    assert (dry.code, dry.json["changed"]) == (0, False)
+    done = await shell("import", "FILE", "--json", given=COINBASE)
+    assert (done.json["symbols"], done.json["changed"]) == (dry.json["symbols"], True)
+    (btc,) = done.json["symbols"]
+    assert (btc["new"], Decimal(btc["pnl_after"]), Decimal(btc["open_after"])) == (2, Decimal(4_750), Decimal("0.5"))
+    assert (await shell("verify", "--without-exchange")).code == 0
+    again = await shell("import", "FILE", given=COINBASE)
+    assert "Imported for main" in again.out
+    assert "4750 → 4750" in again.out
+
+
+async def test_the_command_refuses_bad_lines_and_leaves_them_out_when_told(shell: Shell) -> None:
+    """Exit code 2, each line with what is wrong, nothing written; with --skip-bad the others are imported."""
+    soon = f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+    bad = (
+        "x1,2024-01-01T00:00:00,1,BTC-USD,buy,1,1,0,quote,\nx2,2024-01-01T00:00:00Z,1,BTC,buy,1,1,0,quote,\n"
+        f"x3,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,-0.1,base,\nx4,{soon},1,BTC-USD,buy,1,1,0,quote,\n"
+    )
+    refused = await shell("import", "FILE", given=EXAMPLE + bad)
+    assert (refused.code, refused.out) == (2, "")
+    for words in ("line 7: time has no zone", "line 8: 'BTC' is no product", "line 9: a rebate in base", "Nothing was"):
+        assert words in refused.err
+    done = await shell("import", "FILE", "--skip-bad", "--json", given=EXAMPLE + bad)
+    assert done.code == 0, done.err
+    assert [(item["symbol"], item["new"], item["later"]) for item in done.json["symbols"]] == [
+        ("BTC-USD", 3, 1),
+        ("ETH-EUR", 2, 0),
+    ]
+    assert "skipped 3 bad lines" in done.err
