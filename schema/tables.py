@@ -557,8 +557,10 @@ market_snapshots = Table(
     Column("trigger", Text),
     Column("indicator_breakdown", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("indicators_fired", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("reason", Text, nullable=False, server_default=text("''")),
     _one_of("action", "buy", "sell", "hold"),
     Index("ix_market_snapshots_symbol_at", "symbol", "at"),
+    Index("ix_market_snapshots_at", "at"),
 )
 
 trade_signals = Table(
@@ -575,6 +577,7 @@ trade_signals = Table(
     Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     _time("at", now=True),
     Index("ix_trade_signals_symbol_at", "symbol", "at"),
+    Index("ix_trade_signals_snapshot_id", "snapshot_id"),
 )
 
 candles = Table(

@@ -1,0 +1,25 @@
+"""A row of the matrix says why nothing is done; a run's decisions are found by its snapshot."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.add_column("market_snapshots", sa.Column("reason", sa.Text(), nullable=False, server_default=sa.text("''")))
+    op.create_index("ix_market_snapshots_at", "market_snapshots", ["at"], unique=False)
+    op.create_index("ix_trade_signals_snapshot_id", "trade_signals", ["snapshot_id"], unique=False)
+
+
+def downgrade() -> None:
+    """Take back."""
+    op.drop_index("ix_trade_signals_snapshot_id", table_name="trade_signals")
+    op.drop_index("ix_market_snapshots_at", table_name="market_snapshots")
+    op.drop_column("market_snapshots", "reason")
