@@ -7,7 +7,7 @@ exits take only their symbol's lock and pass no gate but HODL, venue state, size
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -42,7 +42,16 @@ from domain.quoting import QUOTES, leaves_after_quotes
 from domain.sizing import collar_price, limit_price, post_only_price, sized
 from exchange.port import ExchangeError, OrderRequest, RepeatedId
 
-__all__ = ["Admissions", "Draft", "IntentConflictError", "disabled_why", "insert_attempt", "limits_of", "plan_of"]
+__all__ = [
+    "Admissions",
+    "Draft",
+    "IntentConflictError",
+    "disabled_why",
+    "insert_attempt",
+    "limits_of",
+    "plan_of",
+    "store_gates",
+]
 
 _FRESH_SECONDS = 1.0
 _GTD_GRACE_SECONDS = 10
@@ -519,6 +528,22 @@ async def insert_attempt(connection: Connection, intent: OrderIntent, plan: Atte
         plan.body,
         plan.size,
         plan.limit_price,
+    )
+
+
+async def store_gates(connection: Connection, order_key: str, attempt: int, results: Sequence[GateResult]) -> None:
+    """Store the gates of a further attempt behind those of the admission: positions go on at `100 × (attempt - 1)`."""
+    await connection.execute(
+        """
+        INSERT INTO gate_results (order_key, position, gate, passed, numbers)
+        SELECT $1, 100 * ($2::int - 1) + g.position, g.gate, g.passed, g.numbers
+        FROM unnest($3::text[], $4::bool[], $5::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position)
+        """,
+        order_key,
+        attempt,
+        [result.gate for result in results],
+        [result.passed for result in results],
+        [result.numbers for result in results],
     )
 
 

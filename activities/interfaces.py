@@ -152,7 +152,10 @@ class OrderActivities(ABC):
     @activity.defn(name="next_attempt")
     @abstractmethod
     async def next_attempt(self, request: NextAttempt) -> AttemptPlan | None:
-        """Commit the next attempt's row; None if nothing is left to send or a profit exit no longer holds."""
+        """Commit the next attempt's row; None if nothing is left to send or a profit exit no longer holds.
+
+        Raises ApplicationError `ENTRY_STOPPED`, the gate among its details, if an entry may not go on.
+        """
 
     @activity.defn(name="place")
     @abstractmethod

@@ -17,11 +17,21 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.admission import Admissions, Draft, IntentConflictError, insert_attempt, plan_of
+from activities.admission import (
+    Admissions,
+    Draft,
+    IntentConflictError,
+    disabled_why,
+    insert_attempt,
+    limits_of,
+    plan_of,
+    store_gates,
+)
 from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
+from activities.controls import trading_control
 from activities.crash_points import crash_at
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, account_transaction, lock_symbol
 from activities.incidents import report_once
 from activities.interfaces import (
     CancelAttempt,
@@ -37,12 +47,15 @@ from activities.interfaces import (
     TradeKey,
 )
 from activities.ledger import Ledger, UnknownAttemptError, update_of
+from activities.limits import halt_if_lost_too_much
 from activities.policy import Policy
 from activities.protection import protection_view, tell_trouble
 from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import exit_limit_price
+from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.ids import order_workflow_id
+from domain.market import Product
 from domain.messages import (
     Admission,
     AttemptPlan,
@@ -108,22 +121,76 @@ class TradingActivities(OrderActivities):
         product = await self._venue.product(intent.symbol)
         if product is None:
             return None
+        if intent.role is OrderRole.ENTRY:
+            return await self._next_of_entry(intent, order, product, request)
         draft = await self._redraft(intent, order, request)
         if draft is None:
             return None
         async with self._pool.acquire() as connection, connection.transaction():
             await lock_symbol(connection, intent.account, intent.symbol)
-            left = await self._left_of(connection, request.order_key)
-            size = sized(left, product)
-            if size_problem(size, draft.limit_price, product) is not None:
-                return None
-            plan = self._admissions.plan(
-                intent,
-                Draft(draft.order_type, size, None, draft.limit_price, draft.time_in_force, draft.post_only),
-                request.number,
+            return await self._plan_rest(connection, intent, draft, product, request)
+
+    async def _plan_rest(
+        self, connection: Connection, intent: OrderIntent, draft: Draft, product: Product, request: NextAttempt
+    ) -> AttemptPlan | None:
+        """Commit an attempt at what is left of the order; None if that can't be sold or bought. The lock is held."""
+        size = sized(await self._left_of(connection, request.order_key), product)
+        if size_problem(size, draft.limit_price, product) is not None:
+            return None
+        plan = self._admissions.plan(
+            intent,
+            Draft(draft.order_type, size, None, draft.limit_price, draft.time_in_force, draft.post_only),
+            request.number,
+        )
+        await insert_attempt(connection, intent, plan)
+        return plan
+
+    async def _next_of_entry(
+        self, intent: OrderIntent, order: Any, product: Product, request: NextAttempt
+    ) -> AttemptPlan | None:
+        """An entry is held to what may have changed since its admission, on a fresh book, before each attempt.
+
+        The account's lock is taken first, as at admission: once a halt is committed, no attempt follows. Raises
+        ApplicationError ENTRY_STOPPED with the gate.
+        """
+        if intent.order_type is OrderType.MARKET:
+            return None
+        draft, market = await self._redraft_resting(intent, order, product)
+        policy = self._policy()
+        async with account_transaction(self._pool, intent.account) as connection:
+            await lock_symbol(connection, intent.account, intent.symbol)
+            control = await trading_control(connection, intent.account)
+            facts = Facts(
+                intent=intent,
+                now=datetime.now(UTC),
+                product=product,
+                price=draft.limit_price,
+                size=None,
+                halted=control.halted,
+                halted_why=": ".join(part for part in (control.changed_by, control.reason) if part),
+                blocked=intent.symbol in policy.blocked,
+                disabled=disabled_why(intent.symbol, policy),
+                limits=limits_of(policy),
+                market=market,
             )
-            await insert_attempt(connection, intent, plan)
-            return plan
+            results = run_gates(ATTEMPT_GATES, facts)
+            await store_gates(connection, request.order_key, request.number, results)
+            refusal = first_refusal(results)
+            if refusal is None:
+                return await self._plan_rest(connection, intent, draft, product, request)
+        raise ApplicationError(refusal.sentence, refusal.gate, type="ENTRY_STOPPED", non_retryable=True)
+
+    async def _redraft_resting(self, intent: OrderIntent, order: Any, product: Product) -> tuple[Draft, Market]:
+        """The next attempt at no worse a price than the first, as that is what was reserved for."""
+        wanted = intent.limit_price or order["limit_price"]
+        if intent.post_only:
+            quote = await self._venue.quote(intent.symbol)
+            market = Market(quote.bid, quote.ask, datetime.now(UTC))
+            price = post_only_price(wanted, intent.side, quote, product)
+        else:
+            market = await self._admissions.market(intent.symbol, self._policy(), ask=intent.entry_point != "manual")
+            price = limit_price(wanted, intent.side, product)
+        return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only), market
 
     async def _redraft(self, intent: OrderIntent, order: Any, request: NextAttempt) -> Draft | None:
         product = await self._venue.product(intent.symbol)
@@ -137,15 +204,8 @@ class TradingActivities(OrderActivities):
                 return None
             price = exit_limit_price(quote.bid, intent.rules, product.price_increment)
             return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
-        if intent.order_type is OrderType.MARKET:
-            return None
-        if intent.post_only:
-            quote = await self._venue.quote(intent.symbol)
-            wanted = intent.limit_price or order["limit_price"]
-            price = post_only_price(wanted, intent.side, quote, product)
-        else:
-            price = limit_price(intent.limit_price or order["limit_price"], intent.side, product)
-        return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only)
+        draft, _ = await self._redraft_resting(intent, order, product)
+        return draft
 
     async def _left_of(self, connection: Connection, order_key: str) -> Decimal:
         left = await connection.fetchval(
@@ -430,6 +490,8 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
         outcome = await close_trade(self._pool, self._venue, self._account, request)
+        if outcome is not None:
+            await halt_if_lost_too_much(self._pool, self._policy())
         if outcome is not None and request.tell_entry:
             await self._tell_entry(outcome)
         return outcome

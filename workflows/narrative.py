@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from domain.exits import ExitRules
-from domain.messages import OrderIntent, TradeOutcome
+from domain.messages import GateView, OrderIntent, TradeOutcome
 from domain.money import plain, round_half_even
 
-__all__ = ["Timeline", "cash", "level", "money", "order_summary", "outcome_sentence", "percent", "rules_sentence"]
+__all__ = [
+    "Timeline",
+    "cash",
+    "gates_table",
+    "level",
+    "money",
+    "order_summary",
+    "outcome_sentence",
+    "percent",
+    "rules_sentence",
+]
 
 _LONGEST = 200
 
@@ -52,6 +63,17 @@ def order_summary(intent: OrderIntent) -> str:
     post_only = " post-only" if intent.post_only else ""
     source = f" ({intent.source})" if intent.source != why else ""
     return f"{intent.side.value} {what} {intent.order_type.value}{price}{post_only} · {why}{score}{source}"
+
+
+def gates_table(gates: Sequence[GateView]) -> list[str]:
+    """Every gate that ran, with what it compared, as a table in Markdown."""
+    rows = [
+        f"| {'passed' if gate.passed else '**refused**'} | {gate.gate} | "
+        + ", ".join(f"{name} {value}" for name, value in gate.numbers.items() if value not in ("", "None"))
+        + " |"
+        for gate in gates
+    ]
+    return ["| | gate | what it compared |", "|---|---|---|", *rows]
 
 
 def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:

@@ -71,7 +71,7 @@ with workflow.unsafe.imports_passed_through():
         public_state,
     )
     from workflows.durable import HEARTBEAT, TASK_TIMEOUT, ask_exchange, transact
-    from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
+    from workflows.narrative import Timeline, gates_table, money, order_summary, outcome_sentence, rules_sentence
     from workflows.search_attributes import STATUS, of_monitor
 
 __all__ = ["OrderView", "OrderWorkflow"]
@@ -121,6 +121,7 @@ class OrderWorkflow:
         self._average: Decimal | None = None
         self._finished = False
         self._refusal: str | None = None
+        self._stopped = False
         self._sentence = ""
         self._cancel_wish: str | None = None
         self._wanted_until: datetime | None = None
@@ -317,13 +318,15 @@ class OrderWorkflow:
                 if not await self._send(plan):
                     plan = await self._after_refusal(plan)
                     if plan is None:
-                        return OrderState.FAILED
+                        return OrderState.CANCELLED if self._stopped else OrderState.FAILED
                     continue
             repricing = await self._await_attempt(self._number, deadline)
             reprices += int(repricing)
             end = self._end_after_attempt(deadline, reprices, repricing=repricing)
             if end is not None:
                 return end
+            if not repricing and workflow.patched("back-off before a post-only attempt follows one that was ended"):
+                await self._back_off()
             plan = await self._next(market=reprices > self._intent.rules.max_reprices)
             if plan is None:
                 return OrderState.CANCELLED
@@ -422,9 +425,14 @@ class OrderWorkflow:
         attempts = self._admission.max_post_only_attempts if self._admission else 1
         if self._refusal not in _WOULD_CROSS or plan.number >= attempts or self._too_late() is not None:
             return None
-        jitter = 0.5 + workflow.random().random()
-        await self._pause(0.2 * 2 ** (plan.number - 1) * jitter, "back off before a fresh book")
+        await self._back_off()
         return await self._next(market=False)
+
+    async def _back_off(self) -> None:
+        """Twice as long before each further attempt, with jitter, so that many don't come back together."""
+        first = float(self._admission.post_only_backoff_seconds) if self._admission else 0.2
+        jitter = 0.5 + workflow.random().random()
+        await self._pause(first * 2 ** (self._number - 1) * jitter, "back off before a fresh book")
 
     async def _next(self, *, market: bool) -> AttemptPlan | None:
         number = self._number + 1
@@ -434,7 +442,15 @@ class OrderWorkflow:
             market=market,
             recheck=not self._is_entry and not self._stays_due,
         )
-        return await transact(OrderActivities.next_attempt, request, f"prepare attempt {number}")
+        try:
+            return await transact(OrderActivities.next_attempt, request, f"prepare attempt {number}")
+        except ApplicationError as error:
+            if error.type != "ENTRY_STOPPED":
+                raise
+            self._stopped = True
+            self._refusal, self._sentence = str(error.details[0]), error.message
+            self._tell(f"no further attempt, {self._refusal}: {self._sentence}")
+            return None
 
     async def _resolve(self, number: int) -> None:
         """Find out what became of an attempt, by the exchange's own records, before anything else is sent."""
@@ -721,6 +737,7 @@ class OrderWorkflow:
             gate=admission.gate if admission else None,
             sentence=admission.sentence if admission else "",
             workflow_id=workflow.info().workflow_id,
+            numbers=admission.gates[-1].numbers if admission and admission.gates else {},
         )
 
     @decide.validator
@@ -845,6 +862,8 @@ class OrderWorkflow:
             lines.append(
                 f"\nGuarded by `{exit_workflow_id(intent.order_key)}`: {rules_sentence(intent.rules, self._average)}"
             )
+        if self._admission is not None and self._admission.gates:
+            lines += ["", *gates_table(self._admission.gates)]
         lines += ["", *self._timeline.markdown]
         workflow.set_current_details("\n".join(lines))
 
