@@ -7,11 +7,14 @@ import contextlib
 import hashlib
 import hmac
 import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,6 +26,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from cli.web import enter_by, limits_of, terms_of
 from tests.support.harness import TradingSystem, trading_system
+from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
 from web.alert import read_alert
 from web.app import create_app
@@ -258,8 +262,6 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
 ) -> None:
     """Nobody decides in time: the sender is told so, and the same key later gets the decision of the one order."""
     async with trading_system(database, temporal_server.address) as system:
-        await system.stop_workers()
-        await system.start_workers()
         async with webhook_on(system, decision_timeout_s="0.5") as webhook:
             queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
             idle = webhook.settings.model_copy(update={"temporal": queue})
@@ -530,3 +532,22 @@ async def test_while_a_server_is_away_the_same_key_may_be_sent_again(webhook: We
     answer = await webhook.send(buy("away", dry_run=True))
     assert (answer.status_code, answer.json()["gate"], answer.json()["repeated"]) == (200, "DRY_RUN", True)
     assert await webhook.orders() == 1
+
+
+async def test_whatever_its_schema_allows_or_forbids_it_never_fails(webhook: Webhook, tmp_path: Path) -> None:
+    """Hundreds of generated requests, good and bad by the schema: no 5xx, and every answer is as the schema says."""
+    url = f"{webhook.http.base_url}/openapi.json"
+    done = await run_command(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", url, "--seed", "5", "--generation-deterministic"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "120", "--no-color", "--mode", "all"),
+            *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
+            *("--checks", "response_schema_conformance", "--header", f"Authorization: Bearer {TOKEN}"),
+            *("--max-time", "15"),
+        ],
+        {**os.environ, "NO_PROXY": "127.0.0.1", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
+        timeout=120,
+    )
+    assert done.code == 0, done.out + done.err
+    assert webhook.counted("FAULT") == 0
+    assert webhook.counted("BAD_ALERT") > 50, "most of what was generated reached the alert"
