@@ -153,7 +153,8 @@ async def _temporal(settings: "Settings") -> list[Finding]:
         )
     else:
         findings.append(Finding("search attributes", Verdict.OK, f"all {len(SEARCH_ATTRIBUTES)} are known"))
-    for queue in (settings.temporal.orders_queue, settings.temporal.streams_queue, settings.temporal.watchers_queue):
+    temporal = settings.temporal
+    for queue in (temporal.orders_queue, temporal.streams_queue, temporal.watchers_queue, temporal.strategy_queue):
         answer = await client.workflow_service.describe_task_queue(
             DescribeTaskQueueRequest(
                 namespace=client.namespace,

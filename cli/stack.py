@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from workers.local_stack import LocalStack, LocalStackConfig
     from workers.settings_sources import Sources
 
-ROLES = ("orders", "streams", "watchers")
+ROLES = ("orders", "streams", "watchers", "strategy")
+_ROLES_OF = {"sighook": {"strategy"}, "webhook": {"orders", "streams", "watchers"}, "both": set(ROLES)}
+"""What `all` means, by the setting `entry_points` (ENTRY-3)."""
 
 _JSON = typer.Option("--json", help="JSON for programs: one line when it is ready.")
 _PORT = "(0 = any free one)"
@@ -160,7 +162,8 @@ def _without_password(dsn: str) -> str:
 
 def worker(
     role: Annotated[
-        list[str], typer.Option("--role", help="orders, streams, watchers or all; may be given more than once.")
+        list[str],
+        typer.Option("--role", help="orders, streams, watchers, strategy or all; may be given more than once."),
     ] = ["all"],  # noqa: B006 - Typer reads the default and never changes it
 ) -> None:
     """Run a worker process until Ctrl-C; what is under way goes on in the next one."""
@@ -171,8 +174,7 @@ def worker(
     unknown = [name for name in role if name not in {*ROLES, "all"}]
     if unknown:
         raise UserError("BAD_ROLE", f"--role {unknown[0]}: a role is one of {', '.join(ROLES)} or all.")
-    roles = set(ROLES) if "all" in role else set(role)
-    uvloop.run(_work(current_sources(), roles))  # an eighth less CPU than asyncio's own loop
+    uvloop.run(_work(current_sources(), set(role)))  # an eighth less CPU than asyncio's own loop
 
 
 async def _work(sources: "Sources", roles: set[str]) -> None:
@@ -184,7 +186,10 @@ async def _work(sources: "Sources", roles: set[str]) -> None:
     from workers.runner import run_worker
     from workers.settings import build
 
-    working_task = asyncio.ensure_future(run_worker(build(sources), roles, sources))
+    settings = build(sources)
+    if "all" in roles:
+        roles = _ROLES_OF[settings.entry_points]
+    working_task = asyncio.ensure_future(run_worker(settings, roles, sources))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, working_task.cancel)

@@ -20,7 +20,6 @@ __all__ = ["MULTI_SIGNAL", "MULTI_SIGNAL_DOWN", "Action", "Decision", "Part", "h
 
 MULTI_SIGNAL = "multi_signal"
 MULTI_SIGNAL_DOWN = "multi_signal_down"
-_PLACES = Decimal("1e-9")
 
 
 class Action(StrEnum):
@@ -70,12 +69,9 @@ def hold(symbol: str, reason: str) -> Decision:
 
 
 def score_decimal(value: float) -> Decimal:
-    """A score or reading as the tables keep it: nine places, without trailing zeros.
-
-    Raises decimal.InvalidOperation for what is not finite or greater than any market has.
-    """
-    exact = Decimal(repr(value)).quantize(_PLACES).normalize()
-    return exact.quantize(Decimal(1)) if exact == exact.to_integral_value() else exact
+    """A finite score or reading as the tables keep it: nine places, without trailing zeros."""
+    text = f"{value:.9f}".rstrip("0").rstrip(".")
+    return Decimal("0" if text == "-0" else text)
 
 
 def linkage_of(decision: Decision, snapshot_id: str) -> Linkage:

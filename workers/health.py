@@ -51,9 +51,12 @@ async def polled_since(client: "Client", queue: str, since: float, *, identity_s
 def queue_of(settings: "Settings", role: str) -> str:
     """The task queue that workers of `role` listen on."""
     temporal = settings.temporal
-    return {"orders": temporal.orders_queue, "streams": temporal.streams_queue, "watchers": temporal.watchers_queue}[
-        role
-    ]
+    return {
+        "orders": temporal.orders_queue,
+        "streams": temporal.streams_queue,
+        "watchers": temporal.watchers_queue,
+        "strategy": temporal.strategy_queue,
+    }[role]
 
 
 async def healthy(settings: "Settings", role: str) -> bool:
@@ -68,7 +71,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m workers.health", description="Does this machine's worker take tasks?"
     )
-    parser.add_argument("--role", choices=("orders", "streams", "watchers"), required=True)
+    parser.add_argument("--role", choices=("orders", "streams", "watchers", "strategy"), required=True)
     role: str = parser.parse_args().role
     try:
         if asyncio.run(healthy(load_settings(), role)):

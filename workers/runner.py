@@ -24,11 +24,13 @@ from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, Unsandboxe
 
 from activities.adoption import Adoption
 from activities.database import create_pool
+from activities.market_data import MarketKeeper
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
 from activities.quoting import Quoting
 from activities.quoting_withdrawal import QuoteWithdrawal
 from activities.reconcile import Reconciler
+from activities.strategy import StrategyRuns
 from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.validator import Validator
@@ -40,6 +42,12 @@ from workers.quotes import quote_bid, quoting_options
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
 from workers.settings_sources import Sources
+from workers.strategy_role import (
+    ensure_market_data,
+    ensure_strategy_schedule,
+    market_data_options,
+    strategy_options,
+)
 from workers.streams import (
     ensure_schedules,
     ensure_singletons,
@@ -53,14 +61,16 @@ from workers.telemetry import telemetry
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
+from workflows.market_data import MarketDataWorkflow
 from workflows.order import OrderWorkflow
 from workflows.quoting import QuoteRoundWorkflow
 from workflows.reconcile import ReconcileWorkflow
+from workflows.strategy import StrategyRunWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
 __all__ = ["ROLES", "WorkerParts", "run_worker", "workers_for"]
 
-ROLES = frozenset({"orders", "streams", "watchers"})
+ROLES = frozenset({"orders", "streams", "watchers", "strategy"})
 _DRAIN = timedelta(seconds=10)
 _STICKY = timedelta(seconds=6)
 """How long a task waits for the worker that has the workflow in memory: as long as a killed worker's leases hold. With
@@ -205,6 +215,17 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
         options = watcher_options(lambda: parts.live.current)
         watcher = PriceWatcher(parts.pool, parts.exchange, parts.client, parts.starter, options)
         found.append(_long_worker(parts, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices]))
+    if "strategy" in roles:
+        keeper = MarketKeeper(parts.pool, parts.exchange, lambda: market_data_options(parts.live.current))
+        runs = StrategyRuns(parts.pool, parts.starter, lambda: strategy_options(parts.live.current))
+        found.append(
+            _long_worker(
+                parts,
+                temporal.strategy_queue,
+                [MarketDataWorkflow, StrategyRunWorkflow],
+                [keeper.keep_market_data, runs.run_strategy],
+            )
+        )
     return found
 
 
@@ -242,7 +263,11 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
         if roles & {"streams", "watchers"}:
             await ensure_singletons(parts.client, settings)
         if "orders" in roles:
-            await ensure_schedules(parts.client, settings)
+            await ensure_schedules(parts.client, parts.live.current)
+            parts.live.on_change(lambda current: ensure_schedules(parts.client, current))
+        if "strategy" in roles:
+            await ensure_market_data(parts.client, settings)
+            await ensure_strategy_schedule(parts.client, settings)
         if "streams" in roles:
             await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)

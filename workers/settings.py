@@ -425,6 +425,11 @@ class Settings(BaseSettings):
 
     mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
     account: Name = Field("main", description="name of the account, part of every key")
+    entry_points: Literal["sighook", "webhook", "both"] = Field(
+        "both",
+        description="what a worker of the role all does: sighook decides (role strategy), webhook executes (orders, "
+        "streams, watchers)",
+    )
     speed: Annotated[float, PaperOnly("real markets can't be hurried", instead="it needs 1")] = Field(
         1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1"
     )

@@ -50,8 +50,10 @@ from workflows.streams import (
 )
 
 __all__ = [
+    "ensure_schedule",
     "ensure_schedules",
     "ensure_singletons",
+    "lease_terms",
     "reconcile_options",
     "reconcile_soon",
     "starter_of",
@@ -214,10 +216,10 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
         # One that is asked for while another runs is not skipped: it runs next.
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=timedelta(seconds=60)),
     )
-    await _ensure_schedule(client, sweep_schedule_id(account), sweep)
-    await _ensure_schedule(client, reconcile_id(account), reconcile)
-    await _ensure_schedule(client, ledger_check_id(account), _ledger_check(settings))
-    await _ensure_schedule(client, quotes_id(account), quotes_schedule(settings))
+    await ensure_schedule(client, sweep_schedule_id(account), sweep)
+    await ensure_schedule(client, reconcile_id(account), reconcile)
+    await ensure_schedule(client, ledger_check_id(account), _ledger_check(settings))
+    await ensure_schedule(client, quotes_id(account), quotes_schedule(settings))
 
 
 def _ledger_check(settings: Settings) -> Schedule:
@@ -237,9 +239,10 @@ def _ledger_check(settings: Settings) -> Schedule:
     )
 
 
-async def _ensure_schedule(client: Client, name: str, schedule: Schedule) -> None:
+async def ensure_schedule(client: Client, name: str, schedule: Schedule, *, at_once: bool = True) -> None:
+    """Have the schedule as it is described here; a new one runs `at_once`, too. Raises RPCError."""
     try:
-        await client.create_schedule(name, schedule, trigger_immediately=True)
+        await client.create_schedule(name, schedule, trigger_immediately=at_once)
     except ScheduleAlreadyRunningError:
 
         def renew(current: ScheduleUpdateInput) -> ScheduleUpdate:

@@ -252,6 +252,6 @@ async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(tempor
     """Each role's own command becomes healthy by its own check, with the paper exchange as its exchange."""
     paper = await temporal.start("paper")
     await temporal.healthy("paper", paper)
-    for service in ("worker-orders", "worker-streams", "worker-watchers"):
+    for service in ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy"):
         child = await temporal.start(service)
         await temporal.healthy(service, child)

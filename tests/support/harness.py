@@ -41,6 +41,8 @@ from workers.settings import (
     TemporalSettings,
 )
 from workers.settings_limits import RiskSettings
+from workers.settings_quoting import QuotingSettings
+from workers.settings_sources import Sources
 from workers.streams import ensure_singletons
 from workflows.exit_monitor import MonitorViewState
 from workflows.order import OrderView, OrderWorkflow
@@ -158,6 +160,8 @@ class TradingSystem:
     settings: Settings
     control: PaperControl
     roles: frozenset[str]
+    sources: Sources | None = None
+    """Where the settings come from, for a test that changes their file while workers run."""
     parts: WorkerParts = field(init=False)
     _running: contextlib.AsyncExitStack | None = field(default=None, init=False)
     _started: list[str] = field(default_factory=list, init=False)
@@ -188,7 +192,8 @@ class TradingSystem:
         running.push_async_callback(self._close_pool, pool)
         exchange = exchange_of(settings)
         running.push_async_callback(exchange.close)
-        self.parts = WorkerParts(settings, client, pool, exchange)
+        self.parts = WorkerParts(settings, client, pool, exchange, sources=self.sources)
+        await running.enter_async_context(self.parts.live.following())
         for worker in workers_for(self.parts, set(self.roles)):
             await running.enter_async_context(worker)
         self._running = running
@@ -338,6 +343,7 @@ async def trading_system(
     timeout_seconds: str = "3",
     symbols: SymbolSettings | None = None,
     risk: RiskSettings | None = None,
+    quoting: QuotingSettings | None = None,
 ) -> AsyncIterator[TradingSystem]:
     """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001."""
     name = f"t{uuid.uuid4().hex[:12]}"
@@ -352,6 +358,7 @@ async def trading_system(
                 orders_queue=f"{name}-orders",
                 streams_queue=f"{name}-streams",
                 watchers_queue=f"{name}-watchers",
+                strategy_queue=f"{name}-strategy",
             ),
             exchange=ExchangeSettings(
                 rest=paper.rest_address,
@@ -367,6 +374,7 @@ async def trading_system(
             symbols=symbols or SymbolSettings(allow=("BTC-USD", "ETH-USD"), max_open_buys=1000),
             # Most tests trade whatever comes of it; those of the limits say which.
             risk=risk or WIDE,
+            quoting=quoting or QuotingSettings(),
         )
         system = TradingSystem(settings, control, roles)
         try:

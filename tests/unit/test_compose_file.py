@@ -13,7 +13,7 @@ from workers.settings import load_settings
 from workers.temporal_tuning import DYNAMIC_CONFIG, as_yaml
 
 JOBS = {"temporal-schema", "temporal-namespace", "migrate"}
-WORKERS = {"worker-orders", "worker-streams", "worker-watchers"}
+WORKERS = {"worker-orders", "worker-streams", "worker-watchers", "worker-strategy"}
 
 
 @pytest.fixture(scope="module")
