@@ -28,6 +28,7 @@ from bench.reconcile import reconcile
 from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
+from bench.webhook import webhook
 
 Say = Callable[[str], None]
 Measure = Callable[..., Coroutine[Any, Any, list[Row]]]
@@ -71,6 +72,7 @@ MEASURES: dict[str, Measure] = {
     "fifo": fifo,
     "reconcile": reconcile,
     "start-up": start_up,
+    "webhook": webhook,
 }
 
 

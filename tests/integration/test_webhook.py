@@ -154,7 +154,7 @@ async def test_an_alert_becomes_an_order_with_its_whole_linkage(webhook: Webhook
     found = answer.json()
     assert (answer.status_code, found["decision"], found["repeated"]) == (200, "admitted", False)
     system = webhook.system
-    handle = system.client.get_workflow_handle_for(OrderWorkflow.run, found["workflow_id"])
+    handle = system.client.get_workflow_handle(found["workflow_id"])
 
     async def protected() -> bool:
         return bool(await system.value("SELECT count(*) FROM trades WHERE state = 'PROTECTED'"))
