@@ -23,6 +23,7 @@ from cli.ledger_commands import ledger_app
 from cli.notices import incident_app, incidents, notify_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
+from cli.quotes import quotes_app
 from cli.reconcile import reconcile
 from cli.report import report_app
 from cli.stream import stream_app
@@ -86,6 +87,7 @@ app.add_typer(notify_app, name="notify")
 app.command("halt")(halt)
 app.command("resume")(resume)
 app.command("flatten")(flatten)
+app.add_typer(quotes_app, name="quotes")
 app.command("reconcile")(reconcile)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(report_app, name="report")

@@ -1,0 +1,263 @@
+"""`bottrader quotes`: what the market maker has at the exchange and why, and taking it all away.
+
+Stopping pauses the schedule of rounds, lets the round end that may be under way, cancels every quote and answers when
+the ledger knows each one's final size: nothing is left behind. What was filled stays a protected trade.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.orders import user
+from cli.output import ExitCode, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, ScheduleDescription
+
+    from activities.quoting_interfaces import WithdrawReport
+    from workers.settings import Settings
+
+__all__ = ["quotes_app", "stop_quotes", "take_quotes_away"]
+
+quotes_app = typer.Typer(help="The market maker's quotes: see them, stop and start them.", no_args_is_help=True)
+
+_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_NOTE = Annotated[str, typer.Option("--note", help="A word for the record.")]
+_SLICE_SECONDS = 2.0
+_LOOK_SECONDS = 0.2
+
+
+# --- show ------------------------------------------------------------------------------------------------------------
+
+_QUOTES = """
+SELECT o.order_key, o.symbol, o.side, coalesce(a.limit_price, o.limit_price) AS price, o.base_size AS size,
+       o.filled_size AS filled, o.state, CASE WHEN o.role = 'EXIT' THEN o.entry_key END AS trade, o.received_at
+  FROM orders o LEFT JOIN LATERAL (
+       SELECT limit_price FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1) a ON true
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point = 'passive_mm' AND ($2::text IS NULL OR o.symbol = $2)
+ ORDER BY o.symbol, o.side, o.received_at
+"""
+_ROUNDS = """
+SELECT q.*, b.gate AS bid_gate, b.gate_sentence AS bid_gate_sentence, a.gate AS ask_gate,
+       a.gate_sentence AS ask_gate_sentence
+  FROM (SELECT *, row_number() OVER (PARTITION BY symbol ORDER BY at DESC) AS nth FROM quote_rounds
+         WHERE account = $1 AND ($2::text IS NULL OR symbol = $2) AND at > now() - interval '30 days') q
+  LEFT JOIN orders b ON b.order_key = q.bid_order_key
+  LEFT JOIN orders a ON a.order_key = q.ask_order_key
+ WHERE q.nth <= $3 ORDER BY q.symbol, q.at DESC
+"""
+
+
+@quotes_app.command("show")
+def show(
+    symbol: Annotated[str | None, typer.Argument(help="A product, such as BTC-USD; else all.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=1000, help="Rounds a product, newest first.")] = 1,
+    as_json: _JSON = False,
+) -> int:
+    """Quotes that rest, and what the last rounds decided on each product, with the reason and its numbers."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_show(current_settings(), symbol and symbol.strip().upper(), rounds, as_json=as_json))
+
+
+async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_json: bool) -> int:
+    from cli.ledger import open_ledger, short, tidy
+
+    async with open_ledger(settings) as ledger:
+        quotes = [dict(row) for row in await ledger.fetch(_QUOTES, settings.account, symbol)]
+        looks = [dict(row) for row in await ledger.fetch(_ROUNDS, settings.account, symbol, rounds)]
+    if as_json:
+        print_json({"account": settings.account, "quotes": quotes, "rounds": [_round(row) for row in looks]})
+        return int(ExitCode.OK)
+    print_table(
+        ("key", "symbol", "side", "price", "size", "filled", "state", "trade"),
+        [
+            (
+                short(row["order_key"]),
+                row["symbol"],
+                row["side"],
+                tidy(row["price"]),
+                tidy(row["size"]),
+                tidy(row["filled"]),
+                row["state"],
+                short(row["trade"]),
+            )
+            for row in quotes
+        ],
+        empty="No quote rests.",
+    )
+    for row in looks:
+        typer.echo(f"{row['symbol']} at {row['at']:%Y-%m-%d %H:%M:%S}Z")
+        for side in ("bid", "ask"):
+            typer.echo(f"  {side} {_side(row, side)}")
+        for key, why in row["cancelled"].items():
+            typer.echo(f"  {short(key)} was taken away: {why}")
+    if not looks:
+        typer.echo("No round has been stored: is quoting.enabled set, and does a worker run?")
+    return int(ExitCode.OK)
+
+
+def _side(row: dict[str, Any], side: str) -> str:
+    """What a side got, with the gate that refused it after all."""
+    told = f"{row[f'{side}_code']}: {row[f'{side}_sentence']}"
+    gate = row[f"{side}_gate"]
+    return f"{told}, refused by {gate}: {row[f'{side}_gate_sentence']}" if gate else told
+
+
+def _round(row: dict[str, Any]) -> dict[str, Any]:
+    sides = {
+        side: {
+            name: row[f"{side}_{name}"]
+            for name in ("code", "sentence", "price", "size", "order_key", "gate", "gate_sentence")
+        }
+        for side in ("bid", "ask")
+    }
+    return {
+        "symbol": row["symbol"],
+        "at": row["at"],
+        "snapshot_id": str(row["snapshot_id"]),
+        **sides,
+        "numbers": row["numbers"],
+        "cancelled": row["cancelled"],
+    }
+
+
+# --- stop and start --------------------------------------------------------------------------------------------------
+
+
+@quotes_app.command("stop")
+def stop(
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=86_400, help="Wall seconds to wait.")] = 30.0,
+    by: _BY = "",
+    why: _NOTE = "",
+    as_json: _JSON = False,
+) -> int:
+    """Pause the rounds, cancel every quote, answer when nothing rests. Exit code 1 when something may still rest."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_stop(current_settings(), user(by), why, timeout, as_json=as_json))
+
+
+async def _stop(settings: "Settings", by: str, why: str, timeout: float, *, as_json: bool) -> int:
+    from cli.ledger import open_ledger
+    from workers.temporal_connection import connect
+
+    client = await connect(settings)
+    async with open_ledger(settings) as ledger:
+        report = await stop_quotes(ledger, client, settings.account, by=by, why=why, seconds=timeout)
+    if as_json:
+        print_json({"account": settings.account, "stopped": not report.left, **report.model_dump(mode="json")})
+    elif report.left:
+        typer.echo(
+            f"The rounds are paused, but {len(report.left)} quotes are not known to have ended after {timeout:g} s. "
+            "Does a worker run? They expire by themselves at the exchange."
+        )
+    else:
+        typer.echo(f"Quoting of {settings.account} is stopped: {len(report.ended)} quotes cancelled, nothing rests.")
+    return int(ExitCode.NO if report.left else ExitCode.OK)
+
+
+async def stop_quotes(
+    ledger: Any, client: "Client", account: str, *, by: str, why: str, seconds: float
+) -> "WithdrawReport":
+    """Pause the schedule and take everything away, also what a round under way still places.
+
+    Raises RPCError and the database's errors.
+    """
+    import asyncio
+    import time
+
+    from activities.quoting_interfaces import WithdrawReport
+
+    deadline = time.monotonic() + seconds
+    await _pause(client, account, f"stopped by {by or 'somebody'}{': ' + why if why else ''}")
+    ended: dict[str, None] = {}
+    while True:
+        # Whatever a round has placed is in the ledger when it has ended; so what is looked for after that is all.
+        busy = await _round_under_way(client, account)
+        report = await take_quotes_away(ledger, client, account, by=by, seconds=_SLICE_SECONDS)
+        ended.update(dict.fromkeys(report.ended))
+        if (not busy and not report.left) or time.monotonic() >= deadline:
+            return WithdrawReport(ended=tuple(ended), left=report.left)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: str, seconds: float) -> "WithdrawReport":
+    """Have every quote cancelled and wait so long for their ends. Raises RPCError and the database's errors."""
+    from activities.quoting_interfaces import WithdrawQuotes
+    from activities.quoting_withdrawal import withdraw
+
+    return await withdraw(ledger, client, WithdrawQuotes(account=account, seconds=seconds, by=by))
+
+
+async def _pause(client: "Client", account: str, words: str) -> None:
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from workflows.quoting import quotes_id
+
+    try:
+        await client.get_schedule_handle(quotes_id(account)).pause(note=words)
+    except RPCError as problem:
+        if problem.status is not RPCStatusCode.NOT_FOUND:
+            raise
+
+
+async def _described(client: "Client", account: str) -> "ScheduleDescription | None":
+    """The schedule of rounds; None: no worker has set it up."""
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from workflows.quoting import quotes_id
+
+    try:
+        return await client.get_schedule_handle(quotes_id(account)).describe()
+    except RPCError as problem:
+        if problem.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+
+
+async def _round_under_way(client: "Client", account: str) -> bool:
+    """Whether a round may still place something: one runs, or the pause hasn't been taken yet."""
+    schedule = await _described(client, account)
+    if schedule is None:
+        return False
+    return bool(schedule.info.running_actions) or not schedule.schedule.state.paused
+
+
+@quotes_app.command("start")
+def start(by: _BY = "", why: _NOTE = "", as_json: _JSON = False) -> int:
+    """Resume the rounds after a stop. Exit code 1 when the settings say that nothing is quoted."""
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_start(current_settings(), user(by), why, as_json=as_json))
+
+
+async def _start(settings: "Settings", by: str, why: str, *, as_json: bool) -> int:
+    from cli.output import UnreachableError
+    from workers.temporal_connection import connect
+    from workflows.quoting import quotes_id
+
+    client = await connect(settings)
+    before = await _described(client, settings.account)
+    if before is None:
+        raise UnreachableError(
+            "NO_SCHEDULE", "There is no schedule of quotes yet: a worker sets it up when it starts (`bottrader up`)."
+        )
+    schedule = client.get_schedule_handle(quotes_id(settings.account))
+    await schedule.unpause(note=f"started by {by or 'somebody'}{': ' + why if why else ''}")
+    await schedule.trigger()
+    enabled = settings.quoting.enabled
+    if as_json:
+        print_json({"account": settings.account, "was_paused": before.schedule.state.paused, "enabled": enabled})
+    else:
+        typer.echo(f"Quoting of {settings.account} is started." if enabled else "The rounds run again.")
+    if not enabled:
+        note("Here quoting.enabled is false: unless the workers have it otherwise, nothing is quoted.")
+    return int(ExitCode.OK if enabled else ExitCode.NO)
