@@ -37,7 +37,13 @@ class _Sender:
     async def buy(self) -> tuple[str, float, float]:
         """Order key, wall time just before the POST, and seconds until the answer."""
         key = uuid.uuid4().hex
-        alert = {"key": key, "symbol": PROBE, "action": "buy", "size_base": "0.1", "trigger": "rsi_oversold"}
+        alert: dict[str, object] = {
+            "key": key,
+            "symbol": PROBE,
+            "action": "buy",
+            "size_base": "0.1",
+            "trigger": "rsi_oversold",
+        }
         alert |= {"order_type": "MARKET", "score": 0.7}
         sent, began = time.time(), time.perf_counter()
         answer = await self.http.post("/webhook", json=alert)

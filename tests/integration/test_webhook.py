@@ -261,22 +261,22 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
     database: str, temporal_server: DevServer
 ) -> None:
     """Nobody decides in time: the sender is told so, and the same key later gets the decision of the one order."""
-    async with trading_system(database, temporal_server.address) as system:
-        async with webhook_on(system, decision_timeout_s="0.5") as webhook:
-            queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
-            idle = webhook.settings.model_copy(update={"temporal": queue})
-            desk = Desk(
-                system.client, Journal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle)
-            )
-            answer = await desk.decide(read_alert(buy("slow")), Proof("tradingview"))
-            assert (answer.decision, answer.state) == ("deciding", "RECEIVED")
-            assert answer.order_key is not None
-            handle = system.client.get_workflow_handle(f"order-{answer.order_key}")
-            await handle.terminate("nobody will ever take it")
-            # The workflow is gone, the alert's own row is not: the same alert starts the same order again.
-            later = (await webhook.send(buy("slow"))).json()
-            assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
-            system._started.append(answer.order_key)
+    async with (
+        trading_system(database, temporal_server.address) as system,
+        webhook_on(system, decision_timeout_s="0.5") as webhook,
+    ):
+        queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
+        idle = webhook.settings.model_copy(update={"temporal": queue})
+        desk = Desk(system.client, Journal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle))
+        answer = await desk.decide(read_alert(buy("slow")), Proof("tradingview"))
+        assert (answer.decision, answer.state) == ("deciding", "RECEIVED")
+        assert answer.order_key is not None
+        handle = system.client.get_workflow_handle(f"order-{answer.order_key}")
+        await handle.terminate("nobody will ever take it")
+        # The workflow is gone, the alert's own row is not: the same alert starts the same order again.
+        later = (await webhook.send(buy("slow"))).json()
+        assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
+        system._started.append(answer.order_key)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
