@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import asyncio
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import structlog
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
+    Client,
     Schedule,
     ScheduleActionStartWorkflow,
     ScheduleIntervalSpec,
@@ -14,17 +20,23 @@ from temporalio.client import (
     ScheduleSpec,
 )
 
+from activities.database import Pool
 from activities.quoting import QuotingOptions
-from activities.quoting_interfaces import QuoteRoundInput
+from activities.quoting_interfaces import QuoteRoundInput, WithdrawQuotes
+from activities.quoting_withdrawal import resting_quotes, withdraw
 from domain.messages import Linkage, OrderIntent
 from domain.quoting import QUOTES, QuoteRules
 from workers.entries import entry_intent
 from workers.settings import Settings
 from workflows.quoting import QuoteRoundWorkflow, quotes_id
 
-__all__ = ["quote_bid", "quotes_schedule", "quoting_options"]
+__all__ = ["last_quotes_leave", "quote_bid", "quotes_schedule", "quoting_options"]
 
+_log = structlog.get_logger(__name__)
 _LONGEST_ROUND = timedelta(seconds=60)
+_POLLED_SECONDS = 65.0
+"""A worker that is there has asked its queue for work within the minute that such a question waits at most."""
+_LEAVE_SECONDS = 5.0
 
 
 def quoting_options(settings: Settings) -> QuotingOptions:
@@ -88,10 +100,42 @@ def quotes_schedule(settings: Settings) -> Schedule:
             QuoteRoundWorkflow.run,
             QuoteRoundInput(account=account, orders_queue=settings.temporal.orders_queue),
             id=quotes_id(account),
-            task_queue=settings.temporal.orders_queue,
+            task_queue=settings.temporal.strategy_queue,
             execution_timeout=max(every - timedelta(seconds=1), _LONGEST_ROUND),
             static_summary=f"Quotes of {account}",
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=10)),
+    )
+
+
+async def last_quotes_leave(client: Client, pool: Pool, settings: Settings) -> None:
+    """When no other process looks after the quotes, they leave before this one does. Never fails, takes seconds.
+
+    What can't be cancelled now expires at the exchange.
+    """
+    account = settings.account
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS + 1):
+            if not await resting_quotes(pool, account) or await _others(client, settings.temporal.strategy_queue):
+                return
+            request = WithdrawQuotes(account=account, seconds=_LEAVE_SECONDS, by="the last worker that quotes")
+            report = await withdraw(pool, client, request)
+        _log.info("quotes_left", cancelled=len(report.ended), still_resting=report.left)
+    except Exception as problem:  # noqa: BLE001 - a worker ends whatever there is
+        _log.warning("quotes_not_withdrawn", problem=repr(problem))
+
+
+async def _others(client: Client, queue: str) -> bool:
+    """Whether other processes have asked this queue for workflow tasks lately."""
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    since = datetime.now(UTC) - timedelta(seconds=_POLLED_SECONDS)
+    return any(
+        item.identity != client.identity and item.last_access_time.ToDatetime(UTC) > since for item in answer.pollers
     )

@@ -38,7 +38,7 @@ from activities.venue import Venue
 from domain.exits import ExitRules
 from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
-from workers.quotes import quote_bid, quoting_options
+from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
 from workers.settings_sources import Sources
@@ -49,6 +49,7 @@ from workers.strategy_role import (
     strategy_options,
 )
 from workers.streams import (
+    ensure_schedule,
     ensure_schedules,
     ensure_singletons,
     reconcile_options,
@@ -63,7 +64,7 @@ from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
 from workflows.market_data import MarketDataWorkflow
 from workflows.order import OrderWorkflow
-from workflows.quoting import QuoteRoundWorkflow
+from workflows.quoting import QuoteRoundWorkflow, quotes_id
 from workflows.reconcile import ReconcileWorkflow
 from workflows.strategy import StrategyRunWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
@@ -156,7 +157,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             Worker(
                 parts.client,
                 task_queue=temporal.orders_queue,
-                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow, QuoteRoundWorkflow],
+                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow],
                 activities=[
                     trading.admit,
                     trading.next_attempt,
@@ -172,8 +173,6 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.close_trade,
                     sweep.sweep,
                     parts.withdrawal.withdraw_quotes,
-                    parts.quoting.plan_quotes,
-                    parts.quoting.settle_quotes,
                 ],
                 interceptors=parts.interceptors,
                 workflow_runner=UnsandboxedWorkflowRunner(),
@@ -222,8 +221,14 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             _long_worker(
                 parts,
                 temporal.strategy_queue,
-                [MarketDataWorkflow, StrategyRunWorkflow],
-                [keeper.keep_market_data, runs.run_strategy],
+                [MarketDataWorkflow, StrategyRunWorkflow, QuoteRoundWorkflow],
+                [
+                    keeper.keep_market_data,
+                    runs.run_strategy,
+                    parts.quoting.plan_quotes,
+                    parts.quoting.settle_quotes,
+                    parts.withdrawal.withdraw_quotes,
+                ],
             )
         )
     return found
@@ -268,8 +273,11 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
         if "strategy" in roles:
             await ensure_market_data(parts.client, settings)
             await ensure_strategy_schedule(parts.client, settings)
+            await ensure_schedule(parts.client, quotes_id(settings.account), quotes_schedule(settings))
         if "streams" in roles:
             await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)
         await stop.wait()
         _log.info("worker_draining")
+        if "strategy" in roles:
+            await last_quotes_leave(parts.client, parts.pool, settings)

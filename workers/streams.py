@@ -33,12 +33,10 @@ from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
 from activities.user_stream import UserStreamOptions
 from domain.messages import MonitorStart, OrderIntent
-from workers.quotes import quotes_schedule
 from workers.settings import Settings
 from workflows.durable import TASK_TIMEOUT
 from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
 from workflows.narrative import money, order_summary, rules_sentence
-from workflows.quoting import quotes_id
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 from workflows.search_attributes import of_monitor, of_order
 from workflows.streams import (
@@ -219,7 +217,6 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
     await ensure_schedule(client, sweep_schedule_id(account), sweep)
     await ensure_schedule(client, reconcile_id(account), reconcile)
     await ensure_schedule(client, ledger_check_id(account), _ledger_check(settings))
-    await ensure_schedule(client, quotes_id(account), quotes_schedule(settings))
 
 
 def _ledger_check(settings: Settings) -> Schedule:

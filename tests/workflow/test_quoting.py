@@ -16,7 +16,7 @@ from activities.quoting_interfaces import QuoteRoundInput, QuoteRoundReport
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import TradeOutcome
-from tests.support.harness import TradingSystem, trading_system
+from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
@@ -33,7 +33,10 @@ QUOTING = QuotingSettings(
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
     """A system that quotes BTC-USD, at 49,500/50,500: 2 % apart where fees and profit take 0.9 %."""
     symbols = SymbolSettings(allow=("BTC-USD",))
-    async with trading_system(database, temporal_server.address, symbols=symbols, quoting=QUOTING) as running:
+    roles = ALL_ROLES | {"strategy"}
+    async with trading_system(
+        database, temporal_server.address, roles=roles, symbols=symbols, quoting=QUOTING
+    ) as running:
         await running.price("49500", "50500", size="1")
         yield running
 
@@ -44,7 +47,7 @@ async def look(system: TradingSystem) -> QuoteRoundReport:
         QuoteRoundWorkflow.run,
         QuoteRoundInput(account=system.account, orders_queue=system.settings.temporal.orders_queue),
         id=f"{quotes_id(system.account)}-{uuid.uuid4().hex}",
-        task_queue=system.settings.temporal.orders_queue,
+        task_queue=system.settings.temporal.strategy_queue,
     )
 
 
