@@ -10,6 +10,7 @@ from cli.prices import require_prices
 
 if TYPE_CHECKING:
     from workers.local_stack import LocalStack, LocalStackConfig
+    from workers.settings import Settings
     from workers.settings_sources import Sources
 
 ROLES = ("orders", "streams", "watchers", "strategy")
@@ -37,6 +38,10 @@ def up(
     ] = None,
     no_paper: Annotated[bool, typer.Option("--no-paper", help="Without the paper exchange.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start your own.")] = False,
+    web_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help=f"Port of the webhook {_PORT}; else webhook.port.")
+    ] = None,
+    no_web: Annotated[bool, typer.Option("--no-web", help="Without the webhook that takes alerts.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
     """Run the whole system on this machine until Ctrl-C, then stop everything that was started, and only that."""
@@ -63,6 +68,9 @@ def up(
         paper=paper,
         paper_arguments=[*(["--prices", str(prices.absolute())] if prices else []), "--speed", f"{rate:g}"],
         worker=not no_worker,
+        web=not no_web and _takes_alerts(settings),
+        web_port=_web_port(settings) if web_port is None else web_port,
+        web_token=not settings.webhook.senders,
         config_file=config_path(),
         namespace=settings.temporal.namespace,
         orders_queue=settings.temporal.orders_queue,
@@ -73,6 +81,24 @@ def up(
         say=lambda line: note(f"  {line}"),
     )
     return asyncio.run(_run_until_told(config, as_json=as_json))
+
+
+def _takes_alerts(settings: "Settings") -> bool:
+    """Whether this system executes, and somebody may send it alerts: with paper money a sender is made."""
+    return settings.entry_points != "sighook" and bool(settings.webhook.senders or settings.mode == "paper")
+
+
+def _web_port(settings: "Settings") -> int:
+    """The webhook's usual port, or any free one where another stack has it."""
+    from workers.processes import require_free_port
+
+    if not settings.webhook.port:
+        return 0
+    try:
+        require_free_port(settings.webhook.port, "the webhook", "--web-port")
+    except UnreachableError:
+        return 0
+    return settings.webhook.port
 
 
 async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
@@ -128,6 +154,8 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
             "ready_s": round(seconds, 2),
             **addresses,
             "paper": stack.paper or None,
+            "webhook": stack.webhook_url,
+            "webhook_token": None if stack.webhook_token is None else str(stack.webhook_token),
             "environment": stack.environment,
         }
         print_json(ready, indent=False)
@@ -138,9 +166,24 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
         ("PostgreSQL", _without_password(stack.dsn)),
     ]
     rows += [(f"paper {name.replace('_', ' ')}", address) for name, address in stack.paper.items()]
+    if stack.webhook_url is not None:
+        rows.append(("webhook", stack.webhook_url))
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
     print_table(["what", "where"], rows)
+    if stack.webhook_url is not None and stack.webhook_token is not None:
+        note(_test_alert(stack.webhook_url, stack.webhook_token))
     note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data)}")
+
+
+def _test_alert(url: str, token: Path) -> str:
+    """A command that sends an alert through every gate and stops there."""
+    from shlex import quote
+
+    return (
+        "A test alert, which is decided on and not traded:\n"
+        f'  curl -H "Authorization: Bearer $(cat {quote(str(token))})" {url} \\\n'
+        """    -d '{"key": "test-1", "symbol": "BTCUSD", "action": "buy", "dry_run": true}'"""
+    )
 
 
 def _how_found(data: Path) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -34,7 +35,7 @@ from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
 from workers.health import polled_since
 from workers.paper_process import PaperConfig, PaperExchange
-from workers.processes import Child, Command, python_environment, python_module, require_free_port
+from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
 from workers.settings import load_settings
 from workers.stack_file import STACK_FILE, STACK_LOCK
 from workers.supervisor import Limit, Supervised
@@ -53,7 +54,8 @@ class LocalStackConfig:
     `data` None is a throw-away folder, removed at the end; such a stack takes no settings from the user's files or
     shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
     `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
-    the stack then starts none of its own and stops none. `env` is added to the worker's environment.
+    the stack then starts none of its own and stops none. `web` runs the webhook, with `web_token` for a sender `local`
+    whose token is made in the data folder. `env` is added to the environment of worker and webhook.
     """
 
     data: Path | None = None
@@ -66,6 +68,9 @@ class LocalStackConfig:
     paper_arguments: Sequence[str] = ()
     worker: bool = True
     worker_role: str = "all"
+    web: bool = False
+    web_port: int = 0
+    web_token: bool = True
     namespace: str = "default"
     orders_queue: str = "orders"
     config_file: Path | None = None
@@ -89,6 +94,8 @@ class LocalStack:
         self._temporal: DevServer | None = None
         self._paper: PaperExchange | None = None
         self._worker: Supervised | None = None
+        self._web: Supervised | None = None
+        self._web_port = 0
         self._servers: dict[_Server, Supervised] = {}
         self.paper: dict[str, str] = {}
 
@@ -130,6 +137,16 @@ class LocalStack:
         return None if self._temporal is None else self._temporal.ui_url
 
     @property
+    def webhook_url(self) -> str | None:
+        """Where alerts are taken; None without a webhook."""
+        return None if self._web is None else f"http://127.0.0.1:{self._web_port}/webhook"
+
+    @property
+    def webhook_token(self) -> Path | None:
+        """The file with the token of the sender `local`; None without one."""
+        return self.data / "webhook_token" if self.config.web and self.config.web_token else None
+
+    @property
     def worker_pid(self) -> int | None:
         """The worker's process id; None while there is none."""
         child = None if self._worker is None else self._worker.child
@@ -165,6 +182,7 @@ class LocalStack:
             self._exit.push_async_callback(self._stop_temporal)
             self._exit.push_async_callback(self._stop_paper)
             self._exit.push_async_callback(self._stop_worker)
+            self._exit.push_async_callback(self._stop_web)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._start_ledger())
@@ -173,8 +191,14 @@ class LocalStack:
                         group.create_task(self._start_paper())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
-            if self.config.worker:
-                await self._start_worker()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    if self.config.worker:
+                        group.create_task(self._start_worker())
+                    if self.config.web:
+                        group.create_task(self._start_web())
+            except BaseExceptionGroup as failures:
+                raise _first(failures) from None
             self._write_addresses()
         except BaseException:
             await self.stop()
@@ -281,6 +305,8 @@ class LocalStack:
                 require_free_port(config.ui_port, "Temporal's Web UI", "--ui-port")
         if config.database_url is None and config.postgres_port:
             require_free_port(config.postgres_port, "PostgreSQL", "--postgres-port")
+        if config.web and config.web_port:
+            require_free_port(config.web_port, "the webhook", "--web-port")
 
     async def _start_ledger(self) -> None:
         if self.config.database_url is None:
@@ -383,6 +409,42 @@ class LocalStack:
                 raise UnreachableError("WORKER_FAILED", f"The worker did not start: {tail} (log: {child.command.log})")
             await asyncio.sleep(0.1)
 
+    async def _start_web(self) -> None:
+        self._web_port = self.config.web_port or free_port()
+        token = self.webhook_token
+        if token is not None and not token.exists():
+            token.touch(mode=0o600)
+            token.write_text(secrets.token_hex(24) + "\n")
+        self._web = Supervised("webhook", self._web_child, self.config.say)
+        await self._timed("webhook", self._web.start())
+
+    async def _web_child(self) -> Child:
+        ours = {"BOTTRADER_WEBHOOK__HOST": "127.0.0.1", "BOTTRADER_WEBHOOK__PORT": str(self._web_port)}
+        if self.webhook_token is not None:
+            ours["BOTTRADER_WEBHOOK__SENDERS__LOCAL__TOKEN_FILE"] = str(self.webhook_token)
+        child = await Child.start(
+            Command(
+                name="the webhook",
+                argv=python_module("cli.main", "web"),
+                log=self._log("webhook"),
+                env=python_environment({**self.environment, **ours}, self._shell()),
+                grace_s=15.0,
+            )
+        )
+        deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
+        try:
+            while not await _listens(self._web_port):
+                if not child.running or time.monotonic() > deadline:
+                    tail = child.log_tail(1) or "no message"
+                    raise UnreachableError(
+                        "WEBHOOK_FAILED", f"The webhook did not start: {tail} (log: {child.command.log})"
+                    )
+                await asyncio.sleep(0.1)
+        except BaseException:
+            await child.stop()
+            raise
+        return child
+
     def _shell(self) -> dict[str, str]:
         """What of the user's environment our processes see."""
         if self.config.data is not None:
@@ -406,6 +468,7 @@ class LocalStack:
             "temporal_ui": self.ui_url,
             "database": self.dsn,
             "paper": self.paper or None,
+            "webhook": self.webhook_url,
             "environment": self.environment,
         }
         path = self.data / STACK_FILE
@@ -419,6 +482,10 @@ class LocalStack:
     async def _stop_worker(self) -> None:
         if self._worker is not None:
             await self._worker.stop()
+
+    async def _stop_web(self) -> None:
+        if self._web is not None:
+            await self._web.stop()
 
     async def _stop_paper(self) -> None:
         await self._stop_server(self._paper)
@@ -461,6 +528,16 @@ def _try_lock(lock: IO[str]) -> bool:
         else:
             return True
     return False
+
+
+async def _listens(port: int) -> bool:
+    """Whether somebody takes connections on this machine's `port`."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
