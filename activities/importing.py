@@ -32,6 +32,7 @@ from fifo.reading import StatedFill
 __all__ = ["ImportPlan", "OldFill", "SymbolImport", "SymbolPlan", "old_fill", "own_records_since", "plan_import"]
 
 _CHUNK = 5_000
+_MANY = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = 300.0
 
@@ -151,6 +152,9 @@ class ImportPlan:
                 async with pool.acquire() as connection, connection.transaction():
                     await lock_symbol(connection, self.account, name)
                     written += await _write(connection, self.account, name, chunk)
+            if written >= _MANY:
+                # The planner must not go on thinking that these tables are small.
+                await pool.execute("ANALYZE fills, trade_records", timeout=_SECONDS)
             if plan.new or plan.known:
                 await repair_symbol(pool, self.account, name)
             after = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
