@@ -60,8 +60,10 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]], *, hint: asy
         if hint is None:
             await asyncio.sleep(seconds)
         else:
+            # Not wait_for: on Python 3.11 it forgets a cancel that comes together with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(hint.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await hint.wait()
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

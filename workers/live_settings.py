@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,8 @@ class LiveSettings:
         self._told_restart: tuple[str, ...] = ()
         self._told_bad: dict[str, str] = {}
         self._subject = f"settings on {socket.gethostname()}"
+        self._acts: list[Callable[[Settings], Awaitable[None]]] = []
+        self._acted_on = settings
         self._take(settings)
 
     @property
@@ -66,6 +68,10 @@ class LiveSettings:
     def policy(self) -> Policy:
         """What the activities need of them."""
         return self._policy
+
+    def on_change(self, act: Callable[[Settings], Awaitable[None]]) -> None:
+        """Have `act` done after each change, with what is in force then; tried again each second until it is done."""
+        self._acts.append(act)
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -103,12 +109,15 @@ class LiveSettings:
             try:
                 await self._look_at_file()
                 await self._look_at_overrides()
+                await self._act()
             except DATABASE_TROUBLE as trouble:
                 _log.warning("settings not looked at, tried again", problem=repr(trouble))
             except Exception as defect:  # noqa: BLE001 - whatever it is, trading goes on with what is in force
                 _log.error("settings can't be followed, tried again", problem=repr(defect), exc_info=defect)
+            # Not wait_for: on Python 3.11 it forgets a cancel that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._hint.wait()
 
     # --- the file -----------------------------------------------------------------------------------------------------
 
@@ -176,6 +185,13 @@ class LiveSettings:
         if "file" in self._told_bad:
             # What it contradicted may be gone.
             self._stamp = (0, 0, 0)
+
+    async def _act(self) -> None:
+        current = self._current
+        if current is not self._acted_on and current != self._acted_on:
+            for act in self._acts:
+                await act(current)
+        self._acted_on = current
 
     # --- both ---------------------------------------------------------------------------------------------------------
 

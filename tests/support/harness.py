@@ -45,6 +45,7 @@ from workers.settings_quoting import QuotingSettings
 from workers.settings_sources import Sources
 from workers.streams import ensure_singletons
 from workflows.exit_monitor import MonitorViewState
+from workflows.market_data import market_data_workflow_id
 from workflows.order import OrderView, OrderWorkflow
 from workflows.starting import start_order
 from workflows.streams import price_watcher_workflow_id, user_stream_workflow_id
@@ -318,7 +319,11 @@ class TradingSystem:
     async def _forget(self) -> None:
         """End what is still running for this account: the next test has queues of its own."""
         account = self.account
-        ids = [user_stream_workflow_id(account), price_watcher_workflow_id(account, 0)]
+        ids = [
+            user_stream_workflow_id(account),
+            price_watcher_workflow_id(account, 0),
+            market_data_workflow_id(account),
+        ]
         for key in self._started:
             ids += [order_workflow_id(key), exit_workflow_id(key)]
         client = self.client
@@ -344,6 +349,7 @@ async def trading_system(
     symbols: SymbolSettings | None = None,
     risk: RiskSettings | None = None,
     quoting: QuotingSettings | None = None,
+    others: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[TradingSystem]:
     """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001."""
     name = f"t{uuid.uuid4().hex[:12]}"
@@ -375,6 +381,7 @@ async def trading_system(
             # Most tests trade whatever comes of it; those of the limits say which.
             risk=risk or WIDE,
             quoting=quoting or QuotingSettings(),
+            **(others or {}),
         )
         system = TradingSystem(settings, control, roles)
         try:
