@@ -253,6 +253,12 @@ def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activiti
     )
 
 
+async def _decide_on_schedule(client: Client, settings: Settings) -> None:
+    """Have runs and quotes as often as is set; their intervals may change while workers run."""
+    await ensure_strategy_schedule(client, settings)
+    await ensure_schedule(client, quotes_id(settings.account), quotes_schedule(settings))
+
+
 async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
     """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
 
@@ -268,12 +274,11 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
         if roles & {"streams", "watchers"}:
             await ensure_singletons(parts.client, settings)
         if "orders" in roles:
-            await ensure_schedules(parts.client, parts.live.current)
-            parts.live.on_change(lambda current: ensure_schedules(parts.client, current))
+            await ensure_schedules(parts.client, settings)
         if "strategy" in roles:
             await ensure_market_data(parts.client, settings)
-            await ensure_strategy_schedule(parts.client, settings)
-            await ensure_schedule(parts.client, quotes_id(settings.account), quotes_schedule(settings))
+            await _decide_on_schedule(parts.client, parts.live.current)
+            parts.live.on_change(lambda current: _decide_on_schedule(parts.client, current))
         if "streams" in roles:
             await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
         _log.info("worker_ready", roles=sorted(roles), account=settings.account)
