@@ -124,13 +124,14 @@ class Admissions:
             )
             if row["existing"]:
                 return await self._stored(connection, intent)
-            total, newest = row["total"], price if price is not None else row["price"]
+            market = _with_change(market or Market(), row, product, policy)
+            total, newest = row["total"], next((each for each in (market.bid, row["price"], price) if each), None)
             held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
             facts = replace(
                 facts,
                 halted=bool(row["halted"]),
                 halted_why=_halted_why(row),
-                market=_with_change(market or Market(), row, product, policy),
+                market=market,
                 open_buys=row["open_buys"],
                 open_buys_value=row["open_buys_value"],
                 held_value=held,

@@ -227,9 +227,14 @@ def price_on_tick(facts: Facts) -> GateResult:
     """A price that a person gave is taken as given or refused, never bent."""
     name = "INVALID_PRICE"
     price, product = facts.intent.limit_price, facts.product
-    if facts.intent.order_type is OrderType.LIMIT and price is None and facts.intent.side is Side.BUY:
+    if (
+        facts.intent.order_type is OrderType.LIMIT
+        and price is None
+        and facts.intent.side is Side.BUY
+        and _by_hand(facts)
+    ):
         return _fail(name, "a limit order needs a limit price")
-    if price is None or product is None or facts.intent.entry_point != "manual":
+    if price is None or product is None or not _by_hand(facts):
         return _pass(name)
     below, above = neighbours(price, product)
     if price <= 0:
