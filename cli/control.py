@@ -11,6 +11,7 @@ import typer
 
 from cli.orders import user
 from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.quotes import quotes_leave
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -72,6 +73,8 @@ async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as
     async with open_ledger(settings) as ledger:
         changed = await turn(ledger, settings.account, reason, by)
         now = await controls.trading_control(ledger, settings.account)
+        if halted:
+            await quotes_leave(ledger, settings, by)
     if as_json:
         print_json({"account": settings.account, "changed": changed, **_described(now)})
     else:
@@ -182,6 +185,7 @@ async def _flatten(
             await controls.halt(ledger, settings.account, why or "flatten", by)
         if not (await controls.trading_control(ledger, settings.account)).halted:
             note("Entries are not halted: what is decided meanwhile may open new trades (`--halt` stops that first).")
+        await quotes_leave(ledger, settings, by)
         wishes: dict[str, _Wish] = {}
         if listed:
             client = await connect(settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from activities.quoting_interfaces import WithdrawReport
     from workers.settings import Settings
 
-__all__ = ["quotes_app", "stop_quotes", "take_quotes_away"]
+__all__ = ["quotes_app", "quotes_leave", "stop_quotes", "take_quotes_away"]
 
 quotes_app = typer.Typer(help="The market maker's quotes: see them, stop and start them.", no_args_is_help=True)
 
@@ -25,6 +25,7 @@ _BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 _NOTE = Annotated[str, typer.Option("--note", help="A word for the record.")]
 _SLICE_SECONDS = 2.0
+_LEAVE_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 
 
@@ -193,6 +194,31 @@ async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: s
     from activities.quoting_withdrawal import withdraw
 
     return await withdraw(ledger, client, WithdrawQuotes(account=account, seconds=seconds, by=by))
+
+
+async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
+    """Before or after something that nothing may be quoted with: what rests is cancelled, as far as that works now.
+
+    It says on stderr how that went, if there was anything. Raises the database's errors.
+    """
+    from temporalio.service import RPCError
+
+    from activities.quoting_withdrawal import resting_quotes
+    from cli.output import UnreachableError
+    from workers.temporal_connection import connect
+
+    if not await resting_quotes(ledger, settings.account):
+        return
+    try:
+        client = await connect(settings)
+        report = await take_quotes_away(ledger, client, settings.account, by=by, seconds=_LEAVE_SECONDS)
+    except (UnreachableError, RPCError) as problem:
+        note(f"The market maker's quotes could not be cancelled ({problem}): they expire by themselves.")
+        return
+    if report.ended:
+        note(f"{len(report.ended)} of the market maker's quotes cancelled")
+    if report.left:
+        note(f"{len(report.left)} quotes are not known to have ended yet: the next round looks again")
 
 
 async def _pause(client: "Client", account: str, words: str) -> None:

@@ -79,6 +79,7 @@ class ExitMonitorWorkflow:
         self._selling: ExitReason | None = None
         self._failures = 0
         self._flat = False
+        self._touched = False
         self._tell_when_closed = start.tell_when_closed
         self._closed: TradeOutcome | None = None
         self._sentence = ""
@@ -432,11 +433,15 @@ class ExitMonitorWorkflow:
             self._entry_final = True
             self._tell("the entry has its final size")
         self._look = self._look or (news.entry_final and self._selling is None and self._legs > self._start.exit_legs)
+        touched = self._touched or self._start.resumed
+        if news.entry_final and touched and not self._look and self._selling is None:
+            # What somebody else sold of it (a person, the market maker) may have been all that the entry had left.
+            self._look = workflow.patched("look-when-an-entry-ends-after-other-sells")
 
     @workflow.signal
     def position_changed(self) -> None:
         """Something else changed the position: look at it again."""
-        self._look = True
+        self._look = self._touched = True
         if self._shield is not None:
             self._shield.look()
 
