@@ -184,12 +184,12 @@ def describe(error: ValidationError, settings: type[BaseModel], where: Callable[
 def _instead(location: tuple[str, ...], owner: type[BaseModel] | None, settings: type[BaseModel]) -> str:
     """What the user may have meant: a name like it in the section, its place elsewhere, or all that is allowed."""
     names = list(owner.model_fields) if owner is not None else []
-    if near := _near(location[-1], names):
-        return near
     for section, field in settings.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel) and location[-1] in inner.model_fields:
             return f"; did you mean {location[-1]} in [{section}]?"
+    if near := _near(location[-1], names):
+        return near
     return f"; allowed here: {', '.join(names)}" if names else ""
 
 

@@ -1,16 +1,23 @@
 """Settings: defaults as required, three sources in order, and one sentence for each mistake."""
 
+import re
+import tomllib
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from cli.config import sample
+from cli.settings_file import sample, toml_value
 from workers.errors import ExitCode, UnreachableError
-from workers.settings import DEFAULT_TRIGGERS, Settings, load_settings
+from workers.settings import Settings, load_settings
+from workers.settings_keys import constraints, find, holds_secret, leaves
 from workers.settings_problems import ConfigError
+from workers.settings_sources import Sources, merge
+from workers.settings_types import PaperOnly
 
 
 def problems_of(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> list[str]:
@@ -121,8 +128,8 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         (
             "[exchange]\nrest = 'api.coinbase.com'",
             (
-                "FILE: exchange.rest = 'api.coinbase.com': is the real exchange, but mode = paper: leave it out, or set "
-                'mode = "live" (REST host[:port], always reached over TLS).'
+                "FILE: exchange.rest = 'api.coinbase.com': is the real exchange, but mode = paper: leave it out, "
+                'or set mode = "live" (REST host[:port], always reached over TLS).'
             ),
         ),
     ],
@@ -172,25 +179,190 @@ def test_file_changes_single_keys_of_a_default_trigger(tmp_path: Path) -> None:
 
 
 def test_written_sample_is_valid_and_changes_nothing(tmp_path: Path) -> None:
-    """`config init` writes a file with which everything is as without it, and names every setting."""
+    """`config init` writes a file with which everything is as without it."""
     file = tmp_path / "bottrader.toml"
     file.write_text(sample())
     assert load_settings(file, {}) == Settings()
-    for section in Settings.model_fields:
-        assert section in sample()
-    assert all(f"[triggers.{name}]" in sample() for name in DEFAULT_TRIGGERS)
+
+
+def uncommented() -> dict[str, Any]:
+    """The sample with every # taken away that stands before a key or a section, read."""
+    keys = re.compile(r"#(\[|[\w\"'-]+ = )")
+    return tomllib.loads("\n".join(line[1:] if keys.match(line) else line for line in sample().splitlines()))
 
 
 def test_uncommented_sample_is_valid_too(tmp_path: Path) -> None:
-    """Every line of the sample can be used by taking its # away."""
-    lines = [
-        line.removeprefix("#") if line.startswith("#") and not line.startswith("# ") else line
-        for line in sample().splitlines()
-        if not line.endswith(" =")
-    ]
+    """Every line of the sample can be used by taking its # away, and says the default."""
+    assert Settings(**uncommented()) == Settings()
+
+
+@pytest.mark.parametrize("section", [*Settings.model_fields])
+def test_sample_has_every_key_of_a_section(section: str) -> None:
+    """Each setting is in the sample, in its place, with its default and an explanation of itself."""
+    tree, lines = uncommented(), sample().splitlines()
+    own = [leaf for leaf in leaves(Settings()) if leaf.key.partition(".")[0] == section]
+    assert own or section in sample()
+    for leaf in own:
+        assert leaf.field.description, f"{leaf.key} has no description"
+        *above, name = leaf.key.split(".")
+        if section == "triggers":
+            # Explained once for all of them, by the name below the trigger's.
+            assert any(line.startswith(f"#   {'.'.join([*above[2:], name])}: ") for line in lines), leaf.key
+        if leaf.value is None:
+            assert section == "triggers" or f"#{name} =" in lines, leaf.key
+        elif "protection" not in above:
+            node: Any = tree
+            for part in leaf.key.split("."):
+                node = node[part]
+            assert node == load_toml(leaf.value), leaf.key
+
+
+def load_toml(value: object) -> object:
+    """A setting's value as a file that has it reads."""
+    return tomllib.loads(f"value = {toml_value(value)}")["value"]
+
+
+def test_sample_explains_unit_and_range() -> None:
+    """Above a key stand its meaning, its unit where the meaning doesn't say it, and what it may be."""
+    text = sample()
+    assert "# gain at which the trailing stop arms [percent, above 0 and below 100]\n#trailing_arm_pct = 3.5\n" in text
+    assert "# a LIMIT exit is re-priced after this long [seconds, above 0 and at most 86400]\n" in text
+    assert '# live trades real money [paper or live]\n#mode = "paper"\n' in text
+    assert "[2, 200]" not in text
+    assert "candles in the ATR [at least 2 and at most 200]; from the next start\n#atr_period = 14\n" in text
+
+
+LIVE_KEYS = {"mode": "live", "exchange": {"key_file": "/keys.json"}}
+ONLY_ON_PAPER = {
+    "speed": 5,
+    "exchange.rest": "localhost:8443",
+    "exchange.stream": "wss://127.0.0.1:8444",
+    "exchange.user_stream": "ws://advanced-trade-ws-user.coinbase.com",
+    "exchange.ca_file": "/paper.pem",
+    "orders.unknown_resolution_s": 2,
+}
+
+
+def marked(section: type[BaseModel], prefix: str = "") -> set[str]:
+    """Keys that are marked PaperOnly, in and below a section."""
+    found = set()
+    for name, field in section.model_fields.items():
+        if any(isinstance(noted, PaperOnly) for noted in constraints(field)):
+            found.add(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= marked(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+def test_every_setting_for_trying_has_a_value_that_live_refuses() -> None:
+    """Whoever marks a setting PaperOnly adds a value of it to the test below."""
+    assert marked(Settings) == set(ONLY_ON_PAPER)
+
+
+@pytest.mark.parametrize(("key", "value"), ONLY_ON_PAPER.items())
+def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
+    """The value is fine on paper, and with mode = live the sentence names key, value and why."""
+    *above, name = key.split(".")
+    own: dict[str, Any] = {name: value}
+    given = {above[0]: own} if above else own
+    Settings(**({"exchange": {"rest": "localhost:1"}} | given) if "coinbase.com" not in str(value) else {})
+    given = merge(LIVE_KEYS, given)
+    with pytest.raises(ConfigError) as refused:
+        Sources(from_file=given).build(Settings)
+    (sentence,) = refused.value.problems
+    assert sentence.startswith(f"{key} = ")
+    assert str(value) in sentence
+    assert "can't be used with mode = live" in sentence
+
+
+def test_live_mode_takes_the_venues_own_addresses() -> None:
+    """Real hosts over TLS, a longer wait for proof, and no crash point of a test."""
+    given = {
+        "mode": "live",
+        "exchange": {"key_file": "/k", "rest": "api.coinbase.com", "stream": "wss://advanced-trade-ws.coinbase.com"},
+        "orders": {"unknown_resolution_s": 200},
+    }
+    assert Sources(from_file=given).build(Settings).rest_address == "api.coinbase.com"
+    with pytest.raises(ConfigError, match="BOTTRADER_CRASH_AT"):
+        Sources(from_file=given, environ={"BOTTRADER_CRASH_AT": "before_place=x"}).build(Settings)
+    given["exchange"] = {"key_file": "/k", "rest": "api.coinbase.com.evil.example"}
+    with pytest.raises(ConfigError, match=r"exchange\.rest"):
+        Sources(from_file=given).build(Settings)
+
+
+def test_all_that_live_refuses_is_told_at_once() -> None:
+    """One sentence each, and one for the keys that are missing."""
+    with pytest.raises(ConfigError) as refused:
+        load_settings(environ={"BOTTRADER_MODE": "live", "BOTTRADER_SPEED": "9", "BOTTRADER_EXCHANGE__REST": "h:1"})
+    speed, rest, key = refused.value.problems
+    assert speed.startswith("BOTTRADER_SPEED (environment) = 9: can't be used with mode = live")
+    assert rest.startswith("BOTTRADER_EXCHANGE__REST (environment) = 'h:1': can't be used")
+    assert key.startswith('exchange.key_file must be given with mode = "live"')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[exits]\nmax_spread_pct = 1", "did you mean max_spread_pct in [risk]?"),
+        ("[exit]\nhard_stop_pct = 1", "did you mean exits?"),
+        ("[triggers.Mine]\nsize_quote = 1", "triggers.Mine"),
+        ("[triggers.x]\nsize_quote = 1e999999", "allowed: above 0 and at most 1_000_000_000_000"),
+        ("[triggers.x]\nsize_quote = nan", "must be"),
+        ("[triggers.x]\nsize_quote = 0.0000000000000000001", "12 decimal places"),
+        ("a = 1\nb = = 2", "FILE, line 2, column 5: this is not valid TOML (invalid value): 'b = = 2'"),
+        ("[database]\nurl = 'hunter2", 'FILE: this is not valid TOML: expected "\'" at the end of the file.'),
+        ("[database]\nurl = hunter2", "FILE, line 2, column 7: this is not valid TOML (invalid value)"),
+        ("[exits]\ntake_profit_enabled = 'maybe'", "must be true or false"),
+        ("[symbols]\nmax_open_buys = 2.5", "must be a whole number"),
+        ("x = " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_mistakes_are_told_in_words(text: str, words: str, tmp_path: Path) -> None:
+    """Where the key belongs, what it may be, and the line that is wrong; never a secret."""
+    (sentence,) = problems_of(text, tmp_path)
+    assert words in sentence
+    assert "hunter2" not in sentence
+    assert len(sentence) < 400
+
+
+def test_numbers_of_a_file_are_exact(tmp_path: Path) -> None:
+    """What a file says is not rounded on its way: no binary fraction comes between."""
     file = tmp_path / "bottrader.toml"
-    file.write_text("\n".join(lines))
-    assert load_settings(file, {}) == Settings()
+    file.write_text("[triggers.manual]\nsize_quote = 1234567890.123456789012\n")
+    assert load_settings(file, {}).triggers["manual"].size_quote == Decimal("1234567890.123456789012")
+
+
+@pytest.mark.parametrize(
+    ("key", "live"),
+    [
+        ("symbols.block", True),
+        ("symbols.allow", True),
+        ("symbols.hodl", True),
+        ("symbols.disabled", True),
+        ("risk.max_position_pct", True),
+        ("triggers.any.size_quote", True),
+        ("triggers.any.exits.hard_stop_pct", True),
+        ("exits.hard_stop_pct", True),
+        ("exits.atr_period", False),
+        ("strategy.enabled", True),
+        ("quoting.enabled", True),
+        ("roc.enabled", True),
+        ("mode", False),
+        ("account", False),
+        ("database.url", False),
+        ("exchange.key_file", False),
+    ],
+)
+def test_what_may_change_while_workers_run(key: str, live: bool) -> None:
+    """Triggers, lists and limits may; what a process is made of may not."""
+    found = find(Settings, key.split("."))
+    assert found.field is not None
+    assert found.live is live
+
+
+def test_no_live_setting_holds_a_secret() -> None:
+    """What is changed by command is stored and shown as it is, so secrets are none of it."""
+    assert not [leaf.key for leaf in leaves(Settings()) if leaf.live and holds_secret(leaf.field.annotation)]
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
