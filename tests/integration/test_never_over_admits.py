@@ -42,7 +42,8 @@ async def test_concurrent_entries_never_exceed_balance_slots_or_position(desk: D
     await desk.balance(str(balance))
     await desk.pool.execute(
         """INSERT INTO fills (fill_key, account, symbol, side, exchange_order_id, origin, ingest_via, size, price,
-                              value, quote_fees, at) VALUES ($1,$2,'SOL-USD','BUY','x','exchange','rest',1,$3,$3,0,now())""",
+                              value, quote_fees, at)
+           VALUES ($1,$2,'SOL-USD','BUY','x','exchange','rest',1,$3,$3,0,now())""",
         f"{account}/x",
         account,
         spent,
