@@ -131,8 +131,8 @@ async def test_a_refused_order_shows_its_gates_to_a_person(database: str, tempor
         await refused.result()
 
         async def details() -> str | None:
-            found = (await refused.query("__temporal_workflow_metadata")) or {}
-            return str(found.get("currentDetails") or "") or None
+            found = await refused.query("__temporal_workflow_metadata")
+            return str(found.current_details) or None
 
         shown = await eventually(details, what="the details of the workflow")
         assert "| **refused** | ABOVE_MAXIMUM_SIZE | size 5000" in shown
