@@ -139,7 +139,18 @@ def print_error(error: UserError, *, as_json: bool) -> None:
 
         note(orjson.dumps({"error": {"code": error.code, "message": error.sentence}}).decode())
     else:
-        note("\n".join(f"error: {line}" for line in error.sentence.splitlines()))
+        note("\n".join(_wrapped(f"error: {line}") for line in error.sentence.splitlines()))
+
+
+def _wrapped(line: str) -> str:
+    """Broken between words on a terminal; a pipe gets the line whole."""
+    import shutil
+    import textwrap
+
+    if not sys.stderr.isatty():
+        return line
+    width = max(40, shutil.get_terminal_size().columns)
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _as_json(value: object) -> Any:

@@ -1,5 +1,6 @@
 """What is wrong with a configuration, in sentences: the key as the user wrote it, the value, and what is allowed."""
 
+import contextlib
 import difflib
 import re
 import tomllib
@@ -30,6 +31,7 @@ __all__ = [
     "raise_all",
     "range_of",
     "read_toml",
+    "shown_path",
     "unit_of",
     "unknown_environment",
 ]
@@ -72,16 +74,25 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(
-            [f"{file}: there is no such file; `bottrader config init` writes one with every setting explained."]
+            [
+                f"{shown_path(file)}: there is no such file; `bottrader config init` writes one with every setting explained."
+            ]
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{file}: can't be read ({error})."]) from None
+        raise ConfigError([f"{shown_path(file)}: can't be read ({error})."]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_not_toml(file, text, str(error))]) from None
     except ArithmeticError:
-        raise ConfigError([f"{file}: a number in it is not one that can be used."]) from None
+        raise ConfigError([f"{shown_path(file)}: a number in it is not one that can be used."]) from None
     except RecursionError:
-        raise ConfigError([f"{file}: this is not a settings file: it is nested too deeply."]) from None
+        raise ConfigError([f"{shown_path(file)}: this is not a settings file: it is nested too deeply."]) from None
+
+
+def shown_path(file: Path) -> str:
+    """A path as a person in this folder writes it."""
+    with contextlib.suppress(ValueError, OSError):
+        return str(file.relative_to(Path.cwd()))
+    return str(file)
 
 
 def _not_toml(file: Path, text: str, message: str) -> str:
@@ -89,13 +100,13 @@ def _not_toml(file: Path, text: str, message: str) -> str:
     what = message[: place.start()] if place else message
     what = f"{what[:1].lower()}{what[1:]}"
     if place is None or place[1] is None:
-        return f"{file}: this is not valid TOML: {what} at the end of the file."
+        return f"{shown_path(file)}: this is not valid TOML: {what} at the end of the file."
     number = int(place[1])
     lines = text.splitlines()
     line = lines[number - 1].strip() if number <= len(lines) else ""
     # What might hold a password is not repeated.
     quoted = f": {_short(line)}" if line and not _SECRET_NAME.search(line) else ""
-    return f"{file}, line {number}, column {place[2]}: this is not valid TOML ({what}){quoted}"
+    return f"{shown_path(file)}, line {number}, column {place[2]}: this is not valid TOML ({what}){quoted}"
 
 
 def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
@@ -260,6 +271,7 @@ def _shown(value: object, field: FieldInfo) -> str:
 
 
 def _short(value: object) -> str:
+    value = str(value) if isinstance(value, Path) else value
     number = isinstance(value, Decimal | int) and not isinstance(value, bool)
     text = f"{value:g}" if isinstance(value, float) else str(value) if number else repr(value)
     if isinstance(value, bool):

@@ -25,6 +25,7 @@ from workers.settings_problems import (
     describe,
     environment_name,
     read_toml,
+    shown_path,
     unknown_environment,
 )
 
@@ -125,7 +126,9 @@ class Sources:
         if location and _given(self.from_environment, location):
             return f"{environment_name(location)} (environment)"
         shown = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location).removeprefix(".")
-        return f"{self.file}: {shown}" if self.file is not None and _given(self.from_file, location) else shown
+        return (
+            f"{shown_path(self.file)}: {shown}" if self.file is not None and _given(self.from_file, location) else shown
+        )
 
     def _override(self, location: tuple[str, ...]) -> Override | None:
         """The override that gives a key, or a list that the location is an item of."""
