@@ -1,0 +1,95 @@
+"""`bottrader web` as a process: on the local stack, told to stop, and without anybody who may send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest_asyncio
+
+from exchange.paper import PaperControl
+from tests.support.live_stack import ROOT, run_command
+from workers.local_stack import LocalStack, LocalStackConfig
+from workers.processes import Child, Command, free_port, python_environment, python_module
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stack() -> AsyncIterator[LocalStack]:
+    """A throw-away stack that takes alerts, with a market of 50,000/50,001."""
+    config = LocalStackConfig(ui=False, web=True, paper_arguments=["--step"])
+    async with LocalStack(config) as found, PaperControl(found.paper["control"]) as control:
+        await control.set_price("BTC-USD", "50000", "50001")
+        yield found
+
+
+async def test_the_stack_takes_alerts_with_its_own_token(stack: LocalStack) -> None:
+    """The token that the stack makes is for its owner's eyes only, and an alert with it is decided on."""
+    assert stack.webhook_url is not None
+    assert stack.webhook_token is not None
+    assert stack.webhook_token.stat().st_mode & 0o777 == 0o600
+    alert = {"key": "test-1", "symbol": "BTCUSD", "action": "buy", "dry_run": True}
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        refused = await http.post(stack.webhook_url, json=alert)
+        assert refused.json()["error"]["code"] == "NO_PROOF"
+        answer = await http.post(stack.webhook_url, json={**alert, "token": stack.webhook_token.read_text().strip()})
+    assert (answer.status_code, answer.json()["decision"]) == (200, "refused"), answer.text
+    assert answer.json()["sender"] == "local"
+    assert json.loads((stack.data / "stack.json").read_text())["webhook"] == stack.webhook_url
+
+
+async def test_told_to_stop_it_ends_at_once(stack: LocalStack) -> None:
+    """SIGTERM ends the process with exit code 0, also while a connection is kept open."""
+    port = free_port()
+    env = {**stack.environment, "BOTTRADER_WEBHOOK__SENDERS__X__SECRET": "0123456789abcdef"}
+    child = await Child.start(
+        Command(
+            name="web",
+            argv=python_module("cli.main", "web", "--port", str(port)),
+            log=stack.data / "logs" / "web-2.log",
+            env=python_environment(env),
+        )
+    )
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http, asyncio.timeout(30):
+            while True:
+                assert child.running, child.log_tail()
+                try:
+                    assert (await http.get("/health")).json() == {"ok": True}
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            began = time.monotonic()
+            child.signal(signal.SIGTERM)
+            assert await child.wait() == 0, child.log_tail(20)
+        assert time.monotonic() - began < 5
+    finally:
+        await child.stop()
+
+
+async def test_without_senders_it_does_not_start(stack: LocalStack) -> None:
+    """Nobody could prove who they are, so nothing listens: one sentence and exit code 2."""
+    done = await run_command(
+        [sys.executable, "-m", "cli.main", "web", "--port", "0"],
+        {**os.environ, **stack.environment, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.code, done.out) == (2, "")
+    assert "[webhook.senders.tradingview]" in done.err
+    assert done.err.count("\n") == 1
+
+
+async def test_two_senders_never_share_a_secret(stack: LocalStack) -> None:
+    """A secret that two have would not tell which one sends."""
+    secrets = {f"BOTTRADER_WEBHOOK__SENDERS__{name}__TOKEN": "0123456789abcdef" for name in ("A", "B")}
+    done = await run_command(
+        [sys.executable, "-m", "cli.main", "web", "--port", "0"],
+        {**os.environ, **stack.environment, **secrets, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.code == 2
+    assert "same secret" in done.err
