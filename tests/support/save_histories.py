@@ -24,20 +24,24 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from activities.maintenance_interfaces import ValidateInput
+from activities.quoting_interfaces import QuoteRoundInput
 from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput
 from domain.exits import ExitRules
-from domain.ids import client_order_id, intent_key, order_workflow_id
+from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest
 from domain.protection import Protection, ProtectionKind
 from schema import migrate
-from tests.support.harness import Trade, TradingSystem, trading_system
+from tests.support.harness import ALL_ROLES, Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy, sell
 from tests.support.waiting import eventually
 from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.settings import SymbolSettings
+from workers.settings_quoting import QuotingSettings
 from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
+from workflows.quoting import QuoteRoundWorkflow, quotes_id
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 from workflows.streams import SweepWorkflow, price_watcher_workflow_id, user_stream_workflow_id
 
@@ -283,6 +287,79 @@ async def _upkeep(system: TradingSystem) -> Handles:
     return found
 
 
+async def _quotes(system: TradingSystem) -> Handles:
+    """A bid is replaced, fills in part, is asked for, ends after its part was sold; another's ask leaves for a stop."""
+    client, account = system.client, system.account
+
+    async def quoted(name: str) -> WorkflowHandle[Any, Any]:
+        handle = await client.start_workflow(
+            QuoteRoundWorkflow.run,
+            QuoteRoundInput(account=account, orders_queue=system.settings.temporal.orders_queue),
+            id=f"{quotes_id(account)}-{name}",
+            task_queue=system.settings.temporal.strategy_queue,
+        )
+        await handle.result()
+        return handle
+
+    async def resting(side: str) -> tuple[str, str]:
+        async def so() -> tuple[str, str] | None:
+            for item in await system.control.orders():
+                if (item["status"], item["side"]) == ("OPEN", side):
+                    return str(item["order_id"]), str(item["client_order_id"]).rpartition("-")[0]
+            return None
+
+        return await eventually(so)
+
+    async def sold(key: str) -> None:
+        async def so() -> bool:
+            return bool(await system.value("SELECT remaining = 0 FROM trades WHERE entry_key = $1", key))
+
+        await eventually(so)
+
+    def order(key: str) -> WorkflowHandle[Any, Any]:
+        return client.get_workflow_handle(order_workflow_id(key))
+
+    await system.price("49500", "50500", size="1")
+    found: Handles = {"round": await quoted("first")}
+    await system.price("49600", "50600", size="1")
+    found["round_replaced"] = await quoted("moved")
+    bid, key = await resting("BUY")
+    await system.control.fill(bid, "0.0005")
+    await eventually(lambda: system.value("SELECT 1 FROM trades WHERE entry_key = $1", key))
+    await quoted("asks")
+    ask, ask_key = await resting("SELL")
+    await system.control.fill(ask, "0.0005")
+    await sold(key)
+    await order(ask_key).result()
+    await order(key).signal("cancel", CloseRequest(by="a person"))
+    await order(key).result()
+    found |= {
+        "bid": order(key),
+        "bid_monitor": client.get_workflow_handle(exit_workflow_id(key)),
+        "ask": order(ask_key),
+    }
+    await quoted("again")
+    bid, key = await resting("BUY")
+    size = next(item for item in await system.control.orders() if item["order_id"] == bid)["order_configuration"]
+    await system.control.fill(bid, size["limit_limit_gtd"]["base_size"])
+    await eventually(lambda: system.value("SELECT 1 FROM trades WHERE entry_key = $1 AND entry_final", key))
+    await quoted("asks again")
+    await resting("SELL")
+    await system.price("46000", "46500", size="1")
+    await order(key).result()
+    leg = intent_key("exit", key, account, "BTC-USD", "SELL", "1")
+    return found | {"stopped": client.get_workflow_handle(exit_workflow_id(key)), "stop": order(leg)}
+
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "quotes": {
+        "roles": ALL_ROLES | {"strategy"},
+        "symbols": SymbolSettings(allow=("BTC-USD",)),
+        "quoting": QuotingSettings(enabled=True, min_quote_volume=Decimal(0), max_inventory_quote=Decimal(60)),
+    }
+}
+"""What a scenario's system is otherwise than usual."""
+
 _SCENARIOS: dict[str, Scenario] = {
     "hard_stop": _hard_stop,
     "filled_in_parts_cancelled_and_closed": _filled_in_parts_cancelled_and_closed,
@@ -299,6 +376,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "protected_at_the_exchange": _protected_at_the_exchange,
     "streams": _streams,
     "upkeep": _upkeep,
+    "quotes": _quotes,
 }
 
 
@@ -324,7 +402,8 @@ async def _save(folder: Path, scenarios: Sequence[str]) -> None:
                 await postgres.create_database(f"scenario_{number}")
                 dsn = postgres.dsn(f"scenario_{number}")
                 await migrate.upgrade(dsn)
-                async with trading_system(dsn, temporal.address, late_acceptance_seconds=1) as system:
+                special = _SETTINGS.get(scenario, {})
+                async with trading_system(dsn, temporal.address, late_acceptance_seconds=1, **special) as system:
                     for kind, handle in (await _SCENARIOS[scenario](system)).items():
                         try:
                             history = await handle.fetch_history()

@@ -16,6 +16,7 @@ from tests.support.save_histories import FOLDER
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
 from workflows.order import OrderWorkflow
+from workflows.quoting import QuoteRoundWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
@@ -27,6 +28,7 @@ WORKFLOWS = [
     SweepWorkflow,
     ReconcileWorkflow,
     LedgerCheckWorkflow,
+    QuoteRoundWorkflow,
 ]
 SAVED = sorted(FOLDER.glob("*/*.json"))
 
@@ -72,6 +74,7 @@ def test_every_workflow_has_a_saved_history() -> None:
         "SweepWorkflow",
         "ReconcileWorkflow",
         "LedgerCheckWorkflow",
+        "QuoteRoundWorkflow",
     }
 
 
