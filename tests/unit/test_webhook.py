@@ -1,0 +1,199 @@
+"""The webhook's pure parts: symbols, JSON, proofs of the sender, alerts as decisions, and buckets."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from web.alert import Alert, Wrong, read_alert
+from web.limits import Rates
+from web.refusals import Refused
+from web.senders import Sender, by_headers, by_token, signature
+from web.strict_json import BadJson, read_json
+from web.symbols import BadSymbol, product_of
+
+NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
+WINDOW = timedelta(seconds=300)
+KEY = "0123456789abcdef0123456789abcdef"
+KNOWN = ("BTC-USD", "ETH-USD", "PEPE1-USDC")
+
+
+@pytest.mark.parametrize(
+    ("given_symbol", "product"),
+    [
+        ("BTC-USD", "BTC-USD"),
+        ("btc/usd", "BTC-USD"),
+        ("BTC_USD", "BTC-USD"),
+        (" COINBASE:BTCUSD ", "BTC-USD"),
+        ("coinbase:eth-usd", "ETH-USD"),
+        ("PEPE1USDC", "PEPE1-USDC"),
+        ("XRPUSDT", "XRP-USDT"),
+        ("SOLUSD", "SOL-USD"),
+        ("ETHBTC", "ETH-BTC"),
+    ],
+)
+def test_symbols_as_charts_write_them_are_products(given_symbol: str, product: str) -> None:
+    """Each usual way to write a symbol is the same product."""
+    assert product_of(given_symbol, venue="coinbase", known=KNOWN) == product
+
+
+@pytest.mark.parametrize(
+    "given_symbol",
+    [
+        "",
+        "-",
+        "USD",
+        "BTC",
+        "BINANCE:BTCUSDT",
+        ":BTCUSD",
+        "BTCUSDT.P",
+        "BTC-USD-PERP",
+        "A-B-C",
+        "BTC USD",
+        "B;DROP",
+        "É-USD",
+    ],
+)
+def test_what_is_no_symbol_is_refused(given_symbol: str) -> None:
+    """Another exchange's, a perpetual, or what can't be split is not guessed at."""
+    with pytest.raises(BadSymbol):
+        product_of(given_symbol, venue="coinbase", known=KNOWN)
+
+
+def test_two_products_that_are_written_alike_must_be_told_apart() -> None:
+    """What could be two of our products is refused with both."""
+    with pytest.raises(BadSymbol, match="A-BUSD or AB-USD"):
+        product_of("ABUSD", venue="coinbase", known=("AB-USD", "A-BUSD"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(st.characters(exclude_categories=["C"])),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text(st.characters(exclude_categories=["C"])), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+)
+def test_what_json_writes_is_read_back(value: Any) -> None:
+    """Everything that is JSON and not too deep is read as it was written."""
+    assert read_json(json.dumps(value).encode(), max_depth=64) == value
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | st.text('[]{}",:\\0123456789.eE-NaItrufls', max_size=200).map(str.encode))
+def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+    """Whatever comes, reading ends in a value or in its refusal."""
+    with contextlib.suppress(BadJson):
+        read_json(raw, max_depth=8)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*Alert.model_fields, "nonsense"]),
+        st.none() | st.booleans() | st.integers() | st.decimals() | st.text(max_size=20) | st.lists(st.integers()),
+        max_size=8,
+    )
+)
+def test_any_object_is_an_alert_or_refused(value: dict[str, Any]) -> None:
+    """Whatever the fields hold, it is an alert or it is refused."""
+    with contextlib.suppress(Wrong):
+        assert read_alert(value).does in ("buy", "sell", "close")
+
+
+def test_the_digest_is_of_what_was_asked_not_of_how() -> None:
+    """Numbers written otherwise and another token are the same alert; another amount or note is not."""
+    base = {"symbol": "BTC-USD", "action": "buy", "key": "k", "size_quote": "100"}
+    same = [{**base, "size_quote": Decimal("100.00")}, {**base, "token": "x"}, {**base, "action": None, "side": "BUY"}]
+    other = [{**base, "size_quote": 101}, {**base, "note": "n"}, {**base, "indicators": {"rsi": 1}}]
+    digest = read_alert(base).digest("BTC-USD")
+    assert {read_alert(item).digest("BTC-USD") for item in same} == {digest}
+    assert digest not in {read_alert(item).digest("BTC-USD") for item in other}
+    assert read_alert(base).digest("ETH-USD") != digest
+
+
+def test_the_token_never_shows() -> None:
+    """Neither the text nor the fields of an alert have its token."""
+    alert = read_alert({"symbol": "BTC-USD", "action": "buy", "key": "k", "token": "open-sesame-open"})
+    assert "sesame" not in repr(alert) + json.dumps(alert.model_dump(mode="json"))
+    assert "sesame" not in repr(Sender("a", b"sesame", b"sesame"))
+
+
+def test_linkage_has_every_part_of_the_decision() -> None:
+    """Scores, values and weights are kept; an alert that names nothing fired is itself what fired."""
+    given_alert = {"symbol": "BTC-USD", "action": "buy", "key": "k"}
+    named = read_alert(
+        given_alert
+        | {
+            "indicators": {
+                "rsi": {"value": 27, "fired": True, "weight": "1.5", "contribution": "1.2"},
+                "macd": {"value": "-0.5", "fired": True, "contribution": Decimal("0.8")},
+                "atr": 400,
+            }
+        }
+    ).linkage("rsi_oversold", KEY)
+    assert (named.buy_score, named.indicators_fired) == (Decimal("2.0"), ("macd", "rsi"))
+    assert named.indicator_breakdown["atr"].value == 400
+    bare = read_alert(given_alert | {"score": "0.7", "price": 50000}).linkage("webhook", KEY)
+    assert (bare.buy_score, bare.sell_score, bare.indicators_fired) == (Decimal("0.7"), None, ("alert",))
+    sell = read_alert({"symbol": "BTC-USD", "action": "sell", "key": "k", "size_base": 1, "score": 2})
+    assert (sell.linkage("MANUAL", KEY).buy_score, sell.linkage("MANUAL", KEY).sell_score) == (None, Decimal(2))
+
+
+@pytest.mark.parametrize("written", ["2026-11-21T09:30:00Z", "2026-11-21T10:30:00+01:00", 1795253400, "1795253400000"])
+def test_times_are_understood_as_charts_write_them(written: object) -> None:
+    """ISO 8601 with a zone, seconds and milliseconds are one time."""
+    assert read_alert({"symbol": "BTC-USD", "action": "buy", "time": written}).time == NOW
+
+
+def test_a_signature_is_what_openssl_makes() -> None:
+    """The rule is HMAC-SHA256 over the timestamp, a dot, and the body as it was sent."""
+    raw, stamp = b'{"a": 1}', str(int(NOW.timestamp()))
+    made = hmac.new(b"secret", stamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
+    assert signature(b"secret", stamp, raw) == made
+    senders = (Sender("other", b"another"), Sender("me", b"secret"), Sender("tokens-only", token=b"t"))
+    headers = {"x-timestamp": stamp, "x-signature": made.upper()}
+    proof = by_headers(headers, raw, senders, NOW, WINDOW)
+    assert proof is not None
+    assert (proof.sender, proof.signed_at) == ("me", NOW)
+    assert by_headers({}, raw, senders, NOW, WINDOW) is None
+
+
+def test_who_has_no_secret_is_never_found_by_an_empty_one() -> None:
+    """A sender without a secret or token is not proven by an empty key."""
+    raw, stamp = b"{}", str(int(NOW.timestamp()))
+    headers = {"x-timestamp": stamp, "x-signature": signature(b"", stamp, raw)}
+    with pytest.raises(Refused, match="X-Signature"):
+        by_headers(headers, raw, (Sender("t", token=b"token"),), NOW, WINDOW)
+    with pytest.raises(Refused, match="none of the senders"):
+        by_token("", (Sender("s", b"secret"),))
+    with pytest.raises(Refused, match="none of the senders"):
+        by_headers({"authorization": "Bearer "}, raw, (Sender("s", b"secret"),), NOW, WINDOW)
+
+
+def test_a_bucket_fills_again() -> None:
+    """After the burst one alert is taken as often as the rate says, and the refusal says when."""
+    clock = [0.0]
+    rates = Rates(clock=lambda: clock[0])
+    for _ in range(3):
+        rates.take("a", per_minute=6, burst=3)
+    with pytest.raises(Refused) as refused:
+        rates.take("a", per_minute=6, burst=3)
+    assert refused.value.headers == {"Retry-After": "10"}
+    rates.take("b", per_minute=6, burst=3)
+    clock[0] = 10.0
+    rates.take("a", per_minute=6, burst=3)
+    with pytest.raises(Refused):
+        rates.take("a", per_minute=6, burst=3)
