@@ -25,6 +25,7 @@ _BY = typer.Option("--by", help="Who asks; else this machine's user.")
 _WHY = typer.Option("--why", help="Why; it is recorded with the change.")
 _JSON = typer.Option("--json", help="JSON for programs.")
 _ALIVE_SECONDS = 3.0
+_AS_BY_DEFAULT = " (default)"
 
 
 def current_sources() -> "Sources":
@@ -110,7 +111,7 @@ def show(
         if leaf.key.startswith(prefix) and not (".exits." in leaf.key and leaf.value is None)
     ]
     if changed:
-        found = [(leaf, origin) for leaf, origin in found if origin]
+        found = [(leaf, origin) for leaf, origin in found if origin and not origin.endswith(_AS_BY_DEFAULT)]
     if as_json:
         print_json(
             {
@@ -137,7 +138,7 @@ def _origin(key: str, value: object, sources: "Sources") -> str:
     if origin == "default":
         return ""
     defaults = {leaf.key: leaf.value for leaf in leaves(Settings())}
-    return origin if key not in defaults or defaults[key] != value else f"{origin}, as by default"
+    return origin if key not in defaults or defaults[key] != value else origin + _AS_BY_DEFAULT
 
 
 @config_app.command("check")
@@ -307,7 +308,7 @@ def _tell(found: "list[Change]", *, as_json: bool) -> None:
             if item.old != item.new
             else f"{item.key} = {_text(item.new)}, as it was"
         )
-    note("Workers that run apply it within a second; recorded in `bottrader config changes`.")
+    note("Workers apply it within a second; `bottrader config changes` has the record.")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -73,11 +73,8 @@ def read_toml(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
-        raise ConfigError(
-            [
-                f"{shown_path(file)}: there is no such file; `bottrader config init` writes one with every setting explained."
-            ]
-        ) from None
+        advice = "`bottrader config init` writes one with every setting explained"
+        raise ConfigError([f"{shown_path(file)}: there is no such file; {advice}."]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{shown_path(file)}: can't be read ({error})."]) from None
     except tomllib.TOMLDecodeError as error:

@@ -123,6 +123,8 @@ class Sources:
             if given.at is None:
                 return dotted
             return f"{dotted} (set by {given.by} on {given.at.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
+        if any(tried.at is None and key.startswith(f"{dotted}.") for key, tried in self.overrides.items()):
+            return dotted
         if location and _given(self.from_environment, location):
             return f"{environment_name(location)} (environment)"
         shown = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location).removeprefix(".")

@@ -202,7 +202,7 @@ async def test_show_says_where_a_value_comes_from(
     assert origins["hard_stop_pct"] == "set by ann"
     assert origins["soft_stop_pct"] == "environment"
     assert origins["trailing_arm_pct"] == "file"
-    assert origins["take_profit_pct"] == "file, as by default"
+    assert origins["take_profit_pct"] == "file (default)"
     assert origins["max_reprices"] == "default"
 
 
