@@ -178,6 +178,7 @@ async def test_a_bid_filled_in_part_is_asked_for_and_its_trade_ends_with_it(syst
         return bool(await system.value("SELECT remaining = 0 FROM trades WHERE entry_key = $1", key))
 
     await eventually(sold, within=10, what="the part is sold")
+    assert [item["order_id"] for item in await resting(system)] == [bid["order_id"]]
     assert (await command(system, "quotes", "stop"))[0] == 0
     handle = system.client.get_workflow_handle_for(OrderWorkflow.run, order_workflow_id(key))
     async with asyncio.timeout(20):

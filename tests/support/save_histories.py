@@ -355,7 +355,9 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "quotes": {
         "roles": ALL_ROLES | {"strategy"},
         "symbols": SymbolSettings(allow=("BTC-USD",)),
-        "quoting": QuotingSettings(enabled=True, min_quote_volume=Decimal(0), max_inventory_quote=Decimal(60)),
+        "quoting": QuotingSettings(
+            enabled=True, min_quote_volume=Decimal(0), max_inventory_quote=Decimal(60), lean_pct=Decimal(0)
+        ),
     }
 }
 """What a scenario's system is otherwise than usual."""
