@@ -149,7 +149,7 @@ class _Alerts:
         told = found.model_dump(mode="json", exclude_none=True, include=_LOGGED)
         _log.info("webhook", **told, ms=round(seconds * 1000, 1))
         return JSONResponse(
-            found.model_dump(mode="json", exclude_none=True), 202 if found.decision == "deciding" else 200
+            found.model_dump(mode="json", exclude_defaults=True), 202 if found.decision == "deciding" else 200
         )
 
     def _count(self, outcome: str, sender: str, began: float) -> float:

@@ -543,7 +543,7 @@ async def test_whatever_its_schema_allows_or_forbids_it_never_fails(webhook: Web
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "120", "--no-color", "--mode", "all"),
             *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
             *("--checks", "response_schema_conformance", "--header", f"Authorization: Bearer {TOKEN}"),
-            *("--max-time", "15"),
+            *("--max-time", "12"),
         ],
         {**os.environ, "NO_PROXY": "127.0.0.1", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         timeout=120,
