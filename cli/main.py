@@ -29,6 +29,7 @@ from cli.report import report_app
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
 from cli.web import web
+from cli.why import why
 from workers.errors import ExitCode
 from workers.leave import leave
 
@@ -89,6 +90,7 @@ app.command("resume")(resume)
 app.command("flatten")(flatten)
 app.add_typer(quotes_app, name="quotes")
 app.command("reconcile")(reconcile)
+app.command("why")(why)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(report_app, name="report")
 app.add_typer(config_commands.config_app, name="config")

@@ -143,7 +143,7 @@ def known_symbol(facts: Facts) -> GateResult:
     name = "UNKNOWN_SYMBOL"
     if facts.product is None:
         return _fail(name, f"the exchange has no product {facts.intent.symbol!r}; write it like BTC-USD")
-    return _pass(name)
+    return _pass(name, product=facts.product.symbol)
 
 
 def venue_open(facts: Facts) -> GateResult:
@@ -157,7 +157,7 @@ def venue_open(facts: Facts) -> GateResult:
     takes = intent.order_type is OrderType.MARKET or intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
     if product is not None and product.post_only and takes and intent.role is OrderRole.ENTRY:
         return _fail(name, f"{product.symbol} takes only post-only orders at the exchange now", state="post-only")
-    return _pass(name)
+    return _pass(name, state="open")
 
 
 def still_valid(facts: Facts) -> GateResult:
@@ -174,7 +174,7 @@ def enabled(facts: Facts) -> GateResult:
     name = "SKIP_DISABLED_TRADE"
     if facts.disabled:
         return _fail(name, f"{facts.intent.symbol} is not bought: {facts.disabled}", why=facts.disabled)
-    return _pass(name)
+    return _pass(name, enabled=True)
 
 
 def trade_amount(facts: Facts) -> GateResult:
@@ -212,7 +212,7 @@ def blacklisted(facts: Facts) -> GateResult:
     name = "SKIP_BLACKLISTED"
     if facts.blocked:
         return _fail(name, f"{facts.intent.symbol} is on the block list and is never bought", blocked=True)
-    return _pass(name)
+    return _pass(name, blocked=False)
 
 
 def hodl(facts: Facts) -> GateResult:
@@ -220,7 +220,7 @@ def hodl(facts: Facts) -> GateResult:
     name = "HODL"
     if facts.hodl:
         return _fail(name, f"{facts.intent.symbol} is on the HODL list and is never sold by the system", hodl=True)
-    return _pass(name)
+    return _pass(name, hodl=False)
 
 
 def price_on_tick(facts: Facts) -> GateResult:
