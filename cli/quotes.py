@@ -260,9 +260,9 @@ def start(by: _BY = "", why: _NOTE = "", as_json: _JSON = False) -> int:
     """Resume the rounds after a stop. Exit code 1 when the settings say that nothing is quoted."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.config import settings_in_force
 
-    return asyncio.run(_start(current_settings(), user(by), why, as_json=as_json))
+    return asyncio.run(_start(settings_in_force(), user(by), why, as_json=as_json))
 
 
 async def _start(settings: "Settings", by: str, why: str, *, as_json: bool) -> int:
