@@ -71,7 +71,8 @@ class Composed:
         self.services: dict[str, Any] = load()["services"]
         self.folder = folder
         self.postgres = postgres
-        self.ports = {name: _low_port() for name in ("temporal", "ui", "rest", "stream", "control")}
+        self.ports = {name: _low_port() for name in ("temporal", "ui", "rest", "stream", "control", "webhook")}
+        (folder / "webhook_token").write_text("a-token-of-the-tests\n")
         self._children: list[Child] = []
         self._programs = folder / "bin"
         self._programs.mkdir()
@@ -81,6 +82,8 @@ class Composed:
     def here(self, text: str) -> str:
         """`text` with containers' names and mounted paths as they are on this machine."""
         for inside, outside in {
+            "8780": str(self.ports["webhook"]),
+            "/run/secrets/webhook_token": str(self.folder / "webhook_token"),
             "/run/secrets/postgres_password": str(self.postgres.folder / "password"),
             "/etc/temporal/bottrader": str(ROOT / "deploy/temporal"),
             "postgres:5432": f"127.0.0.1:{self.postgres.config.port}",
@@ -252,6 +255,6 @@ async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(tempor
     """Each role's own command becomes healthy by its own check, with the paper exchange as its exchange."""
     paper = await temporal.start("paper")
     await temporal.healthy("paper", paper)
-    for service in ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy"):
+    for service in ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy", "webhook"):
         child = await temporal.start(service)
         await temporal.healthy(service, child)
