@@ -112,6 +112,8 @@ def exit_row(
     trigger = Decimal(trigger_price) if trigger_price else None
     if protection_role == ProtectionRole.TAKE_PROFIT:
         trigger = limit_price
+    # A monitor's take profit was due at some time; a market maker's ask never is, it just rests.
+    quoted = why is ExitReason.TP and due_at is None
     entry_fees = divide(trade["bought_quote_fees"], trade["bought_size"]) if trade["bought_size"] else ZERO
     gross, net = achieved(entry_price, price, entry_fees, divide(totals.quote_fees, totals.size))
     return {
@@ -124,7 +126,7 @@ def exit_row(
         "achieved_net": net,
         "slippage": price - trigger if trigger is not None and price is not None else None,
         "fees": totals.quote_fees,
-        "path": "exchange" if protection_role else "monitored",
+        "path": "exchange" if protection_role else "quote" if quoted else "monitored",
         "due_at": due_at,
         "again": f"exits of trade {entry_key} go through again",
     }

@@ -131,6 +131,9 @@ async def test_a_filled_bid_is_a_trade_and_an_ask_completes_it(system: TradingSy
     closed = await outcome(system, key)
     assert (closed.exit_reason, closed.exit_size) == (ExitReason.TP, order["filled_size"])
     assert closed.pnl > 0
+    (leg,) = await system.rows("SELECT * FROM trade_exits")
+    assert (leg["reason"], leg["path"], leg["trigger_price"]) == ("TP", "quote", Decimal(50500))
+    assert leg["achieved_net"] > Decimal("0.001")
     links = await system.rows("SELECT * FROM trade_strategy_link ORDER BY linked_at")
     assert [item["exit_reason"] for item in links] == ["TP", "TP"]
     assert links[0]["sell_trigger"] == "TP"
