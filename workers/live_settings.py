@@ -56,7 +56,7 @@ class LiveSettings:
         self._told_bad: dict[str, str] = {}
         self._subject = f"settings on {socket.gethostname()}"
         self._acts: list[Callable[[Settings], Awaitable[None]]] = []
-        self._acted_on = settings
+        self._changed = asyncio.Event()
         self._take(settings)
 
     @property
@@ -83,6 +83,7 @@ class LiveSettings:
         tasks = [
             asyncio.create_task(self._follow()),
             asyncio.create_task(listen(self._pool, [CHANNEL], self._heard, self._hint.set)),
+            asyncio.create_task(self._act_on_changes()),
         ]
         try:
             yield
@@ -109,7 +110,6 @@ class LiveSettings:
             try:
                 await self._look_at_file()
                 await self._look_at_overrides()
-                await self._act()
             except DATABASE_TROUBLE as trouble:
                 _log.warning("settings not looked at, tried again", problem=repr(trouble))
             except Exception as defect:  # noqa: BLE001 - whatever it is, trading goes on with what is in force
@@ -118,6 +118,24 @@ class LiveSettings:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._hint.wait()
+
+    async def _act_on_changes(self) -> None:
+        """Beside the look-out: a server that is away while something is done must not hold up the next change."""
+        acted_on = self._current
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            current = self._current
+            if current == acted_on:
+                continue
+            try:
+                for act in self._acts:
+                    await act(current)
+                acted_on = current
+            except Exception as problem:  # noqa: BLE001 - whatever it is, it is tried again
+                _log.warning("a change of settings not acted on yet", problem=repr(problem))
+                self._changed.set()
+                await asyncio.sleep(_LOOK_SECONDS)
 
     # --- the file -----------------------------------------------------------------------------------------------------
 
@@ -186,17 +204,11 @@ class LiveSettings:
             # What it contradicted may be gone.
             self._stamp = (0, 0, 0)
 
-    async def _act(self) -> None:
-        current = self._current
-        if current is not self._acted_on and current != self._acted_on:
-            for act in self._acts:
-                await act(current)
-        self._acted_on = current
-
     # --- both ---------------------------------------------------------------------------------------------------------
 
     def _take(self, settings: Settings) -> None:
         self._current = settings
+        self._changed.set()
         self._policy = policy_of(settings)
 
     def _only_live(self, settings: Settings) -> Settings:

@@ -95,30 +95,54 @@ async def set_override(
     Raises ConfigError with the same sentences as for a file, UserError(NOT_LIVE, NOT_A_KEY, NOT_A_LIST) for a key that
     can't be set so, and the database's errors.
     """
-    _require_live(key)
     account = build(sources.under({})).account
     async with connection.transaction():
         await _lock(connection, account)
         overrides = await read_overrides(connection, account)
-        before = build(sources.under(overrides))
-        given = _edited(before, key, values, edit)
-        after = {name: item for name, item in overrides.items() if name != _twin(key)}
-        after[key] = Override(given, "", None)
-        new = build(sources.under(after))
-        value = _value(new, key)
+        proposed = propose(sources.under(overrides), key, values, edit)
         await connection.execute(
             "INSERT INTO setting_overrides (account, key, value, changed_by) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (account, key) DO UPDATE SET value = $3, changed_by = $4, changed_at = now()",
             account,
             key,
-            value,
+            proposed.value,
             by,
         )
-        if _twin(key) in overrides:
+        if proposed.replaces in overrides:
             await connection.execute(
-                "DELETE FROM setting_overrides WHERE account = $1 AND key = $2", account, _twin(key)
+                "DELETE FROM setting_overrides WHERE account = $1 AND key = $2", account, proposed.replaces
             )
-        return await _record(connection, account, _differences(before, new) or {key: (value, value)}, by, why)
+        differences = _differences(proposed.before, proposed.after) or {key: (proposed.value, proposed.value)}
+        return await _record(connection, account, differences, by, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change that can be made: `value` as it is stored, and the settings before and after.
+
+    `replaces` is the key that loses its own value by it, empty for none.
+    """
+
+    value: Any
+    before: Settings
+    after: Settings
+    replaces: str = ""
+
+
+def propose(sources: Sources, key: str, values: Sequence[str], edit: Edit = "set") -> Proposal:
+    """What would be if `key` were set so, on top of `sources` with all that is set already.
+
+    Raises ConfigError and UserError as `set_override` does.
+    """
+    _require_live(key)
+    before, replaces = build(sources), _twin(key)
+    overrides = {name: item for name, item in sources.overrides.items() if name != replaces}
+    overrides[key] = Override(_edited(before, key, values, edit), "", None)
+    after = build(sources.under(overrides))
+    value = _value(after, key)
+    if value is None:
+        raise UserError("NOT_A_KEY", f"{key} is not a single setting: name a key below it.")
+    return Proposal(value, before, after, replaces)
 
 
 async def unset_override(connection: Connection, sources: Sources, key: str, *, by: str, why: str = "") -> list[Change]:
@@ -219,13 +243,16 @@ def _edited(settings: Settings, key: str, values: Sequence[str], edit: Edit) -> 
     if edit != "set":
         if not isinstance(held, list):
             raise UserError("NOT_A_LIST", f"{key} is not a list: use `bottrader config set {key} VALUE`.")
-        items = [item.strip().upper() for value in values for item in value.split(",") if item.strip()]
+        items = [item.strip() for value in values for item in value.split(",") if item.strip()]
+        known = {str(item).casefold() for item in held}
         if edit == "add":
-            return [*held, *(item for item in dict.fromkeys(items) if item not in held)]
-        absent = [item for item in items if item not in held]
+            return [*held, *(item for item in dict.fromkeys(items) if item.casefold() not in known)]
+        absent = [item for item in items if item.casefold() not in known]
         if absent:
-            raise UserError("NOT_IN_LIST", f"{key} has no {', '.join(absent)}; it is {', '.join(held) or 'empty'}.")
-        return [item for item in held if item not in items]
+            listed = ", ".join(str(item) for item in held)
+            raise UserError("NOT_IN_LIST", f"{key} has no {', '.join(absent)}; it is {listed or 'empty'}.")
+        gone = {item.casefold() for item in items}
+        return [item for item in held if str(item).casefold() not in gone]
     text = ",".join(value.strip() for value in values)
     if text[:1] in {"[", "{", '"', "'"}:
         try:

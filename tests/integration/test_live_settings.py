@@ -24,7 +24,7 @@ from workers.entries import entry_intent
 from workers.errors import UserError
 from workers.live_settings import BAD_SETTINGS, NEEDS_RESTART, LiveSettings
 from workers.setting_changes import Change, read_overrides, recent_changes, set_override, unset_override
-from workers.settings import Settings, build, read_sources
+from workers.settings import Settings, SymbolSettings, build, read_sources
 from workers.settings_problems import ConfigError
 from workers.settings_sources import Sources
 
@@ -363,3 +363,39 @@ async def test_overrides_that_no_longer_fit_are_named_and_can_be_unset(pool: Poo
             await unset_override(connection, tight, "exits.soft_stop_pct", by="ann")
         async with LiveSettings(build(tight), pool, tight).following():
             pass
+
+
+async def test_watchers_follow_the_list_of_allowed_products(database: str, temporal_server: DevServer) -> None:
+    """A product that is put on the list is subscribed at the exchange without a restart."""
+    roles = frozenset({"streams", "watchers"})
+    symbols = SymbolSettings(allow=("BTC-USD",))
+    async with trading_system(database, temporal_server.address, roles=roles, symbols=symbols) as system:
+        sources = read_sources(environ={"BOTTRADER_ACCOUNT": system.account})
+        async with system.pool.acquire() as connection:
+            await set_override(connection, sources, "symbols.allow", ["BTC-USD", "eth-usd"], by="ann")
+
+        async def subscribed() -> bool:
+            return "ETH-USD" in str([item["subscriptions"] for item in await system.control.connections()])
+
+        await eventually(subscribed, what="the exchange is asked for ETH-USD")
+
+
+async def test_what_follows_settings_is_done_again_until_it_is_done(pool: Pool) -> None:
+    """What is to be done after a change (schedules, say) is tried again when it fails, with what is newest."""
+    sources = read_sources(environ={})
+    live, seen = LiveSettings(build(sources), pool, sources), []
+
+    async def act(settings: Settings) -> None:
+        seen.append(settings.exits.hard_stop_pct)
+        if len(seen) == 1:
+            raise ConnectionError("nobody there")
+
+    live.on_change(act)
+    async with live.following():
+        async with pool.acquire() as connection:
+            await set_override(connection, sources, "exits.hard_stop_pct", ["6"], by="ann")
+        await eventually(lambda: _is_list(seen, [6, 6]), what="done at the second try")
+
+
+async def _is_list(seen: list[Decimal], wanted: list[int]) -> bool:
+    return seen == wanted

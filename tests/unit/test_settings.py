@@ -2,21 +2,24 @@
 
 import re
 import tomllib
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from cli.settings_file import sample, toml_value
-from workers.errors import ExitCode, UnreachableError
-from workers.settings import Settings, load_settings
+from workers.errors import ExitCode, UnreachableError, UserError
+from workers.setting_changes import Edit, propose
+from workers.settings import Settings, build, load_settings
 from workers.settings_keys import constraints, find, holds_secret, leaves
 from workers.settings_problems import ConfigError
-from workers.settings_sources import Sources, merge
+from workers.settings_sources import Override, Sources, merge
 from workers.settings_types import PaperOnly
 
 
@@ -386,3 +389,45 @@ def test_profile_of_the_temporal_command_is_read(tmp_path: Path) -> None:
     assert (nearer.address, nearer.namespace) == ("near:7233", "trading")
     with pytest.raises(ConfigError, match="TEMPORAL_PROFILE"):
         load_settings(environ={**environ, "TEMPORAL_PROFILE": "none"})
+
+
+KEYS = st.one_of(
+    st.sampled_from(
+        [leaf.key for leaf in leaves(Settings()) if leaf.live] + ["exits", "triggers", "triggers.mine.source"]
+    ),
+    st.text(max_size=20),
+)
+VALUES = st.lists(
+    st.one_of(
+        st.decimals(allow_nan=True).map(str),
+        st.sampled_from(["true", "off", "BTC-USD", "[1, 2]", "{a = 1}", "", "MARKET", "a,b", '"x"']),
+        st.text(max_size=20),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(KEYS, VALUES, st.sampled_from(["set", "add", "remove"]))
+def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, values: list[str], edit: Edit) -> None:
+    """Whatever is typed: it is refused in words, or what is stored as JSON gives the same settings when it is read."""
+    sources = Sources()
+    try:
+        proposed = propose(sources, key, values, edit)
+    except UserError:
+        return
+    stored = orjson.loads(orjson.dumps(proposed.value))
+    again = sources.under({key: Override(stored, "ann", datetime.now(UTC))})
+    assert build(again) == proposed.after
+
+
+def test_items_are_put_on_a_list_and_taken_off_it() -> None:
+    """However they are written, none is on it twice."""
+    sources = Sources(from_file={"symbols": {"block": ["BTC-USD"]}})
+    assert propose(sources, "symbols.block", ["btc-usd", "eth-usd,sol-usd"], "add").value == [
+        "BTC-USD",
+        "ETH-USD",
+        "SOL-USD",
+    ]
+    assert propose(sources, "symbols.block", ["btc-usd"], "remove").value == []
+    assert propose(sources, "symbols.block", [""], "set").value == []
