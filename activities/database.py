@@ -26,6 +26,11 @@ Connection: TypeAlias = Any
 
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
+_STALLED_MS = 4_000
+"""A process that stands still in the middle of a transaction loses it after this, and with it the locks that everybody
+else waits for; one that waits for a lock gives up after this, so that a process that stands still does not get the
+lock in its turn, again and again. Milliseconds of wall time.
+"""
 
 
 def _dump(value: Any) -> str:
@@ -79,7 +84,10 @@ async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]
     literal = "'" + name.replace("'", "''") + "'"
     async with pool.acquire() as connection:
         try:
-            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))")
+            await connection.execute(
+                f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {_STALLED_MS}; "
+                f"SET LOCAL lock_timeout = {_STALLED_MS}; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))"
+            )
             yield connection
             await connection.execute("COMMIT")
         except BaseException:
@@ -90,9 +98,20 @@ async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]
 
 async def lock_account(connection: Connection, account: str) -> None:
     """Serialise entries of one account until the transaction ends. Always before a symbol's lock."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _ACCOUNT_LOCK, account)
+    await connection.execute(_LOCK, _ACCOUNT_LOCK, account, str(_STALLED_MS))
 
 
-async def lock_symbol(connection: Connection, account: str, symbol: str) -> None:
-    """Serialise everything that moves a symbol's quantity until the transaction ends."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", SYMBOL_LOCK, f"{account}/{symbol}")
+async def lock_symbol(connection: Connection, account: str, symbol: str, *, long: bool = False) -> None:
+    """Serialise everything that moves a symbol's quantity until the transaction ends.
+
+    `long`: for work that computes for more than seconds between two statements; it may stand still with the lock.
+    """
+    limit = "0" if long else str(_STALLED_MS)
+    await connection.execute(_LOCK, SYMBOL_LOCK, f"{account}/{symbol}", limit)
+
+
+# One round trip; columns are evaluated in their order, so the limits hold for the wait, too.
+_LOCK = """
+SELECT set_config('idle_in_transaction_session_timeout', $3, true), set_config('lock_timeout', $3, true),
+       pg_advisory_xact_lock($1, hashtext($2))
+"""

@@ -150,7 +150,7 @@ class ImportPlan:
             written = 0
             for chunk in _chunks(plan.new):
                 async with pool.acquire() as connection, connection.transaction():
-                    await lock_symbol(connection, self.account, name)
+                    await lock_symbol(connection, self.account, name, long=True)
                     written += await _write(connection, self.account, name, chunk)
             if written >= _MANY:
                 # The planner must not go on thinking that these tables are small.
