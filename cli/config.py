@@ -47,14 +47,18 @@ def current_settings() -> "Settings":
 def settings_in_force() -> "Settings":
     """The settings with what was set by command on top, as the workers have them: for whoever decides by them.
 
-    Raises ConfigError (exit code 2), UnreachableError without a database.
+    Where no database is configured nothing can have been set by command. Raises ConfigError (exit code 2), and what
+    asyncpg raises for a database that does not answer.
     """
     import asyncio
 
     from workers.settings import build
 
     sources = current_sources()
-    return build(sources.under(asyncio.run(_overrides(build(sources)))))
+    settings = build(sources)
+    if settings.database.url is None:
+        return settings
+    return build(sources.under(asyncio.run(_overrides(settings))))
 
 
 async def _overrides(settings: "Settings") -> "Mapping[str, Override]":
