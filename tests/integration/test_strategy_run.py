@@ -1,0 +1,276 @@
+"""The strategy run on the real system: market data from the paper exchange, a matrix, orders with their linkage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.strategy_interfaces import StrategyReport, StrategyRun
+from domain.exits import ExitReason
+from domain.ids import exit_workflow_id
+from domain.messages import CloseRequest, TradeOutcome
+from domain.scoring import Action, Decision, Part
+from domain.strategies import Features
+from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
+from tests.support.waiting import eventually
+from workers.dev_server import DevServer
+from workers.settings import SymbolSettings
+from workers.settings_strategy import StrategySettings
+from workers.strategy_role import ensure_market_data, ensure_strategy_schedule
+from workflows.strategy import snapshot_of, strategy_schedule_id
+
+BTC, ETH = "BTC-USD", "ETH-USD"
+
+
+class Fixed:
+    """A user's own strategy: it says the same of a symbol each time, and sell above the price at which it turns."""
+
+    def __init__(self, turns_at: float = math.inf, **wishes: str) -> None:
+        self._turns_at = turns_at
+        self._wishes = {name.upper(): wish for name, wish in wishes.items()}
+
+    def decide(self, features: Features) -> Decision:
+        """What was wished for the symbol's base currency."""
+        action = Action(self._wishes.get(features.symbol.partition("-")[0], "hold"))
+        if features.close[-1] > self._turns_at:
+            action = Action.SELL
+        part = {"rsi": Part(features.value("rsi"), action is not Action.HOLD, 1.0, 1.5)}
+        if action is Action.BUY:
+            return Decision(features.symbol, action, "rsi_oversold", 1.5, 0.25, part, ("rsi",))
+        if action is Action.SELL:
+            return Decision(features.symbol, action, "rsi_overbought", 0.0, 2.0, part, ("rsi",))
+        return Decision(features.symbol, action, None, 0.0, 0.0, part, (), "nothing is wished")
+
+
+@asynccontextmanager
+async def deciding(
+    database: str, temporal: str, *, enabled: bool = True, symbols: SymbolSettings | None = None, **wishes: str | float
+) -> AsyncIterator[TradingSystem]:
+    """A system whose strategy does what is wished, with market data kept."""
+    strategy = StrategySettings(
+        enabled=enabled, use=f"{__name__}:Fixed", parameters=dict(wishes), interval_s=Decimal(86_400)
+    )
+    chosen = symbols or SymbolSettings(allow=(BTC, ETH), max_open_buys=1000)
+    triggers = {"rsi_oversold": {"size_quote": "500", "order_type": "LIMIT"}}
+    async with trading_system(
+        database,
+        temporal,
+        roles=ALL_ROLES | {"strategy"},
+        symbols=chosen,
+        others={"strategy": strategy, "triggers": triggers},
+    ) as system:
+        await ensure_market_data(system.client, system.settings)
+        await ensure_strategy_schedule(system.client, system.settings)
+        try:
+            await until_kept(system, *(name for name in chosen.allow if name in (BTC, ETH)))
+            yield system
+        finally:
+            await system.client.get_schedule_handle(strategy_schedule_id(system.account)).delete()
+
+
+async def until_kept(system: TradingSystem, *symbols: str) -> None:
+    """Wait until prices and enough candles of these symbols are in the tables."""
+
+    async def so() -> bool:
+        candles = await system.rows("SELECT symbol FROM candles GROUP BY symbol HAVING count(*) >= 300")
+        states = await system.rows("SELECT symbol FROM market_state WHERE bid IS NOT NULL")
+        return {row["symbol"] for row in candles} >= {*symbols} <= {row["symbol"] for row in states}
+
+    await eventually(so, what=f"candles and prices of {symbols}")
+
+
+async def run_now(system: TradingSystem) -> StrategyReport:
+    """Trigger the schedule and wait for its run's report."""
+    schedule = system.client.get_schedule_handle(strategy_schedule_id(system.account))
+    before = len((await schedule.describe()).info.recent_actions)
+    await schedule.trigger()
+
+    async def ran() -> Any:
+        actions = (await schedule.describe()).info.recent_actions
+        return actions[-1].action if len(actions) > before else None
+
+    action = await eventually(ran, what="the schedule has started a run")
+    handle: WorkflowHandle[Any, StrategyReport] = system.client.get_workflow_handle(
+        action.workflow_id, result_type=StrategyReport
+    )
+    return await handle.result()
+
+
+async def run_later(system: TradingSystem, earlier: StrategyReport) -> StrategyReport:
+    """A run after another: schedules count in seconds, and two of the same second are the same run."""
+
+    async def another() -> StrategyReport | None:
+        report = await run_now(system)
+        return report if report.snapshot_id != earlier.snapshot_id else None
+
+    return await eventually(another, what="a run of a later second", every=0.2)
+
+
+async def test_a_buy_becomes_an_order_with_its_linkage_and_once_a_candle(
+    database: str, temporal_server: DevServer
+) -> None:
+    """The run's snapshot, scores and breakdown are on the order, the link and the matrix; the next run buys nothing."""
+    async with deciding(database, temporal_server.address, btc="buy") as system:
+        report = await run_now(system)
+        assert (report.symbols, report.buys, report.sells, report.started) == (2, 1, 0, 1)
+        row = report.rows[0]
+        assert (row.symbol, row.action, row.outcome, row.trigger) == (BTC, "buy", "started", "rsi_oversold")
+
+        async def linked() -> Any:
+            return await system.rows("SELECT * FROM trade_strategy_link WHERE order_key = $1", row.order_key)
+
+        link = (await eventually(linked, what="the entry is linked"))[0]
+        assert (link["snapshot_id"], link["trigger_type"]) == (report.snapshot_id, "rsi_oversold")
+        assert (link["buy_score"], link["sell_score"]) == (Decimal("1.5"), Decimal("0.25"))
+        assert link["indicators_fired"] == ["rsi"]
+        matrix = await system.rows("SELECT * FROM market_snapshots WHERE snapshot_id = $1", report.snapshot_id)
+        assert {item["symbol"]: item["action"] for item in matrix} == {BTC: "buy", ETH: "hold"}
+        assert {item["symbol"]: item["reason"] for item in matrix} == {BTC: "", ETH: "nothing is wished"}
+        bitcoin = next(item for item in matrix if item["symbol"] == BTC)
+        assert bitcoin["price"] == Decimal("50000.5") or bitcoin["price"] > 0
+        assert Decimal(bitcoin["indicator_breakdown"]["rsi"]["value"]) > 0
+
+        again = await run_later(system, report)
+        assert [(item.outcome, item.order_key) for item in again.rows[:1]] == [("same_candle", None)]
+        assert await system.value("SELECT count(*) FROM orders WHERE role = 'ENTRY'") == 1
+        signals = await system.rows("SELECT symbol, side, source, decision FROM trade_signals ORDER BY id")
+        assert [(item["side"], item["source"], item["decision"]) for item in signals] == [
+            ("BUY", "sighook", "started"),
+            ("BUY", "sighook", "same_candle"),
+        ]
+        await close(system, str(row.order_key), sell=False)
+
+
+async def close(system: TradingSystem, order_key: str, *, sell: bool) -> TradeOutcome:
+    """End the trade: by a sell signal of the matrix, or by a person."""
+    monitor = system.client.get_workflow_handle(exit_workflow_id(order_key), result_type=TradeOutcome)
+
+    async def told() -> bool:
+        try:
+            await monitor.signal("close", CloseRequest(by="a person"))
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
+    if not sell:
+        await eventually(told, what="the exit monitor has been told to close")
+    outcome: TradeOutcome = await monitor.result()
+    return outcome
+
+
+async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, temporal_server: DevServer) -> None:
+    """A run that says sell closes an open trade that is not losing, as a signal exit, and starts nothing itself."""
+    async with deciding(database, temporal_server.address, btc="buy", eth="sell", turns_at=50_050) as system:
+        await close_a_candle(system, "50000")
+        first = await run_now(system)
+        bought = next(row for row in first.rows if row.symbol == BTC)
+        assert {row.symbol: row.outcome for row in first.rows} == {BTC: "started", ETH: "nothing_held"}
+
+        async def armed() -> bool:
+            return bool(await system.value("SELECT count(*) FROM exit_plans WHERE state = 'ARMED'"))
+
+        await eventually(armed, what="the trade is protected")
+        await system.price("50100")
+        await close_a_candle(system, "50100")
+        report = await run_later(system, first)
+        assert (report.buys, report.sells, report.started) == (0, 2, 0)
+        assert {row.symbol: row.outcome for row in report.rows} == {BTC: "exit_signal", ETH: "nothing_held"}
+
+        async def offered() -> bool:
+            return bool(await system.value("SELECT count(*) FROM orders WHERE side = 'SELL' AND state = 'OPEN'"))
+
+        await eventually(offered, what="the exit is offered")
+        await system.price("50200")
+        outcome = await close(system, str(bought.order_key), sell=True)
+        assert outcome.exit_reason is ExitReason.SIGNAL_EXIT
+        link = (await system.rows("SELECT * FROM trade_strategy_link WHERE order_key = $1", bought.order_key))[0]
+        assert link["sell_score"] == Decimal(2)
+        assert await system.value("SELECT count(*) FROM orders WHERE side = 'SELL' AND symbol = $1", ETH) == 0
+
+
+async def close_a_candle(system: TradingSystem, price: str) -> None:
+    """Let five minutes pass in which bitcoin is traded at `price`, until the tables have them."""
+    for seconds in (300, 0.001):
+        await system.control.trade(BTC, price, "0.01")
+        await system.control.trade(ETH, "3000", "0.01")
+        await system.control.advance(seconds)
+
+    async def kept() -> bool:
+        newest = "SELECT close, start FROM candles WHERE symbol = $1 ORDER BY start DESC LIMIT 2"
+        bitcoin, ether = await system.rows(newest, BTC), await system.rows(newest, ETH)
+        same_time = [row["start"] for row in bitcoin] == [row["start"] for row in ether]
+        return same_time and [row["close"] for row in bitcoin] == [Decimal(price)] * 2
+
+    await eventually(kept, what="the candle has closed")
+
+
+async def test_switched_off_it_writes_the_matrix_and_buys_nothing(database: str, temporal_server: DevServer) -> None:
+    """With strategy.enabled off the decision is stored, and said to have come to nothing."""
+    async with deciding(database, temporal_server.address, enabled=False, btc="buy") as system:
+        report = await run_now(system)
+        assert (report.buys, report.started) == (1, 0)
+        assert report.rows[0].outcome == "disabled"
+        assert "nothing is bought" in report.sentence
+        assert await system.value("SELECT count(*) FROM orders") == 0
+        assert await system.value("SELECT count(*) FROM market_snapshots WHERE action = 'buy'") == 1
+
+
+async def test_the_same_run_again_decides_and_buys_nothing_twice(database: str, temporal_server: DevServer) -> None:
+    """A run that is retried finds what it decided: also one that died between its commit and its first order."""
+    async with deciding(database, temporal_server.address, btc="buy", eth="buy") as system:
+        runs = strategy_runs(system)
+        nominal = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
+        request = StrategyRun(
+            account=system.account, snapshot_id=snapshot_of(system.account, nominal), nominal_at=nominal
+        )
+        await runs._decide(request, runs._options())
+        assert await system.value("SELECT count(*) FROM trade_signals WHERE decision = 'starting'") == 2
+        first = await runs.run(request)
+        again = await runs.run(request)
+        assert first.started == again.started == 2
+        assert first == again
+        assert await system.value("SELECT count(*) FROM strategy_runs") == 1
+        assert await system.value("SELECT count(*) FROM market_snapshots") == 2
+
+        async def filled() -> bool:
+            return bool(await system.value("SELECT count(*) = 2 FROM orders WHERE role = 'ENTRY' AND filled_size > 0"))
+
+        await eventually(filled, what="both entries have filled, once each")
+        for row in first.rows:
+            await close(system, str(row.order_key), sell=False)
+
+
+def strategy_runs(system: TradingSystem) -> Any:
+    """The activity, outside of a workflow."""
+    from activities.strategy import StrategyRuns
+    from workers.strategy_role import strategy_options
+
+    return StrategyRuns(system.pool, system.parts.starter, lambda: strategy_options(system.parts.live.current))
+
+
+async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevServer) -> None:
+    """A symbol whose price is older than is allowed is held, with its age as the reason; others go on."""
+    async with deciding(database, temporal_server.address, enabled=False, btc="buy", eth="sell") as system:
+        workflow = system.client.get_workflow_handle(f"market-data-{system.account}")
+        await workflow.cancel()
+        await eventually(lambda: stopped(system), what="nobody writes prices")
+        await system.pool.execute("UPDATE market_state SET at = now() - interval '5 minutes' WHERE symbol = $1", BTC)
+        report = await run_now(system)
+        assert {row.symbol: row.action for row in report.rows} == {BTC: "hold", ETH: "sell"}
+        reason = next(row.sentence for row in report.rows if row.symbol == BTC)
+        assert reason.startswith("market data are 30")
+        assert "it would buy" in reason
+
+
+async def stopped(system: TradingSystem) -> bool:
+    """Whether the lease on market data is free."""
+    return bool(await system.value("SELECT expires_at <= now() FROM leases WHERE name LIKE 'market-data/%'"))

@@ -1,0 +1,274 @@
+"""Scores and decisions: every contribution kept, both sides by the same rules, the same offline as live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import talib
+
+from activities.strategy_loading import StrategyError, load_strategy
+from domain.indicators import Block
+from domain.indicators_named import NamedIndicator
+from domain.momentum import RocMomentum, RocRules
+from domain.scoring import Action, Decision, Part, linkage_of, score_decimal
+from domain.strategies import Features, Strategy, Weighted, WeightedRules, decide_all, decide_over, look_at
+from tests.unit.test_indicators import COLUMNS, flat, holed, real_candles
+
+WEIGHTED = (Weighted(),)
+BOTH = (Weighted(), RocMomentum())
+
+
+def tale(closes: list[float], volumes: list[float] | None = None) -> Block:
+    """A symbol whose candles open at the close before and go straight to their own."""
+    close = np.array([closes])
+    opened = np.concatenate([close[:, :1], close[:, :-1]], axis=1)
+    volume = np.array([volumes or [1.0] * len(closes)])
+    return Block(("BTC-USD",), opened, np.maximum(opened, close), np.minimum(opened, close), close, volume)
+
+
+def waves(count: int, height: float = 1.0) -> list[float]:
+    """A market that goes up and down around 100, so that RSI is near its middle and bands are wide."""
+    return [100 + height * np.sin(number / 3) for number in range(count)]
+
+
+def only(block: Block, strategies: tuple[Strategy, ...] = WEIGHTED, **more: Any) -> Decision:
+    """The decision on the block's one symbol."""
+    (decision,) = decide_all(look_at(block, **more), strategies)
+    return decision
+
+
+def mirrored(block: Block) -> Block:
+    """The market upside down, so that every signal is its sell-side twin."""
+    turn = 200.0
+    return Block(
+        block.symbols, turn - block.open, turn - block.low, turn - block.high, turn - block.close, block.volume
+    )
+
+
+def up_to_its_cross(block: Block) -> Block:
+    """The block until MACD's histogram turns positive in its last candles."""
+    histogram = talib.MACD(block.close[0])[2]
+    at = next(at for at in range(290, block.candles) if histogram[at - 1] <= 0 < histogram[at])
+    return Block(block.symbols, *(getattr(block, name)[:, : at + 1] for name in COLUMNS))
+
+
+FALL = tale([*waves(280), *np.linspace(100, 90, 20)])
+CROSS = up_to_its_cross(tale([*waves(250, 0.3), *np.linspace(100, 96, 45), *np.linspace(96, 98, 15)]))
+SPIKE = tale([*waves(299), 100.6], [*[1.0] * 299, 5.0])
+SQUEEZE = tale([*waves(260, 3.0), *(100 + 0.02 * np.sin(np.arange(39))), 100.02])
+
+
+@pytest.mark.parametrize(
+    ("block", "indicator", "buys", "sells"),
+    [
+        (FALL, "rsi", "rsi_oversold", "rsi_overbought"),
+        (CROSS, "macd", "macd_cross", "macd_cross_down"),
+        (SPIKE, "volume", "volume_spike", "volume_spike_down"),
+        (SQUEEZE, "bollinger", "bb_squeeze", "bb_squeeze_down"),
+    ],
+)
+def test_each_trigger_and_its_twin(block: Block, indicator: str, buys: str, sells: str) -> None:
+    """A market made for one indicator buys by its trigger; the same market upside down sells by its twin."""
+    alone = (Weighted(WeightedRules(weights={indicator: 1.0})),)
+    up, down = only(block, alone), only(mirrored(block), alone)
+    assert (up.action, up.trigger, up.fired) == (Action.BUY, buys, (indicator,))
+    assert (down.action, down.trigger, down.fired) == (Action.SELL, sells, (indicator,))
+    assert up.parts[indicator].contribution == up.buy_score >= 1
+    assert down.parts[indicator].contribution == -down.sell_score <= -1
+
+
+def test_several_fired_indicators_are_a_trigger_of_their_own() -> None:
+    """RSI and a rising candle on five times the volume: multi_signal, unless more are asked for."""
+    block = tale([*waves(280), *np.linspace(100, 90, 19), 90.2], [*[1.0] * 299, 5.0])
+    decision = only(block)
+    assert (decision.action, decision.trigger, set(decision.fired)) == (Action.BUY, "multi_signal", {"rsi", "volume"})
+    assert decision.buy_score == pytest.approx(sum(part.contribution for part in decision.parts.values()))
+    strict = only(block, (Weighted(WeightedRules(multi_signal=3)),))
+    assert strict.trigger in {"rsi_oversold", "volume_spike"}
+    strongest = max(("rsi", "volume"), key=lambda name: strict.parts[name].contribution)
+    assert strict.trigger == {"rsi": "rsi_oversold", "volume": "volume_spike"}[strongest]
+
+
+def test_both_sides_at_once_are_a_hold_with_the_reason() -> None:
+    """A falling candle with volume against an oversold RSI: nothing is done, and the scores say why."""
+    decision = only(tale([*waves(280), *np.linspace(100, 90, 20)], [*[1.0] * 299, 5.0]))
+    assert (decision.action, decision.trigger) == (Action.HOLD, None)
+    assert decision.reason == "buying and selling contradict"
+    assert decision.buy_score >= 1 <= decision.sell_score
+
+
+def test_scores_below_their_threshold_do_nothing() -> None:
+    """What fired is kept with its contribution, but a score of two is not reached."""
+    decision = only(FALL, (Weighted(WeightedRules(buy_from=2.5)),))
+    assert (decision.action, decision.fired, decision.reason) == (Action.HOLD, ("rsi",), "the scores are too low")
+
+
+def test_an_indicator_without_a_value_never_fires_and_says_why() -> None:
+    """A gap, a flat market, a new product: a hold with a reason for each indicator."""
+    for block in (flat(), holed(FALL, 1), tale(waves(5)), holed(FALL, 10)):
+        decision = only(block, BOTH)
+        assert decision.action is Action.HOLD
+        silent = {name: part for name, part in decision.parts.items() if part.value is None}
+        assert {"rsi", "macd", "bollinger"} <= set(silent)
+        assert all(part.why and not part.fired and part.contribution == 0 for part in silent.values())
+
+
+def test_momentum_buys_with_the_rate_of_change_as_its_score() -> None:
+    """A rise of two percent in an hour; its fall says sell; too little volume holds."""
+    rise = tale([*waves(288, 0.01), *np.linspace(100, 102.2, 12)])
+    decision = only(rise, (Weighted(WeightedRules(weights={})), RocMomentum()))
+    assert (decision.action, decision.trigger, decision.fired) == (Action.BUY, "roc_momo", ("roc",))
+    assert decision.buy_score == pytest.approx(100 * (rise.close[0, -1] / rise.close[0, -13] - 1))
+    assert set(decision.parts) >= {"rsi", "macd", "roc"}
+    down = only(mirrored(rise), (RocMomentum(),))
+    assert (down.action, down.trigger) == (Action.SELL, "roc_momo_down")
+    assert only(mirrored(rise), (RocMomentum(RocRules(sell_from=None)),)).action is Action.HOLD
+    thin = only(rise, (RocMomentum(RocRules(volume_from=2.0)),))
+    assert (thin.action, thin.reason) == (Action.HOLD, "momentum without volume")
+
+
+def test_the_first_strategy_that_acts_decides() -> None:
+    """Momentum is asked only where the weighted strategy holds; all parts are kept."""
+    rise = tale([*waves(280), *np.linspace(100, 110, 20)])
+    assert only(rise, BOTH).trigger == "rsi_overbought"
+    assert only(rise, (RocMomentum(), Weighted())).trigger == "roc_momo"
+
+
+def test_a_named_indicator_votes_by_its_own_thresholds() -> None:
+    """Below its threshold it buys by its own name or the trigger that it is given."""
+    stoch = NamedIndicator(name="stoch", pandas_ta="stoch", buy_below=20, sell_above=80, weight=2.0)
+    quiet = (Weighted(WeightedRules(weights={})),)
+    decision = only(FALL, quiet, named=(stoch,))
+    assert (decision.trigger, decision.fired, decision.parts["stoch"].weight) == ("stoch", ("stoch",), 2.0)
+    assert 2 < decision.buy_score <= 4
+    assert only(mirrored(FALL), quiet, named=(stoch,)).trigger == "stoch_down"
+    both_ways = NamedIndicator(name="x", pandas_ta="stoch", buy_below=50, sell_below=50)
+    assert only(FALL, quiet, named=(both_ways,)).action is Action.HOLD
+
+
+class _Raises:
+    def decide(self, features: Features) -> Decision:
+        raise KeyError(features.symbol)
+
+
+class _Answers:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def decide(self, features: Features) -> Decision:
+        return self._answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        (_Raises(), "_Raises failed: KeyError"),
+        (_Answers("buy"), "no Decision"),
+        (_Answers(Decision("X", Action.BUY, "rsi_oversold", float("nan"), 0.0)), "not a number"),
+        (_Answers(Decision("X", Action.BUY, None, 1.0, 0.0)), "without naming a trigger"),
+    ],
+)
+def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason: str) -> None:
+    """Somebody else's code never ends the run, and what it did is said."""
+    decision = only(FALL, (strategy,))
+    assert decision.action is Action.HOLD
+    assert reason in decision.reason
+
+
+def test_features_are_what_the_documentation_says() -> None:
+    """A strategy of one's own sees the unbroken run of candles, readings, and why one is missing."""
+    features = Features(look_at(holed(FALL, 31)), 0)
+    assert (features.symbol, len(features.close), len(features.volume)) == ("BTC-USD", 30, 30)
+    assert (features.open[-1], features.high[-1], features.low[-1]) == (
+        FALL.open[0, -1], FALL.high[0, -1], FALL.low[0, -1],
+    )  # fmt: skip
+    assert features.value("rsi") is None
+    assert "a gap 30 candles ago" in features.why("rsi")
+    assert features.value("roc") is not None
+    assert features.why("roc") == ""
+    with pytest.raises(KeyError):
+        features.value("nonsense")
+
+
+def test_one_at_a_time_decides_as_all_at_once() -> None:
+    """`decide` of a symbol and the batch of all symbols are the same decision."""
+    blocks = [FALL, mirrored(FALL), SPIKE, SQUEEZE, real_candles(300), holed(real_candles(300), 20)]
+    together = Block(
+        tuple(f"S{number}-USD" for number in range(len(blocks))),
+        *(np.concatenate([getattr(item, name) for item in blocks]) for name in COLUMNS),
+    )
+    look = look_at(together)
+    for strategy in BOTH:
+        batch = strategy.decide_rows(look)
+        for row, decision in enumerate(batch):
+            assert strategy.decide(Features(look, row)) == decision
+
+
+def test_offline_every_trigger_is_seen_on_real_candles() -> None:
+    """Two weeks of real candles: every trigger of the weighted strategy and momentum, on both sides."""
+    decisions = list(decide_over(real_candles(4300), (Weighted(), RocMomentum(RocRules(buy_from=0.8))), window=300))
+    assert [index for index, _ in decisions] == list(range(299, 4300))
+    seen = Counter(decision.trigger for _, decision in decisions)
+    buys = {"rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo"}
+    assert buys <= set(seen)
+    assert {"rsi_overbought", "macd_cross_down", "bb_squeeze_down", "volume_spike_down"} <= set(seen)
+
+
+def test_a_link_carries_the_whole_decision() -> None:
+    """Scores and readings as exact decimals, for every indicator of the breakdown."""
+    decision = only(FALL, BOTH)
+    linkage = linkage_of(decision, "0f8fad5b-d9cb-469f-a165-70867728950e")
+    assert (linkage.trigger, linkage.indicators_fired) == ("rsi_oversold", ("rsi",))
+    assert linkage.buy_score == score_decimal(decision.buy_score) > 1
+    assert set(linkage.indicator_breakdown) == set(decision.parts)
+    assert linkage.indicator_breakdown["rsi"].contribution == linkage.buy_score
+    with pytest.raises(ValueError, match="held"):
+        linkage_of(only(flat()), "0f8fad5b-d9cb-469f-a165-70867728950e")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.5, "1.5"), (2.0, "2"), (-0.0, "0"), (1e-12, "0"), (1e20, "1" + 20 * "0"), (1 / 3, "0.333333333")],
+)
+def test_scores_are_stored_as_plain_numbers(value: float, text: str) -> None:
+    """Nine places, no exponents."""
+    assert str(score_decimal(value)) == text
+    assert Part(value, False, 0.0, 0.0).document()["value"] == text
+
+
+# --- strategies of the user's own -------------------------------------------------------------------------------------
+
+
+def test_a_strategy_is_loaded_from_a_file(tmp_path: Any) -> None:
+    """A class of a file that the configuration names, made with the parameters that it gives."""
+    file = tmp_path / "dip.py"
+    file.write_text(
+        "from domain.strategies import hold\n"
+        "class Dip:\n"
+        "    def __init__(self, below=20):\n        self.below = below\n"
+        "    def decide(self, features):\n        return hold(features.symbol, f'not below {self.below}')\n"
+    )
+    strategy = load_strategy(f"{file}:Dip", {"below": 15})
+    assert only(FALL, (strategy,)).reason == "not below 15"
+    assert isinstance(load_strategy("domain.momentum:RocMomentum", {}), RocMomentum)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "sentence"),
+    [
+        ("nonsense", {}, "there is no such strategy; known are weighted"),
+        ("no.such.module:Class", {}, "can't be imported: ModuleNotFoundError"),
+        ("domain.momentum:Nope", {}, "has no class Nope"),
+        ("missing_file.py:Class", {}, "there is no file"),
+        ("domain.momentum:RocMomentum", {"a": 1}, "can't be made with the parameters"),
+        ("domain.momentum:RocRules", {}, "has no method decide"),
+    ],
+)
+def test_a_strategy_that_cannot_be_used_says_why(name: str, parameters: dict[str, Any], sentence: str) -> None:
+    """Each way to get it wrong is one sentence with the setting's name."""
+    with pytest.raises(StrategyError, match=sentence) as raised:
+        load_strategy(name, parameters)
+    assert str(raised.value).startswith(f"strategy.use = {name}")
