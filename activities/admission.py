@@ -612,10 +612,12 @@ WITH buys AS (
     SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest
       FROM orders o WHERE o.account = $2 AND o.side = 'BUY' AND NOT o.finished AND {_OF_QUOTE.format("o")}
     UNION ALL
+    -- somebody else's attempts are never live ones of ours; a join would be planned while the tables were small
     SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5
-      FROM attempts a JOIN orders o USING (order_key)
-     WHERE a.account = $2 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED')
-       AND o.role = 'EXTERNAL' AND o.side = 'BUY' AND {_OF_QUOTE.format("a")}
+      FROM attempts a
+     WHERE a.account = $2 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
+       AND {_OF_QUOTE.format("a")}
+       AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALBUY'
 ), held AS (
     SELECT t.symbol, sum(t.remaining) AS size,
            sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
