@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from bench import stream_messages, watcher
+from bench.admit import admit
 from bench.fifo import fifo
 from bench.idle import idle
 from bench.ledger import ledger
@@ -65,6 +66,7 @@ MEASURES: dict[str, Measure] = {
     "decisions": decisions,
     "exits": exits,
     "round-trips": round_trips,
+    "admit": admit,
     "idle": idle,
     "ledger": ledger,
     "watcher": watching,
