@@ -1,5 +1,6 @@
 """The HTTP webhook: who may send alerts, how large, how often, and what becomes of them (docs/webhook.md)."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -24,6 +25,13 @@ def _long_enough(value: SecretStr) -> SecretStr:
     return value
 
 
+def _sender_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value):
+        raise ValueError("a sender's name has lower-case letters, digits, - and _")
+    return value
+
+
+SenderName = Annotated[str, AfterValidator(_sender_name)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
@@ -51,7 +59,7 @@ class WebhookSettings(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
     port: int = Field(8780, ge=0, le=65_535, description="its port; 0: any free one")
-    senders: dict[Name, SenderSettings] = Field(
+    senders: dict[SenderName, SenderSettings] = Field(
         default_factory=dict, description="who may send alerts; the name is recorded with each order"
     )
     source: Annotated[Literal["sighook", "webhook"], LIVE] = Field(

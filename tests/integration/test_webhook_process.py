@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
+from tests.support.waiting import eventually
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.processes import Child, Command, free_port, python_environment, python_module
 
@@ -41,6 +42,25 @@ async def test_the_stack_takes_alerts_with_its_own_token(stack: LocalStack) -> N
     assert (answer.status_code, answer.json()["decision"]) == (200, "refused"), answer.text
     assert answer.json()["sender"] == "local"
     assert json.loads((stack.data / "stack.json").read_text())["webhook"] == stack.webhook_url
+
+
+async def test_limits_change_while_it_runs(stack: LocalStack) -> None:
+    """A limit that is set by command holds for the next alerts, without a restart."""
+    assert stack.webhook_url is not None
+    assert stack.webhook_token is not None
+    headers = {"Authorization": f"Bearer {stack.webhook_token.read_text().strip()}"}
+    env = {**os.environ, **stack.environment, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "cli.main", "config", "set", "webhook.max_depth", "2", "--why", "flat alerts only"]
+    done = await run_command(argv, env)
+    assert done.code == 0, done.err
+    deep = '{"key": "k", "symbol": "BTCUSD", "action": "close", "indicators": {"rsi": {"value": 1}}}'
+    async with httpx.AsyncClient(trust_env=False, timeout=20, headers=headers) as http:
+
+        async def refused() -> bool:
+            answer = await http.post(str(stack.webhook_url), content=deep)
+            return bool(answer.status_code == 400 and "deeper than 2" in answer.json()["error"]["sentence"])
+
+        await eventually(refused, within=10, what="the new limit holds")
 
 
 async def test_told_to_stop_it_ends_at_once(stack: LocalStack) -> None:
