@@ -26,6 +26,7 @@ from cli.paper import paper
 from cli.quotes import quotes_app
 from cli.reconcile import reconcile
 from cli.report import report_app
+from cli.strategy import strategy_app
 from cli.stream import stream_app
 from cli.trading import order_app, orders, trade_app, trades
 from cli.web import web
@@ -89,6 +90,7 @@ app.command("halt")(halt)
 app.command("resume")(resume)
 app.command("flatten")(flatten)
 app.add_typer(quotes_app, name="quotes")
+app.add_typer(strategy_app, name="strategy")
 app.command("reconcile")(reconcile)
 app.command("why")(why)
 app.add_typer(ledger_app, name="ledger")

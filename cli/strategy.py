@@ -1,0 +1,230 @@
+"""`bottrader strategy run|show`: a run of the strategy now, and the newest matrix with every indicator's part in it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from temporalio.client import Client
+
+    from activities.strategy_interfaces import StrategyReport
+    from workers.settings import Settings
+
+__all__ = ["strategy_app"]
+
+strategy_app = typer.Typer(help="Run the strategy now, and see what it thinks of each symbol.", no_args_is_help=True)
+
+_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+@strategy_app.command("run")
+def run(
+    timeout: Annotated[float, typer.Option("--timeout", min=1, max=600, help="Wall seconds to wait at most.")] = 60.0,
+    as_json: _JSON = False,
+) -> int:
+    """Run the strategy now, as its schedule does: it stores the matrix, and buys if strategy.enabled is on.
+
+    Exit code 3 when no worker of the role strategy does it in time.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_run(current_settings(), timeout, as_json=as_json))
+
+
+async def _run(settings: "Settings", timeout: float, *, as_json: bool) -> int:
+    from workers.temporal_connection import connect
+
+    client = await connect(settings)
+    report = await _triggered(client, settings, timeout)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return int(ExitCode.OK)
+    print_table(
+        ["symbol", "action", "trigger", "buy", "sell", "fired", "what became of it", "order"],
+        (
+            [
+                row.symbol,
+                row.action,
+                row.trigger,
+                _score(row.buy_score),
+                _score(row.sell_score),
+                ", ".join(row.fired),
+                ": ".join(part for part in (row.outcome, row.sentence) if part),
+                row.order_key,
+            ]
+            for row in report.rows
+        ),
+        title=f"Run {report.snapshot_id}",
+        empty="No symbol was looked at.",
+        narrow_without={"fired", "order"},
+    )
+    note(
+        f"{report.symbols} symbols, {report.buys} buys, {report.sells} sells, {report.started} orders started"
+        f"{'. ' + report.sentence if report.sentence else '.'}"
+    )
+    return int(ExitCode.OK)
+
+
+async def _triggered(client: "Client", settings: "Settings", timeout: float) -> "StrategyReport":
+    import asyncio
+
+    from temporalio.client import WorkflowFailureError, WorkflowHandle
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from activities.strategy_interfaces import StrategyReport
+    from cli.asking import until
+    from cli.output import working
+    from workflows.strategy import strategy_schedule_id
+
+    schedule = client.get_schedule_handle(strategy_schedule_id(settings.account))
+    try:
+        before = (await schedule.describe()).info.num_actions
+        await schedule.trigger()
+    except RPCError as problem:
+        if problem.status is RPCStatusCode.NOT_FOUND:
+            raise UnreachableError(
+                "NO_STRATEGY_WORKER",
+                "Nobody has set the strategy's schedule up yet: start a worker of the role strategy "
+                "(`bottrader worker --role strategy`, or `bottrader up`).",
+            ) from None
+        raise
+
+    async def begun() -> Any:
+        info = (await schedule.describe()).info
+        return info.recent_actions[-1].action if info.num_actions > before and info.recent_actions else None
+
+    with working("Running the strategy"):
+        try:
+            async with asyncio.timeout(timeout):
+                action = await until(begun, timeout)
+                if action is None:
+                    raise TimeoutError
+                handle: WorkflowHandle[Any, StrategyReport] = client.get_workflow_handle(
+                    action.workflow_id, run_id=action.first_execution_run_id, result_type=StrategyReport
+                )
+                return await handle.result()
+        except TimeoutError:
+            raise UnreachableError(
+                "NO_STRATEGY_WORKER",
+                f"The strategy did not run within {timeout:g} s: is there a worker of the role strategy? "
+                "`bottrader doctor` says.",
+            ) from None
+        except WorkflowFailureError as failure:
+            cause: BaseException = failure
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise UserError("STRATEGY_FAILED", f"The run failed: {cause}.", ExitCode.NO) from None
+
+
+@strategy_app.command("show")
+def show(
+    symbol: Annotated[str | None, typer.Argument(help="Only this product, such as BTC-USD.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, max=1000, help="Rows at most.")] = 20,
+    as_json: _JSON = False,
+) -> int:
+    """The newest matrix: what acts first, then the highest scores, with each indicator's contribution.
+
+    Exit code 1 when there is no matrix yet, or the symbol isn't in it.
+    """
+    import asyncio
+
+    from cli.config import current_settings
+
+    return asyncio.run(_show(current_settings(), symbol, most, as_json=as_json))
+
+
+async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json: bool) -> int:
+    from cli.ledger import ago, open_ledger
+
+    name = symbol.strip().upper() if symbol else None
+    async with open_ledger(settings) as ledger:
+        run_row = await ledger.fetchrow(
+            "SELECT * FROM strategy_runs WHERE account = $1 ORDER BY at DESC LIMIT 1", settings.account
+        )
+        if run_row is None:
+            raise UserError(
+                "NO_MATRIX",
+                "There is no matrix yet: a worker of the role strategy writes one at each run; "
+                "`bottrader strategy run` asks for one now.",
+                ExitCode.NO,
+            )
+        rows = await ledger.fetch(_MATRIX, run_row["snapshot_id"], name, most)
+    if name is not None and not rows:
+        raise UserError(
+            "NOT_LOOKED_AT", f"{name} is not in the newest matrix: only what symbols.allow has is.", ExitCode.NO
+        )
+    if as_json:
+        run_shown = {key: run_row[key] for key in ("snapshot_id", "at", "finished_at", "symbols", "buys", "sells")}
+        print_json({**run_shown, "rows": [dict(row) for row in rows]})
+        return int(ExitCode.OK)
+    print_table(
+        ["symbol", "price", "action", "trigger", "buy", "sell", "contributions", "reason"],
+        (
+            [
+                row["symbol"],
+                row["price"],
+                row["action"],
+                row["trigger"],
+                _score(row["buy_score"]),
+                _score(row["sell_score"]),
+                _contributions(row["indicator_breakdown"]),
+                ": ".join(part for part in (row["decision"], row["sentence"] or row["reason"]) if part),
+            ]
+            for row in rows
+        ),
+        title=f"Run {run_row['snapshot_id']}, {ago(run_row['at'])}",
+        narrow_without={"price", "trigger"} if name is None else {"trigger"},
+    )
+    if name is not None:
+        _print_parts(rows[0]["indicator_breakdown"])
+    return int(ExitCode.OK)
+
+
+_MATRIX = """
+SELECT m.symbol, m.price, m.action, m.trigger, m.buy_score, m.sell_score, m.indicators_fired, m.indicator_breakdown,
+       m.reason, s.decision, s.order_key, s.details ->> 'sentence' AS sentence
+  FROM market_snapshots m
+  LEFT JOIN LATERAL (SELECT decision, order_key, details FROM trade_signals
+                      WHERE snapshot_id = m.snapshot_id AND symbol = m.symbol ORDER BY id DESC LIMIT 1) s ON true
+ WHERE m.snapshot_id = $1 AND ($2::text IS NULL OR m.symbol = $2)
+ ORDER BY (m.action = 'hold'), GREATEST(m.buy_score, m.sell_score) DESC, m.symbol LIMIT $3
+"""
+
+
+def _contributions(breakdown: dict[str, dict[str, Any]]) -> str:
+    """What fired, with what it added; negative speaks for selling."""
+    from decimal import Decimal
+
+    return ", ".join(
+        f"{name} {_score(Decimal(part['contribution'])):+}" for name, part in breakdown.items() if part["fired"]
+    )
+
+
+def _print_parts(breakdown: dict[str, dict[str, Any]]) -> None:
+    from decimal import Decimal
+
+    print_table(
+        ["indicator", "value", "fired", "weight", "contribution", "why not"],
+        (
+            [
+                name,
+                None if part["value"] is None else _score(Decimal(part["value"])),
+                part["fired"],
+                _score(Decimal(part["weight"])),
+                _score(Decimal(part["contribution"])),
+                part.get("why"),
+            ]
+            for name, part in breakdown.items()
+        ),
+    )
+
+
+def _score(value: "Decimal | None") -> "Decimal | None":
+    """Three places are enough to read."""
+    return None if value is None else round(value, 3)
