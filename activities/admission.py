@@ -7,6 +7,7 @@ exits take only their symbol's lock and pass no gate but HODL, venue state, size
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,8 @@ class Admissions:
         self._pool = pool
         self._venue = venue
         self._policy = policy
+        self._turn = asyncio.Lock()
+        """Entries of one process wait for their turn here, not with a connection each in the database."""
 
     async def admit(self, intent: OrderIntent) -> Admission:
         """The decision on an intent, stored before it is answered.
@@ -112,7 +115,7 @@ class Admissions:
             limits=limits_of(policy),
             needed_quote=needed,
         )
-        async with account_transaction(self._pool, intent.account) as connection:
+        async with self._turn, account_transaction(self._pool, intent.account) as connection:
             row = await connection.fetchrow(
                 _ENTRY_FACTS,
                 intent.order_key,
