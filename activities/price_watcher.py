@@ -208,7 +208,11 @@ class WatchSession:
         self._quoted: dict[str, float] = {}
         self._candles_asked: dict[str, float] = {}
         self._unprotected = UnprotectedTime(
-            pool, request.account, lease, after_seconds=options.unprotected_after_seconds
+            pool,
+            request.account,
+            lease,
+            after_seconds=options.unprotected_after_seconds,
+            server_time=exchange.server_time,
         )
         self._first_look = True
         self._stale = self._lasting("stale_price", "WARNING")
@@ -238,6 +242,7 @@ class WatchSession:
         await self._read_plans()
         self._first_look = False
         await together(
+            every(60.0, self._unprotected.look_at_the_clock),
             every(1.0, self._unprotected.measure),
             every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
             listen(self._pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),

@@ -2,25 +2,30 @@
 
 A watcher notes when it first holds a position's plan. What lies between the fill and that moment, and between the last
 sign of life of an earlier watcher and the present one's beginning, is added to the trade. One statement for all plans
-that came within a second, so it costs a trade one small write.
+that came within a second, so it costs a trade one small write. A fill carries the exchange's time, so how far its clock
+is from ours is looked at now and then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 
 from activities.database import Pool
 from activities.incidents import report_incident
 from activities.leases import HELD, Lease
+from exchange.port import ExchangeError
 
 __all__ = ["UNPROTECTED", "UnprotectedTime"]
 
 _log = structlog.get_logger(__name__)
 
 UNPROTECTED = "position_unprotected"
+_ASK_SECONDS = 3.0
 
 # Rows that a transaction of the ledger holds are left for the next time: no waiting, no deadlock.
 _MEASURE = (
@@ -29,7 +34,8 @@ WITH seen AS (
     SELECT * FROM unnest($3::text[], $4::timestamptz[]) AS s (entry_key, held_at)
 ), spans AS (
     SELECT t.entry_key, t.symbol, s.held_at, t.watched_at IS NULL OR $5 AS counts,
-           CASE WHEN t.watched_at IS NULL THEN greatest(extract(epoch FROM s.held_at - t.opened_at), 0)
+           CASE WHEN t.watched_at IS NULL
+                THEN greatest(extract(epoch FROM s.held_at - t.opened_at) + $6::float8::numeric, 0)
                 WHEN l.vacant_since IS NULL THEN 0
                 ELSE greatest(extract(epoch FROM s.held_at - greatest(t.watched_at, l.vacant_since)), 0) END AS span
       FROM trades t JOIN seen s USING (entry_key) JOIN leases l ON l.name = $1
@@ -47,19 +53,43 @@ SELECT entry_key, symbol, CASE WHEN counts THEN span ELSE 0 END::float8 AS span 
 
 
 class UnprotectedTime:
-    """Measures for one tenure of a watcher's lease. `after_seconds`: a longer span is an incident (wall)."""
+    """Measures for one tenure of a watcher's lease.
 
-    def __init__(self, pool: Pool, account: str, lease: Lease, *, after_seconds: float) -> None:
+    Args:
+        after_seconds: a longer span is an incident (wall).
+        server_time: asks for the exchange's time.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        account: str,
+        lease: Lease,
+        *,
+        after_seconds: float,
+        server_time: Callable[[], Awaitable[datetime]],
+    ) -> None:
         self._pool = pool
         self._account = account
         self._lease = lease
         self._after_seconds = after_seconds
+        self._server_time = server_time
+        self._ahead = 0.0
+        """Seconds by which the exchange's clock is ahead of ours."""
         self._held: dict[str, datetime] = {}
         self._taken_over: dict[str, datetime] = {}
 
     def held(self, entry_key: str, now: datetime, *, from_the_start: bool = False) -> None:
         """The watcher holds this plan since `now`; `from_the_start` of its tenure: an earlier one may have, too."""
         (self._taken_over if from_the_start else self._held).setdefault(entry_key, now)
+
+    async def look_at_the_clock(self) -> None:
+        """Ask for the exchange's time; while it does not answer, what was known before counts."""
+        asked = datetime.now(UTC)
+        with contextlib.suppress(ExchangeError, TimeoutError):
+            async with asyncio.timeout(_ASK_SECONDS):
+                theirs = await self._server_time()
+            self._ahead = (theirs - asked - (datetime.now(UTC) - asked) / 2).total_seconds()
 
     async def measure(self) -> None:
         """Write what was noted since the last time. Raises the database's errors; then it is written next time."""
@@ -70,7 +100,7 @@ class UnprotectedTime:
     async def _write(self, noted: dict[str, datetime], *, taken_over: bool) -> None:
         asked = dict(noted)
         rows = await self._pool.fetch(
-            _MEASURE, self._lease.name, self._lease.epoch, list(asked), list(asked.values()), taken_over
+            _MEASURE, self._lease.name, self._lease.epoch, list(asked), list(asked.values()), taken_over, self._ahead
         )
         for row in rows:
             noted.pop(row["entry_key"], None)

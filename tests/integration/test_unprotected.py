@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,11 +27,22 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     await found.close()
 
 
-async def tenure(pool: Pool, *keys: str, late: float = 0.0, from_the_start: bool = False) -> None:
+async def _right() -> datetime:
+    return datetime.now(UTC)
+
+
+async def tenure(
+    pool: Pool,
+    *keys: str,
+    late: float = 0.0,
+    from_the_start: bool = False,
+    server_time: Callable[[], Awaitable[datetime]] = _right,
+) -> None:
     """A watcher takes the lease, holds the plans `late` seconds after now, measures, and gives the lease up."""
     lease = await acquire(pool, NAME, "test", TERMS)
     assert lease is not None
-    time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0)
+    time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=server_time)
+    await time.look_at_the_clock()
     for key in keys:
         time.held(key, datetime.now(UTC) + timedelta(seconds=late), from_the_start=from_the_start)
     await time.measure()
@@ -58,6 +69,22 @@ async def test_from_the_first_fill_to_a_held_plan(pool: Pool) -> None:
     assert list(row["details"]["seconds"]) == [key]
 
 
+@pytest.mark.parametrize("ahead", [120.0, -120.0])
+async def test_a_fill_is_timed_by_the_exchanges_clock(pool: Pool, ahead: float) -> None:
+    """A clock that is off neither invents nor hides the time for which nobody watched."""
+
+    async def server_time() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=ahead)
+
+    quick, late = await add_trade(pool, "a"), await add_trade(pool, "b")
+    opened = "UPDATE trades SET opened_at = now() + make_interval(secs => $2) WHERE entry_key = $1"
+    await pool.execute(opened, quick, ahead)
+    await pool.execute(opened, late, ahead - 20)
+    await tenure(pool, quick, late, server_time=server_time)
+    assert await seconds(pool, quick) < 3
+    assert 19.5 < await seconds(pool, late) < 23
+
+
 async def test_between_two_tenures_of_the_lease(pool: Pool) -> None:
     """The time from an earlier watcher's last sign of life to the next one's first look is added."""
     key = await add_trade(pool, "a")
@@ -81,7 +108,7 @@ async def test_a_watcher_that_lost_its_lease_writes_nothing(pool: Pool) -> None:
     assert lease is not None
     await pool.execute("UPDATE leases SET expires_at = now()")
     assert await acquire(pool, NAME, "next", TERMS) is not None
-    stalled = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0)
+    stalled = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=_right)
     stalled.held(key, datetime.now(UTC))
     await stalled.measure()
     assert await seconds(pool, key) == 0
