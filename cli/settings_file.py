@@ -102,7 +102,8 @@ def _keys_of(kind: type["BaseModel"], prefix: str) -> Iterator[str]:
             yield from _comment(f"[….{prefix}{key}] {_doc(inner)}", "#   ")
             yield from _keys_of(inner, f"{prefix}{key}.")
             continue
-        default = f" default {toml_value(field.default)}" if field.default is not None else ""
+        given = field.get_default(call_default_factory=True, validated_data={})
+        default = f"; default {toml_value(given)}" if not field.is_required() and given is not None else ""
         yield from _comment(f"{prefix}{key}: {_explanation(field)}{default}", "#   ")
 
 

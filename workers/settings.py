@@ -81,7 +81,7 @@ class DatabaseSettings(Section):
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
     password_file: Path | None = Field(None, description="file with the password, instead of one in the address")
-    pool_size: int = Field(10, ge=1, le=200, description="connections a process keeps at most")
+    pool_size: int = Field(10, ge=1, le=200, description="connections a process works with at most; one more listens")
     statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
 
     @field_validator("url")

@@ -231,7 +231,7 @@ def test_sample_explains_unit_and_range() -> None:
     assert "# gain at which the trailing stop arms [percent, above 0 and below 100]\n#trailing_arm_pct = 3.5\n" in text
     assert "# a LIMIT exit is re-priced after this long [seconds, above 0 and at most 86400]\n" in text
     assert '# live trades real money [paper or live]\n#mode = "paper"\n' in text
-    assert "[2, 200]" not in text
+    assert "PydanticUndefined" not in text
     assert "candles in the ATR [at least 2 and at most 200]; from the next start\n#atr_period = 14\n" in text
 
 
