@@ -65,13 +65,13 @@ SELECT max(n.start) FROM unnest($1::text[]) AS s (symbol),
        LATERAL (SELECT start FROM candles WHERE symbol = s.symbol AND seconds = $2 ORDER BY start DESC LIMIT 1) n
 """
 _BLOCK = """
-SELECT s.place - 1 AS row, array_agg((extract(epoch FROM c.start - $2)::int / $4) ORDER BY c.start) AS at,
-       array_agg(c.open::float8 ORDER BY c.start) AS open, array_agg(c.high::float8 ORDER BY c.start) AS high,
-       array_agg(c.low::float8 ORDER BY c.start) AS low, array_agg(c.close::float8 ORDER BY c.start) AS close,
-       array_agg(c.volume::float8 ORDER BY c.start) AS volume
-  FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place)
-  JOIN candles c ON c.symbol = s.symbol AND c.seconds = $4 AND c.start >= $2 AND c.start <= $3
- GROUP BY s.place
+SELECT s.place - 1 AS row, c.at, c.open, c.high, c.low, c.close, c.volume
+  FROM unnest($1::text[]) WITH ORDINALITY AS s (symbol, place),
+       LATERAL (SELECT array_agg(extract(epoch FROM start - $2)::int / $4) AS at, array_agg(open::float8) AS open,
+                       array_agg(high::float8) AS high, array_agg(low::float8) AS low,
+                       array_agg(close::float8) AS close, array_agg(volume::float8) AS volume
+                  FROM candles WHERE symbol = s.symbol AND seconds = $4 AND start >= $2 AND start <= $3) c
+ WHERE c.at IS NOT NULL
 """
 
 

@@ -29,6 +29,7 @@ from bench.reconcile import reconcile
 from bench.round_trips import round_trips
 from bench.rows import Row, print_rows
 from bench.start_up import start_up
+from bench.strategy import strategy
 from bench.webhook import webhook
 
 Say = Callable[[str], None]
@@ -74,6 +75,7 @@ MEASURES: dict[str, Measure] = {
     "fifo": fifo,
     "reconcile": reconcile,
     "start-up": start_up,
+    "strategy": strategy,
     "webhook": webhook,
 }
 

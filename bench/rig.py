@@ -249,6 +249,8 @@ async def open_rig() -> AsyncIterator[Rig]:
                 "BOTTRADER_SYMBOLS__ALLOW": ",".join((*SYMBOLS, PROBE)),
                 "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "10000",
                 "BOTTRADER_LOGGING__LEVEL": "WARNING",
+                # What decides by itself has a measurement of its own.
+                "BOTTRADER_ENTRY_POINTS": "webhook",
             },
         )
         async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
