@@ -26,6 +26,8 @@ __all__ = ["QuoteWithdrawal", "resting_quotes", "withdraw"]
 _log = structlog.get_logger()
 _LOOK_SECONDS = 0.05
 _AGAIN_SECONDS = 2.0
+_WAITING = 32
+"""Withdrawals of one process at a time: a third of its slots."""
 
 _RESTING = """
 SELECT order_key FROM orders
@@ -93,8 +95,20 @@ class QuoteWithdrawal(QuoteWithdrawalActivity):
         self._pool = pool
         self._client = client
         self._revive = revive
+        self._waiting = 0
 
     @activity.defn(name="withdraw_quotes")
     async def withdraw_quotes(self, request: WithdrawQuotes) -> WithdrawReport:
-        """Raises RPCError and the database's errors."""
-        return await withdraw(self._pool, self._client, request, revive=self._revive)
+        """Raises RPCError and the database's errors.
+
+        Where very many exits want this at once, the first ones ask and wait; the others go on without, or they would
+        hold the slots that the quotes' own cancels need.
+        """
+        if self._waiting >= _WAITING:
+            left = await resting_quotes(self._pool, request.account, symbol=request.symbol, keys=request.keys)
+            return WithdrawReport(left=tuple(left))
+        self._waiting += 1
+        try:
+            return await withdraw(self._pool, self._client, request, revive=self._revive)
+        finally:
+            self._waiting -= 1

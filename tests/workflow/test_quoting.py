@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -31,11 +32,18 @@ QUOTING = QuotingSettings(
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:
-    """A system that quotes BTC-USD, at 49,500/50,500: 2 % apart where fees and profit take 0.9 %."""
+    """A system that quotes BTC-USD."""
+    async with quoted(database, temporal_server, QUOTING) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def quoted(database: str, temporal_server: DevServer, quoting: QuotingSettings) -> AsyncIterator[TradingSystem]:
+    """BTC-USD at 49,500/50,500: 2 % apart where fees and profit take 0.9 %."""
     symbols = SymbolSettings(allow=("BTC-USD",))
     roles = ALL_ROLES | {"strategy"}
     async with trading_system(
-        database, temporal_server.address, roles=roles, symbols=symbols, quoting=QUOTING
+        database, temporal_server.address, roles=roles, symbols=symbols, quoting=quoting
     ) as running:
         await running.price("49500", "50500", size="1")
         yield running
@@ -220,6 +228,52 @@ async def test_a_stop_does_not_wait_for_ever_for_a_quote(system: TradingSystem) 
     closed = await outcome(system, key)
     assert (closed.exit_reason, closed.exit_size) == (ExitReason.HARD_STOP, held["remaining"])
     await system.assert_books_agree()
+
+
+async def test_without_a_book_nothing_rests(system: TradingSystem) -> None:
+    """The book can't be read: what rests is taken away, because nobody can say that its price is right."""
+    await look(system)
+    await until_resting(system, "BUY", "49500")
+    await system.control.fault("server_error", "GET /product_book", count=1000, status=503)
+    await look(system)
+    assert await resting(system) == []
+    assert (await codes(system))[-1] == ("NO_MARKET_DATA", "NO_MARKET_DATA")
+
+
+async def test_the_pool_is_asked_for_where_that_is_allowed(database: str, temporal_server: DevServer) -> None:
+    """With `use_unowned` an ask sells from what no trade owns, no more than a quote's size, and it counts as inventory;
+    without, it is left alone.
+    """
+    for allowed, expected in ((True, ("INVENTORY_FULL", "PLACED")), (False, ("PLACED", "NOTHING_TO_SELL"))):
+        quoting = QUOTING.model_copy(update={"use_unowned": allowed})
+        async with quoted(database, temporal_server, quoting) as system:
+            await system.control.deposit("BTC", "1")
+            await look(system)
+            (row,) = await system.rows("SELECT bid_code, ask_code FROM quote_rounds WHERE account = $1", system.account)
+            assert tuple(row.values()) == expected
+            if allowed:
+                ask = await until_resting(system, "SELL", "50500")
+                size = Decimal(terms(ask)["base_size"])
+                assert size * Decimal(50500) <= 50
+                await system.control.fill(ask["order_id"], str(size))
+
+                async def sold(running: TradingSystem = system) -> bool:
+                    return bool(
+                        await running.value(
+                            "SELECT count(*) FROM trade_strategy_link l JOIN orders o USING (order_key) "
+                            "WHERE o.account = $1 AND o.state = 'FILLED' AND l.entry_key IS NULL",
+                            running.account,
+                        )
+                    )
+
+                await eventually(sold, within=20, what="the pool's sell is linked")
+
+
+async def test_only_the_leaderboard_s_products(database: str, temporal_server: DevServer) -> None:
+    """A product without a place is not quoted where only the leaderboard's are."""
+    async with quoted(database, temporal_server, QUOTING.model_copy(update={"leaderboard_only": True})) as system:
+        await look(system)
+        assert (await codes(system), await resting(system)) == ([("NOT_ON_LEADERBOARD", "NOT_ON_LEADERBOARD")], [])
 
 
 async def test_a_halt_takes_the_quotes_away(system: TradingSystem) -> None:
