@@ -26,6 +26,7 @@ _log = structlog.get_logger(__name__)
 
 UNPROTECTED = "position_unprotected"
 _ASK_SECONDS = 3.0
+_FIRST_LOOKS = 5
 
 # Rows that a transaction of the ledger holds are left for the next time: no waiting, no deadlock.
 _MEASURE = (
@@ -76,6 +77,8 @@ class UnprotectedTime:
         self._server_time = server_time
         self._ahead = 0.0
         """Seconds by which the exchange's clock is ahead of ours."""
+        self._looks = _FIRST_LOOKS
+        """How often the exchange is still asked for its time before anything is measured without."""
         self._held: dict[str, datetime] = {}
         self._taken_over: dict[str, datetime] = {}
 
@@ -90,9 +93,15 @@ class UnprotectedTime:
             async with asyncio.timeout(_ASK_SECONDS):
                 theirs = await self._server_time()
             self._ahead = (theirs - asked - (datetime.now(UTC) - asked) / 2).total_seconds()
+            self._looks = 0
 
     async def measure(self) -> None:
         """Write what was noted since the last time. Raises the database's errors; then it is written next time."""
+        if self._looks:
+            self._looks -= 1
+            await self.look_at_the_clock()
+            if self._looks:
+                return
         for noted, taken_over in ((self._taken_over, True), (self._held, False)):
             if noted:
                 await self._write(noted, taken_over=taken_over)

@@ -12,6 +12,7 @@ from activities.database import Pool, create_pool
 from activities.leases import LeaseTerms, acquire
 from activities.price_watcher import watcher_lease
 from activities.unprotected import UNPROTECTED, UnprotectedTime
+from exchange.port import Unavailable
 from tests.support.ledger_rows import ACCOUNT, add_trade
 from workers.notifier import ask_watchers
 
@@ -42,7 +43,6 @@ async def tenure(
     lease = await acquire(pool, NAME, "test", TERMS)
     assert lease is not None
     time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=server_time)
-    await time.look_at_the_clock()
     for key in keys:
         time.held(key, datetime.now(UTC) + timedelta(seconds=late), from_the_start=from_the_start)
     await time.measure()
@@ -83,6 +83,25 @@ async def test_a_fill_is_timed_by_the_exchanges_clock(pool: Pool, ahead: float) 
     await tenure(pool, quick, late, server_time=server_time)
     assert await seconds(pool, quick) < 3
     assert 19.5 < await seconds(pool, late) < 23
+
+
+async def test_an_exchange_that_does_not_tell_its_time_hides_nothing(pool: Pool) -> None:
+    """Without an answer the measurement waits for a few tries, and is then made by our clock."""
+
+    async def server_time() -> datetime:
+        raise Unavailable("no")
+
+    key = await add_trade(pool, "a")
+    await pool.execute("UPDATE trades SET opened_at = now() - interval '20 s'")
+    lease = await acquire(pool, NAME, "test", TERMS)
+    assert lease is not None
+    time = UnprotectedTime(pool, ACCOUNT, lease, after_seconds=15.0, server_time=server_time)
+    time.held(key, datetime.now(UTC))
+    await time.measure()
+    assert await seconds(pool, key) == 0
+    for _ in range(5):
+        await time.measure()
+    assert 19.5 < await seconds(pool, key) < 23
 
 
 async def test_between_two_tenures_of_the_lease(pool: Pool) -> None:
