@@ -42,9 +42,7 @@ _LONGEST_P99 = 15.0
 _FEW = 100
 """Fewer positions have no 99th percentile but their longest: then twice the promise is the limit."""
 _DIGITS = 60
-_SYSTEM_WORKFLOWS = frozenset(
-    {"UserStreamWorkflow", "PriceWatcherWorkflow", "SweepWorkflow", "ReconcileWorkflow", "LedgerCheckWorkflow"}
-)
+_OF_TRADES = ("OrderWorkflow", "ExitMonitorWorkflow")
 _PROTECTIVE = ("STOP_LOSS", "OCO", "TAKE_PROFIT")
 
 
@@ -584,7 +582,7 @@ def _orphans(books: _Books) -> AuditRow:
     wrong = [
         f"{item.workflow_id} runs and belongs to no open order or trade"
         for item in running
-        if item.kind not in _SYSTEM_WORKFLOWS and item.workflow_id not in wanted
+        if item.kind in _OF_TRADES and item.workflow_id not in wanted
     ]
     kinds = Counter(item.kind.removesuffix("Workflow") for item in running)
     figures = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "none"

@@ -338,7 +338,7 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
     "an orphan of a closed trade": lambda e: e.running.append(
         RunningWorkflow("exit-1", "ExitMonitorWorkflow", "RUNNING")
     ),
-    "an orphan of no kind of ours": lambda e: e.running.append(RunningWorkflow("x", "StrangerWorkflow", "RUNNING")),
+    "an orphan of no order": lambda e: e.running.append(RunningWorkflow("order-1", "OrderWorkflow", "RUNNING")),
     "no protection where it is wanted": lambda e: e.intents.append(
         e.intents.pop().model_copy(update={"protection": STOP})
     ),
