@@ -36,6 +36,8 @@ from workflows.starting import decide_order
 __all__ = ["ENTRY_POINT", "Desk", "Enter", "Terms"]
 
 ENTRY_POINT = "webhook"
+_LOOK_S = 0.4
+"""For a look whether Temporal is there at all, within the patience of who has waited for the decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ class Desk:
                 return await decide_order(self._client, intent, task_queue=terms.orders_queue)
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
             stored = await self._journal.decision(intent.order_key)
-            if stored is None and not await self.temporal_alive():
+            if stored is None and not await self.temporal_alive(_LOOK_S):
                 raise _no_temporal("it does not answer") from None
             return stored
         except WorkflowAlreadyStartedError:  # it has ended
@@ -238,10 +240,10 @@ class Desk:
         database, temporal = await asyncio.gather(self._journal.alive(), self.temporal_alive())
         return {"database": database, "temporal": temporal}
 
-    async def temporal_alive(self) -> bool:
-        """Whether Temporal answers."""
+    async def temporal_alive(self, seconds: float = 1) -> bool:
+        """Whether Temporal answers within so long."""
         try:
-            return await self._client.service_client.check_health(timeout=timedelta(seconds=1))
+            return await self._client.service_client.check_health(timeout=timedelta(seconds=seconds))
         except RPCError:
             return False
 

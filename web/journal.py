@@ -74,6 +74,7 @@ class Journal:
         self._pool = pool
         self._account = account
         self._seconds = seconds
+        self._late: set[asyncio.Future[Any]] = set()
 
     async def note(
         self,
@@ -154,15 +155,28 @@ class Journal:
             return False
 
     async def _row(self, sql: str, *values: object) -> Any:
+        # Not asyncio.timeout: the pool waits for a connection that it takes back, and a frozen server holds it.
+        asking = asyncio.ensure_future(self._pool.fetchrow(sql, *values))
+        done, _ = await asyncio.wait({asking}, timeout=self._seconds)
+        if not done:
+            self._late.add(asking)
+            asking.add_done_callback(self._ended_late)
+            asking.cancel()
+            raise _away(TimeoutError())
         try:
-            async with asyncio.timeout(self._seconds):
-                return await self._pool.fetchrow(sql, *values)
+            return asking.result()
         except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
             raise _away(error) from error
         except asyncpg.PostgresError as error:
             if str(error.sqlstate or "").startswith(("53", "57")):
                 raise _away(error) from error
             raise
+
+    def _ended_late(self, asking: asyncio.Future[Any]) -> None:
+        """Nobody waits any more for what it says; its row, if it wrote one, is found by the same key again."""
+        self._late.discard(asking)
+        if not asking.cancelled():
+            asking.exception()
 
 
 def _away(error: Exception) -> Refused:

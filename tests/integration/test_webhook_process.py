@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
+import psutil
 import pytest_asyncio
 
 from exchange.paper import PaperControl
@@ -61,6 +62,36 @@ async def test_limits_change_while_it_runs(stack: LocalStack) -> None:
             return bool(answer.status_code == 400 and "deeper than 2" in answer.json()["error"]["sentence"])
 
         await eventually(refused, within=10, what="the new limit holds")
+
+
+async def test_a_database_that_stands_still_holds_nobody_up(stack: LocalStack) -> None:
+    """A frozen ledger is a 503 within seconds for all who ask, and the same keys are decided once it goes on."""
+    assert stack.webhook_url is not None
+    assert stack.webhook_token is not None
+    headers = {"Authorization": f"Bearer {stack.webhook_token.read_text().strip()}"}
+    alerts = [{"key": f"frozen-{n}", "symbol": "BTCUSD", "action": "buy", "dry_run": True} for n in range(6)]
+    (lock,) = (stack.data / "postgres").rglob("postmaster.pid")
+    postmaster = psutil.Process(int(lock.read_text().split()[0]))
+    frozen = [postmaster, *postmaster.children(recursive=True)]
+    async with httpx.AsyncClient(trust_env=False, timeout=20, headers=headers) as http:
+        for process in frozen:
+            process.suspend()
+        try:
+            began = time.monotonic()
+            answers = await asyncio.gather(*(http.post(str(stack.webhook_url), json=alert) for alert in alerts))
+            took = time.monotonic() - began
+        finally:
+            for process in frozen:
+                process.resume()
+        assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {(503, "NO_DATABASE")}
+        assert took < 8, f"{took:.1f} s"
+
+        async def ready() -> bool:
+            return (await http.get(str(stack.webhook_url).replace("/webhook", "/ready"))).status_code == 200
+
+        await eventually(ready, within=20, what="the ledger answers again")
+        again = [await http.post(str(stack.webhook_url), json=alert) for alert in alerts]
+        assert {(answer.status_code, answer.json()["decision"]) for answer in again} == {(200, "refused")}
 
 
 async def test_told_to_stop_it_ends_at_once(stack: LocalStack) -> None:
