@@ -240,6 +240,17 @@ async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None
     assert (await webhook.send({"key": "c2", "symbol": "ETH-USD", "action": "close"})).json()["decision"] == (
         "nothing_to_close"
     )
+    resting = await webhook.send(
+        {"key": "b3", "symbol": "ETHUSD", "action": "buy", "order_type": "LIMIT", "price": 2000, "size_quote": 100}
+    )
+    withdrawn = (await webhook.send({"key": "c3", "symbol": "ETH-USD", "action": "close"})).json()
+    assert [item["entry_key"] for item in withdrawn["trades"]] == [resting.json()["order_key"]]
+
+    async def is_withdrawn() -> bool:
+        sql = "SELECT state FROM orders WHERE order_key = $1"
+        return bool(await system.value(sql, resting.json()["order_key"]) == "CANCELLED")
+
+    await eventually(is_withdrawn, within=20, what="the buy that has not filled is withdrawn")
     sold = await webhook.send({"key": "s1", "symbol": "BTCUSD", "action": "sell", "size_base": "0.0001"})
     assert (sold.json()["decision"], sold.status_code) == ("admitted", 200)
     (row,) = await system.rows(
@@ -543,7 +554,7 @@ async def test_whatever_its_schema_allows_or_forbids_it_never_fails(webhook: Web
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "120", "--no-color", "--mode", "all"),
             *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
             *("--checks", "response_schema_conformance", "--header", f"Authorization: Bearer {TOKEN}"),
-            *("--max-time", "12"),
+            *("--max-time", "8"),
         ],
         {**os.environ, "NO_PROXY": "127.0.0.1", "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         timeout=120,
