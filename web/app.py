@@ -9,6 +9,7 @@ has a secret or what a stranger wrote in it.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -143,7 +144,9 @@ class _Alerts:
             return JSONResponse(refused.body, refused.status, refused.headers)
         except Exception as error:  # noqa: BLE001 - the outermost edge: a fault of ours is said, counted and logged
             self._count("FAULT", who["sender"], began)
-            _log.error("webhook_fault", error=type(error).__name__, sender=who["sender"], exc_info=True)
+            # Where, and nothing of what: messages and local variables may hold what was sent.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("webhook_fault", error=type(error).__name__, sender=who["sender"], where=where)
             return JSONResponse(Refused(500, "FAULT", _FAULT).body, 500)
         seconds = self._count(found.decision, found.sender, began)
         told = found.model_dump(mode="json", exclude_none=True, include=_LOGGED)

@@ -10,14 +10,18 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from web.alert import Alert, Wrong, read_alert
+from web.answers import Answer
+from web.app import Limits, create_app
 from web.limits import Rates
+from web.metrics import WebhookMetrics
 from web.refusals import Refused
-from web.senders import Sender, by_headers, by_token, signature
+from web.senders import Proof, Sender, by_headers, by_token, signature
 from web.strict_json import BadJson, read_json
 from web.symbols import BadSymbol, product_of
 
@@ -197,3 +201,33 @@ def test_a_bucket_fills_again() -> None:
     rates.take("a", per_minute=6, burst=3)
     with pytest.raises(Refused):
         rates.take("a", per_minute=6, burst=3)
+
+
+async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever breaks inside is a sentence, a count and a place in the log; the log has neither token nor alert."""
+    metrics = WebhookMetrics()
+
+    async def broken(alert: Alert, proof: Proof) -> Answer:
+        raise ValueError(f"{alert.note} of {proof.sender}")
+
+    async def alive() -> dict[str, bool]:
+        return {"nothing": False}
+
+    app = create_app(
+        decide=broken,
+        alive=alive,
+        senders=lambda: (Sender("me", token=b"open-sesame-open"),),
+        limits=Limits,
+        metrics=metrics,
+    )
+    alert = {"symbol": "BTC-USD", "action": "buy", "key": "k", "note": "a-private-note", "token": "open-sesame-open"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http:
+        answer = await http.post("/webhook", json=alert)
+        assert (await http.get("/ready")).status_code == 503
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "FAULT")
+    out = "".join(capsys.readouterr())
+    assert "webhook_fault" in out
+    assert "sesame" not in out + answer.text
+    assert "a-private-note" not in out + answer.text
+    assert b'outcome="FAULT"' in metrics.text()
+    metrics.close()
