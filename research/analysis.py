@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,8 @@ __all__ = [
     "summary",
 ]
 
-Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+"""Which trades of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class IndicatorResult:
 
 def summary(table: TradeTable) -> GroupResult:
     """All trades together."""
-    return _result("all", table, np.ones(len(table), np.bool_))
+    return _result("all", table, np.arange(len(table)))
 
 
 def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResult]:
@@ -121,7 +121,9 @@ def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResul
     names = sorted({label for label in labels if label is not None})
     number = {name: position for position, name in enumerate(names)}
     codes = np.array([-1 if label is None else number[label] for label in labels], np.int64)
-    return [_result(name, table, codes == position) for position, name in enumerate(names)]
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    return [_result(name, table, order[starts[place] : starts[place + 1]]) for place, name in enumerate(names)]
 
 
 def by_trigger(table: TradeTable) -> list[GroupResult]:
@@ -141,7 +143,8 @@ def by_symbol(table: TradeTable) -> list[GroupResult]:
 
 def by_hour(table: TradeTable) -> list[GroupResult]:
     """By the hour of the day (UTC) in which the trade was opened."""
-    return group_by(table, [f"{hour:02}" for hour in (table.opened // 3600 % 24).astype(int).tolist()])
+    names = [f"{hour:02}" for hour in range(24)]
+    return group_by(table, [names[hour] for hour in (table.opened // 3600 % 24).astype(int).tolist()])
 
 
 def by_day(table: TradeTable) -> list[GroupResult]:
@@ -168,14 +171,14 @@ def indicators(table: TradeTable) -> list[IndicatorResult]:
     sets = {*table.known, *table.fired}
     for name in sorted({name for group in sets for name in group}):
         has = {group: name in group for group in sets}
-        fired = np.fromiter((has[group] for group in table.fired), np.bool_, len(table))
-        known = np.fromiter((has[group] for group in table.known), np.bool_, len(table))
+        fired = np.array([has[group] for group in table.fired], np.bool_)
+        known = np.array([has[group] for group in table.known], np.bool_)
         quiet = known & ~fired
         found.append(
             IndicatorResult(
                 name,
-                _result("fired", table, fired),
-                _result("not fired", table, quiet),
+                _result("fired", table, np.flatnonzero(fired)),
+                _result("not fired", table, np.flatnonzero(quiet)),
                 difference_interval(_sample(table.net[fired]), _sample(table.net[quiet])),
             )
         )
@@ -198,47 +201,45 @@ def _sample(values: Floats) -> Sample:
     return Sample(count, float(values.mean()), float(values.var(ddof=1)) if count > 1 else 0.0)
 
 
-def _result(name: str, table: TradeTable, mask: Mask) -> GroupResult:
-    won = table.won & mask
-    lost = mask & ~won
-    count, wins = int(mask.sum()), int(won.sum())
-    pnl, fees = list(compress(table.pnl, mask)), list(compress(table.fees, mask))
-    gained = sum((value for value in pnl if value > 0), ZERO)
-    total = sum(pnl, ZERO)
-    given_back = gained - total
+def _result(name: str, table: TradeTable, rows: Rows) -> GroupResult:
+    won, lost = rows[table.won[rows]], rows[~table.won[rows]]
+    count, wins, places = len(rows), len(won), rows.tolist()
+    pnl, fees = table.pnl, table.fees
+    gained = sum((pnl[place] for place in won.tolist()), ZERO)
+    given_back = -sum((pnl[place] for place in lost.tolist()), ZERO)
     winners, losers = _sample(table.net[won]), _sample(-table.net[lost])
-    with_rule = mask & ~np.isnan(table.reward)
-    held = table.held[mask]
+    with_rule = rows[~np.isnan(table.reward[rows])]
+    held = table.held[rows]
     return GroupResult(
         group=name,
         trades=count,
         wins=wins,
         win_rate=wilson_interval(wins, count),
-        pnl=total,
-        fees=sum(fees, ZERO),
+        pnl=gained - given_back,
+        fees=sum((fees[place] for place in places), ZERO),
         average_win=float(gained) / wins if wins else None,
         average_loss=-float(given_back) / (count - wins) if count > wins else None,
         win_fraction=mean_interval(winners),
         loss_fraction=mean_interval(_sample(table.net[lost])),
-        mean_fraction=mean_interval(_sample(table.net[mask])),
+        mean_fraction=mean_interval(_sample(table.net[rows])),
         profit_factor=float(gained / given_back) if given_back else None,
-        configured=float((table.reward[with_rule] / table.risk[with_rule]).mean()) if with_rule.any() else None,
+        configured=float((table.reward[with_rule] / table.risk[with_rule]).mean()) if len(with_rule) else None,
         achieved=ratio_interval(winners, losers),
-        slippage=float(table.slippage[mask].sum()),
-        slippage_fraction=mean_interval(_sample((table.gross - table.due)[mask])),
+        slippage=float(table.slippage[rows].sum()),
+        slippage_fraction=mean_interval(_sample((table.gross - table.due)[rows])),
         held=mean_interval(_sample(held)),
         held_median=float(np.median(held)) if count else None,
-        won=_bridge(table, won & with_rule),
+        won=_bridge(table, won[~np.isnan(table.reward[won])]),
         lost=_bridge(table, lost),
     )
 
 
-def _bridge(table: TradeTable, mask: Mask) -> Bridge | None:
-    count = int(mask.sum())
+def _bridge(table: TradeTable, rows: Rows) -> Bridge | None:
+    count = len(rows)
     if not count:
         return None
     steps: Mapping[str, float] = {
-        name: float(getattr(table, name)[mask].mean()) for name in ("configured", "aimed", "due", "gross", "net")
+        name: float(getattr(table, name)[rows].mean()) for name in ("configured", "aimed", "due", "gross", "net")
     }
     return Bridge(
         trades=count,

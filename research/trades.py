@@ -27,42 +27,69 @@ __all__ = ["Floats", "TradeTable", "read_trades"]
 Floats = NDArray[np.float64]
 
 _DEFAULT = ExitRules()
-# As one text each: a list a trade takes longer to read than everything else together.
+_TEXTS = ("entry_key", "symbol", "trigger", "reason")
+_DECIMALS = ("pnl", "fees")
+_PARTS = ("came", "paid", "went", "got")
+"""Of a trade that was sold only in part: what it bought and sold, net of base fees, and its cost and proceeds."""
+_FLOATS = (
+    "opened", "closed", "cost", "bought_value", "bought_size", "sold_value", "sold_size", "sold_share", "soft_stop",
+    "take_profit", "trailing_arm", "score",
+)  # fmt: skip
+_LEG_FLOATS = ("size", "due", "aimed", "slippage")
 _BETWEEN = "\x1f"
-_INDICATORS = """, array_to_string(o.indicators_fired, chr(31)) AS fired,
-       array_to_string(ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)), chr(31)) AS known"""
-_STATEMENT = """
-WITH legs AS (
-    SELECT entry_key, size::float8 AS size, coalesce(trigger_price, average_price)::float8 AS due,
-           target_fraction::float8 AS aimed, slippage::float8 AS slippage, path, attempts
-      FROM trade_exits WHERE size > 0),
-left_by AS (
-    SELECT entry_key, sum(size) AS size, sum(size * due) AS due, coalesce(sum(size * aimed), 0) AS aimed,
-           coalesce(sum(size) FILTER (WHERE aimed IS NULL), 0) AS free_size,
-           coalesce(sum(size * due) FILTER (WHERE aimed IS NULL), 0) AS free_due,
-           coalesce(sum(slippage * size), 0) AS slippage, min(path) AS path, sum(attempts)::int AS attempts
-      FROM legs GROUP BY 1)
-SELECT t.entry_key, t.symbol, o.trigger, o.source, coalesce(t.exit_reason, 'NONE') AS reason,
-       coalesce(x.path, 'none') AS path, coalesce(x.attempts, 0) AS attempts,
-       extract(epoch FROM t.opened_at)::float8 AS opened, extract(epoch FROM t.closed_at)::float8 AS closed,
-       CASE WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
-            THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees END AS pnl,
-       CASE WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees THEN NULL
-            ELSE ARRAY[t.bought_size - t.bought_base_fees, t.bought_value + t.bought_quote_fees,
-                       t.sold_size + t.sold_base_fees, t.sold_value - t.sold_quote_fees] END AS parts,
-       t.bought_quote_fees + t.sold_quote_fees AS fees,
-       (t.bought_value + t.bought_quote_fees)::float8 AS cost,
-       t.bought_value::float8 / t.bought_size::float8 AS entry_price,
-       t.sold_value::float8 / t.sold_size::float8 AS exit_price,
-       least(1, (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees))::float8 AS sold_share,
-       x.size, x.due, x.aimed, x.free_size, x.free_due, x.slippage,
-       (t.rules ->> 'soft_stop')::float8 AS soft_stop, (t.rules ->> 'take_profit')::float8 AS take_profit,
-       (t.rules ->> 'trailing_arm')::float8 AS trailing_arm, o.buy_score::float8 AS score{indicators}
-  FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN left_by x ON x.entry_key = t.entry_key
- WHERE t.account = $1 AND t.state = 'CLOSED' AND t.sold_size > 0 AND t.bought_size > t.bought_base_fees
-   AND ($2::timestamptz IS NULL OR t.closed_at >= $2) AND ($3::timestamptz IS NULL OR t.closed_at < $3)
- ORDER BY t.closed_at, t.entry_key
+# As one text each: a list a trade takes longer to read than everything else together.
+_SETS = {
+    "fired": "array_to_string(o.indicators_fired, chr(31))",
+    "known": "array_to_string(ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)), chr(31))",
+}
+# A row of the answer for each trade takes longer to send and to read than everything else together, so each column
+# is one value: floats as their eight bytes end to end, the rest as arrays. Each aggregate sees the same order of rows.
+_CLOSED = """
+WITH closed AS (
+    SELECT *, sold_size + sold_base_fees AS went, bought_size - bought_base_fees AS came,
+           sold_value - sold_quote_fees AS got, bought_value + bought_quote_fees AS paid
+      FROM trades
+     WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0 AND bought_size > bought_base_fees
+       AND ($2::timestamptz IS NULL OR closed_at >= $2) AND ($3::timestamptz IS NULL OR closed_at < $3))"""
+_TRADES = """{closed},
+told AS (
+    SELECT t.entry_key, t.symbol, o.trigger, coalesce(t.exit_reason, 'NONE') AS reason,
+           t.came, t.paid, t.went, t.got,
+           CASE WHEN t.went >= t.came THEN t.got - t.paid END AS pnl, t.bought_quote_fees + t.sold_quote_fees AS fees,
+           CASE WHEN t.went >= t.came THEN 1 ELSE (t.went / t.came)::float8 END AS sold_share,
+           date_part('epoch', t.opened_at) AS opened, date_part('epoch', t.closed_at) AS closed,
+           t.paid::float8 AS cost, t.bought_value::float8, t.bought_size::float8, t.sold_value::float8,
+           t.sold_size::float8, (t.rules ->> 'soft_stop')::float8 AS soft_stop,
+           (t.rules ->> 'take_profit')::float8 AS take_profit, (t.rules ->> 'trailing_arm')::float8 AS trailing_arm,
+           o.buy_score::float8 AS score{sets}
+      FROM closed t JOIN orders o ON o.order_key = t.entry_key)
+SELECT {columns} FROM told
 """
+_LEGS = """{closed},
+told AS (
+    SELECT entry_key, e.size::float8, coalesce(e.trigger_price, e.average_price)::float8 AS due,
+           e.target_fraction::float8 AS aimed, coalesce(e.slippage, 0)::float8 AS slippage
+      FROM trade_exits e JOIN closed USING (entry_key) WHERE e.size > 0)
+SELECT array_agg(entry_key) AS entry_key, {columns} FROM told
+"""
+
+
+def _bytes(names: Sequence[str]) -> str:
+    return ", ".join(f"string_agg(float8send(coalesce({name}, 'NaN')), '') AS {name}" for name in names)
+
+
+def _trades_statement(*, indicators: bool) -> str:
+    sets = _SETS if indicators else {}
+    columns = [
+        *(f"array_agg({name}) AS {name}" for name in (*_TEXTS, *_DECIMALS, *sets)),
+        *(f"array_agg({name}) FILTER (WHERE went < came) AS {name}" for name in _PARTS),
+        _bytes(_FLOATS),
+    ]
+    told = "".join(f",\n           {expression} AS {name}" for name, expression in sets.items())
+    return _TRADES.replace("{closed}", _CLOSED).replace("{sets}", told).replace("{columns}", ", ".join(columns))
+
+
+_LEGS_STATEMENT = _LEGS.replace("{closed}", _CLOSED).replace("{columns}", _bytes(_LEG_FLOATS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +105,7 @@ class TradeTable:
     key: Sequence[str]
     symbol: Sequence[str]
     trigger: Sequence[str]
-    source: Sequence[str]
     reason: Sequence[str]
-    path: Sequence[str]
     fired: Sequence[frozenset[str]]
     known: Sequence[frozenset[str]]
     pnl: Sequence[Decimal]
@@ -91,7 +116,6 @@ class TradeTable:
     cost: Floats
     score: Floats
     slippage: Floats
-    attempts: Floats
     reward: Floats
     risk: Floats
     configured: Floats
@@ -123,34 +147,65 @@ async def read_trades(
 
     What was taken outside or written off whole brought no sale of ours: such trades are in no report.
     """
-    async with connection.transaction(readonly=True):
-        # Many narrow rows: sorted and joined in memory, whatever the server's default.
-        await connection.execute("SET LOCAL work_mem = '128MB'")
-        statement = _STATEMENT.replace("{indicators}", _INDICATORS if indicators else "")
-        rows = await connection.fetch(statement, account, since, until, timeout=120)
-    return table_of(rows)
+    asked = account, since, until
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # Many narrow rows: joined in memory, whatever the server's default. Handing on columns that are half made costs
+        # parallel workers more than making them, and what trades beside this needs the other cores.
+        await connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL max_parallel_workers_per_gather = 0")
+        trades = await connection.fetchrow(_trades_statement(indicators=indicators), *asked, timeout=120)
+        legs = await connection.fetchrow(_LEGS_STATEMENT, *asked, timeout=120)
+    columns = _columns(trades, _FLOATS)
+    return table_of(columns | _left_by(columns.get("entry_key", ()), _columns(legs, _LEG_FLOATS)))
 
 
-def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
-    """Rows of the statement above as columns."""
-    column = dict(zip(rows[0].keys(), zip(*(row.values() for row in rows), strict=True), strict=True)) if rows else {}
+def _columns(row: Mapping[str, Any], floats: Sequence[str]) -> dict[str, Any]:
+    """What of an answer there is; floats out of their bytes."""
+    found = {name: value for name, value in row.items() if value is not None}
+    return found | {name: np.frombuffer(found[name], ">f8").astype(np.float64) for name in floats if name in found}
+
+
+def _left_by(keys: Sequence[str], legs: Mapping[str, Any]) -> dict[str, Floats]:
+    """The exits of each trade together: sums over its legs, those of a leg without a target apart."""
+    if not legs:
+        return {}
+    place = {key: number for number, key in enumerate(keys)}
+    owner = np.array([place[key] for key in legs["entry_key"]], np.int64)
+    size, due, aimed = legs["size"], np.nan_to_num(legs["due"]), legs["aimed"]
+    free = np.isnan(aimed)
+    weights = {
+        "size": size,
+        "due": size * due,
+        "aimed": np.where(free, 0.0, size * aimed),
+        "free_size": np.where(free, size, 0.0),
+        "free_due": np.where(free, size * due, 0.0),
+        "slippage": size * legs["slippage"],
+    }
+    return {name: np.bincount(owner, weight, len(keys)).astype(np.float64) for name, weight in weights.items()}
+
+
+def table_of(columns: Mapping[str, Any]) -> TradeTable:
+    """Columns of the statement above as a table; their rows may be in any order. Floats that are missing are NaN."""
+    keys = columns.get("entry_key", ())
+    order = _order(np.asarray(columns.get("closed", ()), np.float64), keys)
+    places = order.tolist()
 
     def floats(name: str, missing: float = math.nan) -> Floats:
-        return np.array([missing if value is None else value for value in column.get(name, ())], np.float64)
+        found = np.asarray(columns.get(name, ()), np.float64)[order]
+        return found if math.isnan(missing) else np.where(np.isnan(found), missing, found)
+
+    def listed(values: Sequence[Any]) -> Sequence[Any]:
+        return [values[place] for place in places]
 
     def texts(name: str) -> Sequence[str]:
-        return column.get(name, ())
+        return listed(columns.get(name, ()))
 
-    pnl = [
-        value if value is not None else trade_pnl(*parts)
-        for value, parts in zip(column.get("pnl", ()), column.get("parts", ()), strict=True)
-    ]
-    entry, cost = floats("entry_price"), floats("cost")
+    pnl = listed(_pnl(columns))
+    entry, cost = floats("bought_value") / floats("bought_size"), floats("cost")
     gain = np.array([float(value) for value in pnl], np.float64)
     # Of what was sold: dust and what was taken outside are no part of the result.
     sold = floats("sold_share", 0.0)
     net = np.divide(gain, cost * sold, out=np.zeros_like(gain), where=cost * sold > 0)
-    gross = floats("exit_price") / entry - 1
+    gross = floats("sold_value") / floats("sold_size") / entry - 1
     reward, risk = _configured(floats("take_profit"), floats("trailing_arm"), floats("soft_stop"))
     size = floats("size", 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -161,20 +216,17 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
         key=texts("entry_key"),
         symbol=texts("symbol"),
         trigger=texts("trigger"),
-        source=texts("source"),
         reason=texts("reason"),
-        path=texts("path"),
-        fired=_sets(column.get("fired") or [""] * len(rows)),
-        known=_sets(column.get("known") or [""] * len(rows)),
+        fired=_sets(listed(columns.get("fired", [""] * len(keys)))),
+        known=_sets(listed(columns.get("known", [""] * len(keys)))),
         pnl=pnl,
-        fees=list(column.get("fees", ())),
-        won=np.fromiter((value > 0 for value in pnl), np.bool_, len(pnl)),
+        fees=listed(columns.get("fees", ())),
+        won=np.array([value > 0 for value in pnl], np.bool_),
         opened=floats("opened"),
         closed=floats("closed"),
         cost=cost,
         score=floats("score"),
         slippage=floats("slippage", 0.0),
-        attempts=floats("attempts", 0.0),
         reward=reward,
         risk=risk,
         configured=np.where(gain > 0, reward, -risk),
@@ -183,6 +235,24 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> TradeTable:
         gross=gross,
         net=net,
     )
+
+
+def _order(closed: Floats, keys: Sequence[str]) -> NDArray[np.int64]:
+    """By when they closed, then by key."""
+    order = np.argsort(closed, kind="stable")
+    ordered = closed[order]
+    same = np.flatnonzero(ordered[1:] == ordered[:-1])
+    # Runs of the same time, of which there are few and short ones.
+    for run in np.split(same, np.flatnonzero(np.diff(same) > 1) + 1) if len(same) else ():
+        start, end = int(run[0]), int(run[-1]) + 2
+        order[start:end] = sorted(order[start:end].tolist(), key=keys.__getitem__)
+    return order
+
+
+def _pnl(columns: Mapping[str, Any]) -> Sequence[Decimal]:
+    """A trade that was sold only in part bears only that part of its cost."""
+    parts = zip(*(columns.get(name, ()) for name in _PARTS), strict=True)
+    return [trade_pnl(*next(parts)) if value is None else value for value in columns.get("pnl", ())]
 
 
 def _configured(take_profit: Floats, trailing_arm: Floats, soft_stop: Floats) -> tuple[Floats, Floats]:

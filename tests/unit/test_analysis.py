@@ -34,11 +34,12 @@ DAY = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
 def row(number: int, **given: Any) -> dict[str, Any]:
     """A trade of 1 at 100 that took profit at 104 as configured: 0.2 of slippage and 1 of fees."""
     usual: dict[str, Any] = {
-        "entry_key": f"{number:032x}", "symbol": "BTC-USD", "trigger": "rsi_oversold", "source": "sighook",
-        "reason": "TP", "path": "monitored", "attempts": 1, "opened": DAY + 60 * number,
+        "entry_key": f"{number:032x}", "symbol": "BTC-USD", "trigger": "rsi_oversold",
+        "reason": "TP", "opened": DAY + 60 * number,
         "closed": DAY + 60 * number + 30,
-        "pnl": Decimal("2.8"), "parts": None, "fees": Decimal(1), "cost": 100.5, "entry_price": 100.0,
-        "exit_price": 103.8, "sold_share": 1.0, "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
+        "pnl": Decimal("2.8"), "parts": None, "fees": Decimal(1), "cost": 100.5, "bought_value": 100.0,
+        "bought_size": 1.0, "sold_value": 103.8, "sold_size": 1.0, "sold_share": 1.0,
+        "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
         "free_due": 0.0, "slippage": -0.2, "soft_stop": 0.02, "take_profit": 0.04, "trailing_arm": None, "score": 1.2,
         "fired": "rsi", "known": "macd\x1frsi",
     }  # fmt: skip
@@ -46,14 +47,17 @@ def row(number: int, **given: Any) -> dict[str, Any]:
 
 
 LOSS: dict[str, Any] = {
-    "reason": "SOFT_STOP", "pnl": Decimal("-3.5"), "exit_price": 97.5, "due": 97.9, "aimed": -0.02, "slippage": -0.4,
+    "reason": "SOFT_STOP", "pnl": Decimal("-3.5"), "sold_value": 97.5, "due": 97.9, "aimed": -0.02, "slippage": -0.4,
     "trigger": "macd_cross", "score": 0.3, "fired": "macd",
 }  # fmt: skip
 
 
 def table(*rows: dict[str, Any]) -> TradeTable:
     """Trades as columns."""
-    return table_of(list(rows))
+    columns: dict[str, list[Any]] = {name: [item[name] for item in rows] for name in (rows[0] if rows else ())}
+    parts = [part for part in columns.pop("parts", ()) if part is not None]
+    partly = zip(("came", "paid", "went", "got"), zip(*parts, strict=True), strict=False)
+    return table_of(columns | dict(partly))
 
 
 def test_a_summary_is_what_one_would_work_out() -> None:
@@ -87,7 +91,7 @@ def test_from_configured_to_achieved_every_step_is_named() -> None:
 
 def test_another_way_out_is_its_own_step() -> None:
     """A trade that was closed by hand below its target: what that cost is no slippage."""
-    by_hand = row(0, reason="MANUAL", aimed=0.0, free_size=1.0, free_due=102.0, due=102.0, exit_price=101.9)
+    by_hand = row(0, reason="MANUAL", aimed=0.0, free_size=1.0, free_due=102.0, due=102.0, sold_value=101.9)
     found = summary(table(by_hand)).won
     assert found is not None
     assert found.exit_path == pytest.approx(-0.02)
@@ -142,7 +146,7 @@ def test_no_trades_is_an_answer() -> None:
     assert summary(nothing).win_rate.value is None
     assert by_day(nothing) == by_score(nothing) == group_by(nothing, []) == []
     assert indicators(nothing) == []
-    page = html_report(ReportHead("main", datetime.now(UTC)), nothing, LinkageReport([], 0, 0, 0, 0, 0, []))
+    page = html_report(ReportHead("main", datetime.now(UTC)), nothing, LinkageReport([], 0, 0, 0, 0, 0, 0, []))
     assert "no trades have closed" in page
 
 
@@ -159,7 +163,7 @@ def test_a_thinned_curve_keeps_its_extremes() -> None:
 def test_the_page_loads_nothing_and_escapes_what_it_shows() -> None:
     """One file: no script, no address, no style from elsewhere; names are text."""
     rows = [row(n, trigger="<script>alert(1)</script>", score=n / 7, pnl=Decimal(n - 3)) for n in range(9)]
-    linked = LinkageReport([SourceLinkage("sighook", 9, 9, 9, 12.0, 11.0)], 18, 0, 0, 0, 0, [])
+    linked = LinkageReport([SourceLinkage("sighook", 9, 9, 9, 12.0, 11.0)], 18, 0, 0, 0, 0, 0, [])
     page = html_report(ReportHead("main", datetime.now(UTC)), table(*rows), linked)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
