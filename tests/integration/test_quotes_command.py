@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from domain.exits import ExitReason
 from domain.ids import order_workflow_id
+from domain.messages import OrderOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
@@ -23,7 +24,6 @@ from workers.setting_changes import set_override
 from workers.settings import SymbolSettings
 from workers.settings_quoting import QuotingSettings
 from workers.settings_sources import Sources
-from workflows.order import OrderWorkflow
 from workflows.quoting import quotes_id
 
 ROOT = Path(__file__).parents[2]
@@ -180,9 +180,9 @@ async def test_a_bid_filled_in_part_is_asked_for_and_its_trade_ends_with_it(syst
     await eventually(sold, within=10, what="the part is sold")
     assert [item["order_id"] for item in await resting(system)] == [bid["order_id"]]
     assert (await command(system, "quotes", "stop"))[0] == 0
-    handle = system.client.get_workflow_handle_for(OrderWorkflow.run, order_workflow_id(key))
+    handle = system.client.get_workflow_handle(order_workflow_id(key), result_type=OrderOutcome)
     async with asyncio.timeout(20):
-        result = await handle.result()
+        result: OrderOutcome = await handle.result()
     assert result.trade is not None
     assert (result.trade.exit_reason, result.trade.exit_size) == (ExitReason.TP, Decimal("0.0005"))
     await system.assert_books_agree()

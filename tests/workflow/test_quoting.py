@@ -16,7 +16,7 @@ from activities import controls
 from activities.quoting_interfaces import QuoteRoundInput, QuoteRoundReport
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
-from domain.messages import TradeOutcome
+from domain.messages import OrderOutcome, TradeOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
@@ -94,9 +94,7 @@ async def bought(system: TradingSystem) -> str:
     system._started.append(key)
 
     async def guarded() -> bool:
-        view = await system.client.get_workflow_handle_for(OrderWorkflow.run, order_workflow_id(key)).query(
-            OrderWorkflow.state
-        )
+        view = await system.client.get_workflow_handle(order_workflow_id(key)).query(OrderWorkflow.state)
         return view.exit_monitor == exit_workflow_id(key) and view.state == "FILLED"
 
     await eventually(guarded, within=20, what="the bid is a trade with a monitor")
@@ -106,9 +104,11 @@ async def bought(system: TradingSystem) -> str:
 async def outcome(system: TradingSystem, key: str) -> TradeOutcome:
     """The trade's outcome, when it is closed."""
     async with asyncio.timeout(30):
-        result = await system.client.get_workflow_handle_for(OrderWorkflow.run, order_workflow_id(key)).result()
-    assert result.trade is not None
-    return result.trade
+        handle = system.client.get_workflow_handle(order_workflow_id(key), result_type=OrderOutcome)
+        result: OrderOutcome = await handle.result()
+    trade = result.trade
+    assert trade is not None
+    return trade
 
 
 async def codes(system: TradingSystem) -> Sequence[tuple[str, str]]:
