@@ -69,18 +69,40 @@ class ReportHead:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """What several parts of the page show, computed once."""
+
+    all: GroupResult
+    trigger: Sequence[GroupResult]
+    exit: Sequence[GroupResult]
+    symbol: Sequence[GroupResult]
+    score: Sequence[GroupResult]
+    hour: Sequence[GroupResult]
+    day: Sequence[GroupResult]
+
+
 def html_report(
     head: ReportHead, table: TradeTable, linkage: LinkageReport, standings: Sequence[Standing] = (), width: float = 0.5
 ) -> str:
     """The whole page. `width` is that of the score buckets."""
+    groups = _Groups(
+        summary(table),
+        by_trigger(table),
+        by_exit(table),
+        by_symbol(table),
+        by_score(table, width),
+        by_hour(table),
+        by_day(table),
+    )
     body = [
         _head(head, table),
-        _tiles(head, table, linkage),
+        _tiles(head, table, groups.all, linkage),
         _curves(head, table),
-        _ways(head, table),
-        _scores(table, width),
-        _why(table),
-        *(_section(title, told, found) for title, told, found in _groupings(table, width)),
+        _ways(head, groups),
+        _scores(table, groups.score),
+        _why(groups),
+        *(_section(title, told, found) for title, told, found in _groupings(groups)),
         _indicators(table),
         _linkage(linkage),
         _leaderboard(standings),
@@ -107,8 +129,7 @@ def _head(head: ReportHead, table: TradeTable) -> str:
     )
 
 
-def _tiles(head: ReportHead, table: TradeTable, linkage: LinkageReport) -> str:
-    total = summary(table)
+def _tiles(head: ReportHead, table: TradeTable, total: GroupResult, linkage: LinkageReport) -> str:
     drawdown = _drawdown(_equity(table))
     percent = linkage.percent
     tiles = [
@@ -145,22 +166,22 @@ def _curves(head: ReportHead, table: TradeTable) -> str:
     )
 
 
-def _ways(head: ReportHead, table: TradeTable) -> str:
+def _ways(head: ReportHead, groups: _Groups) -> str:
     triggers = [
         Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
-        for item in sorted(by_trigger(table), key=lambda item: -item.pnl)
+        for item in sorted(groups.trigger, key=lambda item: -item.pnl)
     ]
     exits = [
         Bar(item.group, item.wins, item.trades - item.wins, f"{item.trades} ({item.wins} won)")
-        for item in sorted(by_exit(table), key=lambda item: -item.trades)
+        for item in sorted(groups.exit, key=lambda item: -item.trades)
     ]
     hours = [
         Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
-        for item in by_hour(table)
+        for item in groups.hour
     ]
     days = [
         Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
-        for item in by_day(table)[-30:]
+        for item in groups.day[-30:]
     ]
     money = f"net P&L, {head.quote} (trades)"
     return (
@@ -173,12 +194,12 @@ def _ways(head: ReportHead, table: TradeTable) -> str:
     )
 
 
-def _scores(table: TradeTable, width: float) -> str:
+def _scores(table: TradeTable, buckets: Sequence[GroupResult]) -> str:
     given = ~np.isnan(table.score)
     if not given.any():
         return ""
     means = []
-    for item in by_score(table, width):
+    for item in buckets:
         low, high = (float(text) for text in item.group.split(" to "))
         found = item.mean_fraction
         if found.value is not None and found.low is not None and found.high is not None:
@@ -200,9 +221,9 @@ def _scores(table: TradeTable, width: float) -> str:
     )
 
 
-def _why(table: TradeTable) -> str:
+def _why(groups: _Groups) -> str:
     rows = []
-    for item in [summary(table), *by_exit(table)]:
+    for item in [groups.all, *groups.exit]:
         for name, bridge in (("won", item.won), ("lost", item.lost)):
             if bridge is not None:
                 rows.append([escape(f"{item.group}, {name}"), *_bridge(bridge)])
@@ -220,13 +241,13 @@ def _bridge(bridge: Bridge) -> list[str]:
     return [str(bridge.trades), *(_signed(getattr(bridge, name) * 100, 3) for name in names)]
 
 
-def _groupings(table: TradeTable, width: float) -> list[tuple[str, str, Sequence[GroupResult]]]:
+def _groupings(groups: _Groups) -> list[tuple[str, str, Sequence[GroupResult]]]:
     return [
-        ("By trigger", "What decided the entry.", by_trigger(table)),
-        ("By exit reason", "What closed the trade.", by_exit(table)),
-        ("By symbol", "", by_symbol(table)),
-        ("By score", "Buckets of the buy score.", by_score(table, width)),
-        ("By hour", "Hour of the entry, UTC.", by_hour(table)),
+        ("By trigger", "What decided the entry.", groups.trigger),
+        ("By exit reason", "What closed the trade.", groups.exit),
+        ("By symbol", "", groups.symbol),
+        ("By score", "Buckets of the buy score.", groups.score),
+        ("By hour", "Hour of the entry, UTC.", groups.hour),
     ]
 
 

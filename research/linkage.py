@@ -15,11 +15,12 @@ ALERT_FROM = 10
 # An attempt's row is committed right before it is sent.
 _BY_SOURCE = """
 SELECT o.source, count(*) AS filled, count(l.order_key) AS linked, count(l.snapshot_id) AS with_snapshot,
-       avg(a.waited) AS mean_ms, percentile_cont(0.5) WITHIN GROUP (ORDER BY a.waited) AS median_ms
+       avg(date_part('epoch', o.first_fill_at - a.prepared_at) * 1000) AS mean_ms,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY date_part('epoch', o.first_fill_at - a.prepared_at) * 1000)
+           AS median_ms
   FROM orders o LEFT JOIN trade_strategy_link l USING (order_key)
-  LEFT JOIN LATERAL (
-       SELECT (extract(epoch FROM o.first_fill_at - min(prepared_at)) * 1000)::float8 AS waited
-         FROM attempts WHERE order_key = o.order_key) a ON true
+  LEFT JOIN (SELECT order_key, min(prepared_at) AS prepared_at FROM attempts WHERE account = $1 GROUP BY 1) a
+       USING (order_key)
  WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.filled_size > 0
    AND ($2::timestamptz IS NULL OR o.received_at >= $2) AND ($3::timestamptz IS NULL OR o.received_at < $3)
  GROUP BY o.source ORDER BY o.source
