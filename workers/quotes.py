@@ -94,7 +94,8 @@ def quote_bid(
 def quotes_schedule(settings: Settings) -> Schedule:
     """A round each `quoting.interval_s` of the market's time; one that is late is not made up for."""
     account = settings.account
-    every = timedelta(seconds=float(settings.quoting.interval_s) / settings.speed)
+    # Temporal's schedules count in seconds.
+    every = max(timedelta(seconds=float(settings.quoting.interval_s) / settings.speed), timedelta(seconds=1))
     return Schedule(
         action=ScheduleActionStartWorkflow(
             QuoteRoundWorkflow.run,

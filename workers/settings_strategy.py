@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from workers.settings_types import Name, Percent, Seconds, Section
+from workers.settings_types import AT_START, Name, Percent, Seconds, Section
 
 __all__ = [
     "IndicatorSettings",
@@ -33,8 +33,12 @@ class MarketDataSettings(Section):
     min_quote_volume: Annotated[Decimal, Field(ge=0)] = Field(
         Decimal(1_000_000), description="least 24 h volume of those products, in quote currency"
     )
-    universe_s: Seconds = Field(Decimal(60), description="wall seconds between looks at which products those are")
-    write_s: Seconds = Field(Decimal(1), description="wall seconds between writes of what has changed")
+    universe_s: Annotated[Seconds, AT_START] = Field(
+        Decimal(60), description="wall seconds between looks at which products those are"
+    )
+    write_s: Annotated[Seconds, AT_START] = Field(
+        Decimal(1), description="wall seconds between writes of what has changed"
+    )
     keep_candles_days: Days = Field(30, description="candles older than this are deleted; days of the market's time")
     keep_matrix_days: Days = Field(30, description="rows of the buy/sell matrix older than this are deleted; wall days")
 
@@ -101,8 +105,8 @@ class StrategySettings(Section):
     """The scheduled strategy run."""
 
     enabled: bool = Field(False, description="whether the schedule trades; the matrix is written all the same")
-    interval_s: Seconds = Field(Decimal(300), description="market seconds between runs")
-    offset_s: Annotated[Decimal, Field(ge=0, le=60)] = Field(
+    interval_s: Annotated[Seconds, AT_START] = Field(Decimal(300), description="market seconds between runs")
+    offset_s: Annotated[Decimal, Field(ge=0, le=60), AT_START] = Field(
         Decimal(2),
         description="wall seconds that a run waits for the last trades of a candle; a tenth of the interval at most",
     )

@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _SHORTEST_INTERVAL = timedelta(seconds=1)
+_LONGEST_RUN = timedelta(seconds=20)
 
 
 def universe_of_settings(settings: Settings) -> Universe:
@@ -217,7 +218,8 @@ def strategy_schedule(settings: Settings) -> Schedule:
             StrategyInput(account=account),
             id=strategy_schedule_id(account),
             task_queue=settings.temporal.strategy_queue,
-            execution_timeout=every * 0.9,
+            # Below the interval, but where time is sped up never shorter than a run on a busy machine: none overlap.
+            execution_timeout=max(every * 0.9, _LONGEST_RUN),
             static_summary=f"Strategy of {account}",
         ),
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every, offset=offset)]),
