@@ -593,7 +593,7 @@ def _halted_why(row: Any) -> str:
 
 
 def _is_fresh(at: datetime | None, policy: Policy) -> bool:
-    return at is not None and (datetime.now(UTC) - at).total_seconds() <= policy.market_stale_seconds
+    return at is not None and (datetime.now(UTC) - at).total_seconds() <= float(policy.market_stale_seconds)
 
 
 def _with_change(market: Market, row: Any, product: Product | None, policy: Policy) -> Market:

@@ -20,9 +20,11 @@ _QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
 # The same as `domain.outcome.trade_pnl`, in dollars where the quote currency is another one with a known price.
 _PNL = f"""
 (CASE WHEN t.bought_size <= t.bought_base_fees OR t.sold_size + t.sold_base_fees <= 0 THEN 0
+      WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
+      THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees
       ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
-           * least((t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees), 1) END)
-* CASE WHEN {_QUOTE} IN ({_DOLLARS}) THEN 1
+           * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END)
+* CASE WHEN right(t.symbol, 4) = '-USD' OR {_QUOTE} IN ({_DOLLARS}) THEN 1
        ELSE coalesce((SELECT m.price FROM market_state m WHERE m.symbol = {_QUOTE} || '-USD'), 1) END
 """
 

@@ -13,6 +13,7 @@ import pytest_asyncio
 from activities.controls import halt
 from domain.messages import Admission, Linkage, OrderIntent
 from domain.orders import OrderState, OrderType
+from domain.outcome import trade_pnl
 from tests.support.admission_desk import CATALOGUE, Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy, market_buy, sell
 
@@ -279,3 +280,34 @@ async def test_an_urgent_limit_has_a_collar(desk: Desk) -> None:
     assert admission.accepted, admission.sentence
     assert admission.plan is not None
     assert admission.plan.limit_price == Decimal("50501.01")
+
+
+async def test_the_days_result_is_the_trades_own(desk: Desk) -> None:
+    """What the limits count is each trade's P&L by the position book's rule, also where parts were sold outside."""
+    expected = Decimal(0)
+    for bought, value, fees, base_fees, sold, brought, sold_fees in (
+        ("1", "100", "0.6", "0", "1", "90", "0.5"),
+        ("2", "80", "0.3", "0.002", "1.998", "95.5", "0.4"),
+        ("3", "300", "1", "0", "1", "70", "0.7"),  # the rest was sold outside
+        ("1", "50", "0.1", "0", "0", "0", "0"),  # all of it was
+    ):
+        key = await desk.trade("0", symbol="ETH-USD")
+        await desk.pool.execute(
+            """UPDATE trades SET bought_size = $2, bought_value = $3, bought_quote_fees = $4, bought_base_fees = $5,
+                      sold_size = $6, sold_value = $7, sold_quote_fees = $8, external_size = $2::numeric - $5::numeric - $6::numeric
+               WHERE entry_key = $1""",
+            key,
+            *(Decimal(each) for each in (bought, value, fees, base_fees, sold, brought, sold_fees)),
+        )
+        expected += trade_pnl(
+            Decimal(bought) - Decimal(base_fees),
+            Decimal(value) + Decimal(fees),
+            Decimal(sold),
+            Decimal(brought) - Decimal(sold_fees),
+        )
+    intent = market_buy(desk.account)
+    assert (await desk.admit(intent)).accepted
+    numbers = await desk.value(
+        "SELECT numbers FROM gate_results WHERE order_key = $1 AND gate = 'SKIP_DAILY_LOSS_LIMIT'", intent.order_key
+    )
+    assert abs(Decimal(numbers["pnl"]) - expected) < Decimal("1e-12")
