@@ -1,12 +1,14 @@
 """Market streams for a set of symbols that grows and shrinks, without dropping the prices of those that stay.
 
 A symbol that joins gets a connection of its own at once. When there are many connections, one for all symbols is
-opened, and only when it delivers are the others closed: make before break.
+opened, and only when it delivers are the others closed: make before break. A symbol that the venue refuses by name (one
+that was delisted, or mistyped in a list) is left out, so that it costs the others nothing, and tried again each minute.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 _YIELD_EVERY = 100
 _LONGEST_PAUSE = 30.0
+_REFUSED_SECONDS = 60.0
+_PRODUCT = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
 _HANDOVER_SECONDS = 1.0
 """A feed for all gets this long to bring each symbol's first price before those that it replaces are closed."""
 
@@ -105,6 +109,7 @@ class Feeds:
         self._take = take
         self._failed = failed
         self._most = most
+        self._refused: dict[str, float] = {}
         self.feeds: list[Feed] = []
 
     @property
@@ -112,9 +117,18 @@ class Feeds:
         """Whether all connections are up."""
         return all(feed.connected for feed in self.feeds)
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """Wanted symbols that the venue has refused by name."""
+        return frozenset(self._refused)
+
     async def want(self, symbols: Iterable[str]) -> None:
         """Have all of `symbols` delivered, as soon as can be. Safe to call as often as one likes."""
         wanted = frozenset(symbols)
+        self._refused = {symbol: until for symbol, until in self._refused.items() if symbol in wanted}
+        waiting = {symbol for symbol, until in self._refused.items() if until > time.monotonic()}
+        wanted -= waiting
+        await self._close([feed for feed in self.feeds if feed.symbols & waiting and not feed.delivering])
         for feed in self.feeds:
             if feed.task is not None and feed.task.done():
                 feed.task.result()  # a defect of ours: the whole watcher starts anew
@@ -149,10 +163,14 @@ class Feeds:
     def _on_event(self, feed: Feed, event: StreamEvent) -> None:
         if isinstance(event, Ticker):
             feed.delivering = True
+            if self._refused:
+                self._refused.pop(event.symbol, None)
         elif isinstance(event, Connected):
             feed.connected = True
         elif isinstance(event, Disconnected):
             feed.connected = feed.delivering = False
+            for symbol in feed.symbols.intersection(_PRODUCT.findall(event.reason)):
+                self._refused[symbol] = time.monotonic() + _REFUSED_SECONDS
         self._take(feed, event)
 
     async def _hand_over(self, wanted: frozenset[str]) -> None:

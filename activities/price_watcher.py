@@ -217,6 +217,7 @@ class WatchSession:
         self._first_look = True
         self._stale = self._lasting("stale_price", "WARNING")
         self._outage = self._lasting("market_stream_down", "CRITICAL")
+        self._refused = self._lasting("product_refused", "WARNING")
         self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
         self._bad_plans = self._lasting("exit_plan_unreadable", "CRITICAL")
 
@@ -236,7 +237,7 @@ class WatchSession:
         for symbol in options.symbols:
             if self._ours(symbol):
                 self.watch.watched(symbol)
-        for lasting in (self._stale, self._outage, self._unheard, self._bad_plans):
+        for lasting in (self._stale, self._outage, self._refused, self._unheard, self._bad_plans):
             await lasting.inherit()
         # Before any feed: the first connection looks up the peaks that these plans missed.
         await self._read_plans()
@@ -451,6 +452,14 @@ class WatchSession:
                 start(self._stale.over(state.symbol))
             elif state.plans and state.seen is None:
                 self._quote_soon(state.symbol, self._options.first_quote_repeat_seconds)
+            if state.symbol in self._feeds.refused:
+                sentence = (
+                    f"The exchange refuses a stream of {state.symbol}: it was delisted, or symbols.allow is mistyped; "
+                    "the others are watched without it."
+                )
+                start(self._refused.tell(state.symbol, sentence))
+            elif self._refused.lasts(state.symbol):
+                start(self._refused.over(state.symbol))
         self.signals.repeat(self.watch)
         for plan in self.watch.pending.values():
             if plan.due is not None and now - plan.due_since > self._options.unacknowledged_seconds:

@@ -399,3 +399,23 @@ async def test_what_follows_settings_is_done_again_until_it_is_done(pool: Pool) 
 
 async def _is_list(seen: list[Decimal], wanted: list[int]) -> bool:
     return seen == wanted
+
+
+async def test_a_product_that_does_not_exist_costs_the_others_nothing(
+    database: str, temporal_server: DevServer
+) -> None:
+    """The exchange refuses the whole stream for one name: the others are watched without it, their stops work, a person
+    is told, and it is over when the list is put right.
+    """
+    symbols = SymbolSettings(allow=("BTC-USD", "NONE-USD"), max_open_buys=1000)
+    async with trading_system(database, temporal_server.address, symbols=symbols) as system:
+        trade = await system.start(market_buy(system.account))
+        await trade.until_protected()
+        await system.price("40000")
+        assert (await trade.closed()).exit_reason == "HARD_STOP"
+        (sentence,) = await eventually(lambda: open_incidents(system.pool, "product_refused"), what="somebody is told")
+        assert "NONE-USD" in sentence
+        async with system.pool.acquire() as connection:
+            sources = read_sources(environ={"BOTTRADER_ACCOUNT": system.account})
+            await set_override(connection, sources, "symbols.allow", ["BTC-USD"], by="ann")
+        await eventually(lambda: _none_open(system.pool, "product_refused"), what="it is over")
