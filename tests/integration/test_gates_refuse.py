@@ -294,7 +294,8 @@ async def test_the_days_result_is_the_trades_own(desk: Desk) -> None:
         key = await desk.trade("0", symbol="ETH-USD")
         await desk.pool.execute(
             """UPDATE trades SET bought_size = $2, bought_value = $3, bought_quote_fees = $4, bought_base_fees = $5,
-                      sold_size = $6, sold_value = $7, sold_quote_fees = $8, external_size = $2::numeric - $5::numeric - $6::numeric
+                      sold_size = $6, sold_value = $7, sold_quote_fees = $8,
+                      external_size = $2::numeric - $5::numeric - $6::numeric
                WHERE entry_key = $1""",
             key,
             *(Decimal(each) for each in (bought, value, fees, base_fees, sold, brought, sold_fees)),
