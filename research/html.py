@@ -40,7 +40,7 @@ _STYLE = """
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1240px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 2px}
 h2{font-size:18px;margin:40px 0 6px}p{margin:4px 0 12px;color:var(--soft);max-width:75ch}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:20px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(260px,1fr));gap:12px;margin:20px 0}
 .tile{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:12px 14px}
 .tile b{display:block;font-size:21px;font-variant-numeric:tabular-nums}.tile>span{color:var(--soft);font-size:13px}
 .tile small{display:block;color:var(--soft);font-size:12.5px;font-weight:400}
