@@ -5,25 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
+import pytest
 from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.candles import CANDLE
+from activities.database import create_pool
+from activities.monitors import Starter
+from activities.strategy import StrategyOptions, StrategyRuns
 from activities.strategy_interfaces import StrategyReport, StrategyRun
+from activities.strategy_loading import StrategyError
+from activities.universe import Universe, choose_symbols
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id
+from domain.market import Product
 from domain.messages import CloseRequest, TradeOutcome
+from domain.momentum import RocMomentum, RocRules
 from domain.scoring import Action, Decision, Part
-from domain.strategies import Features
+from domain.strategies import Features, Weighted, decide_over
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
+from tests.unit.test_indicators import real_candles
 from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
 from workers.settings_strategy import StrategySettings
-from workers.strategy_role import ensure_market_data, ensure_strategy_schedule
+from workers.strategy_role import ensure_market_data, ensure_strategy_schedule, strategy_options
 from workflows.strategy import snapshot_of, strategy_schedule_id
 
 BTC, ETH = "BTC-USD", "ETH-USD"
@@ -249,11 +261,8 @@ async def test_the_same_run_again_decides_and_buys_nothing_twice(database: str, 
             await close(system, str(row.order_key), sell=False)
 
 
-def strategy_runs(system: TradingSystem) -> Any:
+def strategy_runs(system: TradingSystem) -> StrategyRuns:
     """The activity, outside of a workflow."""
-    from activities.strategy import StrategyRuns
-    from workers.strategy_role import strategy_options
-
     return StrategyRuns(system.pool, system.parts.starter, lambda: strategy_options(system.parts.live.current))
 
 
@@ -274,3 +283,123 @@ async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevSer
 async def stopped(system: TradingSystem) -> bool:
     """Whether the lease on market data is free."""
     return bool(await system.value("SELECT expires_at <= now() FROM leases WHERE name LIKE 'market-data/%'"))
+
+
+async def test_live_and_offline_decide_the_same_on_real_candles(database: str) -> None:
+    """Candle by candle through the tables, and in one go over arrays: the same actions, triggers and scores."""
+    real, window, runs = real_candles(360, 8_000), 300, 60
+    strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
+    offline = dict(decide_over(real, strategies, window=window))
+    pool = await create_pool(database)
+    try:
+        options = StrategyOptions(
+            entries=no_entries,
+            universe=Universe(allow=(BTC,)),
+            strategies=lambda: strategies,
+            window=window,
+            by_the_clock=False,
+        )
+        live = StrategyRuns(pool, cast("Starter", None), lambda: options)
+        start = datetime(2026, 3, 1, tzinfo=UTC)
+        columns = [getattr(real, name)[0].tolist() for name in ("open", "high", "low", "close", "volume")]
+        rows = [(BTC, 300, start + CANDLE * at, *(column[at] for column in columns)) for at in range(real.candles)]
+        await pool.copy_records_to_table("candles", records=rows[:window])
+        seen = set()
+        for at in range(window, window + runs - 1):
+            # The newest candle is still open and counts for nothing.
+            await pool.copy_records_to_table("candles", records=[rows[at]])
+            await pool.execute("INSERT INTO market_state VALUES ($1, 1, 1, 1, 0, 1, now()) ON CONFLICT DO NOTHING", BTC)
+            nominal = rows[at][2]
+            request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)
+            (row,) = (await live.run(request)).rows
+            wanted = offline[at - 1]
+            assert (row.action, row.trigger, row.fired) == (wanted.action, wanted.trigger, wanted.fired), at
+            assert float(row.buy_score) == pytest.approx(wanted.buy_score, abs=1e-6)
+            assert float(row.sell_score) == pytest.approx(wanted.sell_score, abs=1e-6)
+            seen.add(row.action)
+        assert seen == {"buy", "sell", "hold"}
+    finally:
+        await pool.close()
+
+
+def no_entries(**_: object) -> Any:
+    """Nothing is bought while the strategy is switched off."""
+    raise AssertionError("an entry was made")
+
+
+async def test_what_a_gap_hid_is_read_from_the_exchange(database: str, temporal_server: DevServer) -> None:
+    """Candles that came and went while the stream was down are in the table, as the exchange has them, each once."""
+    async with deciding(database, temporal_server.address, enabled=False) as system:
+        await close_a_candle(system, "50000")
+        await system.control.sockets("drop", "market")
+        for number in range(3):
+            await system.control.trade(BTC, str(50_010 + number), "0.5")
+            await system.control.advance(300)
+        await close_a_candle(system, "50020")
+        newest = await system.value("SELECT max(start) FROM candles WHERE symbol = $1", BTC)
+        wanted = await system.parts.exchange.candles(BTC, 300, newest - CANDLE * 6, newest)
+
+        async def same() -> bool:
+            rows = await system.rows(
+                "SELECT start, close, volume FROM candles WHERE symbol = $1 AND start >= $2 AND start < $3 ORDER BY 1",
+                BTC,
+                newest - CANDLE * 6,
+                newest,
+            )
+            return [(row["start"], row["close"], row["volume"]) for row in rows] == [
+                (item.start, item.close, item.volume) for item in wanted
+            ]
+
+        await eventually(same, what="the table has what the exchange has")
+        assert len(wanted) == 6
+
+
+def test_the_universe_is_what_is_allowed_or_most_traded_and_what_is_held() -> None:
+    """Blocked, closed and thinly traded products are left out; what is held never is; unknown names are said."""
+
+    def product(symbol: str, volume: int, *, halted: bool = False, cancel_only: bool = False) -> Product:
+        one = Decimal(1)
+        base, quote = symbol.split("-")
+        rules = Product(symbol, base, quote, one, one, one, one, one, one, one, halted=halted, cancel_only=cancel_only)
+        return replace(rules, quote_volume_24h=Decimal(volume))
+
+    products = [
+        product("BTC-USD", 900), product("ETH-USD", 800), product("XRP-USD", 700, halted=True), product("SOL-USD", 600),
+        product("ADA-USD", 5), product("BTC-EUR", 950), product("DOT-USD", 650, cancel_only=True),
+    ]  # fmt: skip
+    by_volume = Universe(block=("ETH-USD",), top=2, min_quote_volume=Decimal(10))
+    assert choose_symbols(products, by_volume).symbols == ("BTC-USD", "SOL-USD")
+    assert choose_symbols(products, by_volume, held=["ETH-USD"]).symbols == ("BTC-USD", "SOL-USD", "ETH-USD")
+    named = choose_symbols(products, Universe(allow=("ETH-USD", "GONE-USD", "BTC-USD"), block=("BTC-USD",)))
+    assert (named.symbols, named.unknown) == (("ETH-USD",), frozenset({"GONE-USD"}))
+    assert named.states[0].quote_volume_24h == 800
+
+
+async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(database: str) -> None:
+    """The run fails with the sentence, once told; the first run that works again resolves it."""
+    pool = await create_pool(database)
+    try:
+        await pool.execute("INSERT INTO candles VALUES ($1, 300, now(), 1, 1, 1, 1, 1)", BTC)
+        usable = False
+
+        def strategies() -> tuple[Weighted, ...]:
+            if not usable:
+                raise StrategyError("strategy.use = nope: there is no such strategy")
+            return (Weighted(),)
+
+        options = StrategyOptions(
+            entries=no_entries, universe=Universe(allow=(BTC,)), strategies=strategies, by_the_clock=False
+        )
+        live = StrategyRuns(pool, cast("Starter", None), lambda: options)
+        nominal = datetime(2026, 3, 1, tzinfo=UTC)
+        request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)
+        for _ in range(2):
+            with pytest.raises(ApplicationError, match="there is no such strategy"):
+                await live.run(request)
+        incidents = "SELECT count(*) FROM incidents WHERE kind = 'strategy_unusable' AND resolved_at IS NULL"
+        assert await pool.fetchval(incidents) == 1
+        usable = True
+        assert (await live.run(request)).symbols == 1
+        assert await pool.fetchval(incidents) == 0
+    finally:
+        await pool.close()
