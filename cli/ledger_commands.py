@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.ledger_import import import_fills
 from cli.output import ExitCode, UserError, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ledger_app"]
 
-ledger_app = typer.Typer(help="Check and repair the ledger's books.", no_args_is_help=True)
+ledger_app = typer.Typer(help="Check and repair the ledger's books; import older records.", no_args_is_help=True)
+ledger_app.command("import")(import_fills)
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 _SYMBOL = Annotated[str | None, typer.Option("--symbol", help="Only this product.")]
