@@ -110,6 +110,8 @@ def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig"
             "BOTTRADER_SPEED": str(terms.speed),
             "BOTTRADER_SYMBOLS__ALLOW": ",".join(SYMBOLS),
             "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": str(len(KINDS)),
+            # The demonstration writes a matrix of its own; one of the real strategy's would take its place.
+            "BOTTRADER_STRATEGY__INTERVAL_S": "86400",
         },
         say=lambda line: note(f"  {line}"),
     )
