@@ -14,13 +14,25 @@ from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
-from activities.lots import ALLOCATION_COLUMNS, FILL_COLUMNS, allocation_row, fill_record, refresh_records
+from activities.lots import ALLOCATION_COLUMNS, FILL_COLUMNS, allocation_row, fill_record
 from domain.money import ZERO, divide
 from domain.orders import Side
 from fifo.matching import match_all
 
-__all__ = ["BookDifference", "StoredBook", "compare_book", "read_book", "repair_symbol", "stale_records", "symbols_of"]
+__all__ = [
+    "AT_ONCE",
+    "BookDifference",
+    "StoredBook",
+    "compare_book",
+    "read_book",
+    "repair_symbol",
+    "repair_symbols",
+    "stale_records",
+    "symbols_of",
+]
 
+AT_ONCE = 2
+"""Symbols that are read, computed or written side by side: the computing has one core, the database another."""
 _TRIES = 3
 _SECONDS = 300.0
 """A large book is read and written in one statement each."""
@@ -31,34 +43,47 @@ SELECT {FILL_COLUMNS} FROM fills WHERE account = $1 AND symbol = $2 AND size > 0
 _ALLOCATIONS = f"""
 SELECT id, {", ".join(ALLOCATION_COLUMNS)} FROM fifo_allocations WHERE account = $1 AND symbol = $2
 """
-# A sum of hashes of whole rows: changes with any column of any row, whatever their order.
+# A sum of hashes over (number, transaction that wrote the row): changes with any row, whatever their order.
 _MARK = """
-SELECT (SELECT (count(*), sum(hashtextextended(f::text, 0)::numeric))::text
-          FROM fills f WHERE account = $1 AND symbol = $2)
-    || (SELECT (count(*), sum(hashtextextended(a::text, 0)::numeric))::text
-          FROM fifo_allocations a WHERE account = $1 AND symbol = $2)
+SELECT (SELECT (count(*), sum(hashint8extended(id, xmin::text::bigint)::numeric))::text
+          FROM fills WHERE account = $1 AND symbol = $2)
+    || (SELECT (count(*), sum(hashint8extended(id, xmin::text::bigint)::numeric))::text
+          FROM fifo_allocations WHERE account = $1 AND symbol = $2)
 """
-_STALE_SELLS = """
-SELECT r.order_id FROM trade_records r JOIN (
+# What a symbol's trade records must say, and which of them (r) say otherwise.
+_SELLS = """(
     SELECT sell_order_id, sum(pnl) AS pnl, sum(cost_basis) AS cost, sum(proceeds) AS proceeds, sum(net_proceeds) AS net,
            coalesce(array_agg(buy_order_id ORDER BY buy_time, buy_fill) FILTER (WHERE buy_order_id IS NOT NULL),
                     '{}') AS parents
-      FROM fifo_allocations WHERE account = $1 AND symbol = $2 GROUP BY sell_order_id
-) a ON a.sell_order_id = r.order_id
-WHERE r.account = $1 AND r.symbol = $2 AND r.side = 'SELL'
+      FROM fifo_allocations WHERE account = $1 AND symbol = $2 GROUP BY sell_order_id) a
+"""
+_SELL_DIFFERS = """a.sell_order_id = r.order_id AND r.account = $1 AND r.symbol = $2 AND r.side = 'SELL'
   AND (r.pnl_usd, r.realized_profit, r.cost_basis_usd, r.sale_proceeds_usd, r.net_sale_proceeds_usd, r.parent_ids,
        r.parent_id, r.remaining_size)
       IS DISTINCT FROM (a.pnl, a.pnl, a.cost, a.proceeds, a.net, a.parents, a.parents[1], NULL)
 """
-_STALE_BUYS = """
-SELECT r.order_id FROM trade_records r JOIN (
-    SELECT exchange_order_id, sum(lot_remaining) AS remaining FROM fills
-     WHERE account = $1 AND symbol = $2 AND side = 'BUY' GROUP BY 1
-) f ON f.exchange_order_id = r.order_id LEFT JOIN (
-    SELECT buy_order_id, sum(pnl) AS pnl FROM fifo_allocations WHERE account = $1 AND symbol = $2 GROUP BY 1
-) a ON a.buy_order_id = r.order_id
-WHERE r.account = $1 AND r.symbol = $2 AND r.side = 'BUY'
-  AND (r.remaining_size, r.realized_profit) IS DISTINCT FROM (f.remaining, a.pnl)
+_BUYS = """(
+    SELECT f.order_id, f.remaining, g.pnl FROM (
+        SELECT exchange_order_id AS order_id, sum(lot_remaining) AS remaining FROM fills
+         WHERE account = $1 AND symbol = $2 AND side = 'BUY' GROUP BY 1) f
+    LEFT JOIN (
+        SELECT buy_order_id AS order_id, sum(pnl) AS pnl FROM fifo_allocations
+         WHERE account = $1 AND symbol = $2 GROUP BY 1) g USING (order_id)) a
+"""
+_BUY_DIFFERS = """a.order_id = r.order_id AND r.account = $1 AND r.symbol = $2 AND r.side = 'BUY'
+  AND (r.remaining_size, r.realized_profit) IS DISTINCT FROM (a.remaining, a.pnl)
+"""
+_STALE_SELLS = f"SELECT r.order_id FROM trade_records r JOIN {_SELLS} ON {_SELL_DIFFERS}"
+_STALE_BUYS = f"SELECT r.order_id FROM trade_records r JOIN {_BUYS} ON {_BUY_DIFFERS}"
+_REFRESH_SELLS = f"""
+UPDATE trade_records r SET pnl_usd = a.pnl, realized_profit = a.pnl, cost_basis_usd = a.cost,
+       sale_proceeds_usd = a.proceeds, net_sale_proceeds_usd = a.net, parent_ids = a.parents,
+       parent_id = a.parents[1], remaining_size = NULL
+  FROM {_SELLS} WHERE {_SELL_DIFFERS} RETURNING r.order_id
+"""
+_REFRESH_BUYS = f"""
+UPDATE trade_records r SET remaining_size = a.remaining, realized_profit = a.pnl
+  FROM {_BUYS} WHERE {_BUY_DIFFERS} RETURNING r.order_id
 """
 _STALE_TOTALS = """
 SELECT r.order_id, f.size, f.value, f.fees FROM trade_records r JOIN (
@@ -72,10 +97,9 @@ WHERE r.account = $1 AND r.symbol = $2
 
 @dataclass(frozen=True, slots=True)
 class StoredBook:
-    """A symbol's fills and the FIFO book as they are stored, all of one moment; `mark` changes with any of them."""
+    """A symbol's fills and the FIFO book as they are stored, all of one moment."""
 
     symbol: str
-    mark: str
     fills: Sequence[Any]
     allocations: Sequence[Any]
 
@@ -117,10 +141,8 @@ async def symbols_of(connection: Pool | Connection, account: str) -> list[str]:
 
 async def read_book(connection: Connection, account: str, symbol: str) -> StoredBook:
     """The stored book; in a transaction of one snapshot or under the symbol's lock. Raises the database's errors."""
-    mark = await connection.fetchval(_MARK, account, symbol, timeout=_SECONDS)
     return StoredBook(
         symbol,
-        mark,
         await connection.fetch(_FILLS, account, symbol, timeout=_SECONDS),
         await connection.fetch(_ALLOCATIONS, account, symbol, timeout=_SECONDS),
     )
@@ -184,6 +206,17 @@ def _in_words(missing: Sequence[tuple[Any, ...]], lots: Mapping[int, tuple[Decim
     ]
 
 
+async def repair_symbols(pool: Pool, account: str, symbols: Sequence[str]) -> list[BookDifference]:
+    """`repair_symbol` for each, two at a time: the database writes one while the next is computed."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(symbol: str) -> BookDifference:
+        async with room:
+            return await repair_symbol(pool, account, symbol)
+
+    return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+
 async def repair_symbol(pool: Pool, account: str, symbol: str) -> BookDifference:
     """Compute a symbol's FIFO book anew and write what differs; what that was. Raises the database's errors.
 
@@ -191,14 +224,15 @@ async def repair_symbol(pool: Pool, account: str, symbol: str) -> BookDifference
     """
     for _ in range(_TRIES):
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            mark = await connection.fetchval(_MARK, account, symbol, timeout=_SECONDS)
             book = await read_book(connection, account, symbol)
         found = await asyncio.to_thread(compare_book, book)
         async with pool.acquire() as connection, connection.transaction():
-            await lock_symbol(connection, account, symbol)
-            if await connection.fetchval(_MARK, account, symbol, timeout=_SECONDS) == book.mark:
+            await lock_symbol(connection, account, symbol, long=True)
+            if await connection.fetchval(_MARK, account, symbol, timeout=_SECONDS) == mark:
                 return await _write(connection, account, found)
     async with pool.acquire() as connection, connection.transaction():
-        await lock_symbol(connection, account, symbol)
+        await lock_symbol(connection, account, symbol, long=True)
         found = await asyncio.to_thread(compare_book, await read_book(connection, account, symbol))
         return await _write(connection, account, found)
 
@@ -228,16 +262,19 @@ async def _write(connection: Connection, account: str, found: BookDifference) ->
 
 
 async def _refresh(connection: Connection, account: str, found: BookDifference) -> BookDifference:
-    stale = await stale_records(connection, account, found.symbol)
-    if stale:
-        await refresh_records(connection, account, set(stale), set(stale), timeout=_SECONDS)
-        totals = await connection.fetch(_STALE_TOTALS, account, found.symbol, timeout=_SECONDS)
+    """Derived columns of trade records follow the book that was just written."""
+    stale: set[str] = set()
+    for statement in (_REFRESH_SELLS, _REFRESH_BUYS):
+        rows = await connection.fetch(statement, account, found.symbol, timeout=_SECONDS)
+        stale |= {row["order_id"] for row in rows}
+    totals = await connection.fetch(_STALE_TOTALS, account, found.symbol, timeout=_SECONDS)
+    if totals:
         await connection.executemany(
             "UPDATE trade_records SET size = $3, total_fees_usd = $4, price = $5 WHERE account = $1 AND order_id = $2",
             [(account, row["order_id"], row["size"], row["fees"], _price(row["value"], row["size"])) for row in totals],
             timeout=_SECONDS,
         )
-    return replace(found, stale=stale)
+    return replace(found, stale=sorted(stale | {row["order_id"] for row in totals}))
 
 
 def _price(value: Decimal, size: Decimal) -> Decimal:

@@ -26,7 +26,7 @@ from activities.database import Connection, Pool
 from activities.holdings import books_are_open, expected_balances
 from activities.incidents import report_once, resolve_incidents
 from activities.maintenance_interfaces import BalanceCheck, LedgerReport, ValidateActivity, ValidateInput, Violation
-from activities.recompute import BookDifference, compare_book, read_book, stale_records, symbols_of
+from activities.recompute import AT_ONCE, BookDifference, compare_book, read_book, stale_records, symbols_of
 from domain.money import ZERO, plain
 from exchange.port import Exchange, ExchangeError
 
@@ -163,17 +163,17 @@ async def check_ledger(
     """
     began = time.monotonic()
     found: list[Violation] = []
-    async with pool.acquire() as connection:
-        symbols = await symbols_of(connection, account)
-        for symbol in symbols:
-            found += await _check_symbol(connection, account, symbol)
-        # One snapshot for all statements: what is recorded meanwhile is in all of them or in none.
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            for check, statement in _CHECKS.items():
-                rows = await connection.fetch(statement, account, timeout=120)
-                found += [Violation(check=check, **dict(row)) for row in rows]
-            counts = await connection.fetchrow(_COUNTS, account)
-            rows, wrong = await _holdings(connection, account)
+    symbols = await symbols_of(pool, account)
+    room = asyncio.Semaphore(AT_ONCE)
+    for violations in await asyncio.gather(*(_check_symbol(pool, room, account, symbol) for symbol in symbols)):
+        found += violations
+    # One snapshot for all statements: what is recorded meanwhile is in all of them or in none.
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        for check, statement in _CHECKS.items():
+            rows = await connection.fetch(statement, account, timeout=120)
+            found += [Violation(check=check, **dict(row)) for row in rows]
+        counts = await connection.fetchrow(_COUNTS, account)
+        rows, wrong = await _holdings(connection, account)
     balances, differing, compared = await _compare(pool, exchange, account, rows, settle_seconds)
     found += [*wrong, *differing]
     return LedgerReport(
@@ -194,12 +194,12 @@ async def check_ledger(
     )
 
 
-async def _check_symbol(connection: Connection, account: str, symbol: str) -> list[Violation]:
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        book = await read_book(connection, account, symbol)
-        stale = await stale_records(connection, account, symbol)
-    difference = await asyncio.to_thread(compare_book, book, stale)
-    return _of_difference(difference)
+async def _check_symbol(pool: Pool, room: asyncio.Semaphore, account: str, symbol: str) -> list[Violation]:
+    async with room:
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            book = await read_book(connection, account, symbol)
+            stale = await stale_records(connection, account, symbol)
+        return _of_difference(await asyncio.to_thread(compare_book, book, stale))
 
 
 def _of_difference(found: BookDifference) -> list[Violation]:

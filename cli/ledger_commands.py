@@ -150,12 +150,10 @@ async def _differences(settings: "Settings", wanted: str | None) -> "list[BookDi
 
 
 async def _repair(settings: "Settings", symbols: list[str]) -> "list[BookDifference]":
-    from activities.recompute import repair_symbol
+    from activities.recompute import repair_symbols
 
-    found: list[BookDifference] = []
     async with _pool(settings) as pool:
-        found += [await repair_symbol(pool, settings.account, symbol) for symbol in symbols]
-    return found
+        return await repair_symbols(pool, settings.account, symbols)
 
 
 def _print_differences(found: "list[BookDifference]", *, as_json: bool, written: bool) -> None:
