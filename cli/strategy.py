@@ -178,7 +178,7 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
             ]
             for row in rows
         ),
-        title=f"Run {run_row['snapshot_id']}, {ago(run_row['at'])}",
+        title=f"Run {run_row['snapshot_id']}, {ago(run_row['at'])} ago",
         narrow_without={"price", "trigger"} if name is None else {"trigger"},
     )
     if name is not None:
@@ -207,7 +207,12 @@ def _contributions(breakdown: dict[str, dict[str, Any]]) -> str:
 
 
 def _print_parts(breakdown: dict[str, dict[str, Any]]) -> None:
+    """What counts most first; then what could count, and what is only shown."""
     from decimal import Decimal
+
+    def rank(item: tuple[str, dict[str, Any]]) -> tuple[Decimal, Decimal, str]:
+        name, part = item
+        return -abs(Decimal(part["contribution"])), -Decimal(part["weight"]), name
 
     print_table(
         ["indicator", "value", "fired", "weight", "contribution", "why not"],
@@ -220,7 +225,7 @@ def _print_parts(breakdown: dict[str, dict[str, Any]]) -> None:
                 _score(Decimal(part["contribution"])),
                 part.get("why"),
             ]
-            for name, part in breakdown.items()
+            for name, part in sorted(breakdown.items(), key=rank)
         ),
     )
 

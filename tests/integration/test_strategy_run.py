@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from activities.strategy import StrategyOptions, StrategyRuns
 from activities.strategy_interfaces import StrategyReport, StrategyRun
 from activities.strategy_loading import StrategyError
 from activities.universe import Universe, choose_symbols
+from cli.strategy import _run as run_strategy
+from cli.strategy import _show as show_matrix
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id
 from domain.market import Product
@@ -33,6 +36,7 @@ from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
 from tests.unit.test_indicators import real_candles
 from workers.dev_server import DevServer
+from workers.errors import UserError
 from workers.settings import SymbolSettings
 from workers.settings_strategy import StrategySettings
 from workers.strategy_role import ensure_market_data, ensure_strategy_schedule, strategy_options
@@ -234,6 +238,33 @@ async def test_switched_off_it_writes_the_matrix_and_buys_nothing(database: str,
         assert "nothing is bought" in report.sentence
         assert await system.value("SELECT count(*) FROM orders") == 0
         assert await system.value("SELECT count(*) FROM market_snapshots WHERE action = 'buy'") == 1
+
+
+def printed(out: str) -> Any:
+    """The JSON document behind what the workers of this process have logged."""
+    return json.loads(out[out.index("{\n") :])
+
+
+async def test_people_run_it_and_see_the_matrix(
+    database: str, temporal_server: DevServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`strategy run` waits for the report, `strategy show` has the matrix, a symbol's parts, and what isn't there."""
+    async with deciding(database, temporal_server.address, enabled=False, btc="buy") as system:
+        with pytest.raises(UserError, match="no matrix yet"):
+            await show_matrix(system.settings, None, 20, as_json=False)
+        assert await run_strategy(system.settings, 30.0, as_json=True) == 0
+        report = StrategyReport.model_validate(printed(capsys.readouterr().out))
+        assert (report.symbols, report.buys) == (2, 1)
+        assert await show_matrix(system.settings, None, 20, as_json=True) == 0
+        matrix = printed(capsys.readouterr().out)
+        assert matrix["snapshot_id"] == report.snapshot_id
+        assert [(row["symbol"], row["decision"]) for row in matrix["rows"]] == [(BTC, "disabled"), (ETH, None)]
+        assert await show_matrix(system.settings, "btc-usd", 20, as_json=False) == 0
+        shown = capsys.readouterr().out
+        assert "rsi +1.500" in shown
+        assert "contribution" in shown
+        with pytest.raises(UserError, match="XRP-USD is not in the newest matrix"):
+            await show_matrix(system.settings, "XRP-USD", 20, as_json=False)
 
 
 async def test_the_same_run_again_decides_and_buys_nothing_twice(database: str, temporal_server: DevServer) -> None:

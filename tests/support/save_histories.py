@@ -26,6 +26,7 @@ from temporalio.service import RPCError
 from activities.maintenance_interfaces import ValidateInput
 from activities.quoting_interfaces import QuoteRoundInput
 from activities.reconcile_interfaces import ReconcileInput
+from activities.strategy_interfaces import StrategyInput
 from activities.stream_interfaces import SweepInput
 from domain.exits import ExitRules
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
@@ -40,9 +41,12 @@ from workers.dev_server import DevServer, DevServerConfig
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.settings import SymbolSettings
 from workers.settings_quoting import QuotingSettings
+from workers.strategy_role import ensure_market_data
 from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
+from workflows.market_data import market_data_workflow_id
 from workflows.quoting import QuoteRoundWorkflow, quotes_id
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
+from workflows.strategy import StrategyRunWorkflow, strategy_schedule_id
 from workflows.streams import SweepWorkflow, price_watcher_workflow_id, user_stream_workflow_id
 
 __all__ = ["FOLDER", "scrubbed"]
@@ -351,14 +355,29 @@ async def _quotes(system: TradingSystem) -> Handles:
     return found | {"stopped": client.get_workflow_handle(exit_workflow_id(key)), "stop": order(leg)}
 
 
+async def _strategy(system: TradingSystem) -> Handles:
+    """Market data are kept, and a run decides on them; it is switched off, so nothing is bought."""
+    client, settings = system.client, system.settings
+    await ensure_market_data(client, settings)
+    run = await client.start_workflow(
+        StrategyRunWorkflow.run,
+        StrategyInput(account=system.account),
+        id=f"{strategy_schedule_id(system.account)}-once",
+        task_queue=settings.temporal.strategy_queue,
+    )
+    await run.result()
+    return {"run": run, "market_data": client.get_workflow_handle(market_data_workflow_id(system.account))}
+
+
 _SETTINGS: dict[str, dict[str, Any]] = {
+    "strategy": {"roles": ALL_ROLES | {"strategy"}},
     "quotes": {
         "roles": ALL_ROLES | {"strategy"},
         "symbols": SymbolSettings(allow=("BTC-USD",)),
         "quoting": QuotingSettings(
             enabled=True, min_quote_volume=Decimal(0), max_inventory_quote=Decimal(60), lean_pct=Decimal(0)
         ),
-    }
+    },
 }
 """What a scenario's system is otherwise than usual."""
 
@@ -379,6 +398,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "streams": _streams,
     "upkeep": _upkeep,
     "quotes": _quotes,
+    "strategy": _strategy,
 }
 
 

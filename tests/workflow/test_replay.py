@@ -15,9 +15,11 @@ from temporalio.workflow import NondeterminismError
 from tests.support.save_histories import FOLDER
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
+from workflows.market_data import MarketDataWorkflow
 from workflows.order import OrderWorkflow
 from workflows.quoting import QuoteRoundWorkflow
 from workflows.reconcile import ReconcileWorkflow
+from workflows.strategy import StrategyRunWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
 WORKFLOWS = [
@@ -29,6 +31,8 @@ WORKFLOWS = [
     ReconcileWorkflow,
     LedgerCheckWorkflow,
     QuoteRoundWorkflow,
+    MarketDataWorkflow,
+    StrategyRunWorkflow,
 ]
 SAVED = sorted(FOLDER.glob("*/*.json"))
 
