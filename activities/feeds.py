@@ -127,8 +127,9 @@ class Feeds:
         wanted = frozenset(symbols)
         self._refused = {symbol: until for symbol, until in self._refused.items() if symbol in wanted}
         waiting = {symbol for symbol, until in self._refused.items() if until > time.monotonic()}
-        wanted -= waiting
-        await self._close([feed for feed in self.feeds if feed.symbols & waiting and not feed.delivering])
+        if waiting:
+            wanted -= waiting
+            await self._close([feed for feed in self.feeds if feed.symbols & waiting and not feed.delivering])
         for feed in self.feeds:
             if feed.task is not None and feed.task.done():
                 feed.task.result()  # a defect of ours: the whole watcher starts anew
