@@ -132,6 +132,7 @@ class Admissions:
             held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
             facts = replace(
                 facts,
+                now=datetime.now(UTC),  # it may have waited for its turn
                 halted=bool(row["halted"]),
                 halted_why=_halted_why(row),
                 market=market,
