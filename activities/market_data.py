@@ -49,6 +49,8 @@ _READS_AT_ONCE = 4
 _FILL_AGAIN_SECONDS = 30.0
 _TOUCH_SECONDS = 0.5
 _CLEAN_UP_SECONDS = 3600.0
+_ASK_AGAIN_SECONDS = 2.0
+"""Before the exchange is asked for its products once more when it hasn't answered."""
 
 
 def market_data_lease(account: str) -> str:
@@ -130,6 +132,8 @@ class MarketDataSession:
         self._beside = Beside()
         self._symbols: tuple[str, ...] = ()
         self._told: frozenset[str] = frozenset()
+        self._choose_again = asyncio.Event()
+        self._chosen_by: tuple[bool, Universe] | None = None
         self._ticks = 0
         self._newest: datetime | None = None
         """When the newest candle of any symbol began, by the stream."""
@@ -153,7 +157,7 @@ class MarketDataSession:
             await self._outage.inherit()
             await together(
                 self._beat(),
-                every(options.universe_seconds, self._choose),
+                every(options.universe_seconds, self._choose, hint=self._choose_again),
                 every(0.25, self._subscribe),
                 every(options.write_seconds, self._write),
                 every(0.5, self._fill),
@@ -185,6 +189,7 @@ class MarketDataSession:
     async def _choose(self) -> None:
         """Look at which symbols there are; without an answer those before stay."""
         options = self._options()
+        self._chosen_by = (options.enabled, options.universe)
         if not options.enabled:
             self._symbols = ()
             return
@@ -193,6 +198,7 @@ class MarketDataSession:
                 chosen = await universe_of(self._pool, self._exchange, self._account, options.universe)
         except _TROUBLE as problem:
             log.warning("universe not read, as before", problem=repr(problem), symbols=len(self._symbols))
+            self._beside.start(self._ask_again())
             return
         if chosen.unknown != self._told:
             self._told = chosen.unknown
@@ -204,7 +210,15 @@ class MarketDataSession:
         for row in chosen.states:
             self._merge(row)
 
+    async def _ask_again(self) -> None:
+        await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        self._choose_again.set()
+
     async def _subscribe(self) -> None:
+        options = self._options()
+        if self._chosen_by is not None and self._chosen_by != (options.enabled, options.universe):
+            # A person has changed the lists: that is not waited for.
+            self._choose_again.set()
         await self._feeds.want(self._symbols)
 
     def _open_stream(self, symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
