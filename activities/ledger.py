@@ -9,6 +9,7 @@ not fit becomes an incident.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import structlog
 from activities.bookings import Booking, Standing, book, standing_of
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_once
+from activities.leases import DATABASE_TROUBLE
 from activities.rows import totals_of
 from domain.exits import ExitRules
 from domain.ids import intent_key
@@ -83,15 +85,15 @@ class Ledger:
     no reading; what has changed meanwhile is told instead of written, and computed again.
 
     Attributes:
-        recorded: called with the order's key, the report and the result after each report that was news, whoever
-            recorded it; must not raise.
+        recorded: called after each new fill, whoever recorded it, with the order's key, the report, the result and
+            whether the order ended with it; must not raise.
     """
 
     def __init__(self, pool: Pool, account: str) -> None:
         self._pool = pool
         self._account = account
         self._known: OrderedDict[str, _Known] = OrderedDict()
-        self.recorded: Callable[[str, OrderUpdate, RecordResult], None] | None = None
+        self.recorded: Callable[[str, OrderUpdate, RecordResult, bool], None] | None = None
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Fold a report into the ledger, in one transaction.
@@ -110,9 +112,16 @@ class Ledger:
                 result = await self._record_from(connection, order_key, update, None, _TRIES)
             if result is None:
                 raise RuntimeError(f"order {order_key} changes although its symbol is locked")
-        if result.new_fill and self.recorded is not None:
-            self.recorded(order_key, update, result)
         return result
+
+    async def expect(self, order_key: str, size: Decimal | None) -> None:
+        """Read ahead what the first report of an order of `size` (base) depends on, so that its record is one call.
+
+        A database that doesn't answer is left to the report.
+        """
+        with contextlib.suppress(*DATABASE_TROUBLE):
+            row = await self._pool.fetchrow(_READ, self._account, order_key, None, size or ZERO)
+            self._remember(order_key, row, size or ZERO)
 
     async def _record_from(
         self, connection: Pool | Connection, order_key: str, update: OrderUpdate, known: _Known | None, tries: int
@@ -144,7 +153,10 @@ class Ledger:
             if row["applied"]:
                 self._remember(order_key, row, booking.next_cover)
                 self._log(order_key, booking)
-                return _with_trade(booking.result, row)
+                result = _with_trade(booking.result, row)
+                if result.new_fill and self.recorded is not None:
+                    self.recorded(order_key, update, result, "finish" in booking.writes)
+                return result
             known = _Known(standing_of(row["state"]), row["mark"], cover)
             booking = self._book(known, update)
         return None

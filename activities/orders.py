@@ -253,6 +253,7 @@ class TradingActivities(OrderActivities):
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code=error.code, message=str(error))
         crash_at(f"before_{leg}_acknowledgement")
         await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
+        await self.ledger.expect(request.order_key, plan.size)
         return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
 
     async def _mark_sent(self, client_order_id: str) -> bool:

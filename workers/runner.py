@@ -58,7 +58,7 @@ from workers.streams import (
     user_stream_options,
     watcher_options,
 )
-from workers.telemetry import telemetry
+from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
@@ -149,6 +149,10 @@ async def worker_parts(settings: Settings, sources: Sources | None = None) -> As
 def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
     """The workers of these roles, not yet running."""
     temporal = parts.settings.temporal
+    for told in parts.interceptors:
+        if isinstance(told, Telemetry):
+            # Fills are counted where they are recorded, be it for a workflow or straight from the stream.
+            parts.trading.ledger.recorded = told.recorded
     found: list[Worker] = []
     if "orders" in roles:
         trading = parts.trading

@@ -23,9 +23,9 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from prometheus_client import CollectorRegistry, start_http_server
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.interfaces import PlaceAttempt, RecordUpdate
+from activities.interfaces import PlaceAttempt
 from domain.ids import client_order_id
-from domain.messages import Admission, PlaceAnswer, RecordResult, TradeOutcome
+from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, TradeOutcome
 from workers.errors import UserError
 from workers.settings import Settings
 
@@ -147,8 +147,8 @@ class Telemetry(Interceptor):
         elif isinstance(result, PlaceAnswer) and isinstance(argument, PlaceAttempt):
             number = str(argument.plan.number) if argument.plan.number < 10 else "10+"
             self._attempts.add(1, {"answer": result.verdict.value, "attempt": number, "code": result.code[:60]})
-        elif isinstance(result, RecordResult):
-            self._recorded(name, argument, result)
+        elif isinstance(result, RecordResult) and name == "end_order":
+            self._orders.add(1, {"outcome": result.state.value})
         elif isinstance(result, TradeOutcome) and result.entry_key not in self._closed:
             _remember(self._closed, result.entry_key, None)
             reason = result.exit_reason.value if result.exit_reason else "NONE"
@@ -158,19 +158,14 @@ class Telemetry(Interceptor):
         """An activity raised."""
         self._calls.record(seconds, {"activity": name, "outcome": "failed"})
 
-    def _recorded(self, name: str, argument: object, result: RecordResult) -> None:
-        if name == "end_order":
-            self._orders.add(1, {"outcome": result.state.value})
-            return
-        if not isinstance(argument, RecordUpdate) or not result.new_fill:
-            return
-        update = argument.update
+    def recorded(self, order_key: str, update: OrderUpdate, result: RecordResult, ended: bool) -> None:
+        """The ledger of this process took a new fill, from a workflow or directly; `ended`: its order with it."""
         self._fills.add(1, {"source": update.source.value})
         self._to_record.record(max(0.0, (datetime.now(UTC) - update.at).total_seconds()))
-        placed = self._placed.pop(client_order_id(argument.order_key, update.attempt), None)
+        placed = self._placed.pop(client_order_id(order_key, update.attempt), None)
         if placed is not None and result.first_fill:
             self._to_fill.record(max(0.0, (update.at - placed).total_seconds()))
-        if result.finished and result.attempt_status == "FILLED":
+        if ended:
             self._orders.add(1, {"outcome": result.state.value})
 
 
