@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
@@ -18,9 +19,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.candles import CANDLE
 from activities.database import create_pool
+from activities.market_data import MarketDataOptions, MarketKeeper
 from activities.monitors import Starter
 from activities.strategy import StrategyOptions, StrategyRuns
-from activities.strategy_interfaces import StrategyReport, StrategyRun
+from activities.strategy_interfaces import MarketDataInput, StrategyReport, StrategyRun
 from activities.strategy_loading import StrategyError
 from activities.universe import Universe, choose_symbols
 from cli.strategy import _run as run_strategy
@@ -434,3 +436,26 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(databa
         assert await pool.fetchval(incidents) == 0
     finally:
         await pool.close()
+
+
+async def test_a_changed_list_of_symbols_is_followed_at_once(database: str, temporal_server: DevServer) -> None:
+    """Market data of a symbol that is allowed from now on come within seconds; an unknown name keeps none away."""
+    async with trading_system(database, temporal_server.address) as system:
+        universe = Universe(allow=(BTC, "GONE-USD"))
+        keeper = MarketKeeper(
+            system.pool, system.parts.exchange, lambda: MarketDataOptions(universe=universe, window=160)
+        )
+        keeping = asyncio.create_task(keeper.run(MarketDataInput(account="lists"), lambda *_: None))
+
+        async def kept(symbol: str) -> bool:
+            query = "SELECT bid IS NOT NULL FROM market_state WHERE symbol = $1"
+            return bool(await system.value(query, symbol))
+
+        try:
+            await eventually(lambda: kept(BTC), what="bitcoin's price is kept")
+            assert not await kept(ETH)
+            universe = Universe(allow=(ETH,))
+            await eventually(lambda: kept(ETH), within=20, what="ether's price is kept")
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
