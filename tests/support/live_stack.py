@@ -89,7 +89,9 @@ async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: floa
 @asynccontextmanager
 async def live_stack(*paper_arguments: str, env: Mapping[str, str] | None = None) -> AsyncIterator[LiveStack]:
     """A throw-away stack in step mode; `env` is added to the worker's and the commands' environment."""
-    config = LocalStackConfig(ui=False, paper_arguments=["--step", *paper_arguments], env={**WITHOUT_LIMITS, **(env or {})})
+    config = LocalStackConfig(
+        ui=False, paper_arguments=["--step", *paper_arguments], env={**WITHOUT_LIMITS, **(env or {})}
+    )
     async with LocalStack(config) as stack:
         ledger = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=3, command_timeout=20)
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
