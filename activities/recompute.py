@@ -20,7 +20,6 @@ from domain.orders import Side
 from fifo.matching import match_all
 
 __all__ = [
-    "AT_ONCE",
     "BookDifference",
     "StoredBook",
     "compare_book",
@@ -31,7 +30,7 @@ __all__ = [
     "symbols_of",
 ]
 
-AT_ONCE = 2
+_AT_ONCE = 2
 """Symbols that are read, computed or written side by side: the computing has one core, the database another."""
 _TRIES = 3
 _SECONDS = 300.0
@@ -208,7 +207,7 @@ def _in_words(missing: Sequence[tuple[Any, ...]], lots: Mapping[int, tuple[Decim
 
 async def repair_symbols(pool: Pool, account: str, symbols: Sequence[str]) -> list[BookDifference]:
     """`repair_symbol` for each, two at a time: the database writes one while the next is computed."""
-    room = asyncio.Semaphore(AT_ONCE)
+    room = asyncio.Semaphore(_AT_ONCE)
 
     async def one(symbol: str) -> BookDifference:
         async with room:

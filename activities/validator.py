@@ -26,7 +26,7 @@ from activities.database import Connection, Pool
 from activities.holdings import books_are_open, expected_balances
 from activities.incidents import report_once, resolve_incidents
 from activities.maintenance_interfaces import BalanceCheck, LedgerReport, ValidateActivity, ValidateInput, Violation
-from activities.recompute import AT_ONCE, BookDifference, compare_book, read_book, stale_records, symbols_of
+from activities.recompute import BookDifference, compare_book, read_book, stale_records, symbols_of
 from domain.money import ZERO, plain
 from exchange.port import Exchange, ExchangeError
 
@@ -164,9 +164,8 @@ async def check_ledger(
     began = time.monotonic()
     found: list[Violation] = []
     symbols = await symbols_of(pool, account)
-    room = asyncio.Semaphore(AT_ONCE)
-    for violations in await asyncio.gather(*(_check_symbol(pool, room, account, symbol) for symbol in symbols)):
-        found += violations
+    for symbol in symbols:
+        found += await _check_symbol(pool, account, symbol)
     # One snapshot for all statements: what is recorded meanwhile is in all of them or in none.
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         for check, statement in _CHECKS.items():
@@ -194,12 +193,11 @@ async def check_ledger(
     )
 
 
-async def _check_symbol(pool: Pool, room: asyncio.Semaphore, account: str, symbol: str) -> list[Violation]:
-    async with room:
-        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            book = await read_book(connection, account, symbol)
-            stale = await stale_records(connection, account, symbol)
-        return _of_difference(await asyncio.to_thread(compare_book, book, stale))
+async def _check_symbol(pool: Pool, account: str, symbol: str) -> list[Violation]:
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        book = await read_book(connection, account, symbol)
+        stale = await stale_records(connection, account, symbol)
+    return _of_difference(await asyncio.to_thread(compare_book, book, stale))
 
 
 def _of_difference(found: BookDifference) -> list[Violation]:
