@@ -114,8 +114,9 @@ async def add_trade(
     entry_price: str = "100",
     rules: ExitRules | None = None,
     notify: bool = True,
+    protected_for: float = 0.0,
 ) -> str:
-    """A filled entry, its open trade of size 1 and its armed exit plan; the entry's key."""
+    """A filled entry, its open trade of size 1, its exit plan armed `protected_for` seconds ago: the entry's key."""
     wanted = intent(request_id, symbol=symbol, rules=rules)
     key, price = wanted.order_key, Decimal(entry_price)
     await add_order(pool, wanted, exchange_order_id=f"x-{request_id}")
@@ -136,13 +137,14 @@ async def add_trade(
             """
             INSERT INTO trades (entry_key, account, symbol, state, bought_size, bought_value, entry_final, rules,
                                 protected_at)
-            VALUES ($1,$2,$3,'PROTECTED',1,$4,true,$5,now())
+            VALUES ($1,$2,$3,'PROTECTED',1,$4,true,$5,now() - make_interval(secs => $6))
             """,
             key,
             ACCOUNT,
             symbol,
             price,
             wanted.rules.model_dump(mode="json"),
+            protected_for,
         )
         await connection.execute(
             """
