@@ -27,6 +27,7 @@ from domain.orders import Side
 from domain.reconcile import currencies
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError
+from fifo.parsing import shown
 from fifo.reading import StatedFill
 
 __all__ = ["ImportPlan", "OldFill", "SymbolImport", "SymbolPlan", "old_fill", "own_records_since", "plan_import"]
@@ -34,6 +35,7 @@ __all__ = ["ImportPlan", "OldFill", "SymbolImport", "SymbolPlan", "old_fill", "o
 _CHUNK = 5_000
 _MANY = 1_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_COIN = datetime(2009, 1, 3, tzinfo=UTC)
 _SECONDS = 300.0
 
 # The first look of reconcile goes so far back before the first thing that the ledger did.
@@ -129,6 +131,11 @@ class SymbolImport:
     open_before: Decimal
     open_after: Decimal
 
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to write."""
+        return bool(self.new) or (self.pnl_before, self.open_before) != (self.pnl_after, self.open_after)
+
 
 @dataclass(slots=True)
 class ImportPlan:
@@ -191,10 +198,19 @@ class ImportPlan:
 
 
 def old_fill(given: StatedFill) -> OldFill:
-    """What a line states, as the ledger keeps it. Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE."""
+    """What a line states, as the ledger keeps it.
+
+    Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE, NOT_AN_ID, NOT_A_TIME.
+    """
     stated, entry = given.stated, given.entry
-    if currencies(entry.symbol) is None:
+    if currencies(entry.symbol) is None or entry.symbol != entry.symbol.upper() or not entry.symbol.isprintable():
+        # A name in small letters would get a FIFO book of its own, beside the product's.
         raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
+    if not str(entry.id).isprintable():
+        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} holds characters that can't be printed")
+    at = _EPOCH + timedelta(microseconds=entry.time // 1_000)
+    if at < _FIRST_COIN:
+        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when there were no coins to trade")
     base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
     if base_fee < 0:
         raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
@@ -213,7 +229,7 @@ def old_fill(given: StatedFill) -> OldFill:
         value=value,
         quote_fees=fees,
         base_fees=decimal_of(base_fee),
-        at=_EPOCH + timedelta(microseconds=entry.time // 1_000),
+        at=at,
     )
 
 

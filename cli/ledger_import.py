@@ -96,7 +96,8 @@ async def _import(
 def _show(plan: "ImportPlan", done: "list[SymbolImport]", *, dry_run: bool, as_json: bool) -> None:
     later = sum(item.later for item in done)
     if as_json:
-        print_json({"changed": not dry_run, "account": plan.account, "until": plan.until, "symbols": done})
+        changed = not dry_run and any(item.changed for item in done)
+        print_json({"changed": changed, "account": plan.account, "until": plan.until, "symbols": done})
         return
     from cli.ledger import tidy
 

@@ -1,21 +1,25 @@
 """Coinbase's own exports: the transactions report of the app, and the fills report of Advanced Trade.
 
 The transactions report rounds its prices; what was paid is its subtotal, which therefore counts. Rows that are no
-trades (transfers, rewards, conversions) open no lots and are left out by name.
+trades (transfers, rewards, conversions) open no lots and are left out by name. Its older forms have no ids: a row is
+then known by what it says, never by where it stands, for the next download has other lines before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
 
-from fifo.amounts import UNIT
+from fifo.amounts import UNIT, text_of
 from fifo.fills import FifoError, Stated
 from fifo.parsing import money, nanoseconds, shown
 
-__all__ = ["fill", "is_fills", "is_transactions", "transaction"]
+__all__ = ["fill", "is_fills", "is_transactions", "transactions"]
 
 _FILLS = frozenset({"trade id", "product", "side", "created at", "size", "price", "fee"})
 _TRANSACTIONS = frozenset({"timestamp", "transaction type", "asset", "quantity transacted"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_fills(names: Collection[str]) -> bool:
@@ -52,8 +56,32 @@ def fill(row: Mapping[str, str], line_number: int) -> Stated:
     )
 
 
-def transaction(row: Mapping[str, str], line_number: int) -> Stated | str:
-    """A row of the transactions report; the name of its kind if it is no trade."""
+def transactions() -> Callable[[Mapping[str, str], int], Stated | str]:
+    """What reads the rows of one transactions report: a row's trade, or the name of its kind if it is none.
+
+    Rows without an id that say the same are counted, so each is a fill.
+    """
+    alike: Counter[str] = Counter()
+
+    def stated(row: Mapping[str, str], line_number: int) -> Stated | str:
+        found = _transaction(row, line_number)
+        if isinstance(found, str) or found.id:
+            return found
+        content = _content(found)
+        alike[content] += 1
+        return found._replace(id=content if alike[content] == 1 else f"{content} ({alike[content]})")
+
+    return stated
+
+
+def _content(found: Stated) -> str:
+    at = _EPOCH + timedelta(microseconds=found.time // 1_000)
+    side, size = "buy" if found.buy else "sell", text_of(found.size)
+    value = f"at {text_of(found.price)}" if found.value is None else f"for {text_of(found.value)}"
+    return f"{at.isoformat()} {side} {size} {found.symbol} {value}, fee {text_of(found.fee)}"
+
+
+def _transaction(row: Mapping[str, str], line_number: int) -> Stated | str:
     kind = _needed(row, "transaction type")
     word = kind.lower().rpartition(" ")[2]
     if word not in ("buy", "sell"):
@@ -67,8 +95,9 @@ def transaction(row: Mapping[str, str], line_number: int) -> Stated | str:
         raise FifoError("PRICE_NOT_POSITIVE", "subtotal must not be zero")
     fee = _optional("fees", row.get("fees and/or spread") or row.get("fees"))
     return Stated(
-        (row.get("id") or "").strip() or f"line {line_number}",
-        f"{_needed(row, 'asset')}-{currency.strip()}",
+        (row.get("id") or "").strip(),
+        # Assets are spelt as people know them (cbETH), products never are (CBETH-USD).
+        f"{_needed(row, 'asset')}-{currency.strip()}".upper(),
         nanoseconds(_needed(row, "timestamp")),
         line_number,
         word == "buy",

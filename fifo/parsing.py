@@ -19,7 +19,7 @@ _MOST_DIGITS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
-_MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d[\d,]*)?(?:\.\d*)?)")
+_MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)")
 _SHOWN = 40
 _ABSENT = ("", None)
 _LONGEST_SEQ = 18
@@ -58,7 +58,7 @@ def number(name: str, value: object) -> int:
 
 
 def money(name: str, text: str) -> int:
-    """The same of a number as reports print it: a currency sign before it, commas between thousands."""
+    """The same of a number as reports print it: a currency sign before it, commas between thousands only."""
     match = _MONEY.fullmatch(text.strip())
     if match is None or not match[3].strip(".,"):
         return number(name, text.strip())

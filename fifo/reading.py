@@ -214,7 +214,7 @@ def _format(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
         if set(names) >= _NEEDED:
             return _own_csv(names), position + 1
         if coinbase.is_transactions(names):
-            return _report(names, coinbase.transaction), position + 1
+            return _report(names, coinbase.transactions()), position + 1
         if coinbase.is_fills(names):
             return _report(names, coinbase.fill), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
@@ -277,7 +277,7 @@ def _csv_columns(lines: Sequence[bytes], places: Mapping[str, int], count: int) 
     return {name: values[place::count] for name, place in places.items()}
 
 
-def _report(names: list[str], stated: Callable[[dict[str, str], int], Stated | str]) -> _Format:
+def _report(names: list[str], stated: Callable[[Mapping[str, str], int], Stated | str]) -> _Format:
     count = len(names)
     return _Format(
         lambda line, number: stated(dict(zip(names, _row(line, count), strict=False)), number), in_file_order=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from activities.validator import check_ledger
 from domain.messages import StatusSource
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance
+from fifo.fills import FifoError
 from fifo.reading import read_stated
 from research.linkage import read_linkage
 from tests.support.fake_exchange import FakeExchange, order
@@ -100,6 +102,31 @@ async def test_a_second_import_adds_nothing(pool: Pool, monkeypatch: pytest.Monk
     assert [(item.new, item.known) for item in again] == [(0, 3), (0, 2)]
     assert await everything(pool) == before
     assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_a_later_download_of_a_report_without_ids_adds_only_what_is_new(pool: Pool) -> None:
+    """Its rows have moved down by then; none of them is booked a second time, and none is taken for another."""
+    head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Subtotal,Fees and/or Spread\n"
+    rows = "2021-02-01T10:00:00Z,Buy,LTC,1,USD,100,1\n2021-01-01T10:00:00Z,Buy,LTC,1,USD,100,1\n"
+    await imported(pool, f"A line before\n\n{head}{rows}")
+    (found,) = await imported(pool, f"{head}2021-03-01T10:00:00Z,Sell,LTC,0.5,USD,90,1\n{rows}")
+    assert (found.new, found.known, found.open_after) == (1, 2, Decimal("1.5"))
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("x,2024-01-01T00:00:00Z,1,btc-usd,buy,1,1,0,quote,", "'btc-usd' is no product"),
+        ("x\0y,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "id 'x\\x00y' holds characters"),
+        ("x,2024-01-01T00:00:00Z,1,BTC-U\0D,buy,1,1,0,quote,", "is no product"),
+        ("x,0001-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "before 2009"),
+    ],
+)
+def test_what_the_ledger_can_not_hold_is_a_bad_line(row: str, sentence: str) -> None:
+    """A sentence about that line, and never a fault of the database later."""
+    _, (stated,) = read_stated(f"{HEAD}{row}\n".encode().splitlines(keepends=True))
+    with pytest.raises(FifoError, match=re.escape(sentence)):
+        old_fill(stated)
 
 
 async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) -> None:
@@ -214,6 +241,7 @@ async def test_the_command_says_before_and_after(shell: Shell) -> None:
     again = await shell("import", "FILE", given=COINBASE)
     assert "Imported for main" in again.out
     assert "4750 → 4750" in again.out
+    assert (await shell("import", "FILE", "--json", given=COINBASE)).json["changed"] is False
 
 
 async def test_the_command_refuses_bad_lines_and_leaves_them_out_when_told(shell: Shell) -> None:

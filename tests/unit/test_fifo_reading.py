@@ -177,6 +177,25 @@ def test_coinbase_transactions_report() -> None:
     assert not reading.bad
 
 
+def test_rows_of_a_report_without_ids_are_known_by_their_content() -> None:
+    """Where a row stands in its file says nothing: a later download, or one without the preamble, has the same ids."""
+    head = "Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Subtotal,Fees and/or Spread\n"
+    buy, later = "2021-02-01T10:00:00Z,Buy,LTC,1,USD,100.00,1\n", "2021-03-01T10:00:00.5Z,Sell,LTC,-0.5,USD,$90,0\n"
+    first = read_text(head + buy + buy)
+    again = read_text("You can use this report\n\n" + head + later + buy.replace("100.00", "$100") + buy)
+    ids = [entry.id for entry in entries(first)]
+    assert ids == [
+        "2021-02-01T10:00:00+00:00 buy 1 LTC-USD for 100, fee 1",
+        "2021-02-01T10:00:00+00:00 buy 1 LTC-USD for 100, fee 1 (2)",
+    ]
+    assert sorted(str(entry.id) for entry in entries(again)) == [
+        *ids,
+        "2021-03-01T10:00:00.500000+00:00 sell 0.5 LTC-USD for 90, fee 0",
+    ]
+    assert not first.bad
+    assert not again.repeated
+
+
 def test_coinbase_fills_report() -> None:
     """Trade ids count by product there, so the same id of two products is two fills."""
     reading = read_text(FILLS)
@@ -259,3 +278,10 @@ def test_numbers_of_every_spelling(text: str, units: int) -> None:
 def test_money_as_reports_print_it(text: str, units: int) -> None:
     """Currency signs and thousands' commas are taken off, a sign on either side of them counts."""
     assert money("fee", text) == units * 10**15
+
+
+@pytest.mark.parametrize("text", ["0,5", "1,23", "30.000,00", "1,2345", ",500", "1,,000", "12,34,567"])
+def test_a_comma_that_divides_no_thousands_is_refused(text: str) -> None:
+    """Half a coin in a country of decimal commas is never taken for five."""
+    with pytest.raises(FifoError, match="is not a number"):
+        money("quantity", text)
