@@ -120,6 +120,13 @@ class Features:
         return values[self.row, values.shape[1] - there :]
 
 
+_MOST: Final = 1e15
+"""Scores and readings beyond this are a mistake; nine places of what is below fit every table."""
+_NAME_LENGTH: Final = 63
+_A_NAME: Final = f"1 to {_NAME_LENGTH} printable characters"
+_REASON_LENGTH: Final = 300
+
+
 class Strategy(Protocol):
     """Decides for one symbol."""
 
@@ -318,16 +325,71 @@ def _decisions(look: Look, strategy: Strategy) -> list[Decision]:
 def _safely(strategy: Strategy, features: Features) -> Decision:
     name = type(strategy).__name__
     try:
-        decision: object = strategy.decide(features)
-    except Exception as problem:  # noqa: BLE001 - somebody else's code must not end the run for the other symbols
-        return hold(features.symbol, f"{name} failed: {type(problem).__name__}: {problem}")
-    if not isinstance(decision, Decision):
-        return hold(features.symbol, f"{name} answered {decision!r}, which is no Decision")
-    if not (math.isfinite(decision.buy_score) and math.isfinite(decision.sell_score)):
-        return hold(features.symbol, f"{name} answered a score that is not a number")
-    if decision.action is not Action.HOLD and not decision.trigger:
-        return hold(features.symbol, f"{name} wants to {decision.action} without naming a trigger")
-    return decision._replace(symbol=features.symbol)
+        return _checked(strategy.decide(features), features.symbol)
+    except _MalformedError as flaw:
+        return hold(features.symbol, _told(f"{name} answered {flaw}"))
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - somebody else's code must not end the run for the others
+        return hold(features.symbol, _told(f"{name} failed: {type(problem).__name__}: {problem}"))
+
+
+class _MalformedError(Exception):
+    """An answer that can't be stored or acted on; the text says what it was."""
+
+
+def _checked(answer: object, symbol: str) -> Decision:
+    """The answer about a symbol, with plain numbers. Raises _MalformedError, as no tables or orders would take it."""
+    if not isinstance(answer, Decision):
+        raise _MalformedError(f"{answer!r}, which is no Decision")
+    given: Any = answer  # what its types promise is what is looked at here
+    if given.symbol != symbol:
+        raise _MalformedError(f"for {given.symbol}, but was asked about {symbol}")
+    if not isinstance(given.action, Action):
+        raise _MalformedError(f"the action {given.action!r}, which is none of Action.BUY, Action.SELL and Action.HOLD")
+    if given.action is not Action.HOLD and not given.trigger:
+        raise _MalformedError(f"{given.action} without naming a trigger")
+    if given.trigger is not None and not _is_name(given.trigger):
+        raise _MalformedError(f"a trigger that is not {_A_NAME}")
+    buy, sell = _number(given.buy_score, "a score"), _number(given.sell_score, "a score")
+    if min(buy, sell) < 0:
+        raise _MalformedError("a score below 0; both sides' scores are positive")
+    if not isinstance(given.parts, Mapping) or not all(isinstance(part, Part) for part in given.parts.values()):
+        raise _MalformedError("parts that are not a dictionary of name and Part")
+    if isinstance(given.fired, str) or not isinstance(given.fired, Sequence):
+        raise _MalformedError("`fired` that is not a tuple of names")
+    if not all(_is_name(name) for name in (*given.parts, *given.fired)):
+        raise _MalformedError(f"the name of an indicator that is not {_A_NAME}")
+    parts = {name: _checked_part(name, part) for name, part in given.parts.items()}
+    reason = _told(str(given.reason))
+    return Decision(symbol, given.action, given.trigger, buy, sell, parts, tuple(given.fired), reason)
+
+
+def _checked_part(name: str, part: Part) -> Part:
+    weight = _number(part.weight, f"a weight of {name}")
+    contribution = _number(part.contribution, f"a contribution of {name}")
+    value = None if part.value is None else _number(part.value, f"a value of {name}")
+    return Part(value, bool(part.fired), weight, contribution, _told(str(part.why)))
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise _MalformedError(f"{what} that is not a number")
+    if abs(number) > _MOST:
+        raise _MalformedError(f"{what} above {_MOST:,.0f}")
+    return number
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable()
+
+
+def _told(text: str) -> str:
+    """Somebody else's text as the matrix keeps it: one line of what can be stored, not a page."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= _REASON_LENGTH else f"{line[: _REASON_LENGTH - 1]}…"
 
 
 def _first_of(options: Sequence[Decision]) -> Decision:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,11 @@ class _Raises:
         raise KeyError(features.symbol)
 
 
+class _Exits:
+    def decide(self, features: Features) -> Decision:
+        raise SystemExit(3)
+
+
 class _Answers:
     def __init__(self, answer: Any) -> None:
         self._answer = answer
@@ -162,20 +168,49 @@ class _Answers:
         return self._answer  # type: ignore[no-any-return]
 
 
+def dip(**changed: Any) -> Decision:
+    """A sound answer about the one symbol of these tests, but for what is changed."""
+    return Decision("BTC-USD", Action.BUY, "rsi_oversold", 1.0, 0.0)._replace(**changed)
+
+
 @pytest.mark.parametrize(
     ("strategy", "reason"),
     [
         (_Raises(), "_Raises failed: KeyError"),
         (_Answers("buy"), "no Decision"),
-        (_Answers(Decision("X", Action.BUY, "rsi_oversold", float("nan"), 0.0)), "not a number"),
-        (_Answers(Decision("X", Action.BUY, None, 1.0, 0.0)), "without naming a trigger"),
+        (_Exits(), "_Exits failed: SystemExit: 3"),
+        (_Answers(dip(symbol="DOGE-USD")), "for DOGE-USD, but was asked about BTC-USD"),
+        (_Answers(dip(action="buy")), "the action 'buy'"),
+        (_Answers(dip(trigger=None)), "without naming a trigger"),
+        (_Answers(dip(trigger="x" * 5000)), "a trigger that is not"),
+        (_Answers(dip(buy_score=float("nan"))), "not a number"),
+        (_Answers(dip(buy_score=None)), "not a number"),
+        (_Answers(dip(buy_score=1e300)), "a score above"),
+        (_Answers(dip(sell_score=-1.0)), "a score below 0"),
+        (_Answers(dip(parts={"rsi": 3.0})), "parts that are not"),
+        (_Answers(dip(parts={"rsi": Part(float("inf"), True, 1.0, 1.0)})), "a value of rsi that is not a number"),
+        (_Answers(dip(fired="rsi")), "`fired` that is not"),
+        (_Answers(dip(fired=(3,))), "the name of an indicator"),
     ],
 )
 def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason: str) -> None:
-    """Somebody else's code never ends the run, and what it did is said."""
+    """Somebody else's code never ends the run, trades nothing that it did not name, and what it did is said."""
     decision = only(FALL, (strategy,))
     assert decision.action is Action.HOLD
     assert reason in decision.reason
+    assert len(decision.reason) <= 300
+
+
+def test_what_a_strategy_answers_is_stored_as_plain_numbers_and_one_line() -> None:
+    """Numbers of other kinds are taken, and a text that no database would keep is made one that it does."""
+    part = Part(np.float32(21.5), np.bool_(True), 1, Decimal("1.5"))  # type: ignore[arg-type]
+    answer = dip(buy_score=Decimal("1.5"), sell_score=0, parts={"rsi": part}, fired=["rsi"], reason="a\x00b\n" * 500)
+    decision = only(FALL, (_Answers(answer),))
+    assert decision[:5] == ("BTC-USD", Action.BUY, "rsi_oversold", 1.5, 0.0)
+    assert decision.parts == {"rsi": Part(21.5, True, 1.0, 1.5)}
+    assert decision.fired == ("rsi",)
+    assert decision.reason.startswith("a b a b")
+    assert len(decision.reason) == 300
 
 
 def test_features_are_what_the_documentation_says() -> None:
