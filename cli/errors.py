@@ -13,6 +13,7 @@ _DATABASE_HELP = "start the local stack with `bottrader up`, or check DATABASE_U
 _TEMPORAL_HELP = "start the local stack with `bottrader up`, or check TEMPORAL_ADDRESS"
 
 _NO_WAY_THERE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def as_user_error(error: BaseException) -> UserError:
@@ -111,6 +112,8 @@ def _network(error: BaseException) -> UserError | None:
         return UserError("NO_FILE", f"{error.filename}: there is no such file.")
     if isinstance(error, PermissionError) and error.filename:
         return UserError("NO_PERMISSION", f"{error.filename}: permission denied.")
+    if error.errno in _FULL:
+        return UnreachableError("NO_SPACE", f"It can't be written ({error}): make room; what is there is incomplete.")
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NO_WAY_THERE:
         return UnreachableError("NO_ANSWER", f"A server does not answer ({error}): see `bottrader doctor`.")
     return None

@@ -45,17 +45,17 @@ def moment(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     text = text.strip()
-    if age := _AGE.fullmatch(text):
-        return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
     try:
+        if age := _AGE.fullmatch(text):
+            return now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
         found = datetime.fromisoformat(text)
-    except ValueError:
+        if found.tzinfo is None and len(text) > 10:
+            raise UserError("BAD_TIME", f"{text!r} has no zone: add Z for UTC, or an offset like +01:00.")
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UserError(
             "BAD_TIME", f"{text!r} is no time: give a day like 2026-03-01, a time, or an age like 7d."
         ) from None
-    if found.tzinfo is None and len(text) > 10:
-        raise UserError("BAD_TIME", f"{text!r} has no zone: add Z for UTC, or an offset like +01:00.")
-    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
 
 
 def _read(reader: Reader, since: str | None, until: str | None) -> Any:

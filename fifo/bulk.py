@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fifo.amounts import PLACES, divide_half_even
 from fifo.fills import FifoError, entry_from_units, id_order
 from fifo.line import Entry
-from fifo.parsing import SIDES, Inexact, fee_currency, nanoseconds, number, sequence
+from fifo.parsing import SIDES, Inexact, fee, fee_currency, nanoseconds, number, sequence
 
 __all__ = ["NotPlain", "plain_entries"]
 
@@ -110,8 +110,7 @@ def _numbers(name: str, texts: Column) -> tuple[list[int], int]:
         found = None
     if found is not None:
         return found
-    absent = name == "fee"
-    return [0 if absent and not text else number(name, text) for text in texts], PLACES
+    return [fee(text) if name == "fee" else number(name, text) for text in texts], PLACES
 
 
 def _unsigned(joined: bytes, lengths: NDArray[np.int64]) -> tuple[list[int], int] | None:

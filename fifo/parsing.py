@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from fifo.amounts import PLACES
 from fifo.fills import FifoError, units_exactly
 
-__all__ = ["SIDES", "Inexact", "fee_currency", "money", "nanoseconds", "number", "sequence", "shown"]
+__all__ = ["SIDES", "Inexact", "fee", "fee_currency", "money", "nanoseconds", "number", "sequence", "shown"]
 
 SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
 """Whether a side as files spell it is a buy."""
@@ -22,6 +22,7 @@ _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
 _MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)")
 _SHOWN = 40
 _ABSENT = ("", None)
+_NO_NUMBERS = (bool, list, dict)
 _LONGEST_SEQ = 18
 _CURRENCIES = frozenset({"quote", "base", "other"})
 
@@ -55,6 +56,11 @@ def number(name: str, value: object) -> int:
     if type(value) is float:
         raise Inexact
     raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}")
+
+
+def fee(value: object) -> int:
+    """A fee in units of 1e-18, 0 where there is none. Raises as `number`."""
+    return number("fee", value) if value or type(value) in _NO_NUMBERS else 0
 
 
 def money(name: str, text: str) -> int:

@@ -23,6 +23,7 @@ from fifo.bulk import NotPlain, plain_entries
 from fifo.fills import FifoError, Stated, entry_from_units
 from fifo.line import Entry, Line
 from fifo.parsing import SIDES, Inexact, fee_currency, nanoseconds, number, sequence, shown
+from fifo.parsing import fee as parsed_fee
 
 __all__ = ["BadLine", "Reading", "StatedFill", "read_fills", "read_stated"]
 
@@ -227,7 +228,12 @@ def _format(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").rstrip("\r\n")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        # What older spreadsheets write; every byte stays a character of its own, so no two ids become one.
+        text = line.decode("latin-1")
+    return text.rstrip("\r\n")
 
 
 def _columns(text: str) -> list[str] | None:
@@ -251,6 +257,9 @@ def _row(line: bytes, count: int) -> list[str]:
 
 def _own_csv(names: list[str]) -> _Format:
     count = len(names)
+    for name in _FIELDS:
+        if names.count(name) > 1:
+            raise FifoError("UNKNOWN_FORMAT", f"its heading names {name} more than once: leave one of these columns")
     # A column that is not there is the one behind the last, which is always empty.
     pick = itemgetter(*(names.index(name) if name in names else count for name in _FIELDS))
     places = {name: names.index(name) for name in _FIELDS if name in names}
@@ -361,7 +370,7 @@ def _checked(
         buy,
         number("size", size),
         number("price", price),
-        number("fee", fee) if fee else 0,
+        parsed_fee(fee),
         fee_currency(currency, symbol),
         None if rate in _ABSENT else number("fee_rate", rate),
     )

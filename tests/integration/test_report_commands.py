@@ -117,6 +117,7 @@ async def test_the_page_is_one_file(shell: Shell, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (("report", "summary", "--since", "yesterday"), 2, "is no time"),
+        (("report", "summary", "--since", "99999999d"), 2, "is no time"),
         (("report", "summary", "--since", "2026-03-01T10:00:00"), 2, "has no zone"),
         (("report", "summary", "--since", "1d", "--until", "2d"), 2, "before --until"),
         (("report", "html", "--out", "/nowhere/report.html"), 2, "can't be written"),

@@ -1,5 +1,6 @@
 """The command line: fast, exit codes that mean something, and one sentence instead of a traceback."""
 
+import errno
 import json
 import os
 import re
@@ -194,6 +195,13 @@ def test_a_lost_database_is_no_fault_of_ours(kind: str) -> None:
 
     found = as_user_error(getattr(asyncpg, kind)("connection is closed"))
     assert (found.code, found.exit_code) == ("NO_DATABASE", ExitCode.UNREACHABLE)
+
+
+def test_a_full_disk_is_no_fault_of_ours() -> None:
+    """A report that can't be written to its end says so, with exit code 3."""
+    found = as_user_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert (found.code, found.exit_code) == ("NO_SPACE", ExitCode.UNREACHABLE)
+    assert "make room" in found.sentence
 
 
 def test_what_we_do_wrong_with_the_database_stays_a_fault() -> None:

@@ -110,6 +110,8 @@ def test_json_numbers_are_taken_digit_by_digit() -> None:
         ({"time": "2026-01-01T00:00:00"}, "TIME_WITHOUT_ZONE"),
         ({"time": "yesterday"}, "NOT_A_TIME"),
         ({"time": 1767225600}, "NOT_A_TIME"),
+        ({"fee": False}, "NOT_A_NUMBER"),
+        ({"fee": {}}, "NOT_A_NUMBER"),
         ({"fee": "1", "fee_currency": "other"}, "FEE_RATE_MISSING"),
         ({"fee": "1", "fee_currency": "BNB"}, "FEE_RATE_MISSING"),
         ({"fee": "1", "fee_currency": "base"}, "FEE_EATS_SIZE"),
@@ -167,6 +169,20 @@ def test_a_currency_by_its_own_name() -> None:
         {**GOOD, **fee, "id": 3, "fee_currency": "BNB", "fee_rate": "600"},
     )
     assert shown(named) == ["1 BTC-USD 1 50000.01", "2 BTC-USD 0.99 50000", "3 BTC-USD 1 50006"]
+
+
+def test_ids_that_differ_in_a_byte_are_two_fills() -> None:
+    """Also where the bytes are no UTF-8, as in older spreadsheets' files: unreadable is never equal."""
+    row = b",2026-01-01T00:00:00Z,BTC-USD,buy,1,1\n"
+    reading = read_fills([b"id,time,symbol,side,size,price\n", b"\xe4" + row, b"\xf6" + row])
+    assert [entry.id for entry in entries(reading)] == ["ä", "ö"]
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    """Which of two sizes was meant, nobody can know."""
+    with pytest.raises(FifoError, match="names size more than once") as raised:
+        read_text("id,time,symbol,side,size,size,price\na,2026-01-01T00:00:00Z,BTC-USD,buy,1,2,1\n")
+    assert raised.value.code == "UNKNOWN_FORMAT"
 
 
 def test_coinbase_transactions_report() -> None:
