@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -12,28 +14,20 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import NondeterminismError
 
+import workflows
 from tests.support.save_histories import FOLDER
-from workflows.exit_monitor import ExitMonitorWorkflow
-from workflows.maintenance import LedgerCheckWorkflow
-from workflows.market_data import MarketDataWorkflow
-from workflows.order import OrderWorkflow
-from workflows.quoting import QuoteRoundWorkflow
-from workflows.reconcile import ReconcileWorkflow
-from workflows.strategy import StrategyRunWorkflow
-from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
-WORKFLOWS = [
-    OrderWorkflow,
-    ExitMonitorWorkflow,
-    UserStreamWorkflow,
-    PriceWatcherWorkflow,
-    SweepWorkflow,
-    ReconcileWorkflow,
-    LedgerCheckWorkflow,
-    QuoteRoundWorkflow,
-    MarketDataWorkflow,
-    StrategyRunWorkflow,
-]
+
+def every_workflow() -> list[type]:
+    """All workflows that the package defines."""
+    modules = [importlib.import_module(f"workflows.{found.name}") for found in pkgutil.iter_modules(workflows.__path__)]
+    classes = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
+    return sorted(
+        (item for item in classes if hasattr(item, "__temporal_workflow_definition")), key=lambda item: item.__name__
+    )
+
+
+WORKFLOWS = every_workflow()
 SAVED = sorted(FOLDER.glob("*/*.json"))
 
 
@@ -70,16 +64,7 @@ def test_every_workflow_has_a_saved_history() -> None:
     for path in SAVED:
         first = json.loads(path.read_text(encoding="utf-8"))["events"][0]
         names.add(first["workflowExecutionStartedEventAttributes"]["workflowType"]["name"])
-    assert names == {
-        "OrderWorkflow",
-        "ExitMonitorWorkflow",
-        "UserStreamWorkflow",
-        "PriceWatcherWorkflow",
-        "SweepWorkflow",
-        "ReconcileWorkflow",
-        "LedgerCheckWorkflow",
-        "QuoteRoundWorkflow",
-    }
+    assert names == {item.__name__ for item in WORKFLOWS}
 
 
 async def test_a_history_that_does_not_fit_is_noticed() -> None:
