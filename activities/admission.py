@@ -134,7 +134,7 @@ class Admissions:
                 facts,
                 now=datetime.now(UTC),  # it may have waited for its turn
                 halted=bool(row["halted"]),
-                halted_why=_halted_why(row),
+                halted_by=_halted_by(row),
                 market=market,
                 open_buys=row["open_buys"],
                 open_buys_value=row["open_buys_value"],
@@ -588,9 +588,9 @@ def disabled_why(symbol: str, policy: Policy) -> str:
     return ""
 
 
-def _halted_why(row: Any) -> str:
-    """By whom and why entries are halted; empty if nobody said."""
-    return ": ".join(part for part in (row["halted_by"], row["halted_why"]) if part)
+def _halted_by(row: Any) -> str:
+    """By whom entries are halted, and why if that was said."""
+    return ": ".join(part for part in (row["halted_by"] or "somebody", row["halted_why"]) if part)
 
 
 def _is_fresh(at: datetime | None, policy: Policy) -> bool:

@@ -167,7 +167,7 @@ class TradingActivities(OrderActivities):
                 price=draft.limit_price,
                 size=None,
                 halted=control.halted,
-                halted_why=": ".join(part for part in (control.changed_by, control.reason) if part),
+                halted_by=": ".join(part for part in (control.changed_by or "somebody", control.reason) if part),
                 blocked=intent.symbol in policy.blocked,
                 disabled=disabled_why(intent.symbol, policy),
                 limits=limits_of(policy),

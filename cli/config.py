@@ -199,7 +199,8 @@ def init(
 # --- changes while workers run ---------------------------------------------------------------------------------------
 
 
-@config_app.command("set")
+# A negative number is a value here, not an option.
+@config_app.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
     key: Annotated[str, _KEY],
     values: Annotated[list[str], typer.Argument(help="Its new value; of a list, all items (BTC-USD ETH-USD).")],
@@ -208,6 +209,9 @@ def set_value(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Change a trigger, list or limit at once, without a restart; who, when and why is recorded."""
+    for value in values:
+        if value.startswith("--"):
+            raise UserError("BAD_OPTION", f"No such option: {value}; see `bottrader config set --help`.")
     _change(key, values, "set", why=why, by=by, as_json=as_json)
 
 

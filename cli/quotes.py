@@ -97,7 +97,8 @@ async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_jso
         for key, why in row["cancelled"].items():
             typer.echo(f"  {short(key)} was taken away: {why}")
     if not looks:
-        typer.echo("No round has been stored: is quoting.enabled set, and does a worker run?")
+        seen, named = (f"looked at {symbol}", " is it quoted (quoting.symbols),") if symbol else ("been stored", "")
+        typer.echo(f"No round has {seen}:{named} is quoting.enabled set, and does a worker run?")
     return int(ExitCode.OK)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from activities.strategy_interfaces import StrategyReport
     from workers.settings import Settings
 
-__all__ = ["strategy_app"]
+__all__ = ["strategy_app", "why_it_failed"]
 
 strategy_app = typer.Typer(help="Run the strategy now, and see what it thinks of each symbol.", no_args_is_help=True)
 
@@ -116,10 +116,19 @@ async def _triggered(client: "Client", settings: "Settings", timeout: float) -> 
                 "`bottrader doctor` says.",
             ) from None
         except WorkflowFailureError as failure:
-            cause: BaseException = failure
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            raise UserError("STRATEGY_FAILED", f"The run failed: {cause}.", ExitCode.NO) from None
+            raise UserError("STRATEGY_FAILED", f"The run failed: {why_it_failed(failure)}.", ExitCode.NO) from None
+
+
+def why_it_failed(failure: BaseException) -> str:
+    """What ended a run: the sentence about the user's own strategy where it was that, else what is beneath it all."""
+    from temporalio.exceptions import ApplicationError
+
+    cause: BaseException = failure
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        if isinstance(cause, ApplicationError) and cause.type == "BAD_STRATEGY":
+            return cause.message
+    return str(cause)
 
 
 @strategy_app.command("show")

@@ -75,7 +75,8 @@ class Facts:
     size: Decimal | None
     """Base size after rounding; None for a market buy by quote size."""
     halted: bool = False
-    halted_why: str = ""
+    halted_by: str = ""
+    """By whom, and why if that was said."""
     blocked: bool = False
     hodl: bool = False
     disabled: str = ""
@@ -134,7 +135,7 @@ def trading_halted(facts: Facts) -> GateResult:
     """A person or a limit has stopped new entries."""
     name = "SKIP_TRADING_HALTED"
     if facts.halted:
-        return _fail(name, f"new entries are halted: {facts.halted_why or 'no reason given'}", halted=True)
+        return _fail(name, f"new entries are halted by {facts.halted_by or 'somebody'}", halted=True)
     return _pass(name, halted=False)
 
 

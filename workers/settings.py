@@ -330,7 +330,9 @@ class SymbolSettings(Section):
     """Which products the system may touch, and how far."""
 
     allow: Products = Field(
-        ("BTC-USD", "ETH-USD", "SOL-USD"), description="products that are watched and may be bought"
+        ("BTC-USD", "ETH-USD", "SOL-USD"),
+        description="products that are watched and may be bought; none named: every product may be bought, and the "
+        "strategy looks at the market_data.top most traded",
     )
     disabled: Products = Field((), description="switched off by a person for the time being: not bought")
     block: Products = Field((), description="blacklist: never bought")

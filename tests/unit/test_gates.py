@@ -52,7 +52,7 @@ SELLING = Facts(
 )
 
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
-    ("SKIP_TRADING_HALTED", {"halted": True, "halted_why": "daily loss"}, "daily loss"),
+    ("SKIP_TRADING_HALTED", {"halted": True, "halted_by": "ann: a holiday"}, "halted by ann: a holiday"),
     ("UNKNOWN_SYMBOL", {"product": None}, "BTC-USD"),
     ("VENUE_HALTED", {"product": replace(BTC, halted=True)}, "not open for trading"),
     ("VENUE_HALTED", {"product": replace(BTC, cancel_only=True)}, "cancel-only"),

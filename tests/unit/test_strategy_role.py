@@ -6,10 +6,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
+from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
 
 from cli.stack import _ROLES_OF as ROLES_OF
 from cli.stack import ROLES as COMMAND_ROLES
+from cli.strategy import why_it_failed
 from domain.messages import Linkage
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted
@@ -98,3 +100,13 @@ def test_an_entry_rests_at_the_bid_or_takes_the_ask(order_type: str, price: Deci
             bid=Decimal(1),
             ask=Decimal(2),
         )
+
+
+def test_a_run_that_failed_by_the_users_own_strategy_says_so_and_not_what_was_beneath() -> None:
+    """The sentence names the setting; the error that its class raised alone would name nothing."""
+    sentence = "strategy.use = dip.py:Dip: it can't be made with the parameters {}: RuntimeError: no"
+    beneath = ApplicationError("no", type="RuntimeError")
+    unusable = ApplicationError(sentence, type="BAD_STRATEGY")
+    unusable.__cause__ = beneath
+    assert why_it_failed(WorkflowFailureError(cause=unusable)) == sentence
+    assert "RuntimeError: no" in why_it_failed(WorkflowFailureError(cause=beneath))
