@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import print_json, print_table, shown
+from cli.output import UserError, print_json, print_table, shown
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,7 +55,11 @@ def why(
 
     from cli.config import settings_in_force
 
-    found = asyncio.run(_look(settings_in_force(), symbol.strip().upper(), last))
+    product = symbol.strip().upper()
+    found = asyncio.run(_look(settings_in_force(), product, last))
+    if "-" not in product and not any(found[what] for what in ("matrix", "signals", "orders")):
+        what = f"{product!r} is no product, and nothing is stored of it: write it like BTC-USD."
+        raise UserError("BAD_PRODUCT", what)
     if as_json:
         print_json(found)
     else:

@@ -93,6 +93,12 @@ async def test_what_stands_in_the_way_is_said_first(desk: Desk, capsys: pytest.C
     assert "No strategy run has looked at DOGE-USD" in other
 
 
+async def test_what_is_no_product_is_bad_input(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """BTCUSD isn't answered as if it were a product that nobody has bought."""
+    assert await asyncio.to_thread(run, ["why", "btcusd"]) == 2
+    assert "'BTCUSD' is no product, and nothing is stored of it: write it like BTC-USD." in capsys.readouterr().err
+
+
 async def test_an_admitted_order_is_explained_too(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """Why it did trade: every gate it passed, with what was compared; `--last` tells of so many."""
     for _ in range(3):
