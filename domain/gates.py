@@ -351,7 +351,15 @@ def size_limits(facts: Facts) -> GateResult:
     if size is not None:
         problem = size_problem(size, facts.price, product)
         if problem is not None:
-            return _fail(problem[0], problem[1], size=size, price=facts.price, minimum=product.base_min)
+            return _fail(
+                problem[0],
+                problem[1],
+                size=size,
+                price=facts.price,
+                minimum=product.base_min,
+                minimum_quote=product.quote_min,
+                maximum=product.base_max,
+            )
         return _pass("BELOW_MINIMUM_SIZE", size=size, minimum=product.base_min)
     quote = intent.quote_size or Decimal(0)
     if quote < product.quote_min or quote <= 0:

@@ -241,6 +241,16 @@ def test_what_stops_an_exit(gate: str, broken: dict[str, Any]) -> None:
     assert refusal.gate == gate
 
 
+def test_what_is_worth_too_little_is_stored_with_the_minimum_that_it_missed() -> None:
+    """The numbers explain the sentence also where the size is enough and its worth in quote currency isn't."""
+    product = replace(BTC, quote_min=Decimal(10))
+    facts = replace(FINE, product=product, size=Decimal("0.0001"), price=Decimal(50_000))
+    refusal = first_refusal(run_gates(ENTRY_GATES, facts))
+    assert refusal is not None
+    assert "worth less than the minimum of 10 USD" in refusal.sentence
+    assert refusal.numbers["minimum_quote"] == "10"
+
+
 @pytest.mark.parametrize(
     ("typed", "gate", "says"),
     [
