@@ -316,6 +316,8 @@ def _tell(found: "list[Change]", *, as_json: bool) -> None:
             if item.old != item.new
             else f"{item.key} = {_text(item.new)}, as it was"
         )
+        if item.key == "symbols.allow" and not item.new:
+            note("An empty symbols.allow lets every product be bought.")
     note("Workers apply it within a second; `bottrader config changes` has the record.")
 
 

@@ -142,6 +142,13 @@ def propose(sources: Sources, key: str, values: Sequence[str], edit: Edit = "set
     value = _value(after, key)
     if value is None:
         raise UserError("NOT_A_KEY", f"{key} is not a single setting: name a key below it.")
+    if key == "symbols.allow" and edit == "remove" and not after.symbols.allow:
+        # An empty list allows everything: who takes the last product off means the opposite.
+        raise UserError(
+            "LAST_ALLOWED",
+            "These are the last products of symbols.allow, and an empty list lets every product be bought: to buy "
+            "nothing, `bottrader halt`; to allow everything, `bottrader config set symbols.allow []`.",
+        )
     return Proposal(value, before, after, replaces)
 
 

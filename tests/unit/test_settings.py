@@ -431,3 +431,14 @@ def test_items_are_put_on_a_list_and_taken_off_it() -> None:
     ]
     assert propose(sources, "symbols.block", ["btc-usd"], "remove").value == []
     assert propose(sources, "symbols.block", [""], "set").value == []
+
+
+def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
+    """An empty symbols.allow allows everything, so removing the last product is refused; emptying it has to be said."""
+    sources = Sources()
+    everything = [*build(sources).symbols.allow]
+    assert propose(sources, "symbols.allow", everything[1:], "remove").value == everything[:1]
+    with pytest.raises(UserError, match="lets every product be bought") as refused:
+        propose(sources, "symbols.allow", everything, "remove")
+    assert refused.value.code == "LAST_ALLOWED"
+    assert propose(sources, "symbols.allow", ["[]"], "set").value == []
