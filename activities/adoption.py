@@ -1,14 +1,14 @@
 """Orders that we did not place: recorded, and what they change is known to those it concerns at once (INGEST-5).
 
-They get a journal row with role EXTERNAL, a trade record and a place in the FIFO book, and are followed by stream and
-reconcile; no workflow runs for them. A buy becomes a trade of ours, with exits, only where that is asked for. A sell
-may leave open trades with less than they had: then their exit monitors look at their position again.
+They get a journal row with role EXTERNAL, a trade record, a place in the FIFO book, and a workflow that shows them (it
+commands nothing); stream and reconcile follow them. A buy becomes a trade of ours, with exits, only where that is asked
+for. A sell may leave open trades with less than they had: then their exit monitors look at their position again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from temporalio.client import Client
@@ -20,7 +20,7 @@ from activities.ledger import Ledger, external_key
 from activities.monitors import Starter
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id
-from domain.messages import OrderUpdate, RecordResult, StatusSource
+from domain.messages import ExternalOrder, OrderUpdate, RecordResult, StatusSource
 from domain.orders import Side, TradeState
 from domain.reconcile import Taken, currencies
 from exchange.port import VenueOrder
@@ -75,7 +75,29 @@ class Adoption:
             await self.cover(base)
         if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
             await self._tell_monitor(external_key(self._account, order))
+        if result.booked:
+            # Last: what protects money doesn't wait for what shows it.
+            await self._starter.external(self._shown(order, source, result))
         return result
+
+    def _shown(self, order: VenueOrder, source: StatusSource, result: RecordResult) -> ExternalOrder:
+        return ExternalOrder(
+            order_key=external_key(self._account, order),
+            account=self._account,
+            exchange_order_id=order.exchange_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            order_type=order.order_type or "UNKNOWN",
+            base_size=order.base_size,
+            limit_price=order.limit_price,
+            source=source,
+            status=result.attempt_status,
+            state=result.state,
+            filled_size=result.filled_size,
+            filled_value=result.filled_value,
+            fees=result.fees,
+            at=order.updated_at or order.created_at or datetime.now(UTC),
+        )
 
     async def cover(self, base: str) -> list[Taken]:
         """Let open trades bear what the account is short of in `base`, and have their monitors look.

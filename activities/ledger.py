@@ -240,6 +240,7 @@ class Ledger:
             filled_size=totals.size,
             filled_value=totals.value,
             fees=totals.quote_fees,
+            booked=False,
         )
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
 from temporalio.client import Client
 from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
 from domain.exits import ExitRules
-from domain.ids import exit_workflow_id, order_workflow_id
-from domain.messages import ExitDue, MonitorStart, OrderIntent
+from domain.ids import exit_workflow_id, external_workflow_id, order_workflow_id
+from domain.messages import ExitDue, ExternalOrder, MonitorStart, OrderIntent, StatusSource
 from domain.money import divide
 
-__all__ = ["EXIT_MONITOR_WORKFLOW", "ORDER_WORKFLOW", "Appearance", "Starter"]
+__all__ = ["EXIT_MONITOR_WORKFLOW", "EXTERNAL_WORKFLOW", "ORDER_WORKFLOW", "Appearance", "Starter"]
 
 EXIT_MONITOR_WORKFLOW = "ExitMonitorWorkflow"
 ORDER_WORKFLOW = "OrderWorkflow"
+EXTERNAL_WORKFLOW = "ExternalOrderWorkflow"
 _RPC_TIMEOUT = timedelta(seconds=10)
 
 _TRADE = """
@@ -48,11 +52,15 @@ def _plain_monitor(start: MonitorStart) -> Appearance:
     return Appearance(f"guards {start.symbol} {start.entry_key[:8]}")
 
 
+def _plain_external(order: ExternalOrder) -> Appearance:
+    return Appearance(f"{order.side} {order.symbol} (external)")
+
+
 class Starter:
     """Starts order and exit workflows on the orders' task queue.
 
-    `market_speed` is market seconds per wall second. `order_look` and `monitor_look` say how a workflow appears; the
-    workers pass those of workflows that start otherwise. `task_timeout` is when a workflow task of a dead worker is
+    `market_speed` is market seconds per wall second. `order_look`, `monitor_look` and `external_look` say how a
+    workflow appears; the workers pass those of workflows that start otherwise. `task_timeout` is when a workflow task of a dead worker is
     given to another.
     """
 
@@ -65,6 +73,7 @@ class Starter:
         market_speed: Decimal = Decimal(1),
         order_look: Callable[[OrderIntent], Appearance] = _plain_order,
         monitor_look: Callable[[MonitorStart], Appearance] = _plain_monitor,
+        external_look: Callable[[ExternalOrder], Appearance] = _plain_external,
         task_timeout: timedelta | None = None,
     ) -> None:
         self._pool = pool
@@ -73,6 +82,7 @@ class Starter:
         self._market_speed = market_speed
         self._order_look = order_look
         self._monitor_look = monitor_look
+        self._external_look = external_look
         self._task_timeout = task_timeout
 
     async def monitor(self, entry_key: str, due: ExitDue | None = None) -> bool:
@@ -142,3 +152,36 @@ class Starter:
             static_details=look.details,
             rpc_timeout=_RPC_TIMEOUT,
         )
+
+    async def external(self, order: ExternalOrder) -> None:
+        """Show an order of somebody else's as a workflow, or tell the running one; one that has ended stays ended.
+
+        An order that had ended when a look back first found it gets none: there is nothing left to follow, and a first
+        look back may find thousands. Raises RPCError.
+        """
+        name = external_workflow_id(order.order_key)
+        if order.status.final and order.source is not StatusSource.WEBSOCKET:
+            try:
+                handle = self._client.get_workflow_handle(name)
+                await handle.signal("order_update", order, rpc_timeout=_RPC_TIMEOUT)
+            except RPCError as problem:
+                if problem.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            return
+        look = self._external_look(order)
+        with suppress(WorkflowAlreadyStartedError):
+            await self._client.start_workflow(
+                EXTERNAL_WORKFLOW,
+                order,
+                id=name,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                start_signal="order_update",
+                start_signal_args=[order],
+                task_timeout=self._task_timeout,
+                search_attributes=look.search_attributes,
+                static_summary=look.summary,
+                static_details=look.details,
+                rpc_timeout=_RPC_TIMEOUT,
+            )

@@ -14,6 +14,7 @@ __all__ = [
     "MAX_ATTEMPTS",
     "client_order_id",
     "exit_workflow_id",
+    "external_workflow_id",
     "intent_key",
     "order_workflow_id",
     "parse_client_order_id",
@@ -59,3 +60,8 @@ def order_workflow_id(order_key: str) -> str:
 def exit_workflow_id(entry_key: str) -> str:
     """The id of the exit monitor of the trade that `entry_key` opened."""
     return f"exit-{entry_key}"
+
+
+def external_workflow_id(order_key: str) -> str:
+    """The id of the workflow that shows an order of somebody else's."""
+    return f"external-{order_key}"

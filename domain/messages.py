@@ -25,6 +25,7 @@ __all__ = [
     "CloseRequest",
     "Decision",
     "ExitDue",
+    "ExternalOrder",
     "GateView",
     "IndicatorPart",
     "Linkage",
@@ -244,6 +245,27 @@ class RecordResult(Message):
     trade_state: TradeState | None = None
     entry_final: bool | None = None
     finished: bool = False
+    booked: bool = Field(default=True, description="False: it contradicts what is known, and a person was told")
+
+
+class ExternalOrder(Message):
+    """An order that the system did not place, as the ledger has it. Sizes in base, money in quote currency."""
+
+    order_key: str
+    account: str
+    exchange_order_id: str
+    symbol: str
+    side: Side
+    order_type: str = "UNKNOWN"
+    base_size: Decimal | None = None
+    limit_price: Decimal | None = None
+    source: StatusSource
+    status: AttemptStatus
+    state: OrderState
+    filled_size: Decimal = Decimal(0)
+    filled_value: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    at: datetime
 
 
 class PositionView(Message):

@@ -61,6 +61,7 @@ from workers.streams import (
 from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow
+from workflows.external import ExternalOrderWorkflow
 from workflows.maintenance import LedgerCheckWorkflow
 from workflows.market_data import MarketDataWorkflow
 from workflows.order import OrderWorkflow
@@ -161,7 +162,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             Worker(
                 parts.client,
                 task_queue=temporal.orders_queue,
-                workflows=[OrderWorkflow, ExitMonitorWorkflow, SweepWorkflow],
+                workflows=[OrderWorkflow, ExitMonitorWorkflow, ExternalOrderWorkflow, SweepWorkflow],
                 activities=[
                     trading.admit,
                     trading.next_attempt,

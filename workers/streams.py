@@ -32,13 +32,14 @@ from activities.reconcile import ReconcileOptions
 from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
 from activities.user_stream import UserStreamOptions
-from domain.messages import MonitorStart, OrderIntent
+from domain.messages import ExternalOrder, MonitorStart, OrderIntent
 from workers.settings import Settings
 from workflows.durable import TASK_TIMEOUT
+from workflows.external import external_summary
 from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
 from workflows.narrative import money, order_summary, rules_sentence
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
-from workflows.search_attributes import of_monitor, of_order
+from workflows.search_attributes import of_external, of_monitor, of_order
 from workflows.streams import (
     PriceWatcherWorkflow,
     SweepWorkflow,
@@ -127,6 +128,9 @@ def starter_of(settings: Settings, pool: Pool, client: Client) -> Starter:
     def monitor_look(start: MonitorStart) -> Appearance:
         return Appearance(monitor_summary(start), rules_sentence(start.rules, start.entry_price), of_monitor(start))
 
+    def external_look(order: ExternalOrder) -> Appearance:
+        return Appearance(external_summary(order), search_attributes=of_external(order))
+
     return Starter(
         pool,
         client,
@@ -134,6 +138,7 @@ def starter_of(settings: Settings, pool: Pool, client: Client) -> Starter:
         market_speed=Decimal(str(settings.speed)),
         order_look=order_look,
         monitor_look=monitor_look,
+        external_look=external_look,
         task_timeout=TASK_TIMEOUT,
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from domain.messages import MonitorStart, OrderIntent
+from domain.messages import ExternalOrder, MonitorStart, OrderIntent, StatusSource
 
-__all__ = ["EXIT_REASON", "STATUS", "of_monitor", "of_order"]
+__all__ = ["EXIT_REASON", "STATUS", "of_external", "of_monitor", "of_order"]
 
 SYMBOL = SearchAttributeKey.for_keyword("Symbol")
 SIDE = SearchAttributeKey.for_keyword("Side")
@@ -33,6 +33,20 @@ def of_order(intent: OrderIntent) -> TypedSearchAttributes:
     if intent.exit_reason:
         pairs.append(SearchAttributePair(EXIT_REASON, intent.exit_reason.value))
     return TypedSearchAttributes(pairs)
+
+
+def of_external(order: ExternalOrder) -> TypedSearchAttributes:
+    """What an order of somebody else's is found by."""
+    return TypedSearchAttributes(
+        [
+            SearchAttributePair(SYMBOL, order.symbol),
+            SearchAttributePair(SIDE, order.side.value),
+            SearchAttributePair(TRIGGER, "manual"),
+            SearchAttributePair(STATUS, order.state.value),
+            SearchAttributePair(SOURCE, "websocket" if order.source is StatusSource.WEBSOCKET else "reconciled"),
+            SearchAttributePair(ROLE, "EXTERNAL"),
+        ]
+    )
 
 
 def of_monitor(start: MonitorStart) -> TypedSearchAttributes:

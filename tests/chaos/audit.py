@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from domain.ids import exit_workflow_id, order_workflow_id
+from domain.ids import exit_workflow_id, external_workflow_id, order_workflow_id
 from domain.messages import OrderIntent
 from domain.orders import OrderRole
 from domain.sharding import shard_of
@@ -42,7 +42,7 @@ _LONGEST_P99 = 15.0
 _FEW = 100
 """Fewer positions have no 99th percentile but their longest: then twice the promise is the limit."""
 _DIGITS = 60
-_OF_TRADES = ("OrderWorkflow", "ExitMonitorWorkflow")
+_OF_TRADES = ("OrderWorkflow", "ExitMonitorWorkflow", "ExternalOrderWorkflow")
 _PROTECTIVE = ("STOP_LOSS", "OCO", "TAKE_PROFIT")
 
 
@@ -578,6 +578,7 @@ def _orphans(books: _Books) -> AuditRow:
     open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
     at_work = {key for key, order in books.orders.items() if not order["finished"]}
     wanted = {order_workflow_id(key) for key in open_trades | at_work} | {exit_workflow_id(key) for key in open_trades}
+    wanted |= {external_workflow_id(key) for key in at_work}
     running = books.evidence.running
     wrong = [
         f"{item.workflow_id} runs and belongs to no open order or trade"

@@ -117,6 +117,7 @@ async def _workflows(client: Client, evidence: Evidence) -> tuple[list[RunningWo
     ended = {f"order-{row['order_key']}" for row in evidence.orders if row["finished"]}
     open_trades = {row["entry_key"] for row in evidence.trades if row["state"] != "CLOSED"}
     ended -= {f"order-{key}" for key in open_trades}
+    ended |= {f"external-{row['order_key']}" for row in evidence.orders if row["finished"]}
     ended |= {f"exit-{row['entry_key']}" for row in evidence.trades if row["state"] == "CLOSED"}
     deadline = time.monotonic() + _VISIBILITY_SECONDS
     while True:

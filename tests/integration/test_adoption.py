@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
@@ -9,19 +10,24 @@ from decimal import Decimal
 from typing import Any
 
 import pytest_asyncio
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
 from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
 from domain.exits import ExitReason
-from domain.ids import exit_workflow_id
+from domain.ids import exit_workflow_id, external_workflow_id
+from domain.messages import ExternalOrder
 from domain.orders import OrderState
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.settings import AdoptionSettings
+from workflows.external import ExternalOrderWorkflow
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
+from workflows.search_attributes import ROLE
 
+RUNNING = WorkflowExecutionStatus.RUNNING
 BTC = "BTC-USD"
 
 
@@ -91,6 +97,43 @@ async def test_a_buy_by_hand_is_recorded_in_the_books_and_left_alone(system: Tra
     marked = await system.rows("SELECT last_reconciled_at, last_reconciled_via FROM trade_records")
     assert marked[0]["last_reconciled_at"] is not None
     assert marked[0]["last_reconciled_via"] == "order_history"
+
+
+async def test_an_order_by_hand_is_a_workflow_until_it_ends(system: TradingSystem) -> None:
+    """Resting, it runs under its own id with what it is; a part's fill is told to it, its end completes it, and nobody
+    starts it again: not the stream, not reconcile.
+    """
+    resting = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "40000"}}
+    order = await system.control.order(BTC, "BUY", resting)
+
+    async def started() -> WorkflowHandle[Any, ExternalOrder] | None:
+        key = await system.value("SELECT order_key FROM attempts WHERE exchange_order_id = $1", order["order_id"])
+        handle = system.client.get_workflow_handle(external_workflow_id(key or ""), result_type=ExternalOrder)
+        with contextlib.suppress(RPCError):
+            await handle.describe()
+            return handle
+        return None
+
+    handle = await eventually(started, what="the order is shown")
+    described = await handle.describe()
+    assert (described.status, described.typed_search_attributes.get(ROLE)) == (RUNNING, "EXTERNAL")
+    await system.control.fill(order["order_id"], "0.005")
+
+    async def told() -> bool:
+        view = await handle.query(ExternalOrderWorkflow.state)
+        return view.filled_size == Decimal("0.005")
+
+    await eventually(told, what="the part is told")
+    await reconcile(system)
+    assert (await handle.describe()).status is RUNNING
+    await system.control.cancel(order["order_id"])
+    async with asyncio.timeout(20):
+        ended: ExternalOrder = await handle.result()
+    assert (ended.state, ended.filled_size) == (OrderState.CANCELLED, Decimal("0.005"))
+    assert len(await handle.query(ExternalOrderWorkflow.timeline)) == 3
+    run_id = (await handle.describe()).run_id
+    await reconcile(system)
+    assert (await handle.describe()).run_id == run_id
 
 
 async def test_a_sell_by_hand_takes_from_the_unowned_pool_first(system: TradingSystem) -> None:

@@ -29,7 +29,7 @@ from activities.reconcile_interfaces import ReconcileInput
 from activities.strategy_interfaces import StrategyInput
 from activities.stream_interfaces import SweepInput
 from domain.exits import ExitRules
-from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
+from domain.ids import client_order_id, exit_workflow_id, external_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest
 from domain.protection import Protection, ProtectionKind
 from schema import migrate
@@ -369,6 +369,32 @@ async def _strategy(system: TradingSystem) -> Handles:
     return {"run": run, "market_data": client.get_workflow_handle(market_data_workflow_id(system.account))}
 
 
+async def _external(system: TradingSystem) -> Handles:
+    """An order of somebody else's rests, fills in part, and is cancelled; another one is filled at once."""
+    limit = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "40000"}}
+    order = await system.control.order("BTC-USD", "BUY", limit)
+
+    async def shown(exchange_order_id: str) -> WorkflowHandle[Any, Any] | None:
+        key = await system.value("SELECT order_key FROM attempts WHERE exchange_order_id = $1", exchange_order_id)
+        if key is None:
+            return None
+        handle = system.client.get_workflow_handle(external_workflow_id(key))
+        try:
+            await handle.query("state")
+        except RPCError:
+            return None
+        return handle
+
+    resting = await eventually(lambda: shown(order["order_id"]), what="the resting order is shown")
+    await system.control.fill(order["order_id"], "0.01")
+    await system.control.cancel(order["order_id"])
+    await resting.result()
+    filled = await system.control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+    bought = await eventually(lambda: shown(filled["order_id"]), what="the market order is shown")
+    await bought.result()
+    return {"resting": resting, "bought": bought}
+
+
 _SETTINGS: dict[str, dict[str, Any]] = {
     "strategy": {"roles": ALL_ROLES | {"strategy"}},
     "quotes": {
@@ -399,6 +425,7 @@ _SCENARIOS: dict[str, Scenario] = {
     "upkeep": _upkeep,
     "quotes": _quotes,
     "strategy": _strategy,
+    "external": _external,
 }
 
 

@@ -1,0 +1,75 @@
+"""An order of somebody else's as people find it in the Web UI: it follows what the ledger recorded, and ends with it.
+
+Nothing waits for this workflow and it commands nothing; the ledger is where such an order is accounted for. It is here
+so that everything that trades in the account can be listed, queried and explained in one place.
+"""
+
+from __future__ import annotations
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from domain.messages import ExternalOrder
+    from workflows.narrative import cash, money
+    from workflows.search_attributes import STATUS
+
+__all__ = ["ExternalOrderWorkflow", "external_summary"]
+
+
+def external_summary(order: ExternalOrder) -> str:
+    """One line: whose order this is not, and what it is."""
+    size = f"{money(order.base_size)} " if order.base_size is not None else ""
+    price = f" @ {money(order.limit_price)}" if order.limit_price is not None else ""
+    return f"{order.side.value} {size}{order.symbol} {order.order_type}{price} · external, by {order.source.value}"
+
+
+@workflow.defn(name="ExternalOrderWorkflow")
+class ExternalOrderWorkflow:
+    """One order that the system did not place, from when it is seen until it ends at the exchange."""
+
+    @workflow.init
+    def __init__(self, order: ExternalOrder) -> None:
+        self._order = order
+        self._timeline: list[str] = []
+        self._note(order)
+
+    @workflow.run
+    async def run(self, order: ExternalOrder) -> ExternalOrder:
+        """Wait for its end; the result is what became of it. Cancelling this workflow leaves the order alone."""
+        await workflow.wait_condition(lambda: self._order.status.final)
+        workflow.upsert_search_attributes([STATUS.value_set(self._order.state.value)])
+        self._show()
+        return self._order
+
+    @workflow.signal
+    def order_update(self, order: ExternalOrder) -> None:
+        """What the ledger has of it now: totals that only grow, so an older message changes nothing."""
+        if (order.status.final, order.filled_size) >= (self._order.status.final, self._order.filled_size):
+            if (order.state, order.filled_size) != (self._order.state, self._order.filled_size):
+                self._note(order)
+            self._order = order
+        self._show()
+
+    @workflow.query
+    def state(self) -> ExternalOrder:
+        """The order as it stands."""
+        return self._order
+
+    @workflow.query
+    def timeline(self) -> list[str]:
+        """What was learnt when, oldest first."""
+        return self._timeline
+
+    def _note(self, order: ExternalOrder) -> None:
+        filled = f", {money(order.filled_size)} filled" if order.filled_size else ""
+        self._timeline.append(f"{order.at:%Y-%m-%d %H:%M:%S} {order.state.value}{filled} ({order.source.value})")
+
+    def _show(self) -> None:
+        order = self._order
+        lines = [f"**{external_summary(order)}**", "", f"Order {order.exchange_order_id} at the exchange."]
+        if order.filled_size:
+            lines.append(
+                f"{money(order.filled_size)} filled for {cash(order.filled_value)}, fees {cash(order.fees)}; "
+                "it counts in the FIFO book."
+            )
+        workflow.set_current_details("\n".join([*lines, "", *(f"* {item}" for item in self._timeline)]))
