@@ -60,8 +60,8 @@ class Starter:
     """Starts order and exit workflows on the orders' task queue.
 
     `market_speed` is market seconds per wall second. `order_look`, `monitor_look` and `external_look` say how a
-    workflow appears; the workers pass those of workflows that start otherwise. `task_timeout` is when a workflow task of a dead worker is
-    given to another.
+    workflow appears; the workers pass those of workflows that start otherwise. `task_timeout` is when a workflow task
+    of a dead worker is given to another.
     """
 
     def __init__(
