@@ -167,9 +167,12 @@ class StrategyRuns(StrategyActivity):
         try:
             # Beside the loop: strategies of the user's own, and indicators by name, may take their time.
             decisions = await asyncio.to_thread(work)
-        except (StrategyError, UnknownIndicatorError) as problem:
-            await report_once(self._pool, account, "strategy_unusable", "WARNING", "strategy", f"{problem}.")
-            raise ApplicationError(str(problem), type="BAD_STRATEGY", non_retryable=True) from problem
+        except (Exception, SystemExit) as problem:
+            # Code of the user's own may raise anything; whatever it is, somebody has to hear that nothing is decided.
+            known = isinstance(problem, StrategyError | UnknownIndicatorError)
+            told = str(problem) if known else f"the strategy run fails with {type(problem).__name__}: {problem}"
+            await report_once(self._pool, account, "strategy_unusable", "WARNING", "strategy", f"{told}.")
+            raise ApplicationError(told, type="BAD_STRATEGY", non_retryable=True) from problem
         await resolve_incidents(self._pool, account, "strategy_unusable", "strategy")
         return decisions
 

@@ -408,7 +408,18 @@ def test_the_universe_is_what_is_allowed_or_most_traded_and_what_is_held() -> No
     assert named.states[0].quote_volume_24h == 800
 
 
-async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(database: str) -> None:
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (StrategyError("strategy.use = nope: there is no such strategy"), "there is no such strategy"),
+        (SystemExit(3), "the strategy run fails with SystemExit: 3"),
+        (ZeroDivisionError("by zero"), "the strategy run fails with ZeroDivisionError: by zero"),
+    ],
+    ids=["unusable", "exit", "error"],
+)
+async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(
+    database: str, failure: BaseException, sentence: str
+) -> None:
     """The run fails with the sentence, once told; the first run that works again resolves it."""
     pool = await create_pool(database)
     try:
@@ -417,7 +428,7 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(databa
 
         def strategies() -> tuple[Weighted, ...]:
             if not usable:
-                raise StrategyError("strategy.use = nope: there is no such strategy")
+                raise failure
             return (Weighted(),)
 
         options = StrategyOptions(
@@ -427,7 +438,7 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(databa
         nominal = datetime(2026, 3, 1, tzinfo=UTC)
         request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)
         for _ in range(2):
-            with pytest.raises(ApplicationError, match="there is no such strategy"):
+            with pytest.raises(ApplicationError, match=sentence):
                 await live.run(request)
         incidents = "SELECT count(*) FROM incidents WHERE kind = 'strategy_unusable' AND resolved_at IS NULL"
         assert await pool.fetchval(incidents) == 1
