@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.controls import halt
-from activities.database import Pool
+from activities.controls import turn_locked
+from activities.database import Connection, Pool, lock_account
 from activities.policy import Policy
-from domain.limits import Results, breach_of, losing_streak
+from domain.limits import Breach, Results, breach_of, losing_streak
 
 __all__ = ["closed_results", "halt_if_lost_too_much", "results_of"]
 
@@ -61,9 +61,17 @@ async def halt_if_lost_too_much(pool: Pool, policy: Policy) -> bool:
 
     Raises the database's errors.
     """
-    row = await pool.fetchrow(_LOOK, policy.account, policy.losing_streak)
-    breach = None if row["halted"] else breach_of(results_of(row), policy.daily_loss_limit, policy.losing_streak)
-    if breach is None:
+    if await _breach(pool, policy) is None:
         return False
-    async with pool.acquire() as connection:
-        return await halt(connection, policy.account, breach.sentence, breach.by)
+    async with pool.acquire() as connection, connection.transaction():
+        # Looked at again with the lock: a person may have resumed meanwhile, and that settles what was lost before.
+        await lock_account(connection, policy.account)
+        breach = await _breach(connection, policy)
+        return breach is not None and await turn_locked(
+            connection, policy.account, breach.sentence, breach.by, halted=True
+        )
+
+
+async def _breach(connection: Pool | Connection, policy: Policy) -> Breach | None:
+    row = await connection.fetchrow(_LOOK, policy.account, policy.losing_streak)
+    return None if row["halted"] else breach_of(results_of(row), policy.daily_loss_limit, policy.losing_streak)
