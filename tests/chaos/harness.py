@@ -90,6 +90,8 @@ _ENVIRONMENT = {
     "BOTTRADER_STREAMS__RECONNECT_MAX_S": "3",
     "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": "1000",
     "BOTTRADER_WATCHER__SHARDS": "2",
+    # The matrix that sells by signal is the harness's own; one of the real strategy's would take its place.
+    "BOTTRADER_STRATEGY__INTERVAL_S": "86400",
     "BOTTRADER_LOGGING__LEVEL": "WARNING",
 }
 

@@ -63,6 +63,8 @@ async def stage() -> AsyncIterator[Stage]:
         "BOTTRADER_EXCHANGE__TIMEOUT_S": "3",
         "BOTTRADER_EXCHANGE__PRIVATE_REQUESTS_PER_S": "1000",
         "BOTTRADER_SYMBOLS__ALLOW": "BTC-USD",
+        # A scheduled strategy run in between would give later exits a sell score that the first one had not.
+        "BOTTRADER_ENTRY_POINTS": "webhook",
     }
     config = LocalStackConfig(ui=False, paper_arguments=PAPER, env=environment)
     async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
