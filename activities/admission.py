@@ -1,23 +1,32 @@
 """Admission: gates, reservation, order row and first attempt in one transaction (DESIGN, "admit").
 
 The order key's uniqueness is the database's: the same intent again gets the stored decision, the same key with
-another body is refused. Entries of one account are serial at the gate, with one read and one write under the lock;
-exits take only their symbol's lock and pass no gate but HODL, venue state, size and available balance.
+another body is refused.
+
+Entries of one account are serial at the gate without a lock that anybody could stand still with: one statement reads
+the facts and how many turns the account has taken, the gates decide, and one statement writes all of it and takes the
+next turn. If another entry, a halt or a resume took it meanwhile, nothing is written, and the entry is decided again.
+Those of one process that come while others are being decided share the next read and write.
+
+Exits take only their symbol's lock and pass no gate but HODL, venue state, size and available balance.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from activities.controls import turn_locked
-from activities.database import Connection, Pool, account_transaction, symbol_transaction
-from activities.limits import closed_results, results_of
+import asyncpg
+
+from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, SELL_FACTS
+from activities.database import STALLED_MS, Connection, Pool, account_transaction, symbol_transaction
+from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
+from activities.rounds import Rounds
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
@@ -27,13 +36,14 @@ from domain.gates import (
     GateResult,
     Limits,
     Market,
+    Reserved,
+    beside,
     first_refusal,
     reservation,
     run_gates,
 )
 from domain.ids import client_order_id
 from domain.intents import intent_digest
-from domain.limits import breach_of
 from domain.market import Product
 from domain.messages import Admission, AttemptPlan, AttemptView, GateView, OrderIntent
 from domain.money import ZERO, divide
@@ -56,6 +66,12 @@ __all__ = [
 
 _FRESH_SECONDS = 1.0
 _GTD_GRACE_SECONDS = 10
+_TOGETHER = 50
+"""Entries that are decided by one read at most."""
+_TRIES = 3
+"""So often an entry is decided before it waits for the account's lock and has its turn to itself."""
+_LONGEST = timedelta(milliseconds=STALLED_MS)
+"""Facts that were read longer ago than this are not decided by: the process stood still."""
 
 
 class IntentConflictError(Exception):
@@ -75,6 +91,22 @@ class Draft:
     stop_price: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An entry that waits to be decided: the first attempt, what one base unit is worth, what it needs and may pay."""
+
+    intent: OrderIntent
+    product: Product | None
+    draft: Draft
+    price: Decimal | None
+    needed: Decimal
+    rate: Decimal
+    market: Market | None
+    """The touch if it was asked for; None: the one that is kept for all."""
+    needs_touch: bool
+    """The exchange is to be asked if the touch that is kept is too old."""
+
+
 class Admissions:
     """Decides on intents, once each."""
 
@@ -82,8 +114,7 @@ class Admissions:
         self._pool = pool
         self._venue = venue
         self._policy = policy
-        self._turn = asyncio.Lock()
-        """Entries of one process wait for their turn here, not with a connection each in the database."""
+        self._rounds: dict[tuple[str, str], Rounds[_Entry, Admission | None]] = {}
 
     async def admit(self, intent: OrderIntent) -> Admission:
         """The decision on an intent, stored before it is answered.
@@ -98,59 +129,94 @@ class Admissions:
         policy = self._policy()
         product = await self._venue.product(intent.symbol)
         draft, price, market = await self._draft_entry(intent, product)
-        if market is None and product is not None:
-            market = await self.market(intent.symbol, policy, ask=intent.entry_point != "manual")
         fees = await self._venue.fee_rates() if product else None
         rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
         buffer = 1 + policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
-        facts = Facts(
-            intent=intent,
-            now=datetime.now(UTC),
-            product=product,
-            price=price,
-            size=draft.base_size,
-            blocked=intent.symbol in policy.blocked,
-            disabled=disabled_why(intent.symbol, policy),
-            limits=limits_of(policy),
-            needed_quote=needed,
+        ask = product is not None and intent.entry_point != "manual"
+        entry = _Entry(intent, product, draft, price, needed, rate, market, needs_touch=ask and market is None)
+        rounds = self._rounds_of(intent.account, product.quote if product else "")
+        decided = await rounds.join(entry)
+        if decided is None:
+            # The touch that is kept for all is too old: the exchange's own, if it answers.
+            market = await self.market(intent.symbol, policy, ask=True)
+            decided = await rounds.join(replace(entry, market=market, needs_touch=False))
+        if decided is None:
+            raise AssertionError("an entry was sent for a touch twice")
+        if decided.gate in _HALTING:
+            # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
+            await halt_if_lost_too_much(self._pool, self._policy())
+        return decided
+
+    def _rounds_of(self, account: str, quote: str) -> Rounds[_Entry, Admission | None]:
+        """Entries that are decided by the same read: of one account, in one quote currency."""
+        found = self._rounds.get((account, quote))
+        if found is None:
+
+            async def handle(entries: Sequence[_Entry]) -> Sequence[Admission | Exception | None]:
+                return await self._decide(account, quote, entries)
+
+            found = self._rounds[account, quote] = Rounds(handle, most=_TOGETHER)
+        return found
+
+    async def _decide(
+        self, account: str, quote: str, entries: Sequence[_Entry]
+    ) -> Sequence[Admission | Exception | None]:
+        """Decide on entries in their order, by one read, and write what was decided if it still holds then.
+
+        None for an entry whose touch has to be asked for. Raises the database's errors; then nothing is written.
+        """
+        for _ in range(_TRIES):
+            # Another process admitted an entry, somebody halted, or the same order came twice: decided once more.
+            with contextlib.suppress(asyncpg.SerializationError, asyncpg.UniqueViolationError):
+                return await self._decide_once(self._pool, account, quote, entries)
+        async with account_transaction(self._pool, account) as connection:
+            await connection.execute(HOLD_TURN, account)
+            return await self._decide_once(connection, account, quote, entries)
+
+    async def _decide_once(
+        self, connection: Pool | Connection, account: str, quote: str, entries: Sequence[_Entry]
+    ) -> Sequence[Admission | Exception | None]:
+        policy = self._policy()
+        rows = await connection.fetch(
+            ENTRY_FACTS,
+            account,
+            quote,
+            [entry.intent.order_key for entry in entries],
+            [entry.intent.symbol for entry in entries],
+            1 + max(entry.rate for entry in entries),
+            policy.losing_streak,
         )
-        async with self._turn, account_transaction(self._pool, intent.account) as connection:
-            row = await connection.fetchrow(
-                _ENTRY_FACTS,
-                intent.order_key,
-                intent.account,
-                intent.symbol,
-                product.quote if product else "",
-                1 + rate,
-                policy.losing_streak,
-            )
-            if row["existing"]:
-                return await self._stored(connection, intent)
-            market = _with_change(market or Market(), row, product, policy)
-            total, newest = row["total"], next((each for each in (market.bid, row["price"], price) if each), None)
-            held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
-            facts = replace(
-                facts,
-                now=datetime.now(UTC),  # it may have waited for its turn
-                halted=bool(row["halted"]),
-                halted_by=_halted_by(row),
-                market=market,
-                open_buys=row["open_buys"],
-                open_buys_value=row["open_buys_value"],
-                held_value=held,
-                account_worth=None if total is None else total + (row["others_value"] or ZERO) + held,
-                results=results_of(row),
-                available_quote=None if total is None else total - row["promised"],
-            )
+        answers: list[Admission | Exception | None] = []
+        again: list[int] = []
+        writes: dict[str, Sequence[Any]] = {}
+        admitted: list[Reserved] = []
+        for entry, row in zip(entries, rows, strict=True):
+            intent = entry.intent
+            answers.append(None)
+            if row["existing"] or intent.order_key in writes:
+                again.append(len(answers) - 1)
+                continue
+            market = entry.market or Market(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
+            if entry.needs_touch and not _is_fresh(market.at, policy):
+                continue
+            facts = beside(_facts_of(entry, market, row, policy), admitted)
             results = run_gates(ENTRY_GATES, facts)
-            refusal = first_refusal(results)
-            if refusal is not None and refusal.gate in _HALTING:
-                # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
-                breach = breach_of(facts.results, policy.daily_loss_limit, policy.losing_streak)
-                if breach is not None:
-                    await turn_locked(connection, intent.account, breach.sentence, breach.by, halted=True)
-            return await self._store(connection, intent, draft, results, reserved=needed)
+            turn = (row["turns"] + len(admitted), row["read_at"])
+            answer, written = self._decision(intent, entry.draft, results, reserved=entry.needed, turn=turn)
+            answers[-1], writes[intent.order_key] = answer, written
+            if answer.accepted:
+                admitted.append(Reserved(intent.symbol, entry.needed))
+        if len(writes) == 1:
+            await connection.execute(INSERT_ORDER, *next(iter(writes.values())))
+        elif writes:
+            await connection.executemany(INSERT_ORDER, list(writes.values()))
+        for index in again:
+            try:
+                answers[index] = await self._stored(connection, entries[index].intent)
+            except IntentConflictError as error:
+                answers[index] = error
+        return answers
 
     async def market(self, symbol: str, policy: Policy, *, ask: bool) -> Market:
         """The touch that is kept for all; where that is too old, with `ask`, the exchange's own, if it answers."""
@@ -186,7 +252,7 @@ class Admissions:
             draft, price, _ = await self._draft_entry(intent, product)
         async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
             found = await connection.fetchrow(
-                _SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key
+                SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key
             )
             if found["existing"]:
                 return await self._stored(connection, intent)
@@ -411,15 +477,31 @@ class Admissions:
         draft: Draft,
         results: list[GateResult],
         *,
+        claimed: Decimal,
+        begins_exit: bool,
+    ) -> Admission:
+        """Write a sell's decision under the lock of its symbol."""
+        admission, written = self._decision(intent, draft, results, claimed=claimed, begins_exit=begins_exit)
+        await connection.execute(INSERT_ORDER, *written)
+        return admission
+
+    def _decision(
+        self,
+        intent: OrderIntent,
+        draft: Draft,
+        results: list[GateResult],
+        *,
         reserved: Decimal = ZERO,
         claimed: Decimal = ZERO,
         begins_exit: bool = False,
-    ) -> Admission:
-        """Write the decision, its gates and, if admitted, the first attempt with the exact body that will be sent.
+        turn: tuple[int, datetime] | None = None,
+    ) -> tuple[Admission, Sequence[Any]]:
+        """The answer, and what `INSERT_ORDER` writes of it: the decision, its gates and, if admitted, the first
+        attempt with the exact body that will be sent. All of it is one statement.
 
         With `begins_exit` the plan acknowledges its monitor's exit, also a refused one: the monitor has it now, and
         arms it again. A sell that a person placed beside the monitor leaves the plan armed: what it doesn't sell stays
-        protected. All of it is one statement.
+        protected. `turn` is the account's turn that an admitted entry takes, and when the facts were read.
         """
         refusal = first_refusal(results)
         state = OrderState.REJECTED if refusal else OrderState.ADMITTED
@@ -427,8 +509,8 @@ class Admissions:
         role = intent.protection_role or (ProtectionRole.PRIMARY if intent.protection else None)
         acknowledges = begins_exit and intent.entry_point == "exit"
         linkage = intent.linkage
-        await connection.execute(
-            _INSERT_ORDER,
+        taken, read_at = (None, None) if refusal or turn is None else turn
+        written = (
             intent.order_key,
             intent.account,
             intent.symbol,
@@ -468,8 +550,11 @@ class Admissions:
             intent.trigger_price,
             intent.trailing,
             begins_exit,
+            taken,
+            read_at,
+            _LONGEST,
         )
-        return self._admission(
+        admission = self._admission(
             accepted=refusal is None,
             state=state,
             gate=refusal.gate if refusal else None,
@@ -483,6 +568,7 @@ class Admissions:
                 for item in (results if refusal else ())
             ),
         )
+        return admission, written
 
     def plan(self, intent: OrderIntent, draft: Draft, number: int) -> AttemptPlan:
         """The attempt with the exact body that the exchange will get."""
@@ -588,6 +674,33 @@ def disabled_why(symbol: str, policy: Policy) -> str:
     return ""
 
 
+def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy) -> Facts:
+    """The facts as they were read."""
+    intent, total = entry.intent, row["total"]
+    newest = next((each for each in (market.bid, row["price"], entry.price) if each), None)
+    held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
+    return Facts(
+        intent=intent,
+        now=datetime.now(UTC),
+        product=entry.product,
+        price=entry.price,
+        size=entry.draft.base_size,
+        halted=row["halted"],
+        halted_by=_halted_by(row),
+        blocked=intent.symbol in policy.blocked,
+        disabled=disabled_why(intent.symbol, policy),
+        limits=limits_of(policy),
+        market=_with_change(market, row, entry.product, policy),
+        open_buys=row["open_buys"],
+        open_buys_value=row["open_buys_value"],
+        held_value=held,
+        account_worth=None if total is None else total + (row["others_value"] or ZERO) + held,
+        results=results_of(row),
+        available_quote=None if total is None else total - row["promised"],
+        needed_quote=entry.needed,
+    )
+
+
 def _halted_by(row: Any) -> str:
     """By whom entries are halted, and why if that was said."""
     return ": ".join(part for part in (row["halted_by"] or "somebody", row["halted_why"]) if part)
@@ -604,89 +717,3 @@ def _with_change(market: Market, row: Any, product: Product | None, policy: Poli
     if kept is None or (of_product is not None and not _is_fresh(row["seen_at"], policy)):
         kept = of_product
     return replace(market, change_24h=kept)
-
-
-# Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
-# what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
-# twice for a moment, which is the safe side), a sell's only if it *happened* after the answer. Orders of somebody else
-# reserve nothing with us, so what is left of their attempts counts.
-_OF_QUOTE = "right({0}.symbol, length($4) + 1) IN ('-' || $4, '_' || $4)"
-_ENTRY_FACTS = f"""
-WITH buys AS (
-    SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest
-      FROM orders o WHERE o.account = $2 AND o.side = 'BUY' AND NOT o.finished AND {_OF_QUOTE.format("o")}
-    UNION ALL
-    -- somebody else's attempts are never live ones of ours; a join would be planned while the tables were small
-    SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5
-      FROM attempts a
-     WHERE a.account = $2 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
-       AND {_OF_QUOTE.format("a")}
-       AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALBUY'
-), held AS (
-    SELECT t.symbol, sum(t.remaining) AS size,
-           sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
-      FROM trades t LEFT JOIN market_state m ON m.symbol = t.symbol
-     WHERE t.account = $2 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
-)
-SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
-       coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
-       (SELECT count(*) FROM buys WHERE symbol = $3 AND own)::int AS open_buys,
-       (SELECT coalesce(sum(rest), 0) FROM buys WHERE symbol = $3) AS open_buys_value,
-       (SELECT coalesce(sum(rest), 0) FROM buys) AS promised,
-       (SELECT size FROM held WHERE symbol = $3) AS held_size,
-       (SELECT value FROM held WHERE symbol = $3) AS held_value,
-       (SELECT sum(value) FROM held WHERE symbol <> $3) AS others_value,
-       m.price, m.change_24h, m.at AS seen_at,
-       b.available + b.hold
-       + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
-                                   WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
-            FROM fills f WHERE f.account = $2 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,
-       {closed_results("$2", "$6::int")}
-FROM (SELECT 1) one
-LEFT JOIN account_controls c ON c.account = $2
-LEFT JOIN balances b ON b.account = $2 AND b.currency = $4
-LEFT JOIN market_state m ON m.symbol = $3
-"""
-
-_SELL_FACTS = """
-SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
-       exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
-                 AND entry_point = 'passive_mm') AS quoted,
-       (SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
-               FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
-          FROM trades t WHERE t.entry_key = $4) AS held
-"""
-
-_INSERT_ORDER = """
-WITH gates AS (
-    INSERT INTO gate_results (order_key, position, gate, passed, numbers)
-    SELECT $1, g.position, g.gate, g.passed, g.numbers
-    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position)
-), attempt AS (
-    INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
-    SELECT $32::text, $1, 1, $2, $3, $33::jsonb, 'SUBMITTING', $23::numeric, $25::numeric WHERE $32::text IS NOT NULL
-), plan AS (
-    UPDATE exit_plans SET state = 'EXITING', exit_reason = $36::text, updated_at = now(),
-           revision = nextval('exit_plan_revision')
-     WHERE entry_key = $6::text AND state <> 'DISARMED' AND $34::bool
-), trade AS (
-    UPDATE trades SET state = CASE WHEN $34::bool THEN 'CLOSING' ELSE state END, exit_reason = $36::text,
-           exit_legs = exit_legs + $34::bool::int, trigger_price = $37::numeric,
-           trailing_state = coalesce($38::jsonb, trailing_state)
-     WHERE entry_key = $6::text AND $35::bool
-)
-INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
-    exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
-    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base,
-    protection_role)
-SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uuid),
-    coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
-    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,
-    $23::numeric,$24,$25::numeric,$26,$27,$31
-FROM (SELECT 1) one
--- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
-LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
-LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
-                   ORDER BY at DESC LIMIT 1) m ON true
-RETURNING CASE WHEN $39::bool THEN pg_notify('exit_plan', $6::text) END
-"""

@@ -2,8 +2,8 @@
 
 A person halts, or a limit does (`activities.limits`); only a person resumes.
 
-Entries look at it inside their own admission, under the account's lock; so once a halt is committed no entry passes.
-Exits never look at it.
+Entries read it for their admission, and turning it takes a turn as each admission does: an entry that had read the
+switch before can't be written afterwards. So once a halt is committed no entry passes. Exits never look at it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ SELECT $1, $2, $3, $4, now() WHERE $2 OR EXISTS (SELECT 1 FROM account_controls 
 ON CONFLICT (account) DO UPDATE SET halted = $2, reason = $3, changed_by = $4, changed_at = now()
  WHERE c.halted <> $2
 RETURNING *
+"""
+
+_TURN = """
+INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (account) DO UPDATE SET taken = t.taken + 1
 """
 
 
@@ -60,6 +64,7 @@ async def turn_locked(connection: Connection, account: str, reason: str, by: str
     """`halt` or `resume` within a transaction that holds the account's lock. Raises the database's errors."""
     if await connection.fetchrow(_SET, account, halted, reason, by) is None:
         return False
+    await connection.execute(_TURN, account)
     if not halted:
         await resolve_incidents(connection, account, HALTED, account)
     word, kind = ("halted", HALTED) if halted else ("resumed", RESUMED)

@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 
 __all__ = [
+    "STALLED_MS",
     "SYMBOL_LOCK",
     "Connection",
     "Pool",
@@ -26,7 +27,7 @@ Connection: TypeAlias = Any
 
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
-_STALLED_MS = 4_000
+STALLED_MS = 4_000
 """A process that stands still in the middle of a transaction loses it after this, and with it the locks that everybody
 else waits for; one that waits for a lock gives up after this, so that a process that stands still does not get the
 lock in its turn, again and again. Milliseconds of wall time.
@@ -85,8 +86,8 @@ async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]
     async with pool.acquire() as connection:
         try:
             await connection.execute(
-                f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {_STALLED_MS}; "
-                f"SET LOCAL lock_timeout = {_STALLED_MS}; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))"
+                f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {STALLED_MS}; "
+                f"SET LOCAL lock_timeout = {STALLED_MS}; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))"
             )
             yield connection
             await connection.execute("COMMIT")
@@ -98,7 +99,7 @@ async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]
 
 async def lock_account(connection: Connection, account: str) -> None:
     """Serialise entries of one account until the transaction ends. Always before a symbol's lock."""
-    await connection.execute(_LOCK, _ACCOUNT_LOCK, account, str(_STALLED_MS))
+    await connection.execute(_LOCK, _ACCOUNT_LOCK, account, str(STALLED_MS))
 
 
 async def lock_symbol(connection: Connection, account: str, symbol: str, *, long: bool = False) -> None:
@@ -106,7 +107,7 @@ async def lock_symbol(connection: Connection, account: str, symbol: str, *, long
 
     `long`: for work that computes for more than seconds between two statements; it may stand still with the lock.
     """
-    limit = "0" if long else str(_STALLED_MS)
+    limit = "0" if long else str(STALLED_MS)
     await connection.execute(_LOCK, SYMBOL_LOCK, f"{account}/{symbol}", limit)
 
 

@@ -1,7 +1,8 @@
 """Gates: the named checks that can stop an order, in the order in which they run; the first that fails wins.
 
 Every gate that ran is stored with the numbers it compared, so that "why did it not trade?" has an answer. The gates
-look at one read of the facts, taken under the account's lock (entries) or the symbol's (exits).
+look at one read of the facts. An exit's is taken under the symbol's lock; an entry's holds as long as no other entry
+of the account was admitted and nobody halted (`beside` adds those that are decided together).
 
 What a person orders by hand passes NO_SIGNAL, MARKET_DATA_STALE, SPREAD_TOO_WIDE and RED_DAY with a note among the
 numbers, as the person has looked; all others hold for everybody. What decides by itself is refused where a fact that
@@ -11,7 +12,7 @@ its decision rests on is not known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -31,6 +32,8 @@ __all__ = [
     "GateResult",
     "Limits",
     "Market",
+    "Reserved",
+    "beside",
     "first_refusal",
     "reservation",
     "run_gates",
@@ -96,6 +99,14 @@ class Facts:
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
     """Sells: what may be claimed of the named trade or the unowned pool, at most the account's available balance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What an admitted entry takes of its account: a place among the symbol's open buys, and quote currency."""
+
+    symbol: str
+    quote: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,6 +547,18 @@ def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:
         if not result.passed:
             break
     return results
+
+
+def beside(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
+    """The facts as they would be read once these entries of the same account and quote currency are admitted."""
+    here = [each.quote for each in admitted if each.symbol == facts.intent.symbol]
+    together = sum((each.quote for each in admitted), Decimal(0))
+    return replace(
+        facts,
+        open_buys=facts.open_buys + len(here),
+        open_buys_value=sum(here, facts.open_buys_value),
+        available_quote=None if facts.available_quote is None else facts.available_quote - together,
+    )
 
 
 def first_refusal(results: Sequence[GateResult]) -> GateResult | None:

@@ -423,6 +423,14 @@ account_controls = Table(
     _time("changed_at", now=True),
 )
 
+# Each admission of an entry, each halt and each resume is one turn more (`take_turn` in migration 0014).
+admission_turns = Table(
+    "admission_turns",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("taken", BigInteger, nullable=False, server_default=text("0")),
+)
+
 fee_rates = Table(
     "fee_rates",
     metadata,

@@ -23,7 +23,7 @@ LIMIT = 0.4
 @pytest_asyncio.fixture
 async def pool(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
     """A pool on a fresh ledger, with a short limit."""
-    monkeypatch.setattr(own, "_STALLED_MS", int(LIMIT * 1000))
+    monkeypatch.setattr(own, "STALLED_MS", int(LIMIT * 1000))
     found = await create_pool(database)
     yield found
     await found.close()

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.gates import ENTRY_GATES, EXIT_GATES, Facts, Limits, Market, first_refusal, reservation, run_gates
+from domain.gates import (
+    ENTRY_GATES,
+    EXIT_GATES,
+    Facts,
+    Limits,
+    Market,
+    Reserved,
+    beside,
+    first_refusal,
+    reservation,
+    run_gates,
+)
 from domain.limits import Results, losing_streak
 from domain.market import Product
 from domain.messages import IndicatorPart, Linkage
@@ -279,3 +290,33 @@ def test_a_reservation_covers_value_and_fee(size: Decimal, price: Decimal) -> No
     """What is set aside for a buy is all that it may cost, exactly."""
     assert reservation(size, price, None, Decimal("0.006")) == size * price * Decimal("1.006")
     assert reservation(None, price, Decimal(100), Decimal("0.006")) == Decimal("100.6")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["BTC-USD", "ETH-USD"]), st.integers(1, 600)), max_size=12),
+    st.integers(0, 2000),
+    st.integers(1, 4),
+)
+def test_entries_that_are_decided_together_share_what_there_is(
+    wanted: list[tuple[str, int]], available: int, slots: int
+) -> None:
+    """One after the other by the same read: the sums of those that pass stay within balance, slots and position."""
+    admitted: list[Reserved] = []
+    for symbol, needed in wanted:
+        facts = replace(
+            FINE,
+            intent=market_buy("main", "0.01", symbol=symbol),
+            limits=Limits(max_open_buys=slots, max_position=Decimal("0.1")),
+            available_quote=Decimal(available),
+            needed_quote=Decimal(needed),
+        )
+        alone = run_gates(ENTRY_GATES, facts)
+        together = run_gates(ENTRY_GATES, beside(facts, admitted))
+        if first_refusal(together) is None:
+            assert first_refusal(alone) is None
+            admitted.append(Reserved(symbol, Decimal(needed)))
+    assert sum(each.quote for each in admitted) <= available
+    for symbol in ("BTC-USD", "ETH-USD"):
+        own = [each.quote for each in admitted if each.symbol == symbol]
+        assert len(own) <= slots
+        assert sum(own) <= Decimal(1000)

@@ -1,0 +1,105 @@
+"""What admission reads and writes: the facts of entries, those of a sell, and a decision, one statement each.
+
+`ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
+trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key.
+"""
+
+from __future__ import annotations
+
+from activities.limits import closed_results
+
+__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "SELL_FACTS"]
+
+# Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
+# what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
+# twice for a moment, which is the safe side), a sell's only if it *happened* after the answer. Orders of somebody else
+# reserve nothing with us, so what is left of their attempts counts.
+_OF_QUOTE = "right({0}.symbol, length($2) + 1) IN ('-' || $2, '_' || $2)"
+ENTRY_FACTS = f"""
+WITH buys AS MATERIALIZED (
+    SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest
+      FROM orders o WHERE o.account = $1 AND o.side = 'BUY' AND NOT o.finished AND {_OF_QUOTE.format("o")}
+    UNION ALL
+    -- somebody else's attempts are never live ones of ours; a join would be planned while the tables were small
+    SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5
+      FROM attempts a
+     WHERE a.account = $1 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
+       AND {_OF_QUOTE.format("a")}
+       AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALBUY'
+), held AS MATERIALIZED (
+    SELECT t.symbol, sum(t.remaining) AS size,
+           sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
+      FROM trades t LEFT JOIN market_state m ON m.symbol = t.symbol
+     WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
+), account AS MATERIALIZED (
+    SELECT statement_timestamp() AS read_at,
+           coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns,
+           coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
+           (SELECT coalesce(sum(rest), 0) FROM buys) AS promised,
+           b.available + b.hold
+           + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
+                                       WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
+                FROM fills f WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,
+           {closed_results("$1", "$6::int")}
+      FROM (SELECT 1) one
+      LEFT JOIN account_controls c ON c.account = $1
+      LEFT JOIN balances b ON b.account = $1 AND b.currency = $2
+)
+SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
+       (SELECT order_key FROM orders WHERE order_key = asked.order_key) IS NOT NULL AS existing,
+       (SELECT count(*) FROM buys WHERE symbol = asked.symbol AND own)::int AS open_buys,
+       (SELECT coalesce(sum(rest), 0) FROM buys WHERE symbol = asked.symbol) AS open_buys_value,
+       (SELECT size FROM held WHERE symbol = asked.symbol) AS held_size,
+       (SELECT value FROM held WHERE symbol = asked.symbol) AS held_value,
+       (SELECT sum(value) FROM held WHERE symbol <> asked.symbol) AS others_value
+FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS asked (order_key, symbol, number)
+CROSS JOIN account LEFT JOIN market_state m ON m.symbol = asked.symbol
+ORDER BY asked.number
+"""
+
+HOLD_TURN = """
+INSERT INTO admission_turns AS t (account) VALUES ($1) ON CONFLICT (account) DO UPDATE SET taken = t.taken
+"""
+
+SELL_FACTS = """
+SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
+       exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
+                 AND entry_point = 'passive_mm') AS quoted,
+       (SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
+               FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
+          FROM trades t WHERE t.entry_key = $4) AS held
+"""
+
+INSERT_ORDER = """
+WITH gates AS (
+    INSERT INTO gate_results (order_key, position, gate, passed, numbers)
+    SELECT $1, g.position, g.gate, g.passed, g.numbers
+    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position)
+), attempt AS (
+    INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
+    SELECT $32::text, $1, 1, $2, $3, $33::jsonb, 'SUBMITTING', $23::numeric, $25::numeric WHERE $32::text IS NOT NULL
+), plan AS (
+    UPDATE exit_plans SET state = 'EXITING', exit_reason = $36::text, updated_at = now(),
+           revision = nextval('exit_plan_revision')
+     WHERE entry_key = $6::text AND state <> 'DISARMED' AND $34::bool
+), trade AS (
+    UPDATE trades SET state = CASE WHEN $34::bool THEN 'CLOSING' ELSE state END, exit_reason = $36::text,
+           exit_legs = exit_legs + $34::bool::int, trigger_price = $37::numeric,
+           trailing_state = coalesce($38::jsonb, trailing_state)
+     WHERE entry_key = $6::text AND $35::bool
+)
+INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
+    exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
+    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base,
+    protection_role)
+SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uuid),
+    coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
+    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,
+    $23::numeric,$24,$25::numeric,$26,$27,$31
+FROM take_turn($2, $40::bigint, $41::timestamptz, $42::interval) one
+-- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
+LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
+LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
+                   ORDER BY at DESC LIMIT 1) m ON true
+RETURNING CASE WHEN $39::bool THEN pg_notify('exit_plan', $6::text) END
+"""

@@ -1,0 +1,172 @@
+"""An entry is decided by what was read without a lock, and written only if that still holds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from activities import admission as own
+from activities.admission import Admissions
+from activities.admission_sql import ENTRY_FACTS
+from activities.controls import halt, resume
+from activities.database import Pool
+from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
+from tests.support.intents import limit_buy, market_buy
+
+
+@pytest_asyncio.fixture
+async def desk(database: str) -> AsyncIterator[Desk]:
+    """Admission on its own, with money and a fresh market."""
+    async with desk_at_a_paper_exchange(database) as running:
+        running.policy = replace(running.policy, max_position=Decimal(1), max_open_buys=100)
+        await running.balance("100000")
+        for symbol, price in (("BTC-USD", "50000"), ("ETH-USD", "3000")):
+            await running.market(symbol, bid=price, ask=price, price=price)
+        yield running
+
+
+class Between:
+    """The pool; right after the facts of an entry were read it does something first, once."""
+
+    def __init__(self, pool: Pool, do: Callable[[], Awaitable[object]]) -> None:
+        self._pool, self._do = pool, do
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    async def fetch(self, query: str, *values: object) -> Any:
+        """As the pool does."""
+        found = await self._pool.fetch(query, *values)
+        if query is ENTRY_FACTS:
+            self.reads += 1
+            if self.reads == 1:
+                await self._do()
+        return found
+
+
+def interrupted(desk: Desk, do: Callable[[], Awaitable[object]]) -> Between:
+    """From now on the desk's next entry is interrupted by this, between its read and its write."""
+    between = Between(desk.pool, do)
+    desk.admissions = Admissions(between, desk.venue, lambda: desk.policy)
+    return between
+
+
+async def test_a_halt_between_read_and_write_refuses(desk: Desk) -> None:
+    """Once a halt is committed no entry passes, also one that had read before; a resume lets the next one pass."""
+
+    async def stop() -> None:
+        async with desk.pool.acquire() as connection:
+            await halt(connection, desk.account, "the news", "ada")
+
+    between = interrupted(desk, stop)
+    refused = await desk.admit(limit_buy(desk.account, "0.001", "49000"))
+    assert (refused.gate, between.reads) == ("SKIP_TRADING_HALTED", 2)
+    async with desk.pool.acquire() as connection:
+        await resume(connection, desk.account, "", "ada")
+    assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+
+
+async def test_another_process_takes_the_money_between(desk: Desk) -> None:
+    """Of two processes that read the same balance, enough for one, one is admitted and the other refused."""
+    await desk.balance("60")
+    other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
+
+    async def buy() -> None:
+        assert (await other.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+
+    between = interrupted(desk, buy)
+    answer = await desk.admit(limit_buy(desk.account, "0.001", "49000"))
+    assert (answer.gate, between.reads) == ("INSUFFICIENT_BALANCE", 2)
+    assert await desk.value("SELECT count(*) FROM attempts") == 1
+
+
+async def test_the_same_intent_in_two_processes_is_one_order(desk: Desk) -> None:
+    """Who comes second gets the decision of the first; nothing is stored twice, admitted or refused."""
+    other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
+    for intent in (limit_buy(desk.account, "0.001", "49000"), market_buy(desk.account, "0.001", dry_run=True)):
+        between = interrupted(desk, lambda intent=intent: other.admit(intent))  # type: ignore[misc]
+        answer = await desk.admit(intent)
+        assert (answer.accepted, answer.gate, between.reads) == (
+            not intent.dry_run,
+            "DRY_RUN"[: 7 * intent.dry_run] or None,
+            2,
+        )
+    assert await desk.value("SELECT count(*) FROM orders") == 2
+    assert await desk.value("SELECT count(*) FROM attempts") == 1
+
+
+async def test_a_process_that_stood_still_reads_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Facts that were read too long ago are not decided by."""
+    monkeypatch.setattr(own, "_LONGEST", timedelta(seconds=0.05))
+    between = interrupted(desk, lambda: desk.pool.execute("SELECT pg_sleep(0.1)"))
+    assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+    assert between.reads == 2
+
+
+async def test_who_always_comes_second_gets_its_turn(desk: Desk) -> None:
+    """An entry that is overtaken each time waits for the account's lock at last, and then nobody overtakes it."""
+    other = Admissions(desk.pool, desk.venue, lambda: desk.policy)
+    overtaking: list[asyncio.Task[Any]] = []
+
+    async def overtake() -> None:
+        between.reads = 0
+        overtaking.append(asyncio.create_task(other.admit(limit_buy(desk.account, "0.001", "49000"))))
+        if len(overtaking) <= own._TRIES:
+            await overtaking[-1]
+
+    between = interrupted(desk, overtake)
+    assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
+    assert len(overtaking) == own._TRIES
+    assert await desk.value("SELECT count(*) FROM orders WHERE NOT finished") == own._TRIES + 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_processes_at_once_never_exceed_balance_or_slots(desk: Desk, seed: int) -> None:
+    """Three processes with bursts of their own, halts and resumes in between: no more is admitted than there is."""
+    dice = random.Random(seed)
+    account = desk.another_account()
+    slots, balance = dice.choice([2, 5, 100]), Decimal(dice.randint(300, 3000))
+    desk.policy = replace(desk.policy, max_open_buys=slots)
+    await desk.balance(str(balance))
+    processes = [Admissions(desk.pool, desk.venue, lambda: desk.policy) for _ in range(3)]
+
+    async def enter() -> bool:
+        symbol, price = dice.choice([("BTC-USD", 49_000), ("ETH-USD", 2_900)])
+        size = str(round(Decimal(dice.uniform(5, 300)) / price, 6))
+        return (await dice.choice(processes).admit(limit_buy(account, size, str(price), symbol=symbol))).accepted
+
+    async def turn() -> None:
+        async with desk.pool.acquire() as connection:
+            await halt(connection, account, "", "ada")
+            await resume(connection, account, "", "ada")
+
+    answers = await asyncio.gather(*(turn() if number % 10 == 9 else enter() for number in range(40)))
+    answers += await asyncio.gather(*(enter() for _ in range(30)))
+    rows = await desk.pool.fetch(
+        "SELECT symbol, count(*)::int AS orders, sum(reserved_quote) AS reserved FROM orders "
+        "WHERE account = $1 AND NOT finished GROUP BY symbol",
+        account,
+    )
+    assert sum(row["orders"] for row in rows) == sum(bool(answer) for answer in answers) > 0
+    assert max(row["orders"] for row in rows) <= slots
+    assert sum(row["reserved"] for row in rows) <= balance
+
+
+async def test_one_that_cannot_be_written_fails_alone(desk: Desk) -> None:
+    """In a burst, an entry that the database refuses raises for its own caller; the others are admitted once each."""
+    good = [limit_buy(desk.account, "0.001", "49000") for _ in range(10)]
+    bad = limit_buy(desk.account, "0.001", "49000", source="no\0where")
+    found = await asyncio.gather(*(desk.admit(intent) for intent in (*good, bad)), return_exceptions=True)
+    assert isinstance(found[-1], asyncpg.DataError)
+    assert all(not isinstance(answer, BaseException) and answer.accepted for answer in found[:-1])
+    assert await desk.value("SELECT count(*) FROM orders") == 10
