@@ -1,0 +1,184 @@
+"""What is known of an order, and what people see of it: the `state` query, the timeline, the page in the Web UI.
+
+One plain object for each order, in its workflow's memory. The order's course, its recorder and its trade read it and
+write what they find out; it decides nothing, and a fresh history makes it anew from the journal.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from pydantic import BaseModel
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from domain.exits import price_stop
+    from domain.ids import exit_workflow_id
+    from domain.messages import Admission, OrderIntent, OrderOutcome, RecordResult, TradeOutcome
+    from domain.money import average
+    from domain.orders import OrderRole, OrderState, Totals, TradeState, public_state
+    from workflows.narrative import Timeline, gates_table, money, order_summary, rules_sentence
+
+__all__ = ["OrderProgress", "OrderView"]
+
+
+class OrderView(BaseModel):
+    """What the `state` query answers."""
+
+    order_key: str
+    state: str
+    public_state: str
+    symbol: str
+    side: str
+    role: str
+    trigger: str
+    filled_size: Decimal
+    average_price: Decimal | None
+    fees: Decimal
+    attempts: int
+    gate: str | None
+    sentence: str
+    trade_state: str | None
+    exit_monitor: str | None
+
+
+class OrderProgress:
+    """Where an order stands. Sizes are base, values and fees quote currency."""
+
+    def __init__(self, intent: OrderIntent) -> None:
+        self.intent = intent
+        self.admission: Admission | None = None
+        self.state = OrderState.RECEIVED
+        self.number = 0
+        """The attempt that is on its way, or was last."""
+        self.filled = Totals()
+        self.average: Decimal | None = None
+        self.finished = False
+        """The ledger says that the order has ended."""
+        self.refusal: str | None = None
+        self.sentence = ""
+        """Why it ended as it did."""
+        self.cancel_wish: str | None = None
+        """Who wants it cancelled and why, in words."""
+        self.trade: TradeOutcome | None = None
+        """Once an entry's trade is closed."""
+        self.trade_state: TradeState | None = None
+        self.trade_remaining: Decimal | None = None
+        self.entry_final: bool | None = None
+        self.monitor_started = False
+        self._timeline = Timeline()
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether it opens a trade."""
+        return self.intent.role is OrderRole.ENTRY
+
+    @property
+    def stays_due(self) -> bool:
+        """Whether it is a price stop's exit: once due, it is until the position is sold."""
+        return self.intent.exit_reason is not None and price_stop(self.intent.exit_reason)
+
+    @property
+    def speed(self) -> Decimal:
+        """Market seconds per wall second."""
+        return self.admission.market_speed if self.admission else Decimal(1)
+
+    # --- what happens to it --------------------------------------------------------------------------------------
+
+    def move(self, state: OrderState) -> None:
+        """Follow the ledger's state; the machine in `domain` guards the ledger, not this shadow of it."""
+        if not (self.finished and not state.final):
+            self.state = state
+
+    def follow(self, result: RecordResult) -> None:
+        """Take over what the ledger says after a report, or the end, was written."""
+        self.move(result.state)
+        self.filled = Totals(size=result.filled_size, value=result.filled_value, quote_fees=result.fees)
+        self.average = result.average_price
+        self.finished = self.finished or result.finished
+        self.trade_state = result.trade_state or self.trade_state
+        self.trade_remaining = result.trade_remaining
+        self.entry_final = result.entry_final
+
+    def resume_finished(self, admission: Admission) -> None:
+        """Take over from the journal an order that had ended before this run began."""
+        self.finished = True
+        self.number = len(admission.attempts)
+        self.filled = Totals(admission.filled_size, admission.filled_value, admission.fees)
+        self.average = average(admission.filled_value, admission.filled_size)
+        self.trade_state = admission.trade_state
+
+    def wish_cancel(self, why: str) -> None:
+        """Somebody wants it cancelled; the first wish counts, and none once it has ended."""
+        if self.cancel_wish is None and not self.finished:
+            self.cancel_wish = why
+            self.tell(why)
+
+    # --- what people see of it -----------------------------------------------------------------------------------
+
+    def tell(self, sentence: str) -> None:
+        """A line more in the timeline, and the workflow's page anew."""
+        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence)
+        intent = self.intent
+        lines = [f"**{order_summary(intent)}**", "", f"Order is **{self.state}**: {sentence}"]
+        if self.filled.size > 0:
+            lines.append(
+                f"\nFilled {money(self.filled.size)} at {money(self.average)}, fees {money(self.filled.quote_fees)}"
+            )
+        if self.is_entry and self.filled.size > 0 and self.trade is None:
+            lines.append(
+                f"\nGuarded by `{exit_workflow_id(intent.order_key)}`: {rules_sentence(intent.rules, self.average)}"
+            )
+        if self.admission is not None and self.admission.gates:
+            lines += ["", *gates_table(self.admission.gates)]
+        lines += ["", *self._timeline.markdown]
+        workflow.set_current_details("\n".join(lines))
+
+    @property
+    def timeline(self) -> list[str]:
+        """What happened, in order."""
+        return self._timeline.lines
+
+    def view(self) -> OrderView:
+        """Where the order stands."""
+        intent = self.intent
+        return OrderView(
+            order_key=intent.order_key,
+            state=self.state.value,
+            public_state=public_state(self.state, self.filled.size),
+            symbol=intent.symbol,
+            side=intent.side.value,
+            role=intent.role.value,
+            trigger=intent.linkage.trigger,
+            filled_size=self.filled.size,
+            average_price=self.average,
+            fees=self.filled.quote_fees,
+            attempts=self.number,
+            gate=self.admission.gate if self.admission else None,
+            sentence=self.sentence,
+            trade_state=self.trade_state.value if self.trade_state else None,
+            exit_monitor=exit_workflow_id(intent.order_key) if self.monitor_started else None,
+        )
+
+    def outcome(self) -> OrderOutcome:
+        """The workflow's result."""
+        intent = self.intent
+        return OrderOutcome(
+            order_key=intent.order_key,
+            symbol=intent.symbol,
+            side=intent.side,
+            role=intent.role,
+            state=self.state,
+            gate=self.admission.gate if self.admission else None,
+            sentence=self.sentence,
+            filled_size=self.filled.size,
+            filled_value=self.filled.value,
+            fees=self.filled.quote_fees,
+            average_price=self.average,
+            attempts=self.number,
+            refusal=self.refusal,
+            exit_reason=intent.exit_reason,
+            trade_remaining=self.trade_remaining,
+            entry_final=self.entry_final,
+            trade=self.trade,
+        )

@@ -1,0 +1,179 @@
+"""An entry's trade as its order sees it: the exit monitor, started at the first fill, told of more, heard at the end.
+
+The monitor is a child that outlives its parent. One that runs already is told what it has to know; one that was
+terminated is replaced by the sweep. A sell that no monitor started tells the one of the trade that it sold from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces import OrderActivities, TradeKey
+    from domain.ids import exit_workflow_id
+    from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
+    from domain.orders import OrderRole, TradeState
+    from workflows.durable import TASK_TIMEOUT, transact
+    from workflows.narrative import money, outcome_sentence, rules_sentence
+    from workflows.order_progress import OrderProgress
+    from workflows.search_attributes import STATUS, of_monitor
+
+__all__ = ["EntryTrade", "sold_by_hand", "tell_trade_sold"]
+
+
+class EntryTrade:
+    """The trade of one entry. For an exit it does nothing."""
+
+    def __init__(self, progress: OrderProgress) -> None:
+        self._progress = progress
+        self._monitor: workflow.ChildWorkflowHandle[Any, TradeOutcome] | None = None
+        self._monitor_knows_end = False
+
+    async def recorded(self, *, new_fill: bool) -> None:
+        """A report of the entry is in the ledger: its monitor is started, or told if it has to know."""
+        progress = self._progress
+        if progress.is_entry and progress.filled.size > 0:
+            if not progress.monitor_started:
+                await self._start_monitor()
+            elif new_fill or (progress.finished and not self._monitor_knows_end):
+                await self._signal_monitor()
+
+    async def until_closed(self, admission: Admission, *, unrecorded: Callable[[], bool]) -> bool:
+        """Until the trade is closed and no report is `unrecorded`; False if the history should be continued in a new
+        one.
+        """
+        progress = self._progress
+        if admission.trade_state is TradeState.CLOSED:
+            request = TradeKey(entry_key=progress.intent.order_key)
+            progress.trade = await transact(OrderActivities.close_trade, request, "the trade's outcome")
+        if progress.trade is None and not progress.monitor_started:
+            await self._start_monitor()
+        elif progress.trade is None and not self._monitor_knows_end:
+            await self._signal_monitor()
+        while progress.trade is None or unrecorded():
+            await workflow.wait_condition(
+                lambda: (
+                    (progress.trade is not None and not unrecorded())
+                    or self._monitor_ended
+                    or workflow.info().is_continue_as_new_suggested()
+                ),
+                timeout_summary="until the trade is closed",
+            )
+            if self._monitor_ended:
+                await self._hear_monitor()
+            elif progress.trade is None:
+                return False
+        progress.tell(f"closed: {outcome_sentence(progress.trade)}")
+        workflow.upsert_search_attributes([STATUS.value_set("CLOSED")])
+        return True
+
+    def closed(self, outcome: TradeOutcome) -> None:
+        """The exit monitor says that the trade is closed."""
+        self._progress.trade = outcome
+        self._progress.trade_state = TradeState.CLOSED
+
+    async def close(self, request: CloseRequest) -> None:
+        """Have the exit monitor sell the position, if there is one."""
+        progress = self._progress
+        if not progress.is_entry or progress.filled.size == 0:
+            return
+        handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.order_key))
+        try:
+            await handle.signal("close", request)
+        except ApplicationError as error:
+            progress.tell(f"the exit monitor could not be told to close: {error}")
+
+    # --- the monitor ---------------------------------------------------------------------------------------------
+
+    @property
+    def _monitor_ended(self) -> bool:
+        return self._monitor is not None and self._monitor.done()
+
+    async def _hear_monitor(self) -> None:
+        """The monitor's result is the trade's outcome; one that was terminated is replaced by the sweep."""
+        monitor, self._monitor = self._monitor, None
+        if monitor is None:
+            return
+        try:
+            self.closed(await monitor)
+        except ChildWorkflowError as error:
+            self._progress.tell(
+                f"the exit monitor ended without closing the trade ({error.cause or error}); the sweep starts one"
+            )
+
+    async def _start_monitor(self) -> None:
+        """Start the exit monitor at the first fill; one that runs already is told what it has to know."""
+        progress = self._progress
+        progress.monitor_started, self._monitor_knows_end = True, progress.finished
+        start = self._monitor_start()
+        try:
+            self._monitor = await workflow.start_child_workflow(
+                "ExitMonitorWorkflow",
+                start,
+                result_type=TradeOutcome,
+                id=exit_workflow_id(progress.intent.order_key),
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                task_timeout=TASK_TIMEOUT,
+                search_attributes=of_monitor(start),
+                static_summary=f"guards {money(start.size)} {start.symbol} bought at {money(start.entry_price)}",
+                static_details=rules_sentence(start.rules, start.entry_price),
+            )
+        except WorkflowAlreadyStartedError:
+            await self._signal_monitor()
+        workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
+
+    def _monitor_start(self) -> MonitorStart:
+        progress, intent = self._progress, self._progress.intent
+        return MonitorStart(
+            entry_key=intent.order_key,
+            account=intent.account,
+            symbol=intent.symbol,
+            source=intent.source,
+            trigger=intent.linkage.trigger,
+            snapshot_id=intent.linkage.snapshot_id,
+            rules=intent.rules,
+            size=progress.filled.size,
+            entry_price=progress.average,
+            entry_final=progress.finished,
+            market_speed=progress.speed,
+            protection=intent.protection,
+        )
+
+    async def _signal_monitor(self) -> None:
+        progress = self._progress
+        self._monitor_knows_end = progress.finished
+        news = EntryNews(
+            size=progress.filled.size,
+            entry_price=progress.average,
+            entry_final=progress.finished,
+            tell_when_closed=self._monitor is None,
+        )
+        handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.order_key))
+        try:
+            await handle.signal("entry_news", news)
+        except ApplicationError:
+            # It ended with the position it knew; a late fill needs a new one.
+            if progress.trade is None:
+                await self._start_monitor()
+
+
+def sold_by_hand(intent: OrderIntent) -> bool:
+    """Whether it sells from a trade without being one of its monitor's exits."""
+    return intent.role is OrderRole.EXIT and intent.entry_key is not None and intent.entry_point != "exit"
+
+
+async def tell_trade_sold(progress: OrderProgress) -> None:
+    """A sell of a named trade that its own monitor didn't start: the monitor looks at its position again."""
+    handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.entry_key or ""))
+    try:
+        await handle.signal("position_changed")
+    except ApplicationError as error:
+        progress.tell(f"the exit monitor could not be told: {error}")
