@@ -77,6 +77,8 @@ async def turn_locked(connection: Connection, account: str, reason: str, by: str
         account,
         f"entries of account {account} were {word} by {by or 'somebody'}{why}",
     )
+    if not halted:
+        await resolve_incidents(connection, account, RESUMED, account)  # it is news, not a state that lasts
     return True
 
 

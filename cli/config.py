@@ -151,10 +151,12 @@ def check(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
+    from activities.strategy_loading import StrategyError
     from workers.exchange_keys import key_file_problems
     from workers.settings import build, load_settings
     from workers.settings_problems import ConfigError
     from workers.settings_sources import config_path
+    from workers.strategy_role import strategies_of
 
     problems: list[str] = []
     try:
@@ -165,6 +167,10 @@ def check(
                 problems.append(f"exchange.{name} = {str(path)!r}: there is no such file.")
             elif path is not None and name == "key_file":
                 problems += [f"exchange.key_file: {problem}" for problem in key_file_problems(path)]
+        try:
+            strategies_of(settings)
+        except StrategyError as error:
+            problems.append(str(error))
         if file is None:
             sources = current_sources()
             build(sources.under(_overrides_if_any(build(sources))))

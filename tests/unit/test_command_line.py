@@ -67,6 +67,7 @@ def test_help_is_fast(tmp_path: Path) -> None:
         (["up", "--speed", "0"], {}, ExitCode.BAD_INPUT, "--speed"),
         (["--config", "none.toml", "config", "check"], {}, ExitCode.BAD_INPUT, "there is no such file"),
         (["config", "check"], {"BOTTRADER_EXITS__SOFT": "3"}, ExitCode.BAD_INPUT, "did you mean soft_stop_pct?"),
+        (["config", "check"], {"BOTTRADER_STRATEGY__USE": "magic"}, ExitCode.BAD_INPUT, "there is no such strategy"),
         (["config", "set", "risk.daily_loss_limit", "400", "--wy"], {}, ExitCode.BAD_INPUT, "No such option: --wy"),
         (["config", "set", "risk.daily_loss_limit", "-1"], {}, ExitCode.UNREACHABLE, "No database is configured"),
         (["db", "upgrade"], {}, ExitCode.UNREACHABLE, "No database is configured"),
