@@ -18,6 +18,7 @@ from temporalio import activity
 
 from activities.candles import CANDLE, CANDLE_SECONDS, CandleTable, MarketRow
 from activities.database import Pool
+from activities.feed_notes import FeedNotes
 from activities.feeds import Feed, Feeds
 from activities.incidents import Lasting
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
@@ -26,18 +27,7 @@ from activities.strategy_interfaces import MarketDataActivity, MarketDataInput
 from activities.stream_interfaces import StreamEnd
 from activities.stream_positions import StreamPosition
 from activities.universe import Universe, universe_of
-from exchange.port import (
-    Candle,
-    CandleUpdate,
-    Connected,
-    Disconnected,
-    Exchange,
-    ExchangeError,
-    Gap,
-    MalformedMessage,
-    StreamEvent,
-    Ticker,
-)
+from exchange.port import Candle, CandleUpdate, Exchange, ExchangeError, StreamEvent, Ticker
 
 __all__ = ["MarketDataOptions", "MarketKeeper", "market_data_lease"]
 
@@ -128,8 +118,18 @@ class MarketDataSession:
         self._position = position
         self._heartbeat = heartbeat
         self._table = CandleTable(pool)
-        self._feeds = Feeds(self._open_stream, self._take, self._feed_failed)
         self._beside = Beside()
+        self._outage = Lasting(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
+        self._notes = FeedNotes(
+            lease,
+            position,
+            self._outage,
+            self._beside,
+            alert_after=lambda: self._options().alert_after_failures,
+            stream="market data stream",
+            meanwhile="strategies hold as soon as their data are stale",
+        )
+        self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
         self._symbols: tuple[str, ...] = ()
         self._told: frozenset[str] = frozenset()
         self._choose_again = asyncio.Event()
@@ -148,7 +148,6 @@ class MarketDataSession:
         self._to_fill: dict[str, datetime | None] = {}
         """Symbols to fill by REST; from when on candles are read even if there are some (None: only missing ones)."""
         self._fill_after: dict[str, float] = {}
-        self._outage = Lasting(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
@@ -231,20 +230,8 @@ class MarketDataSession:
             self._tick(event)
         elif isinstance(event, CandleUpdate):
             self._candle(event.candle)
-        elif isinstance(event, Connected):
-            self._position.connections += 1
-            self._position.connected = self._feeds.connected
-            if self._feeds.connected:
-                self._beside.start(self._outage.over(self._lease.name))
+        elif self._notes.missed(feed, event, all_connected=self._feeds.connected):
             self._catch_up(feed)
-        elif isinstance(event, Gap):
-            self._position.gaps += 1
-            self._catch_up(feed)
-        elif isinstance(event, Disconnected):
-            self._position.connected = False
-            self._feed_failed(feed, event.reason, event.failures)
-        elif isinstance(event, MalformedMessage):
-            self._position.malformed += 1
 
     def _tick(self, event: Ticker) -> None:
         self._ticks += 1
@@ -280,17 +267,6 @@ class MarketDataSession:
             waiting = self._to_fill.get(symbol, last)
             self._to_fill[symbol] = last if waiting is None else min(waiting, last or waiting)
             self._fill_after.pop(symbol, None)
-
-    def _feed_failed(self, feed: Feed, reason: str, failures: int) -> None:
-        if failures >= self._options().alert_after_failures:
-            self._beside.start(
-                self._outage.tell(
-                    self._lease.name,
-                    f"The market data stream of {len(feed.symbols)} symbols is down, {failures} failures in a row "
-                    f"({reason}); strategies hold as soon as their data are stale.",
-                    {"failures": failures, "reason": reason},
-                )
-            )
 
     # --- writing --------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from temporalio.client import Client
 from activities.database import Pool
 from activities.exit_plans import PlanTable, plan_of
 from activities.exit_signals import ExitSignals
+from activities.feed_notes import FeedNotes
 from activities.feeds import Feed, Feeds
 from activities.incidents import Lasting, Severity, report_incident
 from activities.leases import Lease, LeaseTerms, hold
@@ -33,16 +34,7 @@ from activities.stream_interfaces import StreamEnd, WatcherActivity, WatcherInpu
 from activities.stream_positions import StreamPosition
 from activities.unprotected import UnprotectedTime
 from domain.sharding import shard_of
-from exchange.port import (
-    CandleUpdate,
-    Connected,
-    Disconnected,
-    Exchange,
-    Gap,
-    MalformedMessage,
-    StreamEvent,
-    Ticker,
-)
+from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
 __all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
 
@@ -196,7 +188,17 @@ class WatchSession:
             peak_tries=options.peak_tries,
             unknown=self._peak_unknown,
         )
-        self._feeds = Feeds(self._open_stream, self._take, self._feed_failed)
+        self._outage = self._lasting("market_stream_down", "CRITICAL")
+        self._notes = FeedNotes(
+            lease,
+            position,
+            self._outage,
+            self._beside,
+            alert_after=lambda: options.alert_after_failures,
+            stream="market stream",
+            meanwhile="prices come from the REST book until it is back",
+        )
+        self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
         self._feed_clock: datetime | None = None
         self._last_revision = 0
         self._resync_at = 0.0
@@ -216,7 +218,6 @@ class WatchSession:
         )
         self._first_look = True
         self._stale = self._lasting("stale_price", "WARNING")
-        self._outage = self._lasting("market_stream_down", "CRITICAL")
         self._refused = self._lasting("product_refused", "WARNING")
         self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
         self._bad_plans = self._lasting("exit_plan_unreadable", "CRITICAL")
@@ -372,20 +373,8 @@ class WatchSession:
             state = self.watch.symbols[symbol]
             if state.atr is None:
                 self._ask_soon(self._candles_asked, symbol, self._options.quote_repeat_seconds, self._past_candles)
-        elif isinstance(event, Connected):
-            self._position.connections += 1
-            self._position.connected = self._feeds.connected
-            if self._feeds.connected:
-                self._beside.start(self._outage.over(self._lease.name))
+        elif self._notes.missed(feed, event, all_connected=self._feeds.connected):
             self._catch_up(feed)
-        elif isinstance(event, Gap):
-            self._position.gaps += 1
-            self._catch_up(feed)
-        elif isinstance(event, Disconnected):
-            self._position.connected = False
-            self._feed_failed(feed, event.reason, event.failures)
-        elif isinstance(event, MalformedMessage):
-            self._position.malformed += 1
 
     def _too_late(self, event: Ticker) -> bool:
         """A price that was overtaken by others for so long decides nothing; by the exchange's own clock throughout."""
@@ -393,17 +382,6 @@ class WatchSession:
         if state is None or self._feed_clock is None:
             return True
         return (self._feed_clock - event.at).total_seconds() > state.stale_seconds
-
-    def _feed_failed(self, feed: Feed, reason: str, failures: int) -> None:
-        if failures >= self._options.alert_after_failures:
-            self._beside.start(
-                self._outage.tell(
-                    self._lease.name,
-                    f"The market stream of {len(feed.symbols)} symbols is down, {failures} failures in a row "
-                    f"({reason}); prices come from the REST book until it is back.",
-                    {"failures": failures, "reason": reason},
-                )
-            )
 
     # --- what no stream brought ---------------------------------------------------------------------------------------
 
