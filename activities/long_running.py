@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.leases import DATABASE_TROUBLE
 
-__all__ = ["Beside", "every", "holder_name", "together", "until_shutdown"]
+__all__ = ["Beside", "every", "hinted", "holder_name", "together", "until_shutdown"]
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +60,16 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]], *, hint: asy
         if hint is None:
             await asyncio.sleep(seconds)
         else:
-            # Not wait_for: on Python 3.11 it forgets a cancel that comes together with what it waits for.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await hint.wait()
+            await hinted(hint, seconds)
+
+
+async def hinted(hint: asyncio.Event, seconds: float) -> bool:
+    """Wait until `hint` is set, at most `seconds` (wall); whether it was."""
+    # Not wait_for: on Python 3.11 it forgets a cancel that comes together with what it waits for.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hint.wait()
+    return hint.is_set()
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

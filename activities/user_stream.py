@@ -26,7 +26,7 @@ from activities.facts import Fact, FactStore, Observed
 from activities.feeds import follow
 from activities.incidents import Lasting, Severity, report_incident
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
-from activities.long_running import Beside, every, holder_name, together, until_shutdown
+from activities.long_running import Beside, every, hinted, holder_name, together, until_shutdown
 from activities.monitors import Starter
 from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStreamInput
 from activities.stream_positions import StreamPosition
@@ -414,8 +414,7 @@ class _Session:
                     look_back=timedelta(seconds=self._options.longest_look_back_seconds),
                     timeout=self._options.call_timeout,
                 )
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._balance_hint.wait(), self._options.balance_seconds)
+            if await hinted(self._balance_hint, self._options.balance_seconds):
                 await asyncio.sleep(self._options.balance_after_fill_seconds)
             self._balance_hint.clear()
 

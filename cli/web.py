@@ -109,7 +109,8 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
             await server.serve(sockets=[address])
     finally:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pool.close(), 5)
+            async with asyncio.timeout(5):
+                await pool.close()
 
 
 # --- the settings in the words of `web` ------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ class PaperExchange:
         if stdout is None:
             raise RuntimeError("the paper exchange was started without a pipe")
         try:
-            line = await asyncio.wait_for(stdout.readline(), _START_TIMEOUT_S)
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                line = await stdout.readline()
             found = json.loads(line)
             return {name: str(found[name]) for name in _ADDRESSES}
         except (TimeoutError, ValueError, KeyError, TypeError):

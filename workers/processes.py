@@ -169,7 +169,8 @@ class Child:
         if self.running:
             self.signal(self.command.stop_signal)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.process.wait(), self.command.grace_s)
+                async with asyncio.timeout(self.command.grace_s):
+                    await self.process.wait()
         await self.kill()
 
     async def kill(self) -> None:

@@ -144,7 +144,8 @@ async def worker_parts(settings: Settings, sources: Sources | None = None) -> As
         finally:
             await exchange.close()
     finally:
-        await asyncio.wait_for(pool.close(), 5)
+        async with asyncio.timeout(5):
+            await pool.close()
 
 
 def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:

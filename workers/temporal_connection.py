@@ -17,10 +17,8 @@ async def connect(settings: "Settings") -> Client:
     """A connected client. Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time."""
     temporal = settings.temporal
     try:
-        return await asyncio.wait_for(
-            Client.connect(**_options(temporal), data_converter=pydantic_data_converter),
-            float(temporal.connect_timeout_s),
-        )
+        async with asyncio.timeout(float(temporal.connect_timeout_s)):
+            return await Client.connect(**_options(temporal), data_converter=pydantic_data_converter)
     except (RuntimeError, TimeoutError):
         raise UnreachableError(
             "NO_TEMPORAL",

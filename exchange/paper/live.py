@@ -115,6 +115,7 @@ class LiveTicks:
                 await asyncio.sleep(dice.uniform(0, min(2.0**failures, _LONGEST_PAUSE)))
                 failures += 1
                 try:
-                    await asyncio.wait_for(self._open(), _CONNECT_SECONDS)
+                    async with asyncio.timeout(_CONNECT_SECONDS):
+                        await self._open()
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     continue

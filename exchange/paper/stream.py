@@ -7,6 +7,7 @@ second; a connection that does not subscribe within five seconds, or hears nothi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -86,10 +87,11 @@ class Streams:
 
     async def drained(self) -> None:
         """Wait until all connections have written what was published."""
-        await asyncio.gather(
-            *(asyncio.wait_for(connection.drained(), 5) for connection in list(self._connections)),
-            return_exceptions=True,
-        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.gather(
+                    *(connection.drained() for connection in list(self._connections)), return_exceptions=True
+                )
 
     def sockets(self, action: str, path: str, code: int) -> int:
         """Drop, close or make half-open every connection of `path` ("market", "user" or "*"); how many."""

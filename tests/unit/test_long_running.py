@@ -1,0 +1,45 @@
+"""What never ends by itself ends when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from activities.long_running import every, hinted
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_cancel_that_comes_together_with_a_hint_is_not_forgotten(steps: int) -> None:
+    """However close together they come: work that waits for hints for ever ends when it is cancelled."""
+    hint, reached = asyncio.Event(), asyncio.Event()
+
+    async def nothing() -> None:
+        reached.set()
+
+    async def for_ever() -> None:
+        while True:
+            hint.clear()
+            reached.set()
+            await hinted(hint, 60)
+
+    for work in (for_ever(), every(60, nothing, hint=hint)):
+        reached.clear()
+        task = asyncio.create_task(work)
+        await reached.wait()
+        await asyncio.sleep(0)
+        hint.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, "it goes on"
+        assert task.cancelled()
+
+
+async def test_a_hint_is_told_from_its_absence() -> None:
+    """True if it was given in time, else False."""
+    hint = asyncio.Event()
+    assert not await hinted(hint, 0.01)
+    hint.set()
+    assert await hinted(hint, 60)
