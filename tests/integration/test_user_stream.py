@@ -271,7 +271,7 @@ async def test_what_makes_no_sense_is_kept_and_stops_nothing(world: World) -> No
         stream.push(MalformedMessage('{"half": "a \x00 \ud800', "not JSON", datetime.now(UTC)))
         world.exchange.push_order(order("x-1", name, size="0.1"))
         await until(lambda: told(handle))
-        kept = await world.pool.fetchrow("SELECT * FROM raw_facts WHERE kind = 'malformed'")
+        kept = await until(lambda: world.pool.fetchrow("SELECT * FROM raw_facts WHERE kind = 'malformed'"))
         assert kept["body"]["reason"] == "not JSON"
         await until(lambda: world.pool.fetchval("SELECT malformed = 1 FROM stream_positions"))
 

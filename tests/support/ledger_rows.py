@@ -29,7 +29,7 @@ async def cut_connections(pool: Pool) -> None:
     )
 
 
-async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0) -> T:
+async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0) -> T:
     """The first truthy answer of `condition`, asked often; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
