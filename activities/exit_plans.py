@@ -114,7 +114,7 @@ def plan_of(row: asyncpg.Record) -> PlanRow:
         symbol=row["symbol"],
         exiting=exiting,
         exit_reason=ExitReason(row["exit_reason"]) if exiting and row["exit_reason"] else None,
-        position=Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing),
+        position=Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing, row["armed_at"]),
         revision=row["revision"],
         armed_at=row["armed_at"],
     )

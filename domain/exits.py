@@ -138,6 +138,8 @@ class Position:
     entry_price: Decimal
     rules: ExitRules
     trailing: Trailing | None = None
+    since: datetime | None = None
+    """When it was first protected (UTC): what the matrix said before is no reason to leave it. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ def due_exit(
         and signal is not None
         and signal.says_sell
         and now - signal.at <= signal_max_age
+        and (position.since is None or signal.at >= position.since)
         and bid >= entry
     ):
         return Verdict(ExitReason.SIGNAL_EXIT, trailing)

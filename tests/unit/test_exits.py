@@ -212,6 +212,14 @@ def test_an_old_sell_signal_is_ignored() -> None:
     assert due_exit(Position(ENTRY, ExitRules()), Decimal(101), NOW, NOW, signal=old).due is None
 
 
+def test_a_signal_from_before_the_position_does_not_sell_it() -> None:
+    """What the matrix said before the trade was there is no reason to leave it; what it says from then on is."""
+    position = Position(ENTRY, ExitRules(), None, NOW)
+    older = SellSignal(True, NOW - timedelta(seconds=1))
+    assert due_exit(position, Decimal(101), NOW, NOW, signal=older).due is None
+    assert due_exit(position, Decimal(101), NOW, NOW, signal=SellSignal(True, NOW)).due is ExitReason.SIGNAL_EXIT
+
+
 def test_ranks_are_a_strict_total_order() -> None:
     """Of two different reasons exactly one goes first, and going first is transitive."""
     for a, b in permutations(ExitReason, 2):
