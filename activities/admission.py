@@ -46,7 +46,7 @@ from domain.ids import client_order_id
 from domain.intents import intent_digest
 from domain.market import Product
 from domain.messages import Admission, AttemptPlan, AttemptView, GateView, OrderIntent
-from domain.money import ZERO, divide
+from domain.money import ZERO, divide, round_down
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import ProtectionRole
 from domain.quoting import QUOTES, leaves_after_quotes
@@ -143,7 +143,7 @@ class Admissions:
             decided = await rounds.join(replace(entry, market=market, needs_touch=False))
         if decided is None:
             raise AssertionError("an entry was sent for a touch twice")
-        if decided.gate in _HALTING:
+        if decided.gate in _HALTING and not intent.dry_run:
             # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
             await halt_if_lost_too_much(self._pool, self._policy())
         return decided
@@ -332,12 +332,14 @@ class Admissions:
         self, intent: OrderIntent, product: Product | None
     ) -> tuple[Draft, Decimal | None, Market | None]:
         """The first attempt, what one base unit is worth, and the touch if it had to be asked for."""
-        size = intent.base_size
+        size, quote_size = intent.base_size, intent.quote_size
         if product is not None and size is not None:
             size = sized(size, product)
+        if product is not None and quote_size is not None and intent.entry_point != "manual":
+            quote_size = round_down(quote_size, product.quote_increment)
         price = intent.limit_price
         needs_touch = product is not None and (
-            (intent.order_type is OrderType.MARKET and intent.quote_size is None)
+            (intent.order_type is OrderType.MARKET and quote_size is None)
             or intent.post_only
             or (intent.order_type is OrderType.LIMIT and price is None)
             or (intent.order_type is OrderType.MARKET and product.limit_only)
@@ -346,18 +348,18 @@ class Admissions:
         if not needs_touch or product is None:
             if product is not None and price is not None and intent.entry_point != "manual":
                 price = limit_price(price, intent.side, product)
-            draft = Draft(intent.order_type, size, intent.quote_size, price, intent.time_in_force, intent.post_only)
+            draft = Draft(intent.order_type, size, quote_size, price, intent.time_in_force, intent.post_only)
             return draft, price, None
         quote = await self._venue.quote(intent.symbol)
         market = Market(quote.bid, quote.ask, datetime.now(UTC))
         touch = quote.ask if intent.side is Side.BUY else quote.bid
         if intent.order_type is OrderType.MARKET and not product.limit_only:
-            return Draft(OrderType.MARKET, size, intent.quote_size, None, TimeInForce.IOC), touch, market
+            return Draft(OrderType.MARKET, size, quote_size, None, TimeInForce.IOC), touch, market
         at_once = intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK)
         if intent.order_type is OrderType.MARKET or (price is None and at_once):
             # It is to trade now, but no further from the touch than the collar.
             price = collar_price(quote, intent.side, self._policy().market_collar, product)
-            size = size if size is not None else sized(divide(intent.quote_size or ZERO, price), product)
+            size = size if size is not None else sized(divide(quote_size or ZERO, price), product)
             in_force = TimeInForce.IOC if intent.order_type is OrderType.MARKET else intent.time_in_force
             return Draft(OrderType.LIMIT, size, None, price, in_force), price, market
         wanted = price if price is not None else (quote.bid if intent.side is Side.BUY else quote.ask)
@@ -365,8 +367,8 @@ class Admissions:
             price = post_only_price(wanted, intent.side, quote, product)
         elif intent.entry_point != "manual" or price is None:
             price = limit_price(wanted, intent.side, product)
-        if size is None and intent.quote_size is not None:
-            size = sized(divide(intent.quote_size, price), product)
+        if size is None and quote_size is not None:
+            size = sized(divide(quote_size, price), product)
         return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price, market
 
     async def _draft_exit(self, intent: OrderIntent, product: Product, bid: Decimal | None) -> Draft:

@@ -331,22 +331,23 @@ def red_day(facts: Facts) -> GateResult:
 def size_on_increment(facts: Facts) -> GateResult:
     """A size that a person gave is taken as given or refused, never bent."""
     name = "INVALID_SIZE"
-    size, product = facts.intent.base_size, facts.product
-    if size is None or product is None or facts.intent.entry_point != "manual":
+    product, in_quote = facts.product, facts.size is None
+    # An amount in quote currency is sent as it is only by a market order; else it becomes a size in base.
+    size = facts.intent.quote_size if in_quote else facts.intent.base_size
+    if size is None or product is None or not _by_hand(facts):
         return _pass(name)
-    step = product.base_increment
+    unit, step = (product.quote, product.quote_increment) if in_quote else (product.base, product.base_increment)
     below, above = round_down(size, step), round_up(size, step)
     if below == above:
         return _pass(name, size=size, increment=step)
+    smallest = product.quote_min if in_quote else product.base_min
     nearest = (
-        f"the nearest are {plain(below)} and {plain(above)}"
-        if below >= product.base_min
-        else f"the nearest is {plain(above)}"
+        f"the nearest are {plain(below)} and {plain(above)}" if below >= smallest else f"the nearest is {plain(above)}"
     )
     return _fail(
         name,
-        f"{plain(size)} {product.base} is not a multiple of {plain(step)}, the size increment of {product.symbol}; "
-        f"{nearest}",
+        f"{plain(size)} {unit} is not a multiple of {plain(step)}, the {'quote' if in_quote else 'size'} increment of "
+        f"{product.symbol}; {nearest}",
         size=size,
         increment=step,
     )

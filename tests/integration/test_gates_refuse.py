@@ -132,6 +132,15 @@ async def test_invalid_price_and_size(desk: Desk) -> None:
     await refused(desk, price, "INVALID_PRICE", "49000 and 49000.01")
     size = limit_buy(desk.account, "0.010000001", "49000", entry_point="manual")
     await refused(desk, size, "INVALID_SIZE", "0.01 and 0.01000001")
+    amount = market_buy(desk.account, base_size=None, quote_size=Decimal("100.001"), entry_point="manual")
+    await refused(desk, amount, "INVALID_SIZE", "the nearest are 100 and 100.01")
+
+
+async def test_an_amount_is_rounded_down_to_what_the_exchange_takes(desk: Desk) -> None:
+    """What decides by itself may name any amount of quote currency: the order has the greatest that is no more."""
+    admitted = await desk.admit(market_buy(desk.account, base_size=None, quote_size=Decimal("10.009")))
+    assert admitted.plan is not None, admitted.sentence
+    assert admitted.plan.body["order_configuration"]["market_market_ioc"]["quote_size"] == "10"
 
 
 async def test_skip_no_price(desk: Desk) -> None:
@@ -232,6 +241,8 @@ async def test_skip_daily_loss_limit_halts(desk: Desk) -> None:
     """Where a limit that is reached was not seen before, the gate itself halts the account and tells people."""
     await desk.trade("-300")
     await desk.trade("-200", symbol="ETH-USDC")
+    await refused(desk, market_buy(desk.account, dry_run=True), "SKIP_DAILY_LOSS_LIMIT", "lost 500.00")
+    assert not await desk.value("SELECT count(*) FROM account_controls"), "a dry run changes nothing"
     await refused(desk, market_buy(desk.account), "SKIP_DAILY_LOSS_LIMIT", "lost 500.00")
     assert await desk.value("SELECT changed_by FROM account_controls WHERE halted") == "daily loss limit"
     assert await desk.value("SELECT severity FROM incidents WHERE kind = 'TRADING_HALTED'") == "CRITICAL"
