@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +38,7 @@ from activities.venue import Venue
 from domain.exits import ExitRules
 from workers.live_settings import LiveSettings
 from workers.notifier import beside_streams
+from workers.once_at_start import until_taken
 from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
@@ -265,6 +266,39 @@ async def _decide_on_schedule(client: Client, settings: Settings) -> None:
     await ensure_schedule(client, quotes_id(settings.account), quotes_schedule(settings))
 
 
+async def _set_up(parts: WorkerParts, roles: set[str]) -> None:
+    """Have what runs once for the account run, whoever started it first.
+
+    Raises UnreachableError(NO_TEMPORAL) when Temporal takes it after several tries neither.
+    """
+    client, settings = parts.client, parts.settings
+    if roles & {"streams", "watchers"}:
+        await until_taken("the user stream and the watchers", lambda: ensure_singletons(client, settings))
+    if "orders" in roles:
+        await until_taken("the schedules of sweep, reconcile and check", lambda: ensure_schedules(client, settings))
+    if "strategy" in roles:
+        await until_taken("the market data", lambda: ensure_market_data(client, settings))
+        await until_taken(
+            "the schedules of strategy and quotes", lambda: _decide_on_schedule(client, parts.live.current)
+        )
+        parts.live.on_change(lambda current: _decide_on_schedule(client, current))
+
+
+async def _unless_told(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work`, or leave it where it is when `stop` is set; whether it was done. Raises what it raises."""
+    doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+            return True
+        return False
+    finally:
+        doing.cancel()
+        told.cancel()
+        await asyncio.gather(doing, told, return_exceptions=True)
+
+
 async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
     """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
 
@@ -277,18 +311,11 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
     async with worker_parts(settings, sources) as parts, contextlib.AsyncExitStack() as running:
         for worker in workers_for(parts, roles):
             await running.enter_async_context(worker)
-        if roles & {"streams", "watchers"}:
-            await ensure_singletons(parts.client, settings)
-        if "orders" in roles:
-            await ensure_schedules(parts.client, settings)
-        if "strategy" in roles:
-            await ensure_market_data(parts.client, settings)
-            await _decide_on_schedule(parts.client, parts.live.current)
-            parts.live.on_change(lambda current: _decide_on_schedule(parts.client, current))
-        if "streams" in roles:
-            await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
-        _log.info("worker_ready", roles=sorted(roles), account=settings.account)
-        await stop.wait()
+        if await _unless_told(stop, _set_up(parts, roles)):
+            if "streams" in roles:
+                await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
+            _log.info("worker_ready", roles=sorted(roles), account=settings.account)
+            await stop.wait()
         _log.info("worker_draining")
         if "strategy" in roles:
             await last_quotes_leave(parts.client, parts.pool, settings)
