@@ -84,7 +84,7 @@ class Desk:
         terms, now = self._terms(), datetime.now(UTC)
         symbol = _product(alert, terms)
         at = alert.time or proof.signed_at
-        name = alert.name or _made_name(alert, symbol, at)
+        name = alert.name or _made_name(alert, symbol)
         request_id = f"{proof.sender}:{name}"
         if alert.time is not None:
             await self._check_age(alert.time, now, terms, request_id)
@@ -310,9 +310,12 @@ def _product(alert: Alert, terms: Terms) -> str:
         raise Wrong("symbol", str(error)) from None
 
 
-def _made_name(alert: Alert, symbol: str, at: datetime | None) -> str:
-    """A key for an alert that has none: of its content and time."""
-    if at is None:
+def _made_name(alert: Alert, symbol: str) -> str:
+    """A key for an alert that has none: of its content and time.
+
+    A signature's time is no part of it: who sends the same alert again signs it anew. Raises Refused NO_KEY (422).
+    """
+    if alert.time is None:
         raise Refused(
             422,
             "NO_KEY",
@@ -320,7 +323,7 @@ def _made_name(alert: Alert, symbol: str, at: datetime | None) -> str:
             "two alerts.",
             field="key",
         )
-    return f"auto-{hashlib.sha256(f'{alert.digest(symbol)}|{at.isoformat()}'.encode()).hexdigest()[:32]}"
+    return f"auto-{hashlib.sha256(f'{alert.digest(symbol)}|{alert.time.isoformat()}'.encode()).hexdigest()[:32]}"
 
 
 def _no_temporal(why: str) -> Refused:

@@ -207,6 +207,24 @@ async def test_the_same_key_with_another_body_is_refused(webhook: Webhook) -> No
     assert written.json()["repeated"] is True, "the same product written another way is the same alert"
 
 
+async def test_an_alert_without_key_and_time_is_refused_however_it_is_proven(webhook: Webhook) -> None:
+    """A signature's time names no alert, as each retry is signed anew; the alert's own time does."""
+    alert = {"symbol": "BTC-USD", "action": "buy", "dry_run": True}
+    for answer in (
+        await webhook.send(alert),
+        await webhook.signed(alert),
+        await webhook.signed(alert, at=time.time() - 1),
+    ):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["field"]) == (422, "NO_KEY", "key")
+        assert error["sentence"].count(".") == 1
+    assert await webhook.orders() == 0
+    timed = {**alert, "time": datetime.now(UTC).isoformat()}
+    signed = [await webhook.signed(timed, at=time.time() - seconds) for seconds in (2, 0)]
+    assert [answer.json()["repeated"] for answer in signed] == [False, True]
+    assert len({answer.json()["order_key"] for answer in signed}) == await webhook.orders() == 1
+
+
 async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
     """A close sells the product's open trades; sent again it does not touch a trade that was opened since."""
     system = webhook.system
