@@ -71,7 +71,7 @@ from domain.messages import (
     TradeOutcome,
 )
 from domain.money import ZERO, average
-from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, TimeInForce, TradeState, move_order
+from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState, move_order
 from domain.sizing import limit_price, post_only_price, size_problem, sized
 from exchange.port import (
     CancelVerdict,
@@ -181,8 +181,11 @@ class TradingActivities(OrderActivities):
         raise ApplicationError(refusal.sentence, refusal.gate, type="ENTRY_STOPPED", non_retryable=True)
 
     async def _redraft_resting(self, intent: OrderIntent, order: Any, product: Product) -> tuple[Draft, Market]:
-        """The next attempt at no worse a price than the first, as that is what was reserved for."""
-        wanted = intent.limit_price or order["limit_price"]
+        """The next attempt at no worse a price than asked; a buy's at none above the first, which was reserved for."""
+        first = order["limit_price"]
+        wanted = intent.limit_price or first
+        if intent.side is Side.BUY and first is not None:
+            wanted = min(wanted, first)
         if intent.post_only:
             quote = await self._venue.quote(intent.symbol)
             market = Market(quote.bid, quote.ask, datetime.now(UTC))

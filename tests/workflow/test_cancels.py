@@ -231,3 +231,23 @@ async def test_a_post_only_order_that_would_cross_is_moved_off_the_touch(system:
         ("FILLED", Decimal("49000.99")),
     ]
     await system.assert_books_agree()
+
+
+async def test_a_further_post_only_attempt_costs_no_more_than_was_reserved(system: TradingSystem) -> None:
+    """A buy whose first attempt was moved off the touch stays at that price when the market comes back to its limit."""
+    await system.price("48000")
+    asked = limit_buy(system.account, "0.01", "50000", post_only=True)
+    trade = await system.start(asked.model_copy(update={"base_size": None, "quote_size": Decimal(900)}))
+    one = await trade.exchange_id(1)
+    reserved = await system.value("SELECT reserved_quote FROM orders WHERE order_key = $1", trade.key)
+    await system.price("50400")
+    await system.control.cancel(one)
+    two = await trade.exchange_id(2)
+    rows = await system.rows("SELECT size, limit_price FROM attempts WHERE order_key = $1 ORDER BY number", trade.key)
+    await system.control.fill(two, rows[1]["size"])
+    await trade.until_state("FILLED")
+    assert [row["limit_price"] for row in rows] == [Decimal("48000.99"), Decimal("48000.99")]
+    (order,) = await system.rows("SELECT filled_value, quote_fees FROM orders WHERE order_key = $1", trade.key)
+    assert order["filled_value"] <= Decimal(900)
+    assert order["filled_value"] + order["quote_fees"] <= reserved
+    await system.assert_books_agree()
