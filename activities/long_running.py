@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.leases import DATABASE_TROUBLE
 
@@ -37,7 +37,12 @@ async def until_shutdown(body: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.wait({work, shutdown}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            raise ApplicationError("The worker is shutting down; another one goes on.", type="WORKER_SHUTDOWN")
+            raise ApplicationError(
+                "The worker is shutting down; another one goes on.",
+                type="WORKER_SHUTDOWN",
+                # It is tried again as any other is; but it is no failure, so it is neither logged nor counted as one.
+                category=ApplicationErrorCategory.BENIGN,
+            )
         work.result()
     finally:
         shutdown.cancel()

@@ -77,8 +77,10 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
     from web.journal import Journal
     from web.server import WebServer
     from workers.live_settings import LiveSettings
+    from workers.log_lines import one_line_for_servers_away
     from workers.temporal_connection import connect
 
+    one_line_for_servers_away()
     log = structlog.get_logger()
     client = await connect(settings)
     pool = await create_pool(

@@ -37,6 +37,7 @@ from activities.validator import Validator
 from activities.venue import Venue
 from domain.exits import ExitRules
 from workers.live_settings import LiveSettings
+from workers.log_lines import one_line_for_servers_away
 from workers.notifier import beside_streams
 from workers.once_at_start import until_taken
 from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
@@ -304,6 +305,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
 
     With `sources`, from which the settings were made, changes of their file are followed.
     """
+    one_line_for_servers_away()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

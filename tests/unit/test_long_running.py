@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.testing import ActivityEnvironment
 
-from activities.long_running import every, hinted
+from activities.long_running import every, hinted, until_shutdown
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -43,3 +45,21 @@ async def test_a_hint_is_told_from_its_absence() -> None:
     assert not await hinted(hint, 0.01)
     hint.set()
     assert await hinted(hint, 60)
+
+
+async def test_a_shutdown_hands_over_without_being_a_failure() -> None:
+    """The try ends retryably, so that another worker goes on; as nothing failed, no traceback is logged of it."""
+    environment, cleaned = ActivityEnvironment(), asyncio.Event()
+
+    async def for_ever() -> None:
+        try:
+            environment.worker_shutdown()
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    with pytest.raises(ApplicationError, match="another one goes on") as ended:
+        await environment.run(until_shutdown, for_ever())
+    assert cleaned.is_set()
+    assert (ended.value.type, ended.value.non_retryable) == ("WORKER_SHUTDOWN", False)
+    assert ended.value.category is ApplicationErrorCategory.BENIGN
