@@ -20,7 +20,7 @@ __all__ = ["Book", "OpenLot", "Part", "Sale", "SymbolTotals"]
 class Part:
     """What a sell took of the lot that buy `lot` opened: size in base, cost in quote currency."""
 
-    lot: str | int
+    lot: str
     size: Decimal
     cost: Decimal
 
@@ -34,7 +34,7 @@ class Sale:
     or loss, so `pnl` = `proceeds` - `uncovered_proceeds` - `cost_basis`.
     """
 
-    id: str | int
+    id: str
     symbol: str
     size: Decimal
     taken_size: Decimal
@@ -51,7 +51,7 @@ class OpenLot:
     """What is left of the lot that buy `lot` opened: size in base, cost in quote currency."""
 
     symbol: str
-    lot: str | int
+    lot: str
     size: Decimal
     cost: Decimal
 

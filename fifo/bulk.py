@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fifo.amounts import PLACES, divide_half_even
-from fifo.fills import FifoError, entry_from_units, id_order
+from fifo.fills import FifoError, entry_from_units
 from fifo.line import Entry
 from fifo.parsing import SIDES, Inexact, fee, fee_currency, nanoseconds, number, sequence
 
@@ -76,7 +76,7 @@ def _entries(columns: Mapping[str, Column]) -> list[Entry]:
             )
         )
     amounts = _amounts(buys, (sizes, size_places), (prices, price_places), (fees, fee_places))
-    ties = [text.rjust(20) for text in ids] if type(ids[0]) is str else list(map(id_order, ids))
+    ties = [text.rjust(20) for text in ids]
     # Entry's own constructor, without a call in Python for each.
     made: Callable[..., Any] = tuple.__new__
     rows = zip(times, seqs, ties, ids, symbols, buys, units, units, amounts, strict=False)
@@ -139,7 +139,7 @@ def _unsigned(joined: bytes, lengths: NDArray[np.int64]) -> tuple[list[int], int
 
 def _ids(given: Column) -> Column:
     if all(type(value) is int for value in given):
-        return given
+        return list(map(str, given))
     if len("".join(given).split()) != 1 or "" in given:
         raise NotPlain
     return given
@@ -156,7 +156,8 @@ def _sequences(given: Column) -> list[int]:
         # Nothing, or an empty text, is sequence 0.
         return [sequence(value) for value in given]
     try:
-        digits = "".join(given).isdecimal() and "" not in given
+        joined = "".join(given)
+        digits = joined.isdecimal() and joined.isascii() and "" not in given
     except TypeError:
         digits = False
     if digits and max(map(len, given)) <= _DIGITS_AT_MOST:

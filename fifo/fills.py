@@ -51,6 +51,7 @@ class Fill(NamedTuple):
     """One fill. Sizes in base currency, price in quote per base, at most 18 decimal places each."""
 
     id: str | int
+    """A text, whatever it was given as: 1 and "1" are the same fill."""
     symbol: str
     time: int
     """Nanoseconds since 1970, UTC."""
@@ -68,7 +69,7 @@ class Fill(NamedTuple):
 class Stated(NamedTuple):
     """A fill as a line of a file states it, in whole numbers of 1e-18: what `entry_from_units` takes."""
 
-    id: str | int
+    id: str
     symbol: str
     time: int
     """Nanoseconds since 1970, UTC."""
@@ -108,7 +109,7 @@ def id_order(fill_id: str | int) -> str:
 def entry_of(fill: Fill) -> Entry:
     """What a fill does. Raises FifoError for one that can't be."""
     return entry_from_units(
-        fill.id,
+        str(fill.id),
         fill.symbol,
         fill.time,
         fill.seq,
@@ -122,7 +123,7 @@ def entry_of(fill: Fill) -> Entry:
 
 
 def entry_from_units(
-    fill_id: str | int,
+    fill_id: str,
     symbol: str,
     time: int,
     seq: int,
@@ -163,4 +164,4 @@ def entry_from_units(
     quotient, remainder = divmod(amount, UNIT)
     if remainder >= _HALF and (remainder > _HALF or quotient & 1):
         quotient += 1
-    return _new(Entry, (time, seq, str(fill_id).rjust(_ID_WIDTH), fill_id, symbol, buy, size, moved, quotient))
+    return _new(Entry, (time, seq, fill_id.rjust(_ID_WIDTH), fill_id, symbol, buy, size, moved, quotient))

@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     seq: int
     tie: str
     """The id, padded so that numbers sort as numbers: decides between fills of the same time and sequence."""
-    id: str | int
+    id: str
     symbol: str
     buy: bool
     size: int

@@ -169,7 +169,7 @@ def _entry(record: FillRecord, size: int, base_fees: int) -> Entry:
         time=(record.at - _EPOCH) // _MICROSECOND,
         seq=record.fill_id,
         tie="",
-        id=record.fill_id,
+        id=str(record.fill_id),
         symbol="",
         buy=buy,
         size=size,

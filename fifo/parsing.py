@@ -19,8 +19,16 @@ _MOST_DIGITS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
-_MONEY = re.compile(r"(-?)\s*[^\d\s.,-]{0,3}\s*(-?)((?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)")
+# What Python would read besides, is refused: 1_000, digits of other scripts. A sign of a currency is no digit.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:NaN|Inf(?:inity)?)", re.IGNORECASE)
+_SEQUENCE = re.compile(r"[+-]?[0-9]+")
+_MONEY = re.compile(
+    r"(-?)\s*(?:[^\w\s.,-]|[A-Za-z\u00c0-\u024f]){0,3}\s*(-?)"
+    r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?)"
+)
 _SHOWN = 40
+_BLANKS = " \t"
+"""What may stand around a number in a column; no other space."""
 _ABSENT = ("", None)
 _NO_NUMBERS = (bool, list, dict)
 _LONGEST_SEQ = 18
@@ -43,12 +51,15 @@ def number(name: str, value: object) -> int:
         whole, _, places = value.partition(".")
         digits = whole + places
         # The plain case first: digits, perhaps with a point among them.
-        if digits.isdecimal() and len(digits) <= _MOST_DIGITS and len(places) <= PLACES:
+        if digits.isdecimal() and digits.isascii() and len(digits) <= _MOST_DIGITS and len(places) <= PLACES:
             return int(digits) * _SCALES[len(places)]
+        text = value.strip(_BLANKS)
         try:
-            return units_exactly(name, Decimal(value.strip()))
+            if _NUMBER.fullmatch(text):
+                return units_exactly(name, Decimal(text))
         except InvalidOperation:
-            raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}") from None
+            pass  # an exponent beyond what a Decimal holds
+        raise FifoError("NOT_A_NUMBER", f"{name} is not a number: {shown(value)}")
     if type(value) is int:
         return units_exactly(name, Decimal(value))
     if type(value) is Decimal:
@@ -114,11 +125,14 @@ def sequence(value: object) -> int:
     """A whole number, 0 where there is none. Raises FifoError(NOT_A_NUMBER)."""
     if type(value) is int:
         return value
-    if type(value) is str and value.isdecimal() and len(value) <= _LONGEST_SEQ:
+    if type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _LONGEST_SEQ:
         return int(value)
     if value in _ABSENT:
         return 0
+    text = str(value).strip(_BLANKS)
     try:
-        return int(str(value))
+        if _SEQUENCE.fullmatch(text):
+            return int(text)
     except ValueError:
-        raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}") from None
+        pass  # longer than Python reads
+    raise FifoError("NOT_A_NUMBER", f"seq is not a whole number: {shown(value)}")

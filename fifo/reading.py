@@ -32,6 +32,8 @@ _FIELDS = ("id", "time", "seq", "symbol", "side", "size", "price", "fee", "fee_c
 _ABSENT = ("", None)
 _PREAMBLE_AT_MOST = 40
 _LINES_AT_ONCE = 4_000
+_END_OF_NAME = b'":'
+_BLANK_BEHIND_NAME = b'" :'
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,9 @@ def _json_columns(lines: Sequence[bytes]) -> Mapping[str, Sequence[Any]] | None:
     try:
         rows = list(map(orjson.loads, lines))
         names = list(rows[0])
+        text = b"".join(lines)
+        if text.count(_END_OF_NAME) != len(names) * len(rows) or _BLANK_BEHIND_NAME in text:
+            return None  # a name may be there twice
         if not set(names) >= _NEEDED or set(map(len, rows)) != {len(names)}:
             return None
         columns = zip(*map(itemgetter(*names), rows), strict=True)
@@ -307,9 +312,28 @@ def _json_columns(lines: Sequence[bytes]) -> Mapping[str, Sequence[Any]] | None:
 
 def _json_stated(line: bytes, line_number: int) -> Stated:
     try:
-        return _object(orjson.loads(line))
+        return _object(_named_once(line, orjson.loads(line)))
     except (orjson.JSONDecodeError, Inexact):
-        return _object(_exact_json(line.removeprefix(b"\xef\xbb\xbf") if line_number == 1 else line))
+        exact = line.removeprefix(b"\xef\xbb\xbf") if line_number == 1 else line
+        return _object(_named_once(exact, _exact_json(exact)))
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's names and values, as they were written."""
+
+
+def _named_once(line: bytes, row: Any) -> Any:
+    """The row, if it has no name of ours twice: of two ids, sizes or prices none is the right one.
+
+    Raises FifoError(NOT_A_ROW).
+    """
+    if type(row) is dict and (line.count(_END_OF_NAME) != len(row) or _BLANK_BEHIND_NAME in line):
+        pairs = json.loads(line, object_pairs_hook=_Pairs)
+        names = Counter(name for name, _ in pairs)
+        repeated = next((name for name in _FIELDS if names[name] > 1), None)
+        if repeated is not None:
+            raise FifoError("NOT_A_ROW", f"it names {repeated} more than once")
+    return row
 
 
 def _exact_json(line: bytes) -> Any:
@@ -349,8 +373,12 @@ def _checked(
         fill_id = fill_id.strip()
     if fill_id in _ABSENT:
         raise FifoError("MISSING_FIELD", "id is missing")
-    if type(fill_id) is not str and type(fill_id) is not int:
-        raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
+    if type(fill_id) is not str:
+        if type(fill_id) is float:
+            raise Inexact  # it may be a whole number that is too long for a float
+        if type(fill_id) is not int:
+            raise FifoError("MISSING_FIELD", f"id is neither a text nor a whole number: {shown(fill_id)}")
+        fill_id = str(fill_id)  # an id is a text, whatever it was written as
     if type(symbol) is not str or not (symbol := symbol.strip()):
         raise FifoError("MISSING_FIELD", "symbol is missing")
     buy = SIDES.get(side) if type(side) is str else None

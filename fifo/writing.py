@@ -83,8 +83,6 @@ def _totals(line: Line, sells: int, proceeds: int, uncovered: int, uncovered_pro
     )
 
 
-def _json(value: str | int) -> str:
-    if type(value) is int:
-        return str(value)
+def _json(value: str) -> str:
     # Letters and digits need no escapes, and most ids are nothing else.
-    return f'"{value}"' if str(value).isalnum() else orjson.dumps(value).decode()
+    return f'"{value}"' if value.isalnum() else orjson.dumps(value).decode()

@@ -107,16 +107,16 @@ def test_arrays_and_the_book_agree_bit_for_bit(history: tuple[Rows, tuple[int, i
         )
     matched = match_columns(columns_of([(*row[:7], 0) for row in rows], (2, 2, 4)))
     sales = list(book.sales())
-    assert matched.sell_row.tolist() == [sale.id for sale in sales]
+    assert matched.sell_row.tolist() == [int(sale.id) for sale in sales]
     assert [Decimal(size) / 100 for size in matched.uncovered.tolist()] == [sale.uncovered_size for sale in sales]
     for name in ("proceeds", "cost_basis", "pnl"):
         assert getattr(matched, name).units() == [units_of(getattr(sale, name)) for sale in sales]
     parts = [(number, part) for number, sale in enumerate(sales) for part in sale.parts]
     assert matched.part_sell.tolist() == [number for number, _ in parts]
-    assert matched.part_row.tolist() == [part.lot for _, part in parts]
+    assert matched.part_row.tolist() == [int(part.lot) for _, part in parts]
     assert matched.part_cost.units() == [units_of(part.cost) for _, part in parts]
     lots = list(book.lots())
-    assert matched.lot_row.tolist() == [lot.lot for lot in lots]
+    assert matched.lot_row.tolist() == [int(lot.lot) for lot in lots]
     assert matched.lot_cost.units() == [units_of(lot.cost) for lot in lots]
 
 

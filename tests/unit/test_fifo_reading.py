@@ -14,6 +14,7 @@ from fifo import Book, FifoError
 from fifo.line import Entry
 from fifo.parsing import money, nanoseconds, number
 from fifo.reading import Reading, read_fills
+from fifo.writing import json_lines
 
 GOOD: dict[str, Any] = {
     "id": "a",
@@ -85,7 +86,7 @@ def test_json_numbers_are_taken_digit_by_digit() -> None:
     """A number without quotation marks is what is written there, not what a float makes of it."""
     row = '{"id":7,"time":"2026-01-01T00:00:00Z","symbol":"X","side":"buy","size":0.123456789012345678,"price":3}'
     (entry,) = entries(read(row))
-    assert (entry.id, entry.size) == (7, 123456789012345678)
+    assert (entry.id, entry.size) == ("7", 123456789012345678)
     (entry,) = entries(read(row.replace("0.123456789012345678", "123456789012345678901")))
     assert entry.size == 123456789012345678901 * 10**18
 
@@ -119,6 +120,20 @@ def test_json_numbers_are_taken_digit_by_digit() -> None:
         ({"id": 1.5}, "MISSING_FIELD"),
         ({"symbol": " "}, "MISSING_FIELD"),
         ({"seq": "first"}, "NOT_A_NUMBER"),
+        ({"seq": "1_0"}, "NOT_A_NUMBER"),
+        ({"seq": "\u0661"}, "NOT_A_NUMBER"),
+        ({"size": "1_0"}, "NOT_A_NUMBER"),
+        ({"size": "_1"}, "NOT_A_NUMBER"),
+        ({"size": "\u0661\u0662"}, "NOT_A_NUMBER"),
+        ({"size": "\uff11"}, "NOT_A_NUMBER"),
+        ({"size": "1\u00a0"}, "NOT_A_NUMBER"),
+        ({"size": "1 000"}, "NOT_A_NUMBER"),
+        ({"size": " "}, "NOT_A_NUMBER"),
+        ({"size": "+"}, "NOT_A_NUMBER"),
+        ({"size": "1e99999999999999999999"}, "NOT_A_NUMBER"),
+        ({"price": "50_000"}, "NOT_A_NUMBER"),
+        ({"fee": "0_1"}, "NOT_A_NUMBER"),
+        ({"fee": "1", "fee_currency": "other", "fee_rate": "1_0.5"}, "NOT_A_NUMBER"),
         ({"seq": "9" * 5000}, "NOT_A_NUMBER"),
     ],
 )
@@ -158,6 +173,30 @@ def test_repeats_count_once_and_another_content_is_a_bad_line() -> None:
     reading = read(GOOD, {**GOOD, "size": "1.0"}, {**GOOD, "size": "2"})
     assert (len(reading), reading.repeated) == (1, 1)
     assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "DUPLICATE_ID")]
+
+
+def test_an_id_is_a_text_whatever_it_was_written_as() -> None:
+    """1 and "1" are the same fill, and come out as a text; one too long for a float keeps its digits."""
+    reading = read({**GOOD, "id": 1}, {**GOOD, "id": "1"}, {**GOOD, "id": 123456789012345678901234567890})
+    assert (reading.bad, reading.repeated) == ([], 1)
+    assert [entry.id for entry in entries(reading)] == ["1", "123456789012345678901234567890"]
+    sell = {**GOOD, "id": 2, "side": "sell", "time": "2026-01-02T00:00:00Z"}
+    printed = json.loads("".join(json_lines(read({**GOOD, "id": 1}, sell).lines())))
+    assert printed["sells"][0]["id"] == "2"
+    assert printed["sells"][0]["parts"][0]["lot"] == "1"
+
+
+@pytest.mark.parametrize("name", ["id", "size", "fee_rate"])
+@pytest.mark.parametrize("spelling", ['"{}": "7"', '"{}" :"7"', '"{}":7.5'])
+@pytest.mark.parametrize("before", [1, 60])
+def test_a_name_that_is_there_twice_is_refused(name: str, spelling: str, before: int) -> None:
+    """Neither value is taken, in a short file and in a long one; a name that is not ours may be there twice."""
+    twice = json.dumps({**GOOD, "id": "x", "fee_rate": "1", "note": "a"})[:-1] + ", " + spelling.format(name) + "}"
+    good = [{**GOOD, "id": f"a{number}"} for number in range(before)]
+    reading = read(*good, twice, {**GOOD, "id": "z"}, json.dumps({**GOOD, "id": "n", "m": 1})[:-1] + ', "m": 2}')
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(before + 1, "NOT_A_ROW")]
+    assert f"names {name} more than once" in reading.bad[0].sentence
+    assert len(reading) == before + 2
 
 
 def test_a_currency_by_its_own_name() -> None:
@@ -294,6 +333,13 @@ def test_numbers_of_every_spelling(text: str, units: int) -> None:
 def test_money_as_reports_print_it(text: str, units: int) -> None:
     """Currency signs and thousands' commas are taken off, a sign on either side of them counts."""
     assert money("fee", text) == units * 10**15
+
+
+@pytest.mark.parametrize("text", ["$1_000", "_1000", "\u0661000", "$\u0661", "1_0.5", "$ 1\u0662"])
+def test_money_of_other_digits_is_refused(text: str) -> None:
+    """An underline or a digit of another script is neither taken off as a currency's sign nor read as a number."""
+    with pytest.raises(FifoError, match="is not a number"):
+        money("fee", text)
 
 
 @pytest.mark.parametrize("text", ["0,5", "1,23", "30.000,00", "1,2345", ",500", "1,,000", "12,34,567"])

@@ -40,7 +40,7 @@ def test_rp2_finds_the_same_parts_costs_and_gains() -> None:
         for number, fill in enumerate(fills)
     )
     ours = [
-        (sale.id, part.lot, part.size, part.cost, sale.proceeds * part.size / sale.size - part.cost)
+        (int(sale.id), int(part.lot), part.size, part.cost, sale.proceeds * part.size / sale.size - part.cost)
         for sale in book.sales()
         for part in sale.parts
     ]
