@@ -47,6 +47,7 @@ from workers.settings_types import (
     Size,
     Source,
     Unit,
+    plain_number,
 )
 from workers.settings_webhook import WebhookSettings
 
@@ -432,9 +433,9 @@ class Settings(BaseSettings):
         description="what a worker of the role all does: sighook decides (role strategy), webhook executes (orders, "
         "streams, watchers)",
     )
-    speed: Annotated[float, PaperOnly("real markets can't be hurried", instead="it needs 1")] = Field(
-        1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1"
-    )
+    speed: Annotated[
+        float, BeforeValidator(plain_number), PaperOnly("real markets can't be hurried", instead="it needs 1")
+    ] = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
     temporal: TemporalSettings = TemporalSettings()
     database: DatabaseSettings = DatabaseSettings()
     exchange: ExchangeSettings = ExchangeSettings()

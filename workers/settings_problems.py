@@ -250,7 +250,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _number(value: object) -> str:
-    return f"{value:,}".replace(",", "_") if isinstance(value, int) and value >= 10**6 else str(value)
+    return f"{value:,}" if isinstance(value, int) and value >= 10**6 else str(value)
 
 
 def _options(annotation: object) -> tuple[object, ...]:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core.core_schema import ValidationInfo
 
 __all__ = [
     "AT_START",
@@ -28,6 +30,7 @@ __all__ = [
     "Size",
     "Source",
     "Unit",
+    "plain_number",
 ]
 
 
@@ -75,6 +78,13 @@ def _split_commas(value: object) -> object:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def plain_number(value: object) -> object:
+    """A number's text as it is given. Raises ValueError for 1_000 and digits of other scripts, which Python reads."""
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError("must be a number in plain digits")
+    return value
+
+
 Product = Annotated[str, AfterValidator(_product)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(_split_commas)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -90,3 +100,17 @@ class Section(BaseModel):
     """A part of the settings: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_plain(cls, value: object, info: ValidationInfo) -> object:
+        field = cls.model_fields.get(info.field_name or "")
+        return plain_number(value) if field is not None and _is_number(field.annotation) else value
+
+
+def _is_number(annotation: object) -> bool:
+    """Whether nothing but a number, or none, is meant."""
+    if get_origin(annotation) is Annotated:
+        return _is_number(get_args(annotation)[0])
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return all(map(_is_number, kinds)) if kinds else annotation in (Decimal, int, float)

@@ -309,13 +309,20 @@ def test_all_that_live_refuses_is_told_at_once() -> None:
         ("[exits]\nmax_spread_pct = 1", "did you mean max_spread_pct in [risk]?"),
         ("[exit]\nhard_stop_pct = 1", "did you mean exits?"),
         ("[triggers.Mine]\nsize_quote = 1", "triggers.Mine"),
-        ("[triggers.x]\nsize_quote = 1e999999", "allowed: above 0 and at most 1_000_000_000_000"),
+        ("[triggers.x]\nsize_quote = 1e999999", "allowed: above 0 and at most 1,000,000,000,000"),
         ("[triggers.x]\nsize_quote = nan", "must be"),
         ("[triggers.x]\nsize_quote = 0.0000000000000000001", "12 decimal places"),
         ("a = 1\nb = = 2", "FILE, line 2, column 5: this is not valid TOML (invalid value): 'b = = 2'"),
         ("[database]\nurl = 'hunter2", 'FILE: this is not valid TOML: expected "\'" at the end of the file.'),
         ("[database]\nurl = hunter2", "FILE, line 2, column 7: this is not valid TOML (invalid value)"),
         ("[exits]\ntake_profit_enabled = 'maybe'", "must be true or false"),
+        ("[exits]\nhard_stop_pct = '1_0'", "hard_stop_pct = '1_0': must be a number in plain digits (allowed: above 0"),
+        ("[exits]\nhard_stop_pct = '\u0661'", "must be a number in plain digits"),
+        ("[exits]\ntrailing_arm_pct = '1_0'", "must be a number in plain digits"),
+        ("[triggers.x]\nsize_quote = '1_0'", "must be a number in plain digits"),
+        ("[triggers.x]\nsize_quote = 1\n[triggers.x.exits]\nhard_stop_pct = '1_0'", "must be a number in plain digits"),
+        ("[symbols]\nmax_open_buys = '1_0'", "must be a number in plain digits"),
+        ("speed = '1_0'", "must be a number in plain digits"),
         ("[symbols]\nmax_open_buys = 2.5", "must be a whole number"),
         ("x = " + "[" * 5000, "nested too deeply"),
     ],
@@ -419,6 +426,15 @@ def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, v
     stored = orjson.loads(orjson.dumps(proposed.value))
     again = sources.under({key: Override(stored, "ann", datetime.now(UTC))})
     assert build(again) == proposed.after
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "\uff14", "0_4.5"])
+def test_a_number_that_is_typed_is_plain_digits(text: str) -> None:
+    """What Python would read as another number than a person sees is refused in one sentence."""
+    with pytest.raises(ConfigError, match="must be a number in plain digits"):
+        propose(Sources(), "exits.hard_stop_pct", [text])
+    with pytest.raises(ConfigError, match="must be a number in plain digits"):
+        load_settings(environ={"BOTTRADER_EXITS__HARD_STOP_PCT": text})
 
 
 def test_items_are_put_on_a_list_and_taken_off_it() -> None:
