@@ -392,6 +392,7 @@ async def _submit(
 
     from cli.asking import patience, require_worker, until
     from cli.ledger import open_ledger
+    from cli.order_words import what_holds
     from workers.temporal_connection import connect
     from workflows.starting import start_order
 
@@ -424,7 +425,9 @@ async def _submit(
             _require_same(row, intent)
         if row is None and wait:
             await _nobody_answered(client, settings, intent, timeout)
-        told = _tell(intent, row, repeated=before is not None, as_json=as_json)
+        held = row is not None and row["gate"] == "INSUFFICIENT_BALANCE" and row["side"] == "SELL"
+        advice = await what_holds(ledger, intent) if held else ""
+        told = _tell(intent, row, repeated=before is not None, as_json=as_json, advice=advice)
         if wait and row is not None and not _decided(row):
             raise _not_known(row, timeout)
         return told
@@ -495,30 +498,19 @@ SELECT intent FROM orders WHERE account = $1 AND entry_point = 'manual' AND inte
 
 def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
     """The request id is taken: by what, and what to do."""
+    from cli.order_words import differences
     from domain.messages import OrderIntent
     from workflows.narrative import order_summary
 
     stored = OrderIntent.model_validate(row["intent"])
     other = order_summary(stored)
     if other == order_summary(intent):
-        other += f", {_differences(stored, intent)}"
+        other += f"; what differs is {differences(stored, intent)}"
     return UserError(
         "INTENT_CONFLICT",
         f"The request id {intent.request_id} was used for another order ({other}): "
         "nothing was placed; use a new --request-id.",
     )
-
-
-def _differences(stored: "OrderIntent", intent: "OrderIntent") -> str:
-    """What two orders that read alike differ in, as `name stored, not given`."""
-    theirs, ours = stored.model_dump(mode="json"), intent.model_dump(mode="json")
-    pairs = {
-        **{name: (theirs[name], ours[name]) for name in ("time_in_force", "post_only", "expires_after", "dry_run")},
-        **{name: (value, ours["rules"][name]) for name, value in theirs["rules"].items()},
-        "trigger": (stored.linkage.trigger, intent.linkage.trigger),
-        "trade": (stored.entry_key, intent.entry_key),
-    }
-    return "; ".join(f"{name} {old}, now {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> None:
@@ -593,8 +585,8 @@ def described(row: "Row") -> dict[str, object]:
     }
 
 
-def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: bool) -> int:
-    """Print the order; raises UserError with exit code 1 where it was refused."""
+def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: bool, advice: str = "") -> int:
+    """Print the order; raises UserError with exit code 1 where it was refused, with `advice` after the reason."""
     from domain.ids import order_workflow_id
 
     if row is None:
@@ -613,7 +605,7 @@ def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: 
     if row["gate"] == "DRY_RUN":
         return int(ExitCode.OK)
     if row["gate"] is not None:
-        raise UserError(row["gate"], f"Refused: {row['gate_sentence']}.", ExitCode.NO)
+        raise UserError(row["gate"], f"Refused: {row['gate_sentence']}. {advice}".rstrip(), ExitCode.NO)
     if row["state"] == "FAILED":
         why = row["gate_sentence"] or row["refusal_text"] or "it gave no reason"
         raise UserError(row["refusal"] or "FAILED", f"The exchange refused the order: {why}.", ExitCode.NO)

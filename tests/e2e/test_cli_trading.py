@@ -97,7 +97,7 @@ async def test_the_same_request_is_the_same_order(trading: LiveStack) -> None:
     other = await trading.command("order", "buy", "ETH-USD", "--size", "0.2", "--request-id", "twice", "--json")
     assert "0.1 ETH-USD" in _refused(other, 2, "INTENT_CONFLICT")
     for changed, words in (
-        ((*arguments, "--hard-stop", "4"), "hard_stop 0.05, now 0.04"),
+        ((*arguments, "--hard-stop", "4"), "what differs is --hard-stop: 5 % then, 4 % now)"),
         (("order", "buy", "SOL-USD", *arguments[3:]), "0.1 ETH-USD"),
         (("order", "sell", *arguments[2:]), "0.1 ETH-USD"),
     ):

@@ -1,0 +1,134 @@
+"""Words for what a person asked of an order, in the options and units that the person types.
+
+A gate's sentence has what it compared; who holds what can't be sold, and how to have it sold all the same, is told
+here beside it.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from cli.ledger import Row
+    from domain.messages import OrderIntent
+
+__all__ = ["differences", "what_holds"]
+
+_RULE_OPTIONS = {
+    "hard_stop": "--hard-stop",
+    "soft_stop": "--soft-stop",
+    "trailing_arm": "--trailing-arm",
+    "take_profit": "--take-profit",
+}
+
+
+def differences(stored: "OrderIntent", intent: "OrderIntent") -> str:
+    """What two orders that read alike differ in, each as `option: what it was then, what it is now`."""
+    return "; ".join(_differences(stored, intent))
+
+
+def _differences(stored: "OrderIntent", intent: "OrderIntent") -> Iterator[str]:
+    pairs: dict[str, tuple[object, object]] = {
+        "--tif": (stored.time_in_force.value, intent.time_in_force.value),
+        "--post-only": (_given(stored.post_only), _given(intent.post_only)),
+        "--expires": (_seconds(stored.expires_after), _seconds(intent.expires_after)),
+        "--dry-run": (_given(stored.dry_run), _given(intent.dry_run)),
+        "--trigger": (stored.linkage.trigger, intent.linkage.trigger),
+        "--trade": (stored.entry_key or "not given", intent.entry_key or "not given"),
+    }
+    for option, (then, now) in pairs.items():
+        if then != now:
+            yield f"{option}: {then} then, {now} now"
+    theirs, ours = stored.rules, intent.rules
+    for name, option in _RULE_OPTIONS.items():
+        old, new = getattr(theirs, name), getattr(ours, name)
+        if old != new:
+            yield f"{option}: {_percent(old)} then, {_percent(new)} now"
+    if theirs.signal_exit != ours.signal_exit:
+        words = {True: "--signal-exit", False: "--no-signal-exit"}
+        yield f"{words[theirs.signal_exit]} then, {words[ours.signal_exit]} now"
+    others = [
+        name.replace("_", " ")
+        for name in type(theirs).model_fields
+        if name not in {*_RULE_OPTIONS, "signal_exit"} and getattr(theirs, name) != getattr(ours, name)
+    ]
+    if others:
+        yield f"the settings of its exits have changed since ({', '.join(others)})"
+
+
+def _given(flag: bool) -> str:
+    return "given" if flag else "not given"
+
+
+def _seconds(value: "Decimal | None") -> str:
+    from domain.money import plain
+
+    return "not given" if value is None else f"{plain(value)} s"
+
+
+def _percent(fraction: "Decimal | None") -> str:
+    from domain.money import plain
+
+    return "off" if fraction is None else f"{plain(fraction * 100)} %"
+
+
+# --- what can't be sold ----------------------------------------------------------------------------------------------
+
+_SELLS = """
+SELECT entry_key, protection_role, exit_reason, order_key,
+       greatest(coalesce(base_size, claimed_base) - filled_size, 0) AS size
+  FROM orders
+ WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND NOT finished AND order_key <> $3
+   AND ($4::text IS NULL OR entry_key = $4)
+ ORDER BY received_at
+"""
+_TRADES = """
+SELECT entry_key, remaining FROM trades WHERE account = $1 AND symbol = $2 AND state <> 'CLOSED' AND remaining > 0
+ ORDER BY opened_at
+"""
+_SHOWN = 3
+
+
+async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
+    """Who holds what this sell was refused for, and how a person has it sold; empty if the ledger has nobody.
+
+    A sell of a trade is held up by what rests for the trade; one from the pool by the trades themselves. Raises the
+    database's errors.
+    """
+    from cli.ledger import short
+
+    sells = await ledger.fetch(_SELLS, intent.account, intent.symbol, intent.order_key, intent.entry_key)
+    base = intent.symbol.partition("-")[0]
+    told = [_of_sell(row, base) for row in sells if row["size"] > 0 and (intent.entry_key or not row["entry_key"])]
+    if intent.entry_key is None:
+        for row in await ledger.fetch(_TRADES, intent.account, intent.symbol):
+            key = short(row["entry_key"])
+            told.append(
+                f"Trade {key} owns {_amount(row['remaining'], base)}: `bottrader trade close {key}` sells it, "
+                f"`bottrader order sell --trade {key}` a part of it."
+            )
+    more = len(told) - _SHOWN
+    return " ".join([*told[:_SHOWN], *([f"{more} more hold some: see `bottrader trades --open`."] if more > 0 else [])])
+
+
+def _of_sell(row: "Row", base: str) -> str:
+    from cli.ledger import short
+
+    held = _amount(row["size"], base)
+    if row["entry_key"] is None:
+        key = short(row["order_key"])
+        return f"The sell {key} is to sell {held}: `bottrader order cancel {key}` withdraws it."
+    key = short(row["entry_key"])
+    if row["protection_role"] is not None:
+        return (
+            f"The protection of trade {key}, which rests at the exchange, holds {held}: `bottrader trade close {key}` "
+            "takes it away and sells."
+        )
+    return f"Trade {key} is being sold already ({row['exit_reason']}, {held}): `bottrader trade show {key}` tells."
+
+
+def _amount(size: "Decimal", base: str) -> str:
+    from cli.ledger import tidy
+
+    return f"{tidy(size):f} {base}"
