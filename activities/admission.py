@@ -23,7 +23,15 @@ from typing import Any
 import asyncpg
 
 from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, SELL_FACTS
-from activities.database import STALLED_MS, Connection, Pool, account_transaction, symbol_transaction
+from activities.database import (
+    STALLED_MS,
+    Connection,
+    Pool,
+    account_transaction,
+    bounded_transaction,
+    symbol_transaction,
+    write_many,
+)
 from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
@@ -169,14 +177,15 @@ class Admissions:
         for _ in range(_TRIES):
             # Another process admitted an entry, somebody halted, or the same order came twice: decided once more.
             with contextlib.suppress(asyncpg.SerializationError, asyncpg.UniqueViolationError):
-                return await self._decide_once(self._pool, account, quote, entries)
+                return await self._decide_once(account, quote, entries)
         async with account_transaction(self._pool, account) as connection:
             await connection.execute(HOLD_TURN, account)
-            return await self._decide_once(connection, account, quote, entries)
+            return await self._decide_once(account, quote, entries, within=connection)
 
     async def _decide_once(
-        self, connection: Pool | Connection, account: str, quote: str, entries: Sequence[_Entry]
+        self, account: str, quote: str, entries: Sequence[_Entry], *, within: Connection | None = None
     ) -> Sequence[Admission | Exception | None]:
+        connection = within or self._pool
         policy = self._policy()
         rows = await connection.fetch(
             ENTRY_FACTS,
@@ -210,13 +219,21 @@ class Admissions:
         if len(writes) == 1:
             await connection.execute(INSERT_ORDER, *next(iter(writes.values())))
         elif writes:
-            await connection.executemany(INSERT_ORDER, list(writes.values()))
+            await self._write_all(list(writes.values()), within)
         for index in again:
             try:
                 answers[index] = await self._stored(connection, entries[index].intent)
             except IntentConflictError as error:
                 answers[index] = error
         return answers
+
+    async def _write_all(self, rows: Sequence[Sequence[Any]], within: Connection | None) -> None:
+        """All of them or none; a process that stands still on the way loses the turn that it took."""
+        if within is not None:
+            await write_many(within, INSERT_ORDER, rows)
+            return
+        async with bounded_transaction(self._pool) as connection:
+            await write_many(connection, INSERT_ORDER, rows)
 
     async def market(self, symbol: str, policy: Policy, *, ask: bool) -> Market:
         """The touch that is kept for all; where that is too old, with `ask`, the exchange's own, if it answers."""
@@ -394,7 +411,8 @@ class Admissions:
         """What a sell may claim of the pool that no trade owns; None if the balance can't be had. The lock is held.
 
         The balance is already less what open sells hold at the exchange, if they were there when it was asked for.
-        What trades own beside those holds is not the pool's, nor is what other pool sells have claimed since.
+        What trades own beside those holds is not the pool's, nor is what other pool sells have claimed since, nor what
+        buys that pay with it (BTC for ETH-BTC) have reserved since.
         """
         if product is None:
             return None
@@ -411,10 +429,15 @@ class Admissions:
                                                ELSE -(placed_at < $3)::int END)
                              FROM orders WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND NOT finished
                                AND (entry_key IS NULL OR placed_at IS NOT NULL)), 0)
+                 + coalesce((SELECT sum(greatest(reserved_quote - filled_value - quote_fees, 0)) FROM orders
+                             WHERE account = $1 AND side = 'BUY' AND NOT finished
+                               AND right(symbol, length($4) + 1) IN ('-' || $4, '_' || $4)
+                               AND (placed_at IS NULL OR placed_at >= $3)), 0)
             """,
             intent.account,
             intent.symbol,
             asked,
+            product.base,
         )
         return max(free - taken, ZERO)
 

@@ -14,6 +14,11 @@ __all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "SELL_FACTS"]
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
 # twice for a moment, which is the safe side), a sell's only if it *happened* after the answer. Orders of somebody else
 # reserve nothing with us, so what is left of their attempts counts.
+#
+# Where the quote currency is traded itself (BTC for ETH-BTC), what open trades own of it and what sells of it may still
+# take is spoken for, and its own fills move the total, each counted on the safe side in the same way. A currency that
+# the account's snapshot does not name is one that it has nothing of.
+_OF_BASE = "left({0}.symbol, length($2) + 1) IN ($2 || '-', $2 || '_')"
 _OF_QUOTE = "right({0}.symbol, length($2) + 1) IN ('-' || $2, '_' || $2)"
 ENTRY_FACTS = f"""
 WITH buys AS MATERIALIZED (
@@ -31,12 +36,28 @@ WITH buys AS MATERIALIZED (
            sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
       FROM trades t LEFT JOIN market_state m ON m.symbol = t.symbol
      WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
+), owned AS MATERIALIZED (
+    SELECT coalesce((SELECT sum(t.remaining) FROM trades t
+                      WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_BASE.format("t")}), 0)
+         + coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+                      WHERE o.account = $1 AND o.side = 'SELL' AND NOT o.finished AND o.entry_key IS NULL
+                        AND {_OF_BASE.format("o")}), 0)
+         + coalesce((SELECT sum(greatest(a.size - a.filled_size, 0)) FROM attempts a
+                      WHERE a.account = $1 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
+                        AND {_OF_BASE.format("a")}
+                        AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALSELL'),
+                    0)
+         - coalesce((SELECT sum(CASE WHEN f.side = 'SELL' THEN -(f.size + f.base_fees)
+                                     WHEN f.at > b.answered_at THEN f.size - f.base_fees ELSE 0 END)
+                       FROM fills f JOIN balances b ON b.account = $1 AND b.currency = $2
+                      WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_BASE.format("f")}), 0) AS size
 ), account AS MATERIALIZED (
     SELECT statement_timestamp() AS read_at,
            coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns,
            coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
-           (SELECT coalesce(sum(rest), 0) FROM buys) AS promised,
-           b.available + b.hold
+           (SELECT coalesce(sum(rest), 0) FROM buys) + (SELECT size FROM owned) AS promised,
+           CASE WHEN b.currency IS NOT NULL THEN b.available + b.hold
+                WHEN EXISTS (SELECT 1 FROM balances WHERE account = $1) THEN 0 END
            + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
                                        WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
                 FROM fills f WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,

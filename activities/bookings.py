@@ -126,7 +126,7 @@ class _Bookkeeper:
         self.attempt = attempt
         self.before = report_of(attempt)
         news = Totals(update.filled_size, update.filled_value, update.quote_fees, update.base_fees)
-        self.after = merge(self.before, Report(update.status, news))
+        self.after = merge(self.before, Report(update.status, news), settled=attempt["settled"] or ZERO)
         self.reports = [self.after if row is attempt else report_of(row) for row in standing.attempts]
         self.sums = total(report.totals for report in self.reports)
         self.writes: dict[str, Any] = {}
@@ -301,7 +301,8 @@ class _Bookkeeper:
     def _grow(self, fill: Fill) -> None:
         now = self.trade
         state = TradeState(now["state"]) if now else TradeState.OPENING
-        if state is not TradeState.CLOSING:
+        # A correction of value or fees alone is no reason to protect a trade again.
+        if state is not TradeState.CLOSING and fill.size > 0:
             state = move_trade(state, TradeState.PROTECTED)
         size = (now["bought_size"] if now else ZERO) + fill.size
         value = (now["bought_value"] if now else ZERO) + fill.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -15,10 +15,12 @@ __all__ = [
     "Connection",
     "Pool",
     "account_transaction",
+    "bounded_transaction",
     "create_pool",
     "lock_account",
     "lock_symbol",
     "symbol_transaction",
+    "write_many",
 ]
 
 # asyncpg ships no types.
@@ -80,14 +82,27 @@ async def symbol_transaction(pool: Pool, account: str, symbol: str) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
+async def bounded_transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction that ends soon if its process stands still, and waits no longer than that for a row."""
+    async with _begun(pool, "") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
 async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]:
     # Only a statement without parameters may be two in one, so the name becomes a literal.
     literal = "'" + name.replace("'", "''") + "'"
+    async with _begun(pool, f"; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def _begun(pool: Pool, lock: str) -> AsyncIterator[Connection]:
     async with pool.acquire() as connection:
         try:
             await connection.execute(
                 f"BEGIN; SET LOCAL idle_in_transaction_session_timeout = {STALLED_MS}; "
-                f"SET LOCAL lock_timeout = {STALLED_MS}; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))"
+                f"SET LOCAL lock_timeout = {STALLED_MS}{lock}"
             )
             yield connection
             await connection.execute("COMMIT")
@@ -95,6 +110,37 @@ async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]
             if not connection.is_closed() and connection.is_in_transaction():
                 await connection.execute("ROLLBACK")
             raise
+
+
+async def write_many(connection: Connection, query: str, rows: Iterable[Sequence[Any]]) -> None:
+    """`executemany` within a transaction, in pieces that are sent whole.
+
+    asyncpg sends many rows piece by piece before the server is told that they end, and PostgreSQL doesn't call a
+    session idle in between: a process that stands still there would keep its locks for ever. Between pieces of ours it
+    is idle in its transaction, and loses it.
+    """
+    piece: list[Sequence[Any]] = []
+    size = 0
+    for row in rows:
+        length = sum(_length(value) for value in row)
+        if piece and size + length > _PIECE:
+            await connection.executemany(query, piece)
+            piece, size = [], 0
+        piece.append(row)
+        size += length
+    if piece:
+        await connection.executemany(query, piece)
+
+
+_PIECE = 64 * 1024
+"""Bytes; asyncpg sends 128 KiB at once."""
+
+
+def _length(value: object) -> int:
+    """About how many bytes a parameter is."""
+    if isinstance(value, str):
+        return len(value.encode(errors="replace")) + 8
+    return len(_dump(value)) + 8 if isinstance(value, (dict, list, tuple)) else 24
 
 
 async def lock_account(connection: Connection, account: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, lock_symbol, write_many
 from activities.incidents import report_incident, report_once
 from activities.lots import rematch_from, unmatch_from
 from activities.rows import totals_of
@@ -93,6 +93,10 @@ async def _replace_together(pool: Pool, account: str, symbol: str, lists: Mappin
         since = min(item.since for item in ready)
         await unmatch_from(connection, account, symbol, since)
         await _replace(connection, account, ready)
+        await connection.execute(
+            "UPDATE attempts SET settled_size = filled_size WHERE client_order_id = ANY($1::text[])",
+            [item.attempt["client_order_id"] for item in ready],
+        )
         await rematch_from(connection, account, symbol, since)
     return len(ready)
 
@@ -142,7 +146,8 @@ async def _ready(
             continue
         if sums != known:
             await _correct(connection, account, attempt, sums - known)
-        ready.append(_Replacement(attempt, old, [fill for fill in own if fill.trade_id not in there[identity]]))
+        missing = sorted((fill for fill in own if fill.trade_id not in there[identity]), key=lambda fill: fill.at)
+        ready.append(_Replacement(attempt, old, missing))
     return ready
 
 
@@ -167,18 +172,41 @@ async def _replace(connection: Connection, account: str, ready: Sequence[_Replac
         "DELETE FROM fills WHERE id = ANY($1::bigint[])", [row["id"] for item in ready for row in item.derived]
     )
     base = ready[0].derived[0]["symbol"].replace("_", "-").partition("-")[0]
-    await connection.executemany(
+    await write_many(
+        connection,
         """
         INSERT INTO fills (fill_key, account, symbol, side, order_key, client_order_id, exchange_order_id, trade_id,
                            origin, ingest_via, size, price, value, quote_fees, base_fees, liquidity, at, recorded_at,
                            lot_remaining)
         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,'exchange',$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)
         """,
-        [_row(account, item.attempt, item.derived[0], fill, base) for item in ready for fill in item.missing],
+        [
+            _row(account, item, fill, base, recorded_at)
+            for item in ready
+            for fill, recorded_at in zip(item.missing, _recorded(item), strict=True)
+        ],
     )
 
 
-def _row(account: str, attempt: Any, first: Any, fill: VenueFill, base: str) -> tuple[Any, ...]:
+def _recorded(item: _Replacement) -> list[datetime]:
+    """When each execution was recorded: with the derived fill in which it ended. What a balance that was read between
+    two of them can't have known of is not taken for known.
+    """
+    times: list[datetime] = []
+    reached, derived = ZERO, ZERO
+    rows = iter(item.derived)
+    recorded_at = item.derived[0]["recorded_at"]
+    for fill in item.missing:
+        reached += fill.size
+        while derived < reached and (row := next(rows, None)) is not None:
+            derived += row["size"]
+            recorded_at = max(recorded_at, row["recorded_at"])
+        times.append(recorded_at)
+    return times
+
+
+def _row(account: str, item: _Replacement, fill: VenueFill, base: str, recorded_at: datetime) -> tuple[Any, ...]:
+    attempt, first = item.attempt, item.derived[0]
     base_fee = fill.fee if fill.fee_currency == base else ZERO
     return (
         # A trade id is the product's, and one trade may have two orders of ours on its sides.
@@ -198,7 +226,7 @@ def _row(account: str, attempt: Any, first: Any, fill: VenueFill, base: str) -> 
         base_fee,
         fill.liquidity,
         fill.at,
-        first["recorded_at"],
+        recorded_at,
         max(fill.size - base_fee, ZERO) if first["side"] == Side.BUY else None,
     )
 

@@ -133,7 +133,7 @@ class FactDelivery:
             journal = await read_journal(self._pool, self._account, view)
             for known in journal.attempts:
                 report = wanted.get(known.exchange_order_id or "")
-                if report is not None and merge(known.report, report) == known.report:
+                if report is not None and merge(known.report, report, settled=known.settled) == known.report:
                     del wanted[known.exchange_order_id or ""]
             if not wanted or time.monotonic() >= deadline:
                 break

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool
@@ -160,6 +161,7 @@ def _known(row: Mapping[str, Any]) -> Known:
         external=row["role"] == OrderRole.EXTERNAL,
         sent=row["sends"] > 0 or row["role"] == OrderRole.EXTERNAL,
         acknowledged_at=row["acknowledged_at"],
+        settled=row["settled_size"] or Decimal(0),
     )
 
 

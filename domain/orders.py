@@ -190,13 +190,16 @@ class Report:
         return self.status.final
 
 
-def merge(known: Report, news: Report) -> Report:
+def merge(known: Report, news: Report, *, settled: Decimal = ZERO) -> Report:
     """Fold a report into what is known; any order and any repeats of the same reports give the same result.
 
     Totals go together: the report with the greater filled size brings its value and fees. With equal sizes the greater
-    value, then the greater fees win, so that a correction is taken once and for all.
+    value, then the greater fees win, so that a correction is taken once and for all. What is known up to the size
+    `settled` (base) comes from the exchange's own executions, and no report of totals changes it again.
     """
     known_totals, news_totals = known.totals, news.totals
+    if 0 < settled >= news_totals.size:
+        news_totals = known_totals
     totals = max(known_totals, news_totals, key=lambda item: (item.size, item.value, item.quote_fees, item.base_fees))
     status = known.status if _RANK[known.status] >= _RANK[news.status] else news.status
     return Report(status, totals)

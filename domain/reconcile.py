@@ -108,6 +108,8 @@ class Known:
     external: bool = False
     sent: bool = True
     acknowledged_at: datetime | None = None
+    settled: Decimal = ZERO
+    """Up to this size (base) the ledger has the exchange's own executions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +317,7 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
             f"{name} was taken for absent and is at the exchange all the same: {seen.report.status}, "
             f"{seen.report.totals.size} filled",
         )
-    merged = merge(known.report, seen.report)
+    merged = merge(known.report, seen.report, settled=known.settled)
     if merged == known.report and known.exchange_order_id is not None:
         if seen.report.final and seen.report.totals.size < known.report.totals.size:
             return told(
@@ -448,7 +450,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
             )
     elif seen.report.final:
         return _ended(seen, known, executions, asked_at, looked_up=True)
-    if merge(known.report, seen.report) != known.report:
+    if merge(known.report, seen.report, settled=known.settled) != known.report:
         return Finding(
             Difference.STILL_OPEN,
             Action.RECORD,

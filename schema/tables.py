@@ -138,6 +138,7 @@ attempts = Table(
     _money("filled_value"),
     _money("quote_fees"),
     _money("base_fees"),
+    Column("settled_size", Numeric, comment="up to here the exchange's own executions say what was paid"),
     Column("status_source", Text),
     Column("refusal", Text),
     Column("refusal_text", Text),

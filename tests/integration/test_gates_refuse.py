@@ -232,6 +232,21 @@ async def test_insufficient_balance_counts_own_and_others_orders_once(desk: Desk
     assert (await desk.admit(limit_buy(desk.account, "0.009", "49000"))).accepted
 
 
+async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str) -> None:
+    """All BTC of the account are an open trade's: no ETH is bought with them; with more than the trade's, it is."""
+    products = ("BTC-USD", "ETH-USD", "ETH-BTC")
+    async with desk_at_a_paper_exchange(database, products=products, products_file=CATALOGUE) as desk:
+        desk.policy = replace(desk.policy, max_position=Decimal(1))
+        await desk.market("ETH-BTC", bid="0.05", ask="0.0501", price="0.05")
+        await desk.balance("1", currency="BTC")
+        await desk.trade(symbol="BTC-USD", size="1", price="50000")
+        await refused(desk, limit_buy(desk.account, "19", "0.05", symbol="ETH-BTC"), "INSUFFICIENT_BALANCE", "0 are av")
+        await desk.balance("2", currency="BTC")
+        assert (await desk.admit(limit_buy(desk.account, "19", "0.05", symbol="ETH-BTC"))).accepted
+        # The snapshot names every currency that the account has, and has no USD.
+        await refused(desk, limit_buy(desk.account, "0.01", "49000"), "INSUFFICIENT_BALANCE", "0 are available")
+
+
 async def test_dry_run(desk: Desk) -> None:
     """A dry run passes everything and is not sent."""
     await refused(desk, market_buy(desk.account, dry_run=True), "DRY_RUN", "would have been sent")

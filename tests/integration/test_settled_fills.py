@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -12,7 +13,7 @@ from activities.database import Pool, create_pool
 from activities.exchange_fills import settle_fills
 from activities.ledger import Ledger
 from domain.messages import OrderUpdate
-from domain.orders import AttemptStatus, Side
+from domain.orders import AttemptStatus, OrderRole, Side
 from exchange.port import VenueFill
 from tests.support.ledger_rows import ACCOUNT, add_order, intent
 
@@ -103,3 +104,85 @@ async def test_one_order_that_can_not_be_settled_does_not_keep_the_others_from_i
     assert await pool.fetchval("SELECT origin FROM fills WHERE exchange_order_id = 'x-2'") == "exchange"
     incidents = await pool.fetch("SELECT kind, subject FROM incidents")
     assert [tuple(row) for row in incidents] == [("FILLS_NOT_SETTLED", "x-1")]
+
+
+@pytest.mark.parametrize("price", ["99.99", "100.01"])
+async def test_what_is_settled_stays_when_the_same_report_comes_again(pool: Pool, price: str) -> None:
+    """The executions say what was paid; the totals that the stream had told before change nothing any more."""
+    await bought(pool, "BTC-USD", "x-1")
+    executions = [replace(execution("BTC-USD", "x-1", "7"), price=Decimal(price))]
+    assert await settle(pool, executions) == 1
+
+    async def books() -> dict[str, object]:
+        return dict(
+            await pool.fetchrow(
+                """SELECT (SELECT bought_value FROM trades) AS trade, (SELECT sum(value) FROM fills) AS filled,
+                          (SELECT filled_value FROM orders) AS ordered, (SELECT filled_value FROM attempts) AS attempt,
+                          (SELECT count(*) FROM fills) AS fills, (SELECT count(*) FROM incidents) AS incidents"""
+            )
+        )
+
+    settled = await books()
+    assert {settled[name] for name in ("trade", "filled", "ordered", "attempt")} == {Decimal(price)}
+    for _ in range(2):
+        await again(pool, "x-1", Decimal(100))
+        assert await settle(pool, executions) == 0
+        assert await books() == settled
+
+
+async def again(pool: Pool, exchange_order_id: str, value: Decimal) -> None:
+    """A report of a filled order: 1 for this value."""
+    key = await pool.fetchval("SELECT order_key FROM attempts WHERE exchange_order_id = $1", exchange_order_id)
+    await Ledger(pool, ACCOUNT).record(
+        key,
+        OrderUpdate(
+            attempt=1,
+            status=AttemptStatus.FILLED,
+            exchange_order_id=exchange_order_id,
+            filled_size=Decimal(1),
+            filled_value=value,
+            at=AT,
+        ),
+    )
+
+
+async def test_a_correction_opens_no_closed_trade_again(pool: Pool) -> None:
+    """A closed trade whose entry turns out to have cost a cent more stays closed, with the right cost."""
+    await bought(pool, "BTC-USD", "x-1")
+    entry_key = await pool.fetchval("SELECT order_key FROM orders")
+    leg = intent("x-2", side=Side.SELL, role=OrderRole.EXIT, entry_key=entry_key)
+    await add_order(pool, leg, exchange_order_id="x-2")
+    await again(pool, "x-2", Decimal(90))
+    await pool.execute("UPDATE trades SET state = 'CLOSED', closed_at = '2026-08-09T13:00Z'")
+    await pool.execute("UPDATE exit_plans SET state = 'DISARMED', quantity = 0")
+    await again(pool, "x-1", Decimal("100.01"))
+    row = await pool.fetchrow(
+        "SELECT t.state, t.closed_at, t.bought_value, p.state AS plan FROM trades t JOIN exit_plans p USING (entry_key)"
+    )
+    assert (row["state"], row["bought_value"], row["plan"]) == ("CLOSED", Decimal("100.01"), "DISARMED")
+    assert row["closed_at"] == datetime(2026, 8, 9, 13, tzinfo=UTC)
+
+
+async def test_an_execution_is_as_new_as_the_fill_in_whose_place_it_is(pool: Pool) -> None:
+    """What filled after a balance was read was not in that balance: its execution keeps the later time."""
+    wanted = intent("x-1")
+    await add_order(pool, wanted, exchange_order_id="x-1")
+    for size in ("0.4", "1"):
+        update = OrderUpdate(
+            attempt=1,
+            status=AttemptStatus.OPEN,
+            exchange_order_id="x-1",
+            filled_size=Decimal(size),
+            filled_value=100 * Decimal(size),
+            at=AT,
+        )
+        await Ledger(pool, ACCOUNT).record(wanted.order_key, update)
+    derived = [row["recorded_at"] for row in await pool.fetch("SELECT recorded_at FROM fills ORDER BY id")]
+    assert derived[0] < derived[1]
+    executions = [
+        replace(execution("BTC-USD", "x-1", str(number)), size=Decimal(size), at=AT + timedelta(seconds=number))
+        for number, size in enumerate(("0.4", "0.3", "0.3"))
+    ]
+    assert await settle(pool, executions[::-1]) == 1
+    rows = await pool.fetch("SELECT trade_id, recorded_at FROM fills ORDER BY trade_id")
+    assert [row["recorded_at"] for row in rows] == [derived[0], derived[1], derived[1]]

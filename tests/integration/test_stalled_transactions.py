@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from activities import database as own
-from activities.database import Pool, account_transaction, create_pool, lock_symbol, symbol_transaction
+from activities.database import (
+    Pool,
+    account_transaction,
+    bounded_transaction,
+    create_pool,
+    lock_symbol,
+    symbol_transaction,
+    write_many,
+)
 from activities.leases import DATABASE_TROUBLE
 
 Transaction = contextlib.AbstractAsyncContextManager[own.Connection]
@@ -95,3 +104,34 @@ async def test_long_work_keeps_its_lock_and_leaves_no_limit_behind(pool: Pool) -
             await lock_symbol(connection, ACCOUNT, SYMBOL)
         assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "0"
         assert await connection.fetchval("SHOW lock_timeout") == "0"
+
+
+async def test_many_rows_are_no_way_to_keep_a_lock(pool: Pool, database: str) -> None:
+    """Who stands still in the middle of writing many rows loses what it has written, and others go on soon."""
+    insert = "INSERT INTO account_controls (account, reason) VALUES ($1, $2)"
+    seconds: list[float] = []
+
+    async def others() -> None:
+        connection = await asyncpg.connect(database, command_timeout=20)
+        began = time.monotonic()
+        await connection.execute(insert, "row 0", "somebody else's")
+        seconds.append(time.monotonic() - began)
+        await connection.close()
+
+    def rows() -> Iterator[tuple[str, str]]:
+        for number in range(20):
+            if number == 15:
+                # This process stands still until others have got the row that it has written.
+                thread = threading.Thread(target=lambda: asyncio.run(others()))
+                thread.start()
+                thread.join()
+            yield f"row {number}", "x" * 10_000
+
+    async def write() -> None:
+        async with bounded_transaction(pool) as connection:
+            await write_many(connection, insert, rows())
+
+    with pytest.raises(DATABASE_TROUBLE):
+        await write()
+    assert 0 < seconds[0] < 4 * LIMIT
+    assert await pool.fetchval("SELECT count(*) FROM account_controls") == 1
