@@ -20,7 +20,8 @@ from itertools import groupby
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
-from activities.holdings import lock_transfers
+from activities.holdings import books_are_open, lock_transfers
+from activities.lots_beyond import lots_beyond_holdings
 from activities.recompute import compare_book, read_book, repair_symbol
 from domain.money import EXACT, ZERO, divide, plain
 from domain.orders import Side
@@ -172,6 +173,25 @@ class ImportPlan:
                 )
             )  # fmt: skip
         return done
+
+    async def beyond(self, pool: Pool, done: Sequence[SymbolImport], *, written: bool) -> dict[str, Decimal] | None:
+        """How much more of each base currency lots hold, or would hold, than the account can have had.
+
+        After `write`, or with what `preview` found. None while no opening balance is booked: nobody knows then. Raises
+        the database's errors.
+        """
+        if not await books_are_open(pool, self.account):
+            return None
+        lots: dict[str, Decimal] = defaultdict(Decimal)
+        moved: dict[str, Decimal] = defaultdict(Decimal)
+        for item in done:
+            base, _ = currencies(item.symbol) or ("", "")
+            lots[base] += ZERO if written else item.open_after - item.open_before
+        if not written:
+            for currency, amount in _moved([item for plan in self.symbols.values() for item in plan.new]).items():
+                moved[currency] += amount
+        found = await lots_beyond_holdings(pool, self.account, lots, moved)
+        return {currency: size for currency, size in sorted(found.items()) if currency in lots}
 
     async def preview(self, pool: Pool) -> list[SymbolImport]:
         """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""

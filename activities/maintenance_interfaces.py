@@ -5,11 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import datetime
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 from temporalio import activity
 
+from domain.money import plain
+
 __all__ = ["BalanceCheck", "LedgerReport", "ValidateActivity", "ValidateInput", "Violation"]
+
+
+# As JSON a text without exponent, which a zero of many places has, too.
+Amount = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json-unless-none")]
 
 
 class _Message(BaseModel):
@@ -40,14 +47,14 @@ class BalanceCheck(_Message):
     """
 
     currency: str
-    books: Decimal
-    transferred: Decimal
-    in_lots: Decimal
-    uncovered: Decimal
-    in_trades: Decimal
-    unowned: Decimal
-    exchange: Decimal | None = None
-    difference: Decimal | None = None
+    books: Amount
+    transferred: Amount
+    in_lots: Amount
+    uncovered: Amount
+    in_trades: Amount
+    unowned: Amount
+    exchange: Amount | None = None
+    difference: Amount | None = None
 
 
 class LedgerReport(_Message):
@@ -68,6 +75,8 @@ class LedgerReport(_Message):
     """All violations, by check."""
     violations: tuple[Violation, ...] = ()
     """The first of them; `counts` has all."""
+    warnings: tuple[str, ...] = ()
+    """What contradicts nothing and a person should look at, a sentence each; no violation, hence no incident."""
     balances: tuple[BalanceCheck, ...] = ()
     compared: str = ""
     """What came of comparing with the exchange, in a sentence."""

@@ -89,8 +89,10 @@ def _print_report(report: "LedgerReport") -> None:
             ("currency", *(name.replace("_", " ") for name in names)),
             [(row.currency, *(tidy(getattr(row, name)) for name in names)) for row in report.balances],
         )
+    for sentence in report.warnings:
+        typer.echo(f"To look at: {sentence}.")
     if report.ok:
-        typer.echo("Everything is as it must be.")
+        typer.echo("Everything else is as it must be." if report.warnings else "Everything is as it must be.")
         return
     rows = [(item.check, item.symbol or "", item.sentence) for item in report.violations[:_SHOWN]]
     print_table(("check", "symbol", "what is wrong"), rows, title=f"{sum(report.counts.values())} violations")

@@ -11,7 +11,8 @@ import typer
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
     from activities.importing import ImportPlan, OldFill, SymbolImport
     from fifo.reading import Reading, StatedFill
@@ -54,9 +55,10 @@ def import_fills(
         kept = _kept(reading, item)
         if kept is not None:
             fills.append(kept)
-    plan, done = asyncio.run(_import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad))
+    plan, done, beyond = asyncio.run(_import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad))
     say(reading, "read")
-    _show(plan, done, dry_run=dry_run, as_json=as_json)
+    _show(plan, done, beyond, dry_run=dry_run, as_json=as_json)
+    _warn(done, beyond, dry_run=dry_run)
 
 
 def _kept(reading: "Reading", item: "StatedFill") -> "OldFill | None":
@@ -73,7 +75,7 @@ def _kept(reading: "Reading", item: "StatedFill") -> "OldFill | None":
 
 async def _import(
     settings: "Settings", name: str, reading: "Reading", fills: "Sequence[OldFill]", *, dry_run: bool, skip_bad: bool
-) -> "tuple[ImportPlan, list[SymbolImport]]":
+) -> "tuple[ImportPlan, list[SymbolImport], Mapping[str, Decimal] | None]":
     from activities.database import create_pool
     from activities.importing import own_records_since, plan_import
     from cli.fifo import refusal
@@ -88,16 +90,51 @@ async def _import(
         reading.bad.sort(key=lambda bad: bad.number)
         if reading.bad and not skip_bad:
             raise refusal(name, reading.bad, "Nothing was imported")
-        return plan, await (plan.preview(pool) if dry_run else plan.write(pool))
+        done = await (plan.preview(pool) if dry_run else plan.write(pool))
+        return plan, done, await plan.beyond(pool, done, written=not dry_run)
     finally:
         await pool.close()
 
 
-def _show(plan: "ImportPlan", done: "list[SymbolImport]", *, dry_run: bool, as_json: bool) -> None:
+def _warn(done: "list[SymbolImport]", beyond: "Mapping[str, Decimal] | None", *, dry_run: bool) -> None:
+    """Lots that the account can't have: said plainly, for later sells would take their cost from them."""
+    from domain.money import plain
+
+    if beyond is None:
+        if any(item.open_after for item in done):
+            note(
+                "Whether the account holds what is in lots is not known yet: no opening balances are booked. After the "
+                "first reconcile `bottrader ledger verify` says so."
+            )
+        return
+    for currency, size in beyond.items():
+        note(
+            f"warning: lots {'would hold' if dry_run else 'hold'} {plain(size)} {currency} more than the account, "
+            "which did not have them when its books were opened. Sells may be missing from the file, coins may have "
+            "been withdrawn before, or it is the file of another account."
+        )
+
+
+def _show(
+    plan: "ImportPlan",
+    done: "list[SymbolImport]",
+    beyond: "Mapping[str, Decimal] | None",
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     later = sum(item.later for item in done)
     if as_json:
         changed = not dry_run and any(item.changed for item in done)
-        print_json({"changed": changed, "account": plan.account, "until": plan.until, "symbols": done})
+        print_json(
+            {
+                "changed": changed,
+                "account": plan.account,
+                "until": plan.until,
+                "symbols": done,
+                "lots_beyond_holdings": beyond,
+            }
+        )
         return
     from cli.ledger import tidy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -217,6 +217,48 @@ async def test_a_balance_that_differs_is_a_violation(pool: Pool) -> None:
     assert report.counts == {"BALANCE": 1}
     assert report.violations[0].subject == "BTC"
     assert next(row.difference for row in report.balances if row.currency == "BTC") == Decimal("0.5")
+
+
+class _Trading(FakeExchange):
+    """Sells while it is asked for balances: the first look is of two moments."""
+
+    def __init__(self, sell: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._sell: Callable[[], Awaitable[object]] | None = sell
+
+    async def balances(self) -> Mapping[str, Balance]:
+        """What is left after the sell, which is recorded by then."""
+        if self._sell is not None:
+            sell, self._sell = self._sell, None
+            await sell()
+        return await super().balances()
+
+
+async def test_all_columns_of_a_balance_are_of_one_moment(pool: Pool) -> None:
+    """A trade that is sold meanwhile is in books, lots and trades, or in none of them."""
+    ledger = Ledger(pool, ACCOUNT)
+    bought, sold = (
+        order(
+            f"x{number}", f"outside-{number}", symbol="BTC-USD", side=side, status=VenueStatus.FILLED, size="2",
+            price="100", at=datetime(2026, 1, number, tzinfo=UTC),
+        )
+        for number, side in ((1, Side.BUY), (2, Side.SELL))
+    )  # fmt: skip
+
+    async def sell() -> None:
+        await ledger.adopt(sold, StatusSource.WEBSOCKET)
+        exchange.money["BTC"] = Balance("BTC", Decimal(1000), ZERO)
+        exchange.money["USD"] = Balance("USD", Decimal(1000), ZERO)
+        exchange.money["ETH"] = Balance("ETH", Decimal(1000), ZERO)
+
+    exchange = _Trading(sell)
+    await ledger.adopt(bought, StatusSource.WEBSOCKET)
+    await open_books(pool, exchange)
+    report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0.01)
+    assert report.ok, report.violations
+    (row,) = [row for row in report.balances if row.currency == "BTC"]
+    assert (row.books, row.exchange, row.in_lots) == (Decimal(1000), Decimal(1000), ZERO)
+    assert row.books == row.in_lots - row.uncovered + row.transferred == row.in_trades + row.unowned
 
 
 async def test_an_exchange_that_does_not_answer_is_no_violation(pool: Pool) -> None:

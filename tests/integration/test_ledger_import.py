@@ -68,6 +68,18 @@ async def imported(pool: Pool, text: str) -> list[SymbolImport]:
     return await plan.write(pool)
 
 
+async def opening(pool: Pool, **amounts: str) -> None:
+    """Books that were opened with these balances."""
+    for currency, amount in amounts.items():
+        await pool.execute(
+            "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+            "VALUES ($1, $2, 'opening', $3, 0, $3)",
+            ACCOUNT,
+            currency,
+            Decimal(amount),
+        )
+
+
 async def everything(pool: Pool) -> list[Sequence[Any]]:
     """All rows that an import may touch, to the last digit."""
     tables = ("fills", "fifo_allocations", "trade_records", "balance_transfers")
@@ -176,6 +188,37 @@ async def test_open_books_stay_level(pool: Pool) -> None:
     assert report.ok, report.violations
 
 
+async def test_lots_that_the_account_can_not_have_are_said(pool: Pool) -> None:
+    """Net buys of coins that it did not hold when its books were opened: the import, a dry run before and each check
+    later say how many; it is nothing wrong with the books. What it held, or came since, is not said.
+    """
+    (buys,) = [HEAD + "b1,2024-01-01T00:00:00Z,1,BTC-USD,buy,2.5,50000,0,quote,\n"]
+    plan = await planned(pool, buys)
+    assert await plan.beyond(pool, await plan.preview(pool), written=False) is None
+    await opening(pool, BTC="0.4", USD="100")
+    assert await plan.beyond(pool, await plan.preview(pool), written=False) == {"BTC": Decimal("2.1")}
+    assert await plan.beyond(pool, await plan.write(pool), written=True) == {"BTC": Decimal("2.1")}
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert report.ok, report.violations
+    (sentence,) = report.warnings
+    assert sentence.startswith("lots hold 2.1 BTC more than the account")
+    await pool.execute(
+        "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+        "VALUES ($1, 'BTC', 'deposit', 2.1, 0.4, 2.5)",
+        ACCOUNT,
+    )
+    assert (await check_ledger(pool, None, ACCOUNT)).warnings == ()
+
+
+async def test_lots_that_the_account_holds_are_no_warning(pool: Pool) -> None:
+    """Money that was spent before is on no account any more, and coins that are there may be in lots."""
+    await opening(pool, BTC="0.5", ETH="9", USD="0")
+    plan = await planned(pool, EXAMPLE)
+    assert await plan.beyond(pool, await plan.preview(pool), written=False) == {}
+    assert await plan.beyond(pool, await plan.write(pool), written=True) == {}
+    assert (await check_ledger(pool, None, ACCOUNT)).warnings == ()
+
+
 async def test_what_the_ledger_has_itself_is_not_taken_again(pool: Pool) -> None:
     """From its own first fill on, fills are left to reconcile; an order that it knows by its id is its own."""
     at = datetime(2024, 1, 2, 12, tzinfo=UTC)
@@ -242,6 +285,28 @@ async def test_the_command_says_before_and_after(shell: Shell) -> None:
     assert "Imported for main" in again.out
     assert "4750 → 4750" in again.out
     assert (await shell("import", "FILE", "--json", given=COINBASE)).json["changed"] is False
+
+
+async def test_the_command_warns_of_lots_beyond_holdings(shell: Shell, pool: Pool) -> None:
+    """Before it is done, when it is done and at every look at the ledger; zeros have no exponent there."""
+    unknown = await shell("import", "FILE", "--dry-run", given=COINBASE)
+    assert "no opening balances are booked" in unknown.err
+    await opening(pool, BTC="0", USD="0")
+    dry = await shell("import", "FILE", "--dry-run", given=COINBASE)
+    assert "warning: lots would hold 0.5 BTC more than the account" in dry.err
+    done = await shell("import", "FILE", "--json", given=COINBASE)
+    assert (done.code, done.json["lots_beyond_holdings"]) == (0, {"BTC": "0.5"})
+    assert "warning: lots hold 0.5 BTC more than the account" in done.err
+    seen = await shell("verify", "--without-exchange")
+    assert seen.code == 0
+    assert "To look at: lots hold 0.5 BTC more than the account" in seen.out
+    assert "Everything else is as it must be." in seen.out
+    found = (await shell("verify", "--without-exchange", "--json")).json
+    assert len(found["warnings"]) == 1
+    row = next(row for row in found["balances"] if row["currency"] == "BTC")
+    assert {name: row[name] for name in ("books", "transferred", "in_lots", "uncovered", "exchange")} == {
+        "books": "0", "transferred": "-0.5", "in_lots": "0.5", "uncovered": "0", "exchange": None
+    }  # fmt: skip
 
 
 async def test_the_command_refuses_bad_lines_and_leaves_them_out_when_told(shell: Shell) -> None:
