@@ -1,15 +1,17 @@
 """`bottrader report`: what closed trades achieved and why, linkage, leaderboard; as tables, JSON, CSV or one HTML file.
 
-Results are after fees. Intervals are at 95 %. `--since` and `--until` take a day (2026-03-01), a time with zone, or an
-age such as 7d, 12h, 30min; trades count by when they closed.
+Results are after fees. Intervals are at 95 %. For programs money is a text of a decimal, and estimates (rates,
+fractions, ratios, seconds) are numbers of at most ten places and twelve digits. `--since` and `--until` take a day
+(2026-03-01), a time with zone, or an age such as 7d, 12h, 30min; trades count by when they closed.
 """
 
 import csv
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +36,7 @@ _WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Wi
 _LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Closed trades that a symbol must have.")]
 _OUT = Annotated[Path | None, typer.Option("--out", help="File to write; else standard output.")]
 
+_FINEST = Decimal("1e-18")
 _AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
 _UNITS = {"d": 86_400, "h": 3_600, "min": 60, "m": 60}
 
@@ -183,7 +186,7 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
 
     found = of(_trades(since, until, indicators=True))
     if as_json:
-        print_json(found)
+        _print_json(found)
         return
     if as_csv:
         _write_csv(
@@ -213,7 +216,7 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
 
 def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> None:
     if as_json:
-        print_json([item.as_dict() for item in found])
+        _print_json([item.as_dict() for item in found])
         return
     if as_csv:
         _write_csv(_flat(item.as_dict()) for item in found)
@@ -270,7 +273,7 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
     found = _read(read_linkage, since, until)
     code = int(ExitCode.NO if found.alarming else ExitCode.OK)
     if as_json:
-        print_json({**asdict(found), "percent": found.percent, "alarming": found.alarming})
+        _print_json({**asdict(found), "percent": found.percent, "alarming": found.alarming})
         return code
     if as_csv:
         _write_csv({**asdict(item), "percent": item.percent} for item in found.sources)
@@ -313,7 +316,7 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
 
     found = _read(read, since, None)
     if as_json:
-        print_json(found)
+        _print_json(found)
     elif as_csv:
         _write_csv(_flat(asdict(item)) for item in found)
     else:
@@ -401,7 +404,37 @@ def _write_csv(rows: Any) -> None:
         return
     writer = csv.DictWriter(sys.stdout, list(listed[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(listed)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in listed)
+
+
+def _print_json(value: object) -> None:
+    print_json(_figures(value))
+
+
+def _figures(value: Any) -> Any:
+    """A value with its figures rounded as programs get them."""
+    from domain.money import plain, round_half_even
+
+    if isinstance(value, Decimal):
+        return plain(round_half_even(value, _FINEST))
+    if isinstance(value, float):
+        # Adding nothing makes a zero of a zero below zero.
+        return round(float(f"{value:.12g}"), 10) + 0.0
+    if is_dataclass(value) and not isinstance(value, type):
+        return _figures(asdict(value))
+    if isinstance(value, Mapping):
+        return {name: _figures(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_figures(part) for part in value]
+    return value
+
+
+def _cell(value: Any) -> Any:
+    """The same for a cell of a CSV file: no exponents."""
+    from domain.money import plain
+
+    figure = _figures(value)
+    return plain(Decimal(str(figure))) if isinstance(figure, float) else figure
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.money import ZERO
+from domain.money import ZERO, divide, round_half_even
 from domain.statistics import (
     Interval,
     Sample,
@@ -44,6 +44,8 @@ __all__ = [
     "summary",
 ]
 
+_PLACES = Decimal("1e-8")
+
 Rows = NDArray[np.int64]
 """Which trades of a table."""
 
@@ -70,6 +72,7 @@ class Bridge:
 class GroupResult:
     """A group of trades. `pnl`, `fees`, `average_*` in quote currency, `*_fraction` of the entry price, `held` in wall
     seconds. `slippage` in quote currency, what exits brought beyond the price that made them due (below zero: lost).
+    `average_*` and `slippage` are rounded to eight places.
     """
 
     group: str
@@ -78,8 +81,8 @@ class GroupResult:
     win_rate: Interval
     pnl: Decimal
     fees: Decimal
-    average_win: float | None
-    average_loss: float | None
+    average_win: Decimal | None
+    average_loss: Decimal | None
     win_fraction: Interval
     loss_fraction: Interval
     mean_fraction: Interval
@@ -88,7 +91,7 @@ class GroupResult:
     """Configured reward:risk, the mean over trades with a profit rule."""
     achieved: Interval
     """Average win to average loss, after fees."""
-    slippage: float
+    slippage: Decimal
     slippage_fraction: Interval
     held: Interval
     held_median: float | None
@@ -217,21 +220,26 @@ def _result(name: str, table: TradeTable, rows: Rows) -> GroupResult:
         win_rate=wilson_interval(wins, count),
         pnl=gained - given_back,
         fees=sum((fees[place] for place in places), ZERO),
-        average_win=float(gained) / wins if wins else None,
-        average_loss=-float(given_back) / (count - wins) if count > wins else None,
+        average_win=_money(divide(gained, Decimal(wins))) if wins else None,
+        average_loss=_money(divide(-given_back, Decimal(count - wins))) if count > wins else None,
         win_fraction=mean_interval(winners),
         loss_fraction=mean_interval(_sample(table.net[lost])),
         mean_fraction=mean_interval(_sample(table.net[rows])),
         profit_factor=float(gained / given_back) if given_back else None,
         configured=float((table.reward[with_rule] / table.risk[with_rule]).mean()) if len(with_rule) else None,
         achieved=ratio_interval(winners, losers),
-        slippage=float(table.slippage[rows].sum()),
+        slippage=_money(Decimal(str(float(table.slippage[rows].sum())))),
         slippage_fraction=mean_interval(_sample((table.gross - table.due)[rows])),
         held=mean_interval(_sample(held)),
         held_median=float(np.median(held)) if count else None,
         won=_bridge(table, won[~np.isnan(table.reward[won])]),
         lost=_bridge(table, lost),
     )
+
+
+def _money(value: Decimal) -> Decimal:
+    """A mean, or a sum of what was measured, in quote currency: eight places, half-even."""
+    return round_half_even(value, _PLACES)
 
 
 def _bridge(table: TradeTable, rows: Rows) -> Bridge | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -70,6 +72,33 @@ async def test_every_report_has_the_same_trades(shell: Shell) -> None:
     assert all(float(line["win_rate_low"]) <= float(line["win_rate"]) for line in listed)
     found = (await shell.run("report", "indicators", "--json")).json
     assert all(item["fired"]["trades"] + item["quiet"]["trades"] == 200 for item in found)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """All numbers of a JSON document that are no whole ones."""
+    if isinstance(value, float):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from numbers(part)
+
+
+async def test_figures_for_programs_are_rounded(shell: Shell) -> None:
+    """Money is a text of a decimal, in JSON and in CSV; no figure shows what binary fractions leave behind."""
+    for report in ("exits", "indicators", "leaderboard"):
+        found = (await shell.run("report", report, "--json")).json
+        assert all(number == round(number, 10) for number in numbers(found))
+        cells = [
+            cell
+            for line in csv.reader(io.StringIO((await shell.run("report", report, "--csv")).out))
+            for cell in line
+            if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", cell, re.IGNORECASE)
+        ]
+        assert cells
+        assert not [cell for cell in cells if "e" in cell.lower() or len(cell.partition(".")[2]) > 18]
+    (total,) = (await shell.run("report", "summary", "--json")).json
+    for name in ("pnl", "fees", "average_win", "average_loss", "slippage"):
+        assert isinstance(total[name], str)
+        assert re.fullmatch(r"-?[0-9]+(\.[0-9]{1,18})?", total[name])
 
 
 async def test_linkage_and_leaderboard(shell: Shell) -> None:

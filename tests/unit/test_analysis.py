@@ -65,13 +65,20 @@ def test_a_summary_is_what_one_would_work_out() -> None:
     found = summary(table(row(0), row(1), row(2), row(3, **LOSS)))
     assert (found.trades, found.wins, found.pnl, found.fees) == (4, 3, Decimal("4.9"), Decimal(4))
     assert found.win_rate == wilson_interval(3, 4)
-    assert found.average_win == pytest.approx(2.8)
-    assert found.average_loss == pytest.approx(-3.5)
+    assert (found.average_win, found.average_loss) == (Decimal("2.8"), Decimal("-3.5"))
     assert found.configured == pytest.approx(2.0)
     assert found.achieved.value == pytest.approx(2.8 / 3.5)
     assert found.profit_factor == pytest.approx(8.4 / 3.5)
-    assert found.slippage == pytest.approx(-1.0)
+    assert found.slippage == Decimal(-1)
     assert found.held_median == 30
+
+
+def test_money_is_a_decimal_to_eight_places() -> None:
+    """An average that goes on for ever is rounded half-even, and a sum of floats has no noise behind it."""
+    third = [row(number, pnl=Decimal(gain), slippage=-0.1) for number, gain in enumerate((1, 2, 2))]
+    found = summary(table(*third, row(3, **LOSS, fees=Decimal(1)) | {"slippage": 0.0}))
+    assert (found.average_win, found.average_loss) == (Decimal("1.66666667"), Decimal("-3.5"))
+    assert found.slippage == Decimal("-0.3")
 
 
 def test_from_configured_to_achieved_every_step_is_named() -> None:
