@@ -184,9 +184,10 @@ class _Run:
         view, findings = await self._look(since)
         differences, busy = await self._balances(since).unexplained()
         report = self._report(view, since, findings)
-        told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences) or "nothing"
+        told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences)
         rows = tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in differences)
-        balances = f"no fill explains {told}" + (f"; {', '.join(sorted(busy))} just traded" if busy else "")
+        balances = f"of the balances, no fill explains {told}" if told else "balances agree"
+        balances += f"; not compared, as they just traded: {', '.join(sorted(busy))}" if busy else ""
         return report.model_copy(update={"transfers": rows, "balances": balances, "seconds": self._seconds})
 
     async def level(self) -> ReconcileReport:

@@ -177,11 +177,13 @@ async def test_reconcile_is_a_command(system: TradingSystem) -> None:
     await system.control.deposit("ETH", "2")
     dry = await command(system, "reconcile", "--dry-run", "--json")
     assert (dry.code, dry.json["dry_run"], dry.json["transfers"][0]["amount"]) == (0, True, "2")
+    assert dry.json["balances"] == "of the balances, no fill explains 2 ETH"
     done = await command(system, "reconcile")
     assert done.code == 0
     assert "Journal and exchange say the same." in done.out
     assert "deposit" in done.out
-    assert (await command(system, "reconcile", "--json")).json["balances"] == "balances agree"
+    for again in ((), ("--dry-run",)):
+        assert (await command(system, "reconcile", "--json", *again)).json["balances"] == "balances agree"
 
 
 # --- drain -----------------------------------------------------------------------------------------------------------
