@@ -18,7 +18,7 @@ _SCALES: tuple[int, ...] = tuple(10 ** (PLACES - places) for places in range(PLA
 _MOST_DIGITS = 30
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
-_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{6}(\d{1,3})\d*")
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,][0-9]{6}([^Z+-]+)")
 # What Python would read besides, is refused: 1_000, digits of other scripts. A sign of a currency is no digit.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:NaN|Inf(?:inity)?)", re.IGNORECASE)
 _SEQUENCE = re.compile(r"[+-]?[0-9]+")
@@ -94,15 +94,24 @@ def nanoseconds(value: object) -> int:
     except (ValueError, OverflowError):
         if value.endswith(" UTC"):
             return nanoseconds(value[:-4].strip() + "Z")
-        raise FifoError("NOT_A_TIME", f"time is not a time like 2026-01-31T12:00:00Z: {shown(value)}") from None
+        raise _not_a_time(value) from None
     if since is None:
+        if value.endswith(" UTC"):
+            return nanoseconds(value[:-4].strip() + "Z")
         raise FifoError("TIME_WITHOUT_ZONE", f"time has no zone (write 2026-01-31T12:00:00Z): {shown(value)}")
     whole = ((since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds) * 1_000
-    if len(value) > len("2026-01-31T12:00:00.123456Z"):
+    if len(value) > len("20260131T120000.123456Z"):
         finer = _FINER_THAN_MICROSECONDS.search(value)
         if finer is not None:
-            whole += int(finer[1].ljust(3, "0"))
+            # Python passes over whatever stands there, digits or not.
+            if not (finer[1].isascii() and finer[1].isdecimal()):
+                raise _not_a_time(value)
+            whole += int(finer[1][:3].ljust(3, "0"))
     return whole
+
+
+def _not_a_time(value: str) -> FifoError:
+    return FifoError("NOT_A_TIME", f"time is not a time like 2026-01-31T12:00:00Z: {shown(value)}")
 
 
 def fee_currency(given: object, symbol: str) -> str:

@@ -299,8 +299,7 @@ def _json_columns(lines: Sequence[bytes]) -> Mapping[str, Sequence[Any]] | None:
     try:
         rows = list(map(orjson.loads, lines))
         names = list(rows[0])
-        text = b"".join(lines)
-        if text.count(_END_OF_NAME) != len(names) * len(rows) or _BLANK_BEHIND_NAME in text:
+        if b"".join(lines).count(_END_OF_NAME) != len(names) * len(rows):
             return None  # a name may be there twice
         if not set(names) >= _NEEDED or set(map(len, rows)) != {len(names)}:
             return None

@@ -111,6 +111,9 @@ def test_json_numbers_are_taken_digit_by_digit() -> None:
         ({"time": "2026-01-01T00:00:00"}, "TIME_WITHOUT_ZONE"),
         ({"time": "yesterday"}, "NOT_A_TIME"),
         ({"time": 1767225600}, "NOT_A_TIME"),
+        ({"time": "2026-01-01T00:00:00.123456xyZ"}, "NOT_A_TIME"),
+        ({"time": "2026-01-01T00:00:00.12345678\u0661Z"}, "NOT_A_TIME"),
+        ({"time": "20260101T000000.123456_8Z"}, "NOT_A_TIME"),
         ({"fee": False}, "NOT_A_NUMBER"),
         ({"fee": {}}, "NOT_A_NUMBER"),
         ({"fee": "1", "fee_currency": "other"}, "FEE_RATE_MISSING"),
@@ -315,6 +318,12 @@ def test_times_are_exact_to_the_nanosecond(moment: datetime, finer: int) -> None
     assert nanoseconds(f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC") == exact
     assert nanoseconds(f"{moment:%Y-%m-%dT%H:%M:%S.%f}{finer:03d}Z") == exact + finer
     assert nanoseconds(f"{moment:%Y-%m-%dT%H:%M:%S.%f}{finer:03d}+00:00") == exact + finer
+
+
+def test_a_time_with_its_zone_by_name() -> None:
+    """As reports print it, whatever its places."""
+    for places in ("", ".5", ".123456", ".123456789"):
+        assert nanoseconds(f"2026-01-01 00:00:00{places} UTC") == nanoseconds(f"2026-01-01T00:00:00{places}Z")
 
 
 @pytest.mark.parametrize(
