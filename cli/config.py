@@ -279,9 +279,11 @@ def changes(
     import asyncio
 
     from cli.ledger import open_ledger
-    from workers.setting_changes import recent_changes
+    from workers.setting_changes import recent_changes, require_setting
 
     settings = current_settings()
+    if key is not None:
+        require_setting(key)
 
     async def go() -> "list[Change]":
         async with open_ledger(settings) as ledger:
@@ -300,16 +302,27 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
 
     from cli.ledger import open_ledger
     from cli.orders import user
-    from workers.setting_changes import set_override
+    from workers.setting_changes import read_overrides, set_override
     from workers.settings import build
 
     sources = current_sources()
+    section, _, name = key.partition(".")
+    trigger = name.partition(".")[0] if section == "triggers" else ""
 
-    async def go() -> "list[Change]":
-        async with open_ledger(build(sources)) as ledger:
-            return await set_override(ledger, sources, key, values, by=user(by), why=why, edit=edit)
+    async def go() -> "tuple[list[Change], list[str]]":
+        settings = build(sources)
+        async with open_ledger(settings) as ledger:
+            set_already = [name.split(".") for name in await read_overrides(ledger, settings.account)]
+            known = {*settings.triggers, *(parts[1] for parts in set_already if parts[0] == "triggers")}
+            return await set_override(ledger, sources, key, values, by=user(by), why=why, edit=edit), sorted(known)
 
-    _tell(asyncio.run(go()), as_json=as_json)
+    found, known = asyncio.run(go())
+    if not found and not as_json:
+        typer.echo(f"{key} has {', '.join(values)} already: nothing changed.")
+        return
+    _tell(found, as_json=as_json)
+    if trigger and trigger not in known:
+        note(f"{trigger} is a new trigger; known: {', '.join(known)}.")
 
 
 def _tell(found: "list[Change]", *, as_json: bool) -> None:

@@ -28,8 +28,16 @@ __all__ = ["moment", "report_app"]
 
 report_app = typer.Typer(help="What trades achieved, and why.", no_args_is_help=True)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-_CSV = Annotated[bool, typer.Option("--csv", help="CSV, with every figure.")]
+
+def _one_form(context: typer.Context, given: bool) -> bool:
+    """Whichever of --json and --csv comes second finds the first. Raises UserError(BAD_OPTION)."""
+    if given and (context.params.get("as_json") or context.params.get("as_csv")):
+        raise UserError("BAD_OPTION", "Give --json or --csv, not both.")
+    return given
+
+
+_JSON = Annotated[bool, typer.Option("--json", callback=_one_form, help="JSON for programs.")]
+_CSV = Annotated[bool, typer.Option("--csv", callback=_one_form, help="CSV, with every figure.")]
 _SINCE = Annotated[str | None, typer.Option("--since", help="From this day, time or age on (2026-03-01, 7d, 12h).")]
 _UNTIL = Annotated[str | None, typer.Option("--until", help="Before this day, time or age.")]
 _WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Width of a bucket of scores.")]

@@ -31,6 +31,7 @@ __all__ = [
     "read_overrides",
     "recent_changes",
     "record_base",
+    "require_setting",
     "set_override",
     "unset_override",
 ]
@@ -90,7 +91,8 @@ async def set_override(
 ) -> list[Change]:
     """Put `values` (one, or the items of a list) in place of what `key` has, and record it; what changed.
 
-    `add` and `remove` change a list by items. Nothing is stored when the settings would not be valid with it.
+    `add` and `remove` change a list by items; nothing is stored or recorded, and nothing is what changed, where all
+    that is added is there already. Nothing is stored when the settings would not be valid with it.
 
     Raises ConfigError with the same sentences as for a file, UserError(NOT_LIVE, NOT_A_KEY, NOT_A_LIST) for a key that
     can't be set so, and the database's errors.
@@ -100,6 +102,8 @@ async def set_override(
         await _lock(connection, account)
         overrides = await read_overrides(connection, account)
         proposed = propose(sources.under(overrides), key, values, edit)
+        if edit == "add" and proposed.value == _value(proposed.before, key):
+            return []
         await connection.execute(
             "INSERT INTO setting_overrides (account, key, value, changed_by) VALUES ($1, $2, $3, $4) "
             "ON CONFLICT (account, key) DO UPDATE SET value = $3, changed_by = $4, changed_at = now()",
@@ -226,6 +230,15 @@ async def record_base(connection: Connection, sources: Sources, *, starting: boo
                 why += "; what was set by command stays in force"
             changes += await _record(connection, account, {key: (old, new)}, by, why)
         return changes
+
+
+def require_setting(key: str) -> None:
+    """Raises UserError(NOT_A_KEY) for what neither is a setting nor has settings below it."""
+    parts = key.split(".")
+    found = find(Settings, parts)
+    table = found.owner is not None and parts[-1] in found.owner.model_fields
+    if found.field is None and found.section is None and not table:
+        raise UserError("NOT_A_KEY", f"There is no setting {key}; `bottrader config show` lists them all.")
 
 
 def _require_live(key: str) -> None:

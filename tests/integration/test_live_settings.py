@@ -49,12 +49,14 @@ class CommandLine:
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
+        self.noted = ""
 
     async def __call__(self, *arguments: str, code: int = 0) -> str:
         """Run it, expect the exit code, and return what it said."""
         self._capsys.readouterr()
         found = await asyncio.to_thread(run, ["config", *arguments])
         said = self._capsys.readouterr()
+        self.noted = said.err
         assert found == code, said.err
         return said.out if code == 0 else said.err
 
@@ -180,6 +182,35 @@ async def test_a_change_that_cannot_be_used_is_refused(system: TradingSystem, co
         assert words in await config(*arguments, code=2), arguments
     assert json.loads(await config("changes", "--json")) == []
     assert await system.value("SELECT count(*) FROM setting_overrides") == 0
+
+
+async def test_what_may_be_a_slip_of_the_hand_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], database: str, pool: Pool
+) -> None:
+    """A trigger that is new, an item that is there already (nothing is recorded), changes of what is no setting."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", database)
+    config = CommandLine(capsys)
+
+    await config("set", "triggers.manuel.size_quote", "5")
+    assert "manuel is a new trigger; known: " in config.noted
+    assert "manual, " in config.noted
+    await config("set", "triggers.manuel.size_quote", "6")
+    assert "new trigger" not in config.noted
+    await config("set", "triggers.manual.size_quote", "6")
+    assert "new trigger" not in config.noted
+
+    await config("add", "symbols.block", "DOGE-USD")
+    before = len(await recent_changes(pool, "main"))
+    assert await config("add", "symbols.block", "doge-usd") == "symbols.block has doge-usd already: nothing changed.\n"
+    assert json.loads(await config("add", "symbols.block", "DOGE-USD", "--json")) == []
+    assert len(await recent_changes(pool, "main")) == before
+
+    assert "There is no setting nope" in await config("changes", "nope", code=2)
+    assert "There is no setting symbols.blocked" in await config("changes", "symbols.blocked", code=2)
+    for key in ("triggers", "triggers.gone", "triggers.gone.size_quote", "webhook.senders", "symbols", "mode"):
+        assert "No setting was changed." in await config("changes", key) or key in ("triggers", "symbols")
 
 
 async def test_show_says_where_a_value_comes_from(

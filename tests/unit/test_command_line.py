@@ -301,3 +301,11 @@ def test_exit_codes_are_documented() -> None:
     for code in ExitCode:
         assert str(int(code)) in cli.main.__doc__
     assert UserError("X", "y").exit_code is ExitCode.BAD_INPUT
+
+
+@pytest.mark.parametrize("options", [("--json", "--csv"), ("--csv", "--json")])
+@pytest.mark.parametrize("report", ["summary", "triggers", "indicators", "linkage", "leaderboard"])
+def test_a_report_has_one_form(report: str, options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Two forms at once are refused before anything is read, instead of one of them without a word."""
+    assert run(["report", report, *options]) == ExitCode.BAD_INPUT
+    assert "--json or --csv, not both" in "".join(capsys.readouterr())
