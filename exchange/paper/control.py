@@ -24,6 +24,12 @@ from exchange.paper.venue import Venue
 
 Body = Mapping[str, object]
 
+_YEAR = 366 * 86_400.0
+_LARGEST_SKEW = _LONGEST_STEP = _YEAR
+_LONGEST_STEPPED = 100 * _YEAR
+_LONGEST_LATENCY = 86_400.0
+"""Bounds in seconds."""
+
 
 class Control:
     """Routes of the control interface; `application` is the aiohttp application."""
@@ -111,7 +117,7 @@ class Control:
         return self._quote(product_id)
 
     def _trade(self, body: Body) -> object:
-        product_id, price, size = _product_id(body), _number(body, "price"), _number(body, "size")
+        product_id, price, size = _product_id(body), _number(body, "price"), _positive(body, "size")
         self._on_tick(product_id, price)
         side = body.get("side") or ("BUY" if price >= self._engine.books[product_id].ask else "SELL")
         if side not in ("BUY", "SELL"):
@@ -121,20 +127,23 @@ class Control:
 
     def _step(self, body: Body) -> object:
         count = body.get("ticks", 1)
-        if not isinstance(count, int) or not 0 < count <= 1_000_000:
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= 1_000_000:
             raise ApiError(400, "BAD_STEP", "ticks must be a whole number from 1 to 1,000,000")
         return {"applied": self._market.step(count), "exhausted": self._market.exhausted}
 
     def _advance(self, body: Body) -> object:
         """Move market time (candles) forward without a trade."""
-        seconds = body.get("seconds")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
-            raise ApiError(400, "BAD_STEP", "seconds must be a number above 0")
+        seconds = _seconds(body, "seconds", "BAD_STEP", _LONGEST_STEP)
+        if seconds <= 0 or self._venue.stepped + seconds > _LONGEST_STEPPED:
+            raise ApiError(400, "BAD_STEP", "seconds must be above 0, and all steps together at most a hundred years")
         self._venue.stepped += seconds
         return {"market_time": self._venue.market_time()}
 
     def _pause(self, body: Body) -> object:
-        self._market.paused = bool(body.get("paused", True))
+        paused = body.get("paused", True)
+        if not isinstance(paused, bool):
+            raise ApiError(400, "BAD_PAUSE", "paused must be true or false")
+        self._market.paused = paused
         return {"paused": self._market.paused}
 
     def _on_tick(self, product_id: str, *prices: Decimal) -> None:
@@ -201,15 +210,18 @@ class Control:
     # -- latencies, clock, faults ------------------------------------------------------------------------------
 
     def _latency(self, body: Body) -> object:
+        held: dict[str, float | None] = {}
         for name in ("accept", "cancel"):
             if name in body:
-                value = body[name]
-                if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+                held[name] = None if body[name] is None else _seconds(body, name, "BAD_LATENCY", _LONGEST_LATENCY)
+                if (held[name] or 0) < 0:
                     raise ApiError(400, "BAD_LATENCY", f"{name} is in seconds of at least 0, or null to hold")
-                setattr(self._venue, f"{name}_latency", value)
+        if "status" in body and body["status"] not in (Status.PENDING, Status.QUEUED):
+            raise ApiError(400, "BAD_LATENCY", "status of waiting orders is PENDING or QUEUED")
+        # Everything is in order: from here on nothing can be refused, so nothing is done by half.
+        for name, seconds in held.items():
+            setattr(self._venue, f"{name}_latency", seconds)
         if "status" in body:
-            if body["status"] not in (Status.PENDING, Status.QUEUED):
-                raise ApiError(400, "BAD_LATENCY", "status of waiting orders is PENDING or QUEUED")
             self._venue.waiting_status = Status(str(body["status"]))
         return {"accept": self._venue.accept_latency, "cancel": self._venue.cancel_latency}
 
@@ -230,10 +242,7 @@ class Control:
         return order_id
 
     def _skew(self, body: Body) -> object:
-        seconds = body.get("seconds")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise ApiError(400, "BAD_SKEW", "seconds must be a number")
-        self._venue.skew = float(seconds)
+        self._venue.skew = _seconds(body, "seconds", "BAD_SKEW", _LARGEST_SKEW)
         return {"skew": self._venue.skew}
 
     def _add_fault(self, body: Body) -> object:
@@ -301,6 +310,14 @@ def _currency(body: Body) -> str:
     if not isinstance(currency, str) or not currency.isalnum():
         raise ApiError(400, "BAD_CURRENCY", "currency must be a name such as USD")
     return currency
+
+
+def _seconds(body: Body, name: str, code: str, most: float) -> float:
+    """A number of seconds, `most` at most either way: beyond that, times could not be written any more."""
+    seconds = body.get(name)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) <= most:
+        raise ApiError(400, code, f"{name} must be a number of seconds, at most {most:,.0f}")
+    return float(seconds)
 
 
 def _number(body: Body, name: str) -> Decimal:

@@ -379,10 +379,45 @@ async def test_wrong_commands_are_refused(control: PaperControl) -> None:
         (control.latency(accept=-1), "BAD_LATENCY"),
         (control.sockets("explode"), "BAD_SOCKETS"),
         (control.step(0), "BAD_STEP"),
+        (control.call("POST", "/step", {"ticks": True}), "BAD_STEP"),
+        (control.advance(1e300), "BAD_STEP"),
+        (control.advance(-1), "BAD_STEP"),
+        (control.skew(1e300), "BAD_SKEW"),
+        (control.skew(-1e300), "BAD_SKEW"),
+        (control.latency(cancel=1e300), "BAD_LATENCY"),
+        (control.call("POST", "/latency", {"accept": True}), "BAD_LATENCY"),
+        (control.call("POST", "/pause", {"paused": "no"}), "BAD_PAUSE"),
+        (control.trade(BTC, "65000", "0"), "BAD_NUMBER"),
+        (control.trade(BTC, "65000", "-1"), "BAD_NUMBER"),
     ):
         with pytest.raises(ControlError) as refused:
             await call
         assert refused.value.code == code
+    assert not (await control.state())["paused"]
+
+
+async def test_a_refused_request_does_nothing_by_half(control: PaperControl) -> None:
+    """What is right in a request that is refused for another part of it is not done either."""
+    before = await control.call("POST", "/latency", {})
+    for wrong in ({"status": "FOO"}, {"cancel": -1}, {"cancel": "soon"}):
+        with pytest.raises(ControlError, match=r"status of waiting|cancel"):
+            await control.call("POST", "/latency", {"accept": 3, **wrong})
+    assert await control.call("POST", "/latency", {}) == before
+
+
+async def test_the_clock_goes_as_far_as_it_may(client: RESTClient, control: PaperControl) -> None:
+    """At the bounds of skew and market time the exchange still answers."""
+    year = 366 * 86_400
+    for seconds in (-year, year):
+        await control.skew(seconds)
+        assert (await control.state())["time"]
+    await control.skew(0)
+    for _ in range(100):
+        await control.advance(year)
+    with pytest.raises(ControlError, match="a hundred years"):
+        await control.advance(year)
+    assert (await control.state())["market_time"]
+    assert (await asyncio.to_thread(client.get_product, BTC)).product_id == BTC
 
 
 async def test_held_orders_and_cancels(client: RESTClient, control: PaperControl) -> None:
