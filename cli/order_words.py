@@ -102,11 +102,13 @@ async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
     base = intent.symbol.partition("-")[0]
     told = [_of_sell(row, base) for row in sells if row["size"] > 0 and (intent.entry_key or not row["entry_key"])]
     if intent.entry_key is None:
+        protected = {row["entry_key"] for row in sells if row["protection_role"] is not None}
         for row in await ledger.fetch(_TRADES, intent.account, intent.symbol):
             key = short(row["entry_key"])
+            # What rests at the exchange for it holds every part of it, too.
+            part = "" if row["entry_key"] in protected else f", `bottrader order sell --trade {key}` a part of it"
             told.append(
-                f"Trade {key} owns {_amount(row['remaining'], base)}: `bottrader trade close {key}` sells it, "
-                f"`bottrader order sell --trade {key}` a part of it."
+                f"Trade {key} owns {_amount(row['remaining'], base)}: `bottrader trade close {key}` sells it{part}."
             )
     more = len(told) - _SHOWN
     return " ".join([*told[:_SHOWN], *([f"{more} more hold some: see `bottrader trades --open`."] if more > 0 else [])])
