@@ -67,7 +67,8 @@ WITH buys AS MATERIALIZED (
       LEFT JOIN balances b ON b.account = $1 AND b.currency = $2
 )
 SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
-       (SELECT order_key FROM orders WHERE order_key = asked.order_key) IS NOT NULL AS existing,
+       -- looked up once for all: one by one, a plan from when the table was small would read it for each
+       asked.order_key = ANY (ARRAY(SELECT o.order_key FROM orders o WHERE o.order_key = ANY ($3::text[]))) AS existing,
        (SELECT count(*) FROM buys WHERE symbol = asked.symbol AND own)::int AS open_buys,
        (SELECT coalesce(sum(rest), 0) FROM buys WHERE symbol = asked.symbol) AS open_buys_value,
        (SELECT size FROM held WHERE symbol = asked.symbol) AS held_size,
