@@ -46,7 +46,8 @@ _WRITE = _replaced(
 
 def upgrade() -> None:
     """Apply."""
-    op.add_column("attempts", sa.Column("settled_size", sa.Numeric(), nullable=True))
+    comment = "up to here the exchange's own executions say what was paid"
+    op.add_column("attempts", sa.Column("settled_size", sa.Numeric(), nullable=True, comment=comment))
     op.execute(
         """
         UPDATE attempts a SET settled_size = a.filled_size
