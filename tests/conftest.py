@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
@@ -19,6 +20,12 @@ from schema import migrate
 from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+
+# What a property promises is not speed: a busy machine may take any time to make an example.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count(1)

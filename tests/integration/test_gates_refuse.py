@@ -283,7 +283,7 @@ async def test_hodl_and_nothing_to_sell(desk: Desk) -> None:
 
 
 async def test_a_limit_only_product_is_bought_by_a_limit_that_takes_at_once(database: str) -> None:
-    """Of the exchange's real catalogue: where market orders aren't taken, a collared limit IOC is sent instead."""
+    """Where market orders aren't taken, a collared limit IOC is sent instead."""
     symbol = "IOTX-USD"
     async with desk_at_a_paper_exchange(
         database, products=("BTC-USD", "ETH-USD", symbol), products_file=CATALOGUE

@@ -34,9 +34,9 @@ from domain.messages import CloseRequest, TradeOutcome
 from domain.momentum import RocMomentum, RocRules
 from domain.scoring import Action, Decision, Part
 from domain.strategies import Features, Weighted, decide_over
+from tests.support.candles import market_candles
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
-from tests.unit.test_indicators import real_candles
 from workers.dev_server import DevServer
 from workers.errors import UserError
 from workers.settings import SymbolSettings
@@ -318,9 +318,9 @@ async def stopped(system: TradingSystem) -> bool:
     return bool(await system.value("SELECT expires_at <= now() FROM leases WHERE name LIKE 'market-data/%'"))
 
 
-async def test_live_and_offline_decide_the_same_on_real_candles(database: str) -> None:
+async def test_live_and_offline_decide_the_same(database: str) -> None:
     """Candle by candle through the tables, and in one go over arrays: the same actions, triggers and scores."""
-    real, window, runs = real_candles(360, 8_000), 300, 60
+    real, window, runs = market_candles(360, 8_000), 300, 60
     strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
     offline = dict(decide_over(real, strategies, window=window))
     pool = await create_pool(database)

@@ -27,8 +27,8 @@ from workers.settings import ExchangeSettings, Settings
 
 __all__ = ["CATALOGUE", "Desk", "desk_at_a_paper_exchange"]
 
-CATALOGUE = Path(__file__).parents[3] / "shared" / "data" / "coinbase" / "products.json"
-"""Products as the exchange really lists them."""
+CATALOGUE = Path(__file__).parents[1] / "data" / "products.json"
+"""Products in the shape of the exchange's own list: one quoted in BTC, and one that takes limit orders only."""
 
 
 @dataclass

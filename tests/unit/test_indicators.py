@@ -1,10 +1,7 @@
-"""Indicators: the values that other libraries give on real candles, and none at all where candles make no sense."""
+"""Indicators: the values that other libraries give on the same candles, and none at all where candles make no sense."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +12,7 @@ import talib
 
 from domain.indicators import NAMES, Block, Floats, Parameters, scan
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError, read_named
-
-CANDLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles" / "btc_5m_2023.csv.gz"
-COLUMNS = ("open", "high", "low", "close", "volume")
-
-
-def real_candles(count: int = 1500, first: int = 0) -> Block:
-    """Bitcoin in five-minute candles of 2023."""
-    with gzip.open(CANDLES, "rt") as file:
-        rows = list(csv.DictReader(file))[first : first + count]
-    return Block(("BTC-USD",), *(np.array([[float(row[name]) for row in rows]]) for name in COLUMNS))
+from tests.support.candles import COLUMNS, SOURCES, market_candles
 
 
 def changed(block: Block, **columns: Floats) -> Block:
@@ -46,17 +34,21 @@ def flat(candles: int = 300, volume: float = 0.0) -> Block:
     return Block(("FLAT-USD",), still, still, still, still, np.full((1, candles), volume))
 
 
+@pytest.fixture(scope="module", params=SOURCES)
+def block(request: pytest.FixtureRequest) -> Block:
+    """A market's candles; recorded ones, too, where there are some."""
+    return market_candles(source=request.param)
+
+
 @pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    """The real candles as pandas-ta wants them."""
-    block = real_candles()
+def frame(block: Block) -> pd.DataFrame:
+    """The candles as pandas-ta wants them."""
     return pd.DataFrame({name: getattr(block, name)[0] for name in COLUMNS})
 
 
 @pytest.fixture(scope="module")
-def readings() -> Any:
-    """Every indicator at the close of each of the last 300 real candles, seeing all before it."""
-    block = real_candles()
+def readings(block: Block) -> Any:
+    """Every indicator at the close of each of the last 300 candles, seeing all before it."""
     return [
         scan(Block(block.symbols, *(getattr(block, name)[:, : end + 1] for name in COLUMNS)))
         for end in range(1200, 1500)
@@ -97,18 +89,18 @@ def test_the_squeeze_is_the_narrowest_band_of_its_candles(frame: pd.DataFrame, r
     assert [item.band_place[0] for item in readings] == pytest.approx(place[1200:1500], rel=1e-6, abs=1e-6)
 
 
-def test_the_histogram_before_is_that_of_the_candle_before(readings: Any) -> None:
+def test_the_histogram_before_is_that_of_the_candle_before(block: Block, readings: Any) -> None:
     """What a cross is told by is last time's value of the same indicator, and TA-Lib's."""
     before = [item.macd_before[0] for item in readings[1:]]
     assert before == pytest.approx(series(readings, "macd")[:-1], rel=1e-6, abs=1e-8)
-    histogram = talib.MACD(real_candles().close[0])[2]
+    histogram = talib.MACD(block.close[0])[2]
     assert series(readings, "macd") == pytest.approx(histogram[1200:1500], rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, -1.0])
 def test_a_candle_that_makes_no_sense_ends_what_is_looked_at(value: float) -> None:
     """Fifty candles ago: what needs fewer has a value, what needs more has none and says why."""
-    found = scan(holed(real_candles(300), 51, value))
+    found = scan(holed(market_candles(300), 51, value))
     assert int(found.clean[0]) == 50
     assert [name for name in NAMES if np.isfinite(found.values[name][0])] == ["volume", "roc", "sma"]
     assert found.why_not("rsi", 0) == "a gap 50 candles ago, it needs 56 without one"
@@ -116,14 +108,14 @@ def test_a_candle_that_makes_no_sense_ends_what_is_looked_at(value: float) -> No
 
 def test_a_missing_newest_candle_leaves_nothing() -> None:
     """A symbol whose last five minutes are not there has no value at all."""
-    found = scan(holed(real_candles(300), 1))
+    found = scan(holed(market_candles(300), 1))
     assert all(np.isnan(found.values[name][0]) for name in NAMES)
     assert found.why_not("rsi", 0) == "the newest candle is missing"
 
 
 def test_too_few_candles_say_how_many_there_are() -> None:
     """A product that is new has what its candles are enough for."""
-    found = scan(real_candles(30))
+    found = scan(market_candles(30))
     assert np.isfinite(found.values["volume"][0])
     assert np.isnan(found.values["macd"][0])
     assert found.why_not("macd", 0) == "only 30 of 87 candles"
@@ -140,9 +132,9 @@ def test_a_flat_market_has_nothing_to_measure() -> None:
 
 
 def test_symbols_do_not_touch_each_other() -> None:
-    """In one block with gaps, flat markets and real ones each has the values that it has alone."""
-    real = real_candles(300)
-    alone = [real, holed(real, 40), flat(), holed(real, 200), real]
+    """In one block with gaps, flat markets and moving ones each has the values that it has alone."""
+    moving = market_candles(300)
+    alone = [moving, holed(moving, 40), flat(), holed(moving, 200), moving]
     together = Block(
         tuple(f"S{number}-USD" for number in range(len(alone))),
         *(np.concatenate([getattr(item, name) for item in alone]) for name in COLUMNS),
@@ -156,18 +148,18 @@ def test_symbols_do_not_touch_each_other() -> None:
 
 def test_a_block_that_does_not_fit_is_refused() -> None:
     """Symbols and arrays of different sizes are a mistake of the caller."""
-    real = real_candles(10)
+    moving = market_candles(10)
     with pytest.raises(ValueError, match="do not fit"):
-        Block(("A", "B"), *(getattr(real, name) for name in COLUMNS))
+        Block(("A", "B"), *(getattr(moving, name) for name in COLUMNS))
     with pytest.raises(ValueError, match="same shape"):
-        changed(real, open=real.open[:, 1:])
+        changed(moving, open=moving.open[:, 1:])
     with pytest.raises(ValueError, match="windows of 20"):
-        real.windows(20)
+        moving.windows(20)
 
 
 def test_periods_are_the_users() -> None:
     """Another period is another value, that of TA-Lib with it."""
-    block = real_candles(300)
+    block = market_candles(300)
     found = scan(block, Parameters(rsi=7, ema=20))
     assert found.values["rsi"][0] == pytest.approx(talib.RSI(block.close[0], 7)[-1])
     ema = talib.EMA(block.close[0], 20)[-1]
@@ -177,9 +169,9 @@ def test_periods_are_the_users() -> None:
 # --- indicators by name -----------------------------------------------------------------------------------------------
 
 
-def test_any_indicator_of_pandas_ta_is_read_by_name(frame: pd.DataFrame) -> None:
+def test_any_indicator_of_pandas_ta_is_read_by_name(block: Block, frame: pd.DataFrame) -> None:
     """Its parameters and the column are the user's; the value is the library's."""
-    found = scan(real_candles(300, 1200))
+    found = scan(Block(block.symbols, *(getattr(block, name)[:, 1200:1500] for name in COLUMNS)))
     chosen = NamedIndicator(name="stoch", pandas_ta="stoch", column="STOCHd_9_3_3", parameters={"k": 9}, buy_below=20)
     part = frame.iloc[1200:1500].reset_index(drop=True)
     expected = ta.stoch(part["high"], part["low"], part["close"], k=9)["STOCHd_9_3_3"].iloc[-1]
@@ -194,12 +186,12 @@ def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> N
         NamedIndicator(name="b", pandas_ta="cci", parameters={"length": 500}, buy_below=-100),
         NamedIndicator(name="c", pandas_ta="cci", parameters={"length": "long"}, buy_below=-100),
     ]
-    readings = read_named(scan(real_candles(100)), wrong)
+    readings = read_named(scan(market_candles(100)), wrong)
     assert all(np.isnan(reading.values[0]) for reading in readings)
     assert "no column NOPE" in readings[0].why[0]
     assert readings[1].why[0]
     assert readings[2].why[0]
-    (missing,) = read_named(scan(holed(real_candles(100), 1)), wrong[:1])
+    (missing,) = read_named(scan(holed(market_candles(100), 1)), wrong[:1])
     assert missing.why == ["the newest candle is missing"]
 
 
@@ -207,4 +199,4 @@ def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> N
 def test_an_indicator_that_does_not_exist_is_said(name: str) -> None:
     """A name that pandas-ta doesn't have ends the run with a sentence, as it would never have a value."""
     with pytest.raises(UnknownIndicatorError, match=name):
-        read_named(scan(real_candles(60)), [NamedIndicator(name="x", pandas_ta=name, buy_below=1)])
+        read_named(scan(market_candles(60)), [NamedIndicator(name="x", pandas_ta=name, buy_below=1)])

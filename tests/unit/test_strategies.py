@@ -16,7 +16,8 @@ from domain.indicators_named import NamedIndicator
 from domain.momentum import RocMomentum, RocRules
 from domain.scoring import Action, Decision, Part, linkage_of, score_decimal
 from domain.strategies import Features, Strategy, Weighted, WeightedRules, decide_all, decide_over, look_at
-from tests.unit.test_indicators import COLUMNS, flat, holed, real_candles
+from tests.support.candles import COLUMNS, SOURCES, market_candles
+from tests.unit.test_indicators import flat, holed
 
 WEIGHTED = (Weighted(),)
 BOTH = (Weighted(), RocMomentum())
@@ -230,7 +231,7 @@ def test_features_are_what_the_documentation_says() -> None:
 
 def test_one_at_a_time_decides_as_all_at_once() -> None:
     """`decide` of a symbol and the batch of all symbols are the same decision."""
-    blocks = [FALL, mirrored(FALL), SPIKE, SQUEEZE, real_candles(300), holed(real_candles(300), 20)]
+    blocks = [FALL, mirrored(FALL), SPIKE, SQUEEZE, market_candles(300), holed(market_candles(300), 20)]
     together = Block(
         tuple(f"S{number}-USD" for number in range(len(blocks))),
         *(np.concatenate([getattr(item, name) for item in blocks]) for name in COLUMNS),
@@ -242,9 +243,11 @@ def test_one_at_a_time_decides_as_all_at_once() -> None:
             assert strategy.decide(Features(look, row)) == decision
 
 
-def test_offline_every_trigger_is_seen_on_real_candles() -> None:
-    """Two weeks of real candles: every trigger of the weighted strategy and momentum, on both sides."""
-    decisions = list(decide_over(real_candles(4300), (Weighted(), RocMomentum(RocRules(buy_from=0.8))), window=300))
+@pytest.mark.parametrize("source", SOURCES)
+def test_offline_every_trigger_is_seen(source: str) -> None:
+    """Two weeks of candles: every trigger of the weighted strategy and momentum, on both sides."""
+    strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.8)))
+    decisions = list(decide_over(market_candles(4300, source=source), strategies, window=300))
     assert [index for index, _ in decisions] == list(range(299, 4300))
     seen = Counter(decision.trigger for _, decision in decisions)
     buys = {"rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo"}
