@@ -126,7 +126,7 @@ async def _play(ticks: Path, config: Path, candles: int, speed: int) -> int:
         ],
         env={**WITHOUT_LIMITS, "BOTTRADER_SPEED": str(speed), "BOTTRADER_LOGGING__LEVEL": "WARNING"},
     )
-    async with LocalStack(stack_config) as stack, PaperControl(stack.paper["control"]) as control:
+    async with LocalStack(stack_config) as stack, PaperControl(stack.paper) as control:
         exchange = exchange_of(load_settings(None, stack.environment))
         pool = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=3)
         try:

@@ -172,7 +172,7 @@ async def run(prices: Path, trades: int, speed: Decimal, open_at_once: int, seco
             "BOTTRADER_LOGGING__LEVEL": "WARNING",
         },
     )
-    async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
+    async with LocalStack(config) as stack, PaperControl(stack.paper) as control:
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
         exchange = exchange_of(load_settings(None, stack.environment))
         pool = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=3)

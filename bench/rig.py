@@ -253,7 +253,7 @@ async def open_rig() -> AsyncIterator[Rig]:
                 "BOTTRADER_ENTRY_POINTS": "webhook",
             },
         )
-        async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
+        async with LocalStack(config) as stack, PaperControl(stack.paper) as control:
             client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
             database = await asyncpg.connect(stack.dsn)
             try:

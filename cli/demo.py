@@ -167,7 +167,7 @@ async def _demonstrate(stack: "LocalStack", terms: "Terms") -> "Result":
     client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
     ledger = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=4, init=with_codecs, command_timeout=20)
     try:
-        async with PaperControl(stack.paper["control"]) as control:
+        async with PaperControl(stack.paper) as control:
             return await Demonstration(ledger, client, control, terms, note).run()
     finally:
         await ledger.close()

@@ -12,7 +12,7 @@ from workers.errors import UnreachableError
 from workers.processes import Child, Command, python_environment, python_module
 
 _START_TIMEOUT_S = 30.0
-_ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control")
+_ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control", "control_token_file")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class PaperConfig:
 
 
 class PaperExchange:
-    """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file and control.
+    """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file, control
+    and control_token_file.
 
     Its ports stay the same over a restart, so that clients find it again.
     """

@@ -59,8 +59,9 @@ class PaperConfig:
     Ports: 0 takes a free one. With a `data_folder` keys, certificate authority and certificate are kept and reused,
     and so is the account: orders, fills, balances, last prices (`state.sqlite3`; delete it to start afresh), and then
     `balances` counts for a new account only. `speed` is market seconds per wall second. `step` stops the market until
-    it is told to move. Rates are requests per second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value`
-    the largest quote value that trades in one tick of a source. `accept_latency` and `cancel_latency` delay an
+    it is told to move. `host` is for REST and streams; the control interface stays on loopback. Rates are requests
+    per second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value` the largest quote value that trades in
+    one tick of a source. `accept_latency` and `cancel_latency` delay an
     order's and a cancel's effect; None holds it until told over the control interface. `merge_updates` sends one user
     message for all that one event did to an order (as the venue often does); off, each fill has its own.
     `fills_in_quote` shows the fills of orders sized in quote over REST as the venue does at times: `size_in_quote`

@@ -1,4 +1,4 @@
-"""The control interface: plain HTTP with JSON on loopback, for tests, demonstrations and audits.
+"""The control interface: plain HTTP with JSON on loopback, for tests, demonstrations and audits that have its token.
 
 It moves the market, plays the exchange's app (orders, deposits), changes products, injects faults and shows the
 exchange's own truth. An answer comes after every consequence has been written to the streams.
@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from exchange.paper import render
+from exchange.paper.control_access import guard
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.faults import read_fault, require_reachable
 from exchange.paper.market import Market
@@ -34,7 +35,7 @@ _LONGEST_LATENCY = 86_400.0
 class Control:
     """Routes of the control interface; `application` is the aiohttp application."""
 
-    def __init__(self, venue: Venue, market: Market, streams: Streams, requests: Sequence[str]) -> None:
+    def __init__(self, venue: Venue, market: Market, streams: Streams, requests: Sequence[str], *, token: str) -> None:
         self._venue = venue
         self._engine = venue.engine
         self._market = market
@@ -68,7 +69,7 @@ class Control:
             "/faults": lambda: {"faults": self._venue.faults.listed()},
             "/sockets": lambda: {"sockets": self._streams.listed()},
         }
-        self.application = web.Application()
+        self.application = web.Application(middlewares=[guard(token)])
         for path, action in posts.items():
             self.application.router.add_post(path, self._posting(action))
         for path, view in gets.items():

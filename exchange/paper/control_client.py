@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,10 +22,14 @@ class ControlError(Exception):
 
 
 class PaperControl:
-    """Tells a paper exchange what to do. Use as `async with PaperControl(url) as control`, or `close()` it."""
+    """Tells a paper exchange what to do. Use as `async with PaperControl(addresses) as control`, or `close()` it.
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+    `addresses` are what the exchange prints with `--json`; of them `control` and `control_token_file` are used.
+    """
+
+    def __init__(self, addresses: Mapping[str, str]) -> None:
+        self._url = addresses["control"].rstrip("/")
+        self._token_file = Path(addresses["control_token_file"])
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -42,9 +47,12 @@ class PaperControl:
             self._session = None
 
     async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """One request. Raises `ControlError` where it is refused."""
+        """One request. Raises `ControlError` where it is refused, OSError for a token that can't be read."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+            token = self._token_file.read_text(encoding="ascii").strip()
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=30), headers={"Authorization": f"Bearer {token}"}
+            )
         async with self._session.request(method, self._url + path, json=body) as response:
             answer: dict[str, Any] = await response.json()
             if response.status != 200:

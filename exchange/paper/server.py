@@ -18,6 +18,7 @@ from exchange.paper.auth import Keyring
 from exchange.paper.candles import CandleStore
 from exchange.paper.config import Generated, Live, PaperConfig, PriceFile
 from exchange.paper.control import Control
+from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
 from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
@@ -30,6 +31,8 @@ from exchange.paper.venue import Venue
 
 _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order
 _LAST_PORT = 65_535
+_LOOPBACK = "127.0.0.1"
+"""Where the control interface listens, whatever address the exchange has."""
 _DEEPEST = 100_000
 _WIDEST_BPS = 2_000
 _SHORTEST_INTERVAL = 0.001
@@ -95,14 +98,15 @@ class PaperExchange:
         rest.router.add_route("*", "/{path:.*}", answers.handle)
         stream = web.Application()
         stream.router.add_get("/{path:market|user}", self.streams.serve)
-        control = Control(self.venue, self.market, self.streams, answers.requests())
+        control = Control(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
         rest_port = await self._serve(rest, config.rest_port, "REST", tls)
         stream_port = await self._serve(stream, config.stream_port, "stream")
-        control_port = await self._serve(control.application, config.control_port, "control")
+        control_port = await self._serve(control.application, config.control_port, "control", host=_LOOPBACK)
         self.rest_address = f"{config.host}:{rest_port}"
         self.stream_url = f"ws://{config.host}:{stream_port}/market"
         self.user_stream_url = f"ws://{config.host}:{stream_port}/user"
-        self.control_url = f"http://{config.host}:{control_port}"
+        self.control_url = f"http://{_LOOPBACK}:{control_port}"
+        self.control_token_file = folder / TOKEN_FILE
         self.ca_file = folder / "ca.pem"
         self.key_file = self.keyring.key_file
         self.streams.start()
@@ -145,6 +149,7 @@ class PaperExchange:
             "ca_file": str(self.ca_file),
             "key_file": str(self.key_file),
             "control": self.control_url,
+            "control_token_file": str(self.control_token_file),
         }
 
     def _give_history(self, product_id: str, bars: list) -> None:  # type: ignore[type-arg]
@@ -169,18 +174,24 @@ class PaperExchange:
         return self.config.data_folder
 
     async def _serve(
-        self, application: web.Application, port: int, name: str, tls: ssl.SSLContext | None = None
+        self,
+        application: web.Application,
+        port: int,
+        name: str,
+        tls: ssl.SSLContext | None = None,
+        host: str | None = None,
     ) -> int:
+        host = host or self.config.host
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0, keepalive_timeout=_KEEP_ALIVE)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, self.config.host, port, ssl_context=tls)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
             raise PaperError(
                 "PORT_IN_USE",
-                f"Cannot listen on {self.config.host}:{port} for {name}: "
+                f"Cannot listen on {host}:{port} for {name}: "
                 "the port is in use or not allowed; choose another, or 0 for any.",
             ) from error
         return int(runner.addresses[0][1])

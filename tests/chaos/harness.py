@@ -132,7 +132,7 @@ async def open_rig(
     )
     async with contextlib.AsyncExitStack() as closing:
         stack = await closing.enter_async_context(LocalStack(config))
-        control = await closing.enter_async_context(PaperControl(stack.paper["control"]))
+        control = await closing.enter_async_context(PaperControl(stack.paper))
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
         ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
         closing.push_async_callback(ledger.close)

@@ -67,7 +67,7 @@ async def stage() -> AsyncIterator[Stage]:
         "BOTTRADER_ENTRY_POINTS": "webhook",
     }
     config = LocalStackConfig(ui=False, paper_arguments=PAPER, env=environment)
-    async with LocalStack(config) as stack, PaperControl(stack.paper["control"]) as control:
+    async with LocalStack(config) as stack, PaperControl(stack.paper) as control:
         await control.set_price("BTC-USD", "50000", "50001")
         settings = load_settings(environ=stack.environment)
         system = TradingSystem(settings, control, frozenset())

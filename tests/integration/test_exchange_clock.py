@@ -37,7 +37,7 @@ async def paper() -> AsyncIterator[PaperExchange]:
 @pytest.fixture
 async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
     """Tells the paper exchange what to do."""
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "50000", "50010")
         yield control
 

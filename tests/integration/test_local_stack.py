@@ -111,7 +111,7 @@ async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
         connection = await asyncpg.connect(stack.dsn)
         assert await connection.fetchval("SELECT n FROM kept") == 1
         await connection.close()
-        async with PaperControl(stack.paper["control"]) as control:
+        async with PaperControl(stack.paper) as control:
             await control.set_price("BTC-USD", Decimal(50000), Decimal(50001))
         argv = [sys.executable, "-m", "cli.main", "order", "buy", "BTC-USD", "--size", "0.02", "--json"]
         environment = python_environment({**stack.environment, "BOTTRADER_DATA": str(stack.data)})

@@ -33,7 +33,7 @@ async def paper(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PaperExchange]
     )
     async with PaperExchange(config) as exchange:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(exchange.ca_file))
-        async with PaperControl(exchange.control_url) as control:
+        async with PaperControl(exchange.addresses()) as control:
             await control.set_price(BTC, "65000.00", "65000.01")
         yield exchange
 
@@ -160,7 +160,7 @@ async def test_place_list_cancel_and_fills(client: RESTClient, paper: PaperExcha
     """A limit order rests, fills in part as maker, is cancelled, and its fills add up to its totals."""
     placed = await asyncio.to_thread(client.limit_order_gtc_buy, new_id(), BTC, "0.5", "64000")
     order_id = placed.success_response["order_id"]
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.trade(BTC, "64000", "0.2")
 
     def calls() -> None:
@@ -197,7 +197,7 @@ async def test_repeated_client_order_id_answers_with_the_first_order(client: RES
         assert len(client.list_orders().orders) == 1
 
     await asyncio.to_thread(calls)
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         assert [entry["duplicate"] for entry in await control.journal()] == [False, True]
 
 
@@ -259,7 +259,7 @@ async def test_attached_bracket_goes_over_keyword_arguments(client: RESTClient, 
         )
     )
     parent, child = placed.success_response["order_id"], placed.success_response["attached_order_id"]
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "63999.98", "63999.99")
         before = await asyncio.to_thread(client.get_order, child)
         assert (before.order.status, before.order.originating_order_id) == ("OPEN", parent)
@@ -346,7 +346,7 @@ async def test_order_on_the_user_stream(client: RESTClient, paper: PaperExchange
         return str(placed.success_response["order_id"])
 
     order_id = await asyncio.to_thread(subscribe)
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.fill(order_id, "0.2")
         await control.fill(order_id, "0.3", "63990")
     states = await asyncio.to_thread(next_orders, messages, order_id, "FILLED")
@@ -372,7 +372,7 @@ async def test_public_stream_client_hears_the_market(paper: PaperExchange) -> No
         stream.subscribe([BTC], channels)
 
     await asyncio.to_thread(subscribe)
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "64000.00", "64000.01")
 
     def listen() -> set[tuple[str, str]]:

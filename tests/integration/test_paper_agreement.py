@@ -107,7 +107,7 @@ async def test_stream_lists_fills_and_balances_agree(monkeypatch: pytest.MonkeyP
         cancel_latency=0.05,
         tick_value=Decimal(3000),
     )
-    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(paper.ca_file))
         messages: list[str] = []
         stream = WSUserClient(key_file=str(paper.key_file), base_url=paper.user_stream_url, on_message=messages.append)

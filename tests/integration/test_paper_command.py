@@ -57,7 +57,7 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
     prices.write_text(CANDLES, encoding="utf-8")
     process = await start("--json", "--step", "--prices", str(prices), "--product", "BTC-USD", "--balance", "USD=500")
     found = await addresses(process)
-    assert set(found) == {"rest", "stream", "user_stream", "ca_file", "key_file", "control"}
+    assert set(found) == {"rest", "stream", "user_stream", "ca_file", "key_file", "control", "control_token_file"}
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", found["ca_file"])
     client = RESTClient(key_file=found["key_file"], base_url=found["rest"], timeout=10)
     accounts = await asyncio.to_thread(client.get_accounts)
@@ -65,7 +65,7 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
     async with StreamClient(found["user_stream"], Path(found["key_file"])) as stream:
         await stream.subscribe("user")
         await stream.until(lambda seen: len(seen) == 2)
-        async with PaperControl(found["control"]) as control:
+        async with PaperControl(found) as control:
             assert await control.step(100) == 8
             assert (await control.state())["exhausted"]
         assert await end(process, number) == (0, "")
@@ -109,27 +109,29 @@ async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, mon
         cancelled = official.limit_order_gtc_buy("five", "BTC-USD", "0.01", "59000")
         official.cancel_orders([cancelled.success_response["order_id"]])
 
-    async def truth(url: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[str, Decimal]]]:
-        async with PaperControl(url) as control:
+    async def truth(
+        found: dict[str, str],
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, dict[str, Decimal]]]:
+        async with PaperControl(found) as control:
             return await control.orders(), await control.fills(), await control.balances()
 
     await asyncio.to_thread(trade, found["rest"])
-    async with PaperControl(found["control"]) as control:
+    async with PaperControl(found) as control:
         await control.deposit("USD", "5")
         await control.product("ETH-USD", cancel_only=True)
-    before = await truth(found["control"])
+    before = await truth(found)
     assert len(before[0]) == 6
     first.kill()
     await first.communicate()
 
     second = await start("--json", "--step", "--data-folder", str(folder), "--balance", "USD=1")
     again = await addresses(second)
-    assert await truth(again["control"]) == before
+    assert await truth(again) == before
     repeated = await asyncio.to_thread(client(again["rest"]).market_order_buy, "one", "BTC-USD", quote_size="1000")
     assert repeated.success_response["order_id"] == before[0][0]["order_id"]
     refused = await asyncio.to_thread(client(again["rest"]).market_order_buy, "six", "ETH-USD", quote_size="10")
     assert refused.error_response["error"] == "ORDER_ENTRY_DISABLED"
-    async with PaperControl(again["control"]) as control:
+    async with PaperControl(again) as control:
         await control.set_price("BTC-USD", "59999.00", "59999.01")
         statuses = [order["status"] for order in await control.orders()]
         assert statuses == ["FILLED", "FILLED", "OPEN", "OPEN", "FILLED", "CANCELLED"]

@@ -32,7 +32,7 @@ async def paper(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PaperExchange]
 @pytest_asyncio.fixture
 async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
     """Its control interface, BTC at 65,000.00 / 65,000.01."""
-    async with PaperControl(paper.control_url) as client:
+    async with PaperControl(paper.addresses()) as client:
         await client.set_price(BTC, "65000.00", "65000.01")
         yield client
 

@@ -198,7 +198,7 @@ async def test_candle_file_replayed_in_steps(tmp_path: Path) -> None:
     source = PriceFile(path, {BTC: Decimal(1)}, history_rows=4)
     async with (
         PaperExchange(PaperConfig(step=True, products=[BTC], source=source, spread_bps=Decimal(1))) as paper,
-        PaperControl(paper.control_url) as control,
+        PaperControl(paper.addresses()) as control,
         Raw(paper, paper.key_file) as raw,
     ):
         assert await control.step(32) == 32
@@ -215,7 +215,7 @@ async def test_candle_file_replayed_in_steps(tmp_path: Path) -> None:
 
 async def test_gtd_order_expires_by_itself() -> None:
     """A GTD order ends EXPIRED at its time, told to the user stream without being asked."""
-    async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.addresses()) as control:
         async with StreamClient(paper.user_stream_url, paper.key_file) as stream:
             await stream.subscribe("user")
             end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 2))
@@ -227,7 +227,7 @@ async def test_gtd_order_expires_by_itself() -> None:
 
 async def test_delisting_ends_open_orders() -> None:
     """A delisted product's open orders are cancelled by the exchange, and new ones refused; status tells it."""
-    async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(PaperConfig(step=True)) as paper, PaperControl(paper.addresses()) as control:
         await control.order(BTC, "BUY", {"limit_limit_gtc": {"base_size": "0.01", "limit_price": "50000"}})
         async with StreamClient(paper.stream_url) as stream:
             await stream.subscribe("status", [BTC])
@@ -241,7 +241,7 @@ async def test_delisting_ends_open_orders() -> None:
 async def test_fills_in_quote_when_asked_for() -> None:
     """With the quirk on, fills of quote-sized orders give their size in quote; base is size divided by price."""
     config = PaperConfig(step=True, fills_in_quote=True)
-    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         order = await control.order(BTC, "BUY", {"market_market_ioc": {"quote_size": "1000"}})
         async with Raw(paper, paper.key_file) as raw:
             _, text, _ = await raw.call("GET", "/orders/historical/fills")
@@ -268,10 +268,10 @@ async def _listens_to_trades(control: PaperControl) -> bool:
 async def test_live_prices_come_from_another_feed() -> None:
     """Live mode follows a public feed over its protocol (here another exchange's), reconnecting when it is cut."""
     upstream = PaperConfig(step=True, products=[BTC, "ETH-USD"], connection_rate=0)
-    async with PaperExchange(upstream) as real, PaperControl(real.control_url) as market:
+    async with PaperExchange(upstream) as real, PaperControl(real.addresses()) as market:
         await market.set_price(BTC, "70000.00", "70000.01")
         config = PaperConfig(products=[BTC, "ETH-USD"], source=Live(real.stream_url))
-        async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+        async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
 
             async def until_price(price: str) -> None:
                 await until(lambda: _has_price(control, price))

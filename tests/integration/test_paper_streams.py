@@ -30,7 +30,7 @@ async def paper() -> AsyncIterator[PaperExchange]:
 @pytest_asyncio.fixture
 async def control(paper: PaperExchange) -> AsyncIterator[PaperControl]:
     """Its control interface, the price set."""
-    async with PaperControl(paper.control_url) as client:
+    async with PaperControl(paper.addresses()) as client:
         await client.set_price(BTC, "65000.00", "65000.01")
         yield client
 
@@ -156,7 +156,7 @@ async def test_fills_of_one_event_merge_unless_told_otherwise() -> None:
         config = PaperConfig(step=True, products=[BTC], balances=CRYPTO, merge_updates=merged)
         async with (
             PaperExchange(config) as paper,
-            PaperControl(paper.control_url) as control,
+            PaperControl(paper.addresses()) as control,
             StreamClient(paper.user_stream_url, paper.key_file) as stream,
         ):
             await stream.subscribe("user")
@@ -232,7 +232,7 @@ async def test_connection_rate_is_limited() -> None:
 async def test_depth_of_46000_levels_and_its_updates(tmp_path: Path) -> None:
     """A full-depth snapshot is one message of several megabytes; updates keep a client's book equal to REST's."""
     config = PaperConfig(step=True, products=[BTC], depth=23_000, gap_bps=Decimal("0.05"), balances=CRYPTO)
-    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "65000.00", "65000.01")
         async with StreamClient(paper.stream_url) as stream:
             await stream.subscribe("level2", [BTC])

@@ -542,7 +542,7 @@ async def test_a_peak_in_a_cut_of_a_fast_market_is_found(world: World) -> None:
 async def on_paper(world: World, options: WatcherOptions, speed: float = 1.0) -> AsyncIterator[PaperControl]:
     """A watcher that runs on the real adapter at a paper exchange, BTC at 50,000 and ETH at 3,000."""
     config = PaperConfig(step=True, speed=speed, products=[BTC, ETH], private_rate=0, public_rate=0, connection_rate=0)
-    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price(BTC, "50000", "50001")
         await control.set_price(ETH, "3000", "3001")
         exchange = CoinbaseExchange(

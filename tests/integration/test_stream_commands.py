@@ -103,7 +103,7 @@ async def test_a_market_recording_is_as_it_came_and_checks_out(paper: PaperExcha
 async def test_a_user_recording_masks_its_token_and_shows_the_fills(paper: PaperExchange, tmp_path: Path) -> None:
     """Ctrl-C ends a recording in good order; the token is not in it, and the fills are those of the exchange."""
     out = tmp_path / "user.jsonl"
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         recording = await start(
             "record", "--channel", "user", "--url", paper.user_stream_url, "--key-file", str(paper.key_file),
             "--out", str(out),
@@ -132,7 +132,7 @@ async def test_a_user_recording_masks_its_token_and_shows_the_fills(paper: Paper
 async def test_a_recording_goes_on_after_a_lost_connection(paper: PaperExchange, tmp_path: Path) -> None:
     """Two connections in one file: the check knows them apart and finds nothing missing."""
     out = tmp_path / "market.jsonl"
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         recording = await start(
             "record", "--channel", "ticker", "--symbols", "BTC-USD", "--url", paper.stream_url, "--out", str(out)
         )
@@ -153,7 +153,7 @@ async def test_a_recording_goes_on_after_a_lost_connection(paper: PaperExchange,
 async def test_broken_frames_are_kept_and_counted(paper: PaperExchange, tmp_path: Path) -> None:
     """A frame that was cut is in the recording as text, and the check names its line."""
     out = tmp_path / "market.jsonl"
-    async with PaperControl(paper.control_url) as control:
+    async with PaperControl(paper.addresses()) as control:
         await control.fault("malformed", "ticker", count=1, skip=1)
         code, _, error = await run(
             "record", "--channel", "ticker", "--symbols", "BTC-USD", "--url", paper.stream_url, "--out", str(out),

@@ -391,7 +391,7 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None
 async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World) -> None:
     """With the real adapter: fills by stream, a fill while the sockets are cut, an external order, and balances."""
     config = PaperConfig(step=True, products=["BTC-USD"], private_rate=0, public_rate=0, connection_rate=0)
-    async with PaperExchange(config) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", "50000", "50001")
         exchange = CoinbaseExchange(
             CoinbaseConfig(

@@ -25,7 +25,7 @@ from workers.processes import Child, Command, free_port, python_environment, pyt
 async def stack() -> AsyncIterator[LocalStack]:
     """A throw-away stack that takes alerts, with a market of 50,000/50,001."""
     config = LocalStackConfig(ui=False, web=True, paper_arguments=["--step"])
-    async with LocalStack(config) as found, PaperControl(found.paper["control"]) as control:
+    async with LocalStack(config) as found, PaperControl(found.paper) as control:
         await control.set_price("BTC-USD", "50000", "50001")
         yield found
 

@@ -121,7 +121,7 @@ async def desk_at_a_paper_exchange(
 ) -> AsyncIterator[Desk]:
     """A desk during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001; limits as by default."""
     market = step_market(products=list(products), products_file=products_file)
-    async with PaperExchange(market) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(market) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", "50000", "50001")
         await control.set_price("ETH-USD", "3000", "3001")
         settings = Settings(

@@ -353,7 +353,7 @@ async def trading_system(
 ) -> AsyncIterator[TradingSystem]:
     """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    async with PaperExchange(market or step_market()) as paper, PaperControl(paper.control_url) as control:
+    async with PaperExchange(market or step_market()) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", BID, ASK)
         await control.set_price("ETH-USD", "3000", "3001")
         settings = Settings(

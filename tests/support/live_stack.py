@@ -96,7 +96,7 @@ async def live_stack(*paper_arguments: str, env: Mapping[str, str] | None = None
         ledger = await asyncpg.create_pool(stack.dsn, min_size=1, max_size=3, command_timeout=20)
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
         try:
-            async with PaperControl(stack.paper["control"]) as control:
+            async with PaperControl(stack.paper) as control:
                 commands = {
                     **os.environ,
                     **stack.environment,
