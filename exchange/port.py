@@ -391,6 +391,10 @@ class Exchange(Protocol):
         """The venue's clock (UTC)."""
         ...
 
+    async def account_id(self) -> str:
+        """The venue's own id of the account: the same for every key of it, never another's. Raises Unavailable."""
+        ...
+
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All products, or those named (unknown ones are left out)."""
         ...

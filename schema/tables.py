@@ -414,6 +414,41 @@ balance_transfers = Table(
     ),
 )
 
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, server_default=text("1")),
+    Column("mode", Text, nullable=False),
+    Column("stamped_by", Text, nullable=False),
+    _time("stamped_at", now=True),
+    Column("namespace", Text, nullable=False, comment="Temporal's, of all workflows of this ledger"),
+    Column("orders_queue", Text, nullable=False),
+    Column("streams_queue", Text, nullable=False),
+    Column("watchers_queue", Text, nullable=False),
+    Column("strategy_queue", Text, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
+    _one_of("mode", "paper", "live"),
+    _one_of("stamped_by", "first start", "what it held"),
+)
+
+account_identities = Table(
+    "account_identities",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("venue", Text, nullable=False),
+    Column("venue_account_id", Text, comment="the venue's own; null until it has answered once"),
+    Column(
+        "first_start_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=_NOW,
+        comment="what was bought before is nobody's trade",
+    ),
+    Column("armed_at", DateTime(timezone=True), comment="live buys only while this is set"),
+    Column("armed_by", Text),
+    _time("disarmed_at"),
+)
+
 account_controls = Table(
     "account_controls",
     metadata,

@@ -166,6 +166,15 @@ class CoinbaseExchange:
         with _reading("the venue's time"):
             return moment_of(answer)
 
+    async def account_id(self) -> str:
+        """The id of the portfolio that the key is of. Raises Unavailable."""
+        answer = await self._rest.read("/key_permissions")
+        with _reading("the key's permissions"):
+            found = answer.get("portfolio_uuid")
+            if not isinstance(found, str) or not found:
+                raise MessageError("portfolio_uuid is missing")
+            return found
+
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All spot products, or those named (unknown ones are left out). Raises Unavailable."""
         params: dict[str, Any] = {"product_type": "SPOT"}

@@ -165,7 +165,7 @@ class Control:
         price = _number(body, "price") if body.get("price") is not None else None
         order_id = str(body.get("order_id"))
         self._engine.force_fill(order_id, _number(body, "size"), price)
-        return {"order": render.rest_order(self._engine.orders[order_id])}
+        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
 
     def _order(self, body: Body) -> object:
         """A manual order, as from the exchange's own app: no client order id of the system's."""
@@ -179,7 +179,7 @@ class Control:
             configuration,
             source="RETAIL_SIMPLE",
         )
-        return {"order": render.rest_order(order)}
+        return {"order": render.rest_order(order, self._venue.portfolio_id)}
 
     def _cancel(self, body: Body) -> object:
         reason = self._venue.cancel(str(body.get("order_id")))
@@ -229,12 +229,12 @@ class Control:
     def _accept(self, body: Body) -> object:
         order_id = self._known(body)
         self._engine.activate(order_id)
-        return {"order": render.rest_order(self._engine.orders[order_id])}
+        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
 
     def _finish_cancel(self, body: Body) -> object:
         order_id = self._known(body)
         self._engine.finish_cancel(order_id)
-        return {"order": render.rest_order(self._engine.orders[order_id])}
+        return {"order": render.rest_order(self._engine.orders[order_id], self._venue.portfolio_id)}
 
     def _known(self, body: Body) -> str:
         order_id = str(body.get("order_id"))
@@ -279,12 +279,15 @@ class Control:
         }
 
     def _orders(self) -> object:
-        return {"orders": [render.rest_order(order) for order in self._engine.orders.values()]}
+        return {
+            "orders": [render.rest_order(order, self._venue.portfolio_id) for order in self._engine.orders.values()]
+        }
 
     def _fills(self) -> object:
         return {
             "fills": [
-                {**render.rest_fill(fill), "client_order_id": fill.client_order_id} for fill in self._engine.fills
+                {**render.rest_fill(fill, self._venue.portfolio_id), "client_order_id": fill.client_order_id}
+                for fill in self._engine.fills
             ]
         }
 

@@ -18,7 +18,6 @@ from exchange.paper.wallet import Balance
 
 NO_TIME = "0001-01-01T00:00:00Z"
 USER_ID = "8c0a1d52-5d1e-4c0e-9f55-6f2b6b1f2a10"
-PORTFOLIO_ID = "4f0c7e0a-2c7b-4f0e-8f0b-1d6f0f6d9a21"
 _RATIO = Context(prec=16, rounding=ROUND_HALF_EVEN)
 
 
@@ -33,7 +32,7 @@ def _trigger_status(order: Order) -> str:
     return "STOP_TRIGGERED" if order.triggered else "STOP_PENDING"
 
 
-def rest_order(order: Order) -> dict[str, object]:
+def rest_order(order: Order, portfolio: str) -> dict[str, object]:
     """An order as `GET /orders/historical/{id}` shows it."""
     terms = order.terms
     return {
@@ -71,7 +70,7 @@ def rest_order(order: Order) -> dict[str, object]:
         "edit_history": order.edits,
         "leverage": "",
         "margin_type": "UNKNOWN_MARGIN_TYPE",
-        "retail_portfolio_id": PORTFOLIO_ID,
+        "retail_portfolio_id": portfolio,
         "originating_order_id": order.parent_id,
         "attached_order_id": order.child_id,
         "attached_order_configuration": None,
@@ -88,7 +87,7 @@ def _leaves(order: Order) -> Decimal:
     return order.remaining
 
 
-def user_order(order: Order) -> dict[str, object]:
+def user_order(order: Order, portfolio: str) -> dict[str, object]:
     """An order as the user channel shows it: cumulative, strings, `post_only` a string too."""
     terms = order.terms
     return {
@@ -110,7 +109,7 @@ def user_order(order: Order) -> dict[str, object]:
         "product_id": order.product_id,
         "product_type": "SPOT",
         "reject_reason": order.reject_reason,
-        "retail_portfolio_id": PORTFOLIO_ID,
+        "retail_portfolio_id": portfolio,
         "risk_managed_by": "UNKNOWN_RISK_MANAGEMENT_TYPE",
         "status": order.status,
         "stop_price": plain(terms.stop_price) if terms.stop_price is not None else "",
@@ -124,7 +123,7 @@ def user_order(order: Order) -> dict[str, object]:
     }
 
 
-def rest_fill(fill: Fill, *, in_quote: bool = False) -> dict[str, object]:
+def rest_fill(fill: Fill, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
     """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote where told."""
     return {
         "entry_id": fill.entry_id,
@@ -141,11 +140,11 @@ def rest_fill(fill: Fill, *, in_quote: bool = False) -> dict[str, object]:
         "size_in_quote": in_quote,
         "user_id": USER_ID,
         "side": fill.side,
-        "retail_portfolio_id": PORTFOLIO_ID,
+        "retail_portfolio_id": portfolio,
     }
 
 
-def account(balance: Balance, created: datetime) -> dict[str, object]:
+def account(balance: Balance, created: datetime, portfolio: str) -> dict[str, object]:
     """A balance as `GET /accounts` shows it."""
     fiat = balance.currency in ("USD", "EUR", "GBP", "INR")
     return {
@@ -161,7 +160,7 @@ def account(balance: Balance, created: datetime) -> dict[str, object]:
         "type": "ACCOUNT_TYPE_FIAT" if fiat else "ACCOUNT_TYPE_CRYPTO",
         "ready": True,
         "hold": {"value": plain(balance.hold), "currency": balance.currency},
-        "retail_portfolio_id": PORTFOLIO_ID,
+        "retail_portfolio_id": portfolio,
         "platform": "ACCOUNT_PLATFORM_CONSUMER",
     }
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 import orjson
 from aiohttp import web
 
-from exchange.paper import render
 from exchange.paper.auth import Keyring, Unauthorized
 from exchange.paper.errors import ApiError
 from exchange.paper.faults import REST_FAULTS, Fault, FaultKind
@@ -144,7 +143,7 @@ class Rest:
                         "can_view": True,
                         "can_trade": "trade" in scopes,
                         "can_transfer": False,
-                        "portfolio_uuid": render.PORTFOLIO_ID,
+                        "portfolio_uuid": self._venue.portfolio_id,
                         "portfolio_type": "DEFAULT",
                     },
                     200,

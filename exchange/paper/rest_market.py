@@ -33,7 +33,7 @@ class MarketViews:
         page = balances[start : start + limit]
         more = start + limit < len(balances)
         return {
-            "accounts": [render.account(balance, self._venue.created) for balance in page],
+            "accounts": [render.account(balance, self._venue.created, self._venue.portfolio_id) for balance in page],
             "has_next": more,
             "cursor": render.cursor(start + limit) if more else "",
             "size": len(page),
@@ -43,7 +43,7 @@ class MarketViews:
         """`GET /accounts/{uuid}`."""
         for balance in self._engine.wallet.all():
             if balance.account_id == call.variables[0]:
-                return {"account": render.account(balance, self._venue.created)}
+                return {"account": render.account(balance, self._venue.created, self._venue.portfolio_id)}
         raise ApiError(404, "NOT_FOUND", "account not found")
 
     def transaction_summary(self, call: Call) -> object:

@@ -237,7 +237,7 @@ class OrderCalls:
         order = self._engine.orders.get(call.variables[0])
         if order is None:
             raise ApiError(404, "unknown", "order with this orderID was not found")
-        return {"order": render.rest_order(order)}
+        return {"order": render.rest_order(order, self._venue.portfolio_id)}
 
     def list_orders(self, call: Call) -> object:
         """`GET /orders/historical/batch`."""
@@ -256,7 +256,7 @@ class OrderCalls:
         limit = call.limit(_MOST_ORDERS, _MOST_ORDERS)
         page, more = ranked[:limit], len(ranked) > limit
         return {
-            "orders": [render.rest_order(order) for _, order in page],
+            "orders": [render.rest_order(order, self._venue.portfolio_id) for _, order in page],
             "sequence": "0",
             "has_next": more,
             "cursor": render.cursor(*page[-1][0]) if more else "",
@@ -289,7 +289,8 @@ class OrderCalls:
             if len(page) == limit:
                 return {"fills": page, "cursor": render.cursor(last)}
             quoted = self._engine.orders[fill.order_id].terms.quote_size is not None
-            page.append(render.rest_fill(fill, in_quote=quoted and self._venue.config.fills_in_quote))
+            in_quote = quoted and self._venue.config.fills_in_quote
+            page.append(render.rest_fill(fill, self._venue.portfolio_id, in_quote=in_quote))
             last = fill.seq
         return {"fills": page, "cursor": ""}
 

@@ -90,6 +90,8 @@ class PaperExchange:
         self.streams = Streams(self.venue, self.keyring)
         self.venue.publish = self._publish
         self.venue.store = store
+        if store is not None:
+            self.venue.portfolio_id = store.portfolio_id(self.venue.portfolio_id)
         if kept is not None and kept.balances:
             self.venue.resume(kept)
         self.venue.faults.start(time.monotonic())

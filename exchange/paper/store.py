@@ -21,7 +21,7 @@ from exchange.paper.orders import Fill, Order, Side, Status, read_terms
 from exchange.paper.products import STATUS_FLAGS, Product
 from exchange.paper.wallet import Balance
 
-_TABLES = ("orders", "fills", "balances", "prices", "products")
+_TABLES = ("orders", "fills", "balances", "prices", "products", "account")
 _VERSION = 1
 _READERS: dict[str, Callable[[Any], object]] = {
     "side": Side,
@@ -100,6 +100,14 @@ class Store:
         self._put("balances", ((balance.currency, _dump(balance)) for balance in balances))
         self._put("prices", ((name, orjson.dumps({"last": str(last)})) for name, last in prices.items()))
         self._file.execute("COMMIT")
+
+    def portfolio_id(self, fresh: str) -> str:
+        """The account's own id as it is kept; `fresh` from now on where none is."""
+        kept = self._rows("account").get("portfolio")
+        if kept is None:
+            self._put("account", [("portfolio", orjson.dumps({"id": fresh}))])
+            return fresh
+        return str(kept["id"])
 
     def save_product(self, product: Product) -> None:
         """Keep a product's trading status."""

@@ -265,7 +265,7 @@ class Streams:
 
     def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
         orders = [
-            render.user_order(order)
+            render.user_order(order, self._venue.portfolio_id)
             for order in self._venue.engine.live.values()
             if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products
         ]
@@ -303,7 +303,9 @@ class Streams:
     def publish(self) -> None:
         """Tell subscribers what the last event changed."""
         venue = self._venue
-        updates = [(order.product_id, render.user_order(order)) for order in venue.changed_orders.values()]
+        updates = [
+            (order.product_id, render.user_order(order, venue.portfolio_id)) for order in venue.changed_orders.values()
+        ]
         updates += venue.user_updates
         venue.changed_orders.clear()
         venue.user_updates.clear()

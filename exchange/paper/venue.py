@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,8 @@ class Venue:
             for name, product in products.items()
         }
         self.store: Store | None = None
+        self.portfolio_id = str(uuid.uuid4())
+        """The account's own id; a store keeps it over a restart."""
         self._unkept: dict[str, Order] = {}
         self._kept_fills = 0
         self._kept_balances: dict[str, tuple[Decimal, ...]] = {}
@@ -93,7 +96,7 @@ class Venue:
         if self.config.merge_updates:
             self.changed_orders[order.order_id] = order
         else:
-            self.user_updates.append((order.product_id, render.user_order(order)))
+            self.user_updates.append((order.product_id, render.user_order(order, self.portfolio_id)))
 
     def keep(self) -> None:
         """Write what changed to the store, where there is one. Before anybody is told of it."""

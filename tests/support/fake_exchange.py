@@ -106,6 +106,7 @@ class FakeExchange:
     candle_list: list[Candle] = field(default_factory=list)
     money: dict[str, Balance] = field(default_factory=dict)
     rates: FeeRates = field(default_factory=lambda: FeeRates(Decimal("0.004"), Decimal("0.006")))
+    portfolio: str = "fake-portfolio"
     unavailable: bool = False
     calls: list[str] = field(default_factory=list)
     user_streams: list[FakeStream] = field(default_factory=list)
@@ -145,6 +146,11 @@ class FakeExchange:
     def capabilities(self) -> Capabilities:
         """Like Coinbase."""
         return Capabilities("fake", RepeatedId.RETURNS_FIRST, cumulative_updates=True, cancel_is_queued=True)
+
+    async def account_id(self) -> str:
+        """`portfolio`."""
+        self._read("account_id")
+        return self.portfolio
 
     async def server_time(self) -> datetime:
         """Ours."""

@@ -1,0 +1,215 @@
+"""The ledger's stamps, read and written (SAFE-1, SAFE-2): mode, names in Temporal, accounts of the venue, armed or not.
+
+What follows from them is decided in `domain.identity`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import asyncpg
+
+from activities.database import Connection, Pool, lock_account
+from activities.incidents import report_incident, resolve_incidents
+from domain.identity import (
+    AccountIdentity,
+    IdentityError,
+    LedgerIdentity,
+    Names,
+    check_account,
+    check_mode,
+    names_in_force,
+    stamped_as,
+)
+from exchange.port import Exchange
+
+__all__ = [
+    "ARMED",
+    "DISARMED",
+    "Brought",
+    "arm",
+    "check_venue_account",
+    "disarm",
+    "establish",
+    "holds_orders",
+    "read_account",
+    "read_ledger",
+    "stamp_empty",
+]
+
+ARMED = "LIVE_ARMED"
+DISARMED = "LIVE_DISARMED"
+_ASKED_FOR = 3
+"""So many of the newest orders are asked for: the venue may have forgotten one, not all."""
+
+_HOLDS = "SELECT EXISTS (SELECT 1 FROM attempts WHERE exchange_order_id IS NOT NULL)"
+_HOLDS_OF = "SELECT EXISTS (SELECT 1 FROM attempts WHERE account = $1 AND exchange_order_id IS NOT NULL)"
+_NEWEST = """
+SELECT exchange_order_id FROM attempts WHERE account = $1 AND exchange_order_id IS NOT NULL
+ ORDER BY prepared_at DESC LIMIT $2
+"""
+_STAMP = """
+INSERT INTO ledger_identity (mode, stamped_by, namespace, orders_queue, streams_queue, watchers_queue, strategy_queue)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING
+"""
+# What an account has from before was first seen then; a new one begins now.
+_ACCOUNT = """
+INSERT INTO account_identities (account, venue, first_start_at)
+SELECT $1, $2, least(now(), (SELECT min(received_at) FROM orders WHERE account = $1),
+                            (SELECT min(received_at) FROM raw_facts WHERE account = $1))
+ON CONFLICT (account) DO NOTHING
+"""
+_STAMP_ACCOUNT = """
+UPDATE account_identities SET venue_account_id = $2 WHERE account = $1 AND venue_account_id IS NULL
+"""
+_TURN = """
+INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (account) DO UPDATE SET taken = t.taken + 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What a process brings to a ledger. `names` are those that its settings say themselves."""
+
+    mode: str
+    account: str
+    venue: str
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+async def read_ledger(connection: Connection | Pool) -> LedgerIdentity | None:
+    """The ledger's stamp; None before its first start, and in a database from before there were stamps."""
+    try:
+        row = await connection.fetchrow("SELECT * FROM ledger_identity")
+    except asyncpg.UndefinedTableError:
+        return None
+    return None if row is None else _ledger_of(row)
+
+
+async def read_account(connection: Connection | Pool, account: str) -> AccountIdentity | None:
+    """An account's stamp; None before its first start. Raises the database's errors."""
+    row = await connection.fetchrow("SELECT * FROM account_identities WHERE account = $1", account)
+    return None if row is None else AccountIdentity(**dict(row))
+
+
+async def holds_orders(connection: Connection | Pool) -> bool:
+    """Whether the ledger holds orders that an exchange has taken: then it is somebody's, stamped or not."""
+    return bool(await connection.fetchval(_HOLDS))
+
+
+async def stamp_empty(connection: Connection | Pool, brought: Brought) -> LedgerIdentity | None:
+    """The ledger's stamp; one that holds nothing takes what is brought. None: only the venue can say whose it is.
+
+    Raises IdentityError for another's ledger, and the database's errors.
+    """
+    stamped = await read_ledger(connection)
+    if stamped is None:
+        if await holds_orders(connection):
+            return None
+        stamped = await _stamp(connection, brought, holds_something=False)
+    check_mode(stamped, brought.mode)
+    names_in_force(stamped, brought.names)
+    return stamped
+
+
+async def establish(pool: Pool, exchange: Exchange, brought: Brought) -> tuple[LedgerIdentity, AccountIdentity]:
+    """Whose ledger and account it is, stamped if this is the first start. The account may still lack the venue's id.
+
+    Raises IdentityError for another's ledger; Unavailable if only the venue could say whose it is and does not answer;
+    the database's errors.
+    """
+    stamped = await stamp_empty(pool, brought)
+    if stamped is None:
+        await _require_its_own(pool, exchange, brought)
+        stamped = await _stamp(pool, brought, holds_something=True)
+        check_mode(stamped, brought.mode)
+        names_in_force(stamped, brought.names)
+    known = await read_account(pool, brought.account)
+    if known is None:
+        if await pool.fetchval(_HOLDS_OF, brought.account):
+            await _require_its_own(pool, exchange, brought)
+        await pool.execute(_ACCOUNT, brought.account, brought.venue)
+        known = await _account_of(pool, brought.account)
+    return stamped, known
+
+
+async def check_venue_account(pool: Pool, exchange: Exchange, brought: Brought) -> AccountIdentity:
+    """Ask the venue which account the key is of, and hold it to the stamp, or stamp it.
+
+    Raises Unavailable, IdentityError for another's account, and the database's errors.
+    """
+    answered = await exchange.account_id()
+    await pool.execute(_STAMP_ACCOUNT, brought.account, answered)
+    known = await _account_of(pool, brought.account)
+    check_account(known, brought.venue, answered)
+    return known
+
+
+async def arm(connection: Connection, account: str, by: str) -> bool:
+    """Let entries of a live account pass; False if they did already. Raises the database's errors."""
+    return await _turn(connection, account, by, armed=True)
+
+
+async def disarm(connection: Connection, account: str, by: str) -> bool:
+    """Refuse entries of a live account until it is armed again; False if that was so. Raises the database's errors."""
+    return await _turn(connection, account, by, armed=False)
+
+
+async def _turn(connection: Connection, account: str, by: str, *, armed: bool) -> bool:
+    """Taken as a turn, like a halt: no entry passes any more that had read the stamp before."""
+    change = (
+        "armed_at = now(), armed_by = $2, disarmed_at = NULL WHERE account = $1 AND armed_at IS NULL"
+        if armed
+        else "armed_at = NULL, armed_by = $2, disarmed_at = now() WHERE account = $1 AND armed_at IS NOT NULL"
+    )
+    async with connection.transaction():
+        await lock_account(connection, account)
+        if await connection.fetchrow(f"UPDATE account_identities SET {change} RETURNING account", account, by) is None:
+            return False
+        await connection.execute(_TURN, account)
+        kind, word = (ARMED, "armed") if armed else (DISARMED, "disarmed")
+        sentence = f"live trading of account {account} was {word} by {by or 'somebody'}"
+        await report_incident(connection, account, kind, "WARNING", account, sentence)
+        await resolve_incidents(connection, account, kind, account)  # it is news, not a state that lasts
+    return True
+
+
+async def _account_of(pool: Pool, account: str) -> AccountIdentity:
+    """The stamp of an account that was started."""
+    known = await read_account(pool, account)
+    if known is None:
+        raise AssertionError(f"account {account} has no stamp after its start")
+    return known
+
+
+async def _require_its_own(pool: Pool, exchange: Exchange, brought: Brought) -> None:
+    """Raises IdentityError where the configured venue knows none of the newest orders that the account holds."""
+    newest = [row["exchange_order_id"] for row in await pool.fetch(_NEWEST, brought.account, _ASKED_FOR)]
+    for exchange_order_id in newest:
+        if await exchange.order(exchange_order_id) is not None:
+            return
+    raise IdentityError(
+        "LEDGER_OF_ANOTHER",
+        f"This ledger holds orders, and the exchange of the settings (mode = {brought.mode}, account "
+        f"{brought.account}) knows none of the newest: start it with the mode, account and key that it was kept with, "
+        "or give this one a ledger of its own (another --data folder, or another database).",
+    )
+
+
+async def _stamp(connection: Connection | Pool, brought: Brought, *, holds_something: bool) -> LedgerIdentity:
+    """The stamp, ours or that of another process which was faster."""
+    by, names = stamped_as(brought.mode, brought.names, holds_something=holds_something)
+    await connection.execute(_STAMP, brought.mode, by, *asdict(names).values())
+    stamped = await read_ledger(connection)
+    if stamped is None:
+        raise AssertionError("the ledger's stamp is gone that was there")
+    return stamped
+
+
+def _ledger_of(row: Any) -> LedgerIdentity:
+    names = Names(
+        row["namespace"], row["orders_queue"], row["streams_queue"], row["watchers_queue"], row["strategy_queue"]
+    )
+    return LedgerIdentity(row["mode"], names, row["stamped_by"], row["stamped_at"])
