@@ -69,7 +69,7 @@ def up(
         paper_arguments=[*(["--prices", str(prices.absolute())] if prices else []), "--speed", f"{rate:g}"],
         worker=not no_worker,
         web=not no_web and _takes_alerts(settings),
-        web_port=_web_port(settings) if web_port is None else web_port,
+        web_port=settings.webhook.port if web_port is None else web_port,
         web_token=not settings.webhook.senders,
         config_file=config_path(),
         namespace=settings.temporal.namespace,
@@ -86,19 +86,6 @@ def up(
 def _takes_alerts(settings: "Settings") -> bool:
     """Whether this system executes, and somebody may send it alerts: with paper money a sender is made."""
     return settings.entry_points != "sighook" and bool(settings.webhook.senders or settings.mode == "paper")
-
-
-def _web_port(settings: "Settings") -> int:
-    """The webhook's usual port, or any free one where another stack has it."""
-    from workers.processes import require_free_port
-
-    if not settings.webhook.port:
-        return 0
-    try:
-        require_free_port(settings.webhook.port, "the webhook", "--web-port")
-    except UnreachableError:
-        return 0
-    return settings.webhook.port
 
 
 async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:

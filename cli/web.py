@@ -29,7 +29,8 @@ def web(
 ) -> None:
     """Take alerts over HTTP until Ctrl-C: POST /webhook, decided on by every gate and answered with the decision.
 
-    Needs a sender in [webhook.senders]; a worker decides. Exit code 2 without senders, 3 when a port can't be had.
+    Needs a sender in [webhook.senders]; a worker decides. Exit code 2 without senders, or on an
+    address that other machines reach without webhook.behind_proxy; 3 when a port can't be had.
     """
     import uvloop
 
@@ -46,8 +47,27 @@ def web(
             "(`openssl rand -hex 24` makes one), in the settings; see docs/webhook.md.",
         )
     asked = settings.webhook
+    if not asked.behind_proxy:
+        _require_loopback(host or asked.host)
     address = _listen(host or asked.host, asked.port if port is None else port)
     uvloop.run(_serve(settings, Sources.read(Settings, environ=environment()), senders, address))
+
+
+def _require_loopback(host: str) -> None:
+    """Raises UserError(NO_TLS) for an address that other machines reach: tokens would go there for all to read."""
+    import ipaddress
+    import socket
+
+    try:
+        found = {str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        raise UserError("BAD_HOST", f"webhook.host is no address of this machine ({error.strerror}).") from None
+    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found):
+        raise UserError(
+            "NO_TLS",
+            "Alerts would be taken from other machines without TLS: listen on 127.0.0.1 (webhook.host, --host), or set "
+            "webhook.behind_proxy = true where a reverse proxy with TLS is in front.",
+        )
 
 
 def _listen(host: str, port: int) -> "socket.socket":

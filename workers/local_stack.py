@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+import psutil
 from temporalio.service import RPCError
 
 from schema import migrate
@@ -433,7 +434,7 @@ class LocalStack:
         )
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         try:
-            while not await _listens(self._web_port):
+            while not _listens(child.pid, self._web_port):
                 if not child.running or time.monotonic() > deadline:
                     tail = child.log_tail(1) or "no message"
                     raise UnreachableError(
@@ -530,14 +531,13 @@ def _try_lock(lock: IO[str]) -> bool:
     return False
 
 
-async def _listens(port: int) -> bool:
-    """Whether somebody takes connections on this machine's `port`."""
+def _listens(pid: int, port: int) -> bool:
+    """Whether this very process takes connections on `port`: another one that has it would be sent our tokens."""
     try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
+        found = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
         return False
-    writer.close()
-    return True
+    return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in found)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -59,6 +59,11 @@ class WebhookSettings(Section):
 
     host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
     port: int = Field(8780, ge=0, le=65_535, description="its port; 0: any free one")
+    behind_proxy: bool = Field(
+        False,
+        description="a reverse proxy with TLS is in front: then it may listen beyond loopback, and a request's address "
+        "is the last one in X-Forwarded-For",
+    )
     senders: dict[SenderName, SenderSettings] = Field(
         default_factory=dict, description="who may send alerts; the name is recorded with each order"
     )

@@ -16,7 +16,7 @@ import pytest
 from temporalio.client import Client
 
 from exchange.paper import PaperControl
-from tests.support.live_stack import run_command
+from tests.support.live_stack import ROOT, run_command
 from workers.errors import ExitCode, UserError
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.processes import Child, Command, free_port, python_environment, python_module
@@ -261,10 +261,26 @@ async def test_servers_end_when_up_is_killed(data: Path, tmp_path: Path) -> None
         await (await asyncpg.connect(stack.dsn)).close()
 
 
+async def test_up_takes_its_own_port_for_alerts_or_none(data: Path, tmp_path: Path) -> None:
+    """Where somebody has the webhook's port, senders' tokens would go to him: `up` says so, starts nothing, ends."""
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        port = squatter.getsockname()[1]
+        argv = [sys.executable, "-m", "cli.main", "up", "--data", str(data), "--temporal-port=0", "--ui-port=0"]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "BOTTRADER_WEBHOOK__PORT": str(port)}
+        done = await run_command(argv, env)
+    assert done.code == 3
+    assert f"Port {port} for the webhook" in done.err
+    assert "--web-port (0 = any free port)" in done.err
+    assert servers_on(data) == []
+    assert not (data / "postgres").exists()
+
+
 async def start_up(data: Path, folder: Path, *arguments: str) -> Child:
     """`bottrader up --json` on free ports."""
     argv = python_module(
-        "cli.main", "up", "--json", "--data", str(data), "--temporal-port=0", "--ui-port=0", *arguments
+        "cli.main", "up", "--json", "--data", str(data), "--temporal-port=0", "--ui-port=0", "--web-port=0", *arguments
     )
     return await Child.start(
         Command(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import psutil
+import pytest
 import pytest_asyncio
 
 from exchange.paper import PaperControl
@@ -133,6 +134,33 @@ async def test_without_senders_it_does_not_start(stack: LocalStack) -> None:
     assert (done.code, done.out) == (2, "")
     assert "[webhook.senders.tradingview]" in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what is refused
+async def test_it_listens_beyond_loopback_only_behind_a_proxy(stack: LocalStack, host: str) -> None:
+    """Tokens would cross the network in clear text: one sentence and exit code 2, until a setting allows it."""
+    env = {**os.environ, **stack.environment, "PYTHONPATH": str(ROOT), "BOTTRADER_WEBHOOK__HOST": host}
+    env["BOTTRADER_WEBHOOK__SENDERS__X__SECRET"] = "0123456789abcdef"
+    argv = [sys.executable, "-m", "cli.main", "web", "--port", "0"]
+    done = await run_command(argv, env)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done.err
+    assert "webhook.behind_proxy" in done.err
+    child = await Child.start(
+        Command(
+            name="web",
+            argv=[*argv, "--host", "0.0.0.0"],  # noqa: S104 - what is allowed by the setting
+            log=stack.data / "logs" / "web-proxy.log",
+            env=env | {"BOTTRADER_WEBHOOK__BEHIND_PROXY": "true"},
+        )
+    )
+    try:
+
+        async def listens() -> bool:
+            return "Alerts are taken at" in child.log_tail(20)
+
+        await eventually(listens, within=30, what="it listens")
+    finally:
+        await child.stop()
 
 
 async def test_two_senders_never_share_a_secret(stack: LocalStack) -> None:
