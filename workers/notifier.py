@@ -1,4 +1,4 @@
-"""What runs beside the workers of a process with the role `streams`: notices to people, and the look-out for outages.
+"""What runs beside a worker process: notices to people, and with the role `streams` the look-out for outages.
 
 Neither needs Temporal, so that its absence can be told, too.
 """
@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import structlog
 from temporalio.client import Client
@@ -27,7 +27,7 @@ from exchange.port import Exchange
 from workers.settings import Settings
 from workers.streams import lease_terms
 
-__all__ = ["ask_watchers", "beside_streams", "notifier_of", "targets_of"]
+__all__ = ["ask_watchers", "beside", "beside_others", "beside_streams", "notifier_of", "targets_of"]
 
 _log = structlog.get_logger()
 _BAD_URL = "notice_url_unusable"
@@ -54,7 +54,8 @@ def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifi
         severity=notices.severity,
         repeat_seconds=float(notices.repeat_s),
         repeat_for_seconds=float(notices.repeat_for_s),
-        lease=lease_terms(settings),
+        # Each worker process waits for it, and none is in a hurry.
+        lease=replace(lease_terms(settings), wait_seconds=1.0),
     )
     return Notifier(pool, settings.account, targets, options)
 
@@ -81,13 +82,29 @@ async def beside_streams(
         options or OutageOptions(after_seconds=float(notices.outage_after_s), repeat_seconds=float(notices.repeat_s)),
         where=f"{socket.gethostname()}:{os.getpid()}",
     )
-    tasks = [asyncio.create_task(_keep(notifier.run)), asyncio.create_task(_keep(outages.run))]
-    try:
+    async with beside(notifier.run), beside(outages.run):
         yield notifier, outages
+
+
+@contextlib.asynccontextmanager
+async def beside_others(settings: Settings, pool: Pool) -> AsyncIterator[Notifier]:
+    """Notices go out during the block, if no other process delivers them: so that people hear of it when the workers
+    with the role `streams` are gone.
+    """
+    notifier = notifier_of(settings, pool, targets_of(settings)[0])
+    async with beside(notifier.run):
+        yield notifier
+
+
+@contextlib.asynccontextmanager
+async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """`run` runs during the block. A defect in it is logged, and it is tried again: it ends no worker."""
+    task = asyncio.create_task(_keep(run))
+    try:
+        yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _ask_temporal(client: Client) -> None:
@@ -119,7 +136,7 @@ async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
         raise LookupError(f"nobody watches {', '.join(alone)}")
 
 
-async def _keep(run: Any) -> None:
+async def _keep(run: Callable[[], Awaitable[None]]) -> None:
     """A defect here is logged and tried again: it must not end a worker, nor go unheard."""
     while True:
         try:
@@ -128,7 +145,7 @@ async def _keep(run: Any) -> None:
         except asyncio.CancelledError:
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, trading goes on
-            _log.error("notices failed, tried again", problem=repr(problem), exc_info=problem)
+            _log.error("failed beside the roles, tried again", problem=repr(problem), exc_info=problem)
             await asyncio.sleep(5)
 
 

@@ -36,9 +36,10 @@ from activities.user_stream import UserStream
 from activities.validator import Validator
 from activities.venue import Venue
 from domain.exits import ExitRules
+from workers.keeper import Keeper, check_at_start
 from workers.live_settings import LiveSettings
 from workers.log_lines import one_line_for_servers_away
-from workers.notifier import beside_streams
+from workers.notifier import beside, beside_others, beside_streams
 from workers.once_at_start import until_taken
 from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
 from workers.rules import exchange_of, exit_rules
@@ -120,6 +121,8 @@ class WorkerParts:
             available=self.venue.available,
             protect=self._adopted_rules,
         )
+        self.caught_up = asyncio.Event()
+        """The user stream of this process knows what happened while nobody read it."""
         self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))
 
     def _adopted_rules(self) -> ExitRules | None:
@@ -197,6 +200,11 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
         )
     if "streams" in roles:
         account = parts.settings.account
+
+        async def caught_up() -> None:
+            parts.caught_up.set()
+            await reconcile_soon(parts.client, account)
+
         stream = UserStream(
             parts.pool,
             parts.exchange,
@@ -204,7 +212,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
             parts.adoption,
             parts.starter,
             user_stream_options(parts.settings),
-            caught_up=lambda: reconcile_soon(parts.client, account),
+            caught_up=caught_up,
         )
         found.append(
             _long_worker(
@@ -300,6 +308,23 @@ async def _unless_told(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> 
         await asyncio.gather(doing, told, return_exceptions=True)
 
 
+@contextlib.asynccontextmanager
+async def _beside(parts: WorkerParts, roles: set[str]) -> AsyncIterator[None]:
+    """What runs beside the roles: notices in every process, and who looks after what runs once for the account."""
+    settings, pool, client = parts.settings, parts.pool, parts.client
+    keeper = Keeper(client, pool, frozenset(roles), lambda: parts.live.current)
+    async with contextlib.AsyncExitStack() as stack:
+        if "streams" in roles:
+            await stack.enter_async_context(beside_streams(settings, pool, client, parts.exchange))
+            await stack.enter_async_context(
+                beside(lambda: check_at_start(client, pool, settings.account, parts.caught_up))
+            )
+        else:
+            await stack.enter_async_context(beside_others(settings, pool))
+        await stack.enter_async_context(beside(keeper.run))
+        yield
+
+
 async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
     """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
 
@@ -314,8 +339,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
         for worker in workers_for(parts, roles):
             await running.enter_async_context(worker)
         if await _unless_told(stop, _set_up(parts, roles)):
-            if "streams" in roles:
-                await running.enter_async_context(beside_streams(settings, parts.pool, parts.client, parts.exchange))
+            await running.enter_async_context(_beside(parts, roles))
             _log.info("worker_ready", roles=sorted(roles), account=settings.account)
             await stop.wait()
         _log.info("worker_draining")

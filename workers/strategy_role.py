@@ -16,9 +16,8 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
 )
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
-from activities.market_data import MarketDataOptions
+from activities.market_data import MarketDataOptions, market_data_lease
 from activities.strategy import StrategyOptions
 from activities.strategy_interfaces import MarketDataInput, StrategyInput
 from activities.strategy_loading import load_strategy
@@ -31,7 +30,7 @@ from domain.strategies import Strategy, Weighted, WeightedRules
 from workers.entries import entry_intent
 from workers.settings import Settings
 from workers.settings_strategy import NamedIndicatorSettings
-from workers.streams import ensure_schedule, lease_terms
+from workers.streams import Singleton, ensure_schedule, lease_terms
 from workflows.market_data import MarketDataWorkflow, market_data_workflow_id
 from workflows.strategy import StrategyRunWorkflow, strategy_schedule_id
 
@@ -40,9 +39,11 @@ __all__ = [
     "ensure_strategy_schedule",
     "indicator_parameters",
     "market_data_options",
+    "market_data_singleton",
     "named_indicators",
     "strategies_of",
     "strategy_options",
+    "strategy_schedule",
 ]
 
 _SHORTEST_INTERVAL = timedelta(seconds=1)
@@ -187,18 +188,23 @@ def strategy_options(settings: Settings) -> StrategyOptions:
     )
 
 
-async def ensure_market_data(client: Client, settings: Settings) -> None:
-    """Start the account's market data, or leave those that run. Raises RPCError."""
+def market_data_singleton(settings: Settings) -> Singleton:
+    """Who keeps the account's market data."""
     account = settings.account
-    await client.start_workflow(
+    return Singleton(
         MarketDataWorkflow.run,
         MarketDataInput(account=account),
-        id=market_data_workflow_id(account),
-        task_queue=settings.temporal.strategy_queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        static_summary=f"Prices and candles for the decisions of {account}",
+        market_data_workflow_id(account),
+        settings.temporal.strategy_queue,
+        "strategy",
+        market_data_lease(account),
+        f"Prices and candles for the decisions of {account}",
     )
+
+
+async def ensure_market_data(client: Client, settings: Settings) -> None:
+    """Start the account's market data, or leave those that run. Raises RPCError."""
+    await market_data_singleton(settings).ensure(client)
 
 
 async def ensure_strategy_schedule(client: Client, settings: Settings) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import structlog
 from temporalio.client import (
@@ -27,11 +29,11 @@ from activities.database import Pool
 from activities.leases import LeaseTerms
 from activities.maintenance_interfaces import ValidateInput
 from activities.monitors import Appearance, Starter
-from activities.price_watcher import WatcherOptions
+from activities.price_watcher import WatcherOptions, watcher_lease
 from activities.reconcile import ReconcileOptions
 from activities.reconcile_interfaces import ReconcileInput
 from activities.stream_interfaces import SweepInput, UserStreamInput, WatcherInput
-from activities.user_stream import UserStreamOptions
+from activities.user_stream import UserStreamOptions, user_stream_lease
 from domain.messages import ExternalOrder, MonitorStart, OrderIntent
 from workers.settings import Settings
 from workflows.durable import TASK_TIMEOUT
@@ -49,12 +51,16 @@ from workflows.streams import (
 )
 
 __all__ = [
+    "Singleton",
+    "check_ledger_once",
     "ensure_schedule",
     "ensure_schedules",
     "ensure_singletons",
     "lease_terms",
     "reconcile_options",
     "reconcile_soon",
+    "schedules",
+    "singletons",
     "starter_of",
     "sweep_schedule_id",
     "user_stream_options",
@@ -149,35 +155,83 @@ def monitor_summary(start: MonitorStart) -> str:
     return f"guards {money(start.size)} {start.symbol}{bought}"
 
 
+@dataclass(frozen=True, slots=True)
+class Singleton:
+    """A workflow that runs once for the account; the names of its lease and of the role that does its work."""
+
+    run: Any
+    request: Any
+    workflow_id: str
+    queue: str
+    role: str
+    lease: str
+    summary: str
+    resize: int | None = None
+    """The number of shards that it is told when it is started."""
+
+    async def ensure(self, client: Client) -> None:
+        """Start it, or leave the one that runs, which is told the number of shards. Raises RPCError."""
+        signal: dict[str, Any] = {}
+        if self.resize is not None:
+            signal = {"start_signal": "resize", "start_signal_args": [self.resize]}
+        await self._start(client, WorkflowIDConflictPolicy.USE_EXISTING, **signal)
+
+    async def start(self, client: Client) -> None:
+        """Start it. Raises WorkflowAlreadyStartedError where it runs, and RPCError."""
+        await self._start(client, WorkflowIDConflictPolicy.FAIL)
+
+    async def _start(self, client: Client, if_running: WorkflowIDConflictPolicy, **signal: Any) -> None:
+        await client.start_workflow(
+            self.run,
+            self.request,
+            id=self.workflow_id,
+            task_queue=self.queue,
+            id_conflict_policy=if_running,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            static_summary=self.summary,
+            **signal,
+        )
+
+
+def singletons(settings: Settings) -> list[Singleton]:
+    """The account's user stream and price watchers."""
+    account, shards = settings.account, settings.watcher.shards
+    found = [
+        Singleton(
+            UserStreamWorkflow.run,
+            UserStreamInput(account=account),
+            user_stream_workflow_id(account),
+            settings.temporal.streams_queue,
+            "streams",
+            user_stream_lease(account),
+            f"Orders and fills of {account}",
+        )
+    ]
+    found += [
+        Singleton(
+            PriceWatcherWorkflow.run,
+            WatcherInput(account=account, shard=shard, shards=shards),
+            price_watcher_workflow_id(account, shard),
+            settings.temporal.watchers_queue,
+            "watchers",
+            watcher_lease(account, shard),
+            f"Prices for {account}, part {shard + 1} of {shards}",
+            resize=shards,
+        )
+        for shard in range(shards)
+    ]
+    return found
+
+
 async def ensure_singletons(client: Client, settings: Settings) -> None:
     """Start the account's user stream and price watchers, or leave those that run. Raises RPCError.
 
     Watchers that run with another number of shards take the new one.
     """
-    account, shards = settings.account, settings.watcher.shards
-    await client.start_workflow(
-        UserStreamWorkflow.run,
-        UserStreamInput(account=account),
-        id=user_stream_workflow_id(account),
-        task_queue=settings.temporal.streams_queue,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-        static_summary=f"Orders and fills of {account}",
-    )
-    for shard in range(shards):
-        await client.start_workflow(
-            PriceWatcherWorkflow.run,
-            WatcherInput(account=account, shard=shard, shards=shards),
-            id=price_watcher_workflow_id(account, shard),
-            task_queue=settings.temporal.watchers_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            start_signal="resize",
-            start_signal_args=[shards],
-            static_summary=f"Prices for {account}, part {shard + 1} of {shards}",
-        )
-    shard = shards
-    while await _resize(client, price_watcher_workflow_id(account, shard), shards):
+    for singleton in singletons(settings):
+        await singleton.ensure(client)
+    shard = shards = settings.watcher.shards
+    while await _resize(client, price_watcher_workflow_id(settings.account, shard), shards):
         shard += 1
 
 
@@ -191,8 +245,8 @@ async def _resize(client: Client, workflow_id: str, shards: int) -> bool:
     return True
 
 
-async def ensure_schedules(client: Client, settings: Settings) -> None:
-    """Have sweep, reconcile and ledger check run as often as is set, as described here and now. Raises RPCError."""
+def schedules(settings: Settings) -> dict[str, Schedule]:
+    """Sweep, reconcile and ledger check by their ids, as often as is set."""
     account, every = settings.account, timedelta(seconds=float(settings.reconcile.interval_s))
     sweep = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -219,9 +273,17 @@ async def ensure_schedules(client: Client, settings: Settings) -> None:
         # One that is asked for while another runs is not skipped: it runs next.
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.BUFFER_ONE, catchup_window=timedelta(seconds=60)),
     )
-    await ensure_schedule(client, sweep_schedule_id(account), sweep)
-    await ensure_schedule(client, reconcile_id(account), reconcile)
-    await ensure_schedule(client, ledger_check_id(account), _ledger_check(settings))
+    return {
+        sweep_schedule_id(account): sweep,
+        reconcile_id(account): reconcile,
+        ledger_check_id(account): _ledger_check(settings),
+    }
+
+
+async def ensure_schedules(client: Client, settings: Settings) -> None:
+    """Have sweep, reconcile and ledger check run as often as is set, as described here and now. Raises RPCError."""
+    for name, schedule in schedules(settings).items():
+        await ensure_schedule(client, name, schedule)
 
 
 def _ledger_check(settings: Settings) -> Schedule:
@@ -253,6 +315,28 @@ async def ensure_schedule(client: Client, name: str, schedule: Schedule, *, at_o
             return ScheduleUpdate(schedule=schedule)
 
         await client.get_schedule_handle(name).update(renew)
+
+
+_CHECKED_SECONDS = 60.0
+
+
+async def check_ledger_once(client: Client, pool: Pool, account: str) -> None:
+    """Have the ledger checked now, unless it was within the last minute or is being checked: what each start of a
+    system asks for, by any number of its workers. Raises RPCError and the database's errors.
+    """
+    fresh = await pool.fetchval(
+        "SELECT true FROM ledger_checks WHERE account = $1 AND at > now() - make_interval(secs => $2) LIMIT 1",
+        account,
+        _CHECKED_SECONDS,
+    )
+    if fresh:
+        return
+    try:
+        await client.get_schedule_handle(ledger_check_id(account)).trigger(overlap=ScheduleOverlapPolicy.SKIP)
+    except RPCError as problem:
+        # Nobody has set the schedule up yet; whoever does has it run at once.
+        if problem.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 async def reconcile_soon(client: Client, account: str) -> None:
