@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table, working
-from cli.prices import require_prices
+from cli.prices import paper_market
 
 if TYPE_CHECKING:
     from workers.local_stack import LocalStack, LocalStackConfig
@@ -27,6 +27,20 @@ def up(
     ] = None,
     prices: Annotated[
         Path | None, typer.Option("--prices", help="Recorded prices for the paper exchange (CSV, .gz); else generated.")
+    ] = None,
+    live_prices: Annotated[
+        bool, typer.Option("--live-prices", help="Paper money on the venue's real public prices; needs a network.")
+    ] = False,
+    live_url: Annotated[
+        str | None, typer.Option("--live-url", help="Another public stream for --live-prices than the venue's.")
+    ] = None,
+    fills: Annotated[
+        str | None,
+        typer.Option(
+            "--fills",
+            help="How paper orders fill: pessimistic, base or optimistic; else base on live prices, optimistic on "
+            "others. `up` says what that means.",
+        ),
     ] = None,
     speed: Annotated[
         float | None, typer.Option("--speed", min=0.01, max=10_000, help="Market seconds in a wall second.")
@@ -55,10 +69,11 @@ def up(
     settings = load_settings()
     if settings.mode == "live" and speed not in {None, 1.0}:
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
-    if prices is not None:
-        require_prices(prices)
     rate = settings.speed if speed is None else speed
     paper = not no_paper and settings.mode == "paper" and settings.exchange.rest is None
+    market = paper_market(prices, live=live_prices, live_url=live_url, fills=fills, speed=rate, paper=paper)
+    if paper:
+        note(market.about)
     config = LocalStackConfig(
         data=data or data_dir(),
         durable=True,
@@ -66,7 +81,7 @@ def up(
         ui_port=ui_port,
         postgres_port=postgres_port,
         paper=paper,
-        paper_arguments=[*(["--prices", str(prices.absolute())] if prices else []), "--speed", f"{rate:g}"],
+        paper_arguments=market.arguments,
         worker=not no_worker,
         web=not no_web and _takes_alerts(settings),
         web_port=settings.webhook.port if web_port is None else web_port,

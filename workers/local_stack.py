@@ -355,6 +355,8 @@ class LocalStack:
         )
         await self._timed("paper exchange", self._keep("The paper exchange", self._paper))
         self.paper = self._paper.addresses
+        if self._paper.left_out:
+            self.config.say(f"not traded, as the live prices lack them: {', '.join(self._paper.left_out)}")
 
     async def _keep(self, name: str, server: _Server) -> None:
         """Start a server and keep it running."""

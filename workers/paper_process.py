@@ -34,6 +34,8 @@ class PaperExchange:
     def __init__(self, config: PaperConfig) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
+        self.left_out: tuple[str, ...] = ()
+        """Products that its live prices don't have."""
         self._child: Child | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -101,8 +103,9 @@ class PaperExchange:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 line = await stdout.readline()
             found = json.loads(line)
+            self.left_out = tuple(found.get("left_out", ()))
             return {name: str(found[name]) for name in _ADDRESSES}
-        except (TimeoutError, ValueError, KeyError, TypeError):
+        except (TimeoutError, ValueError, KeyError, TypeError, AttributeError):
             tail = child.log_tail(1) or "it printed no addresses"
             raise UnreachableError(
                 "PAPER_FAILED", f"The paper exchange did not start: {tail} (log: {child.command.log})"

@@ -30,13 +30,15 @@ class Book:
         self._depth = depth
         self._level_base = max(floor_to(level_value / product.price, product.base_increment), product.base_increment)
         self._taken: dict[Decimal, Decimal] = {}
+        self._shown: dict[Decimal, Decimal] = {}
         self._resting: dict[Side, list[tuple[Decimal, int, Order]]] = {Side.BUY: [], Side.SELL: []}
         self.stops: dict[str, Order] = {}
 
-    def quote(self, bid: Decimal, ask: Decimal) -> None:
-        """Set the market's quote; every synthetic level is full again."""
+    def quote(self, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal] | None = None) -> None:
+        """Set the market's quote; every synthetic level is full again. `sizes` (base) at bid and ask, if known."""
         self.bid, self.ask = bid, ask
         self._taken.clear()
+        self._shown = {} if sizes is None else {bid: sizes[0], ask: sizes[1]}
 
     def take(self, price: Decimal, size: Decimal) -> None:
         """Remove `size` from the synthetic level at `price` until the next quote."""
@@ -89,6 +91,9 @@ class Book:
                 yield price, left
 
     def _size_at(self, price: Decimal) -> Decimal:
+        shown = self._shown.get(price)
+        if shown is not None:
+            return shown
         ticks = int(price / self.product.price_increment)
         percent = 50 + (ticks * _KNUTH >> 7) % 101
         return max(floor_to(self._level_base * percent / 100, self.product.base_increment), self.product.base_increment)

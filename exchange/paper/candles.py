@@ -73,17 +73,20 @@ class Day:
 
 
 class CandleStore:
-    """One-minute bars of one product. `volatility` is the standard deviation of a minute's return, a fraction."""
+    """One-minute bars of one product. `volatility` is the standard deviation of a minute's return, a fraction.
+
+    Without `history` it is made up; an empty one is none.
+    """
 
     def __init__(
-        self, product: Product, start: float, *, seed: int, volatility: float, history: Sequence[Candle] = ()
+        self, product: Product, start: float, *, seed: int, volatility: float, history: Sequence[Candle] | None = None
     ) -> None:
         self._product = product
         self._start = int(start) // MINUTE * MINUTE
         self._seed = seed
         self._volatility = volatility
-        self._bars: list[Candle] = list(history)
-        self._generated = bool(history)
+        self._bars: list[Candle] = list(history or ())
+        self._generated = history is not None
         self._day: tuple[int, Day] | None = None
 
     def add(self, at: float, price: Decimal, size: Decimal) -> None:

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 
-from exchange.paper.config import DEFAULT_VOLATILITY, LIVE_URL, Generated, Live, PaperConfig, PriceFile
+from exchange.paper.config import DEFAULT_VOLATILITY, LIVE_REST, LIVE_URL, Generated, Live, PaperConfig, PriceFile
 from exchange.paper.errors import PaperError
+from exchange.paper.fills import fill_rule
 
-BAD_INPUT = 2
+BAD_INPUT, UNREACHABLE = 2, 3
 
 
 def paper(
@@ -27,6 +28,19 @@ def paper(
     ] = None,
     live: Annotated[bool, typer.Option(help="Use the real public prices; needs a network.")] = False,
     live_url: Annotated[str, typer.Option(help="Address of the public stream for --live.")] = LIVE_URL,
+    live_rest: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the public REST interface, for the candles of before; else the venue's, and none with "
+            "another --live-url."
+        ),
+    ] = None,
+    fills: Annotated[
+        str | None,
+        typer.Option(
+            help="How orders fill: pessimistic, base or optimistic. Default: base with --live, else optimistic."
+        ),
+    ] = None,
     product: Annotated[
         list[str] | None,
         typer.Option(help="Product to trade, repeatable; with --prices NAME=SCALE scales the file's prices."),
@@ -72,7 +86,7 @@ def paper(
         if prices is not None:
             source = PriceFile(prices, symbols_of(product or []), history_rows)
         elif live:
-            source = Live(live_url)
+            source = Live(live_url, live_rest or (LIVE_REST if live_url == LIVE_URL else None))
         config = PaperConfig(
             rest_port=rest_port,
             stream_port=stream_port,
@@ -89,13 +103,14 @@ def paper(
             source=source,
             spread_bps=_number("--spread-bps", spread_bps),
             depth=depth,
+            fills=None if fills is None else fill_rule(fills),
         )
         if not rate_limits:
             config = replace(config, private_rate=0, public_rate=0, connection_rate=0, message_rate=0)
         uvloop.run(_serve(config, as_json=as_json))
     except PaperError as error:
         typer.echo(f"paper: {error.message}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+        raise typer.Exit(UNREACHABLE if error.code == "LIVE_UNREACHABLE" else BAD_INPUT) from None
 
 
 async def _serve(config: PaperConfig, *, as_json: bool) -> None:
@@ -107,9 +122,12 @@ async def _serve(config: PaperConfig, *, as_json: bool) -> None:
     async with PaperExchange(config) as exchange:
         addresses = exchange.addresses()
         if as_json:
-            typer.echo(json.dumps(addresses))
+            typer.echo(json.dumps({**addresses, "left_out": exchange.left_out} if exchange.left_out else addresses))
         else:
             typer.echo("Paper exchange is ready. Stop it with Ctrl-C.")
+            typer.echo(config.about())
+            if exchange.left_out:
+                typer.echo(f"Not traded, as the feed has no price of them: {', '.join(exchange.left_out)}.")
             for label, value in addresses.items():
                 typer.echo(f"  {label:<12} {value}")
         await stop.wait()

@@ -8,9 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 
 from exchange.paper.faults import Fault
+from exchange.paper.fills import BASE, OPTIMISTIC, FillRule
 
 DEFAULT_VOLATILITY = 0.0006
 LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
+LIVE_REST = "https://api.coinbase.com/api/v3/brokerage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,13 @@ class PriceFile:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The venue's real public prices over its public stream; needs a network, and speed 1."""
+    """The venue's real public prices over its public stream; needs a network, and speed 1.
+
+    `rest` is where the candles of before come from; None: there are none, and readings wait for new ones.
+    """
 
     url: str = LIVE_URL
+    rest: str | None = LIVE_REST
 
 
 Source = Generated | PriceFile | Live
@@ -64,6 +70,7 @@ class PaperConfig:
     one tick of a source. `accept_latency` and `cancel_latency` delay an
     order's and a cancel's effect; None holds it until told over the control interface. `merge_updates` sends one user
     message for all that one event did to an order (as the venue often does); off, each fill has its own.
+    `fills` is how orders fill; None: base on live prices, else optimistic.
     `fills_in_quote` shows the fills of orders sized in quote over REST as the venue does at times: `size_in_quote`
     true and the size in quote currency. `trade_batch` and `depth_batch` are the shortest times between two messages
     of a product on market_trades and level2 (0: at once).
@@ -96,9 +103,26 @@ class PaperConfig:
     cancel_latency: float | None = 0.0
     waiting_status: str = "PENDING"
     merge_updates: bool = True
+    fills: FillRule | None = None
     fills_in_quote: bool = False
     trade_batch: float = 0.25
     depth_batch: float = 0.05
     subscribe_within: float = 5.0
     idle_close: float = 90.0
     faults: Sequence[Fault] = ()
+
+    @property
+    def rule(self) -> FillRule:
+        """How orders fill."""
+        return self.fills or (BASE if isinstance(self.source, Live) else OPTIMISTIC)
+
+    def about(self) -> str:
+        """What is traded on, and how it fills, in a line for people (PAPER-4)."""
+        match self.source:
+            case Live(url=url):
+                prices = f"live prices of {url}"
+            case PriceFile(path=path):
+                prices = f"recorded prices of {path.name}"
+            case _:
+                prices = "generated prices"
+        return f"Paper money on {prices}. Fills, {self.rule.name}: {self.rule.sentence}."

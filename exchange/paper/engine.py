@@ -106,14 +106,15 @@ class Engine(Matcher):
         if budget is not None and order.side is Side.BUY:
             budget = budget / (ONE + rate)
         for price, available in book.synthetic(order.side.opposite):
+            paid = self._paid(order.side, price, None, book)
             step = available
             if order.base_size is not None:
                 step = min(step, order.base_size - size)
             elif budget is not None:
-                step = min(step, floor_to((budget - value) / price, book.product.base_increment))
+                step = min(step, floor_to((budget - value) / paid, book.product.base_increment))
             if step <= 0:
                 break
-            size, value = size + step, value + step * price
+            size, value = size + step, value + step * paid
         return Estimate(size, value, value * rate, value / size if size else ZERO)
 
     def activate(self, order_id: str) -> None:
@@ -271,6 +272,22 @@ class Engine(Matcher):
             self._print(book, bid if rising else ask, self._small(book), Side.SELL if rising else Side.BUY)
         self._after_trades(book)
 
+    def show(
+        self, product_id: str, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal], last: Decimal | None = None
+    ) -> None:
+        """Take over a quote of the real market with the sizes (base) at its touch.
+
+        Whoever offers beyond a resting order would have traded with it: it fills with what is offered, by the rule.
+        `last` is the last trade's price where trades were missed.
+        """
+        book = self._book(product_id)
+        book.quote(bid, ask, sizes)
+        self._sweep(book, Side.BUY, ask, sizes[1])
+        self._sweep(book, Side.SELL, bid, sizes[0])
+        if last is not None and last != book.last:
+            self._print(book, last, self._small(book), Side.BUY if last > book.last else Side.SELL)
+        self._after_trades(book)
+
     def tick(self, product_id: str, price: Decimal, spread: Decimal, size: Decimal) -> None:
         """The market trades `size` base at `price`, which is then the touch of the side it moved to."""
         book = self._book(product_id)
@@ -387,6 +404,7 @@ class Engine(Matcher):
         left = order.base_size if order.base_size is not None else order.quote_size
         cost, price = ZERO, book.last
         for price, size in book.synthetic(order.side.opposite):
+            price = self._paid(order.side, price, None, book)  # noqa: PLW2901 - what the level costs
             step = min(size, left if order.base_size is not None else left / price)
             cost += step * price if order.side is Side.BUY else step
             left -= step if order.base_size is not None else step * price

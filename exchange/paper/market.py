@@ -18,6 +18,7 @@ from typing import Protocol
 from exchange.paper.candles import Candle
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated
 from exchange.paper.numbers import nearest_on
+from exchange.paper.orders import Side
 from exchange.paper.products import Product
 from exchange.paper.venue import Venue
 
@@ -133,11 +134,21 @@ class Market:
         self.exhausted = True
         return done
 
-    def live(self, tick: Tick) -> None:
-        """Apply one tick that has just come in from outside."""
+    def quote(
+        self, product_id: str, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal], last: Decimal | None
+    ) -> None:
+        """Take over a quote that has just come in from outside; `publish` tells of it."""
         if not self.paused:
-            self._apply(tick)
-            self._venue.publish()
+            self._venue.show(product_id, bid, ask, sizes, last)
+
+    def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
+        """Take over a trade that has just come in from outside; `publish` tells of it."""
+        if not self.paused:
+            self._venue.trade(product_id, price, size, aggressor)
+
+    def publish(self) -> None:
+        """Tell what has come in from outside."""
+        self._venue.publish()
 
     def _apply(self, tick: Tick) -> None:
         self._venue.tick(tick.product_id, tick.price, tick.size, self._dice)

@@ -10,6 +10,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Protocol
 
 from exchange.paper.book import Book
+from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
 from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade
 from exchange.paper.products import Product
@@ -60,9 +61,11 @@ class Matcher:
         *,
         fees: Fees | None = None,
         liquidity: Liquidity | None = None,
+        rule: FillRule = OPTIMISTIC,
         first_trade_id: int = 1,
     ) -> None:
         self.fees = fees or Fees()
+        self.rule = rule
         self.wallet = Wallet(balances)
         self.orders: dict[str, Order] = {}
         self.by_client_id: dict[str, Order] = {}
@@ -141,15 +144,25 @@ class Matcher:
             if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
                 break
             self._clear_own(order, book, price, inclusive=False)
-            size = self._wanted(order, book.product, price, available, rate)
+            paid = self._paid(order.side, price, limit, book)
+            size = self._wanted(order, book.product, paid, available, rate)
             if size <= 0:
                 break
             book.take(price, size)
-            self._fill(order, price, size, maker=False)
+            self._fill(order, paid, size, maker=False)
             if not order.live:
                 return
         if limit is not None and (order.base_size is None or order.remaining > 0):
             self._clear_own(order, book, limit, inclusive=True)
+
+    def _paid(self, side: Side, price: Decimal, limit: Decimal | None, book: Book) -> Decimal:
+        """What a taker pays (or gets) where the book shows `price`, by the fill rule; at worst its limit."""
+        tick = book.product.price_increment
+        beyond = self.rule.beyond(price, book.ask - book.bid, tick)
+        if side is Side.BUY:
+            return price + beyond if limit is None else max(min(price + beyond, limit), price)
+        least = max(price - beyond, tick)
+        return least if limit is None else min(max(least, limit), price)
 
     def _wanted(self, order: Order, product: Product, price: Decimal, available: Decimal, rate: Decimal) -> Decimal:
         if order.base_size is not None:
@@ -203,18 +216,21 @@ class Matcher:
         self._after_trades(book)
 
     def _sweep(self, book: Book, side: Side, price: Decimal, volume: Decimal) -> Decimal:
-        """Fill resting orders on `side` that `price` reaches; what is left of `volume`."""
-        left = volume
-        while left > 0:
+        """Fill resting orders on `side` that trades at `price` reach, by the fill rule; what is left of `volume`."""
+        through = book.product.price_increment * self.rule.ticks_through
+        reached = price + through if side is Side.BUY else price - through
+        ours = floor_to(volume * self.rule.share, book.product.base_increment) if volume.is_finite() else volume
+        filled = ZERO
+        while filled < ours:
             order = book.best_resting(side)
             if order is None or order.limit_price is None:
                 break
-            if order.limit_price < price if side is Side.BUY else order.limit_price > price:
+            if order.limit_price < reached if side is Side.BUY else order.limit_price > reached:
                 break
-            size = min(order.remaining, left)
+            size = min(order.remaining, ours - filled)
             self._fill(order, order.limit_price, size, maker=True)
-            left -= size
-        return left
+            filled += size
+        return volume - filled
 
     def _after_trades(self, book: Book) -> None:
         """Trigger the stops that the last price reached, until no more trade follows from them."""

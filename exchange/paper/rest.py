@@ -91,6 +91,8 @@ class Rest:
         """Answer one request, with the faults that are on."""
         raw = await request.read()
         path = request.path.removeprefix(PREFIX)
+        if self._venue.away:
+            return web.Response(status=503, text="Service Unavailable")
         fault = None
         if self._venue.faults:
             fault = self._venue.faults.strike(REST_FAULTS, f"{request.method} {path}", time.monotonic())

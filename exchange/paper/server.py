@@ -53,6 +53,8 @@ class PaperExchange:
         self._temporary: Path | None = None
         self._runners: list[web.AppRunner] = []
         self._live: LiveTicks | None = None
+        self.left_out: tuple[str, ...] = ()
+        """Products that live prices don't have."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -81,6 +83,8 @@ class PaperExchange:
         if isinstance(source, LiveTicks):
             self._live = source
             await source.connect()
+            self.left_out = source.left_out
+            products = {name: replace(products[name], price=price) for name, price in source.first_prices().items()}
         self.keyring = Keyring(folder)
         tls = _certificate(folder)
         self.venue = Venue(config, products)
@@ -115,7 +119,7 @@ class PaperExchange:
         if self._live is None:
             self.market.start()
         else:
-            self._live.start(self.market)
+            self._live.start(self.market, self._feed_away)
 
     async def stop(self) -> None:
         """Stop serving; a temporary folder goes, a data folder stays."""
@@ -137,6 +141,12 @@ class PaperExchange:
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
+
+    def _feed_away(self, away: bool) -> None:
+        """Without live prices this venue is away, too: nothing is answered, and the streams end."""
+        self.venue.away = away
+        if away:
+            self.streams.sockets("drop", "*", 0)
 
     def _publish(self) -> None:
         self.venue.keep()

@@ -122,7 +122,7 @@ class Streams:
         """Serve one WebSocket on the path "market" or "user" until it ends."""
         venue, path = self._venue, request.match_info["path"]
         now = time.monotonic()
-        if venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
+        if venue.away or venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
             return web.Response(status=503, text="Service Unavailable")
         if self._too_many_connects(now):
             return web.Response(status=429, text="Too Many Requests")

@@ -36,6 +36,8 @@ class Venue:
         self.config = config
         self.faults = FaultBook(config.seed, config.faults)
         self.skew = 0.0
+        self.away = False
+        """Nothing is answered while true, as when the venue itself is away."""
         self.stepped = 0.0
         self.accept_latency = config.accept_latency
         self.cancel_latency = config.cancel_latency
@@ -57,6 +59,7 @@ class Venue:
             self.now,
             fees=Fees(config.maker_fee, config.taker_fee),
             liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
+            rule=config.rule,
             first_trade_id=int(self._started * 1000),
         )
         self.candles = {
@@ -208,6 +211,22 @@ class Venue:
             at,
             self.spread(product, at),
             nearest_on(max(wanted, product.base_increment), product.base_increment),
+        )
+
+    def show(
+        self, product_id: str, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal], last: Decimal | None
+    ) -> None:
+        """A quote of the real market; see the engine."""
+        tick = self.engine.books[product_id].product.price_increment
+        low, high = nearest_on(bid, tick), nearest_on(ask, tick)
+        if low < high:
+            self.engine.show(product_id, low, high, sizes, None if last is None else nearest_on(last, tick))
+
+    def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
+        """A trade of the real market, in whole increments."""
+        product = self.engine.books[product_id].product
+        self.engine.trade(
+            product_id, nearest_on(price, product.price_increment), nearest_on(size, product.base_increment), aggressor
         )
 
     def ticker(self, product_id: str) -> dict[str, object]:

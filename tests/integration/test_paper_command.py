@@ -169,8 +169,8 @@ async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, mon
         (["--balance", "USD=much"], "must be a decimal number"),
         (["--maker-fee", "2"], "fee is a fraction"),
         (["--prices", "/none.csv", "--live"], "not both"),
-        (["--live", "--live-url", "ws://127.0.0.1:9/none"], "No live prices from ws://127.0.0.1:9/none"),
         (["--live", "--speed", "2"], "speed 1 only"),
+        (["--fills", "hopeful"], "one of pessimistic, base, optimistic"),
         (["--data-folder", "/proc/none"], "as data folder"),
     ],
 )
