@@ -55,6 +55,9 @@ def up(
     web_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help=f"Port of the webhook {_PORT}; else webhook.port.")
     ] = None,
+    mtls: Annotated[
+        bool, typer.Option("--mtls", help="Temporal by certificate, its Web UI by log-in; live always has both.")
+    ] = False,
     no_web: Annotated[bool, typer.Option("--no-web", help="Without the webhook that takes alerts.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
@@ -79,6 +82,7 @@ def up(
         durable=True,
         temporal_port=temporal_port,
         ui_port=ui_port,
+        mtls=mtls or settings.mode == "live",
         postgres_port=postgres_port,
         paper=paper,
         paper_arguments=market.arguments,
@@ -145,7 +149,7 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
 
 def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     addresses: dict[str, object] = {
-        "temporal_ui": stack.ui_url,
+        "temporal_ui": stack.ui_link,
         "temporal": stack.temporal_address,
         "database": stack.dsn,
         "data": str(stack.data),
@@ -163,7 +167,7 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
         print_json(ready, indent=False)
         return
     rows = [
-        ("Temporal Web UI", stack.ui_url or "the server's own"),
+        ("Temporal Web UI", stack.ui_link or "the server's own"),
         ("Temporal", stack.temporal_address),
         ("PostgreSQL", _without_password(stack.dsn)),
     ]
@@ -172,6 +176,13 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
         rows.append(("webhook", stack.webhook_url))
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
     print_table(["what", "where"], rows)
+    if stack.config.temporal_address is None:
+        if stack.config.mtls:
+            note(_certificates(stack.temporal_profile))
+        elif _others_log_in():
+            note(
+                "Other users of this machine can reach Temporal and trade with the paper money; --mtls shuts them out."
+            )
     if stack.webhook_url is not None and stack.webhook_token is not None:
         note(_test_alert(stack.webhook_url, stack.webhook_token))
     note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data)}")
@@ -185,6 +196,28 @@ def _test_alert(url: str, token: Path) -> str:
         "A test alert, which is decided on and not traded:\n"
         f'  curl -H "Authorization: Bearer $(cat {quote(str(token))})" {url} \\\n'
         """    -d '{"key": "test-1", "symbol": "BTCUSD", "action": "buy", "dry_run": true}'"""
+    )
+
+
+def _others_log_in() -> bool:
+    """Whether somebody else than us and root has an account with a shell here."""
+    import os
+    import pwd
+
+    def person(user: pwd.struct_passwd) -> bool:
+        shell = Path(user.pw_shell).name
+        return 1000 <= user.pw_uid < 60_000 and shell not in {"", "nologin", "false"}
+
+    return any(person(user) and user.pw_uid != os.getuid() for user in pwd.getpwall())
+
+
+def _certificates(profile: Path) -> str:
+    """How the owner's own programs reach a Temporal that asks for a certificate."""
+    from shlex import quote
+
+    return (
+        "The Web UI's address logs in once; the file temporal_ui_link beside it has the next one. "
+        f"`temporal` commands show the certificate after\n  export TEMPORAL_CONFIG_FILE={quote(str(profile))}"
     )
 
 

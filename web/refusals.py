@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Lapse", "Refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """An alert of a proven sender that can't be used. Nothing in it is a secret."""
-
-    sender: str
-    code: str
-    sentence: str
-    field: str | None
-    key: str | None
-    closes: bool
+__all__ = ["Refused"]
 
 
 class Refused(Exception):

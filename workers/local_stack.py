@@ -30,17 +30,20 @@ import psutil
 from temporalio.service import RPCError
 
 from schema import migrate
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
+from workers import local_temporal
+from workers.dev_server import DevServer
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
 from workers.health import polled_since
+from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
-from workers.settings import load_settings
+from workers.secured_server import SecuredServer, UiFiles
+from workers.settings import Settings, load_settings
 from workers.stack_file import STACK_FILE, STACK_LOCK
 from workers.supervisor import Limit, Supervised
 from workers.temporal_connection import connect
+from workers.temporal_ui import UiGate, UiGateConfig
 
 _WORKER_READY_TIMEOUT_S = 30.0
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)
@@ -56,7 +59,8 @@ class LocalStackConfig:
     shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
     `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
     the stack then starts none of its own and stops none. `web` runs the webhook, with `web_token` for a sender `local`
-    whose token is made in the data folder. `env` is added to the environment of worker and webhook.
+    whose token is made in the data folder. `mtls` runs Temporal's production server, which asks for a certificate, and
+    puts its Web UI behind a log-in, as in live. `env` is added to the environment of worker and webhook.
     """
 
     data: Path | None = None
@@ -64,6 +68,7 @@ class LocalStackConfig:
     temporal_port: int = 0
     ui_port: int = 0
     ui: bool = True
+    mtls: bool = False
     postgres_port: int | None = None
     paper: bool = True
     paper_arguments: Sequence[str] = ()
@@ -81,7 +86,7 @@ class LocalStackConfig:
     say: Say = lambda _: None
 
 
-_Server = EmbeddedPostgres | DevServer | PaperExchange
+_Server = EmbeddedPostgres | DevServer | SecuredServer | UiFiles | PaperExchange
 
 
 class LocalStack:
@@ -92,7 +97,9 @@ class LocalStack:
         self._exit = contextlib.AsyncExitStack()
         self._data: Path | None = None
         self._postgres: EmbeddedPostgres | None = None
-        self._temporal: DevServer | None = None
+        self._temporal: DevServer | SecuredServer | None = None
+        self._ui_files: UiFiles | None = None
+        self._ui: UiGate | None = None
         self._paper: PaperExchange | None = None
         self._worker: Supervised | None = None
         self._web: Supervised | None = None
@@ -135,7 +142,17 @@ class LocalStack:
     @property
     def ui_url(self) -> str | None:
         """The Temporal Web UI's address; None when the stack has none of its own."""
-        return None if self._temporal is None else self._temporal.ui_url
+        return None if self._ui is None else self._ui.url
+
+    @property
+    def ui_link(self) -> str | None:
+        """What a person opens to see it: the address, or with `mtls` a link that logs in once."""
+        return None if self._ui is None else self._ui.link
+
+    @property
+    def temporal_profile(self) -> Path:
+        """The configuration file for the owner's `temporal` commands (TEMPORAL_CONFIG_FILE)."""
+        return self.data / "temporal.toml"
 
     @property
     def webhook_url(self) -> str | None:
@@ -162,6 +179,8 @@ class LocalStack:
         for name in ("rest", "stream", "user_stream", "ca_file", "key_file"):
             if name in self.paper:
                 found[f"BOTTRADER_EXCHANGE__{name.upper()}"] = self.paper[name]
+        if self._temporal is not None:
+            found |= local_temporal.environment(self._wanted())
         if self.config.config_file is not None:
             found["BOTTRADER_CONFIG"] = str(self.config.config_file.resolve())
         elif self.config.data is None:
@@ -192,6 +211,9 @@ class LocalStack:
                         group.create_task(self._start_paper())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
+            if isinstance(self._temporal, SecuredServer):
+                # The dev server makes its namespace itself.
+                await self._timed("Temporal's namespace", set_up(self._settings()))
             try:
                 async with asyncio.TaskGroup() as group:
                     if self.config.worker:
@@ -331,20 +353,34 @@ class LocalStack:
     async def _start_temporal(self) -> None:
         if self.config.temporal_address is not None:
             return
-        program = await temporal_binary.ensure_async(self.config.say)
-        self._temporal = DevServer(
-            DevServerConfig(
-                program=program,
-                log=self._log("temporal"),
-                database=self.data / "temporal.db",
-                durable=self.config.durable,
-                port=self.config.temporal_port,
-                ui_port=self.config.ui_port,
-                ui=self.config.ui,
+        self._temporal, self._ui_files = await local_temporal.prepare(self._wanted())
+        await self._timed("Temporal", self._keep("Temporal", self._temporal))
+        if not self.config.ui:
+            return
+        if self._ui_files is not None:
+            await self._keep("Temporal's Web UI", self._ui_files)
+        self._ui = UiGate(
+            UiGateConfig(
+                upstream=local_temporal.upstream(self._temporal, self._ui_files),
+                port=self.config.ui_port,
                 namespace=self.config.namespace,
+                link_file=self.data / "temporal_ui_link" if self.config.mtls else None,
             )
         )
-        await self._timed("Temporal", self._keep("Temporal", self._temporal))
+        await self._ui.start()
+
+    def _wanted(self) -> local_temporal.Wanted:
+        config = self.config
+        return local_temporal.Wanted(
+            data=self.data,
+            logs=self.data / "logs",
+            port=config.temporal_port,
+            ui=config.ui,
+            durable=config.durable,
+            namespace=config.namespace,
+            mtls=config.mtls,
+            say=config.say,
+        )
 
     async def _start_paper(self) -> None:
         self._paper = PaperExchange(
@@ -401,7 +437,7 @@ class LocalStack:
 
     async def _until_polling(self, child: Child, began: float) -> None:
         """Ready is when the task queue of orders has a poller that called since the worker's start."""
-        client = await connect(load_settings(environ={**self._shell(), **self.environment}))
+        client = await connect(self._settings())
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):
@@ -448,6 +484,10 @@ class LocalStack:
             raise
         return child
 
+    def _settings(self) -> Settings:
+        """The settings with which our processes work."""
+        return load_settings(environ={**self._shell(), **self.environment})
+
     def _shell(self) -> dict[str, str]:
         """What of the user's environment our processes see."""
         if self.config.data is not None:
@@ -479,6 +519,8 @@ class LocalStack:
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(found, indent=2))
         fresh.replace(path)
+        if self._temporal is not None:
+            local_temporal.write_profile(self.temporal_profile, self.temporal_address, self._wanted())
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -494,6 +536,9 @@ class LocalStack:
         await self._stop_server(self._paper)
 
     async def _stop_temporal(self) -> None:
+        if self._ui is not None:
+            await self._ui.stop()
+        await self._stop_server(self._ui_files)
         await self._stop_server(self._temporal)
 
     async def _stop_postgres(self) -> None:
@@ -510,7 +555,7 @@ class LocalStack:
             raise RuntimeError("this stack has no worker")
         return self._worker
 
-    def _require_temporal(self) -> DevServer:
+    def _require_temporal(self) -> DevServer | SecuredServer:
         if self._temporal is None:
             raise RuntimeError("this stack has no Temporal of its own")
         return self._temporal

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from workers.errors import UnreachableError
 
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +48,15 @@ def require_free_port(port: int, what: str, option: str) -> None:
                 f"Port {port} for {what} can't be used ({error.strerror}): stop what listens there "
                 f"or choose another with {option} (0 = any free port).",
             ) from None
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether process `pid`, a child of ours, is the one that takes connections on 127.0.0.1:`port`."""
+    try:
+        connections = psutil.Process(pid).net_connections("tcp4")
+    except psutil.Error:
+        return False
+    return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in connections)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

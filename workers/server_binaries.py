@@ -1,12 +1,17 @@
 """`python -m workers.server_binaries`: Temporal's production server, its schema tool and its Web UI, built and cached.
 
 They are what the compose file's images contain, so that its services can run as plain processes, in tests and
-benchmarks. Built on request only (`make server`, about three minutes on two cores), never by `make test`.
+benchmarks; and what a live stack runs on. Built when one of these needs them, or by `make server` (about three minutes
+on two cores), never by `make test`.
 """
 
+import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from workers.errors import UnreachableError, UserError
@@ -34,11 +39,34 @@ def all_cached() -> bool:
     return all(cached(program).exists() for program in PROGRAMS)
 
 
-def ensure_all(say: Say) -> None:
-    """Build what is missing. Raises UnreachableError(BUILD_FAILED)."""
-    for program, (_, package) in PROGRAMS.items():
-        if not cached(program).exists() and not go_install(package, cached(program), program, say):
-            raise UnreachableError("BUILD_FAILED", f"{program} could not be built: Go 1.24 or newer is needed.")
+def ensure(programs: Iterable[str], say: Say, stop: threading.Event | None = None) -> None:
+    """Build what is missing of `programs`.
+
+    Raises UnreachableError: BUILD_FAILED, or BUILD_STOPPED when `stop` was set.
+    """
+    missing = [program for program in programs if not cached(program).exists()]
+    if missing:
+        say(f"Temporal's server: building {' and '.join(missing)} with Go (about 3 minutes, once)")
+    for program in missing:
+        if not go_install(PROGRAMS[program][1], cached(program), program, say, stop):
+            raise UnreachableError(
+                "BUILD_FAILED",
+                f"{program} could not be built: install Go 1.24 or newer (go.dev/dl) on PATH, let this machine reach "
+                "proxy.golang.org, and try again.",
+            )
+
+
+async def ensure_async(programs: Iterable[str], say: Say) -> None:
+    """`ensure` without blocking the event loop; when cancelled, a build that runs is ended first."""
+    stop = threading.Event()
+    working = asyncio.ensure_future(asyncio.to_thread(ensure, programs, say, stop))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        stop.set()
+        with contextlib.suppress(UserError):
+            await working
+        raise
 
 
 def ui_config() -> Path | None:
@@ -59,7 +87,7 @@ def main() -> int:
         sys.stderr.flush()
 
     try:
-        ensure_all(say)
+        ensure(PROGRAMS, say)
     except UserError as error:
         say(f"error: {error.sentence}")
         return int(error.exit_code)

@@ -69,12 +69,24 @@ class TemporalSettings(Section):
     )
     retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
     tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
+    tls_client_cert_file: Path | None = Field(None, description="PEM file of our certificate for the server")
+    tls_client_key_file: Path | None = Field(None, description="PEM file of that certificate's private key")
+    tls_ca_file: Path | None = Field(None, description="PEM file of the authority of the server's certificate")
+    tls_server_name: str | None = Field(
+        None, min_length=1, max_length=253, description="name in the server's certificate, if not its address"
+    )
     api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
     orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger")
     streams_queue: Name = Field("streams", description="task queue of the exchange's streams and bulk reads")
     watchers_queue: Name = Field("watchers", description="task queue of price watchers")
     strategy_queue: Name = Field("strategy", description="task queue of market data, strategy and quotes")
     connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.tls_client_cert_file is None) != (self.tls_client_key_file is None):
+            raise ValueError("tls_client_cert_file and tls_client_key_file go together: set both or neither")
+        return self
 
 
 class DatabaseSettings(Section):

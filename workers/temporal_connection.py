@@ -3,11 +3,11 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from temporalio.client import Client
+from temporalio.client import Client, TLSConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile, ClientConnectConfig
 
-from workers.errors import UnreachableError
+from workers.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
     from workers.settings import Settings, TemporalSettings
@@ -34,8 +34,34 @@ def _options(temporal: "TemporalSettings") -> ClientConnectConfig:
         options = ClientConfigProfile.load(temporal.profile, disable_env=True).to_client_connect_config()
     options["target_host"] = temporal.address
     options["namespace"] = temporal.namespace
-    if temporal.tls and "tls" not in options:
+    certificates = _certificates(temporal)
+    if certificates is not None:
+        options["tls"] = certificates
+    elif temporal.tls and "tls" not in options:
         options["tls"] = True
     if temporal.api_key is not None:
         options["api_key"] = temporal.api_key.get_secret_value()
     return options
+
+
+def _certificates(temporal: "TemporalSettings") -> TLSConfig | None:
+    """What the settings say about certificates; None when they say nothing. Raises UserError(NO_FILE)."""
+    named = {
+        "tls_ca_file": temporal.tls_ca_file,
+        "tls_client_cert_file": temporal.tls_client_cert_file,
+        "tls_client_key_file": temporal.tls_client_key_file,
+    }
+    if temporal.tls_server_name is None and not any(named.values()):
+        return None
+    read: dict[str, bytes | None] = {}
+    for name, path in named.items():
+        try:
+            read[name] = None if path is None else path.read_bytes()
+        except OSError as error:
+            raise UserError("NO_FILE", f"temporal.{name}: the file can't be read ({error.strerror}).") from None
+    return TLSConfig(
+        server_root_ca_cert=read["tls_ca_file"],
+        domain=temporal.tls_server_name,
+        client_cert=read["tls_client_cert_file"],
+        client_private_key=read["tls_client_key_file"],
+    )

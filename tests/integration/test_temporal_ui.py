@@ -1,0 +1,188 @@
+"""Temporal's Web UI and HTTP API on paper: the owner's page works, and nothing else does anything."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+
+from tests.support.waiting import eventually
+from workers import dev_server, temporal_binary
+from workers.dev_server import DevServer, DevServerConfig
+from workers.errors import UserError
+from workers.temporal_ui import UiGate, UiGateConfig
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A dev server with its Web UI behind the gate."""
+
+    server: DevServer
+    gate: UiGate
+    client: Client
+    http: aiohttp.ClientSession
+
+    async def workflow(self) -> WorkflowHandle[Any, Any]:
+        """A workflow that runs: nobody works on its queue."""
+        return await self.client.start_workflow("Nothing", id=f"ui-{uuid.uuid4()}", task_queue="nobody")
+
+    async def cancel(self, base: str, handle: WorkflowHandle[Any, Any], **headers: str) -> int:
+        """Ask for its cancellation as the UI does; returns the status."""
+        address = f"{base}/api/v1/namespaces/default/workflows/{handle.id}/cancel"
+        async with self.http.post(address, headers=headers, data="{}") as answer:
+            return answer.status
+
+
+@pytest_asyncio.fixture(scope="module")
+async def shown(servers_folder: Path) -> AsyncIterator[Shown]:
+    """One for the module."""
+    program = await temporal_binary.ensure_async()
+    server = DevServer(DevServerConfig(program=program, log=servers_folder / "temporal-shown.log"))
+    await server.start()
+    gate = UiGate(UiGateConfig(server.upstream))
+    await gate.start()
+    async with aiohttp.ClientSession() as http:
+        yield Shown(server, gate, await Client.connect(server.address), http)
+    await gate.stop()
+    await server.stop()
+
+
+async def asked_to_cancel(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether its history has the request."""
+    history = await handle.fetch_history()
+    return any(event.HasField("workflow_execution_cancel_requested_event_attributes") for event in history.events)
+
+
+async def test_the_owners_page_loads_and_acts(shown: Shown) -> None:
+    """Files, settings, lists, the page of a workflow's details, and a cancellation pass the gate."""
+    base, handle = shown.gate.url, await shown.workflow()
+    async with shown.http.get(f"{base}/namespaces/default/workflows") as page:
+        text = await page.text()
+    script = next(part for part in text.split('"') if part.startswith("/_app/") and part.endswith(".js"))
+    async with shown.http.get(base + script) as answer:
+        assert (answer.status, "javascript" in answer.content_type) == (200, True)
+    async with shown.http.get(f"{base}/api/v1/settings") as answer:
+        assert (await answer.json())["DefaultNamespace"] == "default"
+    async with shown.http.get(f"{base}/render", params={"content": "a **word**"}) as answer:
+        assert "<strong>word</strong>" in await answer.text()
+
+    async def listed() -> bool:
+        query = {"query": f"WorkflowId='{handle.id}'"}
+        async with shown.http.get(f"{base}/api/v1/namespaces/default/workflows", params=query) as answer:
+            return handle.id in await answer.text()
+
+    await eventually(listed, what="the workflow in the list")
+    assert await shown.cancel(base, handle, Origin=base) == 200
+    assert await asked_to_cancel(handle)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.test", "Origin": "http://evil.test"},
+        {"Origin": "http://evil.test", "Content-Type": "text/plain"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {},
+    ],
+)
+async def test_a_page_from_elsewhere_cancels_nothing(shown: Shown, headers: dict[str, str]) -> None:
+    """Neither under a rebound name, nor from another origin, nor without saying where it comes from."""
+    handle = await shown.workflow()
+    assert await shown.cancel(shown.gate.url, handle, **headers) == 403
+    assert not await asked_to_cancel(handle)
+
+
+async def test_the_servers_own_ports_do_nothing(shown: Shown) -> None:
+    """Whoever finds the ports of the HTTP API and of the UI's files: no request changes or reads anything there."""
+    handle = await shown.workflow()
+    api, files = shown.server.upstream.api, shown.server.upstream.files
+    for host in ("127.0.0.1", "localhost", "evil.test", "nobody.invalid", "*"):
+        assert await shown.cancel(api, handle, Host=host, Origin=f"http://{host}") == 403
+    async with shown.http.get(files) as answer:  # its own defence against other pages, which a rebound one can meet
+        token = answer.cookies["_csrf"].value
+    met = {"X-CSRF-Token": token, "Cookie": f"_csrf={token}", "Authorization": "none"}
+    for prefix in ("", "/api", "/x", "/^/*api", "/^", "//api/.."):
+        assert await shown.cancel(files + prefix, handle, **met) in {404, 405}
+        async with shown.http.get(f"{files}{prefix}/api/v1/namespaces", headers=met) as answer:
+            assert answer.content_type == "text/html"
+    assert not await asked_to_cancel(handle)
+    assert (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+
+
+async def test_an_address_that_is_not_the_uis_is_refused(shown: Shown) -> None:
+    """The gate passes on what begins with our own addresses and doesn't climb out of them."""
+    for path in ("/api/../nexus/x", "/_app/../api/v1/namespaces", "/.."):
+        reader, writer = await _raw(shown.gate.url, f"GET {path} HTTP/1.1")
+        assert b" 403 " in await reader.readline()
+        writer.close()
+    reader, writer = await _raw(shown.gate.url, "GET HTTP://127.0.0.1/api/v1/namespaces HTTP/1.1")
+    assert b" 403 " in await reader.readline()
+    writer.close()
+
+
+async def _raw(base: str, line: str) -> Any:
+    import asyncio
+
+    host, port = base.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{line}\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_link_logs_in_once(shown: Shown, tmp_path: Path) -> None:
+    """With a log-in nothing is shown or done without it; the link works once, and the next one is in its file."""
+    link_file = tmp_path / "link"
+    gate = UiGate(UiGateConfig(shown.server.upstream, link_file=link_file))
+    await gate.start()
+    try:
+        handle = await shown.workflow()
+        for address in (gate.url, f"{gate.url}/api/v1/settings", f"{gate.url}/login?token=guessed"):
+            async with shown.http.get(address) as answer:
+                assert answer.status == 401
+        assert await shown.cancel(gate.url, handle, Origin=gate.url) == 401
+        assert link_file.stat().st_mode & 0o777 == 0o600
+        link = link_file.read_text().strip()
+        assert link == gate.link
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as owner:
+            async with owner.head(link) as answer:
+                assert answer.status == 401
+            async with owner.get(link, allow_redirects=False) as answer:
+                assert answer.status == 303
+                cookie = answer.cookies["bottrader_ui"]
+            assert (cookie["httponly"], cookie["samesite"], cookie["max-age"]) == (True, "Strict", "43200")
+            async with owner.get(f"{gate.url}/api/v1/namespaces") as answer:
+                assert answer.status == 200
+            async with owner.get(f"{gate.url}/api/v1/namespaces", headers={"Host": "evil.test"}) as answer:
+                assert answer.status == 403
+        async with shown.http.get(link, allow_redirects=False) as answer:
+            assert answer.status == 401
+        assert link_file.read_text().strip() not in {"", link}
+        assert not await asked_to_cancel(handle)
+    finally:
+        await gate.stop()
+    assert not link_file.exists()
+
+
+async def test_a_taken_port_is_an_error(shown: Shown) -> None:
+    """The gate never goes to another port than the one that was asked for."""
+    port = int(shown.gate.url.rsplit(":", 1)[1])
+    with pytest.raises(UserError, match=f"Port {port} .*--ui-port") as caught:
+        await UiGate(UiGateConfig(shown.server.upstream, port=port)).start()
+    assert caught.value.code == "PORT_IN_USE"
+
+
+async def test_a_version_that_can_not_be_shut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the options mean something else to the program that was found, it isn't used."""
+    monkeypatch.setattr(dev_server, "_PUBLIC_PATH", "/ui")
+    program = await temporal_binary.ensure_async()
+    server = DevServer(DevServerConfig(program=program, log=tmp_path / "log"))
+    with pytest.raises(UserError, match="any web page could trade") as caught:
+        await server.start()
+    assert caught.value.code == "TEMPORAL_OPEN"
+    assert server.child is None

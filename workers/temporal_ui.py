@@ -1,0 +1,262 @@
+"""Temporal's Web UI behind a gate of ours: what a web page or a stranger sends is refused before Temporal hears of it.
+
+The UI's own server believes any Host, so that a page under a rebound name could cancel, signal and terminate, and in
+live it would lend its client certificate to every user of this machine. So it only serves files here (`UiUpstream`),
+and the gate passes what its own page asks for to Temporal's HTTP API, which answers nobody else. In live a log-in is
+needed: a link that works once, exchanged for a session of twelve hours.
+"""
+
+import hmac
+import json
+import os
+import secrets
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from domain.browser import refusal
+from workers.errors import UnreachableError
+
+SESSION_S = 12 * 3600.0
+"""Wall seconds that a log-in lasts."""
+
+_COOKIE = "bottrader_ui"
+_LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
+_CONNECT_TIMEOUT_S = 5.0
+# Long polls for a history's next event last a minute; the browser or the server ends them.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
+_UNSHORTENED = "application/json+no-payload-shorthand"  # payloads as the UI's own server passes them
+_TO_SERVER = ("Accept-Language", "Caller-Type", "If-Modified-Since", "If-None-Match")
+_TO_BROWSER = ("Content-Type", "Cache-Control", "ETag", "Last-Modified", "Content-Security-Policy", "Location")
+_SECURITY_HEADERS = {
+    # The UI shows a workflow's details in a frame of its own: none but itself may frame it.
+    "Content-Security-Policy": "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'",
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_LOG_IN = (
+    "Log in with the link that `bottrader up` printed, or with the newest one in the file temporal_ui_link "
+    "of its data folder. Each works once."
+)
+
+
+@dataclass(frozen=True)
+class UiUpstream:
+    """Where the gate gets things: the UI's files, and Temporal's HTTP API.
+
+    `api_host` is the only Host that the API answers (None: its own address), `tls` has our client certificate.
+    `public_path` is what the UI's server was told to put before its own addresses; the gate takes it out again.
+    """
+
+    files: str
+    api: str
+    api_host: str | None = None
+    tls: ssl.SSLContext | None = None
+    public_path: str = ""
+
+
+@dataclass(frozen=True)
+class UiGateConfig:
+    """`port` 0 is any free one. `link_file` is where the link to log in is kept (0600); None: no log-in."""
+
+    upstream: UiUpstream
+    port: int = 0
+    namespace: str = "default"
+    link_file: Path | None = None
+
+
+@dataclass
+class _Logins:
+    """Who is logged in; the next link's token."""
+
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    ends: dict[str, float] = field(default_factory=dict)
+
+    def holds(self, session: str | None) -> bool:
+        return session is not None and self.ends.get(session, 0.0) > time.monotonic()
+
+    def exchange(self, token: str) -> str | None:
+        """A new session for the token, which then works no more; None for a wrong one."""
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
+            return None
+        self.token = secrets.token_urlsafe(32)
+        self.ends = {session: end for session, end in self.ends.items() if end > time.monotonic()}
+        session = secrets.token_urlsafe(32)
+        self.ends[session] = time.monotonic() + SESSION_S
+        return session
+
+
+class UiGate:
+    """The gate, in our own process: `start()`, then `url` and `link`, and `stop()`."""
+
+    def __init__(self, config: UiGateConfig) -> None:
+        self.config = config
+        self._port = config.port
+        self._logins = _Logins()
+        self._runner: web.AppRunner | None = None
+        self._client: aiohttp.ClientSession | None = None
+
+    @property
+    def url(self) -> str:
+        """The Web UI's address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def link(self) -> str:
+        """What a person opens: the address, or where a log-in is needed the link that works once."""
+        return self.url if self.config.link_file is None else f"{self.url}/login?token={self._logins.token}"
+
+    async def start(self) -> None:
+        """Listen on 127.0.0.1. Raises UnreachableError(PORT_IN_USE)."""
+        app = web.Application(client_max_size=_LARGEST_BODY)
+        app.router.add_route("*", "/{tail:.*}", self._answer)
+        self._client = aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self.stop()
+            raise UnreachableError(
+                "PORT_IN_USE",
+                f"Port {self._port} for Temporal's Web UI can't be used ({os.strerror(error.errno or 0)}): stop what "
+                "listens there or choose another with --ui-port (0 = any free port).",
+            ) from None
+        self._port = self._runner.addresses[0][1]
+        self._write_link()
+
+    async def stop(self) -> None:
+        """Close the port and every connection."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        if self.config.link_file is not None:
+            self.config.link_file.unlink(missing_ok=True)
+
+    def _write_link(self) -> None:
+        path = self.config.link_file
+        if path is None:
+            return
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(self.link + "\n")
+        fresh.replace(path)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        why = refusal(request.method, request.headers, self._port)
+        # An address in another form, or one that leads elsewhere, is nothing that a browser sends.
+        if why is None and (not request.raw_path.startswith("/") or "/.." in request.raw_path):
+            why = "This is not an address of the Web UI."
+        if why is not None:
+            return _plain(403, why)
+        if self.config.link_file is not None:
+            if request.path == "/login":
+                return self._log_in(request)
+            if not self._logins.holds(request.cookies.get(_COOKIE)):
+                return _plain(401, _LOG_IN)
+        if request.path == "/api/v1/settings":
+            return _with_headers(web.json_response(_settings(self.config)))
+        return await self._pass_on(request)
+
+    def _log_in(self, request: web.Request) -> web.StreamResponse:
+        session = self._logins.exchange(request.query.get("token", "")) if request.method == "GET" else None
+        if session is None:
+            return _plain(401, _LOG_IN)
+        self._write_link()
+        answer = _with_headers(web.Response(status=303, headers={"Location": "/"}))
+        answer.set_cookie(_COOKIE, session, max_age=int(SESSION_S), httponly=True, samesite="Strict", path="/")
+        return answer
+
+    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        upstream, client = self.config.upstream, self._client
+        if client is None:
+            raise RuntimeError("the gate is not started")
+        headers = {name: request.headers[name] for name in _TO_SERVER if name in request.headers}
+        api = request.raw_path.startswith("/api/")
+        address = request.raw_path
+        if api:
+            headers |= {"Accept": _UNSHORTENED, "Content-Type": _UNSHORTENED}
+            if upstream.api_host is not None:
+                headers["Host"] = upstream.api_host
+        elif request.method not in {"GET", "HEAD"}:
+            return _plain(405, "There is nothing to change here.")
+        elif upstream.public_path and request.path == "/render":
+            address = f"/^/{address.removeprefix('/')}"  # where its server keeps this page under such a public path
+        try:
+            async with client.request(
+                request.method,
+                URL((upstream.api if api else upstream.files) + address, encoded=True),
+                headers=headers,
+                data=await request.read() if request.can_read_body else None,
+                ssl=upstream.tls or True,
+                allow_redirects=False,
+                skip_auto_headers=("User-Agent",),
+            ) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, TimeoutError):
+            return _plain(502, json.dumps({"code": 14, "message": "Temporal does not answer."}), "application/json")
+        passed = {name: answer.headers[name] for name in _TO_BROWSER if name in answer.headers}
+        if api:
+            passed["Content-Type"] = "application/json"
+        elif upstream.public_path and answer.content_type == "text/html":
+            body = body.replace(upstream.public_path.encode(), b"")
+        return _with_headers(web.Response(status=answer.status, body=body, headers=passed))
+
+
+def _plain(status: int, text: str, content_type: str = "text/plain") -> web.Response:
+    return _with_headers(web.Response(status=status, text=text + "\n", content_type=content_type))
+
+
+def _with_headers(answer: web.Response) -> web.Response:
+    for name, value in _SECURITY_HEADERS.items():
+        answer.headers.setdefault(name, value)
+    return answer
+
+
+def _settings(config: UiGateConfig) -> dict[str, Any]:
+    """What the UI asks for first, as its own server would answer."""
+    switches = (
+        "ShowTemporalSystemNamespace",
+        "NotifyOnNewVersion",
+        "DisableWriteActions",
+        "WorkflowTerminateDisabled",
+        "WorkflowCancelDisabled",
+        "WorkflowSignalDisabled",
+        "WorkflowUpdateDisabled",
+        "WorkflowResetDisabled",
+        "BatchActionsDisabled",
+        "StartWorkflowDisabled",
+        "HideWorkflowQueryErrors",
+        "RefreshWorkflowCountsDisabled",
+        "ActivityCommandsDisabled",
+    )
+    codec = {
+        "Endpoint": "",
+        "PassAccessToken": False,
+        "IncludeCredentials": False,
+        "DefaultErrorMessage": "",
+        "DefaultErrorLink": "",
+    }
+    return {
+        "Auth": {"Enabled": False, "Options": None},
+        "BannerText": "",
+        "DefaultNamespace": config.namespace,
+        "FeedbackURL": "",
+        "Codec": codec,
+        "Version": "",
+        **dict.fromkeys(switches, False),
+    }
