@@ -2,7 +2,8 @@
 
 They get a journal row with role EXTERNAL, a trade record, a place in the FIFO book, and a workflow that shows them (it
 commands nothing); stream and reconcile follow them. A buy becomes a trade of ours, with exits, only where that is asked
-for. A sell may leave open trades with less than they had: then their exit monitors look at their position again.
+for, and never one from before the account's first start (SAFE-10) or one that another BotTrader placed, which guards it
+itself. A sell may leave open trades with less than they had: then their exit monitors look at their position again.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
-from activities.holdings import Available, cover_shortage
+from activities.holdings import Available, bear_sales, cover_shortage
+from activities.incidents import report_once
 from activities.ledger import Ledger, external_key
 from activities.monitors import Starter
+from domain.adoption import bought_after, has_our_shape, is_news
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id
 from domain.messages import ExternalOrder, OrderUpdate, RecordResult, StatusSource
-from domain.orders import Side, TradeState
+from domain.orders import Report, Side, Totals, TradeState
 from domain.reconcile import Taken, currencies
 from exchange.port import VenueOrder
 
@@ -30,6 +33,8 @@ __all__ = ["Adoption"]
 log = structlog.get_logger(__name__)
 
 _RPC_TIMEOUT = timedelta(seconds=5)
+_FIRST_START = "SELECT first_start_at FROM account_identities WHERE account = $1"
+_KNOWN_ID = "SELECT EXISTS (SELECT FROM attempts WHERE client_order_id = $1 AND order_key <> $2)"
 
 
 class Adoption:
@@ -57,6 +62,7 @@ class Adoption:
         self._starter = starter
         self._account = account
         self._protect = protect
+        self._started: datetime | None = None
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Fold an attempt's totals into the ledger."""
@@ -67,7 +73,13 @@ class Adoption:
 
         Asked again after a failure in between, it goes on from there.
         """
-        result = await self._ledger.adopt(order, source, protect=self._protect())
+        theirs = await self._is_another_instances(order)
+        rules = None if theirs or order.side is Side.SELL else self._protect()
+        if rules is not None and not bought_after(await self._first_start(), order.created_at, order.filled_size):
+            rules = None
+        result = await self._ledger.adopt(order, source, protect=rules)
+        if theirs:
+            await self._tell_of_another_instance(order)
         pair = currencies(order.symbol)
         if pair is not None and result.filled_size > 0:
             # A buy spends quote currency, which may be another trade's base.
@@ -79,6 +91,35 @@ class Adoption:
             # Last: what protects money doesn't wait for what shows it.
             await self._starter.external(self._shown(order, source, result))
         return result
+
+    async def _first_start(self) -> datetime | None:
+        """When this account was first started here; None while nobody has noted it."""
+        if self._started is None:
+            self._started = await self._pool.fetchval(_FIRST_START, self._account)
+        return self._started
+
+    async def _is_another_instances(self, order: VenueOrder) -> bool:
+        """Whether its id is of our shape and no journal of ours knows it."""
+        if not has_our_shape(order.client_order_id):
+            return False
+        return not await self._pool.fetchval(_KNOWN_ID, order.client_order_id, external_key(self._account, order))
+
+    async def _tell_of_another_instance(self, order: VenueOrder) -> None:
+        """Told once until a person has dealt with it; that one traded before our first start is no news."""
+        lives = not Report.of_venue(order.status, Totals()).status.final
+        if not is_news(await self._first_start(), order.created_at, open_still=lives):
+            return
+        await report_once(
+            self._pool,
+            self._account,
+            "ANOTHER_INSTANCE",
+            "CRITICAL",
+            self._account,
+            f"another BotTrader trades on account {self._account}: order {order.exchange_order_id} ({order.side} "
+            f"{order.symbol}) has an id as we give them, and this ledger doesn't know it. It is recorded and left to "
+            "the other. Stop one of the two (or this ledger is an older copy of the one that traded: use the newer)",
+            {"exchange_order_id": order.exchange_order_id, "client_order_id": order.client_order_id},
+        )
 
     def _shown(self, order: VenueOrder, source: StatusSource, result: RecordResult) -> ExternalOrder:
         return ExternalOrder(
@@ -100,11 +141,12 @@ class Adoption:
         )
 
     async def cover(self, base: str) -> list[Taken]:
-        """Let open trades bear what the account is short of in `base`, and have their monitors look.
+        """Let open trades bear what was sold or is missing of `base`, and have their monitors look.
 
         Raises RPCError and the database's errors.
         """
-        taken = await cover_shortage(self._pool, self._account, base, self._available)
+        taken = await bear_sales(self._pool, self._account, base)
+        taken += await cover_shortage(self._pool, self._account, base, self._available)
         await self.look_again(item.entry_key for item in taken)
         return taken
 

@@ -1,26 +1,33 @@
 """What the account holds, beside what trades hold: the pool that no trade owns, and who bears what leaves from outside.
 
 The books add up to the exchange's balance: fills, and `balance_transfers` for what no fill explains. What is left of a
-currency when open trades have theirs is the unowned pool. An external sell or a withdrawal takes from it first; when
-it would fall below zero, the oldest open trades bear the rest (INGEST-5), and their exit plans shrink in the same
-transaction. The exchange's own balance must agree, since a buy or a deposit that is not booked yet looks like a lack,
-too. This looks at levels, not at events: asked again it finds nothing left to do.
+currency when open trades have theirs is the unowned pool. What somebody else sells comes out of the trades that their
+own buys opened (`bear_sales`; each sale's part is kept in `adopted_sales`), then out of the pool; a withdrawal out of
+the pool. When that would fall below zero, open trades bear the rest (RECONCILE-5), and their exit plans shrink in the
+same transaction. The exchange's own balance must agree, since a buy or a deposit that is not booked yet looks like a
+lack, too. All of this looks at levels, not at events: asked again it finds nothing left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
+import domain.adoption
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_incident
+from domain.adoption import Sale
 from domain.exits import ExitReason
+from domain.ids import OUR_SHAPE
 from domain.money import ZERO, plain
 from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
 __all__ = [
     "Available",
+    "bear_sales",
     "book_transfers",
     "books_are_open",
     "cover_shortage",
@@ -65,10 +72,28 @@ SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND
    AND EXISTS (SELECT 1 FROM balance_transfers WHERE account = $1 AND kind = 'opening')
 """
 _OPEN = f"""
-SELECT t.entry_key, t.opened_at, t.remaining,
+SELECT t.entry_key, t.opened_at, t.remaining, entry.role = 'EXTERNAL' AS adopted,
+       (SELECT min(f.at) FROM fills f WHERE f.order_key = t.entry_key) AS bought_at,
        coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
                  WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0) AS claimed
-  FROM trades t WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_BASE.replace("symbol", "t.symbol")} = $2
+  FROM trades t JOIN orders entry ON entry.order_key = t.entry_key
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_BASE.replace("symbol", "t.symbol")} = $2
+"""
+_ADOPTED = f"""
+SELECT EXISTS (SELECT 1 FROM trades t JOIN orders o ON o.order_key = t.entry_key
+                WHERE t.account = $1 AND t.state <> 'CLOSED' AND o.role = 'EXTERNAL'
+                  AND {_BASE.replace("symbol", "t.symbol")} = $2)
+"""
+# A buy spends its quote currency, which may be another trade's base. Another instance of ours sells what is its own.
+_SALES = """
+SELECT o.order_key, max(f.at) AS at,
+       sum(CASE o.side WHEN 'SELL' THEN f.size + f.base_fees ELSE f.value + f.quote_fees END)
+     - coalesce((SELECT sum(s.size) FROM adopted_sales s WHERE s.sale_key = o.order_key), 0) AS size
+  FROM orders o JOIN fills f ON f.order_key = o.order_key
+ WHERE o.account = $1 AND o.role = 'EXTERNAL' AND f.at >= $3
+   AND split_part(translate(o.symbol, '_', '-'), '-', CASE o.side WHEN 'SELL' THEN 1 ELSE 2 END) = $2
+   AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.order_key = o.order_key AND a.client_order_id ~ $4)
+ GROUP BY o.order_key
 """
 
 
@@ -129,8 +154,38 @@ async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], ex
     return True
 
 
+async def bear_sales(pool: Pool, account: str, base: str) -> list[Taken]:
+    """Take from trades of somebody else's buys what somebody else sold of `base`; what was taken from whom.
+
+    Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor looks.
+    Raises the database's errors.
+    """
+    if not await pool.fetchval(_ADOPTED, account, base):
+        return []
+    async with pool.acquire() as connection, connection.transaction():
+        await _lock_trades(connection, account, base)
+        rows = [row for row in await connection.fetch(_OPEN, account, base) if row["adopted"] and row["bought_at"]]
+        if not rows:
+            return []
+        sales = await connection.fetch(_SALES, account, base, min(row["bought_at"] for row in rows), OUR_SHAPE)
+        borne = domain.adoption.bear_sales(
+            [Sale(row["order_key"], row["at"], row["size"]) for row in sales if row["size"] > ZERO],
+            [_open_quantity(row, row["bought_at"]) for row in rows],
+        )
+        for item in borne:
+            await _take(connection, account, base, item.taken)
+            await connection.execute(
+                "INSERT INTO adopted_sales (account, sale_key, entry_key, size) VALUES ($1, $2, $3, $4)",
+                account,
+                item.sale_key,
+                item.taken.entry_key,
+                item.taken.size,
+            )
+    return [item.taken for item in borne]
+
+
 async def cover_shortage(pool: Pool, account: str, base: str, available: Available) -> list[Taken]:
-    """Take from the oldest open trades what the account is short of in `base`; what was taken from whom.
+    """Take from open trades what the account is short of in `base`; what was taken from whom.
 
     `available` asks the exchange, whose balance must miss it too; while it says otherwise, or can't be asked, nothing
     is taken. Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor
@@ -149,23 +204,28 @@ async def cover_shortage(pool: Pool, account: str, base: str, available: Availab
 
 async def _take_shortage(pool: Pool, account: str, base: str, available: Decimal) -> list[Taken]:
     async with pool.acquire() as connection, connection.transaction():
-        symbols = await connection.fetch(
-            f"""SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2
-                ORDER BY symbol""",
-            account,
-            base,
-        )
-        for row in symbols:  # always in this order, so that two of us never wait for each other
-            await lock_symbol(connection, account, row["symbol"])
+        await _lock_trades(connection, account, base)
         owned = await connection.fetchval(_POOL, account, base)
-        trades = [
-            OpenQuantity(row["entry_key"], row["opened_at"], row["remaining"], row["claimed"])
-            for row in await connection.fetch(_OPEN, account, base)
-        ]
+        trades = [_open_quantity(row, row["opened_at"]) for row in await connection.fetch(_OPEN, account, base)]
         taken = take_from_trades(trades, shortage(trades, owned, available))
         for item in taken:
             await _take(connection, account, base, item)
     return taken
+
+
+async def _lock_trades(connection: Connection, account: str, base: str) -> None:
+    symbols = await connection.fetch(
+        f"""SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2
+            ORDER BY symbol""",
+        account,
+        base,
+    )
+    for row in symbols:  # always in this order, so that two of us never wait for each other
+        await lock_symbol(connection, account, row["symbol"])
+
+
+def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
+    return OpenQuantity(row["entry_key"], opened_at, row["remaining"], row["claimed"], row["adopted"])
 
 
 async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:

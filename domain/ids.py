@@ -12,6 +12,7 @@ import uuid
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "OUR_SHAPE",
     "client_order_id",
     "exit_workflow_id",
     "external_workflow_id",
@@ -22,7 +23,9 @@ __all__ = [
 
 MAX_ATTEMPTS = 999
 _NAMESPACE = uuid.UUID("6f1f3c52-0f2b-5b0a-9a3e-6c1f8f6f0b7a")
-_CLIENT_ORDER_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,2})")
+OUR_SHAPE = r"^([0-9a-f]{32})-([1-9][0-9]{0,2})$"
+"""The shape of our client order ids, as Python and PostgreSQL read it. Anchored for the latter."""
+_CLIENT_ORDER_ID = re.compile(OUR_SHAPE)
 
 
 def intent_key(entry_point: str, request_id: str, account: str, symbol: str, side: str, leg: str = "0") -> str:

@@ -602,12 +602,16 @@ def transfers(expected: Mapping[str, Decimal], found: Mapping[str, Decimal], *, 
 
 @dataclass(frozen=True, slots=True)
 class OpenQuantity:
-    """An open trade's base quantity; `claimed` of it is in exit orders that have not ended."""
+    """An open trade's base quantity; `claimed` of it is in exit orders that have not ended.
+
+    `adopted`: a buy of somebody else's opened it.
+    """
 
     entry_key: str
     opened_at: datetime
     remaining: Decimal
     claimed: Decimal = ZERO
+    adopted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -631,12 +635,13 @@ def shortage(trades: Iterable[OpenQuantity], pool: Decimal, available: Decimal) 
 
 
 def take_from_trades(trades: Iterable[OpenQuantity], short: Decimal) -> list[Taken]:
-    """Who bears what the account is short of: oldest trade first, each what its exit orders have not claimed.
+    """Who bears what the account is short of: trades of somebody else's buys first, then ours, the oldest first.
 
-    What an exit order of ours holds at the exchange can't have been sold by somebody else.
+    Each bears what its exit orders have not claimed: what those hold at the exchange can't have been sold by somebody
+    else.
     """
     taken = []
-    for trade in sorted(trades, key=lambda item: (item.opened_at, item.entry_key)):
+    for trade in sorted(trades, key=lambda item: (not item.adopted, item.opened_at, item.entry_key)):
         size = min(max(trade.remaining - trade.claimed, ZERO), short)
         if size > 0:
             taken.append(Taken(trade.entry_key, size, trade.remaining - size))

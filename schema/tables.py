@@ -414,6 +414,24 @@ balance_transfers = Table(
     ),
 )
 
+adopted_sales = Table(
+    "adopted_sales",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("sale_key", Text, ForeignKey("orders.order_key"), nullable=False, comment="the external order that sold"),
+    Column(
+        "entry_key",
+        Text,
+        ForeignKey("trades.entry_key"),
+        comment="the trade that bears it; null: sold before this was kept",
+    ),
+    Column("size", Numeric, nullable=False),
+    _time("at", now=True),
+    CheckConstraint("size > 0", name="size_positive"),
+    Index("ix_adopted_sales_sale_key", "sale_key"),
+)
+
 ledger_identity = Table(
     "ledger_identity",
     metadata,

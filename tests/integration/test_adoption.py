@@ -18,6 +18,7 @@ from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, external_workflow_id
 from domain.messages import ExternalOrder
 from domain.orders import OrderState
+from exchange.paper.control_client import PaperControl
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
@@ -268,3 +269,162 @@ async def test_an_order_by_hand_that_was_never_streamed_is_found_by_reconcile(
         assert ended["status_source"] == "trade_history"
         assert await system.value("SELECT count(*) FROM passive_orders") == 0
         assert await settled(system)
+
+
+async def protected(system: TradingSystem, order_id: str, size: str) -> str:
+    """The key of the trade that a buy by hand became, once it is guarded with this much."""
+
+    async def so() -> str | None:
+        rows = await system.rows(
+            """SELECT t.entry_key FROM attempts a JOIN trades t ON t.entry_key = a.order_key
+               WHERE a.exchange_order_id = $1 AND t.remaining = $2""",
+            order_id,
+            Decimal(size),
+        )
+        return str(rows[0]["entry_key"]) if rows else None
+
+    return await eventually(so, what=f"order {order_id} is a trade with {size} left")
+
+
+ADOPTING = {"adoption": AdoptionSettings(protect=True)}
+
+
+async def test_history_before_the_first_start_is_nobodys_trade(database: str, temporal_server: DevServer) -> None:
+    """A round trip and a buy by hand from before are recorded and never sold, whatever the price does; so is an order
+    that was filled in part by then, also with what it fills later.
+    """
+    earlier: list[dict[str, Any]] = []
+
+    async def history(control: PaperControl) -> None:
+        await control.deposit("BTC", "1")
+        earlier.append(await control.order(BTC, "BUY", {"market_market_ioc": {"base_size": "0.01"}}))
+        earlier.append(await control.order(BTC, "SELL", {"market_market_ioc": {"base_size": "0.01"}}))
+        earlier.append(await control.order("ETH-USD", "BUY", {"market_market_ioc": {"base_size": "0.5"}}))
+        resting = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "49000"}}
+        earlier.append(await control.order(BTC, "BUY", resting))
+        await control.fill(earlier[-1]["order_id"], "0.005")
+
+    async with trading_system(database, temporal_server.address, others=ADOPTING, before=history) as system:
+        await reconcile(system)
+        for order in earlier[:3]:
+            assert (await external(system, str(order["order_id"])))["entry_key"] is None
+        await system.control.fill(str(earlier[3]["order_id"]), "0.015")
+        assert (await external(system, str(earlier[3]["order_id"])))["entry_key"] is None
+        await system.price("40000")
+        await system.price("2000", symbol="ETH-USD")
+        after = await external(system, await by_hand(system, "BUY", "0.03"))
+        assert after["entry_key"] == after["order_key"]
+        await system.price("30000")
+
+        async def sold() -> bool:
+            rows = await system.rows("SELECT state, exit_reason FROM trades")
+            return [(row["state"], row["exit_reason"]) for row in rows] == [("CLOSED", "HARD_STOP")]
+
+        await eventually(sold, what="what was bought afterwards is sold by its stop, and nothing else is a trade")
+        balances = await system.control.balances()
+        assert (balances["BTC"]["total"], balances["ETH"]["total"]) == (Decimal("1.02"), Decimal("0.5"))
+
+
+async def test_an_older_order_that_fills_only_afterwards_is_adopted(database: str, temporal_server: DevServer) -> None:
+    """It rested when this account was first started, so all of it is bought since."""
+    placed: list[str] = []
+
+    async def history(control: PaperControl) -> None:
+        resting = {"limit_limit_gtc": {"base_size": "0.02", "limit_price": "49000"}}
+        placed.append(str((await control.order(BTC, "BUY", resting))["order_id"]))
+
+    async with trading_system(database, temporal_server.address, others=ADOPTING, before=history) as system:
+        await reconcile(system)
+        await system.control.fill(placed[0], "0.02")
+        await protected(system, placed[0], "0.02")
+
+
+async def test_a_sell_by_hand_takes_from_buys_by_hand_first(database: str, temporal_server: DevServer) -> None:
+    """Then from the pool, and from a trade of ours only when nothing else is left, though it is the oldest."""
+    async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
+        await reconcile(system)
+        ours = await bought(system, "0.01")
+        await eventually(lambda: settled(system), what="the exchange's own fills are in")
+        await system.control.deposit("BTC", "1")
+        await reconcile(system)
+        key = await protected(system, await by_hand(system, "BUY", "0.02"), "0.02")
+        await external(system, await by_hand(system, "SELL", "0.005"))
+
+        async def left() -> Decimal:
+            return Decimal(await system.value("SELECT remaining FROM trades WHERE entry_key = $1", key))
+
+        async def less() -> bool:
+            return await left() == Decimal("0.015")
+
+        await eventually(less, what="the adopted trade bears the sell")
+        await external(system, await by_hand(system, "SELL", "0.115"))
+
+        async def closed() -> bool:
+            rows = await system.rows("SELECT state, exit_reason FROM trades WHERE entry_key = $1", key)
+            return (rows[0]["state"], rows[0]["exit_reason"]) == ("CLOSED", "MANUAL")
+
+        await eventually(closed, what="the adopted trade is sold out")
+        await external(system, await by_hand(system, "SELL", "0.9"))
+        assert (await reconcile(system)).taken == ()
+        assert await remaining(system, ours) == Decimal("0.01")
+        await by_hand(system, "SELL", "0.004")
+
+        async def last() -> bool:
+            return await remaining(system, ours) == Decimal("0.006")
+
+        await eventually(last, what="at last our trade bears it")
+        report = await reconcile(system)
+        assert (report.taken, report.balances) == ((), "balances agree")
+
+
+async def test_a_round_trip_by_hand_while_nothing_ran_leaves_nothing_to_guard(
+    database: str, temporal_server: DevServer
+) -> None:
+    """Bought and sold by hand while we were away: whichever is told first, no coin of the pool is guarded for it."""
+    async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
+        await reconcile(system)
+        await system.control.deposit("BTC", "1")
+        await reconcile(system)
+        await system.stop_workers()
+        await by_hand(system, "BUY", "0.02")
+        sold = await by_hand(system, "SELL", "0.02")
+        await system.start_workers()
+        await reconcile(system)
+        await external(system, sold)
+
+        async def none_left() -> bool:
+            rows = await system.rows("SELECT state, remaining FROM trades")
+            return [(row["state"], row["remaining"]) for row in rows] == [("CLOSED", Decimal(0))]
+
+        await eventually(none_left, what="the trade is closed with nothing sold")
+        assert (await system.control.balances())["BTC"]["total"] == Decimal(1)
+
+
+async def test_another_instances_orders_are_told_and_left_to_it(database: str, temporal_server: DevServer) -> None:
+    """An id of our shape that this ledger doesn't know: CRITICAL, once; recorded, not guarded, and what it sells comes
+    out of no buy by hand.
+    """
+    async with trading_system(database, temporal_server.address, others=ADOPTING) as system:
+        await reconcile(system)
+
+        async def theirs(number: int, side: str, size: str) -> str:
+            answer = await system.parts.exchange.submit(
+                {
+                    "client_order_id": f"{number:032x}-1",
+                    "product_id": BTC,
+                    "side": side,
+                    "order_configuration": {"market_market_ioc": {"base_size": size}},
+                }
+            )
+            return str(answer.exchange_order_id)
+
+        row = await external(system, await theirs(1, "BUY", "0.02"))
+        assert (row["role"], row["entry_key"]) == ("EXTERNAL", None)
+        key = await protected(system, await by_hand(system, "BUY", "0.01"), "0.01")
+        await external(system, await theirs(2, "SELL", "0.02"))
+        assert (await reconcile(system)).taken == ()
+        assert await system.value("SELECT remaining FROM trades WHERE entry_key = $1", key) == Decimal("0.01")
+        told = await system.rows("SELECT severity, sentence FROM incidents WHERE kind = 'ANOTHER_INSTANCE'")
+        assert [row["severity"] for row in told] == ["CRITICAL"]
+        assert "another BotTrader trades" in told[0]["sentence"]
+        assert await system.value("SELECT count(*) FROM trades") == 1

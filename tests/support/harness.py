@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -23,6 +23,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool, create_pool
+from activities.identity import Brought, establish
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import OrderIntent, OrderOutcome, TradeOutcome
 from exchange.paper.config import PaperConfig
@@ -193,6 +194,7 @@ class TradingSystem:
         running.push_async_callback(self._close_pool, pool)
         exchange = exchange_of(settings)
         running.push_async_callback(exchange.close)
+        await establish(pool, exchange, Brought("paper", settings.account, "coinbase"))
         self.parts = WorkerParts(settings, client, pool, exchange, sources=self.sources)
         await running.enter_async_context(self.parts.live.following())
         for worker in workers_for(self.parts, set(self.roles)):
@@ -350,8 +352,12 @@ async def trading_system(
     risk: RiskSettings | None = None,
     quoting: QuotingSettings | None = None,
     others: Mapping[str, Any] | None = None,
+    before: Callable[[PaperControl], Awaitable[object]] | None = None,
 ) -> AsyncIterator[TradingSystem]:
-    """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001."""
+    """A system that runs during the block, with BTC-USD at 50,000/50,001 and ETH-USD at 3,000/3,001.
+
+    `before` is what happens at the exchange before the account's first start.
+    """
     name = f"t{uuid.uuid4().hex[:12]}"
     async with PaperExchange(market or step_market()) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", BID, ASK)
@@ -383,6 +389,8 @@ async def trading_system(
             quoting=quoting or QuotingSettings(),
             **(others or {}),
         )
+        if before is not None:
+            await before(control)
         system = TradingSystem(settings, control, roles)
         try:
             await system.start_workers()

@@ -413,3 +413,13 @@ def test_never_more_is_taken_than_is_short_or_held(remaining: list[Decimal], poo
     taken = take_from_trades(trades, short)
     assert sum((item.size for item in taken), Decimal(0)) == short <= sum(remaining, Decimal(0))
     assert all(item.left >= 0 for item in taken)
+
+
+def test_what_is_short_comes_out_of_somebody_elses_buys_before_ours() -> None:
+    """A trade that an adopted buy opened bears before one that is older and ours."""
+    ours = OpenQuantity("ours", NOW - timedelta(hours=2), Decimal(1))
+    adopted = OpenQuantity("adopted", NOW, Decimal(1), adopted=True)
+    assert [(item.entry_key, item.size) for item in take_from_trades([ours, adopted], Decimal("1.5"))] == [
+        ("adopted", Decimal(1)),
+        ("ours", Decimal("0.5")),
+    ]
