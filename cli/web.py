@@ -114,7 +114,11 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         desk = Desk(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
 
         app = create_app(
-            decide=desk.decide, alive=desk.alive, senders=lambda: senders, limits=lambda: limits_of(live.current)
+            decide=desk.decide,
+            alive=desk.alive,
+            senders=lambda: senders,
+            limits=lambda: limits_of(live.current),
+            tell=desk.tell,
         )
         server = WebServer(
             app,
@@ -191,6 +195,7 @@ def limits_of(settings: "Settings") -> "Limits":
         per_minute=given.requests_per_minute,
         burst=given.burst,
         max_concurrent=given.max_concurrent,
+        behind_proxy=given.behind_proxy,
     )
 
 

@@ -2,6 +2,9 @@
 
 An unknown field is refused by its name: a misspelt `size_qoute` must not buy another amount. Numbers may be JSON
 numbers or texts with a number, as charting programs fill both into their templates.
+
+A close is not refused for what is only for the record: charting programs send NaN for an indicator that has no value
+yet, and the position would stay open for it. Such a value is kept as none.
 """
 
 from __future__ import annotations
@@ -31,13 +34,17 @@ from pydantic import (
 from domain.messages import IndicatorPart, Linkage
 from domain.money import ZERO, plain
 
-__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "read_alert"]
+__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert"]
 
 _NUMBER = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
 _LONGEST_NUMBER = 40
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OLDEST, _NEWEST = 946_684_800, 4_102_444_800
 """1 January 2000 and 2100: what a number of seconds must be between to be a time."""
+_LONGEST_NAME, _SHORT_NAME = 80, 10
+"""Characters of a field's place that are shown: all of it, or so little that no secret could be in it."""
+_FOR_THE_RECORD = frozenset({"price", "score", "buy_score", "sell_score", "indicators", "snapshot_id", "note"})
+"""Of a close: what changes nothing of what is sold, and how."""
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "buy": {
@@ -81,6 +88,8 @@ class Wrong(Exception):
 
 
 def _decimal(value: object) -> Decimal:
+    if isinstance(value, Decimal) and value.is_nan():
+        raise ValueError("must be a number that can be traded by (NaN, or longer or larger than any amount)")
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
         found = Decimal(value)
     elif isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value.strip()):
@@ -183,7 +192,7 @@ class Alert(_Part):
     size_quote: Amount | None = Field(None, description="buy: amount to spend; else the trigger's size")
     size_base: Amount | None = Field(None, description="amount to buy or sell")
     price: Amount | None = Field(
-        None, description="the worst price to trade at; with order_type MARKET it is only recorded"
+        None, description="the worst price to trade at; with order_type MARKET, and of a close, it is only recorded"
     )
     order_type: Style | None = Field(None, description="else the trigger's")
     score: Number | None = Field(None, description="the score of the action")
@@ -215,8 +224,8 @@ class Alert(_Part):
 
     def _check_action(self) -> None:
         if self.does == "close":
-            for name in ("size_quote", "size_base", "price", "order_type", "dry_run", "trigger"):
-                if getattr(self, name) not in (None, False):
+            for name in ("size_quote", "size_base", "order_type", "dry_run", "trigger"):
+                if getattr(self, name) not in (None, False, "MARKET"):
                     raise ValueError(f"close sells every open trade at market, so {name} can't be given")
         if self.does == "sell":
             if self.size_base is None:
@@ -279,14 +288,43 @@ def read_alert(value: object) -> Alert:
     try:
         return Alert.model_validate(value)
     except ValidationError as error:
+        usable = _without_what_is_for_the_record(value, error) if asks_to_close(value) else value
+        if usable == value:
+            raise _wrong(error) from None
+    try:
+        return Alert.model_validate(usable)
+    except ValidationError as error:
         raise _wrong(error) from None
+
+
+def asks_to_close(value: Mapping[str, Any]) -> bool:
+    """Whether a JSON object would be a close, whatever else is wrong with it."""
+    return "close" in (_lower(value.get("action")), _lower(value.get("side")))
+
+
+def _without_what_is_for_the_record(value: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+    """`value` without those of its values that can't be read and that an exit doesn't need."""
+    usable = dict(value)
+    for found in error.errors():
+        field, *inner = found["loc"] or ("",)
+        if field not in _FOR_THE_RECORD:
+            continue
+        if field == "indicators" and inner and isinstance(usable.get(field), dict):
+            name, kept = str(inner[0]), dict(usable[field])
+            kept.pop(name, None)
+            usable[field] = kept if "[key]" in inner else kept | {name: {}}
+        else:
+            usable.pop(str(field), None)
+    return usable
 
 
 def _wrong(error: ValidationError) -> Wrong:
     """The first finding in a sentence; unknown fields go first, as they may be a misspelt one that is missing."""
     findings = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     found = findings[0]
-    where = ".".join(str(part) for part in found["loc"] if part not in ("[key]", "function-before"))[:80]
+    where = ".".join(str(part) for part in found["loc"] if part not in ("[key]", "function-before"))
+    if len(where) > _LONGEST_NAME:
+        where = f"{where[:_SHORT_NAME]}…"
     if found["type"] == "extra_forbidden":
         owner = Alert if len(found["loc"]) == 1 else AlertPart
         names = [name for name in owner.model_fields if name != "token"]

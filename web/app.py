@@ -1,9 +1,10 @@
 """The webhook over HTTP: `POST /webhook`, and what says that it lives.
 
-A request passes: how large (413) and how slow (408), whether it is JSON (400), who sends it (401), how often (429),
-whether it is an alert (422), how many at once (503), and then its decision. The body is read before anything is known
-of its sender, so reading it is bounded in size, time and depth. Every answer is counted and logged by its code; neither
-has a secret or what a stranger wrote in it.
+A request passes: who sends it by its headers (401), how large (413) and how slow (408), who sends it by its body (401),
+how often (429), whether it is JSON (400) and an alert (422), how many at once (503), and then its decision. What fails
+before somebody is proven is counted by address and put off (429), and makes one line a minute. What fails afterwards is
+told to people: senders such as TradingView neither show the answer nor ask again. Every answer is counted by its code;
+neither metrics nor logs have a secret or what a stranger wrote in it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -22,12 +24,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from web.alert import EXAMPLES, Alert, Wrong, read_alert
+from web.alert import EXAMPLES, Alert, Wrong, asks_to_close, read_alert
 from web.answers import Answer, ProblemAnswer
 from web.limits import Rates, Slots, read_body
 from web.metrics import CONTENT_TYPE, WebhookMetrics
-from web.refusals import Refused
-from web.senders import Proof, Sender, by_headers, by_token
+from web.refusals import Lapse, Refused
+from web.senders import Proof, Sender, by_body, by_headers, without_secrets
+from web.strangers import Strangers, Tally, address_of
 from web.strict_json import BadJson, read_json
 
 __all__ = ["Limits", "create_app"]
@@ -39,6 +42,7 @@ _JSON_TYPES = ("application/json", "text/plain", "application/x-www-form-urlenco
 
 Decide = Callable[[Alert, Proof], Awaitable[Answer]]
 Alive = Callable[[], Awaitable[dict[str, bool]]]
+Tell = Callable[[Lapse], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Limits:
     per_minute: int = 60
     burst: int = 20
     max_concurrent: int = 32
+    failures_per_minute: int = 5
+    behind_proxy: bool = False
 
 
 def create_app(
@@ -61,17 +67,19 @@ def create_app(
     senders: Callable[[], Sequence[Sender]],
     limits: Callable[[], Limits],
     metrics: WebhookMetrics | None = None,
+    tell: Tell | None = None,
 ) -> FastAPI:
     """The application. `senders` and `limits` are asked at each request, so that they may change meanwhile.
 
     Args:
         decide: the decision on an alert that is proven; raises Refused and Wrong.
         alive: what the webhook needs, and whether it answers.
+        tell: hears of each alert of a proven sender that can't be used.
     """
     counted = metrics or WebhookMetrics()
     # The documentation pages of FastAPI load their scripts from the network.
     app = FastAPI(title="BotTrader webhook", version="1", docs_url=None, redoc_url=None)
-    alerts = _Alerts(decide, senders, limits, counted)
+    alerts = _Alerts(decide, senders, limits, counted, tell)
     app.post(
         "/webhook",
         summary="Send an alert and get its decision",
@@ -114,6 +122,15 @@ def create_app(
     return app
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What of a request is known by now; a sender is a proven one."""
+
+    sender: str = ""
+    key: str | None = None
+    closes: bool = False
+
+
 class _Alerts:
     """The endpoint of alerts, with what it counts between requests."""
 
@@ -123,11 +140,16 @@ class _Alerts:
         senders: Callable[[], Sequence[Sender]],
         limits: Callable[[], Limits],
         counted: WebhookMetrics,
+        tell: Tell | None,
     ) -> None:
         self._decide = decide
         self._senders = senders
         self._limits = limits
         self._counted = counted
+        self._tell = tell
+        self._strangers = Strangers()
+        self._turned_away = Tally("webhook_turned_away")
+        self._faults = Tally("webhook_fault")
         self._rates = Rates()
         self._slots = Slots()
 
@@ -135,18 +157,17 @@ class _Alerts:
         """A buy is decided on by every gate before this answers. The same key again gets the same decision, and the
         same key with another content is refused.
         """
-        began, who = time.perf_counter(), {"sender": ""}
+        began, who = time.perf_counter(), _Seen()
         try:
             found = await self._answer(request, who)
         except Refused as refused:
-            self._count(refused.code, who["sender"], began)
-            _log.warning("webhook_refused", code=refused.code, sender=who["sender"], peer=_peer(request))
+            refused = await self._refuse(request, refused, who)
+            self._count(refused.code, who.sender, began)
             return JSONResponse(refused.body, refused.status, refused.headers)
         except Exception as error:  # noqa: BLE001 - the outermost edge: a fault of ours is said, counted and logged
-            self._count("FAULT", who["sender"], began)
+            self._count("FAULT", who.sender, began)
             # Where, and nothing of what: messages and local variables may hold what was sent.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("webhook_fault", error=type(error).__name__, sender=who["sender"], where=where)
+            self._faults.add(f"{type(error).__name__} at {_where(error)}")
             return JSONResponse(Refused(500, "FAULT", _FAULT).body, 500)
         seconds = self._count(found.decision, found.sender, began)
         told = found.model_dump(mode="json", exclude_none=True, include=_LOGGED)
@@ -160,24 +181,64 @@ class _Alerts:
         self._counted.answered(outcome, sender, seconds)
         return seconds
 
-    async def _answer(self, request: Request, who: dict[str, str]) -> Answer:
+    async def _refuse(self, request: Request, refused: Refused, who: _Seen) -> Refused:
+        """What is answered to a request that is refused, once it is counted, logged or told."""
+        limit = self._limits()
+        address = address_of(request, behind_proxy=limit.behind_proxy)
+        if not who.sender:
+            wait = self._strangers.failed(address, per_minute=limit.failures_per_minute)
+            if wait:
+                refused = Refused(
+                    429,
+                    "TOO_MANY_FAILURES",
+                    f"More than {limit.failures_per_minute} requests in a minute from this address proved nothing "
+                    f"(this one: {refused.code}): only a proven one is answered for {wait} s.",
+                    retry_after=wait,
+                )
+            self._turned_away.add(refused.code, address)
+            return refused
+        if refused.status == 429:
+            self._turned_away.add(f"{refused.code} {who.sender}", address)
+            return refused
+        _log.warning("webhook_refused", code=refused.code, sender=who.sender, peer=address)
+        if refused.status < 500:
+            await self._told(refused, who)
+        return refused
+
+    async def _told(self, refused: Refused, who: _Seen) -> None:
+        """People hear of an alert that can't be used; whatever becomes of that, its sender is answered."""
+        if self._tell is None:
+            return
+        hidden = self._senders()
+        field, key = (None if text is None else without_secrets(text, hidden) for text in (refused.field, who.key))
+        sentence = without_secrets(refused.sentence, hidden)
+        try:
+            await self._tell(Lapse(who.sender, refused.code, sentence, field, key, who.closes))
+        except Exception as error:  # noqa: BLE001 - the answer is the refusal, not what its record failed by
+            self._faults.add(f"{type(error).__name__} at {_where(error)}")
+
+    async def _answer(self, request: Request, who: _Seen) -> Answer:
         """The decision; `who` is told the sender as soon as it is known. Raises Refused."""
         now, limit, senders = datetime.now(UTC), self._limits(), self._senders()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in _JSON_TYPES:
             raise Refused(415, "NOT_JSON", "An alert is JSON: send Content-Type: application/json.")
+        proof = by_headers(request.headers, senders, now, timedelta(seconds=limit.window_s))
+        who.sender = "" if proof is None else proof.sender
         raw = await read_body(request, most=limit.max_body_bytes, seconds=limit.body_s)
-        proof = by_headers(request.headers, raw, senders, now, timedelta(seconds=limit.window_s))
+        if proof is None:
+            proof = by_body(request.headers, raw, senders)
+            who.sender = proof.sender
+        self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst)
         try:
             value = read_json(raw, max_depth=limit.max_depth)
         except BadJson as error:
             text = str(error)
             raise Refused(400, "BAD_JSON", f"{text[:1].upper()}{text[1:]}.") from None
-        if proof is None:
-            token = value.get("token") if isinstance(value, dict) else None
-            proof = by_token(token if isinstance(token, str) else None, senders)
-        who["sender"] = proof.sender
-        self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst)
+        if isinstance(value, dict):
+            who.closes = asks_to_close(value)
+            key = value.get("key", value.get("id"))
+            who.key = key[:100] if isinstance(key, str) else None
         try:
             alert = read_alert(value)
             with self._slots.one(limit.max_concurrent):
@@ -191,21 +252,23 @@ _FAULT = "Something went wrong inside; the log has it. The same alert with the s
 _LOGGED = {"decision", "sender", "key", "repeated", "action", "symbol", "order_key", "state", "gate"}
 
 
-def _peer(request: Request) -> str:
-    return request.client.host if request.client else ""
+def _where(error: Exception) -> str:
+    """The last three places in the code, the innermost last."""
+    places = traceback.extract_tb(error.__traceback__)[-3:]
+    return " > ".join(f"{Path(place.filename).name}:{place.lineno} {place.name}" for place in places)
 
 
 # --- OpenAPI ----------------------------------------------------------------------------------------------------------
 
 _PROBLEMS = {
     400: "the body is not JSON, or not JSON that can be trusted",
-    401: "nothing proves who sends it, or its time is too far from ours",
+    401: "nothing proves who sends it, or its time is too far from ours; looked at before everything else",
     408: "the body did not arrive in time",
     409: "the key was used for another alert",
     413: "the body is too large",
     415: "the body is said to be something else than JSON",
     422: "a field is unknown, missing or wrong; `field` names it",
-    429: "too many alerts of this sender; see Retry-After",
+    429: "too many alerts of this sender, or too many requests of this address that proved nothing; see Retry-After",
     503: "busy, or something that is needed does not answer; the same key may be sent again",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from web.alert import Alert, Wrong
 from web.answers import Answer, TradeAnswer
 from web.journal import Journal, Noted
-from web.refusals import Refused
+from web.refusals import Lapse, Refused
 from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.starting import decide_order
@@ -234,6 +234,17 @@ class Desk:
         if stored is None:
             raise _no_temporal(f"{order_workflow_id(intent.order_key)} has ended without a decision")
         return stored
+
+    async def tell(self, lapse: Lapse) -> None:
+        """People hear of an alert of a proven sender that can't be used; of a close that wasn't done, at once."""
+        which = f"The alert {lapse.key}" if lapse.key else "An alert"
+        done = " No position was closed for it." if lapse.closes else ""
+        await self._journal.lapsed(
+            lapse.sender,
+            f"{which} of the sender {lapse.sender} was refused: {lapse.sentence}{done}",
+            {"key": lapse.key, "field": lapse.field, "code": lapse.code, "reason": lapse.sentence},
+            critical=lapse.closes,
+        )
 
     async def alive(self) -> dict[str, bool]:
         """What a decision needs, and whether it answers."""

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 import asyncpg
+import structlog
 
 from domain.ids import order_workflow_id
 from domain.messages import Decision, OrderIntent
@@ -21,6 +22,8 @@ from domain.orders import OrderState
 from web.refusals import Refused
 
 __all__ = ["Journal", "Noted"]
+
+_log = structlog.get_logger()
 
 _NOTE = """
 INSERT INTO webhook_alerts AS a
@@ -50,6 +53,17 @@ SELECT t.entry_key FROM trades t
 _CLOSED = """
 SELECT o.finished AND coalesce(t.state = 'CLOSED', true) AS closed
   FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = $1
+"""
+
+
+_LAPSE = """
+INSERT INTO incidents (account, kind, severity, subject, sentence, details)
+SELECT $1, 'alert_refused', $2, $3, $4, $5::jsonb
+ WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
+                      AND severity = $2 AND details ->> 'reason' = $5::jsonb ->> 'reason' AND resolved_at IS NULL)
+   AND (SELECT count(*) FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
+           AND at > now() - interval '1 hour') < 20
+RETURNING true
 """
 
 
@@ -112,6 +126,20 @@ class Journal:
             closes=row["closes"],
             received_at=row["received_at"],
         )
+
+    async def lapsed(
+        self, sender: str, sentence: str, details: Mapping[str, str | None], *, critical: bool = False
+    ) -> None:
+        """Tell people that a proven sender's alert was refused: once for a `reason` of the details while that is open,
+        and of one sender at most 20 in an hour.
+
+        A ledger that is away keeps nobody from the answer; then only the log has it.
+        """
+        given = {name: value for name, value in details.items() if value is not None}
+        try:
+            await self._row(_LAPSE, self._account, "CRITICAL" if critical else "WARNING", sender, sentence, given)
+        except Refused:
+            _log.warning("incident_not_stored", kind="alert_refused", sender=sender, **given)
 
     async def known(self, request_id: str) -> bool:
         """Whether something is written under the key."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Refused"]
+__all__ = ["Lapse", "Refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """An alert of a proven sender that can't be used. Nothing in it is a secret."""
+
+    sender: str
+    code: str
+    sentence: str
+    field: str | None
+    key: str | None
+    closes: bool
 
 
 class Refused(Exception):

@@ -1,5 +1,8 @@
 """Who sends: proven by a signature over time and body, by a bearer token, or by a token in the body.
 
+All of it is looked at before the body is read as JSON: a token in the body is found by its bytes. So what is parsed,
+and who may make incidents, is a sender's.
+
 A signature is HMAC-SHA256 over `<timestamp>.<raw body>` in hexadecimal; its timestamp must be near ours, so that a
 copy of the request is worth nothing later. Every comparison takes the same time whatever it compares, and every
 sender is compared, so that time tells nobody how near a guess was.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +21,7 @@ from typing import Final
 
 from web.refusals import Refused
 
-__all__ = ["Proof", "Sender", "by_headers", "by_token", "check_time", "signature"]
+__all__ = ["Proof", "Sender", "by_body", "by_headers", "by_token", "check_time", "signature", "without_secrets"]
 
 _HOW: Final = (
     "send X-Timestamp and X-Signature (HMAC-SHA256 over timestamp.body), or Authorization: Bearer <token>, "
@@ -25,6 +29,9 @@ _HOW: Final = (
 )
 _TIMESTAMP = re.compile(r"[0-9]{9,13}")
 _SIGNATURE = re.compile(r"(?:sha256=)?([0-9a-fA-F]{64})")
+_TOKEN = re.compile(rb'"token"\s*:\s*("(?:[^"\\]|\\.){1,400}")')
+_TELLING = 12
+"""So many characters of a secret in a row are taken out of a text, with what follows of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +56,14 @@ def signature(secret: bytes, timestamp: str, raw: bytes) -> str:
     return hmac.new(secret, timestamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
 
 
-def by_headers(
-    headers: Mapping[str, str], raw: bytes, senders: Sequence[Sender], now: datetime, window: timedelta
-) -> Proof | None:
-    """Who the headers prove it is; None if they don't try to.
+def by_headers(headers: Mapping[str, str], senders: Sequence[Sender], now: datetime, window: timedelta) -> Proof | None:
+    """Who the headers prove it is, before anything of the body is read; None if that takes the body (`by_body`).
 
-    Raises Refused(401): BAD_TIMESTAMP, OLD_TIMESTAMP, FUTURE_TIMESTAMP, WRONG_SIGNATURE, WRONG_TOKEN.
+    Raises Refused(401): BAD_TIMESTAMP, OLD_TIMESTAMP, FUTURE_TIMESTAMP, WRONG_TOKEN.
     """
-    timestamp, given = headers.get("x-timestamp"), headers.get("x-signature")
-    if timestamp is not None or given is not None:
-        return _by_signature(timestamp or "", given or "", raw, senders, now, window)
+    if _signed(headers):
+        check_time(_signed_at(headers), now, window, "X-Timestamp")
+        return None
     authorization = headers.get("authorization")
     if authorization is None:
         return None
@@ -68,11 +73,38 @@ def by_headers(
     return by_token(token.strip(), senders)
 
 
+def by_body(headers: Mapping[str, str], raw: bytes, senders: Sequence[Sender]) -> Proof:
+    """Who the body proves it is, by its signature in the headers (which `by_headers` found in time) or its token.
+
+    Raises Refused(401): WRONG_SIGNATURE, NO_PROOF, WRONG_TOKEN.
+    """
+    if _signed(headers):
+        return _by_signature(headers, raw, senders)
+    found = _TOKEN.search(raw)
+    if found is None:
+        return by_token(None, senders)
+    try:
+        return by_token(str(json.loads(found[1])), senders)
+    except ValueError:
+        return by_token("", senders)
+
+
+def without_secrets(text: str, senders: Sequence[Sender]) -> str:
+    """`text` without any sender's secret or token, or the beginning of one, in whatever case."""
+    for secret in {value for sender in senders for value in (sender.secret, sender.token) if value}:
+        hidden = secret.decode("ascii", "replace").lower()
+        while (at := text.lower().find(hidden[:_TELLING])) >= 0:
+            shown = text[at:].lower()
+            length = next(size for size in range(len(hidden), 0, -1) if shown.startswith(hidden[:size]))
+            text = f"{text[:at]}***{text[at + length :]}"
+    return text
+
+
 def by_token(token: str | None, senders: Sequence[Sender]) -> Proof:
     """Who has this token. Raises Refused(401): NO_PROOF, WRONG_TOKEN."""
     if token is None:
         raise Refused(401, "NO_PROOF", f"Nothing says who sends this: {_HOW}.")
-    given = hashlib.sha256(token.encode()).digest()
+    given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
     found: str | None = None
     for sender in senders:
         known = hashlib.sha256(sender.token or b"").digest()
@@ -83,16 +115,23 @@ def by_token(token: str | None, senders: Sequence[Sender]) -> Proof:
     return Proof(found)
 
 
-def _by_signature(
-    timestamp: str, given: str, raw: bytes, senders: Sequence[Sender], now: datetime, window: timedelta
-) -> Proof:
+def _signed(headers: Mapping[str, str]) -> bool:
+    return "x-timestamp" in headers or "x-signature" in headers
+
+
+def _signed_at(headers: Mapping[str, str]) -> datetime:
+    timestamp = headers.get("x-timestamp", "")
     if not _TIMESTAMP.fullmatch(timestamp):
         raise Refused(
             401, "BAD_TIMESTAMP", "X-Timestamp must be whole seconds (or milliseconds) since 1970, beside X-Signature."
         )
-    seconds = int(timestamp) / (1000 if len(timestamp) > 11 else 1)
+    return datetime.fromtimestamp(int(timestamp) / (1000 if len(timestamp) > 11 else 1), UTC)
+
+
+def _by_signature(headers: Mapping[str, str], raw: bytes, senders: Sequence[Sender]) -> Proof:
+    timestamp = headers.get("x-timestamp", "")
     found: str | None = None
-    match = _SIGNATURE.fullmatch(given)
+    match = _SIGNATURE.fullmatch(headers.get("x-signature", ""))
     for sender in senders:
         expected = signature(sender.secret or b"", timestamp, raw)
         if match is not None and hmac.compare_digest(expected, match[1].lower()) and sender.secret:
@@ -104,9 +143,7 @@ def _by_signature(
             "X-Signature is not the hexadecimal HMAC-SHA256 of `<X-Timestamp>.<body as sent>` with the secret of a "
             "sender in [webhook.senders].",
         )
-    signed_at = datetime.fromtimestamp(seconds, UTC)
-    check_time(signed_at, now, window, "X-Timestamp")
-    return Proof(found, signed_at)
+    return Proof(found, _signed_at(headers))
 
 
 def check_time(at: datetime, now: datetime, window: timedelta, what: str) -> None:

@@ -1,20 +1,25 @@
 """The webhook's HTTP server: uvicorn, with a limit to the time that a request may take to arrive.
 
 uvicorn itself waits for ever for the end of a request's headers. Here a connection that has not brought a whole request
-in time, or goes on sending after its answer, is closed, so that slow senders hold nothing for long.
+in time, or goes on sending after its answer, is closed, so that slow senders hold nothing for long. And where all
+connections are taken, the one that waits longest without a request makes room, of the address that has the most: who
+holds them open in masses is not in the way of who has something to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from web.strangers import Tally
 
 __all__ = ["WebServer", "listen"]
 
@@ -43,7 +48,7 @@ class WebServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_patient_for(arrival_s),
+                http=_patient_for(arrival_s, _Room(max_connections), _counting(Tally("webhook_http"))),
                 loop="none",
                 ws="none",
                 lifespan="off",
@@ -51,7 +56,6 @@ class WebServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=max_connections,
                 timeout_keep_alive=5,
                 timeout_graceful_shutdown=10,
                 h11_max_incomplete_event_size=_HEADER_BYTES,
@@ -68,36 +72,111 @@ class WebServer(uvicorn.Server):
         yield
 
 
-def _patient_for(seconds: float) -> type[H11Protocol]:
-    class Impatient(H11Protocol):
-        """Closes a connection that brings no whole request within `seconds`."""
+class _Room:
+    """The open connections, by address, and within it by when they last had something to say."""
 
-        _timer: asyncio.TimerHandle | None = None
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._by_address: dict[str, dict[Any, Callable[[], bool]]] = {}
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+    def enter(self, address: str, connection: Any, give_way: Callable[[], bool]) -> bool:
+        """Whether there is room for one more; `give_way` ends the connection unless its request is being answered."""
+        if self._count >= self._most and not self._make_room():
+            return False
+        self._by_address.setdefault(address, {})[connection] = give_way
+        self._count += 1
+        return True
+
+    def spoke(self, address: str, connection: Any) -> None:
+        """It has had an answer: of its address, it gives way last."""
+        of_address = self._by_address.get(address, {})
+        if (give_way := of_address.pop(connection, None)) is not None:
+            of_address[connection] = give_way
+
+    def leave(self, address: str, connection: Any) -> None:
+        """It is closed, or about to be. May be said again."""
+        of_address = self._by_address.get(address, {})
+        if of_address.pop(connection, None) is not None:
+            self._count -= 1
+            if not of_address:
+                del self._by_address[address]
+
+    def _make_room(self) -> bool:
+        for address in sorted(self._by_address, key=lambda name: len(self._by_address[name]), reverse=True):
+            for connection, give_way in self._by_address[address].items():
+                if give_way():
+                    self.leave(address, connection)
+                    return True
+        return False
+
+
+def _counting(tally: Tally) -> logging.Logger:
+    """uvicorn's log of what strangers do wrong (it has one constant text for each): counted, a line a minute."""
+
+    def count(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        tally.add(type(error).__name__ if error else record.getMessage().strip())
+        return False
+
+    logger = logging.Logger("webhook", logging.WARNING)  # noqa: LOG001 - in no hierarchy: nothing else hears it
+    logger.addFilter(count)
+    return logger
+
+
+class _Impatient(H11Protocol):
+    """Closes a connection that brings no whole request within `seconds`, and gives way when there is no self.room."""
+
+    seconds: float
+    room: _Room
+    counted: logging.Logger
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.logger = self.counted
+        super().connection_made(transport)
+        if self.room.enter(self._address(), self, self._give_way):
             self._watch()
+        else:
+            transport.abort()
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.room.spoke(self._address(), self)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.room.leave(self._address(), self)
+        super().connection_lost(exc)
+
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def _watch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self.seconds, self._look)
+
+    def _look(self) -> None:
+        """While a request is being answered, the application holds the time; its answer is awaited."""
+        cycle: Any = self.cycle  # None before the first request
+        if cycle is not None and not cycle.response_complete:
             self._watch()
+        elif self._waits() and not self.transport.is_closing():
+            self.transport.close()
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-            super().connection_lost(exc)
+    def _waits(self) -> bool:
+        """Whether its side has not said all of a request."""
+        return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
-        def _watch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_later(seconds, self._look)
+    def _give_way(self) -> bool:
+        if self._waits():
+            self.transport.abort()
+            return True
+        return False
 
-        def _look(self) -> None:
-            """While a request is being answered, the application holds the time; its answer is awaited."""
-            cycle: Any = self.cycle  # None before the first request
-            if cycle is not None and not cycle.response_complete:
-                self._watch()
-            elif self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing():
-                self.transport.close()
 
-    return Impatient
+def _patient_for(seconds: float, room: _Room, counted: logging.Logger) -> type[H11Protocol]:
+    return type("Impatient", (_Impatient,), {"seconds": seconds, "room": room, "counted": counted})

@@ -1,19 +1,23 @@
 """JSON as it should be: one reading, or a sentence that says where it is not.
 
-What other readers let pass, each in its own way, is refused here: a key twice, NaN and Infinity, text that is not
-UTF-8, control characters, nesting without end, numbers that no amount is as long as.
+What other readers let pass, each in its own way, is refused here: a key twice, text that is not UTF-8, control
+characters, nesting without end. NaN, Infinity and numbers that no amount is as long or as large as are no numbers: they
+are all read as Decimal("NaN"), so that the field in which one stands says whether it matters.
 """
 
 from __future__ import annotations
 
 import json
-from decimal import Decimal
-from typing import Any, NoReturn
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
 __all__ = ["BadJson", "read_json"]
 
 _LONGEST_NUMBER = 40
 _LARGEST_EXPONENT = 30
+_NAME = re.compile(r"[A-Za-z_]{1,40}")
+_NO_NUMBER: Final = Decimal("NaN")
 
 
 class BadJson(Exception):
@@ -21,7 +25,7 @@ class BadJson(Exception):
 
 
 def read_json(raw: bytes, *, max_depth: int) -> Any:
-    """The value that `raw` holds; fractions as Decimal. Raises BadJson."""
+    """The value that `raw` holds; fractions as Decimal, what is no number as Decimal("NaN"). Raises BadJson."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -68,21 +72,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _constant(name: str) -> NoReturn:
-    raise BadJson(f"{name} is not a number that can be traded by")
+def _constant(_: str) -> Decimal:
+    return _NO_NUMBER
 
 
 def _number(text: str) -> Decimal:
-    value = Decimal(text)
-    if len(text) > _LONGEST_NUMBER or abs(value.adjusted()) > _LARGEST_EXPONENT:
-        raise BadJson(f"the number {text[:_LONGEST_NUMBER]} is longer, larger or smaller than any amount")
-    return value
-
-
-def _integer(text: str) -> int:
     if len(text) > _LONGEST_NUMBER:
-        raise BadJson(f"the number {text[:_LONGEST_NUMBER]}… is longer than any amount")
-    return int(text)
+        return _NO_NUMBER
+    try:
+        value = Decimal(text)
+    except InvalidOperation:  # an exponent that is beyond every number of ours, such as 1e99999999999999999999
+        return _NO_NUMBER
+    return value if value.is_finite() and abs(value.adjusted()) <= _LARGEST_EXPONENT else _NO_NUMBER
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if len(text) <= _LONGEST_NUMBER else _NO_NUMBER
 
 
 def _check_texts(value: Any) -> None:
@@ -107,4 +112,5 @@ def _check_text(text: str) -> None:
 
 
 def _shown(key: str) -> str:
-    return json.dumps(key[:40])
+    """A field's name as it is; of anything else only that it is there, as it may be a secret in the wrong place."""
+    return json.dumps(key) if _NAME.fullmatch(key) else f"of {len(key)} characters"

@@ -4,118 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import asyncpg
-import httpx
 import pytest
 import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from cli.web import enter_by, limits_of, terms_of
-from tests.support.harness import TradingSystem, trading_system
+from cli.web import enter_by, terms_of
+from tests.support.harness import trading_system
 from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
+from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
 from web.alert import read_alert
-from web.app import create_app
 from web.desk import Desk
 from web.journal import Journal
-from web.metrics import WebhookMetrics
-from web.senders import Proof, Sender
-from web.server import WebServer, listen
+from web.senders import Proof
 from web.strict_json import read_json
 from workers.dev_server import DevServer
 from workers.processes import free_port
-from workers.settings import Settings
 from workflows.order import OrderWorkflow
-
-TOKEN, SECRET = "token-of-tradingview-1", "secret-of-the-strategist"
-
-
-@dataclass
-class Webhook:
-    """A running webhook with its system."""
-
-    system: TradingSystem
-    http: httpx.AsyncClient
-    metrics: WebhookMetrics
-    settings: Settings
-
-    async def send(self, alert: object, *, token: str | None = TOKEN, **headers: str) -> httpx.Response:
-        """Send an alert with a bearer token."""
-        raw = alert if isinstance(alert, bytes) else json.dumps(alert).encode()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        return await self.http.post("/webhook", content=raw, headers={"Content-Type": "application/json", **headers})
-
-    async def signed(
-        self, alert: object, *, at: float | None = None, secret: str = SECRET, sent: bytes | None = None
-    ) -> httpx.Response:
-        """Send an alert with a signature, by the rule in the documentation."""
-        raw = json.dumps(alert).encode()
-        stamp = str(int(time.time() if at is None else at))
-        made = hmac.new(secret.encode(), f"{stamp}.".encode() + raw, hashlib.sha256).hexdigest()
-        return await self.http.post(
-            "/webhook", content=sent or raw, headers={"X-Timestamp": stamp, "X-Signature": f"sha256={made}"}
-        )
-
-    async def orders(self) -> int:
-        """Orders in the ledger and at the exchange: the same number, or it fails."""
-        ours = await self.system.value("SELECT count(*) FROM orders")
-        return int(ours)
-
-    def counted(self, outcome: str) -> float:
-        """How many requests had this outcome."""
-        lines = self.metrics.text().decode().splitlines()
-        mine = [line for line in lines if line.startswith("bottrader_webhook_requests_total{")]
-        return sum(float(line.rpartition(" ")[2]) for line in mine if f'outcome="{outcome}"' in line)
-
-
-@contextlib.asynccontextmanager
-async def webhook_on(
-    system: TradingSystem, *, client: Client | None = None, pool: Any = None, **changes: object
-) -> AsyncIterator[Webhook]:
-    """The webhook as `bottrader web` wires it, with some of its settings changed."""
-    given = {"requests_per_minute": 100_000, "burst": 10_000, **changes}
-    settings = system.settings.model_copy(update={"webhook": type(system.settings.webhook).model_validate(given)})
-    metrics = WebhookMetrics()
-    desk = Desk(
-        client or system.client,
-        Journal(pool or system.pool, settings.account),
-        lambda: terms_of(settings),
-        enter_by(lambda: settings),
-    )
-    senders = (Sender("tradingview", token=TOKEN.encode()), Sender("strategist", secret=SECRET.encode()))
-    app = create_app(
-        decide=desk.decide,
-        alive=desk.alive,
-        senders=lambda: senders,
-        limits=lambda: limits_of(settings),
-        metrics=metrics,
-    )
-    address = listen("127.0.0.1", 0)
-    server = WebServer(app, arrival_s=2 * float(settings.webhook.body_timeout_s), max_connections=200)
-    serving = asyncio.create_task(server.serve(sockets=[address]))
-    base = f"http://127.0.0.1:{address.getsockname()[1]}"
-    try:
-        async with httpx.AsyncClient(base_url=base, timeout=20, trust_env=False) as http:
-            yield Webhook(system, http, metrics, settings)
-    finally:
-        server.stop()
-        await serving
-        metrics.close()
 
 
 @pytest_asyncio.fixture
@@ -126,11 +42,6 @@ async def webhook(database: str, temporal_server: DevServer) -> AsyncIterator[We
             yield found
         for row in await system.rows("SELECT order_key FROM orders WHERE role = 'ENTRY'"):
             system._started.append(row["order_key"])
-
-
-def buy(key: str, **more: Any) -> dict[str, Any]:
-    """An alert that buys for 100 USD."""
-    return {"key": key, "symbol": "COINBASE:BTCUSD", "action": "buy", "size_quote": 100, **more}
 
 
 # --- decisions --------------------------------------------------------------------------------------------------------
@@ -311,22 +222,6 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-async def _raw(webhook: Webhook, *pieces: bytes, seconds: float = 15.0) -> bytes:
-    """What the server answers to bytes on a plain connection, until it closes it."""
-    port = webhook.http.base_url.port
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        for piece in pieces:
-            writer.write(piece)
-            await writer.drain()
-        async with asyncio.timeout(seconds):
-            return await reader.read()
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
 async def test_a_signature_is_over_time_and_body(webhook: Webhook) -> None:
     """A signed alert is taken; another body, secret or time under the signature is not, nor is an old or future one."""
     alert = buy("signed", dry_run=True)
@@ -409,10 +304,10 @@ async def test_ten_megabytes_are_refused_before_they_are_read(webhook: Webhook) 
 async def test_who_sends_slowly_is_cut_off(webhook: Webhook) -> None:
     """Headers or a body that never end are not waited for."""
     async with webhook_on(webhook.system, body_timeout_s="0.3") as brief:
-        answer = await _raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        answer = await raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert await _raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
-        assert await _raw(brief) == b""
+        assert await raw(brief, b"POST /webhook HTTP/1.1\r\nHost: x\r\nX-Slow: ") == b""
+        assert await raw(brief) == b""
         assert brief.counted("BODY_TOO_SLOW") == 1
 
 
@@ -424,20 +319,21 @@ async def test_what_is_not_json_or_not_an_alert_is_refused_with_its_place(webhoo
         b"buy BTC": "not JSON",
         b"[" * 5000: "deeper than 8",
         b'{"a":' * 9 + b"1" + b"}" * 9: "deeper than 8",
-        b"{" + good + b', "size_quote": NaN}': "NaN",
-        b"{" + good + b', "size_quote": -Infinity}': "-Infinity",
         b"{" + good + b', "action": "sell"}': "twice",
         b"{" + good + b', "note": "a\\u0000b"}': "control",
         b"{" + good + b', "note": "\\ud800"}': "surrogate",
-        b"{" + good + b', "size_quote": 1e999}': "larger",
-        b"{" + good + b', "size_quote": ' + b"9" * 300 + b"}": "longer",
         b'{"key": "\xff"}': "UTF-8",
     }
-    for raw, word in broken.items():
-        answer = await webhook.send(raw)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BAD_JSON"), raw[:60]
+    for body, word in broken.items():
+        answer = await webhook.send(body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BAD_JSON"), body[:60]
         assert word.lower() in answer.json()["error"]["sentence"].lower()
+    no_numbers = (b"NaN", b"-Infinity", b"1e999", b"1e99999999999999999999", b"-1E-99999999999999999999", b"9" * 300)
     wrong: list[tuple[object, str | None, str]] = [
+        *((b"{" + good + b', "size_quote": ' + text + b"}", "size_quote", "must be a number") for text in no_numbers),
+        (b"{" + good + b', "note": 1e99999999999999999999}', "note", "string"),
+        (b"{" + good + b', "time": NaN}', "time", "must be a number"),
+        (b"{" + good + b', "dry_run": Infinity}', "dry_run", "boolean"),
         ([], None, "JSON object"),
         ({}, "symbol", "missing"),
         ({"symbol": "BTC-USD", "key": "k"}, None, "action is missing"),

@@ -21,7 +21,7 @@ from web.app import Limits, create_app
 from web.limits import Rates
 from web.metrics import WebhookMetrics
 from web.refusals import Refused
-from web.senders import Proof, Sender, by_headers, by_token, signature
+from web.senders import Proof, Sender, by_body, by_headers, by_token, signature, without_secrets
 from web.strict_json import BadJson, read_json
 from web.symbols import BadSymbol, product_of
 
@@ -169,10 +169,10 @@ def test_a_signature_is_what_openssl_makes() -> None:
     assert signature(b"secret", stamp, raw) == made
     senders = (Sender("other", b"another"), Sender("me", b"secret"), Sender("tokens-only", token=b"t"))
     headers = {"x-timestamp": stamp, "x-signature": made.upper()}
-    proof = by_headers(headers, raw, senders, NOW, WINDOW)
-    assert proof is not None
+    assert by_headers(headers, senders, NOW, WINDOW) is None, "it takes the body"
+    proof = by_body(headers, raw, senders)
     assert (proof.sender, proof.signed_at) == ("me", NOW)
-    assert by_headers({}, raw, senders, NOW, WINDOW) is None
+    assert by_headers({}, senders, NOW, WINDOW) is None
 
 
 def test_who_has_no_secret_is_never_found_by_an_empty_one() -> None:
@@ -180,11 +180,11 @@ def test_who_has_no_secret_is_never_found_by_an_empty_one() -> None:
     raw, stamp = b"{}", str(int(NOW.timestamp()))
     headers = {"x-timestamp": stamp, "x-signature": signature(b"", stamp, raw)}
     with pytest.raises(Refused, match="X-Signature"):
-        by_headers(headers, raw, (Sender("t", token=b"token"),), NOW, WINDOW)
+        by_body(headers, raw, (Sender("t", token=b"token"),))
     with pytest.raises(Refused, match="none of the senders"):
         by_token("", (Sender("s", b"secret"),))
     with pytest.raises(Refused, match="none of the senders"):
-        by_headers({"authorization": "Bearer "}, raw, (Sender("s", b"secret"),), NOW, WINDOW)
+        by_headers({"authorization": "Bearer "}, (Sender("s", b"secret"),), NOW, WINDOW)
 
 
 def test_a_bucket_fills_again() -> None:
@@ -231,3 +231,83 @@ async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys:
     assert "a-private-note" not in out + answer.text
     assert b'outcome="FAULT"' in metrics.text()
     metrics.close()
+
+
+@pytest.mark.parametrize("number", ["1e99999999999999999999", "-1E-99999999999999999999", "1e999", "NaN", "9" * 5000])
+def test_what_is_no_number_is_read_as_none_of_ours(number: str) -> None:
+    """Whatever form it has, it is refused by the field in which it stands, and reading it never fails."""
+    value = read_json(b'{"symbol": "BTC-USD", "action": "buy", "size_quote": ' + number.encode() + b"}", max_depth=8)
+    assert value["size_quote"].is_nan()
+    with pytest.raises(Wrong) as wrong:
+        read_alert(value)
+    assert wrong.value.field == "size_quote"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"indicators": {"rsi": "NaN"}},
+        {"indicators": {"rsi": Decimal("NaN")}},
+        {"indicators": {"rsi": {"value": "NaN", "fired": "yes"}, "x" * 70: 1}},
+        {"indicators": "none"},
+        {"price": 65_000},
+        {"price": "65,000", "score": "high", "buy_score": [], "sell_score": True},
+        {"snapshot_id": "7", "note": 5},
+        {"order_type": "MARKET"},
+    ],
+)
+def test_a_close_needs_nothing_that_is_for_the_record(more: dict[str, Any]) -> None:
+    """A value that an exit doesn't need is kept as none where it can't be read; a buy with it may stay refused."""
+    alert = read_alert({"key": "x", "symbol": "BTC-USD", "action": " Close ", **more})
+    assert (alert.does, alert.name, alert.symbol) == ("close", "x", "BTC-USD")
+    rsi = alert.indicators.get("rsi")
+    assert rsi is None or rsi.value is None
+    assert json.dumps(alert.model_dump(mode="json")), "it can be stored"
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"size_base": "1"}, ""),
+        ({"dry_run": True}, ""),
+        ({"order_type": "LIMIT", "price": 5}, ""),
+        ({"size_bsae": "1", "indicators": {"rsi": "NaN"}}, "size_bsae"),
+        ({"time": "NaN", "price": "NaN"}, "time"),
+        ({"key": "a key"}, "key"),
+    ],
+)
+def test_a_close_that_might_mean_something_else_is_refused(more: dict[str, Any], field: str) -> None:
+    """What would sell less, later or nothing is not taken for a close of everything."""
+    with pytest.raises(Wrong) as wrong:
+        read_alert({"key": "x", "symbol": "BTC-USD", "action": "close", **more})
+    assert wrong.value.field == field
+
+
+def test_a_token_in_the_body_is_found_before_the_body_is_read() -> None:
+    """By its bytes, also where the rest is no JSON; a text that only speaks of a token, or is no text, is none."""
+    senders = (Sender("me", token=b'quo"ted-token-of-me'), Sender("you", token=b"a-token-of-yours"))
+    assert by_body({}, b'{"token" : "a-token-of-yours", "rsi": {{plot}}', senders).sender == "you"
+    assert by_body({}, b'{"token":"quo\\"ted-token-of-me"}', senders).sender == "me"
+    assert by_body({}, b'{"token":"\\u0061-token-of-yours"}', senders).sender == "you"
+    for raw in (
+        b"{}",
+        b'{"note": "\\"token\\": \\"a-token-of-yours\\""}',
+        b'{"token": 5}',
+        b'{"token": "\\ud800"}',
+        b'{"token": "\\q"}',
+        b'{"token": "\xff"}',
+        b'{"token": ""}',
+        b'{"token": "a-token-of-your"}',
+        b'"token":' * 2000,
+    ):
+        with pytest.raises(Refused) as refused:
+            by_body({}, raw, senders)
+        assert refused.value.status == 401
+
+
+def test_no_secret_of_a_sender_stays_in_a_sentence() -> None:
+    """Whole, cut off, in other letters or twice: what people are told has none."""
+    senders = (Sender("a", secret=b"secret-of-the-Strategist"), Sender("b", token=b"0123456789abcdef0123"))
+    text = "0123456789ABCDEF0123 and secret-of-the-str… is no field; 0123456789abcdef0123"
+    assert without_secrets(text, senders) == "*** and ***… is no field; ***"
+    assert without_secrets("size_qoute is no field", senders) == "size_qoute is no field"

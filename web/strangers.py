@@ -1,0 +1,117 @@
+"""Requests that prove nothing: counted by their address, put off when there are too many, and a line a minute.
+
+Who proves himself is never put off for what others at his address did: behind a proxy, and on this machine, all share
+one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.requests import Request
+
+__all__ = ["Strangers", "Tally", "address_of"]
+
+_log = structlog.get_logger()
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 600.0
+_FORGOTTEN_S = 3600.0
+"""Wall seconds without a failure after which an address is as if it had never failed."""
+
+
+def address_of(request: Request, *, behind_proxy: bool) -> str:
+    """Where a request comes from: the peer, or behind a proxy what the proxy says of it. Of IPv6 its network (/64),
+    all of which one host may use.
+    """
+    peer = request.client.host if request.client else ""
+    told = request.headers.getlist("x-forwarded-for") if behind_proxy else []
+    for text in (told[-1].rpartition(",")[2].strip() if told else "", peer):
+        try:
+            found = ipaddress.ip_address(text)
+        except ValueError:
+            continue
+        if isinstance(found, ipaddress.IPv6Address) and not found.is_loopback:
+            return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)).network_address) + "/64"
+        return str(found)
+    return peer
+
+
+@dataclass
+class _Address:
+    tokens: float
+    at: float
+    put_off_until: float = 0.0
+    put_off: int = 0
+
+
+@dataclass
+class Strangers:
+    """A bucket of failures for each address, of at most `most` addresses; the one that failed longest ago goes."""
+
+    clock: Callable[[], float] = time.monotonic
+    most: int = 4096
+    _addresses: OrderedDict[str, _Address] = field(default_factory=OrderedDict)
+
+    def failed(self, address: str, *, per_minute: int) -> int:
+        """A request from `address` proved nothing. 0 if that is still borne, else the seconds that it is put off:
+        longer each time.
+        """
+        now = self.clock()
+        known = self._addresses.get(address)
+        if known is None or now - known.at > _FORGOTTEN_S:
+            known = self._addresses[address] = _Address(float(per_minute), now)
+        self._addresses.move_to_end(address)
+        while len(self._addresses) > self.most:
+            self._addresses.popitem(last=False)
+        known.tokens = min(float(per_minute), known.tokens + (now - known.at) * per_minute / 60)
+        known.at = now
+        if now >= known.put_off_until:
+            if known.tokens >= 1:
+                known.tokens -= 1
+                return 0
+            known.put_off_until = now + min(_FIRST_WAIT_S * 2.0**known.put_off, _LONGEST_WAIT_S)
+            known.put_off = min(known.put_off + 1, 16)
+        return math.ceil(known.put_off_until - now)
+
+
+def _later(seconds: float, action: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, action)
+
+
+class Tally:
+    """Counts what may come too often for a line each: the first is said at once, then a minute's sum in one line."""
+
+    def __init__(
+        self, event: str, *, seconds: float = 60.0, later: Callable[[float, Callable[[], None]], None] = _later
+    ) -> None:
+        self._event = event
+        self._seconds = seconds
+        self._later = later
+        self._kinds: Counter[str] = Counter()
+        self._addresses: Counter[str] = Counter()
+        self._waits = False
+
+    def add(self, kind: str, address: str = "") -> None:
+        """One more of a kind (a code or a place in our code, never what a stranger wrote)."""
+        self._kinds[kind] += 1
+        if address and (address in self._addresses or len(self._addresses) < 1024):
+            self._addresses[address] += 1
+        if not self._waits:
+            self._say()
+
+    def _say(self) -> None:
+        self._waits = bool(self._kinds)
+        if not self._waits:
+            return
+        most = {"most_from": self._addresses.most_common(1)[0][0]} if self._addresses else {}
+        _log.warning(self._event, counts=dict(self._kinds), addresses=len(self._addresses), **most)
+        self._kinds.clear()
+        self._addresses.clear()
+        self._later(self._seconds, self._say)
