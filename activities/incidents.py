@@ -9,6 +9,7 @@ from typing import Any, Literal
 import structlog
 
 from activities.database import Connection, Pool
+from activities.secret_values import hide_in, without_secrets
 
 __all__ = ["Lasting", "Severity", "report_incident", "report_once", "resolve_incidents"]
 
@@ -26,7 +27,11 @@ async def report_incident(
     sentence: str,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Store an incident and log it. `subject` is an order key, a symbol or a stream. Raises the database's errors."""
+    """Store an incident and log it. `subject` is an order key, a symbol or a stream. Raises the database's errors.
+
+    Secrets of the settings are neither stored nor logged, whatever text they came in.
+    """
+    subject, sentence = without_secrets(subject), without_secrets(sentence)
     log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
     await pool.execute(
         "INSERT INTO incidents (account, kind, severity, subject, sentence, details) VALUES ($1, $2, $3, $4, $5, $6)",
@@ -35,7 +40,7 @@ async def report_incident(
         severity,
         subject,
         sentence,
-        dict(details or {}),
+        hide_in(dict(details or {})),
     )
 
 

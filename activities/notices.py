@@ -8,8 +8,10 @@ fails is tried again with back-off and holds up no other, and nothing that trade
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -96,6 +98,16 @@ class NotifierOptions:
         return list(_SEVERITIES[_SEVERITIES.index(self.severity) :])
 
 
+@contextlib.contextmanager
+def _unheard(logger: logging.Logger) -> Iterator[None]:
+    """What it logs of an address that it can't read repeats a part of it."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 class Target:
     """One address of apprise's. Its name is a digest: addresses are secrets and appear in no table and no log.
 
@@ -103,11 +115,12 @@ class Target:
     """
 
     def __init__(self, url: str, *, position: int = 1) -> None:
-        service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        with _unheard(apprise.logger):
+            service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         scheme = url.partition("://")[0].lower()[:20]
         if service is None:
             raise BadTargetError(
-                f"notices.urls, number {position} ({scheme}://…) is no address that apprise knows; "
+                f"notices.urls, number {position}, is no address that apprise knows; "
                 "its documentation lists how each service is written"
             )
         self.name = f"{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -41,12 +42,11 @@ def load_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
         strategy = made(**parameters)
     except Exception as problem:
         raise StrategyError(
-            f"strategy.use = {name}: it can't be made with the parameters {dict(parameters)}: "
-            f"{type(problem).__name__}: {problem}"
+            f"strategy.use: the strategy can't be made with strategy.parameters: {_where(problem)}"
         ) from problem
     decide = getattr(strategy, "decide", None)
     if not callable(decide) or inspect.iscoroutinefunction(decide):
-        raise StrategyError(f"strategy.use = {name}: it has no method decide(features) that returns a Decision")
+        raise StrategyError("strategy.use: the strategy has no method decide(features) that returns a Decision")
     return cast("Strategy", strategy)
 
 
@@ -56,41 +56,37 @@ def _class_of(name: str) -> Any:
         if not found:
             known = ", ".join(sorted({"weighted", *(point.name for point in entry_points(group=GROUP))}))
             raise StrategyError(
-                f"strategy.use = {name}: there is no such strategy; known are {known}, module:Class and file.py:Class"
+                f"strategy.use: there is no such strategy; known are {known}, module:Class and file.py:Class"
             )
         try:
             return found[0].load()
         except Exception as problem:
-            raise StrategyError(
-                f"strategy.use = {name}: {found[0].value} can't be loaded: {type(problem).__name__}: {problem}"
-            ) from problem
+            raise StrategyError(f"strategy.use: the strategy can't be loaded: {_where(problem)}") from problem
     where, _, attribute = name.rpartition(":")
-    module = _file(name, Path(where)) if where.endswith(".py") else _module(name, where)
+    module = _file(Path(where)) if where.endswith(".py") else _module(where)
     made = getattr(module, attribute, None)
     if not callable(made):
-        raise StrategyError(f"strategy.use = {name}: {where} has no class {attribute}")
+        raise StrategyError("strategy.use: its module or file has no such class")
     return made
 
 
-def _module(name: str, where: str) -> Any:
+def _module(where: str) -> Any:
     try:
         return importlib.import_module(where)
     except Exception as problem:
-        raise StrategyError(
-            f"strategy.use = {name}: {where} can't be imported: {type(problem).__name__}: {problem}"
-        ) from problem
+        raise StrategyError(f"strategy.use: its module can't be imported: {_where(problem)}") from problem
 
 
-def _file(name: str, given: Path) -> Any:
+def _file(given: Path) -> Any:
     path = given.expanduser().resolve()
     if path in _files:
         return _files[path]
     if not path.is_file():
-        raise StrategyError(f"strategy.use = {name}: there is no file {path}")
+        raise StrategyError("strategy.use: there is no such file")
     known_as = f"bottrader_strategy_{path.stem}"
     spec = importlib.util.spec_from_file_location(known_as, path)
     if spec is None or spec.loader is None:
-        raise StrategyError(f"strategy.use = {name}: {path} is no Python file")
+        raise StrategyError("strategy.use: the file is no Python file")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles of the file look their module up by name.
     sys.modules[known_as] = module
@@ -98,8 +94,15 @@ def _file(name: str, given: Path) -> Any:
         spec.loader.exec_module(module)
     except Exception as problem:
         del sys.modules[known_as]
-        raise StrategyError(
-            f"strategy.use = {name}: {path} can't be run: {type(problem).__name__}: {problem}"
-        ) from problem
+        raise StrategyError(f"strategy.use: its file can't be run: {_where(problem)}") from problem
     _files[path] = module
     return module
+
+
+def _where(problem: Exception) -> str:
+    """What went wrong in somebody's code, and in which line. Not its text, which may hold the parameters (SAFE-5)."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if len(frames) > 1 else ""
+    if isinstance(problem, SyntaxError) and problem.lineno:
+        place = f" in line {problem.lineno}"
+    return f"{type(problem).__name__}{place}"

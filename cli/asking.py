@@ -59,7 +59,7 @@ async def require_worker(client: "Client", settings: "Settings", what: str) -> N
     if await worker_missing(client, settings):
         raise UnreachableError(
             "NO_WORKER",
-            f"No worker takes tasks of the queue {settings.temporal.orders_queue!r}, so {what}: "
+            f"No worker takes tasks of the queue of orders, so {what}: "
             "start one with `bottrader worker`, or everything with `bottrader up`.",
         )
 

@@ -164,7 +164,7 @@ def check(
         for name in ("ca_file", "key_file"):
             path = getattr(settings.exchange, name)
             if path is not None and not path.is_file():
-                problems.append(f"exchange.{name} = {str(path)!r}: there is no such file.")
+                problems.append(f"exchange.{name}: there is no such file.")
             elif path is not None and name == "key_file":
                 problems += [f"exchange.key_file: {problem}" for problem in key_file_problems(path)]
         try:

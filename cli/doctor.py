@@ -175,17 +175,17 @@ async def _exchange(settings: "Settings") -> list[Finding]:
     address = settings.rest_address
     key_file = settings.exchange.key_file
     if settings.exchange.ca_file is not None and not settings.exchange.ca_file.is_file():
-        finding = f"exchange.ca_file: {settings.exchange.ca_file} is not there"
+        finding = "exchange.ca_file: there is no such file"
         return [Finding("exchange", Verdict.FAIL, finding, "correct exchange.ca_file, or restart the paper exchange")]
     try:
         findings = await asyncio.to_thread(_clock, settings, address)
     except requests.exceptions.SSLError:
         advice = "name the authority's file in exchange.ca_file, or correct exchange.rest"
-        return [Finding("exchange", Verdict.FAIL, f"the certificate of {address} is not trusted", advice)]
+        return [Finding("exchange", Verdict.FAIL, "its certificate is not trusted", advice)]
     except (requests.RequestException, OSError) as error:
         kind = type(error).__name__
         advice = "check exchange.rest and the network; locally, start `bottrader up`"
-        return [Finding("exchange", Verdict.FAIL, f"{address} does not answer ({kind})", advice)]
+        return [Finding("exchange", Verdict.FAIL, f"exchange.rest does not answer ({kind})", advice)]
     if key_file is None:
         advice = "download a key file from the exchange and set exchange.key_file"
         return [*findings, Finding("API keys", Verdict.WARN, "no key file is set", advice)]
@@ -235,9 +235,9 @@ def _permissions(settings: "Settings") -> Finding:
         return Finding("API keys", Verdict.FAIL, f"refused with {status}", advice)
     except requests.RequestException as error:
         return Finding("API keys", Verdict.FAIL, f"no answer ({type(error).__name__})", "see the check of the exchange")
-    except Exception as error:  # noqa: BLE001 - the client raises bare exceptions for keys that it can't parse
+    except Exception:  # noqa: BLE001 - the client raises bare exceptions for keys that it can't parse
         advice = "download the key file from the exchange again"
-        return Finding("API keys", Verdict.FAIL, f"the key file can't be used ({error})", advice)
+        return Finding("API keys", Verdict.FAIL, "the key file can't be used", advice)
     granted = [name for name in ("can_view", "can_trade", "can_transfer") if answer[name]]
     text = ", ".join(name.removeprefix("can_") for name in granted) or "nothing"
     if not {"can_view", "can_trade"} <= set(granted):

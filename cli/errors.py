@@ -1,6 +1,10 @@
-"""Errors of libraries, as the sentence a person can act on."""
+"""Errors of libraries, as the sentence a person can act on.
+
+Their own texts are not repeated: they hold addresses, names and at times passwords of the settings (SAFE-5).
+"""
 
 import errno
+import os
 import socket
 import sys
 import tempfile
@@ -55,20 +59,20 @@ def _database(error: BaseException) -> UserError | None:
     state = getattr(error, "sqlstate", None) or ""
     if not state and _lost(error):
         return UnreachableError(
-            "NO_DATABASE", f"The connection to the database was lost ({error}): {_DATABASE_HELP}, then look again."
+            "NO_DATABASE", f"The connection to the database was lost: {_DATABASE_HELP}, then look again."
         )
     if state == "42P01":
         return UserError(
             "NOT_MIGRATED", "The database has no tables of ours yet, or old ones: run `bottrader db upgrade`."
         )
     if state == "3D000":
-        return UnreachableError(
-            "NO_DATABASE", f"The database does not exist ({error}): create it, or {_DATABASE_HELP}."
-        )
+        return UnreachableError("NO_DATABASE", f"The database does not exist: create it, or {_DATABASE_HELP}.")
     if state.startswith("28"):
-        return UnreachableError("DATABASE_LOGIN", f"The database refused the login ({error}): check DATABASE_URL.")
+        return UnreachableError("DATABASE_LOGIN", "The database refused the login: check DATABASE_URL.")
     if state.startswith(("08", "53", "57")):
-        return UnreachableError("NO_DATABASE", f"The database does not serve us now ({error}): {_DATABASE_HELP}.")
+        return UnreachableError(
+            "NO_DATABASE", f"The database does not serve us ({type(error).__name__}): {_DATABASE_HELP}."
+        )
     return None
 
 
@@ -91,8 +95,10 @@ def _temporal(error: BaseException) -> UserError | None:
     if type(error).__name__ == "RPCError" and _module(error) == "temporalio":
         status = getattr(getattr(error, "status", None), "name", "")
         if status in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
-            return UnreachableError("NO_TEMPORAL", f"Temporal does not answer ({text}): {_TEMPORAL_HELP}.")
+            return UnreachableError("NO_TEMPORAL", f"Temporal does not answer ({status}): {_TEMPORAL_HELP}.")
         if status == "NOT_FOUND":
+            if "amespace" in text:
+                return UserError("NOT_FOUND", "Temporal has no such namespace: check temporal.namespace.", ExitCode.NO)
             return UserError("NOT_FOUND", f"There is no such workflow or namespace ({text}).", ExitCode.NO)
     return None
 
@@ -102,32 +108,45 @@ def _network(error: BaseException) -> UserError | None:
         return None
     if error.errno == errno.EADDRINUSE:
         return UnreachableError(
-            "PORT_IN_USE", f"A port is in use ({error}): stop what listens there or choose another."
+            "PORT_IN_USE", f"A port is in use ({reason_of(error)}): stop what listens there or choose another."
         )
     if ".s.PGSQL." in str(error) or any(
         "asyncpg" in frame.filename for frame in traceback.extract_tb(error.__traceback__)
     ):
-        return UnreachableError("NO_DATABASE", f"The database does not answer ({error}): {_DATABASE_HELP}.")
+        return UnreachableError("NO_DATABASE", f"The database does not answer ({reason_of(error)}): {_DATABASE_HELP}.")
     if isinstance(error, FileNotFoundError) and error.filename:
         return UserError("NO_FILE", f"{error.filename}: there is no such file.")
     if isinstance(error, PermissionError) and error.filename:
         return UserError("NO_PERMISSION", f"{error.filename}: permission denied.")
     if error.errno in _FULL:
-        return UnreachableError("NO_SPACE", f"It can't be written ({error}): make room; what is there is incomplete.")
+        return UnreachableError("NO_SPACE", f"It can't be written ({reason_of(error)}): make room; it is incomplete.")
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NO_WAY_THERE:
-        return UnreachableError("NO_ANSWER", f"A server does not answer ({error}): see `bottrader doctor`.")
+        return UnreachableError("NO_ANSWER", f"A server does not answer ({reason_of(error)}): see `bottrader doctor`.")
     return None
 
 
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, without whom it was about."""
+    if isinstance(error, socket.gaierror):
+        return "the name of its machine is not known"
+    if type(error).__module__ == "ssl" or not error.errno:
+        return type(error).__name__
+    return os.strerror(error.errno)
+
+
 def _fault(error: BaseException) -> UserError:
-    text = "".join(traceback.format_exception(error))
+    from activities.secret_values import without_secrets
+    from workers.settings_problems import is_plain_name
+
+    text = without_secrets("".join(traceback.format_exception(error)))
+    typed = [part if is_plain_name(part.lstrip("-")) else "…" for part in sys.argv[1:]]
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="bottrader-fault-", suffix=".txt", delete=False, encoding="utf-8"
         ) as file:
-            file.write(f"{sys.argv[1:]}\n{text}")
+            file.write(f"{typed}\n{text}")
         where = str(Path(file.name))
     except OSError:
         where = "nowhere: no file could be written"
     kind = type(error).__name__
-    return UserError("FAULT", f"Something went wrong inside ({kind}: {error}); details are in {where}.", ExitCode.FAULT)
+    return UserError("FAULT", f"Something went wrong inside ({kind}); details are in {where}.", ExitCode.FAULT)

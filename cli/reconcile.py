@@ -54,7 +54,7 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
     if not await polled_since(client, queue, time.time() - FRESH_S):
         raise UnreachableError(
             "NO_WORKER",
-            f"No worker takes tasks of the queue {queue!r}, so nobody would reconcile: start one with "
+            "No worker takes tasks of the queue of streams, so nobody would reconcile: start one with "
             "`bottrader worker`, or everything with `bottrader up`.",
         )
     workflow_id = f"{reconcile_id(settings.account)}-asked-{uuid.uuid4().hex[:12]}"

@@ -71,6 +71,7 @@ def _require_loopback(host: str) -> None:
 
 
 def _listen(host: str, port: int) -> "socket.socket":
+    from cli.errors import reason_of
     from web.server import listen
 
     try:
@@ -78,7 +79,7 @@ def _listen(host: str, port: int) -> "socket.socket":
     except OSError as error:
         raise UnreachableError(
             "PORT_IN_USE",
-            f"The webhook can't listen on {host}:{port} ({error.strerror or error}): stop what listens there, or set "
+            f"The webhook can't listen at its address ({reason_of(error)}): stop what listens there, or set "
             "webhook.host and webhook.port (0 = any free port).",
         ) from None
 
@@ -97,9 +98,10 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
     from web.journal import Journal
     from web.server import WebServer
     from workers.live_settings import LiveSettings
-    from workers.log_lines import one_line_for_servers_away
+    from workers.log_lines import logs_without_secrets, one_line_for_servers_away
     from workers.temporal_connection import connect
 
+    logs_without_secrets()
     one_line_for_servers_away()
     log = structlog.get_logger()
     client = await connect(settings)
@@ -172,14 +174,18 @@ def _secret(name: str, kind: str, value: "SecretStr | None", file: "Path | None"
         try:
             text = file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError("BAD_SECRET", f"{key}: {file} can't be read ({error}).") from None
+            raise UserError("BAD_SECRET", f"{key}: it can't be read ({_why(error)}).") from None
         try:
             found: SenderSettings = SenderSettings.model_validate({kind: text})
         except ValidationError as error:
             reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            raise UserError("BAD_SECRET", f"{key}: {file} holds no secret: {reason}.") from None
+            raise UserError("BAD_SECRET", f"{key}: it holds no secret: {reason}.") from None
         value = SecretStr(str(getattr(found, kind).get_secret_value()))
     return None if value is None else value.get_secret_value().encode()
+
+
+def _why(error: "OSError | UnicodeDecodeError") -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not text in ASCII"
 
 
 def limits_of(settings: "Settings") -> "Limits":

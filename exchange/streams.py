@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import certifi
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import Opcode
 
 from exchange.port import Connected, Disconnected, StreamEvent
@@ -456,6 +456,8 @@ def _failure_reason(problem: BaseException) -> str:
         return f"the venue refused the connection with status {problem.response.status_code}"
     if isinstance(problem, SubscriptionError):
         return f"the venue refused the subscription: {problem}"
+    if isinstance(problem, InvalidURI):
+        return "its address is not one of a stream"  # the library's text repeats it, and it may hold a password
     if isinstance(problem, ssl.SSLError):
         return f"TLS failed: {problem.reason or problem}"
     return str(problem) or type(problem).__name__

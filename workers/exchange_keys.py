@@ -14,15 +14,16 @@ def key_file_problems(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
         mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
-        return [f"{path} can't be read ({error})."]
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        return [f"the file can't be read ({reason})."]
     try:
         found = json.loads(text)
     except ValueError:
-        return [f"{path} is not JSON: download the key file from the exchange again."]
+        return ["the file is not JSON: download the key file from the exchange again."]
     missing = [name for name in ("name", "privateKey") if not (isinstance(found, dict) and found.get(name))]
     if missing == ["name"] and found.get("id"):
         missing = []  # Ed25519 key files name the key `id`
-    problems = [f'{path} has no "{name}": download the key file from the exchange again.' for name in missing]
+    problems = [f'the file has no "{name}": download the key file from the exchange again.' for name in missing]
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        problems.append(f"{path} can be read by other users of this machine: run chmod 600 on it.")
+        problems.append("the file can be read by other users of this machine: run chmod 600 on it.")
     return problems

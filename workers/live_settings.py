@@ -27,7 +27,7 @@ from workers.rules import policy_of
 from workers.setting_changes import CHANNEL, read_overrides, record_base
 from workers.settings import Settings, build
 from workers.settings_keys import applies_live, leaves
-from workers.settings_problems import ConfigError
+from workers.settings_problems import ConfigError, shown_key
 from workers.settings_sources import Override, Sources, file_stamp
 
 __all__ = ["LiveSettings"]
@@ -261,4 +261,4 @@ def _waiting(current: Settings, wanted: Settings) -> Iterator[str]:
     now = {leaf.key: leaf.value for leaf in leaves(current)}
     for leaf in leaves(wanted):
         if not leaf.live and now.get(leaf.key) != leaf.value:
-            yield leaf.key
+            yield shown_key(leaf.key.split("."))

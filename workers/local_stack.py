@@ -347,7 +347,8 @@ class LocalStack:
             await self._timed("ledger schema", migrate.upgrade(self.dsn))
         except OSError as error:
             raise UnreachableError(
-                "NO_DATABASE", f"The database does not answer ({error}): check DATABASE_URL and that PostgreSQL runs."
+                "NO_DATABASE",
+                f"The database does not answer ({type(error).__name__}): check DATABASE_URL and that PostgreSQL runs.",
             ) from None
 
     async def _start_temporal(self) -> None:

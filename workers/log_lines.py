@@ -1,21 +1,25 @@
-"""What libraries log of a server that is away: one line each, as ours is, instead of a traceback of theirs.
+"""What is logged: no secret of the settings, and of a server that is away one line instead of a library's traceback.
 
-Only errors that say that a server, or the connection to it, was not there are made short. A fault that nobody foresaw
-keeps its traceback.
+Tracebacks show lines of code and never the values in them. Only errors that say that a server, or the connection to it,
+was not there are made short. A fault that nobody foresaw keeps its traceback.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import sys
+from typing import Any
 
 import asyncpg
+import structlog
 from temporalio.service import RPCError
 
 from activities.leases import LeaseLostError
+from activities.secret_values import without_secrets
 from workers.once_at_start import TRANSIENT
 
-__all__ = ["one_line_for_servers_away"]
+__all__ = ["logs_without_secrets", "one_line_for_servers_away"]
 
 _LOGGERS = ("asyncio", "asyncpg.pool", "temporalio.activity")
 _AWAY = (
@@ -41,6 +45,33 @@ class _OneLine(logging.Filter):
 
 
 _FILTER = _OneLine()
+
+
+class _WithoutSecrets(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+def _last(_logger: Any, _method: str, line: Any) -> Any:
+    return without_secrets(line) if isinstance(line, str) else line
+
+
+def logs_without_secrets() -> None:
+    """Have it so in this process from now on: in our own lines and those of libraries. May be called again."""
+    processors = [
+        each
+        for each in structlog.get_config()["processors"]
+        if not isinstance(each, structlog.dev.ConsoleRenderer) and each is not _last
+    ]
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*processors, renderer, _last])
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_WithoutSecrets())
+    for handler in logging.getLogger().handlers:
+        if handler.formatter is None:
+            handler.setFormatter(_WithoutSecrets())
 
 
 def one_line_for_servers_away() -> None:

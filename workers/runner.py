@@ -38,7 +38,7 @@ from activities.venue import Venue
 from domain.exits import ExitRules
 from workers.keeper import Keeper, check_at_start
 from workers.live_settings import LiveSettings
-from workers.log_lines import one_line_for_servers_away
+from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.notifier import beside, beside_others, beside_streams
 from workers.once_at_start import until_taken
 from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
@@ -330,6 +330,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
 
     With `sources`, from which the settings were made, changes of their file are followed.
     """
+    logs_without_secrets()
     one_line_for_servers_away()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -21,7 +21,7 @@ from activities.database import Connection
 from workers.errors import UserError
 from workers.settings import Settings, build
 from workers.settings_keys import as_json, find, holds_secret, leaves, live_values
-from workers.settings_problems import ConfigError
+from workers.settings_problems import ConfigError, shown_key
 from workers.settings_sources import Override, Sources
 
 __all__ = [
@@ -170,7 +170,7 @@ async def unset_override(connection: Connection, sources: Sources, key: str, *, 
             names = ", ".join(sorted(overrides))
             raise UserError(
                 "NOT_SET",
-                f"{key} was not set by `bottrader config set`; "
+                f"{shown_key(key.split('.'))} was not set by `bottrader config set`; "
                 + (f"set are {names}." if names else "nothing is set so."),
             )
         left = {name: item for name, item in overrides.items() if name != key}
@@ -238,7 +238,7 @@ def require_setting(key: str) -> None:
     found = find(Settings, parts)
     table = found.owner is not None and parts[-1] in found.owner.model_fields
     if found.field is None and found.section is None and not table:
-        raise UserError("NOT_A_KEY", f"There is no setting {key}; `bottrader config show` lists them all.")
+        raise UserError("NOT_A_KEY", f"There is no setting {shown_key(parts)}; `bottrader config show` lists them all.")
 
 
 def _require_live(key: str) -> None:
@@ -262,15 +262,16 @@ def _edited(settings: Settings, key: str, values: Sequence[str], edit: Edit) -> 
     held = _value(settings, key)
     if edit != "set":
         if not isinstance(held, list):
-            raise UserError("NOT_A_LIST", f"{key} is not a list: use `bottrader config set {key} VALUE`.")
+            shown = shown_key(key.split("."))
+            raise UserError("NOT_A_LIST", f"{shown} is not a list: use `bottrader config set {shown} VALUE`.")
         items = [item.strip() for value in values for item in value.split(",") if item.strip()]
         known = {str(item).casefold() for item in held}
         if edit == "add":
             return [*held, *(item for item in dict.fromkeys(items) if item.casefold() not in known)]
         absent = [item for item in items if item.casefold() not in known]
         if absent:
-            listed = ", ".join(str(item) for item in held)
-            raise UserError("NOT_IN_LIST", f"{key} has no {', '.join(absent)}; it is {listed or 'empty'}.")
+            which = "has no such item" if len(items) == 1 else f"has not {len(absent)} of these {len(items)} items"
+            raise UserError("NOT_IN_LIST", f"{key} {which}: `bottrader config show {key}` lists what it has.")
         gone = {item.casefold() for item in items}
         return [item for item in held if str(item).casefold() not in gone]
     text = ",".join(value.strip() for value in values)

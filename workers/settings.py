@@ -107,7 +107,7 @@ class DatabaseSettings(Section):
         except ArgumentError:
             raise ValueError("an address is written like postgresql://user:password@host:5432/bottrader") from None
         if url.get_backend_name() != "postgresql":
-            raise ValueError(f"the ledger needs PostgreSQL, not {url.get_backend_name()}")
+            raise ValueError("the ledger needs PostgreSQL: the address begins with postgresql://")
         return value
 
     @property
@@ -132,9 +132,7 @@ class DatabaseSettings(Section):
         try:
             return url.set(password=self.password_file.read_text(encoding="utf-8").strip())
         except OSError as error:
-            raise UserError(
-                "NO_FILE", f"database.password_file: {self.password_file} can't be read ({error.strerror})."
-            ) from None
+            raise UserError("NO_FILE", f"database.password_file: can't be read ({error.strerror}).") from None
 
 
 def _of_the_venue(address: str) -> bool:
@@ -269,15 +267,9 @@ class ExitSettings(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.soft_stop_pct >= self.hard_stop_pct:
-            raise ValueError(
-                f"soft_stop_pct ({self.soft_stop_pct}) must be below hard_stop_pct ({self.hard_stop_pct}), "
-                "or the soft stop never acts"
-            )
+            raise ValueError("soft_stop_pct must be below hard_stop_pct, or the soft stop never acts")
         if self.trailing_min_distance_pct > self.trailing_max_distance_pct:
-            raise ValueError(
-                f"trailing_min_distance_pct ({self.trailing_min_distance_pct}) must not be above "
-                f"trailing_max_distance_pct ({self.trailing_max_distance_pct})"
-            )
+            raise ValueError("trailing_min_distance_pct must not be above trailing_max_distance_pct")
         return self
 
     def with_overrides(self, overrides: ExitOverrides) -> "ExitSettings":
@@ -436,7 +428,7 @@ class LoggingSettings(Section):
 class Settings(BaseSettings):
     """All settings, validated together."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
     account: Name = Field("main", description="name of the account, part of every key")

@@ -5,6 +5,7 @@ A key is live when a section above it or its own field is marked LIVE and nothin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,7 +17,22 @@ from pydantic.fields import FieldInfo
 
 from workers.settings_types import AT_START, LIVE
 
-__all__ = ["Found", "Leaf", "applies_live", "as_json", "constraints", "find", "holds_secret", "leaves", "live_values"]
+__all__ = [
+    "Found",
+    "Leaf",
+    "applies_live",
+    "as_json",
+    "constraints",
+    "find",
+    "holds_secret",
+    "leaves",
+    "live_values",
+    "secrets_in",
+]
+
+
+_LOGIN = re.compile(r"(?:[^:/@\s]*://)?(?P<login>[^/@\s]+)@")
+"""What stands before the @ of an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +145,24 @@ def constraints(field: FieldInfo) -> list[object]:
 def holds_secret(annotation: object) -> bool:
     """Whether values of this type are secrets."""
     return annotation is SecretStr or any(holds_secret(part) for part in get_args(annotation))
+
+
+def secrets_in(settings: BaseModel) -> Iterator[str]:
+    """What of the values nobody may read in any output: secrets, and the logins in addresses.
+
+    In a text that is no address and has no place for a secret nothing is looked for.
+    """
+    for leaf in leaves(settings):
+        secret = holds_secret(leaf.field.annotation)
+        for value in leaf.value if isinstance(leaf.value, tuple) else (leaf.value,):
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if not isinstance(text, str):
+                continue
+            if secret:
+                yield text
+            if (login := _LOGIN.match(text)) is not None:
+                yield login["login"]
+                yield from login["login"].split(":", 1)[1:]
 
 
 def applies_live(field: FieldInfo, *, above: bool) -> bool:

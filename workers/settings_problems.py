@@ -1,4 +1,8 @@
-"""What is wrong with a configuration, in sentences: the key as the user wrote it, the value, and what is allowed."""
+"""What is wrong with a configuration, in sentences: the key as the user wrote it, and what is allowed.
+
+Never the value, nor a line of the file, however harmless it looks: what was typed into the wrong place may be a secret
+(SAFE-5). A key is shown if it is written as names of settings are.
+"""
 
 import contextlib
 import difflib
@@ -15,7 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from workers.errors import UserError
-from workers.settings_keys import constraints, find, holds_secret, leaves
+from workers.settings_keys import constraints, find, leaves
 from workers.settings_types import PaperOnly, Unit
 
 __all__ = [
@@ -27,10 +31,12 @@ __all__ = [
     "crash_points_are_for_tests",
     "describe",
     "environment_name",
+    "is_plain_name",
     "paper_only_problems",
     "raise_all",
     "range_of",
     "read_toml",
+    "shown_key",
     "shown_path",
     "unit_of",
     "unknown_environment",
@@ -46,9 +52,29 @@ _OWN_NAMES: Mapping[tuple[str, ...], str] = {
     ("temporal", "address"): "TEMPORAL_ADDRESS",
 }
 
-_SECRET_NAME = re.compile("key|secret|pass|token|url", re.IGNORECASE)
+_WORD = r"(?:[A-Z]?[a-z]{1,16}|[A-Z]{1,16})[0-9]{0,3}"
+_PLAIN_NAME = re.compile(rf"(?=.{{1,40}}$){_WORD}(?:[_-]+{_WORD})*")
+_DIGITS_OF_AN_INDEX = 4
+_NOT_SHOWN = "(a name that is not shown)"
+
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_LONGEST_SHOWN = 60
+_TOML_WORDS = (
+    ("Expected", None),
+    ("Unclosed", None),
+    ("Unterminated", None),
+    ("Unescaped", None),
+    ("Invalid value", "invalid value: text stands in quotes"),
+    ("Invalid", None),
+    ("Escaped", None),
+    ("Cannot declare", "a key or section is there twice"),
+    ("Cannot overwrite", "a key is there twice"),
+    ("Cannot redefine", "a key or section is there twice"),
+    ("Cannot mutate", "a section that is closed is written to"),
+    ("Duplicate", "a key is there twice"),
+    ("Found invalid", "a character can't stand there"),
+    ("Illegal", "a character can't stand there"),
+)
+"""What tomllib's messages begin with, and what is said in place of those that quote the file (None: they don't)."""
 
 _OPERATORS = (
     (annotated_types.Gt, "gt", "above"),
@@ -68,17 +94,16 @@ class ConfigError(UserError):
 
 def read_toml(file: Path) -> dict[str, Any]:
     """The file as a tree, its numbers exact. Raises ConfigError when it is not there, can't be read or is not TOML."""
-    text = ""
     try:
-        text = file.read_text(encoding="utf-8")
-        return tomllib.loads(text, parse_float=Decimal)
+        return tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
     except FileNotFoundError:
         advice = "`bottrader config init` writes one with every setting explained"
         raise ConfigError([f"{shown_path(file)}: there is no such file; {advice}."]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{shown_path(file)}: can't be read ({error})."]) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise ConfigError([f"{shown_path(file)}: can't be read ({reason})."]) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([_not_toml(file, text, str(error))]) from None
+        raise ConfigError([_not_toml(file, str(error))]) from None
     except ArithmeticError:
         raise ConfigError([f"{shown_path(file)}: a number in it is not one that can be used."]) from None
     except RecursionError:
@@ -92,18 +117,29 @@ def shown_path(file: Path) -> str:
     return str(file)
 
 
-def _not_toml(file: Path, text: str, message: str) -> str:
+def _not_toml(file: Path, message: str) -> str:
     place = _TOML_PLACE.search(message)
     what = message[: place.start()] if place else message
-    what = f"{what[:1].lower()}{what[1:]}"
+    begun = next(((begin, instead) for begin, instead in _TOML_WORDS if what.startswith(begin)), None)
+    what = "it can't be read" if begun is None else begun[1] or f"{what[:1].lower()}{what[1:]}"
     if place is None or place[1] is None:
         return f"{shown_path(file)}: this is not valid TOML: {what} at the end of the file."
-    number = int(place[1])
-    lines = text.splitlines()
-    line = lines[number - 1].strip() if number <= len(lines) else ""
-    # What might hold a password is not repeated.
-    quoted = f": {_short(line)}" if line and not _SECRET_NAME.search(line) else ""
-    return f"{shown_path(file)}, line {number}, column {place[2]}: this is not valid TOML ({what}){quoted}"
+    return f"{shown_path(file)}, line {place[1]}, column {place[2]}: this is not valid TOML ({what})."
+
+
+def shown_key(location: Iterable[str]) -> str:
+    """A key with its sections, `risk.max_spread_pct`; parts that aren't written as names of settings are don't show."""
+    parts = [part if part.isdecimal() and len(part) <= _DIGITS_OF_AN_INDEX else _shown_name(part) for part in location]
+    return "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts).removeprefix(".")
+
+
+def is_plain_name(text: str) -> bool:
+    """Whether it is written as names of settings, words and options are, and hardly is a secret."""
+    return _PLAIN_NAME.fullmatch(text) is not None
+
+
+def _shown_name(part: str) -> str:
+    return part if is_plain_name(part) else _NOT_SHOWN
 
 
 def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
@@ -115,7 +151,8 @@ def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -
         top = name.removeprefix(ENV_PREFIX).split(ENV_DELIMITER)[0].lower()
         if top not in settings.model_fields:
             near = _near(name, [ENV_PREFIX + field.upper() for field in settings.model_fields] + sorted(_OTHER_NAMES))
-            problems.append(_sentence(f"{name} (environment) is not a setting{near}"))
+            shown = ENV_PREFIX + _shown_name(name.removeprefix(ENV_PREFIX))
+            problems.append(_sentence(f"{shown} (environment) is not a setting{near}"))
     return problems
 
 
@@ -128,7 +165,8 @@ def crash_points_are_for_tests(settings: Any, environ: Mapping[str, str]) -> lis
 
 def environment_name(location: tuple[str, ...]) -> str:
     """The variable that sets a key."""
-    return _OWN_NAMES.get(location[:2]) or ENV_PREFIX + ENV_DELIMITER.join(location).upper()
+    shown = ENV_DELIMITER.join(map(_shown_name, location)).upper()
+    return _OWN_NAMES.get(location[:2]) or ENV_PREFIX + shown
 
 
 Problem = tuple[tuple[str, ...], object, str]
@@ -166,26 +204,24 @@ def paper_only_problems(settings: BaseModel) -> Iterator[Problem]:
 def describe(error: ValidationError, settings: type[BaseModel], where: Callable[[tuple[str, ...]], str]) -> list[str]:
     """One sentence for each of pydantic's findings. `where` names a key as the user wrote it."""
     sentences = []
-    for finding in error.errors():
+    for finding in error.errors(include_url=False, include_input=True):
         location = tuple(str(part) for part in finding["loc"] if part != "[key]")
         place = where(location)
         found = find(settings, location)
-        field, owner = found.field, found.owner
         message = _plain(str(finding["msg"]))
         if finding["type"] == "extra_forbidden":
-            hidden = isinstance(finding["input"], dict) or _SECRET_NAME.search(location[-1])
-            value = "" if hidden else f" (= {_short(finding['input'])})"
-            sentences.append(_sentence(f"{place}{value} is not a setting{_instead(location, owner, settings)}"))
+            sentences.append(_sentence(f"{place} is not a setting{_instead(location, found.owner, settings)}"))
         elif finding["type"] in {"model_type", "model_attributes_type", "dict_type"}:
-            sentences.append(f"{place} must be a section with keys, not {_short(finding['input'])}.")
+            sentences.append(f"{place} must be a section with keys.")
         elif finding["type"] == "missing":
-            sentences.append(f"{place} is missing{allowed(field)}.")
+            sentences.append(f"{place} is missing{allowed(found.field)}.")
+        elif not location:
+            sentences.append(f"{message}.")
         elif finding["type"] == "whole" and finding["input"] is None:
-            sentences.append(f"{place} {message}{allowed(field)}." if location else f"{message}.")
-        elif field is None or isinstance(finding["input"], dict | BaseModel):
-            sentences.append(f"{place}: {message}." if location else f"{message}.")
+            sentences.append(f"{place} {message}{allowed(found.field)}.")
         else:
-            sentences.append(f"{place} = {_shown(finding['input'], field)}: {message}{allowed(field)}.")
+            whole = isinstance(finding["input"], dict | BaseModel)
+            sentences.append(f"{place}: {message}{'' if whole else allowed(found.field)}.")
     return sentences
 
 
@@ -261,19 +297,6 @@ def _options(annotation: object) -> tuple[object, ...]:
     if get_origin(annotation) is Union or type(annotation).__name__ == "UnionType":
         return next((found for part in get_args(annotation) if (found := _options(part))), ())
     return ()
-
-
-def _shown(value: object, field: FieldInfo) -> str:
-    return "***" if holds_secret(field.annotation) else _short(value)
-
-
-def _short(value: object) -> str:
-    value = str(value) if isinstance(value, Path) else value
-    number = isinstance(value, Decimal | int) and not isinstance(value, bool)
-    text = f"{value:g}" if isinstance(value, float) else str(value) if number else repr(value)
-    if isinstance(value, bool):
-        text = text.lower()
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _sentence(text: str) -> str:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
+from activities.secret_values import hide
+from workers.settings_keys import secrets_in
 from workers.settings_problems import (
     ENV_DELIMITER,
     ENV_PREFIX,
@@ -25,6 +27,7 @@ from workers.settings_problems import (
     describe,
     environment_name,
     read_toml,
+    shown_key,
     shown_path,
     unknown_environment,
 )
@@ -102,6 +105,7 @@ class Sources:
             built = settings(**self.tree())
         except ValidationError as error:
             raise ConfigError(problems + describe(error, settings, self.where)) from None
+        hide(secrets_in(built))
         problems += crash_points_are_for_tests(built, self.environ)
         if problems:
             raise ConfigError(problems)
@@ -118,16 +122,15 @@ class Sources:
 
     def where(self, location: tuple[str, ...]) -> str:
         """The key as whoever gave its value wrote it."""
-        dotted = ".".join(location)
+        dotted, shown = ".".join(location), shown_key(location)
         if (given := self._override(location)) is not None:
             if given.at is None:
-                return dotted
-            return f"{dotted} (set by {given.by} on {given.at.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
+                return shown
+            return f"{shown} (set by {given.by} on {given.at.astimezone(UTC):%Y-%m-%d %H:%M}Z)"
         if any(tried.at is None and key.startswith(f"{dotted}.") for key, tried in self.overrides.items()):
-            return dotted
+            return shown
         if location and _given(self.from_environment, location):
             return f"{environment_name(location)} (environment)"
-        shown = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location).removeprefix(".")
         return (
             f"{shown_path(self.file)}: {shown}" if self.file is not None and _given(self.from_file, location) else shown
         )
@@ -233,6 +236,10 @@ def _of_profile(environ: Mapping[str, str]) -> dict[str, str]:
 
     try:
         found = ClientConfigProfile.load(profile, disable_env=True, override_env_vars=dict(environ))
-    except RuntimeError as error:
-        raise ConfigError([f"TEMPORAL_PROFILE (environment) = {profile!r} can't be used: {error}."]) from None
+    except RuntimeError:
+        sentence = (
+            "TEMPORAL_PROFILE (environment): the temporal command's own configuration has no such profile, or can't be "
+            "read; `temporal config list` shows what there is."
+        )
+        raise ConfigError([sentence]) from None
     return _filled({"address": found.address, "namespace": found.namespace})

@@ -66,7 +66,7 @@ class IndicatorSettings(Section):
     @model_validator(mode="after")
     def _fast_is_faster(self) -> Self:
         if self.macd_fast >= self.macd_slow:
-            raise ValueError(f"macd_fast ({self.macd_fast}) must be below macd_slow ({self.macd_slow})")
+            raise ValueError("macd_fast must be below macd_slow")
         return self
 
 
@@ -141,7 +141,7 @@ class StrategySettings(Section):
     @model_validator(mode="after")
     def _sides_are_apart(self) -> Self:
         if self.rsi_below >= self.rsi_above:
-            raise ValueError(f"rsi_below ({self.rsi_below}) must be below rsi_above ({self.rsi_above})")
+            raise ValueError("rsi_below must be below rsi_above")
         return self
 
     @model_validator(mode="after")
@@ -157,7 +157,7 @@ class StrategySettings(Section):
         }
         name, most = max(needs.items(), key=lambda item: item[1])
         if most > self.window:
-            raise ValueError(f"window ({self.window}) is too short: periods.{name} needs {most} candles")
+            raise ValueError(f"window is too short: periods.{name} needs {most} candles")
         return self
 
 

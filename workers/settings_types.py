@@ -99,7 +99,7 @@ OrderType = Literal["MARKET", "LIMIT", "LIMIT_IOC", "LIMIT_POST_ONLY"]
 class Section(BaseModel):
     """A part of the settings: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @field_validator("*", mode="before")
     @classmethod

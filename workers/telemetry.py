@@ -217,7 +217,7 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
         told.close()
         raise UserError(
             "PORT_IN_USE",
-            f"Metrics can't be served on {asked.host}:{asked.port} ({error.strerror}): set telemetry.port.",
+            f"Metrics can't be served ({error.strerror}): set telemetry.host and telemetry.port.",
         ) from None
     looking = asyncio.create_task(_look_for_ever(told, pool, settings.account, float(asked.look_s)))
     _log.info("metrics", address=f"http://{asked.host}:{asked.port}/metrics")

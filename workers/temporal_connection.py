@@ -22,8 +22,8 @@ async def connect(settings: "Settings") -> Client:
     except (RuntimeError, TimeoutError):
         raise UnreachableError(
             "NO_TEMPORAL",
-            f"Temporal does not answer at {temporal.address}: start the local stack with `bottrader up`, "
-            "or check TEMPORAL_ADDRESS.",
+            "Temporal does not answer: start the local stack with `bottrader up`, "
+            "or check temporal.address (TEMPORAL_ADDRESS).",
         ) from None
 
 

@@ -126,7 +126,7 @@ class CoinbaseExchange:
 
     def __init__(self, config: CoinbaseConfig) -> None:
         if config.ca_file is not None and not config.ca_file.is_file():
-            raise ValueError(f"the CA file {config.ca_file} does not exist: correct exchange.ca_file")
+            raise ValueError("exchange.ca_file: there is no such file")
         self._config = config
         self._key = config.key()
         self._limiter = RateLimiter(config.private_rate)

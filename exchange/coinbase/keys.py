@@ -56,7 +56,7 @@ class ApiKey:
             key.token(0.0)
         except Exception:  # noqa: BLE001 - the library's texts may quote the key
             raise ApiKeyError(
-                f"the private key of {name!r} can't sign: it must be an ECDSA P-256 (ES256) PEM or an Ed25519 key"
+                "the API key's private key can't sign: it must be an ECDSA P-256 (ES256) PEM or an Ed25519 key"
             ) from None
         return key
 
@@ -72,15 +72,15 @@ class ApiKey:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as problem:
             raise ApiKeyError(
-                f"the API key file {path} can't be read ({problem.strerror}): correct the path or download it again"
+                f"the API key file can't be read ({problem.strerror}): correct the path or download it again"
             ) from None
         except ValueError:
-            raise ApiKeyError(f"the API key file {path} is not JSON: download it again from Coinbase") from None
+            raise ApiKeyError("the API key file is not JSON: download it again from Coinbase") from None
         if not isinstance(content, dict):
-            raise ApiKeyError(f"the API key file {path} holds no object: it should be {{name, privateKey}}")
+            raise ApiKeyError("the API key file holds no object: it should be {name, privateKey}")
         name, secret = content.get("name") or content.get("id"), content.get("privateKey")
         if not isinstance(name, str) or not isinstance(secret, str):
-            raise ApiKeyError(f'the API key file {path} lacks "name" or "privateKey": download it again from Coinbase')
+            raise ApiKeyError('the API key file lacks "name" or "privateKey": download it again from Coinbase')
         return ApiKey.of(name, secret)
 
     def token(self, now: float, uri: str | None = None) -> str:

@@ -80,7 +80,7 @@ async def test_exchange_that_does_not_answer_is_told(stack: LocalStack) -> None:
     """A dead address is a failure with a sentence, not an exception."""
     found = await findings(stack, BOTTRADER_EXCHANGE__REST="127.0.0.1:1")
     assert found["exchange"].verdict is Verdict.FAIL
-    assert "127.0.0.1:1 does not answer" in found["exchange"].finding
+    assert "exchange.rest does not answer" in found["exchange"].finding
 
 
 async def test_certificate_that_is_not_trusted_is_told(stack: LocalStack) -> None:

@@ -88,7 +88,7 @@ def test_help_is_fast(tmp_path: Path) -> None:
             ["worker"],
             {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c", "TEMPORAL_ADDRESS": "127.0.0.1:1"},
             ExitCode.UNREACHABLE,
-            "Temporal does not answer at 127.0.0.1:1",
+            "Temporal does not answer",
         ),
     ],
 )

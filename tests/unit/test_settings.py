@@ -89,22 +89,19 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[exits]\nhardstop_pct = 4", "FILE: exits.hardstop_pct (= 4) is not a setting; did you mean hard_stop_pct?"),
+        ("[exits]\nhardstop_pct = 4", "FILE: exits.hardstop_pct is not a setting; did you mean hard_stop_pct?"),
         (
             "[exits]\nhard_stop_pct = 400",
             (
-                "FILE: exits.hard_stop_pct = 400: must be less than 100 "
+                "FILE: exits.hard_stop_pct: must be less than 100 "
                 "(allowed: above 0 and below 100; loss at which a MARKET exit is due)."
             ),
         ),
-        ("mode = 'lve'", "FILE: mode = 'lve': must be 'paper' or 'live' (live trades real money)."),
-        ("exits = 5", "FILE: exits must be a section with keys, not 5."),
+        ("mode = 'lve'", "FILE: mode: must be 'paper' or 'live' (live trades real money)."),
+        ("exits = 5", "FILE: exits must be a section with keys."),
         (
             "[exits\n",
-            (
-                "FILE, line 1, column 7: this is not valid TOML "
-                "(expected ']' at the end of a table declaration): '[exits'"
-            ),
+            ("FILE, line 1, column 7: this is not valid TOML (expected ']' at the end of a table declaration)."),
         ),
         (
             "[triggers.x]\norder_type = 'MARKET'",
@@ -112,33 +109,30 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         ),
         (
             "[triggers.roc_momo.exits]\nhard_stop_pct = 1",
-            (
-                "FILE: triggers.roc_momo.exits: soft_stop_pct (2.5) must be below hard_stop_pct (1), "
-                "or the soft stop never acts."
-            ),
+            ("FILE: triggers.roc_momo.exits: soft_stop_pct must be below hard_stop_pct, or the soft stop never acts."),
         ),
         (
             "[symbols]\nblock = ['DOGEUSD']",
-            "FILE: symbols.block[0] = 'DOGEUSD': a product is written like BTC-USD (blacklist: never bought).",
+            "FILE: symbols.block[0]: a product is written like BTC-USD (blacklist: never bought).",
         ),
         (
             "mode = 'live'\nspeed = 5\n[exchange]\nkey_file = 'k'",
             (
-                "FILE: speed = 5: can't be used with mode = live: real markets can't be hurried; it needs 1 "
+                "FILE: speed: can't be used with mode = live: real markets can't be hurried; it needs 1 "
                 "(allowed: above 0 and at most 10000; market seconds in a wall second; live needs 1)."
             ),
         ),
         (
             "[exchange]\nrest = 'api.coinbase.com'",
             (
-                "FILE: exchange.rest = 'api.coinbase.com': is the real exchange, but mode = paper: leave it out, "
+                "FILE: exchange.rest: is the real exchange, but mode = paper: leave it out, "
                 'or set mode = "live" (REST host[:port], always reached over TLS).'
             ),
         ),
     ],
 )
 def test_each_mistake_is_one_sentence(text: str, expected: str, tmp_path: Path) -> None:
-    """The sentence names the key, its value, and what is allowed or meant."""
+    """The sentence names the key and what is allowed or meant; it doesn't repeat the value."""
     assert problems_of(text, tmp_path) == [expected]
 
 
@@ -152,7 +146,7 @@ def test_secrets_are_not_repeated_in_messages(tmp_path: Path) -> None:
     """A wrong database address is not printed: it may have a password in it."""
     (sentence,) = problems_of("[database]\nurl = 'mysql://me:hunter2@h/d'", tmp_path)
     assert "hunter2" not in sentence
-    assert "PostgreSQL, not mysql" in sentence
+    assert "needs PostgreSQL" in sentence
 
 
 def test_live_mode_needs_keys() -> None:
@@ -264,7 +258,7 @@ def test_every_setting_for_trying_has_a_value_that_live_refuses() -> None:
 
 @pytest.mark.parametrize(("key", "value"), ONLY_ON_PAPER.items())
 def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
-    """The value is fine on paper, and with mode = live the sentence names key, value and why."""
+    """The value is fine on paper, and with mode = live the sentence names key and why."""
     *above, name = key.split(".")
     own: dict[str, Any] = {name: value}
     given = {above[0]: own} if above else own
@@ -273,8 +267,7 @@ def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
     with pytest.raises(ConfigError) as refused:
         Sources(from_file=given).build(Settings)
     (sentence,) = refused.value.problems
-    assert sentence.startswith(f"{key} = ")
-    assert str(value) in sentence
+    assert sentence.startswith(f"{key}: ")
     assert "can't be used with mode = live" in sentence
 
 
@@ -298,8 +291,8 @@ def test_all_that_live_refuses_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
         load_settings(environ={"BOTTRADER_MODE": "live", "BOTTRADER_SPEED": "9", "BOTTRADER_EXCHANGE__REST": "h:1"})
     speed, rest, key = refused.value.problems
-    assert speed.startswith("BOTTRADER_SPEED (environment) = 9: can't be used with mode = live")
-    assert rest.startswith("BOTTRADER_EXCHANGE__REST (environment) = 'h:1': can't be used")
+    assert speed.startswith("BOTTRADER_SPEED (environment): can't be used with mode = live")
+    assert rest.startswith("BOTTRADER_EXCHANGE__REST (environment): can't be used")
     assert key.startswith('exchange.key_file must be given with mode = "live"')
 
 
@@ -312,11 +305,11 @@ def test_all_that_live_refuses_is_told_at_once() -> None:
         ("[triggers.x]\nsize_quote = 1e999999", "allowed: above 0 and at most 1,000,000,000,000"),
         ("[triggers.x]\nsize_quote = nan", "must be"),
         ("[triggers.x]\nsize_quote = 0.0000000000000000001", "12 decimal places"),
-        ("a = 1\nb = = 2", "FILE, line 2, column 5: this is not valid TOML (invalid value): 'b = = 2'"),
+        ("a = 1\nb = = 2", "FILE, line 2, column 5: this is not valid TOML (invalid value: text stands in quotes)."),
         ("[database]\nurl = 'hunter2", 'FILE: this is not valid TOML: expected "\'" at the end of the file.'),
-        ("[database]\nurl = hunter2", "FILE, line 2, column 7: this is not valid TOML (invalid value)"),
+        ("[database]\nurl = hunter2", "FILE, line 2, column 7: this is not valid TOML (invalid value"),
         ("[exits]\ntake_profit_enabled = 'maybe'", "must be true or false"),
-        ("[exits]\nhard_stop_pct = '1_0'", "hard_stop_pct = '1_0': must be a number in plain digits (allowed: above 0"),
+        ("[exits]\nhard_stop_pct = '1_0'", "hard_stop_pct: must be a number in plain digits (allowed: above 0"),
         ("[exits]\nhard_stop_pct = '\u0661'", "must be a number in plain digits"),
         ("[exits]\ntrailing_arm_pct = '1_0'", "must be a number in plain digits"),
         ("[triggers.x]\nsize_quote = '1_0'", "must be a number in plain digits"),
