@@ -208,6 +208,7 @@ def limits_of(settings: "Settings") -> "Limits":
 def terms_of(settings: "Settings") -> "Terms":
     """What decisions depend on."""
     from web.desk import Terms
+    from web.scopes import Scope
 
     symbols, given = settings.symbols, settings.webhook
     trigger = settings.triggers.get(given.trigger) or settings.triggers["manual"]
@@ -223,6 +224,17 @@ def terms_of(settings: "Settings") -> "Terms":
         valid_s=float(trigger.valid_s),
         window_s=float(given.replay_window_s),
         decision_s=float(given.decision_timeout_s),
+        scopes={
+            name: Scope(
+                symbols=sender.symbols,
+                triggers=sender.triggers,
+                actions=sender.actions,
+                max_order_quote=sender.max_order_quote,
+                orders_per_day=sender.orders_per_day,
+                pool=sender.pool,
+            )
+            for name, sender in given.senders.items()
+        },
     )
 
 

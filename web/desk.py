@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from web.alert import Alert, Wrong
 from web.answers import Answer, TradeAnswer
 from web.journal import Journal, Noted
 from web.refusals import Lapse, Refused
+from web.scopes import Refusal, Scope, order_worth, outside, too_large, too_many_today, without_trade
 from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.starting import decide_order
@@ -36,6 +37,8 @@ from workflows.starting import decide_order
 __all__ = ["ENTRY_POINT", "Desk", "Enter", "Terms"]
 
 ENTRY_POINT = "webhook"
+_FRESH_S = 120.0
+"""How old a price may be to say what an order is worth, in wall seconds (EXIT-7)."""
 _LOOK_S = 0.4
 """For a look whether Temporal is there at all, within the patience of who has waited for the decision."""
 
@@ -55,6 +58,7 @@ class Terms:
     valid_s: float
     window_s: float
     decision_s: float
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
 
 
 class Enter(Protocol):
@@ -89,13 +93,20 @@ class Desk:
         if alert.time is not None:
             await self._check_age(alert.time, now, terms, request_id)
         digest = alert.digest(symbol)
-        intent, refusal = None, None
-        if alert.does != "buy" and symbol in terms.hodl:
+        scope = terms.scopes.get(proof.sender, Scope())
+        trigger = (alert.trigger or terms.trigger) if alert.does == "buy" else None
+        intent = None
+        refusal = outside(scope, proof.sender, action=alert.does, symbol=symbol, trigger=trigger)
+        if refusal is None and alert.does != "buy" and symbol in terms.hodl:
             refusal = {"gate": "HODL", "sentence": f"{symbol} is on the HODL list and is never sold by the system"}
-        elif alert.does == "buy":
-            intent = self._buy(alert, symbol, request_id, min(at, now) if at else now, proof.sender, terms)
-        elif alert.does == "sell":
-            intent = await self._sell(alert, symbol, request_id, min(at, now) if at else now, proof.sender, terms)
+        if refusal is None and alert.does != "close":
+            decided = min(at, now) if at else now
+            if alert.does == "buy":
+                intent = self._buy(alert, symbol, request_id, decided, proof.sender, terms)
+            else:
+                intent = await self._sell(alert, symbol, request_id, decided, proof.sender, terms)
+            refusal = await self._beyond(scope, proof.sender, intent)
+            intent = intent if refusal is None else None
         noted = await self._journal.note(
             request_id,
             sender=proof.sender,
@@ -105,6 +116,8 @@ class Desk:
             alert=alert.model_dump(mode="json", exclude_defaults=True, exclude={"token"}),
             intent=intent,
             refusal=refusal,
+            orders_per_day=scope.orders_per_day,
+            too_many=too_many_today(scope, proof.sender),
         )
         if noted.digest != digest:
             raise Refused(
@@ -122,12 +135,39 @@ class Desk:
             "symbol": symbol,
         }
         if noted.refusal is not None:
+            if noted.refusal["gate"].startswith("SENDER_") and not noted.repeated:
+                await self._tell_outside(proof.sender, name, noted.refusal)
             return Answer(
                 decision="refused", sentence=f"{noted.refusal['sentence']}.", gate=noted.refusal["gate"], **common
             )
         if noted.intent is None:
             return await self._close(noted, request_id, alert, terms, common)
         return await self._order(noted.intent, noted, terms, common)
+
+    async def _beyond(self, scope: Scope, sender: str, intent: OrderIntent) -> Refusal | None:
+        """Why an order is more than its sender may have; None if it isn't."""
+        size = intent.base_size
+        if intent.side is Side.SELL and intent.entry_key is None and size is not None:
+            refusal = without_trade(scope, sender, intent.symbol, size)
+            if refusal is not None:
+                return refusal
+        if scope.max_order_quote is None:
+            return None
+        price = None
+        if intent.quote_size is None and not (intent.side is Side.BUY and intent.limit_price is not None):
+            price = await self._journal.price(intent.symbol, intent.side, _FRESH_S)
+        worth = order_worth(
+            intent.side, quote_size=intent.quote_size, base_size=size, limit=intent.limit_price, price=price
+        )
+        return too_large(scope, sender, worth)
+
+    async def _tell_outside(self, sender: str, key: str, refusal: Mapping[str, str]) -> None:
+        """People hear of what a sender asked for beyond its scope: by a mistake, or by somebody who has its token."""
+        await self._journal.lapsed(
+            sender,
+            f"The alert {key} of the sender {sender} was refused: {refusal['sentence']}.",
+            {"key": key, "code": refusal["gate"], "reason": refusal["sentence"]},
+        )
 
     async def _check_age(self, at: datetime, now: datetime, terms: Terms, request_id: str) -> None:
         """An old alert is refused, except to tell what was decided on it while it was new."""
@@ -152,7 +192,7 @@ class Desk:
     async def _sell(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: Terms
     ) -> OrderIntent:
-        """A sell of a size: of the oldest trade that holds it, else of the pool that no trade owns."""
+        """A sell of a size: of the oldest trade that holds it, else, where the sender may, of what no trade owns."""
         size = alert.size_base
         if size is None:
             raise Wrong("size_base", "sell needs size_base")

@@ -7,19 +7,20 @@ none, whatever the settings say by then, and another body under it is found out 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
 
 from domain.ids import order_workflow_id
 from domain.messages import Decision, OrderIntent
-from domain.orders import OrderState
+from domain.orders import OrderState, Side
 from web.refusals import Refused
+from web.scopes import Refusal
 
 __all__ = ["Journal", "Noted"]
 
@@ -40,6 +41,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
 ON CONFLICT (account, request_id) DO UPDATE SET repeats = a.repeats + 1
 RETURNING repeats, digest, action, symbol, intent, refusal, closes, received_at
 """
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('webhook:' || $1 || ':' || $2, 0))"
+_ORDERS_TODAY = """
+SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
+  FROM webhook_alerts a LEFT JOIN orders o ON o.order_key = a.order_key
+ WHERE a.account = $1 AND a.sender = $2
+   AND (a.request_id = $3 OR (a.order_key IS NOT NULL AND o.gate IS NULL
+        AND (a.intent ->> 'dry_run')::boolean IS NOT TRUE
+        AND a.received_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))
+"""
+"""An order counts from when its alert is written down, unless a gate has refused it since."""
+_PRICE = "SELECT bid, ask FROM market_state WHERE symbol = $1 AND at > now() - make_interval(secs => $2)"
 _DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
 _GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
 _OLDEST = """
@@ -101,21 +113,31 @@ class Journal:
         alert: Mapping[str, Any],
         intent: OrderIntent | None,
         refusal: Mapping[str, str] | None,
+        orders_per_day: int | None = None,
+        too_many: Refusal | None = None,
     ) -> Noted:
-        """Write the alert down under its key, or find what is written there."""
-        row = await self._row(
-            _NOTE,
-            self._account,
-            request_id,
-            sender,
-            action,
-            symbol,
-            digest,
-            alert,
-            intent.order_key if intent else None,
-            intent.model_dump(mode="json") if intent else None,
-            refusal,
-        )
+        """Write the alert down under its key, or find what is written there.
+
+        Where the sender has had `orders_per_day` orders of this UTC day, a new one is written down as refused by
+        `too_many`; they are counted one at a time, so that a burst gets no more.
+        """
+
+        def write(where: Any, intent: OrderIntent | None, refusal: Mapping[str, str] | None) -> Awaitable[Any]:
+            written = intent.model_dump(mode="json") if intent else None
+            order_key = intent.order_key if intent else None
+            given = (self._account, request_id, sender, action, symbol, digest, alert, order_key, written, refusal)
+            return cast("Awaitable[Any]", where.fetchrow(_NOTE, *given))
+
+        async def counted() -> Any:
+            async with self._pool.acquire() as connection, connection.transaction():
+                await connection.execute(_ONE_AT_A_TIME, self._account, sender)
+                today = await connection.fetchrow(_ORDERS_TODAY, self._account, sender, request_id)
+                if not today["known"] and today["orders"] >= orders_per_day:
+                    return await write(connection, None, too_many)
+                return await write(connection, intent, refusal)
+
+        counts = orders_per_day is not None and intent is not None and not intent.dry_run
+        row = await self._within(counted() if counts else write(self._pool, intent, refusal))
         return Noted(
             repeated=row["repeats"] > 0,
             digest=row["digest"],
@@ -165,6 +187,11 @@ class Journal:
         row = await self._row(_GATE_NUMBERS, order_key)
         return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
 
+    async def price(self, symbol: str, side: Side, seconds: float) -> Decimal | None:
+        """The ask (to buy) or bid (to sell) of the last `seconds`, quote per base; None without one."""
+        row = await self._row(_PRICE, symbol, seconds)
+        return None if row is None else row["ask" if side is Side.BUY else "bid"]
+
     async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:
         """The oldest open trade that holds `size` (base) to be sold; None if no single one does."""
         row = await self._row(_OLDEST, self._account, symbol, size)
@@ -183,8 +210,11 @@ class Journal:
             return False
 
     async def _row(self, sql: str, *values: object) -> Any:
+        return await self._within(self._pool.fetchrow(sql, *values))
+
+    async def _within(self, answer: Awaitable[Any]) -> Any:
         # Not asyncio.timeout: the pool waits for a connection that it takes back, and a frozen server holds it.
-        asking = asyncio.ensure_future(self._pool.fetchrow(sql, *values))
+        asking = asyncio.ensure_future(answer)
         done, _ = await asyncio.wait({asking}, timeout=self._seconds)
         if not done:
             self._late.add(asking)

@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "Unit",
     "plain_number",
+    "split_commas",
 ]
 
 
@@ -73,7 +74,7 @@ def _product(value: str) -> str:
     return value
 
 
-def _split_commas(value: object) -> object:
+def split_commas(value: object) -> object:
     """The environment's lists are written a,b,c."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -86,7 +87,7 @@ def plain_number(value: object) -> object:
 
 
 Product = Annotated[str, AfterValidator(_product)]
-Products = Annotated[tuple[Product, ...], BeforeValidator(_split_commas)]
+Products = Annotated[tuple[Product, ...], BeforeValidator(split_commas)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Percent = Annotated[Decimal, Field(gt=0, lt=100, decimal_places=12), Unit("percent")]
 Multiple = Annotated[Decimal, Field(gt=0, le=100, decimal_places=12), Unit("times")]

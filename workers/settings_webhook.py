@@ -5,9 +5,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from workers.settings_types import LIVE, Name, Seconds, Section, Unit
+from workers.settings_types import LIVE, Name, Products, Seconds, Section, Size, Unit, split_commas
 
 __all__ = ["SenderSettings", "WebhookSettings"]
 
@@ -33,15 +33,32 @@ def _sender_name(value: str) -> str:
 
 SenderName = Annotated[str, AfterValidator(_sender_name)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
+Action = Literal["buy", "sell", "close"]
 
 
 class SenderSettings(Section):
-    """How one sender proves who it is: by a secret that it signs with, by a token that it sends along, or either."""
+    """How one sender proves who it is (by a secret that it signs with, by a token that it sends along, or either), and
+    what it may ask for.
+    """
 
     secret: Secret | None = Field(None, description="key of its signatures (HMAC-SHA256)")
     secret_file: Path | None = Field(None, description="file with that key, instead")
     token: Secret | None = Field(None, description="bearer token, for senders that can't sign")
     token_file: Path | None = Field(None, description="file with that token, instead")
+    symbols: Products = Field((), description="products that it may trade; none named: all")
+    triggers: Annotated[tuple[Name, ...], BeforeValidator(split_commas)] = Field(
+        (), description="triggers that its buys may have; none named: all"
+    )
+    actions: Annotated[tuple[Action, ...], BeforeValidator(split_commas)] = Field(
+        ("buy", "sell", "close"), min_length=1, description="what it may ask for"
+    )
+    max_order_quote: Annotated[Size | None, Unit("quote currency")] = Field(
+        None, description="largest order that it may send; a close has no bound"
+    )
+    orders_per_day: int | None = Field(
+        None, ge=1, le=1_000_000, description="orders of a UTC day, without those that a gate refused; a close is none"
+    )
+    pool: bool = Field(False, description="whether its sells may take what no trade owns")
 
     @model_validator(mode="after")
     def _one_place_each(self) -> Self:
