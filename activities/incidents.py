@@ -11,7 +11,7 @@ import structlog
 from activities.database import Connection, Pool
 from activities.secret_values import hide_in, without_secrets
 
-__all__ = ["Lasting", "Severity", "report_incident", "report_once", "resolve_incidents"]
+__all__ = ["Lasting", "Severity", "report_incident", "report_once", "report_past", "resolve_incidents"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,29 @@ async def report_incident(
         subject,
         sentence,
         hide_in(dict(details or {})),
+    )
+
+
+async def report_past(
+    pool: Pool | Connection,
+    account: str,
+    kind: str,
+    severity: Severity,
+    subject: str,
+    sentence: str,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """`report_incident` for what was over when it was found. Raises the database's errors."""
+    log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
+    await pool.execute(
+        "INSERT INTO incidents (account, kind, severity, subject, sentence, details, resolved_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, now())",
+        account,
+        kind,
+        severity,
+        subject,
+        sentence,
+        dict(details or {}),
     )
 
 

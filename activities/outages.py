@@ -1,8 +1,9 @@
 """What everything needs and what can be away: the database, Temporal, the exchange.
 
-Nothing is decided here and nothing is stopped: whatever needs one of them waits and goes on by itself. This says so, as
-an incident that is repeated while it lasts and resolved when it is over. While the database is away there is no table
-for incidents, so people are told directly, and the incident is written with its times when the database is back.
+Nothing is decided here and nothing is stopped: whatever needs one of them waits, and goes on by itself when it is back.
+This says so, and where a person has to do something first it says that, as an incident that is repeated while it lasts
+and resolved when it is over. While the database is away, or takes no writes, there is no table for incidents, so people
+are told directly, and the incident is written with its times when the database is back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import structlog
 
 from activities.database import Pool
@@ -20,11 +22,17 @@ from activities.leases import DATABASE_TROUBLE
 from activities.notices import Notifier
 from domain.notices import Message
 
-__all__ = ["DATABASE", "OutageOptions", "Outages", "Probe"]
+__all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
 
 log = structlog.get_logger(__name__)
 
 DATABASE = "database"
+
+
+async def takes_writes(pool: Pool) -> None:
+    """Raises the database's errors if it can't write: one that only reads is as good as away."""
+    await pool.fetchval("SELECT write_heartbeat()", timeout=4.0)
+
 
 _BEGUN = """
 INSERT INTO incidents (account, kind, severity, subject, sentence, at)
@@ -55,6 +63,8 @@ class OutageOptions:
 class _Outage:
     began: datetime
     why: str
+    needs: str = ""
+    """What a person has to do; empty if it passes by itself."""
     told: datetime | None = None
     stored: bool = False
 
@@ -110,7 +120,8 @@ class Outages:
         except Exception as problem:  # noqa: BLE001 - whatever it is, it does not answer
             why = f"no answer within {self._options.probe_timeout:g} s" if isinstance(problem, TimeoutError) else ""
             outage = self._outages.setdefault(name, _Outage(now, ""))
-            outage.why = why or str(problem) or type(problem).__name__
+            outage.why = why or str(problem).partition("\n")[0] or type(problem).__name__
+            outage.needs = _needs(name, problem)
             log.warning("does not answer", what=name, problem=repr(problem))
             return
         outage_over = self._outages.pop(name, None)
@@ -129,9 +140,9 @@ class Outages:
             if DATABASE in self._outages:
                 # Nobody reads the table now, so this is the only way to be heard.
                 lasting = "" if now - outage.began < timedelta(seconds=self._options.repeat_seconds) else "still "
-                await self._directly(
-                    name, "CRITICAL", f"{lasting}since {outage.began:%H:%M:%S} UTC: {_said(name, outage.why)}"
-                )
+                text = f"{lasting}since {outage.began:%H:%M:%S} UTC: {_said(name, outage)}"
+                if not await self._directly(name, "CRITICAL", text):
+                    outage.told = None  # the next look tries again
 
     async def _store(self) -> None:
         """The table's part: what lasts, and what ended, also while the database was away."""
@@ -154,16 +165,17 @@ class Outages:
 
     async def _begin(self, name: str, outage: _Outage) -> None:
         severity: Severity = "CRITICAL"
-        await self._pool.execute(
-            _BEGUN, self._account, _kind(name), severity, name, _said(name, outage.why), outage.began
-        )
+        await self._pool.execute(_BEGUN, self._account, _kind(name), severity, name, _said(name, outage), outage.began)
 
-    async def _directly(self, name: str, level: str, text: str) -> None:
+    async def _directly(self, name: str, level: str, text: str) -> bool:
+        """Whether somebody was told, or nobody wants to be."""
         place = f" (seen by {self._where})" if self._where else ""
         message = Message(f"BotTrader {self._account}: {level} {_kind(name)}", text + place, level)
-        refused = {target: why for target, why in (await self._notifier.tell_all(message)).items() if why}
+        answers = await self._notifier.tell_all(message)
+        refused = {target: why for target, why in answers.items() if why}
         if refused:
-            log.error("nobody could be told", what=name, targets=refused)
+            log.error("not everybody could be told", what=name, targets=refused)
+        return not answers or len(refused) < len(answers)
 
 
 def _kind(name: str) -> str:
@@ -176,9 +188,32 @@ _MEANING = {
     "watchers": "no stop of an open position is decided until one takes over; what rests at the exchange stays there",
     "exchange": "no order can be sent or cancelled and no outcome learned until it is back",
 }
+_BY_HAND = {
+    "watchers": "One that was ended is started again by any worker; where none has the role, start `bottrader worker "
+    "--role watchers`",
+}
+_FULL = "Make room on the disk that the database is on"
+_READ_ONLY = "Let it take writes again (default_transaction_read_only, or a standby that must be promoted)"
+_REFUSED = "That does not pass by itself: see what the database says"
+_REFUSING = ("28", "3D", "42")
+"""SQLSTATE classes: it lets us not in, has no such database, or not what it needs."""
 
 
-def _said(name: str, why: str) -> str:
+def _needs(name: str, problem: Exception) -> str:
+    """What a person has to do before it goes on."""
+    if isinstance(problem, asyncpg.DiskFullError):
+        return _FULL
+    if isinstance(problem, asyncpg.ReadOnlySQLTransactionError):
+        return _READ_ONLY
+    if isinstance(problem, asyncpg.PostgresError) and str(problem.sqlstate or "").startswith(_REFUSING):
+        return _REFUSED
+    return _BY_HAND.get(name, "")
+
+
+def _said(name: str, outage: _Outage) -> str:
     meaning = _MEANING.get(name, "what needs it waits")
-    verb = "do" if name.endswith("s") else "does"
-    return f"The {name} {verb} not answer ({why}): {meaning}. It goes on by itself."
+    verb = "do not answer" if name.endswith("s") else "does not answer"
+    if outage.needs in (_FULL, _READ_ONLY):
+        verb = "takes no writes"
+    ending = f"{outage.needs}; then it goes on by itself." if outage.needs else "It goes on by itself."
+    return f"The {name} {verb} ({outage.why}): {meaning}. {ending}"

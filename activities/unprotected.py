@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from activities.database import Pool
-from activities.incidents import report_incident
+from activities.incidents import report_past
 from activities.leases import HELD, Lease
 from exchange.port import ExchangeError
 
@@ -120,7 +120,8 @@ class UnprotectedTime:
     async def _tell(self, long: Mapping[str, float]) -> None:
         worst = max(long, key=lambda key: long[key])
         others = f" and {len(long) - 1} more" if len(long) > 1 else ""
-        await report_incident(
+        # It is over as it is told: what lasts is the look-out's `watchers_away`.
+        await report_past(
             self._pool,
             self._account,
             UNPROTECTED,

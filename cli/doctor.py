@@ -24,6 +24,7 @@ from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from schema import migrate
 from workers.exchange_keys import key_file_problems
+from workers.readiness import leases_held, leases_of, unwatched
 from workers.temporal_connection import connect
 
 if TYPE_CHECKING:
@@ -97,8 +98,8 @@ async def _database(settings: "Settings") -> list[Finding]:
         database_now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         skew = database_now.timestamp() - (before + time.time()) / 2
         version = await connection.fetchval("SHOW server_version")
-        findings = [Finding("database", Verdict.OK, f"PostgreSQL {version} answers")]
         revision, newest = await migrate.current_revision(dsn), migrate.head_revision()
+        findings = [await _writes(connection, version)]
         if revision == newest:
             findings.append(Finding("database schema", Verdict.OK, f"version {revision}"))
         else:
@@ -107,9 +108,46 @@ async def _database(settings: "Settings") -> list[Finding]:
         findings.append(clock_finding("database clock", skew))
         if revision is not None:
             findings.append(await _data_age(connection))
+            findings += await _watched(connection, settings)
     finally:
         await connection.close()
     return findings
+
+
+async def _writes(connection: Any, version: str) -> Finding:
+    """One that only reads is as good as away: nothing can be decided or recorded."""
+    try:
+        await connection.fetchval("SELECT write_heartbeat()", timeout=5)
+    except asyncpg.UndefinedFunctionError:
+        return Finding("database", Verdict.OK, f"PostgreSQL {version} answers")  # the row of the schema says the rest
+    except (asyncpg.PostgresError, TimeoutError) as error:
+        reason = str(error) or "no answer within 5 s"
+        advice = "make room on its disk, or see why it is read-only; nothing is decided or recorded until then"
+        return Finding("database", Verdict.FAIL, f"PostgreSQL {version} reads, but takes no writes: {reason}", advice)
+    return Finding("database", Verdict.OK, f"PostgreSQL {version} answers and takes writes")
+
+
+async def _watched(connection: Any, settings: "Settings") -> list[Finding]:
+    """Whether somebody reads the user stream and watches prices, now: whoever does holds a lease."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED' ORDER BY 1", settings.account
+    )
+    symbols = [row["symbol"] for row in rows]
+    alone = await unwatched(connection, settings.account, symbols, settings.watcher.shards)
+    held = await leases_held(connection, leases_of(settings, "watchers"))
+    advice = "run `bottrader worker` or `bottrader up`, and see `bottrader incidents`"
+    if alone:
+        text = f"nobody watches {', '.join(sorted(alone))}, and a position is open there"
+        watchers = Finding("watchers", Verdict.FAIL, text, advice)
+    elif not held:
+        watchers = Finding("watchers", Verdict.WARN, "not every part is watched; no position is open there", advice)
+    else:
+        text = f"prices are watched; {len(symbols)} symbols with an open position" if symbols else "prices are watched"
+        watchers = Finding("watchers", Verdict.OK, text)
+    if await leases_held(connection, leases_of(settings, "streams")):
+        return [watchers, Finding("user stream", Verdict.OK, "orders and fills are read")]
+    verdict = Verdict.FAIL if symbols else Verdict.WARN
+    return [watchers, Finding("user stream", verdict, "nobody reads the exchange's orders and fills", advice)]
 
 
 async def _data_age(connection: Any) -> Finding:

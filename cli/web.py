@@ -99,6 +99,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
     from web.server import WebServer
     from workers.live_settings import LiveSettings
     from workers.log_lines import logs_without_secrets, one_line_for_servers_away
+    from workers.readiness import executing
     from workers.temporal_connection import connect
 
     logs_without_secrets()
@@ -115,9 +116,13 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         journal = Journal(pool, settings.account)
         desk = Desk(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
 
+        async def alive() -> dict[str, bool]:
+            needed, executed = await asyncio.gather(desk.alive(), executing(client, pool, settings))
+            return needed | executed
+
         app = create_app(
             decide=desk.decide,
-            alive=desk.alive,
+            alive=alive,
             senders=lambda: senders,
             limits=lambda: limits_of(live.current),
             tell=desk.tell,

@@ -381,6 +381,14 @@ leases = Table(
     _time("vacant_since"),
 )
 
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    _time("at", now=True),
+    Column("filler", Text, nullable=False, comment="a page each, as it is"),
+    prefixes=["UNLOGGED"],
+)
+
 balances = Table(
     "balances",
     metadata,

@@ -203,10 +203,10 @@ class Journal:
         return row is None or bool(row["closed"])
 
     async def alive(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database takes writes."""
         try:
-            return await self._row("SELECT true") is not None
-        except Refused:
+            return await self._row("SELECT write_heartbeat()") is not None
+        except (Refused, asyncpg.PostgresError):
             return False
 
     async def _row(self, sql: str, *values: object) -> Any:

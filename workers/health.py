@@ -1,15 +1,13 @@
-"""`python -m workers.health --role orders`: does a worker on this machine (or in this container) take tasks of the
-role?
+"""`python -m workers.health --role orders`: can a worker on this machine (or in this container) do the role's work?
 
-Exit code 0 or 1. Temporal itself is asked who polls, so a worker that hangs or lost its connection counts as ill.
-The worker's identity ends in @ and the machine's name, as the SDK makes it.
+Exit code 0 or 1, and a sentence for each thing that keeps it from it: the database takes a write, the exchange answers,
+whoever does the role's work holds its lease, and Temporal itself is asked who polls, so that a worker that hangs or
+lost its connection counts as ill. The worker's identity ends in @ and the machine's name, as the SDK makes it.
 """
 
 import argparse
 import asyncio
-import socket
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -19,7 +17,6 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from workers.errors import UserError
 from workers.leave import leave
 from workers.settings import load_settings
-from workers.temporal_connection import connect
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -59,28 +56,23 @@ def queue_of(settings: "Settings", role: str) -> str:
     }[role]
 
 
-async def healthy(settings: "Settings", role: str) -> bool:
-    """Whether a worker with this machine's name took part in the role's task queue in the last minute and a half."""
-    client = await connect(settings)
-    suffix = f"@{socket.gethostname()}"
-    return await polled_since(client, queue_of(settings, role), time.time() - FRESH_S, identity_suffix=suffix)
-
-
 def main() -> int:
     """Answer by exit code, and with a sentence when the answer is no."""
     parser = argparse.ArgumentParser(
-        prog="python -m workers.health", description="Does this machine's worker take tasks?"
+        prog="python -m workers.health", description="Can this machine's worker do the role's work?"
     )
     parser.add_argument("--role", choices=("orders", "streams", "watchers", "strategy"), required=True)
     role: str = parser.parse_args().role
+    from workers.readiness import ailments  # noqa: PLC0415 - who only asks for pollers doesn't load what this needs
+
     try:
-        if asyncio.run(healthy(load_settings(), role)):
-            return 0
+        found = asyncio.run(ailments(load_settings(), role))
     except UserError as error:
         sys.stderr.write(f"error: {error.sentence}\n")
         return 1
-    sys.stderr.write(f"error: no worker of this machine takes {role} tasks.\n")
-    return 1
+    for sentence in found:
+        sys.stderr.write(f"error: {sentence}.\n")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
-from activities.incidents import Severity, report_incident, report_once, resolve_incidents
+from activities.incidents import Severity, report_once, report_past, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from workers.health import polled_since, queue_of
 from workers.quotes import quotes_schedule
@@ -151,8 +151,7 @@ class Keeper:
         _log.warning("set up again", schedule=name)
         if name in self._seen:
             sentence = f"The schedule {name} was gone, which only a person does; it was set up again."
-            await report_incident(self._pool, account, ENDED, "WARNING", name, sentence)
-            await resolve_incidents(self._pool, account, ENDED, name)
+            await report_past(self._pool, account, ENDED, "WARNING", name, sentence)
         self._seen.add(name)
 
     async def _over_where_done_again(self, account: str, kept: list[Singleton]) -> None:

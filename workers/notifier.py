@@ -20,10 +20,9 @@ from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
-from activities.outages import DATABASE, OutageOptions, Outages
-from activities.price_watcher import watcher_lease
-from domain.sharding import shard_of
+from activities.outages import DATABASE, OutageOptions, Outages, takes_writes
 from exchange.port import Exchange
+from workers.readiness import unwatched
 from workers.settings import Settings
 from workers.streams import lease_terms
 
@@ -73,7 +72,7 @@ async def beside_streams(
         pool,
         settings.account,
         {
-            DATABASE: lambda: pool.fetchval("SELECT 1", timeout=4.0),
+            DATABASE: lambda: takes_writes(pool),
             "temporal": lambda: _ask_temporal(client),
             "exchange": exchange.server_time,
             "watchers": lambda: ask_watchers(pool, settings.account, settings.watcher.shards),
@@ -124,16 +123,11 @@ async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
             rows = await pool.fetch(
                 "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED'", account
             )
-            needed = {row["symbol"]: watcher_lease(account, shard_of(row["symbol"], shards)) for row in rows}
-            watched = await pool.fetch(
-                "SELECT name FROM leases WHERE name = ANY($1) AND expires_at > now()", list(needed.values())
-            )
+            alone = await unwatched(pool, account, [row["symbol"] for row in rows], shards)
     except DATABASE_TROUBLE:
         return
-    held = {row["name"] for row in watched}
-    alone = sorted(symbol for symbol, name in needed.items() if name not in held)
     if alone:
-        raise LookupError(f"nobody watches {', '.join(alone)}")
+        raise LookupError(f"nobody watches {', '.join(sorted(alone))}")
 
 
 async def _keep(run: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from activities.database import create_pool
+from activities.leases import LeaseTerms, hold
+from activities.price_watcher import watcher_lease
 from cli.doctor import Finding, Verdict, age_finding, clock_finding, examine
+from tests.support.ledger_rows import add_trade
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.settings import load_settings
 
@@ -46,6 +50,39 @@ async def test_healthy_stack_has_no_failure(stack: LocalStack) -> None:
     assert all(finding.verdict is not Verdict.FAIL for finding in found.values())
     assert found["worker orders"].verdict is Verdict.WARN
     assert "bottrader worker" in found["worker orders"].advice
+
+
+async def test_a_database_that_only_reads_fails(stack: LocalStack) -> None:
+    """Reads that work are not enough: nothing can be decided or recorded, and the advice says what to look at."""
+    found = await findings(stack)
+    assert "takes writes" in found["database"].finding
+    admin = await asyncpg.connect(stack.dsn)
+    await admin.execute("ALTER DATABASE bottrader SET default_transaction_read_only = on")
+    try:
+        found = await findings(stack)
+    finally:
+        await admin.execute("ALTER DATABASE bottrader RESET default_transaction_read_only")
+        await admin.close()
+    assert found["database"].verdict is Verdict.FAIL
+    assert "takes no writes" in found["database"].finding
+    assert "room on its disk" in found["database"].advice
+
+
+async def test_a_position_that_nobody_watches_fails(stack: LocalStack) -> None:
+    """Without a watcher's lease the doctor warns; with an open position there it fails and names the symbol."""
+    assert (await findings(stack))["watchers"].verdict is Verdict.WARN
+    pool = await create_pool(stack.dsn)
+    try:
+        await add_trade(pool, "alone")
+        found = await findings(stack)
+        assert found["watchers"].verdict is Verdict.FAIL
+        assert "BTC-USD" in found["watchers"].finding
+        assert found["user stream"].verdict is Verdict.FAIL
+        async with hold(pool, watcher_lease("main", 0), "test", LeaseTerms(seconds=30, renew_seconds=5)):
+            assert (await findings(stack))["watchers"].verdict is Verdict.OK
+    finally:
+        await pool.execute("TRUNCATE orders, trades, exit_plans CASCADE")
+        await pool.close()
 
 
 async def test_database_without_tables_needs_an_upgrade(stack: LocalStack) -> None:

@@ -17,7 +17,7 @@ from activities.database import Pool, create_pool
 from activities.incidents import Lasting, report_incident, resolve_incidents
 from activities.leases import LeaseTerms
 from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
-from activities.outages import DATABASE, OutageOptions, Outages
+from activities.outages import DATABASE, OutageOptions, Outages, takes_writes
 from cli.main import run
 from tests.support.waiting import eventually
 from workers.settings import load_settings
@@ -223,6 +223,54 @@ async def test_while_the_database_is_away_people_are_told_directly(pool: Pool, s
     assert (row["kind"], row["severity"]) == ("database_away", "CRITICAL")
     assert row["resolved_at"] >= row["at"]
     assert outages.away == frozenset()
+
+
+async def test_a_database_that_only_reads_is_told_and_what_a_person_must_do(
+    pool: Pool, database: str, service: Service
+) -> None:
+    """Reads that work don't make it well: that it takes no writes is told directly, with what helps, and nothing
+    says that it passes by itself.
+    """
+    notifier = Notifier(pool, ACCOUNT, [Target(service.url)], options())
+    await takes_writes(pool)
+    async with contextlib.AsyncExitStack() as stack:
+        mark = "&" if "?" in database else "?"
+        reading = await create_pool(f"{database}{mark}default_transaction_read_only=on")
+        stack.push_async_callback(reading.close)
+        assert await reading.fetchval("SELECT count(*) FROM incidents") == 0
+        probes = {DATABASE: lambda: takes_writes(reading)}
+        outages = Outages(pool, ACCOUNT, probes, notifier, OutageOptions(after_seconds=0.0))
+        await outages.look()
+    (told,) = service.taken
+    assert "takes no writes" in told["message"]
+    assert "default_transaction_read_only" in told["message"]
+    assert "It goes on by itself" not in told["message"]
+
+
+async def test_a_direct_message_that_nobody_took_is_sent_again(pool: Pool, service: Service) -> None:
+    """While the service refuses, each look tries again; what it took is not repeated before its time."""
+
+    async def database() -> None:
+        raise ConnectionRefusedError("nobody listens")
+
+    notifier = Notifier(pool, ACCOUNT, [Target(service.url)], options())
+    outages = Outages(pool, ACCOUNT, {DATABASE: database}, notifier, OutageOptions(after_seconds=0.0))
+    service.refuses = True
+    await outages.look()
+    assert service.taken == []
+    service.refuses = False
+    await outages.look()
+    await outages.look()
+    assert len(service.taken) == 1
+
+
+async def test_a_backup_that_holds_every_table_does_not_make_the_database_look_away(pool: Pool) -> None:
+    """pg_dump keeps a lock on each table while it reads: the probe writes all the same, and doesn't wait."""
+    async with pool.acquire() as backup, backup.transaction():
+        await backup.execute("LOCK TABLE heartbeats IN ACCESS SHARE MODE")
+        await asyncio.gather(*(takes_writes(pool) for _ in range(3)))
+    await takes_writes(pool)
+    assert await pool.fetchval("SELECT count(*) FROM heartbeats") == 8
 
 
 async def test_an_outage_is_one_incident_however_long_and_ends_by_itself(pool: Pool) -> None:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -21,7 +22,7 @@ from domain.orders import OrderState
 from domain.protection import Protection, ProtectionKind
 from schema import migrate
 from tests.support.harness import TradingSystem, trading_system
-from tests.support.intents import market_buy
+from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
@@ -62,10 +63,10 @@ async def own_temporal() -> AsyncIterator[DevServer]:
 
 
 @contextlib.asynccontextmanager
-async def watched(system: TradingSystem) -> AsyncIterator[Outages]:
+async def watched(system: TradingSystem, options: OutageOptions = QUICK) -> AsyncIterator[Outages]:
     """The look-out runs beside the system's workers, as in a worker process."""
     parts = system.parts
-    async with beside_streams(system.settings, parts.pool, parts.client, parts.exchange, options=QUICK) as beside:
+    async with beside_streams(system.settings, parts.pool, parts.client, parts.exchange, options=options) as beside:
         yield beside[1]
 
 
@@ -111,6 +112,43 @@ async def test_without_the_database_everything_waits_and_goes_on(
         await other.until_protected("0.03", within=60)
         assert (await late.result(60)).state is OrderState.REJECTED
         await until_over(system, "database_away")
+        await system.assert_books_agree()
+
+
+async def test_what_fills_while_the_database_takes_no_writes_is_watched_when_it_does(
+    own_postgres: EmbeddedPostgres, temporal_server: DevServer
+) -> None:
+    """The database stops taking writes (it reads on) and an entry that rests fills at the exchange: that is missed
+    as an outage; when the database writes again the position is watched within seconds, and its stop sold.
+    """
+    dsn = own_postgres.dsn("ledger")
+    at_once = OutageOptions(every_seconds=0.3, probe_timeout=2.0, after_seconds=0.0)
+    async with trading_system(dsn, temporal_server.address) as system, watched(system, at_once) as out:
+        entry = await system.start(limit_buy(system.account, "0.01", "49000"))
+        await entry.until_state("OPEN")
+        admin = await asyncpg.connect(dsn)
+        await admin.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+        await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await admin.execute("SELECT pg_reload_conf()")
+        await until_away(out, "database")
+        assert await system.value("SELECT count(*) FROM orders") == 1
+        await system.price("48999", "49000")
+
+        async def filled() -> bool:
+            return any(Decimal(item["filled_size"]) > 0 for item in await system.control.orders())
+
+        await eventually(filled, within=20, what="the exchange has filled it")
+        await system.price("49000")
+        await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        await admin.execute("SELECT pg_reload_conf()")
+        await admin.close()
+        await entry.until_protected("0.01", within=20)
+        await system.price("45000")
+        outcome = await entry.closed(within=60)
+        assert outcome.exit_reason is ExitReason.HARD_STOP
+        await until_over(system, "database_away")
+        (row,) = await system.rows("SELECT sentence FROM incidents WHERE kind = 'database_away'")
+        assert "takes no writes" in row["sentence"]
         await system.assert_books_agree()
 
 

@@ -66,6 +66,7 @@ async def test_from_the_first_fill_to_a_held_plan(pool: Pool) -> None:
     assert await seconds(pool, quick) < 3
     (row,) = await pool.fetch("SELECT * FROM incidents")
     assert (row["kind"], row["severity"], row["subject"]) == (UNPROTECTED, "WARNING", NAME)
+    assert row["resolved_at"] is not None, "it is watched again, so it is over"
     assert list(row["details"]["seconds"]) == [key]
 
 

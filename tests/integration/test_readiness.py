@@ -1,0 +1,37 @@
+"""Whether a worker of this machine can do its role's work, against a system that runs."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from tests.support.harness import trading_system
+from tests.support.waiting import eventually
+from workers.dev_server import DevServer
+from workers.readiness import ailments, executing
+
+
+async def test_a_worker_that_can_work_has_no_ailments_and_each_thing_that_is_missing_is_said(
+    database: str, temporal_server: DevServer
+) -> None:
+    """With everything there nothing is said; a read-only database, a role nobody takes and a lease nobody holds are."""
+    async with trading_system(database, temporal_server.address) as system:
+
+        async def well() -> bool:
+            return not [*await ailments(system.settings, "streams"), *await ailments(system.settings, "watchers")]
+
+        await eventually(well, within=30, what="nothing ails the worker")
+        assert await executing(system.client, system.pool, system.settings) == {"orders": True, "watchers": True}
+        # Nobody has this role here, so neither is its queue asked nor its lease held.
+        assert await ailments(system.settings, "strategy") == [
+            "no worker of this machine takes strategy tasks",
+            "nobody holds the lease of strategy",
+        ]
+        name = str(await system.value("SELECT current_database()"))
+        await system.pool.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        try:
+            assert await ailments(system.settings, "orders") == ["the database takes no writes"]
+        finally:
+            connection = await asyncpg.connect(database)
+            await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+            await connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+            await connection.close()

@@ -1,0 +1,119 @@
+"""Whether the work can be done, and not only whether something answers (SAFE-8)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+
+import asyncpg
+from temporalio.client import Client
+
+from activities.database import Connection, Pool
+from activities.market_data import market_data_lease
+from activities.outages import takes_writes
+from activities.price_watcher import watcher_lease
+from activities.user_stream import user_stream_lease
+from domain.sharding import shard_of
+from workers.health import FRESH_S, polled_since, queue_of
+from workers.rules import exchange_of
+from workers.settings import Settings
+from workers.temporal_connection import connect
+
+__all__ = ["ailments", "executing", "leases_held", "leases_of", "unwatched"]
+
+_GRACE_S = 4.0
+"""A lease that ran out so lately may be on its way to the next holder."""
+_PATIENCE_S = 4.0
+
+
+def leases_of(settings: Settings, role: str) -> list[str]:
+    """The names of the leases that somebody holds while the role's work is done."""
+    account = settings.account
+    found = {
+        "streams": [user_stream_lease(account)],
+        "watchers": [watcher_lease(account, shard) for shard in range(settings.watcher.shards)],
+        "strategy": [market_data_lease(account)] if settings.market_data.enabled else [],
+    }
+    return found.get(role, [])
+
+
+async def leases_held(pool: Pool, names: Sequence[str], *, grace_s: float = _GRACE_S) -> bool:
+    """Whether each of these leases is held, or was within the last `grace_s` seconds. Raises the database's errors."""
+    held: int = await pool.fetchval(
+        "SELECT count(*) FROM leases WHERE name = ANY($1) AND expires_at > now() - make_interval(secs => $2)",
+        list(names),
+        grace_s,
+        timeout=_PATIENCE_S,
+    )
+    return held == len(set(names))
+
+
+async def unwatched(connection: Pool | Connection, account: str, symbols: Iterable[str], shards: int) -> set[str]:
+    """Those of `symbols` that are in a part whose watcher holds no lease, nor did a moment ago.
+
+    Raises the database's errors.
+    """
+    needed = {symbol: watcher_lease(account, shard_of(symbol, shards)) for symbol in symbols}
+    rows = await connection.fetch(
+        "SELECT name FROM leases WHERE name = ANY($1) AND expires_at > now() - make_interval(secs => $2)",
+        list(set(needed.values())),
+        _GRACE_S,
+    )
+    held = {row["name"] for row in rows}
+    return {symbol for symbol, name in needed.items() if name not in held}
+
+
+async def executing(client: Client, pool: Pool, settings: Settings) -> dict[str, bool]:
+    """Whether an order that is accepted now is worked on, and what it buys is watched."""
+
+    async def taken() -> bool:
+        return await polled_since(client, queue_of(settings, "orders"), time.time() - FRESH_S)
+
+    names = leases_of(settings, "streams") + leases_of(settings, "watchers")
+    answers = await asyncio.gather(_fine(taken()), _fine(leases_held(pool, names)))
+    return dict(zip(("orders", "watchers"), answers, strict=True))
+
+
+async def _fine(asking: Awaitable[bool]) -> bool:
+    """Its answer; no if there is none in time."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await asking
+    except Exception:  # noqa: BLE001 - whatever keeps it from answering, it is not well
+        return False
+
+
+async def ailments(settings: Settings, role: str) -> list[str]:
+    """What keeps this machine's worker from doing the role's work, a sentence each; none if it does.
+
+    Raises UnreachableError where Temporal or the database can't be reached at all.
+    """
+    client = await connect(settings)
+    pool = await asyncpg.create_pool(settings.database.dsn, min_size=0, max_size=2, timeout=_PATIENCE_S)
+    exchange = exchange_of(settings)
+
+    async def writes() -> bool:
+        await takes_writes(pool)
+        return True
+
+    async def answers() -> bool:
+        await exchange.server_time()
+        return True
+
+    suffix = f"@{socket.gethostname()}"
+    looks = {
+        "the database takes no writes": writes(),
+        f"no worker of this machine takes {role} tasks": polled_since(
+            client, queue_of(settings, role), time.time() - FRESH_S, identity_suffix=suffix
+        ),
+        "the exchange does not answer": answers(),
+        f"nobody holds the lease of {role}": leases_held(pool, leases_of(settings, role)),
+    }
+    try:
+        found = await asyncio.gather(*(_fine(look) for look in looks.values()))
+    finally:
+        await exchange.close()
+        pool.terminate()
+    return [sentence for sentence, fine in zip(looks, found, strict=True) if not fine]
