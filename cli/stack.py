@@ -113,10 +113,13 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
     import signal
     import time
 
+    from workers.background import watch_background
     from workers.local_stack import LocalStack
 
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
+    background = watch_background()
+    background.tell.append(lambda fault: note(f"Something that runs in the background failed: {fault}."))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, told.set)
     stack = LocalStack(config)

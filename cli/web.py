@@ -96,7 +96,9 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
     from web.app import create_app
     from web.desk import Desk
     from web.journal import Journal
+    from web.metrics import WebhookMetrics
     from web.server import WebServer
+    from workers.background import FaultIncidents, watch_background
     from workers.live_settings import LiveSettings
     from workers.log_lines import logs_without_secrets, one_line_for_servers_away
     from workers.readiness import executing
@@ -104,6 +106,8 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
 
     logs_without_secrets()
     one_line_for_servers_away()
+    background, metrics = watch_background(), WebhookMetrics()
+    background.tell.append(lambda fault: metrics.background(fault.kind))
     log = structlog.get_logger()
     client = await connect(settings)
     pool = await create_pool(
@@ -112,6 +116,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         statement_seconds=float(settings.database.statement_timeout_s),
     )
     try:
+        background.tell.append(FaultIncidents(pool, settings.account, "the webhook"))
         live = LiveSettings(settings, pool, sources)
         journal = Journal(pool, settings.account)
         desk = Desk(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
@@ -123,6 +128,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         app = create_app(
             decide=desk.decide,
             alive=alive,
+            metrics=metrics,
             senders=lambda: senders,
             limits=lambda: limits_of(live.current),
             tell=desk.tell,

@@ -28,11 +28,18 @@ class WebhookMetrics:
         self._took = meter.create_histogram(
             "bottrader_webhook_seconds", description="from an alert's arrival to its answer"
         )
+        self._background = meter.create_counter(
+            "bottrader_background_errors", description="errors of background work that nobody awaited, by type"
+        )
 
     def answered(self, outcome: str, sender: str, seconds: float) -> None:
         """One request was answered. `outcome` is the decision or the code of the refusal."""
         self._requests.add(1, {"outcome": outcome, "sender": sender})
         self._took.record(seconds, {"outcome": outcome})
+
+    def background(self, kind: str) -> None:
+        """Something failed that nobody awaited; `kind` is the error's type."""
+        self._background.add(1, {"kind": kind})
 
     def text(self) -> bytes:
         """Everything as Prometheus text."""

@@ -19,7 +19,7 @@ from activities.leases import LeaseLostError
 from activities.secret_values import without_secrets
 from workers.once_at_start import TRANSIENT
 
-__all__ = ["logs_without_secrets", "one_line_for_servers_away"]
+__all__ = ["logs_without_secrets", "one_line_for_servers_away", "only_away"]
 
 _LOGGERS = ("asyncio", "asyncpg.pool", "temporalio.activity")
 _AWAY = (
@@ -37,7 +37,7 @@ _AWAY = (
 class _OneLine(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None and _away(error):
+        if error is not None and only_away(error):
             first, _, _ = record.getMessage().partition("\n")
             record.msg, record.args = "%s: %r", (first, error)
             record.exc_info = record.exc_text = None
@@ -80,7 +80,8 @@ def one_line_for_servers_away() -> None:
         logging.getLogger(name).addFilter(_FILTER)
 
 
-def _away(error: BaseException) -> bool:
+def only_away(error: BaseException) -> bool:
+    """Whether the error says no more than that a server, or the connection to it, was not there."""
     if isinstance(error, RPCError):
         return error.status in TRANSIENT
     if isinstance(error, asyncpg.InterfaceError):  # that we used a connection wrongly is one, too

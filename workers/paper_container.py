@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trustme
 
+from exchange.background import Background
 from exchange.paper import PaperConfig, PaperError, PaperExchange
 
 
@@ -34,6 +35,7 @@ async def serve(config: PaperConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    Background().install(asyncio.get_running_loop())
     async with PaperExchange(config):
         await stop.wait()
 

@@ -36,6 +36,7 @@ from activities.user_stream import UserStream
 from activities.validator import Validator
 from activities.venue import Venue
 from domain.exits import ExitRules
+from workers.background import FaultIncidents, watch_background
 from workers.keeper import Keeper, check_at_start
 from workers.live_settings import LiveSettings
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
@@ -336,7 +337,10 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    background = watch_background()
     async with worker_parts(settings, sources) as parts, contextlib.AsyncExitStack() as running:
+        background.tell.append(FaultIncidents(parts.pool, settings.account, "the worker"))
+        background.tell += [told.background for told in parts.interceptors if isinstance(told, Telemetry)]
         for worker in workers_for(parts, roles):
             await running.enter_async_context(worker)
         if await _unless_told(stop, _set_up(parts, roles)):

@@ -26,6 +26,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from activities.interfaces import PlaceAttempt
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, TradeOutcome
+from exchange.background import Fault
 from workers.errors import UserError
 from workers.settings import Settings
 
@@ -97,6 +98,9 @@ class Telemetry(Interceptor):
         self._calls = meter.create_histogram(
             "bottrader_activity_seconds", description="activities that ended, by name and outcome"
         )
+        self._background = meter.create_counter(
+            "bottrader_background_errors", description="errors of background work that nobody awaited, by type"
+        )
         self._placed: OrderedDict[str, datetime] = OrderedDict()
         self._closed: OrderedDict[str, None] = OrderedDict()
         self._seen: dict[str, list[tuple[str, float]]] = {}
@@ -157,6 +161,10 @@ class Telemetry(Interceptor):
     def failed(self, name: str, seconds: float) -> None:
         """An activity raised."""
         self._calls.record(seconds, {"activity": name, "outcome": "failed"})
+
+    def background(self, fault: Fault) -> None:
+        """Something failed that nobody awaited."""
+        self._background.add(1, {"kind": fault.kind})
 
     def recorded(self, order_key: str, update: OrderUpdate, result: RecordResult, ended: bool) -> None:
         """The ledger of this process took a new fill, from a workflow or directly; `ended`: its order with it."""

@@ -114,8 +114,10 @@ def paper(
 
 
 async def _serve(config: PaperConfig, *, as_json: bool) -> None:
-    from exchange.paper.server import PaperExchange  # noqa: PLC0415  only when it runs: other commands start fast
+    from exchange.background import Background  # noqa: PLC0415  only when it runs: other commands start fast
+    from exchange.paper.server import PaperExchange  # noqa: PLC0415  as above
 
+    Background().install(asyncio.get_running_loop())
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
