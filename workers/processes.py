@@ -145,6 +145,7 @@ class Child:
                     user=command.user,
                     group=command.user,
                     extra_groups=None if command.user is None else [],
+                    umask=0o077,  # what it writes is the owner's alone
                     start_new_session=True,
                     preexec_fn=_die_with_parent(command.stop_signal, os.getpid()),
                 )
