@@ -25,7 +25,7 @@ from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
 from exchange.paper.products import Product, bundled, choose, load
 from exchange.paper.rest import Rest
-from exchange.paper.store import Store
+from exchange.paper.store import LIVE, MADE_UP, Store
 from exchange.paper.stream import Streams
 from exchange.paper.venue import Venue
 
@@ -77,6 +77,8 @@ class PaperExchange:
         folder = self._folder()
         store = Store(folder / "state.sqlite3") if config.data_folder is not None else None
         kept = store.load() if store is not None else None
+        if store is not None and kept is not None:
+            store.keep_to(LIVE if isinstance(config.source, Live) else MADE_UP, traded=bool(kept.orders))
         if kept is not None and isinstance(config.source, Generated):
             products = {name: replace(row, price=kept.prices.get(name, row.price)) for name, row in products.items()}
         source = _source(config, products)

@@ -23,6 +23,8 @@ from exchange.paper.wallet import Balance
 
 _TABLES = ("orders", "fills", "balances", "prices", "products", "account")
 _VERSION = 1
+LIVE, MADE_UP = "live", "generated or recorded"
+"""Kinds of prices."""
 _READERS: dict[str, Callable[[Any], object]] = {
     "side": Side,
     "status": Status,
@@ -108,6 +110,18 @@ class Store:
             self._put("account", [("portfolio", orjson.dumps({"id": fresh}))])
             return fresh
         return str(kept["id"])
+
+    def keep_to(self, prices: str, *, traded: bool) -> None:
+        """Note on which kind of prices the account trades. Raises `PaperError` where it has `traded` on the other."""
+        kept = self._rows("account").get("prices")
+        before = str(kept["kind"]) if kept is not None else MADE_UP
+        if traded and before != prices:
+            raise PaperError(
+                "OTHER_PRICES",
+                f"The paper account in {self._path.parent} has traded on {before} prices, and {prices} ones would "
+                "settle its trades at prices that never were: choose another data folder (of up: --data).",
+            )
+        self._put("account", [("prices", orjson.dumps({"kind": prices}))])
 
     def save_product(self, product: Product) -> None:
         """Keep a product's trading status."""

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -127,6 +128,26 @@ async def test_a_product_that_the_feed_lacks_is_left_out(feed: Any) -> None:
     with pytest.raises(PaperError, match="it has none of the products") as caught:
         await PaperExchange(on(feed, products=["SOL-USD"])).__aenter__()
     assert caught.value.code == "LIVE_UNREACHABLE"
+
+
+async def test_an_account_stays_with_its_kind_of_prices(feed: Any, tmp_path: Path) -> None:
+    """One that has traded on generated prices isn't settled at live ones, nor the other way round; an unused one is."""
+    market = {"market_market_ioc": {"base_size": "0.01"}}
+    live, made_up = on(feed, data_folder=tmp_path), PaperConfig(step=True, products=[BTC], data_folder=tmp_path)
+    async with PaperExchange(replace(made_up, balances=RICH)):
+        pass
+    async with PaperExchange(live) as paper, PaperControl(paper.addresses()) as control:
+        await control.order(BTC, "SELL", market)
+    with pytest.raises(PaperError, match="has traded on live prices") as caught:
+        await PaperExchange(made_up).__aenter__()
+    assert caught.value.code == "OTHER_PRICES"
+    async with PaperExchange(live):
+        pass
+    other = replace(made_up, data_folder=tmp_path / "other", balances=RICH)
+    async with PaperExchange(other) as paper, PaperControl(paper.addresses()) as control:
+        await control.order(BTC, "SELL", market)
+    with pytest.raises(PaperError, match="has traded on generated or recorded prices"):
+        await PaperExchange(replace(live, data_folder=tmp_path / "other")).__aenter__()
 
 
 async def test_candles_of_before_are_the_venues_or_none(feed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
