@@ -50,6 +50,7 @@ from domain.gates import (
     reservation,
     run_gates,
 )
+from domain.identity import Standing
 from domain.ids import client_order_id
 from domain.intents import intent_digest
 from domain.market import Product
@@ -118,10 +119,14 @@ class _Entry:
 class Admissions:
     """Decides on intents, once each."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self, pool: Pool, venue: Venue, policy: Callable[[], Policy], trouble: Callable[[], str] = lambda: ""
+    ) -> None:
+        """`trouble`: why this process sends no entry now, as a clause; see `activities.venue_standing`."""
         self._pool = pool
         self._venue = venue
         self._policy = policy
+        self._trouble = trouble
         self._rounds: dict[tuple[str, str], Rounds[_Entry, Admission | None]] = {}
 
     async def admit(self, intent: OrderIntent) -> Admission:
@@ -209,7 +214,8 @@ class Admissions:
             market = entry.market or Market(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
             if entry.needs_touch and not _is_fresh(market.at, policy):
                 continue
-            facts = beside(_facts_of(entry, market, row, policy), admitted)
+            standing = Standing(row["mode"] or "paper", bool(row["armed"]), self._trouble())
+            facts = beside(_facts_of(entry, market, row, policy, standing), admitted)
             results = run_gates(ENTRY_GATES, facts)
             turn = (row["turns"] + len(admitted), row["read_at"])
             answer, written = self._decision(intent, entry.draft, results, reserved=entry.needed, turn=turn)
@@ -298,6 +304,7 @@ class Admissions:
                 product=product,
                 price=draft.limit_price or price,
                 size=size,
+                dry_run=policy.dry_run and not of_trade,
                 hodl=intent.symbol in policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
                 available_base=claimable,
             )
@@ -699,7 +706,7 @@ def disabled_why(symbol: str, policy: Policy) -> str:
     return ""
 
 
-def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy) -> Facts:
+def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing) -> Facts:
     """The facts as they were read."""
     intent, total = entry.intent, row["total"]
     newest = next((each for each in (market.bid, row["price"], entry.price) if each), None)
@@ -710,6 +717,8 @@ def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy) -> Facts:
         product=entry.product,
         price=entry.price,
         size=entry.draft.base_size,
+        standing=standing,
+        dry_run=policy.dry_run,
         halted=row["halted"],
         halted_by=_halted_by(row),
         blocked=intent.symbol in policy.blocked,

@@ -54,6 +54,8 @@ WITH buys AS MATERIALIZED (
 ), account AS MATERIALIZED (
     SELECT statement_timestamp() AS read_at,
            coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns,
+           (SELECT mode FROM ledger_identity) AS mode,
+           (SELECT armed_at IS NOT NULL FROM account_identities WHERE account = $1) AS armed,
            coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
            (SELECT coalesce(sum(rest), 0) FROM buys) + (SELECT size FROM owned) AS promised,
            CASE WHEN b.currency IS NOT NULL THEN b.available + b.hold

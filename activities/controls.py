@@ -27,6 +27,12 @@ ON CONFLICT (account) DO UPDATE SET halted = $2, reason = $3, changed_by = $4, c
 RETURNING *
 """
 
+_CONTROL = """
+SELECT c.halted, c.reason, c.changed_by, c.changed_at, (SELECT mode FROM ledger_identity) AS mode,
+       (SELECT armed_at IS NOT NULL FROM account_identities WHERE account = $1) AS armed
+  FROM (SELECT 1) one LEFT JOIN account_controls c ON c.account = $1
+"""
+
 _TURN = """
 INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (account) DO UPDATE SET taken = t.taken + 1
 """
@@ -34,20 +40,29 @@ INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (ac
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Whether entries are halted, and who said so when (UTC) and why; `changed_at` is None if nobody ever did."""
+    """Whether entries are halted, and who said so when (UTC) and why; `changed_at` is None if nobody ever did. Beside
+    it, whether the ledger is live, and armed.
+    """
 
     halted: bool
     reason: str = ""
     changed_by: str = ""
     changed_at: datetime | None = None
+    mode: str = "paper"
+    armed: bool = False
 
 
 async def trading_control(connection: Connection, account: str) -> Control:
     """How the switch stands. Raises the database's errors."""
-    row = await connection.fetchrow("SELECT * FROM account_controls WHERE account = $1", account)
-    if row is None:
-        return Control(False)
-    return Control(row["halted"], row["reason"] or "", row["changed_by"] or "", row["changed_at"])
+    row = await connection.fetchrow(_CONTROL, account)
+    return Control(
+        bool(row["halted"]),
+        row["reason"] or "",
+        row["changed_by"] or "",
+        row["changed_at"],
+        row["mode"] or "paper",
+        bool(row["armed"]),
+    )
 
 
 async def halt(connection: Connection, account: str, reason: str, by: str) -> bool:

@@ -54,6 +54,7 @@ from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import exit_limit_price
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
+from domain.identity import Standing
 from domain.ids import order_workflow_id
 from domain.market import Product
 from domain.messages import (
@@ -92,14 +93,24 @@ _CLOCK_SKEW = timedelta(minutes=5)
 class TradingActivities(OrderActivities):
     """The implementation behind `activities.interfaces.OrderActivities` for one account."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy], client: Client) -> None:
-        """`policy` gives the limits in force now: it is asked for each decision, as they change while we run."""
+    def __init__(
+        self,
+        pool: Pool,
+        venue: Venue,
+        policy: Callable[[], Policy],
+        client: Client,
+        trouble: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`policy` gives the limits in force now: it is asked for each decision, as they change while we run; so is
+        `trouble`, why this process sends no entry now.
+        """
         self._client = client
         self._pool = pool
         self._venue = venue
         self._policy = policy
         self._account = policy().account
-        self._admissions = Admissions(pool, venue, policy)
+        self._trouble = trouble
+        self._admissions = Admissions(pool, venue, policy, trouble)
         self.ledger = Ledger(pool, self._account)
 
     @activity.defn(name="admit")
@@ -166,6 +177,8 @@ class TradingActivities(OrderActivities):
                 product=product,
                 price=draft.limit_price,
                 size=None,
+                standing=Standing(control.mode, control.armed, self._trouble()),
+                dry_run=policy.dry_run,
                 halted=control.halted,
                 halted_by=": ".join(part for part in (control.changed_by or "somebody", control.reason) if part),
                 blocked=intent.symbol in policy.blocked,

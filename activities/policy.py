@@ -14,6 +14,8 @@ class Policy:
 
     account: str = "main"
     speed: Decimal = Decimal(1)
+    dry_run: bool = False
+    """Nothing is sent but what closes trades that are open."""
     allowed: frozenset[str] = frozenset()
     """Products that may be bought; empty: all."""
     disabled: frozenset[str] = frozenset()

@@ -31,6 +31,7 @@ from activities.quoting_interfaces import (
 )
 from activities.venue import Venue
 from domain.exits import ExitReason
+from domain.identity import Standing
 from domain.ids import intent_key
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO, average, divide, plain, round_half_even
@@ -108,7 +109,15 @@ class _Ledger:
 class Quoting(QuotingActivities):
     """The market maker's activities. `options` gives the settings in force; it is asked at every look."""
 
-    def __init__(self, pool: Pool, venue: Venue, options: Callable[[], QuotingOptions], bid_intent: BidIntent) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        venue: Venue,
+        options: Callable[[], QuotingOptions],
+        bid_intent: BidIntent,
+        trouble: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._trouble = trouble
         self._pool = pool
         self._venue = venue
         self._options = options
@@ -258,7 +267,9 @@ class Quoting(QuotingActivities):
         account, found = options.account, _Ledger()
         async with self._pool.acquire() as connection:
             control = await trading_control(connection, account)
-            if control.halted:
+            if refusal := Standing(control.mode, control.armed, self._trouble()).refusal:
+                found.halted = refusal
+            elif control.halted:
                 found.halted = f"new entries are halted: {control.reason or 'no reason given'}"
             for row in await connection.fetch(_RESTING, account):
                 life = row["expires_after"] and row["expires_after"] - row["age"] * options.speed

@@ -30,11 +30,14 @@ _AS_BY_DEFAULT = " (default)"
 
 def current_sources() -> "Sources":
     """What file and environment say, with the addresses of the local stack that runs on the user's data folder where
-    none are given. Raises ConfigError (exit code 2).
+    none are given, and what the ledger is stamped with.
+
+    Raises ConfigError, and UserError for another's ledger (exit code 2).
     """
+    from workers.ledger_identity import on_ledger
     from workers.settings import read_sources
 
-    return read_sources(environ=environment())
+    return on_ledger(read_sources(environ=environment()))
 
 
 def current_settings() -> "Settings":
@@ -85,13 +88,14 @@ def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
 
 
 def environment() -> dict[str, str]:
-    """Our environment on top of what a running local stack offers; live settings take nothing from a stack."""
+    """Our environment on top of what a running local stack of the same mode offers."""
     from workers.folders import data_dir
     from workers.settings import load_settings
     from workers.stack_file import running_stack
 
-    stack = running_stack(data_dir())
-    if stack is None or load_settings().mode == "live":
+    mode = load_settings().mode
+    stack = running_stack(data_dir(mode))
+    if stack is None or stack.get("mode", mode) != mode:
         return dict(os.environ)
     return {**stack["environment"], **os.environ}
 

@@ -22,6 +22,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, Describe
 
 from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
+from exchange.trust import authorities
 from schema import migrate
 from workers.exchange_keys import key_file_problems
 from workers.readiness import leases_held, leases_of, unwatched
@@ -258,9 +259,8 @@ def _client(settings: "Settings", key_file: "Path | None") -> "RESTClient":
         base_url=settings.rest_address,
         timeout=int(exchange.timeout_s) or 1,
     )
-    if exchange.ca_file is not None:
-        client.session.verify = str(exchange.ca_file)
-        client.session.trust_env = False  # REQUESTS_CA_BUNDLE of the shell would win over the line above
+    client.session.verify = authorities(exchange.ca_file)
+    client.session.trust_env = False  # REQUESTS_CA_BUNDLE of the shell would win over the line above
     return client
 
 

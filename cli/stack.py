@@ -65,6 +65,7 @@ def up(
     import asyncio
 
     from workers.folders import data_dir
+    from workers.ledger_identity import brought_by
     from workers.local_stack import LocalStackConfig
     from workers.settings import load_settings
     from workers.settings_sources import config_path
@@ -78,7 +79,7 @@ def up(
     if paper:
         note(market.about)
     config = LocalStackConfig(
-        data=data or data_dir(),
+        data=data or data_dir(settings.mode),
         durable=True,
         temporal_port=temporal_port,
         ui_port=ui_port,
@@ -91,12 +92,12 @@ def up(
         web_port=settings.webhook.port if web_port is None else web_port,
         web_token=not settings.webhook.senders,
         config_file=config_path(),
-        namespace=settings.temporal.namespace,
-        orders_queue=settings.temporal.orders_queue,
+        mode=settings.mode,
+        names=brought_by(settings).names,
         database_url=None if settings.database.url is None else settings.database.dsn,
         # An address in the settings names a server that runs; the default one is what we start.
         temporal_address=settings.temporal.address if "address" in settings.temporal.model_fields_set else None,
-        env={"BOTTRADER_SPEED": f"{rate:g}", "BOTTRADER_DATA": str((data or data_dir()).absolute())},
+        env={"BOTTRADER_SPEED": f"{rate:g}", "BOTTRADER_DATA": str((data or data_dir(settings.mode)).absolute())},
         say=lambda line: note(f"  {line}"),
     )
     return asyncio.run(_run_until_told(config, as_json=as_json))
@@ -188,7 +189,7 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
             )
     if stack.webhook_url is not None and stack.webhook_token is not None:
         note(_test_alert(stack.webhook_url, stack.webhook_token))
-    note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data)}")
+    note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data, stack.config.mode)}")
 
 
 def _test_alert(url: str, token: Path) -> str:
@@ -224,13 +225,13 @@ def _certificates(profile: Path) -> str:
     )
 
 
-def _how_found(data: Path) -> str:
+def _how_found(data: Path, mode: str) -> str:
     """How other commands find the stack on this folder: they look in one, and `--data` may have named another."""
     from shlex import quote
 
     from workers.folders import data_dir
 
-    if data.resolve() == data_dir().resolve():
+    if data.resolve() == data_dir(mode).resolve():
         return "Other bottrader commands find this stack by themselves."
     return f"Other bottrader commands find this stack after\n  export BOTTRADER_DATA={quote(str(data.resolve()))}"
 

@@ -34,11 +34,11 @@ def web(
     """
     import uvloop
 
-    from cli.config import current_settings, environment
-    from workers.settings import Settings
-    from workers.settings_sources import Sources
+    from cli.config import current_sources
+    from workers.settings import build
 
-    settings = current_settings()
+    sources = current_sources()
+    settings = build(sources)
     senders = senders_of(settings)
     if not senders:
         raise UserError(
@@ -50,7 +50,7 @@ def web(
     if not asked.behind_proxy:
         _require_loopback(host or asked.host)
     address = _listen(host or asked.host, asked.port if port is None else port)
-    uvloop.run(_serve(settings, Sources.read(Settings, environ=environment()), senders, address))
+    uvloop.run(_serve(settings, sources, senders, address))
 
 
 def _require_loopback(host: str) -> None:

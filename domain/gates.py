@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
+from domain.identity import Standing
 from domain.limits import Results, daily_loss_sentence, losing_streak_sentence
 from domain.market import Product
 from domain.messages import OrderIntent
@@ -77,6 +78,9 @@ class Facts:
     """What one base unit is worth: the limit price, else the touch."""
     size: Decimal | None
     """Base size after rounding; None for a market buy by quote size."""
+    standing: Standing = field(default_factory=Standing)
+    dry_run: bool = False
+    """The whole system decides and sends nothing of this kind."""
     halted: bool = False
     halted_by: str = ""
     """By whom, and why if that was said."""
@@ -143,8 +147,11 @@ def _percent(fraction: Decimal) -> str:
 
 
 def trading_halted(facts: Facts) -> GateResult:
-    """A person or a limit has stopped new entries."""
-    name = "SKIP_TRADING_HALTED"
+    """A person or a limit has stopped new entries, or they can't be sent by anybody: live unarmed, the venue away."""
+    name, standing = "SKIP_TRADING_HALTED", facts.standing
+    if standing.refusal:
+        numbers = {"mode": standing.mode, "armed": standing.armed, "trouble": standing.trouble or "none"}
+        return _fail(name, standing.refusal, halted=facts.halted, **numbers)
     if facts.halted:
         return _fail(name, f"new entries are halted by {facts.halted_by or 'somebody'}", halted=True)
     return _pass(name, halted=False)
@@ -488,6 +495,8 @@ def dry_run(facts: Facts) -> GateResult:
     """Everything passed; a dry run stops here."""
     if facts.intent.dry_run:
         return _fail("DRY_RUN", "dry run: it would have been sent", dry_run=True)
+    if facts.dry_run:
+        return _fail("DRY_RUN", "dry_run is set for the whole system: it would have been sent", dry_run=True)
     return _pass("DRY_RUN")
 
 
@@ -524,6 +533,7 @@ ATTEMPT_GATES: Sequence[Gate] = (
     blacklisted,
     fresh_market,
     spread,
+    dry_run,
 )
 """What an entry passes again before each further attempt, with a fresh book. Its money is reserved already."""
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
-import certifi
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import Opcode
 
 from exchange.port import Connected, Disconnected, StreamEvent
+from exchange.trust import client_context
 
 __all__ = [
     "Arrival",
@@ -313,7 +313,7 @@ class ReconnectingStream:
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "wss":
             try:
-                self._tls = ssl.create_default_context(cafile=str(ca_file) if ca_file else certifi.where())
+                self._tls = client_context(ca_file)
             except OSError as problem:
                 raise ValueError(f"the CA file {ca_file} can't be used: {problem.strerror or problem}") from None
         self._events = self._run()

@@ -8,10 +8,13 @@ from pathlib import Path
 import platformdirs
 
 
-def data_dir() -> Path:
-    """The local stack's data folder: BOTTRADER_DATA, else the platform's own (~/.local/share/bottrader on Linux)."""
+def data_dir(mode: str = "paper") -> Path:
+    """The local stack's data folder: BOTTRADER_DATA as it is, else the platform's own, one for each mode
+    (~/.local/share/bottrader and bottrader-live on Linux).
+    """
     given = os.environ.get("BOTTRADER_DATA")
-    return Path(given).expanduser() if given else Path(platformdirs.user_data_path("bottrader", appauthor=False))
+    name = "bottrader-live" if mode == "live" else "bottrader"
+    return Path(given).expanduser() if given else Path(platformdirs.user_data_path(name, appauthor=False))
 
 
 def cache_dir() -> Path:

@@ -22,19 +22,22 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
 import psutil
 from temporalio.service import RPCError
 
+from activities.identity import Brought
+from domain.identity import Names, names_of
 from schema import migrate
 from workers import local_temporal
 from workers.dev_server import DevServer
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
 from workers.health import polled_since
+from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
@@ -60,7 +63,9 @@ class LocalStackConfig:
     `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
     the stack then starts none of its own and stops none. `web` runs the webhook, with `web_token` for a sender `local`
     whose token is made in the data folder. `mtls` runs Temporal's production server, which asks for a certificate, and
-    puts its Web UI behind a log-in, as in live. `env` is added to the environment of worker and webhook.
+    puts its Web UI behind a log-in, as in live. `names` are those in Temporal that the settings say themselves
+    (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is
+    added to the environment of worker and webhook.
     """
 
     data: Path | None = None
@@ -77,8 +82,8 @@ class LocalStackConfig:
     web: bool = False
     web_port: int = 0
     web_token: bool = True
-    namespace: str = "default"
-    orders_queue: str = "orders"
+    mode: str = "paper"
+    names: Mapping[str, str] = field(default_factory=dict)
     config_file: Path | None = None
     database_url: str | None = None
     temporal_address: str | None = None
@@ -104,6 +109,7 @@ class LocalStack:
         self._worker: Supervised | None = None
         self._web: Supervised | None = None
         self._web_port = 0
+        self._names = replace(names_of(self.config.mode), **dict(self.config.names))
         self._servers: dict[_Server, Supervised] = {}
         self.paper: dict[str, str] = {}
 
@@ -174,8 +180,8 @@ class LocalStack:
     def environment(self) -> dict[str, str]:
         """Environment variables with which any process of ours (worker, command line) works on this stack."""
         found = {"DATABASE_URL": self.dsn, "TEMPORAL_ADDRESS": self.temporal_address}
-        found["BOTTRADER_TEMPORAL__NAMESPACE"] = self.config.namespace
-        found["BOTTRADER_TEMPORAL__ORDERS_QUEUE"] = self.config.orders_queue
+        for name, value in asdict(self._names).items():
+            found[f"BOTTRADER_TEMPORAL__{name.upper()}"] = value
         for name in ("rest", "stream", "user_stream", "ca_file", "key_file"):
             if name in self.paper:
                 found[f"BOTTRADER_EXCHANGE__{name.upper()}"] = self.paper[name]
@@ -289,6 +295,12 @@ class LocalStack:
             (folder / "bottrader.toml").touch()
             return folder
         folder = self.config.data.expanduser().absolute()
+        if self.config.mode == "live" and (folder / "paper").exists():
+            raise UserError(
+                "LEDGER_OF_OTHER_MODE",
+                f"{folder} is paper's: it holds a paper exchange, and its trades are not real. Give live a folder of "
+                "its own with --data, or leave --data out.",
+            )
         try:
             (folder / "logs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -344,12 +356,18 @@ class LocalStack:
             await self._timed("PostgreSQL", self._keep("PostgreSQL", self._postgres))
             await self._postgres.create_database()
         try:
+            await refuse_other_mode(self.dsn, self.config.mode)
             await self._timed("ledger schema", migrate.upgrade(self.dsn))
+            stamped = await stamp_before_start(self.dsn, Brought(self.config.mode, "", "", self.config.names))
         except OSError as error:
             raise UnreachableError(
                 "NO_DATABASE",
                 f"The database does not answer ({type(error).__name__}): check DATABASE_URL and that PostgreSQL runs.",
             ) from None
+        # A ledger from before there were stamps is stamped by the first worker; its workflows are under the names of
+        # before.
+        before = replace(Names(), **dict(self.config.names))
+        self._names = before if stamped is None else stamped.names
 
     async def _start_temporal(self) -> None:
         if self.config.temporal_address is not None:
@@ -364,7 +382,7 @@ class LocalStack:
             UiGateConfig(
                 upstream=local_temporal.upstream(self._temporal, self._ui_files),
                 port=self.config.ui_port,
-                namespace=self.config.namespace,
+                namespace=self._names.namespace,
                 link_file=self.data / "temporal_ui_link" if self.config.mtls else None,
             )
         )
@@ -378,7 +396,7 @@ class LocalStack:
             port=config.temporal_port,
             ui=config.ui,
             durable=config.durable,
-            namespace=config.namespace,
+            namespace=self._names.namespace,
             mtls=config.mtls,
             say=config.say,
         )
@@ -442,7 +460,7 @@ class LocalStack:
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):
-                if await polled_since(client, self.config.orders_queue, began):
+                if await polled_since(client, self._names.orders_queue, began):
                     return
             if not child.running or time.monotonic() > deadline:
                 tail = child.log_tail(1) or "no message"
@@ -507,6 +525,7 @@ class LocalStack:
     def _write_addresses(self) -> None:
         found: dict[str, Any] = {
             "pid": os.getpid(),
+            "mode": self.config.mode,
             "data": str(self.data),
             "temporal": self.temporal_address,
             "temporal_ui": self.ui_url,

@@ -56,6 +56,7 @@ def policy_of(settings: Settings) -> Policy:
     """What the activities need of the settings."""
     return Policy(
         account=settings.account,
+        dry_run=settings.dry_run,
         speed=Decimal(str(settings.speed)),
         allowed=frozenset(settings.symbols.allow),
         disabled=frozenset(settings.symbols.disabled),

@@ -35,9 +35,12 @@ from activities.sweep import Sweep
 from activities.user_stream import UserStream
 from activities.validator import Validator
 from activities.venue import Venue
+from activities.venue_standing import VenueStanding
 from domain.exits import ExitRules
+from domain.identity import IdentityError
 from workers.background import FaultIncidents, watch_background
 from workers.keeper import Keeper, check_at_start
+from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
 from workers.live_settings import LiveSettings
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.notifier import beside, beside_others, beside_streams
@@ -96,7 +99,9 @@ class WorkerParts:
         exchange: Any,
         interceptors: Sequence[Interceptor] = (),
         sources: Sources | None = None,
+        standing: VenueStanding | None = None,
     ) -> None:
+        trouble = standing.trouble if standing is not None else lambda: ""
         self.interceptors = interceptors
         self.settings = settings
         self.client = client
@@ -111,8 +116,10 @@ class WorkerParts:
             self.venue,
             lambda: quoting_options(self.live.current),
             lambda **quote: quote_bid(self.live.current, **quote),
+            trouble,
         )
-        self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client)
+        self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client, trouble)
+        self.standing = standing
         self.adoption = Adoption(
             pool,
             self.trading.ledger,
@@ -133,8 +140,10 @@ class WorkerParts:
 
 @contextlib.asynccontextmanager
 async def worker_parts(settings: Settings, sources: Sources | None = None) -> AsyncIterator[WorkerParts]:
-    """Open everything a worker needs, and close it in reverse order. Raises UnreachableError for what isn't there."""
-    client = await connect(settings)
+    """Open everything a worker needs, and close it in reverse order.
+
+    Raises UnreachableError for what isn't there, and UserError for a ledger that is another's.
+    """
     pool = await create_pool(
         settings.database.dsn,
         size=settings.database.pool_size + 1,  # one listens for changes of settings
@@ -143,8 +152,15 @@ async def worker_parts(settings: Settings, sources: Sources | None = None) -> As
     try:
         exchange = exchange_of(settings)
         try:
+            settings, sources = await begin_on_ledger(settings, sources, pool, exchange)
+            client = await connect(settings)
             async with telemetry(settings, pool) as interceptors:
-                parts = WorkerParts(settings, client, pool, exchange, interceptors, sources)
+                standing = VenueStanding(
+                    pool, exchange, brought_by(settings, sources), dry_run=lambda: parts.live.current.dry_run
+                )
+                with in_sentences():
+                    await standing.begin()
+                parts = WorkerParts(settings, client, pool, exchange, interceptors, sources, standing)
                 async with parts.live.following():
                     yield parts
         finally:
@@ -339,6 +355,9 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
         loop.add_signal_handler(number, stop.set)
     background = watch_background()
     async with worker_parts(settings, sources) as parts, contextlib.AsyncExitStack() as running:
+        settings = parts.settings
+        wrong = asyncio.create_task(_watch_standing(parts.standing, stop))
+        running.push_async_callback(_end, wrong)
         background.tell.append(FaultIncidents(parts.pool, settings.account, "the worker"))
         background.tell += [told.background for told in parts.interceptors if isinstance(told, Telemetry)]
         for worker in workers_for(parts, roles):
@@ -348,5 +367,24 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
             _log.info("worker_ready", roles=sorted(roles), account=settings.account)
             await stop.wait()
         _log.info("worker_draining")
+        if wrong.done():
+            with in_sentences():
+                wrong.result()
         if "strategy" in roles:
             await last_quotes_leave(parts.client, parts.pool, settings)
+
+
+async def _watch_standing(standing: VenueStanding | None, stop: asyncio.Event) -> None:
+    """Runs until cancelled; a key that turns out to be another account's stops the process. Raises IdentityError."""
+    if standing is None:
+        return
+    try:
+        await standing.run()
+    except IdentityError:
+        stop.set()
+        raise
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

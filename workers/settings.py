@@ -9,10 +9,10 @@ time.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from domain.identity import names_of
 from workers.errors import UnreachableError, UserError
 from workers.settings_limits import RiskSettings
 from workers.settings_problems import Problem, paper_only_problems, raise_all
@@ -47,6 +48,7 @@ from workers.settings_types import (
     Size,
     Source,
     Unit,
+    on_this_machine,
     plain_number,
 )
 from workers.settings_webhook import WebhookSettings
@@ -54,7 +56,6 @@ from workers.settings_webhook import WebhookSettings
 COINBASE_REST = "api.coinbase.com"
 COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
 COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
-_VENUE_DOMAIN = "coinbase.com"
 _LATE_ACCEPTANCE_S = 150
 """How long after it was sent a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
 
@@ -63,7 +64,9 @@ class TemporalSettings(Section):
     """Where Temporal is, and the names of what lives there."""
 
     address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
-    namespace: str = Field("default", min_length=1, max_length=200, description="namespace of all workflows")
+    namespace: str = Field(
+        "default", min_length=1, max_length=200, description="namespace of all workflows; live: bottrader-live"
+    )
     profile: str | None = Field(
         None, description="profile of the temporal command's own configuration, for TLS and login"
     )
@@ -76,10 +79,14 @@ class TemporalSettings(Section):
         None, min_length=1, max_length=253, description="name in the server's certificate, if not its address"
     )
     api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
-    orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger")
-    streams_queue: Name = Field("streams", description="task queue of the exchange's streams and bulk reads")
-    watchers_queue: Name = Field("watchers", description="task queue of price watchers")
-    strategy_queue: Name = Field("strategy", description="task queue of market data, strategy and quotes")
+    orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger; live: live-orders")
+    streams_queue: Name = Field(
+        "streams", description="task queue of the exchange's streams and bulk reads; live: live-streams"
+    )
+    watchers_queue: Name = Field("watchers", description="task queue of price watchers; live: live-watchers")
+    strategy_queue: Name = Field(
+        "strategy", description="task queue of market data, strategy and quotes; live: live-strategy"
+    )
     connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
 
     @model_validator(mode="after")
@@ -120,6 +127,17 @@ class DatabaseSettings(Section):
         """The address for SQLAlchemy's asyncio engine. Raises UnreachableError(NO_DATABASE) when none is set."""
         return self._url().set(drivername="postgresql+asyncpg")
 
+    def open_hosts(self) -> list[str]:
+        """Hosts elsewhere that the address names without asking for TLS; an address without a host could be any."""
+        if self.url is None:
+            return []
+        url = make_url(self.url.get_secret_value())
+        named = url.query.get("host", url.host or "")
+        hosts = [host for part in ((named,) if isinstance(named, str) else named) for host in part.split(",")]
+        if url.query.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+            return []
+        return [host for host in hosts if not host.startswith("/") and not on_this_machine(host)]
+
     def _url(self) -> URL:
         if self.url is None:
             raise UnreachableError(
@@ -135,19 +153,11 @@ class DatabaseSettings(Section):
             raise UserError("NO_FILE", f"database.password_file: can't be read ({error.strerror}).") from None
 
 
-def _of_the_venue(address: str) -> bool:
-    """Whether an address is one of the real exchange's own hosts."""
-    host = urlsplit(address if "://" in address else f"//{address}").hostname or ""
-    return host == _VENUE_DOMAIN or host.endswith(f".{_VENUE_DOMAIN}")
-
-
-def _venue_stream(address: str) -> bool:
-    return address.startswith("wss://") and _of_the_venue(address)
-
-
-_VENUE_ADDRESS = PaperOnly(f"it must be an address of {_VENUE_DOMAIN}", _of_the_venue)
+# Compared as they are: what only looks like the venue (another port, a login before an @, an ending) isn't it.
+_VENUE_ADDRESS = PaperOnly(f"only {COINBASE_REST} is the exchange", lambda address: address == COINBASE_REST)
 _VENUE_STREAM = PaperOnly(
-    f"it must be a wss:// address of {_VENUE_DOMAIN}, as over ws:// anyone could read the login", _venue_stream
+    f"only {COINBASE_STREAM} and {COINBASE_USER_STREAM} are the exchange's",
+    lambda address: address.rstrip("/") in {COINBASE_STREAM, COINBASE_USER_STREAM},
 )
 
 
@@ -432,6 +442,9 @@ class Settings(BaseSettings):
 
     mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
     account: Name = Field("main", description="name of the account, part of every key")
+    dry_run: Annotated[bool, LIVE] = Field(
+        False, description="everything decides and no order is sent, but for exits of trades that are open"
+    )
     entry_points: Literal["sighook", "webhook", "both"] = Field(
         "both",
         description="what a worker of the role all does: sighook decides (role strategy), webhook executes (orders, "
@@ -440,6 +453,11 @@ class Settings(BaseSettings):
     speed: Annotated[
         float, BeforeValidator(plain_number), PaperOnly("real markets can't be hurried", instead="it needs 1")
     ] = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
+    private_hosts: tuple[str, ...] = Field(
+        (),
+        description="hosts of database and Temporal on a network of their own (containers) that live may reach without "
+        "TLS",
+    )
     temporal: TemporalSettings = TemporalSettings()
     database: DatabaseSettings = DatabaseSettings()
     exchange: ExchangeSettings = ExchangeSettings()
@@ -471,6 +489,15 @@ class Settings(BaseSettings):
         return merge({"triggers": defaults}, {"triggers": value})["triggers"]
 
     @model_validator(mode="after")
+    def _names_by_mode(self) -> Self:
+        """What is not said is named by the mode, so that new ledgers of paper and live share nothing in Temporal."""
+        given = self.temporal.model_fields_set
+        named = {name: value for name, value in asdict(names_of(self.mode)).items() if name not in given}
+        values = {**dict(self.temporal), **named}
+        self.__dict__["temporal"] = TemporalSettings.model_construct(set(given), **values)
+        return self
+
+    @model_validator(mode="after")
     def _as_a_whole(self) -> Self:
         raise_all([*self._trigger_problems(), *self._mode_problems()])
         return self
@@ -488,11 +515,27 @@ class Settings(BaseSettings):
             yield from paper_only_problems(self)
             if self.exchange.key_file is None:
                 yield ("exchange", "key_file"), None, 'must be given with mode = "live"'
+            yield from self._open_ways()
             return
+        if self.exchange.key_file is not None and self.exchange.rest is None:
+            clause = "is a key of the real exchange beside mode = paper: leave it out, or set mode = live"
+            yield ("exchange", "key_file"), None, clause
         for name in ("rest", "stream", "user_stream"):
             if (address := getattr(self.exchange, name)) and "coinbase.com" in address.lower():
                 clause = 'is the real exchange, but mode = paper: leave it out, or set mode = "live"'
                 yield ("exchange", name), address, clause
+
+    def _open_ways(self) -> Iterator[Problem]:
+        """Database and Temporal that live would reach over a network where others can listen."""
+        advice = "live reaches it over TLS only, or on this machine, or at one of private_hosts"
+        for host in self.database.open_hosts():
+            if host not in self.private_hosts:
+                yield ("database", "url"), None, f"names a server elsewhere without sslmode=verify-full: {advice}"
+                break
+        host = self.temporal.address.rpartition(":")[0]
+        ciphered = self.temporal.tls or self.temporal.profile is not None
+        if not ciphered and not on_this_machine(host) and host not in self.private_hosts:
+            yield ("temporal", "address"), None, f"is a server elsewhere without temporal.tls: {advice}"
 
     def exits_for(self, trigger: str) -> ExitSettings:
         """The exit rules of a trade that `trigger` entered; `[exits]` for a trigger without settings."""

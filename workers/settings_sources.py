@@ -64,6 +64,8 @@ class Sources:
     stamp: tuple[int, int, int] | None = None
     """What of the file changes with its contents, from before it was read."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    from_ledger: Mapping[str, Any] = field(default_factory=dict)
+    """What the ledger is stamped with, in place of defaults: file and environment win."""
 
     @classmethod
     def read(
@@ -94,7 +96,7 @@ class Sources:
     def tree(self) -> dict[str, Any]:
         """All that is given, merged."""
         merged: dict[str, Any] = {}
-        for layer in (self.from_file, self.from_environment, _nested(self.overrides)):
+        for layer in (self.from_ledger, self.from_file, self.from_environment, _nested(self.overrides)):
             merged = merge(merged, layer)
         return merged
 

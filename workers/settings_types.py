@@ -4,6 +4,7 @@ What is noted beside a type goes with it everywhere: its unit into the written s
 AT_START into what may be changed while workers run, PaperOnly into what `mode = "live"` refuses.
 """
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +31,7 @@ __all__ = [
     "Size",
     "Source",
     "Unit",
+    "on_this_machine",
     "plain_number",
     "split_commas",
 ]
@@ -84,6 +86,14 @@ def plain_number(value: object) -> object:
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError("must be a number in plain digits")
     return value
+
+
+def on_this_machine(host: str) -> bool:
+    """Whether a host's name or address can only be this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 Product = Annotated[str, AfterValidator(_product)]

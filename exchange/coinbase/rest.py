@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import os
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -28,7 +27,6 @@ import requests
 from coinbase.constants import USER_AGENT
 from coinbase.rest import RESTClient
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
@@ -37,6 +35,7 @@ from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.parse import MessageError
 from exchange.port import CommandRefused, ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
 from exchange.rate_limit import RateLimiter
+from exchange.trust import authorities
 
 __all__ = ["PREFIX", "RestCaller"]
 
@@ -85,7 +84,8 @@ class _Answer(requests.Response):
 
 class _Transport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        # A context of our own: the usual one writes its keys where SSLKEYLOGFILE says.
+        super().init_poolmanager(*args, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"https": _ObservedPool}
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
@@ -94,22 +94,13 @@ class _Transport(HTTPAdapter):
         return response
 
 
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0] if address.count(":") == 1 else address
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return host == "localhost"
-
-
-def _session(address: str, ca_file: str | None) -> requests.Session:
+def _session(ca_file: str | None) -> requests.Session:
     session = requests.Session()
     session.mount("https://", _Transport(max_retries=0))
-    # The environment is read once here and not at each call: there it costs time, it would beat our own trust root, and
-    # a .netrc file would replace the token.
+    # The environment says nothing here: its authorities would beat our own, its proxies would stand between, and a
+    # .netrc file would replace the token.
     session.trust_env = False
-    if not _is_loopback(address):
-        session.proxies.update(get_environ_proxies(f"https://{address}/"))
-    session.verify = ca_file or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.verify = authorities(ca_file)
     session.max_redirects = 0
     return session
 
@@ -286,7 +277,7 @@ class RestCaller:
     def _client(self, *, public: bool) -> RESTClient:
         """This thread's client; for what is public, one that signs nothing: a token with a wrong time is refused."""
         if getattr(self._local, "session", None) is None:
-            session = self._local.session = _session(self._address, self._ca_file)
+            session = self._local.session = _session(self._ca_file)
             self._sessions.append(session)
             self._local.signing = self._open(self._key, session)
             self._local.public = self._open(None, session)

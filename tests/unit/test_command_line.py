@@ -88,6 +88,12 @@ def test_help_is_fast(tmp_path: Path) -> None:
             ["worker"],
             {"DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c", "TEMPORAL_ADDRESS": "127.0.0.1:1"},
             ExitCode.UNREACHABLE,
+            "The database does not answer",
+        ),
+        (
+            ["reconcile"],
+            {"TEMPORAL_ADDRESS": "127.0.0.1:1"},
+            ExitCode.UNREACHABLE,
             "Temporal does not answer",
         ),
     ],

@@ -451,3 +451,79 @@ def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
         propose(sources, "symbols.allow", everything, "remove")
     assert refused.value.code == "LAST_ALLOWED"
     assert propose(sources, "symbols.allow", ["[]"], "set").value == []
+
+
+@pytest.mark.parametrize(
+    "key_and_address",
+    [
+        ("rest", r"evil.com\.coinbase.com"),
+        ("rest", "api.coinbase.com:8443"),
+        ("rest", "api.coinbase.com@evil.com"),
+        ("rest", "me@api.coinbase.com"),
+        ("rest", "api2.coinbase.com"),
+        ("rest", "api.coinbase.com.evil.com"),
+        ("rest", "API.COINBASE.COM/"),
+        ("stream", "wss://evil.com#.coinbase.com"),
+        ("stream", "wss://advanced-trade-ws.coinbase.com:8443"),
+        ("stream", "ws://advanced-trade-ws.coinbase.com"),
+        ("user_stream", "wss://me@advanced-trade-ws-user.coinbase.com"),
+        ("user_stream", "wss://advanced-trade-ws-user.coinbase.com/elsewhere"),
+    ],
+)
+def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_and_address: tuple[str, str]) -> None:
+    """A port, a login, a path, another or a longer name: each could be somebody else who reads the login."""
+    key, address = key_and_address
+    with pytest.raises(ConfigError, match=r"exchange's|is the exchange"):
+        build(Sources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"database": {"url": "postgresql://u:hidden@db.example.com/x"}}, "sslmode"),
+        ({"database": {"url": "postgresql://u:hidden@db.example.com/x?sslmode=prefer"}}, "sslmode"),
+        ({"database": {"url": "postgresql://u:hidden@127.0.0.1,db.example.com/x"}}, "sslmode"),
+        ({"database": {"url": "postgresql:///x"}}, "sslmode"),
+        ({"temporal": {"address": "temporal.example.com:7233"}}, "temporal.tls"),
+    ],
+)
+def test_live_reaches_no_server_elsewhere_without_tls(given: dict[str, Any], word: str) -> None:
+    """The sentence names what is missing and nothing of the address; paper may do as it likes."""
+    with pytest.raises(ConfigError) as refused:
+        build(Sources(from_file={**LIVE_KEYS, **given}))
+    assert word in refused.value.sentence
+    assert "hidden" not in refused.value.sentence
+    build(Sources(from_file=given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"database": {"url": "postgresql://u@db.example.com/x?sslmode=verify-full"}},
+        {"database": {"url": "postgresql://u@[::1]:5432/x"}},
+        {"database": {"url": "postgresql://u@/x?host=/var/run/postgresql"}},
+        {"database": {"url": "postgresql://u@postgres/x"}, "private_hosts": ["postgres"]},
+        {"temporal": {"address": "temporal.example.com:7233", "tls": True}},
+        {"temporal": {"address": "localhost:7233"}},
+        {"temporal": {"address": "temporal:7233"}, "private_hosts": ["temporal"]},
+    ],
+)
+def test_live_takes_servers_on_this_machine_by_tls_or_on_a_private_network(given: dict[str, Any]) -> None:
+    """A host on a network of its own has to be named for that."""
+    assert build(Sources(from_file={**LIVE_KEYS, **given})).mode == "live"
+
+
+def test_a_key_of_the_real_exchange_has_no_place_beside_paper() -> None:
+    """Paper without an exchange of its own named would hand the key to the stack's paper exchange, or forget it."""
+    with pytest.raises(ConfigError, match=r"exchange\.key_file is a key of the real exchange beside mode = paper"):
+        build(Sources(from_file={"exchange": {"key_file": "/keys.json"}}))
+    build(Sources(from_file={"exchange": {"key_file": "/keys.json", "rest": "127.0.0.1:8443"}}))
+
+
+def test_names_in_temporal_go_by_mode_unless_they_are_said() -> None:
+    """New ledgers of paper and live share no queue; what is given stays, and is known as given."""
+    assert Settings().temporal.orders_queue == "orders"
+    live = build(Sources(from_file={**LIVE_KEYS, "temporal": {"streams_queue": "mine"}}))
+    assert (live.temporal.namespace, live.temporal.orders_queue) == ("bottrader-live", "live-orders")
+    assert live.temporal.streams_queue == "mine"
+    assert live.temporal.model_fields_set == {"streams_queue"}

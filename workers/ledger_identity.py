@@ -1,0 +1,130 @@
+"""Settings held against the ledger's stamps: every process that opens a ledger comes through here (SAFE-1).
+
+Raised are sentences for people: another's ledger is a UserError, a venue that alone could say whose it is and does not
+answer an UnreachableError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+import asyncpg
+
+from activities.database import Pool
+from activities.identity import Brought, establish, read_ledger, stamp_empty
+from activities.leases import DATABASE_TROUBLE
+from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, names_in_force
+from exchange.port import Exchange, ExchangeError
+from workers.errors import UnreachableError, UserError
+from workers.settings import Settings, build
+from workers.settings_sources import Sources
+
+__all__ = [
+    "begin_on_ledger",
+    "brought_by",
+    "in_sentences",
+    "on_ledger",
+    "refuse_other_mode",
+    "stamp_before_start",
+    "with_names",
+]
+
+_LOOK_SECONDS = 3.0
+
+
+@contextlib.contextmanager
+def in_sentences() -> Iterator[None]:
+    """IdentityError and a venue that does not answer, as what a command line shows."""
+    try:
+        yield
+    except IdentityError as refused:
+        raise UserError(refused.code, refused.sentence) from None
+    except ExchangeError as away:
+        raise UnreachableError(
+            "NO_EXCHANGE",
+            f"Only the exchange can say whose this ledger is, and it can't be asked ({away}): check its address, the "
+            "key and the network, then start again.",
+        ) from None
+
+
+def brought_by(settings: Settings, sources: Sources | None = None) -> Brought:
+    """What these settings bring to a ledger; with `sources`, what the ledger itself has added to them is not theirs."""
+    given = {
+        name: getattr(settings.temporal, name)
+        for name in asdict(Names())
+        if name in settings.temporal.model_fields_set
+        and (sources is None or sources.origin(f"temporal.{name}") != "default")
+    }
+    return Brought(settings.mode, settings.account, settings.exchange.venue, given)
+
+
+def with_names(sources: Sources, names: Names) -> Sources:
+    """The sources with the names that the ledger is stamped with, where they say none."""
+    return replace(sources, from_ledger={"temporal": asdict(names)})
+
+
+def on_ledger(sources: Sources) -> Sources:
+    """The sources with what the ledger is stamped with: one look at the database, none at the venue.
+
+    A database that is not named or does not answer changes nothing: whoever needs it will say so. Raises UserError for
+    another's ledger, and ConfigError.
+    """
+    settings = build(sources)
+    if settings.database.url is None:
+        return sources
+    stamped = asyncio.run(_look(settings.database.dsn))
+    if stamped is None:
+        return sources
+    with in_sentences():
+        check_mode(stamped, settings.mode)
+        return with_names(sources, names_in_force(stamped, brought_by(settings, sources).names))
+
+
+async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | None:
+    """The stamp of a ledger that is about to be used; one that holds nothing is stamped. None: the first worker asks
+    the venue. Raises UserError for another's ledger, and what asyncpg raises.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        with in_sentences():
+            return await stamp_empty(connection, brought)
+    finally:
+        await connection.close(timeout=5)
+
+
+async def refuse_other_mode(dsn: str, mode: str) -> None:
+    """Before anything is changed in a database. Raises UserError for a ledger of the other mode."""
+    stamped = await _look(dsn)
+    if stamped is not None:
+        with in_sentences():
+            check_mode(stamped, mode)
+
+
+async def begin_on_ledger(
+    settings: Settings, sources: Sources | None, pool: Pool, exchange: Exchange
+) -> tuple[Settings, Sources | None]:
+    """Settings and sources with the names in force, once it is sure that the ledger is theirs. It is stamped here at
+    its first start. Raises UserError, UnreachableError and the database's errors.
+    """
+    with in_sentences():
+        stamped, _ = await establish(pool, exchange, brought_by(settings, sources))
+    if sources is not None:
+        sources = with_names(sources, stamped.names)
+        return build(sources), sources
+    temporal = settings.temporal.model_copy(update=asdict(stamped.names))
+    return settings.model_copy(update={"temporal": temporal}), None
+
+
+async def _look(dsn: str) -> LedgerIdentity | None:
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            connection = await asyncpg.connect(dsn)
+            try:
+                return await read_ledger(connection)
+            finally:
+                await connection.close()
+    except DATABASE_TROUBLE:
+        return None
