@@ -1,0 +1,187 @@
+"""A real browser beside a running stack: pages of strangers get nothing done on any port, the owner's page does.
+
+Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH).
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Route, async_playwright
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHandle
+
+from tests.support.waiting import eventually
+from workers.local_stack import LocalStack, LocalStackConfig
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+# What a page that knows everything sends to a base address; answers what it could read of the answers.
+_ATTACK = """
+async ({base, namespace, workflow, mode}) => {
+  const read = [];
+  const ask = async (method, path, body, headers) => {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), 3000);
+    try {
+      const how = {method, body, headers, mode, credentials: 'include', signal: abort.signal};
+      const answer = await fetch(base + path, how);
+      if (answer.ok && (answer.headers.get('content-type') || '').includes('json')) read.push(`${method} ${path}`);
+    } catch (error) { /* refused, or not to be read */ }
+    clearTimeout(timer);
+  };
+  await ask('GET', '/');
+  const token = (document.cookie.match(/_csrf=([^;]*)/) || [])[1] || 'none';
+  const rich = {'Content-Type': 'application/json', 'X-CSRF-Token': token, 'Authorization': 'Bearer x'};
+  const plain = {'Content-Type': 'text/plain'};
+  const start = JSON.stringify({workflowType: {name: 'Nothing'}, taskQueue: {name: 'nobody'}, identity: 'stranger'});
+  const waiting = [];
+  for (const headers of mode === 'no-cors' ? [plain] : [plain, rich]) {
+    for (const prefix of ['/api/v1', '', '/api/api/v1', '//api/v1']) {
+      const one = `${prefix}/namespaces/${namespace}/workflows/${workflow}`;
+      waiting.push(ask('GET', `${prefix}/namespaces`, undefined, headers));
+      waiting.push(ask('POST', `${prefix}/namespaces/${namespace}/workflows/strange-${Math.random()}`, start, headers));
+      for (const what of ['cancel', 'terminate', 'signal/close', 'update/cancel']) {
+        waiting.push(ask('POST', `${one}/${what}`, '{}', headers));
+      }
+    }
+    for (const path of ['/webhook', '/price', '/fill', '/nexus/endpoints/x/services/y/z', '/settings']) {
+      waiting.push(ask('POST', path, '{"key": "x", "symbol": "BTC-USD", "action": "buy"}', headers));
+    }
+  }
+  await Promise.all(waiting);
+  return read;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A stack, a client of its Temporal, a workflow that runs in it, and a browser."""
+
+    stack: LocalStack
+    client: Client
+    handle: WorkflowHandle[Any, Any]
+    browser: Browser
+
+    @property
+    def ports(self) -> list[int]:
+        """Every TCP port on which something of the stack listens: its children's, and the Web UI's gate in ours."""
+        found = set()
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # the browser's come and go
+                found |= {
+                    connection.laddr.port
+                    for connection in child.net_connections("tcp")
+                    if connection.status == psutil.CONN_LISTEN
+                }
+        assert self.stack.ui_url is not None
+        return sorted({*found, int(self.stack.ui_url.rsplit(":", 1)[1])})
+
+    async def page_at(self, address: str) -> Page:
+        """A page of a stranger's, whose name leads to this machine: what it asks for afterwards is really sent."""
+        page = await self.browser.new_page()
+
+        async def serve(route: Route) -> None:
+            await route.fulfill(body="<title>a page</title>", content_type="text/html")
+
+        await page.route(address, serve)
+        await page.goto(address)
+        await page.unroute(address)
+        return page
+
+    async def attack(self, page: Page, base: str, mode: str) -> list[str]:
+        """Send everything to `base` from the page."""
+        told = {"base": base, "namespace": "default", "workflow": self.handle.id, "mode": mode}
+        read: list[str] = await page.evaluate(_ATTACK, told)
+        return read
+
+    async def state(self) -> tuple[int, int]:
+        """How many workflows of this kind there ever were, and how many events the one has that runs."""
+        history = await self.handle.fetch_history()
+        return (await self.client.count_workflows('WorkflowType="Nothing"')).count, len(history.events)
+
+    async def event(self, kind: "EventType.ValueType") -> bool:
+        """Whether the workflow's history has an event of this kind."""
+        return any(event.event_type == kind for event in (await self.handle.fetch_history()).events)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def beside() -> AsyncIterator[Beside]:
+    """A whole paper stack with its webhook, and one browser, for the module."""
+    async with (
+        LocalStack(LocalStackConfig(paper_arguments=["--step"], web=True)) as stack,
+        async_playwright() as playwright,
+    ):
+        client = await Client.connect(stack.temporal_address)
+        handle = await client.start_workflow("Nothing", id=f"kept-{uuid.uuid4()}", task_queue="nobody")
+
+        async def listed() -> bool:
+            return (await client.count_workflows('WorkflowType="Nothing"')).count == 1
+
+        await eventually(listed, what="the workflow in the list")
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            chromium_sandbox=os.geteuid() != 0,
+            args=["--host-resolver-rules=MAP evil.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+        )
+        yield Beside(stack, client, handle, browser)
+        await browser.close()
+
+
+async def test_a_page_of_another_origin_gets_nothing_done_on_any_port(beside: Beside) -> None:
+    """Whether cross-site or on another port of this machine: nothing is started, signalled, cancelled or ended."""
+    before = await beside.state()
+    ports = beside.ports
+    assert len(ports) >= 8
+    for origin in ("http://evil.test:4000/", "http://127.0.0.1:4000/"):
+        page = await beside.page_at(origin)
+        for port in ports:
+            assert await beside.attack(page, f"http://127.0.0.1:{port}", "no-cors") == []
+            assert await beside.attack(page, f"http://127.0.0.1:{port}", "cors") == []
+        await page.close()
+    assert await beside.state() == before
+
+
+async def test_a_page_under_a_rebound_name_gets_nothing_done_on_any_port(beside: Beside) -> None:
+    """A page that has the port's own origin, as its name leads there now, reads and changes nothing either."""
+    before = await beside.state()
+    for port in beside.ports:
+        page = await beside.page_at(f"http://evil.test:{port}/strange-page")
+        assert await beside.attack(page, f"http://evil.test:{port}", "same-origin") == []
+        await page.close()
+    assert await beside.state() == before
+
+
+async def test_the_owners_page_shows_signals_and_cancels(beside: Beside) -> None:
+    """In the same browser the Web UI loads through its gate, without an error of its own, and acts by its buttons; the
+    strangers' requests, sent from it, do what they say.
+    """
+    page, errors = await beside.browser.new_page(), list[str]()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    await page.goto(f"{beside.stack.ui_url}/namespaces/default/workflows/{beside.handle.id}")
+    await page.get_by_text(beside.handle.id).first.wait_for(timeout=60_000)
+    await page.get_by_role("button", name="Request Cancellation").click(timeout=30_000)
+    await page.get_by_role("dialog").get_by_role("button", name="Confirm").click(timeout=30_000)
+    await eventually(
+        lambda: beside.event(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED), what="the cancellation"
+    )
+    assert beside.stack.ui_url is not None
+    read = await beside.attack(page, beside.stack.ui_url, "same-origin")
+    assert any("/terminate" in line for line in read), json.dumps(read)
+    assert await beside.event(EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED)
+    assert errors == []
+    await page.close()
