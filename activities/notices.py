@@ -81,6 +81,8 @@ class NotifierOptions:
 
     severity: str = "WARNING"
     """The least severity that is told."""
+    live: bool = False
+    """Real money: each title says so."""
     repeat_seconds: float = 600.0
     repeat_for_seconds: float = 86_400.0
     """A CRITICAL incident that nobody resolves is repeated for so long."""
@@ -147,6 +149,8 @@ class Notifier:
     def __init__(self, pool: Pool, account: str, targets: Sequence[Target], options: NotifierOptions) -> None:
         self._pool = pool
         self._account = account
+        self.name = f"LIVE {account}" if options.live else account
+        """The account as titles say it."""
         self._targets = list(targets)
         self._options = options
         self.delivering = False
@@ -209,7 +213,7 @@ class Notifier:
             datetime.now(UTC),
             repeat=timedelta(seconds=options.repeat_seconds),
         )
-        for message in as_messages(self._account, due):
+        for message in as_messages(self.name, due):
             if (problem := await target.send(message, timeout=options.send_timeout)) is not None:
                 return problem
             told = [item for notice in message.notices for item in notice.told]

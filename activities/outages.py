@@ -170,7 +170,7 @@ class Outages:
     async def _directly(self, name: str, level: str, text: str) -> bool:
         """Whether somebody was told, or nobody wants to be."""
         place = f" (seen by {self._where})" if self._where else ""
-        message = Message(f"BotTrader {self._account}: {level} {_kind(name)}", text + place, level)
+        message = Message(f"BotTrader {self._notifier.name}: {level} {_kind(name)}", text + place, level)
         answers = await self._notifier.tell_all(message)
         refused = {target: why for target, why in answers.items() if why}
         if refused:

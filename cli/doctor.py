@@ -20,6 +20,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 
+from activities.identity import read_account
 from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
@@ -67,9 +68,11 @@ async def examine(settings: "Settings") -> list[Finding]:
         "exchange": _exchange,
     }
     rooms = await asyncio.gather(*(_guarded(name, check(settings)) for name, check in checks.items()))
-    return [Finding("settings", Verdict.OK, f"mode {settings.mode}, account {settings.account}")] + [
-        finding for room in rooms for finding in room
-    ]
+    mode = "LIVE: real money" if settings.mode == "live" else f"mode {settings.mode}"
+    said = [Finding("settings", Verdict.OK, f"{mode}, account {settings.account}")]
+    if settings.dry_run:
+        said.append(Finding("dry run", Verdict.WARN, "entries are decided and not sent", "dry_run = false sends them"))
+    return said + [finding for room in rooms for finding in room]
 
 
 async def _guarded(name: str, checking: Awaitable[list[Finding]]) -> list[Finding]:
@@ -107,12 +110,22 @@ async def _database(settings: "Settings") -> list[Finding]:
             finding = f"version {revision or 'none'}, newest is {newest}"
             findings.append(Finding("database schema", Verdict.FAIL, finding, "run `bottrader db upgrade`"))
         findings.append(clock_finding("database clock", skew))
+        if settings.mode == "live" and revision == newest:
+            findings.append(await _armed(connection, settings.account))
         if revision is not None:
             findings.append(await _data_age(connection))
             findings += await _watched(connection, settings)
     finally:
         await connection.close()
     return findings
+
+
+async def _armed(connection: Any, account: str) -> Finding:
+    known = await read_account(connection, account)
+    if known is None or not known.armed:
+        finding = "LIVE, not armed: no entry is sent, exits are"
+        return Finding("armed", Verdict.WARN, finding, "look at it and arm it with `bottrader live arm`")
+    return Finding("armed", Verdict.OK, f"LIVE, armed by {known.armed_by or 'somebody'} at {known.armed_at:%Y-%m-%d}")
 
 
 async def _writes(connection: Any, version: str) -> Finding:

@@ -20,6 +20,7 @@ from cli.demo import demo
 from cli.errors import as_user_error
 from cli.fifo import fifo_app
 from cli.ledger_commands import ledger_app
+from cli.live import live_app
 from cli.notices import incident_app, incidents, notify_app
 from cli.output import print_error, wants_json
 from cli.paper import paper
@@ -86,6 +87,7 @@ app.add_typer(fifo_app, name="fifo")
 app.command("incidents")(incidents)
 app.add_typer(incident_app, name="incident")
 app.add_typer(notify_app, name="notify")
+app.add_typer(live_app, name="live")
 app.command("halt")(halt)
 app.command("resume")(resume)
 app.command("flatten")(flatten)

@@ -58,7 +58,9 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
         )
     targets, problems = targets_of(settings)
     message = Message(
-        f"BotTrader {settings.account}: test", "This is what a notice looks like. Nothing is wrong.", "INFO"
+        f"BotTrader {'LIVE ' if settings.mode == 'live' else ''}{settings.account}: test",
+        "This is what a notice looks like. Nothing is wrong.",
+        "INFO",
     )
     answers = await asyncio.gather(*(target.send(message, timeout=30) for target in targets))
     sent = [

@@ -125,7 +125,8 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
         loop.add_signal_handler(number, told.set)
     stack = LocalStack(config)
     began = time.monotonic()
-    note(f"Starting in {config.data}")
+    live = config.mode == "live"
+    note(f"{'LIVE: real money. ' if live else ''}Starting in {config.data}")
     starting = asyncio.create_task(stack.start())
     telling = asyncio.create_task(told.wait())
     try:
@@ -136,6 +137,7 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
             await asyncio.wait({starting})
             return 130
         await starting
+        await _say_what_is_live(stack)
         _announce(stack, time.monotonic() - began, as_json=as_json)
         failing = asyncio.create_task(stack.wait_failed())
         await asyncio.wait({telling, failing}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +151,21 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
     if failed is not None:
         raise UnreachableError("STACK_FAILED", failed)
     return int(ExitCode.OK)
+
+
+async def _say_what_is_live(stack: "LocalStack") -> None:
+    """Whose money, how much, what limits it and what would spend it; and what decides without sending."""
+    import os
+
+    from cli.live import lines_of_live
+    from workers.settings import load_settings
+
+    settings = load_settings(environ={**os.environ, **stack.environment})
+    if settings.mode == "live":
+        for line in await lines_of_live(settings):
+            note(f"  {line}")
+    elif settings.dry_run:
+        note("  dry_run is set: entries are decided and not sent")
 
 
 def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:

@@ -51,6 +51,7 @@ def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifi
     notices = settings.notices
     options = NotifierOptions(
         severity=notices.severity,
+        live=settings.mode == "live",
         repeat_seconds=float(notices.repeat_s),
         repeat_for_seconds=float(notices.repeat_for_s),
         # Each worker process waits for it, and none is in a hurry.

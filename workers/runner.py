@@ -153,13 +153,13 @@ async def worker_parts(settings: Settings, sources: Sources | None = None) -> As
         exchange = exchange_of(settings)
         try:
             settings, sources = await begin_on_ledger(settings, sources, pool, exchange)
+            standing = VenueStanding(
+                pool, exchange, brought_by(settings, sources), dry_run=lambda: parts.live.current.dry_run
+            )
+            with in_sentences():
+                await standing.begin()
             client = await connect(settings)
             async with telemetry(settings, pool) as interceptors:
-                standing = VenueStanding(
-                    pool, exchange, brought_by(settings, sources), dry_run=lambda: parts.live.current.dry_run
-                )
-                with in_sentences():
-                    await standing.begin()
                 parts = WorkerParts(settings, client, pool, exchange, interceptors, sources, standing)
                 async with parts.live.following():
                     yield parts
