@@ -156,7 +156,7 @@ async def _watched(connection: Any, settings: "Settings") -> list[Finding]:
     elif not held:
         watchers = Finding("watchers", Verdict.WARN, "not every part is watched; no position is open there", advice)
     else:
-        text = f"prices are watched; {len(symbols)} symbols with an open position" if symbols else "prices are watched"
+        text = f"prices are watched; open: {', '.join(symbols)}" if symbols else "prices are watched"
         watchers = Finding("watchers", Verdict.OK, text)
     if await leases_held(connection, leases_of(settings, "streams")):
         return [watchers, Finding("user stream", Verdict.OK, "orders and fills are read")]

@@ -393,6 +393,7 @@ async def _submit(
     from cli.asking import patience, require_worker, until
     from cli.ledger import open_ledger
     from cli.order_words import what_holds
+    from workers.readiness import unwatched
     from workers.temporal_connection import connect
     from workflows.starting import start_order
 
@@ -428,6 +429,9 @@ async def _submit(
         held = row is not None and row["gate"] == "INSUFFICIENT_BALANCE" and row["side"] == "SELL"
         advice = await what_holds(ledger, intent) if held else ""
         told = _tell(intent, row, repeated=before is not None, as_json=as_json, advice=advice)
+        said = row is not None and row["trade_state"] == "PROTECTED"
+        if said and await unwatched(ledger, settings.account, [intent.symbol], settings.watcher.shards):
+            note(f"Nobody watches {intent.symbol} now, so no stop of it is sold: `bottrader doctor` says more.")
         if wait and row is not None and not _decided(row):
             raise _not_known(row, timeout)
         return told

@@ -9,6 +9,8 @@ from cli.output import ExitCode, UnreachableError, UserError, note, print_json, 
 from cli.prices import paper_market
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from workers.local_stack import LocalStack, LocalStackConfig
     from workers.settings import Settings
     from workers.settings_sources import Sources
@@ -100,7 +102,7 @@ def up(
         env={"BOTTRADER_SPEED": f"{rate:g}", "BOTTRADER_DATA": str((data or data_dir(settings.mode)).absolute())},
         say=lambda line: note(f"  {line}"),
     )
-    return asyncio.run(_run_until_told(config, as_json=as_json))
+    return asyncio.run(_run_until_told(config, settings.account, as_json=as_json))
 
 
 def _takes_alerts(settings: "Settings") -> bool:
@@ -108,12 +110,14 @@ def _takes_alerts(settings: "Settings") -> bool:
     return settings.entry_points != "sighook" and bool(settings.webhook.senders or settings.mode == "paper")
 
 
-async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
-    """Start, announce, wait for a signal or a failure, stop."""
+async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: bool) -> int:
+    """Start, announce, wait for a signal or a failure, say what is left behind, stop."""
     import asyncio
     import signal
     import time
+    from datetime import UTC, datetime
 
+    from cli.leaving import left_behind
     from workers.background import watch_background
     from workers.local_stack import LocalStack
 
@@ -124,7 +128,7 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, told.set)
     stack = LocalStack(config)
-    began = time.monotonic()
+    began, since = time.monotonic(), datetime.now(UTC)
     live = config.mode == "live"
     note(f"{'LIVE: real money. ' if live else ''}Starting in {config.data}")
     starting = asyncio.create_task(stack.start())
@@ -139,11 +143,15 @@ async def _run_until_told(config: "LocalStackConfig", *, as_json: bool) -> int:
         await starting
         await _say_what_is_live(stack)
         _announce(stack, time.monotonic() - began, as_json=as_json)
+        checking = asyncio.create_task(_say_what_the_check_found(stack.dsn, account, since))
         failing = asyncio.create_task(stack.wait_failed())
         await asyncio.wait({telling, failing}, return_when=asyncio.FIRST_COMPLETED)
         failed = failing.result() if failing.done() else None
-        failing.cancel()
+        for task in (failing, checking):
+            task.cancel()
         note("Stopping" if failed is None else f"{failed} Stopping.")
+        for line in await left_behind(stack.dsn, account, paper=config.paper) if config.worker else ():
+            note(line)
     finally:
         telling.cancel()
         await stack.stop()
@@ -166,6 +174,13 @@ async def _say_what_is_live(stack: "LocalStack") -> None:
             note(f"  {line}")
     elif settings.dry_run:
         note("  dry_run is set: entries are decided and not sent")
+
+
+async def _say_what_the_check_found(dsn: str, account: str, since: "datetime") -> None:
+    from cli.leaving import ledger_check
+
+    if (line := await ledger_check(dsn, account, since)) is not None:
+        note(line)
 
 
 def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from cli.orders import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from decimal import Decimal
 
     from cli.ledger import Row
@@ -55,8 +55,8 @@ def trades(
         raise UserError("BAD_OPTION", "Give --open or --closed, not both.")
     state = "open" if only_open else "closed" if only_closed else "all"
     settings = current_settings()
-    found, quotes = asyncio.run(_list(settings, state, symbol, limit, bids=bids))
-    rows = [described(row, quotes.get(row["symbol"])) for row in found]
+    found, quotes, alone = asyncio.run(_list(settings, state, symbol, limit, bids=bids))
+    rows = [described(row, quotes.get(row["symbol"]), alone) for row in found]
     if as_json:
         print_json(rows)
         return
@@ -71,8 +71,10 @@ def trades(
 
 async def _list(
     settings: "Settings", state: str, symbol: str | None, limit: int, *, bids: bool
-) -> "tuple[list[Row], dict[str, Decimal]]":
+) -> "tuple[list[Row], dict[str, Decimal], set[str]]":
+    """The rows, the best bids that were asked for, and the symbols whose price nobody watches now."""
     from cli.ledger import open_ledger
+    from workers.readiness import unwatched
 
     async with open_ledger(settings) as ledger:
         rows = await ledger.fetch(
@@ -83,8 +85,9 @@ async def _list(
             symbol.strip().upper() if symbol else None,
             limit,
         )
-    wanted = {row["symbol"] for row in rows if row["state"] != "CLOSED"} if bids else set()
-    return rows, await _bids(settings, sorted(wanted))
+        is_open = {row["symbol"] for row in rows if row["state"] != "CLOSED"}
+        alone = await unwatched(ledger, settings.account, is_open, settings.watcher.shards)
+    return rows, await _bids(settings, sorted(is_open) if bids else ()), alone
 
 
 async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, Decimal]":
@@ -112,8 +115,11 @@ async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, De
     return {quote.symbol: quote.bid for quote in known}
 
 
-def described(row: "Row", bid: "Decimal | None" = None) -> "dict[str, Any]":
-    """A trade as JSON: sizes in base, prices in quote per base, P&L and fees in quote currency, times in UTC."""
+def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] | None" = None) -> "dict[str, Any]":
+    """A trade as JSON: sizes in base, prices in quote per base, P&L and fees in quote currency, times in UTC.
+
+    `alone`: the symbols whose price nobody watches now; None if nobody asked.
+    """
     from cli.ledger import tidy
     from domain.exits import ExitRules
     from domain.ids import exit_workflow_id, order_workflow_id
@@ -134,6 +140,7 @@ def described(row: "Row", bid: "Decimal | None" = None) -> "dict[str, Any]":
         "exit_workflow_id": exit_workflow_id(row["entry_key"]),
         "symbol": row["symbol"],
         "state": row["state"],
+        "watched": None if alone is None or closed else row["symbol"] not in alone,
         "entry_final": row["entry_final"],
         "entry_size": row["bought_size"],
         "entry_price": tidy(entry),
@@ -198,7 +205,7 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
     return [
         short(row["entry_key"]),
         row["symbol"],
-        row["state"],
+        _state(row),
         row["entry_size"] if closed else row["remaining"],
         rounded(row["entry_price"]),
         *live,
@@ -210,6 +217,11 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
         row["trigger"],
         ago(row["opened_at"], row["closed_at"]),
     ]
+
+
+def _state(row: "Mapping[str, Any]") -> str:
+    """The trade's state, and whether what it says is so: nothing is protected by stops that nobody watches."""
+    return f"{row['state']} (not watched)" if row["watched"] is False else str(row["state"])
 
 
 def _stops(row: "Mapping[str, Any]") -> str:
@@ -252,6 +264,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     from cli.orders import described as described_order
     from domain.ids import exit_workflow_id, order_workflow_id
     from workers.errors import UnreachableError
+    from workers.readiness import unwatched
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
@@ -261,6 +274,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
         parts = {name: await ledger.fetch(statement, entry_key) for name, statement in _PARTS.items()}
         entry = await ledger.fetchrow(ORDER, entry_key)
         placed = [await ledger.fetchrow(ORDER, row["order_key"]) for row in parts.pop("sells")]
+        alone = await unwatched(ledger, settings.account, [entry["symbol"]], settings.watcher.shards)
     timelines: dict[str, Any] = {}
     try:
         client = await connect(settings)
@@ -271,7 +285,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
         answers = await asyncio.gather(*(query(client, name, "timeline") for name in ids))
         timelines = {name: answer for name, answer in zip(ids, answers, strict=True) if answer is not None}
     return {
-        "trade": None if trade is None else described(trade),
+        "trade": None if trade is None else described(trade, alone=alone),
         "entry": described_order(entry),
         "decision": {
             "buy_score": entry["buy_score"],
@@ -436,7 +450,7 @@ def _print_head(story: "Mapping[str, Any]") -> None:
         bought = f"{money(trade['entry_size'])} bought at {about(trade['entry_price'])}"
         rows += [
             ("exit monitor", trade["exit_workflow_id"]),
-            ("state", trade["state"]),
+            ("state", _state(trade)),
             ("position", f"{bought}, {money(trade['remaining'])} left"),
             ("stops", "" if trade["state"] == "CLOSED" else _stops(trade)),
             ("exit", trade["exit_reason"]),

@@ -24,6 +24,7 @@ from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, Unsandboxe
 
 from activities.adoption import Adoption
 from activities.database import create_pool
+from activities.leases import DATABASE_TROUBLE
 from activities.market_data import MarketKeeper
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
@@ -85,6 +86,7 @@ _STICKY = timedelta(seconds=6)
 """How long a task waits for the worker that has the workflow in memory: as long as a killed worker's leases hold. With
 half of it, half the workflows of 150 stops due at once had a task timed out and handed out again.
 """
+_ASK_SECONDS = 2.0
 _log = structlog.get_logger()
 
 
@@ -342,6 +344,17 @@ async def _beside(parts: WorkerParts, roles: set[str]) -> AsyncIterator[None]:
         yield
 
 
+async def _open_trades(parts: WorkerParts) -> int | None:
+    """How many trades this worker leaves to others; None if the database doesn't say at once."""
+    query = "SELECT count(*) FROM trades WHERE account = $1 AND state <> 'CLOSED'"
+    try:
+        async with asyncio.timeout(_ASK_SECONDS):
+            found: int = await parts.pool.fetchval(query, parts.settings.account)
+    except DATABASE_TROUBLE:
+        return None
+    return found
+
+
 async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
     """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
 
@@ -366,7 +379,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: Sources | Non
             await running.enter_async_context(_beside(parts, roles))
             _log.info("worker_ready", roles=sorted(roles), account=settings.account)
             await stop.wait()
-        _log.info("worker_draining")
+        _log.info("worker_draining", open_trades=await _open_trades(parts))
         if wrong.done():
             with in_sentences():
                 wrong.result()

@@ -1,0 +1,95 @@
+"""What `bottrader up` says of the ledger as it starts and as it stops, in bounded time."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+__all__ = ["ledger_check", "left_behind", "left_sentences"]
+
+_PATIENCE_S = 2.0
+_SYMBOLS_SHOWN = 8
+
+_LEFT = """
+SELECT (SELECT array_agg(symbol ORDER BY symbol) FROM trades
+         WHERE account = $1 AND state <> 'CLOSED') AS trades,
+       (SELECT count(DISTINCT o.entry_key) FROM orders o JOIN attempts a ON a.order_key = o.order_key AND a.live
+         WHERE o.account = $1 AND o.protection_role IS NOT NULL AND NOT o.finished) AS protected,
+       (SELECT count(*) FROM attempts a JOIN orders o USING (order_key)
+         WHERE o.account = $1 AND a.live AND o.protection_role IS NOT NULL) AS protections,
+       (SELECT count(*) FROM attempts a JOIN orders o USING (order_key)
+         WHERE o.account = $1 AND a.live AND o.protection_role IS NULL AND o.role <> 'EXTERNAL') AS others
+"""
+
+
+async def left_behind(dsn: str, account: str, *, paper: bool) -> list[str]:
+    """What is no longer watched when the workers stop now, and what rests at the exchange: a few sentences, or none.
+
+    Answers within about two seconds, whatever the database does.
+    """
+    import asyncio
+
+    import asyncpg
+
+    from activities.leases import DATABASE_TROUBLE
+
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            connection = await asyncpg.connect(dsn, timeout=_PATIENCE_S)
+            try:
+                row = await connection.fetchrow(_LEFT, account)
+            finally:
+                connection.terminate()
+    except DATABASE_TROUBLE:
+        return ["How many trades are open is not known (the database does not answer); none is watched any more."]
+    return left_sentences(row, paper=paper)
+
+
+def left_sentences(row: "Mapping[str, object]", *, paper: bool) -> list[str]:
+    """The sentences for the symbols of open trades (one each), and counts of what rests."""
+    symbols: Sequence[str] = row["trades"] or ()  # type: ignore[assignment]
+    protected, protections, others = (int(str(row[name])) for name in ("protected", "protections", "others"))
+    found = []
+    if symbols:
+        named = sorted(set(symbols))
+        shown = ", ".join(named[:_SYMBOLS_SHOWN]) + (" …" if len(named) > _SYMBOLS_SHOWN else "")
+        are = "open trade is" if len(symbols) == 1 else "open trades are"
+        found.append(f"{len(symbols)} {are} no longer watched ({shown}): no stop is sold until this runs again.")
+    if (symbols or others) and paper:
+        found.append("The paper exchange stops, too: nothing happens there meanwhile.")
+    elif symbols or others:
+        trades = f" for {_count(protected, 'trade')}" if protections else ""
+        resting = f"{_count(protections, 'protection order', trades)} and {_count(others, 'other order')}"
+        end = "; what fills meanwhile is not watched either." if others else "."
+        found.append(f"At the exchange rest {resting}{end}")
+    return found
+
+
+def _count(number: int, what: str, more: str = "") -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}{more}"
+
+
+async def ledger_check(dsn: str, account: str, since: "datetime", *, within_s: float = 120.0) -> str | None:
+    """What the ledger's check at this start found, as soon as it is there; None if it isn't in time."""
+    import asyncio
+
+    import asyncpg
+
+    from activities.leases import DATABASE_TROUBLE
+
+    query = "SELECT ok, violations, seconds FROM ledger_checks WHERE account = $1 AND at >= $2 ORDER BY at DESC LIMIT 1"
+    try:
+        async with asyncio.timeout(within_s):
+            connection = await asyncpg.connect(dsn, timeout=5)
+            try:
+                while (row := await connection.fetchrow(query, account, since)) is None:  # noqa: ASYNC110 - in the database
+                    await asyncio.sleep(0.5)
+            finally:
+                connection.terminate()
+    except DATABASE_TROUBLE:
+        return None
+    if row["ok"]:
+        return f"The ledger was checked in {row['seconds']:.1f} s: it is as it must be."
+    many = _count(row["violations"], "violation")
+    return f"The ledger was checked: it is NOT as it must be ({many}); `bottrader ledger verify` shows what."
