@@ -156,7 +156,7 @@ def check(
 ) -> None:
     """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
     from activities.strategy_loading import StrategyError
-    from workers.exchange_keys import key_file_problems
+    from workers.secret_files import file_problems
     from workers.settings import build, load_settings
     from workers.settings_problems import ConfigError
     from workers.settings_sources import config_path
@@ -165,12 +165,7 @@ def check(
     problems: list[str] = []
     try:
         settings = load_settings(file)
-        for name in ("ca_file", "key_file"):
-            path = getattr(settings.exchange, name)
-            if path is not None and not path.is_file():
-                problems.append(f"exchange.{name}: there is no such file.")
-            elif path is not None and name == "key_file":
-                problems += [f"exchange.key_file: {problem}" for problem in key_file_problems(path)]
+        problems += file_problems(settings)
         try:
             strategies_of(settings)
         except StrategyError as error:
@@ -200,7 +195,9 @@ def init(
     if file.exists() and not force:
         raise UserError("FILE_EXISTS", f"{file} is there already: name another file, or replace it with --force.")
     try:
-        file.write_text(sample(), encoding="utf-8")
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), 0o600)  # one that was there may have been open to others
+            out.write(sample())
     except OSError as error:
         raise UserError("CANNOT_WRITE", f"{file} can't be written ({error.strerror}).") from None
     typer.echo(f"Wrote {file}: take the # from what you change, then run `bottrader config check`.")

@@ -25,8 +25,8 @@ from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
 from schema import migrate
-from workers.exchange_keys import key_file_problems
 from workers.readiness import leases_held, leases_of, unwatched
+from workers.secret_files import file_problems
 from workers.temporal_connection import connect
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ async def examine(settings: "Settings") -> list[Finding]:
     said = [Finding("settings", Verdict.OK, f"{mode}, account {settings.account}")]
     if settings.dry_run:
         said.append(Finding("dry run", Verdict.WARN, "entries are decided and not sent", "dry_run = false sends them"))
+    said += [Finding("files", Verdict.FAIL, problem, "see the finding") for problem in file_problems(settings)]
     return said + [finding for room in rooms for finding in room]
 
 
@@ -227,8 +228,8 @@ async def _exchange(settings: "Settings") -> list[Finding]:
     address = settings.rest_address
     key_file = settings.exchange.key_file
     if settings.exchange.ca_file is not None and not settings.exchange.ca_file.is_file():
-        finding = "exchange.ca_file: there is no such file"
-        return [Finding("exchange", Verdict.FAIL, finding, "correct exchange.ca_file, or restart the paper exchange")]
+        advice = "correct exchange.ca_file, or restart the paper exchange"
+        return [Finding("exchange", Verdict.FAIL, "not asked: exchange.ca_file is not there", advice)]
     try:
         findings = await asyncio.to_thread(_clock, settings, address)
     except requests.exceptions.SSLError:
@@ -241,8 +242,8 @@ async def _exchange(settings: "Settings") -> list[Finding]:
     if key_file is None:
         advice = "download a key file from the exchange and set exchange.key_file"
         return [*findings, Finding("API keys", Verdict.WARN, "no key file is set", advice)]
-    problems = key_file_problems(key_file)
-    findings += [Finding("API key file", Verdict.WARN, problem, "see the finding") for problem in problems]
+    if file_problems(settings):
+        return [*findings, Finding("API keys", Verdict.WARN, "not tried", "see the findings on files")]
     return [*findings, await asyncio.to_thread(_permissions, settings)]
 
 

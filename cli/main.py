@@ -34,6 +34,7 @@ from cli.web import web
 from cli.why import why
 from workers.errors import ExitCode
 from workers.leave import leave
+from workers.private_files import make_private
 
 app = typer.Typer(
     name="bottrader",
@@ -132,6 +133,7 @@ def run(argv: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
+    make_private()
     leave(run(sys.argv[1:]))
 
 

@@ -69,10 +69,12 @@ def up(
     from workers.folders import data_dir
     from workers.ledger_identity import brought_by
     from workers.local_stack import LocalStackConfig
+    from workers.secret_files import require_files
     from workers.settings import load_settings
     from workers.settings_sources import config_path
 
     settings = load_settings()
+    require_files(settings)
     if settings.mode == "live" and speed not in {None, 1.0}:
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
     rate = settings.speed if speed is None else speed
@@ -298,9 +300,11 @@ async def _work(sources: "Sources", roles: set[str]) -> None:
     import signal
 
     from workers.runner import run_worker
+    from workers.secret_files import require_files
     from workers.settings import build
 
     settings = build(sources)
+    require_files(settings)
     if "all" in roles:
         roles = _ROLES_OF[settings.entry_points]
     working_task = asyncio.ensure_future(run_worker(settings, roles, sources))

@@ -35,10 +35,12 @@ def web(
     import uvloop
 
     from cli.config import current_sources
+    from workers.secret_files import require_files
     from workers.settings import build
 
     sources = current_sources()
     settings = build(sources)
+    require_files(settings)
     senders = senders_of(settings)
     if not senders:
         raise UserError(

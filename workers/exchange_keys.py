@@ -1,8 +1,6 @@
-"""The API key file, looked at before it is used: its form and who can read it, never its content."""
+"""The API key file's form, looked at before it is used; never its content."""
 
 import json
-import os
-import stat
 from pathlib import Path
 
 
@@ -12,7 +10,6 @@ def key_file_problems(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         return [f"the file can't be read ({reason})."]
@@ -23,7 +20,4 @@ def key_file_problems(path: Path) -> list[str]:
     missing = [name for name in ("name", "privateKey") if not (isinstance(found, dict) and found.get(name))]
     if missing == ["name"] and found.get("id"):
         missing = []  # Ed25519 key files name the key `id`
-    problems = [f'the file has no "{name}": download the key file from the exchange again.' for name in missing]
-    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        problems.append("the file can be read by other users of this machine: run chmod 600 on it.")
-    return problems
+    return [f'the file has no "{name}": download the key file from the exchange again.' for name in missing]

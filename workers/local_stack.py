@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ from workers.health import polled_since
 from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
+from workers.private_files import tighten
 from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
 from workers.secured_server import SecuredServer, UiFiles
 from workers.settings import Settings, load_settings
@@ -50,6 +52,9 @@ from workers.temporal_ui import UiGate, UiGateConfig
 
 _WORKER_READY_TIMEOUT_S = 30.0
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)
+
+_OUR_FILES = ("logs", "paper", "tls", "temporal*", "stack.*", "webhook_token")
+"""What a stack makes in its data folder, beside PostgreSQL's, which sees to its own."""
 
 Say = Callable[[str], None]
 
@@ -302,7 +307,12 @@ class LocalStack:
                 "its own with --data, or leave --data out.",
             )
         try:
-            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            ours = not folder.exists() or (folder / STACK_LOCK).exists() or not any(folder.iterdir())
+            (folder / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.stat()
+            if ours and status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:
+                folder.chmod(0o700)
+            tighten(folder, _OUR_FILES)
         except OSError as error:
             raise UserError(
                 "BAD_DATA_FOLDER", f"{folder} can't be used for data ({error.strerror}): choose another with --data."

@@ -15,6 +15,7 @@ import trustme
 
 from exchange.background import Background
 from exchange.paper import PaperConfig, PaperError, PaperExchange
+from workers.private_files import make_private, tighten
 
 
 def make_certificate(folder: Path, names: list[str]) -> None:
@@ -42,6 +43,7 @@ async def serve(config: PaperConfig) -> None:
 
 def main() -> int:
     """Read the options, make the certificate, serve."""
+    make_private()
     parser = argparse.ArgumentParser(
         prog="python -m workers.paper_container", description="Paper exchange for containers."
     )
@@ -54,6 +56,7 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=1.0, help="market seconds in a wall second")
     options = parser.parse_args()
     try:
+        tighten(options.data_folder, ["*"])
         make_certificate(options.data_folder, options.name)
         config = PaperConfig(
             host=options.listen,

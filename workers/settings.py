@@ -42,14 +42,17 @@ from workers.settings_types import (
     OrderType,
     PaperOnly,
     Percent,
+    PlainFile,
     Products,
     Seconds,
+    SecretFile,
     Section,
     Size,
     Source,
     Unit,
     on_this_machine,
     plain_number,
+    split_commas,
 )
 from workers.settings_webhook import WebhookSettings
 
@@ -72,9 +75,9 @@ class TemporalSettings(Section):
     )
     retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
     tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
-    tls_client_cert_file: Path | None = Field(None, description="PEM file of our certificate for the server")
-    tls_client_key_file: Path | None = Field(None, description="PEM file of that certificate's private key")
-    tls_ca_file: Path | None = Field(None, description="PEM file of the authority of the server's certificate")
+    tls_client_cert_file: PlainFile | None = Field(None, description="PEM file of our certificate for the server")
+    tls_client_key_file: SecretFile | None = Field(None, description="PEM file of that certificate's private key")
+    tls_ca_file: PlainFile | None = Field(None, description="PEM file of the authority of the server's certificate")
     tls_server_name: str | None = Field(
         None, min_length=1, max_length=253, description="name in the server's certificate, if not its address"
     )
@@ -100,7 +103,7 @@ class DatabaseSettings(Section):
     """The ledger's PostgreSQL."""
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
-    password_file: Path | None = Field(None, description="file with the password, instead of one in the address")
+    password_file: SecretFile | None = Field(None, description="file with the password, instead of one in the address")
     pool_size: int = Field(10, ge=1, le=200, description="connections a process works with at most; one more listens")
     statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
 
@@ -171,9 +174,10 @@ class ExchangeSettings(Section):
     stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
     user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
     ca_file: Annotated[
-        Path | None, PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between")
+        PlainFile | None,
+        PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between"),
     ] = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
-    key_file: Path | None = Field(None, description="API key file in the exchange's own JSON format")
+    key_file: SecretFile | None = Field(None, description="API key file in the exchange's own JSON format")
     connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
     timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
     private_requests_per_s: int = Field(
@@ -428,6 +432,20 @@ class NoticeSettings(Section):
     )
 
 
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("a folder is written with all that is above it, like /run/secrets")
+    return value
+
+
+class SecretSettings(Section):
+    """Where files with secrets may be others' and readable by all."""
+
+    readable_mounts: Annotated[
+        tuple[Annotated[Path, AfterValidator(_absolute)], ...], BeforeValidator(split_commas)
+    ] = Field((), description="folders where containers get their secrets; elsewhere such a file is refused")
+
+
 class LoggingSettings(Section):
     """What is logged, and how."""
 
@@ -478,6 +496,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     notices: NoticeSettings = NoticeSettings()
+    secrets: SecretSettings = SecretSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @field_validator("triggers", mode="before")

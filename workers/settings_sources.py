@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from activities.secret_values import hide
+from workers.private_files import settings_file_problem
 from workers.settings_keys import secrets_in
 from workers.settings_problems import (
     ENV_DELIMITER,
@@ -77,7 +78,7 @@ class Sources:
         stamp = file_stamp(file)
         return cls(
             file,
-            {} if file is None else read_toml(file),
+            _read(file),
             _from_environment(settings, environ),
             problems=tuple(unknown_environment(settings, environ)),
             stamp=stamp,
@@ -87,7 +88,7 @@ class Sources:
     def again(self) -> Sources:
         """The same file read anew, beneath the same overrides. Raises ConfigError."""
         stamp = file_stamp(self.file)
-        return replace(self, from_file={} if self.file is None else read_toml(self.file), stamp=stamp)
+        return replace(self, from_file=_read(self.file), stamp=stamp)
 
     def under(self, overrides: Mapping[str, Override]) -> Sources:
         """These sources with other overrides on top."""
@@ -161,6 +162,15 @@ def config_path(given: Path | None = None, environ: Mapping[str, str] = os.envir
         return Path(named).expanduser()
     here = Path(CONFIG_FILE)
     return here if here.exists() else None
+
+
+def _read(file: Path | None) -> Mapping[str, Any]:
+    if file is None:
+        return {}
+    tree = read_toml(file)
+    if (problem := settings_file_problem(file)) is not None:
+        raise ConfigError([f"{shown_path(file)}: {problem}."])
+    return tree
 
 
 def file_stamp(file: Path | None) -> tuple[int, int, int] | None:

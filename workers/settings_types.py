@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,14 +20,17 @@ __all__ = [
     "AT_START",
     "LIVE",
     "Applies",
+    "FileUse",
     "Multiple",
     "Name",
     "OrderType",
     "PaperOnly",
     "Percent",
+    "PlainFile",
     "Product",
     "Products",
     "Seconds",
+    "SecretFile",
     "Section",
     "Size",
     "Source",
@@ -49,6 +53,13 @@ class Applies(Enum):
 
     AT_ONCE = "for every decision from then on, without a restart"
     AT_START = "from the next start of a worker"
+
+
+class FileUse(Enum):
+    """What a file is that a setting names; `workers.secret_files` looks at it before a process starts."""
+
+    SECRET = "its owner's alone"  # noqa: S105 - a description
+    PLAIN = "has to be there"
 
 
 LIVE = Applies.AT_ONCE
@@ -96,6 +107,8 @@ def on_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
+SecretFile = Annotated[Path, FileUse.SECRET]
+PlainFile = Annotated[Path, FileUse.PLAIN]
 Product = Annotated[str, AfterValidator(_product)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(split_commas)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]

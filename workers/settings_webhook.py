@@ -2,12 +2,11 @@
 
 import re
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from workers.settings_types import LIVE, Name, Products, Seconds, Section, Size, Unit, split_commas
+from workers.settings_types import LIVE, Name, Products, Seconds, SecretFile, Section, Size, Unit, split_commas
 
 __all__ = ["SenderSettings", "WebhookSettings"]
 
@@ -42,9 +41,9 @@ class SenderSettings(Section):
     """
 
     secret: Secret | None = Field(None, description="key of its signatures (HMAC-SHA256)")
-    secret_file: Path | None = Field(None, description="file with that key, instead")
+    secret_file: SecretFile | None = Field(None, description="file with that key, instead")
     token: Secret | None = Field(None, description="bearer token, for senders that can't sign")
-    token_file: Path | None = Field(None, description="file with that token, instead")
+    token_file: SecretFile | None = Field(None, description="file with that token, instead")
     symbols: Products = Field((), description="products that it may trade; none named: all")
     triggers: Annotated[tuple[Name, ...], BeforeValidator(split_commas)] = Field(
         (), description="triggers that its buys may have; none named: all"

@@ -63,7 +63,7 @@ def test_secrets_come_from_files(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for name, value in service.get("environment", {}).items():
             if "PASSWORD" in name or "SECRET" in name:
-                assert value.startswith("/run/secrets/"), name
+                assert value.startswith("/run/secrets"), name
 
 
 def test_who_waits_for_a_job_waits_for_its_success(compose: dict[str, Any]) -> None:

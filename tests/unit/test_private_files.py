@@ -1,0 +1,184 @@
+"""Who may read and write files: ours, those with secrets in them, and the settings file (SAFE-4)."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.main import run
+from tests.support.modes import open_to_others
+from workers.private_files import secret_file_problem, settings_file_problem, tighten
+from workers.processes import python_environment, python_module
+from workers.secret_files import file_problems
+from workers.settings import Settings, load_settings
+from workers.settings_keys import constraints, leaves
+from workers.settings_problems import ConfigError
+from workers.settings_types import FileUse
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+KEY = '{"name": "organizations/x/apiKeys/y", "privateKey": "-----BEGIN"}'
+SECRET_FILES = {
+    "exchange.key_file",
+    "database.password_file",
+    "temporal.tls_client_key_file",
+    "webhook.senders.mine.secret_file",
+    "webhook.senders.mine.token_file",
+}
+SENDER = {"webhook": {"senders": {"mine": {"secret_file": "s", "token_file": "t"}}}}
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], Settings]:
+    """The settings of a file in which a key names this file; the file is the one in force."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTTRADER_DATA", str(tmp_path / "none"))
+
+    def settings(key: str, file: Path) -> Settings:
+        section, _, name = key.rpartition(".")
+        written = tmp_path / "bottrader.toml"
+        beside = f"tls_client_cert_file = '{written}'\n" if section == "temporal" else ""
+        written.write_text(f"[{section}]\n{name} = '{file}'\n{beside}")
+        return load_settings(environ={})
+
+    return settings
+
+
+def test_every_file_that_a_setting_names_is_known_by_what_it_is() -> None:
+    """A setting for a file says whether it holds a secret, so none is forgotten where files are looked at."""
+    marked = {
+        leaf.key: [noted for noted in constraints(leaf.field) if isinstance(noted, FileUse)]
+        for leaf in leaves(Settings(**SENDER))  # type: ignore[arg-type]  # as a file gives it
+        if leaf.key.endswith("_file")
+    }
+    assert {key for key, uses in marked.items() if uses == [FileUse.SECRET]} == SECRET_FILES
+    assert [key for key, uses in marked.items() if not uses] == []
+
+
+@pytest.mark.parametrize("key", sorted(SECRET_FILES))
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601])
+def test_a_secret_that_others_can_read_is_refused(
+    key: str, mode: int, given: Callable[[str, Path], Settings], tmp_path: Path
+) -> None:
+    """In every setting alike, with what to do about it; with mode 600 it is taken."""
+    file = tmp_path / "secret"
+    file.write_text(KEY)
+    file.chmod(mode)
+    (problem,) = file_problems(given(key, file))
+    assert problem == f"{key}: the file can be read by other users of this machine: run chmod 600 on it."
+    file.chmod(0o600)
+    assert file_problems(given(key, file)) == []
+
+
+@pytest.mark.parametrize(
+    "command", [("up",), ("worker",), ("web",), ("config", "check"), ("config", "check", "--json"), ("doctor",)]
+)
+def test_every_process_refuses_it_alike(
+    command: tuple[str, ...],
+    given: Callable[[str, Path], Settings],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same sentence before anything is started, exit code 2; the doctor finds it among other things."""
+    file = tmp_path / "secret"
+    file.write_text(KEY)
+    file.chmod(0o644)
+    given("exchange.key_file", file)
+    code = run([*command])
+    said = "".join(capsys.readouterr())
+    assert code == (1 if command == ("doctor",) else 2)
+    assert "exchange.key_file: the file can be read by other users of this machine: run chmod 600 on it." in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_containers_mount_is_taken_where_a_setting_names_the_folder(tmp_path: Path) -> None:
+    """There a secret may be readable by all; beside it, and below a folder of a similar name, it may not."""
+    for folder in ("secrets", "secrets-too"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "token").write_text("x")
+    settings = load_settings(environ={"BOTTRADER_SECRETS__READABLE_MOUNTS": f"{tmp_path / 'secrets'},/run/secrets"})
+    mounts = settings.secrets.readable_mounts
+    assert secret_file_problem(tmp_path / "secrets" / "token", mounts) is None
+    assert "chmod 600" in str(secret_file_problem(tmp_path / "secrets-too" / "token", mounts))
+    (tmp_path / "secrets" / "away").symlink_to(tmp_path / "secrets-too" / "token")
+    assert "chmod 600" in str(secret_file_problem(tmp_path / "secrets" / "away", mounts))
+    with pytest.raises(ConfigError, match="a folder is written with all that is above it"):
+        load_settings(environ={"BOTTRADER_SECRETS__READABLE_MOUNTS": "secrets"})
+
+
+def test_a_secret_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """A missing file and a folder in its place are clauses, too."""
+    assert secret_file_problem(tmp_path / "none") == "there is no such file"
+    assert secret_file_problem(tmp_path) == "can't be read (Is a directory)"
+
+
+@AS_ROOT
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Whoever owns a secret or a settings file can change it; root and we are nobody else."""
+    file = tmp_path / "bottrader.toml"
+    file.write_text("")
+    file.chmod(0o600)
+    assert secret_file_problem(file) is settings_file_problem(file) is None
+    os.chown(file, 12345, 12345)
+    assert "belongs to another user" in str(secret_file_problem(file))
+    assert "belongs to another user" in str(settings_file_problem(file))
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o664])
+def test_a_settings_file_that_others_can_write_is_refused(
+    mode: int, given: Callable[[str, Path], Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names a strategy, so whoever writes it runs code: on paper and in live, one sentence, exit code 2."""
+    given("exchange.ca_file", tmp_path / "bottrader.toml")
+    file = tmp_path / "bottrader.toml"
+    for text in ("", "mode = 'live'\n[exchange]\nkey_file = '/none'\n"):
+        file.write_text(text)
+        file.chmod(mode)
+        assert run(["config", "check"]) == 2
+        expected = "error: bottrader.toml: other users can write to it, and have any code run: run chmod go-w on it.\n"
+        assert capsys.readouterr().err == expected
+    file.write_text("")
+    file.chmod(0o644)
+    assert run(["config", "check"]) == 0
+
+
+def test_a_settings_file_in_a_folder_where_everybody_writes_is_refused(tmp_path: Path) -> None:
+    """Everybody could put another one in its place, unless the folder is sticky, as /tmp is."""
+    file = tmp_path / "open" / "bottrader.toml"
+    file.parent.mkdir()
+    file.write_text("")
+    file.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="everybody can put another file in its place"):
+        load_settings(file, {})
+    file.parent.chmod(0o1777)
+    load_settings(file, {})
+
+
+def test_only_what_is_ours_is_tightened(tmp_path: Path) -> None:
+    """Files and folders of the names that are given, and below; nothing else, and nothing that a link leads to."""
+    for name in ("logs/old/a.log", "temporal.db-wal", "mine/notes", "outside"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o644)
+    (tmp_path / "logs" / "link").symlink_to(tmp_path / "outside")
+    for folder in ("logs", "logs/old", "mine"):
+        (tmp_path / folder).chmod(0o755)
+    tighten(tmp_path, ["logs", "temporal*", "none"])
+    assert open_to_others(tmp_path) == {"mine", "mine/notes", "outside"}
+
+
+def test_what_a_command_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whatever the umask: a written settings file can be read by nobody else, also in place of an open one."""
+    for again in ((), ("--force",)):
+        done = subprocess.run(
+            ["sh", "-c", 'umask 0; exec "$@"', "sh", *python_module("cli.main", "config", "init", *again)],
+            cwd=tmp_path,
+            env=python_environment({"BOTTRADER_DATA": str(tmp_path / "none")}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert open_to_others(tmp_path) == set()
+        (tmp_path / "bottrader.toml").chmod(0o666)
