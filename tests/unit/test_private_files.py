@@ -38,8 +38,8 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Pat
     def settings(key: str, file: Path) -> Settings:
         section, _, name = key.rpartition(".")
         written = tmp_path / "bottrader.toml"
-        beside = f"tls_client_cert_file = '{written}'\n" if section == "temporal" else ""
-        written.write_text(f"[{section}]\n{name} = '{file}'\n{beside}")
+        beside = {"temporal": f"tls_client_cert_file = '{written}'\n", "exchange": "rest = '127.0.0.1:1'\n"}
+        written.write_text(f"[{section}]\n{name} = '{file}'\n{beside.get(section, '')}")
         return load_settings(environ={})
 
     return settings
