@@ -9,6 +9,7 @@ neither metrics nor logs have a secret or what a stranger wrote in it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -95,6 +96,7 @@ def create_app(
         return {"ok": True}
 
     seen: dict[str, Any] = {"at": -1e9, "parts": {}}
+    looking = asyncio.Lock()  # strangers may ask, too: however many do, one look serves them all
 
     @app.get(
         "/ready",
@@ -104,8 +106,9 @@ def create_app(
     )
     async def ready() -> Response:
         """Each thing that is needed, and whether it answers; looked at once a second at most."""
-        if time.monotonic() - seen["at"] >= 1:
-            seen.update(parts=await alive(), at=time.monotonic())
+        async with looking:
+            if time.monotonic() - seen["at"] >= 1:
+                seen.update(parts=await alive(), at=time.monotonic())
         fine = all(seen["parts"].values())
         return JSONResponse({"ok": fine, **seen["parts"]}, 200 if fine else 503)
 
@@ -150,6 +153,7 @@ class _Alerts:
         self._strangers = Strangers()
         self._turned_away = Tally("webhook_turned_away")
         self._faults = Tally("webhook_fault")
+        self._hurried: dict[str, float] = {}
         self._rates = Rates()
         self._slots = Slots()
 
@@ -199,7 +203,9 @@ class _Alerts:
             return refused
         if refused.status == 429:
             self._turned_away.add(f"{refused.code} {who.sender}", address)
-            return refused
+            if time.monotonic() - self._hurried.get(who.sender, -_HOUR_S) < _HOUR_S:
+                return refused
+            self._hurried[who.sender] = time.monotonic()
         _log.warning("webhook_refused", code=refused.code, sender=who.sender, peer=address)
         if refused.status < 500:
             await self._told(refused, who)
@@ -249,6 +255,7 @@ class _Alerts:
 
 
 _FAULT = "Something went wrong inside; the log has it. The same alert with the same key may be sent again."
+_HOUR_S = 3600.0
 _LOGGED = {"decision", "sender", "key", "repeated", "action", "symbol", "order_key", "state", "gate"}
 
 

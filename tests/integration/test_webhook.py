@@ -384,12 +384,15 @@ async def test_a_symbol_that_the_exchange_has_not_is_refused_by_its_gate(webhook
 
 
 async def test_too_many_and_too_many_at_once_are_put_off(webhook: Webhook) -> None:
-    """Rate and concurrency limits answer 429 and 503 with the seconds to wait, and nothing is done."""
+    """Rate and concurrency limits answer 429 and 503 with the seconds to wait, nothing is done, people hear of it."""
     async with webhook_on(webhook.system, requests_per_minute=6, burst=2) as slow:
         answers = [await slow.send(buy(f"r{number}", dry_run=True)) for number in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert 1 <= int(answers[2].headers["Retry-After"]) <= 10
         assert (await slow.signed(buy("other", dry_run=True))).status_code == 200, "each sender has its own bucket"
+        assert [(await slow.send(buy(f"s{number}"))).status_code for number in range(3)] == [429] * 3
+        told = await webhook.system.rows("SELECT subject, details FROM incidents WHERE kind = 'alert_refused'")
+        assert [(row["subject"], row["details"]["code"]) for row in told] == [("tradingview", "TOO_MANY")]
     async with webhook_on(webhook.system, max_concurrent=1) as narrow:
         answers = await asyncio.gather(*(narrow.send(buy(f"c{number}", dry_run=True)) for number in range(12)))
         busy = [answer for answer in answers if answer.status_code == 503]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import hmac
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.waiting import eventually
 from web.alert import Alert, Wrong, read_alert
 from web.answers import Answer
 from web.app import Limits, create_app
@@ -311,3 +313,36 @@ def test_no_secret_of_a_sender_stays_in_a_sentence() -> None:
     text = "0123456789ABCDEF0123 and secret-of-the-str… is no field; 0123456789abcdef0123"
     assert without_secrets(text, senders) == "*** and ***… is no field; ***"
     assert without_secrets("size_qoute is no field", senders) == "size_qoute is no field"
+
+
+async def test_however_many_ask_whether_it_is_ready_one_look_serves_them() -> None:
+    """A crowd of strangers at /ready costs the database no more than one of them."""
+    metrics, asked, looks, may_answer = WebhookMetrics(), 0, 0, asyncio.Event()
+
+    async def decide(alert: Alert, proof: Proof) -> Answer:
+        raise NotImplementedError
+
+    async def alive() -> dict[str, bool]:
+        nonlocal looks
+        looks += 1
+        await may_answer.wait()
+        return {"database": True}
+
+    app = create_app(decide=decide, alive=alive, senders=lambda: (), limits=Limits, metrics=metrics)
+
+    async def door(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await app(scope, receive, send)
+
+    async def all_are_in() -> bool:
+        return asked == 50 and looks > 0
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://here") as http:
+        asking = [asyncio.create_task(http.get("/ready")) for _ in range(50)]
+        await eventually(all_are_in, within=20, what="all have asked")
+        may_answer.set()
+        answers = await asyncio.gather(*asking)
+    assert {answer.status_code for answer in answers} == {200}
+    assert looks == 1
+    metrics.close()
