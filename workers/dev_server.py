@@ -23,13 +23,9 @@ from workers.errors import UnreachableError
 from workers.processes import Child, Command, free_port, listens, require_free_port
 from workers.temporal_binary import CLI_VERSION
 from workers.temporal_tuning import DYNAMIC_CONFIG, as_flag
-from workers.temporal_ui import UiUpstream
+from workers.temporal_ui import PUBLIC_PATH, UiUpstream
 
 _START_TIMEOUT_S = 30.0
-_PUBLIC_PATH = "^/*api"
-"""What the UI's server is told to stand before its addresses. It rewrites what it is asked for by this pattern, in
-which `*` is anything: of an address with `api/` in it remains what comes before. So its own API has no address, and its
-files keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class DevServer:
             files=f"http://127.0.0.1:{self._ui_port}",
             api=f"http://127.0.0.1:{self._http_port}",
             api_host=self._api_host,
-            public_path=_PUBLIC_PATH,
+            public_path=PUBLIC_PATH,
         )
 
     async def start(self) -> None:
@@ -114,7 +110,7 @@ class DevServer:
         argv += ["--namespace", config.namespace, "--log-level", "warn", "--log-format", "json"]
         argv += ["--http-port", str(self._http_port)]
         if config.ui:
-            argv += ["--ui-port", str(self._ui_port), "--ui-public-path", _PUBLIC_PATH]
+            argv += ["--ui-port", str(self._ui_port), "--ui-public-path", PUBLIC_PATH]
         else:
             argv += ["--headless"]
         if config.database is not None:

@@ -26,6 +26,11 @@ from workers.errors import UnreachableError
 SESSION_S = 12 * 3600.0
 """Wall seconds that a log-in lasts."""
 
+PUBLIC_PATH = "^/*api"
+"""What the UI's server is told to stand before its addresses. It rewrites what it is asked for by this pattern, in
+which `*` is anything: of an address with `api/` in it remains what comes before. So its own API has no address, and its
+files keep theirs."""
+
 _COOKIE = "bottrader_ui"
 _LARGEST_BODY = 4 * 2**20  # Temporal's own limit of a request
 _CONNECT_TIMEOUT_S = 5.0
@@ -66,12 +71,17 @@ class UiUpstream:
 
 @dataclass(frozen=True)
 class UiGateConfig:
-    """`port` 0 is any free one. `link_file` is where the link to log in is kept (0600); None: no log-in."""
+    """`port` 0 is any free one. `link_file` is where the link to log in is kept (0600); None: no log-in.
+
+    In a container the gate listens on `host`, and a browser names the port that is published for it, `public_port`.
+    """
 
     upstream: UiUpstream
     port: int = 0
     namespace: str = "default"
     link_file: Path | None = None
+    host: str = "127.0.0.1"
+    public_port: int | None = None
 
 
 @dataclass
@@ -116,13 +126,13 @@ class UiGate:
         return self.url if self.config.link_file is None else f"{self.url}/login?token={self._logins.token}"
 
     async def start(self) -> None:
-        """Listen on 127.0.0.1. Raises UnreachableError(PORT_IN_USE)."""
+        """Listen. Raises UnreachableError(PORT_IN_USE)."""
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_route("*", "/{tail:.*}", self._answer)
         self._client = aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar())
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, self.config.host, self._port)
         try:
             await site.start()
         except OSError as error:
@@ -157,7 +167,7 @@ class UiGate:
         fresh.replace(path)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        why = refusal(request.method, request.headers, self._port)
+        why = refusal(request.method, request.headers, self.config.public_port or self._port)
         # An address in another form, or one that leads elsewhere, is nothing that a browser sends.
         if why is None and (not request.raw_path.startswith("/") or "/.." in request.raw_path):
             why = "This is not an address of the Web UI."

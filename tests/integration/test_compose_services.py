@@ -71,7 +71,9 @@ class Composed:
         self.services: dict[str, Any] = load()["services"]
         self.folder = folder
         self.postgres = postgres
-        self.ports = {name: _low_port() for name in ("temporal", "ui", "rest", "stream", "control", "webhook")}
+        self.ports = {
+            name: _low_port() for name in ("temporal", "http", "ui", "gate", "rest", "stream", "control", "webhook")
+        }
         (folder / "webhook_token").write_text("a-token-of-the-tests\n")
         self._children: list[Child] = []
         self._programs = folder / "bin"
@@ -88,6 +90,10 @@ class Composed:
             "/etc/temporal/bottrader": str(ROOT / "deploy/temporal"),
             "postgres:5432": f"127.0.0.1:{self.postgres.config.port}",
             "temporal:7233": f"127.0.0.1:{self.ports['temporal']}",
+            "temporal:7243": f"127.0.0.1:{self.ports['http']}",
+            "temporal-ui:8080": f"127.0.0.1:{self.ports['ui']}",
+            "port=8233": f"port={self.ports['gate']}",
+            "127.0.0.1', 8233": f"127.0.0.1', {self.ports['gate']}",
             "paper:8443": f"127.0.0.1:{self.ports['rest']}",
             "paper:8444": f"127.0.0.1:{self.ports['stream']}",
             "/paper": str(self.folder / "paper"),
@@ -201,6 +207,7 @@ async def temporal(composed: Composed) -> Composed:
     ports = {f"{name}_PORT": str(_low_port()) for name in names}
     ports |= {f"{name}_MEMBERSHIP_PORT": str(_low_port()) for name in (*names, "FRONTEND")}
     ports |= {"FRONTEND_PORT": str(composed.ports["temporal"]), "BROADCAST_ADDRESS": "127.0.0.1"}
+    ports["FRONTEND_HTTP_PORT"] = str(composed.ports["http"])
     server = await composed.start("temporal", ports)
     await composed.healthy("temporal", server)
     for expected in ("namespace default", "nothing"):
@@ -236,8 +243,10 @@ async def test_temporal_runs_on_the_database(temporal: Composed) -> None:
     assert len(SEARCH_ATTRIBUTES) <= 10
 
 
-async def test_web_ui_shows_the_namespace(temporal: Composed) -> None:
-    """The Web UI's server reaches Temporal with the environment that the compose file gives it."""
+async def test_web_ui_shows_the_namespace_through_its_gate_alone(temporal: Composed) -> None:
+    """With what the compose file gives them, the gate shows the UI and reads Temporal; neither the UI's own server nor
+    the HTTP API answers anybody else.
+    """
     config = server_binaries.ui_config()
     if config is None:
         pytest.skip("the Web UI's own configuration is not in Go's module cache")
@@ -245,10 +254,17 @@ async def test_web_ui_shows_the_namespace(temporal: Composed) -> None:
     argv = ["ui-server", "--root", str(temporal.folder), "--config", "ui-config", "--env", "docker", "start"]
     await temporal.start("temporal-ui", {"TEMPORAL_UI_PORT": str(temporal.ports["ui"])}, argv)
     await temporal.healthy("temporal-ui")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{temporal.ports['ui']}") as http:
-        assert (await http.get("/healthz")).status_code == 200
-        answer = await http.get("/api/v1/namespaces/default")
-    assert answer.json()["namespaceInfo"]["name"] == "default"
+    gate = await temporal.start("temporal-ui-gate")
+    await temporal.healthy("temporal-ui-gate", gate)
+    asked = "/api/v1/namespaces/default"
+    async with httpx.AsyncClient(timeout=30) as http:
+        assert (await http.get(f"http://127.0.0.1:{temporal.ports['ui']}/healthz")).status_code == 200
+        own, api, page = (f"http://127.0.0.1:{temporal.ports[name]}" for name in ("ui", "http", "gate"))
+        assert (await http.get(page + asked)).json()["namespaceInfo"]["name"] == "default"
+        assert "^/*api" not in (await http.get(page)).text
+        assert (await http.get(page + asked, headers={"Host": "evil.test"})).status_code == 403
+        assert (await http.get(api + asked)).status_code == 403
+        assert "json" not in (await http.get(own + asked)).headers["content-type"]
 
 
 async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(temporal: Composed) -> None:

@@ -179,7 +179,7 @@ async def test_a_taken_port_is_an_error(shown: Shown) -> None:
 
 async def test_a_version_that_can_not_be_shut_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the options mean something else to the program that was found, it isn't used."""
-    monkeypatch.setattr(dev_server, "_PUBLIC_PATH", "/ui")
+    monkeypatch.setattr(dev_server, "PUBLIC_PATH", "/ui")
     program = await temporal_binary.ensure_async()
     server = DevServer(DevServerConfig(program=program, log=tmp_path / "log"))
     with pytest.raises(UserError, match="any web page could trade") as caught:
