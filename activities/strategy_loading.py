@@ -5,19 +5,21 @@ A file is read once a process: a worker that is to take a changed one is started
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
 from domain.strategies import Strategy
 
-__all__ = ["GROUP", "StrategyError", "load_strategy"]
+__all__ = ["GROUP", "StrategyError", "load_strategy", "look_at_strategy"]
 
 GROUP = "bottrader.strategies"
 """The entry point group in which a package announces its strategies."""
@@ -50,16 +52,79 @@ def load_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
     return cast("Strategy", strategy)
 
 
+def look_at_strategy(name: str) -> None:
+    """Raises StrategyError where the strategy can't be found or its file has an error of syntax. Runs none of its code.
+
+    What shows only when it is made (its imports, its parameters, its method) is for `load_strategy`.
+    """
+    where, _, attribute = (name if ":" in name else _point(name).value).rpartition(":")
+    file = Path(where).expanduser() if where.endswith(".py") else _file_of_module(where)
+    if file is None:
+        return  # compiled: there is no text to look at
+    if not file.is_file():
+        raise StrategyError("strategy.use: there is no such file")
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError) as problem:
+        raise StrategyError(f"strategy.use: its file can't be read: {_where(problem)}") from problem
+    names = set(_names_in(tree.body))
+    if not names & {attribute.partition(".")[0], "*", "__getattr__"}:
+        raise StrategyError("strategy.use: its module or file has no such class")
+
+
+def _file_of_module(name: str) -> Path | None:
+    """Where a module's text is, found without importing the packages around it; None: it has none."""
+    path: Sequence[str] | None = None
+    spec = None
+    for length, _ in enumerate(parts := name.split("."), start=1):
+        spec = _spec(".".join(parts[:length]), path)
+        if spec is None:
+            raise StrategyError("strategy.use: there is no such module")
+        path = spec.submodule_search_locations
+        if path is None and length < len(parts):
+            raise StrategyError("strategy.use: there is no such module")
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """As importlib finds it, but for what it imports on the way."""
+    found = (finder.find_spec(name, path) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
+
+
+def _names_in(body: Sequence[ast.stmt]) -> Iterator[str]:
+    """What the lines of a module give names to, also in branches."""
+    for line in body:
+        match line:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                yield name
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from (each.asname or each.name.partition(".")[0] for each in names)
+            case ast.Assign(targets=targets):
+                yield from (each.id for each in targets if isinstance(each, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.If() | ast.Try() | ast.With():
+                yield from _names_in(
+                    [each for each in ast.walk(line) if isinstance(each, ast.stmt) and each is not line]
+                )
+
+
+def _point(name: str) -> EntryPoint:
+    found = [point for point in entry_points(group=GROUP) if point.name == name]
+    if not found:
+        known = ", ".join(sorted({"weighted", *(point.name for point in entry_points(group=GROUP))}))
+        raise StrategyError(
+            f"strategy.use: there is no such strategy; known are {known}, module:Class and file.py:Class"
+        )
+    return found[0]
+
+
 def _class_of(name: str) -> Any:
     if ":" not in name:
-        found = [point for point in entry_points(group=GROUP) if point.name == name]
-        if not found:
-            known = ", ".join(sorted({"weighted", *(point.name for point in entry_points(group=GROUP))}))
-            raise StrategyError(
-                f"strategy.use: there is no such strategy; known are {known}, module:Class and file.py:Class"
-            )
+        point = _point(name)
         try:
-            return found[0].load()
+            return point.load()
         except Exception as problem:
             raise StrategyError(f"strategy.use: the strategy can't be loaded: {_where(problem)}") from problem
     where, _, attribute = name.rpartition(":")

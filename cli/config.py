@@ -155,21 +155,16 @@ def check(
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
     """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
-    from activities.strategy_loading import StrategyError
     from workers.secret_files import file_problems
     from workers.settings import build, load_settings
     from workers.settings_problems import ConfigError
     from workers.settings_sources import config_path
-    from workers.strategy_role import strategies_of
 
     problems: list[str] = []
     try:
         settings = load_settings(file)
         problems += file_problems(settings)
-        try:
-            strategies_of(settings)
-        except StrategyError as error:
-            problems.append(str(error))
+        problems += _strategy_problems(settings)
         if file is None:
             sources = current_sources()
             build(sources.under(_overrides_if_any(build(sources))))
@@ -184,6 +179,20 @@ def check(
     if problems:
         raise ConfigError(problems)
     typer.echo(f"{where}: every setting can be used.")
+
+
+def _strategy_problems(settings: "Settings") -> list[str]:
+    """What is wrong with the strategy as far as it shows without running its code, which is said."""
+    from activities.strategy_loading import StrategyError, look_at_strategy
+
+    if settings.strategy.use == "weighted":
+        return []
+    try:
+        look_at_strategy(settings.strategy.use)
+    except StrategyError as error:
+        return [f"{error}."]
+    note("The strategy's file was looked at and not loaded: that would run it, as a worker's next run does.")
+    return []
 
 
 @config_app.command("init")
