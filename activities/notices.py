@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,9 @@ import structlog
 from activities.database import Pool
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseLostError, LeaseTerms, hold
 from activities.long_running import holder_name
-from domain.notices import Incident, Message, as_messages, due_notices
+from activities.news import News
+from domain.news import How
+from domain.notices import Incident, Message, as_messages, due_notices, loud_and_quiet
 
 __all__ = ["BadTargetError", "Notifier", "NotifierOptions", "Target", "notifier_lease"]
 
@@ -38,7 +40,7 @@ _SEVERITIES = ("INFO", "WARNING", "CRITICAL")
 _CANDIDATES = """
 SELECT i.id, i.kind, i.severity, coalesce(i.subject, '') AS subject, i.sentence, i.at, i.resolved_at, n.told_at
   FROM incidents i LEFT JOIN notices n ON n.incident_id = i.id AND n.target = $2
- WHERE i.account = $1 AND i.severity = ANY($3)
+ WHERE i.account = $1 AND (i.severity = ANY($3) OR i.kind = ANY($7)) AND i.kind <> ALL($8)
    AND ((n.incident_id IS NULL AND i.at > now() - make_interval(secs => $4))
      OR (n.over_at IS NULL AND n.told_at IS NOT NULL
          AND (i.resolved_at IS NOT NULL
@@ -83,6 +85,10 @@ class NotifierOptions:
     """The least severity that is told."""
     live: bool = False
     """Real money: each title says so."""
+    kinds: Mapping[str, How] = field(default_factory=dict)
+    """Kinds of incidents that are told whatever their severity, or quietly, or not at all."""
+    quiet_seconds: float = 3600.0
+    """What is told quietly is told together, when the oldest of it is so old."""
     repeat_seconds: float = 600.0
     repeat_for_seconds: float = 86_400.0
     """A CRITICAL incident that nobody resolves is repeated for so long."""
@@ -98,6 +104,10 @@ class NotifierOptions:
     def severities(self) -> list[str]:
         """All severities that are told."""
         return list(_SEVERITIES[_SEVERITIES.index(self.severity) :])
+
+    def kinds_that_are(self, *how: How) -> list[str]:
+        """The kinds of incidents that are told so."""
+        return [kind for kind, chosen in self.kinds.items() if chosen in how]
 
 
 @contextlib.contextmanager
@@ -165,12 +175,31 @@ class Notifier:
             try:
                 async with hold(self._pool, notifier_lease(self._account), holder_name(), self._options.lease) as lease:
                     self.delivering = True
-                    await asyncio.gather(*(self._serve(target, lease) for target in self._targets))
+                    await asyncio.gather(
+                        self._gather_news(lease), *(self._serve(target, lease) for target in self._targets)
+                    )
             except (LeaseLostError, *DATABASE_TROUBLE) as problem:
                 log.warning("notices wait", problem=repr(problem))
             finally:
                 self.delivering = False
             await asyncio.sleep(self._options.poll_seconds)
+
+    async def _gather_news(self, lease: Lease) -> None:
+        options = self._options
+        news = News(
+            self._pool,
+            self._account,
+            options.kinds_that_are("on", "quiet"),
+            repeat_seconds=options.repeat_seconds,
+            look_back_seconds=options.look_back_seconds,
+        )
+        while True:
+            lease.require()
+            try:
+                await news.collect(lease)
+            except DATABASE_TROUBLE as trouble:
+                log.warning("news not read", problem=repr(trouble))
+            await asyncio.sleep(options.poll_seconds)
 
     async def _serve(self, target: Target, lease: Lease) -> None:
         failures = 0
@@ -207,13 +236,16 @@ class Notifier:
             options.look_back_seconds,
             options.repeat_seconds,
             options.repeat_for_seconds,
+            options.kinds_that_are("on", "quiet"),
+            options.kinds_that_are("off"),
         )
+        now = datetime.now(UTC)
         due = due_notices(
-            (Incident(**dict(row)) for row in rows),
-            datetime.now(UTC),
-            repeat=timedelta(seconds=options.repeat_seconds),
+            (Incident(**dict(row)) for row in rows), now, repeat=timedelta(seconds=options.repeat_seconds)
         )
-        for message in as_messages(self.name, due):
+        quiet = options.kinds_that_are("quiet")
+        loud, hushed = loud_and_quiet(due, quiet, now, wait=timedelta(seconds=options.quiet_seconds))
+        for message in as_messages(self.name, loud) + as_messages(self.name, hushed, together=True):
             if (problem := await target.send(message, timeout=options.send_timeout)) is not None:
                 return problem
             told = [item for notice in message.notices for item in notice.told]

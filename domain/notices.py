@@ -2,17 +2,18 @@
 
 Incidents of one kind about one subject are one story. While a story was told within the repeat time, more of the same
 waits and is told with the next repeat, so that a thing that happens each second is told each ten minutes and none of
-it is left out. A story that ended before anybody was told of it is told once, with its end.
+it is left out. A story that ended before anybody was told of it is told once, with its end. News (what is only INFO and
+over) is told once, as it is; what is to be told quietly waits until there is an hour of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-__all__ = ["Incident", "Message", "Notice", "Phase", "as_messages", "due_notices"]
+__all__ = ["Incident", "Message", "Notice", "Phase", "as_messages", "due_notices", "loud_and_quiet"]
 
 _RANK = {"INFO": 0, "WARNING": 1, "CRITICAL": 2}
 _SINGLE_MESSAGES = 3
@@ -27,6 +28,8 @@ class Phase(StrEnum):
     OVER = "over"
     PAST = "over already"
     """It began and ended before anybody was told."""
+    NEWS = "news"
+    """It happened, and was never a state that lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,20 @@ class Notice:
     def line(self) -> str:
         """One sentence with times (UTC), and how often it happened."""
         often = f" ({self.times} times)" if self.times > 1 else ""
+        if self.phase is Phase.NEWS:
+            return f"{self.sentence}\n{self.since:%Y-%m-%d %H:%M:%S} UTC{often}"
         span = f"since {self.since:%Y-%m-%d %H:%M:%S} UTC"
         if self.until is not None:
             seconds = max((self.until - self.since).total_seconds(), 0.0)
             span = f"from {self.since:%Y-%m-%d %H:%M:%S} UTC for {_duration(seconds)}"
         return f"{self.sentence}\n{self.phase.value}, {span}{often}"
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words; news names its subject in its sentence."""
+        if self.phase is Phase.NEWS:
+            return self.kind.replace("_", " ").lower()
+        return f"{self.level} {self.kind} {self.subject}".strip()
 
     @property
     def level(self) -> str:
@@ -104,6 +116,8 @@ def _notice(story: Sequence[Incident], now: datetime, repeat: timedelta) -> Noti
     open_told = [item for item in told if item.resolved_at is None]
     lasting = any(item.resolved_at is None for item in story)
     recently = any(item.told_at is not None and now - item.told_at < repeat for item in open_told)
+    if not lasting and all(item.severity == "INFO" for item in story):
+        return _of(news, Phase.NEWS, settled=told) if news else None
     if not lasting:
         return _of(story, Phase.OVER if told else Phase.PAST)
     if open_told and recently:
@@ -132,21 +146,29 @@ def _of(items: Sequence[Incident], phase: Phase, *, settled: Sequence[Incident] 
     )
 
 
-def as_messages(account: str, notices: Sequence[Notice]) -> list[Message]:
-    """One message a notice while there are few; many at once are told together, so that nobody is flooded."""
-    if len(notices) <= _SINGLE_MESSAGES:
-        return [
-            Message(
-                f"BotTrader {account}: {item.level} {item.kind} {item.subject}".strip(), item.line, item.level, (item,)
-            )
-            for item in notices
-        ]
+def loud_and_quiet(
+    notices: Sequence[Notice], quiet: Collection[str], now: datetime, *, wait: timedelta
+) -> tuple[list[Notice], list[Notice]]:
+    """What is told at once, and what of the `quiet` kinds is told together: all, once the oldest has waited so long."""
+    loud = [item for item in notices if item.kind not in quiet]
+    waiting = [item for item in notices if item.kind in quiet]
+    due = any(now - item.since >= wait for item in waiting)
+    return loud, waiting if due else []
+
+
+def as_messages(account: str, notices: Sequence[Notice], *, together: bool = False) -> list[Message]:
+    """One message a notice while there are few; many at once, or all that are to be told `together`, in one message of
+    twenty, so that nobody is flooded.
+    """
+    if len(notices) <= _SINGLE_MESSAGES and not together:
+        return [Message(f"BotTrader {account}: {item.title}", item.line, item.level, (item,)) for item in notices]
     found = []
     for start in range(0, len(notices), _LONGEST_DIGEST):
         part = tuple(notices[start : start + _LONGEST_DIGEST])
         worst = max((item.level for item in part), key=lambda level: _RANK.get(level, -1))
-        body = "\n\n".join(f"{item.level} {item.kind} {item.subject}\n{item.line}" for item in part)
-        found.append(Message(f"BotTrader {account}: {len(part)} notices, the worst {worst}", body, worst, part))
+        body = "\n\n".join(f"{item.title}\n{item.line}" for item in part)
+        many = f"{len(part)} notices, the worst {worst}" if len(part) > 1 else part[0].title
+        found.append(Message(f"BotTrader {account}: {many}", body, worst, part))
     return found
 
 

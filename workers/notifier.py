@@ -21,6 +21,7 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
 from activities.outages import DATABASE, OutageOptions, Outages, takes_writes
+from domain.news import INCIDENT_KINDS
 from exchange.port import Exchange
 from workers.readiness import unwatched
 from workers.settings import Settings
@@ -51,6 +52,7 @@ def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifi
     notices = settings.notices
     options = NotifierOptions(
         severity=notices.severity,
+        kinds={kind: getattr(notices.kinds, name) for name, kind in INCIDENT_KINDS.items()},
         live=settings.mode == "live",
         repeat_seconds=float(notices.repeat_s),
         repeat_for_seconds=float(notices.repeat_for_s),

@@ -413,6 +413,21 @@ def _address(value: SecretStr) -> SecretStr:
 NoticeUrl = Annotated[SecretStr, AfterValidator(_address)]
 
 
+_How = Literal["on", "quiet", "off"]
+
+
+class NoticeKinds(Section):
+    """News of trading for the addresses: on (told at once), quiet (together, once an hour at most) or off."""
+
+    trade_opened: _How = Field("on", description="what was bought, at its first fill")
+    trade_closed: _How = Field("on", description="result, reason and fees of a trade that is closed")
+    entry_refused: _How = Field(
+        "on", description="entries refused by daily loss, circuit breaker, open orders, position size or balance"
+    )
+    halted: _How = Field("on", description="entries are halted, by whom and why")
+    resumed: _How = Field("on", description="entries pass again")
+
+
 class NoticeSettings(Section):
     """Who is told of incidents, by any service that apprise knows (docs/notices.md). Wall seconds."""
 
@@ -430,6 +445,7 @@ class NoticeSettings(Section):
     unprotected_after_s: Seconds = Field(
         Decimal(15), description="a position without a watcher for so long is an incident"
     )
+    kinds: NoticeKinds = NoticeKinds()
 
 
 def _absolute(value: Path) -> Path:

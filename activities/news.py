@@ -1,0 +1,129 @@
+"""News of trading as incidents, taken from the ledger's own rows where people are told of them.
+
+A trade's row, or a refused order's, was committed with what happened, so nothing is missed whatever died, and nothing
+that trades waits or writes for it. Who delivers notices reads them, under its lease, and stores each once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from activities.database import Pool
+from activities.leases import HELD, Lease
+from domain.news import (
+    ENTRY_REFUSED,
+    LIMIT_GATES,
+    TRADE_CLOSED,
+    TRADE_OPENED,
+    closed_sentence,
+    opened_sentence,
+    refused_sentence,
+)
+
+__all__ = ["News"]
+
+_KINDS = (TRADE_OPENED, TRADE_CLOSED, ENTRY_REFUSED)
+_OVERLAP = timedelta(seconds=60)
+"""What is read again each time: a row's time is its transaction's beginning, and others commit before it."""
+
+_REFUSALS_SECONDS = 10.0
+
+_SINCE = """
+SELECT greatest(coalesce(max(at), now()), now() - make_interval(secs => $3)) FROM incidents
+ WHERE account = $1 AND kind = ANY($2) AND at > now() - make_interval(secs => $3)
+"""
+_TRADES = """
+SELECT t.*, o.trigger, now() AS seen_at FROM trades t JOIN orders o ON o.order_key = t.entry_key
+ WHERE t.account = $1 AND (t.state <> 'CLOSED' OR t.closed_at > $2) AND greatest(t.protected_at, t.closed_at) > $2
+"""
+# At most one a gate in a while, with all that came since the last.
+_REFUSED = """
+SELECT o.gate, count(*) AS times, max(o.received_at) AS at, array_agg(DISTINCT o.symbol ORDER BY o.symbol) AS symbols,
+       (array_agg(o.gate_sentence ORDER BY o.received_at DESC))[1] AS sentence
+  FROM orders o LEFT JOIN (SELECT subject, max(at) AS at FROM incidents
+                            WHERE account = $1 AND kind = $3 AND at > now() - interval '1 day' GROUP BY subject) l
+       ON l.subject = o.gate
+ WHERE o.account = $1 AND o.role = 'ENTRY' AND o.gate = ANY($4) AND o.received_at > now() - interval '1 day'
+   AND o.received_at > coalesce(l.at, $2) AND (l.at IS NULL OR l.at < now() - make_interval(secs => $5))
+ GROUP BY o.gate
+"""
+_STORE = (
+    """
+INSERT INTO incidents (account, kind, severity, subject, sentence, at, resolved_at)
+SELECT $3, n.kind, 'INFO', n.subject, n.sentence, n.at, n.at
+  FROM unnest($4::text[], $5::text[], $6::text[], $7::timestamptz[]) AS n (kind, subject, sentence, at)
+ WHERE """
+    + HELD
+    + """ AND NOT EXISTS (
+       SELECT 1 FROM incidents i
+        WHERE i.account = $3 AND i.kind = n.kind AND i.subject = n.subject AND i.at = n.at)
+"""
+)
+
+
+class News:
+    """Of one account, of the kinds that are wanted, by one holder of the lease.
+
+    Args:
+        kinds: kinds of incidents; others are not stored.
+        repeat_seconds: a gate that refuses is told of no more often (wall).
+        look_back_seconds: what is older is no news (wall).
+    """
+
+    def __init__(
+        self, pool: Pool, account: str, kinds: Collection[str], *, repeat_seconds: float, look_back_seconds: float
+    ) -> None:
+        self._pool = pool
+        self._account = account
+        self._kinds = frozenset(kinds) & frozenset(_KINDS)
+        self._repeat_seconds = repeat_seconds
+        self._look_back_seconds = look_back_seconds
+        self._since: datetime | None = None
+        self._begun: datetime | None = None
+        self._refusals_at = 0.0
+
+    async def collect(self, lease: Lease) -> None:
+        """Store what happened since the last time, or since the last that was stored. Raises the database's errors.
+
+        Where nothing ever was stored it begins with now: who asks to be told wants no history.
+        """
+        if not self._kinds:
+            return
+        if self._since is None:
+            since: datetime = await self._pool.fetchval(_SINCE, self._account, list(_KINDS), self._look_back_seconds)
+            self._since, self._begun = since, since - _OVERLAP
+        now: datetime = await self._pool.fetchval("SELECT now()")
+        found = await self._of_trades(self._since - _OVERLAP)
+        if ENTRY_REFUSED in self._kinds and time.monotonic() >= self._refusals_at:
+            found += await self._of_refusals()
+            self._refusals_at = time.monotonic() + _REFUSALS_SECONDS
+        if found:
+            columns = [list(column) for column in zip(*found, strict=True)]
+            await self._pool.execute(_STORE, lease.name, lease.epoch, self._account, *columns)
+        self._since = now
+
+    async def _of_trades(self, since: datetime) -> list[tuple[str, str, str, datetime]]:
+        found = []
+        for row in await self._pool.fetch(_TRADES, self._account, since):
+            if TRADE_OPENED in self._kinds and row["protected_at"] is not None and row["protected_at"] > since:
+                found.append((TRADE_OPENED, row["entry_key"], opened_sentence(row), row["protected_at"]))
+            if TRADE_CLOSED in self._kinds and row["state"] == "CLOSED":
+                found.append((TRADE_CLOSED, row["entry_key"], closed_sentence(row), row["closed_at"]))
+        return found
+
+    async def _of_refusals(self) -> list[tuple[str, str, str, datetime]]:
+        rows: Sequence[Mapping[str, Any]] = await self._pool.fetch(
+            _REFUSED, self._account, self._begun, ENTRY_REFUSED, list(LIMIT_GATES), self._repeat_seconds
+        )
+        return [
+            (
+                ENTRY_REFUSED,
+                row["gate"],
+                refused_sentence(row["gate"], row["times"], row["symbols"], row["sentence"]),
+                row["at"],
+            )
+            for row in rows
+        ]

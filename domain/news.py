@@ -1,0 +1,120 @@
+"""What a trader wants to be told of that is no trouble: kinds of news, and their sentences.
+
+News happened and is over: an incident of severity INFO that is told once. Each kind is on (told at once), quiet (told
+with others, at most once an hour) or off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from domain.money import ZERO, average, plain, round_half_even
+from domain.outcome import trade_pnl
+
+__all__ = [
+    "ENTRY_REFUSED",
+    "INCIDENT_KINDS",
+    "LIMIT_GATES",
+    "TRADE_CLOSED",
+    "TRADE_OPENED",
+    "How",
+    "closed_sentence",
+    "opened_sentence",
+    "refused_sentence",
+]
+
+How = Literal["on", "quiet", "off"]
+
+TRADE_OPENED = "trade_opened"
+TRADE_CLOSED = "trade_closed"
+ENTRY_REFUSED = "entry_refused"
+INCIDENT_KINDS: Mapping[str, str] = {
+    "trade_opened": TRADE_OPENED,
+    "trade_closed": TRADE_CLOSED,
+    "entry_refused": ENTRY_REFUSED,
+    "halted": "TRADING_HALTED",
+    "resumed": "TRADING_RESUMED",
+}
+"""The incident's kind, by the name that the settings have for it."""
+
+LIMIT_GATES = (
+    "SKIP_DAILY_LOSS_LIMIT",
+    "SKIP_CIRCUIT_BREAKER",
+    "SKIP_MAX_OPEN_ORDERS",
+    "SKIP_POSITION_TOO_LARGE",
+    "INSUFFICIENT_BALANCE",
+)
+"""Gates that are limits of the trader's own; others say that there was nothing to trade."""
+
+_SHOWN = 5
+
+
+def opened_sentence(trade: Mapping[str, Any]) -> str:
+    """What was bought, for how much, and what decided it. `trade` is its row with the entry's `trigger`."""
+    bought, quote = trade["bought_size"], _quote(trade["symbol"])
+    part = "" if trade["entry_final"] else " so far"
+    return (
+        f"Bought {plain(bought)} {trade['symbol']}{part} at {_price(average(trade['bought_value'], bought))} for "
+        f"{_amount(trade['bought_value'])} {quote} (fees {_amount(trade['bought_quote_fees'])}), decided by "
+        f"{trade['trigger'] or 'hand'}."
+    )
+
+
+def closed_sentence(trade: Mapping[str, Any]) -> str:
+    """Result and reason of a closed trade: net is what the position book says, gross without the quote fees."""
+    symbol, quote, reason = trade["symbol"], _quote(trade["symbol"]), trade["exit_reason"] or "no exit of ours"
+    held = _span(trade["closed_at"] - trade["opened_at"])
+    if trade["sold_size"] <= 0:
+        return f"The trade in {symbol} has ended without a sale of ours ({reason}), after {held}."
+    bought = trade["bought_size"] - trade["bought_base_fees"]
+    sold = trade["sold_size"] + trade["sold_base_fees"]
+    gross = trade_pnl(bought, trade["bought_value"], sold, trade["sold_value"])
+    net = trade_pnl(
+        bought,
+        trade["bought_value"] + trade["bought_quote_fees"],
+        sold,
+        trade["sold_value"] - trade["sold_quote_fees"],
+    )
+    return (
+        f"{reason}: sold {plain(trade['sold_size'])} {symbol} at "
+        f"{_price(average(trade['sold_value'], trade['sold_size']))}, bought at "
+        f"{_price(average(trade['bought_value'], trade['bought_size']))}. "
+        f"Net {_signed(net)} {quote} (gross {_signed(gross)}, fees {_amount(gross - net)}), held {held}."
+    )
+
+
+def refused_sentence(gate: str, times: int, symbols: Sequence[str], sentence: str | None) -> str:
+    """Which limit refused how many entries, and the last one's own words."""
+    entries = "An entry" if times == 1 else f"{times} entries"
+    named = ", ".join(symbols[:_SHOWN]) + (" …" if len(symbols) > _SHOWN else "")
+    why = f"; the last: {sentence}" if times > 1 else f": {sentence}"
+    return f"{entries} refused by {gate} ({named}){why if sentence else ''}."
+
+
+def _quote(symbol: str) -> str:
+    return symbol.replace("_", "-").rpartition("-")[2]
+
+
+def _amount(value: Decimal) -> str:
+    return plain(round_half_even(value, Decimal("0.01")))
+
+
+def _signed(value: Decimal) -> str:
+    text = _amount(value)
+    return f"+{text}" if value > ZERO else text
+
+
+def _price(value: Decimal | None) -> str:
+    return "–" if value is None else plain(round_half_even(value, Decimal("1e-8")))
+
+
+def _span(span: timedelta) -> str:
+    seconds = max(int(span.total_seconds()), 0)
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
