@@ -16,7 +16,8 @@ from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 from workers.errors import UserError
 from workers.leave import leave
-from workers.settings import load_settings
+from workers.ledger_identity import on_ledger
+from workers.settings import build, read_sources
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -66,7 +67,7 @@ def main() -> int:
     from workers.readiness import ailments  # noqa: PLC0415 - who only asks for pollers doesn't load what this needs
 
     try:
-        found = asyncio.run(ailments(load_settings(), role))
+        found = asyncio.run(ailments(build(on_ledger(read_sources())), role))
     except UserError as error:
         sys.stderr.write(f"error: {error.sentence}\n")
         return 1

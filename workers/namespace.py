@@ -19,7 +19,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.visibility import SEARCH_ATTRIBUTES
 from workers.errors import UnreachableError, UserError
 from workers.leave import leave
-from workers.settings import load_settings
+from workers.ledger_identity import on_ledger
+from workers.settings import build, read_sources
 from workers.temporal_connection import connect
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ async def _until(client: "Client", what: str, ready: Callable[[], Awaitable[bool
 def main() -> int:
     """Set up and say what was made."""
     try:
-        made = asyncio.run(set_up(load_settings()))
+        made = asyncio.run(set_up(build(on_ledger(read_sources()))))
     except UserError as error:
         sys.stderr.write(f"error: {error.sentence}\n")
         return int(error.exit_code)

@@ -37,6 +37,7 @@ from workers.settings_strategy import MarketDataSettings, RocSettings, StrategyS
 from workers.settings_types import (
     AT_START,
     LIVE,
+    Hosts,
     Multiple,
     Name,
     OrderType,
@@ -487,7 +488,7 @@ class Settings(BaseSettings):
     speed: Annotated[
         float, BeforeValidator(plain_number), PaperOnly("real markets can't be hurried", instead="it needs 1")
     ] = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
-    private_hosts: tuple[str, ...] = Field(
+    private_hosts: Hosts = Field(
         (),
         description="hosts of database and Temporal on a network of their own (containers) that live may reach without "
         "TLS",

@@ -21,6 +21,7 @@ __all__ = [
     "LIVE",
     "Applies",
     "FileUse",
+    "Hosts",
     "Multiple",
     "Name",
     "OrderType",
@@ -112,6 +113,7 @@ PlainFile = Annotated[Path, FileUse.PLAIN]
 Product = Annotated[str, AfterValidator(_product)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(split_commas)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 Percent = Annotated[Decimal, Field(gt=0, lt=100, decimal_places=12), Unit("percent")]
 Multiple = Annotated[Decimal, Field(gt=0, le=100, decimal_places=12), Unit("times")]
 Seconds = Annotated[Decimal, Field(gt=0, le=86_400, decimal_places=12), Unit("seconds")]

@@ -308,14 +308,27 @@ async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
     [
         ({"DATABASE_URL": "postgresql://postgres@127.0.0.1:1/none"}, "NO_DATABASE"),
         ({"TEMPORAL_ADDRESS": "127.0.0.1:1", "BOTTRADER_TEMPORAL__CONNECT_TIMEOUT_S": "2"}, "NO_TEMPORAL"),
-        ({"BOTTRADER_TEMPORAL__ORDERS_QUEUE": "nobody"}, "NO_WORKER"),
     ],
 )
 async def test_what_is_missing_is_said(trading: LiveStack, env: dict[str, str], code: str) -> None:
-    """Without database, Temporal or worker nothing is placed: exit code 3 and a sentence with what to do."""
+    """Without database or Temporal nothing is placed: exit code 3 and a sentence with what to do."""
     before = await trading.ledger.fetchval("SELECT count(*) FROM orders")
     outcome = await trading.command("order", "buy", "BTC-USD", "--size", "0.01", "--json", env=env)
     assert "bottrader up" in _refused(outcome, 3, code)
+    assert await trading.ledger.fetchval("SELECT count(*) FROM orders") == before
+
+
+async def test_a_queue_without_a_worker_is_said(trading: LiveStack) -> None:
+    """Nothing is placed; and a queue that isn't the ledger's is refused before anybody looks for its worker."""
+    env = {"BOTTRADER_TEMPORAL__ORDERS_QUEUE": "nobody"}
+    arguments = ("order", "buy", "BTC-USD", "--size", "0.01", "--json")
+    before = await trading.ledger.fetchval("SELECT count(*) FROM orders")
+    _refused(await trading.command(*arguments, env=env), 2, "LEDGER_OF_OTHER_NAMES")
+    await trading.ledger.execute("UPDATE ledger_identity SET orders_queue = 'nobody'")
+    try:
+        assert "bottrader up" in _refused(await trading.command(*arguments, env=env), 3, "NO_WORKER")
+    finally:
+        await trading.ledger.execute("UPDATE ledger_identity SET orders_queue = 'orders'")
     assert await trading.ledger.fetchval("SELECT count(*) FROM orders") == before
 
 

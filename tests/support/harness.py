@@ -23,13 +23,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool, create_pool
-from activities.identity import Brought, establish
+from activities.identity import establish
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import OrderIntent, OrderOutcome, TradeOutcome
 from exchange.paper.config import PaperConfig
 from exchange.paper.control_client import PaperControl
 from exchange.paper.server import PaperExchange
 from tests.support.waiting import eventually
+from workers.ledger_identity import brought_by
 from workers.rules import exchange_of
 from workers.runner import WorkerParts, workers_for
 from workers.settings import (
@@ -194,7 +195,7 @@ class TradingSystem:
         running.push_async_callback(self._close_pool, pool)
         exchange = exchange_of(settings)
         running.push_async_callback(exchange.close)
-        await establish(pool, exchange, Brought("paper", settings.account, "coinbase"))
+        await establish(pool, exchange, brought_by(settings))
         self.parts = WorkerParts(settings, client, pool, exchange, sources=self.sources)
         await running.enter_async_context(self.parts.live.following())
         for worker in workers_for(self.parts, set(self.roles)):
