@@ -396,7 +396,9 @@ class AdoptionSettings(Section):
     """Orders that the system did not place: by hand, in the exchange's app, by other bots."""
 
     protect: bool = Field(
-        False, description="whether a buy of somebody else's becomes a trade with the rules of [exits]"
+        False,
+        description="whether a buy of somebody else's, from the account's first start on, becomes a trade with the "
+        "rules of [exits]",
     )
 
 
