@@ -9,12 +9,15 @@ needed: a link that works once, exchanged for a session of twelve hours.
 import hmac
 import json
 import os
+import re
 import secrets
 import ssl
 import time
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlencode
 
 import aiohttp
 from aiohttp import web
@@ -37,6 +40,7 @@ _CONNECT_TIMEOUT_S = 5.0
 # Long polls for a history's next event last a minute; the browser or the server ends them.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S)
 _UNSHORTENED = "application/json+no-payload-shorthand"  # payloads as the UI's own server passes them
+_DOWNLOAD = re.compile(r"/api/v1/namespaces/([^/]+)/workflows/([^/]+)/runs?/([^/]+)/history\.json")
 _TO_SERVER = ("Accept-Language", "Caller-Type", "If-Modified-Since", "If-None-Match")
 _TO_BROWSER = ("Content-Type", "Cache-Control", "ETag", "Last-Modified", "Content-Security-Policy", "Location")
 _SECURITY_HEADERS = {
@@ -180,6 +184,8 @@ class UiGate:
                 return _plain(401, _LOG_IN)
         if request.path == "/api/v1/settings":
             return _with_headers(web.json_response(_settings(self.config)))
+        if request.method == "GET" and (asked := _DOWNLOAD.fullmatch(request.rel_url.raw_path)):
+            return await self._download(*asked.groups())
         return await self._pass_on(request)
 
     def _log_in(self, request: web.Request) -> web.StreamResponse:
@@ -191,6 +197,31 @@ class UiGate:
         answer.set_cookie(_COOKIE, session, max_age=int(SESSION_S), httponly=True, samesite="Strict", path="/")
         return answer
 
+    async def _download(self, namespace: str, workflow: str, run: str) -> web.StreamResponse:
+        """A run's whole history, as the UI's own server puts it together from its pages."""
+        upstream, client = self.config.upstream, self._client
+        if client is None:
+            raise RuntimeError("the gate is not started")
+        headers = {"Accept": _UNSHORTENED} | ({"Host": upstream.api_host} if upstream.api_host else {})
+        address = upstream.api + _written_once(f"/api/v1/namespaces/{namespace}/workflows/{workflow}")
+        events: list[object] = []
+        token = ""
+        while True:
+            query = urlencode({"execution.runId": run, "nextPageToken": token})
+            try:
+                async with client.get(
+                    URL(f"{address}/history?{query}", encoded=True), headers=headers, ssl=upstream.tls or True
+                ) as answer:
+                    page = json.loads(await answer.read())
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                return _unanswered()
+            if answer.status != HTTPStatus.OK:
+                return _with_headers(web.json_response(page, status=answer.status))
+            events += page.get("history", {}).get("events", [])
+            token = page.get("nextPageToken", "")
+            if not token:
+                return _with_headers(web.json_response(events))
+
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         upstream, client = self.config.upstream, self._client
         if client is None:
@@ -199,6 +230,7 @@ class UiGate:
         api = request.raw_path.startswith("/api/")
         address = request.raw_path
         if api:
+            address = _written_once(address)
             headers |= {"Accept": _UNSHORTENED, "Content-Type": _UNSHORTENED}
             if upstream.api_host is not None:
                 headers["Host"] = upstream.api_host
@@ -218,13 +250,25 @@ class UiGate:
             ) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, TimeoutError):
-            return _plain(502, json.dumps({"code": 14, "message": "Temporal does not answer."}), "application/json")
+            return _unanswered()
         passed = {name: answer.headers[name] for name in _TO_BROWSER if name in answer.headers}
         if api:
             passed["Content-Type"] = "application/json"
         elif upstream.public_path and answer.content_type == "text/html":
             body = body.replace(upstream.public_path.encode(), b"")
         return _with_headers(web.Response(status=answer.status, body=body, headers=passed))
+
+
+def _written_once(address: str) -> str:
+    """An address of the API as Temporal reads it: the UI writes the special characters of an id twice, as for its own
+    server, which reads them twice. An id with a slash in it can't be written for Temporal.
+    """
+    path, mark, query = address.partition("?")
+    return "/".join(quote(unquote(unquote(part)), safe="") for part in path.split("/")) + mark + query
+
+
+def _unanswered() -> web.Response:
+    return _plain(502, json.dumps({"code": 14, "message": "Temporal does not answer."}), "application/json")
 
 
 def _plain(status: int, text: str, content_type: str = "text/plain") -> web.Response:

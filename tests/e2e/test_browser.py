@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -163,7 +164,7 @@ async def beside() -> AsyncIterator[Beside]:
         async_playwright() as playwright,
     ):
         client = await Client.connect(stack.temporal_address)
-        handle = await client.start_workflow("Nothing", id=f"kept-{uuid.uuid4()}", task_queue="nobody")
+        handle = await client.start_workflow("Nothing", id=f"kept-{uuid.uuid4()}-T00:00:00Z", task_queue="nobody")
 
         async def listed() -> bool:
             return (await client.count_workflows('WorkflowType="Nothing"')).count == 1
@@ -219,7 +220,7 @@ async def test_the_owners_page_shows_signals_and_cancels(beside: Beside) -> None
     """
     page, errors = await beside.browser.new_page(), list[str]()
     page.on("pageerror", lambda error: errors.append(str(error)))
-    await page.goto(f"{beside.stack.ui_url}/namespaces/default/workflows/{beside.handle.id}")
+    await page.goto(f"{beside.stack.ui_url}/namespaces/default/workflows/{quote(beside.handle.id, safe='')}")
     await page.get_by_text(beside.handle.id).first.wait_for(timeout=60_000)
     await page.get_by_role("button", name="Request Cancellation").click(timeout=30_000)
     await page.get_by_role("dialog").get_by_role("button", name="Confirm").click(timeout=30_000)

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
+from yarl import URL
 
 from tests.support.waiting import eventually
 from workers import dev_server, temporal_binary
@@ -79,6 +81,23 @@ async def test_the_owners_page_loads_and_acts(shown: Shown) -> None:
     await eventually(listed, what="the workflow in the list")
     assert await shown.cancel(base, handle, Origin=base) == 200
     assert await asked_to_cancel(handle)
+
+
+async def test_a_history_can_be_downloaded(shown: Shown) -> None:
+    """Whole, over its pages, in the form that replays; also of an id that the UI writes with its signs twice."""
+    handle = await shown.client.start_workflow("Nothing", id=f"a:{uuid.uuid4()} b", task_queue="nobody")
+    for number in range(300):
+        await handle.signal("more", number)
+    path = f"/api/v1/namespaces/default/workflows/{quote(quote(handle.id, safe=''), safe='')}"
+    address = f"{shown.gate.url}{path}/run/{handle.first_execution_run_id}/history.json"
+    async with shown.http.get(URL(address, encoded=True)) as answer:
+        assert answer.status == 200
+        events = await answer.json()
+    assert [event["eventId"] for event in events] == [str(number) for number in range(1, len(events) + 1)]
+    assert len(events) == len((await handle.fetch_history()).events) > 300
+    WorkflowHistory.from_json(handle.id, {"events": events})
+    async with shown.http.get(URL(shown.gate.url + path, encoded=True)) as answer:
+        assert (await answer.json())["workflowExecutionInfo"]["execution"]["workflowId"] == handle.id
 
 
 @pytest.mark.parametrize(
