@@ -36,6 +36,7 @@ from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
 from activities.venue import Venue
+from domain.commands import asked_by, command_of
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
     ENTRY_GATES,
@@ -218,7 +219,8 @@ class Admissions:
             facts = beside(_facts_of(entry, market, row, policy, standing), admitted)
             results = run_gates(ENTRY_GATES, facts)
             turn = (row["turns"] + len(admitted), row["read_at"])
-            answer, written = self._decision(intent, entry.draft, results, reserved=entry.needed, turn=turn)
+            known = _with_who_asked(intent, row["given_by"] if row["command_about"] == intent_digest(intent) else None)
+            answer, written = self._decision(known, entry.draft, results, reserved=entry.needed, turn=turn)
             answers[-1], writes[intent.order_key] = answer, written
             if answer.accepted:
                 admitted.append(Reserved(intent.symbol, entry.needed))
@@ -274,8 +276,9 @@ class Admissions:
         elif product is not None:
             draft, price, _ = await self._draft_entry(intent, product)
         async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
+            command = command_of(intent) or (None, None, None)
             found = await connection.fetchrow(
-                SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key
+                SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key, *command
             )
             if found["existing"]:
                 return await self._stored(connection, intent)
@@ -313,7 +316,8 @@ class Admissions:
                 results = [refusal]
             # What only rests at the exchange leaves the plan armed and the trade protected.
             begins_exit = is_exit and intent.protection_role is None and intent.entry_point != QUOTES
-            return await self._store(connection, intent, draft, results, claimed=size or ZERO, begins_exit=begins_exit)
+            known = _with_who_asked(intent, found["given_by"])
+            return await self._store(connection, known, draft, results, claimed=size or ZERO, begins_exit=begins_exit)
 
     async def _still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Decimal | None]:
         """A price stop stays due; a profit exit is checked again on a fresh price before it is sent (EXIT-3)."""
@@ -704,6 +708,11 @@ def disabled_why(symbol: str, policy: Policy) -> str:
     if policy.allowed and symbol not in policy.allowed:
         return "it is not among the symbols that may be bought (symbols.allow)"
     return ""
+
+
+def _with_who_asked(intent: OrderIntent, given_by: str | None) -> OrderIntent:
+    """The intent as it is stored: with who asked as the ledger knows it, not as the intent says."""
+    return intent.model_copy(update={"asked_by": asked_by(intent, given_by)})
 
 
 def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing) -> Facts:

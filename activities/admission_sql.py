@@ -1,7 +1,8 @@
 """What admission reads and writes: the facts of entries, those of a sell, and a decision, one statement each.
 
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
-trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key.
+trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key, and of its command the id,
+the kind and the subject, null for none.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ WITH buys AS MATERIALIZED (
                                      WHEN f.at > b.answered_at THEN f.size - f.base_fees ELSE 0 END)
                        FROM fills f JOIN balances b ON b.account = $1 AND b.currency = $2
                       WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_BASE.format("f")}), 0) AS size
+), said AS MATERIALIZED (
+    SELECT id, subject, given_by FROM commands WHERE account = $1 AND kind = 'order' AND id = ANY ($3::text[])
 ), account AS MATERIALIZED (
     SELECT statement_timestamp() AS read_at,
            coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns,
@@ -75,9 +78,10 @@ SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
        (SELECT coalesce(sum(rest), 0) FROM buys WHERE symbol = asked.symbol) AS open_buys_value,
        (SELECT size FROM held WHERE symbol = asked.symbol) AS held_size,
        (SELECT value FROM held WHERE symbol = asked.symbol) AS held_value,
-       (SELECT sum(value) FROM held WHERE symbol <> asked.symbol) AS others_value
+       (SELECT sum(value) FROM held WHERE symbol <> asked.symbol) AS others_value,
+       said.subject AS command_about, said.given_by
 FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS asked (order_key, symbol, number)
-CROSS JOIN account LEFT JOIN market_state m ON m.symbol = asked.symbol
+CROSS JOIN account LEFT JOIN market_state m ON m.symbol = asked.symbol LEFT JOIN said ON said.id = asked.order_key
 ORDER BY asked.number
 """
 
@@ -91,7 +95,8 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
                  AND entry_point = 'passive_mm') AS quoted,
        (SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
                FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
-          FROM trades t WHERE t.entry_key = $4) AS held
+          FROM trades t WHERE t.entry_key = $4) AS held,
+       (SELECT given_by FROM commands WHERE id = $5 AND account = $2 AND kind = $6 AND subject = $7) AS given_by
 """
 
 INSERT_ORDER = """

@@ -14,6 +14,7 @@ from domain.exits import ExitReason
 from domain.messages import (
     Admission,
     AttemptPlan,
+    CloseRequest,
     OrderIntent,
     OrderUpdate,
     PlaceAnswer,
@@ -97,6 +98,9 @@ class EndOrder(_Request):
     state: str
     refusal: str | None = None
     sentence: str = ""
+    wish: CloseRequest | None = None
+    """Before it was sent somebody wanted it withdrawn: who that was is stored as the ledger knows it."""
+    verb: str = "cancelled"
 
 
 class TradeKey(_Request):

@@ -29,6 +29,7 @@ from activities.admission import (
 )
 from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
+from activities.commands import given_by
 from activities.controls import trading_control
 from activities.crash_points import crash_at
 from activities.database import Connection, Pool, account_transaction, lock_symbol
@@ -52,6 +53,7 @@ from activities.policy import Policy
 from activities.protection import protection_view, tell_trouble
 from activities.rows import totals_of
 from activities.venue import Venue
+from domain.commands import CommandKind, cancelled_unsent
 from domain.exits import exit_limit_price
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
@@ -440,7 +442,12 @@ class TradingActivities(OrderActivities):
                 state = now
             elif not now.final:
                 state = move_order(now, state)
-            await finish_order(connection, order, state, refusal=request.refusal, sentence=request.sentence)
+            sentence = request.sentence
+            if request.wish is not None:
+                kind = CommandKind.CLOSE if request.verb == "closed" else CommandKind.CANCEL
+                by = await given_by(connection, self._account, request.wish.command, kind, request.order_key)
+                sentence = cancelled_unsent(request.verb, request.wish, by)
+            await finish_order(connection, order, state, refusal=request.refusal, sentence=sentence)
             trade = await connection.fetchrow(
                 "SELECT remaining, state, entry_final FROM trades WHERE entry_key = $1", order["entry_key"]
             )

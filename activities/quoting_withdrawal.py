@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import structlog
 from temporalio import activity
@@ -51,10 +51,12 @@ async def withdraw(
     request: WithdrawQuotes,
     *,
     revive: Callable[[str], Awaitable[None]] | None = None,
+    requests: Callable[[Sequence[str]], Awaitable[Mapping[str, CloseRequest]]] | None = None,
 ) -> WithdrawReport:
     """Ask each quote's workflow to cancel, again every two seconds, until all have ended or the time is over.
 
-    `revive` starts the workflow of an order that has none. Raises RPCError and the database's errors.
+    `revive` starts the workflow of an order that has none; `requests` makes what these orders are asked, for whoever
+    can prove who asks. Raises RPCError and the database's errors.
     """
     deadline = time.monotonic() + request.seconds
     asked: dict[str, float] = {}
@@ -64,18 +66,21 @@ async def withdraw(
         due = [key for key in left if now - asked.get(key, -_AGAIN_SECONDS) >= _AGAIN_SECONDS]
         if due:
             asked.update(dict.fromkeys(due, now))
-            await asyncio.gather(*(_ask(client, key, request.by, revive) for key in due))
+            asked_so = await requests(due) if requests else dict.fromkeys(due, CloseRequest(by=request.by))
+            await asyncio.gather(*(_ask(client, key, asked_so[key], revive) for key in due))
         if not left or time.monotonic() >= deadline:
             ended = tuple(key for key in asked if key not in left)
             return WithdrawReport(ended=ended, left=tuple(left))
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _ask(client: Client, key: str, by: str, revive: Callable[[str], Awaitable[None]] | None) -> None:
+async def _ask(
+    client: Client, key: str, request: CloseRequest, revive: Callable[[str], Awaitable[None]] | None
+) -> None:
     handle = client.get_workflow_handle(order_workflow_id(key))
     for attempt in range(2):
         try:
-            await handle.signal("cancel", CloseRequest(by=by or "the market maker"))
+            await handle.signal("cancel", request)
         except RPCError as problem:
             if problem.status is not RPCStatusCode.NOT_FOUND:
                 raise

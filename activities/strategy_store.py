@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.database import Pool
+from domain.intents import intent_digest
 from domain.messages import OrderIntent
 from domain.scoring import Action, Decision, score_decimal
 
@@ -35,6 +36,11 @@ WITH run AS (
     SELECT n.symbol, n.side, n.source, n.trigger, run.snapshot_id, n.order_key, n.decision, n.details, $3
       FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::jsonb[])
            AS n (symbol, side, source, trigger, order_key, decision, details), run
+), command AS (
+    INSERT INTO commands (id, account, kind, subject, given_by)
+    SELECT n.id, $2, 'order', n.subject, n.given_by
+      FROM unnest($24::text[], $25::text[], $26::text[]) AS n (id, subject, given_by), run
+    ON CONFLICT (id) DO NOTHING
 )
 SELECT count(*) AS stored, pg_notify('matrix', $1::text) FROM run
 """
@@ -91,6 +97,7 @@ class StrategyStore:
         details: Mapping[str, Any],
     ) -> bool:
         """The whole run; False if it had been stored before, and then nothing is written."""
+        intents = [item.intent for item in signals if item.intent is not None]
         row = await self._pool.fetchrow(
             _STORE,
             snapshot_id,
@@ -124,6 +131,9 @@ class StrategyStore:
                 }
                 for item in signals
             ],
+            [intent.order_key for intent in intents],
+            [intent_digest(intent) for intent in intents],
+            [intent.asked_by for intent in intents],
         )
         return bool(row["stored"])
 

@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cli.output import ExitCode, UnreachableError, UserError, note
 
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from domain.messages import CloseRequest
     from workers.settings import Settings
 
-__all__ = ["ask", "patience", "query", "require_worker", "until", "worker_missing"]
+__all__ = ["ask", "commanded", "patience", "query", "require_worker", "until", "worker_missing"]
 
 Found = TypeVar("Found")
 
@@ -100,6 +101,26 @@ async def ask(client: "Client", workflow_id: str, update: str, request: object, 
         if error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED):
             raise silent from None
         raise
+
+
+async def commanded(
+    ledger: Any, account: str, kind: Literal["close", "cancel"], keys: Sequence[str], by: str, why: str = ""
+) -> "dict[str, CloseRequest]":
+    """The requests that close these trades or cancel these orders, written down in the ledger first: that proves who
+    asks. One that can't be written stops nothing: the request is sent without its proof, and that is said.
+    """
+    import asyncpg
+
+    from activities.commands import note_commands
+    from domain.commands import CommandKind
+    from domain.messages import CloseRequest
+
+    ids = [""] * len(keys)
+    try:
+        ids = await note_commands(ledger, account, CommandKind(kind), keys, by, why)
+    except (asyncpg.PostgresError, OSError, TimeoutError) as problem:
+        note(f"Who asks could not be written down ({type(problem).__name__}): it is asked for all the same.")
+    return {key: CloseRequest(by=by, note=why, command=command) for key, command in zip(keys, ids, strict=True)}
 
 
 async def query(client: "Client", workflow_id: str, name: str) -> Any | None:

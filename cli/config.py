@@ -21,7 +21,7 @@ __all__ = ["config_app", "current_settings", "current_sources", "environment", "
 config_app = typer.Typer(help="Show, check, write or change the settings.", no_args_is_help=True)
 
 _KEY = typer.Argument(help="Setting, such as symbols.block; `bottrader config show` lists them.")
-_BY = typer.Option("--by", help="Who asks; else this machine's user.")
+_BY = typer.Option("--by", help="For whom, kept as a note beside this machine's user.")
 _WHY = typer.Option("--why", help="Why; it is recorded with the change.")
 _JSON = typer.Option("--json", help="JSON for programs.")
 _ALIVE_SECONDS = 3.0
@@ -48,20 +48,28 @@ def current_settings() -> "Settings":
 
 
 def settings_in_force() -> "Settings":
-    """The settings with what was set by command on top, as the workers have them: for whoever decides by them.
+    """The settings as the account's workers have them, whatever folder and shell this is typed in: for whoever decides
+    by them.
 
-    Where no database is configured nothing can have been set by command. Raises ConfigError (exit code 2), and what
-    asyncpg raises for a database that does not answer.
+    Where no database is configured the own ones count. Raises ConfigError (exit code 2), and what asyncpg raises for a
+    database that does not answer.
     """
     import asyncio
 
+    from cli.ledger import open_ledger
+    from workers.setting_changes import sources_in_force
     from workers.settings import build
 
     sources = current_sources()
     settings = build(sources)
     if settings.database.url is None:
         return settings
-    return build(sources.under(asyncio.run(_overrides(settings))))
+
+    async def in_force() -> "Sources":
+        async with open_ledger(settings) as ledger:
+            return await sources_in_force(ledger, sources, settings.account)
+
+    return build(asyncio.run(in_force()))
 
 
 async def _overrides(settings: "Settings") -> "Mapping[str, Override]":

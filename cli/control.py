@@ -5,7 +5,7 @@ set. Exits go on. Flattening asks each trade's own workflows, so nothing is sold
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from cli.ledger import Row
+    from domain.messages import CloseRequest
     from workers.settings import Settings
 
 __all__ = ["flatten", "halt", "resume"]
 
-_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 _ANSWER_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 5.0
 _AT_ONCE = 20
+_ASKED: dict[str, Literal["close", "cancel"]] = {"trade": "close", "entry": "cancel"}
 
 
 # --- halt and resume -------------------------------------------------------------------------------------------------
@@ -57,8 +59,10 @@ def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
     import asyncio
 
     from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    return asyncio.run(_store(current_settings(), reason, by, halted=halted, as_json=as_json))
+    settings = settings_to_stop() if halted else current_settings()
+    return asyncio.run(_store(settings, reason, by, halted=halted, as_json=as_json))
 
 
 async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as_json: bool) -> int:
@@ -111,9 +115,9 @@ def flatten(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    settings = current_settings()
+    settings = settings_to_stop()
     return asyncio.run(
         _flatten(
             settings,
@@ -222,12 +226,14 @@ async def _until_flat(
     import asyncio
     import time
 
+    from cli.asking import commanded
+
     deadline, told = time.monotonic() + timeout, -1
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(wish: _Wish) -> None:
+    async def one(wish: _Wish, request: "CloseRequest") -> None:
         async with slots:
-            await _ask(client, wish, by, why, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
+            await _ask(client, wish, request, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
             wish.asked_at = time.monotonic()
 
     while rows := await ledger.fetch(_OPEN, account):
@@ -239,7 +245,12 @@ async def _until_flat(
         again = time.monotonic() - _AGAIN_SECONDS
         due = [item for item in wishes.values() if item.answer is None and item.asked_at <= again]
         is_open = {row["key"] for row in rows}
-        await asyncio.gather(*(one(item) for item in due if item.key in is_open))
+        due = [item for item in due if item.key in is_open]
+        requests: dict[str, CloseRequest] = {}
+        for what, kind in _ASKED.items():
+            keys = [item.key for item in due if item.what == what]
+            requests |= await commanded(ledger, account, kind, keys, by, why) if keys else {}
+        await asyncio.gather(*(one(item, requests[item.key]) for item in due))
         if told != len(rows):
             told = len(rows)
             note(f"{told} of {len(wishes)} are still open")
@@ -248,13 +259,11 @@ async def _until_flat(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _ask(client: "Client", wish: _Wish, by: str, why: str, seconds: float) -> None:
+async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: float) -> None:
     """Have a trade closed or an entry cancelled; a refusal that says it is going on already is an answer, too."""
     from cli.asking import ask
     from domain.ids import exit_workflow_id, order_workflow_id
-    from domain.messages import CloseRequest
 
-    request = CloseRequest(by=by, note=why)
     order, monitor = order_workflow_id(wish.key), exit_workflow_id(wish.key)
     asked = [(monitor, "close"), (order, "close")] if wish.what == "trade" else [(order, "cancel")]
     wish.problem = "it has no running workflow: the sweep starts one within a minute"

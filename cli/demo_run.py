@@ -14,18 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
-from cli.asking import until
+from activities.commands import note_order
+from cli.asking import commanded, until
 from cli.demo_audit import Account, Duplicates, Linkage, account, books_agree, duplicates, linkage
 from cli.demo_plan import KINDS, SYMBOLS, Kind, Run, intent_of, run_of
 from cli.output import UnreachableError
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
-from domain.messages import CloseRequest
 from domain.money import ZERO
 from exchange.paper import PaperControl
 from workflows.starting import decide_order
@@ -196,6 +196,7 @@ class Demonstration:
             bid=Decimal(quote["best_bid"]),
             ask=Decimal(quote["best_ask"]),
         )
+        await note_order(self._ledger, intent)
         decision = await decide_order(self._client, intent)
         if decision.accepted:
             slot.key, slot.since = intent.order_key, time.monotonic()
@@ -256,7 +257,7 @@ class Demonstration:
 
         async def look() -> bool | None:
             rows = await self._ledger.fetch(
-                """SELECT o.order_key, o.finished, o.filled_size, t.state FROM orders o
+                """SELECT o.order_key, o.account, o.finished, o.filled_size, t.state FROM orders o
                    LEFT JOIN trades t ON t.entry_key = o.order_key
                    WHERE o.role = 'ENTRY' AND (NOT o.finished OR (o.filled_size > 0 AND t.state <> 'CLOSED'))"""
             )
@@ -270,16 +271,15 @@ class Demonstration:
 
     async def _end(self, row: Any, asked: set[str], kept: set[str]) -> None:
         key = row["order_key"]
-        if row["state"] is None or key in kept:
-            workflow_id, update = order_workflow_id(key), "cancel"
-        else:
-            workflow_id, update = exit_workflow_id(key), "close"
+        update: Literal["cancel", "close"] = "cancel" if row["state"] is None or key in kept else "close"
+        workflow_id = order_workflow_id(key) if update == "cancel" else exit_workflow_id(key)
         if f"{update} {key}" in asked:
             return
         asked.add(f"{update} {key}")
         # Refused or gone: it has ended by itself meanwhile, which the ledger shows.
+        request = (await commanded(self._ledger, row["account"], update, [key], _BY))[key]
         with suppress(WorkflowUpdateFailedError, RPCError):
-            await self._client.get_workflow_handle(workflow_id).execute_update(update, CloseRequest(by=_BY))
+            await self._client.get_workflow_handle(workflow_id).execute_update(update, request)
 
     async def _settled(self) -> bool | None:
         """Both sides have the same fills, and no order is at work."""

@@ -60,8 +60,11 @@ class Finding:
     advice: str = ""
 
 
-async def examine(settings: "Settings") -> list[Finding]:
-    """All checks, side by side; each answers within fifteen seconds, and none raises."""
+async def examine(settings: "Settings", instead: str = "") -> list[Finding]:
+    """All checks, side by side; each answers within fifteen seconds, and none raises.
+
+    `instead`: the settings in force can't be used, and what these are in their place.
+    """
     checks: dict[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
         "database": _database,
         "temporal": _temporal,
@@ -70,6 +73,8 @@ async def examine(settings: "Settings") -> list[Finding]:
     rooms = await asyncio.gather(*(_guarded(name, check(settings)) for name, check in checks.items()))
     mode = "LIVE: real money" if settings.mode == "live" else f"mode {settings.mode}"
     said = [Finding("settings", Verdict.OK, f"{mode}, account {settings.account}")]
+    if instead:
+        said = [Finding("settings", Verdict.FAIL, instead, "run `bottrader config check`, and correct what it says")]
     if settings.dry_run:
         said.append(Finding("dry run", Verdict.WARN, "entries are decided and not sent", "dry_run = false sends them"))
     said += [Finding("files", Verdict.FAIL, problem, "see the finding") for problem in file_problems(settings)]

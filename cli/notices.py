@@ -78,9 +78,9 @@ def incidents(
     """List what a person should know of, newest first: open incidents, or with --all those that are over, too."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    rows = asyncio.run(_incidents(current_settings(), only_open=not everything, limit=limit))
+    rows = asyncio.run(_incidents(settings_to_stop(), only_open=not everything, limit=limit))
     if as_json:
         print_json(rows)
         return
@@ -106,9 +106,9 @@ def resolve(
     """Mark incidents as dealt with, so that they are not told again: exit code 1 if one was not open."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    done = asyncio.run(_resolve(current_settings(), ids))
+    done = asyncio.run(_resolve(settings_to_stop(), ids))
     left = sorted(set(ids) - set(done))
     if as_json:
         print_json({"resolved": done, "not_open": left})

@@ -35,6 +35,7 @@ _SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
 _NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
 _LONGEST_NUMBER = 40
+_LONGEST_NAME = 100
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OPEN_GRACE_SECONDS = 1.0
 
@@ -43,7 +44,7 @@ _WAIT = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Wait for the decision and what the exchange makes of it.")
 ]
 _TIMEOUT = Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait at most.")]
-_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
 _REQUEST = Annotated[
     str | None, typer.Option("--request-id", help="Your own name of this request: the same id again is the same order.")
 ]
@@ -51,15 +52,16 @@ _DRY = Annotated[bool, typer.Option("--dry-run", help="Run every gate and stop t
 
 
 def user(by: str) -> str:
-    """Who asks: the name given, else this machine's user."""
-    import getpass
+    """Who asks: this machine's user, as the system knows it and not the environment, with the name given as a note."""
+    import os
+    import pwd
 
-    if by:
-        return by
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    given = "".join(letter for letter in by if letter.isprintable()).strip()[:_LONGEST_NAME]
+    return f"{name} (for {given})" if given and given != name else name
 
 
 # --- buy -------------------------------------------------------------------------------------------------------------
@@ -390,6 +392,7 @@ async def _submit(
 ) -> int:
     from temporalio.exceptions import WorkflowAlreadyStartedError
 
+    from activities.commands import note_order
     from cli.asking import patience, require_worker, until
     from cli.ledger import open_ledger
     from cli.order_words import what_holds
@@ -407,6 +410,7 @@ async def _submit(
         if before is None:
             await require_worker(client, settings, "the order was not placed")
         with _asked_for(intent):
+            await note_order(ledger, intent)
             with contextlib.suppress(WorkflowAlreadyStartedError):  # it has ended; the ledger says how
                 await start_order(client, intent, task_queue=settings.temporal.orders_queue, eager=False)
             row = before
@@ -656,16 +660,15 @@ def cancel(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    return asyncio.run(_cancel(current_settings(), key, wait=wait, timeout=timeout, by=user(by), as_json=as_json))
+    return asyncio.run(_cancel(settings_to_stop(), key, wait=wait, timeout=timeout, by=user(by), as_json=as_json))
 
 
 async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: float, by: str, as_json: bool) -> int:
-    from cli.asking import ask, patience, until
+    from cli.asking import ask, commanded, patience, until
     from cli.ledger import open_ledger, resolve_key
     from domain.ids import order_workflow_id
-    from domain.messages import CloseRequest
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
@@ -676,7 +679,8 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
         client = await connect(settings)
         with patience(f"Cancelling {row['side']} {row['symbol']}"):
             try:
-                answer = await ask(client, order_workflow_id(key), "cancel", CloseRequest(by=by), timeout)
+                asked = await commanded(ledger, settings.account, "cancel", [key], by)
+                answer = await ask(client, order_workflow_id(key), "cancel", asked[key], timeout)
             except LookupError:
                 raise UserError(
                     "NO_WORKFLOW",
@@ -718,9 +722,9 @@ def orders(
     """List orders, newest first: entries, exits, and what was placed elsewhere."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    rows = asyncio.run(_list(current_settings(), only_open, symbol, limit))
+    rows = asyncio.run(_list(settings_to_stop(), only_open, symbol, limit))
     if as_json:
         print_json([described(row) for row in rows])
         return

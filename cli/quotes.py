@@ -12,16 +12,19 @@ from cli.orders import user
 from cli.output import ExitCode, note, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from temporalio.client import Client, ScheduleDescription
 
     from activities.quoting_interfaces import WithdrawReport
+    from domain.messages import CloseRequest
     from workers.settings import Settings
 
 __all__ = ["quotes_app", "quotes_leave", "stop_quotes", "take_quotes_away"]
 
 quotes_app = typer.Typer(help="The market maker's quotes: see them, stop and start them.", no_args_is_help=True)
 
-_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
+_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 _NOTE = Annotated[str, typer.Option("--note", help="A word for the record.")]
 _SLICE_SECONDS = 2.0
@@ -59,9 +62,9 @@ def show(
     """Quotes that rest, and what the last rounds decided on each product, with the reason and its numbers."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    return asyncio.run(_show(current_settings(), symbol and symbol.strip().upper(), rounds, as_json=as_json))
+    return asyncio.run(_show(settings_to_stop(), symbol and symbol.strip().upper(), rounds, as_json=as_json))
 
 
 async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_json: bool) -> int:
@@ -140,9 +143,9 @@ def stop(
     """Pause the rounds, cancel every quote, answer when nothing rests. Exit code 1 when something may still rest."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    return asyncio.run(_stop(current_settings(), user(by), why, timeout, as_json=as_json))
+    return asyncio.run(_stop(settings_to_stop(), user(by), why, timeout, as_json=as_json))
 
 
 async def _stop(settings: "Settings", by: str, why: str, timeout: float, *, as_json: bool) -> int:
@@ -193,8 +196,13 @@ async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: s
     """Have every quote cancelled and wait so long for their ends. Raises RPCError and the database's errors."""
     from activities.quoting_interfaces import WithdrawQuotes
     from activities.quoting_withdrawal import withdraw
+    from cli.asking import commanded
 
-    return await withdraw(ledger, client, WithdrawQuotes(account=account, seconds=seconds, by=by))
+    async def requests(keys: "Sequence[str]") -> "Mapping[str, CloseRequest]":
+        return await commanded(ledger, account, "cancel", keys, by)
+
+    asked = WithdrawQuotes(account=account, seconds=seconds, by=by)
+    return await withdraw(ledger, client, asked, requests=requests)
 
 
 async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:

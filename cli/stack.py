@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from workers.settings import Settings
     from workers.settings_sources import Sources
 
-ROLES = ("orders", "streams", "watchers", "strategy")
-_ROLES_OF = {"sighook": {"strategy"}, "webhook": {"orders", "streams", "watchers"}, "both": set(ROLES)}
-"""What `all` means, by the setting `entry_points` (ENTRY-3)."""
-
 _JSON = typer.Option("--json", help="JSON for programs: one line when it is ready.")
 _PORT = "(0 = any free one)"
 
@@ -71,7 +67,7 @@ def up(
     from workers.local_stack import LocalStackConfig
     from workers.secret_files import require_files
     from workers.settings import load_settings
-    from workers.settings_sources import config_path
+    from workers.settings_sources import config_path, usual_path
 
     settings = load_settings()
     require_files(settings)
@@ -79,6 +75,9 @@ def up(
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
     rate = settings.speed if speed is None else speed
     paper = not no_paper and settings.mode == "paper" and settings.exchange.rest is None
+    note(_settings_file(config_path(), usual_path()))
+    if settings.entry_points == "sighook":
+        note(_ONLY_DECIDES)
     market = paper_market(prices, live=live_prices, live_url=live_url, fills=fills, speed=rate, paper=paper)
     if paper:
         note(market.about)
@@ -96,6 +95,7 @@ def up(
         web_port=settings.webhook.port if web_port is None else web_port,
         web_token=not settings.webhook.senders,
         config_file=config_path(),
+        config_folder=usual_path().absolute().parent,
         mode=settings.mode,
         names=brought_by(settings).names,
         database_url=None if settings.database.url is None else settings.database.dsn,
@@ -105,6 +105,19 @@ def up(
         say=lambda line: note(f"  {line}"),
     )
     return asyncio.run(_run_until_told(config, settings.account, as_json=as_json))
+
+
+_ONLY_DECIDES = (
+    'entry_points = "sighook": this system only decides. What it decides waits for a worker of the roles orders, '
+    "streams and watchers on the same ledger and Temporal, and is dropped when it gets too old."
+)
+
+
+def _settings_file(file: Path | None, usual: Path) -> str:
+    """Which file the settings come from, or which one would count."""
+    if file is not None:
+        return f"Settings: {file.absolute()}"
+    return f"Settings: no file; workers take up {usual.absolute()} when it appears."
 
 
 def _takes_alerts(settings: "Settings") -> bool:
@@ -286,6 +299,7 @@ def worker(
     import uvloop
 
     from cli.config import current_sources
+    from workers.health import ROLES
 
     unknown = [name for name in role if name not in {*ROLES, "all"}]
     if unknown:
@@ -299,15 +313,14 @@ async def _work(sources: "Sources", roles: set[str]) -> None:
     import contextlib
     import signal
 
+    from workers.health import roles_of
     from workers.runner import run_worker
     from workers.secret_files import require_files
     from workers.settings import build
 
     settings = build(sources)
     require_files(settings)
-    if "all" in roles:
-        roles = _ROLES_OF[settings.entry_points]
-    working_task = asyncio.ensure_future(run_worker(settings, roles, sources))
+    working_task = asyncio.ensure_future(run_worker(settings, roles_of(settings, roles), sources))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, working_task.cancel)
@@ -321,12 +334,12 @@ def doctor(
     """Look at everything the system needs and say what to do about what is wrong: exit code 0 or 1."""
     import asyncio
 
-    from cli.config import current_settings
     from cli.doctor import Verdict, examine
+    from cli.settings_left import settings_at_hand
 
-    settings = current_settings()
+    settings, instead = settings_at_hand()
     with working("Looking at clocks, keys, database, Temporal and data"):
-        findings = asyncio.run(examine(settings))
+        findings = asyncio.run(examine(settings, instead))
     failed = any(finding.verdict is Verdict.FAIL for finding in findings)
     if as_json:
         print_json({"ok": not failed, "checks": findings})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from cli.ledger import Row
+    from domain.messages import CloseRequest
     from workers.settings import Settings
 
 __all__ = ["TRADE", "close", "described", "show", "trade_app", "trades"]
@@ -49,12 +50,12 @@ def trades(
     """List trades, newest first: what was bought, where its stops are, how it ended and what it gained."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
     if only_open and only_closed:
         raise UserError("BAD_OPTION", "Give --open or --closed, not both.")
     state = "open" if only_open else "closed" if only_closed else "all"
-    settings = current_settings()
+    settings = settings_to_stop()
     found, quotes, alone = asyncio.run(_list(settings, state, symbol, limit, bids=bids))
     rows = [described(row, quotes.get(row["symbol"]), alone) for row in found]
     if as_json:
@@ -245,9 +246,9 @@ def show(
     """Tell a trade's whole story: why it was entered, what was sent, what filled, how it is or was left."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
-    story = asyncio.run(_story(current_settings(), key))
+    story = asyncio.run(_story(settings_to_stop(), key))
     if as_json:
         print_json(story)
     else:
@@ -479,7 +480,7 @@ def _indicators(decision: "Mapping[str, Any]") -> str:
 @trade_app.command("close")
 def close(
     key: _KEY,
-    by: Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")] = "",
+    by: Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")] = "",
     why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sold.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait.")] = 30.0,
@@ -491,17 +492,17 @@ def close(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings_left import settings_to_stop
 
     return asyncio.run(
-        _close(current_settings(), key, by=user(by), why=why, wait=wait, timeout=timeout, as_json=as_json)
+        _close(settings_to_stop(), key, by=user(by), why=why, wait=wait, timeout=timeout, as_json=as_json)
     )
 
 
 async def _close(
     settings: "Settings", given: str, *, by: str, why: str, wait: bool, timeout: float, as_json: bool
 ) -> int:
-    from cli.asking import patience, until
+    from cli.asking import commanded, patience, until
     from cli.ledger import ago, open_ledger, resolve_key
     from workers.temporal_connection import connect
     from workflows.narrative import money
@@ -519,7 +520,8 @@ async def _close(
             raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
         client = await connect(settings)
         with patience(f"Selling {row['symbol']}"):
-            answer = await _ask_close(client, key, by, why, min(timeout, 10.0))
+            request = (await commanded(ledger, settings.account, "close", [key], by, why))[key]
+            answer = await _ask_close(client, key, request, min(timeout, 10.0))
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
@@ -546,15 +548,14 @@ async def _close(
     return int(ExitCode.OK)
 
 
-async def _ask_close(client: Any, key: str, by: str, why: str, seconds: float) -> str:
+async def _ask_close(client: Any, key: str, request: "CloseRequest", seconds: float) -> str:
     """The trade's monitor sells; its entry passes the wish on where there is no monitor yet."""
     from cli.asking import ask
     from domain.ids import exit_workflow_id, order_workflow_id
-    from domain.messages import CloseRequest
 
     for workflow_id in (exit_workflow_id(key), order_workflow_id(key)):
         try:
-            answer = await ask(client, workflow_id, "close", CloseRequest(by=by, note=why), seconds)
+            answer = await ask(client, workflow_id, "close", request, seconds)
         except LookupError:
             continue
         return str(answer.sentence)

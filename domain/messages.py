@@ -113,6 +113,7 @@ class OrderIntent(Message):
     trailing: dict[str, Any] | None = None
     dry_run: bool = False
     asked_by: str = ""
+    command: str = Field(default="", description="exits of a close: the id of its command in the ledger")
     protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
     protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
     stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
@@ -406,11 +407,15 @@ class ExitDue(Message):
 
 
 class CloseRequest(Message):
-    """A person says close. `request_id` makes it idempotent; `by` is who asked."""
+    """A person says close, or cancel. `request_id` makes it idempotent.
+
+    `by` is who asked, as the message says; it is believed where the ledger has the `command` (`domain.commands`).
+    """
 
     request_id: str = ""
     by: str = ""
     note: str = ""
+    command: str = ""
 
 
 class CloseAnswer(Message):

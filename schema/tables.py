@@ -690,6 +690,20 @@ strategy_runs = Table(
     Index("ix_strategy_runs_at", "account", "at"),
 )
 
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False, comment="the trade or order; of an order that is asked for, its digest"),
+    Column("given_by", Text, nullable=False, comment="as its way proves: log-in, sender, user of the machine"),
+    Column("note", Text, nullable=False, server_default=text("''")),
+    _time("at", now=True),
+    _one_of("kind", "order", "close", "cancel"),
+    Index("ix_commands_at", "account", "at"),
+)
+
 setting_overrides = Table(
     "setting_overrides",
     metadata,

@@ -307,7 +307,13 @@ class Desk:
                 decision="nothing_to_close", sentence=f"No trade in {noted.symbol} was open.", trades=(), **common
             )
         request = CloseRequest(request_id=request_id, by=common["sender"], note=alert.note or "closed by webhook")
-        told = await asyncio.gather(*(self._close_one(key, request, terms.decision_s) for key in noted.closes))
+        told = await asyncio.gather(
+            *(
+                # The command is in the ledger since the alert was noted.
+                self._close_one(key, request.model_copy(update={"command": f"{request_id}/{key}"}), terms.decision_s)
+                for key in noted.closes
+            )
+        )
         closing = [item for item in told if item.accepted]
         if closing:
             sentence = f"{len(closing)} of {len(told)} trades in {noted.symbol} are being sold or withdrawn."

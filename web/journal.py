@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from domain.ids import order_workflow_id
+from domain.intents import intent_digest
 from domain.messages import Decision, OrderIntent
 from domain.orders import OrderState, Side
 from web.refusals import Refused
@@ -27,6 +28,7 @@ __all__ = ["Journal", "Noted"]
 _log = structlog.get_logger()
 
 _NOTE = """
+WITH noted AS (
 INSERT INTO webhook_alerts AS a
        (account, request_id, sender, action, symbol, digest, alert, order_key, intent, refusal, closes)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
@@ -40,6 +42,15 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
                    AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key)) AS open), '{}') END)
 ON CONFLICT (account, request_id) DO UPDATE SET repeats = a.repeats + 1
 RETURNING repeats, digest, action, symbol, intent, refusal, closes, received_at
+), command AS (
+-- the sender's proven name, for whoever stores who asked (activities.commands); of a repeated alert the first one stays
+INSERT INTO commands (id, account, kind, subject, given_by, note)
+SELECT $8, $1, 'order', $11, $3, '' FROM noted WHERE $8::text IS NOT NULL AND digest = $6
+UNION ALL
+SELECT $2 || '/' || key, $1, 'close', key, $3, '' FROM noted, unnest(closes) AS key WHERE digest = $6
+ON CONFLICT (id) DO NOTHING
+)
+SELECT * FROM noted
 """
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('webhook:' || $1 || ':' || $2, 0))"
 _ORDERS_TODAY = """
@@ -125,8 +136,9 @@ class Journal:
         def write(where: Any, intent: OrderIntent | None, refusal: Mapping[str, str] | None) -> Awaitable[Any]:
             written = intent.model_dump(mode="json") if intent else None
             order_key = intent.order_key if intent else None
+            order_digest = intent_digest(intent) if intent else None
             given = (self._account, request_id, sender, action, symbol, digest, alert, order_key, written, refusal)
-            return cast("Awaitable[Any]", where.fetchrow(_NOTE, *given))
+            return cast("Awaitable[Any]", where.fetchrow(_NOTE, *given, order_digest))
 
         async def counted() -> Any:
             async with self._pool.acquire() as connection, connection.transaction():

@@ -8,6 +8,7 @@ lost its connection counts as ill. The worker's identity ends in @ and the machi
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from temporalio.api.enums.v1 import TaskQueueType
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 
 # A poll lasts up to a minute, and counts from its beginning.
 FRESH_S = 90.0
+
+ROLES = ("orders", "streams", "watchers", "strategy")
+ROLES_OF = {"sighook": {"strategy"}, "webhook": {"orders", "streams", "watchers"}, "both": set(ROLES)}
+"""What the role `all` means, by the setting `entry_points` (ENTRY-3)."""
+
+
+def roles_of(settings: "Settings", named: Iterable[str]) -> set[str]:
+    """The roles that a worker which is told these runs; `all` is what the settings let it be."""
+    roles = set(named)
+    return ROLES_OF[settings.entry_points] if "all" in roles else roles
 
 
 async def polled_since(client: "Client", queue: str, since: float, *, identity_suffix: str = "") -> bool:
@@ -62,7 +73,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m workers.health", description="Can this machine's worker do the role's work?"
     )
-    parser.add_argument("--role", choices=("orders", "streams", "watchers", "strategy"), required=True)
+    parser.add_argument("--role", choices=ROLES, required=True)
     role: str = parser.parse_args().role
     from workers.readiness import ailments  # noqa: PLC0415 - who only asks for pollers doesn't load what this needs
 

@@ -140,9 +140,9 @@ class LiveSettings:
     # --- the file -----------------------------------------------------------------------------------------------------
 
     async def _look_at_file(self) -> None:
-        if self._base.file is None:
+        if self._base.watched is None:
             return
-        stamp = file_stamp(self._base.file)
+        stamp = file_stamp(self._base.watched)
         if stamp != self._stamp_seen:
             # Being written: it is read when it has been the same for a round.
             self._stamp_seen = stamp

@@ -37,7 +37,7 @@ from workers import local_temporal
 from workers.dev_server import DevServer
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import UnreachableError, UserError
-from workers.health import polled_since
+from workers.health import polled_since, queue_of, roles_of
 from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
@@ -45,6 +45,7 @@ from workers.private_files import tighten
 from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
 from workers.secured_server import SecuredServer, UiFiles
 from workers.settings import Settings, load_settings
+from workers.settings_sources import CONFIG_FOLDER
 from workers.stack_file import STACK_FILE, STACK_LOCK
 from workers.supervisor import Limit, Supervised
 from workers.temporal_connection import connect
@@ -70,7 +71,8 @@ class LocalStackConfig:
     whose token is made in the data folder. `mtls` runs Temporal's production server, which asks for a certificate, and
     puts its Web UI behind a log-in, as in live. `names` are those in Temporal that the settings say themselves
     (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is
-    added to the environment of worker and webhook.
+    added to the environment of worker and webhook. Without a `config_file` the one of `config_folder` (else of the
+    working folder) counts once it appears.
     """
 
     data: Path | None = None
@@ -90,6 +92,7 @@ class LocalStackConfig:
     mode: str = "paper"
     names: Mapping[str, str] = field(default_factory=dict)
     config_file: Path | None = None
+    config_folder: Path | None = None
     database_url: str | None = None
     temporal_address: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -196,6 +199,9 @@ class LocalStack:
             found["BOTTRADER_CONFIG"] = str(self.config.config_file.resolve())
         elif self.config.data is None:
             found["BOTTRADER_CONFIG"] = str(self.data / "bottrader.toml")
+        else:
+            # A file that appears here later counts for the workers, and for commands that are typed elsewhere.
+            found[CONFIG_FOLDER] = str(self.config.config_folder or Path.cwd())
         return found | dict(self.config.env)
 
     async def start(self) -> None:
@@ -465,13 +471,16 @@ class LocalStack:
         return child
 
     async def _until_polling(self, child: Child, began: float) -> None:
-        """Ready is when the task queue of orders has a poller that called since the worker's start."""
-        client = await connect(self._settings())
+        """Ready is when the queue of each role that the worker has got has a poller that called since its start."""
+        settings = self._settings()
+        queues = {queue_of(settings, role) for role in roles_of(settings, [self.config.worker_role])}
+        client = await connect(settings)
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         while True:
             with contextlib.suppress(RPCError):
-                if await polled_since(client, self._names.orders_queue, began):
-                    return
+                queues -= {queue for queue in queues if await polled_since(client, queue, began)}
+            if not queues:
+                return
             if not child.running or time.monotonic() > deadline:
                 tail = child.log_tail(1) or "no message"
                 raise UnreachableError("WORKER_FAILED", f"The worker did not start: {tail} (log: {child.command.log})")

@@ -33,6 +33,7 @@ __all__ = [
     "record_base",
     "require_setting",
     "set_override",
+    "sources_in_force",
     "unset_override",
 ]
 
@@ -63,6 +64,17 @@ async def read_overrides(connection: Connection, account: str) -> dict[str, Over
         "SELECT key, value, changed_by, changed_at FROM setting_overrides WHERE account = $1 ORDER BY key", account
     )
     return {row["key"]: Override(row["value"], row["changed_by"], row["changed_at"]) for row in rows}
+
+
+async def sources_in_force(connection: Connection, sources: Sources, account: str) -> Sources:
+    """The sources as the account's workers have them: what their file, environment and defaults say, and what was set
+    by command. Where no worker ever ran, the own ones count beneath it. Raises the database's errors.
+    """
+    said: Mapping[str, Any] | None = await connection.fetchval(
+        "SELECT said FROM setting_bases WHERE account = $1", account
+    )
+    base = sources if said is None else sources.on(said, lambda key: find(Settings, key).live)
+    return base.under(await read_overrides(connection, account))
 
 
 async def recent_changes(

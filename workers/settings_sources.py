@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +33,22 @@ from workers.settings_problems import (
     unknown_environment,
 )
 
-__all__ = ["CONFIG_FILE", "Origin", "Override", "Sources", "config_path", "file_stamp", "merge"]
+__all__ = [
+    "CONFIG_FILE",
+    "CONFIG_FOLDER",
+    "Origin",
+    "Override",
+    "Sources",
+    "config_path",
+    "file_stamp",
+    "merge",
+    "read_file",
+    "usual_path",
+]
 
 CONFIG_FILE = "bottrader.toml"
+CONFIG_FOLDER = "BOTTRADER_CONFIG_FOLDER"
+"""Environment: the folder whose settings file counts where none is named; else the working folder."""
 
 Origin = Literal["default", "file", "environment", "override"]
 
@@ -62,6 +75,8 @@ class Sources:
     from_environment: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Override] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    awaited: Path | None = None
+    """Where there is no file: the one that is taken up when it appears."""
     stamp: tuple[int, int, int] | None = None
     """What of the file changes with its contents, from before it was read."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -75,24 +90,48 @@ class Sources:
         """Read file and environment. Raises ConfigError for what can't be read at all."""
         environ = os.environ if environ is None else environ
         file = config_path(path, environ)
+        awaited = usual_path(environ) if file is None else None
         stamp = file_stamp(file)
+        from_file = read_file(file)
+        given = cls.of_environment(settings, environ)
+        return replace(given, file=file, from_file=from_file, awaited=awaited, stamp=stamp)
+
+    @classmethod
+    def of_environment(cls, settings: type[BaseSettings], environ: Mapping[str, str]) -> Sources:
+        """What the environment says, without any file. Raises ConfigError for what can't be read at all."""
+        known = {name: value for name, value in environ.items() if name != CONFIG_FOLDER}
         return cls(
-            file,
-            _read(file),
-            _from_environment(settings, environ),
-            problems=tuple(unknown_environment(settings, environ)),
-            stamp=stamp,
+            from_environment=_from_environment(settings, environ),
+            problems=tuple(unknown_environment(settings, known)),
             environ=dict(environ),
         )
 
+    def with_file(self, from_file: Mapping[str, Any]) -> Sources:
+        """These sources with this in place of what the file says."""
+        return replace(self, from_file=from_file)
+
     def again(self) -> Sources:
-        """The same file read anew, beneath the same overrides. Raises ConfigError."""
-        stamp = file_stamp(self.file)
-        return replace(self, from_file=_read(self.file), stamp=stamp)
+        """The same file read anew, or the one that has appeared, beneath the same overrides. Raises ConfigError."""
+        stamp = file_stamp(self.watched)
+        file = self.file or (self.awaited if stamp is not None else None)
+        return replace(self, file=file, from_file=read_file(file), stamp=stamp)
+
+    @property
+    def watched(self) -> Path | None:
+        """The file whose changes count: the one that was read, or the one that may appear."""
+        return self.file or self.awaited
 
     def under(self, overrides: Mapping[str, Override]) -> Sources:
         """These sources with other overrides on top."""
         return replace(self, overrides=dict(overrides))
+
+    def on(self, said: Mapping[str, Any], live: Callable[[Sequence[str]], bool]) -> Sources:
+        """These sources with the live settings that the account's workers have (`said`, by key) in place of the own
+        ones; `live` tells which keys those are.
+        """
+        known = {key: Override(value, "", None) for key, value in said.items() if live(key.split("."))}
+        kept = [_without(tree, live) for tree in (self.from_file, self.from_environment)]
+        return replace(self, from_file=merge(kept[0], _nested(known)), from_environment=kept[1])
 
     def tree(self) -> dict[str, Any]:
         """All that is given, merged."""
@@ -160,11 +199,20 @@ def config_path(given: Path | None = None, environ: Mapping[str, str] = os.envir
         return given
     if named := environ.get("BOTTRADER_CONFIG"):
         return Path(named).expanduser()
-    here = Path(CONFIG_FILE)
-    return here if here.exists() else None
+    usual = usual_path(environ)
+    return usual if usual.exists() else None
 
 
-def _read(file: Path | None) -> Mapping[str, Any]:
+def usual_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """The settings file where none is named, whether it is there or not: of the working folder, unless another is
+    said to count.
+    """
+    folder = environ.get(CONFIG_FOLDER)
+    return Path(folder) / CONFIG_FILE if folder else Path(CONFIG_FILE)
+
+
+def read_file(file: Path | None) -> Mapping[str, Any]:
+    """What a settings file says, if it is one to be trusted; nothing without a file. Raises ConfigError."""
     if file is None:
         return {}
     tree = read_toml(file)
@@ -205,6 +253,21 @@ def _nested(overrides: Mapping[str, Override]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = override.value
     return tree
+
+
+def _without(
+    tree: Mapping[str, Any], gone: Callable[[Sequence[str]], bool], above: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The tree without the keys that `gone` says yes to; sections that are empty then are left out."""
+    left: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            below = _without(value, gone, (*above, key))
+            if below or not value:
+                left[key] = below
+        elif not gone((*above, key)):
+            left[key] = value
+    return left
 
 
 def _given(tree: Mapping[str, Any], parts: tuple[str, ...] | list[str]) -> bool:

@@ -20,6 +20,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, RearmTrade, TradeKey
+    from domain.commands import in_words
     from domain.exits import ExitReason, outranks, price_stop, replaces
     from domain.ids import intent_key, order_workflow_id
     from domain.messages import (
@@ -379,6 +380,7 @@ class ExitMonitorWorkflow:
             due_at=due.at if due else None,
             trailing=due.trailing if due else None,
             asked_by=self._close.by if reason is ExitReason.MANUAL and self._close else "",
+            command=self._close.command if reason is ExitReason.MANUAL and self._close else "",
         )
 
     # --- the end ---------------------------------------------------------------------------------------------------
@@ -467,7 +469,7 @@ class ExitMonitorWorkflow:
         if self._close is None and self._closed is None:
             self._close = request
             self._failures = 0
-            self._tell(f"close asked for{' by ' + request.by if request.by else ''}")
+            self._tell(in_words("close asked for", request))
 
     @workflow.query
     def state(self) -> MonitorViewState:

@@ -21,6 +21,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
     from activities.quoting_interfaces import QuoteWithdrawalActivity, WithdrawQuotes
+    from domain.commands import in_words
     from domain.intents import same_intent
     from domain.messages import (
         CloseAnswer,
@@ -161,12 +162,12 @@ class OrderWorkflow:
     @workflow.signal(name="cancel")
     def cancel_signal(self, request: CloseRequest | None = None) -> None:
         """Cancel the order at the exchange; what was filled stays protected."""
-        self._progress.wish_cancel(_asked("cancelled", request))
+        self._progress.wish_cancel(in_words("cancelled", request), request or CloseRequest())
 
     @workflow.update(name="cancel")
     async def cancel_update(self, request: CloseRequest) -> CloseAnswer:
         """Cancel the order at the exchange; answers at once."""
-        self._progress.wish_cancel(_asked("cancelled", request))
+        self._progress.wish_cancel(in_words("cancelled", request), request)
         return CloseAnswer(accepted=True, sentence="the order is being cancelled; what was filled stays protected")
 
     @cancel_update.validator
@@ -193,7 +194,7 @@ class OrderWorkflow:
             raise ApplicationError("there is no open position", type="TRADE_CLOSED")
 
     async def _pass_close(self, request: CloseRequest) -> None:
-        self._progress.wish_cancel(_asked("closed", request))
+        self._progress.wish_cancel(in_words("closed", request), request, verb="closed")
         await self._trade.close(request)
 
     @workflow.update
@@ -229,9 +230,3 @@ class OrderWorkflow:
     def timeline(self) -> list[str]:
         """What happened, in order."""
         return self._progress.timeline
-
-
-def _asked(verb: str, request: CloseRequest | None) -> str:
-    by = f" by {request.by}" if request and request.by else ""
-    note = f": {request.note}" if request and request.note else ""
-    return f"{verb}{by}{note}"

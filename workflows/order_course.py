@@ -55,6 +55,8 @@ class Course:
                     state=state.value,
                     refusal=progress.refusal,
                     sentence=progress.sentence,
+                    wish=progress.wish if progress.withdrawn else None,
+                    verb=progress.wish_verb,
                 ),
                 f"the order ends: {state}",
             )
@@ -135,6 +137,7 @@ class Course:
     def _too_late(self) -> OrderState | None:
         if self._progress.cancel_wish is not None:
             self._progress.sentence = f"{self._progress.cancel_wish} before it was sent"
+            self._progress.withdrawn = True
             return OrderState.CANCELLED
         until = self._intent.valid_until
         if until is not None and workflow.now() > until:

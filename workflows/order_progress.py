@@ -14,7 +14,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from domain.exits import price_stop
     from domain.ids import exit_workflow_id
-    from domain.messages import Admission, OrderIntent, OrderOutcome, RecordResult, TradeOutcome
+    from domain.messages import Admission, CloseRequest, OrderIntent, OrderOutcome, RecordResult, TradeOutcome
     from domain.money import average
     from domain.orders import OrderRole, OrderState, Totals, TradeState, public_state
     from workflows.narrative import Timeline, gates_table, money, order_summary, rules_sentence
@@ -60,6 +60,11 @@ class OrderProgress:
         """Why it ended as it did."""
         self.cancel_wish: str | None = None
         """Who wants it cancelled and why, in words."""
+        self.wish: CloseRequest | None = None
+        """The message that it came by, if one did, and what that asks for: cancelled or closed."""
+        self.wish_verb = "cancelled"
+        self.withdrawn = False
+        """The wish ended it before it was sent."""
         self.trade: TradeOutcome | None = None
         """Once an entry's trade is closed."""
         self.trade_state: TradeState | None = None
@@ -108,10 +113,10 @@ class OrderProgress:
         self.average = average(admission.filled_value, admission.filled_size)
         self.trade_state = admission.trade_state
 
-    def wish_cancel(self, why: str) -> None:
+    def wish_cancel(self, why: str, request: CloseRequest | None = None, *, verb: str = "cancelled") -> None:
         """Somebody wants it cancelled; the first wish counts, and none once it has ended."""
         if self.cancel_wish is None and not self.finished:
-            self.cancel_wish = why
+            self.cancel_wish, self.wish, self.wish_verb = why, request, verb
             self.tell(why)
 
     # --- what people see of it -----------------------------------------------------------------------------------

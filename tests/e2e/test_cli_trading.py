@@ -11,6 +11,7 @@ import pytest_asyncio
 from cli.asking import ask
 from cli.ledger import resolve_key
 from cli.main import run
+from cli.orders import user
 from domain.ids import intent_key, order_workflow_id
 from domain.messages import CloseRequest
 from tests.support.live_stack import LiveStack, Outcome, live_stack
@@ -65,13 +66,15 @@ async def test_bought_shown_and_closed(trading: LiveStack) -> None:
     assert shown["attempts"][0]["client_order_id"] == f"{key}-1"
     assert shown["fills"][0]["size"] == "0.02"
     assert shown["linkage"][0]["trigger_type"] == "manual"
-    assert shown["decision"]["asked_by"] == "ann"
+    assert shown["decision"]["asked_by"] == user("ann")
     assert any("filled 0.02 at 50001" in line for line in shown["timelines"][f"order-{key}"])
     assert shown["timelines"][f"exit-{key}"]
 
     closed = await trading.command("trade", "close", key[:8], "--by", "ann", "--json")
     assert closed.code == 0, closed.err
     assert (closed.json["state"], closed.json["exit_reason"]) == ("CLOSED", "MANUAL")
+    sold_by = "SELECT intent->>'asked_by' FROM orders WHERE entry_key = $1 AND role = 'EXIT'"
+    assert await trading.ledger.fetchval(sold_by, key) == user("ann")
     # 1 USD a BTC lost on 0.02, and 0.6 % of both sides
     assert closed.json["pnl"] == "-12.02012"
 
@@ -79,7 +82,7 @@ async def test_bought_shown_and_closed(trading: LiveStack) -> None:
     assert "MANUAL" in message
     text = await trading.command("trade", "show", key[:8])
     assert text.code == 0
-    assert "asked by ann" in text.out
+    assert f"asked by {user('ann')}" in text.out
     assert "P&L -12.02012" in text.out
 
 

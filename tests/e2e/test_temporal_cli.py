@@ -287,7 +287,7 @@ async def update_close(desk: Desk) -> None:
     by = await desk.live.ledger.fetchval(
         "SELECT intent->>'asked_by' FROM orders WHERE entry_key = $1 AND role = 'EXIT'", trade
     )
-    assert by == "ann"
+    assert by == "temporal (says ann)"
 
 
 async def signal_close(desk: Desk) -> None:

@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest_asyncio
 
+from cli.orders import user
 from domain.exits import ExitReason
 from domain.orders import OrderState
+from tests.support.command import environment
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
-from workers.processes import Child, Command, python_environment, python_module
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.processes import Child, Command, python_module
 from workers.streams import sweep_schedule_id
 from workflows.reconcile import reconcile_id
 
@@ -35,34 +36,6 @@ async def system(database: str, temporal_server: DevServer) -> AsyncIterator[Tra
     """The whole system."""
     async with trading_system(database, temporal_server.address) as running:
         yield running
-
-
-def environment(system: TradingSystem) -> dict[str, str]:
-    """What a process of its own needs to be part of the test's system."""
-    settings = system.settings
-    exchange, temporal = settings.exchange, settings.temporal
-    prefix = "BOTTRADER_"
-    return python_environment(
-        {
-            "DATABASE_URL": settings.database.dsn,
-            "TEMPORAL_ADDRESS": temporal.address,
-            f"{prefix}ACCOUNT": settings.account,
-            f"{prefix}TEMPORAL__ORDERS_QUEUE": temporal.orders_queue,
-            f"{prefix}TEMPORAL__STREAMS_QUEUE": temporal.streams_queue,
-            f"{prefix}TEMPORAL__WATCHERS_QUEUE": temporal.watchers_queue,
-            f"{prefix}EXCHANGE__REST": str(exchange.rest),
-            f"{prefix}EXCHANGE__STREAM": str(exchange.stream),
-            f"{prefix}EXCHANGE__USER_STREAM": str(exchange.user_stream),
-            f"{prefix}EXCHANGE__CA_FILE": str(exchange.ca_file),
-            f"{prefix}EXCHANGE__KEY_FILE": str(exchange.key_file),
-            f"{prefix}EXCHANGE__PRIVATE_REQUESTS_PER_S": "1000",
-            f"{prefix}SYMBOLS__ALLOW": "BTC-USD,ETH-USD",
-            f"{prefix}SYMBOLS__MAX_OPEN_BUYS": "1000",
-            f"{prefix}STREAMS__RECONNECT_MIN_S": "0.1",
-            "COLUMNS": "200",
-            **WITHOUT_LIMITS,
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -101,7 +74,7 @@ async def test_a_halt_refuses_entries_and_lets_exits_go_on(system: TradingSystem
     held = await system.start(market_buy(system.account))
     await held.until_protected()
     halted = await command(system, "halt", "--reason", "the news", "--by", "ada", "--json")
-    assert (halted.code, halted.json["changed"], halted.json["changed_by"]) == (0, True, "ada")
+    assert (halted.code, halted.json["changed"], halted.json["changed_by"]) == (0, True, user("ada"))
     refused = await system.start(market_buy(system.account))
     outcome = await refused.result()
     assert (outcome.state, outcome.gate) == (OrderState.REJECTED, "SKIP_TRADING_HALTED")

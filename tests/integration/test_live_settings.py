@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from activities.database import Pool, create_pool
 from cli.main import run
+from cli.orders import user
 from domain.ids import order_workflow_id
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import linkage, market_buy
@@ -26,7 +27,7 @@ from workers.live_settings import BAD_SETTINGS, NEEDS_RESTART, LiveSettings
 from workers.setting_changes import Change, read_overrides, recent_changes, set_override, unset_override
 from workers.settings import Settings, SymbolSettings, build, read_sources
 from workers.settings_problems import ConfigError
-from workers.settings_sources import Sources
+from workers.settings_sources import CONFIG_FOLDER, Sources
 
 
 @pytest_asyncio.fixture
@@ -153,7 +154,7 @@ async def test_lists_limits_and_sizes_apply_to_a_running_worker(system: TradingS
 
     recorded = json.loads(await config("changes", "--json"))
     (blocked,) = [item for item in recorded if item["key"] == "symbols.block" and item["new"]]
-    assert (blocked["old"], blocked["new"], blocked["by"], blocked["why"]) == ([], ["ETH-USD"], "ann", "hacked")
+    assert (blocked["old"], blocked["new"], blocked["by"], blocked["why"]) == ([], ["ETH-USD"], user("ann"), "hacked")
     assert (datetime.now(UTC) - datetime.fromisoformat(blocked["at"])).total_seconds() < 60
     assert [item["key"] for item in recorded if item["new"] == "0.001"] == ["risk.max_spread_pct"]
     assert len(recorded) == 6
@@ -230,7 +231,7 @@ async def test_show_says_where_a_value_comes_from(
         "4",
     ]
     origins = {key.removeprefix("exits."): origin for key, origin in shown["from"].items()}
-    assert origins["hard_stop_pct"] == "set by ann"
+    assert origins["hard_stop_pct"] == f"set by {user('ann')}"
     assert origins["soft_stop_pct"] == "environment"
     assert origins["trailing_arm_pct"] == "file"
     assert origins["take_profit_pct"] == "file (default)"
@@ -305,6 +306,24 @@ async def test_a_file_that_is_edited_applies_to_a_running_worker(system: Trading
     assert (change.key, change.old, change.new) == ("symbols.block", [], ["ETH-USD"])
     assert change.by == file.owner()
     assert str(file) in change.why
+
+
+async def test_a_file_that_appears_later_is_taken_up(pool: Pool, tmp_path: Path) -> None:
+    """A process that started without a settings file has what one says that is put where it would have looked; one
+    that can't be used yet is an incident, as an edit is.
+    """
+    sources = Sources.read(Settings, environ={CONFIG_FOLDER: str(tmp_path)})
+    live = LiveSettings(build(sources), pool, sources)
+    async with live.following():
+        (tmp_path / "bottrader.toml").write_text("[exits]\nhard_stop_pct = 600\n")
+        await eventually(lambda: open_incidents(pool, BAD_SETTINGS), what="an incident")
+        assert live.current.exits.hard_stop_pct == Settings().exits.hard_stop_pct
+        (tmp_path / "bottrader.toml").write_text("[exits]\nhard_stop_pct = 7\n[temporal]\norders_queue = 'other'\n")
+        await until_so(live, "exits.hard_stop_pct", 7)
+        (sentence,) = await eventually(lambda: open_incidents(pool, NEEDS_RESTART), what="what waits is said")
+        assert "temporal.orders_queue" in sentence
+        (change,) = await recent_changes(pool, "main")
+        assert (change.key, change.new) == ("exits.hard_stop_pct", "7")
 
 
 async def test_a_file_that_cannot_be_used_changes_nothing(pool: Pool, tmp_path: Path) -> None:

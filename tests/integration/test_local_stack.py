@@ -18,8 +18,10 @@ from temporalio.client import Client
 from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
 from workers.errors import ExitCode, UserError
+from workers.health import ROLES, ROLES_OF, polled_since, queue_of
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.processes import Child, Command, free_port, python_environment, python_module
+from workers.settings import Settings
 from workers.stack_file import running_stack
 from workers.supervisor import Limit, Supervised
 
@@ -74,6 +76,17 @@ async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: 
         assert found["environment"]["DATABASE_URL"] == dsn
     assert servers_on(data) == []
     assert running_stack(data) is None
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("entry_points", ["sighook", "webhook", "both"])
+async def test_a_stack_is_ready_with_each_value_of_entry_points(entry_points: str) -> None:
+    """Ready is when each role that the worker has got takes tasks, and no other role is waited for (ENTRY-3)."""
+    stack_config = LocalStackConfig(ui=False, paper_arguments=["--step"], env={"BOTTRADER_ENTRY_POINTS": entry_points})
+    async with LocalStack(stack_config) as stack:
+        client = await Client.connect(stack.temporal_address)
+        took = {role for role in ROLES if await polled_since(client, queue_of(Settings(), role), 0)}
+    assert took == ROLES_OF[entry_points]
 
 
 def server_process(stack: LocalStack, *words: str) -> psutil.Process:

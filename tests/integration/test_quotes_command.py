@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest_asyncio
 
+from cli.orders import user
 from domain.exits import ExitReason
 from domain.ids import order_workflow_id
 from domain.messages import OrderOutcome
@@ -116,7 +117,7 @@ async def test_stop_answers_when_nothing_rests_and_start_goes_on(system: Trading
     assert await system.value("SELECT count(*) FROM orders WHERE NOT finished") == 0
     schedule = system.client.get_schedule_handle(quotes_id(system.account))
     state = (await schedule.describe()).schedule.state
-    assert (state.paused, state.note) == (True, "stopped by ada: lunch")
+    assert (state.paused, state.note) == (True, f"stopped by {user('ada')}: lunch")
     placed = await system.value("SELECT count(*) FROM orders")
     assert (await command(system, "quotes", "start"))[0] == 0
     await until_resting(system, "BUY")
@@ -143,7 +144,8 @@ async def test_a_halt_cancels_at_once_and_no_quote_follows(system: TradingSystem
     """`bottrader halt` cancels what rests before it answers; rounds go on and place nothing."""
     await until_resting(system, "BUY")
     code, _, err = await command(system, "halt", "--reason", "the news")
-    assert (code, "of the market maker's quotes cancelled" in err) == (0, True)
+    # A round that comes between may have taken it away first; then the command has nothing left to say.
+    assert (code, "could not be cancelled" in err) == (0, False), err
     await until_nothing_rests(system)
     await system.client.get_schedule_handle(quotes_id(system.account)).trigger()
 

@@ -154,6 +154,8 @@ async def test_a_buy_becomes_an_order_with_its_linkage_and_once_a_candle(
         bitcoin = next(item for item in matrix if item["symbol"] == BTC)
         assert bitcoin["price"] == Decimal("50000.5") or bitcoin["price"] > 0
         assert Decimal(bitcoin["indicator_breakdown"]["rsi"]["value"]) > 0
+        asked_by = await system.value("SELECT intent->>'asked_by' FROM orders WHERE order_key = $1", row.order_key)
+        assert asked_by == f"strategy {__name__}:Fixed", "the run that decided it is on record"
 
         again = await run_later(system, report)
         assert [(item.outcome, item.order_key) for item in again.rows[:1]] == [("same_candle", None)]

@@ -156,6 +156,10 @@ async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None
         return await trades("CLOSED") == [first]
 
     await eventually(is_closed, within=20, what="the first trade is closed")
+    asked_by = await system.value(
+        "SELECT intent->>'asked_by' FROM orders WHERE entry_key = $1 AND role = 'EXIT'", first
+    )
+    assert asked_by == "tradingview", "the sender is proven by its token"
     second = (await webhook.send(buy("b2"))).json()["order_key"]
 
     async def second_is_protected() -> bool:

@@ -66,15 +66,15 @@ class LiveStack:
         await self.control.set_price(symbol, Decimal(bid), Decimal(ask))
 
 
-async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float = 60) -> Outcome:
-    """Run a program from the repository's root and collect what it prints."""
+async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float = 60, cwd: Path = ROOT) -> Outcome:
+    """Run a program in a folder, else the repository's root, and collect what it prints."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=dict(env),
-        cwd=ROOT,
+        cwd=cwd,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), timeout)

@@ -9,13 +9,13 @@ import pytest
 from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
-from cli.stack import _ROLES_OF as ROLES_OF
-from cli.stack import ROLES as COMMAND_ROLES
 from cli.strategy import why_it_failed
 from domain.messages import Linkage
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted
 from tests.unit.test_entries import NOW
+from workers.health import ROLES as NAMED_ROLES
+from workers.health import ROLES_OF
 from workers.runner import ROLES
 from workers.settings import Settings
 from workers.settings_strategy import IndicatorSettings, NamedIndicatorSettings, RocSettings, StrategySettings
@@ -35,7 +35,7 @@ def settings(**strategy: object) -> Settings:
 
 def test_entry_points_divide_the_roles() -> None:
     """`sighook` decides, `webhook` executes, `both` is everything that a worker knows (ENTRY-3)."""
-    assert set(COMMAND_ROLES) == ROLES_OF["both"] == set(ROLES)
+    assert set(NAMED_ROLES) == ROLES_OF["both"] == set(ROLES)
     assert ROLES_OF["sighook"] | ROLES_OF["webhook"] == set(ROLES)
     assert not ROLES_OF["sighook"] & ROLES_OF["webhook"]
 

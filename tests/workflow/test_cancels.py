@@ -104,7 +104,8 @@ async def test_cancel_by_update_and_by_signal(system: TradingSystem, by: str) ->
         await trade.handle.signal("cancel", request)
     await trade.until_state("CANCELLED")
     await eventually(lambda: nothing_open(system), what="nothing is open")
-    assert any("cancelled by a person: changed my mind" in line for line in await trade.handle.query("timeline"))
+    said = "cancelled by temporal (says a person): changed my mind"
+    assert any(said in line for line in await trade.handle.query("timeline"))
     assert await monitor_runs(trade)
 
 

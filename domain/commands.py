@@ -1,0 +1,71 @@
+"""Who gave a command: what its way proves, never what a message says of itself.
+
+Our own processes (command line, webhook, strategy) write a command down in the ledger before they ask for it through
+Temporal, and whoever stores a name takes it from there (`activities.commands`). What has no such row came straight
+through Temporal: it keeps what it says of itself, as a claim.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from domain.exits import ExitReason
+from domain.intents import intent_digest
+from domain.messages import CloseRequest, OrderIntent
+from domain.quoting import QUOTES
+
+__all__ = ["CommandKind", "asked_by", "cancelled_unsent", "command_of", "in_words", "through_temporal"]
+
+_LONGEST = 100
+
+
+class CommandKind(StrEnum):
+    """What a command asks for."""
+
+    ORDER = "order"
+    CLOSE = "close"
+    CANCEL = "cancel"
+
+
+def through_temporal(says: str) -> str:
+    """Who gave what came straight through Temporal: `temporal`, with the name that it gives itself."""
+    name = "".join(letter for letter in says if letter.isprintable()).strip()[:_LONGEST]
+    return f"temporal (says {name})" if name else "temporal"
+
+
+def command_of(intent: OrderIntent) -> tuple[str, CommandKind, str] | None:
+    """The command that an order carries out: its id, its kind, and what it is about.
+
+    An order that was asked for is its own command, about exactly this intent; the exit of a close is about its trade.
+    None for what a rule decides (stops and targets, the market maker, protection at the exchange): it names nobody.
+    """
+    if intent.protection_role is not None or intent.entry_point == QUOTES:
+        return None
+    if intent.entry_point == "exit":
+        if intent.exit_reason is not ExitReason.MANUAL:
+            return None
+        return intent.command, CommandKind.CLOSE, intent.entry_key or ""
+    return intent.order_key, CommandKind.ORDER, intent_digest(intent)
+
+
+def asked_by(intent: OrderIntent, given_by: str | None) -> str:
+    """Who is stored as having asked for an order; `given_by` is whom the ledger has for its command, if anybody."""
+    if given_by:
+        return given_by
+    by_rule = command_of(intent) is None
+    return "" if by_rule and not intent.asked_by else through_temporal(intent.asked_by)
+
+
+def in_words(verb: str, request: CloseRequest | None) -> str:
+    """A wish as a workflow can tell it, which knows what the message says and not whether it is true."""
+    asked = request or CloseRequest()
+    note = f": {asked.note}" if asked.note else ""
+    if asked.command:
+        return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:12]}){note}"
+    return f"{verb} by {through_temporal(asked.by)}{note}"
+
+
+def cancelled_unsent(verb: str, request: CloseRequest, given_by: str | None) -> str:
+    """Why an order ended before it was sent, with who is known to have asked for it."""
+    note = f": {request.note}" if request.note else ""
+    return f"{verb} by {given_by or through_temporal(request.by)}{note} before it was sent"

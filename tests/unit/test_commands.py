@@ -1,0 +1,69 @@
+"""Who gave a command, as plain rules: the ledger's word, else a claim that says that it is one."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+import pytest
+
+from cli.orders import user
+from domain.commands import CommandKind, asked_by, cancelled_unsent, command_of, in_words, through_temporal
+from domain.exits import ExitReason
+from domain.intents import intent_digest
+from domain.messages import CloseRequest, OrderIntent
+from domain.orders import OrderRole
+from domain.quoting import QUOTES
+from tests.support.intents import market_buy, sell
+
+
+def test_what_temporal_brings_is_a_claim() -> None:
+    """A name from Temporal is told as one that was said; control characters and length can't make it look like more."""
+    assert through_temporal("ceo") == "temporal (says ceo)"
+    assert through_temporal("") == through_temporal(" \n\x00") == "temporal"
+    assert through_temporal("a\nroot") == "temporal (says aroot)"
+    assert len(through_temporal("x" * 5000)) < 130
+
+
+def _exit(reason: ExitReason, **fields: object) -> OrderIntent:
+    given = {"entry_point": "exit", "entry_key": "e1", "exit_reason": reason, "role": OrderRole.EXIT, **fields}
+    return sell("main", "0.01").model_copy(update=given)
+
+
+def test_each_order_has_the_command_that_it_carries_out() -> None:
+    """An order is its own command about exactly its intent, a close's exit that of the trade, a stop's nobody's."""
+    bought = market_buy("main")
+    assert command_of(bought) == (bought.order_key, CommandKind.ORDER, intent_digest(bought))
+    assert command_of(_exit(ExitReason.MANUAL, command="c1")) == ("c1", CommandKind.CLOSE, "e1")
+    assert command_of(_exit(ExitReason.HARD_STOP)) is None
+    assert command_of(bought.model_copy(update={"entry_point": QUOTES})) is None
+
+
+def test_the_ledger_goes_before_the_message() -> None:
+    """What the ledger has is stored; a rule names nobody, unless its message names somebody, which is a claim."""
+    claimed = market_buy("main", asked_by="ceo")
+    assert asked_by(claimed, "ann") == "ann"
+    assert asked_by(claimed, None) == "temporal (says ceo)"
+    assert asked_by(market_buy("main"), None) == "temporal"
+    assert asked_by(_exit(ExitReason.HARD_STOP), None) == ""
+    assert asked_by(_exit(ExitReason.HARD_STOP, asked_by="ceo"), None) == "temporal (says ceo)"
+
+
+def test_a_workflow_says_no_more_than_it_knows() -> None:
+    """It can't look into the ledger: a name with a command is told as the command's, one without as Temporal's."""
+    assert in_words("cancelled", CloseRequest(by="ann", note="news")) == "cancelled by temporal (says ann): news"
+    assert in_words("closed", None) == "closed by temporal"
+    proven = CloseRequest(by="ann", command="0123456789abcdef")
+    assert in_words("cancelled", proven) == "cancelled in the name of ann (command 0123456789ab)"
+    assert cancelled_unsent("cancelled", proven, "ann") == "cancelled by ann before it was sent"
+    assert cancelled_unsent("closed", proven, None) == "closed by temporal (says ann) before it was sent"
+
+
+def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the user that the system knows, whatever the environment says; `--by` is a note beside it."""
+    me = pwd.getpwuid(os.getuid()).pw_name
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert user("") == user(me) == me
+    assert user("ann") == f"{me} (for ann)"
+    assert user("a\nb") == f"{me} (for ab)"
