@@ -74,6 +74,7 @@ class Composed:
         self.ports = {
             name: _low_port() for name in ("temporal", "http", "ui", "gate", "rest", "stream", "control", "webhook")
         }
+        (folder / "webhook_token").touch(0o600)
         (folder / "webhook_token").write_text("a-token-of-the-tests\n")
         self._children: list[Child] = []
         self._programs = folder / "bin"
@@ -181,10 +182,17 @@ async def _until_listening(port: int, child: Child | None, within_s: float) -> N
             return
 
 
+@pytest.fixture(scope="module")
+def passable_folder(servers_folder: Path) -> Path:
+    """An initdb older than 16 goes back to its working folder by name, so its user must be able to pass."""
+    servers_folder.chmod(0o711)
+    return servers_folder
+
+
 @pytest_asyncio.fixture(scope="module")
-async def composed(servers_folder: Path) -> AsyncIterator[Composed]:
+async def composed(passable_folder: Path) -> AsyncIterator[Composed]:
     """PostgreSQL over TCP with a password, and nothing else yet."""
-    folder = servers_folder / "compose"
+    folder = passable_folder / "compose"
     folder.mkdir()
     postgres = EmbeddedPostgres(
         PostgresConfig(folder / "postgres", durable=False, port=free_port(), programs=_full_postgres())
