@@ -36,7 +36,7 @@ from schema import migrate
 from workers import local_temporal
 from workers.dev_server import DevServer
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
-from workers.errors import UnreachableError, UserError
+from workers.errors import ExitCode, UnreachableError, UserError
 from workers.health import polled_since, queue_of, roles_of
 from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
@@ -483,6 +483,9 @@ class LocalStack:
                 return
             if not child.running or time.monotonic() > deadline:
                 tail = child.log_tail(1) or "no message"
+                if child.process.returncode == ExitCode.BAD_INPUT:
+                    # Its sentence is about what the person has given: a ledger that isn't theirs, settings.
+                    raise UserError("WORKER_REFUSED", tail.removeprefix("error: "))
                 raise UnreachableError("WORKER_FAILED", f"The worker did not start: {tail} (log: {child.command.log})")
             await asyncio.sleep(0.1)
 

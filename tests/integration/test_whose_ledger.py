@@ -83,8 +83,10 @@ async def test_no_command_of_live_opens_papers_ledger(pool: Any, database: str, 
 async def test_a_live_start_on_papers_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """The folder's paper exchange says whose it is, also where the ledger was never stamped; nothing is written."""
     (tmp_path / "data" / "paper").mkdir(parents=True)
+    key = tmp_path / "key.json"
+    key.write_text('{"name": "organizations/o/apiKeys/k", "privateKey": "p"}')
+    key.chmod(0o600)
     before = _names_below(tmp_path)
-    key = tmp_path / "data" / "paper"
     done = await _command(
         tmp_path / "data", "up", "--temporal-port", "0", "--ui-port", "0", "--data", str(tmp_path / "data"),
         BOTTRADER_MODE="live", BOTTRADER_EXCHANGE__KEY_FILE=str(key),
@@ -140,6 +142,17 @@ async def test_a_worker_with_the_key_of_another_account_is_refused_and_a_new_key
         with pytest.raises(IdentityError, match="the key is of another"):
             await VenueStanding(pool, wrong, brought).begin()
         await wrong.close()
+
+
+async def test_a_stack_whose_worker_is_refused_says_why(pool: Any, database: str, temporal_server: DevServer) -> None:
+    """`up` ends with the worker's own sentence and exit code 2: its paper exchange is another account."""
+    brought = Brought("paper", "main", "coinbase")
+    await establish(pool, FakeExchange(), brought)
+    await check_venue_account(pool, FakeExchange(portfolio="another"), brought)
+    stack = LocalStack(LocalStackConfig(database_url=database, temporal_address=temporal_server.address))
+    with pytest.raises(UserError, match=r"^Account main of this ledger is coinbase's account another") as refused:
+        await stack.start()
+    assert refused.value.exit_code == 2
 
 
 async def test_a_ledger_of_before_keeps_its_names_for_every_process(pool: Any) -> None:
