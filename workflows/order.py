@@ -183,8 +183,10 @@ class OrderWorkflow:
     @workflow.update(name="close")
     async def close_update(self, request: CloseRequest) -> CloseAnswer:
         """Sell the trade's position; answers at once."""
+        filled = self._progress.filled.size > 0
         await self._pass_close(request)
-        return CloseAnswer(accepted=True, sentence="the position is being sold")
+        sentence = "the position is being sold" if filled else "the entry is withdrawn, and what it fills is sold"
+        return CloseAnswer(accepted=True, sentence=sentence)
 
     @close_update.validator
     def _may_close(self, request: CloseRequest) -> None:

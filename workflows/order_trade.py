@@ -34,6 +34,8 @@ class EntryTrade:
         self._progress = progress
         self._monitor: workflow.ChildWorkflowHandle[Any, TradeOutcome] | None = None
         self._monitor_knows_end = False
+        self._close_later: CloseRequest | None = None
+        """A close that came before there was a monitor: it holds for what fills all the same (LIFE-11)."""
 
     async def recorded(self, *, new_fill: bool) -> None:
         """A report of the entry is in the ledger: its monitor is started, or told if it has to know."""
@@ -79,15 +81,23 @@ class EntryTrade:
         self._progress.trade_state = TradeState.CLOSED
 
     async def close(self, request: CloseRequest) -> None:
-        """Have the exit monitor sell the position, if there is one."""
+        """Have the exit monitor sell the position, as soon as there is one."""
         progress = self._progress
-        if not progress.is_entry or progress.filled.size == 0:
+        if not progress.is_entry:
             return
+        if progress.filled.size == 0:
+            self._close_later = self._close_later or request
+            return
+        await self._have_sold(request)
+
+    async def _have_sold(self, request: CloseRequest) -> None:
+        progress = self._progress
         handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.order_key))
         try:
             await handle.signal("close", request)
         except ApplicationError as error:
             progress.tell(f"the exit monitor could not be told to close: {error}")
+            self._close_later = self._close_later or request
 
     # --- the monitor ---------------------------------------------------------------------------------------------
 
@@ -129,6 +139,10 @@ class EntryTrade:
         except WorkflowAlreadyStartedError:
             await self._signal_monitor()
         workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
+        if self._close_later is not None and workflow.patched("a close holds for what fills later"):
+            request, self._close_later = self._close_later, None
+            progress.tell("the close that was asked for before holds for what has filled")
+            await self._have_sold(request)
 
     def _monitor_start(self) -> MonitorStart:
         progress, intent = self._progress, self._progress.intent

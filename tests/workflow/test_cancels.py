@@ -11,7 +11,7 @@ from temporalio.client import WorkflowExecutionStatus
 
 from domain.exits import ExitReason
 from domain.ids import client_order_id
-from domain.messages import CloseRequest, ExitDue
+from domain.messages import CloseAnswer, CloseRequest, ExitDue
 from domain.orders import OrderState
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
@@ -251,4 +251,19 @@ async def test_a_further_post_only_attempt_costs_no_more_than_was_reserved(syste
     (order,) = await system.rows("SELECT filled_value, quote_fees FROM orders WHERE order_key = $1", trade.key)
     assert order["filled_value"] <= Decimal(900)
     assert order["filled_value"] + order["quote_fees"] <= reserved
+    await system.assert_books_agree()
+
+
+async def test_a_close_before_any_fill_holds_for_what_fills_all_the_same(system: TradingSystem) -> None:
+    """The entry of a close that was accepted fills while its cancel is on the way: it is sold, as was promised."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    exchange_id = await trade.exchange_id()
+    await trade.until_state("OPEN")
+    await system.control.latency(cancel=None)
+    answer = await trade.handle.execute_update("close", CloseRequest(by="a person"), result_type=CloseAnswer)
+    assert (answer.accepted, "what it fills is sold" in answer.sentence) == (True, True)
+    await until_venue_says(system, client_order_id(trade.key, 1), "CANCEL_QUEUED")
+    await system.control.fill(exchange_id, "0.1")
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.1"))
     await system.assert_books_agree()
