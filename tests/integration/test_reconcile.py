@@ -79,6 +79,8 @@ async def test_a_cancelled_order_without_fills_ends_by_the_order_history(quiet: 
 async def test_a_dry_run_says_and_does_nothing(quiet: TradingSystem) -> None:
     """It finds what a run would find, and leaves every table as it is."""
     trade = await quiet.start(limit_buy(quiet.account, "0.02", "49000"))
+    # The exchange has the order before its answer is recorded.
+    await trade.until_state("OPEN")
     await quiet.control.fill(await trade.exchange_id(), "0.005")
     tables = ("orders", "attempts", "fills", "trades", "raw_facts", "incidents", "balance_transfers", "leases")
     before = {name: await quiet.rows(f"SELECT * FROM {name} ORDER BY 1") for name in tables}  # noqa: S608 - own names
