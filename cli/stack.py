@@ -70,6 +70,8 @@ def up(
     from workers.settings_sources import config_path, usual_path
 
     settings = load_settings()
+    if settings.mode == "live":
+        note("LIVE: real money")
     require_files(settings)
     if settings.mode == "live" and speed not in {None, 1.0}:
         raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
@@ -144,8 +146,7 @@ async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: 
         loop.add_signal_handler(number, told.set)
     stack = LocalStack(config)
     began, since = time.monotonic(), datetime.now(UTC)
-    live = config.mode == "live"
-    note(f"{'LIVE: real money. ' if live else ''}Starting in {config.data}")
+    note(f"Starting in {config.data}")
     starting = asyncio.create_task(stack.start())
     telling = asyncio.create_task(told.wait())
     try:
