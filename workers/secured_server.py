@@ -24,6 +24,8 @@ from workers.temporal_tuning import as_yaml
 _START_TIMEOUT_S = 60.0
 _CLUSTER = "active"  # the dev server's name of itself: a file that it began can be gone on with
 _NOWHERE = "127.0.0.1:1"
+# Without it the members' ports answer in the clear, and who asks one of them to leave stops every workflow.
+_MEMBERS_BY_TLS = {"system.enableRingpopTLS": True}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class SecuredServer:
         self._http_port = self._http_port or free_port()
         config = self.config
         config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(config.folder / "dynamicconfig.yaml", as_yaml())
+        _write(config.folder / "dynamicconfig.yaml", as_yaml(_MEMBERS_BY_TLS))
         # JSON is YAML, too, and quotes every path as it must be.
         _write(config.folder / "production.yaml", json.dumps(self._configuration(), indent=2))
         await asyncio.to_thread(_forget_members, config.database)

@@ -41,10 +41,10 @@ def as_flag(value: int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def as_yaml() -> str:
-    """The whole configuration in the form of a server's dynamic configuration file."""
+def as_yaml(more: Mapping[str, int | bool] = MappingProxyType({})) -> str:
+    """The whole configuration, and `more`, in the form of a server's dynamic configuration file."""
     lines = ["# Written by `python -m workers.temporal_tuning`: change DYNAMIC_CONFIG there, not this file."]
-    for key, value in DYNAMIC_CONFIG.items():
+    for key, value in {**DYNAMIC_CONFIG, **more}.items():
         lines += [f"{key}:", f"  - value: {as_flag(value)}"]
     return "\n".join(lines) + "\n"
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -104,6 +105,26 @@ async def test_no_port_of_temporal_answers_without_the_certificate(stack: LocalS
         )
     assert not any(answered)
     await Client.connect(stack.temporal_address, tls=client_tls(found))
+
+
+async def test_every_port_of_temporal_asks_for_a_certificate_before_anything_else(stack: LocalStack) -> None:
+    """Its members' ports, too, whose language is neither HTTP nor gRPC: one who may speak it stops every workflow."""
+    context = ssl.create_default_context(cafile=str(certificates.Certificates(stack.data / "tls").ca_file))
+
+    async def refusal(port: int) -> str:
+        try:
+            async with asyncio.timeout(20):
+                reader, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=context, server_hostname=certificates.SERVER_NAME
+                )
+                writer.write(b"anything")
+                return repr(await reader.read(1))
+        except (OSError, TimeoutError) as problem:
+            return getattr(problem, "reason", None) or repr(problem)
+
+    ports = list(ports_of(stack, "temporal-server"))
+    refusals = await asyncio.gather(*(refusal(port) for port in ports))
+    assert set(refusals) == {"TLSV13_ALERT_CERTIFICATE_REQUIRED"}, dict(zip(ports, refusals, strict=True))
 
 
 async def test_the_ui_servers_own_port_has_files_and_no_more(stack: LocalStack) -> None:
