@@ -54,7 +54,9 @@ def disarm(by: _BY = "", as_json: _JSON = False) -> int:
     """Send no entry until it is armed again. Exits go on. Exit code 1 when it was not armed."""
     import asyncio
 
-    return asyncio.run(_disarm(_live_settings(), user(by), as_json=as_json))
+    from cli.settings_left import settings_to_stop
+
+    return asyncio.run(_disarm(_of_live(settings_to_stop()), user(by), as_json=as_json))
 
 
 @live_app.command("status")
@@ -68,7 +70,10 @@ def status(as_json: _JSON = False) -> int:
 def _live_settings() -> "Settings":
     from cli.config import settings_in_force
 
-    settings = settings_in_force()
+    return _of_live(settings_in_force())
+
+
+def _of_live(settings: "Settings") -> "Settings":
     if settings.mode != "live":
         raise UserError("NOT_LIVE", "mode = paper: there is nothing to arm. Live is armed with mode = live in force.")
     return settings

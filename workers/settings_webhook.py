@@ -27,6 +27,8 @@ def _long_enough(value: SecretStr) -> SecretStr:
 def _sender_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value):
         raise ValueError("a sender's name has lower-case letters, digits, - and _")
+    if value == "temporal":
+        raise ValueError("this name stands for what comes straight through Temporal")
     return value
 
 

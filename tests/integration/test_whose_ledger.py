@@ -71,6 +71,22 @@ async def test_no_command_of_paper_opens_lives_ledger(
     assert await pool.fetchval("SELECT count(*) FROM account_controls") == 0
 
 
+async def test_live_is_disarmed_whatever_is_wrong_with_the_settings_file(
+    pool: Any, database: str, tmp_path: Path
+) -> None:
+    """Disarming stops something, so it works without the file; arming is refused, and nothing is armed."""
+    await establish(pool, FakeExchange(), Brought("live", "main", "coinbase"))
+    async with pool.acquire() as connection:
+        assert await arm(connection, "main", "ann")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("mode = 'live'\n[exits\n")
+    done = await _command(tmp_path, "--config", str(broken), "live", "disarm", DATABASE_URL=database)
+    assert (done.code, done.err.count("The settings can't be used")) == (0, 1), done.err
+    refused = await _command(tmp_path, "--config", str(broken), "live", "arm", DATABASE_URL=database)
+    assert refused.code == 2, refused.err
+    assert await pool.fetchval("SELECT armed_at IS NULL FROM account_identities")
+
+
 async def test_no_command_of_live_opens_papers_ledger(pool: Any, database: str, tmp_path: Path) -> None:
     """The other way round; `live arm` is refused by the ledger before it asks anybody."""
     await establish(pool, FakeExchange(), Brought("paper", "main", "coinbase"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from pydantic import ValidationError
 
 from domain.orders import Side
 from web.scopes import Scope, order_worth, outside, too_large, without_trade
-from workers.settings_webhook import SenderSettings
+from workers.settings_webhook import SenderSettings, WebhookSettings
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,9 @@ def test_a_scope_is_written_as_other_settings_are() -> None:
     for name, wrong in (("actions", ""), ("actions", "steal"), ("orders_per_day", 0), ("max_order_quote", "0")):
         with pytest.raises(ValueError, match="validation error"):
             SenderSettings.model_validate({"token": "0123456789abcdef", name: wrong})
+
+
+def test_no_sender_is_called_as_what_comes_through_temporal() -> None:
+    """Whoever reads who gave a command can tell a proven sender from nobody proven."""
+    with pytest.raises(ValidationError, match="straight through Temporal"):
+        WebhookSettings(senders={"temporal": SenderSettings.model_validate({"token": "0123456789abcdef" * 2})})
