@@ -50,16 +50,17 @@ def secret_file_problem(path: Path, readable_mounts: Collection[Path] = ()) -> s
     return None
 
 
-def settings_file_problem(file: Path) -> str | None:
+def settings_file_problem(file: Path, opened: os.stat_result | None = None) -> str | None:
     """What is wrong with who may write a settings file, as a clause: it names a strategy, so it says what is run.
 
-    None for a file that isn't there. Raises OSError for one that can't be looked at.
+    `opened` is of the file that is read, as what a name leads to may change meanwhile. None for a file that isn't
+    there. Raises OSError for one that can't be looked at.
     """
     try:
-        status, above = file.stat(), file.absolute().parent.stat()
+        name, status, above = file.lstat(), opened or file.stat(), file.absolute().parent.stat()
     except FileNotFoundError:
         return None
-    if not _of_us_or_root(status):
+    if not (_of_us_or_root(name) and _of_us_or_root(status)):
         return "it belongs to another user, who could have any code run: take a file of your own, or run chown on it"
     if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS_WRITE:
         return "other users can write to it, and have any code run: run chmod go-w on it"

@@ -8,6 +8,7 @@ Percentages are percent (2.5 is 2.5 %), durations are seconds of the market (div
 time.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from decimal import Decimal
@@ -163,6 +164,10 @@ _VENUE_STREAM = PaperOnly(
     f"only {COINBASE_STREAM} and {COINBASE_USER_STREAM} are the exchange's",
     lambda address: address.rstrip("/") in {COINBASE_STREAM, COINBASE_USER_STREAM},
 )
+# Libraries read %2e, or a full stop of another script, as a dot: what isn't written plainly may be anybody.
+_PLAIN_ADDRESS = re.compile(
+    r"(?:[a-z]+://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
+)
 
 
 class ExchangeSettings(Section):
@@ -185,6 +190,15 @@ class ExchangeSettings(Section):
         30, ge=1, le=1000, description="the account's REST rate, all processes together"
     )
     public_requests_per_s: int = Field(10, ge=1, le=1000, description="the address's public REST rate")
+
+    @field_validator("rest", "stream", "user_stream")
+    @classmethod
+    def _is_plain(cls, value: str | None) -> str | None:
+        if value is not None and not _PLAIN_ADDRESS.fullmatch(value):
+            raise ValueError(
+                "is not an address: letters, digits, dots, hyphens, a port and a path are all that is read"
+            )
+        return value
 
     @field_validator("stream", "user_stream")
     @classmethod

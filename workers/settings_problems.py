@@ -6,6 +6,7 @@ Never the value, nor a line of the file, however harmless it looks: what was typ
 
 import contextlib
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from workers.errors import UserError
+from workers.private_files import settings_file_problem
 from workers.settings_keys import constraints, find, leaves
 from workers.settings_types import PaperOnly, Unit
 
@@ -93,9 +95,19 @@ class ConfigError(UserError):
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The file as a tree, its numbers exact. Raises ConfigError when it is not there, can't be read or is not TOML."""
+    """The file as a tree, its numbers exact. Raises ConfigError when it is not there, is not one to be trusted, can't
+    be read or is not TOML.
+    """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        # Looked at before it is opened, too: another user's may be a pipe that nobody writes to.
+        problem = settings_file_problem(file)
+        if problem is None:
+            with file.open(encoding="utf-8") as opened:
+                problem = settings_file_problem(file, os.fstat(opened.fileno()))
+                text = "" if problem else opened.read()
+        if problem is not None:
+            raise ConfigError([f"{shown_path(file)}: {problem}."])
+        return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         advice = "`bottrader config init` writes one with every setting explained"
         raise ConfigError([f"{shown_path(file)}: there is no such file; {advice}."]) from None

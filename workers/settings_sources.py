@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from activities.secret_values import hide
-from workers.private_files import settings_file_problem
 from workers.settings_keys import secrets_in
 from workers.settings_problems import (
     ENV_DELIMITER,
@@ -215,10 +214,7 @@ def read_file(file: Path | None) -> Mapping[str, Any]:
     """What a settings file says, if it is one to be trusted; nothing without a file. Raises ConfigError."""
     if file is None:
         return {}
-    tree = read_toml(file)
-    if (problem := settings_file_problem(file)) is not None:
-        raise ConfigError([f"{shown_path(file)}: {problem}."])
-    return tree
+    return read_toml(file)
 
 
 def file_stamp(file: Path | None) -> tuple[int, int, int] | None:

@@ -1,7 +1,9 @@
 """Who may read and write files: ours, those with secrets in them, and the settings file (SAFE-4)."""
 
+import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from workers.secret_files import file_problems
 from workers.settings import Settings, load_settings
 from workers.settings_keys import constraints, leaves
 from workers.settings_problems import ConfigError
+from workers.settings_sources import read_file
 from workers.settings_types import FileUse
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -123,6 +126,60 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(file, 12345, 12345)
     assert "belongs to another user" in str(secret_file_problem(file))
     assert "belongs to another user" in str(settings_file_problem(file))
+
+
+@AS_ROOT
+def test_another_users_link_to_a_file_of_ours_is_refused(tmp_path: Path) -> None:
+    """He would choose which of our files counts, and could let the name lead elsewhere while it is read."""
+    ours, link = tmp_path / "ours.toml", tmp_path / "bottrader.toml"
+    ours.write_text("")
+    ours.chmod(0o600)
+    link.symlink_to(ours)
+    assert settings_file_problem(link) is None
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        read_file(link)
+
+
+@AS_ROOT
+def test_a_settings_file_is_judged_by_what_is_read(tmp_path: Path) -> None:
+    """A name that leads to another user's file for a moment only is no way to have his settings read."""
+    theirs, ours, name = (tmp_path / part for part in ("theirs.toml", "ours.toml", "bottrader.toml"))
+    for file in (theirs, ours):
+        file.write_text(f"[exits]\nhard_stop_pct = {1 if file is ours else 2}\n")
+        file.chmod(0o600)
+    os.chown(theirs, 12345, 12345)
+    name.symlink_to(ours)
+    done = threading.Event()
+
+    def flip() -> None:
+        fresh = tmp_path / "fresh"
+        while not done.is_set():
+            for target in (theirs, ours):
+                fresh.symlink_to(target)
+                fresh.replace(name)
+
+    flipping = threading.Thread(target=flip)
+    flipping.start()
+    read = set()
+    try:
+        for _ in range(2000):
+            with contextlib.suppress(ConfigError):
+                read.add(str(read_file(name)["exits"]["hard_stop_pct"]))
+    finally:
+        done.set()
+        flipping.join()
+    assert read <= {"1"}
+
+
+@AS_ROOT
+def test_another_users_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe in the settings file's place is refused before it is opened, which would take for ever."""
+    pipe = tmp_path / "bottrader.toml"
+    os.mkfifo(pipe, 0o600)
+    os.chown(pipe, 12345, 12345)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        read_file(pipe)
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o664])

@@ -473,8 +473,33 @@ def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
 def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_and_address: tuple[str, str]) -> None:
     """A port, a login, a path, another or a longer name: each could be somebody else who reads the login."""
     key, address = key_and_address
-    with pytest.raises(ConfigError, match=r"exchange's|is the exchange"):
+    with pytest.raises(ConfigError, match=r"exchange's|is the exchange|is not an address"):
         build(Sources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.coinbase%2ecom",
+        "api.c%6finbase.com",
+        "api.coinbase\u3002com",
+        "\u24d2oinbase.com",
+        "coin\u00adbase.com",
+        "a@b",
+    ],
+)
+def test_an_address_that_is_not_written_plainly_is_refused(host: str) -> None:
+    """Escaped or in other letters it is the real exchange to the libraries that ask it, and paper would spend money."""
+    for key, address in (("rest", host), ("stream", f"wss://{host}"), ("user_stream", f"wss://{host}/user")):
+        with pytest.raises(ConfigError, match="is not an address"):
+            build(Sources(from_file={"mode": "paper", "exchange": {key: address}}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8443", "[::1]:8443", "paper-exchange", "exchange.example.com:443"])
+def test_a_paper_exchange_may_be_anywhere(host: str) -> None:
+    """By name or number, with a port or without."""
+    built = build(Sources(from_file={"exchange": {"rest": f"https://{host}/", "stream": f"ws://{host}/market"}}))
+    assert built.rest_address == host
 
 
 @pytest.mark.parametrize(
