@@ -41,7 +41,7 @@ from workers.health import polled_since, queue_of, roles_of
 from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
-from workers.private_files import tighten
+from workers.private_files import folder_problem, tighten
 from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
 from workers.secured_server import SecuredServer, UiFiles
 from workers.settings import Settings, load_settings
@@ -314,15 +314,20 @@ class LocalStack:
             )
         try:
             ours = not folder.exists() or (folder / STACK_LOCK).exists() or not any(folder.iterdir())
-            (folder / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = folder.stat()
             if ours and status.st_uid == os.geteuid() and not status.st_mode & stat.S_ISVTX:
                 folder.chmod(0o700)
-            tighten(folder, _OUR_FILES)
+            problem = folder_problem(folder)
+            if problem is None:
+                (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+                tighten(folder, _OUR_FILES)
         except OSError as error:
             raise UserError(
                 "BAD_DATA_FOLDER", f"{folder} can't be used for data ({error.strerror}): choose another with --data."
             ) from None
+        if problem is not None:
+            raise UserError("BAD_DATA_FOLDER", f"{folder} can't be used for data: {problem}.")
         return folder
 
     def _lock(self, folder: Path) -> None:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["make_private", "secret_file_problem", "settings_file_problem", "tighten"]
+__all__ = ["folder_problem", "make_private", "secret_file_problem", "settings_file_problem", "tighten"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -47,6 +47,22 @@ def secret_file_problem(path: Path, readable_mounts: Collection[Path] = ()) -> s
         return "the file belongs to another user: take one of your own, or run chown on it"
     if status.st_mode & _OTHERS:
         return "the file can be read by other users of this machine: run chmod 600 on it"
+    return None
+
+
+def folder_problem(folder: Path) -> str | None:
+    """What is wrong with who may put something into a data folder, as a clause: what is found there is believed.
+
+    None for one that isn't there. Raises OSError for one that can't be looked at.
+    """
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    if not _of_us_or_root(status):
+        return "it belongs to another user: run this as that user, or take a folder of your own"
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        return "everybody can put something into it: run chmod o-w on it, or take a folder of your own"
     return None
 
 

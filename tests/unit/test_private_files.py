@@ -1,6 +1,7 @@
 """Who may read and write files: ours, those with secrets in them, and the settings file (SAFE-4)."""
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import threading
@@ -11,7 +12,9 @@ import pytest
 
 from cli.main import run
 from tests.support.modes import open_to_others
-from workers.private_files import secret_file_problem, settings_file_problem, tighten
+from workers.errors import UserError
+from workers.local_stack import LocalStack, LocalStackConfig
+from workers.private_files import folder_problem, secret_file_problem, settings_file_problem, tighten
 from workers.processes import python_environment, python_module
 from workers.secret_files import file_problems
 from workers.settings import Settings, load_settings
@@ -19,6 +22,7 @@ from workers.settings_keys import constraints, leaves
 from workers.settings_problems import ConfigError
 from workers.settings_sources import read_file
 from workers.settings_types import FileUse
+from workers.stack_file import STACK_FILE, STACK_LOCK, running_stack
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 KEY = '{"name": "organizations/x/apiKeys/y", "privateKey": "-----BEGIN"}'
@@ -170,6 +174,41 @@ def test_a_settings_file_is_judged_by_what_is_read(tmp_path: Path) -> None:
         done.set()
         flipping.join()
     assert read <= {"1"}
+
+
+@AS_ROOT
+async def test_a_data_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    """He could put any ledger, certificate or token into it later; nothing is made in it."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(UserError, match="belongs to another user") as refused:
+        await LocalStack(LocalStackConfig(data=folder)).start()
+    assert refused.value.code == "BAD_DATA_FOLDER"
+    assert not any(folder.iterdir())
+
+
+@AS_ROOT
+@pytest.mark.parametrize("theirs", ["data", "data/stack.json"])
+def test_a_stack_that_another_user_says_runs_is_not_believed(theirs: str, tmp_path: Path) -> None:
+    """Commands would talk to his database and Temporal, and say that all is halted and sold."""
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    (folder / STACK_FILE).write_text('{"mode": "paper"}')
+    with (folder / STACK_LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert running_stack(folder) == {"mode": "paper"}
+        os.chown(tmp_path / theirs, 12345, 12345)
+        with pytest.raises(UserError, match="is not believed"):
+            running_stack(folder)
+
+
+def test_a_data_folder_that_everybody_writes_to_is_refused(tmp_path: Path) -> None:
+    """Unless each may only take away what is his own, as in /tmp."""
+    tmp_path.chmod(0o777)
+    assert "chmod o-w" in str(folder_problem(tmp_path))
+    tmp_path.chmod(0o1777)
+    assert folder_problem(tmp_path) is folder_problem(tmp_path / "none") is None
 
 
 @AS_ROOT
