@@ -101,6 +101,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         # Looked at before it is opened, too: another user's may be a pipe that nobody writes to.
         problem = settings_file_problem(file)
+        text = ""
         if problem is None:
             with file.open(encoding="utf-8") as opened:
                 problem = settings_file_problem(file, os.fstat(opened.fileno()))
