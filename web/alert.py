@@ -33,8 +33,9 @@ from pydantic import (
 
 from domain.messages import IndicatorPart, Linkage
 from domain.money import ZERO, plain
+from web.strict_json import BadJson, check_texts
 
-__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert"]
+__all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert", "with_readable_record"]
 
 _NUMBER = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
 _LONGEST_NUMBER = 40
@@ -300,6 +301,19 @@ def read_alert(value: object) -> Alert:
 def asks_to_close(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object would be a close, whatever else is wrong with it."""
     return "close" in (_lower(value.get("action")), _lower(value.get("side")))
+
+
+def with_readable_record(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A close without those of its values that are for the record and have a text in them that can't be kept."""
+
+    def readable(item: object) -> bool:
+        try:
+            check_texts(item)
+        except BadJson:
+            return False
+        return True
+
+    return {name: item for name, item in value.items() if name not in _FOR_THE_RECORD or readable(item)}
 
 
 def _without_what_is_for_the_record(value: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:

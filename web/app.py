@@ -25,14 +25,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from web.alert import EXAMPLES, Alert, Wrong, asks_to_close, read_alert
+from web.alert import EXAMPLES, Alert, Wrong, asks_to_close, read_alert, with_readable_record
 from web.answers import Answer, ProblemAnswer
 from web.limits import Rates, Slots, read_body
 from web.metrics import CONTENT_TYPE, WebhookMetrics
 from web.refusals import Lapse, Refused
 from web.senders import Proof, Sender, by_body, by_headers, without_secrets
 from web.strangers import Strangers, Tally, address_of
-from web.strict_json import BadJson, read_json
+from web.strict_json import BadJson, check_texts, read_json
 
 __all__ = ["Limits", "create_app"]
 
@@ -236,15 +236,18 @@ class _Alerts:
             proof = by_body(request.headers, raw, senders)
             who.sender = proof.sender
         self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst)
+        who.closes = b'"close"' in raw.lower()  # as far as that can be told of what can't be read
         try:
             value = read_json(raw, max_depth=limit.max_depth)
+            if isinstance(value, dict):
+                who.closes = asks_to_close(value)
+                key = value.get("key", value.get("id"))
+                who.key = key[:100] if isinstance(key, str) and key.isprintable() else None
+                value = with_readable_record(value) if who.closes else value
+            check_texts(value)
         except BadJson as error:
             text = str(error)
             raise Refused(400, "BAD_JSON", f"{text[:1].upper()}{text[1:]}.") from None
-        if isinstance(value, dict):
-            who.closes = asks_to_close(value)
-            key = value.get("key", value.get("id"))
-            who.key = key[:100] if isinstance(key, str) else None
         try:
             alert = read_alert(value)
             with self._slots.one(limit.max_concurrent):

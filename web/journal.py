@@ -85,7 +85,7 @@ SELECT $1, 'alert_refused', $2, $3, $4, $5::jsonb
  WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
                       AND severity = $2 AND details ->> 'reason' = $5::jsonb ->> 'reason' AND resolved_at IS NULL)
    AND (SELECT count(*) FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
-           AND at > now() - interval '1 hour') < 20
+           AND severity = $2 AND at > now() - interval '1 hour') < 20
 RETURNING true
 """
 
@@ -165,7 +165,7 @@ class Journal:
         self, sender: str, sentence: str, details: Mapping[str, str | None], *, critical: bool = False
     ) -> None:
         """Tell people that a proven sender's alert was refused: once for a `reason` of the details while that is open,
-        and of one sender at most 20 in an hour.
+        and of one sender and severity at most 20 in an hour: bad buys are no reason to be silent of a bad close.
 
         A ledger that is away keeps nobody from the answer; then only the log has it.
         """

@@ -12,7 +12,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-__all__ = ["BadJson", "read_json"]
+__all__ = ["BadJson", "check_texts", "read_json"]
 
 _LONGEST_NUMBER = 40
 _LARGEST_EXPONENT = 30
@@ -25,7 +25,10 @@ class BadJson(Exception):
 
 
 def read_json(raw: bytes, *, max_depth: int) -> Any:
-    """The value that `raw` holds; fractions as Decimal, what is no number as Decimal("NaN"). Raises BadJson."""
+    """The value that `raw` holds; fractions as Decimal, what is no number as Decimal("NaN"). Raises BadJson.
+
+    Its texts may still have in them what no text should have: `check_texts` looks.
+    """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -34,13 +37,16 @@ def read_json(raw: bytes, *, max_depth: int) -> Any:
         raise BadJson("the body is empty; it must be a JSON object")
     _check_depth(text, max_depth)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_number, parse_int=_integer
+        return json.loads(
+            text,
+            strict=False,  # a line break as it is means no other text than one that is escaped
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_number,
+            parse_int=_integer,
         )
     except json.JSONDecodeError as error:
         raise BadJson(f"the body is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (character {error.pos})") from None
-    _check_texts(value)
-    return value
 
 
 def _check_depth(text: str, most: int) -> None:
@@ -90,15 +96,17 @@ def _integer(text: str) -> int | Decimal:
     return int(text) if len(text) <= _LONGEST_NUMBER else _NO_NUMBER
 
 
-def _check_texts(value: Any) -> None:
-    """Depth is bounded by now, so this ends."""
+def check_texts(value: Any) -> None:
+    """Raises BadJson for a text in what `read_json` gave (so its depth is bounded) that has a control character or half
+    a surrogate pair in it.
+    """
     if isinstance(value, dict):
         for key, item in value.items():
             _check_text(key)
-            _check_texts(item)
+            check_texts(item)
     elif isinstance(value, list):
         for item in value:
-            _check_texts(item)
+            check_texts(item)
     elif isinstance(value, str):
         _check_text(value)
 

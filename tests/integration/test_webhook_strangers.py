@@ -126,14 +126,25 @@ async def test_each_unusable_alert_of_a_sender_is_an_incident_once(system: Tradi
         assert rows[1]["sentence"].endswith("No position was closed for it.")
         for number in range(30):
             await webhook.send(buy("m", **{f"field_{'x' * number}": 1}))
-        assert len(await _incidents(webhook)) == 20, "a sender that is wrong in many ways fills no table"
+        assert len(await _incidents(webhook)) == 21, "a sender that is wrong in many ways fills no table"
+        assert (await webhook.send(b'{"key": "u", "action": "close", "price": ,}')).status_code == 400
+        severity, _, details = (await _incidents(webhook))[-1]
+        assert severity == "CRITICAL", "buys that were refused are no reason to be silent of what may be a close"
+        assert "not JSON" in details["reason"]
 
 
 async def test_a_close_is_done_whatever_its_record_says(system: TradingSystem) -> None:
-    """An indicator that is no number, and a price, keep no position open; both are stored as they can be."""
+    """An indicator that is no number, a price, a note of two lines keep no position open; what can be is stored."""
     async with webhook_on(system) as webhook:
         for number, more in enumerate(
-            (b'"indicators": {"rsi": "NaN"}', b'"indicators": {"rsi": NaN}', b'"price": 65000')
+            (
+                b'"indicators": {"rsi": "NaN"}',
+                b'"indicators": {"rsi": NaN}',
+                b'"price": 65000',
+                b'"note": "one line\nand another"',
+                b'"note": "\\u0000", "indicators": {"a\\tb": 1}',
+                b'"snapshot_id": "\\ud800"',
+            )
         ):
             await webhook.send(buy(f"b{number}", order_type="LIMIT", price=2000, symbol="ETH-USD"))
             close = b'{"key": "x%d", "symbol": "COINBASE:ETHUSD", "action": "close", %s}' % (number, more)
@@ -141,6 +152,6 @@ async def test_a_close_is_done_whatever_its_record_says(system: TradingSystem) -
             assert (answer.status_code, answer.json()["decision"]) == (200, "closing"), answer.text
             assert (await webhook.send(close)).json()["repeated"] is True
         rows = await system.rows("SELECT alert FROM webhook_alerts WHERE action = 'close' ORDER BY received_at")
-        assert [row["alert"].get("indicators") for row in rows] == [{"rsi": {}}, {"rsi": {}}, None]
+        assert [row["alert"].get("indicators") for row in rows] == [{"rsi": {}}, {"rsi": {}}, None, None, None, None]
         assert rows[2]["alert"]["price"] == "65000"
         assert await _incidents(webhook) == []
