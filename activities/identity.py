@@ -64,6 +64,16 @@ ON CONFLICT (account) DO NOTHING
 _STAMP_ACCOUNT = """
 UPDATE account_identities SET venue_account_id = $2 WHERE account = $1 AND venue_account_id IS NULL
 """
+# An account that holds orders is somebody's already: refused, its trades would be watched by nobody.
+_OTHER_NAME = """
+SELECT other.account
+  FROM account_identities mine
+  JOIN account_identities other
+    ON other.venue = mine.venue AND other.venue_account_id = $2 AND other.account <> mine.account
+ WHERE mine.account = $1 AND mine.venue_account_id IS NULL
+   AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.account = $1 AND exchange_order_id IS NOT NULL)
+ ORDER BY other.first_start_at LIMIT 1
+"""
 _TURN = """
 INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (account) DO UPDATE SET taken = t.taken + 1
 """
@@ -141,6 +151,12 @@ async def check_venue_account(pool: Pool, exchange: Exchange, brought: Brought) 
     Raises Unavailable, IdentityError for another's account, and the database's errors.
     """
     answered = await exchange.account_id()
+    if (named := await pool.fetchval(_OTHER_NAME, brought.account, answered)) is not None:
+        raise IdentityError(
+            "ACCOUNT_HAS_A_NAME",
+            f"The key's account at {brought.venue} ({answered}) is account {named} of this ledger already: set account "
+            f"= {named}, or use a key of another account for {brought.account}.",
+        )
     await pool.execute(_STAMP_ACCOUNT, brought.account, answered)
     known = await _account_of(pool, brought.account)
     check_account(known, brought.venue, answered)

@@ -19,9 +19,12 @@ def upgrade(
     from cli.config import current_settings
     from cli.output import working
     from schema import migrate
+    from workers.ledger_identity import refuse_other_mode
 
-    dsn = current_settings().database.dsn
+    settings = current_settings()
+    dsn = settings.database.dsn
     with working("Upgrading the database"):
+        asyncio.run(refuse_other_mode(dsn, settings.mode))
         before = asyncio.run(migrate.current_revision(dsn))
         after = asyncio.run(migrate.upgrade(dsn))
     if as_json:

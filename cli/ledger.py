@@ -25,12 +25,15 @@ _ID = re.compile(r"(?:order-|exit-)?([0-9a-f]{1,32})(?:-[1-9][0-9]{0,2})?")
 
 
 @asynccontextmanager
-async def open_ledger(settings: "Settings") -> AsyncIterator[Any]:
-    """A connection to the ledger.
+async def open_ledger(settings: "Settings", *, whosever: bool = False) -> AsyncIterator[Any]:
+    """A connection to the ledger, which has to be the settings' own but for `whosever`.
 
-    Raises UnreachableError(NO_DATABASE) when no address is set; what asyncpg raises is made a sentence at the edge.
+    Raises UnreachableError(NO_DATABASE) when no address is set, and UserError for another's ledger; what asyncpg raises
+    is made a sentence at the edge.
     """
     import asyncpg
+
+    from workers.ledger_identity import require_own
 
     connection = await asyncpg.connect(
         settings.database.dsn,
@@ -39,6 +42,8 @@ async def open_ledger(settings: "Settings") -> AsyncIterator[Any]:
         server_settings={"application_name": "bottrader command", "timezone": "UTC"},
     )
     try:
+        if not whosever:
+            await require_own(connection, settings)
         await with_codecs(connection)
         yield connection
     finally:

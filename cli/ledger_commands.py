@@ -65,9 +65,11 @@ async def _verify(settings: "Settings", *, alone: bool) -> "LedgerReport":
 @asynccontextmanager
 async def _pool(settings: "Settings") -> AsyncIterator[Any]:
     from activities.database import create_pool
+    from workers.ledger_identity import require_own
 
     pool = await create_pool(settings.database.dsn, size=2, statement_seconds=300.0)
     try:
+        await require_own(pool, settings)
         yield pool
     finally:
         await pool.close()

@@ -80,9 +80,11 @@ async def _import(
     from activities.importing import own_records_since, plan_import
     from cli.fifo import refusal
     from fifo.reading import BadLine
+    from workers.ledger_identity import require_own
 
     pool = await create_pool(settings.database.dsn, size=2, statement_seconds=300.0)
     try:
+        await require_own(pool, settings)
         look_back = timedelta(days=settings.reconcile.first_look_back_days)
         until = await own_records_since(pool, settings.account, look_back)
         plan = await plan_import(pool, settings.account, fills, until)

@@ -132,16 +132,14 @@ async def _as_the_ledger_has_it(settings: "Settings") -> "Settings":
     from cli.ledger import open_ledger
 
     update: dict[str, Any] = {}
-    async with open_ledger(settings) as ledger:
+    async with open_ledger(settings, whosever=True) as ledger:
         stamp = await read_ledger(ledger)
         accounts: list[str] = []
         with contextlib.suppress(asyncpg.UndefinedTableError):  # of a version before there were such tables
             accounts = [row["account"] for row in await ledger.fetch(_ACCOUNTS)]
     if stamp is not None:
-        names = {
-            key: name for key, name in asdict(stamp.names).items() if key not in settings.temporal.model_fields_set
-        }
-        update = {"mode": stamp.mode, "temporal": settings.temporal.model_copy(update=names)}
+        temporal = settings.temporal.model_copy(update=asdict(stamp.names))
+        update = {"mode": stamp.mode, "temporal": temporal}
     if "account" not in settings.model_fields_set and accounts:
         if len(accounts) > 1:
             raise UserError(

@@ -101,6 +101,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
     from web.metrics import WebhookMetrics
     from web.server import WebServer
     from workers.background import FaultIncidents, watch_background
+    from workers.ledger_identity import require_own
     from workers.live_settings import LiveSettings
     from workers.log_lines import logs_without_secrets, one_line_for_servers_away
     from workers.readiness import executing
@@ -118,6 +119,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         statement_seconds=float(settings.database.statement_timeout_s),
     )
     try:
+        await require_own(pool, settings)
         background.tell.append(FaultIncidents(pool, settings.account, "the webhook"))
         live = LiveSettings(settings, pool, sources)
         journal = Journal(pool, settings.account)

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 import asyncpg
 
-from activities.database import Pool
+from activities.database import Connection, Pool
 from activities.identity import Brought, establish, read_ledger, stamp_empty
 from activities.leases import DATABASE_TROUBLE
 from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, names_in_force
@@ -28,6 +28,7 @@ __all__ = [
     "in_sentences",
     "on_ledger",
     "refuse_other_mode",
+    "require_own",
     "stamp_before_start",
     "with_names",
 ]
@@ -69,7 +70,8 @@ def with_names(sources: Sources, names: Names) -> Sources:
 def on_ledger(sources: Sources) -> Sources:
     """The sources with what the ledger is stamped with: one look at the database, none at the venue.
 
-    A database that is not named or does not answer changes nothing: whoever needs it will say so. Raises UserError for
+    A database that is not named or does not answer changes nothing: whoever needs it will say so, and whoever opens it
+    later looks again (`require_own`). Raises UserError for
     another's ledger, and ConfigError.
     """
     settings = build(sources)
@@ -95,9 +97,33 @@ async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | Non
         await connection.close(timeout=5)
 
 
+async def require_own(connection: Connection | Pool, settings: Settings) -> None:
+    """Hold an open connection to the stamp: at the look of `on_ledger` the database may have been away or too slow.
+
+    Raises UserError for another's ledger, UnreachableError where its names came too late, and the database's errors.
+    """
+    stamped = await read_ledger(connection)
+    if stamped is None:
+        return
+    with in_sentences():
+        check_mode(stamped, settings.mode)
+    if any(getattr(settings.temporal, name) != kept for name, kept in asdict(stamped.names).items()):
+        raise UnreachableError(
+            "NO_DATABASE",
+            "The database was too slow to say in time under which names this ledger's workflows run: nothing was done, "
+            "try again.",
+        )
+
+
 async def refuse_other_mode(dsn: str, mode: str) -> None:
-    """Before anything is changed in a database. Raises UserError for a ledger of the other mode."""
-    stamped = await _look(dsn)
+    """Before anything is changed in a database. Raises UserError for a ledger of the other mode, and what asyncpg
+    raises.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        stamped = await read_ledger(connection)
+    finally:
+        await connection.close(timeout=5)
     if stamped is not None:
         with in_sentences():
             check_mode(stamped, mode)

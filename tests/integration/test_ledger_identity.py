@@ -87,6 +87,21 @@ async def test_an_account_is_stamped_by_the_venues_id_and_another_key_is_refused
     assert known.venue_account_id == "p-1"
 
 
+async def test_one_account_of_the_venue_has_one_name_in_a_ledger(pool: Any) -> None:
+    """Two names would take each other's buys for somebody's: the second is refused, but one that holds orders stays."""
+    exchange = FakeExchange(portfolio="p-1")
+    for account in ("first", "second"):
+        await establish(pool, exchange, Brought("paper", account, "coinbase"))
+    await check_venue_account(pool, exchange, Brought("paper", "first", "coinbase"))
+    with pytest.raises(IdentityError, match="is account first of this ledger already"):
+        await check_venue_account(pool, exchange, Brought("paper", "second", "coinbase"))
+    other = FakeExchange(portfolio="p-2")
+    assert (await check_venue_account(pool, other, Brought("paper", "second", "coinbase"))).venue_account_id == "p-2"
+    await pool.execute("INSERT INTO account_identities (account, venue) VALUES ('main', 'coinbase')")
+    await _an_order(pool, "e-1", datetime.now(UTC))
+    assert (await check_venue_account(pool, exchange, Brought("paper", "main", "coinbase"))).venue_account_id == "p-1"
+
+
 async def test_a_ledger_of_before_is_stamped_by_the_venue_that_knows_its_orders(pool: Any) -> None:
     """Its names are those of before, in live too, and its history begins with its first order."""
     first = datetime.now(UTC) - timedelta(days=40)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
@@ -85,6 +86,36 @@ async def test_live_is_disarmed_whatever_is_wrong_with_the_settings_file(
     refused = await _command(tmp_path, "--config", str(broken), "live", "arm", DATABASE_URL=database)
     assert refused.code == 2, refused.err
     assert await pool.fetchval("SELECT armed_at IS NULL FROM account_identities")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["halt"],
+        ["config", "set", "exits.hard_stop_pct", "9"],
+        ["db", "upgrade"],
+        ["ledger", "verify"],
+        ["ledger", "import", "fills.csv"],
+        ["web", "--port", "0"],
+    ],
+)
+async def test_a_ledger_that_is_slow_to_say_whose_it_is_is_opened_by_nobody_else(
+    pool: Any, database: str, temporal_server: DevServer, tmp_path: Path, arguments: list[str]
+) -> None:
+    """The first connection is never answered, as at a database under load; whoever opens another looks again."""
+    await establish(pool, FakeExchange(), Brought("live", "main", "coinbase"))
+    (tmp_path / "fills.csv").write_text(
+        "id,time,symbol,side,size,price,fee\n1,2025-01-01T00:00:00Z,BTC-USD,BUY,1,50000,0\n"
+    )
+    given = [str(tmp_path / word) if word.endswith(".csv") else word for word in arguments]
+    async with _answering_from_the_second_on(database) as address:
+        done = await _command(
+            tmp_path, *given, DATABASE_URL=address, TEMPORAL_ADDRESS=temporal_server.address,
+            BOTTRADER_WEBHOOK__SENDERS__TV__TOKEN="t" * 48,
+        )  # fmt: skip
+    assert (done.code, "This ledger is live since" in done.err) == (2, True), done
+    assert await pool.fetchval("SELECT (SELECT count(*) FROM account_controls) + (SELECT count(*) FROM fills)") == 0
+    assert await pool.fetchval("SELECT count(*) FROM setting_overrides") == 0
 
 
 async def test_no_command_of_live_opens_papers_ledger(pool: Any, database: str, tmp_path: Path) -> None:
@@ -272,6 +303,40 @@ async def test_unarmed_refuses_entries_while_an_open_trades_stop_still_sells(
         assert (await third.until_state("REJECTED")).gate == "SKIP_TRADING_HALTED"
         await system.price("40000")
         assert (await trade.closed()).exit_reason == "HARD_STOP"
+
+
+@contextlib.asynccontextmanager
+async def _answering_from_the_second_on(database: str) -> AsyncIterator[str]:
+    """The address of a relay to the database whose first connection stays without an answer."""
+    url = urlsplit(database)
+    folder = parse_qs(url.query)["host"][0]
+    relays: list[asyncio.Task[None]] = []
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65_536):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.current_task())  # type: ignore[arg-type]  # within a task
+        if len(relays) == 1:
+            await reader.read()
+            writer.close()
+            return
+        theirs, ours = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.{url.port or 5432}")
+        await asyncio.gather(pump(reader, ours), pump(theirs, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        port = server.sockets[0].getsockname()[1]
+        yield f"postgresql://{url.username}@127.0.0.1:{port}{url.path}"
+    finally:
+        server.close()
+        for task in relays:
+            task.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
 
 
 def _names_below(folder: Path) -> list[str]:
