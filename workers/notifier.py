@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import structlog
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
@@ -76,7 +77,7 @@ async def beside_streams(
         settings.account,
         {
             DATABASE: lambda: takes_writes(pool),
-            "temporal": lambda: _ask_temporal(client),
+            "temporal": lambda: ask_temporal(client, settings.temporal.orders_queue),
             "exchange": exchange.server_time,
             "watchers": lambda: ask_watchers(pool, settings.account, settings.watcher.shards),
         },
@@ -109,12 +110,30 @@ async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _ask_temporal(client: Client) -> None:
-    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest  # noqa: PLC0415 - protobuf takes a while
+async def ask_temporal(client: Client, queue: str) -> None:
+    """Raises if Temporal can't do its work: hand out tasks, and say how a workflow stands.
 
-    await client.workflow_service.describe_namespace(
-        DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=4)
+    What it knows of a namespace it says from memory, also when nothing that does the work is there any more.
+    """
+    from temporalio.api.common.v1 import WorkflowExecution  # noqa: PLC0415 - protobuf takes a while
+    from temporalio.api.taskqueue.v1 import TaskQueue  # noqa: PLC0415
+    from temporalio.api.workflowservice.v1 import (  # noqa: PLC0415
+        DescribeTaskQueueRequest,
+        DescribeWorkflowExecutionRequest,
     )
+
+    patience = timedelta(seconds=4)
+    await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=queue)), timeout=patience
+    )
+    anyone = WorkflowExecution(workflow_id="asked-whether-temporal-works")
+    try:
+        await client.workflow_service.describe_workflow_execution(
+            DescribeWorkflowExecutionRequest(namespace=client.namespace, execution=anyone), timeout=patience
+        )
+    except RPCError as problem:
+        if problem.status is not RPCStatusCode.NOT_FOUND:  # it looked, and that is an answer
+            raise
 
 
 async def ask_watchers(pool: Pool, account: str, shards: int) -> None:

@@ -4,10 +4,12 @@ Needs Temporal's production server (`make server`).
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +21,9 @@ import aiohttp
 import psutil
 import pytest
 import pytest_asyncio
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, TLSConfig
+from temporalio.service import RPCError
 
 from exchange.paper import PaperControl
 from tests.support.live_stack import Outcome, run_command
@@ -27,6 +31,7 @@ from tests.support.waiting import eventually
 from workers import certificates, server_binaries, temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
 from workers.local_stack import LocalStack, LocalStackConfig
+from workers.notifier import ask_temporal
 from workers.processes import python_environment
 from workers.secured_server import SecuredServer, SecuredServerConfig, client_tls
 from workers.settings import load_settings
@@ -287,3 +292,63 @@ async def test_certificates_that_can_not_be_read_are_a_sentence() -> None:
     with pytest.raises(UserError, match=r"temporal\.tls_ca_file") as caught:
         await connect(load_settings(environ=missing))
     assert "secret-place" not in caught.value.sentence
+
+
+async def test_a_temporal_whose_services_left_counts_as_away(stack: LocalStack) -> None:
+    """It still answers for its namespace, but hands out no task: that has to be told as an outage."""
+    found = certificates.Certificates(stack.data / "tls")
+    client = await Client.connect(stack.temporal_address, tls=client_tls(found))
+    await ask_temporal(client, "orders")
+    context = ssl.create_default_context(cafile=str(found.ca_file))
+    context.load_cert_chain(found.client_cert_file, found.client_key_file)
+    for port in list(ports_of(stack, "temporal-server")):
+        with contextlib.suppress(OSError, EOFError, TimeoutError):
+            async with asyncio.timeout(5):
+                await _leave(port, context)
+    try:
+        await eventually(lambda: _fails(client), within=60, what="an outage")
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+    finally:
+        await stack.kill_temporal()
+        await stack.restart_temporal()
+    await eventually(lambda: _works(client), within=60, what="the end of it")
+
+
+async def _works(client: Client) -> bool:
+    try:
+        await ask_temporal(client, "orders")
+    except RPCError:
+        return False
+    return True
+
+
+async def _fails(client: Client) -> bool:
+    return not await _works(client)
+
+
+async def _leave(port: int, context: ssl.SSLContext) -> None:
+    """Ask a member of Temporal to leave, in its language (TChannel with JSON); another service's port understands
+    nothing of it.
+    """
+
+    def framed(kind: int, number: int, payload: bytes) -> bytes:
+        return struct.pack(">HBBI8x", 16 + len(payload), kind, 0, number) + payload
+
+    def text(value: bytes, size: str) -> bytes:
+        return struct.pack(size, len(value)) + value
+
+    names = [b"host_port", b"0.0.0.0:0", b"process_name", b"test"]
+    hello = struct.pack(">HH", 2, 2) + b"".join(text(name, ">H") for name in names)
+    headers = b"\x02" + b"".join(text(part, ">B") for part in (b"as", b"json", b"cn", b"test"))
+    call = b"\0" + struct.pack(">I", 3000) + bytes(25) + text(b"ringpop", ">B") + headers + b"\0"
+    call += b"".join(text(part, ">H") for part in (b"/admin/member/leave", b"{}", b"{}"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname=certificates.SERVER_NAME
+    )
+    try:
+        writer.write(framed(1, 1, hello))
+        await reader.readexactly(16)
+        writer.write(framed(3, 2, call))
+        await reader.read(1)
+    finally:
+        writer.close()
