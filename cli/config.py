@@ -96,14 +96,20 @@ def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
 
 
 def environment() -> dict[str, str]:
-    """Our environment on top of what a running local stack of the same mode offers."""
+    """Our environment on top of what a running local stack offers: the one of our mode, or, where our settings say no
+    mode, the one on the folder that BOTTRADER_DATA names.
+    """
     from workers.folders import data_dir
-    from workers.settings import load_settings
+    from workers.settings import build, read_sources
     from workers.stack_file import running_stack
 
-    mode = load_settings().mode
+    sources = read_sources()
+    mode = build(sources).mode
     stack = running_stack(data_dir(mode))
-    if stack is None or stack.get("mode", mode) != mode:
+    if stack is None:
+        return dict(os.environ)
+    chosen = sources.origin("mode") == "default" and os.environ.get("BOTTRADER_DATA")
+    if stack.get("mode", mode) != mode and not chosen:
         return dict(os.environ)
     return {**stack["environment"], **os.environ}
 

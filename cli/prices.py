@@ -34,7 +34,9 @@ def paper_market(
         raise UserError("BAD_OPTION", "--live-url is for --live-prices: give both, or neither.")
     if (live or fills is not None) and not paper:
         raise UserError(
-            "NO_PAPER", "--live-prices and --fills are for the paper exchange, which isn't started: leave them out."
+            "NO_PAPER",
+            "--live-prices and --fills are for the paper exchange, which isn't started: the settings say mode = live "
+            "or exchange.rest, or --no-paper was given. For paper money leave those out.",
         )
     if live and speed != 1:
         raise UserError("BAD_SPEED", "--live-prices needs --speed 1: real markets can't be hurried.")

@@ -42,7 +42,8 @@ def settings_at_hand() -> "tuple[Settings, str]":
     from workers.settings_problems import ConfigError
 
     try:
-        return current_settings(), ""
+        settings = current_settings()
+        return (settings if settings.database.url is not None else _of_the_live_system() or settings), ""
     except ConfigError:
         for sources, whence in _left():
             settings = _built(sources)
@@ -50,6 +51,23 @@ def settings_at_hand() -> "tuple[Settings, str]":
                 instead = f"The settings can't be used (`bottrader config check` says why): this goes by {whence}."
                 return asyncio.run(_as_the_ledger_has_it(settings)), instead
         raise
+
+
+def _of_the_live_system() -> "Settings | None":
+    """The settings of a live system that runs here, where ours name neither mode nor folder nor database: who is in a
+    hurry stops it wherever they type. What enters wants to be told the mode.
+    """
+    from workers.folders import data_dir
+    from workers.ledger_identity import on_ledger
+    from workers.settings import build, read_sources
+    from workers.stack_file import running_stack
+
+    if os.environ.get("BOTTRADER_DATA") or read_sources().origin("mode") != "default":
+        return None
+    if (stack := running_stack(data_dir("live"))) is None:
+        return None
+    note("This goes by the live system that runs here.")
+    return build(on_ledger(read_sources(environ={**stack["environment"], **os.environ})))
 
 
 def _built(sources: "Sources") -> "Settings | None":

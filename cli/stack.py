@@ -104,6 +104,7 @@ def up(
         # An address in the settings names a server that runs; the default one is what we start.
         temporal_address=settings.temporal.address if "address" in settings.temporal.model_fields_set else None,
         env={"BOTTRADER_SPEED": f"{rate:g}", "BOTTRADER_DATA": str((data or data_dir(settings.mode)).absolute())},
+        for_commands=_for_commands(settings),
         say=lambda line: note(f"  {line}"),
     )
     return asyncio.run(_run_until_told(config, settings.account, as_json=as_json))
@@ -120,6 +121,15 @@ def _settings_file(file: Path | None, usual: Path) -> str:
     if file is not None:
         return f"Settings: {file.absolute()}"
     return f"Settings: no file; workers take up {usual.absolute()} when it appears."
+
+
+def _for_commands(settings: "Settings") -> dict[str, str]:
+    """What a command that is typed elsewhere has to know of a live system, and its file may not say (or only from the
+    folder that it is started in).
+    """
+    if settings.mode != "live" or settings.exchange.key_file is None:
+        return {}
+    return {"BOTTRADER_MODE": "live", "BOTTRADER_EXCHANGE__KEY_FILE": str(settings.exchange.key_file.absolute())}
 
 
 def _takes_alerts(settings: "Settings") -> bool:
@@ -279,9 +289,16 @@ def _how_found(data: Path, mode: str) -> str:
 
     from workers.folders import data_dir
 
-    if data.resolve() == data_dir(mode).resolve():
+    usual = data.resolve() == data_dir(mode).resolve()
+    if usual and mode != "live":
         return "Other bottrader commands find this stack by themselves."
-    return f"Other bottrader commands find this stack after\n  export BOTTRADER_DATA={quote(str(data.resolve()))}"
+    export = f"  export BOTTRADER_DATA={quote(str(data.resolve()))}"
+    if usual:
+        return (
+            "What stops, closes or looks finds this stack by itself (halt, flatten, trades, doctor …); every "
+            f"command, from any folder, does after\n{export}"
+        )
+    return f"Other bottrader commands find this stack after\n{export}"
 
 
 def _without_password(dsn: str) -> str:

@@ -71,8 +71,8 @@ class LocalStackConfig:
     whose token is made in the data folder. `mtls` runs Temporal's production server, which asks for a certificate, and
     puts its Web UI behind a log-in, as in live. `names` are those in Temporal that the settings say themselves
     (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is
-    added to the environment of worker and webhook. Without a `config_file` the one of `config_folder` (else of the
-    working folder) counts once it appears.
+    added to the environment of worker and webhook, `for_commands` to that of the commands that find the stack. Without
+    a `config_file` the one of `config_folder` (else of the working folder) counts once it appears.
     """
 
     data: Path | None = None
@@ -96,6 +96,7 @@ class LocalStackConfig:
     database_url: str | None = None
     temporal_address: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    for_commands: Mapping[str, str] = field(default_factory=dict)
     say: Say = lambda _: None
 
 
@@ -559,7 +560,7 @@ class LocalStack:
             "database": self.dsn,
             "paper": self.paper or None,
             "webhook": self.webhook_url,
-            "environment": self.environment,
+            "environment": {**self.environment, **self.config.for_commands},
         }
         path = self.data / STACK_FILE
         fresh = path.with_suffix(".new")

@@ -52,11 +52,12 @@ class Live:
     env: Mapping[str, str]
     said: Path
 
-    async def command(self, *arguments: str, **env: str) -> Outcome:
-        """Run `bottrader` in there."""
+    async def command(self, *arguments: str, **env: str | None) -> Outcome:
+        """Run `bottrader` in there; None in `env` is what it lacks."""
         inside = ["nsenter", "--target", str(self.pid), "--net", "--mount", f"--wd={ROOT}"]
         argv = [*inside, sys.executable, "-m", "cli.main", *arguments]
-        return await run_command(argv, {**self.env, **env}, 120)
+        given = {name: value for name, value in {**self.env, **env}.items() if value is not None}
+        return await run_command(argv, given, 120)
 
 
 @contextlib.asynccontextmanager
@@ -122,6 +123,10 @@ async def test_a_live_system_says_so_is_armed_by_a_person_and_trades_with_the_ex
         assert rows["settings"].startswith("LIVE: real money")
         assert rows["armed"].startswith("LIVE, armed by")
         assert "namespace bottrader-live" in rows["temporal"]
+        nothing_said = {"BOTTRADER_MODE": None, "BOTTRADER_EXCHANGE__KEY_FILE": None}
+        elsewhere = await live.command("doctor", "--json", **nothing_said)
+        assert elsewhere.json["checks"][0]["finding"].startswith("LIVE: real money"), elsewhere
+        assert (await live.command("live", "status", **nothing_said)).code == 0
         assert (await live.command("live", "disarm")).code == 0
         assert (await live.command(*buy, "--request-id", "another")).code == 1
         paper = await live.command("orders", BOTTRADER_MODE="paper", BOTTRADER_EXCHANGE__KEY_FILE="")
