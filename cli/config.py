@@ -56,20 +56,20 @@ def settings_in_force() -> "Settings":
     """
     import asyncio
 
+    return asyncio.run(in_force(current_sources()))
+
+
+async def in_force(sources: "Sources") -> "Settings":
+    """The settings as the workers have them, of the account and ledger that `sources` say; raises the same."""
     from cli.ledger import open_ledger
     from workers.setting_changes import sources_in_force
     from workers.settings import build
 
-    sources = current_sources()
     settings = build(sources)
     if settings.database.url is None:
         return settings
-
-    async def in_force() -> "Sources":
-        async with open_ledger(settings) as ledger:
-            return await sources_in_force(ledger, sources, settings.account)
-
-    return build(asyncio.run(in_force()))
+    async with open_ledger(settings) as ledger:
+        return build(await sources_in_force(ledger, sources, settings.account))
 
 
 async def _overrides(settings: "Settings") -> "Mapping[str, Override]":

@@ -257,6 +257,7 @@ async def _until_flat(
         if time.monotonic() >= deadline or (not wait and all(item.asked_at for item in wishes.values())):
             return
         await asyncio.sleep(_LOOK_SECONDS)
+    note("Nothing is open any more")
 
 
 async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: float) -> None:

@@ -10,8 +10,9 @@ from cli.output import ExitCode, UserError, note, print_json
 if TYPE_CHECKING:
     from workers.live_overview import Overview
     from workers.settings import Settings
+    from workers.settings_sources import Sources
 
-__all__ = ["lines_of_live", "live_app"]
+__all__ = ["lines_at_start", "live_app"]
 
 live_app = typer.Typer(help="Let real money be spent, or not.", no_args_is_help=True)
 
@@ -143,14 +144,21 @@ async def _status(settings: "Settings", *, as_json: bool) -> int:
     return int(ExitCode.OK)
 
 
-async def lines_of_live(settings: "Settings") -> list[str]:
-    """What `up` says of a live system, a line each; what can't be had is said, and stops nothing."""
+async def lines_at_start(sources: "Sources") -> list[str]:
+    """What `up` says of whose money it is and what would spend it, a line each, by the settings that its workers have;
+    what can't be had is said, and stops nothing.
+    """
+    from cli.config import in_force
     from cli.errors import as_user_error
     from cli.ledger import open_ledger
-    from workers.live_overview import overview
+    from workers.live_overview import DRY_RUN, overview
     from workers.rules import exchange_of
+    from workers.settings import build
 
     try:
+        settings = await in_force(sources)
+        if settings.mode != "live":
+            return [DRY_RUN] if settings.dry_run else []
         exchange = exchange_of(settings)
         try:
             async with open_ledger(settings) as connection:
@@ -158,7 +166,7 @@ async def lines_of_live(settings: "Settings") -> list[str]:
         finally:
             await exchange.close()
     except Exception as error:  # noqa: BLE001 - it is only told; whatever is missing, the system runs
-        return [f"account {settings.account}: not known now: {as_user_error(error).sentence}"]
+        return [f"account {build(sources).account}: not known now: {as_user_error(error).sentence}"]
 
 
 async def _quietly(turning: Any) -> bool:

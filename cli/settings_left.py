@@ -42,8 +42,8 @@ def settings_at_hand() -> "tuple[Settings, str]":
     from workers.settings_problems import ConfigError
 
     try:
-        settings = current_settings()
-        return (settings if settings.database.url is not None else _of_the_live_system() or settings), ""
+        own = current_settings()
+        return (own if own.database.url is not None else _of_the_live_system() or own), ""
     except ConfigError:
         for sources, whence in _left():
             settings = _built(sources)

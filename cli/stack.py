@@ -191,15 +191,11 @@ async def _say_what_is_live(stack: "LocalStack") -> None:
     """Whose money, how much, what limits it and what would spend it; and what decides without sending."""
     import os
 
-    from cli.live import lines_of_live
-    from workers.settings import load_settings
+    from cli.live import lines_at_start
+    from workers.settings import read_sources
 
-    settings = load_settings(environ={**os.environ, **stack.environment})
-    if settings.mode == "live":
-        for line in await lines_of_live(settings):
-            note(f"  {line}")
-    elif settings.dry_run:
-        note("  dry_run is set: entries are decided and not sent")
+    for line in await lines_at_start(read_sources(environ={**os.environ, **stack.environment})):
+        note(f"  {line}")
 
 
 async def _say_what_the_check_found(dsn: str, account: str, since: "datetime") -> None:

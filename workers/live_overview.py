@@ -14,7 +14,9 @@ from domain.money import plain
 from exchange.port import Exchange, ExchangeError
 from workers.settings import Settings
 
-__all__ = ["Overview", "overview"]
+__all__ = ["DRY_RUN", "Overview", "overview"]
+
+DRY_RUN = "dry_run is set: entries are decided and not sent"
 
 _PATIENCE_S = 5.0
 _OPEN = """
@@ -59,7 +61,7 @@ class Overview:
             *(f"sells: {what}" for what in self.sells),
             state,
         ]
-        return found + (["dry_run is set: entries are decided and not sent"] if self.dry_run else [])
+        return found + ([DRY_RUN] if self.dry_run else [])
 
 
 async def overview(connection: Any, settings: Settings, exchange: Exchange | None) -> Overview:

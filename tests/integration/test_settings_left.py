@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from cli.live import lines_at_start
 from tests.support.command import environment
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.live_stack import Outcome, run_command
 from workers.dev_server import DevServer
-from workers.settings import ExitSettings
+from workers.settings import ExitSettings, read_sources
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -72,11 +73,13 @@ async def test_whatever_stops_looks_or_tells_works_without_the_file(system: Trad
         ("trades", "--json"),
         ("trade", "show", trade.key, "--json"),
         ("quotes", "stop"),
-        ("flatten", "--yes"),
     ):
         done = await typed(system, tmp_path, *arguments)
         assert done.code == 0, (arguments, done)
         assert done.err.count("The settings can't be used") == 1, arguments
+    flat = await typed(system, tmp_path, "flatten", "--yes")
+    assert (flat.code, flat.err.count("The settings can't be used")) == (0, 1), flat
+    assert flat.err.splitlines()[-1] == "Nothing is open any more"
     await trade.closed()
     looked = await typed(system, tmp_path, "doctor", "--json")
     (finding,) = [item for item in looked.json["checks"] if item["check"] == "settings"]
@@ -98,3 +101,11 @@ async def test_a_buy_takes_the_rules_that_are_in_force(system: TradingSystem, tm
     rules = await system.value("SELECT intent->'rules' FROM orders WHERE order_key = $1", bought.json["order_key"])
     assert (Decimal(rules["hard_stop"]), Decimal(rules["trailing_arm"])) == (Decimal("0.07"), Decimal("0.09"))
     assert Decimal(rules["soft_stop"]) == ExitSettings().soft_stop_pct / 100
+
+
+async def test_up_tells_what_is_in_force_and_not_what_its_file_says(system: TradingSystem, tmp_path: Path) -> None:
+    """What was set by command counts in the lines that `up` shows as it starts."""
+    sources = read_sources(environ=environment(system))
+    assert await lines_at_start(sources) == []
+    assert (await typed(system, tmp_path, "config", "set", "dry_run", "true")).code == 0
+    assert await lines_at_start(sources) == ["dry_run is set: entries are decided and not sent"]
