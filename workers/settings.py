@@ -133,13 +133,15 @@ class DatabaseSettings(Section):
         return self._url().set(drivername="postgresql+asyncpg")
 
     def open_hosts(self) -> list[str]:
-        """Hosts elsewhere that the address names without asking for TLS; an address without a host could be any."""
+        """Hosts elsewhere that the address names without having them prove who they are (sslmode=verify-full); an
+        address without a host could be any.
+        """
         if self.url is None:
             return []
         url = make_url(self.url.get_secret_value())
         named = url.query.get("host", url.host or "")
         hosts = [host for part in ((named,) if isinstance(named, str) else named) for host in part.split(",")]
-        if url.query.get("sslmode") in {"require", "verify-ca", "verify-full"}:
+        if url.query.get("sslmode") == "verify-full":
             return []
         return [host for host in hosts if not host.startswith("/") and not on_this_machine(host)]
 

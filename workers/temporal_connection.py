@@ -14,17 +14,35 @@ if TYPE_CHECKING:
 
 
 async def connect(settings: "Settings") -> Client:
-    """A connected client. Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time."""
+    """A connected client. Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time, and UserError
+    for certificates that can't be read, and in live for a server elsewhere without TLS.
+    """
     temporal = settings.temporal
+    options = _options(temporal)
+    if settings.mode == "live" and not options.get("tls"):
+        _refuse_elsewhere(settings)
     try:
         async with asyncio.timeout(float(temporal.connect_timeout_s)):
-            return await Client.connect(**_options(temporal), data_converter=pydantic_data_converter)
+            return await Client.connect(**options, data_converter=pydantic_data_converter)
     except (RuntimeError, TimeoutError):
         raise UnreachableError(
             "NO_TEMPORAL",
             "Temporal does not answer: start the local stack with `bottrader up`, "
             "or check temporal.address (TEMPORAL_ADDRESS).",
         ) from None
+
+
+def _refuse_elsewhere(settings: "Settings") -> None:
+    """The settings' own check can't know what a profile says of TLS."""
+    from workers.settings_types import on_this_machine  # noqa: PLC0415 - settings load when they are needed
+
+    host = settings.temporal.address.rpartition(":")[0]
+    if not on_this_machine(host) and host not in settings.private_hosts:
+        raise UserError(
+            "OPEN_TEMPORAL",
+            "temporal.address is a server elsewhere, and neither temporal.tls nor the profile asks for TLS: live "
+            "reaches it over TLS only, or on this machine, or at one of private_hosts.",
+        )
 
 
 def _options(temporal: "TemporalSettings") -> ClientConnectConfig:
@@ -37,7 +55,7 @@ def _options(temporal: "TemporalSettings") -> ClientConnectConfig:
     certificates = _certificates(temporal)
     if certificates is not None:
         options["tls"] = certificates
-    elif temporal.tls and "tls" not in options:
+    elif temporal.tls and not options.get("tls"):
         options["tls"] = True
     if temporal.api_key is not None:
         options["api_key"] = temporal.api_key.get_secret_value()

@@ -21,6 +21,7 @@ from workers.settings_keys import constraints, find, holds_secret, leaves
 from workers.settings_problems import ConfigError
 from workers.settings_sources import Override, Sources, merge
 from workers.settings_types import PaperOnly
+from workers.temporal_connection import connect
 
 
 def problems_of(text: str, tmp_path: Path, environ: dict[str, str] | None = None) -> list[str]:
@@ -477,6 +478,20 @@ def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_an
         build(Sources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
 
 
+@pytest.mark.parametrize("tls", ["", "tls.disabled = true"])
+async def test_a_profile_without_tls_reaches_no_temporal_elsewhere_in_live(
+    tls: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile may have TLS; that it has is looked at before the connection, and nothing is said to the server."""
+    file = tmp_path / "temporal.toml"
+    file.write_text(f'[profile.away]\naddress = "temporal.example.com:7233"\n{tls}\n')
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(file))
+    given = {"profile": "away", "address": "temporal.example.com:7233"}
+    with pytest.raises(UserError, match="neither") as refused:
+        await connect(build(Sources(from_file={**LIVE_KEYS, "temporal": given})))
+    assert refused.value.code == "OPEN_TEMPORAL"
+
+
 @pytest.mark.parametrize(
     "host",
     [
@@ -507,6 +522,8 @@ def test_a_paper_exchange_may_be_anywhere(host: str) -> None:
     [
         ({"database": {"url": "postgresql://u:hidden@db.example.com/x"}}, "sslmode"),
         ({"database": {"url": "postgresql://u:hidden@db.example.com/x?sslmode=prefer"}}, "sslmode"),
+        ({"database": {"url": "postgresql://u:hidden@db.example.com/x?sslmode=require"}}, "sslmode"),
+        ({"database": {"url": "postgresql://u:hidden@db.example.com/x?sslmode=verify-ca"}}, "sslmode"),
         ({"database": {"url": "postgresql://u:hidden@127.0.0.1,db.example.com/x"}}, "sslmode"),
         ({"database": {"url": "postgresql:///x"}}, "sslmode"),
         ({"temporal": {"address": "temporal.example.com:7233"}}, "temporal.tls"),
