@@ -19,9 +19,11 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from exchange.port import Exchange, ExchangeError
 
-__all__ = ["DRY_RUN_ARMED", "StandingOptions", "VenueStanding"]
+__all__ = ["DRY_RUN_ARMED", "ENTRIES_REFUSED", "StandingOptions", "VenueStanding"]
 
 DRY_RUN_ARMED = "DRY_RUN_IN_ARMED_LEDGER"
+ENTRIES_REFUSED = "ENTRIES_REFUSED"
+"""Open while a process sends no entry for what it knows of the venue: whoever believes that it trades is told."""
 _UNCHECKED = "the exchange has not said yet which account the key is of"
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +61,10 @@ class VenueStanding:
         self._options = options or StandingOptions()
         self._checked = False
         self._heard = time.monotonic()
-        self._skew = 0.0
+        self._skew: float | None = None
+        """Seconds that the venue's clock is ahead; None until it was asked."""
+        self._told: bool | None = None
+        """Whether the trouble is told; None: nothing is known of what a process before this one told."""
 
     def trouble(self) -> str:
         """Why no entry is sent now, as a clause; empty: nothing is known that stops them."""
@@ -70,6 +75,8 @@ class VenueStanding:
         silent = time.monotonic() - self._heard
         if silent > self._options.away_after_seconds:
             return f"the exchange has not answered for {silent:.0f} s"
+        if self._skew is None:
+            return "the exchange has not said yet what time it is"
         if abs(self._skew) > self._options.clock_seconds:
             where = "behind" if self._skew > 0 else "ahead of"
             return f"this machine's clock is {abs(self._skew):.0f} s {where} the exchange's: set it (NTP)"
@@ -85,6 +92,7 @@ class VenueStanding:
                 await self._check()
         except (ExchangeError, TimeoutError) as away:
             _log.warning("entries wait: the exchange can't say yet whose account it is", problem=str(away))
+        await self._tell()
 
     async def run(self) -> None:
         """Until cancelled. Raises IdentityError when the venue turns out to be another's account."""
@@ -99,6 +107,10 @@ class VenueStanding:
                         await self._tell_dry_run()
             except (ExchangeError, *DATABASE_TROUBLE) as problem:
                 _log.debug("the exchange's standing is asked again", problem=repr(problem))
+            try:
+                await self._tell()
+            except DATABASE_TROUBLE as problem:
+                _log.debug("whether entries are refused is told later", problem=repr(problem))
 
     async def _check(self) -> None:
         account = await check_venue_account(self._pool, self._exchange, self._brought)
@@ -115,6 +127,20 @@ class VenueStanding:
         ours = asked + (datetime.now(UTC) - asked) / 2
         self._skew = (theirs - ours).total_seconds()
         self._heard = time.monotonic()
+
+    async def _tell(self) -> None:
+        """What refuses entries is an incident while it lasts. Raises the database's errors."""
+        account, trouble = self._brought.account, self.trouble()
+        if bool(trouble) == self._told:
+            return
+        if trouble:
+            sentence = (
+                f"no entry of account {account} is sent: {trouble}; open trades are watched and sold all the same"
+            )
+            await report_once(self._pool, account, ENTRIES_REFUSED, "WARNING", account, sentence)
+        else:
+            await resolve_incidents(self._pool, account, ENTRIES_REFUSED, account)
+        self._told = bool(trouble)
 
     async def _tell_dry_run(self) -> None:
         """A dry run in an armed ledger is an incident: somebody may think that it trades, or that it doesn't."""

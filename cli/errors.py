@@ -18,6 +18,8 @@ _TEMPORAL_HELP = "start the local stack with `bottrader up`, or check TEMPORAL_A
 
 _NO_WAY_THERE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_WRITES = {"25006": "it is read-only", "53100": "its disk is full"}
+"""By SQLSTATE."""
 
 
 def as_user_error(error: BaseException) -> UserError:
@@ -69,6 +71,12 @@ def _database(error: BaseException) -> UserError | None:
         return UnreachableError("NO_DATABASE", f"The database does not exist: create it, or {_DATABASE_HELP}.")
     if state.startswith("28"):
         return UnreachableError("DATABASE_LOGIN", "The database refused the login: check DATABASE_URL.")
+    if state in _NO_WRITES:
+        return UnreachableError(
+            "DATABASE_READ_ONLY",
+            f"The database takes no writes ({_NO_WRITES[state]}), so nothing was changed: make room on its disk, or "
+            "see why it is read-only, then ask again.",
+        )
     if state.startswith(("08", "53", "57")):
         return UnreachableError(
             "NO_DATABASE", f"The database does not serve us ({type(error).__name__}): {_DATABASE_HELP}."

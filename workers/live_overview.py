@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.identity import read_account, read_ledger
+from activities.venue_standing import ENTRIES_REFUSED
 from domain.money import plain
 from exchange.port import Exchange, ExchangeError
 from workers.settings import Settings
@@ -22,6 +23,9 @@ _PATIENCE_S = 5.0
 _OPEN = """
 SELECT symbol, count(*) AS trades, sum(remaining) AS size FROM trades
  WHERE account = $1 AND state <> 'CLOSED' GROUP BY symbol ORDER BY symbol
+"""
+_REFUSED = """
+SELECT sentence FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL ORDER BY id DESC LIMIT 1
 """
 
 
@@ -42,6 +46,8 @@ class Overview:
     limits: Mapping[str, str]
     buys: tuple[str, ...]
     sells: tuple[str, ...]
+    refused: str | None = None
+    """Why no entry is sent now, armed or not, as a worker has told."""
 
     @property
     def lines(self) -> list[str]:
@@ -60,6 +66,7 @@ class Overview:
             *(f"buys: {what}" for what in self.buys or ("nothing buys by itself",)),
             *(f"sells: {what}" for what in self.sells),
             state,
+            *((f"but now {self.refused}",) if self.armed and self.refused else ()),
         ]
         return found + ([DRY_RUN] if self.dry_run else [])
 
@@ -83,6 +90,7 @@ async def overview(connection: Any, settings: Settings, exchange: Exchange | Non
         limits=_limits(settings),
         buys=tuple(_buys(settings)),
         sells=tuple(_sells(settings, {row["symbol"]: (row["trades"], row["size"]) for row in trades})),
+        refused=await connection.fetchval(_REFUSED, settings.account, ENTRIES_REFUSED),
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from activities.database import create_pool
 from activities.identity import Brought, arm, check_venue_account, disarm, establish
-from activities.venue_standing import DRY_RUN_ARMED, StandingOptions, VenueStanding
+from activities.venue_standing import DRY_RUN_ARMED, ENTRIES_REFUSED, StandingOptions, VenueStanding
 from domain.identity import IdentityError, Names
 from exchange.paper.config import PaperConfig
 from exchange.paper.server import PaperExchange
@@ -35,6 +35,7 @@ from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.errors import UserError
 from workers.ledger_identity import begin_on_ledger
+from workers.live_overview import overview
 from workers.local_stack import LocalStack, LocalStackConfig
 from workers.rules import exchange_of
 from workers.settings import Settings, load_settings
@@ -233,9 +234,11 @@ async def test_the_venue_away_at_the_start_refuses_entries_until_it_has_answered
     standing = VenueStanding(pool, exchange, brought, options=quick)
     await standing.begin()
     assert "has not said yet" in standing.trouble()
+    assert "no entry of account main is sent: the exchange has not said yet" in (await _refused(pool))[0]
     async with _running(standing):
         exchange.unavailable = False
         await eventually(lambda: _so(standing.trouble() == ""), within=20, what="the venue was checked")
+        await eventually(lambda: _none_of(_refused(pool)), within=20, what="it was told that entries pass")
     another = FakeExchange(portfolio="p-2")
     another.unavailable = True
     late = VenueStanding(pool, another, brought, options=quick)
@@ -266,12 +269,19 @@ async def test_a_live_venue_that_falls_silent_or_a_clock_that_is_off_refuses_ent
     async with _running(standing):
         exchange.ahead = timedelta(seconds=90)
         await eventually(lambda: _so("clock is 90 s behind" in standing.trouble()), within=20, what="the clock")
+        await eventually(lambda: _refused(pool), within=20, what="the clock was told")
+        async with pool.acquire() as connection:
+            live = Settings(mode="live", exchange={"key_file": "/nobody/key.json"})  # type: ignore[arg-type]  # as from a file
+            lines = (await overview(connection, live, None)).lines
+        assert [line for line in lines if line.startswith("armed by ann")]
+        assert lines[-1].startswith("but now no entry of account main is sent: this machine's clock is 90 s behind")
         exchange.ahead = timedelta()
         await eventually(lambda: _so(standing.trouble() == ""), within=20, what="the clock is right again")
         exchange.unavailable = True
         await eventually(lambda: _so("has not answered" in standing.trouble()), within=20, what="silence")
-    kinds = [row["kind"] for row in await pool.fetch("SELECT kind FROM incidents WHERE resolved_at IS NULL")]
-    assert kinds == [DRY_RUN_ARMED]
+        await eventually(lambda: _refused(pool), within=20, what="the silence was told")
+    rows = await pool.fetch("SELECT kind FROM incidents WHERE resolved_at IS NULL ORDER BY kind")
+    assert [row["kind"] for row in rows] == [DRY_RUN_ARMED, ENTRIES_REFUSED]
 
 
 async def test_dry_run_decides_on_entries_and_sends_none(database: str) -> None:
@@ -341,6 +351,16 @@ async def _answering_from_the_second_on(database: str) -> AsyncIterator[str]:
 
 def _names_below(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*"))
+
+
+async def _refused(pool: Any) -> list[str]:
+    """What is told of entries that are refused."""
+    rows = await pool.fetch("SELECT sentence FROM incidents WHERE kind = $1 AND resolved_at IS NULL", ENTRIES_REFUSED)
+    return [row["sentence"] for row in rows]
+
+
+async def _none_of(found: Awaitable[list[str]]) -> bool:
+    return not await found
 
 
 async def _so(value: bool) -> bool:

@@ -201,6 +201,17 @@ def test_missing_tables_point_to_the_migration() -> None:
     assert "bottrader db upgrade" in found.sentence
 
 
+@pytest.mark.parametrize("kind", ["ReadOnlySQLTransactionError", "DiskFullError"])
+def test_a_database_that_takes_no_writes_is_said_in_a_sentence(kind: str) -> None:
+    """What a command could not write is no fault of ours: the sentence says that nothing was changed and what to do."""
+    import asyncpg
+
+    found = as_user_error(getattr(asyncpg, kind)("cannot execute UPDATE of /secret/place"))
+    assert (found.code, found.exit_code) == ("DATABASE_READ_ONLY", ExitCode.UNREACHABLE)
+    assert "takes no writes" in found.sentence
+    assert "secret" not in found.sentence
+
+
 @pytest.mark.parametrize(
     "kind", ["InterfaceError", "InternalClientError", "ConnectionDoesNotExistError", "AdminShutdownError"]
 )
