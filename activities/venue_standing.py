@@ -19,11 +19,13 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from exchange.port import Exchange, ExchangeError
 
-__all__ = ["DRY_RUN_ARMED", "ENTRIES_REFUSED", "StandingOptions", "VenueStanding"]
+__all__ = ["DRY_RUN_ARMED", "ENTRIES_REFUSED", "KEY_MAY_NOT_TRADE", "StandingOptions", "VenueStanding"]
 
 DRY_RUN_ARMED = "DRY_RUN_IN_ARMED_LEDGER"
+KEY_MAY_NOT_TRADE = "KEY_MAY_NOT_TRADE"
 ENTRIES_REFUSED = "ENTRIES_REFUSED"
 """Open while a process sends no entry for what it knows of the venue: whoever believes that it trades is told."""
+_CANT_TRADE = "the key may not trade: nothing is bought, and no stop of an open trade is sold; give it the permission"
 _UNCHECKED = "the exchange has not said yet which account the key is of"
 _log = structlog.get_logger(__name__)
 
@@ -105,6 +107,7 @@ class VenueStanding:
                     elif self._brought.mode == "live":
                         await self._look()
                         await self._tell_dry_run()
+                        await self._tell_what_the_key_may()
             except (ExchangeError, *DATABASE_TROUBLE) as problem:
                 _log.debug("the exchange's standing is asked again", problem=repr(problem))
             try:
@@ -119,6 +122,14 @@ class VenueStanding:
         _log.info("venue account checked", account=account.account, venue_account_id=account.venue_account_id)
         if self._brought.mode == "live":
             await self._look()
+
+    async def _tell_what_the_key_may(self) -> None:
+        """A key that may not trade protects nothing: the stops of trades that are open would be refused, too."""
+        account = self._brought.account
+        if await self._exchange.may_trade():
+            await resolve_incidents(self._pool, account, KEY_MAY_NOT_TRADE, account)
+        else:
+            await report_once(self._pool, account, KEY_MAY_NOT_TRADE, "CRITICAL", account, _CANT_TRADE)
 
     async def _look(self) -> None:
         """Is the venue there, and how far are the clocks apart?"""

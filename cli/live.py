@@ -95,7 +95,10 @@ async def _arm(settings: "Settings", agreed: Any, by: str, *, as_json: bool) -> 
             await identity.check_venue_account(pool, exchange, brought_by(settings))
             await _require_a_right_clock(exchange)
         async with pool.acquire() as connection:
-            _show(await overview(connection, settings, exchange))
+            found = await overview(connection, settings, exchange)
+            _show(found)
+            if found.key_may_trade is False:
+                raise UserError("KEY_MAY_NOT_TRADE", "The key may not trade: give it the permission, then arm it.")
             if not agreed():
                 note("That is not the account's name: nothing was changed.")
                 return int(ExitCode.NO)

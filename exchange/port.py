@@ -395,6 +395,10 @@ class Exchange(Protocol):
         """The venue's own id of the account: the same for every key of it, never another's. Raises Unavailable."""
         ...
 
+    async def may_trade(self) -> bool:
+        """Whether the key may place orders and cancel them. Raises Unavailable."""
+        ...
+
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All products, or those named (unknown ones are left out)."""
         ...

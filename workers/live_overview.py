@@ -17,6 +17,7 @@ from workers.settings import Settings
 
 __all__ = ["DRY_RUN", "Overview", "overview"]
 
+_CANT_TRADE = "THE KEY MAY NOT TRADE: nothing is bought or sold, no stop either; give it the permission"
 DRY_RUN = "dry_run is set: entries are decided and not sent"
 
 _PATIENCE_S = 5.0
@@ -31,7 +32,9 @@ SELECT sentence FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One account of one ledger. Times in UTC; `balances` is None while the exchange does not answer."""
+    """One account of one ledger. Times in UTC; `balances` and `key_may_trade` are None while the exchange does not
+    answer.
+    """
 
     mode: str
     account: str
@@ -42,6 +45,7 @@ class Overview:
     armed_by: str | None
     disarmed_at: datetime | None
     dry_run: bool
+    key_may_trade: bool | None
     balances: Mapping[str, Decimal] | None
     limits: Mapping[str, str]
     buys: tuple[str, ...]
@@ -68,6 +72,7 @@ class Overview:
             state,
             *((f"but now {self.refused}",) if self.armed and self.refused else ()),
         ]
+        found += [_CANT_TRADE] if self.key_may_trade is False else []
         return found + ([DRY_RUN] if self.dry_run else [])
 
 
@@ -86,12 +91,23 @@ async def overview(connection: Any, settings: Settings, exchange: Exchange | Non
         armed_by=None if known is None else known.armed_by,
         disarmed_at=None if known is None else known.disarmed_at,
         dry_run=settings.dry_run,
+        key_may_trade=await _key_may_trade(exchange),
         balances=await _balances(exchange),
         limits=_limits(settings),
         buys=tuple(_buys(settings)),
         sells=tuple(_sells(settings, {row["symbol"]: (row["trades"], row["size"]) for row in trades})),
         refused=await connection.fetchval(_REFUSED, settings.account, ENTRIES_REFUSED),
     )
+
+
+async def _key_may_trade(exchange: Exchange | None) -> bool | None:
+    if exchange is None:
+        return None
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await exchange.may_trade()
+    except (ExchangeError, TimeoutError):
+        return None
 
 
 async def _balances(exchange: Exchange | None) -> Mapping[str, Decimal] | None:

@@ -175,6 +175,15 @@ class CoinbaseExchange:
                 raise MessageError("portfolio_uuid is missing")
             return found
 
+    async def may_trade(self) -> bool:
+        """Whether the key has the permission to trade. Raises Unavailable."""
+        answer = await self._rest.read("/key_permissions")
+        with _reading("the key's permissions"):
+            found = answer.get("can_trade")
+            if not isinstance(found, bool):
+                raise MessageError("can_trade is missing")
+            return found
+
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All spot products, or those named (unknown ones are left out). Raises Unavailable."""
         params: dict[str, Any] = {"product_type": "SPOT"}

@@ -22,7 +22,13 @@ import pytest_asyncio
 
 from activities.database import create_pool
 from activities.identity import Brought, arm, check_venue_account, disarm, establish
-from activities.venue_standing import DRY_RUN_ARMED, ENTRIES_REFUSED, StandingOptions, VenueStanding
+from activities.venue_standing import (
+    DRY_RUN_ARMED,
+    ENTRIES_REFUSED,
+    KEY_MAY_NOT_TRADE,
+    StandingOptions,
+    VenueStanding,
+)
 from domain.identity import IdentityError, Names
 from exchange.paper.config import PaperConfig
 from exchange.paper.server import PaperExchange
@@ -315,6 +321,25 @@ async def test_unarmed_refuses_entries_while_an_open_trades_stop_still_sells(
         assert (await trade.closed()).exit_reason == "HARD_STOP"
 
 
+async def test_a_live_key_that_may_not_trade_is_told_while_it_is_so(pool: Any) -> None:
+    """It is a CRITICAL incident and a line of what `up` and `live` show, until it may."""
+    brought, exchange = Brought("live", "main", "coinbase"), FakeExchange(key_may_trade=False)
+    await establish(pool, exchange, brought)
+    standing = VenueStanding(pool, exchange, brought, options=StandingOptions(every_seconds=0.05))
+
+    async def told() -> list[str]:
+        rows = await pool.fetch("SELECT kind FROM incidents WHERE resolved_at IS NULL")
+        return [row["kind"] for row in rows]
+
+    await standing.begin()
+    async with _running(standing):
+        await eventually(lambda: _equal(told(), [KEY_MAY_NOT_TRADE]), within=20, what="it is told")
+        shown = await overview(pool, Settings(), exchange)
+        assert (shown.key_may_trade, any("THE KEY MAY NOT TRADE" in line for line in shown.lines)) == (False, True)
+        exchange.key_may_trade = True
+        await eventually(lambda: _equal(told(), []), within=20, what="it is over")
+
+
 @contextlib.asynccontextmanager
 async def _answering_from_the_second_on(database: str) -> AsyncIterator[str]:
     """The address of a relay to the database whose first connection stays without an answer."""
@@ -361,6 +386,10 @@ async def _refused(pool: Any) -> list[str]:
 
 async def _none_of(found: Awaitable[list[str]]) -> bool:
     return not await found
+
+
+async def _equal(asked: Awaitable[object], wanted: object) -> bool:
+    return await asked == wanted
 
 
 async def _so(value: bool) -> bool:

@@ -107,6 +107,7 @@ class FakeExchange:
     money: dict[str, Balance] = field(default_factory=dict)
     rates: FeeRates = field(default_factory=lambda: FeeRates(Decimal("0.004"), Decimal("0.006")))
     portfolio: str = "fake-portfolio"
+    key_may_trade: bool = True
     unavailable: bool = False
     calls: list[str] = field(default_factory=list)
     user_streams: list[FakeStream] = field(default_factory=list)
@@ -151,6 +152,11 @@ class FakeExchange:
         """`portfolio`."""
         self._read("account_id")
         return self.portfolio
+
+    async def may_trade(self) -> bool:
+        """`key_may_trade`."""
+        self._read("may_trade")
+        return self.key_may_trade
 
     async def server_time(self) -> datetime:
         """Ours."""
