@@ -153,7 +153,7 @@ class _Alerts:
         self._strangers = Strangers()
         self._turned_away = Tally("webhook_turned_away")
         self._faults = Tally("webhook_fault")
-        self._hurried: dict[str, float] = {}
+        self._hurried: dict[tuple[str, bool], float] = {}
         self._rates = Rates()
         self._slots = Slots()
 
@@ -203,9 +203,10 @@ class _Alerts:
             return refused
         if refused.status == 429:
             self._turned_away.add(f"{refused.code} {who.sender}", address)
-            if time.monotonic() - self._hurried.get(who.sender, -_HOUR_S) < _HOUR_S:
+            hurried = (who.sender, who.closes)
+            if time.monotonic() - self._hurried.get(hurried, -_HOUR_S) < _HOUR_S:
                 return refused
-            self._hurried[who.sender] = time.monotonic()
+            self._hurried[hurried] = time.monotonic()
         _log.warning("webhook_refused", code=refused.code, sender=who.sender, peer=address)
         if refused.status < 500:
             await self._told(refused, who)
@@ -235,8 +236,8 @@ class _Alerts:
         if proof is None:
             proof = by_body(request.headers, raw, senders)
             who.sender = proof.sender
-        self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst)
-        who.closes = b'"close"' in raw.lower()  # as far as that can be told of what can't be read
+        who.closes = b'"close"' in raw.lower()  # as far as that can be told of what isn't read yet, or can't be
+        self._rates.take(proof.sender, per_minute=limit.per_minute, burst=limit.burst, closes=who.closes)
         try:
             value = read_json(raw, max_depth=limit.max_depth)
             if isinstance(value, dict):

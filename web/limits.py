@@ -47,15 +47,18 @@ class _Bucket:
 
 @dataclass
 class Rates:
-    """A bucket of alerts for each sender: it holds `burst`, and fills at `per_minute`. Senders are few and known."""
+    """Buckets of alerts for each sender: each holds `burst`, and fills at `per_minute`. Senders are few and known.
+
+    Closes have one of their own: an exit doesn't wait for how many entries its sender asked for.
+    """
 
     clock: Callable[[], float] = time.monotonic
-    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+    _buckets: dict[tuple[str, bool], _Bucket] = field(default_factory=dict)
 
-    def take(self, sender: str, *, per_minute: int, burst: int) -> None:
+    def take(self, sender: str, *, per_minute: int, burst: int, closes: bool = False) -> None:
         """Raises Refused(429, TOO_MANY) with the seconds until the next one is taken."""
         now = self.clock()
-        bucket = self._buckets.setdefault(sender, _Bucket(float(burst), now))
+        bucket = self._buckets.setdefault((sender, closes), _Bucket(float(burst), now))
         rate = per_minute / 60
         bucket.tokens = min(float(burst), bucket.tokens + (now - bucket.at) * rate)
         bucket.at = now

@@ -205,6 +205,16 @@ def test_a_bucket_fills_again() -> None:
         rates.take("a", per_minute=6, burst=3)
 
 
+def test_too_many_buys_of_a_sender_keep_no_close_of_his_waiting() -> None:
+    """TradingView doesn't ask again: a close that is turned away for buys leaves a position open."""
+    rates = Rates(clock=lambda: 0.0)
+    for closes in (False, True):
+        for _ in range(3):
+            rates.take("a", per_minute=6, burst=3, closes=closes)
+        with pytest.raises(Refused):
+            rates.take("a", per_minute=6, burst=3, closes=closes)
+
+
 async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever breaks inside is a sentence, a count and a place in the log; the log has neither token nor alert."""
     metrics = WebhookMetrics()
