@@ -74,6 +74,8 @@ SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND
 _OPEN = f"""
 SELECT t.entry_key, t.opened_at, t.remaining, entry.role = 'EXTERNAL' AS adopted,
        (SELECT min(f.at) FROM fills f WHERE f.order_key = t.entry_key) AS bought_at,
+       ARRAY(SELECT f.at FROM fills f WHERE f.order_key = t.entry_key ORDER BY f.at, f.id) AS bought_when,
+       ARRAY(SELECT f.size - f.base_fees FROM fills f WHERE f.order_key = t.entry_key ORDER BY f.at, f.id) AS bought,
        coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
                  WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0) AS claimed
   FROM trades t JOIN orders entry ON entry.order_key = t.entry_key
@@ -225,7 +227,8 @@ async def _lock_trades(connection: Connection, account: str, base: str) -> None:
 
 
 def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
-    return OpenQuantity(row["entry_key"], opened_at, row["remaining"], row["claimed"], row["adopted"])
+    bought = tuple(zip(row["bought_when"], row["bought"], strict=True))
+    return OpenQuantity(row["entry_key"], opened_at, row["remaining"], row["claimed"], row["adopted"], bought)
 
 
 async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:

@@ -63,7 +63,7 @@ def bear_sales(sales: Iterable[Sale], trades: Sequence[OpenQuantity]) -> list[Bo
     """Which adopted trades bear which sales: oldest sale first, of each the oldest trade that was bought before it.
 
     `trades` are those that somebody else's buys opened; what an exit order of ours has claimed can't have been sold.
-    What no trade bears came out of the pool.
+    What a buy gets after a sale bears nothing of it. What no trade bears came out of the pool.
     """
     left = {item.entry_key: max(item.remaining - item.claimed, ZERO) for item in trades}
     remaining = {item.entry_key: item.remaining for item in trades}
@@ -72,7 +72,8 @@ def bear_sales(sales: Iterable[Sale], trades: Sequence[OpenQuantity]) -> list[Bo
     for sale in sorted(sales, key=lambda item: (item.at, item.order_key)):
         wanted = sale.size
         for trade in oldest_first:
-            size = min(left[trade.entry_key], wanted)
+            held = remaining[trade.entry_key] - trade.bought_after(sale.at)
+            size = min(left[trade.entry_key], held, wanted)
             if size > ZERO and trade.opened_at <= sale.at:
                 wanted -= size
                 left[trade.entry_key] -= size

@@ -604,7 +604,7 @@ def transfers(expected: Mapping[str, Decimal], found: Mapping[str, Decimal], *, 
 class OpenQuantity:
     """An open trade's base quantity; `claimed` of it is in exit orders that have not ended.
 
-    `adopted`: a buy of somebody else's opened it.
+    `adopted`: a buy of somebody else's opened it. `bought` is when and how much of it was bought, fill by fill.
     """
 
     entry_key: str
@@ -612,6 +612,11 @@ class OpenQuantity:
     remaining: Decimal
     claimed: Decimal = ZERO
     adopted: bool = False
+    bought: tuple[tuple[datetime, Decimal], ...] = ()
+
+    def bought_after(self, moment: datetime) -> Decimal:
+        """What of it was bought later than this."""
+        return sum((size for at, size in self.bought if at > moment), ZERO)
 
 
 @dataclass(frozen=True, slots=True)

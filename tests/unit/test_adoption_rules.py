@@ -79,3 +79,14 @@ def test_a_sale_takes_from_the_oldest_buys_before_it_and_in_any_order_the_same()
                 ("second", "b", Decimal("0.4"), Decimal("0.4")),
             ]
     assert borne([], trades) == borne(sales, []) == []
+
+
+def test_what_a_buy_gets_after_a_sale_bears_nothing_of_it() -> None:
+    """An order that fills in two parts has its second part whole, though the sale between was larger than the first."""
+    bought = ((START, Decimal("0.3")), (START + timedelta(seconds=30), Decimal("0.2")))
+    whole = OpenQuantity("a", START, Decimal("0.5"), adopted=True, bought=bought)
+    sold = sale("s", 10, "0.7")
+    assert borne([sold], [whole]) == [("s", "a", Decimal("0.3"), Decimal("0.2"))]
+    rest = OpenQuantity("a", START, Decimal("0.2"), adopted=True, bought=bought)
+    assert borne([sale("s", 10, "0.4")], [rest]) == []
+    assert borne([sale("s", 30, "0.4")], [rest]) == [("s", "a", Decimal("0.2"), Decimal(0))]
