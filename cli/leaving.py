@@ -55,7 +55,7 @@ def left_sentences(row: "Mapping[str, object]", *, paper: bool) -> list[str]:
         named = sorted(set(symbols))
         shown = ", ".join(named[:_SYMBOLS_SHOWN]) + (" …" if len(named) > _SYMBOLS_SHOWN else "")
         are = "open trade is" if len(symbols) == 1 else "open trades are"
-        found.append(f"{len(symbols)} {are} no longer watched ({shown}): no stop is sold until this runs again.")
+        found.append(f"{len(symbols)} {are} no longer watched ({shown}): no stop is sold from here meanwhile.")
     if (symbols or others) and paper:
         found.append("The paper exchange stops, too: nothing happens there meanwhile.")
     elif symbols or others:

@@ -3,6 +3,7 @@
 They are our own children whatever DATABASE_URL and TEMPORAL_ADDRESS say: a test never touches a database of the user's.
 """
 
+import gc
 import itertools
 import os
 import tempfile
@@ -44,6 +45,16 @@ def _own_environment() -> Iterator[None]:
             patch.delenv(name)
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> Iterator[None]:
+    """What earlier modules left in memory isn't looked through again: such a collection took longer than the two
+    seconds after which Temporal takes a workflow's task for a deadlock.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -219,15 +219,15 @@ def test_secrets_of_the_settings_are_taken_out_of_texts() -> None:
     settings = settings_of(
         {
             "database": {"url": "postgresql://me:p%40ssw0rd-long@db:1/d"},
-            "exchange": {"rest": "h:1", "stream": "wss://someone:stream-password@h:2/x"},
-            "notices": {"urls": ["tgram://123456:bot-token/1"]},
+            "exchange": {"rest": "h:1"},
+            "notices": {"urls": ["tgram://123456:bot-token/1", "ntfys://someone:topic-password@h:2/x"]},
             "webhook": {"senders": {"mine": {"token": "0123456789abcdefXYZ"}}},
         }
     )
     hide(secrets_in(settings))
     text = without_secrets(
-        "at postgresql://me:p%40ssw0rd-long@db:1/d p@ssw0rd-long wss://someone:stream-password@h:2/x "
+        "at postgresql://me:p%40ssw0rd-long@db:1/d p@ssw0rd-long ntfys://someone:topic-password@h:2/x "
         "tgram://123456:bot-token/1 0123456789abcdefXYZ main h:1"
     )
-    assert text == "at *** *** wss://***@h:2/x *** *** main h:1"
+    assert text == "at *** *** *** *** *** main h:1"
     assert json.loads(json.dumps(settings.model_dump(mode="json")))["database"]["url"] == "**********"
