@@ -215,7 +215,7 @@ class Admissions:
             market = entry.market or Market(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
             if entry.needs_touch and not _is_fresh(market.at, policy):
                 continue
-            standing = Standing(row["mode"] or "paper", bool(row["armed"]), self._trouble())
+            standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
             facts = beside(_facts_of(entry, market, row, policy, standing), admitted)
             results = run_gates(ENTRY_GATES, facts)
             turn = (row["turns"] + len(admitted), row["read_at"])

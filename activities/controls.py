@@ -41,14 +41,14 @@ INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (ac
 @dataclass(frozen=True, slots=True)
 class Control:
     """Whether entries are halted, and who said so when (UTC) and why; `changed_at` is None if nobody ever did. Beside
-    it, whether the ledger is live, and armed.
+    it, the ledger's mode (None without a stamp), and whether it is armed.
     """
 
     halted: bool
     reason: str = ""
     changed_by: str = ""
     changed_at: datetime | None = None
-    mode: str = "paper"
+    mode: str | None = "paper"
     armed: bool = False
 
 
@@ -60,7 +60,7 @@ async def trading_control(connection: Connection, account: str) -> Control:
         row["reason"] or "",
         row["changed_by"] or "",
         row["changed_at"],
-        row["mode"] or "paper",
+        row["mode"],
         bool(row["armed"]),
     )
 

@@ -263,6 +263,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     from cli.ledger import open_ledger, resolve_key
     from cli.orders import ORDER
     from cli.orders import described as described_order
+    from domain.commands import checked
     from domain.ids import exit_workflow_id, order_workflow_id
     from workers.errors import UnreachableError
     from workers.readiness import unwatched
@@ -276,6 +277,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
         entry = await ledger.fetchrow(ORDER, entry_key)
         placed = [await ledger.fetchrow(ORDER, row["order_key"]) for row in parts.pop("sells")]
         alone = await unwatched(ledger, settings.account, [entry["symbol"]], settings.watcher.shards)
+        commands = dict(await ledger.fetch("SELECT id, given_by FROM commands WHERE subject = $1", entry_key))
     timelines: dict[str, Any] = {}
     try:
         client = await connect(settings)
@@ -284,7 +286,11 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     else:
         ids = (order_workflow_id(entry_key), exit_workflow_id(entry_key))
         answers = await asyncio.gather(*(query(client, name, "timeline") for name in ids))
-        timelines = {name: answer for name, answer in zip(ids, answers, strict=True) if answer is not None}
+        timelines = {
+            name: [checked(line, commands) for line in answer]
+            for name, answer in zip(ids, answers, strict=True)
+            if answer is not None
+        }
     return {
         "trade": None if trade is None else described(trade, alone=alone),
         "entry": described_order(entry),

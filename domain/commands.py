@@ -7,6 +7,8 @@ through Temporal: it keeps what it says of itself, as a claim.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 
 from domain.exits import ExitReason
@@ -14,9 +16,11 @@ from domain.intents import intent_digest
 from domain.messages import CloseRequest, OrderIntent
 from domain.quoting import QUOTES
 
-__all__ = ["CommandKind", "asked_by", "cancelled_unsent", "command_of", "in_words", "through_temporal"]
+__all__ = ["CommandKind", "asked_by", "cancelled_unsent", "checked", "command_of", "in_words", "through_temporal"]
 
 _LONGEST = 100
+_SHOWN = 12
+_IN_THE_NAME = re.compile(rf"in the name of (.*) \(command (.{{1,{_SHOWN}}})\)")
 
 
 class CommandKind(StrEnum):
@@ -61,8 +65,22 @@ def in_words(verb: str, request: CloseRequest | None) -> str:
     asked = request or CloseRequest()
     note = f": {asked.note}" if asked.note else ""
     if asked.command:
-        return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:12]}){note}"
+        return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:_SHOWN]}){note}"
     return f"{verb} by {through_temporal(asked.by)}{note}"
+
+
+def checked(line: str, commands: Mapping[str, str]) -> str:
+    """A line of a workflow's timeline with the ledger's word in place of the message's.
+
+    Args:
+        commands: who gave each command about this trade, by its id.
+    """
+    known = {key[:_SHOWN]: by for key, by in commands.items()}
+
+    def who(told: re.Match[str]) -> str:
+        return f"by {known.get(told[2]) or through_temporal(told[1])}"
+
+    return _IN_THE_NAME.sub(who, line)
 
 
 def cancelled_unsent(verb: str, request: CloseRequest, given_by: str | None) -> str:

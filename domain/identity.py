@@ -86,16 +86,19 @@ class AccountIdentity:
 class Standing:
     """Whether new entries may be sent at all, whoever asks for them.
 
-    `trouble` is what the process itself knows, as a clause: the venue is away, its clock is off.
+    `mode` is the ledger's stamp, None where it is gone. `trouble` is what the process itself knows, as a clause: the
+    venue is away, its clock is off.
     """
 
-    mode: str = "paper"
+    mode: str | None = "paper"
     armed: bool = False
     trouble: str = ""
 
     @property
     def refusal(self) -> str:
         """Why no entry is sent, as a clause; empty: they are."""
+        if self.mode is None:
+            return "whose ledger this is isn't known, as its stamp is gone: start the worker again; exits go on"
         if self.mode == "live" and not self.armed:
             return "this is live and not armed: look at it and arm it with `bottrader live arm`; exits go on"
         return f"{self.trouble}; exits go on" if self.trouble else ""

@@ -247,6 +247,12 @@ async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str)
         await refused(desk, limit_buy(desk.account, "0.01", "49000"), "INSUFFICIENT_BALANCE", "0 are available")
 
 
+async def test_a_ledger_without_its_stamp_is_nobodys(desk: Desk) -> None:
+    """Whether money is real is not guessed: where the stamp is gone, entries wait for a worker that looks again."""
+    await desk.pool.execute("DELETE FROM ledger_identity")
+    await refused(desk, market_buy(desk.account), "SKIP_TRADING_HALTED", "its stamp is gone")
+
+
 async def test_dry_run(desk: Desk) -> None:
     """A dry run passes everything and is not sent."""
     await refused(desk, market_buy(desk.account, dry_run=True), "DRY_RUN", "would have been sent")

@@ -16,6 +16,7 @@ from typing import Any
 
 from activities.admission import Admissions
 from activities.database import Pool, create_pool
+from activities.identity import Brought, stamp_empty
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.messages import Admission, OrderIntent
@@ -138,6 +139,7 @@ async def desk_at_a_paper_exchange(
         exchange = exchange_of(settings)
         pool = await create_pool(database, size=20)
         try:
+            await stamp_empty(pool, Brought("paper", "main", "coinbase"))
             yield Desk(pool, Venue(exchange), control, Policy(account="main", buy_on_red_day=True))
         finally:
             await pool.close()

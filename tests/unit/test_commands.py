@@ -8,7 +8,7 @@ import pwd
 import pytest
 
 from cli.orders import user
-from domain.commands import CommandKind, asked_by, cancelled_unsent, command_of, in_words, through_temporal
+from domain.commands import CommandKind, asked_by, cancelled_unsent, checked, command_of, in_words, through_temporal
 from domain.exits import ExitReason
 from domain.intents import intent_digest
 from domain.messages import CloseRequest, OrderIntent
@@ -57,6 +57,14 @@ def test_a_workflow_says_no_more_than_it_knows() -> None:
     assert in_words("cancelled", proven) == "cancelled in the name of ann (command 0123456789ab)"
     assert cancelled_unsent("cancelled", proven, "ann") == "cancelled by ann before it was sent"
     assert cancelled_unsent("closed", proven, None) == "closed by temporal (says ann) before it was sent"
+
+
+def test_a_timeline_is_shown_with_the_ledgers_word() -> None:
+    """A command that the ledger has about the trade names who gave it; one without a row is a claim."""
+    line = "14:05:09Z " + in_words("cancelled", CloseRequest(by="root", command="0123456789abcdef", note="lunch"))
+    assert checked(line, {"0123456789abcdef": "ann"}) == "14:05:09Z cancelled by ann: lunch"
+    assert checked(line, {"another": "ann"}) == "14:05:09Z cancelled by temporal (says root): lunch"
+    assert checked("14:05:09Z protected", {}) == "14:05:09Z protected"
 
 
 def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPatch) -> None:
