@@ -154,12 +154,13 @@ async def lines_at_start(sources: "Sources") -> list[str]:
     from cli.config import in_force
     from cli.errors import as_user_error
     from cli.ledger import open_ledger
+    from workers.ledger_identity import found_on_ledger
     from workers.live_overview import DRY_RUN, overview
     from workers.rules import exchange_of
     from workers.settings import build
 
     try:
-        settings = await in_force(sources)
+        settings = await in_force(await found_on_ledger(sources))
         if settings.mode != "live":
             return [DRY_RUN] if settings.dry_run else []
         exchange = exchange_of(settings)

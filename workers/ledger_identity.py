@@ -25,6 +25,7 @@ from workers.settings_sources import Sources
 __all__ = [
     "begin_on_ledger",
     "brought_by",
+    "found_on_ledger",
     "in_sentences",
     "on_ledger",
     "refuse_other_mode",
@@ -68,16 +69,20 @@ def with_names(sources: Sources, names: Names) -> Sources:
 
 
 def on_ledger(sources: Sources) -> Sources:
+    """`found_on_ledger` for a command that runs no event loop yet."""
+    return asyncio.run(found_on_ledger(sources))
+
+
+async def found_on_ledger(sources: Sources) -> Sources:
     """The sources with what the ledger is stamped with: one look at the database, none at the venue.
 
     A database that is not named or does not answer changes nothing: whoever needs it will say so, and whoever opens it
-    later looks again (`require_own`). Raises UserError for
-    another's ledger, and ConfigError.
+    later looks again (`require_own`). Raises UserError for another's ledger, and ConfigError.
     """
     settings = build(sources)
     if settings.database.url is None:
         return sources
-    stamped = asyncio.run(_look(settings.database.dsn))
+    stamped = await _look(settings.database.dsn)
     if stamped is None:
         return sources
     with in_sentences():
