@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from activities import controls
@@ -243,33 +244,38 @@ async def test_without_a_book_nothing_rests(system: TradingSystem) -> None:
     assert (await codes(system))[-1] == ("NO_MARKET_DATA", "NO_MARKET_DATA")
 
 
-async def test_the_pool_is_asked_for_where_that_is_allowed(database: str, temporal_server: DevServer) -> None:
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [(True, ("INVENTORY_FULL", "PLACED")), (False, ("PLACED", "NOTHING_TO_SELL"))]
+)
+async def test_the_pool_is_asked_for_where_that_is_allowed(
+    database: str, temporal_server: DevServer, allowed: bool, expected: tuple[str, str]
+) -> None:
     """With `use_unowned` an ask sells from what no trade owns, no more than a quote's size, and it counts as inventory;
     without, it is left alone.
     """
-    for allowed, expected in ((True, ("INVENTORY_FULL", "PLACED")), (False, ("PLACED", "NOTHING_TO_SELL"))):
-        quoting = QUOTING.model_copy(update={"use_unowned": allowed})
-        async with quoted(database, temporal_server, quoting) as system:
-            await system.control.deposit("BTC", "1")
-            await look(system)
-            (row,) = await system.rows("SELECT bid_code, ask_code FROM quote_rounds WHERE account = $1", system.account)
-            assert tuple(row.values()) == expected
-            if allowed:
-                ask = await until_resting(system, "SELL", "50500")
-                size = Decimal(terms(ask)["base_size"])
-                assert size * Decimal(50500) <= 50
-                await system.control.fill(ask["order_id"], str(size))
+    quoting = QUOTING.model_copy(update={"use_unowned": allowed})
+    async with quoted(database, temporal_server, quoting) as system:
+        await system.control.deposit("BTC", "1")
+        await look(system)
+        (row,) = await system.rows("SELECT bid_code, ask_code FROM quote_rounds WHERE account = $1", system.account)
+        assert tuple(row.values()) == expected
+        if not allowed:
+            return
+        ask = await until_resting(system, "SELL", "50500")
+        size = Decimal(terms(ask)["base_size"])
+        assert size * Decimal(50500) <= 50
+        await system.control.fill(ask["order_id"], str(size))
 
-                async def sold(running: TradingSystem = system) -> bool:
-                    return bool(
-                        await running.value(
-                            "SELECT count(*) FROM trade_strategy_link l JOIN orders o USING (order_key) "
-                            "WHERE o.account = $1 AND o.state = 'FILLED' AND l.entry_key IS NULL",
-                            running.account,
-                        )
-                    )
+        async def sold() -> bool:
+            return bool(
+                await system.value(
+                    "SELECT count(*) FROM trade_strategy_link l JOIN orders o USING (order_key) "
+                    "WHERE o.account = $1 AND o.state = 'FILLED' AND l.entry_key IS NULL",
+                    system.account,
+                )
+            )
 
-                await eventually(sold, within=20, what="the pool's sell is linked")
+        await eventually(sold, within=20, what="the pool's sell is linked")
 
 
 async def test_only_the_leaderboard_s_products(database: str, temporal_server: DevServer) -> None:
