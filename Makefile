@@ -42,7 +42,7 @@ $(STAMP): requirements.lock pyproject.toml
 temporal: env ## find Temporal's server, or download or build it (about 4 minutes, once)
 	@env -u TEMPORAL_ADDRESS $(BIN)/python -m workers.temporal_binary > /dev/null
 
-server: env ## build Temporal's production server for the tests of the compose file (about 3 minutes, once)
+server: env ## build Temporal's production server, which live runs on (about 3 minutes, once)
 	@$(BIN)/python -m workers.server_binaries
 
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices

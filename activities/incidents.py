@@ -31,17 +31,7 @@ async def report_incident(
 
     Secrets of the settings are neither stored nor logged, whatever text they came in.
     """
-    subject, sentence = without_secrets(subject), without_secrets(sentence)
-    log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
-    await pool.execute(
-        "INSERT INTO incidents (account, kind, severity, subject, sentence, details) VALUES ($1, $2, $3, $4, $5, $6)",
-        account,
-        kind,
-        severity,
-        subject,
-        sentence,
-        hide_in(dict(details or {})),
-    )
+    await _store(pool, account, kind, severity, subject, sentence, details, over=False)
 
 
 async def report_past(
@@ -54,16 +44,33 @@ async def report_past(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """`report_incident` for what was over when it was found. Raises the database's errors."""
+    await _store(pool, account, kind, severity, subject, sentence, details, over=True)
+
+
+async def _store(
+    pool: Pool | Connection,
+    account: str,
+    kind: str,
+    severity: Severity,
+    subject: str,
+    sentence: str,
+    details: Mapping[str, Any] | None,
+    *,
+    over: bool,
+) -> None:
+    """Neither the table nor the log gets a secret of the settings."""
+    subject, sentence = without_secrets(subject), without_secrets(sentence)
     log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
     await pool.execute(
         "INSERT INTO incidents (account, kind, severity, subject, sentence, details, resolved_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, now())",
+        "VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $7 THEN now() END)",
         account,
         kind,
         severity,
         subject,
         sentence,
-        dict(details or {}),
+        hide_in(dict(details or {})),
+        over,
     )
 
 

@@ -20,6 +20,7 @@ from activities.database import Pool
 from activities.incidents import Severity
 from activities.leases import DATABASE_TROUBLE
 from activities.notices import Notifier
+from activities.secret_values import without_secrets
 from domain.notices import Message
 
 __all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
@@ -120,7 +121,8 @@ class Outages:
         except Exception as problem:  # noqa: BLE001 - whatever it is, it does not answer
             why = f"no answer within {self._options.probe_timeout:g} s" if isinstance(problem, TimeoutError) else ""
             outage = self._outages.setdefault(name, _Outage(now, ""))
-            outage.why = why or str(problem).partition("\n")[0] or type(problem).__name__
+            # A library's text, which may hold an address of the settings.
+            outage.why = why or without_secrets(str(problem).partition("\n")[0]) or type(problem).__name__
             outage.needs = _needs(name, problem)
             log.warning("does not answer", what=name, problem=repr(problem))
             return

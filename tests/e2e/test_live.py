@@ -22,6 +22,7 @@ import pytest
 
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
+from workers import server_binaries
 
 _BETWEEN = {
     "REQUESTS_CA_BUNDLE": "/nowhere.pem",
@@ -41,7 +42,11 @@ def _can_have_namespaces() -> bool:
     return tried.returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not _can_have_namespaces(), reason="network and mount namespaces can't be made here")
+pytestmark = [
+    pytest.mark.skipif(not _can_have_namespaces(), reason="network and mount namespaces can't be made here"),
+    # Live builds it when it is missing, which it can't do where there is no network.
+    pytest.mark.skipif(not server_binaries.all_cached(), reason="Temporal's server is not built: run `make server`"),
+]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ import pytest
 import structlog
 
 from activities.database import create_pool
-from activities.incidents import report_incident
+from activities.incidents import report_incident, report_past
+from activities.notices import Notifier, NotifierOptions
+from activities.outages import DATABASE, OutageOptions, Outages
+from activities.secret_values import hide
 from cli.main import run
 from tests.support.modes import open_to_others
 from tests.support.waiting import eventually
@@ -60,6 +63,29 @@ async def test_an_edit_of_a_running_workers_file_is_told_without_it(
     out, err = capfd.readouterr()
     assert "changed settings can't be used" in out + err
     assert SECRET not in str(stored) + str(recorded) + out + err
+
+
+async def test_no_way_to_an_incident_stores_it(database: str) -> None:
+    """What was over when it was found, and the text of whatever does not answer, are stored without it, too."""
+    hide({SECRET})
+    pool = await create_pool(database)
+
+    async def away() -> None:
+        raise RuntimeError(f"no route to https://me:{SECRET}@h")
+
+    async def there() -> None:
+        return None
+
+    try:
+        await report_past(pool, "main", "seen", "WARNING", "it", f"by {SECRET}", {"why": SECRET})
+        notifier = Notifier(pool, "main", [], NotifierOptions())
+        outages = Outages(pool, "main", {DATABASE: there, "exchange": away}, notifier, OutageOptions(after_seconds=0.0))
+        await outages.look()
+        stored = [dict(row) for row in await pool.fetch("SELECT * FROM incidents")]
+    finally:
+        await pool.close()
+    assert {row["kind"] for row in stored} == {"seen", "exchange_away"}
+    assert SECRET not in str(stored)
 
 
 @pytest.mark.parametrize("command", [("doctor",), ("doctor", "--json"), ("worker",), ("web",), ("trades",), ("up",)])
