@@ -66,6 +66,7 @@ class Control:
             "/fills": self._fills,
             "/balances": self._balances,
             "/journal": lambda: {"journal": self._venue.journal},
+            "/cancels": lambda: {"cancels": self._venue.cancels},
             "/faults": lambda: {"faults": self._venue.faults.listed()},
             "/sockets": lambda: {"sockets": self._streams.listed()},
         }
@@ -182,7 +183,8 @@ class Control:
         return {"order": render.rest_order(order, self._venue.portfolio_id)}
 
     def _cancel(self, body: Body) -> object:
-        reason = self._venue.cancel(str(body.get("order_id")))
+        """A person's cancel in the exchange's own app: no client asked for it."""
+        reason = self._venue.cancel(str(body.get("order_id")), by="app")
         return {"success": not reason, "failure_reason": reason}
 
     def _deposit(self, body: Body) -> object:
@@ -248,7 +250,7 @@ class Control:
 
     def _add_fault(self, body: Body) -> object:
         fault = read_fault(body)
-        require_reachable(fault, self._requests, SENT_CHANNELS, STREAM_PATHS)
+        require_reachable(fault, self._requests, SENT_CHANNELS, STREAM_PATHS, self._engine.books)
         return {"fault_id": self._venue.faults.add(fault, time.monotonic()).fault_id}
 
     def _clear_faults(self, body: Body) -> object:

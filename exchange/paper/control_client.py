@@ -112,7 +112,7 @@ class PaperControl:
         )
 
     async def cancel(self, order_id: str) -> dict[str, Any]:
-        """Cancel any order by hand."""
+        """Cancel any order, as a person does in the exchange's app."""
         return await self.call("POST", "/cancel", {"order_id": order_id})
 
     async def deposit(self, currency: str, amount: Number) -> None:
@@ -150,7 +150,7 @@ class PaperControl:
         await self.call("POST", "/skew", {"seconds": seconds})
 
     async def fault(self, kind: str, scope: str = "*", **settings: float | None) -> int:
-        """Switch a fault on (`count`, `probability`, `delay`, `status`, `duration`, `skip`); its id."""
+        """Switch a fault on (`count`, `probability`, `delay`, `status`, `duration`, `skip`, `share`); its id."""
         return int((await self.call("POST", "/faults", {"kind": kind, "scope": scope, **settings}))["fault_id"])
 
     async def clear_faults(self, fault_id: int | None = None) -> int:
@@ -183,6 +183,10 @@ class PaperControl:
     async def journal(self) -> list[dict[str, Any]]:
         """Every create-order request seen: client_order_id, order_id, time, duplicate, refused."""
         return list((await self.call("GET", "/journal"))["journal"])
+
+    async def cancels(self) -> list[dict[str, Any]]:
+        """Every cancel asked for: time, order_id, `by` ("API" or "app"), and why it was refused ("": it wasn't)."""
+        return list((await self.call("GET", "/cancels"))["cancels"])
 
     async def connections(self) -> list[dict[str, Any]]:
         """The open stream connections with their subscriptions."""

@@ -1,7 +1,8 @@
 """Faults to inject, all off by default.
 
 A fault has a kind, a scope, and ends after `count` uses or `duration` seconds. REST scopes are "METHOD /path" patterns
-below the API prefix (`POST /orders`, `GET *`, `*`); stream scopes are channel names as sent (`user`, `l2_data`, `*`).
+below the API prefix (`POST /orders`, `GET *`, `*`); stream scopes are channel names as sent (`user`, `l2_data`, `*`);
+market scopes are "SIDE PRODUCT" of the order that comes (`SELL BTC-USD`, `SELL *`).
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ class FaultKind(StrEnum):
     STREAM_MISSING = "missing"  # the message is not sent, its sequence number is used up
     STREAM_MALFORMED = "malformed"  # the frame is cut in the middle
     STREAM_FROZEN = "frozen"  # no prices (or other news), but heartbeats go on
+    MARKET_THIN_BOOK = "thin_book"  # a MARKET order finds takers for `share` of it only, and the rest is CANCELLED
 
 
 @dataclass(slots=True)
 class Fault:
-    """One fault that is switched on. `probability` is a fraction; `count` None means no bound."""
+    """One fault that is switched on. `probability` and `share` are fractions; `count` None means no bound."""
 
     kind: FaultKind
     scope: str = "*"
@@ -53,13 +55,14 @@ class Fault:
     status: int = 0
     duration: float | None = None
     skip: int = 0
+    share: float = 0.0
     fault_id: int = 0
     used: int = 0
     until: float | None = None
 
 
 _LONGEST_SCOPE = 200
-_FIELDS = {"kind", "scope", "count", "probability", "delay", "status", "duration", "skip"}
+_FIELDS = {"kind", "scope", "count", "probability", "delay", "status", "duration", "skip", "share"}
 
 
 def read_fault(values: Mapping[str, object]) -> Fault:
@@ -77,15 +80,20 @@ def read_fault(values: Mapping[str, object]) -> Fault:
         allowed = value is None and name in ("count", "duration")
         if not allowed and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
             raise PaperError("BAD_FAULT", f"Fault field {name} must be a number of at least 0, not {value!r}.")
+    for name in ("probability", "share"):
+        if numbers.get(name, 0) > 1:  # type: ignore[operator]
+            raise PaperError("BAD_FAULT", f"Fault field {name} is a fraction from 0 to 1, not {numbers[name]!r}.")
     if "duration" in numbers and "count" not in numbers:
         numbers["count"] = None
     return Fault(kind, str(values.get("scope", "*")), **numbers)  # type: ignore[arg-type]
 
 
-def require_reachable(fault: Fault, requests: Iterable[str], channels: Iterable[str], paths: Iterable[str]) -> None:
+def require_reachable(
+    fault: Fault, requests: Iterable[str], channels: Iterable[str], paths: Iterable[str], products: Iterable[str]
+) -> None:
     """Raise `PaperError` where nothing that the exchange serves can ever match the fault's scope.
 
-    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names.
+    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names, `products` what is traded.
     """
     if fault.kind in REST_FAULTS:
         known, what = list(requests), "request"
@@ -93,6 +101,9 @@ def require_reachable(fault: Fault, requests: Iterable[str], channels: Iterable[
     elif fault.kind in CONNECT_FAULTS:
         known, what = list(paths), "connection"
         advice = f"use {', '.join(known)} or *"
+    elif fault.kind in MARKET_FAULTS:
+        known, what = [f"{side} {name}" for name in products for side in ("BUY", "SELL")], "order"
+        advice = "use SIDE PRODUCT, such as SELL BTC-USD, or a pattern such as SELL *"
     else:
         known, what = list(channels), "message"
         advice = f"use a channel as it is sent ({', '.join(known)}) or *"
@@ -181,3 +192,4 @@ class FaultBook:
 REST_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("REST_"))
 MESSAGE_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("STREAM_")) - {FaultKind.STREAM_REFUSED}
 CONNECT_FAULTS = frozenset({FaultKind.STREAM_REFUSED})
+MARKET_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("MARKET_"))

@@ -63,6 +63,7 @@ class Matcher:
         liquidity: Liquidity | None = None,
         rule: FillRule = OPTIMISTIC,
         first_trade_id: int = 1,
+        offered: Callable[[str, Side], Decimal | None] = lambda _product_id, _side: None,
     ) -> None:
         self.fees = fees or Fees()
         self.rule = rule
@@ -74,6 +75,7 @@ class Matcher:
         self.books: dict[str, Book] = {}
         self._listener = listener
         self._clock = clock
+        self._offered = offered
         self._expiring: dict[str, Order] = {}
         self._seq = 0
         shape = liquidity or Liquidity()
@@ -95,10 +97,12 @@ class Matcher:
             self._changed(order)
             self._after_trades(book)
             return
-        if order.terms.time_in_force is TimeInForce.FOK and not self._fillable(order, book):
+        share = self._offered(order.product_id, order.side) if order.terms.kind is Kind.MARKET else None
+        short = share is not None and share < ONE
+        if order.terms.time_in_force is TimeInForce.FOK and (short or not self._fillable(order, book)):
             self._cancel(order, "Fill-or-kill could not be filled at once")
             return
-        self._take(order, book)
+        self._take(order, book, share)
         self._settle(order, book)
         self._after_trades(book)
 
@@ -134,8 +138,11 @@ class Matcher:
         if order.terms.time_in_force is TimeInForce.GTD:
             self._expiring[order.order_id] = order
 
-    def _take(self, order: Order, book: Book) -> None:
-        """Fill from the opposite side until the order's price, its size or the liquidity ends."""
+    def _take(self, order: Order, book: Book, share: Decimal | None = None) -> None:
+        """Fill from the opposite side until the order's price, its size or the liquidity ends.
+
+        `share` of a MARKET order, at most, finds somebody (None: what the book shows), as when quotes flee.
+        """
         opposite = order.side.opposite
         limit = order.limit_price
         rate = self.fees.taker
@@ -145,6 +152,8 @@ class Matcher:
                 break
             self._clear_own(order, book, price, inclusive=False)
             paid = self._paid(order.side, price, limit, book)
+            if share is not None:
+                available = min(available, self._found(order, book.product, share, paid))  # noqa: PLW2901 - what is left
             size = self._wanted(order, book.product, paid, available, rate)
             if size <= 0:
                 break
@@ -154,6 +163,12 @@ class Matcher:
                 return
         if limit is not None and (order.base_size is None or order.remaining > 0):
             self._clear_own(order, book, limit, inclusive=True)
+
+    @staticmethod
+    def _found(order: Order, product: Product, share: Decimal, price: Decimal) -> Decimal:
+        """What `share` of the order still is at `price`, in base."""
+        whole = order.base_size if order.base_size is not None else order.quote_size / price
+        return max(floor_to(whole * share, product.base_increment) - order.filled_size, ZERO)
 
     def _paid(self, side: Side, price: Decimal, limit: Decimal | None, book: Book) -> Decimal:
         """What a taker pays (or gets) where the book shows `price`, by the fill rule; at worst its limit."""

@@ -18,8 +18,8 @@ from exchange.paper import render
 from exchange.paper.candles import CandleStore
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
-from exchange.paper.faults import FaultBook
-from exchange.paper.numbers import nearest_on, plain
+from exchange.paper.faults import MARKET_FAULTS, FaultBook
+from exchange.paper.numbers import nearest_on, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status, Trade
 from exchange.paper.products import Product
 from exchange.paper.store import Kept, Store
@@ -43,6 +43,8 @@ class Venue:
         self.cancel_latency = config.cancel_latency
         self.waiting_status = Status(config.waiting_status)
         self.journal: list[dict[str, object]] = []
+        self.cancels: list[dict[str, object]] = []
+        """Every cancel asked for, and by whom: the venue gives the same reason whoever it was."""
         self.changed_orders: dict[str, Order] = {}
         self.user_updates: list[tuple[str, dict[str, object]]] = []
         self.changed_books: set[str] = set()
@@ -61,6 +63,7 @@ class Venue:
             liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
             rule=config.rule,
             first_trade_id=int(self._started * 1000),
+            offered=self._offered,
         )
         self.candles = {
             name: CandleStore(product, self._started, seed=config.seed, volatility=_volatility(config, name))
@@ -169,15 +172,21 @@ class Venue:
             self._later(self.accept_latency, lambda: self.engine.activate(order.order_id))
         return order
 
-    def cancel(self, order_id: str) -> str:
+    def cancel(self, order_id: str, *, by: str = "API") -> str:
         """Cancel an order, with the cancel latency; "" or the venue's failure reason."""
         reason = self.engine.request_cancel(order_id)
+        self.cancels.append({"time": rfc3339(self.now()), "order_id": order_id, "by": by, "refused": reason})
         if not reason:
             if self.cancel_latency == 0:
                 self.engine.finish_cancel(order_id)
             elif self.cancel_latency is not None:
                 self._later(self.cancel_latency, lambda: self.engine.finish_cancel(order_id))
         return reason
+
+    def _offered(self, product_id: str, side: Side) -> Decimal | None:
+        """Of a MARKET order that comes: the share that finds somebody, None where the book as it shows does."""
+        fault = self.faults.strike(MARKET_FAULTS, f"{side} {product_id}", time.monotonic()) if self.faults else None
+        return None if fault is None else Decimal(str(fault.share))
 
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
         def run() -> None:

@@ -447,3 +447,38 @@ async def test_latency_in_seconds(client: RESTClient, control: PaperControl) -> 
     await asyncio.to_thread(client.cancel_orders, [order_id])
     assert await is_now("CANCEL_QUEUED")
     await until(lambda: is_now("CANCELLED"))
+
+
+@pytest.mark.parametrize(("share", "filled"), [(None, "0"), (0.25, "0.05")])
+async def test_a_market_order_in_a_thin_book_ends_cancelled(
+    client: RESTClient, control: PaperControl, share: float | None, filled: str
+) -> None:
+    """A MARKET order that finds nobody for all of it is CANCELLED, with the share that it found, and only its side."""
+    await control.deposit("BTC", "1")
+    await control.fault("thin_book", f"SELL {BTC}", **({} if share is None else {"share": share}))
+    bought = await control.order(BTC, "BUY", {"market_market_ioc": {"base_size": "0.2"}})
+    assert bought["status"] == "FILLED"
+    sold = [
+        await asyncio.to_thread(client.market_order_sell, str(uuid.uuid4()), BTC, base_size="0.2") for _ in range(2)
+    ]
+    first, second = [
+        (await asyncio.to_thread(client.get_order, row.success_response["order_id"])).order for row in sold
+    ]
+    assert (first.status, first.filled_size) == ("CANCELLED", filled)
+    assert "No liquidity left" in first.cancel_message
+    assert second.status == "FILLED"
+    with pytest.raises(ControlError, match="use SIDE PRODUCT"):
+        await control.fault("thin_book", "SELL ETH-USD")
+    with pytest.raises(ControlError, match="fraction from 0 to 1"):
+        await control.fault("thin_book", share=2)
+
+
+async def test_a_persons_cancel_says_what_ours_say(client: RESTClient, control: PaperControl) -> None:
+    """A cancel in the app and one of a client end alike; only the exchange's own journal knows who asked."""
+    ids = [await place(client), await place(client)]
+    await asyncio.to_thread(client.cancel_orders, [ids[0]])
+    await control.cancel(ids[1])
+    for order_id in ids:
+        order = (await asyncio.to_thread(client.get_order, order_id)).order
+        assert (order.status, order.cancel_message) == ("CANCELLED", "User requested cancel")
+    assert [(row["order_id"], row["by"]) for row in await control.cancels()] == [(ids[0], "API"), (ids[1], "app")]
