@@ -264,10 +264,15 @@ class Engine(Matcher):
         Where the last price is outside the new quote, the market is taken to have traded at the nearer side.
         """
         book = self._book(product_id)
-        book.quote(bid, ask)
+        market = self._market(book)
         falling, rising = book.last > ask, book.last < bid and book.last > 0
-        left = self._sweep(book, Side.BUY, ask, _UNBOUNDED if volume is None else volume)
-        self._sweep(book, Side.SELL, bid, left)
+        left = _UNBOUNDED if volume is None else volume
+        for each in market:
+            each.quote(bid, ask)
+        for each in market:
+            left = self._sweep(each, Side.BUY, ask, left)
+        for each in market:
+            left = self._sweep(each, Side.SELL, bid, left)
         if falling or rising or not book.last:
             self._print(book, bid if rising else ask, self._small(book), Side.SELL if rising else Side.BUY)
         self._after_trades(book)
@@ -281,9 +286,12 @@ class Engine(Matcher):
         `last` is the last trade's price where trades were missed.
         """
         book = self._book(product_id)
-        book.quote(bid, ask, sizes)
-        self._sweep(book, Side.BUY, ask, sizes[1])
-        self._sweep(book, Side.SELL, bid, sizes[0])
+        market, bought, sold = self._market(book), sizes[0], sizes[1]
+        for each in market:
+            each.quote(bid, ask, sizes)
+        for each in market:
+            sold = self._sweep(each, Side.BUY, ask, sold)
+            bought = self._sweep(each, Side.SELL, bid, bought)
         if last is not None and last != book.last:
             self._print(book, last, self._small(book), Side.BUY if last > book.last else Side.SELL)
         self._after_trades(book)
@@ -292,10 +300,9 @@ class Engine(Matcher):
         """The market trades `size` base at `price`, which is then the touch of the side it moved to."""
         book = self._book(product_id)
         rising = price > book.last or (price == book.last and book.ask == price)
-        if rising:
-            book.quote(max(price - spread, book.product.price_increment), price)
-        else:
-            book.quote(price, price + spread)
+        bid, ask = (max(price - spread, book.product.price_increment), price) if rising else (price, price + spread)
+        for each in self._market(book):
+            each.quote(bid, ask)
         self._trade_through(book, price, size, Side.BUY if rising else Side.SELL)
 
     def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:

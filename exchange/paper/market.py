@@ -102,7 +102,7 @@ class Market:
         self.paused = False
         self.exhausted = False
         self._stepped_to = 0.0
-        for product_id, book in venue.engine.books.items():
+        for product_id, book in venue.markets():
             first = source.first_prices().get(product_id, book.product.price)
             venue.tick(product_id, first, book.product.base_increment, self._dice)
             venue.seed_trades(product_id)
@@ -139,12 +139,12 @@ class Market:
     ) -> None:
         """Take over a quote that has just come in from outside; `publish` tells of it."""
         if not self.paused:
-            self._venue.show(product_id, bid, ask, sizes, last)
+            self._venue.show(self._venue.lead(product_id), bid, ask, sizes, last)
 
     def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
         """Take over a trade that has just come in from outside; `publish` tells of it."""
         if not self.paused:
-            self._venue.trade(product_id, price, size, aggressor)
+            self._venue.trade(self._venue.lead(product_id), price, size, aggressor)
 
     def publish(self) -> None:
         """Tell what has come in from outside."""
@@ -177,6 +177,6 @@ class Market:
         while True:
             await asyncio.sleep(1)
             if not self.paused:
-                for product_id, book in self._venue.engine.books.items():
+                for product_id, book in self._venue.markets():
                     self._venue.tick(product_id, book.last, book.product.base_increment, self._dice)
                 self._venue.publish()

@@ -13,7 +13,7 @@ from exchange.paper.book import Book
 from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
 from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade
-from exchange.paper.products import Product
+from exchange.paper.products import Product, leads
 from exchange.paper.wallet import Wallet
 
 _BRACKET_COLLAR = Decimal("0.05")
@@ -82,7 +82,15 @@ class Matcher:
         for product_id, product in products.items():
             gap = nearest_on(product.price * shape.gap_bps / 10_000, product.price_increment)
             self.books[product_id] = Book(product, depth=shape.depth, level_value=shape.level_value, gap=gap)
+        self.leads = leads(products)
+        self._markets: dict[str, list[Book]] = {}
+        for product_id, book in self.books.items():
+            self._markets.setdefault(self.leads[product_id], []).append(book)
         self._next_trade_id = dict.fromkeys(products, first_trade_id)
+
+    def _market(self, book: Book) -> list[Book]:
+        """The books of one market: this product's and its twins', which share price and prints."""
+        return self._markets[self.leads[book.product.product_id]]
 
     def _to_market(self, order: Order, book: Book) -> None:
         order.status = Status.OPEN
@@ -224,8 +232,11 @@ class Matcher:
         return size >= order.base_size if order.base_size is not None else value >= order.quote_size
 
     def _trade_through(self, book: Book, price: Decimal, size: Decimal, aggressor: Side) -> None:
-        left = self._sweep(book, aggressor.opposite, price, size)
-        left = self._sweep(book, aggressor, book.ask if aggressor is Side.BUY else book.bid, left)
+        left = size
+        for each in self._market(book):
+            left = self._sweep(each, aggressor.opposite, price, left)
+        for each in self._market(book):
+            left = self._sweep(each, aggressor, book.ask if aggressor is Side.BUY else book.bid, left)
         if left > 0:
             self._print(book, price, left, aggressor.opposite)
         self._after_trades(book)
@@ -250,11 +261,13 @@ class Matcher:
     def _after_trades(self, book: Book) -> None:
         """Trigger the stops that the last price reached, until no more trade follows from them."""
         while True:
-            due = [order for order in book.stops.values() if _stop_due(order, book)]
+            due = [
+                (order, each) for each in self._market(book) for order in each.stops.values() if _stop_due(order, each)
+            ]
             if not due:
                 break
-            for order in due:
-                self._trigger(order, book)
+            for order, each in due:
+                self._trigger(order, each)
         self._listener.book_changed(book.product.product_id)
 
     def _trigger(self, order: Order, book: Book) -> None:
@@ -317,10 +330,11 @@ class Matcher:
         self._changed(order)
 
     def _print(self, book: Book, price: Decimal, size: Decimal, maker_side: Side) -> int:
-        product_id = book.product.product_id
+        product_id = self.leads[book.product.product_id]
         trade_id = self._next_trade_id[product_id]
         self._next_trade_id[product_id] = trade_id + 1
-        book.last = price
+        for each in self._market(book):
+            each.last = price
         self._listener.traded(Trade(product_id, trade_id, price, size, maker_side, self._clock()))
         return trade_id
 

@@ -48,6 +48,11 @@ class Product:
         return self.product_id.split("-")[0]
 
     @property
+    def market(self) -> str:
+        """The name under which the venue tells this product's prices, trades, candles and book: its twin's, if any."""
+        return self.alias or self.product_id
+
+    @property
     def quote(self) -> str:
         """Quote currency, such as USD."""
         return self.product_id.split("-")[1]
@@ -135,8 +140,9 @@ def _from_row(row: Mapping[str, object]) -> Product:
 
     flags = {name: row[name] for name in STATUS_FLAGS if name in row}
     aliases = row.get("alias_to")
+    product_id = str(row["product_id"])
     return Product(
-        product_id=str(row["product_id"]),
+        product_id=product_id,
         base_name=str(row.get("base_name", "")),
         quote_name=str(row.get("quote_name", "")),
         price=number("price"),
@@ -147,7 +153,7 @@ def _from_row(row: Mapping[str, object]) -> Product:
         base_max_size=number("base_max_size"),
         quote_min_size=number("quote_min_size"),
         quote_max_size=number("quote_max_size"),
-        alias=str(row.get("alias", "")),
+        alias=str(row["alias"] if "alias" in row else _twin(product_id)),
         alias_to=tuple(map(str, aliases)) if isinstance(aliases, list) else (),
         **flags,  # type: ignore[arg-type]
     )
@@ -165,6 +171,37 @@ def choose(products: Mapping[str, Product], wanted: Iterable[str] | None) -> dic
     if not chosen:
         raise PaperError("NO_PRODUCT", "No product was named; name at least one, such as BTC-USD.")
     return chosen
+
+
+def _twin(product_id: str) -> str:
+    """The -USD twin of a -USDC product, "" for others: what a list of products that doesn't say it means."""
+    base, _, quote = product_id.rpartition("-")
+    return f"{base}-USD" if quote == "USDC" else ""
+
+
+def with_twins(products: Mapping[str, Product]) -> dict[str, Product]:
+    """`products` with the names of their -USDC twins, where those are among them and the list didn't say."""
+    twins: dict[str, list[str]] = {}
+    for row in products.values():
+        if row.alias:
+            twins.setdefault(row.alias, []).append(row.product_id)
+    return {
+        name: row if row.alias_to or name not in twins else replace(row, alias_to=tuple(twins[name]))
+        for name, row in products.items()
+    }
+
+
+def leads(products: Mapping[str, Product]) -> dict[str, str]:
+    """Which product's book and prints stand for each product's market, by product and by the market's own name.
+
+    A -USDC product and its -USD twin have one market at the venue.
+    """
+    found: dict[str, str] = {}
+    for name, row in products.items():
+        lead = row.market if row.market in products else found.get(row.market, name)
+        found[name] = lead
+        found.setdefault(row.market, lead)
+    return found
 
 
 def describe(

@@ -165,10 +165,10 @@ def account(balance: Balance, created: datetime, portfolio: str) -> dict[str, ob
     }
 
 
-def public_trade(trade: Trade) -> dict[str, object]:
-    """A print as the market_trades channel shows it; `side` is the maker's."""
+def public_trade(trade: Trade, name: str) -> dict[str, object]:
+    """A print as the market_trades channel shows it, of the product `name`; `side` is the maker's."""
     return {
-        "product_id": trade.product_id,
+        "product_id": name,
         "trade_id": str(trade.trade_id),
         "price": plain(trade.price),
         "size": plain(trade.size),

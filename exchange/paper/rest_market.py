@@ -89,7 +89,7 @@ class MarketViews:
 
     def _describe(self, product_id: str) -> dict[str, object]:
         book = self._engine.books[product_id]
-        day = self._venue.candles[product_id].day(self._venue.market_time())
+        day = self._venue.candles[self._venue.lead(product_id)].day(self._venue.market_time())
         bid, ask = book.best(Side.BUY), book.best(Side.SELL)
         mid = plain((bid + ask) / 2) if bid is not None and ask is not None else ""
         return describe(
@@ -173,7 +173,7 @@ class MarketViews:
         if abs(end - now) <= _NOW_SECONDS:
             ahead = int(self._venue.market_time() - now)
             start, end = start + ahead, end + ahead
-        bars = self._venue.candles[product_id].bars(seconds, start, end)
+        bars = self._venue.candles[self._venue.lead(product_id)].bars(seconds, start, end)
         return {"candles": [bar.shown() for bar in reversed(bars[-limit:])]}
 
     def market_trades(self, call: Call) -> object:
@@ -183,13 +183,14 @@ class MarketViews:
         start, end = read_seconds(call.one("start")), read_seconds(call.one("end"))
         trades = [
             trade
-            for trade in reversed(self._venue.recent[product_id])
+            for trade in reversed(self._venue.recent[self._venue.lead(product_id)])
             if (start is None or trade.time.timestamp() >= start) and (end is None or trade.time.timestamp() < end + 1)
         ][: call.limit(100, 1000)]
         bid, ask = book.best(Side.BUY), book.best(Side.SELL)
         return {
             "trades": [
-                {**render.public_trade(trade), "bid": "", "ask": "", "exchange": "COINBASE"} for trade in trades
+                {**render.public_trade(trade, product_id), "bid": "", "ask": "", "exchange": "COINBASE"}
+                for trade in trades
             ],
             "best_bid": plain(bid) if bid is not None else "",
             "best_ask": plain(ask) if ask is not None else "",

@@ -16,14 +16,14 @@ from aiohttp import web
 
 from exchange.paper.auth import Keyring
 from exchange.paper.candles import CandleStore
-from exchange.paper.config import Generated, Live, PaperConfig, PriceFile
+from exchange.paper.config import Generated, Live, PaperConfig
 from exchange.paper.control import Control
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
 from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
-from exchange.paper.products import Product, bundled, choose, load
+from exchange.paper.products import Product, bundled, choose, leads, load, with_twins
 from exchange.paper.rest import Rest
 from exchange.paper.store import LIVE, MADE_UP, Store
 from exchange.paper.stream import Streams
@@ -73,7 +73,9 @@ class PaperExchange:
         """Start serving. Raises `PaperError`."""
         config = self.config
         _check(config)
-        products = choose(load(config.products_file) if config.products_file else bundled(), config.products)
+        products = with_twins(
+            choose(load(config.products_file) if config.products_file else bundled(), config.products)
+        )
         folder = self._folder()
         store = Store(folder / "state.sqlite3") if config.data_folder is not None else None
         kept = store.load() if store is not None else None
@@ -86,7 +88,10 @@ class PaperExchange:
             self._live = source
             await source.connect()
             self.left_out = source.left_out
-            products = {name: replace(products[name], price=price) for name, price in source.first_prices().items()}
+            live = source.first_prices()
+            products = {
+                name: replace(row, price=live[row.market]) for name, row in products.items() if row.market in live
+            }
         self.keyring = Keyring(folder)
         tls = _certificate(folder)
         self.venue = Venue(config, products)
@@ -167,7 +172,7 @@ class PaperExchange:
         }
 
     def _give_history(self, product_id: str, bars: list) -> None:  # type: ignore[type-arg]
-        start = self.venue.market_time()
+        start, product_id = self.venue.market_time(), self.venue.lead(product_id)
         for bar in bars:
             bar.start = int(start + bar.start) // 60 * 60
         product = self.venue.engine.books[product_id].product
@@ -245,11 +250,13 @@ def _check_generated(source: Generated) -> None:
 
 
 def _source(config: PaperConfig, products: dict[str, Product]) -> TickSource:
+    if isinstance(config.source, Live):
+        return LiveTicks({row.market: row for row in products.values()}, config.source)
+    lead = leads(products)
+    products = {name: row for name, row in products.items() if lead[name] == name}
     if isinstance(config.source, Generated):
         return GeneratedTicks(products, config.source, config.seed, config.speed)
-    if isinstance(config.source, PriceFile):
-        return FileTicks(products, config.source)
-    return LiveTicks(products, config.source)
+    return FileTicks(products, config.source)
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:

@@ -183,10 +183,13 @@ class Streams:
         if not isinstance(products, list) or not all(isinstance(name, str) for name in products):
             connection.error("product_ids must be a list of product ids")
             return
-        unknown = [name for name in products if name not in self._venue.engine.books]
+        known = self._venue.engine.books if channel in USER_CHANNELS else self._venue.engine.leads
+        unknown = [name for name in products if name not in known]
         if unknown and channel != "heartbeats":
             connection.error(f"{unknown[0]} is not a valid product")
             return
+        if channel not in USER_CHANNELS:
+            products = list(dict.fromkeys(self._venue.lead(name) for name in products))
         if not self._may(asked.get("jwt"), private=channel in ("user", "futures_balance_summary")):
             connection.error("authentication failure")
             return
@@ -206,7 +209,7 @@ class Streams:
 
     def _subscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
         known = connection.subscriptions.setdefault(channel, {})
-        fresh = [name for name in (products or self._venue.engine.books) if name not in known]
+        fresh = [name for name in (products or self._every_product(channel)) if name not in known]
         if products and channel != "heartbeats":
             known.update(dict.fromkeys(products))
         if channel == "level2":
@@ -215,6 +218,11 @@ class Streams:
         for name, events in self._snapshot(channel, fresh):
             connection.send(name, events)
         self._acknowledge(connection)
+
+    def _every_product(self, channel: str) -> list[str]:
+        """What an empty list of products means: every product's orders, or every market."""
+        engine = self._venue.engine
+        return list(engine.books) if channel in USER_CHANNELS else list(dict.fromkeys(engine.leads.values()))
 
     def _unsubscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
         known = connection.subscriptions.get(channel)
@@ -233,7 +241,7 @@ class Streams:
             elif channel in ("user", "futures_balance_summary"):
                 shown[channel] = [render.USER_ID]
             else:
-                shown[channel] = list(products or self._venue.engine.books)
+                shown[channel] = [self._venue.wire_name(name) for name in products or self._every_product(channel)]
         connection.send("subscriptions", orjson.dumps([{"subscriptions": shown}]))
 
     # -- snapshots ---------------------------------------------------------------------------------------------
@@ -246,22 +254,30 @@ class Streams:
             yield channel, orjson.dumps([{"type": "snapshot", "products": [self._status(name) for name in products]}])
         elif channel in ("ticker", "ticker_batch"):
             for name in products:
-                yield channel, orjson.dumps([{"type": "snapshot", "tickers": [venue.ticker(name)]}])
+                yield channel, orjson.dumps([{"type": "snapshot", "tickers": [self._ticker(name)]}])
         elif channel == "market_trades":
             for name in products:
                 recent = list(venue.recent[name])[-_SNAPSHOT_TRADES:]
-                trades = [render.public_trade(trade) for trade in reversed(recent)]
+                trades = [render.public_trade(trade, venue.wire_name(name)) for trade in reversed(recent)]
                 yield channel, orjson.dumps([{"type": "snapshot", "trades": trades}])
         elif channel == "candles":
             for name in products:
                 end = venue.market_time()
                 bars = venue.candles[name].bars(300, end - (_SNAPSHOT_CANDLES - 1) * 300)
-                yield channel, orjson.dumps([{"type": "snapshot", "candles": [_candle(bar, name) for bar in bars]}])
+                yield (
+                    channel,
+                    orjson.dumps(
+                        [{"type": "snapshot", "candles": [_candle(bar, venue.wire_name(name)) for bar in bars]}]
+                    ),
+                )
         elif channel == "level2":
             for name in products:
                 at = rfc3339(venue.now())
                 updates = [_level(side, at, price, size) for (side, price), size in self._depth[name].items()]
-                yield "l2_data", orjson.dumps([{"type": "snapshot", "product_id": name, "updates": updates}])
+                yield (
+                    "l2_data",
+                    orjson.dumps([{"type": "snapshot", "product_id": venue.wire_name(name), "updates": updates}]),
+                )
 
     def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
         orders = [
@@ -283,16 +299,19 @@ class Streams:
                 ),
             )
 
-    def _status(self, product_id: str) -> dict[str, str]:
-        product = self._venue.engine.books[product_id].product
+    def _ticker(self, lead: str) -> dict[str, object]:
+        return {**self._venue.ticker(lead), "product_id": self._venue.wire_name(lead)}
+
+    def _status(self, lead: str) -> dict[str, str]:
+        product, name = self._venue.engine.books[lead].product, self._venue.wire_name(lead)
         return {
             "product_type": "SPOT",
-            "id": product_id,
+            "id": name,
             "base_currency": product.base,
-            "quote_currency": product.quote,
+            "quote_currency": name.rpartition("-")[2],
             "base_increment": plain(product.base_increment),
             "quote_increment": plain(product.quote_increment),
-            "display_name": f"{product.base}/{product.quote}",
+            "display_name": name.replace("-", "/"),
             "status": product.status,
             "status_message": "",
             "min_market_funds": plain(product.quote_min_size),
@@ -335,7 +354,8 @@ class Streams:
             self._five_seconds()
 
     def product_changed(self, product_id: str) -> None:
-        """Tell the status channel about a product's new status."""
+        """Tell the status channel about a product's new status, as its market's."""
+        product_id = self._venue.lead(product_id)
         self._broadcast(
             "status", product_id, lambda: orjson.dumps([{"type": "update", "products": [self._status(product_id)]}])
         )
@@ -350,11 +370,12 @@ class Streams:
     def _publish_trades(self) -> None:
         batches, self._venue.new_trades = self._venue.new_trades, {}
         for product_id, trades in batches.items():
+            name = self._venue.wire_name(product_id)
             self._broadcast(
                 "market_trades",
                 product_id,
-                lambda trades=trades: orjson.dumps(  # type: ignore[misc]
-                    [{"type": "update", "trades": [render.public_trade(trade) for trade in reversed(trades)]}]
+                lambda trades=trades, name=name: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "trades": [render.public_trade(trade, name) for trade in reversed(trades)]}]
                 ),
             )
 
@@ -363,7 +384,7 @@ class Streams:
         listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
         if not listening:
             return
-        ticker = self._venue.ticker(product_id)
+        ticker = self._ticker(product_id)
         if not printed and self._shown.get(product_id) == ticker:
             return
         self._shown[product_id] = ticker
@@ -384,10 +405,11 @@ class Streams:
             updates = [_level(side, at, price, size) for side, price, size in self._depth_changes(product_id)]
             self._depth_due[product_id] = started + _DEPTH_SHARE * (time.monotonic() - started)
             if updates:
+                name = self._venue.wire_name(product_id)
                 self._broadcast(
                     "level2",
                     product_id,
-                    lambda name=product_id, found=updates: (  # type: ignore[misc]
+                    lambda name=name, found=updates: (  # type: ignore[misc]
                         orjson.dumps([{"type": "update", "product_id": name, "updates": found}])
                     ),
                 )
@@ -418,7 +440,8 @@ class Streams:
                         {
                             "type": "update",
                             "candles": [
-                                _candle(bar, name) for bar in self._venue.candles[name].bars(300, since // 300 * 300)
+                                _candle(bar, self._venue.wire_name(name))
+                                for bar in self._venue.candles[name].bars(300, since // 300 * 300)
                             ],
                         }
                     ]
@@ -449,7 +472,7 @@ class Streams:
                 "ticker_batch",
                 product_id,
                 lambda name=product_id: orjson.dumps(  # type: ignore[misc]
-                    [{"type": "update", "tickers": [self._venue.ticker(name)]}]
+                    [{"type": "update", "tickers": [self._ticker(name)]}]
                 ),
             )
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from exchange.paper import render
+from exchange.paper.book import Book
 from exchange.paper.candles import CandleStore
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
@@ -144,7 +145,7 @@ class Venue:
 
     def book_changed(self, product_id: str) -> None:
         """Mark the product's quote as news."""
-        self.changed_books.add(product_id)
+        self.changed_books.add(self.lead(product_id))
 
     # -- orders ------------------------------------------------------------------------------------------------
 
@@ -238,10 +239,22 @@ class Venue:
             product_id, nearest_on(price, product.price_increment), nearest_on(size, product.base_increment), aggressor
         )
 
+    def lead(self, name: str) -> str:
+        """The product whose prints, candles and book stand for the market of `name` (a product's, or the market's)."""
+        return self.engine.leads[name]
+
+    def markets(self) -> list[tuple[str, Book]]:
+        """Each market once, by its leading product."""
+        return [(name, book) for name, book in self.engine.books.items() if self.lead(name) == name]
+
+    def wire_name(self, lead: str) -> str:
+        """The name of a market on the market channels."""
+        return self.engine.books[lead].product.market
+
     def ticker(self, product_id: str) -> dict[str, object]:
-        """The product's ticker as the ticker channel shows it."""
+        """The product's ticker as the ticker channel shows it, but under the product's own name."""
         book = self.engine.books[product_id]
-        day = self.candles[product_id].day(self.market_time())
+        day = self.candles[self.lead(product_id)].day(self.market_time())
         bid = next(iter(book.levels(Side.BUY, 1)), None)
         ask = next(iter(book.levels(Side.SELL, 1)), None)
         text = plain

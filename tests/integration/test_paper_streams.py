@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -293,3 +294,52 @@ def _seconds(timestamp: str) -> float:
     moment = parse_time(timestamp)
     assert moment is not None
     return moment.timestamp()
+
+
+def with_a_twin(folder: Path) -> Path:
+    """A file of products with BTC-USD and BTC-USDC, as the venue lists them but for their aliases."""
+    row = {
+        name: format(getattr(bundled()[BTC], name), "f")
+        for name in (
+            "price", "base_increment", "quote_increment", "price_increment", "base_min_size", "base_max_size",
+            "quote_min_size", "quote_max_size",
+        )
+    }  # fmt: skip
+    path = folder / "products.json"
+    path.write_text(json.dumps({"products": [{"product_id": name, **row} for name in (BTC, "BTC-USDC")]}))
+    return path
+
+
+@pytest.mark.parametrize("products", [None, ["BTC-USDC"]], ids=["both", "one"])
+async def test_a_usdc_product_is_told_of_as_its_usd_twin(tmp_path: Path, products: list[str] | None) -> None:
+    """Every market channel names BTC-USD for BTC-USDC; the user channel and REST name the product itself."""
+    usdc = "BTC-USDC"
+    config = PaperConfig(
+        step=True, products_file=with_a_twin(tmp_path), products=products, balances={"USDC": Decimal(1_000_000)}
+    )
+    async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
+        async with (
+            StreamClient(paper.stream_url) as stream,
+            StreamClient(paper.user_stream_url, paper.key_file) as user,
+        ):
+            await user.subscribe("user", [usdc])
+            for channel in ("ticker", "market_trades", "candles", "level2", "status"):
+                await stream.subscribe(channel, [usdc])
+            await stream.until(lambda seen: len([m for m in seen if m["channel"] == "subscriptions"]) == 5)
+            await control.set_price(usdc, "64000.00", "64000.01")
+            order = await control.order(usdc, "BUY", {"market_market_ioc": {"base_size": "0.1"}})
+            await stream.until(lambda seen: seen[-1]["channel"] == "candles")
+            await user.until(lambda _: bool(user.orders(order["order_id"])))
+            assert {row["product_id"] for row in user.orders()} == {usdc}
+        sent = [(m["channel"], json.dumps(m["events"])) for m in stream.messages if m["channel"] != "subscriptions"]
+        assert {channel for channel, _ in sent} == {"ticker", "market_trades", "candles", "l2_data", "status"}
+        assert all(usdc not in text and BTC in text for _, text in sent)
+        tickers = [event["tickers"][0] for m in stream.on("ticker") for event in m["events"]]
+        assert tickers[-1]["price"] == "64000.01"
+        quotes = (await control.state())["quotes"]
+        assert {row["best_ask"] for row in quotes.values()} == {"64000.01"}, "twins have one market"
+        url = f"https://{paper.rest_address}/api/v3/brokerage/market/products/{usdc}"
+        tls = ssl.create_default_context(cafile=str(paper.ca_file))
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=tls) as answer:
+            row = await answer.json()
+        assert (row["product_id"], row["alias"], row["price"]) == (usdc, BTC, "64000.01")
