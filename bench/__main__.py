@@ -1,6 +1,7 @@
 """`python -m bench [NAME …] [--quick] [--json]`: all measurements, or those named, in one table.
 
-Exit code 0 if every aim is held, 1 if one is not. Everything runs on throw-away servers; progress goes to stderr.
+Exit code 0 if every aim is held, 1 if one is not. Everything runs on throw-away servers that flush to disk as those of
+`bottrader up` do; progress goes to stderr.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import structlog
 
 from bench import stream_messages, watcher
 from bench.admit import admit
+from bench.disk import disk
+from bench.failing_reads import failing_reads
 from bench.fifo import fifo
 from bench.idle import idle
 from bench.ledger import ledger
@@ -64,8 +67,10 @@ def _row(found: dict[str, Any]) -> Row:
 
 
 MEASURES: dict[str, Measure] = {
+    "disk": disk,
     "decisions": decisions,
     "exits": exits,
+    "failing-reads": failing_reads,
     "round-trips": round_trips,
     "admit": admit,
     "idle": idle,

@@ -123,7 +123,7 @@ def _row(what: str, ours: list[float], floors: list[float]) -> Row:
 @asynccontextmanager
 async def _desk() -> AsyncIterator[Desk]:
     with tempfile.TemporaryDirectory(prefix="bottrader-bench-") as folder:
-        server = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres", durable=False))
+        server = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres"))
         await server.start()
         try:
             await server.create_database("bench")

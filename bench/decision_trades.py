@@ -118,6 +118,7 @@ async def run(prices: Path, candles: int, speed: int, *, quoting: bool) -> int:
 async def _play(ticks: Path, config: Path, candles: int, speed: int) -> int:
     products = [part for window in _WINDOWS for part in ("--product", window.product)]
     stack_config = LocalStackConfig(
+        durable=True,
         ui=False,
         config_file=config,
         paper_arguments=[

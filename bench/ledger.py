@@ -200,7 +200,7 @@ def _row(what: str, took: float, aim: float | None, note: str) -> Row:
 async def _database() -> AsyncIterator[tuple[str, Any]]:
     """A migrated database of its own; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="bt-bench-", ignore_cleanup_errors=True) as folder:
-        postgres = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres", durable=False))
+        postgres = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres"))
         await postgres.start()
         try:
             await postgres.create_database("bench")

@@ -159,6 +159,7 @@ def intent_of(found: Signal, run: str, number: int, speed: Decimal) -> OrderInte
 async def run(prices: Path, trades: int, speed: Decimal, open_at_once: int, seconds: float, out: Path) -> int:
     """Trade until enough have closed, check the ledger, write the report; 0 if all that held."""
     config = LocalStackConfig(
+        durable=True,
         ui=False,
         paper_arguments=[
             *("--prices", str(prices), "--product", _SYMBOL, "--speed", str(speed), "--no-rate-limits"),

@@ -28,6 +28,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from domain.ids import client_order_id, exit_workflow_id, intent_key
 from domain.messages import Linkage, OrderIntent, OrderOutcome
 from domain.orders import OrderRole, OrderType, Side
+from domain.protection import Protection
 from exchange.paper.control_client import PaperControl
 from workers.health import polled_since
 from workers.local_stack import LocalStack, LocalStackConfig
@@ -102,8 +103,8 @@ class Rig:
 
     # --- trades ---------------------------------------------------------------------------------------------------
 
-    async def enter(self, symbol: str) -> Trade:
-        """Decide to buy at market."""
+    async def enter(self, symbol: str, protection: Protection | None = None) -> Trade:
+        """Decide to buy at market; `protection` is what is to rest at the exchange."""
         request = uuid.uuid4().hex
         key = intent_key("sighook", request, _ACCOUNT, symbol, Side.BUY)
         intent = OrderIntent(
@@ -118,6 +119,7 @@ class Rig:
             entry_point="sighook",
             request_id=request,
             linkage=Linkage(trigger="rsi_oversold", snapshot_id=str(uuid.uuid4()), buy_score=Decimal("0.7")),
+            protection=protection,
         )
         self._armed[key] = asyncio.Event()
         decided = time.time()
@@ -146,9 +148,9 @@ class Rig:
                 else:
                     return
 
-    async def open(self, symbol: str) -> Trade:
+    async def open(self, symbol: str, protection: Protection | None = None) -> Trade:
         """A trade that is protected."""
-        trade = await self.enter(symbol)
+        trade = await self.enter(symbol, protection)
         await self.protected(trade)
         return trade
 
@@ -232,6 +234,7 @@ async def open_rig() -> AsyncIterator[Rig]:
         products = Path(folder) / "products.json"
         products.write_text(json.dumps({"products": [_product(symbol) for symbol in (*SYMBOLS, PROBE)]}))
         config = LocalStackConfig(
+            durable=True,
             ui=False,
             worker=False,
             paper_arguments=[

@@ -198,9 +198,14 @@ async def _true(value: object) -> bool:
 async def _servers() -> AsyncIterator[tuple[Pool, Client]]:
     """A migrated database and a Temporal server that end with the block."""
     with tempfile.TemporaryDirectory(prefix="bt-bench-", ignore_cleanup_errors=True) as folder:
-        postgres = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres", durable=False))
+        postgres = EmbeddedPostgres(PostgresConfig(Path(folder) / "postgres"))
         server = DevServer(
-            DevServerConfig(program=await temporal_binary.ensure_async(), log=Path(folder) / "temporal.log", ui=False)
+            DevServerConfig(
+                program=await temporal_binary.ensure_async(),
+                log=Path(folder) / "temporal.log",
+                database=Path(folder) / "temporal.db",
+                ui=False,
+            )
         )
         stops: list[Callable[[], Awaitable[None]]] = [postgres.stop, server.stop]
         try:

@@ -25,7 +25,7 @@ class FaultKind(StrEnum):
     REST_ACCEPTED_SILENT = "accepted_silent"  # done, no answer for `delay`, then cut
     REST_NOT_ACCEPTED_CUT = "not_accepted_cut"  # not done, the connection is cut
     REST_ACCEPTED_LATE = "accepted_late"  # done only after `delay`, even if the client has gone
-    REST_RATE_LIMITED = "rate_limited"  # 429
+    REST_RATE_LIMITED = "rate_limited"  # 429; `delay` is what it asks to wait (x-ratelimit-reset)
     REST_SERVER_ERROR = "server_error"  # `status` (default 503), not done
     REST_ACCEPTED_SERVER_ERROR = "accepted_server_error"  # done, then answered with `status` (default 502)
     REST_SLOW = "slow"  # done at once, answered after `delay`

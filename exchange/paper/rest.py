@@ -103,7 +103,7 @@ class Rest:
     async def _faulty(self, fault: Fault, request: web.Request, raw: bytes, path: str) -> web.StreamResponse:
         kind = fault.kind
         if kind is FaultKind.REST_RATE_LIMITED:
-            return _rate_limited({})
+            return _rate_limited({"x-ratelimit-reset": f"{fault.delay:g}"} if fault.delay else {})
         if kind is FaultKind.REST_SERVER_ERROR:
             return web.Response(status=fault.status or 503, text="Service Unavailable")
         if kind is FaultKind.REST_NOT_ACCEPTED_CUT:

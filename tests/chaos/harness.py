@@ -125,6 +125,7 @@ async def open_rig(
     products = _products_file(data, symbols)
     config = LocalStackConfig(
         data=data,
+        durable=True,
         ui=False,
         worker=False,
         paper_arguments=["--step", "--products-file", str(products), "--balance", "USD=1000000", "--seed", str(seed)],
