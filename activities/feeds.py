@@ -12,10 +12,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import structlog
 
-from exchange.port import Connected, Disconnected, ExchangeError, StreamEvent, Ticker
+from exchange.port import Connected, Disconnected, ExchangeError, Heartbeat, StreamEvent, Ticker
 
 __all__ = ["Feed", "Feeds", "close_stream", "follow"]
 
@@ -25,6 +26,8 @@ _YIELD_EVERY = 100
 _LONGEST_PAUSE = 30.0
 _REFUSED_SECONDS = 60.0
 _PRODUCT = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
+_AHEAD = timedelta(days=1)
+"""The market of a paper exchange may be a little ahead of its clock."""
 _HANDOVER_SECONDS = 1.0
 """A feed for all gets this long to bring each symbol's first price before those that it replaces are closed."""
 
@@ -86,6 +89,16 @@ class Feed:
     delivering: bool = False
     opened: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
+    clock: datetime | None = None
+    """The exchange's time when it last said something here."""
+    behind: bool = False
+    """Its last word was of before `clock`."""
+
+    def hears(self, at: datetime) -> None:
+        """Note the exchange's time. One word from before is late; two in a row are a clock that was set back."""
+        self.behind = self.clock is not None and at < self.clock and not self.behind
+        if not self.behind:
+            self.clock = at
 
 
 class Feeds:
@@ -116,6 +129,19 @@ class Feeds:
     def connected(self) -> bool:
         """Whether all connections are up."""
         return all(feed.connected for feed in self.feeds)
+
+    @property
+    def clock(self) -> datetime | None:
+        """The exchange's time, as the feed that is furthest says; None before anything was heard."""
+        return max((feed.clock for feed in self.feeds if feed.clock is not None), default=None)
+
+    def ahead(self, start: datetime) -> bool:
+        """Whether a candle begins long after all that the exchange has said of time (in a market that isn't sped up).
+
+        It is left out: as the newest one it would make all that are true after it look old.
+        """
+        clock = self.clock
+        return clock is not None and start > clock + _AHEAD
 
     @property
     def refused(self) -> frozenset[str]:
@@ -162,6 +188,8 @@ class Feeds:
         self.feeds.append(feed)
 
     def _on_event(self, feed: Feed, event: StreamEvent) -> None:
+        if isinstance(event, Ticker | Heartbeat):
+            feed.hears(event.at)
         if isinstance(event, Ticker):
             feed.delivering = True
             if self._refused:
@@ -169,7 +197,8 @@ class Feeds:
         elif isinstance(event, Connected):
             feed.connected = True
         elif isinstance(event, Disconnected):
-            feed.connected = feed.delivering = False
+            feed.connected = feed.delivering = feed.behind = False
+            feed.clock = None
             for symbol in feed.symbols.intersection(_PRODUCT.findall(event.reason)):
                 self._refused[symbol] = time.monotonic() + _REFUSED_SECONDS
         self._take(feed, event)

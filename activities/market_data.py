@@ -229,20 +229,26 @@ class MarketDataSession:
         if isinstance(event, Ticker):
             self._tick(event)
         elif isinstance(event, CandleUpdate):
-            self._candle(event.candle)
+            if self._options().market_speed != 1 or not self._feeds.ahead(event.candle.start):
+                self._candle(event.candle)
         elif self._notes.missed(feed, event, all_connected=self._feeds.connected):
             self._catch_up(feed)
 
     def _tick(self, event: Ticker) -> None:
         self._ticks += 1
-        before = self._price_clock.get(event.symbol)
-        if before is not None and event.at < before:
+        before, clock = self._price_clock.get(event.symbol), self._feeds.clock
+        # Another feed brought a newer one; a price from after all that is heard by now is of a clock that was set back.
+        if before is not None and clock is not None and event.at < before <= clock:
             return
         now = datetime.now(UTC)
         self._position.last_message_at = now
         self._price_clock[event.symbol] = event.at
-        self._prices[event.symbol] = now
         volume = None if event.volume_24h is None else event.volume_24h * event.price
+        if event.bid is None or event.ask is None:
+            # Half a touch is no price to enter at: the one that is stored grows old until the book has both sides.
+            self._merge(MarketRow(event.symbol, change_24h=event.change_24h, quote_volume_24h=volume))
+            return
+        self._prices[event.symbol] = now
         self._merge(MarketRow(event.symbol, event.price, event.bid, event.ask, event.change_24h, volume, now))
 
     def _merge(self, row: MarketRow) -> None:

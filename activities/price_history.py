@@ -64,11 +64,12 @@ class PriceHistory:
         """Hold the book's best bid, which is a fresh price, against the plans."""
         try:
             async with self._slots, asyncio.timeout(self._timeout):
-                quote = await self._exchange.quote(symbol)
+                book = await self._exchange.book(symbol, 1)
         except _TROUBLE as problem:
             log.warning("no quote", symbol=symbol, problem=repr(problem))
             return
-        self._watch.tick(symbol, quote.bid, datetime.now(UTC), from_feed=False)
+        if book.bids:
+            self._watch.tick(symbol, book.bids[0].price, datetime.now(UTC), from_feed=False)
 
     async def past_candles(self, state: SymbolState) -> None:
         """Candles before those that the stream brings, so that ATR is known from the start."""

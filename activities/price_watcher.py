@@ -199,7 +199,6 @@ class WatchSession:
             meanwhile="prices come from the REST book until it is back",
         )
         self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
-        self._feed_clock: datetime | None = None
         self._last_revision = 0
         self._resync_at = 0.0
         self._poll_at = 0.0
@@ -362,13 +361,13 @@ class WatchSession:
         if isinstance(event, Ticker):
             now = datetime.now(UTC)
             self._position.last_message_at = now
-            if self._feed_clock is None or event.at > self._feed_clock:
-                self._feed_clock = event.at
-            elif self._too_late(event):
-                return
-            self.watch.tick(event.symbol, event.bid, now)
+            # The side of the book that we would sell to decides, whatever there is of the other.
+            if event.bid is not None and not self._too_late(event):
+                self.watch.tick(event.symbol, event.bid, now)
         elif isinstance(event, CandleUpdate):
             symbol = event.candle.symbol
+            if self._options.market_speed == 1 and self._feeds.ahead(event.candle.start):
+                return
             self.watch.candles(symbol, [event.candle])
             state = self.watch.symbols[symbol]
             if state.atr is None:
@@ -378,10 +377,11 @@ class WatchSession:
 
     def _too_late(self, event: Ticker) -> bool:
         """A price that was overtaken by others for so long decides nothing; by the exchange's own clock throughout."""
+        clock = self._feeds.clock
+        if clock is None or event.at >= clock:
+            return False
         state = self.watch.symbols.get(event.symbol)
-        if state is None or self._feed_clock is None:
-            return True
-        return (self._feed_clock - event.at).total_seconds() > state.stale_seconds
+        return state is None or (clock - event.at).total_seconds() > state.stale_seconds
 
     # --- what no stream brought ---------------------------------------------------------------------------------------
 

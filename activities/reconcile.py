@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import structlog
@@ -220,7 +220,8 @@ class _Run:
 
     async def _since(self) -> tuple[datetime, datetime]:
         """The exchange's time now, and from when on orders and executions are looked at (the exchange's time)."""
-        asked = await self._exchange.server_time()
+        # Up to a time from the future nothing is known; from one of the past more is read again.
+        asked = min(await self._exchange.server_time(), datetime.now(UTC))
         position = await StreamPosition.load(self._pool, reconcile_lease(self._account))
         unnamed = await self._pool.fetchval(
             """SELECT min(prepared_at) FROM attempts WHERE account = $1 AND exchange_order_id IS NULL AND sends > 0
@@ -229,7 +230,7 @@ class _Run:
         )
         earliest = asked - timedelta(seconds=self._options.first_look_back_seconds)
         overlap = timedelta(seconds=self._options.overlap_seconds)
-        since = position.caught_up_to - overlap if position.caught_up_to is not None else earliest
+        since = min(position.caught_up_to, asked) - overlap if position.caught_up_to is not None else earliest
         if unnamed is not None:
             since = min(since, max(unnamed - overlap, earliest))
         if self._request.look_back_seconds is not None:

@@ -355,10 +355,12 @@ class _Session:
     async def _ask_rest(self) -> None:
         options = self._options
         async with asyncio.timeout(options.call_timeout):
-            asked = await self._exchange.server_time()
+            # Up to a time from the future nothing is known; from one of the past more is read again.
+            asked = min(await self._exchange.server_time(), datetime.now(UTC))
         live = await self._pool.fetch(_LIVE_ATTEMPTS, self._account)
         unnamed = [row["prepared_at"] for row in live if row["exchange_order_id"] is None]
-        since = min([self._position.caught_up_to or asked, *unnamed]) - timedelta(seconds=options.overlap_seconds)
+        known = min(self._position.caught_up_to or asked, asked)
+        since = min([known, *unnamed]) - timedelta(seconds=options.overlap_seconds)
         since = max(since, asked - timedelta(seconds=options.longest_look_back_seconds))
         async with asyncio.timeout(options.call_timeout * 4):
             listed = await self._exchange.orders(since)
@@ -392,7 +394,7 @@ class _Session:
             asked: datetime | None = None
             with suppress(ExchangeError, OSError, TimeoutError):
                 async with asyncio.timeout(self._options.call_timeout):
-                    asked = await self._exchange.server_time()
+                    asked = min(await self._exchange.server_time(), datetime.now(UTC))
             events = self._events
             await asyncio.sleep(self._options.confirm_seconds)
             whole = self._position.connected and breaks == self._breaks == self._caught_up_at_break

@@ -285,12 +285,12 @@ class OrderEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ticker:
-    """Last price and touch of a symbol."""
+    """Last price and touch of a symbol; a side of the book that is empty has no price. `at` as in `Heartbeat`."""
 
     symbol: str
     price: Decimal
-    bid: Decimal
-    ask: Decimal
+    bid: Decimal | None
+    ask: Decimal | None
     at: datetime
     change_24h: Decimal | None = None
     """A fraction: -0.05 is a fall of 5 %."""
@@ -349,7 +349,10 @@ class BookUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The feed is alive, which says nothing about its prices."""
+    """The feed is alive, which says nothing about its prices.
+
+    `at` is the venue's time, cut to ours (by what is known of how far the two are apart) where it is ahead.
+    """
 
     counter: int
     at: datetime

@@ -440,7 +440,9 @@ class CoinbaseExchange:
         token = rest.stream_token if self._key is not None else None
         return ReconnectingStream(
             url,
-            lambda: CoinbaseSession(channels, symbols, token, stats, refused=rest.look_at_the_clock),
+            lambda: CoinbaseSession(
+                channels, symbols, token, stats, refused=rest.look_at_the_clock, venue_time=rest.clock.now
+            ),
             settings=self._config.streams,
             stats=stats,
             ca_file=self._config.ca_file,

@@ -62,8 +62,10 @@ def subscribe(channel: str, symbols: list[str], token: str | None = None, *, ver
     return orjson.dumps(message).decode()
 
 
-def events_of(message: Mapping[str, Any], sequence: int, out: list[StreamEvent]) -> None:
-    """Append the events of a message to `out`.
+def events_of(
+    message: Mapping[str, Any], sequence: int, out: list[StreamEvent], *, latest: datetime | None = None
+) -> None:
+    """Append the events of a message to `out`. A time that is after `latest` is cut to it.
 
     Raises:
         UnknownMessageError: the channel is not one we know.
@@ -74,6 +76,9 @@ def events_of(message: Mapping[str, Any], sequence: int, out: list[StreamEvent])
     if read is None:
         raise UnknownMessageError(f"unknown channel {channel!r}")
     at = time_of(message.get("timestamp"), "timestamp")
+    if latest is not None and at > latest:
+        # A time from the future would make everything that is true after it look old.
+        at = latest
     events = message.get("events")
     if not isinstance(events, list):
         raise MessageError("events is no list")
@@ -157,18 +162,22 @@ def _user(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Strea
 
 def _ticker(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
     def read(item: Mapping[str, Any], _: bool) -> StreamEvent:
-        # A side of the book that is empty has no price, and a bid of zero would set off every stop.
+        # A side of the book that is empty has no price (a bid of zero would set off every stop); the other side stands.
         return Ticker(
             text_of(item, "product_id"),
             positive(item.get("price"), "price"),
-            positive(item.get("best_bid"), "best_bid"),
-            positive(item.get("best_ask"), "best_ask"),
+            _touch(item, "best_bid"),
+            _touch(item, "best_ask"),
             at,
             fraction_of_percent(item.get("price_percent_chg_24_h")),
             number_or_none(item.get("volume_24_h")),
         )
 
     _items(event, "tickers", at, out, read)
+
+
+def _touch(item: Mapping[str, Any], name: str) -> Decimal | None:
+    return not_negative(item.get(name), name) or None
 
 
 def _trades(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
@@ -179,7 +188,7 @@ def _trades(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Str
             positive(item.get("price"), "price"),
             positive(item.get("size"), "size"),
             side_of(item, "side"),
-            time_of(item.get("time"), "time"),
+            min(time_of(item.get("time"), "time"), at),
         )
 
     _items(event, "trades", at, out, read, newest_first=True)

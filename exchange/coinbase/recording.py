@@ -427,9 +427,9 @@ class RecordingCheck:
         ticker = product.ticker
         # Without a book, the touch is the ticker's.
         report: dict[str, Any] = {
-            "best_bid": plain(ticker.bid) if ticker is not None else None,
+            "best_bid": _plain_or_none(ticker.bid) if ticker is not None else None,
             "best_bid_size": None,
-            "best_ask": plain(ticker.ask) if ticker is not None else None,
+            "best_ask": _plain_or_none(ticker.ask) if ticker is not None else None,
             "best_ask_size": None,
             "depth": None,
             "book_complete": None,
@@ -452,14 +452,18 @@ class RecordingCheck:
         if ticker is not None:
             report["ticker"] = {
                 "price": plain(ticker.price),
-                "best_bid": plain(ticker.bid),
-                "best_ask": plain(ticker.ask),
+                "best_bid": _plain_or_none(ticker.bid),
+                "best_ask": _plain_or_none(ticker.ask),
                 "at": _iso(ticker.at),
             }
         trades = product.trades.values()
         report["trades"] = {"count": len(trades), "size": plain(_sum(trade.size for trade in trades))}
         report["candles"] = _candles(product.trades)
         return report
+
+
+def _plain_or_none(price: Decimal | None) -> str | None:
+    return None if price is None else plain(price)
 
 
 def _order_report(order: _Order) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class CoinbaseSession:
         token: makes a fresh token for a subscription; needed for the user channel only.
         stats: counts what comes.
         refused: hears that a connection's first word was a refusal, say of its tokens.
+        venue_time: the venue's time as far as we know it, Unix seconds; what is said to be later is cut to it.
         clock: monotonic seconds.
     """
 
@@ -84,6 +85,7 @@ class CoinbaseSession:
         stats: StreamStats,
         *,
         refused: Callable[[], None] | None = None,
+        venue_time: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channels = tuple(channels)
@@ -91,6 +93,7 @@ class CoinbaseSession:
         self._token = token
         self._stats = stats
         self._refused = refused
+        self._venue_time = venue_time
         self._clock = clock
         self._sequence = SequenceTracker()
         self._snapshot = SnapshotProgress()
@@ -143,7 +146,7 @@ class CoinbaseSession:
         elif not self._out_of_order(sequence, channel, out):
             return out
         try:
-            events_of(message, sequence, out)
+            events_of(message, sequence, out, latest=datetime.fromtimestamp(self._venue_time(), UTC))
         except MessageError as problem:
             return self._malformed(frame, str(problem), out)
         if channel == "heartbeats":

@@ -380,6 +380,39 @@ async def test_a_message_from_the_past_decides_nothing(world: World) -> None:
         assert await world.due(key) == []
 
 
+async def test_a_clock_that_was_ahead_holds_nothing_up(world: World) -> None:
+    """After times that were ten minutes ahead the true ones decide, from the second message on."""
+    key = await add_trade(world.pool, "a")
+    await world.monitor(key)
+    async with world.watching():
+        await world.armed()
+        ahead = datetime.now(UTC) + timedelta(seconds=600)
+        world.exchange.push_market(ticker(BTC, "100", at=ahead), BTC)
+        world.exchange.push_market(CandleUpdate(candle(ahead + timedelta(days=1), "102"), snapshot=False), BTC)
+        world.exchange.tick(BTC, "99.9")
+        world.exchange.tick(BTC, "90")
+        due = await until(lambda: world.due(key))
+    assert due[0].reason is ExitReason.HARD_STOP
+
+
+async def test_a_stop_goes_by_the_bid_alone(world: World) -> None:
+    """Nobody sells (the ask side is empty), in the stream and by REST: the bid decides all the same."""
+    key = await add_trade(world.pool, "a")
+    other = await add_trade(world.pool, "b", symbol=ETH)
+    await world.monitor(key)
+    await world.monitor(other, ETH)
+    world.exchange.quotes[ETH] = Decimal(90)
+    world.exchange.no_asks = True
+    async with world.watching():
+        await world.armed(2)
+        world.exchange.push_market(replace(ticker(BTC, "100"), bid=None), BTC)
+        world.exchange.push_market(replace(ticker(BTC, "90"), ask=None), BTC)
+        due = await until(lambda: world.due(key))
+        by_rest = await until(lambda: world.due(other))
+    assert (due[0].reason, due[0].price) == (ExitReason.HARD_STOP, Decimal(90))
+    assert by_rest[0].reason is ExitReason.HARD_STOP
+
+
 async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(world: World) -> None:
     """The matrix's newest row sells what is not losing, with its score and snapshot; an old row is ignored."""
     winner = await add_trade(world.pool, "a", entry_price="99")

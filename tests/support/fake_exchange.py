@@ -109,6 +109,8 @@ class FakeExchange:
     portfolio: str = "fake-portfolio"
     key_may_trade: bool = True
     unavailable: bool = False
+    no_asks: bool = False
+    """The sellers' side of every book is empty."""
     calls: list[str] = field(default_factory=list)
     user_streams: list[FakeStream] = field(default_factory=list)
     market_streams: list[FakeStream] = field(default_factory=list)
@@ -173,16 +175,19 @@ class FakeExchange:
         self._read(f"quote {symbol}")
         if symbol not in self.quotes:
             raise Unavailable(f"no quote of {symbol}")
+        if self.no_asks:
+            raise Unavailable(f"{symbol} has no asks now", code="EMPTY_BOOK")
         bid = self.quotes[symbol]
         return Quote(symbol, bid, bid + Decimal("0.01"), datetime.now(UTC))
 
     async def book(self, symbol: str, depth: int) -> Book:
         """One unit on each side of the bid that the test set."""
-        quote = await self.quote(symbol)
-        bid, ask = (
-            BookLevel(side, price, Decimal(1)) for side, price in ((Side.BUY, quote.bid), (Side.SELL, quote.ask))
-        )
-        return Book(symbol, [bid][:depth], [ask][:depth], quote.at)
+        self._read(f"book {symbol}")
+        if symbol not in self.quotes:
+            raise Unavailable(f"no quote of {symbol}")
+        bid = BookLevel(Side.BUY, self.quotes[symbol], Decimal(1))
+        ask = BookLevel(Side.SELL, bid.price + Decimal("0.01"), Decimal(1))
+        return Book(symbol, [bid][:depth], [] if self.no_asks else [ask][:depth], datetime.now(UTC))
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """The test's candles within the time asked for."""

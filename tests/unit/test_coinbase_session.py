@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -208,7 +209,7 @@ def test_market_messages() -> None:
         (frame("l2_data", 0, {"type": "update", "product_id": "A", "updates": [
             {"side": "bid", "price_level": "1"}]}), "new_quantity is missing"),
         (frame("ticker", 0, {"type": "update", "tickers": [
-            {"product_id": "A", "price": "1", "best_bid": "0", "best_ask": "2"}]}), "best_bid must be above zero"),
+            {"product_id": "A", "price": "1", "best_bid": "-1", "best_ask": "2"}]}), "best_bid can't be negative"),
         (frame("heartbeats", 0, {"heartbeat_counter": "x"}), "heartbeat_counter"),
     ],
 )  # fmt: skip
@@ -290,6 +291,35 @@ def test_a_ticker_carries_the_messages_time() -> None:
     (event,) = session.receive(frame("ticker", 0, tick))
     assert isinstance(event, Ticker)
     assert event.at.isoformat() == "2026-08-09T21:05:48.228568+00:00"
+
+
+@pytest.mark.parametrize("nothing", ["", "0", None])
+def test_an_empty_side_of_the_book_has_no_price_and_the_other_one_stands(nothing: object) -> None:
+    """Stops go by the bid, whatever there is to buy, and no bid is none, never zero."""
+    session = CoinbaseSession(["ticker"], ["BTC-USD"], None, StreamStats())
+    row = {"product_id": "BTC-USD", "price": "2", "best_bid": "1", "best_ask": "3"}
+    tickers = [row | {"best_ask": nothing}, row | {"best_bid": nothing}]
+    events = session.receive(frame("ticker", 0, {"type": "update", "tickers": tickers}))
+    assert [(event.bid, event.ask) for event in events if isinstance(event, Ticker)] == [(D(1), None), (None, D(3))]
+
+
+def test_a_time_from_the_future_is_cut_to_ours_by_the_known_offset() -> None:
+    """Of a clock that is known to be a minute ahead a minute is believed, and no more."""
+    told = datetime(2026, 8, 9, 21, 5, 48, tzinfo=UTC)
+    session = CoinbaseSession(["ticker"], ["BTC-USD"], None, StreamStats(), venue_time=lambda: told.timestamp() + 60)
+    beat = {"heartbeat_counter": 1}
+    trade = {"product_id": "A", "trade_id": "1", "price": "1", "size": "1", "side": "BUY"}
+    events = all_events(
+        session,
+        [
+            frame("heartbeats", 0, beat, timestamp=(told + timedelta(seconds=59)).isoformat()),
+            frame("heartbeats", 1, beat, timestamp=(told + timedelta(seconds=600)).isoformat()),
+            frame("market_trades", 2, {"type": "update", "trades": [trade | {"time": "2027-01-01T00:00:00Z"}]}),
+        ],
+    )
+    ahead = [(event.at - told).total_seconds() for event in events if isinstance(event, Heartbeat)]
+    assert ahead == [59, 60]
+    assert events[2].at <= told + timedelta(seconds=60)  # type: ignore[union-attr]
 
 
 JSON = st.recursive(
