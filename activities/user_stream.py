@@ -8,6 +8,7 @@ each attempt of the journal that has not ended. Totals are cumulative, so tellin
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,6 +52,19 @@ _LIVE_ATTEMPTS = """
 SELECT exchange_order_id, prepared_at FROM attempts
  WHERE account = $1 AND status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')
 """
+
+
+_UNCLEAR_AFTER = 3
+
+
+def _order_named(message: MalformedMessage) -> str | None:
+    """The id of the order that a message speaks of, if it can be read."""
+    try:
+        raw = json.loads(message.raw)
+    except ValueError:
+        return None
+    found = raw.get("order_id") if isinstance(raw, dict) else None
+    return found if isinstance(found, str) and found else None
 
 
 def user_stream_lease(account: str) -> str:
@@ -190,6 +204,10 @@ class _Session:
         self._failure_reason = ""
         self._outage = self._lasting("user_stream_down", "CRITICAL")
         self._catch_up_trouble = self._lasting("catch_up_failing", "CRITICAL")
+        self._unclear = self._lasting("order_unclear", "WARNING")
+        self._doubted: dict[str, int] = {}
+        """Orders of which something came that can't be understood: how often."""
+        self._slots = asyncio.Semaphore(options.reads_at_once)
 
     def _lasting(self, kind: str, severity: Severity) -> Lasting:
         return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
@@ -203,7 +221,7 @@ class _Session:
 
     async def _read(self) -> None:
         options = self._options
-        for lasting in (self._outage, self._catch_up_trouble):
+        for lasting in (self._outage, self._catch_up_trouble, self._unclear):
             await lasting.inherit()
         for fact in await self._facts.unrouted():
             self._router.route(fact)
@@ -232,6 +250,7 @@ class _Session:
             return self._put(Observed(event.order, StatusSource.WEBSOCKET, event.at, event.snapshot, event.sequence))
         if isinstance(event, MalformedMessage):
             self._position.malformed += 1
+            self._doubt(event)
             return self._put(event)
         if isinstance(event, Connected):
             self._position.connected = True
@@ -363,14 +382,18 @@ class _Session:
         since = min([known, *unnamed]) - timedelta(seconds=options.overlap_seconds)
         since = max(since, asked - timedelta(seconds=options.longest_look_back_seconds))
         async with asyncio.timeout(options.call_timeout * 4):
-            listed = await self._exchange.orders(since)
+            unreadable: list[MalformedMessage] = []
+            listed = await self._exchange.orders(since, unreadable=unreadable)
         for order in listed:
             await self._observe(order)
+        for message in unreadable:
+            self._doubt(message)
+            await self._queue.put(message)
         missing = {row["exchange_order_id"] for row in live} - {order.exchange_order_id for order in listed} - {None}
-        slots = asyncio.Semaphore(options.reads_at_once)
+        missing -= self._doubted.keys()
 
         async def look_up(exchange_order_id: str) -> None:
-            async with slots, asyncio.timeout(options.call_timeout):
+            async with self._slots, asyncio.timeout(options.call_timeout):
                 order = await self._exchange.order(exchange_order_id)
             if order is not None:
                 await self._observe(order)
@@ -386,6 +409,43 @@ class _Session:
 
     async def _observe(self, order: VenueOrder) -> None:
         await self._queue.put(Observed(order, StatusSource.ORDER_HISTORY, datetime.now(UTC)))
+
+    def _doubt(self, message: MalformedMessage) -> None:
+        """Ask REST for the order of which something came that can't be understood, where that names one."""
+        identity = _order_named(message)
+        if identity is None:
+            return
+        times = self._doubted.get(identity, 0)
+        self._doubted[identity] = times + 1
+        if not times:
+            self._beside.start(self._clear_up(identity, message.reason))
+
+    async def _clear_up(self, identity: str, reason: str) -> None:
+        """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""
+        failures = 0
+        while True:
+            times = self._doubted[identity]
+            try:
+                async with self._slots, asyncio.timeout(self._options.call_timeout):
+                    order = await self._exchange.order(identity)
+            except (ExchangeError, OSError, TimeoutError) as problem:
+                failures += 1
+                log.warning("an order is unclear", exchange_order_id=identity, reason=reason, problem=repr(problem))
+                if failures >= _UNCLEAR_AFTER:
+                    with suppress(*DATABASE_TROUBLE):
+                        await self._unclear.tell(
+                            identity,
+                            f"What the exchange says of order {identity} can't be understood ({reason}), and asking "
+                            f"for it by its id doesn't help ({problem}): nothing of it is booked, the rest goes on.",
+                        )
+                await asyncio.sleep(min(60.0, 0.25 * 2 ** min(failures, 8)))
+                continue
+            if order is not None:
+                await self._observe(order)
+            if times == self._doubted[identity]:
+                break
+        del self._doubted[identity]
+        await self._unclear.over(identity)
 
     async def _confirm(self) -> None:
         """While the stream is whole, move on the time up to which everything is known."""

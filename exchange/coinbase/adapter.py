@@ -295,15 +295,20 @@ class CoinbaseExchange:
     async def find_order(self, client_order_id: str, symbol: str, since: datetime) -> VenueOrder | None:
         """The order with our id among all orders of `symbol` created since, whatever their status.
 
-        None means only that it is not listed (yet). Raises Unavailable.
+        None means only that it is not listed (yet). Raises Unavailable, also where it is listed and can't be
+        understood; other rows that can't be don't matter.
         """
         params = {"product_ids": [symbol]}
         behind = timedelta(seconds=min(self._rest.clock.offset, 0.0))
         for query in (self._open_query(params), self._dated_query(params, since + behind - _CLOCK_MARGIN)):
-            async for orders in self._order_pages(query):
+            unreadable: list[MalformedMessage] = []
+            async for orders in self._order_pages(query, unreadable):
                 for item in orders:
                     if item.client_order_id == client_order_id:
                         return item
+            for message in unreadable:
+                if client_order_id in message.raw:
+                    raise Unavailable(f"the order can't be understood: {message.reason}", code="UNREADABLE_ANSWER")
         return None
 
     async def orders(

@@ -168,7 +168,11 @@ def _totals(raw: Mapping[str, Any], size_name: str, average_name: str) -> tuple[
     size = not_negative(raw.get(size_name), size_name)
     value = not_negative(raw.get("filled_value"), "filled_value")
     if size and not value:
-        value = EXACT.multiply(not_negative(raw.get(average_name), average_name), size)
+        average = not_negative(raw.get(average_name), average_name)
+        if not average:
+            # Booked as it is, it would have been bought or sold for nothing.
+            raise MessageError(f"{size_name} is {size} without a price, so what it came to is not known")
+        value = EXACT.multiply(average, size)
     fees = raw.get("total_fees")
     return size, value, number(raw.get("fee") if fees is None or fees == "" else fees, "total_fees")
 
@@ -182,7 +186,7 @@ def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
     """An order of the REST API (list or single).
 
     Raises:
-        MessageError: it has no id, product or side, or a number is none.
+        MessageError: it has no id, product or side, a number is none, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "filled_size", "average_filled_price")
     status = _STATUS.get(str(raw.get("status")), VenueStatus.PENDING)
@@ -218,7 +222,7 @@ def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
     `base_size` stays None: `leaves_quantity` is in the currency the order was placed in, which the message doesn't say.
 
     Raises:
-        MessageError: it has no id, product or side, or a number is none.
+        MessageError: it has no id, product or side, a number is none, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "cumulative_quantity", "avg_price")
     return VenueOrder(

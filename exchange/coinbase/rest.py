@@ -220,7 +220,9 @@ class RestCaller:
         cursor, seen = "", set[str]()
         while True:
             page = await self.read(path, {**params, "cursor": cursor or None})
-            rows = page.get(items)
+            rows = page.get(items, ())
+            if rows is None:
+                rows = []  # how the venue writes an empty list at times
             if not isinstance(rows, list):
                 raise Unavailable(f"GET {path}: the answer has no list {items!r}", code="UNREADABLE_ANSWER")
             yield rows

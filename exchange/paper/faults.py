@@ -30,6 +30,8 @@ class FaultKind(StrEnum):
     REST_ACCEPTED_SERVER_ERROR = "accepted_server_error"  # done, then answered with `status` (default 502)
     REST_SLOW = "slow"  # done at once, answered after `delay`
     REST_MALFORMED = "malformed_answer"  # done, answered with a truncated body
+    REST_STRANGE = "strange_rows"  # done; of the orders in the answer the newest has no price, the next no side
+    REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
     STREAM_CLOSE = "close"  # the socket is closed with `status` (default 1000)
     STREAM_HALF_OPEN = "half_open"  # no frame any more, TCP stays up
@@ -40,6 +42,10 @@ class FaultKind(StrEnum):
     STREAM_MISSING = "missing"  # the message is not sent, its sequence number is used up
     STREAM_MALFORMED = "malformed"  # the frame is cut in the middle
     STREAM_FROZEN = "frozen"  # no prices (or other news), but heartbeats go on
+    USER_NO_PRICE = "no_price"  # an order that has filled is told of with its size but neither price nor value
+    USER_UNKNOWN_SIDE = "unknown_side"  # an order is told of with the side UNKNOWN_ORDER_SIDE
+    USER_NULL_ORDERS = "null_orders"  # a message whose orders are null comes first
+    USER_STALE_CANCELLED = "stale_cancelled"  # the end by a cancel is told with the totals before the last fill
     MARKET_THIN_BOOK = "thin_book"  # a MARKET order finds takers for `share` of it only, and the rest is CANCELLED
 
 
@@ -101,6 +107,8 @@ def require_reachable(
     elif fault.kind in CONNECT_FAULTS:
         known, what = list(paths), "connection"
         advice = f"use {', '.join(known)} or *"
+    elif fault.kind in USER_FAULTS:
+        known, what, advice = ["user"], "message", "use user or *"
     elif fault.kind in MARKET_FAULTS:
         known, what = [f"{side} {name}" for name in products for side in ("BUY", "SELL")], "order"
         advice = "use SIDE PRODUCT, such as SELL BTC-USD, or a pattern such as SELL *"
@@ -192,4 +200,5 @@ class FaultBook:
 REST_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("REST_"))
 MESSAGE_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("STREAM_")) - {FaultKind.STREAM_REFUSED}
 CONNECT_FAULTS = frozenset({FaultKind.STREAM_REFUSED})
+USER_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("USER_"))
 MARKET_FAULTS = frozenset(kind for kind in FaultKind if kind.name.startswith("MARKET_"))

@@ -120,8 +120,8 @@ class Rest:
             return _cut(request)
         if kind is FaultKind.REST_SLOW:
             await asyncio.sleep(fault.delay)
-        elif kind is FaultKind.REST_MALFORMED and isinstance(response.body, bytes):
-            return web.Response(body=response.body[: len(response.body) // 2], content_type="application/json")
+        elif isinstance(response.body, bytes) and kind in _SPOILT:
+            return web.Response(body=_SPOILT[kind](response.body), content_type="application/json")
         return response
 
     def _answer(self, request: web.Request, raw: bytes, path: str) -> web.Response:
@@ -192,6 +192,29 @@ def _json(value: object, status: int, headers: Mapping[str, str]) -> web.Respons
 
 def _rate_limited(headers: Mapping[str, str]) -> web.Response:
     return _json({"errors": [{"id": "rate_limit_exceeded", "message": "Too many requests"}]}, 429, headers)
+
+
+def _strange(body: bytes) -> bytes:
+    """An answer whose newest order that has filled has no price, and whose next order no side."""
+    answer = orjson.loads(body)
+    orders = answer.get("orders") or ([answer["order"]] if "order" in answer else [])
+    filled = next((row for row in orders if row["filled_size"] != "0"), None)
+    if filled is not None:
+        filled.update(average_filled_price="0", filled_value="")
+    for row in [row for row in orders if row is not filled][:1]:
+        row["side"] = "UNKNOWN_ORDER_SIDE"
+    return orjson.dumps(answer)
+
+
+def _null_list(body: bytes) -> bytes:
+    return orjson.dumps({name: None if value == [] else value for name, value in orjson.loads(body).items()})
+
+
+_SPOILT: Mapping[FaultKind, Callable[[bytes], bytes]] = {
+    FaultKind.REST_MALFORMED: lambda body: body[: len(body) // 2],
+    FaultKind.REST_STRANGE: _strange,
+    FaultKind.REST_NULL_LIST: _null_list,
+}
 
 
 def _cut(request: web.Request) -> web.Response:

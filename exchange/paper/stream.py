@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from decimal import Decimal
 
 import orjson
@@ -20,7 +21,7 @@ from exchange.paper import render
 from exchange.paper.auth import Keyring, Unauthorized
 from exchange.paper.candles import Candle
 from exchange.paper.connection import Connection
-from exchange.paper.faults import CONNECT_FAULTS
+from exchange.paper.faults import CONNECT_FAULTS, FaultKind
 from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import Venue
@@ -329,13 +330,14 @@ class Streams:
         venue.changed_orders.clear()
         venue.user_updates.clear()
         for product_id, order in updates:
-            self._broadcast(
-                "user",
-                product_id,
-                lambda order=order: orjson.dumps(  # type: ignore[misc]
-                    [{"type": "update", "orders": [order]}]
-                ),
-            )
+            for orders in self._told(order) if venue.faults else ([order],):
+                self._broadcast(
+                    "user",
+                    product_id,
+                    lambda orders=orders: orjson.dumps(  # type: ignore[misc]
+                        [{"type": "update", "orders": orders}]
+                    ),
+                )
         changed, venue.changed_books = venue.changed_books, set()
         printed, venue.printed = venue.printed, set()
         changed |= printed
@@ -352,6 +354,34 @@ class Streams:
         if at_once:
             self._publish_candles()
             self._five_seconds()
+
+    def _told(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
+        """The lists of orders that tell of an order: one, unless the venue is strange."""
+        may = {FaultKind.USER_UNKNOWN_SIDE, FaultKind.USER_NULL_ORDERS}
+        if order["cumulative_quantity"] != "0":
+            may |= {FaultKind.USER_NO_PRICE}
+            if order["status"] == Status.CANCELLED:
+                may |= {FaultKind.USER_STALE_CANCELLED}
+        fault = self._venue.faults.strike(frozenset(may), "user", time.monotonic())
+        if fault is None:
+            return [[order]]
+        if fault.kind is FaultKind.USER_NULL_ORDERS:
+            return [None, [order]]
+        if fault.kind is FaultKind.USER_NO_PRICE:
+            return [[{**order, "avg_price": "0", "filled_value": "", "total_value_after_fees": ""}]]
+        if fault.kind is FaultKind.USER_UNKNOWN_SIDE:
+            return [[{**order, "order_side": "UNKNOWN_ORDER_SIDE"}]]
+        known = self._venue.engine.orders[str(order["order_id"])]
+        last = next(fill for fill in reversed(self._venue.engine.fills) if fill.order_id == known.order_id)
+        value = last.size * last.price
+        before = replace(
+            known,
+            filled_size=known.filled_size - last.size,
+            filled_value=known.filled_value - value,
+            fees=known.fees - last.commission,
+            fills=known.fills - 1,
+        )
+        return [[render.user_order(before, self._venue.portfolio_id)]]
 
     def product_changed(self, product_id: str) -> None:
         """Tell the status channel about a product's new status, as its market's."""

@@ -589,3 +589,25 @@ async def test_channels_and_symbols_are_checked(exchange: CoinbaseExchange) -> N
     for symbols, channels in (([BTC], ["level3"]), ([BTC], []), ([], ["ticker"])):
         with pytest.raises(ValueError, match=r"channel|symbol"):
             exchange.market_stream(symbols, channels)
+
+
+async def test_rows_that_say_too_little_hide_no_others(exchange: CoinbaseExchange, control: PaperControl) -> None:
+    """A filled order without a price and one without a side are told apart from the list, which goes on; null is none;
+    an id that is not among the readable rows is not called absent where an unreadable one has it.
+    """
+    await control.fault("null_list", "GET /orders/historical/*", count=2)
+    assert list(await exchange.orders(start_of_test())) == []
+    names = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(3)]
+    ids = [await place(exchange, limit(name, "49000")) for name in names[:2]]
+    filled = await place(exchange, market(names[2]))
+    await control.fault("strange_rows", "GET /orders/historical/*", count=None)
+    unreadable: list[MalformedMessage] = []
+    listed = await exchange.orders(start_of_test(), unreadable=unreadable)
+    assert [order.exchange_order_id for order in listed] == ids[:1]
+    assert {"without a price" in message.reason for message in unreadable} == {True, False}
+    assert filled in "".join(message.raw for message in unreadable)
+    with pytest.raises(Unavailable, match="without a price"):
+        await exchange.find_order(names[2], BTC, start_of_test())
+    assert await exchange.find_order("an-id-that-nobody-has", BTC, start_of_test()) is None
+    with pytest.raises(Unavailable, match="without a price"):
+        await exchange.order(filled)

@@ -482,3 +482,19 @@ async def test_a_persons_cancel_says_what_ours_say(client: RESTClient, control: 
         order = (await asyncio.to_thread(client.get_order, order_id)).order
         assert (order.status, order.cancel_message) == ("CANCELLED", "User requested cancel")
     assert [(row["order_id"], row["by"]) for row in await control.cancels()] == [(ids[0], "API"), (ids[1], "app")]
+
+
+async def test_a_cancelled_order_is_told_with_stale_totals(paper: PaperExchange, control: PaperControl) -> None:
+    """The end of an order by a cancel may be told with what it had before its last fill; REST knows better."""
+    async with StreamClient(paper.user_stream_url, paper.key_file) as user:
+        await user.subscribe("user", [BTC])
+        resting = {"limit_limit_gtc": {"base_size": "0.05", "limit_price": "64000"}}
+        order_id = (await control.order(BTC, "BUY", resting))["order_id"]
+        await control.fill(order_id, "0.01")
+        await control.fill(order_id, "0.02")
+        await control.fault("stale_cancelled")
+        await control.cancel(order_id)
+        await user.until(lambda _: bool(user.orders(order_id)) and user.orders(order_id)[-1]["status"] == "CANCELLED")
+        last = user.orders(order_id)[-1]
+        assert (last["cumulative_quantity"], last["filled_value"], last["number_of_fills"]) == ("0.01", "640", "1")
+        assert (await control.orders())[0]["filled_size"] == "0.03"

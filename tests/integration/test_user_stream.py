@@ -388,8 +388,9 @@ async def test_a_worker_that_shuts_down_hands_over_at_once(world: World) -> None
     await standby
 
 
-async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World) -> None:
-    """With the real adapter: fills by stream, a fill while the sockets are cut, an external order, and balances."""
+@asynccontextmanager
+async def resting_at_paper(world: World) -> AsyncIterator[tuple[PaperControl, WorkflowHandle[Any, Any], str]]:
+    """The real adapter with a paper exchange, at which an order for 0.1 rests: its control, workflow and id."""
     config = PaperConfig(step=True, products=["BTC-USD"], private_rate=0, public_rate=0, connection_rate=0)
     async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         await control.set_price("BTC-USD", "50000", "50001")
@@ -415,25 +416,57 @@ async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection
             )
             answer = await exchange.submit(exchange.order_body(request))
             await until(lambda: filled(handle, "0"))
-            await control.fill(answer.exchange_order_id, "0.04")
-            await until(lambda: filled(handle, "0.04"))
-            await control.sockets("drop", "user")
-            await control.fill(answer.exchange_order_id, "0.06")
-            await until(lambda: filled(handle, "0.1"))
-            external = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
-            await until(
-                lambda: world.pool.fetchval(
-                    "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1", external["order_id"]
-                )
-            )
-            await until(lambda: truth_of_count(world))
-            await until(lambda: world.pool.fetchval("SELECT available > 0 FROM balances WHERE currency = 'BTC'"))
+            yield control, handle, answer.exchange_order_id
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await exchange.close()
+
+
+async def test_fills_at_the_paper_exchange_arrive_also_those_of_a_cut_connection(world: World) -> None:
+    """With the real adapter: fills by stream, a fill while the sockets are cut, an external order, and balances."""
+    async with resting_at_paper(world) as (control, handle, order_id):
+        await control.fill(order_id, "0.04")
+        await until(lambda: filled(handle, "0.04"))
+        await control.sockets("drop", "user")
+        await control.fill(order_id, "0.06")
+        await until(lambda: filled(handle, "0.1"))
+        external = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+        await until(
+            lambda: world.pool.fetchval(
+                "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1", external["order_id"]
+            )
+        )
+        await until(lambda: truth_of_count(world))
+        await until(lambda: world.pool.fetchval("SELECT available > 0 FROM balances WHERE currency = 'BTC'"))
     assert (await told(handle))[-1].status is AttemptStatus.FILLED
-    assert {update.exchange_order_id for update in await told(handle)} == {answer.exchange_order_id}
+    assert {update.exchange_order_id for update in await told(handle)} == {order_id}
+
+
+async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None:
+    """A fill without a price, a side that can't be read, no orders at all: REST tells, or an incident says it doesn't;
+    nothing is booked at no price, and the rest goes on.
+    """
+    async with resting_at_paper(world) as (control, handle, order_id):
+        for kind, size in (("no_price", "0.01"), ("unknown_side", "0.02"), ("null_orders", "0.03")):
+            await control.fault(kind)
+            await control.fill(order_id, "0.01")
+            await until(lambda size=size: filled(handle, size))  # type: ignore[misc]
+        assert not await world.pool.fetchval("SELECT count(*) FROM incidents WHERE kind = 'order_unclear'")
+        fault = await control.fault("strange_rows", "GET /orders/historical/*", count=None)
+        await control.fault("no_price")
+        await control.fill(order_id, "0.01")
+        unclear = "SELECT sentence FROM incidents WHERE kind = 'order_unclear' AND (resolved_at IS NULL) = $1"
+        assert "without a price" in await until(lambda: world.pool.fetchval(unclear, True))
+        assert not await filled(handle, "0.04")
+        await control.sockets("drop", "user")  # the list that is asked for then has a row that can't be read, too
+        other = await control.order("BTC-USD", "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+        adopted = "SELECT filled_size = 0.01 FROM attempts WHERE exchange_order_id = $1"
+        await control.clear_faults(fault)
+        await until(lambda: world.pool.fetchval(adopted, other["order_id"]))
+        await until(lambda: filled(handle, "0.04"))
+        await until(lambda: world.pool.fetchval(unclear, False))
+    assert all(update.filled_value == update.filled_size * 49000 for update in await told(handle))
 
 
 async def filled(handle: WorkflowHandle[Any, Any], size: str) -> bool:
