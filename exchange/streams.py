@@ -281,6 +281,7 @@ class ReconnectingStream:
     Args:
         url: ws:// or wss:// address.
         open_session: makes the venue's side of one connection.
+        prepare: awaited before each connection, for what a session needs to know; it bounds itself and raises nothing.
         stats: shared with the sessions, which count what they understand.
         ca_file: PEM file to trust instead of the public authorities (wss only).
         tap: sees the frames as they are.
@@ -295,6 +296,7 @@ class ReconnectingStream:
         url: str,
         open_session: Callable[[], FrameSession],
         *,
+        prepare: Callable[[], Awaitable[None]] | None = None,
         settings: StreamSettings,
         stats: StreamStats,
         ca_file: Path | str | None = None,
@@ -306,6 +308,7 @@ class ReconnectingStream:
             raise ValueError(f"a stream address looks like wss://host, not {url!r}")
         self._url = url
         self._open_session = open_session
+        self._prepare = prepare
         self._settings = settings
         self._tap = tap
         self._jitter = jitter
@@ -364,6 +367,8 @@ class ReconnectingStream:
 
     async def _connection(self) -> AsyncGenerator[StreamEvent, None]:
         settings, stats, tap = self._settings, self.stats, self._tap
+        if self._prepare is not None:
+            await self._prepare()
         session = self._open_session()
         connection = await self._connect()
         watchdog = _Watchdog(connection, settings, stats, session.expects_heartbeats)

@@ -6,6 +6,7 @@ Paper and live are the same adapter: only addresses, trust root and keys differ.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from exchange.coinbase.parse import (
 )
 from exchange.coinbase.rest import RestCaller
 from exchange.coinbase.streams import CoinbaseSession
+from exchange.coinbase.twins import Twins
 from exchange.port import (
     Balance,
     Book,
@@ -74,6 +76,8 @@ GRANULARITY: Mapping[int, str] = {
 _CANDLES_A_CALL = 300
 _MOST_NAMED_PRODUCTS = 50
 _MOST_CANCELS_A_CALL = 100
+_TWINS_SECONDS = 2.0
+"""A market stream waits so long for the names of its products at most."""
 _CLOCK_MARGIN = timedelta(minutes=5)
 """An order is looked for from this much before it was sent: the venue's clock may be behind ours."""
 
@@ -140,6 +144,7 @@ class CoinbaseExchange:
             limiter=self._limiter,
             clock_look_seconds=config.clock_look_seconds,
         )
+        self._twins = Twins()
         self._cancels: dict[bool, _Cancels] = {}
         self._capabilities = Capabilities(
             venue="coinbase",
@@ -197,6 +202,8 @@ class CoinbaseExchange:
         with _reading("the list of products"):
             if not isinstance(rows, list):
                 raise MessageError("products is no list")
+            for row in rows:
+                self._twins.learn(row)
             return [product(row) for row in rows if wanted is None or row.get("product_id") in wanted]
 
     async def quote(self, symbol: str) -> Quote:
@@ -438,6 +445,14 @@ class CoinbaseExchange:
         names = tuple(dict.fromkeys(CHANNELS[name] for name in channels))
         return self._stream(self._config.stream_url, (*names, "heartbeats"), symbols, tap)
 
+    async def _learn_twins(self, symbols: Sequence[str]) -> None:
+        """Ask under which names market channels tell of these, where that isn't known, and only for a moment."""
+        unknown = self._twins.unknown(symbols)
+        if unknown:
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(_TWINS_SECONDS):
+                    await self.products(unknown)
+
     def _stream(
         self, url: str, channels: Sequence[str], symbols: Sequence[str], tap: FrameTap | None
     ) -> ReconnectingStream:
@@ -446,8 +461,15 @@ class CoinbaseExchange:
         return ReconnectingStream(
             url,
             lambda: CoinbaseSession(
-                channels, symbols, token, stats, refused=rest.look_at_the_clock, venue_time=rest.clock.now
+                channels,
+                symbols,
+                token,
+                stats,
+                twins=self._twins,
+                refused=rest.look_at_the_clock,
+                venue_time=rest.clock.now,
             ),
+            prepare=lambda: self._learn_twins(symbols),
             settings=self._config.streams,
             stats=stats,
             ca_file=self._config.ca_file,

@@ -2,13 +2,15 @@
 
 Rules: one sequence per connection over all channels. A jump is a `Gap`; a number below is late or a repeat and is
 dropped, but for a late message of the user channel, whose totals are facts that can be merged at any time. After a gap
-the order book is asked for anew.
+the order book is asked for anew. Market messages that come under another product's name are told of each product that
+was asked for (`twins`).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +18,8 @@ import orjson
 
 from exchange.coinbase.messages import SNAPSHOT_BATCH, events_of, malformed, orders_in, subscribe
 from exchange.coinbase.parse import MessageError
-from exchange.port import Gap, SnapshotComplete, StreamEvent
+from exchange.coinbase.twins import Twins
+from exchange.port import BookUpdate, CandleUpdate, Gap, PublicTrade, SnapshotComplete, StreamEvent, Ticker
 from exchange.streams import SequenceTracker, StreamStats, SubscriptionError
 
 __all__ = ["CoinbaseSession", "SnapshotProgress"]
@@ -72,6 +75,7 @@ class CoinbaseSession:
         symbols: products of the market channels; the user channel is always whole.
         token: makes a fresh token for a subscription; needed for the user channel only.
         stats: counts what comes.
+        twins: under which names the market channels tell of the products.
         refused: hears that a connection's first word was a refusal, say of its tokens.
         venue_time: the venue's time as far as we know it, Unix seconds; what is said to be later is cut to it.
         clock: monotonic seconds.
@@ -84,12 +88,15 @@ class CoinbaseSession:
         token: Callable[[], str] | None,
         stats: StreamStats,
         *,
+        twins: Twins | None = None,
         refused: Callable[[], None] | None = None,
         venue_time: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channels = tuple(channels)
-        self._symbols = list(symbols)
+        twins = twins or Twins()
+        self._symbols = twins.subscribed(symbols)
+        self._told_of = twins.heard(symbols)
         self._token = token
         self._stats = stats
         self._refused = refused
@@ -149,10 +156,28 @@ class CoinbaseSession:
             events_of(message, sequence, out, latest=datetime.fromtimestamp(self._venue_time(), UTC))
         except MessageError as problem:
             return self._malformed(frame, str(problem), out)
+        if self._told_of and channel != "user":
+            out = self._by_product(out)
         if channel == "heartbeats":
             self._stats.heartbeats += 1
         elif channel == "user" and self._snapshot.take(message, sequence, self._sequence):
             out.append(SnapshotComplete(self._snapshot.orders))
+        return out
+
+    def _by_product(self, events: list[StreamEvent]) -> list[StreamEvent]:
+        """The events under the names of the products that were asked for."""
+        out: list[StreamEvent] = []
+        for event in events:
+            if isinstance(event, CandleUpdate):
+                candle = event.candle
+                out += [
+                    replace(event, candle=replace(candle, symbol=symbol))
+                    for symbol in self._told_of.get(candle.symbol, (candle.symbol,))
+                ]
+            elif isinstance(event, Ticker | PublicTrade | BookUpdate):
+                out += [replace(event, symbol=symbol) for symbol in self._told_of.get(event.symbol, (event.symbol,))]
+            else:
+                out.append(event)
         return out
 
     def _out_of_order(self, sequence: int, channel: str, out: list[StreamEvent]) -> bool:
@@ -181,6 +206,9 @@ class CoinbaseSession:
         if message.get("type") != "error":
             return self._malformed(frame, "neither a channel nor an error", out)
         words = str(message.get("message") or message.get("reason") or "no reason given")
+        meant = [symbol for name, symbols in self._told_of.items() if name in words for symbol in symbols]
+        if meant:
+            words = f"{words} ({', '.join(meant)})"
         if not self._sequence.expected:
             if self._refused is not None:
                 self._refused()

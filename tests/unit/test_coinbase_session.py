@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from domain.orders import Side
 from exchange.coinbase.recording import RecordingCheck
 from exchange.coinbase.streams import CoinbaseSession
+from exchange.coinbase.twins import Twins
 from exchange.port import (
     BookUpdate,
     CandleUpdate,
@@ -320,6 +321,66 @@ def test_a_time_from_the_future_is_cut_to_ours_by_the_known_offset() -> None:
     ahead = [(event.at - told).total_seconds() for event in events if isinstance(event, Heartbeat)]
     assert ahead == [59, 60]
     assert events[2].at <= told + timedelta(seconds=60)  # type: ignore[union-attr]
+
+
+def twins(**aliases: str) -> Twins:
+    """What was read of products: BTC_USDC="BTC-USD"."""
+    found = Twins()
+    for symbol, alias in aliases.items():
+        found.learn({"product_id": symbol.replace("_", "-"), "alias": alias})
+    return found
+
+
+def market_frames(name: str) -> list[bytes]:
+    """One message of each market channel about the product."""
+    row = {"product_id": name, "price": "2", "best_bid": "1", "best_ask": "3"}
+    trade = {"product_id": name, "trade_id": "1", "price": "1", "size": "1", "side": "BUY", "time": STAMP}
+    candle = {
+        "product_id": name, "start": "1786279800", "open": "1", "high": "2", "low": "1", "close": "2", "volume": "0",
+    }  # fmt: skip
+    return [
+        frame("ticker", 0, {"type": "update", "tickers": [row]}),
+        frame("market_trades", 1, {"type": "update", "trades": [trade]}),
+        frame("candles", 2, {"type": "update", "candles": [candle]}),
+        frame("l2_data", 3, {"type": "update", "product_id": name, "updates": []}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "known", "asked", "told"),
+    [
+        (["BTC-USDC"], {"BTC_USDC": "BTC-USD"}, ["BTC-USD"], ["BTC-USDC"]),
+        (["BTC-USD", "BTC-USDC"], {"BTC_USDC": "BTC-USD", "BTC_USD": ""}, ["BTC-USD"], ["BTC-USD", "BTC-USDC"]),
+        (["BTC-USD", "ETH-USDC"], {"BTC_USDC": "BTC-USD", "ETH_USDC": "ETH-USD"}, ["BTC-USD", "ETH-USD"], ["BTC-USD"]),
+        (["BTC-USDC"], {}, ["BTC-USDC"], ["BTC-USDC"]),
+    ],
+)
+def test_what_comes_under_the_twins_name_is_told_of_each_product(
+    symbols: list[str], known: dict[str, str], asked: list[str], told: list[str]
+) -> None:
+    """BTC-USDC is subscribed as BTC-USD, and all that comes of BTC-USD is its own; both may be watched at once."""
+    session = CoinbaseSession(["ticker"], symbols, None, StreamStats(), twins=twins(**known))
+    (opening,) = session.opening()
+    assert json.loads(opening)["product_ids"] == asked
+    events = all_events(session, market_frames("BTC-USD"))
+    found = [event.candle.symbol if isinstance(event, CandleUpdate) else event.symbol for event in events]  # type: ignore[union-attr]
+    assert found == told * 4
+
+
+def test_a_product_without_a_twin_keeps_its_own_price() -> None:
+    """USDT-USDC is a market of its own: what comes of USDT-USD is none of its prices."""
+    known = twins(USDT_USDC="", USDT_USD="")
+    session = CoinbaseSession(["ticker"], ["USDT-USDC", "USDT-USD"], None, StreamStats(), twins=known)
+    assert [event.symbol for event in session.receive(market_frames("USDT-USD")[0])] == ["USDT-USD"]  # type: ignore[union-attr]
+    assert [event.symbol for event in session.receive(market_frames("USDT-USDC")[1])] == ["USDT-USDC"]  # type: ignore[union-attr]
+
+
+def test_a_refusal_of_the_twins_name_names_the_product_too() -> None:
+    """So that it alone is left out of the stream of the others."""
+    known = twins(BTC_USDC="BTC-USD")
+    session = CoinbaseSession(["ticker"], ["BTC-USDC", "ETH-USD"], None, StreamStats(), twins=known)
+    with pytest.raises(SubscriptionError, match="BTC-USDC"):
+        session.receive(b'{"type": "error", "message": "BTC-USD is not a valid product"}')
 
 
 JSON = st.recursive(
