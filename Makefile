@@ -54,10 +54,10 @@ test: env temporal ## run the whole test suite; TESTS=path for a part
 up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
 	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
-# SEED=n runs one seed alone; DATA=folder keeps the data of failing seeds there.
+# CUT=1 has a power cut in every seed (as root); SEED=n runs one seed alone; DATA=folder keeps the data of failing seeds there.
 chaos: env temporal ## trade while everything fails, then audit; SEEDS=20 TRADES=50 (a seed), SEED=n alone
 	@$(BIN)/python -m tests.chaos --trades $(or $(TRADES),50) $(if $(DATA),--data "$(DATA)") \
-		$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
+		$(if $(CUT),--cut) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
 
 bench: env temporal ## measure, each number beside its floor
 	@$(BIN)/python -m bench $(ARGS)

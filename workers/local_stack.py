@@ -42,7 +42,15 @@ from workers.ledger_identity import refuse_other_mode, stamp_before_start
 from workers.namespace import set_up
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.private_files import folder_problem, tighten
-from workers.processes import Child, Command, free_port, python_environment, python_module, require_free_port
+from workers.processes import (
+    Child,
+    Command,
+    free_port,
+    kill_at_once,
+    python_environment,
+    python_module,
+    require_free_port,
+)
 from workers.secured_server import SecuredServer, UiFiles
 from workers.settings import Settings, load_settings
 from workers.settings_sources import CONFIG_FOLDER
@@ -120,6 +128,7 @@ class LocalStack:
         self._web_port = 0
         self._names = replace(names_of(self.config.mode), **dict(self.config.names))
         self._servers: dict[_Server, Supervised] = {}
+        self._lock_file: IO[str] | None = None
         self.paper: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -284,6 +293,23 @@ class LocalStack:
         """Restart PostgreSQL at the same address; what was committed is there."""
         await self._restart(self._require_postgres())
 
+    async def lose_power(self, others: Sequence[int], disk: Callable[[], None]) -> None:
+        """What happens to a machine without power: all processes of the stack and `others` (process ids) are killed at
+        one moment, then `disk` is called; nothing is written or tidied up. This stack is over then, and another one may
+        go on from what is in its folder.
+        """
+        kept = [*self._servers.values(), *(each for each in (self._worker, self._web) if each is not None)]
+        children = [each.child for each in kept if each.child is not None]
+        for each in kept:
+            await each.release()
+        kill_at_once([*others, *(child.pid for child in children)])
+        disk()
+        for child in children:
+            await child.kill()
+        self._exit.pop_all()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
     async def wait_failed(self) -> str:
         """Wait until a server of ours is given up, because it ended or did not start 5 times within 5 minutes, and say
         which and why in a sentence. The worker is never given up.
@@ -344,6 +370,7 @@ class LocalStack:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        self._lock_file = lock
         self._exit.callback(self._unlock, lock, folder)
 
     @staticmethod

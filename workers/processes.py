@@ -59,6 +59,18 @@ def listens(pid: int, port: int) -> bool:
     return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in connections)
 
 
+def kill_at_once(pids: Sequence[int]) -> None:
+    """SIGKILL these processes and all below them, whatever their groups, one right after the other."""
+    found: list[psutil.Process] = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            found += [process, *process.children(recursive=True)]
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def python_module(module: str, *arguments: str) -> list[str]:
     """How to run one of our modules as a child; goes with `python_environment`.
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.audit import merged
@@ -18,6 +19,9 @@ from tests.chaos.schedule import Terms, describe, plan_run
 
 __all__ = ["main"]
 
+_CUT_EVERY = 4
+"""A seed of so many has a power cut."""
+
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
@@ -28,6 +32,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder for data of failing seeds (default: a new temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the data folder of a seed that passes, too")
     parser.add_argument("--histories", type=Path, help="save the histories with the most trouble to this folder")
+    parser.add_argument("--cut", action="store_true", help="a power cut in every seed (default: in every fourth)")
     parser.add_argument("--plan", action="store_true", help="print the schedule and do nothing")
     return parser.parse_args(argv)
 
@@ -39,12 +44,16 @@ def main(argv: list[str] | None = None) -> int:
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     if options.plan:
         for seed in seeds:
-            sys.stdout.write(describe(plan_run(seed, terms)))
+            sys.stdout.write(describe(plan_run(seed, _with_cut(seed, terms, options))))
         return 0
     _forget_user_settings()
     folder = options.data or Path(tempfile.mkdtemp(prefix="bt-chaos-"))
-    verdicts = [asyncio.run(_one(seed, terms, folder, options)) for seed in seeds]
+    verdicts = [asyncio.run(_one(seed, _with_cut(seed, terms, options), folder, options)) for seed in seeds]
     return _report(verdicts)
+
+
+def _with_cut(seed: int, terms: Terms, options: argparse.Namespace) -> Terms:
+    return replace(terms, power_cut=options.cut or seed % _CUT_EVERY == 0)
 
 
 def _forget_user_settings() -> None:

@@ -12,8 +12,8 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -32,6 +32,7 @@ from domain.messages import CloseRequest, IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from exchange.paper import ControlError, PaperControl
 from tests.chaos.audit import Audit, audit
+from tests.chaos.harness_disk import PowerCutDisk, why_no_power_cut
 from tests.chaos.harness_evidence import Evidence, collect, evidence_text
 from tests.chaos.harness_names import by_name
 from tests.chaos.harness_recorder import Notes, install_recorder
@@ -44,6 +45,7 @@ from tests.chaos.schedule import (
     Action,
     Cancel,
     Close,
+    Cut,
     Enter,
     Fault,
     Flap,
@@ -63,6 +65,7 @@ from tests.chaos.schedule import (
 )
 from workers.health import polled_since
 from workers.local_stack import LocalStack, LocalStackConfig
+from workers.paper_process import PaperConfig, PaperExchange
 from workers.settings_limits import WITHOUT_LIMITS
 from workflows.starting import start_order
 
@@ -100,7 +103,10 @@ Say = Callable[[str], None]
 
 @dataclass
 class Rig:
-    """A stack in step mode with two workers, and all that tells of it."""
+    """A stack with two workers, an exchange elsewhere in step mode, and all that tells of it.
+
+    `disk` is what the stack's files are on, where its machine can lose its power.
+    """
 
     stack: LocalStack
     client: Client
@@ -109,7 +115,44 @@ class Rig:
     workers: dict[str, WorkerSlot]
     no_names: Path
     """While this file is there, the workers' name server is away."""
+    disk: PowerCutDisk | None = None
     notes: Notes = field(default_factory=Notes)
+
+    async def cut_power(self, seconds: float, in_the_dark: Awaitable[object] | None = None) -> None:
+        """Everything of ours is killed at one moment, what was not flushed to the disk is lost, and `seconds` later all
+        starts again from what is left. The exchange goes on, and `in_the_dark` happens there meanwhile.
+        """
+        disk = self.disk
+        if disk is None:
+            raise RuntimeError("this rig's machine can't lose its power")
+        since = datetime.now(UTC)
+        for slot in self.workers.values():
+            await slot.release()
+        await self.stack.lose_power([slot.pid for slot in self.workers.values() if slot.pid is not None], disk.cut)
+        for slot in self.workers.values():
+            await slot.kill()
+        if in_the_dark is not None:
+            await in_the_dark
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(disk.restore)
+        port = int(self.stack.temporal_address.rpartition(":")[2])
+        self.stack = LocalStack(replace(self.stack.config, temporal_port=port))
+        await self.stack.start()
+        await self.start_workers()
+        self.notes.cut(since)
+
+    async def start_workers(self) -> None:
+        """Start all, and wait until orders are worked on."""
+        began = time.time()
+        for slot in self.workers.values():
+            await slot.start()
+        async with asyncio.timeout(40):
+            while not await polled_since(self.client, "orders", began):  # noqa: ASYNC110 - it happens in other processes
+                await asyncio.sleep(0.1)
+
+    async def stop_stack(self) -> None:
+        """Stop the servers that run now."""
+        await self.stack.stop()
 
     async def price(self, symbol: str, bid: Decimal, volume: Decimal | None = None) -> None:
         """Move the touch of a symbol, and write down that it did."""
@@ -119,39 +162,62 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def open_rig(
-    data: Path, symbols: Sequence[str], *, workers: Sequence[str] = ("worker-a", "worker-b"), seed: int = 1
+    data: Path,
+    symbols: Sequence[str],
+    *,
+    workers: Sequence[str] = ("worker-a", "worker-b"),
+    seed: int = 1,
+    power_cut: bool = False,
 ) -> AsyncIterator[Rig]:
-    """Start everything on an empty folder; its processes are gone afterwards, the folder stays."""
+    """Start everything on an empty folder; its processes are gone afterwards, the folder stays.
+
+    With `power_cut` the servers' files are on a disk that can lose its power. The exchange's never are.
+    """
     products = _products_file(data, symbols)
-    config = LocalStackConfig(
-        data=data,
-        durable=True,
-        ui=False,
-        worker=False,
-        paper_arguments=["--step", "--products-file", str(products), "--balance", "USD=1000000", "--seed", str(seed)],
-        env={**_ENVIRONMENT, "BOTTRADER_SYMBOLS__ALLOW": ",".join(symbols)},
-    )
+    arguments = ["--step", "--products-file", str(products), "--balance", "USD=1000000", "--seed", str(seed)]
     async with contextlib.AsyncExitStack() as closing:
-        stack = await closing.enter_async_context(LocalStack(config))
-        control = await closing.enter_async_context(PaperControl(stack.paper))
+        disk = PowerCutDisk(data) if power_cut else None
+        if disk is not None:
+            await asyncio.to_thread(disk.open)
+            closing.push_async_callback(asyncio.to_thread, disk.close)
+        exchange = PaperExchange(
+            PaperConfig(data / "logs" / "paper.log", ["--data-folder", str(data / "paper"), *arguments])
+        )
+        await exchange.start()
+        closing.push_async_callback(exchange.stop)
+        stack = LocalStack(
+            LocalStackConfig(
+                data=data / "machine",
+                durable=True,
+                ui=False,
+                paper=False,
+                worker=False,
+                env={**_ENVIRONMENT, **_reached(exchange.addresses), "BOTTRADER_SYMBOLS__ALLOW": ",".join(symbols)},
+            )
+        )
+        control = await closing.enter_async_context(PaperControl(exchange.addresses))
+        await stack.start()
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
-        ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
-        closing.push_async_callback(ledger.close)
-        await install_recorder(ledger)
         no_names = data / "no-names"
         environment = by_name(stack.environment, no_names)
         slots = {name: WorkerSlot(name, data / "logs" / f"{name}.log", environment, role="all") for name in workers}
-        rig = Rig(stack, client, control, ledger, slots, no_names)
+        ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
+        rig = Rig(stack, client, control, ledger, slots, no_names, disk)
+        closing.push_async_callback(rig.stop_stack)
+        closing.push_async_callback(ledger.close)
+        await install_recorder(ledger)
         for symbol in symbols:
             await rig.price(symbol, Decimal(100))
-        began = time.time()
         for slot in slots.values():
             closing.push_async_callback(slot.stop)
-            await slot.start()
-        async with asyncio.timeout(40):
-            while not await polled_since(client, "orders", began):  # noqa: ASYNC110 - it happens in other processes
-                await asyncio.sleep(0.1)
+        await rig.start_workers()
         yield rig
+
+
+def _reached(addresses: Mapping[str, str]) -> dict[str, str]:
+    """How our processes find the exchange."""
+    names = ("rest", "stream", "user_stream", "ca_file", "key_file")
+    return {f"BOTTRADER_EXCHANGE__{name.upper()}": addresses[name] for name in names}
 
 
 def _products_file(data: Path, symbols: Sequence[str]) -> Path:
@@ -232,6 +298,8 @@ class ChaosRun:
                 await self._manual(action)
             case Outage():
                 self._beside(self._outage(action))
+            case Cut():
+                self._beside(self._cut(action))
             case _:
                 await self._disturb(action)
 
@@ -420,6 +488,16 @@ class ChaosRun:
             finally:
                 self.rig.notes.outage(since)
 
+    async def _cut(self, action: Cut) -> None:
+        """The machine loses its power, after whatever is away just now has come back."""
+        async with contextlib.AsyncExitStack() as held:
+            for name in ("worker-a", "worker-b", "temporal", "postgres"):
+                await held.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
+            self.say("the power is gone")
+            await self.rig.cut_power(action.seconds)
+            since, until = self.rig.notes.cuts[-1]
+            self.say(f"all is up again {(until - since).total_seconds():.1f} s after the cut")
+
     async def _away(self, action: Outage, names: Sequence[str]) -> None:
         stack, seconds = self.rig.stack, action.seconds
         if action.target == "temporal":
@@ -568,7 +646,10 @@ async def run_seed(
     data = folder / f"seed-{seed}"
     shutil.rmtree(data, ignore_errors=True)
     began = time.monotonic()
-    async with open_rig(data, terms.symbols, seed=seed) as rig:
+    no_cut = await asyncio.to_thread(why_no_power_cut) if terms.power_cut else None
+    if no_cut is not None:
+        terms = replace(terms, power_cut=False)
+    async with open_rig(data, terms.symbols, seed=seed, power_cut=terms.power_cut) as rig:
         (data / "schedule.txt").write_text(describe(plan_run(seed, terms)))
         run = ChaosRun(rig, seed, terms, say)
         try:
@@ -584,6 +665,7 @@ async def run_seed(
             sells=[run.sells[number] for number in sorted(run.sells) if -1 - number in run.decided],
             problems=run.problems,
         )
+        evidence.no_cut = no_cut or ""
         (data / "evidence.json").write_text(evidence_text(evidence))
         found = audit(evidence)
         (data / "audit.txt").write_text(found.text())

@@ -77,6 +77,9 @@ class Evidence:
     prices: list[PriceNote] = field(default_factory=list)
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
+    cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
+    no_cut: str = ""
+    """Why there was no power cut, where there should have been one."""
     problems: list[str] = field(default_factory=list)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -99,6 +102,7 @@ async def collect(
         prices=notes.prices,
         skews=notes.skews,
         outages=notes.outages,
+        cuts=notes.cuts,
     )
     evidence.exchange_orders = await control.orders()
     evidence.exchange_fills = await control.fills()

@@ -54,6 +54,8 @@ class Notes:
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     """From when to when a process was away, which one doesn't matter."""
+    cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when the machine was without power, or starting."""
 
     def price(self, symbol: str, bid: Decimal) -> None:
         """The market has moved."""
@@ -66,6 +68,10 @@ class Notes:
     def outage(self, since: datetime) -> None:
         """A process that went away at `since` has been started again."""
         self.outages.append((since, datetime.now(UTC)))
+
+    def cut(self, since: datetime) -> None:
+        """The machine that lost its power at `since` is up again, and its workers ask for work."""
+        self.cuts.append((since, datetime.now(UTC)))
 
 
 def true_time(exchange_time: datetime, skews: list[tuple[datetime, float]]) -> datetime:

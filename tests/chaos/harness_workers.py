@@ -45,6 +45,10 @@ class WorkerSlot:
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
+    async def release(self) -> None:
+        """Watch no longer, and leave the worker as it is to whoever kills it; `kill` and `start` go on."""
+        await self._stop_keeping()
+
     async def kill(self) -> None:
         """SIGKILL; it stays away until `start`."""
         await self._stop_keeping()

@@ -24,6 +24,7 @@ __all__ = [
     "Beat",
     "Cancel",
     "Close",
+    "Cut",
     "Enter",
     "Fault",
     "Flap",
@@ -64,6 +65,8 @@ class Terms:
     """Chance of a fault of connections or messages in a beat."""
     outage_every: int = 13
     """Beats between two deaths of a process."""
+    power_cut: bool = False
+    """Whether the machine loses its power once, somewhere in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +206,16 @@ class Outage:
     point: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The machine loses its power, with all that is ours, and gets it back after `seconds`."""
+
+    seconds: float
+
+
 Action = (
     Enter | Sell | Signal | Cancel | Close | Price | Print | Manual
-    | Fault | Sockets | Flap | Names | Skew | Latency | Outage
+    | Fault | Sockets | Flap | Names | Skew | Latency | Outage | Cut
 )  # fmt: skip
 
 
@@ -470,7 +480,14 @@ class _Maker:
 
 def plan_run(seed: int, terms: Terms) -> tuple[Beat, ...]:
     """All beats of a seed, in order."""
-    return tuple(_Maker(seed, terms).beats())
+    beats = _Maker(seed, terms).beats()
+    if terms.power_cut:
+        # By a dice of its own: without the cut the seed does the same.
+        dice = random.Random(f"power cut {seed}")
+        place = min(int(terms.trades * dice.uniform(0.35, 0.7)), len(beats) - 1)
+        cut = Cut(round(dice.uniform(0.5, 3.0), 1))
+        beats[place] = Beat(beats[place].number, (*beats[place].actions, cut))
+    return tuple(beats)
 
 
 def describe(beats: Sequence[Beat]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,7 @@ from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of, stretches
 from tests.chaos.harness_protection import split_by_outages as split
 from tests.chaos.harness_recorder import true_time
-from tests.chaos.schedule import SHIELDS, Enter, Fault, Names, Outage, Price, Sell, Signal, Skew, Terms, plan_run
+from tests.chaos.schedule import SHIELDS, Cut, Enter, Fault, Names, Outage, Price, Sell, Signal, Skew, Terms, plan_run
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "0" * 32
@@ -64,6 +65,16 @@ def test_numbers_of_entries_do_not_change_the_market_of_a_seed_before_them() -> 
     prices = [[action for action in beat.actions if isinstance(action, Price)] for beat in (short[0], long[0])]
     assert prices[0] == prices[1]
     assert short[:5] == long[:5]
+
+
+def test_a_power_cut_changes_nothing_else_of_a_seed() -> None:
+    """A seed with a cut is the seed without it, and one action more in the middle."""
+    plain, cut = plan_run(4, TERMS), plan_run(4, replace(TERMS, power_cut=True))
+    assert [[each for each in beat.actions if not isinstance(each, Cut)] for beat in cut] == [
+        list(beat.actions) for beat in plain
+    ]
+    (place,) = (beat.number for beat in cut if any(isinstance(each, Cut) for each in beat.actions))
+    assert 10 < place < len(plain) - 10
 
 
 # --- seconds ----------------------------------------------------------------------------------------------------------
@@ -167,7 +178,15 @@ def right() -> Evidence:
             "USD": {"total": Decimal("899.4"), "hold": Decimal(0), "deposited": Decimal(1000)},
             "CHA": {"total": Decimal(1), "hold": Decimal(0), "deposited": Decimal(0)},
         },
-        journal=[{"client_order_id": name, "product_id": "CHA-USD", "side": "BUY", "order_configuration": body}],
+        journal=[
+            {
+                "client_order_id": name,
+                "product_id": "CHA-USD",
+                "side": "BUY",
+                "order_configuration": body,
+                "time": AT.isoformat(),
+            }
+        ],
         orders=[
             {
                 "order_key": KEY,
@@ -348,6 +367,34 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
     "the run broke off": lambda e: e.problems.append("not still"),
     "unprotected for too long": lambda e: e.fill_notes.clear(),
 }
+
+
+def test_a_power_cut_may_take_the_mark_of_a_send_and_nothing_else(right: Evidence) -> None:
+    """What was sent just before a cut may arrive again under its id; long before it may not, and no row may be lost."""
+    row = {**right.journal[0], "time": second(5).isoformat()}
+    right.journal.append(row)
+    assert audit(deepcopy(right)).violations
+    right.cuts.append((second(5.5), second(15)))
+    assert audit(deepcopy(right)).violations == []
+    row["time"] = second(3).isoformat()
+    assert audit(deepcopy(right)).violations
+    row["time"] = second(5).isoformat()
+    right.attempts.clear()
+    assert audit(right).violations
+
+
+def test_seconds_around_a_power_cut_are_a_row_of_their_own(right: Evidence) -> None:
+    """Nothing of ours can act without power: such a stretch is shown, and not judged as one fault."""
+    right.lease_notes = [
+        {"name": "price-watcher/main/0", "expires_at": second(10), "at": AT},
+        {"name": "price-watcher/main/0", "expires_at": second(90), "at": second(45)},
+    ]
+    assert audit(deepcopy(right)).violations
+    right.cuts.append((second(9), second(42)))
+    found = audit(right)
+    assert found.violations == [], found.text()
+    assert found.time.cut == [35.0]
+    assert found.time.single == [1.0]
 
 
 @pytest.mark.parametrize("what", WRONG)

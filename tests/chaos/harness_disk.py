@@ -1,0 +1,141 @@
+"""A disk that can lose its power: what had not been flushed to it is gone, as on a machine.
+
+Two file systems, one in a file of the other. The inner one is the machine's; the outer one is its disk with the cache
+that a disk has. At the cut the outer one is shut without its log (EXT4_IOC_SHUTDOWN), so it keeps of the inner one's
+file only what an fsync has pushed through, and what it happened to write by itself: what the inner one had in memory
+is lost, and so is what it had written and not flushed. The backing file is then copied as it is, without a sync, and
+mounted as after a power cut: both file systems replay their logs.
+
+Needs root and loop devices. What it can't show: a disk that says "flushed" and lies, and sectors that are torn.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["NotMounted", "PowerCutDisk", "why_no_power_cut"]
+
+_SHUTDOWN = 0x8004587D
+_WITHOUT_LOG = 2
+_DISK_SIZE, _MACHINE_SIZE = "3G", "2G"
+_NEEDED = ("mkfs.ext4", "mount", "umount", "fallocate", "losetup", "cp")
+_BUSY_SECONDS = 15.0
+
+
+class NotMounted(Exception):
+    """The disk can't be had here; the message says why."""
+
+
+def why_no_power_cut() -> str | None:
+    """Why power cuts can't be tried on this machine, in a few words; None: they can."""
+    if os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "needs root"
+    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    if missing:
+        return f"needs {missing[0]}"
+    with tempfile.TemporaryDirectory(prefix="bt-cut-") as folder:
+        try:
+            disk = PowerCutDisk(Path(folder), disk_size="64M", machine_size="32M")
+            disk.open()
+            disk.close()
+        except NotMounted as problem:
+            return f"needs loop devices ({problem})"
+    return None
+
+
+class PowerCutDisk:
+    """`machine` is the folder that a machine's files go to; `cut`, then `restore`, any number of times."""
+
+    def __init__(self, folder: Path, *, disk_size: str = _DISK_SIZE, machine_size: str = _MACHINE_SIZE) -> None:
+        self.machine = folder / "machine"
+        self._disk = folder / "disk"
+        self._image = folder / "disk.img"
+        self._sizes = disk_size, machine_size
+        self._mounted: list[Path] = []
+
+    def open(self) -> None:
+        """Make both file systems and mount them. Raises NotMounted."""
+        for folder in (self._disk, self.machine):
+            folder.mkdir(parents=True, exist_ok=True)
+        disk_size, machine_size = self._sizes
+        try:
+            _run("truncate", "-s", disk_size, str(self._image))
+            _make(self._image)
+            self._mount(self._image, self._disk)
+            _run("fallocate", "-l", machine_size, str(self._inner))
+            _make(self._inner)
+            self._mount(self._inner, self.machine)
+            self.machine.chmod(0o700)
+            _run("sync", "-f", str(self.machine))
+        except NotMounted:
+            self.close()
+            raise
+
+    def cut(self) -> None:
+        """The power is gone: nothing that is not on the disk by now gets there any more."""
+        for folder in (self._disk, self.machine):
+            _shut(folder)
+
+    def restore(self) -> None:
+        """Copy the disk as it is, and mount the copy at the same place. Raises NotMounted."""
+        self.close()
+        copy = self._image.with_suffix(".copy")
+        _run("cp", "--sparse=always", str(self._image), str(copy))
+        copy.replace(self._image)
+        self._mount(self._image, self._disk)
+        self._mount(self._inner, self.machine)
+
+    def close(self) -> None:
+        """Unmount what is mounted; the image stays. Raises NotMounted where something holds it for 15 s."""
+        while self._mounted:
+            deadline = time.monotonic() + _BUSY_SECONDS
+            while True:
+                try:
+                    _run("umount", str(self._mounted[-1]))
+                except NotMounted:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)  # a process that was killed closes its files on its way out
+                else:
+                    break
+            self._mounted.pop()
+
+    @property
+    def _inner(self) -> Path:
+        return self._disk / "machine.img"
+
+    def _mount(self, image: Path, folder: Path) -> None:
+        _run("mount", "-o", "loop", str(image), str(folder))
+        self._mounted.append(folder)
+
+
+def _make(image: Path) -> None:
+    # Nothing is written later in the background, which would be a load beside the run.
+    options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard"
+    _run("mkfs.ext4", "-q", "-F", "-E", options, str(image))
+
+
+def _shut(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.ioctl(handle, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG))
+    finally:
+        os.close(handle)
+
+
+def _run(*argv: str) -> None:
+    done: subprocess.CompletedProcess[str] = subprocess.run(_given(argv), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotMounted(f"{argv[0]}: {done.stderr.strip() or done.returncode}")
+
+
+def _given(argv: Sequence[str]) -> list[str]:
+    return [shutil.which(argv[0]) or argv[0], *argv[1:]]

@@ -1,0 +1,67 @@
+"""The machine loses its power: what was not flushed to its disk is gone, and all starts again from what is left.
+
+Skipped where no file system can be mounted; `make chaos CUT=1` (as root) does it in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.harness import open_rig
+from tests.chaos.harness_disk import PowerCutDisk, why_no_power_cut
+from tests.chaos.test_failover import SYMBOL, entry, judged, start, until_at_exchange, until_closed, until_size
+
+_WHY_NOT = why_no_power_cut()
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(_WHY_NOT is not None, reason=f"a power cut can't be tried here: it {_WHY_NOT}"),
+]
+
+
+def test_a_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
+    """The disk keeps what was synced, to the last byte, and neither a new file nor an overwritten part that was not."""
+    disk = PowerCutDisk(tmp_path, disk_size="64M", machine_size="32M")
+    disk.open()
+    try:
+        for _ in range(2):
+            kept, lost = disk.machine / "kept", disk.machine / "lost"
+            with kept.open("wb", buffering=0) as file:
+                file.write(b"flushed")
+                os.fsync(file.fileno())
+                file.seek(0)
+                file.write(b"NEITHER")
+                lost.write_bytes(b"not flushed")
+                disk.cut()
+            disk.restore()
+            assert kept.read_bytes() == b"flushed"
+            assert not lost.exists()
+    finally:
+        disk.close()
+
+
+@pytest.mark.slow
+async def test_what_was_open_when_the_power_went_is_sold_once_it_is_back(servers_folder: Path) -> None:
+    """An open trade, a resting entry that fills in the dark and an entry handed in just before the cut: none is lost,
+    none is doubled, and a stop that was reached meanwhile is sold.
+    """
+    data = servers_folder / f"cut-{uuid.uuid4().hex[:6]}"
+    async with open_rig(data, [SYMBOL], workers=["worker-a"], power_cut=True) as rig:
+        held, resting, young = entry(), entry(limit_price="99.50"), entry()
+        await start(rig, held)
+        await until_size(rig, held, "1")
+        await start(rig, resting)
+        order_id = await until_at_exchange(rig, resting)
+        await start(rig, young)
+        await rig.cut_power(0.5, in_the_dark=rig.control.fill(order_id, "1"))
+        await until_size(rig, resting, "1")
+        await until_size(rig, young, "1")
+        await rig.price(SYMBOL, Decimal(94))
+        for intent in (held, resting, young):
+            await until_closed(rig, intent)
+        await judged(rig, held, resting, young)
