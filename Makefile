@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { echo "the environment can't be made: is Python's venv module installed (python3-venv)?" >&2; exit 3; }
 	@echo "[2/3] $$(grep -c == requirements.lock) packages from requirements.lock (about a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-deps -r requirements.lock
 	@echo "[3/3] the bottrader command"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

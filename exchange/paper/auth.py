@@ -2,6 +2,9 @@
 
 A token counts where its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature
 holds, `iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
+
+ccxt's count, too, whose users trade with them: of an ES256 key with `iss` "coinbase-cloud" where `aud` names the
+venue's REST interface, of an Ed25519 key with the one `uri` in a list `uris` where `aud` names the venue's service.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import binascii
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +26,8 @@ from exchange.paper.errors import PaperError
 
 _LEEWAY_SECONDS = 5
 ALL_SCOPES = ("view", "trade")
+_ISSUER, _CCXT_ISSUER = "cdp", "coinbase-cloud"
+_CCXT_AUDIENCE = {"ES256": ["retail_rest_api_proxy"], "EdDSA": ["cdp_service"]}
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
@@ -82,9 +88,9 @@ class Keyring:
                 token,
                 key.public,
                 algorithms=[key.algorithm],
-                issuer="cdp",
                 options={
                     "require": ["sub", "iss", "nbf", "exp"],
+                    "verify_iss": False,
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
@@ -94,15 +100,32 @@ class Keyring:
         except jwt.InvalidTokenError as error:
             raise Unauthorized(str(error)) from error
         not_before, expires = claims["nbf"], claims["exp"]
+        if not _issued_for(key, claims):
+            raise Unauthorized("iss is not the venue's")
         if claims["sub"] != key.name:
             raise Unauthorized("sub is not the key's name")
         if not isinstance(not_before, int) or not isinstance(expires, int):
             raise Unauthorized("nbf and exp must be whole seconds")
         if not not_before - _LEEWAY_SECONDS <= now < expires:
             raise Unauthorized("outside nbf and exp")
-        if uri is not None and claims.get("uri") != uri:
+        if uri is not None and _uri(key, claims) != uri:
             raise Unauthorized(f"uri is not {uri}")
         return key
+
+
+def _issued_for(key: ApiKey, claims: Mapping[str, object]) -> bool:
+    """Whether the issuer is one that the venue takes for such a key."""
+    if claims["iss"] == _CCXT_ISSUER:
+        return key.algorithm == "ES256" and claims.get("aud") == _CCXT_AUDIENCE["ES256"]
+    return claims["iss"] == _ISSUER
+
+
+def _uri(key: ApiKey, claims: Mapping[str, object]) -> object:
+    """The request that the token is for, None where it doesn't say in a way that the venue takes."""
+    uris = claims.get("uris")
+    if "uri" in claims or not isinstance(uris, list) or len(uris) != 1:
+        return claims.get("uri")
+    return uris[0] if key.algorithm == "EdDSA" and claims.get("aud") == _CCXT_AUDIENCE["EdDSA"] else None
 
 
 def _write_key(path: Path, *, ed: bool) -> None:

@@ -11,6 +11,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import orjson
 
+from exchange.paper.currencies import FIAT
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Fill, Kind, Order, Status, TimeInForce, Trade
@@ -146,7 +147,6 @@ def rest_fill(fill: Fill, portfolio: str, *, in_quote: bool = False) -> dict[str
 
 def account(balance: Balance, created: datetime, portfolio: str) -> dict[str, object]:
     """A balance as `GET /accounts` shows it."""
-    fiat = balance.currency in ("USD", "EUR", "GBP", "INR")
     return {
         "uuid": balance.account_id,
         "name": f"{balance.currency} Wallet",
@@ -157,7 +157,7 @@ def account(balance: Balance, created: datetime, portfolio: str) -> dict[str, ob
         "created_at": rfc3339(created),
         "updated_at": rfc3339(created),
         "deleted_at": None,
-        "type": "ACCOUNT_TYPE_FIAT" if fiat else "ACCOUNT_TYPE_CRYPTO",
+        "type": "ACCOUNT_TYPE_FIAT" if balance.currency in FIAT else "ACCOUNT_TYPE_CRYPTO",
         "ready": True,
         "hold": {"value": plain(balance.hold), "currency": balance.currency},
         "retail_portfolio_id": portfolio,

@@ -1,4 +1,7 @@
-"""The REST interface: Coinbase Advanced Trade's paths, tokens, errors and rate limits over one account."""
+"""The REST interface: Coinbase Advanced Trade's paths, tokens, errors and rate limits over one account.
+
+Beside them the older ones under /v2 that ccxt calls.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Callable, Mapping
 import orjson
 from aiohttp import web
 
+from exchange.paper import rest_v2
 from exchange.paper.auth import Keyring, Unauthorized
 from exchange.paper.errors import ApiError
 from exchange.paper.faults import REST_FAULTS, Fault, FaultKind
@@ -49,7 +53,7 @@ class Rest:
 
     def __init__(self, venue: Venue, keyring: Keyring) -> None:
         self._venue = venue
-        market, orders = MarketViews(venue), OrderCalls(venue)
+        market, orders, older = MarketViews(venue), OrderCalls(venue), rest_v2.OlderViews(venue)
         self._keyring = keyring
         self._private = Rate(venue.config.private_rate)
         self._public = Rate(venue.config.public_rate)
@@ -61,6 +65,7 @@ class Rest:
             ("GET", "/transaction_summary"): market.transaction_summary,
             ("GET", "/time"): market.time,
             ("GET", "/key_permissions"): lambda call: {},
+            ("GET", "/portfolios"): market.portfolios,
             ("POST", "/orders"): orders.create,
             ("POST", "/orders/batch_cancel"): orders.cancel,
             ("POST", "/orders/edit"): orders.edit,
@@ -69,6 +74,11 @@ class Rest:
             ("POST", "/orders/close_position"): orders.close_position,
             ("GET", "/orders/historical/batch"): orders.list_orders,
             ("GET", "/orders/historical/fills"): orders.list_fills,
+            ("GET", "/v2/time"): older.time,
+            ("GET", "/v2/currencies"): older.currencies,
+            ("GET", "/v2/currencies/crypto"): older.crypto,
+            ("GET", "/v2/exchange-rates"): older.exchange_rates,
+            ("GET", "/v2/accounts"): older.accounts,
         }
         self._patterns: list[tuple[str, re.Pattern[str], Callable[[Call], object]]] = [
             ("GET", re.compile(r"/orders/historical/([^/]+)"), orders.order),
@@ -126,10 +136,11 @@ class Rest:
 
     def _answer(self, request: web.Request, raw: bytes, path: str) -> web.Response:
         headers: dict[str, str] = {}
+        older = request.path.startswith(f"{rest_v2.PREFIX}/")
         try:
-            if not request.path.startswith(PREFIX):
+            if not (request.path.startswith(PREFIX) or older):
                 raise ApiError(404, "NOT_FOUND", "no such path")
-            public = path.startswith("/market/") or path == "/time"
+            public = path.startswith("/market/") or path == "/time" or (older and path not in rest_v2.PRIVATE)
             admitted, headers = (self._public if public else self._private).admit(time.time())
             if not admitted:
                 return _rate_limited(headers)
@@ -158,6 +169,9 @@ class Rest:
         except Unauthorized:
             return web.Response(status=401, text="Unauthorized", headers=headers)
         except ApiError as error:
+            if older:
+                body = {"errors": [{"id": error.error.lower(), "message": error.details}]}
+                return _json(body, error.status, headers)
             return _json(
                 {"error": error.error, "error_details": error.details, "message": error.details}, error.status, headers
             )

@@ -46,6 +46,11 @@ class MarketViews:
                 return {"account": render.account(balance, self._venue.created, self._venue.portfolio_id)}
         raise ApiError(404, "NOT_FOUND", "account not found")
 
+    def portfolios(self, call: Call) -> object:
+        """`GET /portfolios`: the one that there is."""
+        only = {"name": "Default", "uuid": self._venue.portfolio_id, "type": "DEFAULT", "deleted": False}
+        return {"portfolios": [only] if (call.one("portfolio_type") or "DEFAULT") == "DEFAULT" else []}
+
     def transaction_summary(self, call: Call) -> object:
         """`GET /transaction_summary`."""
         fees = self._engine.fees

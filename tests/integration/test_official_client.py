@@ -1,8 +1,10 @@
 """The unmodified official client against the paper exchange: place, list, cancel, fills, and an order on the stream."""
 
 import asyncio
+import inspect
 import json
 import queue
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -152,6 +154,93 @@ async def test_every_kind_of_order_the_client_can_place(client: RESTClient) -> N
         listed = client.list_orders(order_status=["OPEN"]).orders
         assert {order.status for order in listed} == {"OPEN"}
         assert {order.order_type for order in listed} == {"LIMIT", "STOP_LIMIT", "BRACKET"}
+
+    await asyncio.to_thread(calls)
+
+
+NOT_SPOT = re.compile(
+    "futures|perps|intraday|margin|collateral|convert|payment|sweep|(create|edit|delete|move|allocate)_portfolio|breakdown"
+)
+PLUMBING = {"get", "post", "put", "delete", "prepare_and_send_request", "send_request", "set_headers"}
+
+
+def spot_methods() -> set[str]:
+    """Every public method of the client that trading spot uses."""
+    public = {name for name, _ in inspect.getmembers(RESTClient, inspect.isfunction) if not name.startswith("_")}
+    return {name for name in public - PLUMBING if not NOT_SPOT.search(name)}
+
+
+def plain_calls(client: RESTClient) -> dict[str, Callable[[], Any]]:
+    """The methods that are no kind of order of their own, each with arguments that fit."""
+    now = int(time.time())
+    rest = client.limit_order_gtc_buy(new_id(), BTC, "0.01", "50000").success_response["order_id"]
+    terms = {"limit_limit_gtc": {"base_size": "0.01", "limit_price": "50000", "post_only": False}}
+    return {
+        "get_accounts": lambda: client.get_accounts().accounts[0].uuid,
+        "get_account": lambda: client.get_account(client.get_accounts().accounts[0].uuid).account,
+        "get_api_key_permissions": lambda: client.get_api_key_permissions().can_trade,
+        "get_portfolios": lambda: client.get_portfolios().portfolios[0].uuid,
+        "get_transaction_summary": lambda: client.get_transaction_summary().fee_tier,
+        "get_unix_time": lambda: client.get_unix_time().epoch_seconds,
+        "get_products": lambda: client.get_products().products,
+        "get_product": lambda: client.get_product(BTC).price,
+        "get_product_book": lambda: client.get_product_book(BTC).pricebook.bids,
+        "get_best_bid_ask": lambda: client.get_best_bid_ask([BTC]).pricebooks,
+        "get_candles": lambda: client.get_candles(BTC, str(now - 6000), str(now), "ONE_MINUTE").candles,
+        "get_market_trades": lambda: client.get_market_trades(BTC, 5).trades,
+        "get_public_products": lambda: client.get_public_products().products,
+        "get_public_product": lambda: client.get_public_product(BTC).price,
+        "get_public_product_book": lambda: client.get_public_product_book(BTC).pricebook.bids,
+        "get_public_candles": lambda: client.get_public_candles(BTC, str(now - 6000), str(now), "ONE_MINUTE").candles,
+        "get_public_market_trades": lambda: client.get_public_market_trades(BTC, 5).trades,
+        "create_order": lambda: client.create_order(new_id(), BTC, "BUY", terms).success,
+        "preview_order": lambda: client.preview_order(BTC, "BUY", terms).errs == [],
+        "close_position": lambda: client.close_position(new_id(), BTC, size="0.01").success,
+        "preview_edit_order": lambda: client.preview_edit_order(rest, size="0.02", price="51000").errors == [],
+        "edit_order": lambda: client.edit_order(rest, size="0.02", price="51000").success,
+        "get_order": lambda: client.get_order(rest).order.order_id,
+        "list_orders": lambda: client.list_orders(order_status=["OPEN"]).orders,
+        "cancel_orders": lambda: client.cancel_orders([rest]).results[0].success,
+        "get_fills": lambda: client.get_fills().fills,
+    }
+
+
+def terms_of(method: str, side: str) -> dict[str, str]:
+    """Arguments that fit an order of this method at BTC 65,000."""
+    buy = side == "BUY"
+    fitting = {
+        "client_order_id": new_id(),
+        "product_id": BTC,
+        "side": side,
+        "base_size": "0.01",
+        "limit_price": "60000" if buy else "70000",
+        "stop_trigger_price": "70000" if buy else "60000",
+        "end_time": in_minutes(10),
+    }
+    if "stop_limit" in method:
+        fitting["limit_price"], fitting["stop_price"] = ("67000", "66000") if buy else ("60000", "61000")
+        fitting["stop_direction"] = "STOP_DIRECTION_STOP_UP" if buy else "STOP_DIRECTION_STOP_DOWN"
+    wanted = set(inspect.signature(getattr(RESTClient, method)).parameters)
+    return {name: value for name, value in fitting.items() if name in wanted}
+
+
+async def test_every_method_that_spot_trading_uses(client: RESTClient, paper: PaperExchange) -> None:
+    """No method that trades spot or reads of it is without its path: each works, and none is forgotten here."""
+    async with PaperControl(paper.addresses()) as control:
+        await control.deposit("BTC", "5")
+
+    def calls() -> None:
+        plain = plain_calls(client)
+        kinds = {name for name in spot_methods() if re.search("(market|limit|bracket)_order", name)}
+        assert kinds.isdisjoint(plain)
+        assert kinds | set(plain) == spot_methods()
+        for name in sorted(kinds):
+            side = "SELL" if "bracket" in name or name.endswith("_sell") else "BUY"
+            side = "BUY" if name.endswith("_buy") else side
+            answer = getattr(client, name)(**terms_of(name, side))
+            assert answer.errs == [] if name.startswith("preview") else answer.success, (name, answer.to_dict())
+        for name, call in plain.items():
+            assert call(), name
 
     await asyncio.to_thread(calls)
 

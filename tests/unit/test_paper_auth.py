@@ -1,5 +1,6 @@
 """Tokens: what counts, and each way of not counting."""
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import jwt
 import pytest
 from coinbase.jwt_generator import build_rest_jwt, build_ws_jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from exchange.paper.auth import Keyring, Unauthorized
 from exchange.paper.errors import PaperError
@@ -53,13 +55,17 @@ def test_keys_are_kept(tmp_path: Path) -> None:
     assert first.key_file.stat().st_mode & 0o077 == 0
 
 
-def token(keyring: Keyring, *, key: Any = None, algorithm: str = "ES256", kid: str = "", **claims: object) -> str:
-    """A token like the official client's, with other claims."""
-    name, secret = stored(keyring.key_file)
+def token(
+    keyring: Keyring, *, key: Any = None, algorithm: str = "", kid: str = "", ed: bool = False, **claims: object
+) -> str:
+    """A token like the official client's, with other claims; of the Ed25519 key where told."""
+    name, secret = stored(keyring.ed25519_key_file if ed else keyring.key_file)
+    signing = Ed25519PrivateKey.from_private_bytes(base64.b64decode(secret)[:32]) if ed else secret
     now = int(time.time())
     body = {"sub": name, "iss": "cdp", "nbf": now, "exp": now + 120, "uri": URI, **claims}
     body = {claim: value for claim, value in body.items() if value is not None}
-    return jwt.encode(body, key or secret, algorithm=algorithm, headers={"kid": kid or name, "nonce": "00"})
+    algorithm = algorithm or ("EdDSA" if ed else "ES256")
+    return jwt.encode(body, key or signing, algorithm=algorithm, headers={"kid": kid or name, "nonce": "00"})
 
 
 @pytest.mark.parametrize(
@@ -83,6 +89,41 @@ def test_wrong_claims(keyring: Keyring, claims: dict[str, Any]) -> None:
     """A token with any wrong or missing claim does not count."""
     with pytest.raises(Unauthorized):
         keyring.verify(token(keyring, **claims), now=time.time(), uri=URI)
+
+
+CCXT_ES256: dict[str, Any] = {"iss": "coinbase-cloud", "aud": ["retail_rest_api_proxy"], "iat": 1}
+CCXT_ED25519: dict[str, Any] = {"iss": "cdp", "aud": ["cdp_service"], "uri": None, "uris": [URI], "iat": 1}
+
+
+def test_ccxts_tokens_count(keyring: Keyring) -> None:
+    """The two forms that ccxt signs are accepted for REST, the ES256 one for streams, too."""
+    now = time.time()
+    keyring.verify(token(keyring, **CCXT_ES256), now=now, uri=URI)
+    keyring.verify(token(keyring, **CCXT_ES256, uri=None), now=now, uri=None)
+    keyring.verify(token(keyring, ed=True, **CCXT_ED25519), now=now, uri=URI)
+
+
+@pytest.mark.parametrize(
+    ("ed", "claims"),
+    [
+        (False, {**CCXT_ES256, "aud": None}),
+        (False, {**CCXT_ES256, "aud": ["cdp_service"]}),
+        (False, {**CCXT_ES256, "uri": None}),
+        (False, {**CCXT_ES256, "uri": None, "uris": [URI]}),
+        (False, CCXT_ED25519),
+        (True, CCXT_ES256),
+        (True, {**CCXT_ED25519, "aud": None}),
+        (True, {**CCXT_ED25519, "uris": []}),
+        (True, {**CCXT_ED25519, "uris": URI}),
+        (True, {**CCXT_ED25519, "uris": ["GET 127.0.0.1:1/api/v3/brokerage/orders"]}),
+        (True, {**CCXT_ED25519, "uris": [URI, "POST 127.0.0.1:1/api/v3/brokerage/orders"]}),
+        (True, {**CCXT_ED25519, "uri": "POST 127.0.0.1:1/api/v3/brokerage/orders"}),
+    ],
+)
+def test_nothing_between_the_forms_counts(keyring: Keyring, ed: bool, claims: dict[str, Any]) -> None:
+    """A token that mixes the official client's form and ccxt's, or one key's form and the other's, does not count."""
+    with pytest.raises(Unauthorized):
+        keyring.verify(token(keyring, ed=ed, **claims), now=time.time(), uri=URI)
 
 
 def test_wrong_signatures(keyring: Keyring) -> None:

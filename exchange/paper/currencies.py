@@ -1,0 +1,15 @@
+"""Which currencies are fiat: the venue's accounts and lists tell them from crypto."""
+
+FIAT = {
+    "AUD": "Australian Dollar",
+    "BRL": "Brazilian Real",
+    "CAD": "Canadian Dollar",
+    "CHF": "Swiss Franc",
+    "EUR": "Euro",
+    "GBP": "British Pound",
+    "INR": "Indian Rupee",
+    "JPY": "Japanese Yen",
+    "SGD": "Singapore Dollar",
+    "TRY": "Turkish Lira",
+    "USD": "US Dollar",
+}
