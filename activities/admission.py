@@ -32,12 +32,13 @@ from activities.database import (
     symbol_transaction,
     write_many,
 )
+from activities.exit_plans import read_plan
 from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
 from activities.venue import Venue
 from domain.commands import asked_by, command_of
-from domain.exits import ExitReason, ExitRules, Position, SellSignal, due_exit, exit_limit_price, price_stop
+from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
     ENTRY_GATES,
     EXIT_GATES,
@@ -53,7 +54,7 @@ from domain.gates import (
 )
 from domain.identity import Standing
 from domain.ids import client_order_id
-from domain.intents import intent_digest
+from domain.intents import as_entered, intent_digest
 from domain.market import Product
 from domain.messages import Admission, AttemptPlan, AttemptView, GateView, OrderIntent
 from domain.money import ZERO, divide, round_down
@@ -111,6 +112,8 @@ class _Entry:
     price: Decimal | None
     needed: Decimal
     rate: Decimal
+    taker: Decimal | None
+    """What an exit will cost at most, as a fraction; None: not known."""
     market: Market | None
     """The touch if it was asked for; None: the one that is kept for all."""
     needs_touch: bool
@@ -148,7 +151,8 @@ class Admissions:
         buffer = 1 + policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
         ask = product is not None and intent.entry_point != "manual"
-        entry = _Entry(intent, product, draft, price, needed, rate, market, needs_touch=ask and market is None)
+        taker = None if fees is None else fees.taker
+        entry = _Entry(intent, product, draft, price, needed, rate, taker, market, needs_touch=ask and market is None)
         rounds = self._rounds_of(intent.account, product.quote if product else "")
         decided = await rounds.join(entry)
         if decided is None:
@@ -220,6 +224,7 @@ class Admissions:
             results = run_gates(ENTRY_GATES, facts)
             turn = (row["turns"] + len(admitted), row["read_at"])
             known = _with_who_asked(intent, row["given_by"] if row["command_about"] == intent_digest(intent) else None)
+            known = _with_rate(as_entered(known), entry.taker)
             answer, written = self._decision(known, entry.draft, results, reserved=entry.needed, turn=turn)
             answers[-1], writes[intent.order_key] = answer, written
             if answer.accepted:
@@ -345,14 +350,16 @@ class Admissions:
 
     async def holds_at(self, intent: OrderIntent, bid: Decimal, at: datetime) -> bool:
         """Whether a profit exit would still be decided at this bid."""
-        row = await self._pool.fetchrow(
-            "SELECT p.entry_price, p.rules FROM exit_plans p WHERE p.entry_key = $1", intent.entry_key
-        )
-        if row is None:
+        found = await read_plan(self._pool, intent.entry_key or "")
+        if found is None:
             return False
-        rules = ExitRules.model_validate(row["rules"])
-        signal = SellSignal(True, at) if intent.exit_reason is ExitReason.SIGNAL_EXIT else None
-        verdict = due_exit(Position(row["entry_price"], rules), bid, at, at, signal=signal)
+        position, says_sell = found
+        signal = None
+        if intent.exit_reason is ExitReason.SIGNAL_EXIT:
+            if says_sell is False or not self._policy().signals_sell:
+                return False
+            signal = SellSignal(True, at)
+        verdict = due_exit(position, bid, at, at, signal=signal)
         # Trailing may have armed meanwhile, which also ends a profit exit.
         return verdict.due is intent.exit_reason
 
@@ -455,7 +462,7 @@ class Admissions:
     async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:
         """The decision that was made on this intent, with what has become of it since."""
         order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
-        if order["intent_digest"] != intent_digest(intent):
+        if order["intent_digest"] not in (intent_digest(intent), intent_digest(as_entered(intent))):
             raise IntentConflictError(
                 f"order key {intent.order_key} was used for another intent "
                 f"({order['side']} {order['symbol']}, {order['received_at'].isoformat()}); use a new request id"
@@ -713,6 +720,13 @@ def disabled_why(symbol: str, policy: Policy) -> str:
 def _with_who_asked(intent: OrderIntent, given_by: str | None) -> OrderIntent:
     """The intent as it is stored: with who asked as the ledger knows it, not as the intent says."""
     return intent.model_copy(update={"asked_by": asked_by(intent, given_by)})
+
+
+def _with_rate(intent: OrderIntent, taker: Decimal | None) -> OrderIntent:
+    """The intent with the account's taker rate among its rules: what a signal exit counts with (EXIT-12)."""
+    if taker is None:
+        return intent
+    return intent.model_copy(update={"rules": intent.rules.model_copy(update={"taker_rate": taker})})
 
 
 def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing) -> Facts:

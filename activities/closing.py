@@ -118,7 +118,7 @@ def exit_row(
     gross, net = achieved(entry_price, price, entry_fees, divide(totals.quote_fees, totals.size))
     return {
         "reason": why.value,
-        "target_fraction": target_fraction(why, rules),
+        "target_fraction": target_fraction(why, rules, entry_price),
         "trigger_price": trigger,
         "size": totals.size,
         "average_price": price,

@@ -15,15 +15,19 @@ from activities.database import Pool
 from activities.leases import HELD, Lease, LeaseLostError
 from activities.market_state import Plan, PlanRow, trailing_document
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
+from domain.money import divide
 
-__all__ = ["PlanTable", "plan_of"]
+__all__ = ["PlanTable", "plan_of", "read_plan"]
 
-_PLANS = """
+_COLUMNS = """
 SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p.distance, p.atr, p.steps,
-       p.exit_reason, p.revision, COALESCE(t.protected_at, t.opened_at) AS armed_at
-  FROM exit_plans p JOIN trades t ON t.entry_key = p.entry_key
- WHERE p.account = $1 AND
+       p.exit_reason, p.revision, COALESCE(t.protected_at, t.opened_at) AS armed_at,
+       t.bought_size, t.bought_value, t.bought_quote_fees, t.bought_base_fees
 """
+_FROM = " FROM exit_plans p JOIN trades t ON t.entry_key = p.entry_key WHERE "
+_PLANS = _COLUMNS + _FROM + "p.account = $1 AND "
+_ONE_PLAN = f"""{_COLUMNS}, (SELECT action = 'sell' FROM market_snapshots m WHERE m.symbol = p.symbol
+                             ORDER BY m.at DESC LIMIT 1) AS says_sell {_FROM} p.entry_key = $1"""
 _ARMED_PLANS = _PLANS + "p.state <> 'DISARMED'"
 _CHANGED_PLANS = _PLANS + "p.revision > $2"
 _NAMED_PLANS = _PLANS + "p.entry_key = ANY($2)"
@@ -103,18 +107,33 @@ class PlanTable:
         return list(await self._pool.fetch(sql, *values))
 
 
-def plan_of(row: asyncpg.Record) -> PlanRow:
-    """A row of the table as a plan. Raises pydantic's ValidationError or ValueError if it makes no sense."""
+async def read_plan(pool: Pool, entry_key: str) -> tuple[Position, bool | None] | None:
+    """A trade's position as its plan has it, and whether the newest row of the matrix says sell (None: there is none).
+
+    None for a trade without a plan. Raises the database's errors, and as `plan_of`.
+    """
+    row = await pool.fetchrow(_ONE_PLAN, entry_key)
+    return None if row is None else (_position(row), row["says_sell"])
+
+
+def _position(row: asyncpg.Record) -> Position:
     trailing = None
     if row["stop"] is not None and row["peak"] is not None and row["distance"] is not None and row["atr"] is not None:
         trailing = Trailing(row["peak"], row["stop"], row["distance"], row["atr"], row["steps"])
+    held = row["bought_size"] - row["bought_base_fees"]
+    cost = divide(row["bought_value"] + row["bought_quote_fees"], held) if held > 0 else None
+    return Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing, row["armed_at"], cost)
+
+
+def plan_of(row: asyncpg.Record) -> PlanRow:
+    """A row of the table as a plan. Raises pydantic's ValidationError or ValueError if it makes no sense."""
     exiting = row["state"] == "EXITING"
     return PlanRow(
         entry_key=row["entry_key"],
         symbol=row["symbol"],
         exiting=exiting,
         exit_reason=ExitReason(row["exit_reason"]) if exiting and row["exit_reason"] else None,
-        position=Position(row["entry_price"], ExitRules.model_validate(row["rules"]), trailing, row["armed_at"]),
+        position=_position(row),
         revision=row["revision"],
         armed_at=row["armed_at"],
     )

@@ -54,7 +54,7 @@ from activities.protection import protection_view, tell_trouble
 from activities.rows import totals_of
 from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
-from domain.exits import exit_limit_price
+from domain.exits import ExitReason, exit_limit_price
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import order_workflow_id
@@ -215,6 +215,9 @@ class TradingActivities(OrderActivities):
         if product is None:
             return None
         if intent.role is OrderRole.EXIT and not intent.post_only:
+            if intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL:
+                # The list came while it was at work: its monitor's next order is refused by the gate, which says so.
+                return None
             if request.market:
                 return await self._admissions.market_exit(intent.symbol, product)
             quote = await self._venue.quote(intent.symbol)

@@ -22,6 +22,8 @@ class Policy:
     """Products that a person has switched off for buying."""
     blocked: frozenset[str] = frozenset()
     hodl: frozenset[str] = frozenset()
+    signals_sell: bool = True
+    """Whether the strategy's sell signals may close trades: not while it is switched off."""
     max_open_buys: int = 3
     max_spread: Decimal = Decimal("0.01")
     buy_on_red_day: bool = False

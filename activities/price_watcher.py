@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,7 +23,8 @@ from activities.exit_plans import PlanTable, plan_of
 from activities.exit_signals import ExitSignals
 from activities.feed_notes import FeedNotes
 from activities.feeds import Feed, Feeds
-from activities.incidents import Lasting, Severity, report_incident
+from activities.hodl_news import HodlNews
+from activities.incidents import Lasting, Severity, report_incident, report_once
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import Beside, every, holder_name, together, until_shutdown
 from activities.market_state import Watch
@@ -33,6 +34,7 @@ from activities.price_history import PriceHistory
 from activities.stream_interfaces import StreamEnd, WatcherActivity, WatcherInput
 from activities.stream_positions import StreamPosition
 from activities.unprotected import UnprotectedTime
+from domain.exits import signal_exit_unknown
 from domain.sharding import shard_of
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
@@ -63,6 +65,10 @@ class WatcherOptions:
     """All plans are read again, whatever the revisions say."""
     revision_overlap: int = 500
     """Revisions read again at each poll, as they may commit out of order."""
+    signals_sell: Callable[[], bool] = lambda: True
+    """Whether the matrix's sell signals may close trades now: not while the strategy is switched off."""
+    hodl: Callable[[], Collection[str]] = frozenset
+    """What is never sold by the system, now."""
     signal_max_age: float = 600.0
     """Market seconds: two runs of the strategy."""
     atr_period: int = 14
@@ -168,6 +174,7 @@ class WatchSession:
             timeout=options.signal_timeout,
             at_once=options.signals_at_once,
         )
+        self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
         self._plans = PlanTable(pool, request.account)
         self._signal_max_age = timedelta(seconds=options.signal_max_age / options.market_speed)
         self.watch = Watch(
@@ -251,6 +258,7 @@ class WatchSession:
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
             every(options.save_seconds, self._save_trailing),
             every(0.25, self._look_after),
+            every(0.5, self._tell_of_hodl),
             every(1.0, self._save_position),
         )
 
@@ -316,6 +324,8 @@ class WatchSession:
             return
         if known is None:
             self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
+            if signal_exit_unknown(plan.position):
+                self._beside.start(self._tell_no_signal_exit(entry_key, symbol))
         self.watch.put(plan)
         if self._unheard.lasts(entry_key) and self.watch.plans[entry_key].due is None:
             self._beside.start(self._unheard.over(entry_key))
@@ -325,6 +335,17 @@ class WatchSession:
         if state.seen is None or time.monotonic() - state.seen > state.stale_seconds:
             # No position waits for a feed: the book tells its price meanwhile.
             self._quote_soon(symbol, self._options.first_quote_repeat_seconds)
+
+    async def _tell_no_signal_exit(self, entry_key: str, symbol: str) -> None:
+        await report_once(
+            self._pool,
+            self._account,
+            "SIGNAL_EXIT_UNKNOWN",
+            "WARNING",
+            entry_key,
+            f"Trade {entry_key} ({symbol}) has no signal exit: the account's taker rate was not known when it was "
+            "entered, so nobody can say what a sale would gain after fees. Its stops and targets hold as they are.",
+        )
 
     def _heard(self, channel: str, payload: str) -> None:
         if channel == _MATRIX_CHANNEL:
@@ -341,7 +362,8 @@ class WatchSession:
     async def _read_signals(self) -> None:
         symbols = [symbol for symbol, state in self.watch.symbols.items() if state.plans]
         if symbols:
-            signals = await self._plans.sell_signals(symbols, self._signal_max_age)
+            heard = self._options.signals_sell()
+            signals = await self._plans.sell_signals(symbols, self._signal_max_age) if heard else {}
             for symbol in symbols:
                 self.watch.sell_signal(symbol, signals.get(symbol))
 
@@ -447,6 +469,10 @@ class WatchSession:
                 )
                 due = {"reason": plan.due.reason.value, "price": str(plan.due.price)}
                 start(self._unheard.tell(plan.entry_key, sentence, due))
+
+    async def _tell_of_hodl(self) -> None:
+        for tell in self._hodl_news.due(self.watch.plans.values()):
+            self._beside.start(tell)
 
     def _quote_soon(self, symbol: str, repeat: float) -> None:
         self._ask_soon(self._quoted, symbol, repeat, self._history.quote)

@@ -112,6 +112,10 @@ def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig"
             "BOTTRADER_SYMBOLS__MAX_OPEN_BUYS": str(len(KINDS)),
             # The demonstration writes a matrix of its own; one of the real strategy's would take its place.
             "BOTTRADER_STRATEGY__INTERVAL_S": "86400",
+            # A strategy that is switched off sells nothing by its matrix; this one never buys.
+            "BOTTRADER_STRATEGY__ENABLED": "true",
+            "BOTTRADER_STRATEGY__BUY_SCORE": "1000",
+            "BOTTRADER_ROC__ENABLED": "false",
         },
         say=lambda line: note(f"  {line}"),
     )

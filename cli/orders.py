@@ -91,7 +91,11 @@ def buy(
         str | None, typer.Option("--take-profit", help="Gain in percent that sells by LIMIT; switches it on.")
     ] = None,
     signal_exit: Annotated[
-        bool | None, typer.Option("--signal-exit/--no-signal-exit", help="Whether a sell signal may close the trade.")
+        bool | None,
+        typer.Option(
+            "--signal-exit/--no-signal-exit",
+            help="Whether a sell signal may close the trade; exits.signal_exit_by_hand says it otherwise.",
+        ),
     ] = None,
     request_id: _REQUEST = None,
     dry_run: _DRY = False,
@@ -116,6 +120,7 @@ def buy(
         "take_profit_pct": _percent("--take-profit", take_profit),
         "take_profit_enabled": True if take_profit is not None else None,
         "signal_exit_enabled": signal_exit,
+        "signal_exit_by_hand": signal_exit,
     }
     ticket = _Ticket(
         symbol=symbol,
@@ -305,6 +310,7 @@ def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "O
         # A person's decision is its own snapshot, the same one when the request is repeated.
         linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
         rules=rules,
+        signal_exit=rules.signal_exit,
         protection=protection_for(settings, ticket.trigger),
         dry_run=ticket.dry_run,
         asked_by=ticket.by,
@@ -349,7 +355,7 @@ def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "
         )
     try:
         overrides = ExitOverrides.model_validate({name: value for name, value in given.items() if value is not None})
-        return exit_rules(settings.exits_for(trigger).with_overrides(overrides))
+        return exit_rules(settings.exits_for(trigger).with_overrides(overrides), by_hand=True)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])

@@ -4,7 +4,7 @@ Priority: hard stop, soft stop, trailing stop, take profit, signal exit. While t
 profit are ignored. No rule fires on a stale price. The trailing stop is never lowered, whoever asks.
 
 Fractions are of the entry price, which is the size-weighted average of the trade's own entry fills before fees;
-profit and loss on a tick is (best bid - entry price) / entry price.
+profit and loss on a tick is (best bid - entry price) / entry price. A signal exit alone counts fees (`signal_floor`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ __all__ = [
     "price_stop",
     "quiet_band",
     "replaces",
+    "signal_exit_unknown",
+    "signal_floor",
+    "target_price",
+    "wants_atr",
 ]
 
 
@@ -58,6 +62,7 @@ _PRIORITY: tuple[ExitReason, ...] = (
     ExitReason.TP,
     ExitReason.SIGNAL_EXIT,
 )
+_QUANTUM = Decimal("1e-18")
 _AT_MARKET = frozenset({ExitReason.MANUAL, ExitReason.HARD_STOP})
 
 
@@ -91,7 +96,20 @@ class ExitRules(BaseModel):
     trailing_max_distance: Decimal = Field(default=Decimal("0.02"), gt=0, lt=1, description="fraction of price")
     trailing_step_atr: Decimal = Field(default=Decimal("0.5"), gt=0, description="the stop rises in steps of, ATRs")
     take_profit: Decimal | None = Field(default=None, gt=0, description="gain that sells by LIMIT, fraction; None: off")
-    signal_exit: bool = Field(default=True, description="leave when the matrix says sell and P&L >= 0")
+    take_profit_atr: Decimal | None = Field(
+        default=None, gt=0, description="that gain in ATRs once target_atr is known; take_profit holds until then"
+    )
+    target_atr: Decimal | None = Field(
+        default=None, gt=0, description="the ATR of take_profit_atr, quote per base; fixed in the plan"
+    )
+    signal_exit: bool = Field(default=True, description="leave when the matrix says sell and the gain is enough")
+    signal_exit_net: bool = Field(
+        default=False, description="that gain is after the fees of both sides; False: of the bare prices"
+    )
+    signal_exit_gain: Decimal = Field(default=ZERO, ge=0, description="least gain of a signal exit, fraction")
+    taker_rate: Decimal | None = Field(
+        default=None, ge=0, lt=1, description="the account's taker rate when the entry was decided; None: not known"
+    )
     limit_offset: Decimal = Field(default=Decimal("1.0001"), gt=0, description="exit limit price = best bid times this")
     reprice_seconds: Decimal = Field(default=Decimal(5), gt=0, description="an exit limit order is re-priced after")
     max_reprices: int = Field(default=5, ge=0, le=50, description="then MARKET (stops) or back to monitoring (profit)")
@@ -140,6 +158,8 @@ class Position:
     trailing: Trailing | None = None
     since: datetime | None = None
     """When it was first protected (UTC): what the matrix said before is no reason to leave it. None: not known."""
+    cost: Decimal | None = None
+    """What a base unit cost with the entry's fees, quote per base. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +182,40 @@ class QuietBand:
 def exit_limit_price(best_bid: Decimal, rules: ExitRules, tick: Decimal) -> Decimal:
     """Best bid times the offset, rounded up to the tick (EXIT-4)."""
     return round_up(EXACT.multiply(best_bid, rules.limit_offset), tick)
+
+
+def target_price(rules: ExitRules, entry_price: Decimal) -> Decimal | None:
+    """Where the take profit is, quote per base; None: there is none.
+
+    A target in ATRs holds once the plan has its ATR; until then the one in percent does, if that is switched on.
+    """
+    if rules.take_profit_atr is not None and rules.target_atr is not None:
+        return entry_price + rules.take_profit_atr * rules.target_atr
+    return None if rules.take_profit is None else entry_price * (1 + rules.take_profit)
+
+
+def wants_atr(rules: ExitRules) -> bool:
+    """Whether the target waits for the ATR that it is measured in."""
+    return rules.take_profit_atr is not None and rules.target_atr is None
+
+
+def signal_floor(position: Position) -> Decimal | None:
+    """The least bid at which a sell signal may close the position (EXIT-12), quote per base; None: at none.
+
+    After fees: what the bid leaves after the taker rate is at least what a unit cost with its fees, and the least gain
+    on top. Rounded up, so that it never means a loss. Without the rate or the cost nobody can say, so nothing is sold.
+    """
+    rules = position.rules
+    if not rules.signal_exit_net:
+        return position.entry_price * (1 + rules.signal_exit_gain)
+    if rules.taker_rate is None or position.cost is None:
+        return None
+    return round_up(divide(position.cost * (1 + rules.signal_exit_gain), 1 - rules.taker_rate), _QUANTUM)
+
+
+def signal_exit_unknown(position: Position) -> bool:
+    """Whether a signal exit is wanted and can't be had, as nobody can say what it would gain."""
+    return position.rules.signal_exit and signal_floor(position) is None
 
 
 def average_true_range(candles: list[tuple[Decimal, Decimal, Decimal]], period: int = 14) -> Decimal | None:
@@ -231,7 +285,8 @@ def due_exit(
         return Verdict(ExitReason.SOFT_STOP, trailing)
     if trailing is not None:
         return Verdict(ExitReason.TRAILING_STOP if bid <= trailing.stop else None, trailing)
-    if rules.take_profit is not None and bid >= entry * (1 + rules.take_profit):
+    target = target_price(rules, entry)
+    if target is not None and bid >= target:
         return Verdict(ExitReason.TP, trailing)
     if (
         rules.signal_exit
@@ -239,7 +294,8 @@ def due_exit(
         and signal.says_sell
         and now - signal.at <= signal_max_age
         and (position.since is None or signal.at >= position.since)
-        and bid >= entry
+        and (floor := signal_floor(position)) is not None
+        and bid >= floor
     ):
         return Verdict(ExitReason.SIGNAL_EXIT, trailing)
     return Verdict(None, trailing)
@@ -263,8 +319,9 @@ def quiet_band(position: Position, signal: SellSignal | None = None) -> QuietBan
     highs = [_INFINITE]
     if rules.trailing_arm is not None:
         highs.append(entry * (1 + rules.trailing_arm))
-    if rules.take_profit is not None:
-        highs.append(entry * (1 + rules.take_profit))
-    if rules.signal_exit and signal is not None and signal.says_sell:
-        highs.append(entry)
+    target, floor = target_price(rules, entry), signal_floor(position)
+    if target is not None:
+        highs.append(target)
+    if rules.signal_exit and signal is not None and signal.says_sell and floor is not None:
+        highs.append(floor)
     return QuietBand(low, min(highs))

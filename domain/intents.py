@@ -10,7 +10,7 @@ from domain.messages import OrderIntent
 from domain.money import plain
 from domain.orders import OrderRole
 
-__all__ = ["intent_digest", "same_intent"]
+__all__ = ["as_entered", "intent_digest", "same_intent"]
 
 _DECISIVE = frozenset(
     {
@@ -33,6 +33,14 @@ _DECISIVE = frozenset(
 )
 
 
+def as_entered(intent: OrderIntent) -> OrderIntent:
+    """An entry as its trade gets it: one that a person made has no signal exit unless that was asked for (EXIT-12)."""
+    by_hand = intent.role is OrderRole.ENTRY and intent.entry_point == "manual"
+    if not by_hand or intent.signal_exit or not intent.rules.signal_exit:
+        return intent
+    return intent.model_copy(update={"rules": intent.rules.model_copy(update={"signal_exit": False})})
+
+
 def intent_digest(intent: OrderIntent) -> str:
     """SHA-256 over everything that decides what would be traded; times and who asked are not part of it."""
     parts = intent.model_dump(mode="json", include=set(_DECISIVE))
@@ -40,7 +48,8 @@ def intent_digest(intent: OrderIntent) -> str:
     if intent.role is OrderRole.ENTRY:
         # An exit sells by the rules that its trade has; an entry's decide how it will be left. What has its default is
         # left out, so that a rule that is added later leaves the digests of stored intents as they are.
-        rules = intent.rules.model_dump(exclude_defaults=True)
+        # The fee rate is a fact of the moment and no wish.
+        rules = intent.rules.model_dump(exclude_defaults=True, exclude={"taker_rate"})
         parts["rules"] = {name: plain(value) if isinstance(value, Decimal) else value for name, value in rules.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

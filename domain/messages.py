@@ -117,6 +117,9 @@ class OrderIntent(Message):
     protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
     protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
     stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
+    signal_exit: bool = Field(
+        default=False, description="entries by a person: a sell signal may close the trade, as the rules have it"
+    )
     past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from domain.exits import ExitReason, ExitRules
+from domain.exits import ExitReason, ExitRules, target_price
 from domain.money import ZERO, divide, round_half_even
 
 __all__ = ["achieved", "target_fraction", "trade_pnl"]
@@ -12,7 +12,7 @@ __all__ = ["achieved", "target_fraction", "trade_pnl"]
 _QUANTUM = Decimal("1e-18")
 
 
-def target_fraction(reason: ExitReason, rules: ExitRules) -> Decimal | None:
+def target_fraction(reason: ExitReason, rules: ExitRules, entry_price: Decimal | None = None) -> Decimal | None:
     """What the rule aimed for, as a fraction of the entry price; None where it aims for no fixed one."""
     match reason:
         case ExitReason.HARD_STOP:
@@ -20,7 +20,10 @@ def target_fraction(reason: ExitReason, rules: ExitRules) -> Decimal | None:
         case ExitReason.SOFT_STOP:
             return -rules.soft_stop
         case ExitReason.TP:
-            return rules.take_profit
+            target = target_price(rules, entry_price) if entry_price else None
+            if entry_price is None or target is None or rules.target_atr is None:
+                return rules.take_profit
+            return round_half_even(divide(target - entry_price, entry_price), _QUANTUM)
         case ExitReason.TRAILING_STOP:
             return rules.trailing_arm
         case _:

@@ -15,8 +15,8 @@ from workers.settings import ExitSettings, Settings
 __all__ = ["exchange_of", "exit_rules", "policy_of", "protection_for"]
 
 
-def exit_rules(exits: ExitSettings) -> ExitRules:
-    """A trade's exit rules from a section of percentages."""
+def exit_rules(exits: ExitSettings, *, by_hand: bool = False) -> ExitRules:
+    """A trade's exit rules from a section of percentages; `by_hand`: a person entered it."""
     return ExitRules(
         hard_stop=_fraction(exits.hard_stop_pct),
         soft_stop=_fraction(exits.soft_stop_pct),
@@ -26,7 +26,10 @@ def exit_rules(exits: ExitSettings) -> ExitRules:
         trailing_max_distance=_fraction(exits.trailing_max_distance_pct),
         trailing_step_atr=exits.trailing_step_atr,
         take_profit=_fraction(exits.take_profit_pct) if exits.take_profit_enabled else None,
-        signal_exit=exits.signal_exit_enabled,
+        take_profit_atr=exits.take_profit_atr_multiple if exits.take_profit_enabled else None,
+        signal_exit=exits.signal_exit_enabled and (exits.signal_exit_by_hand or not by_hand),
+        signal_exit_net=exits.signal_exit_after_fees,
+        signal_exit_gain=_fraction(exits.signal_exit_min_gain_pct),
         limit_offset=1 + _fraction(exits.limit_offset_pct),
         reprice_seconds=exits.reprice_interval_s,
         max_reprices=exits.max_reprices,
@@ -62,6 +65,7 @@ def policy_of(settings: Settings) -> Policy:
         disabled=frozenset(settings.symbols.disabled),
         blocked=frozenset(settings.symbols.block),
         hodl=frozenset(settings.symbols.hodl),
+        signals_sell=settings.strategy.enabled,
         max_open_buys=settings.symbols.max_open_buys,
         max_spread=_fraction(settings.risk.max_spread_pct),
         buy_on_red_day=settings.risk.allow_buys_on_red_day,

@@ -137,7 +137,7 @@ class WorkerParts:
 
     def _adopted_rules(self) -> ExitRules | None:
         settings = self.live.current
-        return exit_rules(settings.exits) if settings.adoption.protect else None
+        return exit_rules(settings.exits, by_hand=True) if settings.adoption.protect else None
 
 
 @contextlib.asynccontextmanager

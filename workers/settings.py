@@ -249,6 +249,8 @@ class OrderSettings(Section):
     )
 
 
+Gain = Annotated[Decimal, Field(ge=0, lt=100, decimal_places=12), Unit("percent")]
+
 _AS_IN_EXITS: Any = Field(None, description="as in [exits]")
 
 
@@ -264,7 +266,11 @@ class ExitOverrides(Section):
     trailing_step_atr: Multiple | None = _AS_IN_EXITS
     take_profit_pct: Percent | None = _AS_IN_EXITS
     take_profit_enabled: bool | None = _AS_IN_EXITS
+    take_profit_atr_multiple: Multiple | None = _AS_IN_EXITS
     signal_exit_enabled: bool | None = _AS_IN_EXITS
+    signal_exit_after_fees: bool | None = _AS_IN_EXITS
+    signal_exit_min_gain_pct: Gain | None = _AS_IN_EXITS
+    signal_exit_by_hand: bool | None = _AS_IN_EXITS
 
 
 class ExitSettings(Section):
@@ -283,7 +289,22 @@ class ExitSettings(Section):
     )
     take_profit_pct: Percent = Field(Decimal("2.5"), description="gain at which a LIMIT exit is due, if enabled")
     take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
-    signal_exit_enabled: bool = Field(True, description="whether a sell signal may close a trade that is not losing")
+    take_profit_atr_multiple: Multiple | None = Field(
+        None,
+        description="that gain in ATR as it is at the first fill; none, or while no ATR is known: take_profit_pct",
+    )
+    signal_exit_enabled: bool = Field(
+        True, description="whether the strategy's sell signal may close a trade that is not losing"
+    )
+    signal_exit_after_fees: bool = Field(
+        True, description="whether not losing means after the fees of both sides, or by the bare prices"
+    )
+    signal_exit_min_gain_pct: Gain = Field(
+        Decimal(0), description="least gain, so measured, at which a sell signal may close a trade"
+    )
+    signal_exit_by_hand: bool = Field(
+        False, description="whether a sell signal may also close trades that a person entered"
+    )
     signal_max_age_s: Annotated[Seconds, AT_START] = Field(
         Decimal(600), description="older buy/sell matrices are ignored (two runs)"
     )

@@ -116,6 +116,8 @@ def watcher_options(current: Callable[[], Settings]) -> WatcherOptions:
         lease=lease_terms(settings),
         market_speed=settings.speed,
         poll_seconds=float(settings.watcher.poll_s),
+        signals_sell=lambda: current().strategy.enabled,
+        hodl=lambda: current().symbols.hodl,
         signal_max_age=float(exits.signal_max_age_s),
         atr_period=exits.atr_period,
         atr_candle_seconds=exits.atr_candle_minutes * 60,

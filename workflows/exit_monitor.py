@@ -79,6 +79,8 @@ class ExitMonitorWorkflow:
         self._claims = Decimal(0)
         self._selling: ExitReason | None = None
         self._failures = 0
+        self._on_hodl = False
+        self._hodl_changed = False
         self._flat = False
         self._touched = False
         self._tell_when_closed = start.tell_when_closed
@@ -195,7 +197,7 @@ class ExitMonitorWorkflow:
         self._size = view.remaining
         if view.sellable <= 0 and self._reason is None:
             if view.live is not None:
-                await shield.lower("the trade has nothing left for it to sell")
+                await shield.lower(view.sentence or "the trade has nothing left for it to sell")
             await self._close_if_flat(None)
 
     async def _lower_shield(self, reason: ExitReason) -> bool:
@@ -266,13 +268,15 @@ class ExitMonitorWorkflow:
             pause = min(2.0 ** (self._failures - 1), longest)
             if outcome is not None and outcome.gate == "HODL":
                 # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
-                pause = _HODL_PAUSE
+                # The watcher tells when the list has changed.
+                pause, self._on_hodl, self._hodl_changed = _HODL_PAUSE, True, False
             await transact(
                 OrderActivities.rearm,
                 RearmTrade(entry_key=self._start.entry_key, why=why, critical=True, keep_exiting=True),
                 "an exit was refused",
             )
             await self._wait_for_better(reason, pause)
+            self._on_hodl = False
         if not price_stop(reason):
             if self._due is not None and self._due.reason is reason:
                 self._due = None
@@ -291,7 +295,10 @@ class ExitMonitorWorkflow:
     async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
         try:
             await workflow.wait_condition(
-                lambda: self._reason is not None and outranks(self._reason, reason),
+                lambda: (
+                    (self._reason is not None and outranks(self._reason, reason))
+                    or (self._on_hodl and self._hodl_changed)
+                ),
                 timeout=timedelta(seconds=seconds),
                 timeout_summary=f"before {reason} is tried again",
             )
@@ -444,6 +451,13 @@ class ExitMonitorWorkflow:
     def position_changed(self) -> None:
         """Something else changed the position: look at it again."""
         self._look = self._touched = True
+        if self._shield is not None:
+            self._shield.look()
+
+    @workflow.signal
+    def hodl_changed(self) -> None:
+        """The symbol joined or left the HODL list: what that refused may go through, what rests may have to leave."""
+        self._hodl_changed = True
         if self._shield is not None:
             self._shield.look()
 

@@ -95,6 +95,10 @@ _ENVIRONMENT = {
     "BOTTRADER_WATCHER__SHARDS": "2",
     # The matrix that sells by signal is the harness's own; one of the real strategy's would take its place.
     "BOTTRADER_STRATEGY__INTERVAL_S": "86400",
+    # A strategy that is switched off sells nothing by its matrix; this one never buys.
+    "BOTTRADER_STRATEGY__ENABLED": "true",
+    "BOTTRADER_STRATEGY__BUY_SCORE": "1000",
+    "BOTTRADER_ROC__ENABLED": "false",
     "BOTTRADER_LOGGING__LEVEL": "WARNING",
 }
 

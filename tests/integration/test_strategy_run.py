@@ -199,8 +199,9 @@ async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, tempora
             return bool(await system.value("SELECT count(*) FROM exit_plans WHERE state = 'ARMED'"))
 
         await eventually(armed, what="the trade is protected")
-        await system.price("50100")
-        await close_a_candle(system, "50100")
+        # above what the entry cost by more than the fees of both sides
+        await system.price("50900")
+        await close_a_candle(system, "50900")
         report = await run_later(system, first)
         assert (report.buys, report.sells, report.started) == (0, 2, 0)
         assert {row.symbol: row.outcome for row in report.rows} == {BTC: "exit_signal", ETH: "nothing_held"}
@@ -209,7 +210,7 @@ async def test_a_sell_leaves_the_trade_through_the_matrix(database: str, tempora
             return bool(await system.value("SELECT count(*) FROM orders WHERE side = 'SELL' AND state = 'OPEN'"))
 
         await eventually(offered, what="the exit is offered")
-        await system.price("50200")
+        await system.price("51000")
         outcome = await close(system, str(bought.order_key), sell=True)
         assert outcome.exit_reason is ExitReason.SIGNAL_EXIT
         link = (await system.rows("SELECT * FROM trade_strategy_link WHERE order_key = $1", bought.order_key))[0]

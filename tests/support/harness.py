@@ -45,6 +45,7 @@ from workers.settings import (
 from workers.settings_limits import RiskSettings
 from workers.settings_quoting import QuotingSettings
 from workers.settings_sources import Sources
+from workers.settings_strategy import StrategySettings
 from workers.streams import ensure_singletons
 from workflows.exit_monitor import MonitorViewState
 from workflows.market_data import market_data_workflow_id
@@ -388,7 +389,8 @@ async def trading_system(
             # Most tests trade whatever comes of it; those of the limits say which.
             risk=risk or WIDE,
             quoting=quoting or QuotingSettings(),
-            **(others or {}),
+            # So that a sell row of the matrix counts; no schedule runs without the role strategy.
+            **({"strategy": StrategySettings(enabled=True)} | dict(others or {})),
         )
         if before is not None:
             await before(control)

@@ -24,7 +24,9 @@ from domain.exits import (
     exit_limit_price,
     outranks,
     price_stop,
+    signal_exit_unknown,
 )
+from domain.outcome import target_fraction
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENTRY = Decimal(100)
@@ -218,6 +220,62 @@ def test_a_signal_from_before_the_position_does_not_sell_it() -> None:
     older = SellSignal(True, NOW - timedelta(seconds=1))
     assert due_exit(position, Decimal(101), NOW, NOW, signal=older).due is None
     assert due_exit(position, Decimal(101), NOW, NOW, signal=SellSignal(True, NOW)).due is ExitReason.SIGNAL_EXIT
+
+
+rates = st.integers(min_value=0, max_value=200).map(lambda n: Decimal(n) / 10_000)
+
+
+@given(prices, rates, rates, st.integers(min_value=0, max_value=50), st.integers(min_value=-3, max_value=3))
+def test_a_signal_exit_after_fees_never_loses(
+    entry: Decimal, paid: Decimal, taker: Decimal, least: int, off: int
+) -> None:
+    """Where a sell signal closes a trade, what the bid leaves after the taker rate covers the cost and least gain."""
+    gain, cost = Decimal(least) / 1000, entry * (1 + paid)
+    rules = ExitRules(trailing_arm=None, signal_exit_net=True, signal_exit_gain=gain, taker_rate=taker)
+    position = Position(entry, rules, cost=cost)
+    bid = cost * (1 + gain) / (1 - taker) + Decimal(off) * Decimal("1e-9")
+    sold = due_exit(position, bid, NOW, NOW, signal=SELL).due is ExitReason.SIGNAL_EXIT
+    # within the last place that the floor is rounded up by, either answer is right
+    if abs(bid * (1 - taker) - cost * (1 + gain)) > Decimal("1e-17"):
+        assert sold is (bid * (1 - taker) >= cost * (1 + gain))
+
+
+def test_without_the_rate_or_the_cost_no_signal_sells() -> None:
+    """Nobody can say what a sale would gain after fees, so even a large gain is left to other rules; that is told."""
+    rules = ExitRules(trailing_arm=None, signal_exit_net=True)
+    for position in (
+        Position(ENTRY, rules, cost=ENTRY),
+        Position(ENTRY, rules.model_copy(update={"taker_rate": Decimal("0.006")})),
+    ):
+        assert due_exit(position, Decimal(150), NOW, NOW, signal=SELL).due is None
+        assert signal_exit_unknown(position)
+    assert not signal_exit_unknown(Position(ENTRY, ExitRules()))
+
+
+def test_a_plan_from_before_keeps_the_rule_of_bare_prices() -> None:
+    """Rules that were stored without a word on fees sell at the entry price, as they did when they were made."""
+    stored = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.025", "signal_exit": True})
+    assert due_exit(Position(ENTRY, stored, cost=Decimal(101)), ENTRY, NOW, NOW, signal=SELL).due is (
+        ExitReason.SIGNAL_EXIT
+    )
+
+
+@pytest.mark.parametrize(
+    ("atr", "percent", "bid", "due"),
+    [
+        (Decimal("0.5"), Decimal("0.03"), "100.99", None),
+        (Decimal("0.5"), Decimal("0.03"), "101", ExitReason.TP),
+        (None, Decimal("0.03"), "102.99", None),
+        (None, Decimal("0.03"), "103", ExitReason.TP),
+        (None, None, "150", None),
+    ],
+)
+def test_a_target_in_atrs(atr: Decimal | None, percent: Decimal | None, bid: str, due: ExitReason | None) -> None:
+    """Twice the plan's ATR above the entry; without an ATR the percentage holds, and without that there is none."""
+    rules = ExitRules(trailing_arm=None, take_profit=percent, take_profit_atr=Decimal(2), target_atr=atr)
+    assert due_exit(Position(ENTRY, rules), Decimal(bid), NOW, NOW).due is due
+    aimed = target_fraction(ExitReason.TP, rules, ENTRY)
+    assert aimed == (Decimal("0.01") if atr else percent)
 
 
 def test_ranks_are_a_strict_total_order() -> None:

@@ -24,7 +24,12 @@ def rules(draw: st.DrawFn) -> ExitRules:
         hard_stop=hard,
         trailing_arm=draw(st.none() | fractions),
         take_profit=draw(st.none() | fractions),
+        take_profit_atr=draw(st.none() | st.decimals(min_value="0.5", max_value="5", places=2)),
+        target_atr=draw(st.none() | st.decimals(min_value="0.0001", max_value="5000", places=4)),
         signal_exit=draw(st.booleans()),
+        signal_exit_net=draw(st.booleans()),
+        signal_exit_gain=draw(st.just(Decimal(0)) | fractions),
+        taker_rate=draw(st.none() | st.decimals(min_value="0", max_value="0.02", places=4)),
     )
 
 
@@ -32,12 +37,12 @@ def rules(draw: st.DrawFn) -> ExitRules:
 def positions(draw: st.DrawFn) -> Position:
     """Any position, its trailing armed or not by a few moves of the price."""
     entry, exit_rules = draw(prices), draw(rules())
-    position = Position(entry, exit_rules)
     trailing: Trailing | None = None
     for move in draw(st.lists(st.decimals(min_value="0.8", max_value="1.4", places=4), max_size=4)):
         atr = draw(st.none() | st.decimals(min_value="0.0001", max_value="5000", places=4))
         trailing = advance_trailing(trailing, Position(entry, exit_rules, trailing), entry * move, atr)
-    return Position(position.entry_price, exit_rules, trailing)
+    cost = draw(st.none() | st.decimals(min_value="1", max_value="1.02", places=6))
+    return Position(entry, exit_rules, trailing, cost=None if cost is None else entry * cost)
 
 
 @given(positions(), st.data(), st.sampled_from([None, True, False]))

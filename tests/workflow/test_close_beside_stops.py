@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import pytest_asyncio
 
-from domain.exits import ExitReason
+from domain.exits import ExitReason, ExitRules
+from domain.ids import client_order_id
 from domain.messages import CloseRequest
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
+from workers.setting_changes import set_override
 from workers.settings import SymbolSettings
+from workers.settings_sources import Sources
 
 
 @pytest_asyncio.fixture
@@ -38,6 +42,39 @@ async def test_a_close_sells_what_a_hodl_list_keeps_from_a_due_stop(hodl: Tradin
     assert outcome.exit_reason is ExitReason.MANUAL
     assert outcome.exit_size == outcome.entry_size
     assert await hodl.value("SELECT count(*) FROM incidents WHERE kind LIKE 'EXIT_%' AND resolved_at IS NULL") == 0
+    await hodl.assert_books_agree()
+
+
+async def test_a_change_of_the_hodl_list_counts_within_seconds(hodl: TradingSystem) -> None:
+    """A stop that the list refused sells as soon as the symbol leaves it, and one at work stands down when it joins."""
+    sources = Sources(from_file=hodl.settings.model_dump())
+
+    async def listed(*symbols: str) -> None:
+        async with hodl.pool.acquire() as connection:
+            await set_override(connection, sources, "symbols.hodl", symbols, by="a person")
+
+    async def refused(key: str) -> bool:
+        return bool(await hodl.value("SELECT count(*) > 0 FROM orders WHERE entry_key = $1 AND gate = 'HODL'", key))
+
+    trade = await hodl.start(market_buy(hodl.account, "0.01"))
+    await trade.until_protected("0.01")
+    await hodl.price("47000")
+    await eventually(lambda: refused(trade.key), what="the stop is refused")
+    await listed("ETH-USD")
+    assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
+
+    await hodl.price("50000")
+    rules = ExitRules(reprice_seconds=Decimal("0.25"), max_reprices=50)
+    other = await hodl.start(market_buy(hodl.account, "0.01", rules=rules))
+    await other.until_protected("0.01")
+    await hodl.price("48700")
+    await hodl.exchange_id(client_order_id(other.leg_key(1), 1))
+    await listed("BTC-USD")
+    await eventually(lambda: refused(other.key), what="the soft stop stands down for the list")
+    working = [item for item in await hodl.control.orders() if item["status"] == "OPEN"]
+    assert working == []
+    await other.monitor.signal("close", CloseRequest(by="a person"))
+    assert (await other.closed()).exit_reason is ExitReason.MANUAL
     await hodl.assert_books_agree()
 
 

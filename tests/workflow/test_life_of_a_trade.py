@@ -58,18 +58,38 @@ async def test_a_trailing_stop_takes_the_gain(system: TradingSystem) -> None:
 
 
 async def test_a_signal_exit_sells_what_is_not_losing(system: TradingSystem) -> None:
-    """A sell row in the matrix closes a trade at break-even or better, and its score is in the linkage."""
-    trade = await system.start(market_buy(system.account, "0.01"))
-    await trade.until_protected("0.01")
+    """A sell row in the matrix closes a trade that gains after the fees of both sides, with its score in the linkage.
+
+    One whose plan has the rule of bare prices leaves first, at a gain that the fees are more than; and one that a
+    person entered stays, as long as that was not asked for.
+    """
+    after_fees = ExitRules(trailing_arm=None, signal_exit_net=True)
+    trade = await system.start(market_buy(system.account, "0.01", rules=after_fees))
+    bare = await system.start(market_buy(system.account, "0.01", rules=ExitRules(trailing_arm=None)))
+    by_hand = await system.start(market_buy(system.account, "0.01", entry_point="manual", rules=after_fees))
+    for each in (trade, bare, by_hand):
+        await each.until_protected("0.01")
+    rates = await system.rows("SELECT DISTINCT rules ->> 'taker_rate' AS rate FROM exit_plans")
+    assert [Decimal(row["rate"]) for row in rates] == [Decimal("0.006")]
     await system.price("50400")
     await system.pool.execute(
         """INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score)
            VALUES (gen_random_uuid(), 'BTC-USD', now(), 'sell', 0.9)"""
     )
+    await system.control.fill(await system.exchange_id(client_order_id(bare.leg_key(1), 1)), "0.01")
+    lost = await bare.closed()
+    assert lost.exit_reason is ExitReason.SIGNAL_EXIT
+    assert lost.pnl < 0
+    # 50,001 with its fee of 0.6 % is 50,301.006, and that much is left of 50,604.63 after the same rate.
+    await system.price("50604.62")
+    await system.price("50604.64")
     exit_id = await system.exchange_id(client_order_id(trade.leg_key(1), 1))
     await system.control.fill(exit_id, "0.01")
     outcome = await trade.closed()
     assert outcome.exit_reason is ExitReason.SIGNAL_EXIT
+    assert outcome.exits[0].trigger_price == Decimal("50604.64")
+    assert outcome.pnl >= 0
+    assert await system.value("SELECT count(*) FROM orders WHERE role = 'EXIT' AND entry_key = $1", by_hand.key) == 0
     link = (await system.rows("SELECT * FROM trade_strategy_link WHERE order_key = $1", trade.key))[0]
     assert (link["sell_score"], link["sell_trigger"], link["exit_reason"]) == (
         Decimal("0.9"),
