@@ -498,6 +498,7 @@ class Admissions:
             filled_value=order["filled_value"],
             fees=order["quote_fees"],
             finished=order["finished"],
+            stored=True,
             trade_state=TradeState(trade) if trade else None,
             gates=tuple(GateView(gate=row["gate"], passed=row["passed"], numbers=row["numbers"]) for row in gates),
         )

@@ -19,16 +19,26 @@ from domain.protection import ProtectionRole
 from domain.sizing import is_dust
 from exchange.port import ExchangeError
 
-__all__ = ["close_trade", "exit_row", "finish_order", "position_view"]
+__all__ = ["LEGS", "close_trade", "exit_row", "finish_order", "position_view"]
+
+LEGS = """
+greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int)) FROM orders o
+                        WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND o.entry_point = 'exit'))::int
+"""
+"""Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
+stored with their number counts as one."""
 
 
 async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionView:
     """A trade's row of the position book, with whether what is left is dust."""
     row = await pool.fetchrow(
-        """
+        f"""
         SELECT t.*, coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size, 0)) FROM orders o
                               WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
-                                AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims
+                                AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
+               array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
+                        AND NOT o.finished AND o.entry_point = 'exit') AS working,
+               {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1
         """,
         entry_key,
@@ -46,6 +56,8 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
         pending_claims=row["claims"],
         rules=ExitRules.model_validate(row["rules"]),
         exit_legs=row["exit_legs"],
+        legs=row["legs"],
+        working=tuple(row["working"]),
     )
 
 

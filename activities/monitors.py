@@ -13,6 +13,7 @@ from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy, W
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.closing import LEGS
 from activities.database import Pool
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id, external_workflow_id, order_workflow_id
@@ -26,8 +27,8 @@ ORDER_WORKFLOW = "OrderWorkflow"
 EXTERNAL_WORKFLOW = "ExternalOrderWorkflow"
 _RPC_TIMEOUT = timedelta(seconds=10)
 
-_TRADE = """
-SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, t.exit_legs, t.bought_size,
+_TRADE = f"""
+SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, {LEGS} AS exit_legs, t.bought_size,
        t.bought_value, o.source, o.trigger, o.snapshot_id,
        o.intent -> 'protection' AS protection
   FROM trades t JOIN orders o ON o.order_key = t.entry_key

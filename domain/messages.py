@@ -120,6 +120,7 @@ class OrderIntent(Message):
     signal_exit: bool = Field(
         default=False, description="entries by a person: a sell signal may close the trade, as the rules have it"
     )
+    leg: int = Field(default=0, description="exits of a monitor: their number in the trade, from 1")
     past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
 
     @model_validator(mode="after")
@@ -179,6 +180,7 @@ class Admission(Message):
     max_post_only_attempts: int = 3
     post_only_backoff_seconds: Decimal = Field(default=Decimal("0.2"), description="wall seconds, before the second")
     gates: tuple[GateView, ...] = Field(default=(), description="of a refusal: every gate that ran")
+    stored: bool = Field(default=False, description="it had been decided before it was asked for")
     quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
 
 
@@ -284,6 +286,8 @@ class PositionView(Message):
     pending_claims: Decimal = Decimal(0)
     rules: ExitRules = ExitRules()
     exit_legs: int = 0
+    legs: int = Field(default=0, description="the greatest number of an exit of its monitor's, refused ones too")
+    working: tuple[str, ...] = Field(default=(), description="order keys of exits of its monitor's that have not ended")
 
 
 class ProtectionView(Message):
@@ -320,6 +324,7 @@ class OrderOutcome(Message):
     trade_remaining: Decimal | None = None
     entry_final: bool | None = None
     trade: TradeOutcome | None = None
+    earlier: bool = Field(default=False, description="it had ended before this run of its workflow began")
 
 
 class ExitLeg(Message):
@@ -368,35 +373,6 @@ class TradeOutcome(Message):
     duration_seconds: float = 0.0
 
 
-class MonitorStart(Message):
-    """What an exit monitor starts with: enough to show a person, the rest is read from the position book."""
-
-    entry_key: str
-    account: str
-    symbol: str
-    source: str = ""
-    trigger: str = ""
-    snapshot_id: str | None = None
-    rules: ExitRules = ExitRules()
-    size: Decimal = Decimal(0)
-    entry_price: Decimal | None = None
-    entry_final: bool = False
-    market_speed: Decimal = Decimal(1)
-    exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
-    resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
-    tell_when_closed: bool = Field(default=False, description="the entry that runs now is not the monitor's parent")
-    protection: Protection | None = None
-
-
-class EntryNews(Message):
-    """The entry tells its monitor: it grew, or it ended."""
-
-    size: Decimal
-    entry_price: Decimal | None = None
-    entry_final: bool = False
-    tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
-
-
 class ExitDue(Message):
     """The price watcher says that an exit is due."""
 
@@ -419,6 +395,38 @@ class CloseRequest(Message):
     by: str = ""
     note: str = ""
     command: str = ""
+
+
+class MonitorStart(Message):
+    """What an exit monitor starts with: enough to show a person, the rest is read from the position book."""
+
+    entry_key: str
+    account: str
+    symbol: str
+    source: str = ""
+    trigger: str = ""
+    snapshot_id: str | None = None
+    rules: ExitRules = ExitRules()
+    size: Decimal = Decimal(0)
+    entry_price: Decimal | None = None
+    entry_final: bool = False
+    market_speed: Decimal = Decimal(1)
+    exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
+    resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
+    tell_when_closed: bool = Field(default=False, description="the entry that runs now is not the monitor's parent")
+    protection: Protection | None = None
+    due: ExitDue | None = Field(default=None, description="what was due when the history started anew")
+    close: CloseRequest | None = Field(default=None, description="a close that was accepted and isn't done")
+    failures: int = Field(default=0, description="exits in a row that sold nothing")
+
+
+class EntryNews(Message):
+    """The entry tells its monitor: it grew, or it ended."""
+
+    size: Decimal
+    entry_price: Decimal | None = None
+    entry_final: bool = False
+    tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
 
 
 class CloseAnswer(Message):

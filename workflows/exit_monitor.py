@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from pydantic import BaseModel
@@ -44,7 +44,15 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
 _ENTRY_PATIENCE = timedelta(seconds=10)
+_EARLIER_PATIENCE = timedelta(seconds=0.5)
+_EARLIER_LOOK = 0.1
+"""Seconds between two looks at what an earlier monitor's exit has become."""
 _HODL_PAUSE = 3600.0
+_TELL_AT = 3
+"""So many exits in a row that sold nothing are told to people, however they ended."""
+_LONG_HISTORY = 2000
+"""Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
+is about 17, so this is far below the 51,200 at which a server with its own limits ends the workflow."""
 
 
 class MonitorViewState(BaseModel):
@@ -72,15 +80,17 @@ class ExitMonitorWorkflow:
         self._entry_price = start.entry_price
         self._entry_final = start.entry_final
         self._legs = start.exit_legs
-        self._due: ExitDue | None = None
-        self._close: CloseRequest | None = None
+        self._due: ExitDue | None = start.due
+        self._close: CloseRequest | None = start.close
         self._look = start.size == 0 or start.resumed
         self._take_over = start.resumed
         self._claims = Decimal(0)
         self._selling: ExitReason | None = None
-        self._failures = 0
         self._on_hodl = False
         self._hodl_changed = False
+        self._failures = start.failures
+        self._failed_at: datetime | None = None
+        self._may_start_anew = True
         self._flat = False
         self._touched = False
         self._tell_when_closed = start.tell_when_closed
@@ -119,6 +129,9 @@ class ExitMonitorWorkflow:
                             "exit_legs": self._legs,
                             "resumed": True,
                             "tell_when_closed": self._tell_when_closed,
+                            "due": self._due,
+                            "close": self._close,
+                            "failures": self._failures,
                         }
                     )
                 )
@@ -133,9 +146,13 @@ class ExitMonitorWorkflow:
                     or self._look
                     or self._shield_wanted
                     or workflow.info().is_continue_as_new_suggested()
+                    or self._history_is_long
                 ),
                 timeout_summary="until an exit is due",
             )
+            if self._history_is_long and self._starts_anew():
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                return None
             if self._reason is not None:
                 await self._leave(self._reason)
             elif self._shield is not None and (self._look or self._shield_wanted):
@@ -150,12 +167,26 @@ class ExitMonitorWorkflow:
                     )
                 if self._take_over and self._closed is None:
                     await self._take_plan_over()
-            else:
+            elif workflow.info().is_continue_as_new_suggested():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return None
             if self._closed is not None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 return self._closed
+
+    @property
+    def _history_is_long(self) -> bool:
+        """Whether it is time for a new history, whatever else there is to do: a stop that stays refused tries for
+        days, and a server ends a workflow whose history grows too long.
+        """
+        info = workflow.info()
+        long = info.is_continue_as_new_suggested() or info.get_current_history_length() >= _LONG_HISTORY
+        return self._may_start_anew and long
+
+    def _starts_anew(self) -> bool:
+        # A run that passed this point before there was such a point goes on as it did.
+        self._may_start_anew = workflow.patched("a history starts anew also while an exit is due")
+        return self._may_start_anew
 
     async def _take_plan_over(self) -> None:
         """An earlier monitor may have left its plan in the middle of an exit: let that end, then arm it again.
@@ -171,6 +202,28 @@ class ExitMonitorWorkflow:
                 return
         if self._reason is None:
             await self._rearm("looked at the position book and goes on guarding")
+
+    async def _end_earlier_exits(self, reason: ExitReason) -> None:
+        """Something is due at once: what an earlier monitor has left working stands down for it, briefly waited for.
+
+        What it may still sell is claimed in the ledger, so the two never sell the same thing.
+        """
+        self._take_over = False
+        until = workflow.now() + _EARLIER_PATIENCE
+        told = False
+        while True:
+            view = await self._position()
+            self._entry_final, self._claims = view.entry_final, view.pending_claims
+            if not view.working or workflow.now() >= until:
+                return
+            if not told:
+                self._tell(f"{reason} goes before an exit of an earlier monitor, which stands down")
+            for key in view.working if not told else ():
+                with contextlib.suppress(ApplicationError):  # its workflow is gone: the sweep starts it again
+                    handle = workflow.get_external_workflow_handle(order_workflow_id(key))
+                    await handle.signal("cancel", CloseRequest(by="a higher exit"))
+            told = True
+            await workflow.sleep(_EARLIER_LOOK, summary="until the earlier exit has ended")
 
     async def _wait_for_any(self, seconds: float) -> None:
         try:
@@ -226,6 +279,8 @@ class ExitMonitorWorkflow:
 
     async def _leave(self, reason: ExitReason) -> None:
         """One try at selling everything for a reason."""
+        if self._take_over and workflow.patched("exits of an earlier monitor end before another is sent"):
+            await self._end_earlier_exits(reason)
         if not self._entry_final:
             await self._stop_entry()
         if self._flat:
@@ -264,23 +319,54 @@ class ExitMonitorWorkflow:
             self._failures += 1
             workflow.upsert_search_attributes([STATUS.value_set("CLOSING"), EXIT_REASON.value_set(reason.value)])
             self._tell(f"{reason} was refused ({why}); {money(self._size)} stay protected")
-            longest = float(self._start.rules.retry_max_seconds)
-            pause = min(2.0 ** (self._failures - 1), longest)
+            pause = self._pause_after(self._failures)
             if outcome is not None and outcome.gate == "HODL":
                 # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
                 # The watcher tells when the list has changed.
                 pause, self._on_hodl, self._hodl_changed = _HODL_PAUSE, True, False
-            await transact(
-                OrderActivities.rearm,
-                RearmTrade(entry_key=self._start.entry_key, why=why, critical=True, keep_exiting=True),
-                "an exit was refused",
-            )
+            await self._tell_unsold(why)
             await self._wait_for_better(reason, pause)
             self._on_hodl = False
+        elif (outcome is None or outcome.filled_size == 0) and workflow.patched("a pause after an exit sold nothing"):
+            await self._after_nothing_sold(reason, why, dropped=dropped)
         if not price_stop(reason):
             if self._due is not None and self._due.reason is reason:
                 self._due = None
             await self._rearm(f"{reason} did not fill: back to monitoring" if not dropped else why)
+
+    async def _after_nothing_sold(self, reason: ExitReason, why: str, *, dropped: bool) -> None:
+        """An exit that was taken and sold nothing (no liquidity, cancelled, expired), or that did not hold any more.
+
+        A stop pauses as after a refusal. A profit exit goes back to monitoring at once, but not again and again.
+        """
+        stop, now = price_stop(reason), workflow.now()
+        if not stop and self._failed_at is not None and (now - self._failed_at).total_seconds() > 2 * self._longest:
+            self._failures = 0
+        self._failures += 1
+        self._failed_at = now
+        pause = self._pause_after(self._failures if stop else self._failures - 1)
+        if not dropped:
+            self._tell(f"{reason} sold nothing ({why}), {self._failures} in a row; {money(self._size)} stay protected")
+            if self._failures >= _TELL_AT:
+                await self._tell_unsold(f"it sold nothing ({why}), {self._failures} times in a row")
+        if pause > 0:
+            await self._wait_for_better(reason, pause)
+
+    @property
+    def _longest(self) -> float:
+        return float(self._start.rules.retry_max_seconds)
+
+    def _pause_after(self, failures: int) -> float:
+        """Wall seconds: 1, 2, 4, … up to the rules' longest; none after no failure."""
+        return min(2.0 ** min(failures - 1, 20), self._longest) if failures > 0 else 0.0
+
+    async def _tell_unsold(self, why: str) -> None:
+        """People are told, and the plan stays with the monitor, which tries again."""
+        await transact(
+            OrderActivities.rearm,
+            RearmTrade(entry_key=self._start.entry_key, why=why, critical=True, keep_exiting=True),
+            "an exit did not go through",
+        )
 
     async def _rearm(self, why: str) -> None:
         self._tell(why)
@@ -357,10 +443,18 @@ class ExitMonitorWorkflow:
                 await child.signal("cancel", CloseRequest(by="a higher exit"))
         try:
             outcome: OrderOutcome = await child
-            return outcome
         except ChildWorkflowError as error:
             self._tell(f"the exit order's workflow failed: {error.cause or error}")
+            taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
+            if taken and workflow.patched("a leg that the ledger has for another exit is passed over"):
+                return await self._next_leg(reason)
             return None
+        return await self._next_leg(reason) if outcome.earlier else outcome
+
+    async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
+        """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
+        await self._position()
+        return await self._sell(reason)
 
     def _outranked(self, reason: ExitReason) -> bool:
         best = self._reason
@@ -386,6 +480,7 @@ class ExitMonitorWorkflow:
             trigger_price=due.price if due else None,
             due_at=due.at if due else None,
             trailing=due.trailing if due else None,
+            leg=self._legs,
             asked_by=self._close.by if reason is ExitReason.MANUAL and self._close else "",
             command=self._close.command if reason is ExitReason.MANUAL and self._close else "",
         )
@@ -418,7 +513,10 @@ class ExitMonitorWorkflow:
         workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
 
     async def _position(self) -> PositionView:
-        return await transact(OrderActivities.position, TradeKey(entry_key=self._start.entry_key), "what is left?")
+        view = await transact(OrderActivities.position, TradeKey(entry_key=self._start.entry_key), "what is left?")
+        # Temporal forgets workflows, the ledger no order: an exit never gets the number of an earlier one.
+        self._legs = max(self._legs, view.legs)
+        return view
 
     # --- signals, updates, queries ---------------------------------------------------------------------------------
 

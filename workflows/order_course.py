@@ -47,6 +47,8 @@ class Course:
         state = await self._run_attempts(admission)
         await workflow.wait_condition(lambda: not self._recorder.behind)
         if not progress.finished:
+            if not progress.sentence and progress.cancel_wish is None:
+                progress.sentence = self._recorder.reason(progress.number)
             result = await transact(
                 OrderActivities.end_order,
                 EndOrder(

@@ -186,4 +186,5 @@ class OrderProgress:
             trade_remaining=self.trade_remaining,
             entry_final=self.entry_final,
             trade=self.trade,
+            earlier=bool(self.admission and self.admission.stored and self.admission.finished),
         )

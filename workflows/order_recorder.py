@@ -35,6 +35,8 @@ class Recorder:
         """To be recorded."""
         self._known: dict[int, Report] = {}
         """Recorded, or found out by the course."""
+        self._reasons: dict[int, str] = {}
+        """Why attempts ended, in the exchange's own words, where it gave any."""
         self._late: asyncio.Task[None] | None = None
 
     # --- what is known -------------------------------------------------------------------------------------------
@@ -42,6 +44,10 @@ class Recorder:
     def status(self, number: int) -> AttemptStatus:
         """Of an attempt, as far as it is recorded."""
         return self._report(number).status
+
+    def reason(self, number: int) -> str:
+        """Why an attempt ended, in the exchange's own words; empty where it said nothing."""
+        return self._reasons.get(number, "")
 
     def ended(self, number: int) -> bool:
         """Whether an attempt has its final size, and that is recorded."""
@@ -84,6 +90,8 @@ class Recorder:
     def take(self, update: OrderUpdate) -> None:
         """Keep a report to be recorded, folded into one that is still waiting; one that says nothing new is dropped."""
         number = update.attempt
+        if update.reason:
+            self._reasons[number] = update.reason
         waiting = self._news.get(number)
         before = merge(self._report(number), _report_of(waiting)) if waiting else self._report(number)
         after = merge(before, _report_of(update))

@@ -120,8 +120,10 @@ class EntryTrade:
     async def _start_monitor(self) -> None:
         """Start the exit monitor at the first fill; one that runs already is told what it has to know."""
         progress = self._progress
+        # One that follows another, of this run or of an earlier one, asks the ledger what became of that one's exits.
+        follows = progress.monitor_started or bool(progress.admission and progress.admission.trade_state)
         progress.monitor_started, self._monitor_knows_end = True, progress.finished
-        start = self._monitor_start()
+        start = self._monitor_start().model_copy(update={"resumed": follows})
         try:
             self._monitor = await workflow.start_child_workflow(
                 "ExitMonitorWorkflow",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 import pytest_asyncio
 from temporalio.client import WorkflowHandle
 
-from domain.exits import ExitReason
-from domain.messages import CloseRequest
+from domain.exits import ExitReason, ExitRules
+from domain.messages import CloseRequest, ExitDue
 from tests.support.harness import Trade, TradingSystem, trading_system
-from tests.support.intents import limit_buy
+from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers import temporal_binary
 from workers.dev_server import DevServer, DevServerConfig
@@ -45,10 +46,13 @@ async def test_a_worker_stops_at_once_with_waiting_trades_and_another_goes_on(sy
 
 
 class ImpatientServer(DevServer):
-    """A Temporal that suggests a new history long before the usual 4,096 events."""
+    """A Temporal that suggests a new history long before the usual 4,096 events, and ends one that is too long."""
 
     def _argv(self) -> list[str]:
-        return [*super()._argv(), "--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=80"]
+        argv = super()._argv()
+        for name, events in {"suggestContinueAsNew": 80, "warn": 200, "error": 400}.items():
+            argv += ["--dynamic-config-value", f"limit.historyCount.{name}={events}"]
+        return argv
 
 
 @pytest_asyncio.fixture
@@ -61,22 +65,51 @@ async def impatient(servers_folder: Path) -> AsyncIterator[DevServer]:
     await server.stop()
 
 
-async def until_continued(handle: WorkflowHandle[Any, Any], signal: str) -> None:
-    """Send a signal now and then until the history is continued in a new one."""
+async def until_continued(handle: WorkflowHandle[Any, Any], signal: str | None = None) -> None:
+    """Until the history is continued in a new one; a signal that is named is sent now and then."""
     first = await handle.describe()
 
     async def continued() -> bool:
-        await handle.signal(signal)
+        if signal is not None:
+            await handle.signal(signal)
         return (await handle.describe()).run_id != first.run_id
 
     # Not too often: a run can only be ended while nothing new comes in.
     await eventually(continued, within=30, what=f"{handle.id} is continued", every=0.25)
 
 
+async def outlive_refusals(system: TradingSystem) -> None:
+    """A stop that stays refused, and a person's close then, go on from history to history until they can be sold."""
+    rules = ExitRules(retry_max_seconds=Decimal("0.2"))
+    trade = await system.start(market_buy(system.account, "0.01", symbol="ETH-USD", rules=rules))
+    await trade.until_protected("0.01")
+    before = await trade.monitor_view()
+    await system.control.product("ETH-USD", cancel_only=True)
+    due = ExitDue(reason=ExitReason.HARD_STOP, price=before.entry_price or Decimal(0), at=datetime.now(UTC))
+    await trade.monitor.signal("exit_due", due)
+    await until_continued(trade.monitor)
+    assert (await trade.monitor_view()).due == "HARD_STOP"
+    await trade.monitor.signal("close", CloseRequest(by="a person"))
+    await until_continued(trade.monitor)
+    await until_continued(trade.monitor)
+    assert (await trade.monitor_view()).due == "MANUAL"
+    await system.control.product("ETH-USD", cancel_only=False)
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.01"))
+    asked = "SELECT intent ->> 'asked_by' FROM orders WHERE entry_key = $1 AND role = 'EXIT' AND state = 'FILLED'"
+    assert await system.value(asked, trade.key) == "temporal (says a person)"
+    legs = await system.rows(
+        "SELECT (intent ->> 'leg')::int AS leg FROM orders WHERE entry_key = $1 AND role = 'EXIT' ORDER BY 1", trade.key
+    )
+    assert [row["leg"] for row in legs] == list(range(1, len(legs) + 1)), "each exit has a number of its own"
+    await system.assert_books_agree()
+
+
 async def test_histories_that_grow_too_long_are_continued(database: str, impatient: DevServer) -> None:
     """Entry and monitor go on in new runs with what they knew; the stop then sells all and the outcome is whole."""
     async with trading_system(database, impatient.address) as system:
         await outlive_histories(system)
+        await outlive_refusals(system)
 
 
 async def outlive_histories(system: TradingSystem) -> None:

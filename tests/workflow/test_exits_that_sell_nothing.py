@@ -1,0 +1,118 @@
+"""An exit that sells nothing is tried again, ever more slowly, for as long as it takes, and people are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from domain.exits import ExitReason
+from domain.ids import exit_workflow_id
+from domain.messages import CloseRequest, ExitDue, Linkage, MonitorStart, OrderIntent
+from domain.orders import OrderRole, OrderType, Side
+from tests.support.harness import Trade, TradingSystem
+from tests.support.intents import market_buy
+from tests.support.waiting import eventually
+from workflows.exit_monitor import ExitMonitorWorkflow
+
+UNSOLD = "SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'CANCELLED' ORDER BY received_at"
+
+
+async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_the_pause(
+    system: TradingSystem,
+) -> None:
+    """MARKET sells that end CANCELLED with nothing sold come after 1, 2 and 4 seconds, the third is told, and a close
+    goes out before the fourth pause is over.
+    """
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.fault("thin_book", "SELL BTC-USD", count=4)
+    await system.price("47000")
+
+    async def tried(times: int) -> bool:
+        return len(await system.rows(UNSOLD)) >= times
+
+    await eventually(lambda: tried(2), what="unsold twice")
+    assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'EXIT_REFUSED'") == 0
+    await eventually(lambda: tried(4), what="unsold four times")
+    told = "SELECT sentence FROM incidents WHERE kind = 'EXIT_REFUSED' AND severity = 'CRITICAL'"
+    assert "sold nothing (No liquidity left" in await eventually(lambda: system.value(told), what="told")
+    asked = datetime.now(UTC)
+    await trade.monitor.signal("close", CloseRequest(by="a person"))
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.01"))
+    unsold = [row["received_at"] for row in await system.rows(UNSOLD)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(unsold)]
+    assert [gap >= least for gap, least in zip(gaps, (1, 2, 4), strict=True)] == [True] * 3, gaps
+    (sold,) = await system.rows("SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'FILLED'")
+    assert (sold["received_at"] - asked).total_seconds() < 8, "the fourth pause is eight seconds"
+    assert await system.value("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0
+    await system.assert_books_agree()
+
+
+def leg_of(trade: Trade, number: int) -> OrderIntent:
+    """An exit of a monitor's, as it was before legs were stored with their number."""
+    return OrderIntent(
+        order_key=trade.leg_key(number),
+        account=trade.intent.account,
+        symbol="BTC-USD",
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.MARKET,
+        source="webhook",
+        entry_point="exit",
+        request_id=trade.key,
+        linkage=Linkage(trigger="HARD_STOP"),
+        entry_key=trade.key,
+        exit_reason=ExitReason.HARD_STOP,
+    )
+
+
+async def start_as_before(system: TradingSystem, trade: Trade) -> None:
+    """A monitor that is told of no exits, as one that an entry of an earlier version starts."""
+    start = MonitorStart(
+        entry_key=trade.key,
+        account=system.account,
+        symbol="BTC-USD",
+        size=Decimal("0.01"),
+        entry_price=Decimal(50001),
+        entry_final=True,
+    )
+    await system.client.start_workflow(
+        ExitMonitorWorkflow.run,
+        start,
+        id=exit_workflow_id(trade.key),
+        task_queue=system.settings.temporal.orders_queue,
+    )
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by the sweep", "told of no exits"])
+async def test_a_new_monitor_begins_behind_every_exit_that_the_ledger_has(system: TradingSystem, told: bool) -> None:
+    """Refused exits that Temporal has forgotten count all the same: the first order of a new monitor is the next exit,
+    though it is due for another reason.
+    """
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await trade.monitor.terminate("a person's mistake")
+    await system.control.product("BTC-USD", cancel_only=True)
+    system.parts.venue.forget_product("BTC-USD")
+    for number in (1, 2, 3):
+        assert not (await system.parts.trading.admit(leg_of(trade, number))).accepted
+    await system.control.product("BTC-USD", cancel_only=False)
+    system.parts.venue.forget_product("BTC-USD")
+    await system.price("48700")
+    if told:
+        assert await system.parts.starter.monitor(trade.key)
+    else:
+        await start_as_before(system, trade)
+    due = ExitDue(reason=ExitReason.SOFT_STOP, price=Decimal(48700), at=datetime.now(UTC))
+    await trade.monitor.signal("exit_due", due)
+    await system.control.fill(await system.exchange_id(f"{trade.leg_key(4)}-1"), "0.01")
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.SOFT_STOP, Decimal("0.01"))
+    assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'EXIT_REFUSED'") == 0
+    exits = await system.rows("SELECT order_key FROM orders WHERE role = 'EXIT' ORDER BY received_at")
+    assert [row["order_key"] for row in exits] == [trade.leg_key(leg) for leg in (1, 2, 3, 4)]
+    await system.assert_books_agree()
