@@ -105,6 +105,7 @@ class ExitMonitorWorkflow:
                 tell=self._tell,
                 due=lambda: self._reason is not None,
                 entry_final=lambda: self._entry_final,
+                beyond=self._stop_is_due,
             )
 
     @workflow.run
@@ -252,6 +253,10 @@ class ExitMonitorWorkflow:
             if view.live is not None:
                 await shield.lower(view.sentence or "the trade has nothing left for it to sell")
             await self._close_if_flat(None)
+
+    def _stop_is_due(self, price: Decimal) -> None:
+        """The exchange would have sold at `price` by now."""
+        self.exit_due(ExitDue(reason=ExitReason.HARD_STOP, price=price, at=workflow.now()))
 
     async def _lower_shield(self, reason: ExitReason) -> bool:
         """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -32,12 +33,16 @@ _SETTLE = 2.0
 """Wall seconds that an entry gets to fill to its end before its protection is placed or replaced."""
 _LOOK_AGAIN = 1.0
 _LONGEST_PAUSE = 8.0
+_BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
+"""What a venue says to a selling stop above its last trade: one that had rested there would have sold by now."""
+_SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
 class Shield:
     """A trade's protection at the exchange.
 
-    `due` says that an exit is due, which goes before everything here; `entry_final` that the entry has its size.
+    `due` says that an exit is due, which goes before everything here; `entry_final` that the entry has its size;
+    `beyond` hears that the exchange took no stop at this price, as the market is beyond it: then it is due.
     """
 
     def __init__(
@@ -48,12 +53,15 @@ class Shield:
         tell: Callable[[str], None],
         due: Callable[[], bool],
         entry_final: Callable[[], bool],
+        beyond: Callable[[Decimal], None],
     ) -> None:
         self._start = start
         self._protection = protection
         self._tell = tell
         self._due = due
         self._entry_final = entry_final
+        self._beyond = beyond
+        self._stop: Decimal | None = None
         self._order: workflow.ChildWorkflowHandle[object, OrderOutcome] | None = None
         self._wanted = True
         self._news = False
@@ -131,7 +139,7 @@ class Shield:
         if view.stop_price is None or view.limit_price is None:
             await self._failed(view.sentence)
             return
-        self._lowering = False
+        self._lowering, self._stop = False, view.stop_price
         intent = self._intent(view)
         if not await self._start_order(intent):
             # One with this number is on its way; the ledger will show it.
@@ -196,6 +204,16 @@ class Shield:
             if outcome.filled_size > 0:
                 self._failures = 0
                 self._tell(f"the exchange sold {money(outcome.filled_size)} at {money(outcome.average_price)}")
+                return
+            stop = self._stop
+            if (
+                outcome.refusal in _BEYOND
+                and stop is not None
+                and not self._lowering
+                and workflow.patched(_SELL_BEYOND)
+            ):
+                self._tell(f"the market is beyond the stop of {money(stop)} already: it is due ({why})")
+                self._beyond(stop)
                 return
         if not self._lowering:
             await self._failed(why)

@@ -65,6 +65,25 @@ def check_prices(product: Product, side: Side, terms: Terms) -> None:
         )
 
 
+def check_stop(side: Side, terms: Terms, last: Decimal) -> None:
+    """A stop waits for the market: one that the last trade is beyond already is refused, and not triggered."""
+    if terms.stop_price is None or not last:
+        return
+    up = terms.stop_up if terms.kind is Kind.STOP_LIMIT else side is Side.BUY
+    if up and terms.stop_price < last:
+        raise Refusal(
+            "UNKNOWN_FAILURE_REASON",
+            "Stop price is below the last trade price.",
+            "PREVIEW_STOP_PRICE_BELOW_LAST_TRADE_PRICE",
+        )
+    if not up and terms.stop_price > last:
+        raise Refusal(
+            "UNKNOWN_FAILURE_REASON",
+            "Stop price is above the last trade price.",
+            "PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE",
+        )
+
+
 def check_size(product: Product, terms: Terms) -> None:
     """The size is within the product's limits and on its grid."""
     for size, low, high, step, name in (

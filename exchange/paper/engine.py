@@ -7,7 +7,8 @@ Rules
 - A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then
   time, within the size traded.
 - The account never trades with itself: a resting order that its own taker would hit is cancelled first.
-- A stop triggers on the last trade price. A triggered bracket becomes a limit 5 % beyond its stop trigger.
+- A stop triggers on the last trade price, and one that this is beyond already is refused. A triggered bracket
+  becomes a limit 5 % beyond its stop trigger.
 - A repeated client order id changes nothing and gives the first order back.
 """
 
@@ -20,7 +21,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from exchange.paper.book import Book
-from exchange.paper.checks import check_edited, check_prices, check_size, check_tradable
+from exchange.paper.checks import check_edited, check_prices, check_size, check_stop, check_tradable
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
@@ -327,6 +328,7 @@ class Engine(Matcher):
         check_tradable(book.product, terms)
         check_prices(book.product, side, terms)
         check_size(book.product, terms)
+        check_stop(side, terms, book.last)
         if terms.end_time is not None and terms.end_time <= self._clock():
             raise Refusal("INVALID_REQUEST", "end_time is in the past.", "PREVIEW_INVALID_END_TIME")
         if terms.post_only and terms.limit_price is not None and self._would_cross(side, terms.limit_price, book):

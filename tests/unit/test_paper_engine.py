@@ -236,6 +236,33 @@ def test_stop_limit_waits_for_its_stop() -> None:
     assert order.filled_value == Decimal("44.98")
 
 
+@pytest.mark.parametrize("last", ["46.00", "44.00"])
+def test_a_stop_on_the_wrong_side_is_refused(last: str) -> None:
+    """A stop waits for the market: where the last trade is beyond it already, no kind of stop is taken."""
+    engine, _, _ = make()
+    engine.quote(PRODUCT, Decimal(last), Decimal(last) + Decimal("0.01"))
+
+    def stop(side: Side, price: str, limit_price: str) -> dict[str, object]:
+        direction = "STOP_DIRECTION_STOP_UP" if side is Side.BUY else "STOP_DIRECTION_STOP_DOWN"
+        values = {"base_size": "1", "limit_price": limit_price, "stop_price": price, "stop_direction": direction}
+        return {"stop_limit_stop_limit_gtc": values}
+
+    bracket = {"trigger_bracket_gtc": {"base_size": "1", "limit_price": "48.00", "stop_trigger_price": "45.00"}}
+    cases = {
+        Side.SELL: ([stop(Side.SELL, "45.00", "44.00"), bracket], "ABOVE", last == "44.00"),
+        Side.BUY: ([stop(Side.BUY, "45.00", "46.00")], "BELOW", last == "46.00"),
+    }
+    for side, (configurations, word, wrong) in cases.items():
+        for configuration in configurations:
+            if wrong:
+                with pytest.raises(Refusal) as refused:
+                    engine.place("", PRODUCT, side, configuration)
+                assert refused.value.preview == f"PREVIEW_STOP_PRICE_{word}_LAST_TRADE_PRICE"
+            else:
+                assert engine.place("", PRODUCT, side, configuration).status is Status.OPEN
+    assert not engine.fills
+
+
 def test_bracket_takes_profit_or_stops_out() -> None:
     """A bracket sells at its limit, or, its stop reached, at the market within five percent."""
     engine, _, _ = make()

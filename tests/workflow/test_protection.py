@@ -251,6 +251,22 @@ async def test_a_refusal_of_the_exchange_is_tried_again_and_then_told(system: Tr
     await system.assert_books_agree()
 
 
+async def test_a_stop_that_the_market_has_passed_already_is_sold_by_the_monitor(system: TradingSystem) -> None:
+    """The exchange takes no stop above its last trade: what it would have sold had it come sooner is sold at once."""
+    rules = ExitRules(hard_stop=Decimal("0.5"), soft_stop=Decimal("0.4"), trailing_arm=None)
+    protection = STOP.model_copy(update={"stop": Decimal("0.01")})
+    trade = await system.start(limit_buy(system.account, "0.01", "49000", protection=protection, rules=rules))
+    await trade.exchange_id()
+    await system.price("47000")  # fills the entry, and is 4 % below it
+    outcome = await trade.closed()
+    assert outcome.exit_reason is ExitReason.HARD_STOP
+    refused = await system.rows("SELECT state FROM orders WHERE protection_role IS NOT NULL AND role = 'EXIT'")
+    assert [row["state"] for row in refused] == ["FAILED"]
+    assert any("beyond the stop" in line for line in await trade.monitor.query("timeline"))
+    assert not await system.rows("SELECT 1 FROM incidents WHERE kind = 'PROTECTION_FAILED'")
+    await system.assert_books_agree()
+
+
 async def test_a_target_that_fills_in_part_leaves_the_rest_to_the_monitor(system: TradingSystem) -> None:
     """A bracket sells a piece at its target and goes on resting; the monitored stop sells what is left, each by its
     own reason and path.
