@@ -247,8 +247,10 @@ def test_a_stop_on_the_wrong_side_is_refused(last: str) -> None:
         values = {"base_size": "1", "limit_price": limit_price, "stop_price": price, "stop_direction": direction}
         return {"stop_limit_stop_limit_gtc": values}
 
-    bracket = {"trigger_bracket_gtc": {"base_size": "1", "limit_price": "48.00", "stop_trigger_price": "45.00"}}
-    cases = {
+    bracket: dict[str, object] = {
+        "trigger_bracket_gtc": {"base_size": "1", "limit_price": "48.00", "stop_trigger_price": "45.00"}
+    }
+    cases: dict[Side, tuple[list[dict[str, object]], str, bool]] = {
         Side.SELL: ([stop(Side.SELL, "45.00", "44.00"), bracket], "ABOVE", last == "44.00"),
         Side.BUY: ([stop(Side.BUY, "45.00", "46.00")], "BELOW", last == "46.00"),
     }
