@@ -21,7 +21,8 @@ from domain.exits import (
     Trailing,
     Verdict,
     advance_trailing,
-    average_true_range,
+    atr_reading,
+    atr_window,
     due_exit,
     outranks,
     price_stop,
@@ -33,7 +34,6 @@ from exchange.port import Candle
 
 __all__ = ["Plan", "PlanRow", "SymbolState", "Watch", "trailing_document"]
 
-_CANDLES_KEPT = 120
 _MARKET_RULES = (ExitReason.TP, ExitReason.SIGNAL_EXIT)
 
 
@@ -92,6 +92,13 @@ class SymbolState:
     atr: Decimal | None = None
     signal: SellSignal | None = None
     candles: dict[datetime, Candle] = field(default_factory=dict)
+    """Without a hole between them."""
+    boundary: datetime | None = None
+    """Candles that began before have closed."""
+    asked_until: datetime | None = None
+    """The boundary up to which REST has told all the candles that it has."""
+    breaks: int = 0
+    """How often candles may have been missed."""
     rebuilding: bool = False
     """A missed peak is being looked up: profit exits wait for it."""
 
@@ -144,6 +151,7 @@ class Watch:
         self._on_due = on_due
         self._monotonic = monotonic
         self._atr_period = atr_period
+        self._atr_window = atr_window(atr_period)
         self._moved: dict[str, Plan] = {}
 
     # --- symbols and plans ----------------------------------------------------------------------------------------
@@ -245,15 +253,54 @@ class Watch:
     def candles(self, symbol: str, candles: Iterable[Candle]) -> None:
         """Take candles; the newest one is still open and counts for nothing. ATR follows from the closed ones."""
         state = self.watched(symbol)
-        newest = max(state.candles, default=None)
-        state.candles.update((candle.start, candle) for candle in candles)
-        starts = sorted(state.candles)
-        if not starts or (starts[-1] == newest and state.atr is not None):
+        boundary, newest, changed = state.boundary, state.boundary, False
+        for candle in candles:
+            known = state.candles.get(candle.start)
+            if known is not None and (candle == known or candle.volume < known.volume):
+                continue  # a candle only grows: what says less comes late
+            state.candles[candle.start] = candle
+            if newest is None or candle.start > newest:
+                newest = candle.start
+            changed = changed or (boundary is not None and candle.start < boundary)
+        if newest is not None and newest != boundary:
+            self.closed(symbol, newest)
+        elif changed:
+            self._read_atr(state)
+
+    def closed(self, symbol: str, boundary: datetime) -> None:
+        """Candles that began before `boundary` have closed."""
+        state = self.watched(symbol)
+        before = state.boundary
+        if before is not None and boundary <= before:
             return
-        for start in starts[:-_CANDLES_KEPT]:
+        state.boundary = boundary
+        news = before is None or any(before <= start < boundary for start in state.candles)
+        if news or self._closed_of(state) < self._atr_window:
+            self._read_atr(state)
+
+    def atr_wanted(self, state: SymbolState) -> bool:
+        """Whether ATR is not known from enough candles, and REST hasn't said that it has no more of them."""
+        return state.boundary is not None and self._closed_of(state) < self._atr_window and not self._asked(state)
+
+    def _closed_of(self, state: SymbolState) -> int:
+        return sum(1 for start in state.candles if state.boundary is not None and start < state.boundary)
+
+    def _asked(self, state: SymbolState) -> bool:
+        return state.asked_until is not None and state.asked_until == state.boundary
+
+    def missed_candles(self, symbol: str) -> None:
+        """Candles may be missing now: those that are known make no window any more. ATR stays until one has closed."""
+        state = self.watched(symbol)
+        state.candles.clear()
+        state.asked_until = None
+        state.breaks += 1
+
+    def _read_atr(self, state: SymbolState) -> None:
+        starts = sorted(start for start in state.candles if state.boundary is not None and start < state.boundary)
+        for start in starts[: -self._atr_window]:
             del state.candles[start]
-        closed = [state.candles[start] for start in starts[-_CANDLES_KEPT:-1]]
-        state.atr = average_true_range([(c.high, c.low, c.close) for c in closed], self._atr_period) or state.atr
+        closed = [state.candles[start] for start in starts[-self._atr_window :]]
+        state.atr = atr_reading([(c.high, c.low, c.close) for c in closed], self._atr_period)
 
     def rebuild_peaks(self, symbol: str, candles: Iterable[Candle], since: Mapping[str, datetime]) -> None:
         """Raise trailing stops by the highs that were missed: per plan those of candles that start at `since` or later.

@@ -34,6 +34,8 @@ class Policy:
     losing_streak: int = 5
     """Losing trades in a row that halt entries; 0: no limit."""
     market_stale_seconds: Decimal = Decimal(120)
+    atr_period: int = 14
+    atr_candle_seconds: int = 300
     market_collar: Decimal = Decimal("0.01")
     post_only_attempts: int = 3
     post_only_backoff: Decimal = Decimal("0.2")

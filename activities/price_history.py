@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from activities.market_state import SymbolState, Watch
+from activities.past_candles import closed_candles
 from exchange.port import Exchange, ExchangeError
 
 __all__ = ["PriceHistory"]
@@ -31,7 +32,7 @@ class PriceHistory:
     Args:
         timeout: wall seconds for one look-up.
         candle_seconds: length of ATR's candles, market seconds.
-        atr_period: candles in the ATR.
+        candle_count: how many of them ATR is read from.
         peak_tries: how often a missed peak is asked for; profit exits wait for it, so this must come to an end.
         unknown: called with a symbol whose missed peak can't be read.
     """
@@ -45,7 +46,7 @@ class PriceHistory:
         timeout: float,
         at_once: int,
         candle_seconds: int,
-        atr_period: int,
+        candle_count: int,
         peak_tries: int,
         unknown: Callable[[str], Awaitable[None]],
     ) -> None:
@@ -55,7 +56,7 @@ class PriceHistory:
         self._timeout = timeout
         self._slots = asyncio.Semaphore(at_once)
         self._candle_seconds = candle_seconds
-        self._atr_period = atr_period
+        self._candle_count = candle_count
         self._peak_tries = peak_tries
         self._unknown = unknown
         self._again: set[str] = set()
@@ -72,17 +73,22 @@ class PriceHistory:
             self._watch.tick(symbol, book.bids[0].price, datetime.now(UTC), from_feed=False)
 
     async def past_candles(self, state: SymbolState) -> None:
-        """Candles before those that the stream brings, so that ATR is known from the start."""
+        """Candles that no stream has brought, so that ATR is known from the start and after a gap."""
+        boundary, breaks = state.boundary, state.breaks
+        if boundary is None:
+            return
         try:
             async with self._slots, asyncio.timeout(self._timeout):
-                newest = max(state.candles)
-                start = newest - timedelta(seconds=self._candle_seconds * 6 * self._atr_period)
-                candles = await self._exchange.candles(state.symbol, self._candle_seconds, start, newest)
+                candles = await closed_candles(
+                    self._exchange, state.symbol, self._candle_seconds, boundary, self._candle_count
+                )
         except _TROUBLE as problem:
             log.warning("no past candles", symbol=state.symbol, problem=repr(problem))
             return
-        # What the stream has said meanwhile is newer.
-        self._watch.candles(state.symbol, [item for item in candles if item.start not in state.candles])
+        if breaks != state.breaks:
+            return  # what was missed since is not in them
+        state.asked_until = boundary
+        self._watch.candles(state.symbol, candles)
 
     async def missed_peak(self, state: SymbolState, seen_until: datetime | None) -> None:
         """Raise the trailing stops of a symbol by what it reached since `seen_until` (wall; None: nothing was seen).
@@ -140,7 +146,7 @@ class PriceHistory:
         server_time = await self._exchange.server_time()
         if self._speed == 1:
             return server_time
-        start = max(state.candles, default=server_time)
+        start = state.boundary or server_time
         newest = await self._exchange.candles(
             state.symbol, 60, start, start + timedelta(seconds=2 * self._candle_seconds)
         )

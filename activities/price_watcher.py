@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client
 
+from activities.candles import CANDLE_SECONDS
 from activities.database import Pool
 from activities.exit_plans import PlanTable, plan_of
 from activities.exit_signals import ExitSignals
@@ -30,11 +31,12 @@ from activities.long_running import Beside, every, holder_name, together, until_
 from activities.market_state import Watch
 from activities.monitors import Starter
 from activities.notifications import listen
+from activities.past_candles import begins
 from activities.price_history import PriceHistory
 from activities.stream_interfaces import StreamEnd, WatcherActivity, WatcherInput
 from activities.stream_positions import StreamPosition
 from activities.unprotected import UnprotectedTime
-from domain.exits import signal_exit_unknown
+from domain.exits import atr_window, signal_exit_unknown
 from domain.sharding import shard_of
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
@@ -191,7 +193,7 @@ class WatchSession:
             timeout=options.quote_timeout,
             at_once=options.reads_at_once,
             candle_seconds=options.atr_candle_seconds,
-            atr_period=options.atr_period,
+            candle_count=atr_window(options.atr_period),
             peak_tries=options.peak_tries,
             unknown=self._peak_unknown,
         )
@@ -390,12 +392,21 @@ class WatchSession:
             symbol = event.candle.symbol
             if self._options.market_speed == 1 and self._feeds.ahead(event.candle.start):
                 return
-            self.watch.candles(symbol, [event.candle])
-            state = self.watch.symbols[symbol]
-            if state.atr is None:
-                self._ask_soon(self._candles_asked, symbol, self._options.quote_repeat_seconds, self._past_candles)
+            if self._options.atr_candle_seconds == CANDLE_SECONDS:
+                self.watch.candles(symbol, [event.candle])
+            else:
+                self._candles_close(symbol, begins(event.candle.start, self._options.atr_candle_seconds))
         elif self._notes.missed(feed, event, all_connected=self._feeds.connected):
             self._catch_up(feed)
+
+    def _candles_close(self, symbol: str, boundary: datetime) -> None:
+        """Candles before `boundary` have closed. Where the stream has none of ATR's length, all are asked for again."""
+        state = self.watch.watched(symbol)
+        if state.boundary is not None and boundary <= state.boundary:
+            return
+        if self._options.atr_candle_seconds != CANDLE_SECONDS:
+            self.watch.missed_candles(symbol)
+        self.watch.closed(symbol, boundary)
 
     def _too_late(self, event: Ticker) -> bool:
         """A price that was overtaken by others for so long decides nothing; by the exchange's own clock throughout."""
@@ -413,8 +424,9 @@ class WatchSession:
             *(other.symbols for other in self._feeds.feeds if other is not feed and other.delivering)
         )
         for symbol in feed.symbols - elsewhere:
-            state = self.watch.symbols.get(symbol)
-            if state is not None and state.plans:
+            self.watch.missed_candles(symbol)
+            state = self.watch.symbols[symbol]
+            if state.plans:
                 self._beside.start(self._history.missed_peak(state, state.fed_at or self._before))
 
     async def _peak_unknown(self, symbol: str) -> None:
@@ -430,15 +442,24 @@ class WatchSession:
 
     async def _past_candles(self, symbol: str) -> None:
         state = self.watch.symbols[symbol]
-        if state.atr is None:  # the stream's own snapshot may have brought them all meanwhile
+        if self.watch.atr_wanted(state):  # the stream's own snapshot may have brought them all meanwhile
             await self._history.past_candles(state)
 
     # --- stale prices ---------------------------------------------------------------------------------------------
 
     async def _look_after(self) -> None:
-        """Each quarter of a second: symbols without a fresh price, and due exits that nobody acknowledged."""
-        now, start = time.monotonic(), self._beside.start
-        for state in self.watch.symbols.values():
+        """Each quarter of a second: what has no fresh price or no ATR, and due exits that nobody acknowledged."""
+        now, start, clock = time.monotonic(), self._beside.start, self._feeds.clock
+        boundary = None
+        if clock is not None and self._options.market_speed == 1:
+            boundary = begins(clock, self._options.atr_candle_seconds)
+        for state in list(self.watch.symbols.values()):
+            if boundary is not None:
+                self._candles_close(state.symbol, boundary)
+            if state.plans and self.watch.atr_wanted(state):
+                self._ask_soon(
+                    self._candles_asked, state.symbol, self._options.quote_repeat_seconds, self._past_candles
+                )
             age = now - max(state.fed or 0.0, state.watched_since)
             if state.plans and age > state.stale_seconds:
                 self._quote_soon(state.symbol, self._options.quote_repeat_seconds)

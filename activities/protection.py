@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Awaitable
 from decimal import Decimal
+from typing import TypeVar
 
 import structlog
 
 from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces import ProtectionRequest, ProtectionTrouble
+from activities.past_candles import begins, closed_candles
 from activities.policy import Policy
 from activities.venue import Venue
-from domain.exits import average_true_range
+from domain.exits import atr_reading, atr_window
 from domain.market import Product
 from domain.messages import OrderIntent, ProtectionView
 from domain.money import ZERO, average, plain
@@ -23,11 +25,11 @@ from exchange.port import ExchangeError
 
 __all__ = ["PROTECTION_FAILED", "protection_view", "tell_trouble"]
 
+T = TypeVar("T")
+
 _log = structlog.get_logger()
 
 PROTECTION_FAILED = "PROTECTION_FAILED"
-_ATR_PERIOD = 14
-_CANDLE_SECONDS = 300
 _ASK_SECONDS = 3.0
 
 _STATE = """
@@ -73,38 +75,46 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     if not request.prices or live is not None:
         return view
     try:
-        prices = await _prices(venue, policy.speed, request, product, entry_price)
+        prices = await _prices(venue, policy, request, product, entry_price)
     except ValueError as problem:
         return view.model_copy(update={"sentence": str(problem)})
     return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit})
 
 
 async def _prices(
-    venue: Venue, speed: Decimal, request: ProtectionRequest, product: Product, entry_price: Decimal
+    venue: Venue, policy: Policy, request: ProtectionRequest, product: Product, entry_price: Decimal
 ) -> ProtectivePrices:
     """Where it rests, with what costs and swings take; what the exchange does not tell in time is left out."""
-    spread = atr = None
-    taker = ZERO
-    try:
-        async with asyncio.timeout(_ASK_SECONDS):
-            taker = (await venue.fee_rates()).taker
-            quote = await venue.quote(product.symbol)
-            spread = quote.ask - quote.bid
-            atr = await _atr(venue, speed, product.symbol)
-    except (ExchangeError, TimeoutError) as problem:
-        _log.info("protective stop without market data", symbol=product.symbol, problem=repr(problem))
-    fraction = stop_fraction(request.protection.stop, taker_fee=taker, spread=spread, atr=atr, price=entry_price)
+
+    async def known(reading: Awaitable[T]) -> T | None:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await reading
+        except (ExchangeError, TimeoutError) as problem:
+            _log.info("protective stop without market data", symbol=product.symbol, problem=repr(problem))
+            return None
+
+    rates, quote, atr = await asyncio.gather(
+        known(venue.fee_rates()), known(venue.quote(product.symbol)), known(_atr(venue, policy, product.symbol))
+    )
+    fraction = stop_fraction(
+        request.protection.stop,
+        taker_fee=rates.taker if rates else ZERO,
+        spread=quote.ask - quote.bid if quote else None,
+        atr=atr,
+        price=entry_price,
+    )
     return protective_prices(request.protection, entry_price, fraction, product.price_increment)
 
 
-async def _atr(venue: Venue, speed: Decimal, symbol: str) -> Decimal | None:
-    """Average true range of 14 five-minute candles; only where the market's time is the exchange's clock."""
-    if speed != 1:
+async def _atr(venue: Venue, policy: Policy, symbol: str) -> Decimal | None:
+    """The reading that price watchers have, too; only where the market's time is the exchange's clock."""
+    if policy.speed != 1:
         return None
-    now = await venue.exchange.server_time()
-    start = now - timedelta(seconds=_CANDLE_SECONDS * (_ATR_PERIOD + 2))
-    candles = await venue.exchange.candles(symbol, _CANDLE_SECONDS, start, now)
-    return average_true_range([(item.high, item.low, item.close) for item in candles], _ATR_PERIOD)
+    seconds, count = policy.atr_candle_seconds, atr_window(policy.atr_period)
+    before = begins(await venue.exchange.server_time(), seconds)
+    candles = await closed_candles(venue.exchange, symbol, seconds, before, count)
+    return atr_reading([(item.high, item.low, item.close) for item in candles], policy.atr_period)
 
 
 async def tell_trouble(pool: Pool, account: str, request: ProtectionTrouble) -> None:

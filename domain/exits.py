@@ -9,6 +9,7 @@ profit and loss on a tick is (best bid - entry price) / entry price. A signal ex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
@@ -28,6 +29,8 @@ __all__ = [
     "Trailing",
     "Verdict",
     "advance_trailing",
+    "atr_reading",
+    "atr_window",
     "average_true_range",
     "due_exit",
     "exit_limit_price",
@@ -231,6 +234,20 @@ def average_true_range(candles: list[tuple[Decimal, Decimal, Decimal]], period: 
     for item in ranges[period:]:
         value = divide(EXACT.add(EXACT.multiply(value, Decimal(period - 1)), item), Decimal(period))
     return value
+
+
+def atr_window(period: int) -> int:
+    """How many closed candles an ATR of `period` is read from: what came before them counts for less than 1 %."""
+    return 6 * period
+
+
+def atr_reading(closed: Sequence[tuple[Decimal, Decimal, Decimal]], period: int = 14) -> Decimal | None:
+    """ATR of the newest `atr_window` closed candles (high, low, close), oldest first; None with fewer.
+
+    As Wilder's smoothing never forgets, the count is fixed: the reading is the same whoever asks, whenever he began.
+    """
+    window = atr_window(period)
+    return average_true_range(list(closed[-window:]), period) if len(closed) >= window else None
 
 
 def _arm(bid: Decimal, atr: Decimal | None, rules: ExitRules) -> Trailing:

@@ -73,6 +73,8 @@ def policy_of(settings: Settings) -> Policy:
         daily_loss_limit=settings.risk.daily_loss_limit,
         losing_streak=settings.risk.losing_trades_in_a_row,
         market_stale_seconds=settings.risk.market_stale_after_s,
+        atr_period=settings.exits.atr_period,
+        atr_candle_seconds=settings.exits.atr_candle_minutes * 60,
         market_collar=_fraction(settings.orders.market_collar_pct),
         post_only_attempts=settings.orders.post_only_attempts,
         post_only_backoff=settings.orders.post_only_backoff_s,

@@ -20,9 +20,10 @@ from temporalio.worker import Worker
 from activities.database import Pool, create_pool
 from activities.leases import LeaseTerms
 from activities.monitors import Starter
+from activities.past_candles import begins
 from activities.price_watcher import PriceWatcher, WatcherOptions
 from activities.stream_interfaces import WatcherInput
-from domain.exits import ExitReason, ExitRules
+from domain.exits import ExitReason, ExitRules, atr_window
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
@@ -321,15 +322,15 @@ async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
 
 async def test_atr_comes_from_closed_candles(world: World) -> None:
     """The trailing distance is twice the ATR of past candles that REST has, without the open one."""
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+    opened = begins(datetime.now(UTC), 300)
     world.exchange.candle_list = [
-        Candle(BTC, start + timedelta(minutes=5 * n), *map(Decimal, ("100", "100.4", "99.6", "100", "1")))
-        for n in range(20)
+        Candle(BTC, opened - timedelta(minutes=5 * n), *map(Decimal, ("100", "100.4", "99.6", "100", "1")))
+        for n in range(atr_window(14), 0, -1)
     ]
     key = await add_trade(world.pool, "a")
     async with world.watching():
         await world.armed()
-        newest = Candle(BTC, start + timedelta(minutes=100), *map(Decimal, ("100", "180", "20", "100", "1")))
+        newest = Candle(BTC, opened, *map(Decimal, ("100", "180", "20", "100", "1")))
         world.exchange.push_market(CandleUpdate(newest, snapshot=True), BTC)
         await until(lambda: truth(f"candles {BTC} 300" in world.exchange.calls))
         await world.settled()
@@ -487,7 +488,7 @@ async def test_a_database_that_was_away_costs_nothing_but_a_moment(world: World)
         world.exchange.tick(BTC, "97")
         await until(lambda: world.due(first))
         await until(lambda: world.pool.fetchval(_LISTENERS))
-        second = await add_trade(world.pool, "b")
+        second = await add_trade(world.pool, "b", entry_price="97")
         await world.monitor(second)
         await world.armed(2)
         world.exchange.tick(BTC, "90")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.market_state import Plan, PlanRow, Watch
-from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing, due_exit, outranks
+from domain.exits import (
+    ExitReason,
+    ExitRules,
+    Position,
+    SellSignal,
+    Trailing,
+    atr_reading,
+    atr_window,
+    due_exit,
+    outranks,
+)
 from exchange.port import Candle
 
 SYMBOL = "BTC-USD"
@@ -198,3 +209,60 @@ def test_trailing_is_written_at_once_when_it_steps_and_its_peak_now_and_then() -
     bench.bid("110")
     bench.clock -= 3
     assert bench.watch.unsaved(3.0) == [plan]
+
+
+def history(count: int, seed: int) -> list[Candle]:
+    """Candles of five minutes that swing differently, oldest first."""
+    dice = random.Random(seed)
+    found = []
+    for number in range(count):
+        low, high = dice.randint(9000, 9990), dice.randint(10010, 11000)
+        top, bottom, close = (Decimal(value) / 100 for value in (high, low, dice.randint(low, high)))
+        start = START + timedelta(minutes=5 * number)
+        found.append(Candle(SYMBOL, start, Decimal(100), top, bottom, close, Decimal(number % 7 + 1)))
+    return found
+
+
+def reading(closed: list[Candle]) -> Decimal | None:
+    """ATR of all candles that are given."""
+    return atr_reading([(item.high, item.low, item.close) for item in closed])
+
+
+@given(st.integers(min_value=0, max_value=250), st.integers())
+def test_atr_is_the_same_however_much_of_the_past_is_known(more: int, seed: int) -> None:
+    """Any history of at least the window has the reading of the window alone; with fewer candles it is not known."""
+    candles = history(atr_window(14) + more, seed)
+    window = candles[-atr_window(14) :]
+    assert reading(candles) == reading(window) is not None
+    assert reading(window[1:]) is None
+
+
+def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days() -> None:
+    """From the stream alone, from REST after a start, and after a gap with late news: at each close the same value."""
+    window = atr_window(14)
+    candles = history(3 * window, 1)
+    old, new = Bench().watch, Bench().watch
+    for candle in candles[: 2 * window]:
+        old.candles(SYMBOL, [replace(candle, volume=candle.volume / 2, high=candle.close)])
+        old.candles(SYMBOL, [candle])
+    new.candles(SYMBOL, [candles[2 * window - 1]])
+    assert new.symbols[SYMBOL].atr is None
+    assert new.atr_wanted(new.symbols[SYMBOL])
+    new.candles(SYMBOL, candles[window - 1 : 2 * window - 1])
+    assert not new.atr_wanted(new.symbols[SYMBOL])
+    assert new.symbols[SYMBOL].atr == old.symbols[SYMBOL].atr == reading(candles[: 2 * window - 1])
+    old.missed_candles(SYMBOL)
+    assert old.symbols[SYMBOL].atr == new.symbols[SYMBOL].atr
+    for number in range(2 * window, 2 * window + 5):
+        for watch in (old, new):
+            watch.candles(SYMBOL, [candles[number]])
+        assert old.symbols[SYMBOL].atr is None
+        assert new.symbols[SYMBOL].atr == reading(candles[:number])
+        late = candles[number - 1]
+        new.candles(SYMBOL, [replace(late, volume=late.volume / 2, high=late.high * 2)])
+        assert new.symbols[SYMBOL].atr == reading(candles[:number])
+    old.candles(SYMBOL, candles[number - window : number])
+    assert old.symbols[SYMBOL].atr == new.symbols[SYMBOL].atr
+    for watch in (old, new):
+        watch.closed(SYMBOL, candles[number].start + timedelta(minutes=5))
+        assert watch.symbols[SYMBOL].atr == reading(candles[: number + 1])
