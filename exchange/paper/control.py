@@ -16,7 +16,7 @@ from aiohttp import web
 from exchange.paper import render
 from exchange.paper.control_access import guard
 from exchange.paper.errors import ApiError, PaperError, Refusal
-from exchange.paper.faults import read_fault, require_reachable
+from exchange.paper.faults import FaultKind, read_fault, require_reachable
 from exchange.paper.market import Market
 from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
@@ -251,6 +251,8 @@ class Control:
     def _add_fault(self, body: Body) -> object:
         fault = read_fault(body)
         require_reachable(fault, self._requests, SENT_CHANNELS, STREAM_PATHS, self._engine.books)
+        if fault.kind is FaultKind.REST_LAGGING:
+            self._venue.lag()
         return {"fault_id": self._venue.faults.add(fault, time.monotonic()).fault_id}
 
     def _clear_faults(self, body: Body) -> object:

@@ -34,6 +34,13 @@ __all__ = ["Engine", "Estimate", "Fees", "Liquidity", "Listener"]
 _UNBOUNDED = Decimal("Infinity")
 
 
+def _edited(configuration: Mapping[str, object], price: Decimal, size: Decimal) -> dict[str, object]:
+    """The configuration with its new terms, which is what the venue shows from then on."""
+    ((name, values),) = configuration.items()
+    kept = {key: value for key, value in values.items() if key != "quote_size"} if isinstance(values, Mapping) else {}
+    return {name: {**kept, "limit_price": plain(price), "base_size": plain(size)}}
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What an order would come to: base size, quote value, commission in quote, average price."""
@@ -164,6 +171,8 @@ class Engine(Matcher):
         book = self.books[order.product_id]
         book.remove(order)
         order.limit_price, order.base_size = price, size
+        order.configuration = _edited(order.configuration, price, size)
+        order.terms = read_terms(order.configuration)
         order.priority = self._next_seq()
         order.edits.append(
             {"price": plain(price), "size": plain(size), "replace_accept_timestamp": self._clock().isoformat()}

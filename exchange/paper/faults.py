@@ -30,6 +30,7 @@ class FaultKind(StrEnum):
     REST_ACCEPTED_SERVER_ERROR = "accepted_server_error"  # done, then answered with `status` (default 502)
     REST_SLOW = "slow"  # done at once, answered after `delay`
     REST_MALFORMED = "malformed_answer"  # done, answered with a truncated body
+    REST_LAGGING = "lagging"  # lists, orders and balances are those of `delay` seconds ago, at most from when it began
     REST_STRANGE = "strange_rows"  # done; of the orders in the answer the newest has no price, the next no side
     REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
@@ -46,6 +47,7 @@ class FaultKind(StrEnum):
     USER_UNKNOWN_SIDE = "unknown_side"  # an order is told of with the side UNKNOWN_ORDER_SIDE
     USER_NULL_ORDERS = "null_orders"  # a message whose orders are null comes first
     USER_STALE_CANCELLED = "stale_cancelled"  # the end by a cancel is told with the totals before the last fill
+    USER_REPLAY = "replay"  # who subscribes to the user channel gets its last 50 updates once more
     MARKET_THIN_BOOK = "thin_book"  # a MARKET order finds takers for `share` of it only, and the rest is CANCELLED
 
 
@@ -192,6 +194,10 @@ class FaultBook:
                 self._on.remove(fault)
             return fault
         return None
+
+    def holds(self, kind: FaultKind) -> bool:
+        """Whether a fault of this kind is on."""
+        return any(fault.kind is kind for fault in self._on)
 
     def __bool__(self) -> bool:
         return bool(self._on)

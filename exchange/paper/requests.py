@@ -20,6 +20,8 @@ class Call:
     variables: tuple[str, ...]
     query: Mapping[str, list[str]]
     body: Mapping[str, object]
+    lag: float = 0.0
+    """By how many seconds what is shown of the account is late."""
 
     def one(self, name: str) -> str | None:
         """A query argument, or None where it is absent or empty."""
@@ -58,6 +60,17 @@ def read_body(raw: bytes) -> Mapping[str, object]:
     if not isinstance(body, dict):
         raise ApiError(400, "INVALID_ARGUMENT", "the body must be a JSON object")
     return body
+
+
+_PRODUCT_TYPES = {"UNKNOWN_PRODUCT_TYPE": True, "SPOT": True, "FUTURE": False}
+
+
+def spot(call: Call) -> bool:
+    """Whether the `product_type` asked for is what is traded here. Raises `ApiError` for none that the venue has."""
+    asked = call.one("product_type") or "SPOT"
+    if asked not in _PRODUCT_TYPES:
+        raise ApiError(400, "INVALID_ARGUMENT", f"product_type must be one of {', '.join(_PRODUCT_TYPES)}")
+    return _PRODUCT_TYPES[asked]
 
 
 def read_cursor(text: str, length: int) -> list[float]:

@@ -120,7 +120,7 @@ class Rest:
             return _cut(request)
         if kind is FaultKind.REST_ACCEPTED_LATE:
             await asyncio.sleep(fault.delay)
-        response = self._answer(request, raw, path)
+        response = self._answer(request, raw, path, fault.delay if kind is FaultKind.REST_LAGGING else 0.0)
         if kind is FaultKind.REST_ACCEPTED_SERVER_ERROR:
             return web.Response(status=fault.status or 502, text="Bad Gateway")
         if kind is FaultKind.REST_ACCEPTED_CUT:
@@ -134,7 +134,7 @@ class Rest:
             return web.Response(body=_SPOILT[kind](response.body), content_type="application/json")
         return response
 
-    def _answer(self, request: web.Request, raw: bytes, path: str) -> web.Response:
+    def _answer(self, request: web.Request, raw: bytes, path: str, lag: float = 0.0) -> web.Response:
         headers: dict[str, str] = {}
         older = request.path.startswith(f"{rest_v2.PREFIX}/")
         try:
@@ -165,7 +165,7 @@ class Rest:
             query: dict[str, list[str]] = {}
             for name, value in request.query.items():
                 query.setdefault(name, []).append(value)
-            answer = handler(Call(variables, query, read_body(raw)))
+            answer = handler(Call(variables, query, read_body(raw), lag))
         except Unauthorized:
             return web.Response(status=401, text="Unauthorized", headers=headers)
         except ApiError as error:

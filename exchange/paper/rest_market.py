@@ -10,7 +10,7 @@ from exchange.paper.errors import ApiError
 from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Side
 from exchange.paper.products import describe
-from exchange.paper.requests import Call, read_cursor, read_seconds
+from exchange.paper.requests import Call, read_cursor, read_seconds, spot
 from exchange.paper.venue import Venue
 
 _MAX_CANDLES = 350
@@ -26,7 +26,7 @@ class MarketViews:
 
     def accounts(self, call: Call) -> object:
         """`GET /accounts`."""
-        balances = self._engine.wallet.all()
+        balances = self._venue.account(call.lag).balances
         limit = call.limit(49, 250)
         at = call.one("cursor")
         start = int(read_cursor(at, 1)[0]) if at else 0
@@ -41,7 +41,7 @@ class MarketViews:
 
     def account(self, call: Call) -> object:
         """`GET /accounts/{uuid}`."""
-        for balance in self._engine.wallet.all():
+        for balance in self._venue.account(call.lag).balances:
             if balance.account_id == call.variables[0]:
                 return {"account": render.account(balance, self._venue.created, self._venue.portfolio_id)}
         raise ApiError(404, "NOT_FOUND", "account not found")
@@ -112,7 +112,7 @@ class MarketViews:
     def products(self, call: Call) -> object:
         """`GET /products`."""
         wanted = call.many("product_ids")
-        names = [name for name in self._engine.books if not wanted or name in wanted]
+        names = [name for name in self._engine.books if spot(call) and (not wanted or name in wanted)]
         offset = call.one("offset") or "0"
         first = int(offset) if offset.isdigit() else 0
         page = names[first : first + call.limit(len(names) or 1, 1000)]

@@ -11,7 +11,7 @@ from exchange.paper import render
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.numbers import ZERO, floor_to, parse, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status
-from exchange.paper.requests import Call, read_cursor, read_moment
+from exchange.paper.requests import Call, read_cursor, read_moment, spot
 from exchange.paper.venue import Venue
 
 _MOST_ORDERS = 1000
@@ -234,7 +234,7 @@ class OrderCalls:
 
     def order(self, call: Call) -> object:
         """`GET /orders/historical/{id}`."""
-        order = self._engine.orders.get(call.variables[0])
+        order = self._venue.account(call.lag).orders.get(call.variables[0])
         if order is None:
             raise ApiError(404, "unknown", "order with this orderID was not found")
         return {"order": render.rest_order(order, self._venue.portfolio_id)}
@@ -247,8 +247,10 @@ class OrderCalls:
         if "OPEN" in statuses and len(statuses) > 1:
             raise ApiError(400, "INVALID_ARGUMENT", "OPEN cannot be paired with other statuses")
         wanted = OrderFilter.of(call, statuses)
-        chosen = [order for order in self._candidates(statuses) if wanted.takes(order)]
+        chosen = [order for order in self._candidates(call, statuses) if wanted.takes(order)]
         ranked = sorted(((_rank(order, call.one("sort_by")), order) for order in chosen), reverse=True, key=_first)
+        if statuses == {"OPEN"}:
+            del ranked[_MOST_ORDERS:]  # of open ones the venue shows no more than that, on whatever pages
         at = call.one("cursor")
         if at:
             after = tuple(read_cursor(at, 2))
@@ -262,8 +264,12 @@ class OrderCalls:
             "cursor": render.cursor(*page[-1][0]) if more else "",
         }
 
-    def _candidates(self, statuses: set[str]) -> Sequence[Order]:
-        return list(self._engine.live.values()) if statuses == {"OPEN"} else list(self._engine.orders.values())
+    def _candidates(self, call: Call, statuses: set[str]) -> Sequence[Order]:
+        if not spot(call):
+            return []
+        if statuses == {"OPEN"} and not call.lag:
+            return list(self._engine.live.values())
+        return list(self._venue.account(call.lag).orders.values())
 
     def list_fills(self, call: Call) -> object:
         """`GET /orders/historical/fills`."""
@@ -273,11 +279,12 @@ class OrderCalls:
         products |= set(call.many("product_id"))
         start, end = read_moment(call.one("start_sequence_timestamp")), read_moment(call.one("end_sequence_timestamp"))
         at = call.one("cursor")
-        before = int(read_cursor(at, 1)[0]) if at else len(self._engine.fills) + 1
+        known = self._venue.account(call.lag).fills
+        before = int(read_cursor(at, 1)[0]) if at else len(known) + 1
         limit = call.limit(100, 1000)
         page: list[dict[str, object]] = []
         last = 0
-        for fill in reversed(self._engine.fills[: before - 1]):
+        for fill in reversed(known[: before - 1]):
             if (
                 (ids and fill.order_id not in ids)
                 or (trades and fill.trade_id not in trades)

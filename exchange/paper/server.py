@@ -20,6 +20,7 @@ from exchange.paper.config import Generated, Live, PaperConfig
 from exchange.paper.control import Control
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
+from exchange.paper.faults import FaultKind
 from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
@@ -106,6 +107,8 @@ class PaperExchange:
         if kept is not None and kept.balances:
             self.venue.resume(kept)
         self.venue.faults.start(time.monotonic())
+        if self.venue.faults.holds(FaultKind.REST_LAGGING):
+            self.venue.lag()
         answers = Rest(self.venue, self.keyring)
         rest = web.Application(client_max_size=1 << 20)
         rest.router.add_route("*", "/{path:.*}", answers.handle)

@@ -30,6 +30,7 @@ MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", 
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
 _SNAPSHOT_BATCH = 50
 _SNAPSHOT_TRADES = 100
+_REPLAYED = 50
 _SNAPSHOT_CANDLES = 100
 _EXPIRY_CHECK = 0.05
 _DEPTH_SHARE = 10  # a deep book is compared again after this many times the time that the last comparison took
@@ -54,6 +55,7 @@ class Streams:
         self._candles_at: dict[str, float] = {}
         self._batch_due: set[str] = set()
         self._connects: deque[float] = deque()
+        self._user_updates: deque[tuple[str, bytes]] = deque(maxlen=_REPLAYED)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -219,6 +221,11 @@ class Streams:
         for name, events in self._snapshot(channel, fresh):
             connection.send(name, events)
         self._acknowledge(connection)
+        strikes = channel == "user" and bool(self._venue.faults)
+        if strikes and self._venue.faults.strike(frozenset({FaultKind.USER_REPLAY}), "user", time.monotonic()):
+            for product_id, events in self._user_updates:
+                if connection.wants("user", product_id):
+                    connection.send("user", events)
 
     def _every_product(self, channel: str) -> list[str]:
         """What an empty list of products means: every product's orders, or every market."""
@@ -331,13 +338,9 @@ class Streams:
         venue.user_updates.clear()
         for product_id, order in updates:
             for orders in self._told(order) if venue.faults else ([order],):
-                self._broadcast(
-                    "user",
-                    product_id,
-                    lambda orders=orders: orjson.dumps(  # type: ignore[misc]
-                        [{"type": "update", "orders": orders}]
-                    ),
-                )
+                events = orjson.dumps([{"type": "update", "orders": orders}])
+                self._user_updates.append((product_id, events))
+                self._broadcast("user", product_id, lambda events=events: events)  # type: ignore[misc]
         changed, venue.changed_books = venue.changed_books, set()
         printed, venue.printed = venue.printed, set()
         changed |= printed

@@ -19,9 +19,10 @@ from exchange.paper.book import Book
 from exchange.paper.candles import CandleStore
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
-from exchange.paper.faults import MARKET_FAULTS, FaultBook
+from exchange.paper.faults import MARKET_FAULTS, FaultBook, FaultKind
 from exchange.paper.numbers import nearest_on, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status, Trade
+from exchange.paper.past import Account, Past
 from exchange.paper.products import Product
 from exchange.paper.store import Kept, Store
 from exchange.paper.wallet import Balance
@@ -73,6 +74,7 @@ class Venue:
         self.store: Store | None = None
         self.portfolio_id = str(uuid.uuid4())
         """The account's own id; a store keeps it over a restart."""
+        self._past: Past | None = None
         self._unkept: dict[str, Order] = {}
         self._kept_fills = 0
         self._kept_balances: dict[str, tuple[Decimal, ...]] = {}
@@ -100,13 +102,31 @@ class Venue:
         """Keep the change for the user stream."""
         if self.store is not None:
             self._unkept[order.order_id] = order
+        if self._past is not None:
+            self._past.changed(order)
         if self.config.merge_updates:
             self.changed_orders[order.order_id] = order
         else:
             self.user_updates.append((order.product_id, render.user_order(order, self.portfolio_id)))
 
+    def lag(self) -> None:
+        """From now on what was is kept, for lists that lag, as long as some do."""
+        if self._past is None:
+            self._past = Past(self.engine)
+
+    def account(self, lag: float = 0.0) -> Account:
+        """The account as REST shows it, `lag` seconds late."""
+        if lag and self._past is not None:
+            return self._past.account(lag)
+        return Account(self.engine.orders, self.engine.fills, self.engine.wallet.all())
+
     def keep(self) -> None:
         """Write what changed to the store, where there is one. Before anybody is told of it."""
+        if self._past is not None:
+            if self.faults.holds(FaultKind.REST_LAGGING):
+                self._past.note()
+            else:
+                self._past = None
         store = self.store
         if store is None:
             return

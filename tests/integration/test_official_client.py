@@ -327,6 +327,12 @@ async def test_preview_and_edit(client: RESTClient) -> None:
         assert client.edit_order(order_id, size="0.2", price="61000").success
         edited = client.get_order(order_id).order
         assert edited.edit_history[0].price == "61000"
+        assert edited.order_configuration["limit_limit_gtc"].to_dict() == {
+            "base_size": "0.2", "limit_price": "61000", "post_only": False,
+        }  # fmt: skip
+        assert client.list_orders(product_type="FUTURE").orders == []
+        assert client.get_products(product_type="FUTURE").products == []
+        assert [row.order_id for row in client.list_orders(product_type="SPOT").orders] == [order_id]
         assert edited.outstanding_hold_amount == "12273.2"
         failed = client.edit_order(order_id, price="62000")
         assert failed.errors[0].edit_failure_reason == "CANNOT_EDIT_TO_BELOW_FILLED_SIZE"

@@ -498,3 +498,43 @@ async def test_a_cancelled_order_is_told_with_stale_totals(paper: PaperExchange,
         last = user.orders(order_id)[-1]
         assert (last["cumulative_quantity"], last["filled_value"], last["number_of_fills"]) == ("0.01", "640", "1")
         assert (await control.orders())[0]["filled_size"] == "0.03"
+
+
+async def test_lists_that_lag_show_what_was(client: RESTClient, control: PaperControl) -> None:
+    """With a lag, orders, fills and balances are those of then, at most from when it began; what is done is done."""
+    old = await place(client)
+    fault = await control.fault("lagging", "GET *", delay=3600, count=None)
+    bought = await asyncio.to_thread(client.market_order_buy, str(uuid.uuid4()), BTC, base_size="0.1")
+    order_id = bought.success_response["order_id"]
+    await asyncio.to_thread(client.cancel_orders, [old])
+    assert [row.order_id for row in (await asyncio.to_thread(client.list_orders, order_status=["OPEN"])).orders] == [
+        old
+    ]
+    assert [row.order_id for row in (await asyncio.to_thread(client.list_orders)).orders] == [old]
+    with pytest.raises(HTTPError, match="order with this orderID was not found"):
+        await asyncio.to_thread(client.get_order, order_id)
+    assert (await asyncio.to_thread(client.get_fills)).fills == []
+    assert {row.currency for row in (await asyncio.to_thread(client.get_accounts)).accounts} == {"USD"}
+    await control.clear_faults(fault)
+    assert (await asyncio.to_thread(client.get_order, old)).order.status == "CANCELLED"
+    assert len((await asyncio.to_thread(client.list_orders)).orders) == 2
+    await control.fault("lagging", "GET /orders/historical/*", delay=0.2, count=None)
+    await asyncio.to_thread(client.market_order_sell, str(uuid.uuid4()), BTC, base_size="0.1")
+
+    async def shown() -> bool:
+        return len((await asyncio.to_thread(client.get_fills)).fills) == 2
+
+    await until(shown)
+
+
+async def test_updates_replay_on_reconnect(paper: PaperExchange, control: PaperControl) -> None:
+    """Who subscribes anew may hear what was told before."""
+    async with StreamClient(paper.user_stream_url, paper.key_file) as user:
+        await user.subscribe("user", [BTC])
+        order = await control.order(BTC, "BUY", {"market_market_ioc": {"base_size": "0.01"}})
+        first = await user.until(lambda seen: any(event["type"] == "update" for event in seen[-1].get("events", ())))
+    await control.fault("replay")
+    async with StreamClient(paper.user_stream_url, paper.key_file) as again:
+        await again.subscribe("user", [BTC])
+        await again.until(lambda _: bool(again.orders(order["order_id"])))
+        assert again.messages[-1]["events"] == first[-1]["events"]
