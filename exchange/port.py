@@ -419,7 +419,7 @@ class Exchange(Protocol):
         ...
 
     async def balances(self) -> Mapping[str, Balance]:
-        """All currencies of the account."""
+        """All currencies of the account: what orders may take from, so nothing of vaults."""
         ...
 
     async def fee_rates(self) -> FeeRates:

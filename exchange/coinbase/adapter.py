@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from exchange.coinbase.parse import (
     order_from_rest,
     positive,
     product,
+    trades_from,
     wallet,
 )
 from exchange.coinbase.rest import RestCaller
@@ -166,10 +168,13 @@ class CoinbaseExchange:
         return await self._rest.read(private if self._key else public, params, public=self._key is None)
 
     async def server_time(self) -> datetime:
-        """The venue's clock (UTC). Raises Unavailable."""
+        """The venue's clock (UTC), from which tokens and ends of orders follow from then on. Raises Unavailable."""
+        sent = time.time()
         answer = await self._rest.read("/time", public=True)
         with _reading("the venue's time"):
-            return moment_of(answer)
+            moment = moment_of(answer)
+        self._rest.clock.heard(moment, sent)
+        return moment
 
     async def account_id(self) -> str:
         """The id of the portfolio that the key is of. Raises Unavailable."""
@@ -262,11 +267,13 @@ class CoinbaseExchange:
         return [found[moment] for moment in sorted(found)]
 
     async def balances(self) -> Mapping[str, Balance]:
-        """All currencies of the account; several wallets of a currency are added up. Raises Unavailable."""
+        """What can be traded of each currency: its wallets added up, without vaults and such. Raises Unavailable."""
         found: dict[str, Balance] = {}
         async for rows in self._rest.pages("/accounts", {"limit": self._config.page_size}, "accounts"):
             with _reading("the balances"):
                 for row in rows:
+                    if not trades_from(row):
+                        continue
                     item = wallet(row)
                     known = found.get(item.currency)
                     if known is not None:
@@ -388,8 +395,11 @@ class CoinbaseExchange:
     # --- commands ------------------------------------------------------------------------------------------------
 
     def order_body(self, request: OrderRequest) -> Mapping[str, Any]:
-        """The exact body that `submit` will send. Raises ValueError for an order that the venue does not have."""
-        return order_body(request)
+        """The exact body that `submit` will send, its end by the venue's clock.
+
+        Raises ValueError for an order that the venue does not have.
+        """
+        return order_body(request, ahead=timedelta(seconds=self._rest.clock.offset))
 
     async def submit(self, body: Mapping[str, Any], *, urgent: bool = False) -> SubmitAnswer:
         """Send one order body once, unchanged.

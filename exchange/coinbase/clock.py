@@ -25,6 +25,8 @@ _WELL_UNTIL_SECONDS = 20.0
 _LONGEST_TRIP_SECONDS = 5.0
 """An answer that took longer says too little: half of its way is how wrong the offset may be."""
 
+_QUICK_TRIP_SECONDS = 1.0
+
 
 def moment_of(answer: Mapping[str, Any]) -> datetime:
     """The moment (UTC) in an answer of the time endpoint. Raises MessageError where there is none."""
@@ -67,6 +69,12 @@ class ExchangeClock:
         if not 0 <= trip <= _LONGEST_TRIP_SECONDS:
             return
         self._take(theirs - sent - trip / 2)
+
+    def heard(self, theirs: datetime, sent: float) -> None:
+        """Take over a time that was asked for anyway at `sent` (Unix seconds, ours), if it was quick enough to tell."""
+        trip = self._ours() - sent
+        if 0 <= trip <= _QUICK_TRIP_SECONDS:
+            self._take(theirs.timestamp() - sent - trip / 2)
 
     def _take(self, offset: float) -> None:
         with self._lock:

@@ -33,6 +33,7 @@ __all__ = [
     "product",
     "text_of",
     "time_of",
+    "trades_from",
     "wallet",
 ]
 
@@ -353,6 +354,21 @@ def candle(raw: Mapping[str, Any], symbol: str) -> Candle:
         positive(raw.get("low"), "low"),
         positive(raw.get("close"), "close"),
         not_negative(raw.get("volume"), "volume"),
+    )
+
+
+_NOT_TRADED = frozenset({"ACCOUNT_TYPE_VAULT", "ACCOUNT_TYPE_PERP_FUTURES"})
+_ELSEWHERE = frozenset({"ACCOUNT_PLATFORM_CFM_CONSUMER", "ACCOUNT_PLATFORM_INTX"})
+
+
+def trades_from(raw: Mapping[str, Any]) -> bool:
+    """Whether spot orders take from this wallet: none do from a vault, one of futures, or one that is shut."""
+    return not (
+        raw.get("type") in _NOT_TRADED
+        or raw.get("platform") in _ELSEWHERE
+        or raw.get("active") is False
+        or raw.get("ready") is False
+        or bool(raw.get("deleted_at"))
     )
 
 

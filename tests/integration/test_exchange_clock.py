@@ -14,12 +14,13 @@ import pytest
 from coinbase import jwt_generator
 from structlog.testing import capture_logs
 
-from domain.orders import OrderType, Side
+from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
 from exchange.coinbase.clock import ExchangeClock
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Connected, Disconnected, OrderRequest, StreamEvent, Unavailable
 from exchange.streams import StreamSettings
+from tests.support.waiting import eventually
 
 D = Decimal
 BTC = "BTC-USD"
@@ -103,6 +104,31 @@ async def test_the_user_stream_connects_whatever_the_clock(
                 break
     await stream.aclose()
     assert sum(isinstance(event, Disconnected) for event in events) <= 3
+
+
+@pytest.mark.parametrize("seconds", [*SKEWS, 60.0, -60.0])
+async def test_an_order_with_an_end_lives_as_long_as_meant_whatever_the_clock(
+    exchange: CoinbaseExchange, control: PaperControl, seconds: float
+) -> None:
+    """Its end is told by the exchange's clock, which each look at it learns, also where no token fails by it."""
+    await control.skew(seconds)
+
+    async def learnt() -> bool:
+        await exchange.server_time()
+        return abs(exchange._rest.clock.offset - seconds) < 5
+
+    await eventually(learnt, what="the exchange's clock is known")
+    end = datetime.now(UTC) + timedelta(seconds=45)
+    request = OrderRequest(
+        "c-gtd", BTC, Side.BUY, OrderType.LIMIT, base_size=D("0.1"), limit_price=D("40000"),
+        time_in_force=TimeInForce.GTD, end_time=end,
+    )  # fmt: skip
+    placed = await exchange.submit(exchange.order_body(request))
+    order = await exchange.order(placed.exchange_order_id)
+    assert order is not None
+    assert order.status is VenueStatus.OPEN
+    told = datetime.fromisoformat(order.raw["order_configuration"]["limit_limit_gtd"]["end_time"])
+    assert abs((told - end).total_seconds() - seconds) < 5
 
 
 async def test_a_clock_that_changes_under_way_is_followed(exchange: CoinbaseExchange, control: PaperControl) -> None:

@@ -24,6 +24,7 @@ from exchange.coinbase.parse import (
     order_from_stream,
     product,
     time_of,
+    trades_from,
     wallet,
 )
 
@@ -205,6 +206,25 @@ def test_candles_and_wallets() -> None:
     with pytest.raises(MessageError):
         candle({**row, "low": "0"}, "X-USD")
     assert wallet({"currency": "USD", "available_balance": {"value": "1.5"}, "hold": {"value": ""}}).total == D("1.5")
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts"),
+    [
+        ({}, True),
+        ({"type": "ACCOUNT_TYPE_CRYPTO", "active": True, "ready": True, "deleted_at": None}, True),
+        ({"type": "ACCOUNT_TYPE_VAULT", "active": True, "ready": True}, False),
+        ({"type": "ACCOUNT_TYPE_PERP_FUTURES"}, False),
+        ({"type": "ACCOUNT_TYPE_FIAT", "platform": "ACCOUNT_PLATFORM_CONSUMER"}, True),
+        ({"type": "ACCOUNT_TYPE_FIAT", "platform": "ACCOUNT_PLATFORM_CFM_CONSUMER"}, False),
+        ({"active": False}, False),
+        ({"ready": False}, False),
+        ({"deleted_at": "2026-01-01T00:00:00Z"}, False),
+    ],
+)
+def test_only_wallets_that_orders_take_from_are_balances(fields: dict[str, Any], counts: bool) -> None:
+    """What lies in a vault, with futures, or in a wallet that is shut can't be sold."""
+    assert trades_from({"currency": "BTC", **fields}) is counts
 
 
 def pem(key: Any, form: serialization.PrivateFormat) -> str:
