@@ -1,18 +1,24 @@
 """Candles of every product in market time: one-minute bars, aggregated to what is asked for.
 
-Before the start the history is a file's or a seeded walk backwards from the first price. Market time starts at the wall
-clock's time and runs at the exchange's speed.
+Before the start the history is a file's or a seeded walk backwards from the first price, made up when it is first asked
+for: all at once, as arrays, so that a thousand products are no reason to wait. Its volume is that of the ticks that are
+to come, so that nothing is to be seen where the two meet. Market time starts at the wall clock's time and runs at the
+exchange's speed.
 """
 
 from __future__ import annotations
 
-import random
+import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 
-from exchange.paper.numbers import ZERO, floor_to, nearest_on, plain
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange.paper.numbers import ZERO, plain
 from exchange.paper.products import Product
 
 GRANULARITIES = {
@@ -27,9 +33,19 @@ GRANULARITIES = {
     "ONE_DAY": 86400,
 }
 MINUTE = 60
-_ROOT_OF_FIVE = 5**0.5
+LEAST_SHARE = 0.05
+"""A tick without a size of its own trades this share of the largest value of a tick, up to all of it."""
+MEAN_SHARE = (1 + LEAST_SHARE) / 2
 _RECENT_MINUTES = 300  # generated history: this many one-minute bars, and before them five-minute bars
 _OLDER_BARS = 1100
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a product trades: a tick every so many market seconds, of at most `value` in quote currency."""
+
+    seconds: float
+    value: float
 
 
 @dataclass(slots=True)
@@ -72,21 +88,64 @@ class Day:
     change: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Made-up bars: prices in price increments, volumes in base increments, both whole."""
+
+    starts: NDArray[np.int64]
+    prices: NDArray[np.int64]
+    """Rows: open, high, low, close."""
+    volumes: NDArray[np.float64]
+    tick: Decimal
+    step: Decimal
+
+    def between(self, start: float, end: float) -> list[Candle]:
+        """The bars that start within [start, end)."""
+        first, last = np.searchsorted(self.starts, (start, end))
+        at = self.starts[first:last].tolist()
+        opened, high, low, close = ([value * self.tick for value in row] for row in self.prices[:, first:last].tolist())
+        volumes = [int(value) * self.step for value in self.volumes[first:last].tolist()]
+        return list(map(Candle, at, opened, high, low, close, volumes))
+
+    def since(self, start: float) -> Candle | None:
+        """All bars after `start` as one; None where there is none."""
+        first = int(np.searchsorted(self.starts, start, side="right"))
+        if first == len(self.starts):
+            return None
+        opened, high, low, close = self.prices[:, first:]
+        return Candle(
+            start=int(self.starts[first]),
+            open=int(opened[0]) * self.tick,
+            high=int(high.max()) * self.tick,
+            low=int(low.min()) * self.tick,
+            close=int(close[-1]) * self.tick,
+            volume=int(self.volumes[first:].sum()) * self.step,
+        )
+
+
 class CandleStore:
     """One-minute bars of one product. `volatility` is the standard deviation of a minute's return, a fraction.
 
-    Without `history` it is made up; an empty one is none.
+    Without `history` it is made up, at the `pace` of the ticks to come; an empty one is none.
     """
 
     def __init__(
-        self, product: Product, start: float, *, seed: int, volatility: float, history: Sequence[Candle] | None = None
+        self,
+        product: Product,
+        start: float,
+        *,
+        seed: int,
+        volatility: float,
+        pace: Callable[[], Pace],
+        history: Sequence[Candle] | None = None,
     ) -> None:
         self._product = product
-        self._start = int(start) // MINUTE * MINUTE
+        self._start = start
         self._seed = seed
         self._volatility = volatility
+        self._pace = pace
         self._bars: list[Candle] = list(history or ())
-        self._generated = history is not None
+        self._invents = history is None
         self._day: tuple[int, Day] | None = None
 
     def add(self, at: float, price: Decimal, size: Decimal) -> None:
@@ -99,16 +158,11 @@ class CandleStore:
 
     def bars(self, seconds: int, start: float | None = None, end: float | None = None) -> list[Candle]:
         """Bars of `seconds` whose start is within [start, end], oldest first."""
-        minutes = self._history()
-        if start is not None:
-            minutes = minutes[bisect_left(minutes, int(start) // seconds * seconds, key=lambda bar: bar.start) :]
+        first = -math.inf if start is None else -(-start // seconds) * seconds
+        until = math.inf if end is None else end // seconds * seconds + seconds
         merged: list[Candle] = []
-        for bar in minutes:
+        for bar in self._minutes(first, until):
             begin = bar.start // seconds * seconds
-            if end is not None and begin > end:
-                break
-            if start is not None and begin < start:
-                continue
             if merged and merged[-1].start == begin:
                 last = merged[-1]
                 last.high, last.low = max(last.high, bar.high), min(last.low, bar.low)
@@ -121,7 +175,9 @@ class CandleStore:
         """The 24 hours before market time `at`, worked out once a market minute."""
         minute = int(at) // MINUTE
         if self._day is None or self._day[0] != minute:
-            bars = [bar for bar in self._history()[-1440:] if bar.start > at - 86_400]
+            since = at - 86_400
+            before = self._past.since(since) if self._past is not None else None
+            bars = [*([before] if before else []), *(bar for bar in self._bars[-1440:] if bar.start > since)]
             if bars:
                 first, last = bars[0].open, bars[-1].close
                 found = Day(
@@ -135,29 +191,51 @@ class CandleStore:
             self._day = (minute, found)
         return self._day[1]
 
-    def _history(self) -> list[Candle]:
-        if not self._generated:
-            self._generated = True
-            self._bars[:0] = self._walk_back(self._bars[0].open if self._bars else self._product.price)
-        return self._bars
+    def _minutes(self, start: float, end: float) -> list[Candle]:
+        """The bars that start within [start, end): made-up ones are of five minutes where they are old."""
+        past = self._past.between(start, end) if self._past is not None else []
+        first, last = (bisect_left(self._bars, at, key=lambda bar: bar.start) for at in (start, end))
+        return past + self._bars[first:last]
 
-    def _walk_back(self, price: Decimal) -> list[Candle]:
-        dice = random.Random(f"{self._seed}/{self._product.product_id}")
+    @cached_property
+    def _past(self) -> _Past | None:
+        if not self._invents:
+            return None
+        ends = self._bars[0].start if self._bars else int(self._start) // MINUTE * MINUTE
+        dice = np.random.default_rng([self._seed % 2**32, *self._product.product_id.encode()])
         tick, step = self._product.price_increment, self._product.base_increment
-        bars: list[Candle] = []
-        close = float(price)
-        start = self._bars[0].start if self._bars else self._start
-        for back in range(_RECENT_MINUTES + _OLDER_BARS):
-            recent = back < _RECENT_MINUTES or start % 300
-            start -= MINUTE if recent else 5 * MINUTE
-            sigma = self._volatility * (1 if recent else _ROOT_OF_FIVE)
-            opened = close / (1 + dice.gauss(0, sigma))
-            wick = sigma / 2
-            high = max(opened, close) * (1 + abs(dice.gauss(0, wick)))
-            low = min(opened, close) * (1 - abs(dice.gauss(0, wick)))
-            volume = Decimal(dice.uniform(5_000, 50_000) / close)
-            o, h, low_, c = (nearest_on(Decimal(value), tick) for value in (opened, high, low, close))
-            bars.append(Candle(start, o, h, low_, c, floor_to(volume, step)))
-            close = opened
-        bars.reverse()
-        return bars
+        # Newest first: minutes, a few more to a whole five minutes, then five minutes each.
+        recent = _RECENT_MINUTES + (ends // MINUTE - _RECENT_MINUTES) % 5
+        lengths = np.full(recent + _OLDER_BARS, 5 * MINUTE)
+        lengths[:recent] = MINUTE
+        starts = ends - np.cumsum(lengths)
+        sigma = self._volatility * np.sqrt(lengths / MINUTE)
+        last = float(self._bars[0].open if self._bars else self._product.price)
+        opened = last / np.cumprod(1 + dice.standard_normal(len(lengths)) * sigma)
+        close = np.concatenate(([last], opened[:-1]))
+        wicks = np.abs(dice.standard_normal((2, len(lengths)))) * sigma / 2
+        high, low = np.maximum(opened, close) * (1 + wicks[0]), np.minimum(opened, close) * (1 - wicks[1])
+        prices = np.maximum(np.rint(np.stack((opened, high, low, close)) / float(tick)), 1).astype(np.int64)
+        volumes = np.floor(_traded(dice, lengths, self._pace()) / close / float(step))
+        if self._bars:
+            self._fill_up(self._bars[0], dice)
+        return _Past(starts[::-1], prices[:, ::-1], volumes[::-1], tick, step)
+
+    def _fill_up(self, bar: Candle, dice: np.random.Generator) -> None:
+        """The start was within a minute: what would have traded before it in that minute."""
+        before = np.array([min(max(self._start - bar.start, 0.0), MINUTE)])
+        steps = math.floor(
+            float(_traded(dice, before, self._pace())[0]) / float(bar.open * self._product.base_increment)
+        )
+        bar.volume += steps * self._product.base_increment
+
+
+def _traded(dice: np.random.Generator, lengths: NDArray[np.generic], pace: Pace) -> NDArray[np.float64]:
+    """What ticks of this pace trade in spans of so many seconds, in quote: as the sum of their sizes comes out.
+
+    A span has as many ticks as fit, and one more by chance for what is left; the sum of many is normal.
+    """
+    ticks = np.floor(np.asarray(lengths, dtype=np.float64) / pace.seconds + dice.random(len(lengths)))
+    deviation = (1 - LEAST_SHARE) / math.sqrt(12)
+    shares = ticks * MEAN_SHARE + np.sqrt(ticks) * deviation * dice.standard_normal(len(lengths))
+    return np.asarray(np.clip(shares, ticks * LEAST_SHARE, ticks) * pace.value)

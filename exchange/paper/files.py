@@ -17,7 +17,7 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
-from exchange.paper.candles import Candle
+from exchange.paper.candles import MEAN_SHARE, MINUTE, Candle, Pace
 from exchange.paper.config import PriceFile
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Tick
@@ -115,6 +115,16 @@ class FileTicks:
             for name, scale in self._scales.items()
         }
 
+    def pace(self, product_id: str, most: float) -> Pace:
+        """As the file's own ticks come: how often, and of what size where it says."""
+        if self._bars:
+            return Pace(self._width() / 4, most)
+        ticks = [tick for tick in self._recorded if tick.product_id in ("", product_id)]
+        seconds = (ticks[-1].at - ticks[0].at) / max(len(ticks) - 1, 1) if ticks else 0.0
+        scale = self._scales.get(product_id, Decimal(1))
+        values = [min(float(tick.size * tick.price * scale), most) for tick in ticks if tick.size is not None]
+        return Pace(seconds or MINUTE, sum(values) / len(values) / MEAN_SHARE if values else most)
+
     def ticks(self) -> Iterator[Tick]:
         """All ticks of all fed products, in order."""
         return self._candle_ticks() if self._bars else self._recorded_scaled()
@@ -123,7 +133,7 @@ class FileTicks:
         """Four ticks a candle: open, then the extreme on the way (low first in a rising bar), the other, close."""
         bars = self._bars[self._history_rows :]
         start = bars[0].at
-        width = min((b.at - a.at for a, b in pairwise(bars)), default=60.0)
+        width = self._width()
         for bar in bars:
             path = (
                 (bar.open, bar.low, bar.high, bar.close)
@@ -134,6 +144,11 @@ class FileTicks:
                 at = bar.at - start + width * quarter / 4
                 for name, scale in self._scales.items():
                     yield Tick(at, name, price * scale)
+
+    def _width(self) -> float:
+        """Seconds from a candle to the next where none is missing."""
+        bars = self._bars[self._history_rows :]
+        return min((b.at - a.at for a, b in pairwise(bars)), default=float(MINUTE))
 
     def _recorded_scaled(self) -> Iterator[Tick]:
         for tick in self._recorded:

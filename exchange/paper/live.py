@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from exchange.paper.candles import Candle
+from exchange.paper.candles import MINUTE, Candle, Pace
 from exchange.paper.config import Live
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Market, Tick
@@ -108,6 +108,10 @@ class LiveTicks:
     def history(self) -> Mapping[str, list[Candle]]:
         """Five-minute candles of before, their times relative to now; what could not be had is empty, not invented."""
         return {name: self._history.get(name, []) for name in self._products}
+
+    def pace(self, product_id: str, most: float) -> Pace:
+        """Nobody knows, and nothing is made up from it."""
+        return Pace(MINUTE, most)
 
     def ticks(self) -> Iterator[Tick]:
         """None in advance: they are pushed as they come in."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from exchange.paper.candles import Candle
+from exchange.paper.candles import Candle, Pace
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated
 from exchange.paper.numbers import nearest_on
 from exchange.paper.orders import Side
@@ -44,6 +44,9 @@ class TickSource(Protocol):
     def history(self) -> Mapping[str, list[Candle]]:
         """One-minute candles before the start, their times relative to it (so negative)."""
 
+    def pace(self, product_id: str, most: float) -> Pace:
+        """How the product will trade, where a tick trades `most` in quote currency at the most."""
+
     def ticks(self) -> Iterator[Tick]:
         """All ticks, in order."""
 
@@ -64,6 +67,10 @@ class GeneratedTicks:
     def history(self) -> Mapping[str, list[Candle]]:
         """None: it is generated backwards."""
         return {}
+
+    def pace(self, product_id: str, most: float) -> Pace:
+        """One tick an interval, its size left to the venue."""
+        return Pace(self._market_step, most)
 
     def ticks(self) -> Iterator[Tick]:
         """One tick of every product per interval, spread evenly over it, for ever."""
@@ -102,8 +109,9 @@ class Market:
         self.paused = False
         self.exhausted = False
         self._stepped_to = 0.0
+        first_prices = source.first_prices()
         for product_id, book in venue.markets():
-            first = source.first_prices().get(product_id, book.product.price)
+            first = first_prices.get(product_id, book.product.price)
             venue.tick(product_id, first, book.product.base_increment, self._dice)
             venue.seed_trades(product_id)
         venue.changed_books.clear()

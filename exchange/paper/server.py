@@ -15,7 +15,7 @@ import trustme
 from aiohttp import web
 
 from exchange.paper.auth import Keyring
-from exchange.paper.candles import CandleStore
+from exchange.paper.candles import CandleStore, Pace
 from exchange.paper.config import Generated, Live, PaperConfig
 from exchange.paper.control import Control
 from exchange.paper.control_access import TOKEN_FILE, own_token
@@ -95,7 +95,7 @@ class PaperExchange:
             }
         self.keyring = Keyring(folder)
         tls = _certificate(folder)
-        self.venue = Venue(config, products)
+        self.venue = Venue(config, products, source.pace)
         for product_id, bars in source.history().items():
             self._give_history(product_id, bars)
         self.market = Market(self.venue, source)
@@ -180,7 +180,7 @@ class PaperExchange:
             bar.start = int(start + bar.start) // 60 * 60
         product = self.venue.engine.books[product_id].product
         self.venue.candles[product_id] = CandleStore(
-            product, start, seed=self.config.seed, volatility=0.0006, history=bars
+            product, start, seed=self.config.seed, volatility=0.0006, pace=lambda: Pace(60, 0), history=bars
         )
 
     def _folder(self) -> Path:

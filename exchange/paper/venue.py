@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 from exchange.paper import render
 from exchange.paper.book import Book
-from exchange.paper.candles import CandleStore
+from exchange.paper.candles import LEAST_SHARE, MINUTE, CandleStore, Pace
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
 from exchange.paper.faults import MARKET_FAULTS, FaultBook, FaultKind
@@ -34,7 +35,12 @@ _PRICES_EVERY = 1.0
 class Venue:
     """One account's exchange. All times are wall time plus `skew`, candles excepted (market time)."""
 
-    def __init__(self, config: PaperConfig, products: Mapping[str, Product]) -> None:
+    def __init__(
+        self,
+        config: PaperConfig,
+        products: Mapping[str, Product],
+        pace: Callable[[str, float], Pace] = lambda product_id, most: Pace(MINUTE, most),
+    ) -> None:
         self.config = config
         self.faults = FaultBook(config.seed, config.faults)
         self.skew = 0.0
@@ -68,7 +74,13 @@ class Venue:
             offered=self._offered,
         )
         self.candles = {
-            name: CandleStore(product, self._started, seed=config.seed, volatility=_volatility(config, name))
+            name: CandleStore(
+                product,
+                self._started,
+                seed=config.seed,
+                volatility=_volatility(config, name),
+                pace=partial(pace, name, float(config.tick_value)),
+            )
             for name, product in products.items()
         }
         self.store: Store | None = None
@@ -235,7 +247,7 @@ class Venue:
         product = self.engine.books[product_id].product
         at = nearest_on(price, product.price_increment)
         most = self.config.tick_value / at
-        wanted = min(size, most) if size is not None else most * Decimal(str(round(dice.uniform(0.05, 1.0), 4)))
+        wanted = min(size, most) if size is not None else most * Decimal(str(round(dice.uniform(LEAST_SHARE, 1.0), 4)))
         self.engine.tick(
             product_id,
             at,
