@@ -334,4 +334,4 @@ def _row(row: Mapping[str, object], outcome: Mapping[str, object] | None) -> Str
 def _sentence(run: Mapping[str, object], options: StrategyOptions) -> str:
     if not run["symbols"]:
         return "No symbol is looked at: symbols.allow names none, or no market data have come yet."
-    return "" if options.enabled else "strategy.enabled is off: the matrix is written and decides nothing."
+    return "" if options.enabled else "strategy.enabled is off: the matrix is written, nothing is bought or sold by it."

@@ -240,7 +240,7 @@ async def test_switched_off_it_writes_the_matrix_and_buys_nothing(database: str,
         report = await run_now(system)
         assert (report.buys, report.started) == (1, 0)
         assert report.rows[0].outcome == "disabled"
-        assert "nothing is bought" in report.sentence
+        assert "nothing is bought or sold" in report.sentence
         assert await system.value("SELECT count(*) FROM orders") == 0
         assert await system.value("SELECT count(*) FROM market_snapshots WHERE action = 'buy'") == 1
 
