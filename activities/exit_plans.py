@@ -6,8 +6,9 @@ whatever order. A watcher's own writes bump no revision: they are no news to wat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from decimal import Decimal
 
 import asyncpg
 
@@ -15,7 +16,7 @@ from activities.database import Pool
 from activities.leases import HELD, Lease, LeaseLostError
 from activities.market_state import Plan, PlanRow, trailing_document
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
-from domain.money import divide
+from domain.money import divide, plain
 
 __all__ = ["PlanTable", "plan_of", "read_plan"]
 
@@ -58,6 +59,30 @@ SELECT """
     + """ AS held, ARRAY(SELECT entry_key FROM saved) AS saved
 """
 )
+# The ATR that a target is measured in is fixed once. The trade's own copy of the rules is what people are shown.
+_SAVE_TARGETS = (
+    """
+WITH news AS (
+    SELECT * FROM jsonb_to_recordset($3::jsonb) AS n (entry_key text, target_atr text)
+), ours AS (
+    SELECT p.entry_key, coalesce(p.rules ->> 'target_atr', news.target_atr) AS target_atr
+      FROM exit_plans p JOIN news USING (entry_key) JOIN trades t ON t.entry_key = p.entry_key
+     WHERE p.state <> 'DISARMED' AND """
+    + HELD
+    + """
+       FOR UPDATE OF t, p SKIP LOCKED
+), trade AS (
+    UPDATE trades t SET rules = t.rules || jsonb_build_object('target_atr', o.target_atr)
+      FROM ours o WHERE t.entry_key = o.entry_key
+), plan AS (
+    UPDATE exit_plans p SET rules = p.rules || jsonb_build_object('target_atr', o.target_atr), updated_at = now()
+      FROM ours o WHERE p.entry_key = o.entry_key
+)
+SELECT """
+    + HELD
+    + """ AS held, (SELECT jsonb_object_agg(entry_key, target_atr) FROM ours) AS saved
+"""
+)
 _SIGNALS = """
 SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
  WHERE symbol = ANY($1) AND at > now() - $2::interval
@@ -94,6 +119,21 @@ class PlanTable:
         if not row["held"]:
             raise LeaseLostError(f"the lease {lease.name} is another holder's by now")
         return set(row["saved"])
+
+    async def save_targets(self, lease: Lease, plans: Iterable[Plan]) -> dict[str, Decimal]:
+        """Write the ATR that targets are measured in; what the plans that could be written have now, by entry key.
+
+        Raises LeaseLostError if the lease is another's.
+        """
+        news = [
+            {"entry_key": plan.entry_key, "target_atr": plain(plan.position.rules.target_atr)}
+            for plan in plans
+            if plan.position.rules.target_atr is not None
+        ]
+        row = await self._pool.fetchrow(_SAVE_TARGETS, lease.name, lease.epoch, news)
+        if not row["held"]:
+            raise LeaseLostError(f"the lease {lease.name} is another holder's by now")
+        return {key: Decimal(atr) for key, atr in (row["saved"] or {}).items()}
 
     async def sell_signals(self, symbols: Sequence[str], max_age: timedelta) -> dict[str, SellSignal]:
         """The newest row of the matrix for each symbol that has one of at most `max_age`."""

@@ -27,6 +27,7 @@ from domain.exits import (
     outranks,
     price_stop,
     quiet_band,
+    wants_atr,
 )
 from domain.messages import ExitDue
 from domain.money import plain
@@ -145,6 +146,8 @@ class Watch:
         self.plans: dict[str, Plan] = {}
         self.pending: dict[str, Plan] = {}
         """Plans with an exit that is due and not acknowledged."""
+        self.unsaved_targets: dict[str, Plan] = {}
+        """Plans whose target has got its ATR, which is to be written."""
         self.ticks = 0
         self._epoch = epoch
         self._signal_max_age = signal_max_age
@@ -187,10 +190,15 @@ class Watch:
             state.plans[row.entry_key] = plan
         else:
             trailing = _greatest(plan.position.trailing, row.position.trailing)
+            fixed = plan.position.rules.target_atr
             plan.position = replace(row.position, trailing=trailing)
+            if fixed is not None and wants_atr(plan.position.rules):
+                self._fix_target(plan, fixed)
             plan.revision, plan.exiting, plan.exit_reason = row.revision, row.exiting, row.exit_reason
             self._acknowledge(plan)
         state.stale_seconds = min(float(item.position.rules.stale_seconds) for item in state.plans.values())
+        if state.atr is not None and wants_atr(plan.position.rules):
+            self._fix_target(plan, state.atr)
         self._set_band(plan, state)
         self._look_again(plan, state)
 
@@ -199,6 +207,7 @@ class Watch:
         plan = self.plans.pop(entry_key, None)
         self.pending.pop(entry_key, None)
         self._moved.pop(entry_key, None)
+        self.unsaved_targets.pop(entry_key, None)
         if plan is not None:
             plan.due = None
             self.symbols[plan.symbol].plans.pop(entry_key, None)
@@ -301,6 +310,31 @@ class Watch:
             del state.candles[start]
         closed = [state.candles[start] for start in starts[-self._atr_window :]]
         state.atr = atr_reading([(c.high, c.low, c.close) for c in closed], self._atr_period)
+        self._fix_targets(state)
+
+    def _fix_targets(self, state: SymbolState) -> None:
+        """The targets that are measured in ATR and had none so far; from then on they stay."""
+        if state.atr is None:
+            return
+        for plan in state.plans.values():
+            if wants_atr(plan.position.rules):
+                self._fix_target(plan, state.atr)
+                self._set_band(plan, state)
+                self._look_again(plan, state)
+
+    def _fix_target(self, plan: Plan, atr: Decimal) -> None:
+        if atr > 0:
+            rules = plan.position.rules.model_copy(update={"target_atr": atr})
+            plan.position = replace(plan.position, rules=rules)
+            self.unsaved_targets[plan.entry_key] = plan
+
+    def target_saved(self, entry_key: str, atr: Decimal) -> None:
+        """The plan's ATR is written; an earlier watcher's holds, if it had one."""
+        plan = self.unsaved_targets.pop(entry_key, None)
+        if plan is not None and plan.position.rules.target_atr != atr:
+            self._fix_target(plan, atr)
+            del self.unsaved_targets[entry_key]
+            self._set_band(plan, self.symbols[plan.symbol])
 
     def rebuild_peaks(self, symbol: str, candles: Iterable[Candle], since: Mapping[str, datetime]) -> None:
         """Raise trailing stops by the highs that were missed: per plan those of candles that start at `since` or later.

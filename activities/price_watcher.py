@@ -509,6 +509,10 @@ class WatchSession:
     # --- what comes of it -----------------------------------------------------------------------------------------
 
     async def _save_trailing(self) -> None:
+        if self.watch.unsaved_targets:
+            targets = await self._plans.save_targets(self._lease, list(self.watch.unsaved_targets.values()))
+            for entry_key, atr in targets.items():
+                self.watch.target_saved(entry_key, atr)
         plans = [
             (plan, plan.position.trailing)
             for plan in self.watch.unsaved(self._options.peak_seconds)

@@ -122,7 +122,7 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
     `alone`: the symbols whose price nobody watches now; None if nobody asked.
     """
     from cli.ledger import tidy
-    from domain.exits import ExitRules
+    from domain.exits import ExitRules, target_price
     from domain.ids import exit_workflow_id, order_workflow_id
     from domain.money import average
     from domain.outcome import trade_pnl
@@ -153,7 +153,7 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
         else tidy(entry * (1 + rules.trailing_arm)),
         "trailing_stop": tidy(row["stop"]),
         "trailing_peak": tidy(row["peak"]),
-        "take_profit": None if entry is None or rules.take_profit is None else tidy(entry * (1 + rules.take_profit)),
+        "take_profit": None if entry is None else tidy(target_price(rules, entry)),
         "bid": bid,
         "unrealised_pnl": tidy(unrealised),
         "exit_size": row["sold_size"],

@@ -60,7 +60,10 @@ told AS (
            date_part('epoch', t.opened_at) AS opened, date_part('epoch', t.closed_at) AS closed,
            t.paid::float8 AS cost, t.bought_value::float8, t.bought_size::float8, t.sold_value::float8,
            t.sold_size::float8, (t.rules ->> 'soft_stop')::float8 AS soft_stop,
-           (t.rules ->> 'take_profit')::float8 AS take_profit, (t.rules ->> 'trailing_arm')::float8 AS trailing_arm,
+           coalesce((t.rules ->> 'take_profit_atr')::float8 * (t.rules ->> 'target_atr')::float8
+                    / nullif(t.bought_value / nullif(t.bought_size, 0), 0)::float8,
+                    (t.rules ->> 'take_profit')::float8) AS take_profit,
+           (t.rules ->> 'trailing_arm')::float8 AS trailing_arm,
            o.buy_score::float8 AS score{sets}
       FROM closed t JOIN orders o ON o.order_key = t.entry_key)
 SELECT {columns} FROM told

@@ -371,9 +371,9 @@ class TriggerSettings(Section):
 
 DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
     "rsi_oversold": {"size_quote": "100"},
-    "macd_cross": {"size_quote": "100"},
-    "bb_squeeze": {"size_quote": "100"},
-    "volume_spike": {"size_quote": "100"},
+    "macd_cross": {"size_quote": "120"},
+    "bb_squeeze": {"size_quote": "80"},
+    "volume_spike": {"size_quote": "60"},
     "multi_signal": {"size_quote": "150"},
     "roc_momo": {"size_quote": "200", "exits": {"take_profit_pct": "4", "take_profit_enabled": True}},
     "passive_mm": {"size_quote": "50", "expiry_s": "60"},

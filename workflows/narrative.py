@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from domain.exits import ExitRules
+from domain.exits import ExitRules, target_price
 from domain.messages import GateView, OrderIntent, TradeOutcome
 from domain.money import plain, round_half_even
 
@@ -86,10 +86,18 @@ def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:
     parts = [f"hard stop {at(-rules.hard_stop)}", f"soft stop {at(-rules.soft_stop)}"]
     if rules.trailing_arm is not None:
         parts.append(f"trailing arms at {at(rules.trailing_arm)}")
-    if rules.take_profit is not None:
-        parts.append(f"take profit {at(rules.take_profit)}")
+    target = None if entry_price is None else target_price(rules, entry_price)
+    if rules.take_profit_atr is not None:
+        known = rules.target_atr is not None
+        where = f"{level(target)} " if known and target is not None else ""
+        parts.append(
+            f"take profit {where}({plain(rules.take_profit_atr)} ATR{'' if known else ' as at the first fill'})"
+        )
+    if rules.take_profit is not None and rules.target_atr is None:
+        parts.append(f"{'else' if rules.take_profit_atr is not None else 'take profit'} {at(rules.take_profit)}")
     if rules.signal_exit:
-        parts.append("sell signal if not losing")
+        least = f"{plain(rules.signal_exit_gain * 100)} % or more" if rules.signal_exit_gain else "not losing"
+        parts.append(f"sell signal if {least}{' after fees' if rules.signal_exit_net else ''}")
     sentence = ", ".join(parts)
     return sentence if entry_price is not None else f"exits, from the first fill on: {sentence}"
 

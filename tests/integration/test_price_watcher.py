@@ -321,13 +321,16 @@ async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
 
 
 async def test_atr_comes_from_closed_candles(world: World) -> None:
-    """The trailing distance is twice the ATR of past candles that REST has, without the open one."""
+    """The trailing distance is twice the ATR of past candles that REST has, without the open one; a target in ATRs too.
+
+    The ATR of the target is kept in the plan and in the trade's own copy of the rules.
+    """
     opened = begins(datetime.now(UTC), 300)
     world.exchange.candle_list = [
         Candle(BTC, opened - timedelta(minutes=5 * n), *map(Decimal, ("100", "100.4", "99.6", "100", "1")))
         for n in range(atr_window(14), 0, -1)
     ]
-    key = await add_trade(world.pool, "a")
+    key = await add_trade(world.pool, "a", rules=ExitRules(take_profit_atr=Decimal(9)))
     async with world.watching():
         await world.armed()
         newest = Candle(BTC, opened, *map(Decimal, ("100", "180", "20", "100", "1")))
@@ -338,6 +341,9 @@ async def test_atr_comes_from_closed_candles(world: World) -> None:
         row = await until(lambda: plan_where(world, key, "stop IS NOT NULL"))
     assert row["atr"] == Decimal("0.8")
     assert row["distance"] == Decimal("1.6")
+    for table in ("exit_plans", "trades"):
+        rules = await world.pool.fetchval(f"SELECT rules FROM {table} WHERE entry_key = $1", key)  # noqa: S608 - above
+        assert ExitRules.model_validate(rules).target_atr == Decimal("0.8")
 
 
 async def test_a_stale_price_is_told_and_the_book_decides_instead(world: World) -> None:

@@ -21,6 +21,7 @@ from domain.exits import (
     atr_window,
     due_exit,
     outranks,
+    wants_atr,
 )
 from exchange.port import Candle
 
@@ -266,3 +267,57 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
     for watch in (old, new):
         watch.closed(SYMBOL, candles[number].start + timedelta(minutes=5))
         assert watch.symbols[SYMBOL].atr == reading(candles[: number + 1])
+
+
+def candles_with_range(width: str, count: int = atr_window(14) + 1) -> list[Candle]:
+    """Candles of 5 minutes around 100 whose true range is `width` each; the last one is still open."""
+    half = Decimal(width) / 2
+    return [
+        Candle(
+            symbol=SYMBOL,
+            start=START + timedelta(minutes=5 * number),
+            open=Decimal(100),
+            high=100 + half,
+            low=100 - half,
+            close=Decimal(100),
+            volume=Decimal(1),
+        )
+        for number in range(count)
+    ]
+
+
+def test_a_target_in_atrs_is_fixed_by_the_atr_of_the_first_fill() -> None:
+    """The ATR that is known when the plan comes stays the target's, whatever the ATR does later."""
+    bench = Bench()
+    rules = ExitRules(trailing_arm=None, take_profit_atr=Decimal(3))
+    bench.watch.candles(SYMBOL, candles_with_range("1"))
+    wider = candles_with_range("9", 2 * atr_window(14))
+    plan = bench.put(rules=rules)
+    assert plan.position.rules.target_atr == 1
+    assert list(bench.watch.unsaved_targets) == ["a"]
+    bench.watch.candles(SYMBOL, wider[len(wider) // 2 :])
+    plan = bench.put(rules=rules)
+    bench.watch.target_saved("a", Decimal(1))
+    assert plan.position.rules.target_atr == 1
+    assert not bench.watch.unsaved_targets
+    bench.bid("102.99")
+    assert bench.told == []
+    bench.bid("103")
+    assert bench.told == [("a", ExitReason.TP)]
+
+
+def test_a_target_waits_for_its_atr_and_keeps_an_earlier_watchers() -> None:
+    """Without an ATR the percentage holds; the first ATR that comes is taken, and one that is stored already holds."""
+    bench = Bench()
+    rules = ExitRules(trailing_arm=None, take_profit_atr=Decimal(3), take_profit=Decimal("0.1"))
+    plan = bench.put(rules=rules)
+    bench.bid("109")
+    assert wants_atr(plan.position.rules)
+    assert not bench.told
+    bench.watch.candles(SYMBOL, candles_with_range("4"))
+    assert plan.position.rules.target_atr == Decimal(4)
+    assert not bench.told
+    bench.watch.target_saved("a", Decimal(2))
+    assert plan.position.rules.target_atr == 2
+    bench.bid("106")
+    assert bench.told == [("a", ExitReason.TP)]
