@@ -19,7 +19,7 @@ from tests.chaos.harness_evidence import Evidence, RunningWorkflow
 from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of, stretches
 from tests.chaos.harness_protection import split_by_outages as split
-from tests.chaos.harness_recorder import true_time
+from tests.chaos.harness_recorder import PriceNote, true_time
 from tests.chaos.schedule import SHIELDS, Cut, Enter, Fault, Names, Outage, Price, Sell, Signal, Skew, Terms, plan_run
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -385,6 +385,7 @@ def test_a_power_cut_may_take_the_mark_of_a_send_and_nothing_else(right: Evidenc
 
 def test_seconds_around_a_power_cut_are_a_row_of_their_own(right: Evidence) -> None:
     """Nothing of ours can act without power: such a stretch is shown, and not judged as one fault."""
+    right.prices.append(PriceNote(AT, "CHA-USD", Decimal(100)))
     right.lease_notes = [
         {"name": "price-watcher/main/0", "expires_at": second(10), "at": AT},
         {"name": "price-watcher/main/0", "expires_at": second(90), "at": second(45)},
