@@ -50,14 +50,16 @@ class Connection:
                 fault = None
             else:
                 return
+        off = {FaultKind.STREAM_AHEAD: 1, FaultKind.STREAM_BEHIND: -1}.get(fault.kind, 0) if fault is not None else 0
+        seconds = off * fault.delay if fault is not None else 0.0
         body = b'{"channel":"%s","timestamp":"%s","sequence_num":%d,"events":%s}' % (
             channel.encode(),
-            render.nanoseconds(self._venue.now_ns()).encode(),
+            render.nanoseconds(self._venue.now_ns() + int(seconds * 1e9)).encode(),
             self._sequence,
             events,
         )
         self._sequence += 1
-        if fault is None:
+        if fault is None or off:
             self._put(body)
         elif fault.kind is FaultKind.STREAM_REORDERED:
             self._held = body

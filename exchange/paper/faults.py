@@ -42,6 +42,8 @@ class FaultKind(StrEnum):
     STREAM_REORDERED = "reordered"  # the message is sent after the one that follows it
     STREAM_MISSING = "missing"  # the message is not sent, its sequence number is used up
     STREAM_MALFORMED = "malformed"  # the frame is cut in the middle
+    STREAM_AHEAD = "ahead"  # the message's time is `delay` after now
+    STREAM_BEHIND = "behind"  # the message's time is `delay` before now
     STREAM_FROZEN = "frozen"  # no prices (or other news), but heartbeats go on
     USER_NO_PRICE = "no_price"  # an order that has filled is told of with its size but neither price nor value
     USER_UNKNOWN_SIDE = "unknown_side"  # an order is told of with the side UNKNOWN_ORDER_SIDE

@@ -42,6 +42,8 @@ _LONGEST_P99 = 10.0
 _FEW = 100
 _FEW_LONGEST = 30.0
 """Fewer positions have no 99th percentile but their longest: then this is the limit."""
+_TERMINATED_LONGEST = 75.0
+"""The sweep comes each minute."""
 _DIGITS = 60
 _MARK_LOST = timedelta(seconds=1)
 """PostgreSQL flushes what nobody waits for at least three times a second."""
@@ -76,6 +78,8 @@ class Unprotected:
     cut: list[float] = field(default_factory=list)
     """Around a power cut: judged by nobody, as nothing of ours can act meanwhile."""
     no_cut: str = ""
+    by_hand: list[float] = field(default_factory=list)
+    """Of trades whose monitor a person terminated, from then on: the sweep starts it again within a minute."""
     by_cause: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, other: Unprotected) -> None:
@@ -84,6 +88,7 @@ class Unprotected:
         self.several += other.several
         self.total += other.total
         self.cut += other.cut
+        self.by_hand += other.by_hand
         self.no_cut = self.no_cut or other.no_cut
         for cause, values in other.by_cause.items():
             self.by_cause[cause] += values
@@ -102,6 +107,11 @@ class Unprotected:
             AuditRow("seconds unprotected, one fault", f"{len(self.single)} positions: {_seconds(self.single)}", wrong),
             AuditRow("seconds unprotected, several", f"{len(self.several)} positions: {_seconds(self.several)}"),
             AuditRow("seconds unprotected, power cut", self._around_cuts()),
+            AuditRow(
+                "seconds unprotected, terminated by hand",
+                f"{len(self.by_hand)} positions: {_seconds(self.by_hand)}",
+                tuple(f"a stretch lasts {each:.1f} s" for each in self.by_hand if each > _TERMINATED_LONGEST),
+            ),
             AuditRow("  in a position's whole life", f"{len(self.total)} positions: {_seconds(self.total)}"),
             AuditRow("  by cause", causes),
         ]
@@ -568,6 +578,7 @@ def _workflows(books: _Books) -> AuditRow:
     wrong = []
     states = {item.workflow_id: item for item in books.evidence.workflows}
     open_trades = {key for key, trade in books.trades.items() if trade["state"] != "CLOSED"}
+    mistakes = {key for _, key in books.evidence.terminated}
     for item in books.evidence.workflows:
         key = item.workflow_id.partition("-")[2]
         if item.status == "RUNNING":
@@ -580,6 +591,8 @@ def _workflows(books: _Books) -> AuditRow:
                 wrong.append(f"{item.workflow_id} runs, its order is {order['state']}")
             if item.stuck_task > 1:
                 wrong.append(f"{item.workflow_id}: its workflow task is tried for the {item.stuck_task}th time")
+        elif item.status == "TERMINATED" and key in mistakes and key not in open_trades:
+            continue  # it was about to end, and there was nothing left to guard
         elif item.status not in ("COMPLETED", "CONTINUED_AS_NEW"):
             wrong.append(f"{item.workflow_id} is {item.status}")
     for key, order in books.orders.items():
@@ -693,7 +706,12 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> Unprotected:
         around = [span for span in whole if any(s < span[1] and e + _AFTER_CUT > span[0] for s, e in evidence.cuts)]
         if around:
             time.cut.append(max(length([span]) for span in around))
-        single, several = split_by_outages([span for span in whole if span not in around], evidence.outages)
+        rest = [span for span in whole if span not in around]
+        hit = min((at for at, key in evidence.terminated if key == position.entry_key), default=None)
+        after = [span for span in rest if hit is not None and span[1] > hit]
+        if hit is not None:
+            time.by_hand.append(max((length([span]) for span in after), default=0.0))
+        single, several = split_by_outages([span for span in rest if span not in after], evidence.outages)
         time.single.append(max((length([span]) for span in single), default=0.0))
         if several:
             time.several.append(max(length([span]) for span in several))

@@ -27,7 +27,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.exits import ExitReason
-from domain.ids import intent_key, order_workflow_id
+from domain.ids import exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest, IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from exchange.paper import ControlError, PaperControl
@@ -59,6 +59,7 @@ from tests.chaos.schedule import (
     Signal,
     Skew,
     Sockets,
+    Terminate,
     Terms,
     describe,
     plan_run,
@@ -178,7 +179,17 @@ async def open_rig(
     With `power_cut` the servers' files are on a disk that can lose its power. The exchange's never are.
     """
     products = _products_file(data, symbols)
-    arguments = ["--step", "--products-file", str(products), "--balance", "USD=1000000", "--seed", str(seed)]
+    arguments = [
+        "--step",
+        "--products-file",
+        str(products),
+        "--balance",
+        "USD=1000000",
+        "--balance",
+        "USDC=1000000",
+        "--seed",
+        str(seed),
+    ]
     async with contextlib.AsyncExitStack() as closing:
         disk = PowerCutDisk(data) if power_cut else None
         if disk is not None:
@@ -227,7 +238,9 @@ def _reached(addresses: Mapping[str, str]) -> dict[str, str]:
 def _products_file(data: Path, symbols: Sequence[str]) -> Path:
     data.mkdir(parents=True, exist_ok=True)
     products = data / "products.json"
-    products.write_text(json.dumps({"products": [_product(symbol) for symbol in symbols]}))
+    # The twin of a -USDC product is there, as at the venue, and not traded.
+    twins = {symbol.removesuffix("C") for symbol in symbols if symbol.endswith("-USDC")} - set(symbols)
+    products.write_text(json.dumps({"products": [_product(symbol) for symbol in (*symbols, *sorted(twins))]}))
     return products
 
 
@@ -302,6 +315,8 @@ class ChaosRun:
                 await self._manual(action)
             case Outage():
                 self._beside(self._outage(action))
+            case Terminate():
+                self._beside(self._terminate(action))
             case Cut():
                 self._beside(self._cut(action))
             case _:
@@ -317,6 +332,7 @@ class ChaosRun:
                     "probability": action.probability,
                     "delay": action.delay,
                     "status": action.status,
+                    "share": action.share,
                 }
                 if action.duration is not None:
                     settings["duration"] = action.duration
@@ -466,6 +482,19 @@ class ChaosRun:
                 await asyncio.sleep(0.5)
             else:
                 return
+
+    async def _terminate(self, action: Terminate) -> None:
+        """A person's mistake; where there is no monitor yet, or any more, it hits nothing."""
+        intent = self.intents.get(action.number)
+        if intent is None:
+            return
+        try:
+            async with asyncio.timeout(5):
+                await self.rig.client.get_workflow_handle(exit_workflow_id(intent.order_key)).terminate("a mistake")
+        except (RPCError, TimeoutError):
+            self.begun.append(f"no monitor of entry {action.number} to terminate")
+        else:
+            self.rig.notes.terminated.append((datetime.now(UTC), intent.order_key))
 
     async def _manual(self, action: Manual) -> None:
         try:

@@ -78,6 +78,8 @@ class Evidence:
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
+    terminated: list[tuple[datetime, str]] = field(default_factory=list)
+    """Monitors that a person terminated: when, and the entry's key."""
     no_cut: str = ""
     """Why there was no power cut, where there should have been one."""
     problems: list[str] = field(default_factory=list)
@@ -103,6 +105,7 @@ async def collect(
         skews=notes.skews,
         outages=notes.outages,
         cuts=notes.cuts,
+        terminated=notes.terminated,
     )
     evidence.exchange_orders = await control.orders()
     evidence.exchange_fills = await control.fills()

@@ -54,6 +54,8 @@ class Notes:
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     """From when to when a process was away, which one doesn't matter."""
+    terminated: list[tuple[datetime, str]] = field(default_factory=list)
+    """When the monitor of which entry was terminated by hand."""
     cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
     """From when to when the machine was without power, or starting."""
 

@@ -38,12 +38,14 @@ __all__ = [
     "Signal",
     "Skew",
     "Sockets",
+    "Terminate",
     "Terms",
     "describe",
     "plan_run",
 ]
 
-SYMBOLS = ("CHA-USD", "CHB-USD", "CHC-USD", "CHD-USD", "CHE-USD", "CHF-USD")
+SYMBOLS = ("CHA-USD", "CHB-USD", "CHC-USD", "CHD-USD", "CHE-USD", "CHF-USDC")
+"""What is traded; the market of a -USDC product is told under its -USD twin's name."""
 TICK = Decimal("0.01")
 PRINTS_UP = 2
 """Ticks above the bid at which somebody buys now and then: where limit exits rest."""
@@ -65,6 +67,8 @@ class Terms:
     """Chance of a fault of connections or messages in a beat."""
     outage_every: int = 13
     """Beats between two deaths of a process."""
+    terminate_every: int = 25
+    """Entries of which a person terminates one's monitor."""
     power_cut: bool = False
     """Whether the machine loses its power once, somewhere in the middle."""
 
@@ -155,6 +159,7 @@ class Fault:
     delay: float = 0.0
     status: int = 0
     duration: float | None = None
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,13 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """A person terminates the exit monitor of entry `number` in Temporal."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """The machine loses its power, with all that is ours, and gets it back after `seconds`."""
 
@@ -215,7 +227,7 @@ class Cut:
 
 Action = (
     Enter | Sell | Signal | Cancel | Close | Price | Print | Manual
-    | Fault | Sockets | Flap | Names | Skew | Latency | Outage | Cut
+    | Fault | Sockets | Flap | Names | Skew | Latency | Outage | Cut | Terminate
 )  # fmt: skip
 
 
@@ -291,6 +303,30 @@ _FAULTS: tuple[Action, ...] = (
     Fault("slow", "GET *", count=6, delay=1.0),
     Fault("malformed_answer", "GET *", count=2),
     Fault("not_accepted_cut", "GET *", count=4),
+    # Nothing can be read, and all else works.
+    Fault("server_error", "GET *", count=None, status=503, duration=8.0),
+    Fault("slow", "GET *", count=None, delay=30.0, duration=8.0),
+    Fault("slow", "GET *", count=None, delay=2.0, duration=8.0),
+    Fault("server_error", "GET /product*", count=None, status=503, duration=8.0),
+    Fault("slow", "GET /orders/*", count=None, delay=30.0, duration=8.0),
+    Fault("strange_rows", "GET /orders/*", count=4),
+    Fault("null_list", "GET *", count=4),
+    # The exchange wants us to wait for long.
+    Fault("rate_limited", _SUBMIT, delay=45.0),
+    Fault("rate_limited", "GET *", count=None, delay=45.0, duration=3.0),
+    Fault("rate_limited", _ANY, count=3, delay=45.0),
+    # Nobody buys what a MARKET order sells, or only a part of it.
+    Fault("thin_book", "SELL *", count=2),
+    Fault("thin_book", "SELL *", count=3, share=0.4),
+    Fault("thin_book", "BUY *", count=1, share=0.5),
+    # Clocks of messages.
+    Fault("ahead", _ANY, count=None, delay=600.0, duration=3.0),
+    Fault("ahead", "ticker", count=1, delay=600.0),
+    Fault("behind", _ANY, count=None, delay=600.0, duration=3.0),
+    Fault("no_price", "user", count=3),
+    Fault("unknown_side", "user", count=2),
+    Fault("null_orders", "user", count=3),
+    Fault("stale_cancelled", "user", count=2),
     Fault("duplicate", "user", count=12, probability=0.5),
     Fault("late", "user", count=4, delay=1.5),
     Fault("reordered", "user", count=6),
@@ -415,6 +451,8 @@ class _Maker:
             self._at(beat + dice.randint(4, 12), Close(number))
         if dice.random() < (0.05 if shield else 0.25):
             self._at(beat + dice.randint(1, 4), Sell(number, max((size * Decimal("0.3")).quantize(_LOT), _LOT)))
+        if number % self._terms.terminate_every == self._terms.terminate_every // 2:
+            self._at(beat + dice.randint(1, 3), Terminate(number))
         if way == "signal":
             for _ in range(2):
                 self._at(beat + dice.randint(1, 6), Signal(symbol, "sell"))

@@ -20,7 +20,21 @@ from tests.chaos.harness_points import CRASH_POINTS
 from tests.chaos.harness_protection import PlanNote, Position, gaps_between, length, percentile, spans_of, stretches
 from tests.chaos.harness_protection import split_by_outages as split
 from tests.chaos.harness_recorder import PriceNote, true_time
-from tests.chaos.schedule import SHIELDS, Cut, Enter, Fault, Names, Outage, Price, Sell, Signal, Skew, Terms, plan_run
+from tests.chaos.schedule import (
+    SHIELDS,
+    Cut,
+    Enter,
+    Fault,
+    Names,
+    Outage,
+    Price,
+    Sell,
+    Signal,
+    Skew,
+    Terminate,
+    Terms,
+    plan_run,
+)
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "0" * 32
@@ -49,7 +63,7 @@ def test_twenty_seeds_have_every_kind_of_trouble() -> None:
     assert len(entries) >= 1000
     assert {entry.style for entry in entries} == {"market", "quote", "taker", "rest", "maker"}
     assert {entry.shield for entry in entries} == set(SHIELDS)
-    assert {type(action) for action in actions} >= {Names, Sell, Signal}
+    assert {type(action) for action in actions} >= {Names, Sell, Signal, Terminate}
     assert {action.seconds for action in actions if isinstance(action, Skew)} >= {-120.0, -20.0, 60.0}
     outages = {(action.target, action.how) for action in actions if isinstance(action, Outage)}
     assert {target for target, how in outages if how == "kill"} >= {"worker-a", "worker-b", "temporal", "postgres"}
@@ -57,6 +71,9 @@ def test_twenty_seeds_have_every_kind_of_trouble() -> None:
     faults = {action.kind for action in actions if isinstance(action, Fault)}
     assert {"accepted_cut", "accepted_silent", "accepted_late", "not_accepted_cut", "rate_limited"} <= faults
     assert {"duplicate", "late", "reordered", "missing", "malformed", "half_open", "frozen"} <= faults
+    assert {"thin_book", "ahead", "behind", "no_price", "unknown_side", "null_list", "strange_rows"} <= faults
+    reads = {(action.kind, action.delay) for action in actions if isinstance(action, Fault) and action.scope == "GET *"}
+    assert reads >= {("server_error", 0), ("slow", 30), ("slow", 2), ("rate_limited", 45)}
 
 
 def test_numbers_of_entries_do_not_change_the_market_of_a_seed_before_them() -> None:
@@ -380,6 +397,20 @@ def test_a_power_cut_may_take_the_mark_of_a_send_and_nothing_else(right: Evidenc
     assert audit(deepcopy(right)).violations
     row["time"] = second(5).isoformat()
     right.attempts.clear()
+    assert audit(right).violations
+
+
+def test_what_a_person_terminated_is_judged_by_the_sweep(right: Evidence) -> None:
+    """A stop that is due while its monitor is gone is no single fault, and may last until the sweep has come."""
+    right.lease_notes[0]["expires_at"] = second(300)
+    right.prices += [PriceNote(AT, "CHA-USD", Decimal(100)), PriceNote(second(10), "CHA-USD", Decimal(90))]
+    right.at = second(60)
+    assert audit(deepcopy(right)).violations
+    right.terminated.append((second(9), KEY))
+    found = audit(deepcopy(right))
+    assert found.violations == [], found.text()
+    assert (found.time.by_hand, found.time.single) == ([50.0], [1.0])
+    right.at = second(100)
     assert audit(right).violations
 
 

@@ -5,6 +5,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -131,13 +132,17 @@ async def test_slow_answers_and_duration(client: RESTClient, control: PaperContr
 
 
 async def test_burst_of_429_and_skipped_calls(client: RESTClient, control: PaperControl) -> None:
-    """A burst hits exactly its count; `skip` lets calls through first; clearing ends it."""
+    """A burst hits exactly its count; `skip` lets calls through first; `delay` is asked for; clearing ends it."""
     await control.fault("rate_limited", "GET /accounts", count=2, skip=1)
     await asyncio.to_thread(client.get_accounts)
     for _ in range(2):
         with pytest.raises(HTTPError, match=r"429 Client Error.*rate_limit_exceeded"):
             await asyncio.to_thread(client.get_accounts)
     await asyncio.to_thread(client.get_accounts)
+    await control.fault("rate_limited", "GET /accounts", delay=45)
+    with pytest.raises(HTTPError) as caught:
+        await asyncio.to_thread(client.get_accounts)
+    assert caught.value.response.headers["x-ratelimit-reset"] == "45"
     await control.fault("server_error", count=None)
     with pytest.raises(HTTPError, match="503"):
         await asyncio.to_thread(client.get_accounts)
@@ -210,6 +215,22 @@ async def test_messages_out_of_order(
         await prices(control, 64990, 64980, 64970)
         await stream.until(lambda seen: len(seen) == len(expected) + 1)
         assert heard(stream) == expected
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("ahead", 600), ("behind", -600)])
+async def test_the_time_of_one_message_is_off(
+    paper: PaperExchange, control: PaperControl, kind: str, seconds: int
+) -> None:
+    """One ticker says that it is ten minutes older or younger than it is, and the next is right again."""
+    async with StreamClient(paper.stream_url) as stream:
+        await stream.subscribe("ticker", [BTC])
+        await stream.until(lambda seen: len(seen) == 2)
+        await control.fault(kind, "ticker", delay=600)
+        await prices(control, 64990, 64980)
+        await stream.until(lambda seen: len(seen) == 4)
+        # The nanoseconds of the venue's times are more than Python reads.
+        _, wrong, right = (datetime.fromisoformat(m["timestamp"][:19] + "+00:00") for m in stream.on("ticker"))
+        assert abs((right - wrong).total_seconds() + seconds) < 60
 
 
 async def test_malformed_frame(paper: PaperExchange, control: PaperControl) -> None:
