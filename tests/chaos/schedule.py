@@ -213,9 +213,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Terminate:
-    """A person terminates the exit monitor of entry `number` in Temporal."""
-
-    number: int
+    """A person terminates the exit monitor of the youngest open trade in Temporal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,7 +450,7 @@ class _Maker:
         if dice.random() < (0.05 if shield else 0.25):
             self._at(beat + dice.randint(1, 4), Sell(number, max((size * Decimal("0.3")).quantize(_LOT), _LOT)))
         if number % self._terms.terminate_every == self._terms.terminate_every // 2:
-            self._at(beat + dice.randint(1, 3), Terminate(number))
+            self._at(beat + dice.randint(1, 3), Terminate())
         if way == "signal":
             for _ in range(2):
                 self._at(beat + dice.randint(1, 6), Signal(symbol, "sell"))
