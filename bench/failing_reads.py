@@ -1,4 +1,4 @@
-"""How soon a due stop is at the exchange while no read works: every GET fails, hangs, or is late.
+"""How soon a due stop is at the exchange while no read works: every GET fails, hangs, is late, or lags.
 
 Orders (POST) and the user stream go on, as in an outage of the exchange's reading side. The same stops on a calm day
 are the row beside. A quarter each: a hard stop, a soft stop, a hard stop of a trade whose protection rests at the
@@ -47,6 +47,7 @@ class _Trouble:
 _TROUBLES = (
     _Trouble("every GET fails", "server_error", {"status": 503}),
     _Trouble("every GET hangs 30 s", "slow", {"delay": 30}),
+    _Trouble("every GET tells of 60 s ago", "lagging", {"delay": 60}),
     _Trouble("every GET is 3 s late", "slow", {"delay": 3}),
 )
 

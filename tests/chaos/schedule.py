@@ -307,6 +307,7 @@ _FAULTS: tuple[Action, ...] = (
     Fault("slow", "GET *", count=None, delay=2.0, duration=8.0),
     Fault("server_error", "GET /product*", count=None, status=503, duration=8.0),
     Fault("slow", "GET /orders/*", count=None, delay=30.0, duration=8.0),
+    Fault("lagging", "GET *", count=None, delay=10.0, duration=8.0),
     Fault("strange_rows", "GET /orders/*", count=4),
     Fault("null_list", "GET *", count=4),
     # The exchange wants us to wait for long.
@@ -321,6 +322,7 @@ _FAULTS: tuple[Action, ...] = (
     Fault("ahead", _ANY, count=None, delay=600.0, duration=3.0),
     Fault("ahead", "ticker", count=1, delay=600.0),
     Fault("behind", _ANY, count=None, delay=600.0, duration=3.0),
+    Fault("replay", "user", count=None, duration=8.0),
     Fault("no_price", "user", count=3),
     Fault("unknown_side", "user", count=2),
     Fault("null_orders", "user", count=3),
