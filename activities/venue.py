@@ -100,6 +100,8 @@ class SharedRead(Generic[T]):
         """Raises what the read raises."""
         if self._next is None:
             self._next = asyncio.create_task(self._start_after(self._running))
+            # All who asked may have gone by the time it fails: then there is nobody to tell, and no fault of ours.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._next)
 
     async def _start_after(self, running: asyncio.Task[T] | None) -> T:

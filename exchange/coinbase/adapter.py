@@ -501,6 +501,8 @@ class _Cancels:
         self._ids = {first: None}
         self._gone = False
         self._sending = asyncio.ensure_future(self._send())
+        # All who asked may have gone by the time it fails: then there is nobody to tell.
+        self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def add(self, order_id: str) -> bool:
         """Join the batch, if it has not gone out and has room."""
