@@ -142,6 +142,7 @@ async def test_burst_of_429_and_skipped_calls(client: RESTClient, control: Paper
     await control.fault("rate_limited", "GET /accounts", delay=45)
     with pytest.raises(HTTPError) as caught:
         await asyncio.to_thread(client.get_accounts)
+    assert caught.value.response is not None
     assert caught.value.response.headers["x-ratelimit-reset"] == "45"
     await control.fault("server_error", count=None)
     with pytest.raises(HTTPError, match="503"):
