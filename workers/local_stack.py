@@ -39,7 +39,7 @@ from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import ExitCode, UnreachableError, UserError
 from workers.health import polled_since, queue_of, roles_of
 from workers.ledger_identity import refuse_other_mode, stamp_before_start
-from workers.namespace import set_up
+from workers.namespace import keep_closed, set_up
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.private_files import folder_problem, tighten
 from workers.processes import (
@@ -239,8 +239,10 @@ class LocalStack:
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             if isinstance(self._temporal, SecuredServer):
-                # The dev server makes its namespace itself.
                 await self._timed("Temporal's namespace", set_up(self._settings()))
+            else:
+                # The dev server makes its namespace itself, and knows nothing of our settings.
+                await self._keep_closed()
             try:
                 async with asyncio.TaskGroup() as group:
                     if self.config.worker:
@@ -557,6 +559,10 @@ class LocalStack:
             await child.stop()
             raise
         return child
+
+    async def _keep_closed(self) -> None:
+        settings = self._settings()
+        await keep_closed(await connect(settings), settings.temporal.retention_days)
 
     def _settings(self) -> Settings:
         """The settings with which our processes work."""

@@ -1,6 +1,7 @@
 """`python -m workers.namespace`: make Temporal's namespace and our search attributes, and wait until both can be used.
 
-Safe to run again: what is there stays as it is.
+Safe to run again: what is there stays as it is, but for how long the namespace keeps closed workflows, which follows
+the setting `temporal.retention_days`.
 """
 
 import asyncio
@@ -12,8 +13,13 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.namespace.v1 import NamespaceConfig
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, RegisterNamespaceRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    RegisterNamespaceRequest,
+    UpdateNamespaceRequest,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.visibility import SEARCH_ATTRIBUTES
@@ -44,6 +50,7 @@ async def set_up(settings: "Settings") -> list[str]:
     if await _register(client, settings.temporal.retention_days):
         made.append(f"namespace {client.namespace}")
     await _until(client, "the namespace", lambda: _namespace_ready(client))
+    made += await keep_closed(client, settings.temporal.retention_days)
     missing = [name for name in SEARCH_ATTRIBUTES if name not in await _known(client)]
     if missing:
         await client.operator_service.add_search_attributes(
@@ -69,9 +76,32 @@ async def _connected(settings: "Settings") -> "Client":
             await asyncio.sleep(0.5)
 
 
-async def _register(client: "Client", retention_days: int) -> bool:
+async def keep_closed(client: "Client", days: int) -> list[str]:
+    """Have a namespace that is there keep closed workflows for so many days; a sentence if it did not.
+
+    A dev server makes its own with one day, after which nobody could look up what an order's workflow did. Raises
+    RPCError.
+    """
+    retention = _days(days)
+    found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    if found.config.workflow_execution_retention_ttl == retention:
+        return []
+    await client.workflow_service.update_namespace(
+        UpdateNamespaceRequest(
+            namespace=client.namespace, config=NamespaceConfig(workflow_execution_retention_ttl=retention)
+        )
+    )
+    return [f"namespace {client.namespace} keeps closed workflows for {days} days"]
+
+
+def _days(days: int) -> Duration:
     retention = Duration()
-    retention.FromTimedelta(timedelta(days=retention_days))
+    retention.FromTimedelta(timedelta(days=days))
+    return retention
+
+
+async def _register(client: "Client", retention_days: int) -> bool:
+    retention = _days(retention_days)
     try:
         await client.workflow_service.register_namespace(
             RegisterNamespaceRequest(namespace=client.namespace, workflow_execution_retention_period=retention)

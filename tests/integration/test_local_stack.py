@@ -7,12 +7,14 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
 from exchange.paper import PaperControl
@@ -20,6 +22,7 @@ from tests.support.live_stack import ROOT, run_command
 from workers.errors import ExitCode, UserError
 from workers.health import ROLES, ROLES_OF, polled_since, queue_of
 from workers.local_stack import LocalStack, LocalStackConfig
+from workers.namespace import keep_closed
 from workers.processes import Child, Command, free_port, python_environment, python_module
 from workers.settings import Settings
 from workers.stack_file import running_stack
@@ -55,10 +58,25 @@ def data(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
     return servers_folder / f"stack-{abs(hash(request.node.name)) % 10_000}"
 
 
+async def keeps_closed_workflows(address: str) -> None:
+    """Temporal keeps closed workflows as the settings say and not for a day, and follows where they change."""
+    client = await Client.connect(address)
+
+    async def days() -> float:
+        found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace="default"))
+        return found.config.workflow_execution_retention_ttl.ToTimedelta() / timedelta(days=1)
+
+    assert await days() == 30
+    assert await keep_closed(client, 7) == ["namespace default keeps closed workflows for 7 days"]
+    assert await days() == 7
+    assert await keep_closed(client, 7) == []
+
+
 async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: Path) -> None:
     """What was committed before a SIGKILL is there after a restart, at the same addresses; in the end nothing runs."""
     async with LocalStack(config(data)) as stack:
         dsn, address = stack.dsn, stack.temporal_address
+        await keeps_closed_workflows(address)
         connection = await asyncpg.connect(dsn)
         await connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
         await connection.close()
