@@ -23,6 +23,7 @@ from typing import Any
 import asyncpg
 
 from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, SELL_FACTS
+from activities.commands import accepted
 from activities.database import (
     STALLED_MS,
     Connection,
@@ -37,7 +38,7 @@ from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
 from activities.venue import Venue
-from domain.commands import asked_by, command_of
+from domain.commands import CommandKind, asked_by, command_of
 from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
     ENTRY_GATES,
@@ -56,7 +57,7 @@ from domain.identity import Standing
 from domain.ids import client_order_id
 from domain.intents import as_entered, intent_digest
 from domain.market import Product
-from domain.messages import Admission, AttemptPlan, AttemptView, GateView, OrderIntent
+from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent
 from domain.money import ZERO, divide, round_down
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import ProtectionRole
@@ -476,6 +477,9 @@ class Admissions:
             intent.order_key,
             order["gate"] is not None,
         )
+        promised: dict[CommandKind, CloseRequest] = {}
+        if not order["finished"] or trade not in (None, TradeState.CLOSED):
+            promised = await accepted(connection, intent.account, intent.order_key)
         first = attempts[0] if len(attempts) == 1 and attempts[0]["sends"] == 0 and attempts[0]["live"] else None
         return self._admission(
             accepted=order["gate"] is None,
@@ -499,6 +503,8 @@ class Admissions:
             fees=order["quote_fees"],
             finished=order["finished"],
             stored=True,
+            close=promised.get(CommandKind.CLOSE),
+            cancel=promised.get(CommandKind.CANCEL),
             trade_state=TradeState(trade) if trade else None,
             gates=tuple(GateView(gate=row["gate"], passed=row["passed"], numbers=row["numbers"]) for row in gates),
         )

@@ -8,15 +8,28 @@ import secrets
 from collections.abc import Sequence
 
 from activities.database import Connection, Pool
-from domain.commands import CommandKind, command_of
-from domain.messages import OrderIntent
+from domain.commands import CommandKind, command_of, through_temporal
+from domain.messages import CloseRequest, OrderIntent
 
-__all__ = ["given_by", "note_commands", "note_order"]
+__all__ = ["accepted", "given_by", "keep", "note_commands", "note_order"]
 
 _NOTE = """
 INSERT INTO commands (id, account, kind, subject, given_by, note)
 SELECT n.id, $2, $3, n.subject, $5, $6 FROM unnest($1::text[], $4::text[]) AS n (id, subject)
 ON CONFLICT (id) DO NOTHING
+"""
+_KEEP = """
+WITH known AS (
+    UPDATE commands SET accepted_at = coalesce(accepted_at, now())
+     WHERE id = $1 AND account = $2 AND kind = $3 AND subject = $4 RETURNING id)
+INSERT INTO commands (id, account, kind, subject, given_by, note, accepted_at)
+SELECT $5, $2, $3, $4, $6, $7, now() WHERE NOT EXISTS (SELECT FROM known)
+ON CONFLICT (id) DO NOTHING
+"""
+_ACCEPTED = """
+SELECT DISTINCT ON (kind) kind, id, given_by, note FROM commands
+ WHERE subject = $2 AND account = $1 AND kind IN ('close', 'cancel') AND accepted_at IS NOT NULL
+ ORDER BY kind, accepted_at
 """
 _GIVEN_BY = """
 SELECT given_by FROM commands WHERE id = $1 AND account = $2 AND kind = $3 AND subject = $4
@@ -53,3 +66,24 @@ async def given_by(
         return None
     found: str | None = await connection.fetchval(_GIVEN_BY, command, account, kind.value, subject)
     return found
+
+
+async def keep(
+    connection: Pool | Connection, account: str, kind: CommandKind, subject: str, request: CloseRequest
+) -> None:
+    """Write down that this close or cancel was accepted; what came straight through Temporal gets a row for it.
+
+    It is done when its trade is closed or its order has ended, which the ledger knows by itself. Raises the database's
+    errors.
+    """
+    own_id = f"{kind.value}/{subject}"
+    by = through_temporal(request.by)
+    await connection.execute(_KEEP, request.command, account, kind.value, subject, own_id, by, request.note)
+
+
+async def accepted(connection: Pool | Connection, account: str, subject: str) -> dict[CommandKind, CloseRequest]:
+    """The close and the cancel of a trade or order that were accepted first, done or not. Raises database errors."""
+    rows = await connection.fetch(_ACCEPTED, account, subject)
+    return {
+        CommandKind(row["kind"]): CloseRequest(by=row["given_by"], note=row["note"], command=row["id"]) for row in rows
+    }

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from pydantic import BaseModel, ConfigDict
 from temporalio import activity
 
+from domain.commands import CommandKind
 from domain.exits import ExitReason
 from domain.messages import (
     Admission,
@@ -29,6 +30,7 @@ from domain.protection import Protection
 __all__ = [
     "CancelAttempt",
     "EndOrder",
+    "KeepCommand",
     "LookUp",
     "NextAttempt",
     "OrderActivities",
@@ -101,6 +103,15 @@ class EndOrder(_Request):
     wish: CloseRequest | None = None
     """Before it was sent somebody wanted it withdrawn: who that was is stored as the ledger knows it."""
     verb: str = "cancelled"
+
+
+class KeepCommand(_Request):
+    """A close of a trade or a cancel of an order was accepted: it holds until it is done, whatever ends meanwhile."""
+
+    subject: str
+    """The trade's or the order's key."""
+    kind: CommandKind
+    request: CloseRequest
 
 
 class TradeKey(_Request):
@@ -185,6 +196,11 @@ class OrderActivities(ABC):
     @abstractmethod
     async def end_order(self, request: EndOrder) -> RecordResult:
         """The order has ended: state, reservation and claim released exactly once."""
+
+    @activity.defn(name="keep_command")
+    @abstractmethod
+    async def keep_command(self, request: KeepCommand) -> None:
+        """Note that a close or cancel was accepted, so that a new workflow of its trade or order goes on with it."""
 
     @activity.defn(name="position")
     @abstractmethod

@@ -30,7 +30,10 @@ _RPC_TIMEOUT = timedelta(seconds=10)
 _TRADE = f"""
 SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, {LEGS} AS exit_legs, t.bought_size,
        t.bought_value, o.source, o.trigger, o.snapshot_id,
-       o.intent -> 'protection' AS protection
+       o.intent -> 'protection' AS protection,
+       (SELECT jsonb_build_object('by', c.given_by, 'note', c.note, 'command', c.id) FROM commands c
+         WHERE c.subject = t.entry_key AND c.account = t.account AND c.kind = 'close' AND c.accepted_at IS NOT NULL
+         ORDER BY c.accepted_at LIMIT 1) AS close
   FROM trades t JOIN orders o ON o.order_key = t.entry_key
  WHERE t.entry_key = $1 AND t.state <> 'CLOSED'
 """
@@ -109,6 +112,7 @@ class Starter:
             market_speed=self._market_speed,
             exit_legs=row["exit_legs"],
             protection=row["protection"],
+            close=row["close"],
             resumed=True,
         )
         look = self._monitor_look(start)

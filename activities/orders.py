@@ -29,7 +29,7 @@ from activities.admission import (
 )
 from activities.alive import alive
 from activities.closing import close_trade, finish_order, position_view
-from activities.commands import given_by
+from activities.commands import given_by, keep
 from activities.controls import trading_control
 from activities.crash_points import crash_at
 from activities.database import Connection, Pool, account_transaction, lock_symbol
@@ -37,6 +37,7 @@ from activities.incidents import report_once
 from activities.interfaces import (
     CancelAttempt,
     EndOrder,
+    KeepCommand,
     LookUp,
     NextAttempt,
     OrderActivities,
@@ -472,6 +473,10 @@ class TradingActivities(OrderActivities):
             entry_final=trade["entry_final"] if trade else None,
             finished=True,
         )
+
+    @activity.defn(name="keep_command")
+    async def keep_command(self, request: KeepCommand) -> None:
+        await keep(self._pool, self._account, request.kind, request.subject, request.request)
 
     @activity.defn(name="position")
     async def position(self, request: TradeKey) -> PositionView:

@@ -66,7 +66,7 @@ async def withdraw(
         due = [key for key in left if now - asked.get(key, -_AGAIN_SECONDS) >= _AGAIN_SECONDS]
         if due:
             asked.update(dict.fromkeys(due, now))
-            asked_so = await requests(due) if requests else dict.fromkeys(due, CloseRequest(by=request.by))
+            asked_so = await requests(due) if requests else dict.fromkeys(due, CloseRequest(by=request.by, own=True))
             await asyncio.gather(*(_ask(client, key, asked_so[key], revive) for key in due))
         if not left or time.monotonic() >= deadline:
             ended = tuple(key for key in asked if key not in left)

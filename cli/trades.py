@@ -308,6 +308,14 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     }
 
 
+PROMISES = """
+SELECT c.kind, c.given_by, c.note, c.accepted_at,
+       CASE WHEN c.kind = 'close' THEN coalesce(t.state = 'CLOSED', o.finished) ELSE o.finished END AS done
+  FROM commands c JOIN orders o ON o.order_key = c.subject LEFT JOIN trades t ON t.entry_key = o.order_key
+ WHERE c.subject = $1 AND c.accepted_at IS NOT NULL ORDER BY c.accepted_at
+"""
+"""Closes and cancels of an entry's trade that were accepted, and whether they are done."""
+
 _OF_TRADE = "IN (SELECT order_key FROM orders WHERE order_key = $1 OR entry_key = $1)"
 _PARTS = {
     "sells": """SELECT order_key FROM orders WHERE entry_key = $1 AND order_key <> $1 ORDER BY received_at""",
@@ -327,6 +335,7 @@ _PARTS = {
     "exits": """SELECT order_key, reason, target_fraction, trigger_price, size, average_price, achieved_gross,
                        achieved_net, slippage, fees, path, attempts, trailing_state, due_at, at
                 FROM trade_exits WHERE entry_key = $1 ORDER BY at""",
+    "promises": PROMISES,
     "incidents": f"""SELECT kind, severity, sentence, at FROM incidents
                      WHERE subject {_OF_TRADE} ORDER BY at""",  # noqa: S608 - as above
 }
@@ -412,6 +421,10 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         title="Gates",
         empty="No gate ran.",
     )  # fmt: skip
+    for row in story["promises"]:
+        note_of = f" ({row['note']})" if row["note"] else ""
+        done = "done" if row["done"] else "not done yet, and held to until it is"
+        typer.echo(f"{row['kind']} by {row['given_by']}{note_of}, accepted {row['accepted_at']:%H:%M:%S}Z: {done}")
     for row in story["incidents"]:
         typer.echo(f"{row['severity']} {row['at']:%H:%M:%S}Z {row['kind']}: {row['sentence']}")
     for workflow_id, lines in story["timelines"].items():

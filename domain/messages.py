@@ -159,6 +159,19 @@ class GateView(Message):
     numbers: dict[str, str] = Field(default_factory=dict)
 
 
+class CloseRequest(Message):
+    """A person says close, or cancel. `request_id` makes it idempotent.
+
+    `by` is who asked, as the message says; it is believed where the ledger has the `command` (`domain.commands`).
+    """
+
+    request_id: str = ""
+    by: str = ""
+    note: str = ""
+    command: str = ""
+    own: bool = Field(default=False, description="from another workflow of ours, which sees to it: nobody's wish")
+
+
 class Admission(Message):
     """The stored decision on an intent; the same intent again gets the same one."""
 
@@ -181,6 +194,8 @@ class Admission(Message):
     post_only_backoff_seconds: Decimal = Field(default=Decimal("0.2"), description="wall seconds, before the second")
     gates: tuple[GateView, ...] = Field(default=(), description="of a refusal: every gate that ran")
     stored: bool = Field(default=False, description="it had been decided before it was asked for")
+    close: CloseRequest | None = Field(default=None, description="a close that was accepted before and isn't done")
+    cancel: CloseRequest | None = Field(default=None, description="a cancel that was accepted before and isn't done")
     quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
 
 
@@ -383,18 +398,6 @@ class ExitDue(Message):
     sell_score: Decimal | None = None
     snapshot_id: str | None = None
     epoch: int = 0
-
-
-class CloseRequest(Message):
-    """A person says close, or cancel. `request_id` makes it idempotent.
-
-    `by` is who asked, as the message says; it is believed where the ledger has the `command` (`domain.commands`).
-    """
-
-    request_id: str = ""
-    by: str = ""
-    note: str = ""
-    command: str = ""
 
 
 class MonitorStart(Message):

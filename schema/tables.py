@@ -145,6 +145,11 @@ attempts = Table(
     Column("sends", Integer, nullable=False, server_default=_ZERO),
     _time("prepared_at", now=True),
     _time("acknowledged_at"),
+    Column(
+        "cancel_asked_at",
+        DateTime(timezone=True),
+        comment="we asked for its cancel; one that ends cancelled without that is somebody else's",
+    ),
     _time("final_at"),
     UniqueConstraint("order_key", "number"),
     CheckConstraint("number >= 1", name="number_from_one"),
@@ -323,6 +328,7 @@ trades = Table(
         ),
     ),
     Column("entry_final", Boolean, nullable=False, server_default=text("false")),
+    Column("dust_why", Text, comment="what was written off, with worth and minimum"),
     Column("exit_reason", Text),
     Column("exit_legs", Integer, nullable=False, server_default=_ZERO, comment="exit orders begun so far"),
     _money("trigger_price", null=True),
@@ -700,8 +706,14 @@ commands = Table(
     Column("given_by", Text, nullable=False, comment="as its way proves: log-in, sender, user of the machine"),
     Column("note", Text, nullable=False, server_default=text("''")),
     _time("at", now=True),
+    Column(
+        "accepted_at",
+        DateTime(timezone=True),
+        comment="of a close or cancel: its workflow has promised it, and a new workflow goes on with it",
+    ),
     _one_of("kind", "order", "close", "cancel"),
     Index("ix_commands_at", "account", "at"),
+    Index("ix_commands_accepted", "subject", postgresql_where=text("accepted_at IS NOT NULL")),
 )
 
 setting_overrides = Table(

@@ -200,6 +200,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.protection,
                     trading.protection_trouble,
                     trading.rearm,
+                    trading.keep_command,
                     trading.close_trade,
                     sweep.sweep,
                     parts.withdrawal.withdraw_quotes,

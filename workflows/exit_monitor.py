@@ -20,7 +20,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, RearmTrade, TradeKey
-    from domain.commands import in_words
+    from domain.commands import CommandKind, in_words
     from domain.exits import ExitReason, outranks, price_stop, replaces
     from domain.ids import intent_key, order_workflow_id
     from domain.messages import (
@@ -38,6 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderRole, OrderState, OrderType, Side
     from workflows.durable import TASK_TIMEOUT, transact
     from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
+    from workflows.promise import Promise
     from workflows.search_attributes import EXIT_REASON, STATUS, of_order
     from workflows.shield import Shield
 
@@ -97,6 +98,7 @@ class ExitMonitorWorkflow:
         self._closed: TradeOutcome | None = None
         self._sentence = ""
         self._timeline = Timeline()
+        self._promise = Promise()
         self._shield: Shield | None = None
         if start.protection is not None:
             self._shield = Shield(
@@ -152,7 +154,7 @@ class ExitMonitorWorkflow:
                 timeout_summary="until an exit is due",
             )
             if self._history_is_long and self._starts_anew():
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._promise.kept)
                 return None
             if self._reason is not None:
                 await self._leave(self._reason)
@@ -169,7 +171,7 @@ class ExitMonitorWorkflow:
                 if self._take_over and self._closed is None:
                     await self._take_plan_over()
             elif workflow.info().is_continue_as_new_suggested():
-                await workflow.wait_condition(workflow.all_handlers_finished)
+                await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._promise.kept)
                 return None
             if self._closed is not None:
                 await workflow.wait_condition(workflow.all_handlers_finished)
@@ -222,7 +224,7 @@ class ExitMonitorWorkflow:
             for key in view.working if not told else ():
                 with contextlib.suppress(ApplicationError):  # its workflow is gone: the sweep starts it again
                     handle = workflow.get_external_workflow_handle(order_workflow_id(key))
-                    await handle.signal("cancel", CloseRequest(by="a higher exit"))
+                    await handle.signal("cancel", CloseRequest(by="a higher exit", own=True))
             told = True
             await workflow.sleep(_EARLIER_LOOK, summary="until the earlier exit has ended")
 
@@ -399,7 +401,7 @@ class ExitMonitorWorkflow:
     async def _stop_entry(self) -> None:
         """Cancel what remains of the own entry and wait for its final size, bounded: a stop doesn't wait for ever."""
         self._tell("cancelling what remains of the entry first")
-        request = CloseRequest(by="its exit monitor")
+        request = CloseRequest(by="its exit monitor", own=True)
         handle = workflow.get_external_workflow_handle(order_workflow_id(self._start.entry_key))
         try:
             await handle.signal("cancel", request)
@@ -445,7 +447,7 @@ class ExitMonitorWorkflow:
         if not child.done():
             self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
             with contextlib.suppress(ApplicationError):  # it has ended meanwhile
-                await child.signal("cancel", CloseRequest(by="a higher exit"))
+                await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
         try:
             outcome: OrderOutcome = await child
         except ChildWorkflowError as error:
@@ -585,6 +587,7 @@ class ExitMonitorWorkflow:
     def _ask_close(self, request: CloseRequest) -> None:
         if self._close is None and self._closed is None:
             self._close = request
+            self._promise.keep(self._start.entry_key, CommandKind.CLOSE, request)
             self._failures = 0
             self._tell(in_words("close asked for", request))
 

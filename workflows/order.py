@@ -21,7 +21,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
     from activities.quoting_interfaces import QuoteWithdrawalActivity, WithdrawQuotes
-    from domain.commands import in_words
+    from domain.commands import CommandKind, in_words
     from domain.intents import same_intent
     from domain.messages import (
         CloseAnswer,
@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_progress import OrderProgress, OrderView
     from workflows.order_recorder import Recorder
     from workflows.order_trade import EntryTrade, sold_by_hand, tell_trade_sold
+    from workflows.promise import Promise
     from workflows.search_attributes import STATUS
 
 __all__ = ["OrderView", "OrderWorkflow"]
@@ -56,7 +57,8 @@ class OrderWorkflow:
     def __init__(self, intent: OrderIntent) -> None:
         self._intent = intent
         self._progress = OrderProgress(intent)
-        self._trade = EntryTrade(self._progress)
+        self._promise = Promise()
+        self._trade = EntryTrade(self._progress, self._promise)
         self._recorder = Recorder(self._progress, self._trade)
         self._course = Course(self._progress, self._recorder)
 
@@ -73,6 +75,7 @@ class OrderWorkflow:
                 if life.cancelled():  # not a person's cancel: the worker puts the workflow out of its memory
                     raise
                 self._progress.wish_cancel("the workflow was cancelled")
+                self._keep_cancel(CloseRequest(note="the workflow was cancelled"))
                 continue
             if outcome is None:
                 self._continue_as_new()
@@ -100,6 +103,11 @@ class OrderWorkflow:
             await workflow.wait_condition(workflow.all_handlers_finished)
             return self._progress.outcome()
         self._progress.tell(f"admitted: {order_summary(self._intent)}")
+        if admission.close is not None:
+            self._progress.wish_cancel(in_words("closed", admission.close), admission.close, verb="closed")
+            self._trade.close_later(admission.close)
+        elif admission.cancel is not None:
+            self._progress.wish_cancel(in_words("cancelled", admission.cancel), admission.cancel)
         recorder = asyncio.create_task(self._recorder.run(cancel_attempt=self._course.cancel_attempt))
         try:
             if not admission.finished:
@@ -108,6 +116,10 @@ class OrderWorkflow:
                 await self._course.resume_finished(admission)
             if self._progress.is_entry and (self._progress.filled.size > 0 or admission.filled_size > 0):
                 if not await self._trade.until_closed(admission, unrecorded=lambda: self._recorder.behind):
+                    # A report or a wish of this moment is no part of the next history.
+                    await workflow.wait_condition(
+                        lambda: self._recorder.at_rest and self._promise.kept and workflow.all_handlers_finished()
+                    )
                     return None
             elif not self._progress.is_entry or self._progress.state is not OrderState.FILLED:
                 workflow.upsert_search_attributes([STATUS.value_set(self._progress.state.value)])
@@ -162,13 +174,21 @@ class OrderWorkflow:
     @workflow.signal(name="cancel")
     def cancel_signal(self, request: CloseRequest | None = None) -> None:
         """Cancel the order at the exchange; what was filled stays protected."""
-        self._progress.wish_cancel(in_words("cancelled", request), request or CloseRequest())
+        self._cancel(request or CloseRequest())
 
     @workflow.update(name="cancel")
     async def cancel_update(self, request: CloseRequest) -> CloseAnswer:
         """Cancel the order at the exchange; answers at once."""
-        self._progress.wish_cancel(in_words("cancelled", request), request)
+        self._cancel(request)
         return CloseAnswer(accepted=True, sentence="the order is being cancelled; what was filled stays protected")
+
+    def _cancel(self, request: CloseRequest) -> None:
+        self._progress.wish_cancel(in_words("cancelled", request), request)
+        self._keep_cancel(request)
+
+    def _keep_cancel(self, request: CloseRequest) -> None:
+        if not self._progress.finished:
+            self._promise.keep(self._intent.order_key, CommandKind.CANCEL, request)
 
     @cancel_update.validator
     def _may_cancel(self, request: CloseRequest) -> None:

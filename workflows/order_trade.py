@@ -16,12 +16,14 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, TradeKey
+    from domain.commands import CommandKind
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
     from domain.orders import OrderRole, TradeState
     from workflows.durable import TASK_TIMEOUT, transact
     from workflows.narrative import money, outcome_sentence, rules_sentence
     from workflows.order_progress import OrderProgress
+    from workflows.promise import Promise
     from workflows.search_attributes import STATUS, of_monitor
 
 __all__ = ["EntryTrade", "sold_by_hand", "tell_trade_sold"]
@@ -30,8 +32,9 @@ __all__ = ["EntryTrade", "sold_by_hand", "tell_trade_sold"]
 class EntryTrade:
     """The trade of one entry. For an exit it does nothing."""
 
-    def __init__(self, progress: OrderProgress) -> None:
+    def __init__(self, progress: OrderProgress, promise: Promise) -> None:
         self._progress = progress
+        self._promise = promise
         self._monitor: workflow.ChildWorkflowHandle[Any, TradeOutcome] | None = None
         self._monitor_knows_end = False
         self._close_later: CloseRequest | None = None
@@ -86,7 +89,7 @@ class EntryTrade:
         if not progress.is_entry:
             return
         if progress.filled.size == 0:
-            self._close_later = self._close_later or request
+            self._promised_later(request)
             return
         await self._have_sold(request)
 
@@ -97,7 +100,16 @@ class EntryTrade:
             await handle.signal("close", request)
         except ApplicationError as error:
             progress.tell(f"the exit monitor could not be told to close: {error}")
-            self._close_later = self._close_later or request
+            self._promised_later(request)
+
+    def close_later(self, request: CloseRequest) -> None:
+        """A close that was accepted before this run began, or before there was a monitor."""
+        self._close_later = self._close_later or request
+
+    def _promised_later(self, request: CloseRequest) -> None:
+        if self._close_later is None:
+            self._promise.keep(self._progress.intent.order_key, CommandKind.CLOSE, request)
+        self.close_later(request)
 
     # --- the monitor ---------------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ class Shield:
 
     async def _cancel(self, live: OrderIntent | None) -> None:
         """Ask the protective order's workflow to cancel; one that is gone comes back for it."""
-        request = CloseRequest(by="its trade's exit monitor")
+        request = CloseRequest(by="its trade's exit monitor", own=True)
         try:
             if live is None and self._order is not None:
                 await self._order.signal("cancel", request)

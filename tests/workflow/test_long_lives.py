@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest_asyncio
 from temporalio.client import WorkflowHandle
 
 from domain.exits import ExitReason, ExitRules
-from domain.messages import CloseRequest, ExitDue
+from domain.messages import CloseRequest, ExitDue, OrderUpdate
+from domain.orders import AttemptStatus
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
@@ -78,6 +80,31 @@ async def until_continued(handle: WorkflowHandle[Any, Any], signal: str | None =
     await eventually(continued, within=30, what=f"{handle.id} is continued", every=0.25)
 
 
+async def lose_no_report(system: TradingSystem) -> None:
+    """What the exchange says of an entry in the very moment of its new history is in the ledger."""
+    await system.price("50000")
+    trade = await protected_part(system)
+    first = await trade.handle.describe()
+    exchange_id = await trade.exchange_id()
+    late = 0
+    while (await system.client.get_workflow_handle(trade.handle.id).describe()).run_id == first.run_id:
+        late += 1
+        size = Decimal("0.04") + Decimal("0.0001") * late
+        update = OrderUpdate(
+            attempt=1,
+            status=AttemptStatus.CANCELLED,
+            exchange_order_id=exchange_id,
+            filled_size=size,
+            filled_value=size * 49999,
+            at=datetime.now(UTC),
+        )
+        await system.client.get_workflow_handle(trade.handle.id).signal("order_update", update)
+        booked = "SELECT filled_size = $2 FROM orders WHERE order_key = $1"
+        await eventually(
+            partial(system.value, booked, trade.key, size), what=f"late report {late} is in the ledger", within=20
+        )
+
+
 async def outlive_refusals(system: TradingSystem) -> None:
     """A stop that stays refused, and a person's close then, go on from history to history until they can be sold."""
     rules = ExitRules(retry_max_seconds=Decimal("0.2"))
@@ -110,6 +137,7 @@ async def test_histories_that_grow_too_long_are_continued(database: str, impatie
     async with trading_system(database, impatient.address) as system:
         await outlive_histories(system)
         await outlive_refusals(system)
+        await lose_no_report(system)
 
 
 async def outlive_histories(system: TradingSystem) -> None:

@@ -1,0 +1,86 @@
+"""An accepted close or cancel is a promise: it holds whatever becomes of the workflow that gave it (LIFE-11)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+from activities.commands import note_commands
+from cli.trades import PROMISES
+from domain.commands import CommandKind
+from domain.exits import ExitReason
+from domain.ids import client_order_id
+from domain.messages import CloseAnswer, CloseRequest
+from tests.support.harness import Trade, TradingSystem
+from tests.support.intents import limit_buy, market_buy
+from tests.support.waiting import eventually
+
+KEPT = "SELECT true FROM commands WHERE subject = $1 AND kind = $2 AND accepted_at IS NOT NULL"
+CLOSED = "SELECT exit_reason FROM trades WHERE entry_key = $1 AND state = 'CLOSED'"
+
+
+async def until_kept(system: TradingSystem, trade: Trade, kind: CommandKind) -> None:
+    """Wait until the ledger has the promise."""
+    await eventually(partial(system.value, KEPT, trade.key, kind.value), what=f"the {kind} is kept in the ledger")
+
+
+async def test_a_close_of_an_unfilled_entry_sells_what_fills_after_its_workflow_was_terminated(
+    system: TradingSystem,
+) -> None:
+    """The cancel loses the race, and the workflow that accepted the close is gone: what filled is sold all the same."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    exchange_id = await trade.exchange_id()
+    await trade.until_state("OPEN")
+    await system.control.latency(cancel=None)
+    answer = await trade.handle.execute_update("close", CloseRequest(by="a person"), result_type=CloseAnswer)
+    assert answer.accepted
+    await until_kept(system, trade, CommandKind.CLOSE)
+    await trade.handle.terminate("a person's mistake")
+    await system.control.fill(exchange_id, "0.1")
+    assert await eventually(partial(system.value, CLOSED, trade.key), what="closed") == "MANUAL"
+    assert await system.value("SELECT sold_size FROM trades") == Decimal("0.1")
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("proven", [True, False], ids=["by a command", "through Temporal"])
+async def test_a_close_holds_over_its_monitor_and_keeps_who_asked(system: TradingSystem, proven: bool) -> None:
+    """A close that could not be done yet is done by the monitor that the sweep starts, in the name of who asked."""
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.product("BTC-USD", cancel_only=True)
+    request = CloseRequest(by="ann")
+    if proven:
+        (command,) = await note_commands(system.pool, system.account, CommandKind.CLOSE, [trade.key], "ann (log-in)")
+        request = CloseRequest(by="ann", command=command)
+    await trade.monitor.execute_update("close", request, result_type=CloseAnswer)
+    await until_kept(system, trade, CommandKind.CLOSE)
+    by = "ann (log-in)" if proven else "temporal (says ann)"
+    assert [(row["given_by"], row["done"]) for row in await system.rows(PROMISES, trade.key)] == [(by, False)]
+    await trade.monitor.terminate("a person's mistake")
+    await system.control.product("BTC-USD", cancel_only=False)
+    system.parts.venue.forget_product("BTC-USD")
+    assert await system.parts.starter.monitor(trade.key)
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.01"))
+    asked = await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT' AND state = 'FILLED'")
+    assert asked == by
+    assert [row["done"] for row in await system.rows(PROMISES, trade.key)] == [True]
+    await system.assert_books_agree()
+
+
+async def test_a_cancel_holds_over_its_workflow(system: TradingSystem) -> None:
+    """A cancel that the exchange did not answer yet is asked for by the workflow that follows a terminated one."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    await trade.until_state("OPEN")
+    fault = await system.control.fault("server_error", "POST /orders/batch_cancel", status=503, duration=600)
+    await trade.handle.execute_update("cancel", CloseRequest(by="a person"), result_type=CloseAnswer)
+    await until_kept(system, trade, CommandKind.CANCEL)
+    await trade.handle.terminate("a person's mistake")
+    await system.control.clear_faults(fault)
+    await system.parts.starter.resume(trade.key)
+    ended = "SELECT finished AND state = 'CANCELLED' FROM orders WHERE order_key = $1"
+    await eventually(partial(system.value, ended, trade.key), what="cancelled")
+    assert (await system.venue_order(client_order_id(trade.key, 1)))["status"] == "CANCELLED"
+    await system.assert_books_agree()

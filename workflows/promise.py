@@ -1,0 +1,56 @@
+"""What was promised to whoever asked is in the ledger, so that it outlives the workflow that promised it (LIFE-11).
+
+It is written beside the work and never before it: the workflow's own history has the promise meanwhile. Who starts a
+monitor or an order anew reads it there (`activities.commands.accepted`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces import KeepCommand, OrderActivities
+    from domain.commands import CommandKind
+    from domain.messages import CloseRequest
+
+__all__ = ["Promise"]
+
+
+class Promise:
+    """The accepted closes and cancels of one workflow."""
+
+    def __init__(self) -> None:
+        self._writing: set[asyncio.Task[None]] = set()
+        self._given: set[CommandKind] = set()
+
+    @property
+    def kept(self) -> bool:
+        """Whether all of them are in the ledger."""
+        return not self._writing
+
+    def keep(self, subject: str, kind: CommandKind, request: CloseRequest) -> None:
+        """Write down that it was accepted; a wish of another workflow of ours is nobody's."""
+        if request.own or kind in self._given:
+            return
+        if not workflow.patched("an accepted close or cancel is kept in the ledger"):
+            return
+        self._given.add(kind)
+        writing = asyncio.create_task(self._keep(KeepCommand(subject=subject, kind=kind, request=request)))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+
+    async def _keep(self, request: KeepCommand) -> None:
+        await workflow.execute_activity_method(
+            cast("Any", OrderActivities.keep_command),
+            request,
+            start_to_close_timeout=timedelta(seconds=20),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
+            ),
+            summary=f"an accepted {request.kind} is kept in the ledger",
+        )
