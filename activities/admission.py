@@ -8,13 +8,16 @@ the facts and how many turns the account has taken, the gates decide, and one st
 next turn. If another entry, a halt or a resume took it meanwhile, nothing is written, and the entry is decided again.
 Those of one process that come while others are being decided share the next read and write.
 
-Exits take only their symbol's lock and pass no gate but HODL, venue state, size and available balance.
+Exits pass no gate but HODL, venue state, size and available balance. That of a due stop, or of a person's close, holds
+its trade's row and no lock; what it asks the exchange it asks within a bound, and goes by what is known (EXIT-10).
+Other sells hold their symbol's lock, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +25,7 @@ from typing import Any
 
 import asyncpg
 
-from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, SELL_FACTS
+from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, LAST_PRICE, SELL_FACTS
 from activities.commands import accepted
 from activities.database import (
     STALLED_MS,
@@ -30,7 +33,9 @@ from activities.database import (
     Pool,
     account_transaction,
     bounded_transaction,
+    lock_trade,
     symbol_transaction,
+    trade_transaction,
     write_many,
 )
 from activities.exit_plans import read_plan
@@ -39,7 +44,7 @@ from activities.policy import Policy
 from activities.rounds import Rounds
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by, command_of
-from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price, price_stop
+from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price
 from domain.gates import (
     ENTRY_GATES,
     EXIT_GATES,
@@ -55,8 +60,8 @@ from domain.gates import (
 )
 from domain.identity import Standing
 from domain.ids import client_order_id
-from domain.intents import as_entered, intent_digest
-from domain.market import Product
+from domain.intents import as_entered, intent_digest, must_leave
+from domain.market import Product, Quote
 from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent
 from domain.money import ZERO, divide, round_down
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
@@ -66,6 +71,8 @@ from domain.sizing import collar_price, limit_price, post_only_price, sized
 from exchange.port import ExchangeError, OrderRequest, RepeatedId
 
 __all__ = [
+    "EXIT_ASKS_SECONDS",
+    "PROFIT_ASKS_SECONDS",
     "Admissions",
     "Draft",
     "IntentConflictError",
@@ -77,6 +84,10 @@ __all__ = [
 ]
 
 _FRESH_SECONDS = 1.0
+EXIT_ASKS_SECONDS = 0.3
+"""So long, in sum, the exit of a due stop waits for what it asks the exchange beside its order (EXIT-10)."""
+PROFIT_ASKS_SECONDS = 1.0
+"""So long any other sell of a trade waits for each of these; a profit exit without a touch goes back to monitoring."""
 _GTD_GRACE_SECONDS = 10
 _TOGETHER = 50
 """Entries that are decided by one read at most."""
@@ -263,25 +274,9 @@ class Admissions:
 
     async def _admit_sell(self, intent: OrderIntent) -> Admission:
         policy = self._policy()
-        product = await self._venue.product(intent.symbol)
-        # A trade's exit waits for no one with its balance read. A sell from the pool reads it under the symbol's lock:
-        # another pool sell between its read and its claim could otherwise take what a trade owns.
         of_trade = intent.entry_key is not None
-        free = await self._venue.available(product.base) if product and of_trade else None
-        is_exit = intent.role is OrderRole.EXIT
-        draft: Draft | None = None
-        refusal: GateResult | None = None
-        price: Decimal | None = None
-        if product is not None and intent.protection_role is not None:
-            draft = Draft(
-                intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price
-            )
-        elif product is not None and is_exit and intent.entry_point != QUOTES:
-            refusal, price = await self._still_due(intent)
-            draft = await self._draft_exit(intent, product, price)
-        elif product is not None:
-            draft, price, _ = await self._draft_entry(intent, product)
-        async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
+        product, free, refusal, draft, price = await self._asked(intent)
+        async with self._held(intent) as connection:
             command = command_of(intent) or (None, None, None)
             found = await connection.fetchrow(
                 SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key, *command
@@ -296,6 +291,9 @@ class Admissions:
                 # What is left of the trade less other claims, at most what is available.
                 held = found["held"] or ZERO
                 claimable = held if free is None else min(held, free)
+                if must_leave(intent) and (claimable if product is None else sized(claimable, product)) <= 0:
+                    # A balance may lag behind what was bought: whether there is something to sell the exchange says.
+                    claimable = held
             else:
                 claimable = await self._claimable_of_pool(connection, intent, product)
             # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
@@ -321,33 +319,98 @@ class Admissions:
             if refusal is not None:
                 results = [refusal]
             # What only rests at the exchange leaves the plan armed and the trade protected.
-            begins_exit = is_exit and intent.protection_role is None and intent.entry_point != QUOTES
+            begins_exit = (
+                intent.role is OrderRole.EXIT and intent.protection_role is None and intent.entry_point != QUOTES
+            )
             known = _with_who_asked(intent, found["given_by"])
             return await self._store(connection, known, draft, results, claimed=size or ZERO, begins_exit=begins_exit)
 
-    async def _still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Decimal | None]:
-        """A price stop stays due; a profit exit is checked again on a fresh price before it is sent (EXIT-3)."""
-        now = datetime.now(UTC)
+    async def _asked(
+        self, intent: OrderIntent
+    ) -> tuple[Product | None, Decimal | None, GateResult | None, Draft | None, Decimal | None]:
+        """What a sell asks the exchange: the product, what is available, and from them its first attempt and price.
+
+        A sell from the pool reads the balance under the symbol's lock: another pool sell between its read and its claim
+        could otherwise take what a trade owns.
+        """
+        if must_leave(intent):
+            (product, free), touch = await asyncio.gather(self._rules_and_free(intent), self._touch_of(intent))
+            price = touch.bid if touch is not None else None
+            return product, free, None, await self._draft_exit(intent, product, touch), price
+        of_trade = intent.entry_key is not None
+        if of_trade:
+            # A due stop may wait for its end: what it asks is bounded, too.
+            product = await self._venue.rules(intent.symbol, within=PROFIT_ASKS_SECONDS)
+        else:
+            product = await self._venue.product(intent.symbol)
+        free = await self._venue.available(product.base, within=PROFIT_ASKS_SECONDS) if product and of_trade else None
+        if product is None:
+            return None, free, None, None, None
+        if intent.protection_role is not None:
+            draft = Draft(
+                intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price
+            )
+            return product, free, None, draft, None
+        if intent.role is OrderRole.EXIT and intent.entry_point != QUOTES:
+            refusal, touch = await self._still_due(intent)
+            draft = await self._draft_exit(intent, product, touch)
+            return product, free, refusal, draft, None if touch is None else touch.bid
+        draft, price, _ = await self._draft_entry(intent, product)
+        return product, free, None, draft, price
+
+    @contextlib.asynccontextmanager
+    async def _held(self, intent: OrderIntent) -> AsyncIterator[Connection]:
+        """A transaction with what a sell's claim needs held: its trade, and but for a due stop the symbol's lock."""
+        if intent.entry_key is not None and must_leave(intent):
+            async with trade_transaction(self._pool, intent.entry_key) as connection:
+                yield connection
+            return
+        async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
+            if intent.entry_key is not None:
+                await lock_trade(connection, intent.entry_key)
+            yield connection
+
+    async def _rules_and_free(self, intent: OrderIntent) -> tuple[Product | None, Decimal | None]:
+        """The product's rules, the last known if need be, and what is available, if that is told in time."""
+        base = intent.symbol.replace("_", "-").partition("-")[0]
+        product, free = await asyncio.gather(
+            self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS),
+            self._venue.available(base, within=EXIT_ASKS_SECONDS),
+        )
+        return product, free
+
+    async def _touch_of(self, intent: OrderIntent) -> Quote | None:
+        """At what the exit of a due stop goes: the price that made it due while that is fresh, else the touch."""
+        if _is_at_hand(intent):
+            return _trigger(intent)
+        return await self.last_touch(intent)
+
+    async def last_touch(self, intent: OrderIntent) -> Quote | None:
+        """The touch, now; where the exchange doesn't tell it in time, the newest price that is known. None: nobody
+        knows one.
+        """
+        quote = await self._venue.touch(intent.symbol, within=EXIT_ASKS_SECONDS)
+        if quote is not None:
+            return quote
+        trigger = _trigger(intent)
+        kept = await self._pool.fetchrow(LAST_PRICE, intent.symbol)
+        if kept is not None and kept["at"] is not None and (trigger is None or kept["at"] > trigger.at):
+            return Quote(intent.symbol, kept["bid"], kept["bid"], kept["at"])
+        return trigger
+
+    async def _still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Quote | None]:
+        """A profit exit is checked again on a fresh price before it is sent (EXIT-3); without one it isn't."""
         reason = intent.exit_reason or ExitReason.MANUAL
-        fresh = (
-            intent.trigger_price is not None
-            and intent.due_at is not None
-            and (now - intent.due_at).total_seconds() < _FRESH_SECONDS
-        )
-        if fresh:
-            return None, intent.trigger_price
-        try:
-            quote = await self._venue.quote(intent.symbol)
-        except ExchangeError:
-            if price_stop(reason):
-                return None, intent.trigger_price
-            raise
-        if price_stop(reason) or await self.holds_at(intent, quote.bid, quote.at):
-            return None, quote.bid
-        return (
-            GateResult("NO_LONGER_DUE", False, f"{reason} no longer holds at {quote.bid}", {"bid": str(quote.bid)}),
-            quote.bid,
-        )
+        if _is_at_hand(intent):
+            return None, _trigger(intent)
+        quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
+        if quote is None:
+            sentence = f"{reason} can't be checked: the exchange doesn't tell the touch of {intent.symbol}"
+            return GateResult("NO_LONGER_DUE", False, sentence, {}), None
+        if await self.holds_at(intent, quote.bid, quote.at):
+            return None, quote
+        sentence = f"{reason} no longer holds at {quote.bid}"
+        return GateResult("NO_LONGER_DUE", False, sentence, {"bid": str(quote.bid)}), quote
 
     async def holds_at(self, intent: OrderIntent, bid: Decimal, at: datetime) -> bool:
         """Whether a profit exit would still be decided at this bid."""
@@ -407,21 +470,21 @@ class Admissions:
             size = sized(divide(quote_size, price), product)
         return Draft(OrderType.LIMIT, size, None, price, intent.time_in_force, intent.post_only), price, market
 
-    async def _draft_exit(self, intent: OrderIntent, product: Product, bid: Decimal | None) -> Draft:
+    async def _draft_exit(self, intent: OrderIntent, product: Product | None, touch: Quote | None) -> Draft:
         if intent.order_type is OrderType.LIMIT and intent.limit_price is not None:
             # A person's price is meant: it is taken as it is or refused, and never re-priced.
             return Draft(OrderType.LIMIT, None, None, intent.limit_price, intent.time_in_force)
-        if intent.order_type is OrderType.LIMIT and bid is not None:
-            price = exit_limit_price(bid, intent.rules, product.price_increment)
+        if intent.order_type is OrderType.LIMIT and product is not None and touch is not None:
+            price = exit_limit_price(touch.bid, intent.rules, product.price_increment)
             return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
-        return await self.market_exit(intent.symbol, product)
+        return await self.market_exit(intent, product)
 
-    async def market_exit(self, symbol: str, product: Product) -> Draft:
-        """MARKET, or a limit IOC with a collar where the product takes no market orders."""
-        if not product.limit_only:
+    async def market_exit(self, intent: OrderIntent, product: Product | None) -> Draft:
+        """MARKET, or a limit IOC with a collar where the product takes no market orders and a price is known."""
+        touch = await self.last_touch(intent) if product is not None and product.limit_only else None
+        if product is None or touch is None:
             return Draft(OrderType.MARKET, None, None, None, TimeInForce.IOC)
-        quote = await self._venue.quote(symbol)
-        price = collar_price(quote, Side.SELL, self._policy().market_collar, product)
+        price = collar_price(touch, Side.SELL, self._policy().market_collar, product)
         return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
 
     async def _claimable_of_pool(
@@ -696,6 +759,22 @@ def plan_of(row: Any) -> AttemptPlan:
         body=row["body"],
         size=row["size"],
         limit_price=row["limit_price"],
+    )
+
+
+def _trigger(intent: OrderIntent) -> Quote | None:
+    """The bid that made an exit due."""
+    if intent.trigger_price is None or intent.due_at is None:
+        return None
+    return Quote(intent.symbol, intent.trigger_price, intent.trigger_price, intent.due_at)
+
+
+def _is_at_hand(intent: OrderIntent) -> bool:
+    """Whether what made an exit due is so fresh that nothing has to be asked."""
+    return (
+        intent.trigger_price is not None
+        and intent.due_at is not None
+        and (datetime.now(UTC) - intent.due_at).total_seconds() < _FRESH_SECONDS
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from activities.limits import closed_results
 
-__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "SELL_FACTS"]
+__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS"]
 
 # Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
@@ -97,6 +97,10 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
                FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
           FROM trades t WHERE t.entry_key = $4) AS held,
        (SELECT given_by FROM commands WHERE id = $5 AND account = $2 AND kind = $6 AND subject = $7) AS given_by
+"""
+
+LAST_PRICE = """
+SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_state m WHERE m.symbol = $1 AND coalesce(m.bid, m.price) > 0
 """
 
 INSERT_ORDER = """

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, lock_symbol, lock_trade
 from activities.interfaces import TradeKey
 from activities.rows import totals_of
 from activities.venue import Venue
@@ -17,7 +17,6 @@ from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
 from domain.outcome import achieved, target_fraction, trade_pnl
 from domain.protection import ProtectionRole
 from domain.sizing import is_dust
-from exchange.port import ExchangeError
 
 __all__ = ["LEGS", "close_trade", "exit_row", "finish_order", "position_view"]
 
@@ -27,6 +26,9 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
 """
 """Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
 stored with their number counts as one."""
+
+_ASK_SECONDS = 0.3
+"""An exit may wait for the answer (EXIT-10): a remainder of which it isn't known that it is dust is sold."""
 
 
 async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionView:
@@ -65,24 +67,21 @@ async def _dust(venue: Venue, symbol: str, remaining: Decimal, entry_price: Deci
     """Whether what is left can't be sold. The touch is asked for only when the answer depends on it."""
     if remaining <= 0:
         return False
-    product = await venue.product(symbol)
+    product = await venue.rules(symbol, within=_ASK_SECONDS)
     if product is None:
         return False
     if is_dust(remaining, None, product):
         return True
     if entry_price is not None and remaining * entry_price > 10 * product.quote_min:
         return False
-    try:
-        quote = await venue.quote(symbol)
-    except ExchangeError:
-        return False
-    return is_dust(remaining, quote.bid, product)
+    quote = await venue.touch(symbol, within=_ASK_SECONDS)
+    return quote is not None and is_dust(remaining, quote.bid, product)
 
 
 async def finish_order(
     connection: Connection, order: Any, state: OrderState, *, refusal: str | None = None, sentence: str = ""
 ) -> None:
-    """No attempt will follow: release what was reserved or claimed, tell the trade. The symbol's lock is held."""
+    """No attempt will follow: release what was reserved or claimed, tell the trade. The order's rows are held."""
     writes: dict[str, Any] = {"finish": {"state": state.value, "refusal": refusal, "sentence": sentence or None}}
     if order["role"] == OrderRole.ENTRY:
         writes["entry_final"] = True
@@ -152,6 +151,7 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
     view = await position_view(pool, venue, request.entry_key)
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
+        await lock_trade(connection, request.entry_key)
         trade = await connection.fetchrow(
             """
             SELECT t.*, (SELECT reason FROM trade_exits x WHERE x.entry_key = t.entry_key

@@ -19,7 +19,9 @@ __all__ = [
     "create_pool",
     "lock_account",
     "lock_symbol",
+    "lock_trade",
     "symbol_transaction",
+    "trade_transaction",
     "write_many",
 ]
 
@@ -82,6 +84,20 @@ async def symbol_transaction(pool: Pool, account: str, symbol: str) -> AsyncIter
 
 
 @contextlib.asynccontextmanager
+async def trade_transaction(pool: Pool, entry_key: str) -> AsyncIterator[Connection]:
+    """A transaction that holds a trade, begun and locked in one round trip: what it claims of it is exact.
+
+    Exits hold this and no lock of the symbol, so that nobody who stands still with one holds up a due stop.
+    """
+    literal = _literal(entry_key)
+    rows = "".join(
+        f"; SELECT FROM {table} WHERE entry_key = {literal} FOR NO KEY UPDATE" for table in ("exit_plans", "trades")
+    )
+    async with _begun(pool, rows) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
 async def bounded_transaction(pool: Pool) -> AsyncIterator[Connection]:
     """A transaction that ends soon if its process stands still, and waits no longer than that for a row."""
     async with _begun(pool, "") as connection:
@@ -90,10 +106,13 @@ async def bounded_transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 @contextlib.asynccontextmanager
 async def _locked(pool: Pool, lock: int, name: str) -> AsyncIterator[Connection]:
-    # Only a statement without parameters may be two in one, so the name becomes a literal.
-    literal = "'" + name.replace("'", "''") + "'"
-    async with _begun(pool, f"; SELECT pg_advisory_xact_lock({lock}, hashtext({literal}))") as connection:
+    async with _begun(pool, f"; SELECT pg_advisory_xact_lock({lock}, hashtext({_literal(name)}))") as connection:
         yield connection
+
+
+def _literal(text: str) -> str:
+    # Only a statement without parameters may be two in one, so a name becomes a literal.
+    return "'" + text.replace("'", "''") + "'"
 
 
 @contextlib.asynccontextmanager
@@ -155,6 +174,25 @@ async def lock_symbol(connection: Connection, account: str, symbol: str, *, long
     """
     limit = "0" if long else str(STALLED_MS)
     await connection.execute(_LOCK, SYMBOL_LOCK, f"{account}/{symbol}", limit)
+
+
+async def lock_trade(connection: Connection, entry_key: str) -> None:
+    """Hold a trade until the transaction ends: who claims of it, sells it or closes it comes after the other.
+
+    Always after the symbol's lock, where that is held at all, and the plan before the trade, as a fill takes them.
+    """
+    await connection.execute(_LOCK_TRADE, entry_key, str(STALLED_MS))
+
+
+_LOCK_TRADE = """
+WITH bounds AS MATERIALIZED (
+    SELECT set_config('idle_in_transaction_session_timeout', $2, true), set_config('lock_timeout', $2, true)
+), plan AS MATERIALIZED (
+    SELECT 1 FROM exit_plans WHERE entry_key = $1 FOR NO KEY UPDATE
+)
+SELECT FROM trades t, (SELECT count(*) FROM bounds) b, (SELECT count(*) FROM plan) p
+ WHERE t.entry_key = $1 FOR NO KEY UPDATE OF t
+"""
 
 
 # One round trip; columns are evaluated in their order, so the limits hold for the wait, too.

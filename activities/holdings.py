@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 import domain.adoption
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, lock_symbol, lock_trade
 from activities.incidents import report_incident
 from domain.adoption import Sale
 from domain.exits import ExitReason
@@ -232,6 +232,7 @@ def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
 
 
 async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:
+    await lock_trade(connection, item.entry_key)
     await connection.execute(
         """
         WITH plan AS (

@@ -82,6 +82,8 @@ class LookUp(_Request):
     number: int
     resend: bool = False
     """Where the venue answers a repeated id with the first order: send the identical body again."""
+    resend_first: bool = False
+    """Before anything is looked up: the exit of a due stop waits for no list."""
 
 
 class CancelAttempt(_Request):

@@ -6,6 +6,7 @@ Everything else here may be repeated: a transaction finds its own earlier work a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.admission import (
+    EXIT_ASKS_SECONDS,
+    PROFIT_ASKS_SECONDS,
     Admissions,
     Draft,
     IntentConflictError,
@@ -32,7 +35,7 @@ from activities.closing import close_trade, finish_order, position_view
 from activities.commands import given_by, keep
 from activities.controls import trading_control
 from activities.crash_points import crash_at
-from activities.database import Connection, Pool, account_transaction, lock_symbol
+from activities.database import Connection, Pool, account_transaction, bounded_transaction, lock_symbol, lock_trade
 from activities.incidents import report_once
 from activities.interfaces import (
     CancelAttempt,
@@ -59,11 +62,13 @@ from domain.exits import ExitReason, exit_limit_price
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import order_workflow_id
+from domain.intents import must_leave
 from domain.market import Product
 from domain.messages import (
     Admission,
     AttemptPlan,
     OrderIntent,
+    OrderUpdate,
     PlaceAnswer,
     PlaceVerdict,
     PositionView,
@@ -84,6 +89,7 @@ from exchange.port import (
     NotAccepted,
     OutcomeUnknown,
     RepeatedId,
+    SubmitAnswer,
     VenueOrder,
 )
 
@@ -91,6 +97,8 @@ __all__ = ["TradingActivities"]
 
 _log = structlog.get_logger()
 _CLOCK_SKEW = timedelta(minutes=5)
+_LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
+"""Seconds that a pause which the exchange asks for is obeyed by a cancel."""
 
 
 class TradingActivities(OrderActivities):
@@ -132,24 +140,47 @@ class TradingActivities(OrderActivities):
             return plan_of(stored)
         order = await self._pool.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
         intent = OrderIntent.model_validate(order["intent"])
-        product = await self._venue.product(intent.symbol)
+        if must_leave(intent):
+            return await self._next_of_stop(intent, request)
+        if intent.entry_key is not None and intent.role is OrderRole.EXIT:
+            product = await self._venue.rules(intent.symbol, within=PROFIT_ASKS_SECONDS)
+        else:
+            product = await self._venue.product(intent.symbol)
         if product is None:
             return None
         if intent.role is OrderRole.ENTRY:
             return await self._next_of_entry(intent, order, product, request)
-        draft = await self._redraft(intent, order, request)
+        draft = await self._redraft(intent, order, product, request)
         if draft is None:
             return None
         async with self._pool.acquire() as connection, connection.transaction():
             await lock_symbol(connection, intent.account, intent.symbol)
             return await self._plan_rest(connection, intent, draft, product, request)
 
+    async def _next_of_stop(self, intent: OrderIntent, request: NextAttempt) -> AttemptPlan | None:
+        """The next attempt of a due stop's exit: within the bounds of its admission, and without the symbol's lock.
+
+        It sells what the order has claimed and not sold, which nobody but this order's own reports changes. Where no
+        price is known to go by it goes MARKET.
+        """
+        rules = asyncio.create_task(self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS))
+        touch = None if request.market else await self._admissions.last_touch(intent)
+        product = await rules
+        if touch is None or product is None:
+            draft = await self._admissions.market_exit(intent, product)
+        else:
+            price = exit_limit_price(touch.bid, intent.rules, product.price_increment)
+            draft = Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
+        async with bounded_transaction(self._pool) as connection:
+            return await self._plan_rest(connection, intent, draft, product, request)
+
     async def _plan_rest(
-        self, connection: Connection, intent: OrderIntent, draft: Draft, product: Product, request: NextAttempt
+        self, connection: Connection, intent: OrderIntent, draft: Draft, product: Product | None, request: NextAttempt
     ) -> AttemptPlan | None:
-        """Commit an attempt at what is left of the order; None if that can't be sold or bought. The lock is held."""
-        size = sized(await self._left_of(connection, request.order_key), product)
-        if size_problem(size, draft.limit_price, product) is not None:
+        """Commit an attempt at what is left of the order; None if that can't be sold or bought."""
+        left = await self._left_of(connection, request.order_key)
+        size = left if product is None else sized(left, product)
+        if size <= 0 or (product is not None and size_problem(size, draft.limit_price, product) is not None):
             return None
         plan = self._admissions.plan(
             intent,
@@ -211,18 +242,18 @@ class TradingActivities(OrderActivities):
             price = limit_price(wanted, intent.side, product)
         return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only), market
 
-    async def _redraft(self, intent: OrderIntent, order: Any, request: NextAttempt) -> Draft | None:
-        product = await self._venue.product(intent.symbol)
-        if product is None:
-            return None
+    async def _redraft(self, intent: OrderIntent, order: Any, product: Product, request: NextAttempt) -> Draft | None:
+        """What follows of a sell that is no due stop's; None for a profit exit that doesn't hold any more, or of which
+        nobody knows.
+        """
         if intent.role is OrderRole.EXIT and not intent.post_only:
             if intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL:
                 # The list came while it was at work: its monitor's next order is refused by the gate, which says so.
                 return None
             if request.market:
-                return await self._admissions.market_exit(intent.symbol, product)
-            quote = await self._venue.quote(intent.symbol)
-            if request.recheck and not await self._admissions.holds_at(intent, quote.bid, quote.at):
+                return await self._admissions.market_exit(intent, product)
+            quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
+            if quote is None or (request.recheck and not await self._admissions.holds_at(intent, quote.bid, quote.at)):
                 return None
             price = exit_limit_price(quote.bid, intent.rules, product.price_increment)
             return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
@@ -309,14 +340,18 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="look_up")
     async def look_up(self, request: LookUp) -> ResolveAnswer:
         row = await self._attempt(request.order_key, request.number)
+        again = request.resend and row["live"] and not row["exchange_order_id"]
         try:
             async with alive():
+                if again and request.resend_first:
+                    answer = await self._send_again(row)
+                    if answer is not None and answer.verdict is ResolveVerdict.FOUND:
+                        return answer
                 order, source = await self._find(row)
-                if order is None and request.resend and row["live"]:
-                    order, answered = await self._send_again(row)
-                    source = StatusSource.SUBMIT_RESPONSE
-                    if order is None and not answered:
-                        return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="sent again, without an answer")
+                if order is None and again and not request.resend_first:
+                    answer = await self._send_again(row)
+                    if answer is not None:
+                        return answer
         except ExchangeError as error:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
         if order is not None:
@@ -347,14 +382,14 @@ class TradingActivities(OrderActivities):
         found = await exchange.find_order(row["client_order_id"], row["symbol"], since)
         return found, StatusSource.ORDER_HISTORY
 
-    async def _send_again(self, row: Any) -> tuple[VenueOrder | None, bool]:
+    async def _send_again(self, row: Any) -> ResolveAnswer | None:
         """Where a repeated id is answered with the first order, the identical body either finds it or places it.
 
-        The order, if it is there now, and whether nothing of this sending can arrive later.
+        None if that says nothing new; NOT_YET if what was sent now may still arrive.
         """
         exchange = self._venue.exchange
         if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
-            return None, True
+            return None
         # From now on a delayed request could arrive again: the time after which absence is proof begins anew.
         await self._pool.execute(
             "UPDATE attempts SET sends = sends + 1, prepared_at = now() WHERE client_order_id = $1",
@@ -370,15 +405,33 @@ class TradingActivities(OrderActivities):
                 row["client_order_id"],
                 row["prepared_at"],
             )
-            return None, True
+            return None
         except OutcomeUnknown as error:
             _log.info("resend_not_answered", client_order_id=row["client_order_id"], code=error.code)
-            return None, False
-        # The echo shows the new request, whatever the first one was: believe the order itself.
-        order = await exchange.order(answer.exchange_order_id)
+            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="sent again, without an answer")
+        return await self._taken(row, answer)
+
+    async def _taken(self, row: Any, answer: SubmitAnswer) -> ResolveAnswer | None:
+        """The exchange has the order, by its answer to a repeated id. How it stands it is asked, but not waited for."""
+        # The echo shows the new request, whatever the first one was: the order itself is believed.
+        try:
+            async with asyncio.timeout(EXIT_ASKS_SECONDS):
+                order = await self._venue.exchange.order(answer.exchange_order_id)
+        except (ExchangeError, TimeoutError):
+            order = None
         if order is not None and order.client_order_id not in ("", row["client_order_id"]):
-            return None, True
-        return order, order is not None
+            return None
+        if order is not None:
+            return await self._found(row, order, StatusSource.SUBMIT_RESPONSE)
+        await self._acknowledge(row["client_order_id"], answer.exchange_order_id)
+        update = OrderUpdate(
+            attempt=row["number"],
+            status=AttemptStatus.OPEN,
+            exchange_order_id=answer.exchange_order_id,
+            source=StatusSource.SUBMIT_RESPONSE,
+            at=datetime.now(UTC),
+        )
+        return ResolveAnswer(verdict=ResolveVerdict.FOUND, update=update, sentence="sent again, and taken")
 
     async def _found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
         await self._pool.execute(
@@ -407,10 +460,11 @@ class TradingActivities(OrderActivities):
             async with alive():
                 answer = await self._venue.exchange.cancel(row["exchange_order_id"], urgent=request.urgent)
         except ExchangeError as error:
+            longest = _LONGEST_WISH_URGENT if request.urgent else _LONGEST_WISH
             raise ApplicationError(
                 f"cancel of {row['exchange_order_id']} not confirmed: {error}",
                 type=error.code,
-                next_retry_delay=timedelta(seconds=error.retry_after) if error.retry_after else None,
+                next_retry_delay=timedelta(seconds=min(error.retry_after, longest)) if error.retry_after else None,
             ) from error
         if answer.verdict is CancelVerdict.ACCEPTED:
             await self._pool.execute(
@@ -438,9 +492,15 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="end_order")
     async def end_order(self, request: EndOrder) -> RecordResult:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await lock_symbol(connection, self._account, request.symbol)
-            order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
+        async with bounded_transaction(self._pool) as connection:
+            # An exit's end frees its claim, for which the next exit waits, so that it takes no lock of the symbol: the
+            # rows that its reports hold, too, in their order, keep those apart from it.
+            await connection.execute(
+                "SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", request.order_key
+            )
+            order = await connection.fetchrow(
+                "SELECT * FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", request.order_key
+            )
             state, now = OrderState(request.state), OrderState(order["state"])
             if order["finished"]:
                 state = now
@@ -493,8 +553,7 @@ class TradingActivities(OrderActivities):
     @activity.defn(name="rearm")
     async def rearm(self, request: RearmTrade) -> PositionView:
         async with self._pool.acquire() as connection, connection.transaction():
-            symbol = await connection.fetchval("SELECT symbol FROM trades WHERE entry_key = $1", request.entry_key)
-            await lock_symbol(connection, self._account, symbol)
+            await lock_trade(connection, request.entry_key)
             await connection.execute(
                 """
                 WITH trade AS (

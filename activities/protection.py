@@ -31,6 +31,8 @@ _log = structlog.get_logger()
 
 PROTECTION_FAILED = "PROTECTION_FAILED"
 _ASK_SECONDS = 3.0
+_RULES_SECONDS = 0.3
+"""An exit may wait for it."""
 
 _STATE = """
 SELECT t.symbol, t.remaining, t.bought_value, t.bought_size,
@@ -48,12 +50,12 @@ SELECT t.symbol, t.remaining, t.bought_value, t.bought_size,
 async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: ProtectionRequest) -> ProtectionView:
     """What rests for a trade, and with `prices` where it would rest anew.
 
-    Raises ExchangeError if the product's rules can't be had, and the database's errors.
+    Raises the database's errors. Where the product's rules can't be had, what rests stays.
     """
     row = await pool.fetchrow(_STATE, request.entry_key)
     if row is None:
         return ProtectionView(entry_key=request.entry_key, sentence="there is no such trade")
-    product = await venue.product(row["symbol"])
+    product = await venue.rules(row["symbol"], within=_RULES_SECONDS)
     live = None if row["intent"] is None else OrderIntent.model_validate(row["intent"])
     view = ProtectionView(
         entry_key=request.entry_key,
@@ -64,7 +66,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     )
     entry_price = average(row["bought_value"], row["bought_size"])
     if product is None or entry_price is None:
-        return view.model_copy(update={"sentence": "the exchange does not list the product"})
+        sentence = f"the rules of {row['symbol']} can't be had from the exchange"
+        return view.model_copy(update={"sentence": sentence, "sellable": view.live_size})
     sellable = sized(row["remaining"], product)
     if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
         # Too little for an order of its own at that price: monitored exits sell it, or it is dust.

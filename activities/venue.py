@@ -1,10 +1,15 @@
-"""The exchange as the activities use it: product rules and fee rates remembered, balance reads shared."""
+"""The exchange as the activities use it: product rules and fee rates remembered, balance reads shared.
+
+What an exit asks, it asks beside its order and within a bound (EXIT-10): `rules`, `touch` and `available` answer with
+what is known, or None, and never raise.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Generic, TypeVar
 
@@ -26,6 +31,7 @@ class Venue:
         self.exchange = exchange
         self._products: dict[str, tuple[float, Product | None]] = {}
         self._product_reads: dict[str, asyncio.Task[Product | None]] = {}
+        self._last_rules: dict[str, Product] = {}
         self._fees: tuple[float, FeeRates] | None = None
         self._balances = SharedRead(exchange.balances)
 
@@ -38,21 +44,51 @@ class Venue:
         closed = known is not None and known[1] is not None and (known[1].halted or known[1].cancel_only)
         if known is not None and not closed and time.monotonic() - known[0] < _REMEMBER_SECONDS:
             return known[1]
-        reading = self._product_reads.get(symbol)
-        if reading is None:
-            reading = self._product_reads[symbol] = asyncio.create_task(self._read_product(symbol))
-            reading.add_done_callback(lambda _: self._product_reads.pop(symbol, None))
         try:
-            return await asyncio.shield(reading)
+            return await asyncio.shield(self._reading(symbol))
         except ExchangeError:
             if known is not None:
                 return known[1]
             raise
 
+    async def rules(self, symbol: str, *, within: float) -> Product | None:
+        """A product's rules for an exit, asked for at most `within` seconds: the last known where no answer comes.
+
+        None only where nobody ever knew them. That it takes no orders is believed only of a fresh answer, and that it
+        isn't listed never: what stands between a due stop and its order is the exchange's own refusal alone.
+        """
+        known = self._products.get(symbol)
+        fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
+        if fresh and known is not None and known[1] is not None and not (known[1].halted or known[1].cancel_only):
+            return known[1]
+        reading = self._reading(symbol)
+        await asyncio.wait({reading}, timeout=within)
+        answered = reading.done() and not reading.cancelled() and reading.exception() is None
+        product = reading.result() if answered else None
+        if product is not None:
+            return product
+        last = self._last_rules.get(symbol)
+        return None if last is None else replace(last, halted=False, cancel_only=False)
+
+    def _reading(self, symbol: str) -> asyncio.Task[Product | None]:
+        """The read of a product that is under way, or one that begins now."""
+        reading = self._product_reads.get(symbol)
+        if reading is None:
+            reading = self._product_reads[symbol] = asyncio.create_task(self._read_product(symbol))
+            reading.add_done_callback(lambda task: self._product_was_read(symbol, task))
+        return reading
+
+    def _product_was_read(self, symbol: str, task: asyncio.Task[Product | None]) -> None:
+        self._product_reads.pop(symbol, None)
+        if not task.cancelled():
+            task.exception()  # whoever waits gets it; nobody has to
+
     async def _read_product(self, symbol: str) -> Product | None:
         found = await self.exchange.products([symbol])
         product = next((item for item in found if item.symbol == symbol), None)
         self._products[symbol] = (time.monotonic(), product)
+        if product is not None:
+            self._last_rules[symbol] = product
         return product
 
     def forget_product(self, symbol: str) -> None:
@@ -73,10 +109,18 @@ class Venue:
         """The touch, now. Raises Unavailable."""
         return await self.exchange.quote(symbol)
 
-    async def available(self, currency: str) -> Decimal | None:
+    async def touch(self, symbol: str, *, within: float) -> Quote | None:
+        """The touch, now; None if it can't be had within so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                return await self.exchange.quote(symbol)
+        except (ExchangeError, TimeoutError):
+            return None
+
+    async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:
         """What of a currency is available, from a read begun after the call; None if it can't be had in time."""
         try:
-            async with asyncio.timeout(_BALANCE_SECONDS):
+            async with asyncio.timeout(within):
                 balances: Mapping[str, Balance] = await self._balances.read()
         except (ExchangeError, TimeoutError):
             return None

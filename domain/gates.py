@@ -17,6 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from domain.identity import Standing
+from domain.intents import must_leave
 from domain.limits import Results, daily_loss_sentence, losing_streak_sentence
 from domain.market import Product
 from domain.messages import OrderIntent
@@ -160,6 +161,8 @@ def trading_halted(facts: Facts) -> GateResult:
 def known_symbol(facts: Facts) -> GateResult:
     """The exchange knows the product."""
     name = "UNKNOWN_SYMBOL"
+    if facts.product is None and must_leave(facts.intent):
+        return _pass(name, product="its rules can't be had now")
     if facts.product is None:
         return _fail(name, f"the exchange has no product {facts.intent.symbol!r}; write it like BTC-USD")
     return _pass(name, product=facts.product.symbol)
@@ -363,6 +366,10 @@ def size_on_increment(facts: Facts) -> GateResult:
 def size_limits(facts: Facts) -> GateResult:
     """The size is one that the exchange takes."""
     product, intent = facts.product, facts.intent
+    if product is None and must_leave(intent):
+        if facts.size is None or facts.size <= 0:
+            return _fail("BELOW_MINIMUM_SIZE", "nothing is left to sell", size=facts.size)
+        return _pass("BELOW_MINIMUM_SIZE", size=facts.size, minimum="not known")
     if product is None:  # known_symbol refuses before
         return _fail("UNKNOWN_SYMBOL", f"the exchange has no product {intent.symbol!r}")
     # A person's size is looked at as it was typed, not as rounding would leave it.

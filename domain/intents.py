@@ -1,4 +1,4 @@
-"""When two intents are the same one."""
+"""When two intents are the same one, and which of them may not be held up."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import hashlib
 import json
 from decimal import Decimal
 
+from domain.exits import ExitReason, price_stop
 from domain.messages import OrderIntent
 from domain.money import plain
 from domain.orders import OrderRole
+from domain.quoting import QUOTES
 
-__all__ = ["as_entered", "intent_digest", "same_intent"]
+__all__ = ["as_entered", "intent_digest", "must_leave", "same_intent"]
 
 _DECISIVE = frozenset(
     {
@@ -57,3 +59,17 @@ def intent_digest(intent: OrderIntent) -> str:
 def same_intent(one: OrderIntent, other: OrderIntent) -> bool:
     """Whether both would trade the same thing under the same key."""
     return one.order_key == other.order_key and intent_digest(one) == intent_digest(other)
+
+
+def must_leave(intent: OrderIntent) -> bool:
+    """Whether it is the exit of a due price stop or a person's close: nothing that may fail stands before it (EXIT-10).
+
+    What only rests at the exchange (protection, the market maker's ask) and profit exits are not.
+    """
+    return (
+        intent.role is OrderRole.EXIT
+        and intent.entry_key is not None
+        and intent.protection_role is None
+        and intent.entry_point != QUOTES
+        and price_stop(intent.exit_reason or ExitReason.MANUAL)
+    )

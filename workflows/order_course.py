@@ -22,11 +22,14 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_progress import OrderProgress
     from workflows.order_recorder import Recorder
 
-__all__ = ["Course"]
+__all__ = ["Course", "pause_when_busy"]
 
 _PLACE_TIMEOUT = timedelta(seconds=15)
 _FILL_PATIENCE = timedelta(seconds=5)
 _NOT_ACCEPTED_TRIES = 6
+_LONGEST_WISH = 30.0
+_LONGEST_WISH_EXIT = 2.0
+"""Wall seconds that a pause which the venue asks for is obeyed (EXIT-10); it is asked again then."""
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 
 
@@ -170,7 +173,7 @@ class Course:
             if answer.verdict is PlaceVerdict.REFUSED or answer.code == "AUTH_FAILURE":
                 self._recorder.know(plan.number, AttemptStatus.FAILED)
                 return False
-            pause = answer.retry_after or min(0.25 * 2**attempt, 5.0)
+            pause = pause_when_busy(answer.retry_after, attempt, leaves=not self._progress.is_entry)
             await self._pause(pause, f"the exchange was busy or away: {answer.code}")
             if self._too_late() is not None:
                 return False
@@ -236,7 +239,12 @@ class Course:
             resend = not self._progress.is_entry or (self._too_late() is None and not self._expired)
             answer = await ask_exchange(
                 OrderActivities.look_up,
-                LookUp(order_key=self._intent.order_key, number=number, resend=resend),
+                LookUp(
+                    order_key=self._intent.order_key,
+                    number=number,
+                    resend=resend,
+                    resend_first=resend and not self._progress.is_entry,
+                ),
                 f"what became of attempt {number}?",
             )
             if answer.update is not None:
@@ -346,3 +354,12 @@ class Course:
 
     async def _pause(self, seconds: float, summary: str) -> None:
         await self._wait(lambda: self._progress.cancel_wish is not None, seconds, summary)
+
+
+def pause_when_busy(wish: float | None, tries: int, *, leaves: bool) -> float:
+    """Wall seconds before a submit that the exchange certainly didn't take is sent again, the venue wishing for `wish`.
+
+    A pause that it asks for is obeyed within bounds: its clock, or its day, must not keep a stop (`leaves`) for long.
+    """
+    longest = _LONGEST_WISH_EXIT if leaves else _LONGEST_WISH
+    return min(wish or min(0.25 * 2**tries, 5.0), longest)

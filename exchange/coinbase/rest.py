@@ -160,7 +160,8 @@ class RestCaller:
         self._timeout = (connect_timeout, read_timeout)
         self._deadline = connect_timeout + read_timeout + _SPARE_SECONDS
         self._limiter = limiter
-        # A quarter of the threads is left to exits, however slow the venue is.
+        # A quarter of the threads is left to exits, however slow the venue is. A read that nobody waits for any more
+        # keeps its place until its thread is free again.
         self._ordinary = asyncio.Semaphore(max(1, threads - threads // 4))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="coinbase-rest")
         self._local = threading.local()
@@ -269,12 +270,31 @@ class RestCaller:
             raise failure(what, RuntimeError("the adapter is closed"), False)
         future: Future[dict[str, Any]] | None = None
         try:
-            async with asyncio.timeout(self._deadline), contextlib.nullcontext() if urgent else self._ordinary:
-                future = self._threads.submit(run)
+            async with asyncio.timeout(self._deadline):
+                if not urgent:
+                    await self._ordinary.acquire()
+                future = self._submit(run, ordinary=not urgent)
                 return await asyncio.wrap_future(future)
         except TimeoutError as problem:
             never_started = future is None or future.cancelled() or future.cancel()
             raise failure(what, problem, not never_started) from None
+
+    def _submit(self, run: Callable[[], dict[str, Any]], *, ordinary: bool) -> Future[dict[str, Any]]:
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended before the thread
+                loop.call_soon_threadsafe(self._ordinary.release)
+
+        try:
+            future = self._threads.submit(run)
+        except RuntimeError:
+            if ordinary:
+                self._ordinary.release()
+            raise
+        if ordinary:
+            future.add_done_callback(free)
+        return future
 
     def _client(self, *, public: bool) -> RESTClient:
         """This thread's client; for what is public, one that signs nothing: a token with a wrong time is refused."""

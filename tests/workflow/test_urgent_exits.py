@@ -1,0 +1,169 @@
+"""Nothing that may fail stands between a due stop and its order (EXIT-10): reads fail or hang, somebody stands still
+with a lock, answers get lost, and what is due is at the exchange all the same.
+
+The faults last longer than the tests wait, so that whatever waits for one of them fails.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import pytest
+
+from activities import venue
+from activities.database import SYMBOL_LOCK
+from domain.exits import ExitReason, ExitRules
+from domain.ids import client_order_id
+from domain.messages import CloseAnswer, CloseRequest
+from domain.protection import Protection, ProtectionKind
+from tests.support.harness import Trade, TradingSystem, step_market, trading_system
+from tests.support.intents import limit_buy, market_buy
+from tests.support.waiting import eventually
+from workers.dev_server import DevServer
+from workers.settings import SymbolSettings
+
+HANGS, WITHIN = 16.0, 12.0
+RULES = ExitRules(reprice_seconds=Decimal(60), trailing_arm=None)
+QUICK = ExitRules(reprice_seconds=Decimal("0.2"), max_reprices=1, trailing_arm=Decimal("0.035"))
+STOP = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.08"))
+FAULTS: dict[str, dict[str, Any]] = {"server_error": {}, "slow": {"delay": HANGS}}
+
+
+async def sells(system: TradingSystem, trade: Trade) -> list[dict[str, Any]]:
+    """What the trade's exits have at the exchange, oldest first."""
+    ours = {
+        row["client_order_id"]
+        for row in await system.rows(
+            "SELECT client_order_id FROM attempts JOIN orders USING (order_key) WHERE entry_key = $1 AND side = 'SELL'",
+            trade.key,
+        )
+    }
+    return [item for item in await system.control.orders() if item["client_order_id"] in ours]
+
+
+async def until_sold(system: TradingSystem, trade: Trade, size: str = "0.01") -> None:
+    """Wait until the exchange has sold so much for the trade."""
+
+    async def so() -> bool:
+        return sum(Decimal(item["filled_size"]) for item in await sells(system, trade)) == Decimal(size)
+
+    try:
+        await eventually(so, within=WITHIN, what="the trade is sold")
+    except AssertionError as problem:
+        raise AssertionError(f"{problem}\n{await trade.story()}\n{await sells(system, trade)}") from None
+
+
+def leg(trade: Trade, number: int, attempt: int) -> str:
+    """Our id of an attempt of one of the trade's exits."""
+    return client_order_id(trade.leg_key(number), attempt)
+
+
+async def close(trade: Trade) -> None:
+    """A person closes the trade."""
+    await trade.monitor.execute_update("close", CloseRequest(by="a person"), result_type=CloseAnswer)
+
+
+async def bought(system: TradingSystem, size: str = "0.01", **fields: Any) -> Trade:
+    """A trade that was bought at the market, 0.01 BTC unless told otherwise."""
+    trade = await system.start(market_buy(system.account, size, **({"rules": RULES} | fields)))
+    await trade.until_protected(size)
+    return trade
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+async def test_a_due_exit_waits_for_no_read(
+    database: str, temporal_server: DevServer, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """With every read failing, or hanging, each exit is sold: hard, soft and trailing stops and a person's closes,
+    whether nothing rests of the trade, a limit exit, protection at the exchange or what remains of the entry.
+    """
+    monkeypatch.setattr(venue, "_REMEMBER_SECONDS", 0.0)  # instead of waiting for a minute until it is asked again
+    async with trading_system(
+        database,
+        temporal_server.address,
+        market=step_market(products=["BTC-USD", "ETH-USD", "SOL-USD"]),
+        symbols=SymbolSettings(allow=("BTC-USD", "ETH-USD", "SOL-USD"), max_open_buys=1000),
+        timeout_seconds="20",
+    ) as system:
+        await system.price("100", "100.01", symbol="SOL-USD")
+        plain, by_hand = await bought(system), await bought(system)
+        shielded = await bought(system, protection=STOP)
+        limits = RULES.model_copy(update={"take_profit": Decimal("0.01")})
+        resting = await bought(system, rules=limits)
+        repriced = await bought(
+            system, rules=limits.model_copy(update={"reprice_seconds": Decimal("0.3"), "max_reprices": 50})
+        )
+        growing = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES))
+        await system.control.fill(await growing.exchange_id(), "0.01")
+        await growing.until_protected("0.01")
+        soft = await bought(system, "0.1", symbol="ETH-USD", rules=QUICK)
+        trailing = await bought(system, "5", symbol="SOL-USD", rules=QUICK)
+        await system.price("104", symbol="SOL-USD")
+        await system.price("50600")
+        for trade in (resting, repriced):
+            await system.exchange_id(leg(trade, 1, 1))
+
+        async def armed() -> bool:
+            return bool(await system.value("SELECT stop IS NOT NULL FROM exit_plans WHERE symbol = 'SOL-USD'"))
+
+        async def shield_rests() -> bool:
+            return any(item["status"] == "OPEN" for item in await sells(system, shielded))
+
+        await eventually(armed, what="trailing is armed")
+        await eventually(shield_rests, what="the protection rests")
+
+        await system.control.fault(fault, "GET *", count=None, **FAULTS[fault])
+        await close(by_hand)
+        await close(growing)
+        await until_sold(system, by_hand)
+        await until_sold(system, growing)
+        await system.price("2915", symbol="ETH-USD")
+        await system.price("101", symbol="SOL-USD")
+        await system.price("47000")  # the hard stops, above where the protection's own would be
+        for trade in (plain, shielded, resting, repriced):
+            await until_sold(system, trade)
+        await until_sold(system, soft, "0.1")
+        await until_sold(system, trailing, "5")
+        await system.control.clear_faults()
+        outcomes = [await trade.closed(within=45) for trade in (plain, resting, soft, trailing, by_hand)]
+        assert [outcome.exit_reason for outcome in outcomes] == [
+            ExitReason.HARD_STOP,
+            ExitReason.HARD_STOP,
+            ExitReason.SOFT_STOP,
+            ExitReason.TRAILING_STOP,
+            ExitReason.MANUAL,
+        ]
+        for trade in (shielded, repriced, growing):
+            await trade.closed(within=45)
+        await system.assert_books_agree()
+
+
+async def test_a_due_exit_waits_for_nobody_who_holds_its_symbol(system: TradingSystem, database: str) -> None:
+    """A transaction that stands still with the symbol's lock doesn't keep an exit from the exchange."""
+    trade = await bought(system)
+    still = await asyncpg.connect(database)
+    try:
+        await still.execute("BEGIN")
+        await still.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", SYMBOL_LOCK, f"{system.account}/BTC-USD")
+        await close(trade)
+        await until_sold(system, trade)
+    finally:
+        await still.close()
+    assert (await trade.closed()).exit_reason is ExitReason.MANUAL
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("lost", ["accepted_cut", "not_accepted_cut"])
+async def test_a_lost_exit_is_sent_again_before_anything_is_looked_up(system: TradingSystem, lost: str) -> None:
+    """Its answer lost and every list failing, an exit is sold, and is one order at the exchange."""
+    trade = await bought(system)
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault(lost, "POST /orders", count=1)
+    await system.price("46000")
+    await until_sold(system, trade)
+    await system.control.clear_faults()
+    assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
+    assert len(await sells(system, trade)) == 1
+    await system.assert_books_agree()
