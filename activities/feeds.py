@@ -12,10 +12,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from activities.stream_positions import StreamPosition
 from exchange.port import Connected, Disconnected, ExchangeError, Heartbeat, StreamEvent, Ticker
 
 __all__ = ["Feed", "Feeds", "close_stream", "follow"]
@@ -28,6 +29,8 @@ _REFUSED_SECONDS = 60.0
 _PRODUCT = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
 _AHEAD = timedelta(days=1)
 """The market of a paper exchange may be a little ahead of its clock."""
+_NOTHING_WANTED = timedelta(seconds=10)
+"""Where nothing is wanted, nothing is missed, which is noted this often."""
 _HANDOVER_SECONDS = 1.0
 """A feed for all gets this long to bring each symbol's first price before those that it replaces are closed."""
 
@@ -89,6 +92,8 @@ class Feed:
     delivering: bool = False
     opened: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
+    heard: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When anything came of it, or it was opened (ours)."""
     clock: datetime | None = None
     """The exchange's time when it last said something here."""
     behind: bool = False
@@ -134,6 +139,14 @@ class Feeds:
     def clock(self) -> datetime | None:
         """The exchange's time, as the feed that is furthest says; None before anything was heard."""
         return max((feed.clock for feed in self.feeds if feed.clock is not None), default=None)
+
+    def note_heard(self, position: StreamPosition) -> None:
+        """Up to when all that is wanted was heard: the feed that is silent for longest speaks, not the newest one."""
+        now = datetime.now(UTC)
+        if self.feeds:
+            position.last_message_at = min(feed.heard for feed in self.feeds)
+        elif position.last_message_at is None or now - position.last_message_at > _NOTHING_WANTED:
+            position.last_message_at = now
 
     def ahead(self, start: datetime) -> bool:
         """Whether a candle begins long after all that the exchange has said of time (in a market that isn't sped up).
@@ -188,6 +201,8 @@ class Feeds:
         self.feeds.append(feed)
 
     def _on_event(self, feed: Feed, event: StreamEvent) -> None:
+        if not isinstance(event, Disconnected):
+            feed.heard = datetime.now(UTC)
         if isinstance(event, Ticker | Heartbeat):
             feed.hears(event.at)
         if isinstance(event, Ticker):

@@ -181,6 +181,7 @@ class MarketDataSession:
             await asyncio.sleep(1.0)
 
     async def _save_position(self) -> None:
+        self._feeds.note_heard(self._position)
         await self._position.save(self._pool, self._lease)
 
     # --- which symbols --------------------------------------------------------------------------------------------
@@ -241,7 +242,6 @@ class MarketDataSession:
         if before is not None and clock is not None and event.at < before <= clock:
             return
         now = datetime.now(UTC)
-        self._position.last_message_at = now
         self._price_clock[event.symbol] = event.at
         volume = None if event.volume_24h is None else event.volume_24h * event.price
         if event.bid is None or event.ask is None:

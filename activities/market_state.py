@@ -90,6 +90,12 @@ class SymbolState:
     """When the stream's last price was received, monotonic."""
     fed_at: datetime | None = None
     """The same as a time of day (UTC)."""
+    told: Decimal | None = None
+    """The stream's last bid."""
+    moved: float = 0.0
+    """Since when the stream says so, monotonic."""
+    doubts: int = 0
+    """How many looks at the book in a row found another bid, while the stream's stood still and others moved."""
     atr: Decimal | None = None
     signal: SellSignal | None = None
     candles: dict[datetime, Candle] = field(default_factory=dict)
@@ -156,6 +162,8 @@ class Watch:
         self._atr_period = atr_period
         self._atr_window = atr_window(atr_period)
         self._moved: dict[str, Plan] = {}
+        # The last two symbols whose bids moved in the stream, and when: one of them is another than the one asked of.
+        self._movers: tuple[tuple[str, float], tuple[str, float]] = (("", float("-inf")), ("", float("-inf")))
 
     # --- symbols and plans ----------------------------------------------------------------------------------------
 
@@ -240,14 +248,33 @@ class Watch:
         if state is None or bid <= 0:
             return
         self.ticks += 1
-        state.bid, state.bid_at = bid, received_at
-        state.seen = self._monotonic()
+        now = self._monotonic()
         if from_feed:
-            state.fed, state.fed_at = state.seen, received_at
+            if bid != state.told:
+                self._note_move(state, bid, now)
+            elif state.doubts:
+                return  # the book says otherwise: a price that stands still decides nothing
+            state.fed, state.fed_at = now, received_at
+        elif self.stands_still(state):
+            state.doubts = state.doubts + 1 if bid != state.told else 0
+        state.bid, state.bid_at, state.seen = bid, received_at, now
         for plan in state.plans.values():
             if plan.low < bid < plan.high:
                 continue
             self._evaluate(plan, state, bid, received_at, received_at)
+
+    def _note_move(self, state: SymbolState, bid: Decimal, now: float) -> None:
+        state.told, state.moved, state.doubts = bid, now, 0
+        newest, before = self._movers
+        self._movers = (state.symbol, now), (before if newest[0] == state.symbol else newest)
+
+    def stands_still(self, state: SymbolState) -> bool:
+        """Whether the stream has told one bid for so long that an older one would be stale, while others moved."""
+        if state.told is None:
+            return False
+        now, (newest, before) = self._monotonic(), self._movers
+        others = newest[1] if newest[0] != state.symbol else before[1]
+        return now - max(state.moved, state.watched_since) > state.stale_seconds >= now - others
 
     def sell_signal(self, symbol: str, signal: SellSignal | None) -> None:
         """Take the newest row of the matrix."""

@@ -28,7 +28,7 @@ from activities.hodl_news import HodlNews
 from activities.incidents import Lasting, Severity, report_incident, report_once
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import Beside, every, holder_name, together, until_shutdown
-from activities.market_state import Watch
+from activities.market_state import SymbolState, Watch
 from activities.monitors import Starter
 from activities.notifications import listen
 from activities.past_candles import begins
@@ -42,6 +42,8 @@ from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
 __all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
 
+_DOUBTS = 2
+"""A book that differs once may only be the faster one."""
 _PLAN_CHANNEL = "exit_plan"
 _MATRIX_CHANNEL = "matrix"
 
@@ -260,6 +262,7 @@ class WatchSession:
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
             every(options.save_seconds, self._save_trailing),
             every(0.25, self._look_after),
+            every(0.25, self._look_after_candles),
             every(0.5, self._tell_of_hodl),
             every(1.0, self._save_position),
         )
@@ -282,6 +285,7 @@ class WatchSession:
             await asyncio.sleep(self._options.beat_seconds)
 
     async def _save_position(self) -> None:
+        self._feeds.note_heard(self._position)
         await self._position.save(self._pool, self._lease)
 
     # --- plans ----------------------------------------------------------------------------------------------------
@@ -384,7 +388,6 @@ class WatchSession:
     def _take(self, feed: Feed, event: StreamEvent) -> None:
         if isinstance(event, Ticker):
             now = datetime.now(UTC)
-            self._position.last_message_at = now
             # The side of the book that we would sell to decides, whatever there is of the other.
             if event.bid is not None and not self._too_late(event):
                 self.watch.tick(event.symbol, event.bid, now)
@@ -447,32 +450,44 @@ class WatchSession:
 
     # --- stale prices ---------------------------------------------------------------------------------------------
 
-    async def _look_after(self) -> None:
-        """Each quarter of a second: what has no fresh price or no ATR, and due exits that nobody acknowledged."""
-        now, start, clock = time.monotonic(), self._beside.start, self._feeds.clock
+    def _stale_for(self, state: SymbolState, now: float) -> tuple[float, str] | None:
+        """For how long the stream has no price of the symbol that may decide, and that in words."""
+        if state.doubts >= _DOUBTS:
+            still = now - state.moved
+            return still, f"The stream's price of {state.symbol} stands still for {still:.0f} s, the book has another,"
+        age = now - max(state.fed or 0.0, state.watched_since)
+        return (age, f"No price of {state.symbol} for {age:.0f} s") if age > state.stale_seconds else None
+
+    async def _look_after_candles(self) -> None:
+        """Each quarter of a second: candles close by the clock, also where nobody trades, and missing ones are read."""
+        clock, options = self._feeds.clock, self._options
         boundary = None
-        if clock is not None and self._options.market_speed == 1:
-            boundary = begins(clock, self._options.atr_candle_seconds)
-        for state in list(self.watch.symbols.values()):
+        if clock is not None and options.market_speed == 1:
+            boundary = begins(clock, options.atr_candle_seconds)
+        for state in self.watch.symbols.values():
             if boundary is not None:
                 self._candles_close(state.symbol, boundary)
             if state.plans and self.watch.atr_wanted(state):
-                self._ask_soon(
-                    self._candles_asked, state.symbol, self._options.quote_repeat_seconds, self._past_candles
-                )
-            age = now - max(state.fed or 0.0, state.watched_since)
-            if state.plans and age > state.stale_seconds:
+                self._ask_soon(self._candles_asked, state.symbol, options.quote_repeat_seconds, self._past_candles)
+
+    async def _look_after(self) -> None:
+        """Each quarter of a second: symbols without a fresh price, and due exits that nobody acknowledged."""
+        now, start = time.monotonic(), self._beside.start
+        for state in self.watch.symbols.values():
+            if state.plans and (trouble := self._stale_for(state, now)) is not None:
                 self._quote_soon(state.symbol, self._options.quote_repeat_seconds)
-                sentence = (
-                    f"No price of {state.symbol} for {age:.0f} s with {len(state.plans)} open positions on it; "
-                    "the REST book is asked instead."
-                )
+                age, what = trouble
+                sentence = f"{what} with {len(state.plans)} open positions on it; the REST book is asked instead."
                 details = {"age_seconds": round(age, 1), "positions": len(state.plans)}
                 start(self._stale.tell(state.symbol, sentence, details))
             elif self._stale.lasts(state.symbol):
                 start(self._stale.over(state.symbol))
             elif state.plans and state.seen is None:
                 self._quote_soon(state.symbol, self._options.first_quote_repeat_seconds)
+            elif state.plans and self.watch.stands_still(state):
+                # Only the book can tell a quiet market from a feed that is frozen.
+                again = self._options.first_quote_repeat_seconds if state.doubts else state.stale_seconds / 2
+                self._quote_soon(state.symbol, again)
             if state.symbol in self._feeds.refused:
                 sentence = (
                     f"The exchange refuses a stream of {state.symbol}: it was delisted, or symbols.allow is mistyped; "

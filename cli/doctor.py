@@ -1,7 +1,7 @@
 """What `bottrader doctor` looks at: each finding is ok, warn or fail, with what to do about it.
 
 Limits: a clock may differ by 1 s from the exchange's (warn) and by 30 s (fail: a login token lives 120 s and is
-refused when it seems to come from the future); the newest fact of a stream is healthy below 60 s of age.
+refused when it seems to come from the future); the most silent of the streams is healthy below 60 s.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
 from schema import migrate
-from workers.readiness import leases_held, leases_of, unwatched
+from workers.readiness import HEARD_S, leases_held, leases_of, oldest_heard, unwatched
 from workers.secret_files import file_problems
 from workers.temporal_connection import connect
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 SKEW_WARN_S = 1.0
 SKEW_FAIL_S = 30.0
-DATA_AGE_HEALTHY_S = 60.0
 _PATIENCE_S = 15.0
 
 
@@ -119,7 +118,7 @@ async def _database(settings: "Settings") -> list[Finding]:
         if settings.mode == "live" and revision == newest:
             findings.append(await _armed(connection, settings.account))
         if revision is not None:
-            findings.append(await _data_age(connection))
+            findings.append(await _data_age(connection, settings))
             findings += await _watched(connection, settings)
     finally:
         await connection.close()
@@ -170,23 +169,25 @@ async def _watched(connection: Any, settings: "Settings") -> list[Finding]:
     return [watchers, Finding("user stream", verdict, "nobody reads the exchange's orders and fills", advice)]
 
 
-async def _data_age(connection: Any) -> Finding:
-    newest: datetime | None = await connection.fetchval("SELECT max(last_message_at) FROM stream_positions")
-    if newest is None:
+async def _data_age(connection: Any, settings: "Settings") -> Finding:
+    names = [name for role in ("streams", "watchers", "strategy") for name in leases_of(settings, role)]
+    oldest = await oldest_heard(connection, names)
+    if oldest is None:
         return Finding(
             "data age", Verdict.WARN, "no stream has delivered anything yet", "start a worker: `bottrader up`"
         )
-    return age_finding((datetime.now(UTC) - newest).total_seconds())
+    return age_finding(*oldest)
 
 
-def age_finding(age_s: float) -> Finding:
-    """The verdict on the newest stream message being `age_s` seconds old."""
-    if age_s < DATA_AGE_HEALTHY_S:
-        return Finding("data age", Verdict.OK, f"newest stream message {max(age_s, 0):.0f} s ago")
+def age_finding(stream: str, age_s: float) -> Finding:
+    """The verdict on the most silent stream having said nothing for `age_s` seconds."""
+    text = f"each stream was heard within {max(age_s, 0):.0f} s"
+    if age_s < HEARD_S:
+        return Finding("data age", Verdict.OK, text)
     return Finding(
         "data age",
         Verdict.FAIL,
-        f"newest stream message {age_s:.0f} s ago",
+        f"nothing has come of {stream} for {age_s:.0f} s",
         "check that a worker with role streams runs and reaches the exchange",
     )
 

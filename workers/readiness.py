@@ -21,11 +21,13 @@ from workers.rules import exchange_of
 from workers.settings import Settings
 from workers.temporal_connection import connect
 
-__all__ = ["ailments", "executing", "leases_held", "leases_of", "unwatched"]
+__all__ = ["HEARD_S", "ailments", "executing", "leases_held", "leases_of", "oldest_heard", "unwatched"]
 
 _GRACE_S = 4.0
 """A lease that ran out so lately may be on its way to the next holder."""
 _PATIENCE_S = 4.0
+HEARD_S = 60.0
+"""A stream, or a connection of its, that said nothing for so long is not well: heartbeats come each second."""
 
 
 def leases_of(settings: Settings, role: str) -> list[str]:
@@ -50,6 +52,25 @@ async def leases_held(pool: Pool, names: Sequence[str], *, grace_s: float = _GRA
     return held == len(set(names))
 
 
+async def oldest_heard(connection: Pool | Connection, names: Sequence[str]) -> tuple[str, float] | None:
+    """Of these streams the one that is silent for longest, and for how many seconds; None before any was heard.
+
+    The oldest speaks: fresh prices of one part say nothing of another's. Raises the database's errors.
+    """
+    row = await connection.fetchrow(
+        "SELECT name, greatest(extract(epoch FROM now() - last_message_at), 0)::float8 AS age FROM stream_positions "
+        "WHERE name = ANY($1) AND last_message_at IS NOT NULL ORDER BY last_message_at LIMIT 1",
+        list(names),
+        timeout=_PATIENCE_S,
+    )
+    return None if row is None else (row["name"], row["age"])
+
+
+async def _heard(pool: Pool, names: Sequence[str]) -> bool:
+    oldest = await oldest_heard(pool, names)
+    return oldest is None or oldest[1] < HEARD_S
+
+
 async def unwatched(connection: Pool | Connection, account: str, symbols: Iterable[str], shards: int) -> set[str]:
     """Those of `symbols` that are in a part whose watcher holds no lease, nor did a moment ago.
 
@@ -72,8 +93,10 @@ async def executing(client: Client, pool: Pool, settings: Settings) -> dict[str,
         return await polled_since(client, queue_of(settings, "orders"), time.time() - FRESH_S)
 
     names = leases_of(settings, "streams") + leases_of(settings, "watchers")
-    answers = await asyncio.gather(_fine(taken()), _fine(leases_held(pool, names)))
-    return dict(zip(("orders", "watchers"), answers, strict=True))
+    order, held, heard = await asyncio.gather(
+        _fine(taken()), _fine(leases_held(pool, names)), _fine(_heard(pool, names))
+    )
+    return {"orders": order, "watchers": held and heard}
 
 
 async def _fine(asking: Awaitable[bool]) -> bool:
@@ -110,6 +133,7 @@ async def ailments(settings: Settings, role: str) -> list[str]:
         ),
         "the exchange does not answer": answers(),
         f"nobody holds the lease of {role}": leases_held(pool, leases_of(settings, role)),
+        f"a stream of {role} is silent": _heard(pool, leases_of(settings, role)),
     }
     try:
         found = await asyncio.gather(*(_fine(look) for look in looks.values()))

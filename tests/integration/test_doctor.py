@@ -138,5 +138,5 @@ def test_clock_skew_limits(skew_s: float, verdict: Verdict) -> None:
 
 def test_data_is_healthy_below_a_minute_of_age() -> None:
     """The newest stream message may be 60 s old at most."""
-    assert age_finding(59.9).verdict is Verdict.OK
-    assert age_finding(60.0).verdict is Verdict.FAIL
+    assert age_finding("user-stream/main", 59.9).verdict is Verdict.OK
+    assert age_finding("user-stream/main", 60.0).verdict is Verdict.FAIL

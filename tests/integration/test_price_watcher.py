@@ -362,6 +362,32 @@ async def test_a_stale_price_is_told_and_the_book_decides_instead(world: World) 
     assert due[0].reason is ExitReason.SOFT_STOP
 
 
+async def test_a_feed_that_is_frozen_while_others_move_is_told_and_the_book_decides(world: World) -> None:
+    """Bitcoin's price comes again and again and never changes, ether's does: the book is asked, it has another one, so
+    the feed decides nothing until it moves.
+    """
+    key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("1.5")))
+    await world.monitor(key)
+    moves = 0
+
+    async def said(bid: str, where: str) -> bool:
+        nonlocal moves
+        moves += 1
+        world.exchange.tick(ETH, str(100 + moves % 2))
+        world.exchange.tick(BTC, bid)
+        find = "SELECT count(*) > 0 FROM incidents WHERE kind = 'stale_price' AND sentence LIKE '%stands still%' AND "
+        return bool(await world.pool.fetchval(find + where))
+
+    async with world.watching(replace(OPTIONS, symbols=(BTC, ETH))):
+        await world.armed()
+        await said("100", "true")
+        world.exchange.quotes[BTC] = Decimal(90)
+        await until(lambda: said("100", "resolved_at IS NULL"))
+        due = await world.due(key)
+        await until(lambda: said("91", "resolved_at IS NOT NULL"))
+    assert (due[0].reason, due[0].price) == (ExitReason.HARD_STOP, Decimal(90))
+
+
 async def test_without_any_price_nothing_is_decided(world: World) -> None:
     """Without a feed and without a quote no exit is due, and the plan stays armed."""
     key = await add_trade(world.pool, "a", rules=ExitRules(stale_seconds=Decimal("0.3")))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from activities.feeds import Feed
+from activities.feeds import Feed, Feeds
+from activities.stream_positions import StreamPosition
+from exchange.port import StreamEvent
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -31,3 +34,18 @@ def test_a_single_late_word_between_others_changes_nothing() -> None:
     for seconds in (10, 5, 11, 6, 12):
         feed.hears(after(seconds))
     assert feed.clock == after(12)
+
+
+def test_the_feed_that_is_silent_for_longest_says_how_old_prices_are() -> None:
+    """A connection that delivers does not hide one that doesn't; where nothing is wanted nothing is missed."""
+
+    def opened(symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
+        raise AssertionError(symbols)
+
+    feeds, position = Feeds(opened, lambda *_: None, lambda *_: None), StreamPosition("watcher")
+    feeds.note_heard(position)
+    assert position.last_message_at is not None
+    assert datetime.now(UTC) - position.last_message_at < timedelta(minutes=1)
+    feeds.feeds = [Feed(frozenset({"A"}), heard=after(90)), Feed(frozenset({"B"}), heard=after(5))]
+    feeds.note_heard(position)
+    assert position.last_message_at == after(5)

@@ -321,3 +321,44 @@ def test_a_target_waits_for_its_atr_and_keeps_an_earlier_watchers() -> None:
     assert plan.position.rules.target_atr == 2
     bench.bid("106")
     assert bench.told == [("a", ExitReason.TP)]
+
+
+def still(bench: Bench, *, others: bool = True) -> None:
+    """Two and a half minutes in which BTC's bid comes again and again, and another symbol's moves."""
+    for step in range(15):
+        bench.clock += 10
+        bench.watch.tick(SYMBOL, Decimal(100), datetime.now(UTC))
+        if others:
+            bench.watch.watched("ETH-USD")
+            bench.watch.tick("ETH-USD", Decimal(100 + step), datetime.now(UTC))
+
+
+def test_a_price_that_stands_still_while_others_move_is_doubted_by_the_book() -> None:
+    """Until the stream moves, or the book says the same, its price is none; the book's decides."""
+    bench = Bench()
+    bench.put()
+    bench.bid("100")
+    state = bench.watch.symbols[SYMBOL]
+    still(bench)
+    assert bench.watch.stands_still(state)
+    for doubts in (1, 2):
+        bench.watch.tick(SYMBOL, Decimal(98), datetime.now(UTC), from_feed=False)
+        assert (state.doubts, state.bid) == (doubts, Decimal(98))
+    bench.bid("100")
+    assert state.bid == Decimal(98)
+    bench.watch.tick(SYMBOL, Decimal(100), datetime.now(UTC), from_feed=False)
+    assert state.doubts == 0
+    bench.watch.tick(SYMBOL, Decimal(97), datetime.now(UTC), from_feed=False)
+    assert bench.told == [("a", ExitReason.SOFT_STOP)]
+    bench.bid("96.9")
+    assert (state.doubts, state.bid) == (0, Decimal("96.9"))
+    assert not bench.watch.stands_still(state)
+
+
+def test_a_market_in_which_nothing_moves_is_not_frozen() -> None:
+    """Alone, or with others that stand still as well, a price that stays is a price."""
+    bench = Bench()
+    bench.put()
+    bench.bid("100")
+    still(bench, others=False)
+    assert not bench.watch.stands_still(bench.watch.symbols[SYMBOL])
