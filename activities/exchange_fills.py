@@ -1,9 +1,9 @@
 """The exchange's own fills take the place of the derived ones (LIFE-5).
 
 A stream of totals gives fills by difference: several executions may hide in one, at their average price. Once the
-exchange's list of an order's executions is complete (it adds up to the order's filled size), it replaces the derived
-rows in one transaction, and the FIFO book is matched again from the first of them on. The position book changes only
-where the exchange's own value or fees differ from the totals it had reported.
+exchange's list of an order's executions is complete (it adds up to the order's filled size, to the exchange's own
+places), it replaces the derived rows in one transaction, and the FIFO book is matched again from the first of them on.
+The position book changes only where the exchange's own value or fees differ from the totals it had reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from activities.incidents import report_incident, report_once
 from activities.lots import rematch_from, unmatch_from
 from activities.rows import totals_of
 from domain.money import ZERO
-from domain.orders import Side, Totals
+from domain.orders import Side, Totals, rounding
 from domain.reconcile import Execution, execution_problem
 from exchange.port import Exchange, ExchangeError, VenueFill
 
@@ -108,6 +108,8 @@ class _Replacement:
     attempt: Any
     derived: Sequence[Any]
     missing: Sequence[VenueFill]
+    rest: Totals
+    """What the rounding of the exchange's figures leaves between the executions and the totals."""
 
     @property
     def since(self) -> datetime:
@@ -142,12 +144,20 @@ async def _ready(
             continue
         sums = totals_of_fills(own, symbol.replace("_", "-").partition("-")[0])
         known = totals_of(attempt)
-        if sums.size != known.size:
-            continue
-        if sums != known:
-            await _correct(connection, account, attempt, sums - known)
         missing = sorted((fill for fill in own if fill.trade_id not in there[identity]), key=lambda fill: fill.at)
-        ready.append(_Replacement(attempt, old, missing))
+        rest, near = known - sums, rounding(fill.price for fill in own) if missing else Totals()
+        if abs(rest.size) > near.size:
+            continue
+        # What only the rounding of the exchange's figures makes is booked with the last execution; the totals stand.
+        apart = Totals(
+            ZERO,
+            ZERO if abs(rest.value) <= near.value else rest.value,
+            ZERO if abs(rest.quote_fees) <= near.quote_fees else rest.quote_fees,
+            ZERO if abs(rest.base_fees) <= near.base_fees else rest.base_fees,
+        )
+        if apart != Totals():
+            await _correct(connection, account, attempt, Totals() - apart)
+        ready.append(_Replacement(attempt, old, missing, rest - apart))
     return ready
 
 
@@ -181,7 +191,7 @@ async def _replace(connection: Connection, account: str, ready: Sequence[_Replac
         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,'exchange',$9,$10,$11,$12,$13,$14,$15,$16,$17,$18)
         """,
         [
-            _row(account, item, fill, base, recorded_at)
+            _row(account, item, fill, base, recorded_at, item.rest if fill is item.missing[-1] else Totals())
             for item in ready
             for fill, recorded_at in zip(item.missing, _recorded(item), strict=True)
         ],
@@ -205,9 +215,13 @@ def _recorded(item: _Replacement) -> list[datetime]:
     return times
 
 
-def _row(account: str, item: _Replacement, fill: VenueFill, base: str, recorded_at: datetime) -> tuple[Any, ...]:
+def _row(
+    account: str, item: _Replacement, fill: VenueFill, base: str, recorded_at: datetime, rest: Totals
+) -> tuple[Any, ...]:
     attempt, first = item.attempt, item.derived[0]
-    base_fee = fill.fee if fill.fee_currency == base else ZERO
+    size = fill.size + rest.size
+    in_base = fill.fee_currency == base
+    base_fee = rest.base_fees + (fill.fee if in_base else ZERO)
     return (
         # A trade id is the product's, and one trade may have two orders of ours on its sides.
         f"{account}/{fill.exchange_order_id}/trade/{fill.trade_id}",
@@ -219,15 +233,15 @@ def _row(account: str, item: _Replacement, fill: VenueFill, base: str, recorded_
         fill.exchange_order_id,
         fill.trade_id,
         first["ingest_via"],
-        fill.size,
+        size,
         fill.price,
-        fill.size * fill.price,
-        ZERO if base_fee else fill.fee,
+        fill.size * fill.price + rest.value,
+        rest.quote_fees + (ZERO if in_base else fill.fee),
         base_fee,
         fill.liquidity,
         fill.at,
         recorded_at,
-        max(fill.size - base_fee, ZERO) if first["side"] == Side.BUY else None,
+        max(size - base_fee, ZERO) if first["side"] == Side.BUY else None,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
-from domain.money import ZERO
+from domain.money import ZERO, divide
 
 __all__ = [
     "AttemptStatus",
@@ -34,6 +34,7 @@ __all__ = [
     "move_trade",
     "order_state",
     "public_state",
+    "rounding",
     "total",
 ]
 
@@ -143,6 +144,9 @@ _OF_VENUE: Mapping[VenueStatus, AttemptStatus] = {
 }
 
 
+_PLACE = Decimal("1e-16")
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What an attempt (or an order) has traded so far.
@@ -227,6 +231,17 @@ def fill_between(before: Totals, after: Totals) -> Fill | None:
     if delta == Totals():
         return None
     return Fill(delta.size, delta.value, delta.quote_fees, delta.base_fees)
+
+
+def rounding(prices: Iterable[Decimal]) -> Totals:
+    """How far executions at these prices may add up beside what their order says it has traded.
+
+    Venues tell sizes and values to 16 places only, and the size of an execution that is told in quote is a quotient.
+    """
+    rest = Totals()
+    for price in prices:
+        rest += Totals(_PLACE + divide(_PLACE, price), 10 * _PLACE + _PLACE * price, 10 * _PLACE, _PLACE)
+    return rest
 
 
 def total(attempts: Iterable[Totals]) -> Totals:

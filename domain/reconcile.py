@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from domain.messages import StatusSource
 from domain.money import ZERO
-from domain.orders import AttemptStatus, Report, Side, merge
+from domain.orders import AttemptStatus, Report, Side, merge, rounding
 
 __all__ = [
     "Action",
@@ -344,7 +344,8 @@ def _ended(
 ) -> Finding:
     """An end in the order history counts when the trade history adds up to it."""
     name = f"order {seen.exchange_order_id} ({seen.side} {seen.symbol})"
-    shown = sum((item.size for item in _distinct(executions)), ZERO)
+    distinct = _distinct(executions)
+    shown = sum((item.size for item in distinct), ZERO)
     size = seen.report.totals.size
 
     def told(difference: Difference, action: Action, sentence: str, *, source: StatusSource | None = None) -> Finding:
@@ -360,7 +361,7 @@ def _ended(
         )  # fmt: skip
         return Finding(difference, action, seen.exchange_order_id, seen.symbol, sentence, from_, known)
 
-    if shown == size:
+    if abs(shown - size) <= rounding(item.price for item in distinct).size:
         source = StatusSource.TRADE_HISTORY if size > 0 else StatusSource.ORDER_HISTORY
         proof = f"its executions add up to {shown}" if size > 0 else "and the trade history has nothing of it"
         return told(

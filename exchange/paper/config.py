@@ -72,8 +72,9 @@ class PaperConfig:
     message for all that one event did to an order (as the venue often does); off, each fill has its own.
     `fills` is how orders fill; None: base on live prices, else optimistic.
     `fills_in_quote` shows the fills of orders sized in quote over REST as the venue does at times: `size_in_quote`
-    true and the size in quote currency. `trade_batch` and `depth_batch` are the shortest times between two messages
-    of a product on market_trades and level2 (0: at once).
+    true and the size in quote currency, to 16 places. `fractional` spends a buy sized in quote to its end, in a last
+    fill below the base increment, as the venue does. `trade_batch` and `depth_batch` are the shortest times between
+    two messages of a product on market_trades and level2 (0: at once).
     """
 
     host: str = "127.0.0.1"
@@ -105,6 +106,7 @@ class PaperConfig:
     merge_updates: bool = True
     fills: FillRule | None = None
     fills_in_quote: bool = False
+    fractional: bool = True
     trade_batch: float = 0.25
     depth_batch: float = 0.05
     subscribe_within: float = 5.0

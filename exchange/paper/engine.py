@@ -3,7 +3,7 @@
 Rules
 - Money is exact: value = price x size, commission = value x rate, never rounded, so cumulative figures add up.
 - A buy pays its commission in quote on top; a sell's comes off its proceeds. A market buy by `quote_size` spends at
-  most that much, commission included (`size_inclusive_of_fees`).
+  most that much, commission included (`size_inclusive_of_fees`), with `fractional` all of it but a dust of 1e-16.
 - A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then
   time, within the size traded.
 - The account never trades with itself: a resting order that its own taker would hit is cancelled first.

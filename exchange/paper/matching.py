@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Protocol
 
 from exchange.paper.book import Book
@@ -17,6 +17,7 @@ from exchange.paper.products import Product, leads
 from exchange.paper.wallet import Wallet
 
 _BRACKET_COLLAR = Decimal("0.05")
+_FRACTION = Decimal("1e-16")
 
 
 class Listener(Protocol):
@@ -62,11 +63,13 @@ class Matcher:
         fees: Fees | None = None,
         liquidity: Liquidity | None = None,
         rule: FillRule = OPTIMISTIC,
+        fractional: bool = False,
         first_trade_id: int = 1,
         offered: Callable[[str, Side], Decimal | None] = lambda _product_id, _side: None,
     ) -> None:
         self.fees = fees or Fees()
         self.rule = rule
+        self.fractional = fractional
         self.wallet = Wallet(balances)
         self.orders: dict[str, Order] = {}
         self.by_client_id: dict[str, Order] = {}
@@ -164,13 +167,30 @@ class Matcher:
                 available = min(available, self._found(order, book.product, share, paid))  # noqa: PLW2901 - what is left
             size = self._wanted(order, book.product, paid, available, rate)
             if size <= 0:
+                if share is None and available > 0:
+                    self._spend_rest(order, paid, rate)
                 break
             book.take(price, size)
             self._fill(order, paid, size, maker=False)
             if not order.live:
                 return
+            if share is None and size < available and self._spend_rest(order, paid, rate):
+                return
         if limit is not None and (order.base_size is None or order.remaining > 0):
             self._clear_own(order, book, limit, inclusive=True)
+
+    def _spend_rest(self, order: Order, price: Decimal, rate: Decimal) -> bool:
+        """The last fill of a buy sized in quote: what is left of its money, whatever the product's increment.
+
+        Whether that is spent now.
+        """
+        if not self.fractional or order.base_size is not None or order.side is not Side.BUY:
+            return False
+        left = order.quote_size - order.value_after_fees
+        size = (left / (price * (ONE + rate))).quantize(_FRACTION, ROUND_DOWN)
+        if size > 0:
+            self._fill(order, price, size, maker=False)
+        return True
 
     @staticmethod
     def _found(order: Order, product: Product, share: Decimal, price: Decimal) -> Decimal:

@@ -6,7 +6,9 @@ import re
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
-ZERO = Decimal(0)
+from domain import money  # from here on plain arithmetic is exact for products of sizes, prices and rates, too
+
+ZERO = money.ZERO
 ONE = Decimal(1)
 _PLAIN = re.compile(r"(?=\.?\d)\d{0,20}(\.\d{0,20})?", re.ASCII)
 

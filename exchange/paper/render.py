@@ -19,6 +19,7 @@ from exchange.paper.wallet import Balance
 
 NO_TIME = "0001-01-01T00:00:00Z"
 USER_ID = "8c0a1d52-5d1e-4c0e-9f55-6f2b6b1f2a10"
+_QUOTED = Decimal("1e-16")
 _RATIO = Context(prec=16, rounding=ROUND_HALF_EVEN)
 
 
@@ -133,7 +134,7 @@ def rest_fill(fill: Fill, portfolio: str, *, in_quote: bool = False) -> dict[str
         "trade_time": rfc3339(fill.time),
         "trade_type": "FILL",
         "price": plain(fill.price),
-        "size": plain(fill.size * fill.price if in_quote else fill.size),
+        "size": plain((fill.size * fill.price).quantize(_QUOTED) if in_quote else fill.size),
         "commission": plain(fill.commission),
         "product_id": fill.product_id,
         "sequence_timestamp": rfc3339(fill.time),

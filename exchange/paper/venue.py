@@ -70,6 +70,7 @@ class Venue:
             fees=Fees(config.maker_fee, config.taker_fee),
             liquidity=Liquidity(config.depth, config.level_value, config.gap_bps),
             rule=config.rule,
+            fractional=config.fractional,
             first_trade_id=int(self._started * 1000),
             offered=self._offered,
         )

@@ -368,7 +368,7 @@ async def test_lists_page_to_their_end(client: RESTClient) -> None:
 
     def calls() -> None:
         placed = {
-            client.market_order_buy(new_id(), BTC, quote_size="10").success_response["order_id"] for _ in range(23)
+            client.market_order_buy(new_id(), BTC, base_size="0.001").success_response["order_id"] for _ in range(23)
         }
         seen: list[str] = []
         cursor: str | None = None

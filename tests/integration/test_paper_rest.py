@@ -240,16 +240,22 @@ async def test_delisting_ends_open_orders() -> None:
         assert [order["status"] for order in await control.orders()] == ["CANCELLED"]
 
 
-async def test_fills_in_quote_when_asked_for() -> None:
-    """With the quirk on, fills of quote-sized orders give their size in quote; base is size divided by price."""
+async def test_a_buy_sized_in_quote_ends_in_a_fraction() -> None:
+    """All of its money is spent: its last fill is below the base increment, to 16 places. With the quirk on, REST gives
+    its fills' sizes in quote; base is size divided by price.
+    """
     config = PaperConfig(step=True, fills_in_quote=True)
     async with PaperExchange(config) as paper, PaperControl(paper.addresses()) as control:
         order = await control.order(BTC, "BUY", {"market_market_ioc": {"quote_size": "1000"}})
+        assert order["status"] == "FILLED"
+        places = [len(fill["size"].partition(".")[2]) for fill in await control.fills()]
+        assert places[0] <= 8 < places[-1] <= 16
+        assert Decimal("999.999999") < Decimal(order["total_value_after_fees"]) <= 1000
         async with Raw(paper, paper.key_file) as raw:
             _, text, _ = await raw.call("GET", "/orders/historical/fills")
-            fill = json.loads(text)["fills"][0]
-            assert fill["size_in_quote"] is True
-            assert Decimal(fill["size"]) == Decimal(order["filled_value"])
+            fills = json.loads(text)["fills"]
+            assert {fill["size_in_quote"] for fill in fills} == {True}
+            assert abs(sum(Decimal(fill["size"]) for fill in fills) - Decimal(order["filled_value"])) < Decimal("1e-15")
 
 
 async def until(true: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:

@@ -153,7 +153,7 @@ async def test_user_orders_have_the_documented_fields(paper: PaperExchange, cont
 
 async def test_fills_of_one_event_merge_unless_told_otherwise() -> None:
     """By default several fills are one update, its number of fills jumping; switched off, each has its own."""
-    for merged, expected in ((True, ["5"]), (False, ["1", "2", "3", "4", "5"])):
+    for merged, expected in ((True, ["6"]), (False, ["1", "2", "3", "4", "5", "6"])):
         config = PaperConfig(step=True, products=[BTC], balances=CRYPTO, merge_updates=merged)
         async with (
             PaperExchange(config) as paper,

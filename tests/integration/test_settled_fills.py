@@ -13,6 +13,7 @@ from activities.database import Pool, create_pool
 from activities.exchange_fills import settle_fills
 from activities.ledger import Ledger
 from domain.messages import OrderUpdate
+from domain.money import divide
 from domain.orders import AttemptStatus, OrderRole, Side
 from exchange.port import VenueFill
 from tests.support.ledger_rows import ACCOUNT, add_order, intent
@@ -104,6 +105,44 @@ async def test_one_order_that_can_not_be_settled_does_not_keep_the_others_from_i
     assert await pool.fetchval("SELECT origin FROM fills WHERE exchange_order_id = 'x-2'") == "exchange"
     incidents = await pool.fetch("SELECT kind, subject FROM incidents")
     assert [tuple(row) for row in incidents] == [("FILLS_NOT_SETTLED", "x-1")]
+
+
+@pytest.mark.parametrize("off", ["0", "0.02"])
+async def test_executions_add_up_to_the_exchange_s_own_places(pool: Pool, off: str) -> None:
+    """A buy sized in quote ends in a fraction, told as quote divided by price: its executions are taken, and all books
+    have the order's totals; a value that is off by more than rounding is corrected and told.
+    """
+    wanted = intent("x-1", symbol="BTC-USD")
+    await add_order(pool, wanted, exchange_order_id="x-1")
+    price, size, value = Decimal("21220.64"), Decimal("0.0056830664333996"), Decimal("120.59830687925647")
+    update = OrderUpdate(
+        attempt=1,
+        status=AttemptStatus.FILLED,
+        exchange_order_id="x-1",
+        filled_size=size,
+        filled_value=value + Decimal(off),
+        quote_fees=Decimal("0.7235898412755388"),
+        at=AT,
+    )
+    await Ledger(pool, ACCOUNT).record(wanted.order_key, update)
+    sizes = [Decimal("0.001"), divide(Decimal("99.37766687925647"), price).quantize(Decimal("1e-18"))]
+    assert sum(sizes) != size
+    fees = [Decimal("0.12732384"), Decimal("0.5962660012755389")]
+    fills = [
+        replace(execution("BTC-USD", "x-1", str(number)), price=price, size=sizes[number], fee=fees[number])
+        for number in (0, 1)
+    ]
+    assert await settle(pool, fills) == 1
+    rows = await pool.fetch(
+        """SELECT sum(size) AS size, sum(value) AS value, sum(quote_fees) AS fees FROM fills
+           UNION ALL SELECT filled_size, filled_value, quote_fees FROM orders
+           UNION ALL SELECT filled_size, filled_value, quote_fees FROM attempts
+           UNION ALL SELECT bought_size, bought_value, bought_quote_fees FROM trades"""
+    )
+    assert {(row["size"], row["value"], row["fees"]) for row in rows} == {(size, rows[0]["value"], update.quote_fees)}
+    assert abs(rows[0]["value"] - value) < Decimal("1e-11")
+    assert await pool.fetchval("SELECT array_agg(DISTINCT origin) FROM fills") == ["exchange"]
+    assert await pool.fetchval("SELECT count(*) FROM incidents") == (off != "0")
 
 
 @pytest.mark.parametrize("price", ["99.99", "100.01"])
