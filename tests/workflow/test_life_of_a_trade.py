@@ -12,9 +12,10 @@ from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id
 from domain.messages import CloseRequest
 from domain.orders import OrderState
-from tests.support.harness import TradingSystem
+from tests.support.harness import TradingSystem, step_market, trading_system
 from tests.support.intents import limit_buy, market_buy, sell
 from tests.support.waiting import eventually
+from workers.dev_server import DevServer
 
 
 async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
@@ -219,6 +220,26 @@ async def test_dust_is_closed_as_dust(system: TradingSystem) -> None:
     assert (outcome.exit_size, outcome.dust_size) == (Decimal("0.00999"), Decimal("0.00001"))
     assert await system.value("SELECT remaining FROM trades WHERE entry_key = $1", trade.key) == 0
     await system.assert_books_agree()
+
+
+async def test_a_buy_sized_in_quote_is_sold_and_its_fraction_is_dust(database: str, temporal_server: DevServer) -> None:
+    """The exchange fills it to 16 places and tells its executions in quote: they are taken as they are, what is on the
+    increment is sold, and the rest below it is dust.
+    """
+    async with trading_system(database, temporal_server.address, market=step_market(fills_in_quote=True)) as system:
+        bought = market_buy(system.account, base_size=None, quote_size=Decimal(100))
+        trade = await system.start(bought)
+        await trade.until_protected()
+        settled = "SELECT bool_and(origin = 'exchange') AND count(*) > 1 FROM fills"
+        await eventually(lambda: system.value(settled), within=30)
+        size = await system.value("SELECT remaining FROM trades")
+        assert size % Decimal("1e-8") > 0
+        await system.price("47000")
+        outcome = await trade.closed()
+        assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.HARD_STOP, size - size % Decimal("1e-8"))
+        assert await system.value("SELECT dust_size FROM trades") == size % Decimal("1e-8")
+        assert not await system.rows("SELECT kind, sentence FROM incidents WHERE severity <> 'INFO'")
+        await system.assert_books_agree()
 
 
 async def test_a_partial_sell_by_hand_leaves_the_rest_protected(system: TradingSystem) -> None:
