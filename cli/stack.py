@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table, working
-from cli.prices import paper_market
+from cli.prices import PaperOptions, paper_market
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,6 +39,31 @@ def up(
             help="How paper orders fill: pessimistic, base or optimistic; else base on live prices, optimistic on "
             "others. `up` says what that means.",
         ),
+    ] = None,
+    maker_fee: Annotated[
+        str | None, typer.Option(help="Paper fee of who rests, as a fraction; else paper.maker_fee_pct (0.4 %).")
+    ] = None,
+    taker_fee: Annotated[
+        str | None, typer.Option(help="Paper fee of who takes, as a fraction; else paper.taker_fee_pct (0.6 %).")
+    ] = None,
+    spread_bps: Annotated[
+        str | None,
+        typer.Option(help="Quoted paper spread in basis points, but on live prices; else paper.spread_bps (2)."),
+    ] = None,
+    balance: Annotated[
+        list[str] | None,
+        typer.Option(help="What a new paper account begins with, such as USD=100000, repeatable; else paper.balances."),
+    ] = None,
+    product: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Product of the paper exchange, repeatable; with --prices NAME=SCALE scales the file's prices. "
+            "Else paper.products, or all there are."
+        ),
+    ] = None,
+    products_file: Annotated[
+        Path | None,
+        typer.Option(help="Paper products in the shape of GET /products, instead of the bundled ones."),
     ] = None,
     speed: Annotated[
         float | None, typer.Option("--speed", min=0.01, max=10_000, help="Market seconds in a wall second.")
@@ -80,9 +105,23 @@ def up(
     note(_settings_file(config_path(), usual_path()))
     if settings.entry_points == "sighook":
         note(_ONLY_DECIDES)
-    market = paper_market(prices, live=live_prices, live_url=live_url, fills=fills, speed=rate, paper=paper)
+    options = PaperOptions(
+        prices=prices,
+        live=live_prices,
+        live_url=live_url,
+        fills=fills,
+        maker_fee=maker_fee,
+        taker_fee=taker_fee,
+        spread_bps=spread_bps,
+        balances=balance or (),
+        products=product or (),
+        products_file=products_file,
+    )
+    market = paper_market(options, settings.paper, speed=rate, paper=paper)
     if paper:
         note(market.about)
+    if balance and ((data or data_dir(settings.mode)) / "paper" / "state.sqlite3").exists():
+        note("The paper account of this folder is kept as it is: --balance is for a new one.")
     config = LocalStackConfig(
         data=data or data_dir(settings.mode),
         durable=True,

@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError
 from domain.identity import names_of
 from workers.errors import UnreachableError, UserError
 from workers.settings_limits import RiskSettings
+from workers.settings_paper import PaperSettings
 from workers.settings_problems import Problem, paper_only_problems, raise_all
 from workers.settings_quoting import QuotingSettings
 from workers.settings_sources import Sources, merge
@@ -535,6 +536,7 @@ class Settings(BaseSettings):
     temporal: TemporalSettings = TemporalSettings()
     database: DatabaseSettings = DatabaseSettings()
     exchange: ExchangeSettings = ExchangeSettings()
+    paper: PaperSettings = PaperSettings()
     streams: StreamSettings = StreamSettings()
     orders: OrderSettings = OrderSettings()
     exits: Annotated[ExitSettings, LIVE] = ExitSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -95,13 +96,13 @@ def paper(
             seed=seed,
             products=names,
             products_file=products_file,
-            balances=_balances(balance or ["USD=100000"]),
-            maker_fee=_number("--maker-fee", maker_fee),
-            taker_fee=_number("--taker-fee", taker_fee),
+            balances=balances_of(balance or ["USD=100000"]),
+            maker_fee=number_of("--maker-fee", maker_fee),
+            taker_fee=number_of("--taker-fee", taker_fee),
             speed=speed,
             step=step,
             source=source,
-            spread_bps=_number("--spread-bps", spread_bps),
+            spread_bps=number_of("--spread-bps", spread_bps),
             depth=depth,
             fills=None if fills is None else fill_rule(fills),
         )
@@ -135,17 +136,19 @@ async def _serve(config: PaperConfig, *, as_json: bool) -> None:
         await stop.wait()
 
 
-def _balances(texts: list[str]) -> dict[str, Decimal]:
+def balances_of(texts: Sequence[str]) -> dict[str, Decimal]:
+    """Starting balances written like USD=100000. Raises `PaperError` for one that is not."""
     found = {}
     for text in texts:
         currency, _, amount = text.partition("=")
-        if not currency or not amount:
+        if not (currency.isascii() and currency.isalnum()) or not amount:
             raise PaperError("BAD_BALANCE", f"--balance {text} must look like USD=100000.")
-        found[currency] = _number(f"--balance {currency}", amount)
+        found[currency.upper()] = number_of(f"--balance {currency}", amount)
     return found
 
 
-def _number(name: str, text: str) -> Decimal:
+def number_of(name: str, text: str) -> Decimal:
+    """The decimal number that an option has. Raises `PaperError` where it is none."""
     try:
         number = Decimal(text)
     except InvalidOperation:

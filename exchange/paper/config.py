@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from exchange.paper.errors import PaperError
 from exchange.paper.faults import Fault
 from exchange.paper.fills import BASE, OPTIMISTIC, FillRule
+from exchange.paper.numbers import plain
 
 DEFAULT_VOLATILITY = 0.0006
 LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
 LIVE_REST = "https://api.coinbase.com/api/v3/brokerage"
+_LAST_PORT = 65_535
+_DEEPEST = 100_000
+_WIDEST_BPS = 2_000
+_SHORTEST_INTERVAL = 0.001
+_LONGEST_INTERVAL = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +134,39 @@ class PaperConfig:
                 prices = f"recorded prices of {path.name}"
             case _:
                 prices = "generated prices"
-        return f"Paper money on {prices}. Fills, {self.rule.name}: {self.rule.sentence}."
+        fees = f"{plain(self.maker_fee * 100)} % for who rests, {plain(self.taker_fee * 100)} % for who takes"
+        return f"Paper money on {prices}. Fills, {self.rule.name}: {self.rule.sentence}. Fees: {fees}."
+
+
+def check(config: PaperConfig) -> None:
+    """Raises `PaperError` with the first thing that can't be meant."""
+    if not 0 < config.speed <= 100_000:
+        raise PaperError("BAD_SPEED", f"Speed must be above 0 and at most 100000, not {config.speed}.")
+    for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):
+        if not 0 <= rate < 1:
+            raise PaperError("BAD_FEE", f"The {name} fee is a fraction of at least 0 and below 1, not {rate}.")
+    for name, port in (("REST", config.rest_port), ("stream", config.stream_port), ("control", config.control_port)):
+        if not 0 <= port <= _LAST_PORT:
+            raise PaperError("BAD_PORT", f"The {name} port must be from 0 (any) to {_LAST_PORT}, not {port}.")
+    if not 1 <= config.depth <= _DEEPEST:
+        raise PaperError("BAD_DEPTH", f"The book's depth is from 1 to {_DEEPEST} levels a side, not {config.depth}.")
+    if not 0 < config.spread_bps <= _WIDEST_BPS:
+        raise PaperError("BAD_SPREAD", f"The spread is above 0 and at most {_WIDEST_BPS} bp, not {config.spread_bps}.")
+    if isinstance(config.source, Generated):
+        _check_generated(config.source)
+    if isinstance(config.source, Live) and config.speed != 1:
+        raise PaperError("LIVE_SPEED", "Live prices run at speed 1 only.")
+    if any(amount < 0 for amount in config.balances.values()):
+        raise PaperError("BAD_BALANCE", "A starting balance must not be negative.")
+
+
+def _check_generated(source: Generated) -> None:
+    volatility = source.volatility
+    values = [volatility] if isinstance(volatility, float | int) else list(volatility.values())
+    if not all(0 <= value < 1 for value in values):
+        raise PaperError("BAD_VOLATILITY", "Volatility is a fraction of at least 0 and below 1.")
+    if not _SHORTEST_INTERVAL <= source.interval <= _LONGEST_INTERVAL:
+        raise PaperError(
+            "BAD_INTERVAL",
+            f"The interval is from {_SHORTEST_INTERVAL} to {_LONGEST_INTERVAL} s, not {source.interval}.",
+        )

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from exchange.paper.auth import Keyring
 from exchange.paper.candles import CandleStore, Pace
-from exchange.paper.config import Generated, Live, PaperConfig
+from exchange.paper.config import Generated, Live, PaperConfig, check
 from exchange.paper.control import Control
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
@@ -31,13 +31,8 @@ from exchange.paper.stream import Streams
 from exchange.paper.venue import Venue
 
 _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order
-_LAST_PORT = 65_535
 _LOOPBACK = "127.0.0.1"
 """Where the control interface listens, whatever address the exchange has."""
-_DEEPEST = 100_000
-_WIDEST_BPS = 2_000
-_SHORTEST_INTERVAL = 0.001
-_LONGEST_INTERVAL = 3_600.0
 _CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
 
 
@@ -73,7 +68,7 @@ class PaperExchange:
     async def start(self) -> None:
         """Start serving. Raises `PaperError`."""
         config = self.config
-        _check(config)
+        check(config)
         products = with_twins(
             choose(load(config.products_file) if config.products_file else bundled(), config.products)
         )
@@ -217,39 +212,6 @@ class PaperExchange:
                 "the port is in use or not allowed; choose another, or 0 for any.",
             ) from error
         return int(runner.addresses[0][1])
-
-
-def _check(config: PaperConfig) -> None:
-    if not 0 < config.speed <= 100_000:
-        raise PaperError("BAD_SPEED", f"Speed must be above 0 and at most 100000, not {config.speed}.")
-    for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):
-        if not 0 <= rate < 1:
-            raise PaperError("BAD_FEE", f"The {name} fee is a fraction of at least 0 and below 1, not {rate}.")
-    for name, port in (("REST", config.rest_port), ("stream", config.stream_port), ("control", config.control_port)):
-        if not 0 <= port <= _LAST_PORT:
-            raise PaperError("BAD_PORT", f"The {name} port must be from 0 (any) to {_LAST_PORT}, not {port}.")
-    if not 1 <= config.depth <= _DEEPEST:
-        raise PaperError("BAD_DEPTH", f"The book's depth is from 1 to {_DEEPEST} levels a side, not {config.depth}.")
-    if not 0 < config.spread_bps <= _WIDEST_BPS:
-        raise PaperError("BAD_SPREAD", f"The spread is above 0 and at most {_WIDEST_BPS} bp, not {config.spread_bps}.")
-    if isinstance(config.source, Generated):
-        _check_generated(config.source)
-    if isinstance(config.source, Live) and config.speed != 1:
-        raise PaperError("LIVE_SPEED", "Live prices run at speed 1 only.")
-    if any(amount < 0 for amount in config.balances.values()):
-        raise PaperError("BAD_BALANCE", "A starting balance must not be negative.")
-
-
-def _check_generated(source: Generated) -> None:
-    volatility = source.volatility
-    values = [volatility] if isinstance(volatility, float | int) else list(volatility.values())
-    if not all(0 <= value < 1 for value in values):
-        raise PaperError("BAD_VOLATILITY", "Volatility is a fraction of at least 0 and below 1.")
-    if not _SHORTEST_INTERVAL <= source.interval <= _LONGEST_INTERVAL:
-        raise PaperError(
-            "BAD_INTERVAL",
-            f"The interval is from {_SHORTEST_INTERVAL} to {_LONGEST_INTERVAL} s, not {source.interval}.",
-        )
 
 
 def _source(config: PaperConfig, products: dict[str, Product]) -> TickSource:

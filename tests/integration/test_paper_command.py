@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from coinbase.rest import RESTClient
 
+from cli.prices import PaperOptions, paper_market
 from exchange.paper import PaperControl
 from exchange.paper.testing import StreamClient
+from workers.settings_paper import PaperSettings
 
 ROOT = Path(__file__).parents[2]
 CANDLES = """time,open,high,low,close,volume
@@ -71,6 +73,30 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
         assert await end(process, number) == (0, "")
         await asyncio.wait_for(stream.closed.wait(), 5)
     assert not await asyncio.to_thread(Path(found["ca_file"]).exists)
+
+
+async def test_the_terms_that_up_hands_over_are_the_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fees, spread, balances and products of `up` are what a client sees."""
+    options = PaperOptions(
+        maker_fee="0.001", taker_fee="0.002", spread_bps="50", balances=["USD=5000", "BTC=2"], products=["BTC-USD"]
+    )
+    terms = paper_market(options, PaperSettings(), speed=1, paper=True).arguments
+    process = await start("--json", "--step", *terms)
+    found = await addresses(process)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", found["ca_file"])
+    client = RESTClient(key_file=found["key_file"], base_url=found["rest"], timeout=10)
+
+    def seen() -> tuple[dict[str, str], list[str], tuple[str, str], Decimal]:
+        accounts = {row.currency: row.available_balance["value"] for row in client.get_accounts().accounts}
+        products = [row.product_id for row in client.get_products().products]
+        tier = client.get_transaction_summary().fee_tier
+        book = client.get_product_book("BTC-USD")
+        return accounts, products, (tier["maker_fee_rate"], tier["taker_fee_rate"]), Decimal(book.spread_bps)
+
+    accounts, products, fees, spread = await asyncio.to_thread(seen)
+    assert (accounts, products, fees) == ({"USD": "5000", "BTC": "2"}, ["BTC-USD"], ("0.001", "0.002"))
+    assert abs(spread - 50) < 1
+    assert (await end(process))[0] == 0
 
 
 async def test_data_folder_keeps_keys_and_certificate(tmp_path: Path) -> None:

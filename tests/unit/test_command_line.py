@@ -71,6 +71,8 @@ def test_help_is_fast(tmp_path: Path) -> None:
         (["up", "--live-prices", "--no-paper"], {}, ExitCode.BAD_INPUT, "which isn't started"),
         (["up", "--live-url", "wss://feed"], {}, ExitCode.BAD_INPUT, "--live-url is for --live-prices"),
         (["up", "--fills", "hopeful"], {}, ExitCode.BAD_INPUT, "one of pessimistic, base, optimistic"),
+        (["up", "--balance", "USD=5", "--no-paper"], {}, ExitCode.BAD_INPUT, "--balance is for the paper exchange"),
+        (["up"], {"BOTTRADER_PAPER__BALANCES": "5 USD"}, ExitCode.BAD_INPUT, "a balance is written like USD=100000"),
         (["--config", "none.toml", "config", "check"], {}, ExitCode.BAD_INPUT, "there is no such file"),
         (["config", "check"], {"BOTTRADER_EXITS__SOFT": "3"}, ExitCode.BAD_INPUT, "did you mean soft_stop_pct?"),
         (["config", "check"], {"BOTTRADER_STRATEGY__USE": "magic"}, ExitCode.BAD_INPUT, "there is no such strategy"),
