@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol, lock_trade
+from activities.incidents import report_past
 from activities.interfaces import TradeKey
 from activities.rows import totals_of
 from activities.venue import Venue
@@ -16,9 +17,12 @@ from domain.money import ZERO, average, divide
 from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
 from domain.outcome import achieved, target_fraction, trade_pnl
 from domain.protection import ProtectionRole
-from domain.sizing import is_dust
+from domain.sizing import dust_sentence, is_dust
 
 __all__ = ["LEGS", "close_trade", "exit_row", "finish_order", "position_view"]
+
+_PATIENCE = 1.5
+_KEPT_SECONDS = 60
 
 LEGS = """
 greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int)) FROM orders o
@@ -27,12 +31,11 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
 """Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
 stored with their number counts as one."""
 
-_ASK_SECONDS = 0.3
-"""An exit may wait for the answer (EXIT-10): a remainder of which it isn't known that it is dust is sold."""
 
-
-async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionView:
-    """A trade's row of the position book, with whether what is left is dust."""
+async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE) -> PositionView:
+    """A trade's row of the position book, with whether what is left is dust; the exchange is asked that long for its
+    touch (wall seconds), where the answer depends on it.
+    """
     row = await pool.fetchrow(
         f"""
         SELECT t.*, coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size, 0)) FROM orders o
@@ -40,6 +43,8 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
                                 AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
                         AND NOT o.finished AND o.entry_point = 'exit') AS working,
+               (SELECT m.bid FROM market_state m WHERE m.symbol = t.symbol
+                   AND m.at > now() - make_interval(secs => {_KEPT_SECONDS})) AS bid,
                {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1
         """,
@@ -47,14 +52,15 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
     )
     if row is None:
         return PositionView(entry_key=entry_key, state=TradeState.CLOSED, remaining=ZERO)
-    price = average(row["bought_value"], row["bought_size"])
+    dust = await _dust(venue, row["symbol"], row["remaining"], row["bid"], seconds)
     return PositionView(
         entry_key=entry_key,
         state=TradeState(row["state"]),
         remaining=row["remaining"],
-        entry_price=price,
+        entry_price=average(row["bought_value"], row["bought_size"]),
         entry_final=row["entry_final"],
-        dust=await _dust(venue, row["symbol"], row["remaining"], price),
+        dust=dust is not None,
+        dust_why=dust or "",
         pending_claims=row["claims"],
         rules=ExitRules.model_validate(row["rules"]),
         exit_legs=row["exit_legs"],
@@ -63,19 +69,25 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str) -> PositionVie
     )
 
 
-async def _dust(venue: Venue, symbol: str, remaining: Decimal, entry_price: Decimal | None) -> bool:
-    """Whether what is left can't be sold. The touch is asked for only when the answer depends on it."""
+async def _dust(venue: Venue, symbol: str, remaining: Decimal, kept: Decimal | None, seconds: float) -> str | None:
+    """What is left in words if it can't be sold; None if it can, or if nobody knows what it is worth.
+
+    What it once cost says nothing: 15 USD that fell 95 % are dust. `kept` is a bid of the last minute: where that is
+    far from the minimum, the exchange isn't asked.
+    """
     if remaining <= 0:
-        return False
-    product = await venue.rules(symbol, within=_ASK_SECONDS)
+        return None
+    product = await venue.rules(symbol, within=seconds)
     if product is None:
-        return False
+        return None
     if is_dust(remaining, None, product):
-        return True
-    if entry_price is not None and remaining * entry_price > 10 * product.quote_min:
-        return False
-    quote = await venue.touch(symbol, within=_ASK_SECONDS)
-    return quote is not None and is_dust(remaining, quote.bid, product)
+        return dust_sentence(remaining, kept, product)
+    if kept is not None and remaining * kept > 2 * product.quote_min:
+        return None
+    quote = await venue.touch(symbol, within=seconds)
+    if quote is None or quote.bid <= 0 or not is_dust(remaining, quote.bid, product):
+        return None
+    return dust_sentence(remaining, quote.bid, product)
 
 
 async def finish_order(
@@ -171,7 +183,8 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
             found = known or trade["exit_reason"] or trade["last_reason"]
             reason = ExitReason(found) if found else None
             if left > 0 and trade["sold_size"] == 0:
-                reason = reason or ExitReason.MANUAL
+                # Nothing was sold, so nothing says why it was.
+                reason = None
             trade = await connection.fetchrow(
                 """
                 WITH plan AS (
@@ -190,14 +203,25 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
                     UPDATE trade_strategy_link SET sell_score = (SELECT sell_score FROM last_exit),
                            sell_trigger = coalesce((SELECT sell_trigger FROM last_exit), $2),
                            exit_reason = $2, completed_at = now() WHERE order_key = $1)
-                UPDATE trades SET state = 'CLOSED', closed_at = now(), dust_size = dust_size + $3, exit_reason = $2
+                UPDATE trades SET state = 'CLOSED', closed_at = now(), dust_size = dust_size + $3, exit_reason = $2,
+                       dust_why = coalesce($5, dust_why)
                 WHERE entry_key = $1 RETURNING *
                 """,
                 request.entry_key,
                 reason.value if reason else None,
                 left,
                 account,
+                view.dust_why if left > 0 else None,
             )
+            if left > 0:
+                await report_past(
+                    connection,
+                    account,
+                    "DUST_LEFT",
+                    "INFO",
+                    request.entry_key,
+                    f"trade {request.entry_key} is closed: {view.dust_why}",
+                )
             await connection.execute("SELECT pg_notify('exit_plan', $1)", request.entry_key)
         exits = await connection.fetch(
             "SELECT * FROM trade_exits WHERE entry_key = $1 ORDER BY at, order_key", request.entry_key
@@ -237,6 +261,7 @@ def _outcome(trade: Any, exits: Any) -> TradeOutcome:
             for row in exits
         ),
         dust_size=trade["dust_size"],
+        dust_why=trade["dust_why"] or "",
         external_size=trade["external_size"],
         opened_at=opened,
         closed_at=closed,

@@ -99,6 +99,8 @@ _log = structlog.get_logger()
 _CLOCK_SKEW = timedelta(minutes=5)
 _LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
 """Seconds that a pause which the exchange asks for is obeyed by a cancel."""
+_LOOK_WHILE_DUE = 0.3
+"""Seconds for the dust question while an exit is due: a remainder of which it isn't known that it is dust is sold."""
 
 
 class TradingActivities(OrderActivities):
@@ -540,7 +542,10 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="position")
     async def position(self, request: TradeKey) -> PositionView:
-        return await position_view(self._pool, self._venue, request.entry_key)
+        if request.reason is None:
+            return await position_view(self._pool, self._venue, request.entry_key)
+        # An exit is due, which doesn't wait for what may not come.
+        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE)
 
     @activity.defn(name="protection")
     async def protection(self, request: ProtectionRequest) -> ProtectionView:
@@ -576,7 +581,7 @@ class TradingActivities(OrderActivities):
                     request.entry_key,
                     f"an exit of trade {request.entry_key} did not go through: {request.why}",
                 )
-        return await position_view(self._pool, self._venue, request.entry_key)
+        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE)
 
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:

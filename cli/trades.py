@@ -172,6 +172,7 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
         else None,
         "fees": row["bought_quote_fees"] + row["sold_quote_fees"],
         "dust_size": row["dust_size"],
+        "dust_why": row["dust_why"],
         "external_size": row["external_size"],
         "trigger": row["trigger"],
         "source": row["source"],
@@ -471,7 +472,7 @@ def _print_head(story: "Mapping[str, Any]") -> None:
         rows += [
             ("exit monitor", trade["exit_workflow_id"]),
             ("state", _state(trade)),
-            ("position", f"{bought}, {money(trade['remaining'])} left"),
+            ("position", f"{bought}, {trade['dust_why'] or money(trade['remaining']) + ' left'}"),
             ("stops", "" if trade["state"] == "CLOSED" else _stops(trade)),
             ("exit", trade["exit_reason"]),
         ]
@@ -536,7 +537,8 @@ async def _close(
                 ExitCode.NO,
             )
         if row["state"] == "CLOSED":
-            raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
+            why = row["exit_reason"] or row["dust_why"] or "without an exit of ours"
+            raise UserError("TRADE_CLOSED", f"The trade is closed already ({why}).", ExitCode.NO)
         client = await connect(settings)
         with patience(f"Selling {row['symbol']}"):
             request = (await commanded(ledger, settings.account, "close", [key], by, why))[key]
@@ -554,10 +556,14 @@ async def _close(
     elif done is None:
         typer.echo(f"Asked for: {answer}.")
     else:
+        dust = f" {told['dust_why']}." if told["dust_why"] else ""
+        if told["exit_size"] == 0 and dust:
+            typer.echo(f"Closed, nothing was sold:{dust}")
+            return int(ExitCode.OK)
         typer.echo(
             f"Closed: sold {money(told['exit_size'])} {told['symbol']} at {money(told['exit_price'])}, "
             f"P&L {money(told['pnl'])} after {money(told['fees'])} fees, {told['exit_reason']}, "
-            f"open for {ago(told['opened_at'], told['closed_at'])}."
+            f"open for {ago(told['opened_at'], told['closed_at'])}.{dust}"
         )
     if wait and done is None:
         raise UnreachableError(

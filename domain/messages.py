@@ -298,6 +298,7 @@ class PositionView(Message):
     entry_price: Decimal | None = None
     entry_final: bool = False
     dust: bool = Field(default=False, description="below what the exchange lets be sold")
+    dust_why: str = Field(default="", description="the dust in words: size, worth, and the minimum that it misses")
     pending_claims: Decimal = Decimal(0)
     rules: ExitRules = ExitRules()
     exit_legs: int = 0
@@ -382,6 +383,7 @@ class TradeOutcome(Message):
     exit_reason: ExitReason | None
     exits: tuple[ExitLeg, ...] = ()
     dust_size: Decimal = Decimal(0)
+    dust_why: str = ""
     external_size: Decimal = Decimal(0)
     opened_at: datetime | None = None
     closed_at: datetime | None = None
@@ -417,6 +419,7 @@ class MonitorStart(Message):
     exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
     resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
     tell_when_closed: bool = Field(default=False, description="the entry that runs now is not the monitor's parent")
+    short: bool = Field(default=False, description="the entry ended before it filled to its end: it may be dust")
     protection: Protection | None = None
     due: ExitDue | None = Field(default=None, description="what was due when the history started anew")
     close: CloseRequest | None = Field(default=None, description="a close that was accepted and isn't done")
@@ -430,6 +433,7 @@ class EntryNews(Message):
     entry_price: Decimal | None = None
     entry_final: bool = False
     tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
+    short: bool = Field(default=False, description="it ended before it filled to its end: what it has may be dust")
 
 
 class CloseAnswer(Message):

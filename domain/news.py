@@ -67,6 +67,9 @@ def closed_sentence(trade: Mapping[str, Any]) -> str:
     """Result and reason of a closed trade: net is what the position book says, gross without the quote fees."""
     symbol, quote, reason = trade["symbol"], _quote(trade["symbol"]), trade["exit_reason"] or "no exit of ours"
     held = _span(trade["closed_at"] - trade["opened_at"])
+    dust = f" {trade['dust_why']}." if trade.get("dust_why") else ""
+    if trade["sold_size"] <= 0 and dust:
+        return f"The trade in {symbol} has ended with nothing sold, after {held}:{dust}"
     if trade["sold_size"] <= 0:
         return f"The trade in {symbol} has ended without a sale of ours ({reason}), after {held}."
     bought = trade["bought_size"] - trade["bought_base_fees"]
@@ -82,7 +85,7 @@ def closed_sentence(trade: Mapping[str, Any]) -> str:
         f"{reason}: sold {plain(trade['sold_size'])} {symbol} at "
         f"{_price(average(trade['sold_value'], trade['sold_size']))}, bought at "
         f"{_price(average(trade['bought_value'], trade['bought_size']))}. "
-        f"Net {_signed(net)} {quote} (gross {_signed(gross)}, fees {_amount(gross - net)}), held {held}."
+        f"Net {_signed(net)} {quote} (gross {_signed(gross)}, fees {_amount(gross - net)}), held {held}.{dust}"
     )
 
 

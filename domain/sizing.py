@@ -8,11 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from domain.market import Product, Quote
-from domain.money import EXACT, ZERO, plain, round_down, round_up
+from domain.money import EXACT, ZERO, plain, round_down, round_half_even, round_up
 from domain.orders import Side
 
 __all__ = [
     "collar_price",
+    "dust_sentence",
     "is_dust",
     "limit_price",
     "neighbours",
@@ -57,6 +58,19 @@ def is_dust(size: Decimal, price: Decimal | None, product: Product) -> bool:
     """Whether a position is too small to be sold."""
     problem = size_problem(sized(size, product), price, product)
     return problem is not None and problem[0] == "BELOW_MINIMUM_SIZE"
+
+
+def dust_sentence(size: Decimal, price: Decimal | None, product: Product) -> str:
+    """A position that is dust, in words: its size, its worth at `price` (quote per base), and the minimum it misses."""
+    small = sized(size, product) < product.base_min or sized(size, product) <= ZERO
+    least = f"{plain(product.base_min)} {product.base}" if small else f"{plain(product.quote_min)} {product.quote}"
+    worth = ""
+    if price is not None:
+        value = EXACT.multiply(size, price)
+        # Less than a cent, or a part of a quote currency that is worth much, with what digits it has.
+        rounded = round_half_even(value, Decimal("0.01") if value >= Decimal("0.01") else Decimal("1e-8"))
+        worth = f"worth {plain(rounded)} {product.quote}, "
+    return f"{plain(size)} {product.base} are too small to sell ({worth}minimum {least}) and stay as dust"
 
 
 def limit_price(price: Decimal, side: Side, product: Product) -> Decimal:

@@ -83,7 +83,7 @@ class ExitMonitorWorkflow:
         self._legs = start.exit_legs
         self._due: ExitDue | None = start.due
         self._close: CloseRequest | None = start.close
-        self._look = start.size == 0 or start.resumed
+        self._look = start.size == 0 or start.resumed or start.short
         self._take_over = start.resumed
         self._claims = Decimal(0)
         self._selling: ExitReason | None = None
@@ -215,7 +215,7 @@ class ExitMonitorWorkflow:
         until = workflow.now() + _EARLIER_PATIENCE
         told = False
         while True:
-            view = await self._position()
+            view = await self._position(reason)
             self._entry_final, self._claims = view.entry_final, view.pending_claims
             if not view.working or workflow.now() >= until:
                 return
@@ -460,7 +460,7 @@ class ExitMonitorWorkflow:
 
     async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
         """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
-        await self._position()
+        await self._position(reason)
         return await self._sell(reason)
 
     def _outranked(self, reason: ExitReason) -> bool:
@@ -497,7 +497,7 @@ class ExitMonitorWorkflow:
     async def _close_if_flat(self, reason: ExitReason | None, *, checked: bool = False) -> None:
         """Close the trade if nothing is left to sell; its entry's workflow is told in the same step."""
         if not checked:
-            view = await self._position()
+            view = await self._position(reason)
             self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
             if view.remaining > 0 and not view.dust:
                 return
@@ -519,8 +519,9 @@ class ExitMonitorWorkflow:
         found_by = [EXIT_REASON.value_set(reason.value)] if reason else []
         workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
 
-    async def _position(self) -> PositionView:
-        view = await transact(OrderActivities.position, TradeKey(entry_key=self._start.entry_key), "what is left?")
+    async def _position(self, due: ExitReason | None = None) -> PositionView:
+        request = TradeKey(entry_key=self._start.entry_key, reason=due)
+        view = await transact(OrderActivities.position, request, "what is left?")
         # Temporal forgets workflows, the ledger no order: an exit never gets the number of an earlier one.
         self._legs = max(self._legs, view.legs)
         return view
@@ -551,6 +552,9 @@ class ExitMonitorWorkflow:
         if news.entry_final and touched and not self._look and self._selling is None:
             # What somebody else sold of it (a person, the market maker) may have been all that the entry had left.
             self._look = workflow.patched("look-when-an-entry-ends-after-other-sells")
+
+        if news.entry_final and news.short and not self._look and self._selling is None:
+            self._look = workflow.patched("look whether an entry that ended short left dust")
 
     @workflow.signal
     def position_changed(self) -> None:

@@ -105,10 +105,16 @@ def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:
 def outcome_sentence(outcome: TradeOutcome) -> str:
     """How a trade ended."""
     currency = _quote(outcome.symbol)
+    dust = f"; {outcome.dust_why}" if outcome.dust_why else ""
+    if outcome.dust_size > 0 and outcome.exit_size == 0 and outcome.exit_reason is None:
+        return (
+            f"bought {money(outcome.entry_size)} at {level(outcome.entry_price)}, nothing was sold"
+            f"{dust}, {outcome.duration_seconds:.0f} s"
+        )
     return (
         f"bought {money(outcome.entry_size)} at {level(outcome.entry_price)}, sold {money(outcome.exit_size)} at "
         f"{level(outcome.exit_price)}: P&L {cash(outcome.pnl)} {currency} after {cash(outcome.fees)} {currency} fees, "
-        f"{outcome.exit_reason or 'no exit'}, {outcome.duration_seconds:.0f} s"
+        f"{outcome.exit_reason or 'no exit'}, {outcome.duration_seconds:.0f} s{dust}"
     )
 
 

@@ -19,7 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.commands import CommandKind
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
-    from domain.orders import OrderRole, TradeState
+    from domain.orders import OrderRole, OrderState, TradeState
     from workflows.durable import TASK_TIMEOUT, transact
     from workflows.narrative import money, outcome_sentence, rules_sentence
     from workflows.order_progress import OrderProgress
@@ -173,7 +173,13 @@ class EntryTrade:
             entry_final=progress.finished,
             market_speed=progress.speed,
             protection=intent.protection,
+            short=self._short,
         )
+
+    @property
+    def _short(self) -> bool:
+        """Whether the entry ended before it filled to its end."""
+        return self._progress.finished and self._progress.state is not OrderState.FILLED
 
     async def _signal_monitor(self) -> None:
         progress = self._progress
@@ -183,6 +189,7 @@ class EntryTrade:
             entry_price=progress.average,
             entry_final=progress.finished,
             tell_when_closed=self._monitor is None,
+            short=self._short,
         )
         handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.order_key))
         try:

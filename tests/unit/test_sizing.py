@@ -13,6 +13,7 @@ from domain.market import Product, Quote
 from domain.orders import Side
 from domain.sizing import (
     collar_price,
+    dust_sentence,
     is_dust,
     limit_price,
     neighbours,
@@ -108,3 +109,12 @@ def test_the_exchanges_limits(size: str, price: str | None, gate: str | None) ->
 def test_dust_is_what_can_not_be_sold(size: Decimal) -> None:
     """A position is dust exactly when the exchange would refuse to sell all of it as too small."""
     assert is_dust(size, None, BTC) is (sized(size, BTC) < BTC.base_min)
+
+
+def test_dust_is_named_with_its_worth_and_the_minimum_that_it_misses() -> None:
+    """Too small in base or in quote currency; cents where there are any, and nothing about a worth nobody knows."""
+    assert dust_sentence(Decimal("0.0002"), Decimal("2500.1"), BTC) == (
+        "0.0002 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and stay as dust"
+    )
+    assert "(worth 0.00025 USD, minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00000001"), Decimal(25000), BTC)
+    assert "sell (minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00005"), None, BTC)

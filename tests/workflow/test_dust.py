@@ -1,0 +1,69 @@
+"""What can't be sold at the bid's worth is dust: it is called so, with size and worth, and guarded no more."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from cli.trades import TRADE, described
+from domain.messages import CloseRequest
+from tests.support.harness import Trade, TradingSystem
+from tests.support.intents import limit_buy, market_buy
+from tests.support.waiting import eventually
+
+
+async def cancelled_early(system: TradingSystem) -> tuple[Trade, str]:
+    """An entry that was withdrawn when 0.5 USD had filled: nothing is due, and nothing could be sold."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999"))
+    await system.control.fill(await trade.exchange_id(), "0.00001")
+    await trade.until_protected("0.00001")
+    await trade.handle.signal("cancel", CloseRequest(by="a person"))
+    return trade, "0.00001 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and stay as dust"
+
+
+async def fallen(system: TradingSystem) -> tuple[Trade, str]:
+    """15 USD that fell 95 %: the stop is due, and is refused for its size."""
+    trade = await system.start(market_buy(system.account, "0.0003"))
+    await trade.until_protected("0.0003")
+    await system.price("2500")
+    return trade, "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and stay as dust"
+
+
+@pytest.mark.parametrize("story", [cancelled_early, fallen], ids=["ended short", "fell 95 %"])
+async def test_what_is_too_small_to_sell_closes_as_dust_and_says_so(system: TradingSystem, story: object) -> None:
+    """The trade is closed without an exit reason, timeline, ledger, incident and `trade show` name the dust, and a
+    price that rises again changes nothing.
+    """
+    trade, sentence = await story(system)  # type: ignore[operator]
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size, outcome.dust_size) == (None, 0, outcome.entry_size)
+    assert outcome.dust_why == sentence
+    assert "nothing was sold; " + sentence in (await trade.story()).splitlines()[-1]
+    assert "STOP" not in (await trade.story()).splitlines()[-1]
+    (row,) = await system.rows(TRADE)
+    assert (described(row)["dust_why"], row["remaining"]) == (sentence, 0)
+    told = await system.rows("SELECT severity, sentence FROM incidents WHERE kind = 'DUST_LEFT'")
+    assert [(item["severity"], sentence in item["sentence"]) for item in told] == [("INFO", True)]
+    assert await system.value("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0
+    await system.price("90000")
+    assert not await system.parts.starter.monitor(trade.key)
+    await system.assert_books_agree()
+
+
+async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem) -> None:
+    """Without an answer of the exchange's book the trade stays open, and is dust once its worth is known."""
+    trade = await system.start(market_buy(system.account, "0.0003"))
+    await trade.until_protected("0.0003")
+    fault = await system.control.fault("server_error", "GET /product_book", duration=600)
+    await system.price("2500")
+
+    async def refused() -> bool:
+        return bool(await system.value("SELECT count(*) >= 2 FROM orders WHERE gate = 'BELOW_MINIMUM_SIZE'"))
+
+    await eventually(refused, what="refused twice")
+    assert await system.value("SELECT state FROM trades") != "CLOSED"
+    await system.control.clear_faults(fault)
+    outcome = await trade.closed()
+    assert (outcome.dust_size, outcome.exit_reason) == (Decimal("0.0003"), None)
+    await system.assert_books_agree()
