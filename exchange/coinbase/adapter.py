@@ -16,6 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from domain.orders import Side
 from exchange.coinbase.clock import moment_of
 from exchange.coinbase.keys import ApiKey
@@ -62,6 +64,8 @@ from exchange.rate_limit import RateLimiter
 from exchange.streams import FrameTap, ReconnectingStream, StreamSettings, StreamStats
 
 __all__ = ["CoinbaseConfig", "CoinbaseExchange"]
+
+_log = structlog.get_logger(__name__)
 
 Row = TypeVar("Row")
 
@@ -195,7 +199,10 @@ class CoinbaseExchange:
             return found
 
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
-        """All spot products, or those named (unknown ones are left out). Raises Unavailable."""
+        """All spot products, or those named (unknown ones are left out). Raises Unavailable.
+
+        One of many that can't be understood is left out, too.
+        """
         params: dict[str, Any] = {"product_type": "SPOT"}
         if symbols is not None and len(symbols) <= _MOST_NAMED_PRODUCTS:
             if not symbols:
@@ -207,9 +214,17 @@ class CoinbaseExchange:
         with _reading("the list of products"):
             if not isinstance(rows, list):
                 raise MessageError("products is no list")
+            found = []
             for row in rows:
-                self._twins.learn(row)
-            return [product(row) for row in rows if wanted is None or row.get("product_id") in wanted]
+                try:
+                    self._twins.learn(row)
+                    if wanted is None or row.get("product_id") in wanted:
+                        found.append(product(row))
+                except (MessageError, AttributeError) as problem:
+                    if wanted is not None and len(wanted) == 1:
+                        raise  # not absent, but not understood
+                    _log.warning("a product can't be understood", row=str(row)[:500], problem=str(problem))
+            return found
 
     async def quote(self, symbol: str) -> Quote:
         """The touch, now, by REST. Raises Unavailable, also where a side of the book is empty."""

@@ -31,7 +31,7 @@ class FaultKind(StrEnum):
     REST_SLOW = "slow"  # done at once, answered after `delay`
     REST_MALFORMED = "malformed_answer"  # done, answered with a truncated body
     REST_LAGGING = "lagging"  # lists, orders and balances are those of `delay` seconds ago, at most from when it began
-    REST_STRANGE = "strange_rows"  # done; of the orders in the answer the newest has no price, the next no side
+    REST_STRANGE = "strange_rows"  # done; the newest of many orders, fills or products in the answer lacks what matters
     REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
     STREAM_CLOSE = "close"  # the socket is closed with `status` (default 1000)

@@ -209,8 +209,14 @@ def _rate_limited(headers: Mapping[str, str]) -> web.Response:
 
 
 def _strange(body: bytes) -> bytes:
-    """An answer whose newest order that has filled has no price, and whose next order no side."""
+    """An answer whose newest order that has filled has no price, and whose next order no side.
+
+    The newest of several fills has no side, the first of several products no increment.
+    """
     answer = orjson.loads(body)
+    for rows, name, lack in (("fills", "side", "UNKNOWN_ORDER_SIDE"), ("products", "base_increment", "")):
+        if len(answer.get(rows, ())) > 1:
+            answer[rows][0][name] = lack
     orders = answer.get("orders") or ([answer["order"]] if "order" in answer else [])
     filled = next((row for row in orders if row["filled_size"] != "0"), None)
     if filled is not None:

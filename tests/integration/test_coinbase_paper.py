@@ -611,3 +611,9 @@ async def test_rows_that_say_too_little_hide_no_others(exchange: CoinbaseExchang
     assert await exchange.find_order("an-id-that-nobody-has", BTC, start_of_test()) is None
     with pytest.raises(Unavailable, match="without a price"):
         await exchange.order(filled)
+    await place(exchange, market("00000003-0000-4000-8000-000000000000"))
+    unreadable.clear()
+    assert [fill.exchange_order_id for fill in await exchange.fills(unreadable=unreadable)] == [filled]
+    assert "UNKNOWN_ORDER_SIDE" in unreadable[0].reason
+    await control.fault("strange_rows", "GET /products")
+    assert [row.symbol for row in await exchange.products()] == ["ETH-USD"]

@@ -15,7 +15,7 @@ from activities.ledger import Ledger
 from domain.messages import OrderUpdate
 from domain.money import divide
 from domain.orders import AttemptStatus, OrderRole, Side
-from exchange.port import VenueFill
+from exchange.port import MalformedMessage, VenueFill
 from tests.support.ledger_rows import ACCOUNT, add_order, intent
 
 AT = datetime(2026, 8, 9, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ class FillList:
     def __init__(self, fills: Sequence[VenueFill]) -> None:
         self._fills = fills
 
-    async def fills(self, *, since: datetime | None = None) -> Sequence[VenueFill]:
+    async def fills(self, *, since: datetime, unreadable: list[MalformedMessage]) -> Sequence[VenueFill]:
         """All of them."""
         return self._fills
 
