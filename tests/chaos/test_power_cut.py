@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.harness import open_rig
+from domain.messages import OrderIntent
+from tests.chaos.harness import Rig, open_rig
 from tests.chaos.harness_disk import PowerCutDisk, why_no_power_cut
 from tests.chaos.test_failover import SYMBOL, entry, judged, start, until_at_exchange, until_closed, until_size
+from tests.support.waiting import eventually
 
 _WHY_NOT = why_no_power_cut()
 
@@ -45,10 +47,15 @@ def test_a_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
         disk.close()
 
 
+async def arrived(rig: Rig, intent: OrderIntent) -> bool:
+    """Whether the exchange has got the intent's order."""
+    return any(entry["client_order_id"].startswith(intent.order_key) for entry in await rig.control.journal())
+
+
 @pytest.mark.slow
 async def test_what_was_open_when_the_power_went_is_sold_once_it_is_back(servers_folder: Path) -> None:
-    """An open trade, a resting entry that fills in the dark and an entry handed in just before the cut: none is lost,
-    none is doubled, and a stop that was reached meanwhile is sold.
+    """An open trade, a resting entry that fills in the dark and one whose order has just arrived, unanswered: none is
+    lost, none is doubled, and a stop that was reached meanwhile is sold.
     """
     data = servers_folder / f"cut-{uuid.uuid4().hex[:6]}"
     async with open_rig(data, [SYMBOL], workers=["worker-a"], power_cut=True) as rig:
@@ -57,7 +64,10 @@ async def test_what_was_open_when_the_power_went_is_sold_once_it_is_back(servers
         await until_size(rig, held, "1")
         await start(rig, resting)
         order_id = await until_at_exchange(rig, resting)
+        await rig.control.fault("accepted_silent", "POST /orders", delay=20)
         await start(rig, young)
+        # That it was sent is marked without waiting for the disk: the cut comes before the mark is there.
+        await eventually(lambda: arrived(rig, young), every=0.01, what="the order has arrived")
         await rig.cut_power(0.5, in_the_dark=rig.control.fill(order_id, "1"))
         await until_size(rig, resting, "1")
         await until_size(rig, young, "1")
