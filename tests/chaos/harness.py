@@ -79,7 +79,7 @@ _ENTER_SECONDS = 60.0
 _ASK_SECONDS = 15.0
 _CRASH_TO = Decimal("0.94")
 _FALL, _FALL_SECONDS = Decimal("0.97"), 8.0
-_TROUBLE = (RPCError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_TROUBLE = (RPCError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ENVIRONMENT = {
     **WITHOUT_LIMITS,
     "BOTTRADER_EXCHANGE__TIMEOUT_S": "3",

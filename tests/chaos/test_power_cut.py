@@ -28,7 +28,7 @@ pytestmark = [
 
 def test_a_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
     """The disk keeps what was synced, to the last byte, and neither a new file nor an overwritten part that was not."""
-    disk = PowerCutDisk(tmp_path, disk_size="64M", machine_size="32M")
+    disk = PowerCutDisk(tmp_path, disk_size=64, machine_size=32)
     disk.open()
     try:
         for _ in range(2):
