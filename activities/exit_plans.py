@@ -12,13 +12,13 @@ from decimal import Decimal
 
 import asyncpg
 
-from activities.database import Pool
+from activities.database import Connection, Pool
 from activities.leases import HELD, Lease, LeaseLostError
 from activities.market_state import Plan, PlanRow, trailing_document
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
 from domain.money import divide, plain
 
-__all__ = ["PlanTable", "plan_of", "read_plan"]
+__all__ = ["PlanTable", "locked_plan", "plan_of", "position_of", "read_plan"]
 
 _COLUMNS = """
 SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p.distance, p.atr, p.steps,
@@ -153,10 +153,19 @@ async def read_plan(pool: Pool, entry_key: str) -> tuple[Position, bool | None] 
     None for a trade without a plan. Raises the database's errors, and as `plan_of`.
     """
     row = await pool.fetchrow(_ONE_PLAN, entry_key)
-    return None if row is None else (_position(row), row["says_sell"])
+    return None if row is None else (position_of(row), row["says_sell"])
 
 
-def _position(row: asyncpg.Record) -> Position:
+async def locked_plan(connection: Connection, entry_key: str) -> asyncpg.Record | None:
+    """A trade's plan with its rows locked, the trade's first. Raises the database's errors."""
+    await connection.execute("SELECT FROM trades WHERE entry_key = $1 FOR UPDATE", entry_key)
+    return await connection.fetchrow(
+        f"{_COLUMNS}, t.state AS trade_state {_FROM} p.entry_key = $1 FOR UPDATE OF p", entry_key
+    )
+
+
+def position_of(row: asyncpg.Record) -> Position:
+    """What the rules look at. Raises pydantic's ValidationError if they make no sense."""
     trailing = None
     if row["stop"] is not None and row["peak"] is not None and row["distance"] is not None and row["atr"] is not None:
         trailing = Trailing(row["peak"], row["stop"], row["distance"], row["atr"], row["steps"])
@@ -173,7 +182,7 @@ def plan_of(row: asyncpg.Record) -> PlanRow:
         symbol=row["symbol"],
         exiting=exiting,
         exit_reason=ExitReason(row["exit_reason"]) if exiting and row["exit_reason"] else None,
-        position=_position(row),
+        position=position_of(row),
         revision=row["revision"],
         armed_at=row["armed_at"],
     )

@@ -23,6 +23,8 @@ from domain.messages import (
     ProtectionView,
     RecordResult,
     ResolveAnswer,
+    StopsAnswer,
+    StopsRequest,
     TradeOutcome,
 )
 from domain.protection import Protection
@@ -32,6 +34,7 @@ __all__ = [
     "EndOrder",
     "KeepCommand",
     "LookUp",
+    "MoveStops",
     "NextAttempt",
     "OrderActivities",
     "PlaceAttempt",
@@ -135,6 +138,14 @@ class RearmTrade(_Request):
     """The exit will be tried again: say so, but leave the plan with the monitor."""
 
 
+class MoveStops(_Request):
+    """A person moves a trade's stops; the same `change_id` again is the same change."""
+
+    entry_key: str
+    change_id: str
+    request: StopsRequest
+
+
 class ProtectionRequest(_Request):
     """What protects a trade at the exchange, or should."""
 
@@ -223,6 +234,14 @@ class OrderActivities(ABC):
     @abstractmethod
     async def rearm(self, request: RearmTrade) -> PositionView:
         """Back to monitoring: the plan is armed for what is left."""
+
+    @activity.defn(name="move_stops")
+    @abstractmethod
+    async def move_stops(self, request: MoveStops) -> StopsAnswer:
+        """Move a trade's stops or target in its plan, with who did and why.
+
+        Raises ApplicationError `STOPS_REFUSED`, the code of the refusal among its details.
+        """
 
     @activity.defn(name="close_trade")
     @abstractmethod

@@ -200,6 +200,7 @@ class Watch:
             trailing = _greatest(plan.position.trailing, row.position.trailing)
             fixed = plan.position.rules.target_atr
             plan.position = replace(row.position, trailing=trailing)
+            self.unsaved_targets.pop(row.entry_key, None)
             if fixed is not None and wants_atr(plan.position.rules):
                 self._fix_target(plan, fixed)
             plan.revision, plan.exiting, plan.exit_reason = row.revision, row.exiting, row.exit_reason

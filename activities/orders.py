@@ -42,6 +42,7 @@ from activities.interfaces import (
     EndOrder,
     KeepCommand,
     LookUp,
+    MoveStops,
     NextAttempt,
     OrderActivities,
     PlaceAttempt,
@@ -56,6 +57,7 @@ from activities.limits import halt_if_lost_too_much
 from activities.policy import Policy
 from activities.protection import protection_view, tell_trouble
 from activities.rows import totals_of
+from activities.stops import move_stops
 from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
 from domain.exits import ExitReason, exit_limit_price
@@ -77,11 +79,13 @@ from domain.messages import (
     ResolveAnswer,
     ResolveVerdict,
     StatusSource,
+    StopsAnswer,
     TradeOutcome,
 )
 from domain.money import ZERO, average
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState, move_order
 from domain.sizing import limit_price, post_only_price, size_problem, sized
+from domain.stops import StopsRefusedError
 from exchange.port import (
     CancelVerdict,
     CommandRefused,
@@ -582,6 +586,13 @@ class TradingActivities(OrderActivities):
                     f"an exit of trade {request.entry_key} did not go through: {request.why}",
                 )
         return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE)
+
+    @activity.defn(name="move_stops")
+    async def move_stops(self, request: MoveStops) -> StopsAnswer:
+        try:
+            return await move_stops(self._pool, self._venue, self._account, request)
+        except StopsRefusedError as refused:
+            raise ApplicationError(str(refused), refused.code, type="STOPS_REFUSED", non_retryable=True) from refused
 
     @activity.defn(name="close_trade")
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:

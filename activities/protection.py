@@ -15,11 +15,11 @@ from activities.interfaces import ProtectionRequest, ProtectionTrouble
 from activities.past_candles import begins, closed_candles
 from activities.policy import Policy
 from activities.venue import Venue
-from domain.exits import atr_reading, atr_window
+from domain.exits import ExitRules, atr_reading, atr_window
 from domain.market import Product
 from domain.messages import OrderIntent, ProtectionView
 from domain.money import ZERO, average, plain
-from domain.protection import ProtectivePrices, protective_prices, stop_fraction
+from domain.protection import ProtectivePrices, as_moved, moved_to, protective_prices, stop_fraction
 from domain.sizing import size_problem, sized
 from exchange.port import ExchangeError
 
@@ -35,7 +35,7 @@ _RULES_SECONDS = 0.3
 """An exit may wait for it."""
 
 _STATE = """
-SELECT t.symbol, t.remaining, t.bought_value, t.bought_size,
+SELECT t.symbol, t.remaining, t.bought_value, t.bought_size, t.rules,
        (SELECT count(*) FROM orders o WHERE o.entry_key = $1 AND o.role = 'EXIT'
                AND o.protection_role IS NOT NULL)::int AS used,
        l.intent, l.base_size, l.filled_size
@@ -56,6 +56,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     if row is None:
         return ProtectionView(entry_key=request.entry_key, sentence="there is no such trade")
     product = await venue.rules(row["symbol"], within=_RULES_SECONDS)
+    rules = ExitRules.model_validate(row["rules"])
+    request = request.model_copy(update={"protection": as_moved(request.protection, rules)})
     live = None if row["intent"] is None else OrderIntent.model_validate(row["intent"])
     view = ProtectionView(
         entry_key=request.entry_key,
@@ -63,6 +65,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
         live=live,
         live_size=ZERO if live is None else (row["base_size"] or ZERO) - row["filled_size"],
         used=row["used"],
+        outdated=live is not None and moved_to(live.rules) != moved_to(rules),
+        rules=rules if any(moved_to(rules)) else None,
     )
     entry_price = average(row["bought_value"], row["bought_size"])
     if product is None or entry_price is None:

@@ -29,6 +29,7 @@ class CommandKind(StrEnum):
     ORDER = "order"
     CLOSE = "close"
     CANCEL = "cancel"
+    STOPS = "stops"
 
 
 def through_temporal(says: str) -> str:

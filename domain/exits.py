@@ -113,6 +113,10 @@ class ExitRules(BaseModel):
     taker_rate: Decimal | None = Field(
         default=None, ge=0, lt=1, description="the account's taker rate when the entry was decided; None: not known"
     )
+    protection_stop: Decimal | None = Field(
+        default=None, gt=0, lt=1, description="a person's stop, for what rests at the exchange; None: the trigger's"
+    )
+    protection_target: Decimal | None = Field(default=None, gt=0, description="the same for a bracket's target")
     limit_offset: Decimal = Field(default=Decimal("1.0001"), gt=0, description="exit limit price = best bid times this")
     reprice_seconds: Decimal = Field(default=Decimal(5), gt=0, description="an exit limit order is re-priced after")
     max_reprices: int = Field(default=5, ge=0, le=50, description="then MARKET (stops) or back to monitoring (profit)")

@@ -41,6 +41,8 @@ __all__ = [
     "ResolveAnswer",
     "ResolveVerdict",
     "StatusSource",
+    "StopsAnswer",
+    "StopsRequest",
     "TradeOutcome",
 ]
 
@@ -315,6 +317,8 @@ class ProtectionView(Message):
     live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
     live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
     used: int = Field(default=0, description="protective orders so far")
+    outdated: bool = Field(default=False, description="a person has moved the stops since that order was made")
+    rules: ExitRules | None = Field(default=None, description="the trade's, where a person has moved what protects it")
     stop_price: Decimal | None = None
     limit_price: Decimal | None = None
     sentence: str = ""
@@ -434,6 +438,27 @@ class EntryNews(Message):
     entry_final: bool = False
     tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
     short: bool = Field(default=False, description="it ended before it filled to its end: what it has may be dust")
+
+
+class StopsRequest(CloseRequest):
+    """A person moves an open trade's stops or target. Prices, quote per base; what is not given stays."""
+
+    hard_stop: Decimal | None = None
+    soft_stop: Decimal | None = None
+    trailing_stop: Decimal | None = Field(default=None, description="raised to here, or armed here")
+    trailing_arm: Decimal | None = Field(default=None, description="where trailing arms")
+    take_profit: Decimal | None = None
+    no_take_profit: bool = Field(default=False, description="there is to be no target")
+    further: bool = Field(default=False, description="also further away from the price than it is")
+    sell_now: bool = Field(default=False, description="also where the bid is past it already")
+
+
+class StopsAnswer(Message):
+    """What became of a change of stops: in words, and the trade's rules with it."""
+
+    accepted: bool = True
+    sentence: str
+    rules: ExitRules
 
 
 class CloseAnswer(Message):

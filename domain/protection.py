@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from domain.exits import ExitReason
+from domain.exits import ExitReason, ExitRules
 from domain.money import EXACT, ZERO, divide, round_down, round_up
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "ProtectionKind",
     "ProtectionRole",
     "ProtectivePrices",
+    "as_moved",
     "leg_of",
+    "moved_to",
     "protective_prices",
     "stop_fraction",
 ]
@@ -106,6 +108,23 @@ def protective_prices(
         return ProtectivePrices(stop, round_up(EXACT.multiply(entry_price, _ONE + target), tick))
     limit = round_down(EXACT.multiply(stop, _ONE - protection.limit_offset), tick)
     return ProtectivePrices(stop, max(limit, tick))
+
+
+def moved_to(rules: ExitRules) -> tuple[Decimal | None, Decimal | None]:
+    """Where a person has put stop and target, as shares of the entry price; None: not moved."""
+    return rules.protection_stop, rules.protection_target
+
+
+def as_moved(protection: Protection, rules: ExitRules) -> Protection:
+    """What rests at the exchange for a trade whose stops a person may have moved (EXIT-14)."""
+    stop, target = moved_to(rules)
+    bracket = protection.kind is ProtectionKind.BRACKET
+    return protection.model_copy(
+        update={
+            "stop": stop or protection.stop,
+            "take_profit": (target if bracket else None) or protection.take_profit,
+        }
+    )
 
 
 def leg_of(

@@ -711,9 +711,25 @@ commands = Table(
         DateTime(timezone=True),
         comment="of a close or cancel: its workflow has promised it, and a new workflow goes on with it",
     ),
-    _one_of("kind", "order", "close", "cancel"),
+    _one_of("kind", "order", "close", "cancel", "stops"),
     Index("ix_commands_at", "account", "at"),
     Index("ix_commands_accepted", "subject", postgresql_where=text("accepted_at IS NOT NULL")),
+)
+
+stop_changes = Table(
+    "stop_changes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("entry_key", Text, ForeignKey("trades.entry_key"), nullable=False),
+    Column("given_by", Text, nullable=False, comment="as its way proves; see commands"),
+    Column("note", Text, nullable=False, server_default=text("''")),
+    Column("sentence", Text, nullable=False, comment="from where to where"),
+    Column("rules_before", JSONB, nullable=False),
+    Column("rules_after", JSONB, nullable=False),
+    Column("bid", Numeric, comment="when it was changed; null: not known"),
+    _time("at", now=True),
+    Index("ix_stop_changes_entry_key", "entry_key", "at"),
 )
 
 setting_overrides = Table(

@@ -199,6 +199,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     trading.position,
                     trading.protection,
                     trading.protection_trouble,
+                    trading.move_stops,
                     trading.rearm,
                     trading.keep_command,
                     trading.close_trade,

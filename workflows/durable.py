@@ -30,7 +30,7 @@ TASK_TIMEOUT = timedelta(seconds=5)
 HEARTBEAT = timedelta(seconds=4)
 """A call to the exchange whose worker died is noticed after this."""
 
-_FINAL = ["INTENT_CONFLICT", "UNKNOWN_ATTEMPT", "ENTRY_STOPPED"]
+_FINAL = ["INTENT_CONFLICT", "UNKNOWN_ATTEMPT", "ENTRY_STOPPED", "STOPS_REFUSED"]
 _BRIEF = RetryPolicy(
     initial_interval=timedelta(milliseconds=100),
     backoff_coefficient=2.0,
@@ -48,7 +48,8 @@ _PATIENT = RetryPolicy(
 async def transact(method: Method[Request, Result], request: Request, summary: str) -> Result:
     """Run a short idempotent transaction; waits out any outage of the database or of the exchange's answers.
 
-    Raises ApplicationError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT, ENTRY_STOPPED).
+    Raises ApplicationError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT, ENTRY_STOPPED,
+    STOPS_REFUSED).
     """
     call = cast("Any", method)
     try:

@@ -33,6 +33,8 @@ with workflow.unsafe.imports_passed_through():
         OrderIntent,
         OrderOutcome,
         PositionView,
+        StopsAnswer,
+        StopsRequest,
         TradeOutcome,
     )
     from domain.orders import OrderRole, OrderState, OrderType, Side
@@ -41,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.promise import Promise
     from workflows.search_attributes import EXIT_REASON, STATUS, of_order
     from workflows.shield import Shield
+    from workflows.stops import move_stops
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
@@ -124,7 +127,7 @@ class ExitMonitorWorkflow:
                 continue
             if outcome is None:
                 workflow.continue_as_new(
-                    start.model_copy(
+                    self._start.model_copy(
                         update={
                             "size": self._size,
                             "entry_price": self._entry_price,
@@ -587,6 +590,21 @@ class ExitMonitorWorkflow:
             raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
         if self._close is not None:
             raise ApplicationError("the trade is being closed already", type="CLOSING")
+
+    @workflow.update(name="stops")
+    async def stops_update(self, request: StopsRequest) -> StopsAnswer:
+        """Move the trade's stops or its target; answers when the plan has them."""
+        answer = await move_stops(self._start.entry_key, request)
+        self._start = self._start.model_copy(update={"rules": answer.rules})
+        self._tell(f"{in_words('stops moved', request)}: {answer.sentence}")
+        if self._shield is not None:
+            self._shield.look(grew=True)
+        return answer
+
+    @stops_update.validator
+    def _may_move_stops(self, request: StopsRequest) -> None:
+        if self._closed is not None:
+            raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
 
     def _ask_close(self, request: CloseRequest) -> None:
         if self._close is None and self._closed is None:

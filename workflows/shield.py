@@ -91,8 +91,13 @@ class Shield:
         if not self._entry_final():
             await self._pause(_SETTLE, lambda: self._entry_final() or self._due(), "until the entry has its size")
         view = await self._view(prices=True)
-        if view.live is not None and view.live_size != view.sellable and view.sellable > 0 and not self._due():
-            await self.lower(f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}")
+        other_size = view.live_size != view.sellable
+        if view.live is not None and (other_size or view.outdated) and view.sellable > 0 and not self._due():
+            await self.lower(
+                f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}"
+                if other_size
+                else "a person has moved the trade's stops"
+            )
             view = await self._view(prices=True)
         if view.live is None and self._order is not None:
             # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
@@ -257,7 +262,7 @@ class Shield:
             entry_point="protection",
             request_id=start.entry_key,
             linkage=Linkage(trigger=ExitReason.HARD_STOP.value, snapshot_id=start.snapshot_id),
-            rules=start.rules,
+            rules=view.rules or start.rules,
             entry_key=start.entry_key,
             exit_reason=ExitReason.HARD_STOP,
             trigger_price=view.stop_price,

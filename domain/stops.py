@@ -1,0 +1,218 @@
+"""What a person may change on an open trade's stops and target (EXIT-14), and what it means for its rules.
+
+Nearer to the price at any time; further away only with a word that says so; and a trailing stop is never lowered by
+anybody. Stops of a plan are shares of the entry price: a price that is given becomes such a share, rounded so that a
+bid at exactly that price is past it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pydantic import ValidationError
+
+from domain.exits import ExitRules, Position, Trailing, target_price
+from domain.messages import StopsRequest
+from domain.money import ZERO, divide, plain, round_down, round_half_even
+
+__all__ = ["Moved", "StopsRefusedError", "moved_stops"]
+
+_QUANTUM = Decimal("1e-18")
+_SHOWN = Decimal("1e-8")
+
+
+class StopsRefusedError(ValueError):
+    """The stops stay as they are; `code` says why for programs, the message for people."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A trade's rules and trailing stop after a change, and the change in words."""
+
+    rules: ExitRules
+    trailing: Trailing | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A price that sells: where it is, where it is to be, and whether that is further from the price. None: nowhere."""
+
+    name: str
+    now: Decimal | None
+    wanted: Decimal | None
+    further: bool
+
+
+def moved_stops(position: Position, bid: Decimal | None, request: StopsRequest) -> Moved:
+    """A trade's stops as a person wants them. Prices in quote per base; `bid` is None if it is not known now.
+
+    Raises StopsRefusedError with the code NOTHING_TO_CHANGE, BAD_STOP, FURTHER_AWAY, TRAILING_NEVER_LOWERED,
+    WOULD_SELL_NOW or BID_UNKNOWN.
+    """
+    entry = position.entry_price
+    levels = [level for level in _levels(position, request) if level.now != level.wanted]
+    if not levels:
+        raise StopsRefusedError("NOTHING_TO_CHANGE", "nothing of it is different from what the trade has")
+    _check_signs(entry, request)
+    trailing = _trailing(position, bid, request)
+    rules = _rules(position, request)
+    _check_order(position, rules, trailing, request)
+    further = [level.name for level in levels if level.further]
+    if further and not request.further:
+        raise StopsRefusedError(
+            "FURTHER_AWAY",
+            f"that puts the {' and the '.join(further)} further away than now: it is done where the request says "
+            "`further`",
+        )
+    _check_bid(bid, request, {level.name for level in levels})
+    words = "; ".join(f"{level.name} {_at(level.now)} → {_at(level.wanted)}" for level in levels)
+    return Moved(rules, trailing, words)
+
+
+def _at(price: Decimal | None) -> str:
+    return "none" if price is None else plain(round_half_even(price, _SHOWN))
+
+
+def _levels(position: Position, request: StopsRequest) -> list[_Level]:
+    rules, entry = position.rules, position.entry_price
+    hard, soft = entry * (1 - rules.hard_stop), entry * (1 - rules.soft_stop)
+    arm = None if rules.trailing_arm is None else entry * (1 + rules.trailing_arm)
+    target = target_price(rules, entry)
+    stop = None if position.trailing is None else position.trailing.stop
+    found = []
+    for name, now, wanted in (("hard stop", hard, request.hard_stop), ("soft stop", soft, request.soft_stop)):
+        if wanted is not None:
+            found.append(_Level(name, now, wanted, wanted < now))
+    if request.trailing_stop is not None:
+        found.append(_Level("trailing stop", stop, request.trailing_stop, further=False))
+    if request.trailing_arm is not None:
+        further = arm is not None and request.trailing_arm > arm
+        found.append(_Level("price that arms trailing", arm, request.trailing_arm, further))
+    if request.no_take_profit:
+        found.append(_Level("take profit", target, None, target is not None))
+    elif request.take_profit is not None:
+        further = target is not None and request.take_profit > target
+        found.append(_Level("take profit", target, request.take_profit, further))
+    return found
+
+
+def _check_signs(entry: Decimal, request: StopsRequest) -> None:
+    if request.no_take_profit and request.take_profit is not None:
+        raise StopsRefusedError("BAD_STOP", "a take profit can't be set and taken away at once")
+    given = {
+        "hard stop": request.hard_stop,
+        "soft stop": request.soft_stop,
+        "trailing stop": request.trailing_stop,
+        "price that arms trailing": request.trailing_arm,
+        "take profit": request.take_profit,
+    }
+    for name, price in given.items():
+        if price is not None and (not price.is_finite() or price <= ZERO):
+            raise StopsRefusedError("BAD_STOP", f"the {name} is a price above zero")
+    for name in ("hard stop", "soft stop"):
+        price = given[name]
+        if price is not None and price >= entry:
+            raise StopsRefusedError(
+                "BAD_STOP",
+                f"a {name} is below the entry price of {_at(entry)}, {_at(price)} is not: a gain is kept "
+                "by the trailing stop",
+            )
+    for name in ("price that arms trailing", "take profit"):
+        price = given[name]
+        if price is not None and price <= entry:
+            raise StopsRefusedError("BAD_STOP", f"a {name} is above the entry price of {_at(entry)}")
+
+
+def _trailing(position: Position, bid: Decimal | None, request: StopsRequest) -> Trailing | None:
+    """The trailing stop as it is to be: raised, or armed now at the price that is asked for."""
+    now, wanted = position.trailing, request.trailing_stop
+    if now is not None and request.trailing_arm is not None:
+        raise StopsRefusedError("BAD_STOP", f"trailing is armed already, its stop is at {_at(now.stop)}")
+    if wanted is None or (now is not None and wanted == now.stop):
+        return now
+    if now is not None and wanted < now.stop:
+        raise StopsRefusedError(
+            "TRAILING_NEVER_LOWERED", f"a trailing stop is never lowered, and this one is at {_at(now.stop)}"
+        )
+    if bid is None:
+        raise StopsRefusedError("BID_UNKNOWN", "the bid is not known now, and a trailing stop goes by it; try again")
+    if wanted >= bid:
+        raise StopsRefusedError(
+            "WOULD_SELL_NOW",
+            f"the bid is {_at(bid)}: a trailing stop at {_at(wanted)} would sell at once; `close` does",
+        )
+    peak = bid if now is None else max(now.peak, bid)
+    steps = 0 if now is None else now.steps
+    distance = peak - wanted
+    if now is not None:
+        # What it keeps from the peak stays, as the stop rises by steps from where it is put.
+        return Trailing(peak, wanted, now.distance, now.atr, steps)
+    atr = divide(distance, position.rules.trailing_atr_multiple)
+    return Trailing(peak, wanted, distance, atr, steps)
+
+
+def _rules(position: Position, request: StopsRequest) -> ExitRules:
+    """The rules with what was asked for. Raises StopsRefusedError where they contradict each other."""
+    entry = position.entry_price
+
+    def share(price: Decimal, sign: int) -> Decimal:
+        return round_down(divide(sign * (price - entry), entry), _QUANTUM)
+
+    changes: dict[str, Decimal | None] = {}
+    if request.hard_stop is not None:
+        changes["hard_stop"] = changes["protection_stop"] = share(request.hard_stop, -1)
+    if request.soft_stop is not None:
+        changes["soft_stop"] = share(request.soft_stop, -1)
+    if request.trailing_arm is not None:
+        changes["trailing_arm"] = share(request.trailing_arm, 1)
+    if request.no_take_profit or request.take_profit is not None:
+        changes |= {"take_profit": None, "take_profit_atr": None, "target_atr": None}
+    if request.take_profit is not None:
+        changes["take_profit"] = changes["protection_target"] = share(request.take_profit, 1)
+    before: Mapping[str, object] = position.rules.model_dump()
+    try:
+        return ExitRules.model_validate({**before, **changes})
+    except ValidationError:
+        rules = position.rules.model_copy(update=changes)
+        raise StopsRefusedError(
+            "BAD_STOP",
+            f"the soft stop sells before the hard one, so it is the higher price: with that they would be at "
+            f"{_at(entry * (1 - rules.soft_stop))} and {_at(entry * (1 - rules.hard_stop))}",
+        ) from None
+
+
+def _check_order(position: Position, rules: ExitRules, trailing: Trailing | None, request: StopsRequest) -> None:
+    soft = position.entry_price * (1 - rules.soft_stop)
+    if request.trailing_stop is not None and trailing is not None and trailing.stop <= soft:
+        raise StopsRefusedError(
+            "BAD_STOP", f"a trailing stop is above the soft stop, which is at {_at(soft)}: below it never acts"
+        )
+
+
+def _check_bid(bid: Decimal | None, request: StopsRequest, moved: set[str]) -> None:
+    """A stop at or above the bid, a target at or below it, would sell at once."""
+    if request.sell_now:
+        return
+    sells = {"hard stop": request.hard_stop, "soft stop": request.soft_stop, "take profit": request.take_profit}
+    given = {name: price for name, price in sells.items() if price is not None and name in moved}
+    if not given:
+        return
+    if bid is None:
+        raise StopsRefusedError(
+            "BID_UNKNOWN",
+            "the bid is not known now, so nobody can say whether that would sell at once: try again, or say `sell_now`",
+        )
+    for name, price in given.items():
+        if (price <= bid) if name == "take profit" else (price >= bid):
+            raise StopsRefusedError(
+                "WOULD_SELL_NOW",
+                f"the bid is {_at(bid)}: a {name} at {_at(price)} would sell at once; it is done where the request "
+                "says `sell_now`",
+            )
