@@ -22,6 +22,7 @@ from exchange.port import ExchangeError
 __all__ = ["move_stops"]
 
 _ASK_SECONDS = 3.0
+_LONGEST_NOTE = 500
 
 # GREATEST, as the price watcher writes: a trailing stop is never lowered, whoever writes it and in whatever order.
 _WRITE = """
@@ -75,7 +76,7 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
             request.change_id,
             account,
             by or through_temporal(wanted.by),
-            wanted.note,
+            "".join(letter for letter in wanted.note if letter.isprintable())[:_LONGEST_NOTE],
             moved.sentence,
             position.rules.model_dump(mode="json"),
             bid,

@@ -65,8 +65,10 @@ async def require_worker(client: "Client", settings: "Settings", what: str) -> N
         )
 
 
-async def ask(client: "Client", workflow_id: str, update: str, request: object, seconds: float) -> Any:
-    """Send an update and return its answer.
+async def ask(
+    client: "Client", workflow_id: str, update: str, request: object, seconds: float, *, as_signal: bool = True
+) -> Any:
+    """Send an update and return its answer. `as_signal`: a signal of the same name asks for the same.
 
     Raises UserError(code of the refusal, exit code 1) when it is refused, LookupError when no such workflow runs, and
     UnreachableError(NO_ANSWER) when nobody answers in `seconds`.
@@ -78,11 +80,14 @@ async def ask(client: "Client", workflow_id: str, update: str, request: object, 
     from domain.messages import CloseAnswer
 
     handle = client.get_workflow_handle(workflow_id)
+    or_leave_it = (
+        ", or leave the wish with Temporal, which keeps it: "
+        f"`temporal workflow signal --workflow-id {workflow_id} --name {update}`"
+    )
     silent = UnreachableError(
         "NO_ANSWER",
         f"{workflow_id} did not answer within {seconds:g} s, probably because no worker runs: start one with "
-        f"`bottrader worker` and repeat the command, or leave the wish with Temporal, which keeps it: "
-        f"`temporal workflow signal --workflow-id {workflow_id} --name {update}`.",
+        f"`bottrader worker` and repeat the command{or_leave_it if as_signal else ''}.",
     )
     try:
         async with asyncio.timeout(seconds):
@@ -104,10 +109,11 @@ async def ask(client: "Client", workflow_id: str, update: str, request: object, 
 
 
 async def commanded(
-    ledger: Any, account: str, kind: Literal["close", "cancel"], keys: Sequence[str], by: str, why: str = ""
+    ledger: Any, account: str, kind: Literal["close", "cancel", "stops"], keys: Sequence[str], by: str, why: str = ""
 ) -> "dict[str, CloseRequest]":
-    """The requests that close these trades or cancel these orders, written down in the ledger first: that proves who
-    asks. One that can't be written stops nothing: the request is sent without its proof, and that is said.
+    """The requests that close these trades, cancel these orders or move these trades' stops, written down in the
+    ledger first: that proves who asks. One that can't be written stops nothing: the request is sent without its proof,
+    and that is said.
     """
     import asyncpg
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from domain.messages import OrderIntent
     from workers.settings import Settings
 
-__all__ = ["ORDER", "buy", "cancel", "described", "order_app", "orders", "sell", "user"]
+__all__ = ["ORDER", "amount", "buy", "cancel", "described", "order_app", "orders", "sell", "user"]
 
 order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
 
@@ -124,9 +124,9 @@ def buy(
     }
     ticket = _Ticket(
         symbol=symbol,
-        base_size=_amount("--size", size),
-        quote_size=_amount("--quote", quote),
-        limit_price=_amount("--limit", limit),
+        base_size=amount("--size", size),
+        quote_size=amount("--quote", quote),
+        limit_price=amount("--limit", limit),
         post_only=post_only,
         time_in_force=tif,
         expires_after=None if expires is None else Decimal(str(expires)),
@@ -184,8 +184,8 @@ def sell(
 
     ticket = _Ticket(
         symbol=symbol,
-        base_size=_amount("--size", size),
-        limit_price=_amount("--limit", limit),
+        base_size=amount("--size", size),
+        limit_price=amount("--limit", limit),
         time_in_force=tif or "IOC",
         request_id=request_id,
         dry_run=dry_run,
@@ -365,7 +365,7 @@ def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "
         ) from None
 
 
-def _amount(option: str, text: str | None) -> "Decimal | None":
+def amount(option: str, text: str | None) -> "Decimal | None":
     """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
     from decimal import Decimal
 
@@ -387,7 +387,7 @@ def _amount(option: str, text: str | None) -> "Decimal | None":
 
 
 def _percent(option: str, text: str | None) -> "Decimal | None":
-    return None if text is None else _amount(option, text.strip().removesuffix("%"))
+    return None if text is None else amount(option, text.strip().removesuffix("%"))
 
 
 # --- sending it and telling what came of it --------------------------------------------------------------------------

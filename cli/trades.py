@@ -1,4 +1,4 @@
-"""`bottrader trades`, `trade show` and `trade close`: open and closed trades, a trade's whole story, selling one.
+"""`bottrader trades`, `trade show`, `trade stops`, `trade close`: trades, one's whole story, moving its stops, selling.
 
 A trade is its entry and everything that closes it, named by the entry's key. Profit and loss are the position book's:
 net proceeds of what was sold less its share of the cost, both with fees.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from domain.messages import CloseRequest
     from workers.settings import Settings
 
-__all__ = ["TRADE", "close", "described", "show", "trade_app", "trades"]
+__all__ = ["TRADE", "close", "described", "show", "stops", "trade_app", "trades"]
 
 trade_app = typer.Typer(help="Look into a trade, and close one.", no_args_is_help=True)
 
@@ -333,6 +333,7 @@ _PARTS = {
     "linkage": f"""SELECT order_key, order_id, client_order_id, snapshot_id, buy_score, sell_score, trigger_type,
                           sell_trigger, exit_reason, linked_at, completed_at
                    FROM trade_strategy_link WHERE order_key {_OF_TRADE} ORDER BY linked_at""",  # noqa: S608 - as above
+    "stop_changes": """SELECT at, given_by, note, sentence, bid FROM stop_changes WHERE entry_key = $1 ORDER BY at""",
     "exits": """SELECT order_key, reason, target_fraction, trigger_price, size, average_price, achieved_gross,
                        achieved_net, slippage, fees, path, attempts, trailing_state, due_at, at
                 FROM trade_exits WHERE entry_key = $1 ORDER BY at""",
@@ -426,6 +427,9 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         note_of = f" ({row['note']})" if row["note"] else ""
         done = "done" if row["done"] else "not done yet, and held to until it is"
         typer.echo(f"{row['kind']} by {row['given_by']}{note_of}, accepted {row['accepted_at']:%H:%M:%S}Z: {done}")
+    for row in story["stop_changes"]:
+        noted = f" ({row['note']})" if row["note"] else ""
+        typer.echo(f"{row['at']:%H:%M:%S}Z stops moved by {row['given_by']}{noted}: {row['sentence']}")
     for row in story["incidents"]:
         typer.echo(f"{row['severity']} {row['at']:%H:%M:%S}Z {row['kind']}: {row['sentence']}")
     for workflow_id, lines in story["timelines"].items():
@@ -519,6 +523,114 @@ def close(
     )
 
 
+@trade_app.command("stops")
+def stops(
+    key: _KEY,
+    hard: Annotated[str | None, typer.Option("--hard", help="Hard stop: a price, or a loss such as 4%.")] = None,
+    soft: Annotated[str | None, typer.Option("--soft", help="Soft stop: a price, or a loss such as 2%.")] = None,
+    trailing: Annotated[
+        str | None, typer.Option("--trailing", help="Trailing stop: raised to this price, or armed there now.")
+    ] = None,
+    trailing_arm: Annotated[
+        str | None, typer.Option("--trailing-arm", help="Where trailing arms: a price, or a gain such as 3%.")
+    ] = None,
+    take_profit: Annotated[
+        str | None, typer.Option("--take-profit", help="Target: a price, a gain such as 5%, or off.")
+    ] = None,
+    further: Annotated[bool, typer.Option("--further", help="Also further away from the price than now.")] = False,
+    sell_now: Annotated[bool, typer.Option("--sell-now", help="Also where the bid is past it already.")] = False,
+    by: Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")] = "",
+    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait.")] = 10.0,
+    as_json: _JSON = False,
+) -> int:
+    """Move an open trade's stops or its target; what is not named stays. Percentages are of the entry price.
+
+    A trailing stop is never lowered. Exit code 1 when it is refused: the sentence says why.
+    """
+    import asyncio
+
+    from cli.settings_left import settings_to_stop
+
+    off = take_profit is not None and take_profit.strip().lower() == "off"
+    levels = {
+        "hard_stop": _level("--hard", hard, gain=False),
+        "soft_stop": _level("--soft", soft, gain=False),
+        "trailing_stop": _level("--trailing", trailing, gain=None),
+        "trailing_arm": _level("--trailing-arm", trailing_arm, gain=True),
+        "take_profit": None if off else _level("--take-profit", take_profit, gain=True),
+    }
+    if not off and all(level is None for level in levels.values()):
+        raise UserError("BAD_OPTION", "Say what to move: --hard, --soft, --trailing, --trailing-arm or --take-profit.")
+    flags = {"no_take_profit": off, "further": further, "sell_now": sell_now}
+    return asyncio.run(
+        _move_stops(settings_to_stop(), key, levels, flags, by=user(by), why=why, timeout=timeout, as_json=as_json)
+    )
+
+
+def _level(option: str, text: str | None, *, gain: bool | None) -> "tuple[Decimal, Decimal] | None":
+    """What was typed as `price = share × entry price + amount`: the share and the amount. `gain` of None: only a price.
+
+    Raises UserError(BAD_NUMBER).
+    """
+    from decimal import Decimal
+
+    from cli.orders import amount
+
+    if text is None:
+        return None
+    typed = text.strip()
+    if not typed.endswith("%"):
+        price = amount(option, typed)
+        return None if price is None else (Decimal(0), price)
+    if gain is None:
+        raise UserError("BAD_NUMBER", f"{option} {typed}: it is a price, as it doesn't go by the entry price.")
+    percent = amount(option, typed.removesuffix("%")) or Decimal(0)
+    return 1 + (percent if gain else -percent) / 100, Decimal(0)
+
+
+async def _move_stops(
+    settings: "Settings",
+    given: str,
+    levels: "Mapping[str, tuple[Decimal, Decimal] | None]",
+    flags: "Mapping[str, bool]",
+    *,
+    by: str,
+    why: str,
+    timeout: float,
+    as_json: bool,
+) -> int:
+    from cli.asking import ask, commanded
+    from cli.ledger import open_ledger, resolve_key
+    from domain.ids import exit_workflow_id
+    from domain.messages import StopsRequest
+    from domain.money import average
+    from workers.temporal_connection import connect
+
+    async with open_ledger(settings) as ledger:
+        key = await resolve_key(ledger, given, trade=True)
+        row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
+        entry = None if row is None else average(row["bought_value"], row["bought_size"])
+        if row is None or entry is None:
+            raise UserError("NO_POSITION", f"Nothing of {given} has filled, so it has no stops yet.", ExitCode.NO)
+        if row["state"] == "CLOSED":
+            raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
+        client = await connect(settings)
+        prices = {name: None if level is None else entry * level[0] + level[1] for name, level in levels.items()}
+        asked = (await commanded(ledger, settings.account, "stops", [key], by, why))[key]
+        request = StopsRequest(**(asked.model_dump() | prices | dict(flags)))
+        try:
+            answer = await ask(client, exit_workflow_id(key), "stops", request, timeout, as_signal=False)
+        except LookupError:
+            raise _no_workflow() from None
+        row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
+    if as_json:
+        print_json({**described(row), "answer": answer.sentence})
+    else:
+        typer.echo(f"{answer.sentence[:1].upper()}{answer.sentence[1:]}.")
+    return int(ExitCode.OK)
+
+
 async def _close(
     settings: "Settings", given: str, *, by: str, why: str, wait: bool, timeout: float, as_json: bool
 ) -> int:
@@ -584,7 +696,11 @@ async def _ask_close(client: Any, key: str, request: "CloseRequest", seconds: fl
         except LookupError:
             continue
         return str(answer.sentence)
-    raise UserError(
+    raise _no_workflow()
+
+
+def _no_workflow() -> UserError:
+    return UserError(
         "NO_WORKFLOW",
         "The trade has a position but no running workflow; the sweep starts one within minutes, then repeat this. "
         "`bottrader doctor` says whether its worker runs.",

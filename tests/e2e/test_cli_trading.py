@@ -306,6 +306,27 @@ async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
     await trading.price("SOL-USD", "100", "100.01")
 
 
+async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> None:
+    """`trade stops` takes prices and percentages, refuses in a sentence, and what it did is in the trade's story."""
+    key = await _bought(trading, "ETH-USD", "--size", "0.1")
+    moved = await trading.command(
+        "trade", "stops", key[:8], "--hard", "2900", "--soft", "2%", "--take-profit", "5%", "--note", "news", "--json"
+    )
+    assert moved.code == 0, moved.err
+    assert (moved.json["hard_stop"], moved.json["soft_stop"]) == ("2900", "2940.98")
+    assert moved.json["take_profit"] == "3151.05"
+    message = _refused(await trading.command("trade", "stops", key[:8], "--hard", "2800", "--json"), 1, "FURTHER_AWAY")
+    assert "further" in message
+    wider = await trading.command("trade", "stops", key[:8], "--hard", "2800", "--further", "--take-profit", "off")
+    assert wider.out == "Hard stop 2900 → 2800; take profit 3151.05 → none.\n"
+    for arguments, code in (((), "BAD_OPTION"), (("--trailing", "2%"), "BAD_NUMBER"), (("--hard", "low"), "BAD_NUMBER")):
+        _refused(await trading.command("trade", "stops", key[:8], *arguments, "--json"), 2, code)
+    text = await trading.command("trade", "show", key[:8])
+    assert f"stops moved by {user('')} (news): hard stop 2850.95 → 2900" in text.out
+    assert (await trading.command("trade", "close", key[:8])).code == 0
+    _refused(await trading.command("trade", "stops", key[:8], "--soft", "1%", "--json"), 1, "TRADE_CLOSED")
+
+
 @pytest.mark.parametrize(
     ("env", "code"),
     [

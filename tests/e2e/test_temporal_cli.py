@@ -278,6 +278,14 @@ async def cancel_protected(desk: Desk) -> None:
     assert await desk.runs(f"exit-{trade}")
 
 
+async def update_stops(desk: Desk) -> None:
+    """The plan has the new soft stop, and who asked is on the record."""
+    trade = await desk.trade()
+    assert "soft stop 48750.975 → 49500" in (await desk.run("update_stops", TRADE=trade)).out
+    by = await desk.live.ledger.fetchval("SELECT given_by FROM stop_changes WHERE entry_key = $1", trade)
+    assert by == "temporal (says ann)"
+
+
 async def update_close(desk: Desk) -> None:
     """The position is sold for MANUAL, and who asked is on the record."""
     trade = await desk.trade()
@@ -382,7 +390,7 @@ SCENARIOS: Mapping[str, Callable[[Desk], Awaitable[None]]] = {
     for scenario in (
         live_trades, protected_trades, opening_trades, by_symbol, by_trigger, by_source, by_snapshot, count_live,
         describe, metadata, state, timeline, show, update_cancel, signal_cancel, workflow_cancel, cancel_protected,
-        update_close, signal_close, result, by_exit_reason, batch_close, batch_cancel, batches, terminate, streams,
+        update_stops, update_close, signal_close, result, by_exit_reason, batch_close, batch_cancel, batches, terminate, streams,
         workers,
     )
 }  # fmt: skip

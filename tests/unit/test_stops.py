@@ -27,7 +27,7 @@ prices = st.decimals(min_value="1", max_value="300", places=4)
 
 def asked(**given: Any) -> StopsRequest:
     """What a person asks for; prices as text."""
-    return StopsRequest(**{name: Decimal(value) if isinstance(value, str) else value for name, value in given.items()})
+    return StopsRequest.model_validate(given)
 
 
 def refused(position: Position, bid: Decimal | None, **given: Any) -> str:
@@ -134,7 +134,7 @@ def test_without_a_bid_only_what_can_not_sell_is_moved() -> None:
 
 
 def test_a_trailing_stop_that_a_person_sets_goes_on_from_there() -> None:
-    """Armed at a price, it keeps its distance from the peak and rises with it; raised, it waits for the peak to follow."""
+    """Armed at a price, it keeps its distance from the peak and rises with it; raised, it waits for the peak."""
     armed = moved_stops(OPEN, BID, asked(trailing_stop="101")).trailing
     assert armed == Trailing(BID, Decimal(101), Decimal(1), Decimal("0.5"))
     higher = advance_trailing(armed, OPEN, Decimal(103), None)
