@@ -319,7 +319,11 @@ async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> Non
     assert "further" in message
     wider = await trading.command("trade", "stops", key[:8], "--hard", "2800", "--further", "--take-profit", "off")
     assert wider.out == "Hard stop 2900 → 2800; take profit 3151.05 → none.\n"
-    for arguments, code in (((), "BAD_OPTION"), (("--trailing", "2%"), "BAD_NUMBER"), (("--hard", "low"), "BAD_NUMBER")):
+    for arguments, code in (
+        ((), "BAD_OPTION"),
+        (("--trailing", "2%"), "BAD_NUMBER"),
+        (("--hard", "low"), "BAD_NUMBER"),
+    ):
         _refused(await trading.command("trade", "stops", key[:8], *arguments, "--json"), 2, code)
     text = await trading.command("trade", "show", key[:8])
     assert f"stops moved by {user('')} (news): hard stop 2850.95 → 2900" in text.out

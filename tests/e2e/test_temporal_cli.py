@@ -390,7 +390,8 @@ SCENARIOS: Mapping[str, Callable[[Desk], Awaitable[None]]] = {
     for scenario in (
         live_trades, protected_trades, opening_trades, by_symbol, by_trigger, by_source, by_snapshot, count_live,
         describe, metadata, state, timeline, show, update_cancel, signal_cancel, workflow_cancel, cancel_protected,
-        update_stops, update_close, signal_close, result, by_exit_reason, batch_close, batch_cancel, batches, terminate, streams,
+        update_stops, update_close, signal_close, result, by_exit_reason, batch_close, batch_cancel, batches, terminate,
+        streams,
         workers,
     )
 }  # fmt: skip
