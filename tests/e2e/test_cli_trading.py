@@ -313,12 +313,12 @@ async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> Non
         "trade", "stops", key[:8], "--hard", "2900", "--soft", "2%", "--take-profit", "5%", "--note", "news", "--json"
     )
     assert moved.code == 0, moved.err
-    assert (moved.json["hard_stop"], moved.json["soft_stop"]) == ("2900", "2940.98")
-    assert moved.json["take_profit"] == "3151.05"
+    assert (moved.json["hard_stop"], moved.json["soft_stop"]) == ("2900", "2940.098")
+    assert moved.json["take_profit"] == "3150.105"
     message = _refused(await trading.command("trade", "stops", key[:8], "--hard", "2800", "--json"), 1, "FURTHER_AWAY")
     assert "further" in message
     wider = await trading.command("trade", "stops", key[:8], "--hard", "2800", "--further", "--take-profit", "off")
-    assert wider.out == "Hard stop 2900 → 2800; take profit 3151.05 → none.\n"
+    assert wider.out == "Hard stop 2900 → 2800; take profit 3150.105 → none.\n"
     for arguments, code in (
         ((), "BAD_OPTION"),
         (("--trailing", "2%"), "BAD_NUMBER"),
@@ -326,7 +326,7 @@ async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> Non
     ):
         _refused(await trading.command("trade", "stops", key[:8], *arguments, "--json"), 2, code)
     text = await trading.command("trade", "show", key[:8])
-    assert f"stops moved by {user('')} (news): hard stop 2850.95 → 2900" in text.out
+    assert f"stops moved by {user('')} (news): hard stop 2850.095 → 2900" in text.out
     assert (await trading.command("trade", "close", key[:8])).code == 0
     _refused(await trading.command("trade", "stops", key[:8], "--soft", "1%", "--json"), 1, "TRADE_CLOSED")
 
