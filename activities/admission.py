@@ -556,6 +556,7 @@ class Admissions:
                     live=row["live"],
                     exchange_order_id=row["exchange_order_id"],
                     filled_size=row["filled_size"],
+                    cancel_asked=row["cancel_asked_at"] is not None,
                 )
                 for row in attempts
             ),

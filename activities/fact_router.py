@@ -79,6 +79,7 @@ class _Waiting:
             source=self.fact.observed.source,
             at=order.updated_at or self.fact.observed.at,
             reason=order.reason,
+            on_request=order.on_request,
         )
 
 

@@ -268,6 +268,7 @@ def update_of(order: VenueOrder, attempt: int, source: StatusSource, at: datetim
         source=source,
         at=at or order.updated_at or order.created_at or _missing_time(order),
         reason=order.reason,
+        on_request=order.on_request,
     )
 
 

@@ -474,7 +474,9 @@ class TradingActivities(OrderActivities):
             ) from error
         if answer.verdict is CancelVerdict.ACCEPTED:
             await self._pool.execute(
-                "UPDATE attempts SET status = 'CANCELLING' WHERE client_order_id = $1 AND status = 'OPEN'",
+                """UPDATE attempts SET cancel_asked_at = coalesce(cancel_asked_at, now()),
+                          status = CASE WHEN status = 'OPEN' THEN 'CANCELLING' ELSE status END
+                   WHERE client_order_id = $1""",
                 row["client_order_id"],
             )
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange took the cancel")

@@ -150,6 +150,7 @@ class AttemptView(Message):
     live: bool = True
     exchange_order_id: str | None = None
     filled_size: Decimal = Decimal(0)
+    cancel_asked: bool = Field(default=False, description="the exchange took a cancel of ours")
 
 
 class GateView(Message):
@@ -233,6 +234,7 @@ class OrderUpdate(Message):
     source: StatusSource = StatusSource.WEBSOCKET
     at: datetime
     reason: str = ""
+    on_request: bool = Field(default=False, description="cancelled because somebody asked: we, or a person elsewhere")
 
 
 class ResolveVerdict(StrEnum):

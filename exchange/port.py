@@ -212,6 +212,8 @@ class VenueOrder:
     created_at: datetime | None = None
     updated_at: datetime | None = None
     reason: str = ""
+    on_request: bool = False
+    """It was cancelled because somebody asked: we, or a person in the venue's app. The venue doesn't say who."""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

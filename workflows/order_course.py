@@ -43,6 +43,8 @@ class Course:
         self._stopped = False
         """A gate has ended a post-only entry between two attempts."""
         self._wanted_until: datetime | None = None
+        self._asked: set[int] = set()
+        """Attempts that we have asked the exchange to cancel."""
 
     async def run(self, admission: Admission) -> None:
         """Send attempts until the order has ended, then make sure that the ledger says so."""
@@ -97,6 +99,8 @@ class Course:
                     continue
             repricing = await self._await_attempt(self._progress.number, deadline)
             reprices += int(repricing)
+            if not repricing and await self._cancelled_elsewhere():
+                return OrderState.CANCELLED
             end = self._end_after_attempt(deadline, reprices, repricing=repricing)
             if end is not None:
                 return end
@@ -113,6 +117,7 @@ class Course:
         last = admission.attempts[-1]
         self._progress.number = last.number
         self._recorder.recall(admission.attempts)
+        self._asked.update(item.number for item in admission.attempts if item.cancel_asked)
         if not last.status.final:
             await self._resolve(last.number)
         return True
@@ -132,6 +137,27 @@ class Course:
             self._progress.sentence = f"not filled after {self._intent.rules.max_reprices} re-pricings"
             return OrderState.CANCELLED
         return None
+
+    async def _cancelled_elsewhere(self) -> bool:
+        """Whether somebody else has cancelled the attempt at the exchange: what a person ends there stays ended."""
+        progress, number = self._progress, self._progress.number
+        if self._recorder.status(number) is not AttemptStatus.CANCELLED or number in self._asked:
+            return False
+        silent = not self._recorder.reason(number)
+        if not (silent and self._may_replace(AttemptStatus.CANCELLED)) and not self._recorder.cancelled_on_request(
+            number
+        ):
+            return False
+        if not workflow.patched("what somebody else cancels at the exchange stays cancelled"):
+            return False
+        if silent:
+            # A message may leave out why; the order itself may say.
+            await self._look(number)
+        if not self._recorder.cancelled_on_request(number) or progress.cancel_wish is not None:
+            return False
+        progress.sentence = f"cancelled at the exchange by somebody else ({self._recorder.reason(number)})"
+        progress.tell(progress.sentence)
+        return True
 
     def _may_replace(self, status: AttemptStatus) -> bool:
         """A post-only entry that the exchange ended by itself is tried again with a fresh book."""
@@ -299,6 +325,7 @@ class Course:
     async def cancel_attempt(self, number: int) -> None:
         """Cancel at the exchange and wait for the attempt's final size."""
         self._progress.move(OrderState.CANCELLING)
+        self._asked.add(number)
         pause = 2.0
         while not self._recorder.ended(number):
             request = CancelAttempt(

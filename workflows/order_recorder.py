@@ -37,6 +37,8 @@ class Recorder:
         """Recorded, or found out by the course."""
         self._reasons: dict[int, str] = {}
         """Why attempts ended, in the exchange's own words, where it gave any."""
+        self._on_request: set[int] = set()
+        """Attempts that the exchange cancelled because somebody asked for that."""
         self._late: asyncio.Task[None] | None = None
 
     # --- what is known -------------------------------------------------------------------------------------------
@@ -48,6 +50,10 @@ class Recorder:
     def reason(self, number: int) -> str:
         """Why an attempt ended, in the exchange's own words; empty where it said nothing."""
         return self._reasons.get(number, "")
+
+    def cancelled_on_request(self, number: int) -> bool:
+        """Whether the exchange says that somebody asked for an attempt's cancel; it doesn't say who."""
+        return number in self._on_request
 
     def ended(self, number: int) -> bool:
         """Whether an attempt has its final size, and that is recorded."""
@@ -92,6 +98,8 @@ class Recorder:
         number = update.attempt
         if update.reason:
             self._reasons[number] = update.reason
+        if update.on_request:
+            self._on_request.add(number)
         waiting = self._news.get(number)
         before = merge(self._report(number), _report_of(waiting)) if waiting else self._report(number)
         after = merge(before, _report_of(update))

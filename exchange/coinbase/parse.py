@@ -42,6 +42,7 @@ class MessageError(ValueError):
     """Something the venue sent can't be understood."""
 
 
+_ASKED_FOR = "user requested"
 _STATUS: Mapping[str, VenueStatus] = {
     "UNKNOWN_ORDER_STATUS": VenueStatus.PENDING,
     "PENDING": VenueStatus.PENDING,
@@ -213,6 +214,7 @@ def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
         created_at=optional_time(raw.get("created_time"), "created_time"),
         updated_at=optional_time(raw.get("last_update_time") or raw.get("last_fill_time"), "last_fill_time"),
         reason=_reason(raw, "reject_message", "cancel_message", "reject_reason"),
+        on_request=_on_request(status, raw.get("cancel_message")),
         raw=raw,
     )
 
@@ -226,12 +228,13 @@ def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
         MessageError: it has no id, product or side, a number is none, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "cumulative_quantity", "avg_price")
+    status = _STATUS.get(str(raw.get("status")), VenueStatus.PENDING)
     return VenueOrder(
         exchange_order_id=text_of(raw, "order_id"),
         client_order_id=str(raw.get("client_order_id") or ""),
         symbol=text_of(raw, "product_id"),
         side=side_of(raw, "order_side"),
-        status=_STATUS.get(str(raw.get("status")), VenueStatus.PENDING),
+        status=status,
         filled_size=size,
         filled_value=value,
         quote_fees=fees,
@@ -241,8 +244,14 @@ def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
         created_at=optional_time(raw.get("creation_time"), "creation_time"),
         updated_at=at,
         reason=_reason(raw, "reject_reason", "reject_Reason", "cancel_reason"),
+        on_request=_on_request(status, raw.get("cancel_reason")),
         raw=raw,
     )
+
+
+def _on_request(status: VenueStatus, said: object) -> bool:
+    """Whether an order was cancelled because somebody asked for that: "User requested cancel"."""
+    return status is VenueStatus.CANCELLED and isinstance(said, str) and _ASKED_FOR in said.casefold()
 
 
 def _reason(raw: Mapping[str, Any], *names: str) -> str:

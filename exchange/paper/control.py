@@ -183,7 +183,10 @@ class Control:
         return {"order": render.rest_order(order, self._venue.portfolio_id)}
 
     def _cancel(self, body: Body) -> object:
-        """A person's cancel in the exchange's own app: no client asked for it."""
+        """A person's cancel in the exchange's own app: no client asked for it. With a `reason` it is the exchange's."""
+        if body.get("reason"):
+            reason = self._venue.end(str(body.get("order_id")), str(body["reason"]))
+            return {"success": not reason, "failure_reason": reason}
         reason = self._venue.cancel(str(body.get("order_id")), by="app")
         return {"success": not reason, "failure_reason": reason}
 

@@ -111,9 +111,9 @@ class PaperControl:
             )["order"]
         )
 
-    async def cancel(self, order_id: str) -> dict[str, Any]:
-        """Cancel any order, as a person does in the exchange's app."""
-        return await self.call("POST", "/cancel", {"order_id": order_id})
+    async def cancel(self, order_id: str, reason: str | None = None) -> dict[str, Any]:
+        """Cancel any order, as a person does in the exchange's app; for a `reason`, as the exchange does by itself."""
+        return await self.call("POST", "/cancel", {"order_id": order_id, **({"reason": reason} if reason else {})})
 
     async def deposit(self, currency: str, amount: Number) -> None:
         """Put money in."""

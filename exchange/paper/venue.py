@@ -217,6 +217,13 @@ class Venue:
                 self._later(self.cancel_latency, lambda: self.engine.finish_cancel(order_id))
         return reason
 
+    def end(self, order_id: str, reason: str) -> str:
+        """The exchange cancels an order by itself, for a reason of its own; "" or why it can't."""
+        failure = self.engine.request_cancel(order_id)
+        if not failure:
+            self.engine.finish_cancel(order_id, reason)
+        return failure
+
     def _offered(self, product_id: str, side: Side) -> Decimal | None:
         """Of a MARKET order that comes: the share that finds somebody, None where the book as it shows does."""
         fault = self.faults.strike(MARKET_FAULTS, f"{side} {product_id}", time.monotonic()) if self.faults else None

@@ -100,7 +100,7 @@ async def test_a_halt_ends_a_post_only_entry_before_its_next_attempt(database: s
         await trade.until_protected("0.03")
         async with system.pool.acquire() as connection:
             await halt(connection, system.account, "the news", "ada")
-        await system.control.cancel(exchange_id)
+        await system.control.cancel(exchange_id, "Order would have traded with one of its own")
         view = await trade.until_state("CANCELLED")
         assert (view.filled_size, view.attempts) == (Decimal("0.03"), 1)
         assert "ada: the news" in view.sentence

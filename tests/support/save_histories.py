@@ -136,7 +136,7 @@ async def _post_only_in_three_attempts(system: TradingSystem) -> Handles:
     for attempt, size in ((1, "0.03"), (2, "0.02")):
         exchange_id = await trade.exchange_id(attempt)
         await system.control.fill(exchange_id, size)
-        await system.control.cancel(exchange_id)
+        await system.control.cancel(exchange_id, "Order would have traded with one of its own")
     await system.control.fill(await trade.exchange_id(3), "0.05")
     await trade.until_state("FILLED")
     await system.price("47000")

@@ -18,6 +18,9 @@ from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers import temporal_binary
 
+ENDED = "Order would have traded with one of its own"
+"""Why the exchange cancels an order by itself."""
+
 
 async def cancel_by_command_line(system: TradingSystem, workflow_id: str) -> None:
     """Run the very command that a person would run."""
@@ -186,6 +189,27 @@ async def test_a_close_stops_the_rest_of_the_entry_first(system: TradingSystem) 
     await system.assert_books_agree()
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["told by the stream", "found out by REST"])
+async def test_what_a_person_cancels_in_the_exchanges_app_stays_cancelled(system: TradingSystem, lost: bool) -> None:
+    """A post-only entry that somebody else has cancelled is not sent a second time, and says what became of it."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
+    exchange_id = await trade.exchange_id()
+    await trade.until_state("OPEN")
+    if lost:
+        await trade.handle.terminate("a person's mistake")
+        await system.control.fault("missing", "user", count=1)
+    await system.control.cancel(exchange_id)
+    if lost:
+        await system.parts.starter.resume(trade.key)
+    ended = await eventually(
+        lambda: system.rows("SELECT state, gate_sentence, filled_size FROM orders WHERE finished"), what="it ended"
+    )
+    told = "cancelled at the exchange by somebody else (User requested cancel)"
+    assert [tuple(row.values()) for row in ended] == [("CANCELLED", told, Decimal(0))]
+    assert len(await system.control.orders()) == 1
+    await system.assert_books_agree()
+
+
 async def test_a_post_only_order_retried_after_both_attempts_filled_in_part(system: TradingSystem) -> None:
     """Two attempts that each filled in part, the first one's news repeated late: the order's size is their sum."""
     trade = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
@@ -193,14 +217,14 @@ async def test_a_post_only_order_retried_after_both_attempts_filled_in_part(syst
     await system.control.fill(one, "0.03")
     await trade.until_protected("0.03")
     await system.control.fault("late", "user", count=1, delay=1.0)
-    await system.control.cancel(one)
+    await system.control.cancel(one, ENDED)
     two = await trade.exchange_id(2)
     second = await system.venue_order(client_order_id(trade.key, 2))
     assert second["order_configuration"]["limit_limit_gtc"]["base_size"] == "0.07"
     await system.control.fault("duplicate", "user", count=3)
     await system.control.fill(two, "0.02")
     await trade.until_protected("0.05")
-    await system.control.cancel(two)
+    await system.control.cancel(two, ENDED)
     three = await trade.exchange_id(3)
     await system.control.fill(three, "0.05")
     view = await trade.until_state("FILLED")
@@ -242,7 +266,7 @@ async def test_a_further_post_only_attempt_costs_no_more_than_was_reserved(syste
     one = await trade.exchange_id(1)
     reserved = await system.value("SELECT reserved_quote FROM orders WHERE order_key = $1", trade.key)
     await system.price("50400")
-    await system.control.cancel(one)
+    await system.control.cancel(one, ENDED)
     two = await trade.exchange_id(2)
     rows = await system.rows("SELECT size, limit_price FROM attempts WHERE order_key = $1 ORDER BY number", trade.key)
     await system.control.fill(two, rows[1]["size"])

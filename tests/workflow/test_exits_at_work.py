@@ -159,7 +159,7 @@ async def test_a_refused_exit_is_tried_again_until_the_exchange_takes_it(system:
 
 
 async def test_a_limit_exit_that_fails_at_the_exchange_is_tried_again(system: TradingSystem) -> None:
-    """An exit that the exchange takes and then fails leaves nothing unprotected: the next one sells."""
+    """A stop's exit that somebody cancels at the exchange leaves nothing unprotected: the next one sells."""
     trade = await system.start(market_buy(system.account, "0.01", rules=ExitRules(reprice_seconds=Decimal(60))))
     await trade.until_protected("0.01")
     await system.price("48700")
