@@ -9,6 +9,9 @@ from cli.output import ExitCode, UserError, note, print_json, print_table
 from cli.prices import require_prices
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cli.demo_audit import Outcome
     from cli.demo_run import Result, Terms
     from workers.local_stack import LocalStack, LocalStackConfig
 
@@ -16,6 +19,8 @@ __all__ = ["demo"]
 
 _CANDLES_A_SECOND = 2
 _MINUTE = 60.0
+_FEES = ("--maker-fee", "0.0001", "--taker-fee", "0.0002")
+"""Far below a beginner's: trades of seconds win a tenth of a percent at most, and winners are to be seen, too."""
 
 
 def demo(
@@ -104,7 +109,7 @@ def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig"
     market = ["--seed", str(seed)] if prices is None else ["--prices", str(prices.absolute())]
     products = [part for symbol in SYMBOLS for part in ("--product", symbol)]
     return LocalStackConfig(
-        paper_arguments=[*market, *products, "--speed", str(terms.speed)],
+        paper_arguments=[*market, *products, *_FEES, "--speed", str(terms.speed)],
         env={
             **WITHOUT_LIMITS,
             "BOTTRADER_SPEED": str(terms.speed),
@@ -178,7 +183,10 @@ async def _demonstrate(stack: "LocalStack", terms: "Terms") -> "Result":
 
 
 def _as_json(result: "Result") -> dict[str, Any]:
+    from cli.demo_audit import won_and_lost
+
     account = result.account
+    won, lost = won_and_lost(result.trades)
     return {
         "ok": not result.problems,
         "problems": result.problems,
@@ -188,6 +196,17 @@ def _as_json(result: "Result") -> dict[str, Any]:
         "snapshots": result.snapshots,
         "closed": sum(result.reasons.values()),
         "reasons": dict(result.reasons),
+        **{
+            name: {
+                "count": some.count,
+                "gross": some.gross,
+                "fees": some.fees,
+                "net": some.net,
+                "reasons": dict(some.reasons),
+                "gained_less_than_fees": some.eaten,
+            }
+            for name, some in (("winners", won), ("losers", lost))
+        },
         "linkage": {
             "filled": result.linkage.filled,
             "linked": result.linkage.linked,
@@ -212,19 +231,22 @@ def _as_json(result: "Result") -> dict[str, Any]:
 
 
 def _print(result: "Result", took: float) -> None:
+    from cli.demo_audit import won_and_lost
     from cli.ledger import about
     from domain.money import round_half_even
 
     print_table(
-        ("symbol", "size", "entry", "exit", "reason", "P&L", "trigger", "source", "seconds"),
+        ("symbol", "entry", "exit", "gross", "fees", "net", "why", "trigger", "source", "seconds"),
         [
             (
                 trade["symbol"],
-                trade["entry_size"],
                 about(trade["entry_price"]),
                 "" if trade["exit_price"] is None else about(trade["exit_price"]),
-                trade["reason"] or f"({trade['state'].lower()})",
-                None if trade["pnl"] is None else round_half_even(trade["pnl"]),
+                *(
+                    None if trade[name] is None or trade["pnl"] is None else round_half_even(trade[name])
+                    for name in ("gross", "fees", "pnl")
+                ),
+                _why(trade),
                 trade["trigger"],
                 trade["source"],
                 trade["seconds"],
@@ -237,6 +259,10 @@ def _print(result: "Result", took: float) -> None:
     sent = result.duplicates
     rows: list[tuple[str, str]] = [
         ("closed trades", f"{sum(result.reasons.values())} ({reasons})"),
+        *(
+            (name, _came_to(some))
+            for name, some in zip(("winners", "losers"), won_and_lost(result.trades), strict=True)
+        ),
         ("entries", f"{result.entries} out of {result.snapshots} strategy runs" + _refused(result)),
         ("linkage", f"{result.linkage.linked} of {result.linkage.filled} filled orders ({result.linkage.percent:f} %)"),
         ("duplicates", f"{sent.total} ({sent.requests} requests for {sent.attempts} attempts)"),
@@ -254,6 +280,23 @@ def _print(result: "Result", took: float) -> None:
     typer.echo(
         "Next: `bottrader up` keeps such a stack running; `bottrader order buy BTC-USD --quote 100` trades on it."
     )
+
+
+def _why(trade: "Mapping[str, Any]") -> str:
+    """How a trade was left, and whether that was worth its fees."""
+    if trade["reason"] is None:
+        return f"({trade['state'].lower()})"
+    eaten = trade["pnl"] is not None and trade["gross"] > 0 >= trade["pnl"]
+    return f"{trade['reason']}, gained less than its fees" if eaten else str(trade["reason"])
+
+
+def _came_to(some: "Outcome") -> str:
+    """The sum of some trades, and why."""
+    if not some.count:
+        return "none"
+    money = f"{_usd(some.gross)} gross less {_usd(some.fees)} of fees = {_usd(some.net)} USD"
+    why = ", ".join(f"{reason} {count}" for reason, count in sorted(some.reasons.items()))
+    return f"{some.count}: {money} ({why}" + (f"; {some.eaten} gained less than their fees)" if some.eaten else ")")
 
 
 def _refused(result: "Result") -> str:

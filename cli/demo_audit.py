@@ -11,7 +11,17 @@ from typing import Any
 
 from domain.money import CENT, EXACT, ZERO, divide, round_half_even
 
-__all__ = ["Account", "Duplicates", "Linkage", "account", "books_agree", "duplicates", "linkage"]
+__all__ = [
+    "Account",
+    "Duplicates",
+    "Linkage",
+    "Outcome",
+    "account",
+    "books_agree",
+    "duplicates",
+    "linkage",
+    "won_and_lost",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,43 @@ class Account:
     def equal(self) -> bool:
         """Whether both are the same to the cent."""
         return round_half_even(self.ours, CENT) == round_half_even(self.exchange, CENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What some closed trades came to, in quote: `net` is `gross` less `fees`; `reasons` say how they were left.
+
+    `eaten` of them had gained something, and less than their fees.
+    """
+
+    count: int
+    gross: Decimal
+    fees: Decimal
+    reasons: Mapping[str, int]
+    eaten: int
+
+    @property
+    def net(self) -> Decimal:
+        """What is left."""
+        return self.gross - self.fees
+
+
+def won_and_lost(trades: Sequence[Mapping[str, Any]]) -> tuple[Outcome, Outcome]:
+    """The closed ones among `trades`: those that gained after fees, and the others."""
+    closed = [trade for trade in trades if trade["state"] == "CLOSED" and trade["pnl"] is not None]
+    won = [trade for trade in closed if trade["pnl"] > 0]
+    lost = [trade for trade in closed if trade["pnl"] <= 0]
+    return _outcome(won), _outcome(lost)
+
+
+def _outcome(trades: Sequence[Mapping[str, Any]]) -> Outcome:
+    return Outcome(
+        count=len(trades),
+        gross=sum((trade["gross"] for trade in trades), ZERO),
+        fees=sum((trade["fees"] for trade in trades), ZERO),
+        reasons=Counter(trade["reason"] for trade in trades),
+        eaten=sum(1 for trade in trades if trade["gross"] > 0 >= trade["pnl"]),
+    )
 
 
 async def linkage(ledger: Any) -> Linkage:

@@ -242,9 +242,10 @@ class Demonstration:
         self._told.add(key)
         trade = (await self._trades([key]))[0]
         self._reasons[trade["reason"]] += 1
+        came_to = f"{trade['gross']:.2f} less {trade['fees']:.2f} of fees is {trade['pnl']:.2f}"
         self._say(
             f"{time.monotonic() - self._began:5.1f} s  {trade['symbol']} {trade['reason'] or 'no exit'}, "
-            f"P&L {trade['pnl']:.2f} ({trade['trigger']}): {len(self._told)} closed"
+            f"{came_to} ({trade['trigger']}): {len(self._told)} closed"
         )
 
     # --- closing up --------------------------------------------------------------------------------------------------
@@ -301,6 +302,8 @@ class Demonstration:
                     **{name: trade[name] for name in ("entry_key", "symbol", "state", "entry_size", "entry_price")},
                     "exit_price": trade["exit_price"],
                     "reason": trade["exit_reason"],
+                    "gross": None if trade["pnl"] is None else trade["pnl"] + trade["fees"],
+                    "fees": trade["fees"],
                     "pnl": trade["pnl"],
                     "trigger": trade["trigger"],
                     "source": trade["source"],

@@ -36,6 +36,10 @@ def _is_complete(shown: Any, trades: int) -> None:
     assert shown["problems"] == []
     assert shown["closed"] >= trades
     assert set(shown["reasons"]) == {reason.value for reason in ExitReason}
+    closed = [trade for trade in shown["trades"] if trade["state"] == "CLOSED"]
+    assert all(Decimal(trade["gross"]) - Decimal(trade["fees"]) == Decimal(trade["pnl"]) for trade in closed)
+    assert shown["winners"]["count"] + shown["losers"]["count"] == shown["closed"] == len(closed)
+    assert shown["winners"]["count"] > 0 < shown["losers"]["count"]
     assert {trade["symbol"] for trade in shown["trades"]} == set(SYMBOLS)
     assert len({trade["trigger"] for trade in shown["trades"]}) >= 4
     assert {trade["source"] for trade in shown["trades"]} == {"sighook", "webhook", "manual"}

@@ -1,0 +1,28 @@
+"""What the demonstration says of winners and losers."""
+
+from decimal import Decimal
+from typing import Any
+
+from cli.demo_audit import won_and_lost
+
+
+def trade(gross: str, fees: str, reason: str, state: str = "CLOSED") -> dict[str, Any]:
+    """A trade as the demonstration has it."""
+    pnl = Decimal(gross) - Decimal(fees)
+    return {"state": state, "gross": Decimal(gross), "fees": Decimal(fees), "pnl": pnl, "reason": reason}
+
+
+def test_a_winner_is_what_gains_after_fees() -> None:
+    """Gross less fees is net; a gain below its fees is a loss, and counted as such; open trades are neither."""
+    trades = [
+        trade("5", "1", "TP"),
+        trade("3", "1", "TRAILING_STOP"),
+        trade("0.5", "1", "TP"),
+        trade("-4", "1", "HARD_STOP"),
+        trade("9", "1", "TP", state="PROTECTED"),
+    ]
+    won, lost = won_and_lost(trades)
+    assert (won.count, won.eaten, lost.count, lost.eaten) == (2, 0, 2, 1)
+    assert [won.gross, won.fees, won.net] == [8, 2, 6]
+    assert [lost.gross, lost.fees, lost.net] == [Decimal("-3.5"), 2, Decimal("-5.5")]
+    assert (won.reasons, lost.reasons) == ({"TP": 1, "TRAILING_STOP": 1}, {"TP": 1, "HARD_STOP": 1})
