@@ -156,9 +156,14 @@ class Admissions:
 
     async def _admit_buy(self, intent: OrderIntent) -> Admission:
         policy = self._policy()
-        product = await self._venue.product(intent.symbol)
-        draft, price, market = await self._draft_entry(intent, product)
-        fees = await self._venue.fee_rates() if product else None
+        # Beside each other: neither needs the other's answer.
+        drafted, rates = await asyncio.gather(self._drafted(intent), self._venue.fee_rates(), return_exceptions=True)
+        if isinstance(drafted, BaseException):
+            raise drafted
+        product, draft, price, market = drafted
+        if product is not None and isinstance(rates, BaseException):
+            raise rates
+        fees = None if product is None or isinstance(rates, BaseException) else rates
         rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
         buffer = 1 + policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
@@ -169,7 +174,7 @@ class Admissions:
         decided = await rounds.join(entry)
         if decided is None:
             # The touch that is kept for all is too old: the exchange's own, if it answers.
-            market = await self.market(intent.symbol, policy, ask=True)
+            market = await self.market(intent.symbol, policy, asks_for=client_order_id(intent.order_key, 1))
             decided = await rounds.join(replace(entry, market=market, needs_touch=False))
         if decided is None:
             raise AssertionError("an entry was sent for a touch twice")
@@ -260,14 +265,17 @@ class Admissions:
         async with bounded_transaction(self._pool) as connection:
             await write_many(connection, INSERT_ORDER, rows)
 
-    async def market(self, symbol: str, policy: Policy, *, ask: bool) -> Market:
-        """The touch that is kept for all; where that is too old, with `ask`, the exchange's own, if it answers."""
+    async def market(self, symbol: str, policy: Policy, *, asks_for: str | None) -> Market:
+        """The touch that is kept for all; where that is too old, the exchange's own, if it answers.
+
+        `asks_for` is the attempt that needs it; without one the exchange isn't asked.
+        """
         row = await self._pool.fetchrow("SELECT bid, ask, at, change_24h FROM market_state WHERE symbol = $1", symbol)
         kept = Market() if row is None else Market(row["bid"], row["ask"], row["at"], row["change_24h"])
-        if not ask or _is_fresh(kept.at, policy):
+        if asks_for is None or _is_fresh(kept.at, policy):
             return kept
         try:
-            quote = await self._venue.quote(symbol)
+            quote = await self._venue.quote_for(asks_for, symbol)
         except ExchangeError:
             return kept
         return Market(quote.bid, quote.ask, datetime.now(UTC), kept.change_24h)
@@ -427,6 +435,10 @@ class Admissions:
         # Trailing may have armed meanwhile, which also ends a profit exit.
         return verdict.due is intent.exit_reason
 
+    async def _drafted(self, intent: OrderIntent) -> tuple[Product | None, Draft, Decimal | None, Market | None]:
+        product = await self._venue.product(intent.symbol)
+        return product, *await self._draft_entry(intent, product)
+
     async def _draft_entry(
         self, intent: OrderIntent, product: Product | None
     ) -> tuple[Draft, Decimal | None, Market | None]:
@@ -449,7 +461,7 @@ class Admissions:
                 price = limit_price(price, intent.side, product)
             draft = Draft(intent.order_type, size, quote_size, price, intent.time_in_force, intent.post_only)
             return draft, price, None
-        quote = await self._venue.quote(intent.symbol)
+        quote = await self._venue.quote_for(client_order_id(intent.order_key, 1), intent.symbol)
         market = Market(quote.bid, quote.ask, datetime.now(UTC))
         touch = quote.ask if intent.side is Side.BUY else quote.bid
         if intent.order_type is OrderType.MARKET and not product.limit_only:

@@ -63,7 +63,7 @@ from domain.commands import CommandKind, cancelled_unsent
 from domain.exits import ExitReason, exit_limit_price
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
-from domain.ids import order_workflow_id
+from domain.ids import client_order_id, order_workflow_id
 from domain.intents import must_leave
 from domain.market import Product
 from domain.messages import (
@@ -206,7 +206,7 @@ class TradingActivities(OrderActivities):
         """
         if intent.order_type is OrderType.MARKET:
             return None
-        draft, market = await self._redraft_resting(intent, order, product)
+        draft, market = await self._redraft_resting(intent, order, product, request.number)
         policy = self._policy()
         async with account_transaction(self._pool, intent.account) as connection:
             await lock_symbol(connection, intent.account, intent.symbol)
@@ -233,18 +233,22 @@ class TradingActivities(OrderActivities):
                 return await self._plan_rest(connection, intent, draft, product, request)
         raise ApplicationError(refusal.sentence, refusal.gate, type="ENTRY_STOPPED", non_retryable=True)
 
-    async def _redraft_resting(self, intent: OrderIntent, order: Any, product: Product) -> tuple[Draft, Market]:
+    async def _redraft_resting(
+        self, intent: OrderIntent, order: Any, product: Product, number: int
+    ) -> tuple[Draft, Market]:
         """The next attempt at no worse a price than asked; a buy's at none above the first, which was reserved for."""
         first = order["limit_price"]
         wanted = intent.limit_price or first
         if intent.side is Side.BUY and first is not None:
             wanted = min(wanted, first)
+        attempt = client_order_id(intent.order_key, number)
         if intent.post_only:
-            quote = await self._venue.quote(intent.symbol)
+            quote = await self._venue.quote_for(attempt, intent.symbol)
             market = Market(quote.bid, quote.ask, datetime.now(UTC))
             price = post_only_price(wanted, intent.side, quote, product)
         else:
-            market = await self._admissions.market(intent.symbol, self._policy(), ask=intent.entry_point != "manual")
+            asks_for = None if intent.entry_point == "manual" else attempt
+            market = await self._admissions.market(intent.symbol, self._policy(), asks_for=asks_for)
             price = limit_price(wanted, intent.side, product)
         return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only), market
 
@@ -263,7 +267,7 @@ class TradingActivities(OrderActivities):
                 return None
             price = exit_limit_price(quote.bid, intent.rules, product.price_increment)
             return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
-        draft, _ = await self._redraft_resting(intent, order, product)
+        draft, _ = await self._redraft_resting(intent, order, product, request.number)
         return draft
 
     async def _left_of(self, connection: Connection, order_key: str) -> Decimal:

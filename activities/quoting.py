@@ -214,11 +214,9 @@ class Quoting(QuotingActivities):
         product = await self._venue.product(symbol)
         if product is None:
             return facts
-        fees = await self._venue.fee_rates()
-        volume = facts.volume
-        if volume is None and facts.rules.min_quote_volume > 0:
-            volume = await self._volume(symbol)
-        book = await self._venue.exchange.book(symbol, _DEPTH)
+        fees, volume, book = await asyncio.gather(
+            self._venue.fee_rates(), self._volume_of(facts), self._venue.exchange.book(symbol, _DEPTH)
+        )
         bids = without_own((Level(item.price, item.size) for item in book.bids), facts.resting, Side.BUY)
         asks = without_own((Level(item.price, item.size) for item in book.asks), facts.resting, Side.SELL)
         lots, inventory = list(facts.lots), facts.inventory
@@ -240,6 +238,11 @@ class Quoting(QuotingActivities):
             lots=lots,
             inventory=inventory,
         )
+
+    async def _volume_of(self, facts: QuoteFacts) -> Decimal | None:
+        if facts.volume is None and facts.rules.min_quote_volume > 0:
+            return await self._volume(facts.symbol)
+        return facts.volume
 
     async def _volume(self, symbol: str) -> Decimal | None:
         """Quote volume of the last 24 hours from hourly candles; None if they can't be had."""

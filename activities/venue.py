@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _REMEMBER_SECONDS = 60.0
 _BALANCE_SECONDS = 2.0
+_ATTEMPT_SECONDS = 1.5
+"""What was read for an attempt serves its retries for so long."""
 
 
 class Venue:
@@ -34,6 +36,7 @@ class Venue:
         self._last_rules: dict[str, Product] = {}
         self._fees: tuple[float, FeeRates] | None = None
         self._balances = SharedRead(exchange.balances)
+        self._attempts: dict[tuple[str, str], tuple[float, Quote]] = {}
 
     async def product(self, symbol: str) -> Product | None:
         """A product's rules, at most a minute old; an older answer rather than none while the exchange is away.
@@ -108,6 +111,22 @@ class Venue:
     async def quote(self, symbol: str) -> Quote:
         """The touch, now. Raises Unavailable."""
         return await self.exchange.quote(symbol)
+
+    async def quote_for(self, attempt: str, symbol: str) -> Quote:
+        """The touch for one attempt of an order: read now, or a moment ago for the same one. Raises Unavailable.
+
+        So an attempt that is decided again (the database failed, a turn was lost) decides on what it saw and asks
+        nobody; the next attempt has a book of its own.
+        """
+        now = time.monotonic()
+        while self._attempts and now - next(iter(self._attempts.values()))[0] >= _ATTEMPT_SECONDS:
+            del self._attempts[next(iter(self._attempts))]
+        known = self._attempts.get((attempt, symbol))
+        if known is not None:
+            return known[1]
+        quote = await self.exchange.quote(symbol)
+        self._attempts[attempt, symbol] = (time.monotonic(), quote)
+        return quote
 
     async def touch(self, symbol: str, *, within: float) -> Quote | None:
         """The touch, now; None if it can't be had within so many seconds."""

@@ -251,7 +251,8 @@ class CoinbaseExchange:
                 ]
                 for side, name in ((Side.BUY, "bid"), (Side.SELL, "ask"))
             )
-            return Book(symbol, bids, asks, optional_time(book.get("time"), "time") or datetime.now(UTC))
+            latest = datetime.fromtimestamp(self._rest.clock.now(), UTC)
+            return Book(symbol, bids, asks, min(optional_time(book.get("time"), "time") or latest, latest))
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """Candles with `start <= candle.start < end`, oldest first.

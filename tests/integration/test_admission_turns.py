@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +20,8 @@ from activities.admission import Admissions
 from activities.admission_sql import ENTRY_FACTS
 from activities.controls import halt, resume
 from activities.database import Pool
+from activities.venue import Venue
+from domain.market import Quote
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy, market_buy
 
@@ -170,3 +173,51 @@ async def test_one_that_cannot_be_written_fails_alone(desk: Desk) -> None:
     assert isinstance(found[-1], asyncpg.DataError)
     assert all(not isinstance(answer, BaseException) and answer.accepted for answer in found[:-1])
     assert await desk.value("SELECT count(*) FROM orders") == 10
+
+
+class Slow:
+    """The exchange; it tells products and fee rates only when both are asked for, and counts the touches it told."""
+
+    def __init__(self, exchange: Any) -> None:
+        self._exchange = exchange
+        self._both = asyncio.Barrier(2)
+        self.quotes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._exchange, name)
+
+    async def products(self, symbols: Any = None) -> Any:
+        """As the exchange does."""
+        await self._both.wait()
+        return await self._exchange.products(symbols)
+
+    async def fee_rates(self) -> Any:
+        """As the exchange does."""
+        await self._both.wait()
+        return await self._exchange.fee_rates()
+
+    async def quote(self, symbol: str) -> Quote:
+        """As the exchange does."""
+        self.quotes += 1
+        found: Quote = await self._exchange.quote(symbol)
+        return found
+
+
+async def test_reads_of_an_entry_run_side_by_side_and_serve_its_retry(desk: Desk) -> None:
+    """Neither the rules nor the fees wait for the other; an entry that is decided again has the touch that it saw."""
+    exchange = Slow(desk.venue.exchange)
+
+    async def away() -> None:
+        raise asyncpg.ConnectionDoesNotExistError("away")
+
+    venue = Venue(exchange)
+    desk.admissions = Admissions(Between(desk.pool, away), venue, lambda: desk.policy)
+    wanted = market_buy(desk.account, "0.01")
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await asyncio.wait_for(desk.admit(wanted), 30)
+    # A machine that took longer than a retry may would be asked anew.
+    venue._attempts = {key: (time.monotonic(), quote) for key, (_, quote) in venue._attempts.items()}
+    assert (await desk.admit(wanted)).accepted
+    assert exchange.quotes == 1
+    assert (await desk.admit(market_buy(desk.account, "0.01"))).accepted
+    assert exchange.quotes == 2
