@@ -44,7 +44,7 @@ from activities.policy import Policy
 from activities.rounds import Rounds
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by, command_of
-from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price
+from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
     ENTRY_GATES,
     EXIT_GATES,
@@ -411,6 +411,9 @@ class Admissions:
         reason = intent.exit_reason or ExitReason.MANUAL
         if _is_at_hand(intent):
             return None, _trigger(intent)
+        if price_stop(reason):
+            # A stop, and what a person sells from the pool, stays due whatever the price does.
+            return None, await self.last_touch(intent)
         quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
         if quote is None:
             sentence = f"{reason} can't be checked: the exchange doesn't tell the touch of {intent.symbol}"
