@@ -18,7 +18,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
 
-__all__ = ["HEARTBEAT", "TASK_TIMEOUT", "ask_exchange", "transact"]
+__all__ = ["HEARTBEAT", "TASK_TIMEOUT", "ask_exchange", "ask_until", "transact"]
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -98,6 +98,33 @@ async def ask_exchange(
 
     Raises ActivityError when the tries are used up.
     """
+    return await _asked(method, request, summary, tries=tries, timeout=timeout)
+
+
+async def ask_until(
+    known: Callable[[], bool],
+    method: Method[Request, Result],
+    request: Request,
+    summary: str,
+    *,
+    tries: int = 0,
+) -> Result | None:
+    """`ask_exchange`, but None as soon as what the answer would say is `known` anyway.
+
+    Raises ActivityError when the tries are used up.
+    """
+    asking = _asked(method, request, summary, tries=tries, timeout=timedelta(seconds=20))
+    await workflow.wait_condition(lambda: asking.done() or known())
+    if not asking.done() and workflow.patched("an answer that nothing depends on any more is not waited for"):
+        asking.cancel()
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return None
+    return await asking
+
+
+def _asked(
+    method: Method[Request, Result], request: Request, summary: str, *, tries: int, timeout: timedelta
+) -> workflow.ActivityHandle[Result]:
     policy = RetryPolicy(
         initial_interval=timedelta(milliseconds=250),
         backoff_coefficient=2.0,
@@ -105,7 +132,7 @@ async def ask_exchange(
         maximum_attempts=tries,
         non_retryable_error_types=_FINAL,
     )
-    result = await workflow.execute_activity_method(
+    handle = workflow.start_activity_method(
         cast("Any", method),
         request,
         start_to_close_timeout=timeout,
@@ -113,4 +140,4 @@ async def ask_exchange(
         retry_policy=policy,
         summary=summary,
     )
-    return cast("Result", result)
+    return cast("workflow.ActivityHandle[Result]", handle)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from pydantic import BaseModel
 from temporalio import workflow
@@ -47,10 +48,13 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
-_ENTRY_PATIENCE = timedelta(seconds=10)
+_PATIENCE = timedelta(seconds=0.5)
+"""So long an exit waits for the end of each thing that rests of its trade (EXIT-10)."""
+_ENTRY_LOOK = 10.0
 _EARLIER_PATIENCE = timedelta(seconds=0.5)
 _EARLIER_LOOK = 0.1
 """Seconds between two looks at what an earlier monitor's exit has become."""
+_CLAIMS_LOOK = 5.0
 _HODL_PAUSE = 3600.0
 _TELL_AT = 3
 """So many exits in a row that sold nothing are told to people, however they ended."""
@@ -102,6 +106,8 @@ class ExitMonitorWorkflow:
         self._sentence = ""
         self._timeline = Timeline()
         self._promise = Promise()
+        self._behind: list[asyncio.Task[None]] = []
+        self._freed = False
         self._shield: Shield | None = None
         if start.protection is not None:
             self._shield = Shield(
@@ -264,10 +270,18 @@ class ExitMonitorWorkflow:
         self.exit_due(ExitDue(reason=ExitReason.HARD_STOP, price=price, at=workflow.now()))
 
     async def _lower_shield(self, reason: ExitReason) -> bool:
-        """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade."""
+        """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade.
+
+        What doesn't leave in time keeps what it claims, and the rest is sold; if that is all, it is waited for.
+        """
         if self._shield is None:
             return False
-        view = await self._shield.lower(f"{reason} is due")
+        view = await self._shield.lower(f"{reason} is due", within=_PATIENCE.total_seconds())
+        if view.live is not None and view.remaining > view.live_size:
+            self._tell("the end of its protection is not known yet: what that may still sell is left out")
+        elif view.live is not None:
+            await self._tell_unsold(f"{reason} waits for the end of its protection, which may still sell all of it")
+            view = await self._shield.lower(f"{reason} is due")
         self._size = view.remaining
         if view.remaining <= 0:
             await self._close_if_flat(None)
@@ -289,6 +303,7 @@ class ExitMonitorWorkflow:
 
     async def _leave(self, reason: ExitReason) -> None:
         """One try at selling everything for a reason."""
+        self._freed = False
         if self._take_over and workflow.patched("exits of an earlier monitor end before another is sent"):
             await self._end_earlier_exits(reason)
         if not self._entry_final:
@@ -296,6 +311,9 @@ class ExitMonitorWorkflow:
         if self._flat:
             await self._close_if_flat(reason)
             if self._closed is not None:
+                return
+            if self._all_sold and workflow.patched("what an entry may still fill is waited for"):
+                await self._await_entry(reason)
                 return
         if await self._lower_shield(reason):
             return
@@ -330,6 +348,9 @@ class ExitMonitorWorkflow:
             workflow.upsert_search_attributes([STATUS.value_set("CLOSING"), EXIT_REASON.value_set(reason.value)])
             self._tell(f"{reason} was refused ({why}); {money(self._size)} stay protected")
             pause = self._pause_after(self._failures)
+            if self._claims > 0:
+                # Something else may still sell it: how that ends may be known at any time.
+                pause = min(pause, _CLAIMS_LOOK)
             if outcome is not None and outcome.gate == "HODL":
                 # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
                 # The watcher tells when the list has changed.
@@ -394,6 +415,7 @@ class ExitMonitorWorkflow:
                 lambda: (
                     (self._reason is not None and outranks(self._reason, reason))
                     or (self._on_hodl and self._hodl_changed)
+                    or self._freed
                 ),
                 timeout=timedelta(seconds=seconds),
                 timeout_summary=f"before {reason} is tried again",
@@ -415,10 +437,27 @@ class ExitMonitorWorkflow:
             return
         try:
             await workflow.wait_condition(
-                lambda: self._entry_final, timeout=_ENTRY_PATIENCE, timeout_summary="until the entry's size is final"
+                lambda: self._entry_final, timeout=_PATIENCE, timeout_summary="until the entry's size is final"
             )
         except TimeoutError:
             self._tell("the entry's end is not known yet; selling what it has filled so far")
+
+    @property
+    def _all_sold(self) -> bool:
+        """Whether all that an entry without an end has filled is sold."""
+        return self._flat and not self._entry_final
+
+    async def _await_entry(self, reason: ExitReason) -> None:
+        """All that the entry has filled is sold, its end isn't known: what it fills still is sold as it comes."""
+        await self._tell_unsold("all of it is sold so far, and the end of its entry is not known yet")
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: not self._all_sold,
+                timeout=timedelta(seconds=_ENTRY_LOOK),
+                timeout_summary="until the entry's size is final",
+            )
+        if self._entry_final:
+            await self._close_if_flat(reason)
 
     async def _sell(self, reason: ExitReason) -> OrderOutcome | None:
         """Run one exit order to its end; a higher reason that becomes due makes it stand down."""
@@ -451,6 +490,8 @@ class ExitMonitorWorkflow:
             self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
             with contextlib.suppress(ApplicationError):  # it has ended meanwhile
                 await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
+            if await self._leaves_behind(child, reason):
+                return None
         try:
             outcome: OrderOutcome = await child
         except ChildWorkflowError as error:
@@ -460,6 +501,35 @@ class ExitMonitorWorkflow:
                 return await self._next_leg(reason)
             return None
         return await self._next_leg(reason) if outcome.earlier else outcome
+
+    async def _leaves_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome], reason: ExitReason) -> bool:
+        """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
+        may still sell itself. If there isn't, people are told that its end is waited for.
+        """
+        if not workflow.patched("a higher exit waits half a second for a lower one"):
+            return False
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                child.done, timeout=_PATIENCE, timeout_summary=f"until {reason} has stood down"
+            )
+        if child.done():
+            return False
+        view = await self._position()
+        self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
+        if child.done():
+            return False
+        if view.remaining > view.pending_claims:
+            self._tell(f"the end of {reason} is not known yet: what it may still sell is left out")
+            self._behind.append(asyncio.create_task(self._hear_behind(child)))
+            return True
+        await self._tell_unsold(f"{self._reason} waits for the end of {reason}, which may still sell all of it")
+        return False
+
+    async def _hear_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome]) -> None:
+        """An exit that was left behind has ended: what it had claimed is free."""
+        with contextlib.suppress(ChildWorkflowError):
+            await child
+        self._freed = self._look = True
 
     async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
         """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""

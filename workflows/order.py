@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities
     from activities.quoting_interfaces import QuoteWithdrawalActivity, WithdrawQuotes
     from domain.commands import CommandKind, in_words
-    from domain.intents import same_intent
+    from domain.intents import must_leave, same_intent
     from domain.messages import (
         CloseAnswer,
         CloseRequest,
@@ -46,7 +46,8 @@ __all__ = ["OrderView", "OrderWorkflow"]
 
 _QUOTES_PATIENCE = 5.0
 _QUOTES_PATIENCE_MARKET = 2.0
-"""Wall seconds that a sell waits for the market maker's quotes on its symbol to leave; a stop at MARKET waits less."""
+_QUOTES_PATIENCE_STOP = 0.5
+"""Wall seconds that a sell waits for the market maker's quotes on its symbol to leave; a due stop waits least."""
 
 
 @workflow.defn(name="OrderWorkflow")
@@ -137,6 +138,8 @@ class OrderWorkflow:
         """
         market = self._intent.order_type is OrderType.MARKET
         seconds = _QUOTES_PATIENCE_MARKET if market else _QUOTES_PATIENCE
+        if must_leave(self._intent):
+            seconds = _QUOTES_PATIENCE_STOP
         self._progress.tell("the market maker's quotes on the symbol are taken away first")
         leaving = workflow.start_activity_method(
             QuoteWithdrawalActivity.withdraw_quotes,

@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces import CancelAttempt, EndOrder, LookUp, NextAttempt, OrderActivities, PlaceAttempt
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
     from domain.orders import AttemptStatus, OrderState, OrderType, end_state
-    from workflows.durable import HEARTBEAT, ask_exchange, transact
+    from workflows.durable import HEARTBEAT, ask_until, transact
     from workflows.narrative import money
     from workflows.order_progress import OrderProgress
     from workflows.order_recorder import Recorder
@@ -263,7 +263,8 @@ class Course:
             if self._recorder.resolved(number):
                 return
             resend = not self._progress.is_entry or (self._too_late() is None and not self._expired)
-            answer = await ask_exchange(
+            answer = await ask_until(
+                lambda: self._recorder.resolved(number),
                 OrderActivities.look_up,
                 LookUp(
                     order_key=self._intent.order_key,
@@ -273,6 +274,8 @@ class Course:
                 ),
                 f"what became of attempt {number}?",
             )
+            if answer is None:
+                return
             if answer.update is not None:
                 self._recorder.take(answer.update)
                 await workflow.wait_condition(lambda: self._recorder.resolved(number))
@@ -334,11 +337,17 @@ class Course:
                 urgent=not self._progress.is_entry or self._progress.filled.size > 0,
             )
             try:
-                answer = await ask_exchange(OrderActivities.cancel, request, f"cancel attempt {number}", tries=3)
+                answer = await ask_until(
+                    lambda: self._recorder.ended(number),
+                    OrderActivities.cancel,
+                    request,
+                    f"cancel attempt {number}",
+                    tries=3,
+                )
             except ActivityError as error:
                 self._progress.tell(f"cancel of attempt {number} not confirmed: {error.cause or error}")
             else:
-                if answer.update is not None:
+                if answer is not None and answer.update is not None:
                     self._recorder.take(answer.update)
             await self._wait(lambda: self._recorder.ended(number), pause, "until the cancel is final")
             if not self._recorder.ended(number):
@@ -348,7 +357,8 @@ class Course:
 
     async def _look(self, number: int) -> None:
         try:
-            answer = await ask_exchange(
+            answer = await ask_until(
+                lambda: self._recorder.ended(number),
                 OrderActivities.look_up,
                 LookUp(order_key=self._intent.order_key, number=number),
                 f"ask the exchange for attempt {number}",
@@ -356,7 +366,7 @@ class Course:
             )
         except ActivityError:
             return
-        if answer.update is not None:
+        if answer is not None and answer.update is not None:
             self._recorder.take(answer.update)
             await workflow.wait_condition(lambda: not self._recorder.waiting(number))
 

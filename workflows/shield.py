@@ -109,13 +109,20 @@ class Shield:
             await self._raise(view)
         return view
 
-    async def lower(self, why: str) -> ProtectionView:
-        """Cancel what rests at the exchange and wait for its final size (EXIT-4); what is left then."""
-        said = False
+    async def lower(self, why: str, *, within: float | None = None) -> ProtectionView:
+        """Cancel what rests at the exchange and wait for its final size (EXIT-4); what is left then.
+
+        `within` so many wall seconds; what still rests then is in the answer.
+        """
+        said, began = False, workflow.now()
         while True:
             view = await self._view()
             under_way = self._order is not None and not self._order.done()
             if view.live is None and not under_way:
+                return view
+            waited = (workflow.now() - began).total_seconds()
+            late = within is not None and waited >= within
+            if late and workflow.patched("an exit waits half a second for its protection to leave"):
                 return view
             if not said:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
@@ -124,7 +131,7 @@ class Shield:
             await self._cancel(view.live)
             had_ended = self._ended
             await self._pause(
-                _LOOK_AGAIN,
+                _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
                 lambda had_ended=had_ended: self._news or (self._ended and not had_ended),  # type: ignore[misc]
                 "until the protection has ended",
             )

@@ -167,3 +167,71 @@ async def test_a_lost_exit_is_sent_again_before_anything_is_looked_up(system: Tr
     assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
     assert len(await sells(system, trade)) == 1
     await system.assert_books_agree()
+
+
+async def told(system: TradingSystem, words: str) -> None:
+    """Wait until a CRITICAL incident is open that says this."""
+
+    async def so() -> bool:
+        found = await system.rows("SELECT severity, sentence FROM incidents WHERE resolved_at IS NULL")
+        return any(row["severity"] == "CRITICAL" and words in row["sentence"] for row in found)
+
+    await eventually(so, what=f"people are told: {words}")
+
+
+async def test_what_an_entry_may_still_fill_keeps_nothing_from_being_sold(system: TradingSystem) -> None:
+    """The entry's cancel has no end: what it has filled is sold at once, what it fills afterwards as it comes, people
+    are told until its end is known, and then the trade is closed.
+    """
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+    await system.control.latency(cancel=None)
+    await close(trade)
+    await until_sold(system, trade)
+    await told(system, "the end of its entry is not known yet")
+    await system.control.fill(entry, "0.02")
+    await until_sold(system, trade, "0.03")
+    await system.control.finish_cancel(entry)
+    outcome = await trade.closed()
+    assert outcome.exit_size == Decimal("0.03")
+    assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'EXIT_REFUSED' AND resolved_at IS NULL") == 0
+    await system.assert_books_agree()
+
+
+async def test_an_exit_whose_end_is_not_known_is_not_sold_twice(system: TradingSystem) -> None:
+    """A limit exit whose cancel has no end may sell all of the trade: the stop above it waits, people are told,
+    and it sells exactly what was left.
+    """
+    trade = await bought(system)
+    await system.price("48700")
+    soft = await system.exchange_id(leg(trade, 1, 1))
+    await system.control.latency(cancel=None)
+    await system.price("46000")
+    await told(system, "HARD_STOP waits for the end of SOFT_STOP")
+    await system.control.fill(soft, "0.004")
+    await system.control.finish_cancel(soft)
+    outcome = await trade.closed()
+    assert [(item.reason, item.size) for item in outcome.exits] == [
+        (ExitReason.SOFT_STOP, Decimal("0.004")),
+        (ExitReason.HARD_STOP, Decimal("0.006")),
+    ]
+    await system.assert_books_agree()
+
+
+async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: TradingSystem) -> None:
+    """Protection whose cancel has no end may sell all of the trade: the stop waits for that, and people are told."""
+    trade = await bought(system, protection=STOP)
+
+    async def rests() -> bool:
+        return any(item["status"] == "OPEN" for item in await sells(system, trade))
+
+    await eventually(rests, what="the protection rests")
+    await system.control.latency(cancel=None)
+    await system.price("47000")
+    await told(system, "HARD_STOP waits for the end of its protection")
+    (order,) = await sells(system, trade)
+    await system.control.finish_cancel(order["order_id"])
+    assert (await trade.closed()).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
