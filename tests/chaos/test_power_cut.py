@@ -18,12 +18,14 @@ from tests.chaos.harness_disk import PowerCutDisk, why_no_power_cut
 from tests.chaos.test_failover import SYMBOL, entry, judged, start, until_at_exchange, until_closed, until_size
 from tests.support.waiting import eventually
 
-_WHY_NOT = why_no_power_cut()
+pytestmark = pytest.mark.timeout(300)
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(_WHY_NOT is not None, reason=f"a power cut can't be tried here: it {_WHY_NOT}"),
-]
+
+@pytest.fixture(scope="module", autouse=True)
+def _where_power_can_be_cut() -> None:
+    why_not = why_no_power_cut()
+    if why_not is not None:
+        pytest.skip(f"a power cut can't be tried here: it {why_not}")
 
 
 def test_a_cut_takes_what_was_not_flushed(tmp_path: Path) -> None:
