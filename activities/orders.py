@@ -146,6 +146,8 @@ class TradingActivities(OrderActivities):
             return plan_of(stored)
         order = await self._pool.fetchrow("SELECT * FROM orders WHERE order_key = $1", request.order_key)
         intent = OrderIntent.model_validate(order["intent"])
+        if intent.role is OrderRole.EXIT and self._kept(intent):
+            return None
         if must_leave(intent):
             return await self._next_of_stop(intent, request)
         if intent.entry_key is not None and intent.role is OrderRole.EXIT:
@@ -162,6 +164,12 @@ class TradingActivities(OrderActivities):
         async with self._pool.acquire() as connection, connection.transaction():
             await lock_symbol(connection, intent.account, intent.symbol)
             return await self._plan_rest(connection, intent, draft, product, request)
+
+    def _kept(self, intent: OrderIntent) -> bool:
+        """Whether the HODL list came while an exit was at work: its monitor's next order is refused by the gate, which
+        says so.
+        """
+        return intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL
 
     async def _next_of_stop(self, intent: OrderIntent, request: NextAttempt) -> AttemptPlan | None:
         """The next attempt of a due stop's exit: within the bounds of its admission, and without the symbol's lock.
@@ -257,9 +265,6 @@ class TradingActivities(OrderActivities):
         nobody knows.
         """
         if intent.role is OrderRole.EXIT and not intent.post_only:
-            if intent.symbol in self._policy().hodl and intent.exit_reason is not ExitReason.MANUAL:
-                # The list came while it was at work: its monitor's next order is refused by the gate, which says so.
-                return None
             if request.market:
                 return await self._admissions.market_exit(intent, product)
             quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
