@@ -31,6 +31,7 @@ __all__ = [
     "book_transfers",
     "books_are_open",
     "cover_shortage",
+    "earlier_balances",
     "expected_balances",
     "held_currencies",
     "lock_transfers",
@@ -58,6 +59,14 @@ SELECT currency, sum(amount) AS amount FROM (
     SELECT currency, amount FROM balance_transfers WHERE account = $1
 ) moved WHERE $2::text IS NULL OR currency = $2
 GROUP BY currency
+"""
+_RECENT = """
+SELECT split_part(translate(symbol, '_', '-'), '-', 1) AS base,
+       split_part(translate(symbol, '_', '-'), '-', 2) AS quote,
+       CASE side WHEN 'BUY' THEN size - base_fees ELSE -(size + base_fees) END AS bought,
+       CASE side WHEN 'BUY' THEN -(value + quote_fees) ELSE value - quote_fees END AS paid
+  FROM fills WHERE account = $1 AND recorded_at > now() - make_interval(secs => $2)
+ ORDER BY recorded_at DESC, at DESC, id DESC
 """
 _BASE = "split_part(translate(symbol, '_', '-'), '-', 1)"
 # In one statement, so that fills and positions are of one moment.
@@ -103,6 +112,20 @@ async def expected_balances(pool: Pool | Connection, account: str) -> dict[str, 
     """What the books add up to, by currency. Raises the database's errors."""
     rows = await pool.fetch(_EXPECTED, account, None)
     return {row["currency"]: row["amount"] for row in rows if row["currency"]}
+
+
+async def earlier_balances(pool: Pool | Connection, account: str, seconds: float) -> dict[str, set[Decimal]]:
+    """What the books added up to before each fill that was recorded in the last seconds, by currency.
+
+    A balance that is read may still be one of these. Raises the database's errors.
+    """
+    now = await expected_balances(pool, account)
+    found: dict[str, set[Decimal]] = {}
+    for row in await pool.fetch(_RECENT, account, seconds):
+        for currency, amount in ((row["base"], row["bought"]), (row["quote"], row["paid"])):
+            now[currency] = now.get(currency, ZERO) - amount
+            found.setdefault(currency, set()).add(now[currency])
+    return found
 
 
 async def books_are_open(pool: Pool | Connection, account: str) -> bool:

@@ -106,6 +106,8 @@ class ReconcileOptions:
     """How long facts may take to reach workflows and ledger within a run."""
     confirm_seconds: float = 2.0
     """A difference of balances is booked when it is the same after this long."""
+    balance_lag_seconds: float = 60.0
+    """For so long a balance may still be what it was before a fill."""
     reads_at_once: int = 4
 
 
@@ -372,7 +374,12 @@ class _Run:
             return findings
 
         return BalanceCheck(
-            self._pool, self._exchange, self._account, look, confirm_seconds=self._options.confirm_seconds
+            self._pool,
+            self._exchange,
+            self._account,
+            look,
+            confirm_seconds=self._options.confirm_seconds,
+            lag_seconds=self._options.balance_lag_seconds,
         )
 
     async def _cover(self) -> list[Taken]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from activities.database import Pool
-from activities.holdings import book_transfers, books_are_open, expected_balances
+from activities.holdings import book_transfers, books_are_open, earlier_balances, expected_balances
 from domain.money import plain
 from domain.reconcile import Action, Difference, Finding, Transfer, currencies, transfers
 from exchange.port import Exchange
@@ -29,7 +29,8 @@ SELECT DISTINCT symbol FROM fills WHERE account = $1 AND origin = 'derived' AND 
 class BalanceCheck:
     """One account's balances. `look` compares the journal with the exchange's orders, now.
 
-    `confirm_seconds` (wall) lie between the two looks that must agree.
+    `confirm_seconds` (wall) lie between the two looks that must agree. A balance that is what the books were before a
+    fill of the last `lag_seconds` is taken for an old one, and not judged.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class BalanceCheck:
         look: Callable[[], Awaitable[Sequence[Finding]]],
         *,
         confirm_seconds: float,
+        lag_seconds: float,
     ) -> None:
         self._pool = pool
         self._exchange = exchange
         self._account = account
         self._look = look
         self._confirm_seconds = confirm_seconds
+        self._lag_seconds = lag_seconds
 
     async def level(self) -> tuple[list[Transfer], str]:
         """Book what no fill explains; what was booked, and a sentence. Raises ExchangeError and the database's errors.
@@ -87,7 +90,12 @@ class BalanceCheck:
             busy.update(currencies(symbol) or ())
         opened = await books_are_open(self._pool, self._account)
         found: dict[str, Decimal] = {item.currency: item.total for item in balances.values()}
-        return [item for item in transfers(after, found, opened=opened) if item.currency not in busy], busy
+        differ = transfers(after, found, opened=opened)
+        if differ and opened:
+            # Booked as a withdrawal, the lag of a list would take from a trade what it has just bought.
+            earlier = await earlier_balances(self._pool, self._account, self._lag_seconds)
+            busy |= {item.currency for item in differ if item.found in earlier.get(item.currency, ())}
+        return [item for item in differ if item.currency not in busy], busy
 
 
 def _moving(finding: Finding) -> bool:

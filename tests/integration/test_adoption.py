@@ -172,6 +172,7 @@ async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem)
     """What left without a fill is a named row, the trades it leaves short shrink, and one left with nothing closes."""
     trade = await bought(system, "0.01")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await long_ago(system)
     await system.control.withdraw("BTC", "0.01")
     preview = await reconcile(system, dry_run=True)
     assert [(row.currency, row.kind, row.amount) for row in preview.transfers] == [
@@ -186,6 +187,27 @@ async def test_a_withdrawal_is_booked_and_borne_by_trades(system: TradingSystem)
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.external_size) == (ExitReason.MANUAL, Decimal("0.01"))
     assert (await reconcile(system)).transfers == ()
+
+
+async def long_ago(system: TradingSystem) -> None:
+    """As if everything so far had been bought longer ago than a list of balances lags."""
+    await system.pool.execute("UPDATE fills SET recorded_at = recorded_at - interval '10 minutes'")
+
+
+async def test_balances_that_lag_take_nothing_from_a_trade(system: TradingSystem) -> None:
+    """What has just been bought is not yet in the list of balances: that is no withdrawal, and no trade bears it."""
+    fault = await system.control.fault("lagging", "GET /accounts*", delay=3600, count=None)
+    first, second = await bought(system, "0.01"), await bought(system, "0.005")
+    await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    for _ in range(2):
+        report = await reconcile(system)
+        assert (report.transfers, report.taken) == ((), ())
+    assert [await remaining(system, trade) for trade in (first, second)] == [Decimal("0.01"), Decimal("0.005")]
+    await system.control.clear_faults(fault)
+    await system.control.withdraw("BTC", "0.004")  # that leaves what it never was: it is judged at once
+    report = await reconcile(system)
+    assert [(row.kind, row.amount) for row in report.transfers] == [("withdrawal", Decimal("-0.004"))]
+    assert sum([await remaining(system, trade) for trade in (first, second)]) == Decimal("0.011")
 
 
 async def settled(system: TradingSystem) -> bool:
@@ -212,6 +234,7 @@ async def test_a_sell_of_a_deposit_that_is_not_booked_yet_takes_from_no_trade(sy
     await system.control.deposit("BTC", "1")
     await external(system, await by_hand(system, "SELL", "1"))
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
+    await long_ago(system)
     report = await reconcile(system)
     assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [("BTC", "deposit", Decimal(1))]
     assert report.taken == ()
