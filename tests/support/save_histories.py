@@ -395,6 +395,37 @@ async def _external(system: TradingSystem) -> Handles:
     return {"resting": resting, "bought": bought}
 
 
+async def _unsold_and_closed_by_a_new_monitor(system: TradingSystem) -> Handles:
+    """A stop in an empty book, a close meanwhile, and the monitor of both terminated: the next one goes on with it."""
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await system.control.fault("thin_book", "SELL BTC-USD", count=3)
+    await system.price("47000")
+    await system.exchange_id(client_order_id(trade.leg_key(2), 1))
+    await trade.monitor.execute_update("close", CloseRequest(by="a person"))
+    await system.exchange_id(client_order_id(trade.leg_key(3), 1))
+    first = await trade.monitor.describe()
+    await trade.monitor.terminate("a person's mistake")
+    await system.parts.starter.monitor(trade.key)
+    await trade.closed()
+    client = system.client
+    return _of_trade(trade, 3) | {"monitor1": client.get_workflow_handle(trade.monitor.id, run_id=first.run_id)}
+
+
+async def _withdrawn_as_dust_and_cancelled_elsewhere(system: TradingSystem) -> Handles:
+    """One entry is withdrawn at a few cents, the other's is cancelled in the exchange's app."""
+    small = await system.start(limit_buy(system.account, "0.1", "49999"))
+    await system.control.fill(await small.exchange_id(), "0.00001")
+    await small.until_protected("0.00001")
+    await small.handle.execute_update("cancel", CloseRequest(by="a person"))
+    await small.closed()
+    other = await system.start(limit_buy(system.account, "0.1", "49999", post_only=True))
+    await system.control.cancel(await other.exchange_id())
+    await other.until_state("CANCELLED")
+    await other.handle.result()
+    return {"small": small.handle, "monitor": small.monitor, "other": other.handle}
+
+
 _SETTINGS: dict[str, dict[str, Any]] = {
     "strategy": {"roles": ALL_ROLES | {"strategy"}},
     "quotes": {
@@ -426,6 +457,8 @@ _SCENARIOS: dict[str, Scenario] = {
     "quotes": _quotes,
     "strategy": _strategy,
     "external": _external,
+    "unsold_and_closed_by_a_new_monitor": _unsold_and_closed_by_a_new_monitor,
+    "withdrawn_as_dust_and_cancelled_elsewhere": _withdrawn_as_dust_and_cancelled_elsewhere,
 }
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from domain.exits import ExitReason
+from domain.exits import ExitReason, ExitRules
 from domain.ids import exit_workflow_id
 from domain.messages import CloseRequest, ExitDue, Linkage, MonitorStart, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
@@ -49,6 +49,22 @@ async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_
     (sold,) = await system.rows("SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'FILLED'")
     assert (sold["received_at"] - asked).total_seconds() < 8, "the fourth pause is eight seconds"
     assert await system.value("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0
+    await system.assert_books_agree()
+
+
+async def test_a_profit_exit_that_never_fills_is_not_sent_in_a_tight_loop(system: TradingSystem) -> None:
+    """It goes back to monitoring at once the first time, and after a growing pause when it is due again and again."""
+    rules = ExitRules(take_profit=Decimal("0.01"), trailing_arm=None)
+    trade = await system.start(market_buy(system.account, "0.01", rules=rules))
+    await trade.until_protected("0.01")
+    await system.price("50600")
+    for number in (1, 2, 3):
+        await system.control.cancel(await system.exchange_id(f"{trade.leg_key(number)}-1"))
+    await system.control.fill(await system.exchange_id(f"{trade.leg_key(4)}-1"), "0.01")
+    assert (await trade.closed()).exit_reason is ExitReason.TP
+    sent = [row["received_at"] for row in await system.rows("SELECT received_at FROM orders WHERE role = 'EXIT'")]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(sorted(sent))]
+    assert [gap >= least for gap, least in zip(gaps, (0, 1, 2), strict=True)] == [True] * 3, gaps
     await system.assert_books_agree()
 
 
