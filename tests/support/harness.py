@@ -123,9 +123,19 @@ class Trade:
         async def so() -> OrderView | None:
             view = await self.view()
             filled = view.filled_size > 0 if size is None else view.filled_size == Decimal(size)
-            return view if filled and view.exit_monitor else None
+            return view if filled and view.exit_monitor and await self._monitor_is_there() else None
 
         return await eventually(so, within=within, what=f"filled {size or ''} and protected")
+
+    async def _monitor_is_there(self) -> bool:
+        """The entry says that it has started its monitor a moment before Temporal has it."""
+        try:
+            await self.monitor.describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def monitor_view(self) -> MonitorViewState:
         """What the exit monitor answers to `state`."""
