@@ -13,6 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Generic, TypeVar
 
+from activities.product_rules import ProductRules
 from domain.market import FeeRates, Product, Quote
 from exchange.port import Balance, Exchange, ExchangeError
 
@@ -29,8 +30,11 @@ _ATTEMPT_SECONDS = 1.5
 class Venue:
     """One account at one exchange, with what may be remembered."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, stored: ProductRules | None = None) -> None:
+        """`stored` keeps products' rules over restarts."""
         self.exchange = exchange
+        self._stored = stored
+        self._storing: set[asyncio.Task[None]] = set()
         self._products: dict[str, tuple[float, Product | None]] = {}
         self._product_reads: dict[str, asyncio.Task[Product | None]] = {}
         self._last_rules: dict[str, Product] = {}
@@ -57,8 +61,9 @@ class Venue:
     async def rules(self, symbol: str, *, within: float) -> Product | None:
         """A product's rules for an exit, asked for at most `within` seconds: the last known where no answer comes.
 
-        None only where nobody ever knew them. That it takes no orders is believed only of a fresh answer, and that it
-        isn't listed never: what stands between a due stop and its order is the exchange's own refusal alone.
+        Those are in the ledger, too, for after a restart. None only where nobody ever knew them. That it takes no
+        orders is believed only of a fresh answer, and that it isn't listed never: what stands between a due stop and
+        its order is the exchange's own refusal alone.
         """
         known = self._products.get(symbol)
         fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
@@ -71,6 +76,8 @@ class Venue:
         if product is not None:
             return product
         last = self._last_rules.get(symbol)
+        if last is None and self._stored is not None:
+            last = await self._stored.kept(symbol)
         return None if last is None else replace(last, halted=False, cancel_only=False)
 
     def _reading(self, symbol: str) -> asyncio.Task[Product | None]:
@@ -91,8 +98,17 @@ class Venue:
         product = next((item for item in found if item.symbol == symbol), None)
         self._products[symbol] = (time.monotonic(), product)
         if product is not None:
-            self._last_rules[symbol] = product
+            self._keep(product)
         return product
+
+    def _keep(self, product: Product) -> None:
+        """For later, and over a restart; beside the work, and only what changes what may be sent."""
+        before = self._last_rules.get(product.symbol)
+        self._last_rules[product.symbol] = product
+        if self._stored is not None and (before is None or _rules_of(before) != _rules_of(product)):
+            storing = asyncio.create_task(self._stored.keep(product))
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
 
     def forget_product(self, symbol: str) -> None:
         """Read its rules again next time: the exchange just behaved as if they had changed."""
@@ -145,6 +161,12 @@ class Venue:
             return None
         balance = balances.get(currency)
         return balance.available if balance else Decimal(0)
+
+
+def _rules_of(product: Product) -> Product:
+    return replace(
+        product, halted=False, cancel_only=False, post_only=False, price=None, change_24h=None, quote_volume_24h=None
+    )
 
 
 class SharedRead(Generic[T]):

@@ -785,6 +785,15 @@ webhook_alerts = Table(
     Index("ix_webhook_alerts_order_key", "order_key"),
 )
 
+product_rules = Table(
+    "product_rules",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("rules", JSONB, nullable=False, comment="increments, least and most sizes, currencies"),
+    _time("at", null=False, now=True),
+)
+
 quote_rounds = Table(
     "quote_rounds",
     metadata,

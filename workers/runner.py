@@ -28,6 +28,7 @@ from activities.leases import DATABASE_TROUBLE
 from activities.market_data import MarketKeeper
 from activities.orders import TradingActivities
 from activities.price_watcher import PriceWatcher
+from activities.product_rules import ProductRules
 from activities.quoting import Quoting
 from activities.quoting_withdrawal import QuoteWithdrawal
 from activities.reconcile import Reconciler
@@ -110,7 +111,7 @@ class WorkerParts:
         self.pool = pool
         self.live = LiveSettings(settings, pool, sources)
         self.exchange = exchange
-        self.venue = Venue(exchange)
+        self.venue = Venue(exchange, ProductRules(pool, settings.account))
         self.starter = starter_of(settings, pool, client)
         self.withdrawal = QuoteWithdrawal(pool, client, self.starter.resume)
         self.quoting = Quoting(

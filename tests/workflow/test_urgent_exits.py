@@ -235,3 +235,27 @@ async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: Tradi
     await system.control.finish_cancel(order["order_id"])
     assert (await trade.closed()).exit_size == Decimal("0.01")
     await system.assert_books_agree()
+
+
+async def test_a_restarted_worker_sells_by_the_rules_that_were_told_before(system: TradingSystem) -> None:
+    """After a restart, with nothing told of the product or its price, an exit of one that takes no market orders is the
+    limit order that such a product takes.
+    """
+    await system.control.product("BTC-USD", limit_only=True)
+    trade = await bought(system)
+
+    async def kept() -> bool:
+        return bool(await system.value("SELECT (rules ->> 'limit_only')::bool FROM product_rules"))
+
+    await eventually(kept, what="the rules are in the ledger")
+    await system.stop_workers()
+    await system.start_workers()
+    for path in ("products*", "product_book*"):
+        await system.control.fault("server_error", f"GET /{path}", count=None)
+    await system.price("46000")
+    await until_sold(system, trade)
+    (order,) = await sells(system, trade)
+    assert list(order["order_configuration"]) == ["sor_limit_ioc"]
+    await system.control.clear_faults()
+    assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
+    await system.assert_books_agree()
