@@ -145,12 +145,19 @@ class Venue:
         return quote
 
     async def touch(self, symbol: str, *, within: float) -> Quote | None:
-        """The touch, now; None if it can't be had within so many seconds."""
+        """The touch for an exit, now; None if it can't be had within so many seconds, or nobody buys.
+
+        An exit goes by the bid alone: where nobody sells, the bid stands for the ask, too.
+        """
         try:
             async with asyncio.timeout(within):
-                return await self.exchange.quote(symbol)
+                book = await self.exchange.book(symbol, 1)
         except (ExchangeError, TimeoutError):
             return None
+        if not book.bids:
+            return None
+        bid = book.bids[0].price
+        return Quote(symbol, bid, book.asks[0].price if book.asks else bid, book.at)
 
     async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:
         """What of a currency is available, from a read begun after the call; None if it can't be had in time."""

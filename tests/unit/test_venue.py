@@ -1,0 +1,40 @@
+"""What the activities ask of an exchange, and for how long an answer serves."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+
+from activities.venue import Venue
+from exchange.port import Unavailable
+from tests.support.fake_exchange import FakeExchange
+
+BTC = "BTC-USD"
+
+
+async def test_an_exit_has_a_touch_where_nobody_sells() -> None:
+    """The bid is there, and an exit goes by it; an entry, which would buy, has none."""
+    exchange = FakeExchange(quotes={BTC: Decimal(90)}, no_asks=True)
+    venue = Venue(exchange)
+    touch = await venue.touch(BTC, within=30)
+    assert touch is not None
+    assert touch.bid == 90
+    with pytest.raises(Unavailable, match="no asks"):
+        await venue.quote_for("o-1", BTC)
+    exchange.quotes.clear()
+    assert await venue.touch(BTC, within=30) is None
+
+
+async def test_a_touch_serves_the_attempt_that_it_was_read_for() -> None:
+    """Asked again for the same attempt it is the same; another attempt, or another symbol, has its own."""
+    exchange = FakeExchange(quotes={BTC: Decimal(90), "ETH-USD": Decimal(9)})
+    venue = Venue(exchange)
+    first = await venue.quote_for("o-1", BTC)
+    exchange.quotes[BTC] = Decimal(91)
+    assert (await venue.quote_for("o-2", BTC)).bid == 91
+    assert (await venue.quote_for("o-1", "ETH-USD")).bid == 9
+    # However slow this machine is.
+    venue._attempts = {key: (time.monotonic() + 60, quote) for key, (_, quote) in venue._attempts.items()}
+    assert await venue.quote_for("o-1", BTC) == first
