@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,8 +173,8 @@ class CandleStore:
         return merged
 
     def day(self, at: float) -> Day:
-        """The 24 hours before market time `at`, worked out once a market minute."""
-        minute = int(at) // MINUTE
+        """The 24 hours before market time `at`, once a market minute, each product at its own second."""
+        minute = (int(at) + crc32(self._product.product_id.encode()) % MINUTE) // MINUTE
         if self._day is None or self._day[0] != minute:
             since = at - 86_400
             before = self._past.since(since) if self._past is not None else None
