@@ -80,6 +80,7 @@ async def failing_reads(say: Say, *, quick: bool) -> list[Row]:
                 if any(wait >= _PATIENCE for _, wait in waits):
                     break  # more of the same would take a minute a round, and change nothing
             rows.append(_row(trouble, waits))
+            say(f"p99 {rows[-1].p99 or 0:,.0f} ms; {rows[-1].note}")
     return rows
 
 
