@@ -29,6 +29,8 @@ def differences(stored: "OrderIntent", intent: "OrderIntent") -> str:
 
 
 def _differences(stored: "OrderIntent", intent: "OrderIntent") -> Iterator[str]:
+    from domain.intents import MEASURED_RULES
+
     pairs: dict[str, tuple[object, object]] = {
         "--tif": (stored.time_in_force.value, intent.time_in_force.value),
         "--post-only": (_given(stored.post_only), _given(intent.post_only)),
@@ -51,7 +53,7 @@ def _differences(stored: "OrderIntent", intent: "OrderIntent") -> Iterator[str]:
     others = [
         name.replace("_", " ")
         for name in type(theirs).model_fields
-        if name not in {*_RULE_OPTIONS, "signal_exit"} and getattr(theirs, name) != getattr(ours, name)
+        if name not in {*_RULE_OPTIONS, "signal_exit", *MEASURED_RULES} and getattr(theirs, name) != getattr(ours, name)
     ]
     if others:
         yield f"the settings of its exits have changed since ({', '.join(others)})"

@@ -12,7 +12,7 @@ from domain.money import plain
 from domain.orders import OrderRole
 from domain.quoting import QUOTES
 
-__all__ = ["as_entered", "intent_digest", "must_leave", "same_intent"]
+__all__ = ["MEASURED_RULES", "as_entered", "intent_digest", "must_leave", "same_intent"]
 
 _DECISIVE = frozenset(
     {
@@ -34,6 +34,9 @@ _DECISIVE = frozenset(
     }
 )
 
+MEASURED_RULES = frozenset({"taker_rate", "target_atr"})
+"""What is noted among an entry's exit rules as it was at that moment: facts that nobody asked for."""
+
 
 def as_entered(intent: OrderIntent) -> OrderIntent:
     """An entry as its trade gets it: one that a person made has no signal exit unless that was asked for (EXIT-12)."""
@@ -50,8 +53,7 @@ def intent_digest(intent: OrderIntent) -> str:
     if intent.role is OrderRole.ENTRY:
         # An exit sells by the rules that its trade has; an entry's decide how it will be left. What has its default is
         # left out, so that a rule that is added later leaves the digests of stored intents as they are.
-        # The fee rate is a fact of the moment and no wish.
-        rules = intent.rules.model_dump(exclude_defaults=True, exclude={"taker_rate"})
+        rules = intent.rules.model_dump(exclude_defaults=True, exclude=set(MEASURED_RULES))
         parts["rules"] = {name: plain(value) if isinstance(value, Decimal) else value for name, value in rules.items()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
