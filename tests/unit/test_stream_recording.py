@@ -213,9 +213,11 @@ def test_trades_and_their_candles() -> None:
     """A trade counts once however often it is shown, and candles follow trade time, not arrival."""
     early = [trade(2, "11", "2", "21:04:59.9"), trade(1, "10", "1", "21:03:00")]
     report = check(
-        received("market_trades", 0, {"type": "snapshot", "trades": early}),
-        received("market_trades", 1, {"type": "update", "trades": [trade(5, "9", "1.5", "21:05:30")]}),
-        received("market_trades", 2, {"type": "update", "trades": [trade(4, "13", "1", "21:05:00"), early[0]]}),
+        received("market_trades", 0, {"type": "snapshot", "trades": early}, second=300),
+        received("market_trades", 1, {"type": "update", "trades": [trade(5, "9", "1.5", "21:05:30")]}, second=331),
+        received(
+            "market_trades", 2, {"type": "update", "trades": [trade(4, "13", "1", "21:05:00"), early[0]]}, second=332
+        ),
     )["products"]["BTC-USD"]
     assert report["trades"] == {"count": 4, "size": "5.5"}
     assert report["candles"] == [
