@@ -34,6 +34,7 @@ __all__ = [
     "disarm",
     "establish",
     "holds_orders",
+    "key_is_known",
     "read_account",
     "read_ledger",
     "stamp_empty",
@@ -63,6 +64,11 @@ ON CONFLICT (account) DO NOTHING
 """
 _STAMP_ACCOUNT = """
 UPDATE account_identities SET venue_account_id = $2 WHERE account = $1 AND venue_account_id IS NULL
+"""
+_KNOW_KEY = "INSERT INTO known_keys (account, key_mark) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_KEY_IS_KNOWN = """
+SELECT EXISTS (SELECT 1 FROM known_keys JOIN account_identities USING (account)
+                WHERE account = $1 AND key_mark = $2 AND venue = $3 AND venue_account_id IS NOT NULL)
 """
 # An account that holds orders is somebody's already: refused, its trades would be watched by nobody.
 _OTHER_NAME = """
@@ -160,7 +166,16 @@ async def check_venue_account(pool: Pool, exchange: Exchange, brought: Brought) 
     await pool.execute(_STAMP_ACCOUNT, brought.account, answered)
     known = await _account_of(pool, brought.account)
     check_account(known, brought.venue, answered)
+    if exchange.key_mark:
+        await pool.execute(_KNOW_KEY, brought.account, exchange.key_mark)
     return known
+
+
+async def key_is_known(pool: Pool, exchange: Exchange, brought: Brought) -> bool:
+    """Whether the venue has said of this very key, at any time, that it is of this account. A key never changes its
+    account. Raises the database's errors.
+    """
+    return bool(await pool.fetchval(_KEY_IS_KNOWN, brought.account, exchange.key_mark, brought.venue))
 
 
 async def arm(connection: Connection, account: str, by: str) -> bool:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from activities.database import Pool
-from activities.identity import Brought, check_venue_account, read_account
+from activities.identity import Brought, check_venue_account, key_is_known, read_account
 from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from exchange.port import Exchange, ExchangeError
@@ -62,6 +62,8 @@ class VenueStanding:
         self._dry_run = dry_run
         self._options = options or StandingOptions()
         self._checked = False
+        self._known = False
+        """The ledger knows this key from before; paper waits for no answer then."""
         self._heard = time.monotonic()
         self._skew: float | None = None
         """Seconds that the venue's clock is ahead; None until it was asked."""
@@ -70,7 +72,7 @@ class VenueStanding:
 
     def trouble(self) -> str:
         """Why no entry is sent now, as a clause; empty: nothing is known that stops them."""
-        if not self._checked:
+        if not (self._checked or self._known):
             return _UNCHECKED
         if self._brought.mode != "live":
             return ""
@@ -87,8 +89,15 @@ class VenueStanding:
     async def begin(self) -> None:
         """Ask the venue once whose account the key is of. A venue that is away is asked again by `run`.
 
+        On paper, a key that was asked about before is left to `run`: a process that starts again while nothing can be
+        read begins at once, and sends entries. With real money entries wait for the answer.
+
         Raises IdentityError for another's account, and the database's errors.
         """
+        if self._brought.mode != "live" and await key_is_known(self._pool, self._exchange, self._brought):
+            self._known = True
+            await self._tell()
+            return
         try:
             async with asyncio.timeout(self._options.patience_seconds):
                 await self._check()

@@ -396,6 +396,11 @@ class Exchange(Protocol):
         """The venue's clock (UTC)."""
         ...
 
+    @property
+    def key_mark(self) -> str:
+        """What tells this key from every other, and is no secret; empty without a key."""
+        ...
+
     async def account_id(self) -> str:
         """The venue's own id of the account: the same for every key of it, never another's. Raises Unavailable."""
         ...

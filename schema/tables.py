@@ -785,6 +785,14 @@ webhook_alerts = Table(
     Index("ix_webhook_alerts_order_key", "order_key"),
 )
 
+known_keys = Table(
+    "known_keys",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key_mark", Text, primary_key=True, comment="a digest of the key's name; no secret"),
+    _time("at", null=False, now=True),
+)
+
 product_rules = Table(
     "product_rules",
     metadata,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -164,6 +165,11 @@ class CoinbaseExchange:
     def capabilities(self) -> Capabilities:
         """How this venue differs."""
         return self._capabilities
+
+    @property
+    def key_mark(self) -> str:
+        """A digest of the key's name, which Coinbase gives to one key only; empty without a key."""
+        return hashlib.sha256(self._key.name.encode()).hexdigest() if self._key else ""
 
     # --- reads ---------------------------------------------------------------------------------------------------
 

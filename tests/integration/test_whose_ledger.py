@@ -245,13 +245,33 @@ async def test_the_venue_away_at_the_start_refuses_entries_until_it_has_answered
         exchange.unavailable = False
         await eventually(lambda: _so(standing.trouble() == ""), within=20, what="the venue was checked")
         await eventually(lambda: _none_of(_refused(pool)), within=20, what="it was told that entries pass")
-    another = FakeExchange(portfolio="p-2")
+    another = FakeExchange(portfolio="p-2", key_mark="another-key")
     another.unavailable = True
     late = VenueStanding(pool, another, brought, options=quick)
     await late.begin()
     another.unavailable = False
     with pytest.raises(IdentityError, match="the key is of another"):
         await asyncio.wait_for(late.run(), 20)
+
+
+async def test_a_paper_process_that_starts_again_while_nothing_can_be_read_sends_entries(pool: Any) -> None:
+    """The ledger knows its key; with another one, and with real money, entries wait for the exchange's answer."""
+    exchange = FakeExchange()
+    brought = Brought("paper", "main", "coinbase")
+    await establish(pool, exchange, brought)
+    await VenueStanding(pool, exchange, brought).begin()
+    exchange.unavailable = True
+
+    async def trouble_after_a_start(brought: Brought) -> str:
+        standing = VenueStanding(pool, exchange, brought)
+        await standing.begin()
+        return standing.trouble()
+
+    assert await trouble_after_a_start(brought) == ""
+    assert await _refused(pool) == []
+    assert "has not said yet" in await trouble_after_a_start(Brought("live", "main", "coinbase"))
+    exchange.key_mark = "another"
+    assert "has not said yet" in await trouble_after_a_start(brought)
 
 
 async def test_a_live_venue_that_falls_silent_or_a_clock_that_is_off_refuses_entries(pool: Any) -> None:

@@ -107,6 +107,7 @@ class FakeExchange:
     money: dict[str, Balance] = field(default_factory=dict)
     rates: FeeRates = field(default_factory=lambda: FeeRates(Decimal("0.004"), Decimal("0.006")))
     portfolio: str = "fake-portfolio"
+    key_mark: str = "fake-key"
     key_may_trade: bool = True
     unavailable: bool = False
     no_asks: bool = False
