@@ -10,6 +10,7 @@ from domain import money  # from here on plain arithmetic is exact for products 
 
 ZERO = money.ZERO
 ONE = Decimal(1)
+_WHOLE = re.compile(r"\d{1,18}", re.ASCII)
 _PLAIN = re.compile(r"(?=\.?\d)\d{0,20}(\.\d{0,20})?", re.ASCII)
 
 
@@ -18,6 +19,11 @@ def parse(text: object) -> Decimal | None:
     if not isinstance(text, str) or not _PLAIN.fullmatch(text):
         return None
     return Decimal(text)
+
+
+def whole(text: str) -> int | None:
+    """The whole number that `text` is, or None: not "²" or "٣", which Python takes for digits, and none without end."""
+    return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def plain(number: Decimal) -> str:

@@ -10,7 +10,7 @@ import orjson
 
 from exchange.paper import render
 from exchange.paper.errors import ApiError
-from exchange.paper.numbers import parse_time
+from exchange.paper.numbers import parse_time, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ class Call:
         text = self.one("limit")
         if text is None:
             return default
-        if not text.isdigit():
+        number = whole(text)
+        if number is None:
             raise ApiError(400, "INVALID_ARGUMENT", "limit must be a whole number")
-        return min(int(text) or default, most)
+        return min(number or default, most)
 
     def text(self, name: str) -> str:
         """A required string of the body. Raises `ApiError` where it is missing."""
@@ -85,8 +86,9 @@ def read_seconds(text: str | None) -> int | None:
     """Unix seconds from text that is that or an RFC 3339 time. Raises `ApiError`."""
     if text is None:
         return None
-    if text.isdigit():
-        return int(text)
+    seconds = whole(text)
+    if seconds is not None:
+        return seconds
     moment = parse_time(text)
     if moment is None:
         raise ApiError(400, "INVALID_ARGUMENT", "start and end must be unix seconds")

@@ -7,7 +7,7 @@ from decimal import ROUND_DOWN, Decimal
 from exchange.paper import render
 from exchange.paper.candles import GRANULARITIES
 from exchange.paper.errors import ApiError
-from exchange.paper.numbers import ZERO, plain, rfc3339
+from exchange.paper.numbers import ZERO, plain, rfc3339, whole
 from exchange.paper.orders import Side
 from exchange.paper.products import describe
 from exchange.paper.requests import Call, read_cursor, read_seconds, spot
@@ -113,8 +113,7 @@ class MarketViews:
         """`GET /products`."""
         wanted = call.many("product_ids")
         names = [name for name in self._engine.books if spot(call) and (not wanted or name in wanted)]
-        offset = call.one("offset") or "0"
-        first = int(offset) if offset.isdigit() else 0
+        first = whole(call.one("offset") or "") or 0
         page = names[first : first + call.limit(len(names) or 1, 1000)]
         return {"products": [self._describe(name) for name in page], "num_products": len(page)}
 
