@@ -58,6 +58,9 @@ _CLAIMS_LOOK = 5.0
 _HODL_PAUSE = 3600.0
 _TELL_AT = 3
 """So many exits in a row that sold nothing are told to people, however they ended."""
+_LITTLE = Decimal("0.05")
+"""An exit that sells less than this share of its trade has sold next to nothing."""
+_PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
 is about 17, so this is far below the 51,200 at which a server with its own limits ends the workflow."""
@@ -321,7 +324,8 @@ class ExitMonitorWorkflow:
         outcome = await self._sell(reason)
         self._selling = None
         if outcome is not None and outcome.filled_size > 0:
-            self._failures = 0
+            if not self._sold_little(reason, outcome):
+                self._failures = 0
             self._tell(
                 f"{reason}: sold {money(outcome.filled_size)} at {money(outcome.average_price)}, "
                 f"{money(outcome.trade_remaining)} left"
@@ -358,14 +362,26 @@ class ExitMonitorWorkflow:
             await self._tell_unsold(why)
             await self._wait_for_better(reason, pause)
             self._on_hodl = False
-        elif (outcome is None or outcome.filled_size == 0) and workflow.patched("a pause after an exit sold nothing"):
-            await self._after_nothing_sold(reason, why, dropped=dropped)
+        elif outcome is None or outcome.filled_size == 0:
+            if workflow.patched("a pause after an exit sold nothing"):
+                await self._after_nothing_sold(reason, why, dropped=dropped)
+        elif self._sold_little(reason, outcome):
+            await self._after_nothing_sold(reason, why, sold="next to nothing")
         if not price_stop(reason):
             if self._due is not None and self._due.reason is reason:
                 self._due = None
             await self._rearm(f"{reason} did not fill: back to monitoring" if not dropped else why)
 
-    async def _after_nothing_sold(self, reason: ExitReason, why: str, *, dropped: bool) -> None:
+    @staticmethod
+    def _sold_little(reason: ExitReason, outcome: OrderOutcome) -> bool:
+        """Whether a stop's exit has left nearly all of its trade: a thin book takes a crumb each time it is asked."""
+        left = outcome.trade_remaining or Decimal(0)
+        little = 0 < outcome.filled_size < _LITTLE * (outcome.filled_size + left)
+        return little and price_stop(reason) and workflow.patched(_PAUSE_AFTER_LITTLE)
+
+    async def _after_nothing_sold(
+        self, reason: ExitReason, why: str, *, dropped: bool = False, sold: str = "nothing"
+    ) -> None:
         """An exit that was taken and sold nothing (no liquidity, cancelled, expired), or that did not hold any more.
 
         A stop pauses as after a refusal. A profit exit goes back to monitoring at once, but not again and again.
@@ -377,9 +393,9 @@ class ExitMonitorWorkflow:
         self._failed_at = now
         pause = self._pause_after(self._failures if stop else self._failures - 1)
         if not dropped:
-            self._tell(f"{reason} sold nothing ({why}), {self._failures} in a row; {money(self._size)} stay protected")
+            self._tell(f"{reason} sold {sold} ({why}), {self._failures} in a row; {money(self._size)} stay protected")
             if self._failures >= _TELL_AT:
-                await self._tell_unsold(f"it sold nothing ({why}), {self._failures} times in a row")
+                await self._tell_unsold(f"it sold {sold} ({why}), {self._failures} times in a row")
         if pause > 0:
             await self._wait_for_better(reason, pause)
 
