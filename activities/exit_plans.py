@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import asyncpg
 
-from activities.database import Connection, Pool
+from activities.database import Connection, Pool, lock_trade
 from activities.leases import HELD, Lease, LeaseLostError
 from activities.market_state import Plan, PlanRow, trailing_document
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
@@ -157,11 +157,9 @@ async def read_plan(pool: Pool, entry_key: str) -> tuple[Position, bool | None] 
 
 
 async def locked_plan(connection: Connection, entry_key: str) -> asyncpg.Record | None:
-    """A trade's plan with its rows locked, the trade's first. Raises the database's errors."""
-    await connection.execute("SELECT FROM trades WHERE entry_key = $1 FOR UPDATE", entry_key)
-    return await connection.fetchrow(
-        f"{_COLUMNS}, t.state AS trade_state {_FROM} p.entry_key = $1 FOR UPDATE OF p", entry_key
-    )
+    """A trade's plan with both its rows held. Raises the database's errors."""
+    await lock_trade(connection, entry_key)
+    return await connection.fetchrow(f"{_COLUMNS}, t.state AS trade_state {_FROM} p.entry_key = $1", entry_key)
 
 
 def position_of(row: asyncpg.Record) -> Position:

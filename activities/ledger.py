@@ -40,7 +40,7 @@ _REMEMBERED = 2_000
 """Orders whose state is kept for their next report; the oldest are forgotten first."""
 
 _READ = "SELECT state, md5(state) AS mark FROM (SELECT ledger_state($1, $2, $3, $4) AS state OFFSET 0) told"
-_COMMIT = "SELECT * FROM ledger_commit($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_COMMIT = "SELECT * FROM ledger_commit_2($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 # Nothing is written if the exchange's id is known on another order, which is what it answers. The client's id may be
 # one of ours on another order: the exchange's id then stands in, the journal stays right.
 _ADOPT = """

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest_asyncio
 
-from activities.database import Pool, create_pool
+from activities.database import Pool, create_pool, symbol_transaction
 from activities.ledger import Ledger
 from activities.validator import check_ledger
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
-from domain.orders import AttemptStatus, OrderRole, Side
-from tests.support.ledger_rows import ACCOUNT, add_order, intent
+from domain.orders import AttemptStatus, OrderRole, Side, TradeState
+from tests.support.ledger_rows import ACCOUNT, add_order, intent, until
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -139,3 +139,45 @@ async def test_many_sells_of_one_symbol_at_once_take_each_lot_once(pool: Pool) -
     assert await pool.fetchval("SELECT sum(lot_remaining) FROM fills") == 0
     report_of_all = await check_ledger(pool, None, ACCOUNT)
     assert report_of_all.ok, report_of_all.violations
+
+
+async def waits_for_a_lock(pool: Pool) -> bool:
+    """Whether somebody on this database does."""
+    return bool(
+        await pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
+
+
+async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Pool) -> None:
+    """The exit's admission has the plan and goes on to the trade: a growing entry waits at the plan without the trade,
+    and keeps what the admission wrote.
+    """
+    ledger = Ledger(pool, ACCOUNT)
+    entry = intent("x")
+    await add_order(pool, entry, exchange_order_id="x")
+    await ledger.record(entry.order_key, report("0.4", 1))
+    async with pool.acquire() as admission:
+        begun = admission.transaction()
+        await begun.start()
+        await admission.execute("SET LOCAL lock_timeout = 500")  # less than PostgreSQL takes to see a deadlock
+        await admission.execute("SELECT FROM exit_plans FOR NO KEY UPDATE")
+        growing = asyncio.create_task(ledger.record(entry.order_key, report("1", 2, status=AttemptStatus.FILLED)))
+        await until(lambda: waits_for_a_lock(pool))
+        await admission.execute("UPDATE trades SET state = 'CLOSING'")
+        await begun.commit()
+    assert (await growing).trade_state is TradeState.CLOSING
+    assert await pool.fetchval("SELECT remaining FROM trades WHERE state = 'CLOSING'") == 1
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_an_order_that_ends_without_a_fill_waits_for_no_lock_of_its_symbol(pool: Pool) -> None:
+    """Its claim is what a due stop waits for; lots, which the symbol's lock is for, are not touched by it."""
+    ledger = Ledger(pool, ACCOUNT)
+    entry = await bought(pool, ledger)
+    sell = await exit_of(pool, entry)
+    async with symbol_transaction(pool, ACCOUNT, entry.symbol):
+        ended = report("0", 3, status=AttemptStatus.CANCELLED, name="y")
+        result = await asyncio.wait_for(ledger.record(sell.order_key, ended), 10)
+    assert result.attempt_status is AttemptStatus.CANCELLED

@@ -141,17 +141,25 @@ async def test_a_due_exit_waits_for_no_read(
 
 
 async def test_a_due_exit_waits_for_nobody_who_holds_its_symbol(system: TradingSystem, database: str) -> None:
-    """A transaction that stands still with the symbol's lock doesn't keep an exit from the exchange."""
+    """A transaction that stands still with the symbol's lock doesn't keep an exit from the exchange, nor a stop whose
+    trade a resting exit has claimed: that one's end is written without the lock.
+    """
     trade = await bought(system)
+    resting = await bought(system, rules=RULES.model_copy(update={"take_profit": Decimal("0.01")}))
+    await system.price("50600")
+    await system.exchange_id(leg(resting, 1, 1))
     still = await asyncpg.connect(database)
     try:
         await still.execute("BEGIN")
         await still.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", SYMBOL_LOCK, f"{system.account}/BTC-USD")
         await close(trade)
         await until_sold(system, trade)
+        await system.price("47000")
+        await until_sold(system, resting)
     finally:
         await still.close()
     assert (await trade.closed()).exit_reason is ExitReason.MANUAL
+    assert (await resting.closed()).exit_reason is ExitReason.HARD_STOP
     await system.assert_books_agree()
 
 
