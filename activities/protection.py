@@ -19,7 +19,7 @@ from domain.exits import ExitRules, atr_reading, atr_window
 from domain.market import Product
 from domain.messages import OrderIntent, ProtectionView
 from domain.money import ZERO, average, plain
-from domain.protection import ProtectivePrices, as_moved, moved_to, protective_prices, stop_fraction
+from domain.protection import ProtectivePrices, as_moved, moved_by_person, protective_prices, stop_fraction
 from domain.sizing import size_problem, sized
 from exchange.port import ExchangeError
 
@@ -57,7 +57,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
         return ProtectionView(entry_key=request.entry_key, sentence="there is no such trade")
     product = await venue.rules(row["symbol"], within=_RULES_SECONDS)
     rules = ExitRules.model_validate(row["rules"])
-    request = request.model_copy(update={"protection": as_moved(request.protection, rules)})
+    first = request.protection
+    request = request.model_copy(update={"protection": as_moved(first, rules)})
     live = None if row["intent"] is None else OrderIntent.model_validate(row["intent"])
     view = ProtectionView(
         entry_key=request.entry_key,
@@ -65,8 +66,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
         live=live,
         live_size=ZERO if live is None else (row["base_size"] or ZERO) - row["filled_size"],
         used=row["used"],
-        outdated=live is not None and moved_to(live.rules) != moved_to(rules),
-        rules=rules if any(moved_to(rules)) else None,
+        outdated=live is not None and as_moved(first, live.rules) != request.protection,
+        rules=rules if moved_by_person(rules) else None,
     )
     entry_price = average(row["bought_value"], row["bought_size"])
     if product is None or entry_price is None:

@@ -13,16 +13,16 @@ from activities.database import Pool, lock_symbol
 from activities.exit_plans import locked_plan, position_of
 from activities.interfaces import MoveStops
 from activities.venue import Venue
-from domain.commands import CommandKind, through_temporal
+from domain.commands import CommandKind, noted, through_temporal
 from domain.exits import ExitReason, ExitRules, price_stop
 from domain.messages import StopsAnswer
+from domain.protection import Protection
 from domain.stops import StopsRefusedError, moved_stops
 from exchange.port import ExchangeError
 
 __all__ = ["move_stops"]
 
 _ASK_SECONDS = 3.0
-_LONGEST_NOTE = 500
 
 # GREATEST, as the price watcher writes: a trailing stop is never lowered, whoever writes it and in whatever order.
 _WRITE = """
@@ -65,7 +65,9 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
                 "EXIT_UNDER_WAY", f"its {row['exit_reason']} is due, and a stop that is due stays due"
             )
         position = position_of(row)
-        moved = moved_stops(position, bid, wanted)
+        protection = await connection.fetchval("SELECT intent -> 'protection' FROM orders WHERE order_key = $1", key)
+        first = None if protection is None else Protection.model_validate(protection)
+        moved = moved_stops(position, bid, wanted, first)
         by = await given_by(connection, account, wanted.command, CommandKind.STOPS, key)
         trailing = moved.trailing
         await connection.execute(
@@ -76,7 +78,7 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
             request.change_id,
             account,
             by or through_temporal(wanted.by),
-            "".join(letter for letter in wanted.note if letter.isprintable())[:_LONGEST_NOTE],
+            noted(wanted.note),
             moved.sentence,
             position.rules.model_dump(mode="json"),
             bid,

@@ -16,9 +16,19 @@ from domain.intents import intent_digest
 from domain.messages import CloseRequest, OrderIntent
 from domain.quoting import QUOTES
 
-__all__ = ["CommandKind", "asked_by", "cancelled_unsent", "checked", "command_of", "in_words", "through_temporal"]
+__all__ = [
+    "CommandKind",
+    "asked_by",
+    "cancelled_unsent",
+    "checked",
+    "command_of",
+    "in_words",
+    "noted",
+    "through_temporal",
+]
 
 _LONGEST = 100
+_LONGEST_NOTE = 500
 _SHOWN = 12
 _IN_THE_NAME = re.compile(rf"in the name of (.*) \(command (.{{1,{_SHOWN}}})\)")
 
@@ -61,10 +71,15 @@ def asked_by(intent: OrderIntent, given_by: str | None) -> str:
     return "" if by_rule and not intent.asked_by else through_temporal(intent.asked_by)
 
 
+def noted(note: str) -> str:
+    """A note as the record keeps it: one line, and not a book."""
+    return "".join(letter for letter in note if letter.isprintable())[:_LONGEST_NOTE]
+
+
 def in_words(verb: str, request: CloseRequest | None) -> str:
     """A wish as a workflow can tell it, which knows what the message says and not whether it is true."""
     asked = request or CloseRequest()
-    note = f": {asked.note}" if asked.note else ""
+    note = f": {noted(asked.note)}" if asked.note else ""
     if asked.command:
         return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:_SHOWN]}){note}"
     return f"{verb} by {through_temporal(asked.by)}{note}"
@@ -86,5 +101,5 @@ def checked(line: str, commands: Mapping[str, str]) -> str:
 
 def cancelled_unsent(verb: str, request: CloseRequest, given_by: str | None) -> str:
     """Why an order ended before it was sent, with who is known to have asked for it."""
-    note = f": {request.note}" if request.note else ""
+    note = f": {noted(request.note)}" if request.note else ""
     return f"{verb} by {given_by or through_temporal(request.by)}{note} before it was sent"

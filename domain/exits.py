@@ -117,6 +117,9 @@ class ExitRules(BaseModel):
         default=None, gt=0, lt=1, description="a person's stop, for what rests at the exchange; None: the trigger's"
     )
     protection_target: Decimal | None = Field(default=None, gt=0, description="the same for a bracket's target")
+    protection_alone: bool = Field(
+        default=False, description="a person has taken the target away: a stop alone rests in a bracket's place"
+    )
     limit_offset: Decimal = Field(default=Decimal("1.0001"), gt=0, description="exit limit price = best bid times this")
     reprice_seconds: Decimal = Field(default=Decimal(5), gt=0, description="an exit limit order is re-priced after")
     max_reprices: int = Field(default=5, ge=0, le=50, description="then MARKET (stops) or back to monitoring (profit)")

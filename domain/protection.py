@@ -23,7 +23,7 @@ __all__ = [
     "ProtectivePrices",
     "as_moved",
     "leg_of",
-    "moved_to",
+    "moved_by_person",
     "protective_prices",
     "stop_fraction",
 ]
@@ -110,17 +110,19 @@ def protective_prices(
     return ProtectivePrices(stop, max(limit, tick))
 
 
-def moved_to(rules: ExitRules) -> tuple[Decimal | None, Decimal | None]:
-    """Where a person has put stop and target, as shares of the entry price; None: not moved."""
-    return rules.protection_stop, rules.protection_target
+def moved_by_person(rules: ExitRules) -> bool:
+    """Whether a person has moved what rests at the exchange."""
+    return rules.protection_stop is not None or rules.protection_target is not None or rules.protection_alone
 
 
 def as_moved(protection: Protection, rules: ExitRules) -> Protection:
     """What rests at the exchange for a trade whose stops a person may have moved (EXIT-14)."""
-    stop, target = moved_to(rules)
+    stop, target = rules.protection_stop, rules.protection_target
     bracket = protection.kind is ProtectionKind.BRACKET
     return protection.model_copy(
         update={
+            # Who wants no target is not to be sold at one: a stop alone does the rest.
+            "kind": ProtectionKind.STOP_LIMIT if bracket and rules.protection_alone else protection.kind,
             "stop": stop or protection.stop,
             "take_profit": (target if bracket else None) or protection.take_profit,
         }

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from domain.exits import ExitRules, Position, Trailing, target_price
 from domain.messages import StopsRequest
 from domain.money import ZERO, divide, plain, round_down, round_half_even
+from domain.protection import Protection, ProtectionKind, as_moved
 
 __all__ = ["Moved", "StopsRefusedError", "moved_stops"]
 
@@ -50,17 +51,21 @@ class _Level:
     further: bool
 
 
-def moved_stops(position: Position, bid: Decimal | None, request: StopsRequest) -> Moved:
+def moved_stops(
+    position: Position, bid: Decimal | None, request: StopsRequest, protection: Protection | None = None
+) -> Moved:
     """A trade's stops as a person wants them. Prices in quote per base; `bid` is None if it is not known now.
+
+    `protection` is what the trade was to have at the exchange: a bracket's target there sells, too.
 
     Raises StopsRefusedError with the code NOTHING_TO_CHANGE, BAD_STOP, FURTHER_AWAY, TRAILING_NEVER_LOWERED,
     WOULD_SELL_NOW or BID_UNKNOWN.
     """
     entry = position.entry_price
-    levels = [level for level in _levels(position, request) if level.now != level.wanted]
+    _check_signs(entry, request)
+    levels = [level for level in _levels(position, request, protection) if level.now != level.wanted]
     if not levels:
         raise StopsRefusedError("NOTHING_TO_CHANGE", "nothing of it is different from what the trade has")
-    _check_signs(entry, request)
     trailing = _trailing(position, bid, request)
     rules = _rules(position, request)
     _check_order(position, rules, trailing, request)
@@ -80,24 +85,45 @@ def _at(price: Decimal | None) -> str:
     return "none" if price is None else plain(round_half_even(price, _SHOWN))
 
 
-def _levels(position: Position, request: StopsRequest) -> list[_Level]:
+def _target(position: Position, protection: Protection | None) -> Decimal | None:
+    """The lowest price at which a target sells: the plan's, or a bracket's at the exchange."""
+    entry = position.entry_price
+    found = [target_price(position.rules, entry)]
+    if protection is not None:
+        resting = as_moved(protection, position.rules)
+        if resting.kind is ProtectionKind.BRACKET and resting.take_profit is not None:
+            found.append(entry * (1 + resting.take_profit))
+    return min((price for price in found if price is not None), default=None)
+
+
+def _share(entry: Decimal, price: Decimal, sign: int) -> Decimal:
+    """How far a price is below (-1) or above (1) the entry price, as a plan keeps it."""
+    return round_down(divide(sign * (price - entry), entry), _QUANTUM)
+
+
+def _levels(position: Position, request: StopsRequest, protection: Protection | None) -> list[_Level]:
     rules, entry = position.rules, position.entry_price
     hard, soft = entry * (1 - rules.hard_stop), entry * (1 - rules.soft_stop)
     arm = None if rules.trailing_arm is None else entry * (1 + rules.trailing_arm)
-    target = target_price(rules, entry)
+    target = _target(position, protection)
     stop = None if position.trailing is None else position.trailing.stop
-    found = []
+    found: list[_Level] = []
+
+    def same(now: Decimal | None, wanted: Decimal) -> bool:
+        # A plan keeps shares, so the price that was asked for comes back a hair from where it was.
+        return now is not None and abs(now - wanted) <= entry * 10 * _QUANTUM
+
     for name, now, wanted in (("hard stop", hard, request.hard_stop), ("soft stop", soft, request.soft_stop)):
-        if wanted is not None:
+        if wanted is not None and not same(now, wanted):
             found.append(_Level(name, now, wanted, wanted < now))
     if request.trailing_stop is not None:
         found.append(_Level("trailing stop", stop, request.trailing_stop, further=False))
-    if request.trailing_arm is not None:
+    if request.trailing_arm is not None and not same(arm, request.trailing_arm):
         further = arm is not None and request.trailing_arm > arm
         found.append(_Level("price that arms trailing", arm, request.trailing_arm, further))
     if request.no_take_profit:
         found.append(_Level("take profit", target, None, target is not None))
-    elif request.take_profit is not None:
+    elif request.take_profit is not None and not same(target, request.take_profit):
         further = target is not None and request.take_profit > target
         found.append(_Level("take profit", target, request.take_profit, further))
     return found
@@ -161,21 +187,18 @@ def _trailing(position: Position, bid: Decimal | None, request: StopsRequest) ->
 def _rules(position: Position, request: StopsRequest) -> ExitRules:
     """The rules with what was asked for. Raises StopsRefusedError where they contradict each other."""
     entry = position.entry_price
-
-    def share(price: Decimal, sign: int) -> Decimal:
-        return round_down(divide(sign * (price - entry), entry), _QUANTUM)
-
-    changes: dict[str, Decimal | None] = {}
+    changes: dict[str, Decimal | bool | None] = {}
     if request.hard_stop is not None:
-        changes["hard_stop"] = changes["protection_stop"] = share(request.hard_stop, -1)
+        changes["hard_stop"] = changes["protection_stop"] = _share(entry, request.hard_stop, -1)
     if request.soft_stop is not None:
-        changes["soft_stop"] = share(request.soft_stop, -1)
+        changes["soft_stop"] = _share(entry, request.soft_stop, -1)
     if request.trailing_arm is not None:
-        changes["trailing_arm"] = share(request.trailing_arm, 1)
+        changes["trailing_arm"] = _share(entry, request.trailing_arm, 1)
     if request.no_take_profit or request.take_profit is not None:
         changes |= {"take_profit": None, "take_profit_atr": None, "target_atr": None}
+        changes["protection_alone"] = request.no_take_profit
     if request.take_profit is not None:
-        changes["take_profit"] = changes["protection_target"] = share(request.take_profit, 1)
+        changes["take_profit"] = changes["protection_target"] = _share(entry, request.take_profit, 1)
     before: Mapping[str, object] = position.rules.model_dump()
     try:
         return ExitRules.model_validate({**before, **changes})

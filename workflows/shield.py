@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import intent_key, order_workflow_id
     from domain.messages import CloseRequest, Linkage, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
     from domain.orders import OrderRole, OrderType, Side
-    from domain.protection import Protection, ProtectionKind, ProtectionRole
+    from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
     from workflows.durable import TASK_TIMEOUT, transact
     from workflows.narrative import money, order_summary
     from workflows.search_attributes import of_order
@@ -254,7 +254,9 @@ class Shield:
         await transact(OrderActivities.protection_trouble, request, "protected again" if over else "not protected")
 
     def _intent(self, view: ProtectionView) -> OrderIntent:
-        start, bracket = self._start, self._protection.kind is ProtectionKind.BRACKET
+        start = self._start
+        protection = self._protection if view.rules is None else as_moved(self._protection, view.rules)
+        bracket = protection.kind is ProtectionKind.BRACKET
         number = str(view.used + 1)
         return OrderIntent(
             order_key=intent_key("protection", start.entry_key, start.account, start.symbol, Side.SELL, number),

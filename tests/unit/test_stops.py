@@ -155,3 +155,32 @@ def test_a_target_in_price_takes_the_place_of_one_in_atrs() -> None:
         "take_profit": Decimal("0.05"),
     }
     assert as_moved(bracket, atrs) == bracket
+
+
+def test_what_was_asked_for_before_is_nothing_new() -> None:
+    """The same prices again change nothing, although shares of the entry price can't hold them to the last place."""
+    wanted = {"hard_stop": "96.1", "soft_stop": "98.3", "take_profit": "102.7", "trailing_arm": "103.1"}
+    for entry in (ENTRY, Decimal(200) / 3 + Decimal(100) / 3 + Decimal("0.07") / 7):
+        first = Position(entry, RULES)
+        once = replace(first, rules=moved_stops(first, BID, asked(**wanted, further=True)).rules)
+        assert refused(once, BID, **wanted) == "NOTHING_TO_CHANGE"
+        assert moved_stops(once, BID, asked(**wanted | {"soft_stop": "98.4"})).sentence == "soft stop 98.3 → 98.4"
+
+
+def test_a_target_that_is_taken_away_leaves_no_bracket_behind() -> None:
+    """A stop alone rests then; and a bracket's target is a trade's target, also where its rules have none."""
+    bracket = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.05"), take_profit=Decimal("0.02"))
+    bare = Position(Decimal(100), ExitRules())
+    away = moved_stops(bare, BID, asked(no_take_profit=True, further=True), bracket)
+    assert away.sentence == "take profit 102 → none"
+    assert as_moved(bracket, away.rules).kind is ProtectionKind.STOP_LIMIT
+    without = replace(bare, rules=away.rules)
+    with pytest.raises(StopsRefusedError, match="nothing of it is different"):
+        moved_stops(without, BID, asked(no_take_profit=True), bracket)
+    again = moved_stops(without, BID, asked(take_profit="104"), bracket)
+    assert again.sentence == "take profit none → 104"
+    back = as_moved(bracket, again.rules)
+    assert (back.kind, back.take_profit) == (ProtectionKind.BRACKET, Decimal("0.04"))
+    with pytest.raises(StopsRefusedError) as further:
+        moved_stops(bare, BID, asked(take_profit="104"), bracket)
+    assert further.value.code == "FURTHER_AWAY"

@@ -35,18 +35,35 @@ async def refused(trade: Trade, request: StopsRequest) -> str:
 async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -> None:
     """A nearer stop counts at once, in the plan, for the price watcher, at the exchange and for a monitor that is
     started anew; it is on record with who and why. Weaker protection needs its word, and a trailing stop only rises.
+    A target that is taken away is gone at the exchange, too: a stop alone rests in the bracket's place.
     """
     protection = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.05"))
     rules = ExitRules(reprice_seconds=Decimal("0.2"), max_reprices=0)
     trade = await system.start(market_buy(system.account, "0.01", rules=rules, protection=protection))
-    other = await system.start(market_buy(system.account, "0.02", rules=rules))
+    bracket = Protection(kind=ProtectionKind.BRACKET, stop=Decimal("0.05"), take_profit=Decimal("0.04"))
+    other = await system.start(market_buy(system.account, "0.02", rules=rules, protection=bracket))
     for each in (trade, other):
         await each.until_protected()
 
+    async def rests(size: str) -> dict[str, dict[str, str]]:
+        """What rests for the trade of that size: its terms by the kind of order."""
+        found: dict[str, dict[str, str]] = {}
+        for item in await system.control.orders():
+            if item["side"] == "SELL" and item["status"] == "OPEN":
+                terms: dict[str, dict[str, str]] = item["order_configuration"]
+                found |= {
+                    kind: values for kind, values in terms.items() if Decimal(values["base_size"]) == Decimal(size)
+                }
+        return found
+
     async def stop_at_exchange() -> Decimal:
-        rests = [item for item in await system.control.orders() if item["side"] == "SELL" and item["status"] == "OPEN"]
-        (values,) = rests[0]["order_configuration"].values() if len(rests) == 1 else ({"stop_price": 0},)
-        return Decimal(values["stop_price"])
+        return Decimal((await rests("0.01")).get("stop_limit_stop_limit_gtc", {}).get("stop_price", 0))
+
+    async def bracket_rests() -> bool:
+        return set(await rests("0.02")) == {"trigger_bracket_gtc"}
+
+    async def stop_rests_alone() -> bool:
+        return set(await rests("0.02")) == {"stop_limit_stop_limit_gtc"}
 
     before = await eventually(stop_at_exchange, what="the protection rests")
     assert await refused(trade, StopsRequest(hard_stop=Decimal(45000))) == "FURTHER_AWAY"
@@ -64,6 +81,11 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
     await eventually(replaced, what="what rests at the exchange has the new stop")
     await trade.monitor.terminate("a person's mistake")
     assert await system.parts.starter.monitor(trade.key)
+
+    await eventually(bracket_rests, what="the bracket rests")
+    assert await refused(other, StopsRequest(no_take_profit=True)) == "FURTHER_AWAY"
+    assert await moved(other, StopsRequest(no_take_profit=True, further=True)) == "take profit 52001.04 → none"
+    await eventually(stop_rests_alone, what="a stop alone rests in the bracket's place")
 
     # Of the second trade the trailing stop is armed by hand, and raised; it never comes down again.
     assert "none → 49800" in await moved(other, StopsRequest(trailing_stop=Decimal(49800)))
