@@ -21,7 +21,6 @@ from domain.protection import Protection, ProtectionKind, as_moved
 __all__ = ["Moved", "StopsRefusedError", "moved_stops"]
 
 _QUANTUM = Decimal("1e-18")
-_SHOWN = Decimal("1e-8")
 
 
 class StopsRefusedError(ValueError):
@@ -82,7 +81,10 @@ def moved_stops(
 
 
 def _at(price: Decimal | None) -> str:
-    return "none" if price is None else plain(round_half_even(price, _SHOWN))
+    """To eight places, or six digits where a coin costs so little that these are more."""
+    if price is None:
+        return "none"
+    return plain(round_half_even(price, Decimal(1).scaleb(-max(8, 5 - price.adjusted()))))
 
 
 def _target(position: Position, protection: Protection | None) -> Decimal | None:

@@ -422,6 +422,7 @@ class LocalStack:
 
     async def _start_temporal(self) -> None:
         if self.config.temporal_address is not None:
+            await local_temporal.require_listening(self.config.temporal_address)
             return
         self._temporal, self._ui_files = await local_temporal.prepare(self._wanted())
         await self._timed("Temporal", self._keep("Temporal", self._temporal))

@@ -1,5 +1,6 @@
 """Temporal of a local stack: the dev server, or with `mtls` the production server; and how others are told of it."""
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from workers import certificates, server_binaries, temporal_binary
 from workers.certificates import Certificates
 from workers.dev_server import DevServer, DevServerConfig
-from workers.errors import UserError
+from workers.errors import UnreachableError, UserError
 from workers.secured_server import SecuredServer, SecuredServerConfig, UiFiles
 from workers.temporal_ui import UiUpstream
 
@@ -31,6 +32,21 @@ class Wanted:
     def certificates(self) -> Certificates:
         """Where they are, whether they are made or not."""
         return Certificates(self.data / "tls")
+
+
+async def require_listening(address: str, *, within: float = 10.0) -> None:
+    """A Temporal that somebody else runs is there. Raises UnreachableError where nobody listens at its address."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(within):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError):
+        raise UnreachableError(
+            "NO_TEMPORAL",
+            f"No Temporal answers at {address}, which temporal.address (TEMPORAL_ADDRESS) names: start that one, or "
+            "take the name away, and `bottrader up` starts one of its own.",
+        ) from None
+    writer.close()
 
 
 async def prepare(wanted: Wanted) -> tuple[DevServer | SecuredServer, UiFiles | None]:

@@ -157,6 +157,13 @@ def test_a_target_in_price_takes_the_place_of_one_in_atrs() -> None:
     assert as_moved(bracket, atrs) == bracket
 
 
+def test_stops_of_a_coin_that_costs_next_to_nothing_are_told_apart() -> None:
+    """A price is told with six digits at least; at eight places two stops of such a coin looked like one."""
+    cheap = Position(Decimal("0.00000293"), RULES)
+    moved = moved_stops(cheap, None, asked(soft_stop="0.000002891", sell_now=True))
+    assert moved.sentence == "soft stop 0.00000285675 → 0.000002891"
+
+
 def test_what_was_asked_for_before_is_nothing_new() -> None:
     """The same prices again change nothing, although shares of the entry price can't hold them to the last place."""
     wanted = {"hard_stop": "96.1", "soft_stop": "98.3", "take_profit": "102.7", "trailing_arm": "103.1"}

@@ -1,0 +1,22 @@
+"""What `bottrader up` says of a Temporal that somebody else is said to run."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from workers.errors import ExitCode, UnreachableError
+from workers.local_temporal import require_listening
+
+
+async def test_an_address_where_nobody_listens_is_named_with_what_to_do() -> None:
+    """Where a server listens it is taken; where none does the sentence has the address and the way out."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match=f"No Temporal answers at {address}, .*TEMPORAL_ADDRESS") as refused:
+            await require_listening(address)
+        assert (refused.value.code, refused.value.exit_code) == ("NO_TEMPORAL", ExitCode.UNREACHABLE)
+        listener.listen()
+        await require_listening(address)
