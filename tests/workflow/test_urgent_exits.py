@@ -11,11 +11,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from temporalio.service import RPCError
 
-from activities import venue
+from activities import orders, venue
 from activities.database import SYMBOL_LOCK
 from domain.exits import ExitReason, ExitRules
-from domain.ids import client_order_id
+from domain.ids import client_order_id, order_workflow_id
 from domain.messages import CloseAnswer, CloseRequest
 from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem, step_market, trading_system
@@ -266,4 +267,51 @@ async def test_a_restarted_worker_sells_by_the_rules_that_were_told_before(syste
     assert list(order["order_configuration"]) == ["sor_limit_ioc"]
     await system.control.clear_faults()
     assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
+    await system.assert_books_agree()
+
+
+async def test_a_long_pause_that_the_exchange_asks_for_keeps_no_stop(system: TradingSystem) -> None:
+    """Everything is answered with 429 and a reset in 45 s: the stop is sent again soon, and sold when it can be."""
+    trade = await bought(system)
+    await system.control.fault("rate_limited", "*", count=None, delay=45)
+    await system.price("46000")
+
+    async def sent_again() -> bool:
+        stop = system.client.get_workflow_handle(order_workflow_id(trade.leg_key(1)))
+        try:
+            return sum("not taken: RATE_LIMITED" in line for line in await stop.query("timeline")) >= 3
+        except RPCError:
+            return False  # it has not begun yet
+
+    await eventually(sent_again, within=WITHIN, what="the stop is sent a third time")
+    await system.control.clear_faults()
+    await until_sold(system, trade)
+    assert (await trade.closed()).exit_reason is ExitReason.HARD_STOP
+    assert len(await sells(system, trade)) == 1
+    await system.assert_books_agree()
+
+
+async def test_a_cancelled_exit_that_is_told_with_old_totals_is_not_sold_twice(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resting exit sells a part of which no message comes, and its end is told without it: the stop sells what is
+    left, though the account has more of the coin.
+    """
+    monkeypatch.setattr(orders, "_LOOK_AT_CANCELLED", 4.0)  # a slow machine answers in time, too
+    await system.control.deposit("BTC", "1")
+    trade = await bought(system)
+    await system.price("48700")
+    soft = await system.exchange_id(leg(trade, 1, 1))
+    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up tells of the part
+    await system.control.fault("missing", "user", count=1)
+    await system.control.fill(soft, "0.004")
+    await system.control.fault("stale_cancelled", "user")
+    await system.price("46000")
+    outcome = await trade.closed()
+    assert [(item.reason, item.size) for item in outcome.exits] == [
+        (ExitReason.SOFT_STOP, Decimal("0.004")),
+        (ExitReason.HARD_STOP, Decimal("0.006")),
+    ]
+    assert sum(Decimal(item["filled_size"]) for item in await sells(system, trade)) == Decimal("0.01")
+    await system.control.clear_faults()
     await system.assert_books_agree()
