@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, lock_symbol, lock_trade
+from activities.database import Connection, Pool, bounded_transaction, lock_symbol, lock_trade
 from activities.incidents import report_past
 from activities.interfaces import TradeKey
 from activities.rows import totals_of
@@ -88,6 +88,40 @@ async def _dust(venue: Venue, symbol: str, remaining: Decimal, kept: Decimal | N
     if quote is None or quote.bid <= 0 or not is_dust(remaining, quote.bid, product):
         return None
     return dust_sentence(remaining, quote.bid, product)
+
+
+async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, filled: Decimal) -> None:
+    """A sell's attempt has ended at the exchange with this base size, though not what it came to: it claims no more
+    than that of its trade, so that an exit waits for no price. A claim only shrinks here.
+    """
+    order_key = await pool.fetchval(
+        """
+        SELECT o.order_key FROM orders o JOIN attempts a ON a.order_key = o.order_key
+         WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.side = 'SELL' AND NOT o.finished
+        """,
+        account,
+        exchange_order_id,
+    )
+    if order_key is None:
+        return
+    async with bounded_transaction(pool) as connection:
+        # In the order in which everybody locks them: who records an attempt's end, or prepares the next one.
+        await connection.execute(
+            "SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", order_key
+        )
+        await connection.execute("SELECT FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", order_key)
+        await connection.execute(
+            """
+            UPDATE orders o SET claimed_base = least(o.claimed_base, o.filled_size + greatest($3 - a.filled_size, 0))
+              FROM attempts a
+             WHERE o.order_key = $1 AND a.order_key = $1 AND a.exchange_order_id = $2
+               AND a.status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')
+               AND a.number = (SELECT max(number) FROM attempts WHERE order_key = $1)
+            """,
+            order_key,
+            exchange_order_id,
+            filled,
+        )
 
 
 async def finish_order(

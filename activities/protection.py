@@ -38,9 +38,9 @@ _STATE = """
 SELECT t.symbol, t.remaining, t.bought_value, t.bought_size, t.rules,
        (SELECT count(*) FROM orders o WHERE o.entry_key = $1 AND o.role = 'EXIT'
                AND o.protection_role IS NOT NULL)::int AS used,
-       l.intent, l.base_size, l.filled_size
+       l.intent, least(l.base_size, l.claimed_base) AS base_size, l.filled_size
   FROM trades t LEFT JOIN LATERAL (
-       SELECT intent, base_size, filled_size FROM orders o
+       SELECT intent, base_size, claimed_base, filled_size FROM orders o
         WHERE o.entry_key = $1 AND o.role = 'EXIT' AND o.protection_role IS NOT NULL AND NOT o.finished
         ORDER BY received_at LIMIT 1) l ON true
  WHERE t.entry_key = $1

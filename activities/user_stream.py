@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.accounts import AccountReader
+from activities.closing import free_what_is_unsold
 from activities.database import Pool
 from activities.exchange_fills import settle_fills
 from activities.fact_router import FactRouter, Recorder
@@ -55,6 +57,8 @@ SELECT exchange_order_id, prepared_at FROM attempts
 
 
 _UNCLEAR_AFTER = 3
+_LOOK_AT_ENDED = 0.3
+"""Wall seconds: a due stop may wait for it."""
 
 
 def _order_named(message: MalformedMessage) -> str | None:
@@ -207,6 +211,8 @@ class _Session:
         self._unclear = self._lasting("order_unclear", "WARNING")
         self._doubted: dict[str, int] = {}
         """Orders of which something came that can't be understood: how often."""
+        self._sizes: dict[str, Decimal] = {}
+        """Of such orders, the greatest base size that they were told of with."""
         self._slots = asyncio.Semaphore(options.reads_at_once)
 
     def _lasting(self, kind: str, severity: Severity) -> Lasting:
@@ -415,10 +421,24 @@ class _Session:
         identity = _order_named(message)
         if identity is None:
             return
+        if message.filled_size is not None:
+            filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
+            if message.ended:
+                self._beside.start(self._free(identity, filled))
         times = self._doubted.get(identity, 0)
         self._doubted[identity] = times + 1
         if not times:
             self._beside.start(self._clear_up(identity, message.reason))
+
+    async def _free(self, identity: str, filled: Decimal) -> None:
+        """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
+        with suppress(ExchangeError, OSError, TimeoutError):
+            # The end of a cancel may be told with the size before the last fill.
+            async with asyncio.timeout(_LOOK_AT_ENDED):
+                order = await self._exchange.order(identity)
+            filled = max(filled, order.filled_size) if order is not None else filled
+        with suppress(*DATABASE_TROUBLE):
+            await free_what_is_unsold(self._pool, self._account, identity, filled)
 
     async def _clear_up(self, identity: str, reason: str) -> None:
         """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""
@@ -445,6 +465,7 @@ class _Session:
             if times == self._doubted[identity]:
                 break
         del self._doubted[identity]
+        self._sizes.pop(identity, None)
         await self._unclear.over(identity)
 
     async def _confirm(self) -> None:

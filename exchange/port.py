@@ -362,11 +362,16 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class MalformedMessage:
-    """A message that could not be understood: counted, kept, and it never stops a stream."""
+    """A message that could not be understood: counted, kept, and it never stops a stream.
+
+    Of an order, what it says for sure all the same: the base size filled so far, and whether the order has `ended`.
+    """
 
     raw: str
     reason: str
     at: datetime
+    filled_size: Decimal | None = None
+    ended: bool = False
 
 
 StreamEvent = (

@@ -530,16 +530,28 @@ class ExitMonitorWorkflow:
             )
         if child.done():
             return False
-        view = await self._position()
-        self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
-        if child.done():
-            return False
-        if view.remaining > view.pending_claims:
-            self._tell(f"the end of {reason} is not known yet: what it may still sell is left out")
-            self._behind.append(asyncio.create_task(self._hear_behind(child)))
-            return True
-        await self._tell_unsold(f"{self._reason} waits for the end of {reason}, which may still sell all of it")
-        return False
+        looks = 0
+        while True:
+            view = await self._position()
+            self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
+            if child.done():
+                return False
+            if view.remaining > view.pending_claims:
+                self._tell(f"the end of {reason} is not known yet: what it may still sell is left out")
+                self._behind.append(asyncio.create_task(self._hear_behind(child)))
+                return True
+            if not looks:
+                await self._tell_unsold(f"{self._reason} waits for the end of {reason}, which may still sell all of it")
+                if not workflow.patched("what a lower exit may still sell is looked at again"):
+                    return False
+            # The exchange may have told its size, if not what it came to.
+            looks += 1
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    child.done,
+                    timeout=timedelta(seconds=self._pause_after(looks) / 2),
+                    timeout_summary=f"until {reason} has ended, or claims less",
+                )
 
     async def _hear_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome]) -> None:
         """An exit that was left behind has ended: what it had claimed is free."""

@@ -24,6 +24,7 @@ from exchange.coinbase.parse import (
     order_from_stream,
     positive,
     side_of,
+    size_for_sure,
     text_of,
     time_of,
 )
@@ -109,7 +110,7 @@ def _malformed(raw: object, reason: str, at: datetime, out: list[StreamEvent]) -
         text = orjson.dumps(raw).decode()
     except TypeError:  # nested too deeply to be written again
         text = str(raw)
-    out.append(MalformedMessage(text, reason, at))
+    out.append(MalformedMessage(text, reason, at, *size_for_sure(raw)))
 
 
 def _is_snapshot(event: Mapping[str, Any]) -> bool:

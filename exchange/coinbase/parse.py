@@ -56,6 +56,7 @@ _STATUS: Mapping[str, VenueStatus] = {
     "EXPIRED": VenueStatus.EXPIRED,
     "FAILED": VenueStatus.FAILED,
 }
+_ENDED = frozenset({VenueStatus.FILLED, VenueStatus.CANCELLED, VenueStatus.EXPIRED, VenueStatus.FAILED})
 _SIDE: Mapping[str, Side] = {"BUY": Side.BUY, "SELL": Side.SELL}
 _NO_TIME_BEFORE = datetime(1970, 1, 1, tzinfo=UTC)
 _GREATEST_EXPONENT = 40
@@ -164,6 +165,18 @@ def side_of(raw: Mapping[str, Any], name: str) -> Side:
 def known_status(text: object) -> bool:
     """Whether the venue's status is one we know; any other counts as pending, so that its fills are not lost."""
     return isinstance(text, str) and text in _STATUS
+
+
+def size_for_sure(raw: object) -> tuple[Decimal | None, bool]:
+    """Of an order of the user channel that can't be understood as a whole: the size filled so far, whether it ended."""
+    told = raw.get("cumulative_quantity") if isinstance(raw, Mapping) else None
+    if not isinstance(raw, Mapping) or not isinstance(told, str) or not told:
+        return None, False
+    try:
+        size = not_negative(told, "cumulative_quantity")
+    except MessageError:
+        return None, False
+    return size, _STATUS.get(str(raw.get("status"))) in _ENDED
 
 
 def _totals(raw: Mapping[str, Any], size_name: str, average_name: str) -> tuple[Decimal, Decimal, Decimal]:

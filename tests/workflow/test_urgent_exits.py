@@ -222,10 +222,10 @@ async def test_an_exit_whose_end_is_not_known_is_not_sold_twice(system: TradingS
     await system.control.fill(soft, "0.004")
     await system.control.finish_cancel(soft)
     outcome = await trade.closed()
-    assert [(item.reason, item.size) for item in outcome.exits] == [
-        (ExitReason.SOFT_STOP, Decimal("0.004")),
-        (ExitReason.HARD_STOP, Decimal("0.006")),
-    ]
+    assert {item.reason: item.size for item in outcome.exits} == {
+        ExitReason.SOFT_STOP: Decimal("0.004"),
+        ExitReason.HARD_STOP: Decimal("0.006"),
+    }
     await system.assert_books_agree()
 
 
@@ -314,4 +314,25 @@ async def test_a_cancelled_exit_that_is_told_with_old_totals_is_not_sold_twice(
     ]
     assert sum(Decimal(item["filled_size"]) for item in await sells(system, trade)) == Decimal("0.01")
     await system.control.clear_faults()
+
+
+@pytest.mark.parametrize("unclear", ["no_price", "unknown_side"])
+async def test_a_stop_needs_no_more_of_a_lower_exits_end_than_its_size(system: TradingSystem, unclear: str) -> None:
+    """The stream tells the end of a limit exit without its price, or its side, and every read fails: the stop above it
+    sells what that one left, and the books agree once the exchange can be asked.
+    """
+    trade = await bought(system)
+    await system.price("48700")
+    lower = await system.exchange_id(leg(trade, 1, 1))
+    await system.control.fault(unclear, "user", count=None)
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fill(lower, "0.004")
+    await system.price("46000")
+    await until_sold(system, trade)
+    await system.control.clear_faults()
+    outcome = await trade.closed(within=60)
+    assert {item.reason: item.size for item in outcome.exits} == {
+        ExitReason.SOFT_STOP: Decimal("0.004"),
+        ExitReason.HARD_STOP: Decimal("0.006"),
+    }
     await system.assert_books_agree()
