@@ -112,12 +112,12 @@ def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
 
 
 def tidy(value: "Decimal | None") -> "Decimal | None":
-    """A size or a price to read: at most eight places after the point, no trailing zeros."""
+    """A size or a price to read: at most eight places after the point, no trailing zeros; what is there is not 0."""
     from decimal import Decimal
 
-    from domain.money import plain, round_half_even
+    from domain.money import plain, to_read
 
-    return None if value is None else Decimal(plain(round_half_even(value, Decimal("1e-8"))))
+    return None if value is None else Decimal(plain(to_read(value)))
 
 
 def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":

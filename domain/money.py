@@ -21,6 +21,7 @@ __all__ = [
     "round_down",
     "round_half_even",
     "round_up",
+    "to_read",
 ]
 
 ZERO = Decimal(0)
@@ -84,6 +85,15 @@ def round_half_even(value: Decimal, increment: Decimal = CENT) -> Decimal:
 def average(value: Decimal, size: Decimal) -> Decimal | None:
     """`value / size` at 18 places, half-even: an average price to show or compare. None for a size of zero."""
     return Decimal(plain(round_half_even(divide(value, size), _QUANTUM))) if size else None
+
+
+def to_read(value: Decimal) -> Decimal:
+    """To eight places after the point, or two digits where there are none before the ninth: what is there is not 0.
+
+    What is below the exchange's own 16 places is what a division left.
+    """
+    places = min(max(8, 1 - value.adjusted()), 16) if value else 8
+    return round_half_even(value, Decimal(1).scaleb(-places))
 
 
 def plain(value: Decimal) -> str:

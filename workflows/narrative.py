@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from domain.exits import ExitRules, target_price
 from domain.messages import GateView, OrderIntent, TradeOutcome
-from domain.money import plain, round_half_even
+from domain.money import plain, round_half_even, to_read
 
 __all__ = [
     "Timeline",
@@ -25,8 +25,8 @@ _LONGEST = 200
 
 
 def money(value: Decimal | None) -> str:
-    """A price or amount to read: at most eight significant places after the point."""
-    return "–" if value is None else plain(round_half_even(value, Decimal("1e-8")))
+    """A price or amount to read: at most eight places after the point, more only for what would be 0 otherwise."""
+    return "–" if value is None else plain(to_read(value))
 
 
 def level(price: Decimal | None) -> str:

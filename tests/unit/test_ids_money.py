@@ -18,7 +18,7 @@ from domain.ids import (
     order_workflow_id,
     parse_client_order_id,
 )
-from domain.money import EXACT, average, decimal_from, divide, plain, round_down, round_half_even, round_up
+from domain.money import EXACT, average, decimal_from, divide, plain, round_down, round_half_even, round_up, to_read
 
 parts = st.tuples(*[st.text(max_size=12)] * 6)
 numbers = st.decimals(min_value=-(10**9), max_value=10**9, places=12, allow_nan=False, allow_infinity=False)
@@ -128,3 +128,18 @@ def test_an_average_of_nothing_is_nothing() -> None:
     """No size, no price."""
     assert average(Decimal(5), Decimal(0)) is None
     assert average(Decimal(10), Decimal(3)) == Decimal("3.333333333333333333")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("0.0015330235327632", "0.00153302"),
+        ("0.0000000035327632", "0.0000000035"),
+        ("-0.0000000061128835", "-0.0000000061"),
+        ("65100.370000000001", "65100.37"),
+        ("0E-18", "0"),
+    ],
+)
+def test_what_is_there_is_not_read_as_nothing(value: str, text: str) -> None:
+    """Amounts are read to eight places, and smaller ones with two digits."""
+    assert plain(to_read(Decimal(value))) == text
