@@ -160,7 +160,8 @@ async def test_a_role_that_nobody_takes_is_told_until_somebody_does(
     finally:
         ids = (user_stream_workflow_id(account), price_watcher_workflow_id(account, 0))
         await forget(temporal_client, settings, *ids, f"market-data-{account}")
-    async with trading_system(database, temporal_server.address) as system:
+    unwanted = StrategySettings(enabled=False)  # no worker of this system takes that role
+    async with trading_system(database, temporal_server.address, others={"strategy": unwanted}) as system:
         await report_incident(system.pool, system.account, MISSING, "CRITICAL", "orders", "nobody")
         keeper = Keeper(system.client, system.pool, system.roles, lambda: system.settings, at_once)
 
