@@ -238,6 +238,9 @@ class LocalStack:
                         group.create_task(self._start_paper())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
+            if self.config.temporal_address is not None:
+                # Only now: whose the ledger is matters more than where Temporal is.
+                await local_temporal.require_listening(self.config.temporal_address)
             if isinstance(self._temporal, SecuredServer):
                 await self._timed("Temporal's namespace", set_up(self._settings()))
             else:
@@ -422,7 +425,6 @@ class LocalStack:
 
     async def _start_temporal(self) -> None:
         if self.config.temporal_address is not None:
-            await local_temporal.require_listening(self.config.temporal_address)
             return
         self._temporal, self._ui_files = await local_temporal.prepare(self._wanted())
         await self._timed("Temporal", self._keep("Temporal", self._temporal))
