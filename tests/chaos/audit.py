@@ -24,6 +24,7 @@ from tests.chaos.harness_protection import (
     PlanNote,
     Position,
     Span,
+    covered,
     gaps_between,
     length,
     percentile,
@@ -37,6 +38,7 @@ __all__ = ["Audit", "AuditRow", "audit", "merged"]
 
 ZERO = Decimal(0)
 _SHOWN = 3
+_LONG_SHOWN = 3
 _LONGEST_P99 = 10.0
 """Seconds: the promise for the 99th percentile of unprotected time."""
 _FEW = 100
@@ -81,6 +83,8 @@ class Unprotected:
     by_hand: list[float] = field(default_factory=list)
     """Of trades whose monitor a person terminated, from then on: the sweep starts it again within a minute."""
     by_cause: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    longest: list[tuple[float, str]] = field(default_factory=list)
+    """Of single: the longest stretches, each with a sentence that says whose, when and why."""
 
     def add(self, other: Unprotected) -> None:
         """Take another run's positions in."""
@@ -92,6 +96,7 @@ class Unprotected:
         self.no_cut = self.no_cut or other.no_cut
         for cause, values in other.by_cause.items():
             self.by_cause[cause] += values
+        self.longest += other.longest
 
     def rows(self) -> list[AuditRow]:
         """The promise, what several faults at once make of it, and the causes."""
@@ -114,6 +119,7 @@ class Unprotected:
             ),
             AuditRow("  in a position's whole life", f"{len(self.total)} positions: {_seconds(self.total)}"),
             AuditRow("  by cause", causes),
+            *(AuditRow("    a long one", sentence) for _, sentence in sorted(self.longest, reverse=True)[:_LONG_SHOWN]),
         ]
 
     def _around_cuts(self) -> str:
@@ -207,7 +213,7 @@ def merged(audits: Sequence[Audit]) -> Audit:
     for found in audits:
         time.add(found.time)
     rows = []
-    for place, row in enumerate(audits[0].rows[: -len(time.rows())]):
+    for place, row in enumerate(audits[0].rows[: -len(audits[0].time.rows())]):
         wrong = tuple(subject for found in audits for subject in found.rows[place].wrong)
         rows.append(AuditRow(row.what, f"{len(audits)} runs", wrong))
     rows.extend(time.rows())
@@ -713,10 +719,21 @@ def _unprotected(books: _Books, positions: Iterable[Position]) -> Unprotected:
             time.by_hand.append(max((length([span]) for span in after), default=0.0))
         single, several = split_by_outages([span for span in rest if span not in after], evidence.outages)
         time.single.append(max((length([span]) for span in single), default=0.0))
+        if single:
+            time.longest.append(_in_words(position, max(single, key=lambda span: span[1] - span[0]), spans))
         if several:
             time.several.append(max(length([span]) for span in several))
         time.total.append(length(whole))
     return time
+
+
+def _in_words(position: Position, stretch: Span, spans: Mapping[str, list[Span]]) -> tuple[float, str]:
+    """A stretch's seconds, and whose it is, from when to when, and what it is made of."""
+    seconds = length([stretch])
+    parts = {cause: length(covered(stretch, found)) for cause, found in spans.items()}
+    why = ", ".join(f"{cause} {part:.1f} s" for cause, part in parts.items() if part)
+    begin, end = (moment.strftime("%H:%M:%S.%f")[:-5] for moment in stretch)
+    return seconds, f"{seconds:.1f} s of {position.entry_key} ({position.symbol}), {begin} to {end} UTC: {why}"
 
 
 def _watcher(symbol: str, shards: int) -> str:

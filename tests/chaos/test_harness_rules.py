@@ -336,6 +336,8 @@ def test_a_trade_that_is_protected_at_the_exchange_passes(right: Evidence) -> No
     found = audit(right)
     assert found.violations == [], found.text()
     assert found.time.single == [1.0]
+    assert f"1.0 s of {KEY} (CHA-USD), 0" in found.text()
+    assert "fill not in a plan yet 1.0 s" in found.text()
 
 
 WRONG: dict[str, Callable[[Evidence], object]] = {
