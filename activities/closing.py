@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, bounded_transaction, lock_symbol, lock_trade
+from activities.database import Connection, Pool, bounded_transaction, lock_order, lock_symbol, lock_trade
 from activities.incidents import report_past
 from activities.interfaces import TradeKey
 from activities.rows import totals_of
@@ -105,11 +105,7 @@ async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, 
     if order_key is None:
         return
     async with bounded_transaction(pool) as connection:
-        # In the order in which everybody locks them: who records an attempt's end, or prepares the next one.
-        await connection.execute(
-            "SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", order_key
-        )
-        await connection.execute("SELECT FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", order_key)
+        await lock_order(connection, order_key)
         await connection.execute(
             """
             UPDATE orders o SET claimed_base = least(o.claimed_base, o.filled_size + greatest($3 - a.filled_size, 0))

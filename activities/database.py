@@ -18,6 +18,7 @@ __all__ = [
     "bounded_transaction",
     "create_pool",
     "lock_account",
+    "lock_order",
     "lock_symbol",
     "lock_trade",
     "symbol_transaction",
@@ -182,6 +183,14 @@ async def lock_trade(connection: Connection, entry_key: str) -> None:
     Always after the symbol's lock, where that is held at all, and the plan before the trade, as a fill takes them.
     """
     await connection.execute(_LOCK_TRADE, entry_key, str(STALLED_MS))
+
+
+async def lock_order(connection: Connection, order_key: str) -> Any:
+    """Hold an order and its attempts until the transaction ends, in the order in which its reports take them; the
+    order's row.
+    """
+    await connection.execute("SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", order_key)
+    return await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", order_key)
 
 
 _LOCK_TRADE = """

@@ -35,7 +35,15 @@ from activities.closing import close_trade, finish_order, position_view
 from activities.commands import given_by, keep
 from activities.controls import trading_control
 from activities.crash_points import crash_at
-from activities.database import Connection, Pool, account_transaction, bounded_transaction, lock_symbol, lock_trade
+from activities.database import (
+    Connection,
+    Pool,
+    account_transaction,
+    bounded_transaction,
+    lock_order,
+    lock_symbol,
+    lock_trade,
+)
 from activities.incidents import report_once
 from activities.interfaces import (
     CancelAttempt,
@@ -538,13 +546,8 @@ class TradingActivities(OrderActivities):
     async def end_order(self, request: EndOrder) -> RecordResult:
         async with bounded_transaction(self._pool) as connection:
             # An exit's end frees its claim, for which the next exit waits, so that it takes no lock of the symbol: the
-            # rows that its reports hold, too, in their order, keep those apart from it.
-            await connection.execute(
-                "SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", request.order_key
-            )
-            order = await connection.fetchrow(
-                "SELECT * FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", request.order_key
-            )
+            # rows that its reports hold, too, keep those apart from it.
+            order = await lock_order(connection, request.order_key)
             state, now = OrderState(request.state), OrderState(order["state"])
             if order["finished"]:
                 state = now

@@ -51,7 +51,6 @@ __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 _PATIENCE = timedelta(seconds=0.5)
 """So long an exit waits for the end of each thing that rests of its trade (EXIT-10)."""
 _ENTRY_LOOK = 10.0
-_EARLIER_PATIENCE = timedelta(seconds=0.5)
 _EARLIER_LOOK = 0.1
 """Seconds between two looks at what an earlier monitor's exit has become."""
 _CLAIMS_LOOK = 5.0
@@ -224,7 +223,7 @@ class ExitMonitorWorkflow:
         What it may still sell is claimed in the ledger, so the two never sell the same thing.
         """
         self._take_over = False
-        until = workflow.now() + _EARLIER_PATIENCE
+        until = workflow.now() + _PATIENCE
         told = False
         while True:
             view = await self._position(reason)
