@@ -144,7 +144,7 @@ class _Bookkeeper:
     def book(self) -> Booking | None:
         order, update, before, after = self.order, self.update, self.before, self.after
         finished = bool(order["finished"])
-        state = order_state(self.reports, finished=finished)
+        state = order_state(self.reports, finished=finished, now=OrderState(order["state"]))
         fill = fill_between(before.totals, after.totals)
         first = fill is not None and totals_of(order).size == 0 and self.sums.size > 0
         if after != before or (update.exchange_order_id and not self.attempt["exchange_order_id"]):

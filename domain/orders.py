@@ -345,11 +345,12 @@ def move_trade(now: TradeState, to: TradeState) -> TradeState:
     return to
 
 
-def order_state(attempts: Iterable[Report], *, finished: bool) -> OrderState:
+def order_state(attempts: Iterable[Report], *, finished: bool, now: OrderState = OrderState.RECEIVED) -> OrderState:
     """The state of an admitted order, from its attempts in order of their numbers.
 
     `finished` says that no further attempt will be sent; then the last attempt's end is the order's end, and an
-    order that filled in part before ends as that end (its filled size says how much).
+    order that filled in part before ends as that end (its filled size says how much). An end that stands (`now`) stays,
+    unless the order may become the other: an expired order's attempt is a cancelled one, which a repeat of it says.
     """
     reports = list(attempts)
     if not reports:
@@ -365,7 +366,8 @@ def order_state(attempts: Iterable[Report], *, finished: bool) -> OrderState:
             return OrderState.PARTIALLY_FILLED
         return OrderState(live.status.value)
     if finished:
-        return end_state(last.status)
+        end = end_state(last.status)
+        return now if now.final and end not in _ORDER_MOVES[now] else end
     return OrderState.PARTIALLY_FILLED if any(r.totals.size > 0 for r in reports) else OrderState.SUBMITTING
 
 

@@ -43,6 +43,8 @@ class Course:
         self._stopped = False
         """A gate has ended a post-only entry between two attempts."""
         self._wanted_until: datetime | None = None
+        self._time_is_up = False
+        """An attempt was cancelled because the order's time was over, whatever a clock says afterwards."""
         self._asked: set[int] = set()
         """Attempts that we have asked the exchange to cancel."""
 
@@ -51,9 +53,9 @@ class Course:
         progress = self._progress
         state = await self._run_attempts(admission)
         await workflow.wait_condition(lambda: not self._recorder.behind)
+        if not progress.sentence and progress.cancel_wish is None:
+            progress.sentence = self._recorder.reason(progress.number)
         if not progress.finished:
-            if not progress.sentence and progress.cancel_wish is None:
-                progress.sentence = self._recorder.reason(progress.number)
             result = await transact(
                 OrderActivities.end_order,
                 EndOrder(
@@ -129,7 +131,7 @@ class Course:
             return OrderState.FILLED
         if self._progress.cancel_wish is not None:
             return OrderState.CANCELLED
-        if deadline is not None and workflow.now() >= deadline:
+        if self._time_is_up or (deadline is not None and workflow.now() >= deadline):
             return OrderState.EXPIRED
         if not repricing:
             return None if self._may_replace(status) else end_state(status)
@@ -308,7 +310,8 @@ class Course:
                 return False
             now = workflow.now()
             repricing = reprice_at is not None and now >= reprice_at
-            if self._progress.cancel_wish is not None or repricing or (deadline is not None and now >= deadline):
+            self._time_is_up = deadline is not None and now >= deadline
+            if self._progress.cancel_wish is not None or repricing or self._time_is_up:
                 await self.cancel_attempt(number)
                 return repricing and self._progress.cancel_wish is None
             if at_once:

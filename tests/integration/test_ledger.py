@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from temporalio.exceptions import ApplicationError
 
+from activities.interfaces import EndOrder
 from activities.ledger import UnknownAttemptError
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderIntent, OrderUpdate, RecordResult, StatusSource
@@ -153,6 +154,23 @@ async def test_a_report_applied_twice_or_late_changes_nothing(system: TradingSys
         assert result.filled_size == Decimal("0.1")
     assert await money_rows(system) == before
     assert len(before["fills"]) == 3
+
+
+@pytest.mark.parametrize("size", ["0", "0.03"])
+async def test_a_report_that_is_told_again_after_the_end_is_answered_with_the_end(
+    system: TradingSystem, size: str
+) -> None:
+    """A workflow task that the server throws away records and ends twice: an expired order stays one both times."""
+    intent = limit_buy(system.account, "0.1", "50000")
+    await admit(system, intent)
+    last = report(size, status=AttemptStatus.CANCELLED)
+    await record(system, intent, last)
+    end = EndOrder(order_key=intent.order_key, symbol=intent.symbol, state="EXPIRED", sentence="its time was over")
+    await system.parts.trading.end_order(end)
+    for update in (last, report("0.05", second=1, status=AttemptStatus.CANCELLED)):
+        result = await record(system, intent, update)
+        assert (result.state, result.finished) == (OrderState.EXPIRED, True)
+    assert [row["state"] for row in await system.rows("SELECT state FROM orders")] == ["EXPIRED"]
 
 
 async def test_any_order_of_arrival_ends_in_the_same_totals(system: TradingSystem) -> None:

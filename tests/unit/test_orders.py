@@ -230,6 +230,22 @@ def test_an_orders_state_follows_from_its_attempts(attempts: list[Report], finis
 
 
 @pytest.mark.parametrize(
+    ("stands", "last", "state"),
+    [
+        (OrderState.EXPIRED, AttemptStatus.CANCELLED, OrderState.EXPIRED),
+        (OrderState.CANCELLED, AttemptStatus.FAILED, OrderState.CANCELLED),
+        (OrderState.EXPIRED, AttemptStatus.FILLED, OrderState.FILLED),
+        (OrderState.EXPIRED, AttemptStatus.CANCELLING, OrderState.CANCELLING),
+        (OrderState.FAILED, AttemptStatus.CANCELLED, OrderState.CANCELLED),
+        (OrderState.CANCELLING, AttemptStatus.CANCELLED, OrderState.CANCELLED),
+    ],
+)
+def test_an_end_that_stands_stays(stands: OrderState, last: AttemptStatus, state: OrderState) -> None:
+    """A late report of a finished order changes its end only where the order may become the other."""
+    assert order_state([Report(last, PART)], finished=True, now=stands) is state
+
+
+@pytest.mark.parametrize(
     ("state", "filled", "shown"),
     [
         (OrderState.ADMITTED, 0, "NEW"),
