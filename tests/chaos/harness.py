@@ -21,7 +21,12 @@ from typing import Any
 
 import aiohttp
 import asyncpg
-from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -218,15 +223,17 @@ async def open_rig(
         client = await Client.connect(stack.temporal_address, data_converter=pydantic_data_converter)
         no_names = data / "no-names"
         environment = by_name(stack.environment, no_names)
-        slots = {name: WorkerSlot(name, data / "logs" / f"{name}.log", environment, role="all") for name in workers}
         ledger = await asyncpg.create_pool(stack.dsn, min_size=0, max_size=4, command_timeout=20)
-        rig = Rig(stack, client, control, ledger, slots, no_names, disk)
+        rig = Rig(stack, client, control, ledger, {}, no_names, disk)
+        for name in workers:
+            log = data / "logs" / f"{name}.log"
+            rig.workers[name] = WorkerSlot(name, log, environment, role="all", died=rig.notes.outage)
         closing.push_async_callback(rig.stop_stack)
         closing.push_async_callback(ledger.close)
         await install_recorder(ledger)
         for symbol in symbols:
             await rig.price(symbol, Decimal(100))
-        for slot in slots.values():
+        for slot in rig.workers.values():
             closing.push_async_callback(slot.stop)
         await rig.start_workers()
         yield rig
@@ -632,7 +639,20 @@ class ChaosRun:
             "SELECT count(DISTINCT exchange_order_id) FROM fills WHERE exchange_order_id = ANY($1)", list(traded)
         )
         checks["filled orders that the books lack"] = len(traded) - known
+        checks["terminated monitors that nothing has replaced"] = await self._not_replaced()
         return ", ".join(f"{number} {what}" for what, number in checks.items() if number)
+
+    async def _not_replaced(self) -> int:
+        """Open trades whose monitor a person terminated, and for which the sweep has not started another yet."""
+        hit = [key for _, key in self.rig.notes.terminated]
+        still_open = await self.rig.ledger.fetch(
+            "SELECT entry_key FROM trades WHERE state <> 'CLOSED' AND entry_key = ANY($1)", hit
+        )
+        gone = 0
+        for row in still_open:
+            monitor = self.rig.client.get_workflow_handle(exit_workflow_id(row["entry_key"]))
+            gone += (await monitor.describe()).status is not WorkflowExecutionStatus.RUNNING
+        return gone
 
 
 _RESTING = """

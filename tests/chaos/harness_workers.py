@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from activities.crash_points import CRASH_AT
@@ -19,10 +20,17 @@ _RESTART_SECONDS = 0.5
 
 class WorkerSlot:
     """A place for one worker with every role. A worker that ends by itself is started again, one that was killed is
-    when `start` is called.
+    when `start` is called. `died` hears of each death at a named point, when the next worker runs: since when.
     """
 
-    def __init__(self, name: str, log: Path, environment: Mapping[str, str], role: str = "all") -> None:
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        environment: Mapping[str, str],
+        role: str = "all",
+        died: Callable[[datetime], None] = lambda since: None,
+    ) -> None:
         self.name = name
         self._log = log
         self._environment = environment
@@ -31,6 +39,9 @@ class WorkerSlot:
         self._keeper: asyncio.Task[None] | None = None
         self._crash_at = ""
         self._crashes = 0
+        self._died = died
+        self._is_to_die = False
+        """The worker that runs dies at a named point."""
         self.ended_by_itself = 0
 
     @property
@@ -85,6 +96,7 @@ class WorkerSlot:
 
     async def _launch(self) -> None:
         environment = dict(self._environment)
+        self._is_to_die = bool(self._crash_at)
         if self._crash_at:
             environment[CRASH_AT], self._crash_at = self._crash_at, ""
         self._child = await Child.start(
@@ -103,8 +115,11 @@ class WorkerSlot:
             if child is not None:
                 await child.wait()
                 self.ended_by_itself += 1
+            since, at_a_point = datetime.now(UTC), self._is_to_die
             await asyncio.sleep(_RESTART_SECONDS)
             await self._launch()
+            if at_a_point:
+                self._died(since)
 
     async def _stop_keeping(self) -> None:
         keeper, self._keeper = self._keeper, None
