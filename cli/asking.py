@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from domain.messages import CloseRequest
     from workers.settings import Settings
 
-__all__ = ["ask", "commanded", "patience", "query", "require_worker", "until", "worker_missing"]
+__all__ = ["ask", "commanded", "keep_until_started", "patience", "query", "require_worker", "until", "worker_missing"]
 
 Found = TypeVar("Found")
 
@@ -127,6 +127,23 @@ async def commanded(
     except (asyncpg.PostgresError, OSError, TimeoutError) as problem:
         note(f"Who asks could not be written down ({type(problem).__name__}): it is asked for all the same.")
     return {key: CloseRequest(by=by, note=why, command=command) for key, command in zip(keys, ids, strict=True)}
+
+
+async def keep_until_started(
+    ledger: Any, account: str, kind: Literal["close", "cancel"], key: str, request: "CloseRequest"
+) -> str:
+    """Keep a close or a cancel for which no workflow runs: the one that the sweep starts does it. The answer.
+
+    Raises the database's errors.
+    """
+    from activities.commands import keep
+    from domain.commands import CommandKind
+
+    await keep(ledger, account, CommandKind(kind), key, request)
+    return (
+        f"no workflow runs for it at the moment: the {kind} is kept, and done once the sweep has started one, "
+        "within minutes"
+    )
 
 
 async def query(client: "Client", workflow_id: str, name: str) -> Any | None:

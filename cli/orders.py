@@ -672,7 +672,7 @@ def cancel(
 
 
 async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: float, by: str, as_json: bool) -> int:
-    from cli.asking import ask, commanded, patience, until
+    from cli.asking import ask, commanded, keep_until_started, patience, until
     from cli.ledger import open_ledger, resolve_key
     from domain.ids import order_workflow_id
     from workers.temporal_connection import connect
@@ -684,16 +684,11 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
             raise UserError("ORDER_ENDED", f"There is nothing to cancel: the order is {row['state']}.", ExitCode.NO)
         client = await connect(settings)
         with patience(f"Cancelling {row['side']} {row['symbol']}"):
+            asked = (await commanded(ledger, settings.account, "cancel", [key], by))[key]
             try:
-                asked = await commanded(ledger, settings.account, "cancel", [key], by)
-                answer = await ask(client, order_workflow_id(key), "cancel", asked[key], timeout)
+                answer = str((await ask(client, order_workflow_id(key), "cancel", asked, timeout)).sentence)
             except LookupError:
-                raise UserError(
-                    "NO_WORKFLOW",
-                    f"{order_workflow_id(key)} does not run any more, and the ledger has its order as {row['state']}: "
-                    "look at `bottrader doctor`, and cancel it at the exchange if it is still open there.",
-                    ExitCode.NO,
-                ) from None
+                answer = await keep_until_started(ledger, settings.account, "cancel", key, asked)
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(ORDER, key)
@@ -702,9 +697,9 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
             done = await until(look, timeout) if wait else None
         row = done or await ledger.fetchrow(ORDER, key)
         if as_json:
-            print_json({**described(row), "answer": answer.sentence})
+            print_json({**described(row), "answer": answer})
         else:
-            typer.echo(_sentence(row) if done is not None else f"Asked for: {answer.sentence}.")
+            typer.echo(_sentence(row) if done is not None else f"Asked for: {answer}.")
     if done is not None and done["state"] != "CANCELLED":
         raise UserError("ORDER_ENDED", f"The cancel came too late: the order is {done['state']}.", ExitCode.NO)
     if wait and done is None:

@@ -586,6 +586,8 @@ def _level(option: str, text: str | None, *, gain: bool | None) -> "tuple[Decima
     if gain is None:
         raise UserError("BAD_NUMBER", f"{option} {typed}: it is a price, as it doesn't go by the entry price.")
     percent = amount(option, typed.removesuffix("%")) or Decimal(0)
+    if not gain and percent >= 100:
+        raise UserError("BAD_NUMBER", f"{option} {typed}: a loss is less than 100%.")
     return 1 + (percent if gain else -percent) / 100, Decimal(0)
 
 
@@ -634,7 +636,7 @@ async def _move_stops(
 async def _close(
     settings: "Settings", given: str, *, by: str, why: str, wait: bool, timeout: float, as_json: bool
 ) -> int:
-    from cli.asking import commanded, patience, until
+    from cli.asking import commanded, keep_until_started, patience, until
     from cli.ledger import ago, open_ledger, resolve_key
     from workers.temporal_connection import connect
     from workflows.narrative import money
@@ -654,7 +656,10 @@ async def _close(
         client = await connect(settings)
         with patience(f"Selling {row['symbol']}"):
             request = (await commanded(ledger, settings.account, "close", [key], by, why))[key]
-            answer = await _ask_close(client, key, request, min(timeout, 10.0))
+            try:
+                answer = await _ask_close(client, key, request, min(timeout, 10.0))
+            except LookupError:
+                answer = await keep_until_started(ledger, settings.account, "close", key, request)
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
@@ -686,7 +691,10 @@ async def _close(
 
 
 async def _ask_close(client: Any, key: str, request: "CloseRequest", seconds: float) -> str:
-    """The trade's monitor sells; its entry passes the wish on where there is no monitor yet."""
+    """The trade's monitor sells; its entry passes the wish on where there is no monitor yet.
+
+    Raises LookupError where neither runs.
+    """
     from cli.asking import ask
     from domain.ids import exit_workflow_id, order_workflow_id
 
@@ -696,7 +704,7 @@ async def _ask_close(client: Any, key: str, request: "CloseRequest", seconds: fl
         except LookupError:
             continue
         return str(answer.sentence)
-    raise _no_workflow()
+    raise LookupError(key)
 
 
 def _no_workflow() -> UserError:

@@ -323,6 +323,7 @@ async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> Non
         ((), "BAD_OPTION"),
         (("--trailing", "2%"), "BAD_NUMBER"),
         (("--hard", "low"), "BAD_NUMBER"),
+        (("--soft", "100%"), "BAD_NUMBER"),
     ):
         _refused(await trading.command("trade", "stops", key[:8], *arguments, "--json"), 2, code)
     text = await trading.command("trade", "show", key[:8])

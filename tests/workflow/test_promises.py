@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from activities.commands import note_commands
+from cli.asking import commanded, keep_until_started
 from cli.trades import PROMISES
 from domain.commands import CommandKind
 from domain.exits import ExitReason
@@ -84,3 +85,18 @@ async def test_a_cancel_holds_over_its_workflow(system: TradingSystem) -> None:
     await eventually(partial(system.value, ended, trade.key), what="cancelled")
     assert (await system.venue_order(client_order_id(trade.key, 1)))["status"] == "CANCELLED"
     await system.assert_books_agree()
+
+
+async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_monitor(system: TradingSystem) -> None:
+    """Monitor and entry are both gone: the close is left in the ledger, and who guards the trade next sells it."""
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await trade.handle.terminate("a person's mistake")
+    await trade.monitor.terminate("a person's mistake")
+    request = (await commanded(system.pool, system.account, "close", [trade.key], "ann"))[trade.key]
+    sentence = await keep_until_started(system.pool, system.account, "close", trade.key, request)
+    assert "the close is kept" in sentence
+    assert await system.parts.starter.monitor(trade.key)
+    closed = await eventually(partial(system.rows, CLOSED, trade.key), what="closed")
+    assert closed[0]["exit_reason"] == "MANUAL"
+    assert [(row["given_by"], row["done"]) for row in await system.rows(PROMISES, trade.key)] == [("ann", True)]
