@@ -177,11 +177,7 @@ class _Bookkeeper:
             self.writes["entry_final"] = True
         if after != before:
             self._records(fill)
-        others_live = any(row["live"] for row in self.standing.attempts if row is not self.attempt)
-        if after.status is AttemptStatus.FILLED and not finished and not others_live:
-            # Filled to the end: nothing can follow, so the order ends in the transaction that learned it.
-            finished = True
-            self._finish()
+        finished = self._ended(fill)
         if self.incidents:
             self.writes["incidents"] = self.incidents
         return Booking(self.writes, self._result(state, fill, first=first, finished=finished), self._next_cover())
@@ -354,11 +350,28 @@ class _Bookkeeper:
             "status": after.status.value,
         }
 
+    def _ended(self, fill: Fill | None) -> bool:
+        """Whether the order has ended with this report, or had before."""
+        others_live = any(row["live"] for row in self.standing.attempts if row is not self.attempt)
+        if self.order["finished"]:
+            if fill is not None:
+                # What an exit had sold when it ended was told too small: what it achieved is told anew.
+                self._exit()
+            return True
+        if self.after.status is not AttemptStatus.FILLED or others_live:
+            return False
+        # Filled to the end: nothing can follow, so the order ends in the transaction that learned it.
+        self._finish()
+        return True
+
     def _finish(self) -> None:
         self.writes["finish"] = {"state": OrderState.FILLED.value}
         if self.order["role"] == OrderRole.ENTRY:
             self.writes["entry_final"] = True
-        elif self.order["role"] == OrderRole.EXIT and self.trade is not None and self.sums.size > 0:
+        self._exit()
+
+    def _exit(self) -> None:
+        if self.order["role"] == OrderRole.EXIT and self.trade is not None and self.sums.size > 0:
             role, reason = self.leg or (self.order["protection_role"], self.order["exit_reason"])
             self.writes["exit"] = exit_row(
                 entry_key=self.order["entry_key"],

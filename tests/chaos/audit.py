@@ -636,20 +636,22 @@ def _cuts(books: _Books) -> AuditRow:
     cuts = [(until - since).total_seconds() for since, until in books.evidence.cuts]
     if cuts:
         back = ", ".join(f"{seconds:.1f} s" for seconds in cuts)
-        return AuditRow("power cuts", f"all up again {back} later; {sum(_unmarked(books).values())} sends just before")
+        return AuditRow("power cuts", f"all up again {back} later; {sum(_unmarked(books).values())} sends too young")
     return AuditRow("power cuts", f"not run: {books.evidence.no_cut}" if books.evidence.no_cut else "none")
 
 
 def _unmarked(books: _Books) -> Counter[str]:
-    """Arrivals whose mark a power cut may have taken with it, by client order id.
+    """Arrivals whose mark a power cut, or a kill of PostgreSQL, may have taken with it, by client order id.
 
     The row of an attempt is flushed before anything is sent; only that it was sent is not, as the identical body may be
-    sent again under its id.
+    sent again under its id. What PostgreSQL has not written yet, 0.6 s of it at most, is gone when it is killed.
     """
+    evidence = books.evidence
+    lost = [*evidence.cuts, *evidence.database_kills]
     found: Counter[str] = Counter()
-    for entry in books.evidence.journal if books.evidence.cuts else ():
-        at = true_time(datetime.fromisoformat(entry["time"]), books.evidence.skews)
-        if any(since - _MARK_LOST <= at <= until for since, until in books.evidence.cuts):
+    for entry in evidence.journal if lost else ():
+        at = true_time(datetime.fromisoformat(entry["time"]), evidence.skews)
+        if any(since - _MARK_LOST <= at <= until for since, until in lost):
             found[str(entry["client_order_id"])] += 1
     return found
 

@@ -552,9 +552,11 @@ class ChaosRun:
             await stack.restart_temporal()
             return
         if action.target == "postgres":
+            since = datetime.now(UTC)
             await stack.kill_postgres()
             await asyncio.sleep(seconds)
             await stack.restart_postgres()
+            self.rig.notes.database_kills.append((since, datetime.now(UTC)))
             return
         slots = [self.rig.workers[name] for name in names]
         for slot in slots:

@@ -78,6 +78,7 @@ class Evidence:
     skews: list[tuple[datetime, float]] = field(default_factory=list)
     outages: list[tuple[datetime, datetime]] = field(default_factory=list)
     cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
+    database_kills: list[tuple[datetime, datetime]] = field(default_factory=list)
     terminated: list[tuple[datetime, str]] = field(default_factory=list)
     """Monitors that a person terminated: when, and the entry's key."""
     no_cut: str = ""
@@ -105,6 +106,7 @@ async def collect(
         skews=notes.skews,
         outages=notes.outages,
         cuts=notes.cuts,
+        database_kills=notes.database_kills,
         terminated=notes.terminated,
     )
     evidence.exchange_orders = await control.orders()

@@ -58,6 +58,8 @@ class Notes:
     """When the monitor of which entry was terminated by hand."""
     cuts: list[tuple[datetime, datetime]] = field(default_factory=list)
     """From when to when the machine was without power, or starting."""
+    database_kills: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """From when to when PostgreSQL was killed, or starting."""
 
     def price(self, symbol: str, bid: Decimal) -> None:
         """The market has moved."""

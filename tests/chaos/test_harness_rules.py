@@ -388,12 +388,13 @@ WRONG: dict[str, Callable[[Evidence], object]] = {
 }
 
 
-def test_a_power_cut_may_take_the_mark_of_a_send_and_nothing_else(right: Evidence) -> None:
-    """What was sent just before a cut may arrive again under its id; long before it may not, and no row may be lost."""
+@pytest.mark.parametrize("lost", ["cuts", "database_kills"])
+def test_a_cut_or_a_killed_database_may_take_the_mark_of_a_send_and_nothing_else(right: Evidence, lost: str) -> None:
+    """What was sent just before may arrive again under its id; long before it may not, and no row may be lost."""
     row = {**right.journal[0], "time": second(5).isoformat()}
     right.journal.append(row)
     assert audit(deepcopy(right)).violations
-    right.cuts.append((second(5.5), second(15)))
+    getattr(right, lost).append((second(5.5), second(15)))
     assert audit(deepcopy(right)).violations == []
     row["time"] = second(3).isoformat()
     assert audit(deepcopy(right)).violations

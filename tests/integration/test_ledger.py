@@ -17,6 +17,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.interfaces import EndOrder
 from activities.ledger import UnknownAttemptError
+from domain.exits import ExitReason
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderIntent, OrderUpdate, RecordResult, StatusSource
 from domain.orders import AttemptStatus, OrderState, Side, TradeState, VenueStatus
@@ -171,6 +172,22 @@ async def test_a_report_that_is_told_again_after_the_end_is_answered_with_the_en
         result = await record(system, intent, update)
         assert (result.state, result.finished) == (OrderState.EXPIRED, True)
     assert [row["state"] for row in await system.rows("SELECT state FROM orders")] == ["EXPIRED"]
+
+
+@pytest.mark.parametrize("told", ["0", "0.03"])
+async def test_what_an_exit_is_told_to_have_sold_after_its_end_is_in_its_row(system: TradingSystem, told: str) -> None:
+    """An exit that ended with too small a total tells size, price and fees of all that it sold, once that is known."""
+    entry = market_buy(system.account, "0.1")
+    await admit(system, entry)
+    await record(system, entry, report("0.1", "50000", status=AttemptStatus.FILLED))
+    leaving = sell(system.account, "0.1", entry_key=entry.order_key, exit_reason=ExitReason.MANUAL)
+    await admit(system, leaving)
+    await record(system, leaving, report(told, "49000", second=1, status=AttemptStatus.CANCELLED, name="y"))
+    end = EndOrder(order_key=leaving.order_key, symbol=leaving.symbol, state="CANCELLED")
+    await system.parts.trading.end_order(end)
+    await record(system, leaving, report("0.05", "49000", second=2, status=AttemptStatus.CANCELLED, name="y"))
+    rows = await system.rows("SELECT size, average_price, fees FROM trade_exits")
+    assert [tuple(row) for row in rows] == [(Decimal("0.05"), Decimal(49000), Decimal("14.7"))]
 
 
 async def test_any_order_of_arrival_ends_in_the_same_totals(system: TradingSystem) -> None:
