@@ -27,8 +27,8 @@ Say = Callable[[str], None]
 _MOST_SECONDS = 2.0
 _PATIENCE = 35.0
 """Longer than a read hangs."""
-_APART = 0.15
-"""Seconds between two stops, so that what is measured is not the machine's rate."""
+_APART = 0.3
+"""Seconds between two stops: half the rate of round-trip trades on 2 cores, so that no queue is measured."""
 _SOFT = Decimal(97)
 """Best bid past the soft stop and above the hard one."""
 _KINDS = ("hard", "soft", "protected", "working")
