@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,10 +31,20 @@ from fifo.fills import FifoError
 from fifo.parsing import shown
 from fifo.reading import StatedFill
 
-__all__ = ["ImportPlan", "OldFill", "SymbolImport", "SymbolPlan", "old_fill", "own_records_since", "plan_import"]
+__all__ = [
+    "ImportPlan",
+    "OldFill",
+    "Progress",
+    "SymbolImport",
+    "SymbolPlan",
+    "old_fill",
+    "own_records_since",
+    "plan_import",
+]
 
 _CHUNK = 5_000
 _MANY = 1_000
+_BETWEEN_NOTES = 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_COIN = datetime(2009, 1, 3, tzinfo=UTC)
 _SECONDS = 300.0
@@ -140,19 +150,25 @@ class SymbolImport:
 
 @dataclass(slots=True)
 class ImportPlan:
-    """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ."""
+    """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
+
+    `own`: lines of orders that the ledger recorded itself.
+    """
 
     account: str
     until: datetime
     symbols: dict[str, SymbolPlan] = field(default_factory=dict)
     changed: list[tuple[int, str]] = field(default_factory=list)
+    own: set[int] = field(default_factory=set)
 
-    async def write(self, pool: Pool) -> list[SymbolImport]:
+    async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """Write what is new and bring the FIFO books level; both again change nothing. Raises the database's errors.
 
-        A symbol without anything new is brought level, too: an import before may have been cut off.
+        A symbol without anything new is brought level, too: an import before may have been cut off. `say` hears how
+        far a long one is.
         """
         done = []
+        progress = Progress("written", sum(len(plan.new) for plan in self.symbols.values()), say)
         for name, plan in sorted(self.symbols.items()):
             before = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
             written = 0
@@ -160,10 +176,12 @@ class ImportPlan:
                 async with pool.acquire() as connection, connection.transaction():
                     await lock_symbol(connection, self.account, name, long=True)
                     written += await _write(connection, self.account, name, chunk)
+                progress.add(len(chunk))
             if written >= _MANY:
                 # The planner must not go on thinking that these tables are small.
                 await pool.execute("ANALYZE fills, trade_records", timeout=_SECONDS)
             if plan.new or plan.known:
+                progress.begin(f"matching sells of {name} with lots")
                 await repair_symbol(pool, self.account, name)
             after = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
             done.append(
@@ -193,9 +211,10 @@ class ImportPlan:
         found = await lots_beyond_holdings(pool, self.account, lots, moved)
         return {currency: size for currency, size in sorted(found.items()) if currency in lots}
 
-    async def preview(self, pool: Pool) -> list[SymbolImport]:
+    async def preview(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
         done = []
+        progress = Progress("tried", sum(len(plan.new) for plan in self.symbols.values()), say)
         for name, plan in sorted(self.symbols.items()):
             async with pool.acquire() as connection:
                 attempt = connection.transaction()
@@ -204,6 +223,8 @@ class ImportPlan:
                     before = await connection.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
                     for chunk in _chunks(plan.new):
                         await _write(connection, self.account, name, chunk, explain=False)
+                        progress.add(len(chunk))
+                    progress.begin(f"matching sells of {name} with lots")
                     book = await read_book(connection, self.account, name)
                 finally:
                     await attempt.rollback()
@@ -215,6 +236,27 @@ class ImportPlan:
                 )
             )  # fmt: skip
         return done
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a long import is; a short one says nothing. `done` is the word for what is done to fills."""
+
+    done: str
+    total: int
+    say: Callable[[str], None] | None
+    _count: int = 0
+
+    def add(self, count: int) -> None:
+        """So many more."""
+        before, self._count = self._count, self._count + count
+        if self.say and self.total >= _BETWEEN_NOTES and before // _BETWEEN_NOTES < self._count // _BETWEEN_NOTES:
+            self.say(f"{self._count:,} of {self.total:,} fills are {self.done}")
+
+    def begin(self, what: str) -> None:
+        """The next step, which says nothing until it is done."""
+        if self.say and self.total >= _BETWEEN_NOTES:
+            self.say(f"{what} …")
 
 
 def old_fill(given: StatedFill) -> OldFill:
@@ -263,17 +305,29 @@ async def own_records_since(pool: Pool | Connection, account: str, look_back: ti
 
 
 async def plan_import(
-    connection: Pool | Connection, account: str, fills: Sequence[OldFill], until: datetime
+    connection: Pool | Connection,
+    account: str,
+    fills: Sequence[OldFill],
+    until: datetime,
+    *,
+    say: Callable[[str], None] | None = None,
 ) -> ImportPlan:
     """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
 
-    Raises the database's errors.
+    Where one fill of a row differs from what was imported before, or is the ledger's own, the row's other one is not
+    new either: none is half booked. `say` hears how far a long import is. Raises the database's errors.
     """
     plan = ImportPlan(account, until)
+    progress = Progress("held against the ledger", len(fills), say)
     for symbol, group in groupby(fills, key=lambda item: item.symbol):
         here = plan.symbols.setdefault(symbol, SymbolPlan(symbol))
         for chunk in _chunks(list(group)):
             await _sort_out(connection, plan, here, chunk)
+            progress.add(len(chunk))
+    refused = plan.own | {line for line, _ in plan.changed}
+    if refused:
+        for here in plan.symbols.values():
+            here.new = [item for item in here.new if item.line not in refused]
     return plan
 
 
@@ -292,6 +346,7 @@ async def _sort_out(
             plan.changed.append((item.line, _difference(item, before)))
         elif item.id in own:
             here.own += 1
+            plan.own.add(item.line)
         elif item.at >= plan.until:
             here.later += 1
         else:

@@ -2,9 +2,9 @@
 
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -15,11 +15,12 @@ from cli.output import ExitCode, UserError, note
 if TYPE_CHECKING:
     from fifo.reading import BadLine, Reading
 
-__all__ = ["fifo_app", "opened", "refusal", "say"]
+__all__ = ["counted", "fifo_app", "opened", "refusal", "say"]
 
 _SHOWN_LINES = 10
 _BUFFER = 1 << 20
 _PIECES_AT_ONCE = 10_000
+_LINES_BETWEEN_NOTES = 250_000
 
 fifo_app = typer.Typer(help="First in, first out: lots, cost and realised profit of fills.", no_args_is_help=True)
 
@@ -50,7 +51,7 @@ def match(
     with _no_cycles():
         try:
             with opened(file) as lines:
-                reading = read_fills(lines)
+                reading = read_fills(counted(lines))
         except FifoError as error:
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
         if reading.bad and not skip_bad:
@@ -72,6 +73,20 @@ def opened(file: str) -> Iterator[IO[bytes]]:
         raise UserError("NO_FILE", f"{file} is a folder: name a file of fills.")
     with Path(file).open("rb", buffering=_BUFFER) as lines:
         yield lines
+
+
+def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The same lines; a long file says on stderr how far it is."""
+
+    def many() -> Iterator[list[bytes]]:
+        source, read = iter(lines), 0
+        while some := list(islice(source, _LINES_BETWEEN_NOTES)):
+            yield some
+            read += len(some)
+            if len(some) == _LINES_BETWEEN_NOTES:
+                note(f"{read:,} lines are read")
+
+    return chain.from_iterable(many())
 
 
 @contextmanager
@@ -105,3 +120,6 @@ def say(reading: "Reading", done: str) -> None:
     if reading.left_out:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(reading.left_out.items()))
         note(f"{reading.left_out.total()} rows are no trades and open or take no lots: {kinds}")
+    for sentence, (first, count) in sorted(reading.doubts.items()):
+        where = f"line {first}" if count == 1 else f"line {first} and {count - 1} more"
+        note(f"warning: {where}: {sentence}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fifo.reading import Reading, StatedFill
     from workers.settings import Settings
 
-__all__ = ["import_fills"]
+__all__ = ["import_fills", "kept_whole"]
 
 
 def import_fills(
@@ -38,7 +38,7 @@ def import_fills(
     import asyncio
 
     from cli.config import current_settings
-    from cli.fifo import opened, say
+    from cli.fifo import counted, opened, say
     from fifo.fills import FifoError
     from fifo.reading import read_stated
     from workers.errors import UserError
@@ -47,30 +47,31 @@ def import_fills(
     name = "standard input" if file == "-" else file
     try:
         with opened(file) as lines:
-            reading, stated = read_stated(lines)
+            reading, stated = read_stated(counted(lines))
     except FifoError as error:
         raise UserError(error.code, f"{name}: {error.sentence}.") from error
-    fills: list[OldFill] = []
-    for item in stated:
-        kept = _kept(reading, item)
-        if kept is not None:
-            fills.append(kept)
+    fills = kept_whole(reading, stated)
     plan, done, beyond = asyncio.run(_import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad))
     say(reading, "read")
     _show(plan, done, beyond, dry_run=dry_run, as_json=as_json)
     _warn(done, beyond, dry_run=dry_run)
 
 
-def _kept(reading: "Reading", item: "StatedFill") -> "OldFill | None":
+def kept_whole(reading: "Reading", stated: "Sequence[StatedFill]") -> "list[OldFill]":
+    """What the ledger can hold. A row of two fills is kept whole or not at all; each bad row is named once."""
     from activities.importing import old_fill
     from fifo.fills import FifoError
     from fifo.reading import BadLine
 
-    try:
-        return old_fill(item)
-    except FifoError as error:
-        reading.bad.append(BadLine(item.line, error.code, error.sentence))
-        return None
+    fills: list[OldFill] = []
+    bad: dict[int, BadLine] = {}
+    for item in stated:
+        try:
+            fills.append(old_fill(item))
+        except FifoError as error:
+            bad.setdefault(item.line, BadLine(item.line, error.code, error.sentence))
+    reading.bad += bad.values()
+    return [fill for fill in fills if fill.line not in bad] if bad else fills
 
 
 async def _import(
@@ -87,12 +88,12 @@ async def _import(
         await require_own(pool, settings)
         look_back = timedelta(days=settings.reconcile.first_look_back_days)
         until = await own_records_since(pool, settings.account, look_back)
-        plan = await plan_import(pool, settings.account, fills, until)
+        plan = await plan_import(pool, settings.account, fills, until, say=note)
         reading.bad += [BadLine(line, "CHANGED_FILL", sentence) for line, sentence in plan.changed]
         reading.bad.sort(key=lambda bad: bad.number)
         if reading.bad and not skip_bad:
             raise refusal(name, reading.bad, "Nothing was imported")
-        done = await (plan.preview(pool) if dry_run else plan.write(pool))
+        done = await (plan.preview(pool, say=note) if dry_run else plan.write(pool, say=note))
         return plan, done, await plan.beyond(pool, done, written=not dry_run)
     finally:
         await pool.close()

@@ -23,8 +23,8 @@ _FINER_THAN_MICROSECONDS = re.compile(r"[.,][0-9]{6}([^Z+-]+)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:NaN|Inf(?:inity)?)", re.IGNORECASE)
 _SEQUENCE = re.compile(r"[+-]?[0-9]+")
 _MONEY = re.compile(
-    r"(-?)\s*(?:[^\w\s.,-]|[A-Za-z\u00c0-\u024f]){0,3}\s*(-?)"
-    r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?)"
+    r"(-?)\s*(?:[$\u00a2-\u00a5\u0e3f\u20a0-\u20cf]|[A-Za-z\u00c0-\u024f]){0,3}\s*(-?)"
+    r"((?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?)"
 )
 _SHOWN = 40
 _BLANKS = " \t"
@@ -75,7 +75,10 @@ def fee(value: object) -> int:
 
 
 def money(name: str, text: str) -> int:
-    """The same of a number as reports print it: a currency sign before it, commas between thousands only."""
+    """The same of a number as reports print it: a currency sign before it, commas between thousands only.
+
+    No thousands begin with a zero: `0,500` is half a coin of a country with decimal commas, and no number here.
+    """
     match = _MONEY.fullmatch(text.strip())
     if match is None or not match[3].strip(".,"):
         return number(name, text.strip())

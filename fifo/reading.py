@@ -24,6 +24,7 @@ from fifo.fills import FifoError, Stated, entry_from_units
 from fifo.line import Entry, Line
 from fifo.parsing import SIDES, Inexact, fee_currency, nanoseconds, number, sequence, shown
 from fifo.parsing import fee as parsed_fee
+from fifo.transactions import Doubts, TransactionsReport
 
 __all__ = ["BadLine", "Reading", "StatedFill", "read_fills", "read_stated"]
 
@@ -34,6 +35,7 @@ _PREAMBLE_AT_MOST = 40
 _LINES_AT_ONCE = 4_000
 _END_OF_NAME = b'":'
 _BLANK_BEHIND_NAME = b'" :'
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Reading:
     bad: list[BadLine] = field(default_factory=list)
     repeated: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    doubts: Doubts = field(default_factory=dict)
+    """What was taken as it stands though something is odd: sentence, first line, how many lines."""
 
     def __len__(self) -> int:
         return sum(map(len, self.fills.values()))
@@ -81,12 +85,17 @@ class StatedFill:
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    stated: Callable[[bytes, int], Stated | str]
-    """What a line and its number state, or the name of its kind if it is no trade. Raises FifoError."""
+    stated: Callable[[bytes, int], Stated | list[Stated] | str]
+    """What a line and its number state, or the name of its kind if it is no trade. Raises FifoError.
+
+    A list is taken whole or not at all; it may be empty.
+    """
     columns: Callable[[Sequence[bytes]], Mapping[str, Sequence[Any]] | None] | None = None
     """Many lines as columns by name; None if they have to be read one by one."""
     in_file_order: bool = False
     """Whether fills of the same time are ordered by their lines, newest or oldest first as the file is."""
+    report: TransactionsReport | None = None
+    """What knows at the end which lines are unfinished or doubtful."""
 
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
@@ -104,7 +113,7 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
             for line_number, line in enumerate(many, number + 1):
                 reader.judge(line_number, line)
         number += len(many)
-    reader.put_in_order()
+    reader.finish()
     return reader.reading
 
 
@@ -118,10 +127,9 @@ def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
     reader = _Reader(form)
     stated: dict[str, tuple[int, Stated]] = {}
     for line_number, line in chain(first, enumerate(source, number + 1)):
-        admitted = reader.judge(line_number, line)
-        if admitted is not None:
-            stated[admitted[1].tie] = line_number, admitted[0]
-    reader.put_in_order()
+        for fill, entry in reader.judge(line_number, line):
+            stated[entry.tie] = line_number, fill
+    reader.finish()
     fills = reader.reading.fills
     return reader.reading, [
         StatedFill(*stated[entry.tie], entry) for symbol in sorted(fills) for entry in sorted(fills[symbol])
@@ -162,28 +170,59 @@ class _Reader:
             except KeyError:
                 fills[entry.symbol] = [entry]
 
-    def judge(self, line_number: int, line: bytes) -> tuple[Stated, Entry] | None:
-        """Take one line; what it states if that is a fill that was not there yet."""
+    def judge(self, line_number: int, line: bytes) -> Sequence[tuple[Stated, Entry]]:
+        """Take one line; what it states if that is a fill that was not there yet, or more than one."""
         reading = self.reading
         try:
             stated = self._form.stated(line, line_number)
             if isinstance(stated, str):
                 reading.left_out[stated] += 1
-                return None
+                return ()
+            if isinstance(stated, list):
+                return self._judge_together(stated)
             entry = entry_from_units(*stated)
             before = self._known.setdefault(entry.tie, entry)
             if before is entry:
                 self._file((entry,))
-                return stated, entry
-            if (before._replace(seq=entry.seq) if self._form.in_file_order else before) != entry:
-                raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
+                return ((stated, entry),)
+            self._require_same(before, entry)
             reading.repeated += 1
         except FifoError as error:
             if not line.isspace():
                 reading.bad.append(BadLine(line_number, error.code, error.sentence))
-        return None
+        return ()
 
-    def put_in_order(self) -> None:
+    def _judge_together(self, stated: list[Stated]) -> Sequence[tuple[Stated, Entry]]:
+        """All fills of one row, or none: whatever is wrong with one is wrong with the row."""
+        entries = [entry_from_units(*fill) for fill in stated]
+        known = [self._known.get(entry.tie) for entry in entries]
+        for before, entry in zip(known, entries, strict=True):
+            if before is not None:
+                self._require_same(before, entry)
+        if any(known):
+            if not all(known):
+                raise FifoError(
+                    "DUPLICATE_ID", f"the fill id {shown(entries[0].id)} was seen before with other content"
+                )
+            self.reading.repeated += 1
+            return ()
+        self._known |= {entry.tie: entry for entry in entries}
+        self._file(entries)
+        return list(zip(stated, entries, strict=True))
+
+    def _require_same(self, before: Entry, entry: Entry) -> None:
+        if (before._replace(seq=entry.seq) if self._form.in_file_order else before) != entry:
+            raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
+
+    def finish(self) -> None:
+        """After the last line: say what is unfinished, and put in order."""
+        if self._form.report is not None:
+            unfinished = [BadLine(line, error.code, error.sentence) for line, error in self._form.report.unfinished()]
+            self.reading.bad = sorted([*self.reading.bad, *unfinished], key=lambda bad: bad.number)
+            self.reading.doubts = self._form.report.doubts
+        self._put_in_order()
+
+    def _put_in_order(self) -> None:
         """Let the file's direction decide between fills of the same time, where it is that which does."""
         if self._form.in_file_order and self._known and _newest_first(self._known.values()):
             fills = self.reading.fills
@@ -213,19 +252,50 @@ def _recognise(source: Iterator[bytes]) -> tuple[_Format, list[tuple[int, bytes]
 
 def _format(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
     for position, (_, line) in enumerate(first):
-        names = [name.strip().lower() for name in _columns(_text(line).removeprefix("\ufeff")) or ()]
+        names = _names(_columns(_text(line).lstrip("\ufeff")) or ())
         if set(names) >= _NEEDED:
             return _own_csv(names), position + 1
         if coinbase.is_transactions(names):
-            return _report(names, coinbase.transactions()), position + 1
+            report = TransactionsReport(names)
+            return _report(report.names, report.stated, report), position + 1
         if coinbase.is_fills(names):
             return _report(names, coinbase.fill), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
         return _Format(_json_stated, _json_columns), 0
-    raise FifoError(
+    raise _another_kind([line for _, line in first])
+
+
+def _names(columns: Iterable[str]) -> list[str]:
+    return [" ".join(name.split()).lower() for name in columns]
+
+
+def _another_kind(lines: Sequence[bytes]) -> FifoError:
+    """What a file is that can't be read, as far as it can be seen."""
+    if lines[0].startswith(_UTF_16) or any(b"\0" in line for line in lines):
+        return FifoError(
+            "UNKNOWN_FORMAT",
+            "this is no UTF-8 but UTF-16, as its first bytes say (a byte order mark or zeros): save it as UTF-8",
+        )
+    for line in lines:
+        text = _text(line).lstrip("\ufeff")
+        if coinbase.is_account_statement(_names(_columns(text) or ())):
+            return FifoError(
+                "UNKNOWN_FORMAT",
+                "this is Coinbase's account statement, which has amounts and no prices: download the fills report",
+            )
+        for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+            names = _names(text.replace('"', "").split(mark))
+            if set(names) >= _NEEDED or coinbase.is_transactions(names) or coinbase.is_fills(names):
+                return FifoError(
+                    "UNKNOWN_FORMAT",
+                    f"its columns stand between {name}, as some spreadsheets save them, and its numbers may have "
+                    "decimal commas then: take the file as it was downloaded, or save it with commas between columns "
+                    "and points in numbers",
+                )
+    return FifoError(
         "UNKNOWN_FORMAT",
         "this is neither JSON Lines (one object a line) nor a CSV file with the columns "
-        "id, time, symbol, side, size, price nor a Coinbase export",
+        "id, time, symbol, side, size, price nor a Coinbase export (transactions or fills)",
     )
 
 
@@ -288,10 +358,16 @@ def _csv_columns(lines: Sequence[bytes], places: Mapping[str, int], count: int) 
     return {name: values[place::count] for name, place in places.items()}
 
 
-def _report(names: list[str], stated: Callable[[Mapping[str, str], int], Stated | str]) -> _Format:
+def _report(
+    names: list[str],
+    stated: Callable[[Mapping[str, str], int], Stated | list[Stated] | str],
+    report: TransactionsReport | None = None,
+) -> _Format:
     count = len(names)
     return _Format(
-        lambda line, number: stated(dict(zip(names, _row(line, count), strict=False)), number), in_file_order=True
+        lambda line, number: stated(dict(zip(names, _row(line, count), strict=False)), number),
+        in_file_order=True,
+        report=report,
     )
 
 

@@ -39,6 +39,14 @@ EXAMPLE = (
     "e1,2024-01-03T00:00:00.123456789Z,4,ETH-EUR,buy,2,2000,0.002,base,\n"
     "e2,2024-01-04T00:00:00Z,5,ETH-EUR,sell,5,2500,0.01,BNB,500\n"
 )
+ACROSS = """ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,\
+Total (inclusive of fees and/or spread),Fees and/or Spread,Notes
+a1,2024-01-05 10:00:00 UTC,Buy,BTC,1,USD,$40000.00,$40000.00,$40000.00,$0.00,Bought 1 BTC for 40000 USD
+a2,2024-02-05 10:00:00 UTC,Advanced Trade Buy,ETH,10,USD,$3000.00,$30000.00,$30180.00,$180.00,\
+Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH
+a3,2024-03-05 10:00:00 UTC,Advanced Trade Sell,ETH,-10,USD,$3500.00,-$35000.00,-$34800.00,$200.00,\
+Sold 10 ETH for 34800 USD on ETH-USD at 3500 USD/ETH
+"""
 COINBASE = """portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit
 default,77,BTC-USD,BUY,2024-03-01T09:00:00.123Z,1,BTC,50000,300,-50300,USD
 default,78,BTC-USD,SELL,2024-03-04T09:00:00.5Z,0.5,BTC,60000,100,29900,USD
@@ -186,6 +194,36 @@ async def test_open_books_stay_level(pool: Pool) -> None:
     assert (opening["BTC"], opening["USD"]) == (Decimal("2.5"), 100 + 105_000 - 90_000)
     report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0)
     assert report.ok, report.violations
+
+
+async def test_a_row_paid_with_a_coin_moves_that_coin(pool: Pool) -> None:
+    """Its lot is consumed with its gain, the opening balance knows it, the currency of value is untouched by it; again
+    nothing is new, also where an earlier version had booked the one side only.
+    """
+    await opening(pool, BTC="1", USD="0")
+    one_side = ACROSS.replace("for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH", "for 30180 USD")
+    await imported(pool, one_side)
+    found = {item.symbol: item for item in await imported(pool, ACROSS)}
+    assert {name: item.new for name, item in found.items()} == {"BTC-USD": 1, "ETH-USD": 0}
+    assert (found["BTC-USD"].pnl_after, found["BTC-USD"].open_after) == (Decimal(10_060), Decimal("0.497"))
+    assert found["ETH-USD"].pnl_after == 34_800 - 30_180
+    moved = dict(await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'"))
+    assert (moved["BTC"], moved["USD"], moved["ETH"]) == (Decimal("0.503"), 40_000 - 34_800, 0)
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert report.ok, report.violations
+    before = await everything(pool)
+    assert {item.new for item in await imported(pool, ACROSS)} == {0}
+    assert await everything(pool) == before
+
+
+async def test_no_row_is_half_new(pool: Pool) -> None:
+    """Where one side of a row says something else than before, the other side is not written either."""
+    other = "$30000.00,$30000.00,$0.00,Bought 10 ETH for 30000 USD\n"
+    lines = ACROSS.splitlines(keepends=True)
+    await imported(pool, lines[0] + lines[2].split("$30000.00")[0] + other)
+    plan = await planned(pool, ACROSS)
+    assert [line for line, _ in plan.changed] == [3]
+    assert [item.id for here in plan.symbols.values() for item in here.new] == ["a1", "a3"]
 
 
 async def test_lots_that_the_account_can_not_have_are_said(pool: Pool) -> None:

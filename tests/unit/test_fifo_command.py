@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from cli import fifo as fifo_command
+from cli.fifo import counted
 from workers.processes import python_module
 
 HEAD = "id,time,seq,symbol,side,size,price,fee,fee_currency,fee_rate\n"
@@ -85,6 +87,24 @@ def test_standard_input_and_an_oversell(tmp_path: Path) -> None:
     assert (oversold["uncovered_size"], oversold["uncovered_proceeds"]) == ("1.5", "90000")
     assert (oversold["proceeds"], oversold["cost_basis"], oversold["pnl"]) == ("120000", "27500", "2500")
     assert found["lots"] == []
+
+
+def test_what_is_taken_as_it_stands_is_said(tmp_path: Path) -> None:
+    """A pair that a report does not name is a warning with its line; the lots are printed all the same."""
+    report = (
+        "ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Subtotal,Notes\n"
+        "a,2024-01-05 10:00:00 UTC,Advanced Trade Buy,BTC,1,USD,40000,\n"
+    )
+    done = fifo_match(tmp_path, "-", given=report)
+    assert document(done)["totals"]["BTC-USD"]["open_cost"] == "40000"
+    assert "warning: line 2: Notes name no pair" in done.stderr
+
+
+def test_a_long_file_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every so many lines, on stderr; a short one says nothing, and no line is lost."""
+    monkeypatch.setattr(fifo_command, "_LINES_BETWEEN_NOTES", 2)
+    assert list(counted([b"1", b"2", b"3", b"4", b"5"])) == [b"1", b"2", b"3", b"4", b"5"]
+    assert capsys.readouterr().err.splitlines() == ["2 lines are read", "4 lines are read"]
 
 
 def test_nothing_in_nothing_out(tmp_path: Path) -> None:

@@ -344,14 +344,18 @@ def test_money_as_reports_print_it(text: str, units: int) -> None:
     assert money("fee", text) == units * 10**15
 
 
-@pytest.mark.parametrize("text", ["$1_000", "_1000", "\u0661000", "$\u0661", "1_0.5", "$ 1\u0662"])
+@pytest.mark.parametrize(
+    "text", ["$1_000", "_1000", "\u0661000", "$\u0661", "1_0.5", "$ 1\u0662", "\u22125", "(5", "#5"]
+)
 def test_money_of_other_digits_is_refused(text: str) -> None:
-    """An underline or a digit of another script is neither taken off as a currency's sign nor read as a number."""
+    """An underline, another script's digit or a typeset minus is neither a currency's sign nor part of a number."""
     with pytest.raises(FifoError, match="is not a number"):
         money("fee", text)
 
 
-@pytest.mark.parametrize("text", ["0,5", "1,23", "30.000,00", "1,2345", ",500", "1,,000", "12,34,567"])
+@pytest.mark.parametrize(
+    "text", ["0,5", "1,23", "0,500", "00,500", "30.000,00", "1,2345", ",500", "1,,000", "12,34,567"]
+)
 def test_a_comma_that_divides_no_thousands_is_refused(text: str) -> None:
     """Half a coin in a country of decimal commas is never taken for five."""
     with pytest.raises(FifoError, match="is not a number"):

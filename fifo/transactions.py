@@ -1,0 +1,468 @@
+"""Coinbase's transactions report, in each of its forms since 2018: what was traded, not what it was valued in.
+
+The report values every row in the account's currency and names what was paid with in Notes only. A row that was paid
+with a coin is two fills: the asset's, and the other coin's, which leaves or comes at the same moment and for the same
+value; so is a conversion. One that was paid with money of another country is a fill on the product that Notes name,
+with the amount of Notes. Both fills of a row are taken, or neither.
+
+Prices are rounded there; what was paid is the subtotal, which therefore counts. Rows that are no trades (transfers,
+rewards) open no lots and are left out by name. The older forms have no ids: a row is then known by what it says, never
+by where it stands, for the next download has other lines before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from fifo.amounts import UNIT, divide_half_even, text_of
+from fifo.fills import FifoError, Stated
+from fifo.notes import Converted, Traded, converted, traded
+from fifo.parsing import money, nanoseconds, shown
+
+__all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MEANINGS: tuple[tuple[str, str], ...] = (
+    (r"(?:spot )?price currency", "price currency"),
+    (r"(?:spot )?price at transaction", "price"),
+    (r"sub ?total", "subtotal"),
+    (r"(?:total|amount transacted)(?: ?\(.*\))?", "total"),
+    (r"fees?(?: and/or spread|/spread)?", "fees"),
+)
+_IN_A_CURRENCY = re.compile(
+    r"([a-z]{3,5}) (spot price at transaction|sub ?total|total(?: ?\(.*\))?|amount transacted(?: ?\(.*\))?"
+    r"|fees?(?: and/or spread|/spread)?)"
+)
+_FIELDS = frozenset({"id", "timestamp", "transaction type", "asset", "quantity transacted", "notes"}) | {
+    field for _, field in _MEANINGS
+}
+_SIGN_OF = {"€": "EUR", "£": "GBP"}
+_MONIES = frozenset(
+    "AED ARS AUD BGN BRL CAD CHF CLP COP CZK DKK EUR GBP GEL GHS HKD HUF IDR ILS INR ISK JPY KES KRW KZT MXN MYR "  # noqa: SIM905 - codes read best as one text
+    "NGN NOK NZD PEN PHP PLN QAR RON SAR SEK SGD THB TRY TWD UAH USD UYU VND ZAR".split()
+)
+"""Money of countries. Whatever else a row was paid with is a coin, and has lots."""
+
+_ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
+"""What Coinbase trades in one order book: a pair may name the one where the other was paid."""
+
+_A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
+_A_CENT = UNIT // 100
+_FAR_OFF = 100
+"""A quantity times price so many times the subtotal is a comma that was misread, and no rounding."""
+_CLOSE = 100
+"""Notes may round a number by one part in so many."""
+
+Doubts = dict[str, tuple[int, int]]
+"""What is taken as it stands though something is odd or not said: a sentence, the first line, and how many lines."""
+
+_NO_PAIR = (
+    "Notes name no pair, so it is taken as traded against the currency that it is valued in; if it was traded against "
+    "another coin, that coin's side is not booked"
+)
+_NO_SUM = "Total is not Subtotal with the fees: Subtotal and Fees count"
+_FOR_NOTHING = "Subtotal is zero though Quantity times Price is not: it is booked with an amount of zero"
+
+
+class _Valued(NamedTuple):
+    """What a row says of its amounts, in units of 1e-18."""
+
+    id: str
+    time: int
+    line: int
+    asset: str
+    size: int
+    """Never negative."""
+    outgoing: bool
+    """Whether the quantity was printed as negative."""
+    currency: str
+    price: int | None
+    value: int | None
+    """Without the fee; None where quantity times price says it finer."""
+    fee: int
+    total: int | None
+    known_as: str
+    """What identifies a row without an id."""
+
+    def worth(self) -> int:
+        """Without the fee."""
+        if self.value is not None:
+            return self.value
+        return divide_half_even(self.size * (self.price or 0), UNIT)
+
+
+class _Waiting(NamedTuple):
+    """One side of a conversion, until the row of the other is there."""
+
+    row: _Valued
+    content: tuple[str, ...]
+
+
+class TransactionsReport:
+    """Reads the rows of one transactions report."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names`: its heading, in lower case. Raises FifoError(UNKNOWN_FORMAT) if a column is there twice."""
+        self.names: list[str] = []
+        """The heading again, with one name for what the forms call differently."""
+        self.doubts: Doubts = {}
+        currencies: set[str] = set()
+        for name in names:
+            prefixed = _IN_A_CURRENCY.fullmatch(name)
+            if prefixed:
+                currencies.add(prefixed[1].upper())
+            self.names.append(_meaning(prefixed[2] if prefixed else name))
+        twice = [name for name, count in Counter(self.names).items() if name in _FIELDS and count > 1]
+        if twice or len(currencies) > 1:
+            what = f"names {twice[0]} more than once" if twice else f"has amounts in {' and '.join(sorted(currencies))}"
+            raise FifoError("UNKNOWN_FORMAT", f"its heading {what}: leave one of these columns")
+        self._currency = next(iter(currencies), "")
+        self._alike: Counter[str] = Counter()
+        self._waiting: dict[str, _Waiting] = {}
+        self._converted: dict[str, tuple[set[tuple[str, ...]], list[Stated]]] = {}
+
+    def stated(self, row: Mapping[str, str], line: int) -> list[Stated] | str:
+        """The fills of a row, all or none to be taken, or the name of its kind if it is no trade. Raises FifoError.
+
+        No fill is there yet for a conversion whose other side has a row of its own.
+        """
+        kind = needed(row, "transaction type")
+        word = kind.lower().rpartition(" ")[2]
+        if word in ("buy", "sell"):
+            return self._trade(row, kind, line, buy=word == "buy")
+        if word == "convert":
+            return self._conversion(row, line)
+        return kind
+
+    def unfinished(self) -> list[tuple[int, FifoError]]:
+        """Lines of conversions whose other side never came."""
+        return [(side.row.line, _no_other_side()) for side in self._waiting.values()]
+
+    def _trade(self, row: Mapping[str, str], kind: str, line: int, *, buy: bool) -> list[Stated]:
+        valued = self._valued(row, line, buy=buy)
+        if buy and valued.outgoing:
+            raise FifoError("SIZE_NOT_POSITIVE", "Quantity of a Buy must be above zero")
+        notes = traded(row.get("notes", ""))
+        if notes.pair and notes.quote != notes.pair and {notes.quote, notes.pair} not in _ONE_BOOK:
+            raise FifoError("CONTRADICTION", f"Notes name a pair with {notes.pair} and an amount of {notes.quote}")
+        if notes.quote is None and kind.lower().startswith("adv"):
+            self._doubt(line, _NO_PAIR)
+        if notes.quote is None or notes.quote == valued.currency:
+            return [_fill(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
+        amount, with_fee = _of_notes(valued, notes, buy=buy)
+        return _sides(valued, self._id(valued), notes.quote, amount, buy=buy, with_fee=with_fee)
+
+    def _conversion(self, row: Mapping[str, str], line: int) -> list[Stated]:
+        content = tuple(row.values())
+        fill_id = row.get("id", "").strip()
+        if fill_id in self._converted and content in self._converted[fill_id][0]:
+            return self._converted[fill_id][1]
+        side = self._valued(row, line, buy=None)
+        notes = converted(row.get("notes", ""))
+        if notes is not None:
+            self._check_side(side, notes)
+            if side.id in self._converted:
+                # Both sides have a row, and each row's Notes tell all.
+                self._converted[side.id][0].add(content)
+                return self._converted[side.id][1]
+            self._waiting.pop(side.id, None)
+            return self._keep(side, {content}, _conversion_of(side, notes, self._conversion_id(side, notes)))
+        if not side.id:
+            raise _no_other_side()
+        other = self._waiting.pop(side.id, None)
+        if other is None:
+            self._waiting[side.id] = _Waiting(side, content)
+            return []
+        if other.content == content:
+            self._waiting[side.id] = other
+            return []
+        given, received = (side, other.row) if side.outgoing else (other.row, side)
+        if (
+            not given.outgoing
+            or received.outgoing
+            or given.asset == received.asset
+            or (given.time, given.currency) != (received.time, received.currency)
+        ):
+            self._waiting[side.id] = other
+            raise FifoError(
+                "CONTRADICTION", f"it and line {other.row.line} have one ID and are not the two sides of a conversion"
+            )
+        legs = _conversion_of(
+            received._replace(line=line), Converted(given.size, given.asset, received.size, received.asset), side.id
+        )
+        return self._keep(side, {content, other.content}, legs)
+
+    def _keep(self, side: _Valued, contents: set[tuple[str, ...]], legs: list[Stated]) -> list[Stated]:
+        if side.id:
+            self._converted[side.id] = contents, legs
+        return legs
+
+    @staticmethod
+    def _check_side(side: _Valued, notes: Converted) -> None:
+        sizes = {notes.given: notes.given_size, notes.received: notes.received_size}
+        if side.asset not in sizes or notes.given == notes.received:
+            raise FifoError("CONTRADICTION", f"Notes convert {notes.given} to {notes.received}, Asset is {side.asset}")
+        _check_size(side, sizes[side.asset])
+
+    def _id(self, valued: _Valued) -> str:
+        return valued.id or self._counted(valued.known_as)
+
+    def _conversion_id(self, side: _Valued, notes: Converted) -> str:
+        return side.id or self._counted(
+            f"{_moment(side.time)} convert {text_of(notes.given_size)} {notes.given} to "
+            f"{text_of(notes.received_size)} {notes.received} for {text_of(side.worth())} {side.currency}"
+        )
+
+    def _counted(self, content: str) -> str:
+        """Rows without an id that say the same are counted, so each is a fill."""
+        self._alike[content] += 1
+        return content if self._alike[content] == 1 else f"{content} ({self._alike[content]})"
+
+    def _doubt(self, line: int, sentence: str) -> None:
+        first, count = self.doubts.get(sentence, (line, 0))
+        self.doubts[sentence] = first, count + 1
+
+    def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> _Valued:
+        """The row's amounts; `buy` is None for a conversion, whose total is with or without the fee."""
+        # Assets are spelt as people know them (cbETH), products never are (CBETH-USD).
+        asset = needed(row, "asset").upper()
+        currency = (row.get("price currency") or "").strip().upper() or self._currency
+        if not currency:
+            raise FifoError("MISSING_FIELD", "Price Currency is missing, and no column names a currency")
+        if asset == currency and buy is not None:
+            raise FifoError("CONTRADICTION", f"Asset and Price Currency are both {asset}")
+        quantity = money("Quantity", needed(row, "quantity transacted"))
+        size = abs(quantity)
+        price, subtotal, total, printed = (
+            _amount(row, name, currency) for name in ("price", "subtotal", "total", "fees")
+        )
+        if price is not None and price < 0:
+            raise FifoError("PRICE_NOT_POSITIVE", "Price must not be negative")
+        total = None if total is None else abs(total)
+        value = None if subtotal is None else abs(subtotal)
+        if value is None and total is not None:
+            # The first forms have the total only.
+            value = total + abs(printed or 0) if buy is False else total - abs(printed or 0)
+            if value < 0:
+                raise FifoError("CONTRADICTION", "Fees are more than Total")
+        if value is None and not price:
+            raise FifoError("MISSING_FIELD", "Price and Subtotal are missing")
+        known_as = _known_as(row, asset, currency, size, None if subtotal is None else value, price, printed, buy=buy)
+        if printed is None and value and total is not None:
+            # Not said, and so what the total is more, or less.
+            fee = value - total if buy is False else total - value if buy else abs(total - value)
+        else:
+            fee = signed_fee(printed or 0, value, total, adds=buy)
+        if not value:
+            value = self._without_subtotal(line, size, price, value)
+            if value is None and not price:
+                value = _paid_by_notes(row, currency, fee, buy=buy)
+        elif price:
+            _check_price(size, price, value)
+        if value and total is not None and not _add_up(value, fee, total, adds=buy):
+            self._doubt(line, _NO_SUM)
+        time = _time(needed(row, "timestamp"))
+        return _Valued(
+            row.get("id", "").strip(), time, line, asset, size, quantity < 0, currency, price, value, fee, total,
+            f"{_moment(time)} {known_as}",
+        )  # fmt: skip
+
+    def _without_subtotal(self, line: int, size: int, price: int | None, value: int | None) -> int | None:
+        """The value where there is no subtotal, or one that was rounded to zero: None is quantity times price."""
+        if not price or value is None or size * price < _A_CENT * UNIT:
+            return None
+        self._doubt(line, _FOR_NOTHING)
+        return 0
+
+
+def needed(row: Mapping[str, str], name: str) -> str:
+    """A field's text. Raises FifoError(MISSING_FIELD)."""
+    value = row.get(name, "").strip()
+    if not value:
+        raise FifoError("MISSING_FIELD", f"{name} is missing")
+    return value
+
+
+def signed_fee(printed: int, value: int | None, total: int | None, *, adds: bool | None) -> int:
+    """The fee of a row, in its units: some reports print what was paid as negative, so its sign says nothing.
+
+    Only a total that is better by it (`adds`: a buy's total has the fee in it, a sell's is without; None: either) makes
+    a negative one a rebate.
+    """
+    fee = abs(printed)
+    if printed >= 0 or value is None or total is None or adds is None:
+        return fee
+    paid, rebated = (value + fee, value - fee) if adds else (value - fee, value + fee)
+    return -fee if abs(rebated - total) < abs(paid - total) else fee
+
+
+def _add_up(value: int, fee: int, total: int, *, adds: bool | None) -> bool:
+    most = 5 * _A_CENT + value // _CLOSE
+    sums = [value + fee] if adds else [value - fee] if adds is False else [value + fee, value - fee]
+    return any(abs(total - expected) <= most for expected in sums)
+
+
+def _meaning(name: str) -> str:
+    return next((field for pattern, field in _MEANINGS if re.fullmatch(pattern, name)), name)
+
+
+def _amount(row: Mapping[str, str], name: str, currency: str) -> int | None:
+    text = row.get(name, "").strip()
+    if not text:
+        return None
+    foreign = any(sign in text and of != currency for sign, of in _SIGN_OF.items())
+    if foreign or ("$" in text and currency in _SIGN_OF.values()):
+        raise FifoError("CONTRADICTION", f"{name.capitalize()} {shown(text)} is not in {currency}")
+    return money(name.capitalize(), text)
+
+
+def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool | None) -> int:
+    """The value where it and the price were rounded to zero."""
+    notes = traded(row.get("notes", ""))
+    if buy is None or notes.quote != currency or not notes.amount:
+        raise FifoError("PRICE_NOT_POSITIVE", "Subtotal is zero, and neither Price nor Notes say what it was")
+    return max(notes.amount - fee, 0) if buy else notes.amount + fee
+
+
+def _check_price(size: int, price: int, value: int) -> None:
+    expected = size * price // UNIT
+    larger, smaller = max(expected, value), min(expected, value)
+    if expected and larger >= UNIT and larger >= _FAR_OFF * smaller:
+        raise FifoError(
+            "CONTRADICTION",
+            f"Quantity times Price is {text_of(expected)} and Subtotal is {text_of(value)}: is a comma a decimal one?",
+        )
+
+
+def _check_size(valued: _Valued, size: int) -> None:
+    if abs(size - valued.size) * _CLOSE > valued.size:
+        raise FifoError("CONTRADICTION", f"Quantity is {text_of(valued.size)}, and Notes say {text_of(size)}")
+
+
+def _known_as(
+    row: Mapping[str, str],
+    asset: str,
+    currency: str,
+    size: int,
+    value: int | None,
+    price: int | None,
+    printed: int | None,
+    *,
+    buy: bool | None,
+) -> str:
+    """What identifies a row without an id: as it was valued, with its fee as printed.
+
+    It must never change, or an import again would book everything twice.
+    """
+    amount = f"at {text_of(price or 0)}" if value is None else f"for {text_of(value)}"
+    side = "buy" if buy else "sell"
+    return f"{side} {text_of(size)} {asset}-{currency} {amount}, fee {text_of(printed or 0)}"
+
+
+def _time(text: str) -> int:
+    if _A_DAY.fullmatch(text):
+        raise FifoError(
+            "NOT_A_TIME",
+            f"Timestamp is a day without hour and zone: {shown(text)} (the report as it is downloaded today has both)",
+        )
+    return nanoseconds(text)
+
+
+def _moment(time: int) -> str:
+    return (_EPOCH + timedelta(microseconds=time // 1_000)).isoformat()
+
+
+def _no_other_side() -> FifoError:
+    return FifoError(
+        "OTHER_SIDE_MISSING", "Notes do not say what was converted to what, and no other row of its ID does"
+    )
+
+
+def _of_notes(valued: _Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
+    """How much of the other currency moved, and whether the fee is in it. Raises FifoError."""
+    if notes.base != valued.asset:
+        raise FifoError("CONTRADICTION", f"Notes name {notes.base} for {notes.quote}, Asset is {valued.asset}")
+    if not notes.amount or not notes.size:
+        raise FifoError(
+            "OTHER_SIDE_MISSING", f"it was traded for {notes.quote}, and Notes do not say for how much (as 0.05)"
+        )
+    _check_size(valued, notes.size)
+    if not notes.price:
+        # What Notes say moved is what moved: with the fee.
+        return notes.amount, True
+    worth = valued.worth()
+    net = worth + valued.fee if buy else worth - valued.fee
+    bare = divide_half_even(valued.size * notes.price, UNIT)
+    off_without, off_with = abs((notes.amount - bare) * worth), abs(notes.amount * worth - bare * net)
+    if min(off_without, off_with) * 20 > bare * worth:
+        raise FifoError(
+            "CONTRADICTION",
+            f"Notes say {text_of(notes.amount)} {notes.quote} and a price that makes {text_of(bare)} of it",
+        )
+    return notes.amount, off_with <= off_without
+
+
+def _sides(
+    valued: _Valued, fill_id: str, quote: str, amount: int, *, buy: bool, with_fee: bool, both: bool = False
+) -> list[Stated]:
+    """The fills of a row that was traded for `amount` of `quote`, which is not what it is valued in.
+
+    `both`: both fills' ids name their assets, else only the other side's.
+    """
+    worth, fee = valued.worth(), valued.fee
+    net = worth + fee if buy else worth - fee
+    if quote in _MONIES:
+        # The fee as a share of the amount: in this currency it is not printed.
+        whole = net if with_fee else worth
+        paid = divide_half_even(amount * fee, whole) if whole > 0 else 0
+        value = (amount - paid if buy else amount + paid) if with_fee else amount
+        return [_fill(valued, fill_id, quote, buy, value, paid)]
+    other_worth = net if with_fee else worth
+    if other_worth < 0:
+        raise FifoError("CONTRADICTION", "Fees are more than Subtotal")
+    name = f"{fill_id}/{valued.asset}" if both else fill_id
+    return [
+        _fill(valued, name, valued.currency, buy, valued.value, fee),
+        _fill(
+            valued._replace(asset=quote, size=amount, price=None),
+            f"{fill_id}/{quote}",
+            valued.currency,
+            not buy,
+            other_worth,
+            0,
+        ),
+    ]
+
+
+def _conversion_of(side: _Valued, notes: Converted, fill_id: str) -> list[Stated]:
+    """The fills of a conversion, valued by the row of one of its sides.
+
+    What was given is worth what was received and the fee. Where one side is money, that is the value.
+    """
+    worth, fee = side.worth(), side.fee
+    if side.total is not None and abs(worth - fee - side.total) < abs(worth + fee - side.total):
+        worth -= fee
+        if worth < 0:
+            raise FifoError("CONTRADICTION", "Fees are more than Subtotal")
+    received = side._replace(asset=notes.received, size=notes.received_size, price=None, value=worth)
+    given = side._replace(asset=notes.given, size=notes.given_size, price=None, value=worth + fee)
+    if notes.given == side.currency:
+        return [_fill(received, fill_id, side.currency, True, notes.given_size - fee, fee)]
+    if notes.received == side.currency:
+        return [_fill(given, fill_id, side.currency, False, notes.received_size + fee, fee)]
+    if notes.received in _MONIES:
+        return _sides(given, fill_id, notes.received, notes.received_size, buy=False, with_fee=True)
+    return _sides(received, fill_id, notes.given, notes.given_size, buy=True, with_fee=True, both=True)
+
+
+def _fill(valued: _Valued, fill_id: str, quote: str, buy: bool, value: int | None, fee: int) -> Stated:
+    if value is not None and value < 0:
+        raise FifoError("CONTRADICTION", "Fees are more than what was paid")
+    return Stated(
+        fill_id, f"{valued.asset}-{quote}", valued.time, valued.line, buy, valued.size, valued.price or UNIT, fee,
+        "quote", None, value,
+    )  # fmt: skip

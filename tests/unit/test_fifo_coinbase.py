@@ -1,0 +1,433 @@
+"""Coinbase's own files, each form since 2018: the right lots, or a sentence about the line, and no row half booked."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fifo import Book, FifoError
+from fifo.amounts import UNIT, text_of
+from fifo.notes import Converted, Traded, converted, traded
+from fifo.reading import Reading, read_fills, read_stated
+
+FILES = Path(__file__).parents[1] / "data" / "coinbase"
+HEADING = (
+    "ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,"
+    "Total (inclusive of fees and/or spread),Fees and/or Spread,Notes\n"
+)
+FILLS = "portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit\n"
+
+
+def read_text(text: str) -> Reading:
+    """A file of this text, read alike for matching and for the ledger."""
+    lines = text.encode().splitlines(keepends=True)
+    reading, stated = read_stated(lines)
+    assert reading == read_fills(lines)
+    assert len(stated) == len(reading)
+    return reading
+
+
+def row(
+    *,
+    fill_id: str = "x",
+    kind: str = "Buy",
+    asset: str = "ETH",
+    size: str = "10",
+    currency: str = "USD",
+    price: str = "3000",
+    subtotal: str = "30000",
+    total: str = "30180",
+    fee: str = "180",
+    notes: str = "",
+) -> str:
+    """A line of the present form."""
+    return (
+        f"{fill_id},2024-02-05 10:00:00 UTC,{kind},{asset},{size},{currency},{price},{subtotal},{total},{fee},{notes}\n"
+    )
+
+
+def fills(reading: Reading) -> list[str]:
+    """Each fill as symbol, side, size, and its cost or net proceeds."""
+    entries = sorted(entry for group in reading.fills.values() for entry in group)
+    return [
+        f"{entry.symbol} {'buy' if entry.buy else 'sell'} {text_of(entry.size)} {text_of(entry.amount)}"
+        for entry in entries
+    ]
+
+
+def shown(reading: Reading) -> list[str]:
+    """Sells with proceeds and cost, and the lots that are left."""
+    book = Book()
+    book.extend_entries([entry for group in reading.fills.values() for entry in group])
+    sells = [f"{sale.symbol} sold {sale.size}: {sale.proceeds} - {sale.cost_basis}" for sale in book.sales()]
+    return [*sells, *(f"{lot.symbol} left {lot.size}: {lot.cost}" for lot in book.lots())]
+
+
+def only(text: str) -> tuple[str, str]:
+    """Code and sentence of the one bad line; nothing of it is booked."""
+    reading = read_text(HEADING + text)
+    (bad,) = reading.bad
+    assert not reading.fills
+    return bad.code, bad.sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "lots", "left_out"),
+    [
+        (
+            "transactions_2018_eur.csv",
+            [
+                # What was given for 0.8 LTC is worth these and the fee.
+                "BTC-EUR sold 0.004: 40 - 40",
+                "BTC-EUR sold 0.006: 64 - 60",
+                "LTC-EUR sold 0.8: 47 - 40",
+            ],
+            {"Receive": 1, "Coinbase Earn": 1, "Send": 1},
+        ),
+        ("transactions_2018_usd.csv", ["BTC-USD sold 0.5: 3700 - 3400", "BTC-USD left 0.5: 3400"], {}),
+        (
+            "transactions_2021.csv",
+            ["ETH-EUR sold 0.25: 590 - 456.25", "ETH-EUR left 0.25: 456.25"],
+            {"Rewards Income": 1},
+        ),
+        (
+            "transactions_2022.csv",
+            [
+                "BTC-GBP sold 0.5: 19 - 15.5",
+                "BTC-GBP sold 100: 4980 - 3100",
+                "BTC-GBP left 900: 27900",
+                "SHIB-GBP left 100: 0.002",
+                # What came for the coins, net of the fee, is worth what was received.
+                "USDT-GBP left 6474: 4980",
+            ],
+            {"Learning Reward": 1},
+        ),
+        (
+            "transactions_2024.csv",
+            [
+                "BTC-USD sold 0.25: 14900 - 10000",
+                "BTC-USD sold 0.503: 30180 - 20120",
+                "ETH-USD sold 1: 2982 - 3018",
+                "USDC-USD sold 92: 92 - 92",
+                "BTC-USD left 0.247: 9880",
+                "BTC-USD left 0.001: 92",
+                "ETH-USD left 9: 27162",
+                # Traded for euros, and so in euros.
+                "SOL-EUR left 10: 1010",
+                "USDC-USD left 2890: 2890",
+            ],
+            {"Send": 1, "Staking Income": 1},
+        ),
+        (
+            "fills_pro.csv",
+            [
+                # The total tells a rebate from a fee that is printed as negative.
+                "BTC-EUR sold 0.5: 2000.5 - 1754.375",
+                "BTC-EUR left 0.5: 1754.375",
+                "BTC-EUR left 1: 3508.75",
+                "ETH-BTC left 10: 0.350525",
+            ],
+            {},
+        ),
+    ],
+)
+def test_each_form_has_its_right_lots(name: str, lots: list[str], left_out: dict[str, int]) -> None:
+    """As it is downloaded: preamble, byte order mark, signs, separators, what is no trade; nothing is bad."""
+    reading = read_text((FILES / name).read_text())
+    assert shown(reading) == lots
+    assert reading.left_out == left_out
+    assert reading.bad == []
+    assert reading.doubts == {}
+
+
+def test_a_row_paid_with_a_coin_takes_that_coin() -> None:
+    """Half a bitcoin leaves at its worth and with its cost; where Notes are without the fee, the row has it."""
+    before = row(fill_id="a1", asset="BTC", size="1", price="40000", subtotal="40000", total="40000", fee="0")
+    across = row(kind="Advanced Trade Buy", notes="Bought 10 ETH for 0.5 BTC on ETH-BTC at 0.05 BTC/ETH")
+    text = HEADING + before.replace("02-05", "01-05") + across
+    reading = read_text(text)
+    assert shown(reading) == ["BTC-USD sold 0.5: 30000 - 20000", "BTC-USD left 0.5: 20000", "ETH-USD left 10: 30180"]
+    assert [entry.id for entry in reading.fills["BTC-USD"]] == ["a1", "x/BTC"]
+    assert read_text(text + across).repeated == 1
+
+
+@given(
+    st.booleans(),
+    st.integers(1, 10**9),
+    st.integers(1, 10**9),
+    st.integers(0, 10**7),
+    st.sampled_from(["BTC", "USDT", "EUR"]),
+)
+def test_a_cross_pair_moves_nothing_of_the_currency_that_it_is_valued_in(
+    buy: bool, size: int, price: int, fee: int, quote: str
+) -> None:
+    """Whatever the numbers: what one side brings in that currency, the other takes, to the last digit."""
+    bare = Fraction(size * price, 10**6)
+    amount = bare * 1001 / 1000 if buy else bare * 999 / 1000
+    value, fee = size * price * 2, min(fee, size * price)
+    notes = f"{'Bought' if buy else 'Sold'} {size} ETH for {float(amount):.6f} {quote} on ETH-{quote}"
+    reading = read_text(
+        HEADING
+        + row(
+            kind=f"Advanced Trade {'Buy' if buy else 'Sell'}",
+            size=str(size if buy else -size),
+            price=str(price * 2),
+            subtotal=str(value),
+            total=str(value + fee if buy else value - fee),
+            fee=str(fee),
+            notes=notes,
+        )
+    )
+    if float(f"{float(amount):.6f}") == 0:
+        assert len(reading.bad) == 1
+        return
+    assert not reading.bad
+    moved: dict[str, int] = {}
+    for group in reading.fills.values():
+        for entry in group:
+            base, _, against = entry.symbol.partition("-")
+            sign = 1 if entry.buy else -1
+            moved[base] = moved.get(base, 0) + sign * entry.size
+            moved[against] = moved.get(against, 0) - sign * entry.amount
+    assert moved.get("USD", 0) == 0
+    assert moved["ETH"] == (1 if buy else -1) * size * UNIT
+    assert abs(moved[quote]) == int(f"{float(amount):.6f}".replace(".", "")) * UNIT // 10**6
+
+
+@given(st.booleans(), st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10**4), st.booleans())
+def test_the_forms_agree(buy: bool, size: int, cents: int, fee: int, negative: bool) -> None:
+    """The same trade in the heading and spelling of each form is the same fill."""
+    side = "Buy" if buy else "Sell"
+    fee = min(fee, cents)
+    value, paid = f"{cents // 100}.{cents % 100:02d}", f"{fee // 100}.{fee % 100:02d}"
+    whole = cents + fee if buy else cents - fee
+    total = f"{whole // 100}.{whole % 100:02d}"
+    signed = size if buy or not negative else -size
+    at = "2021-01-01T00:00:00Z"
+    start = "Timestamp,Transaction Type,Asset,Quantity Transacted,"
+    spot = "Spot Price Currency,Spot Price at Transaction,Subtotal,"
+    euros = "EUR Spot Price at Transaction,EUR Subtotal,EUR Total (inclusive of fees),EUR Fees,Notes"
+    texts = [
+        f"{start}{euros}\n{at},{side},LTC,{size},,{value},{total},{paid},\n",
+        f"{start}{spot}Total (inclusive of fees),Fees,Notes\n{at},{side},LTC,{size},EUR,,{value},{total},{paid},\n",
+        f"\ufeff{start}{spot}Fees and/or Spread\n{at},{side},LTC,{signed},eur,,{value},-{paid}\n",
+        f'{HEADING}z,{at},Advanced Trade {side},LTC,"{signed:,}",EUR,,€{value},€{total},-€{paid},\n',
+        f'{HEADING}z,{at},{side},LTC,{signed},EUR,,"-€{int(value[:-3]):,}.{value[-2:]}",-€{total},€{paid},\n',
+    ]
+    assert len({tuple(fills(read_text(text))) for text in texts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (row(size='"0,500"'), "NOT_A_NUMBER", "Quantity is not a number: '0,500'"),
+        (row(size='"1,500"', subtotal="4500", total="4500", fee="0"), "CONTRADICTION", "is a comma a decimal one"),
+        (row(size="-10"), "SIZE_NOT_POSITIVE", "Quantity of a Buy"),
+        (row(currency=""), "MISSING_FIELD", "Price Currency is missing"),
+        (row(subtotal="€30000"), "CONTRADICTION", "is not in USD"),
+        (row(subtotal="$30000", currency="EUR"), "CONTRADICTION", "is not in EUR"),
+        (row(asset="USD", price="1", subtotal="10", total="10", fee="0"), "CONTRADICTION", "both USD"),
+        (row(price="-3000"), "PRICE_NOT_POSITIVE", "Price must not be negative"),
+        (row(price="", subtotal="", total=""), "MISSING_FIELD", "Price and Subtotal are missing"),
+        (row(price="0.00", subtotal="0.00", total="0", fee="0"), "PRICE_NOT_POSITIVE", "neither Price nor Notes"),
+        (row(notes="Filled on ETH-BTC"), "OTHER_SIDE_MISSING", "traded for BTC"),
+        (row(notes='"Bought 10 ETH for 0,5 BTC on ETH-BTC"'), "OTHER_SIDE_MISSING", "traded for BTC"),
+        (row(notes="Bought 10 ETH for 0 BTC on ETH-BTC"), "OTHER_SIDE_MISSING", "traded for BTC"),
+        (row(notes="Bought 10 LTC for 0.5 BTC on LTC-BTC"), "CONTRADICTION", "Asset is ETH"),
+        (row(notes="Bought 11 ETH for 0.5 BTC on ETH-BTC"), "CONTRADICTION", "Notes say 11"),
+        (row(notes="Bought 10 ETH for 5 BTC on ETH-BTC at 0.05 BTC/ETH"), "CONTRADICTION", "makes 0.5 of it"),
+        (row(notes="Bought 10 ETH for 30180 USD on ETH-BTC"), "CONTRADICTION", "a pair with BTC and an amount of USD"),
+        (row(kind="Convert", notes="Converted it"), "OTHER_SIDE_MISSING", "converted to what"),
+        (row(kind="Convert", notes="Converted 10 LTC to 0.5 BTC"), "CONTRADICTION", "Asset is ETH"),
+        (row(kind="Convert", notes="Converted 12 ETH to 0.5 BTC"), "CONTRADICTION", "Notes say 12"),
+        (row(kind="Convert", fill_id="", notes=""), "OTHER_SIDE_MISSING", "converted to what"),
+        (row().replace("2024-02-05 10:00:00 UTC", "02/05/2018"), "NOT_A_TIME", "without hour and zone"),
+    ],
+)  # fmt: skip
+def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words: str) -> None:
+    """With the field and what is wrong; nothing of it is booked."""
+    found = only(text)
+    assert found[0] == code
+    assert words in found[1]
+
+
+_ODD = ["", "0", "-0.00", "1", "-2.5", "1,000.5", "0,5", "€3", "$4", "1e-18", "NaN", "9" * 40, "ETH", " "]
+_NUMBERS = st.sampled_from(_ODD)
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "kind": st.sampled_from(["Buy", "Sell", "Advanced Trade Buy", "Advanced Trade Sell", "Convert", "Send"]),
+            "asset": st.sampled_from(["ETH", "BTC", "USD", "", "cbETH", "A B"]),
+            "currency": st.sampled_from(["USD", "EUR", "BTC", ""]),
+            "notes": st.sampled_from(
+                [
+                    "",
+                    "Bought 1 ETH for 2 BTC on ETH-BTC at 2 BTC/ETH",
+                    "Sold 2.5 ETH for 3 EUR",
+                    "Converted 1 ETH to 5 BTC",
+                    "Converted 2.5 ETH to 3 EUR",
+                    "Converted 1 BTC to 4 USD",
+                ]
+            ),
+            "size": _NUMBERS,
+            "price": _NUMBERS,
+            "subtotal": _NUMBERS,
+            "total": _NUMBERS,
+            "fee": _NUMBERS,
+        }
+    )
+)
+def test_no_row_is_lost(fields: dict[str, str]) -> None:
+    """Whatever a row holds, it is one fill, two fills, one bad line with a sentence, or one that is no trade."""
+    quoted = {name: f'"{value}"' for name, value in fields.items()}
+    reading = read_text(HEADING + row(**quoted))
+    became = (len(reading), len(reading.bad), reading.left_out.total())
+    assert became in {(1, 0, 0), (2, 0, 0), (0, 1, 0), (0, 0, 1)}
+    assert all(bad.sentence and len(bad.sentence) < 160 for bad in reading.bad)
+
+
+@pytest.mark.parametrize("sizes", [("-10", "-0.5"), ("10", "0.5")])
+def test_two_rows_of_one_conversion_must_be_its_two_sides(sizes: tuple[str, str]) -> None:
+    """Two that give, or two that receive, are none, and neither is booked."""
+    first = row(kind="Convert", size=sizes[0])
+    second = row(kind="Convert", asset="BTC", size=sizes[1], price="60000")
+    reading = read_text(HEADING + first + second)
+    assert [bad.number for bad in reading.bad] == [2, 3]
+    assert not reading.fills
+
+
+def test_conversions() -> None:
+    """By Notes or by two rows, of coins or of money: what was given leaves, what was received comes, once."""
+    given = row(kind="Convert", size="-10", notes="Converted 10 ETH to 0.5 BTC")
+    received = row(kind="Convert", asset="BTC", size="0.5", price="60000", notes="Converted 10 ETH to 0.5 BTC")
+    both = ["BTC-USD buy 0.5 30180", "ETH-USD sell 10 30180"]
+    once = read_text(HEADING + given)
+    assert sorted(fills(once)) == both
+    twice = read_text(HEADING + given + received + given)
+    assert (sorted(fills(twice)), twice.repeated) == (both, 2)
+    bare = given.replace("Converted 10 ETH to 0.5 BTC", ""), received.replace("Converted 10 ETH to 0.5 BTC", "")
+    assert sorted(fills(read_text(HEADING + "".join(bare)))) == both
+    assert sorted(fills(read_text(HEADING + "".join(reversed(bare))))) == both
+    bought = row(kind="Convert", asset="USDC", size="1000", price="1", subtotal="1000", total="1000", fee="0",
+                 notes="Converted 1000 USD to 1000 USDC")  # fmt: skip
+    assert fills(read_text(HEADING + bought)) == ["USDC-USD buy 1000 1000"]
+    sold = row(kind="Convert", size="10", total="29820", notes="Converted 10 ETH to 29820 USD")
+    assert fills(read_text(HEADING + sold)) == ["ETH-USD sell 10 29820"]
+    euros = row(
+        kind="Convert", size="10", subtotal="30000", total="30000", fee="0", notes="Converted 10 ETH to 27000 EUR"
+    )
+    assert fills(read_text(HEADING + euros)) == ["ETH-EUR sell 10 27000"]
+
+
+def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
+    """A pair that is not named, a total that is no sum, coins for nothing: each with its first line and how many."""
+    reading = read_text(
+        HEADING
+        + row(fill_id="1", kind="Advanced Trade Buy")
+        + row(fill_id="2", kind="Advanced Trade Buy")
+        + row(fill_id="3", total="99999")
+        + row(fill_id="4", subtotal="0.00", total="0.00", fee="0.00")
+    )
+    assert [(where, sentence.split()[0]) for sentence, where in reading.doubts.items()] == [
+        ((2, 2), "Notes"),
+        ((4, 1), "Total"),
+        ((5, 1), "Subtotal"),
+    ]
+    assert [text.split()[-1] for text in fills(reading)] == ["30180", "30180", "30180", "0"]
+
+
+def test_a_subtotal_that_was_rounded_to_zero_is_quantity_times_price() -> None:
+    """Dust refuses no file, and costs what it cost; where the price is rounded away, too, Notes have it."""
+    dust = row(size="0.00000001", price="40000", subtotal="0.00", total="0.00", fee="0.00")
+    assert fills(read_text(HEADING + dust)) == ["ETH-USD buy 0.00000001 0.0004"]
+    notes = row(size="10", price="0.00", subtotal="0.00", total="0.00", fee="0.00", notes="Bought 10 ETH for 0.001 USD")
+    assert fills(read_text(HEADING + notes)) == ["ETH-USD buy 10 0.001"]
+
+
+def test_a_fee_that_is_not_printed_is_what_the_total_is_more() -> None:
+    """Or less, for a sell: it is not zero because its field is empty."""
+    bought = read_text(HEADING + row(fee=""))
+    sold = read_text(HEADING + row(kind="Sell", total="29820", fee=""))
+    assert (fills(bought), fills(sold)) == (["ETH-USD buy 10 30180"], ["ETH-USD sell 10 29820"])
+    assert bought.doubts == sold.doubts == {}
+
+
+def test_a_pair_of_one_order_book_moves_what_was_paid() -> None:
+    """Dollars and USDC are traded in one book: the amount's currency is what left."""
+    dollars = read_text(HEADING + row(notes="Bought 10 ETH for 30180 USD on ETH-USDC"))
+    assert fills(dollars) == ["ETH-USD buy 10 30180"]
+    coins = read_text(HEADING + row(notes="Bought 10 ETH for 30180 USDC on ETH-USD"))
+    assert fills(coins) == ["ETH-USD buy 10 30180", "USDC-USD sell 30180 30180"]
+
+
+def test_an_id_by_content_is_the_one_of_before() -> None:
+    """A file that an earlier version imported is known again: its fee as printed, its symbol as it was valued."""
+    head = HEADING.removeprefix("ID,")
+    text = row(fee="-180", notes="Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH").removeprefix("x,")
+    ids = sorted(entry.id for group in read_text(head + text).fills.values() for entry in group)
+    base = "2024-02-05T10:00:00+00:00 buy 10 ETH-USD for 30000, fee -180"
+    assert ids == [base, f"{base}/BTC"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEADING.replace(",", ";"), "semicolons"),
+        ("\ufeff" + HEADING.replace(",", ";"), "semicolons"),
+        ("id;time;symbol;side;size;price\n", "semicolons"),
+        (FILLS.replace(",", "\t"), "tabs"),
+        ("portfolio,type,time,amount,balance,amount/balance unit,transfer id,trade id,order id\n", "account statement"),
+        (HEADING.replace("Notes", "Subtotal"), "names subtotal more than once"),
+        (
+            "Timestamp,Transaction Type,Asset,Quantity Transacted,EUR Subtotal,USD Fees\n",
+            "has amounts in EUR and USD",
+        ),
+    ],
+)
+def test_a_file_that_can_not_be_read_says_what_it_is(text: str, words: str) -> None:
+    """Semicolons, tabs, another report or a heading that says two things: one sentence with the way out."""
+    with pytest.raises(FifoError, match=words) as refused:
+        read_text(text)
+    assert refused.value.code == "UNKNOWN_FORMAT"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_said_by_name(encoding: str) -> None:
+    """With its byte order mark or without."""
+    with pytest.raises(FifoError, match="UTF-16"):
+        read_fills((HEADING + row()).encode(encoding).splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,1,BTC,5,0,-5,EUR", "NOT_A_ROW"),
+        ("d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,-1,BTC,5,0,-5,USD", "SIZE_NOT_POSITIVE"),
+        ('d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,"0,500",BTC,5,0,-5,USD', "NOT_A_NUMBER"),
+    ],
+)
+def test_a_bad_row_of_the_fills_report(line: str, code: str) -> None:
+    """A unit that is not the product's, a negative size, a decimal comma."""
+    assert [bad.code for bad in read_text(f"{FILLS}{line}\n").bad] == [code]
+
+
+def test_notes() -> None:
+    """What they say in each of their forms, and nothing where they don't."""
+    assert traded("Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH") == Traded(
+        "ETH", "BTC", 10 * UNIT, 503 * UNIT // 1000, 5 * UNIT // 100, "BTC"
+    )
+    assert traded("Sold 0.01 BTC for 650.00 USDC on BTC-USDC")[1:4] == ("USDC", UNIT // 100, 650 * UNIT)
+    assert traded("Bought 1,000 USDC for $1,377.00 CAD using CAD Wallet")[1:4] == ("CAD", 1000 * UNIT, 1377 * UNIT)
+    assert traded("Bought 0,01 BTC for 100,00 € EUR") == Traded("BTC", "EUR", None, None, None)
+    assert traded("Bought 0.03 cbETH for € 300.00 EUR.")[:2] == ("CBETH", "EUR")
+    assert traded("Bought 0.1 BTC for $10 using Visa") == traded("") == Traded(None, None, None, None, None)
+    assert converted("Converted 0.05 BTC to 1,200.5 USDC") == Converted(
+        5 * UNIT // 100, "BTC", 12005 * UNIT // 10, "USDC"
+    )
+    assert converted("Converted BTC to MATIC") is None
