@@ -187,7 +187,7 @@ async def test_what_an_exit_is_told_to_have_sold_after_its_end_is_in_its_row(sys
     await system.parts.trading.end_order(end)
     await record(system, leaving, report("0.05", "49000", second=2, status=AttemptStatus.CANCELLED, name="y"))
     rows = await system.rows("SELECT size, average_price, fees FROM trade_exits")
-    assert [tuple(row) for row in rows] == [(Decimal("0.05"), Decimal(49000), Decimal("14.7"))]
+    assert [tuple(row.values()) for row in rows] == [(Decimal("0.05"), Decimal(49000), Decimal("14.7"))]
 
 
 async def test_any_order_of_arrival_ends_in_the_same_totals(system: TradingSystem) -> None:
