@@ -35,6 +35,7 @@ from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStre
 from activities.stream_positions import StreamPosition
 from domain.messages import StatusSource
 from exchange.port import (
+    UNREADABLE,
     Connected,
     Disconnected,
     Exchange,
@@ -43,6 +44,7 @@ from exchange.port import (
     MalformedMessage,
     OrderEvent,
     StreamEvent,
+    Unavailable,
     VenueOrder,
 )
 
@@ -399,8 +401,15 @@ class _Session:
         missing -= self._doubted.keys()
 
         async def look_up(exchange_order_id: str) -> None:
-            async with self._slots, asyncio.timeout(options.call_timeout):
-                order = await self._exchange.order(exchange_order_id)
+            try:
+                async with self._slots, asyncio.timeout(options.call_timeout):
+                    order = await self._exchange.order(exchange_order_id)
+            except Unavailable as problem:
+                if problem.code != UNREADABLE:
+                    raise
+                # It is asked for again beside, until it can be read; all others don't wait for that.
+                self._doubt_order(exchange_order_id, str(problem))
+                return
             if order is not None:
                 await self._observe(order)
             else:
@@ -425,10 +434,13 @@ class _Session:
             filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
             if message.ended:
                 self._beside.start(self._free(identity, filled))
+        self._doubt_order(identity, message.reason)
+
+    def _doubt_order(self, identity: str, reason: str) -> None:
         times = self._doubted.get(identity, 0)
         self._doubted[identity] = times + 1
         if not times:
-            self._beside.start(self._clear_up(identity, message.reason))
+            self._beside.start(self._clear_up(identity, reason))
 
     async def _free(self, identity: str, filled: Decimal) -> None:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""

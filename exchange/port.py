@@ -22,6 +22,7 @@ from domain.market import FeeRates, Product, Quote
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 
 __all__ = [
+    "UNREADABLE",
     "Balance",
     "Book",
     "BookLevel",
@@ -87,6 +88,10 @@ class CommandRefused(ExchangeError):
     """The venue answered and said no; `code` is the venue's own reason (say INSUFFICIENT_FUND)."""
 
     code = "REFUSED"
+
+
+UNREADABLE = "UNREADABLE_ANSWER"
+"""The code of an error whose answer came and can't be understood: asking for something else may well work."""
 
 
 class Unavailable(ExchangeError):

@@ -41,6 +41,7 @@ from exchange.coinbase.rest import RestCaller
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.coinbase.twins import Twins
 from exchange.port import (
+    UNREADABLE,
     Balance,
     Book,
     BookLevel,
@@ -344,7 +345,7 @@ class CoinbaseExchange:
                         return item
             for message in unreadable:
                 if client_order_id in message.raw:
-                    raise Unavailable(f"the order can't be understood: {message.reason}", code="UNREADABLE_ANSWER")
+                    raise Unavailable(f"the order can't be understood: {message.reason}", code=UNREADABLE)
         return None
 
     async def orders(
@@ -577,7 +578,7 @@ class _reading:  # noqa: N801 - reads as a statement
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
         if isinstance(problem, MessageError | AttributeError | TypeError):
-            raise Unavailable(f"{self._what} can't be understood: {problem}", code="UNREADABLE_ANSWER") from problem
+            raise Unavailable(f"{self._what} can't be understood: {problem}", code=UNREADABLE) from problem
 
 
 def _age(item: VenueOrder) -> tuple[datetime, str]:

@@ -200,6 +200,24 @@ async def test_a_fill_while_the_stream_was_down_is_found_by_rest(world: World) -
     assert position["gaps"] == 1
 
 
+async def test_one_order_that_cant_be_read_by_its_id_holds_up_no_catch_up(world: World) -> None:
+    """All others are found and what is known moves on; that one is asked for until it can be read."""
+    old = datetime.now(UTC) - timedelta(days=20)
+    wanted = [intent("a"), intent("b")]
+    names = [await add_order(world.pool, item, exchange_order_id=f"x-{n}") for n, item in enumerate(wanted)]
+    handles = [await world.order_workflow(item) for item in wanted]
+    for number, name in enumerate(names):
+        found = order(f"x-{number}", name, size="1", status=VenueStatus.FILLED, at=old)
+        world.exchange.history[found.exchange_order_id] = found
+    world.exchange.unreadable_orders.add("x-0")
+    async with world.running():
+        await until(lambda: told(handles[1]))
+        await until(lambda: world.pool.fetchval("SELECT caught_up_to FROM stream_positions"))
+        assert not await told(handles[0])
+        world.exchange.unreadable_orders.clear()
+        assert (await until(lambda: told(handles[0])))[-1].filled_size == 1
+
+
 async def caught_up(world: World) -> Any:
     """The position's row, once a catch-up was complete and is written."""
     return await world.pool.fetchrow("SELECT * FROM stream_positions WHERE caught_up_to IS NOT NULL AND gaps > 0")

@@ -12,6 +12,7 @@ from typing import Any
 from domain.market import FeeRates, Product, Quote
 from domain.orders import Side, VenueStatus
 from exchange.port import (
+    UNREADABLE,
     Balance,
     Book,
     BookLevel,
@@ -110,6 +111,8 @@ class FakeExchange:
     key_mark: str = "fake-key"
     key_may_trade: bool = True
     unavailable: bool = False
+    unreadable_orders: set[str] = field(default_factory=set)
+    """Their ids; asked for by id their answer can't be understood."""
     no_asks: bool = False
     """The sellers' side of every book is empty."""
     calls: list[str] = field(default_factory=list)
@@ -225,6 +228,8 @@ class FakeExchange:
     async def order(self, exchange_order_id: str) -> VenueOrder | None:
         """From the history."""
         self._read(f"order {exchange_order_id}")
+        if exchange_order_id in self.unreadable_orders:
+            raise Unavailable("the order can't be understood", code=UNREADABLE)
         return self.history.get(exchange_order_id)
 
     async def find_order(self, client_order_id: str, symbol: str, since: datetime) -> VenueOrder | None:
