@@ -28,7 +28,12 @@ from domain.orders import Side, Totals, rounding
 from domain.reconcile import Execution, execution_problem
 from exchange.port import Exchange, ExchangeError, VenueFill
 
-__all__ = ["replace_derived_fills", "settle_fills", "settle_symbol"]
+__all__ = ["SETTLED_WITHIN", "replace_derived_fills", "settle_fills", "settle_symbol"]
+
+SETTLED_WITHIN = timedelta(minutes=15)
+"""Executions that don't add up to their order for longer than this may never do so: a person hears of it, and nothing
+else waits for them.
+"""
 
 log = structlog.get_logger(__name__)
 

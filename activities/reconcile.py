@@ -25,7 +25,7 @@ from temporalio.client import Client
 from activities.adoption import Adoption
 from activities.alive import alive
 from activities.database import Pool
-from activities.exchange_fills import settle_symbol
+from activities.exchange_fills import SETTLED_WITHIN, settle_symbol
 from activities.facts import FactStore
 from activities.holdings import held_currencies
 from activities.incidents import Severity, report_once, resolve_incidents
@@ -53,7 +53,7 @@ from activities.reconcile_views import (
 )
 from activities.stream_positions import StreamPosition
 from domain.messages import StatusSource
-from domain.money import plain
+from domain.money import ZERO, plain
 from domain.reconcile import (
     Action,
     Difference,
@@ -84,6 +84,13 @@ SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND origin = 'derived'
    AND (exchange_order_id = ANY($2::text[]) OR recorded_at > now() - $3::interval)
 """
+_UNSETTLED = "FILLS_DONT_ADD_UP"
+_LONG_DERIVED = """
+SELECT exchange_order_id, sum(size) AS size FROM fills
+ WHERE account = $1 AND origin = 'derived' AND recorded_at BETWEEN now() - $2::interval AND now() - $3::interval
+ GROUP BY exchange_order_id
+"""
+_OPEN_OF_KIND = "SELECT subject FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL"
 _SOLD_OUT = """
 SELECT entry_key FROM trades WHERE account = $1 AND state <> 'CLOSED' AND remaining <= 0 AND external_size > 0
 """
@@ -342,7 +349,29 @@ class _Run:
             async with slots:
                 return await settle_symbol(self._pool, self._account, symbol, lists)
 
-        return sum(await asyncio.gather(*(settle(symbol, lists) for symbol, lists in chunks)))
+        settled = sum(await asyncio.gather(*(settle(symbol, lists) for symbol, lists in chunks)))
+        await self._tell_of_unsettled(view, recent)
+        return settled
+
+    async def _tell_of_unsettled(self, view: ExchangeView, recent: timedelta) -> None:
+        """Orders whose executions have not added up for long; over for those where they do by now."""
+        rows = await self._pool.fetch(_LONG_DERIVED, self._account, recent, SETTLED_WITHIN)
+        for row in rows:
+            identity = row["exchange_order_id"]
+            listed = sum((fill.size for fill in view.fills.get(identity, [])), ZERO)
+            await report_once(
+                self._pool,
+                self._account,
+                _UNSETTLED,
+                "WARNING",
+                identity,
+                f"the exchange lists executions of {plain(listed)} for order {identity}, whose fills by its totals are "
+                f"{plain(row['size'])}: those stay in the books, and balances are compared all the same",
+            )
+        unsettled = {row["exchange_order_id"] for row in rows}
+        for row in await self._pool.fetch(_OPEN_OF_KIND, self._account, _UNSETTLED):
+            if row["subject"] not in unsettled:
+                await resolve_incidents(self._pool, self._account, _UNSETTLED, row["subject"])
 
     async def _executions(self, identity: str) -> tuple[str, list[VenueFill]]:
         """An order's executions, by its id; none where they can't be read now."""

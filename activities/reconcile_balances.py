@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from decimal import Decimal
 
 from activities.database import Pool
+from activities.exchange_fills import SETTLED_WITHIN
 from activities.holdings import book_transfers, books_are_open, earlier_balances, expected_balances
 from domain.money import plain
 from domain.reconcile import Action, Difference, Finding, Transfer, currencies, transfers
@@ -20,7 +20,6 @@ from exchange.port import Exchange
 __all__ = ["BalanceCheck"]
 
 _OPENING_TRIES = 5
-_UNSETTLED_FOR = timedelta(days=1)
 _UNSETTLED = """
 SELECT DISTINCT symbol FROM fills WHERE account = $1 AND origin = 'derived' AND recorded_at > now() - $2::interval
 """
@@ -84,8 +83,9 @@ class BalanceCheck:
         after = await expected_balances(self._pool, self._account)
         busy = {name for name in {*before, *after} if before.get(name) != after.get(name)}
         symbols = {finding.symbol for finding in findings if _moving(finding)}
-        # Totals may be off by a rounding until the exchange's own executions are in.
-        symbols |= {row["symbol"] for row in await self._pool.fetch(_UNSETTLED, self._account, _UNSETTLED_FOR)}
+        # Totals may be off by a rounding until the exchange's own executions are in. Where those don't come, what was
+        # withdrawn must be seen all the same.
+        symbols |= {row["symbol"] for row in await self._pool.fetch(_UNSETTLED, self._account, SETTLED_WITHIN)}
         for symbol in symbols:
             busy.update(currencies(symbol) or ())
         opened = await books_are_open(self._pool, self._account)

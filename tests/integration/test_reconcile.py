@@ -371,6 +371,24 @@ async def test_finished_columns_are_never_overwritten(odd: Odd) -> None:
     assert before == after
 
 
+async def test_executions_that_never_add_up_blind_nobody_to_what_was_withdrawn(odd: Odd) -> None:
+    """Balances wait for them for a quarter of an hour; then they are compared, and a person hears why until they do."""
+    reconciler, exchange, pool = odd
+    exchange.filled("x-1", "by-hand", "1")
+    exchange.executions = [execution("x-1", "0.4")]
+    exchange.money["BTC"] = Balance("BTC", Decimal(1), Decimal(0))
+    first = await reconciler.run(ReconcileInput(account=ACCOUNT))
+    assert first.balances == "the books are not opened while BTC, USD trade"
+    await pool.execute("UPDATE fills SET recorded_at = recorded_at - interval '16 minutes'")
+    assert (await reconciler.run(ReconcileInput(account=ACCOUNT))).balances.startswith("opening")
+    assert await kinds(pool) == ["FILLS_DONT_ADD_UP"]
+    exchange.money["BTC"] = Balance("BTC", Decimal(0), Decimal(0))
+    assert (await reconciler.run(ReconcileInput(account=ACCOUNT))).balances == "withdrawal of -1 BTC"
+    exchange.executions = [execution("x-1", "1")]
+    assert (await reconciler.run(ReconcileInput(account=ACCOUNT))).settled == 1
+    assert await pool.fetchval("SELECT count(*) FROM incidents WHERE resolved_at IS NULL AND kind LIKE 'FILLS%'") == 0
+
+
 async def test_an_exchange_that_cant_be_read_changes_nothing(odd: Odd) -> None:
     """Without lists there is no opinion: no order ends, no balance is off, and the next run begins where it did."""
     reconciler, exchange, pool = odd
