@@ -10,7 +10,8 @@ Those of one process that come while others are being decided share the next rea
 
 Exits pass no gate but HODL, venue state, size and available balance. That of a due stop, or of a person's close, holds
 its trade's row and no lock; what it asks the exchange it asks within a bound, and goes by what is known (EXIT-10).
-Other sells hold their symbol's lock, too.
+Other sells of a trade hold their symbol's lock, too. A sell of what no trade owns holds the coin's, and takes the
+account's next turn, as buys that pay with that coin do.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 import asyncpg
 
-from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, LAST_PRICE, SELL_FACTS
+from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, LAST_PRICE, SELL_FACTS, TURN
 from activities.commands import accepted
 from activities.database import (
     STALLED_MS,
@@ -33,12 +34,14 @@ from activities.database import (
     Pool,
     account_transaction,
     bounded_transaction,
+    coin_transaction,
     lock_trade,
     symbol_transaction,
     trade_transaction,
     write_many,
 )
 from activities.exit_plans import read_plan
+from activities.holdings import coins
 from activities.limits import halt_if_lost_too_much, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
@@ -65,6 +68,7 @@ from domain.market import Product, Quote
 from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent
 from domain.money import ZERO, divide, round_down
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+from domain.pool import unowned
 from domain.protection import ProtectionRole
 from domain.quoting import QUOTES, leaves_after_quotes
 from domain.sizing import collar_price, limit_price, post_only_price, sized
@@ -130,6 +134,20 @@ class _Entry:
     """The touch if it was asked for; None: the one that is kept for all."""
     needs_touch: bool
     """The exchange is to be asked if the touch that is kept is too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a sell was told by the exchange: the product, what is available of its base (None: not known) by a read that
+    began after `at`, and from them a refusal, or its first attempt and what one base unit is worth.
+    """
+
+    product: Product | None
+    free: Decimal | None
+    at: datetime
+    refusal: GateResult | None = None
+    draft: Draft | None = None
+    price: Decimal | None = None
 
 
 class Admissions:
@@ -281,109 +299,149 @@ class Admissions:
         return Market(quote.bid, quote.ask, datetime.now(UTC), kept.change_24h)
 
     async def _admit_sell(self, intent: OrderIntent) -> Admission:
-        policy = self._policy()
-        of_trade = intent.entry_key is not None
-        product, free, refusal, draft, price = await self._asked(intent)
+        asked = await self._asked(intent)
+        if intent.entry_key is None:
+            return await self._admit_of_pool(intent, asked)
         async with self._held(intent) as connection:
-            command = command_of(intent) or (None, None, None)
-            found = await connection.fetchrow(
-                SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key, *command
-            )
-            if found["existing"]:
-                return await self._stored(connection, intent)
-            if found["quoted"] and leaves_after_quotes(intent):
-                # Nothing is stored: the workflow has the market maker's quotes taken away and asks again (EXIT-4).
-                return self._admission(accepted=False, state=OrderState.RECEIVED, quotes_rest=True)
-            claimable: Decimal | None
-            if of_trade:
-                # What is left of the trade less other claims, at most what is available.
-                held = found["held"] or ZERO
-                claimable = held if free is None else min(held, free)
-                if must_leave(intent) and (claimable if product is None else sized(claimable, product)) <= 0:
-                    # A balance may lag behind what was bought: whether there is something to sell the exchange says.
-                    claimable = held
-            else:
-                claimable = await self._claimable_of_pool(connection, intent, product)
-            # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
-            # was named is sold as it is or refused.
-            wanted = intent.base_size if intent.base_size is not None else claimable
-            size = sized(wanted or ZERO, product) if product else wanted
-            draft = replace(
-                draft or Draft(intent.order_type, size, None, intent.limit_price, intent.time_in_force),
-                base_size=size,
-                quote_size=None,
-            )
-            facts = Facts(
-                intent=intent,
-                now=datetime.now(UTC),
-                product=product,
-                price=draft.limit_price or price,
-                size=size,
-                dry_run=policy.dry_run and not of_trade,
-                hodl=intent.symbol in policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
-                available_base=claimable,
-            )
-            results = run_gates(EXIT_GATES, facts)
-            if refusal is not None:
-                results = [refusal]
-            # What only rests at the exchange leaves the plan armed and the trade protected.
-            begins_exit = (
-                intent.role is OrderRole.EXIT and intent.protection_role is None and intent.entry_point != QUOTES
-            )
-            known = _with_who_asked(intent, found["given_by"])
-            return await self._store(connection, known, draft, results, claimed=size or ZERO, begins_exit=begins_exit)
+            found = await self._sell_facts(connection, intent)
+            if (known := await self._decided_before(connection, intent, found)) is not None:
+                return known
+            # What is left of the trade less other claims, at most what is available.
+            held = found["held"] or ZERO
+            claimable = held if asked.free is None else min(held, asked.free)
+            if must_leave(intent) and (claimable if asked.product is None else sized(claimable, asked.product)) <= 0:
+                # A balance may lag behind what was bought: whether there is something to sell the exchange says.
+                claimable = held
+            answer, written = self._sell_decision(intent, asked, found, claimable)
+            await connection.execute(INSERT_ORDER, *written)
+            return answer
 
-    async def _asked(
-        self, intent: OrderIntent
-    ) -> tuple[Product | None, Decimal | None, GateResult | None, Draft | None, Decimal | None]:
-        """What a sell asks the exchange: the product, what is available, and from them its first attempt and price.
+    async def _admit_of_pool(self, intent: OrderIntent, asked: _Asked) -> Admission:
+        """A sell of what no trade owns, by what the books know to be nobody's (`domain.pool`).
 
-        A sell from the pool reads the balance under the symbol's lock: another pool sell between its read and its claim
-        could otherwise take what a trade owns.
+        Two of them wait for each other at the coin, whatever they are sold for. A buy that pays with the coin, admitted
+        between its read and its write, has it decided again; after three times it has the account's turn to itself.
         """
+        for _ in range(_TRIES):
+            with contextlib.suppress(asyncpg.SerializationError):
+                return await self._decide_of_pool(intent, asked, alone=False)
+        return await self._decide_of_pool(intent, asked, alone=True)
+
+    async def _decide_of_pool(self, intent: OrderIntent, asked: _Asked, *, alone: bool) -> Admission:
+        base = asked.product.base if asked.product is not None else _base_of(intent.symbol)
+        async with coin_transaction(self._pool, intent.account, base) as connection:
+            if alone:
+                await connection.execute(HOLD_TURN, intent.account)
+            found = await self._sell_facts(connection, intent)
+            if (known := await self._decided_before(connection, intent, found)) is not None:
+                return known
+            turn = await connection.fetchrow(TURN, intent.account)
+            coin = (await coins(connection, intent.account, asked.at, base))[base]
+            pool = unowned(coin, asked.free, base)
+            answer, written = self._sell_decision(
+                intent, asked, found, pool.size, why=pool.why, turn=(turn["turns"], turn["read_at"])
+            )
+            await connection.execute(INSERT_ORDER, *written)
+            return answer
+
+    async def _sell_facts(self, connection: Connection, intent: OrderIntent) -> Any:
+        command = command_of(intent) or (None, None, None)
+        return await connection.fetchrow(
+            SELL_FACTS, intent.order_key, intent.account, intent.symbol, intent.entry_key, *command
+        )
+
+    async def _decided_before(self, connection: Connection, intent: OrderIntent, found: Any) -> Admission | None:
+        """The stored decision, or that quotes are to be taken away first; None if it is to be decided now."""
+        if found["existing"]:
+            return await self._stored(connection, intent)
+        if found["quoted"] and leaves_after_quotes(intent):
+            # Nothing is stored: the workflow has the market maker's quotes taken away and asks again (EXIT-4).
+            return self._admission(accepted=False, state=OrderState.RECEIVED, quotes_rest=True)
+        return None
+
+    def _sell_decision(
+        self,
+        intent: OrderIntent,
+        asked: _Asked,
+        found: Any,
+        claimable: Decimal | None,
+        *,
+        why: str = "",
+        turn: tuple[int, datetime] | None = None,
+    ) -> tuple[Admission, Sequence[Any]]:
+        """What `_decision` says of a sell that may claim so much; None: nobody knows how much, and `why` says so."""
+        policy, product = self._policy(), asked.product
+        # An exit sells the trade's own remainder, at most what is available; the rest stays protected. A size that
+        # was named is sold as it is or refused.
+        wanted = intent.base_size if intent.base_size is not None else claimable
+        size = sized(wanted or ZERO, product) if product else wanted
+        draft = replace(
+            asked.draft or Draft(intent.order_type, size, None, intent.limit_price, intent.time_in_force),
+            base_size=size,
+            quote_size=None,
+        )
+        facts = Facts(
+            intent=intent,
+            now=datetime.now(UTC),
+            product=product,
+            price=draft.limit_price or asked.price,
+            size=size,
+            dry_run=policy.dry_run and intent.entry_key is None,
+            hodl=intent.symbol in policy.hodl and intent.exit_reason is not ExitReason.MANUAL,
+            available_base=claimable,
+            base_why=why,
+        )
+        results = run_gates(EXIT_GATES, facts) if asked.refusal is None else [asked.refusal]
+        # What only rests at the exchange leaves the plan armed and the trade protected.
+        begins_exit = intent.role is OrderRole.EXIT and intent.protection_role is None and intent.entry_point != QUOTES
+        known = _with_who_asked(intent, found["given_by"])
+        return self._decision(known, draft, results, claimed=size or ZERO, begins_exit=begins_exit, turn=turn)
+
+    async def _asked(self, intent: OrderIntent) -> _Asked:
+        """What a sell asks the exchange, before it holds anything that others wait for."""
+        at = datetime.now(UTC)
         if must_leave(intent):
             (product, free), touch = await asyncio.gather(self._rules_and_free(intent), self._touch_of(intent))
-            price = touch.bid if touch is not None else None
-            return product, free, None, await self._draft_exit(intent, product, touch), price
-        of_trade = intent.entry_key is not None
-        if of_trade:
+            draft = await self._draft_exit(intent, product, touch)
+            return _Asked(product, free, at, None, draft, touch.bid if touch is not None else None)
+        if intent.entry_key is not None:
             # A due stop may wait for its end: what it asks is bounded, too.
             product = await self._venue.rules(intent.symbol, within=PROFIT_ASKS_SECONDS)
+            free = await self._venue.available(product.base, within=PROFIT_ASKS_SECONDS) if product else None
         else:
             product = await self._venue.product(intent.symbol)
-        free = await self._venue.available(product.base, within=PROFIT_ASKS_SECONDS) if product and of_trade else None
+            free = await self._venue.available(product.base) if product else None
         if product is None:
-            return None, free, None, None, None
+            return _Asked(None, free, at)
         if intent.protection_role is not None:
             draft = Draft(
                 intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price
             )
-            return product, free, None, draft, None
+            return _Asked(product, free, at, None, draft)
         if intent.role is OrderRole.EXIT and intent.entry_point != QUOTES:
             refusal, touch = await self._still_due(intent)
             draft = await self._draft_exit(intent, product, touch)
-            return product, free, refusal, draft, None if touch is None else touch.bid
+            return _Asked(product, free, at, refusal, draft, None if touch is None else touch.bid)
         draft, price, _ = await self._draft_entry(intent, product)
-        return product, free, None, draft, price
+        return _Asked(product, free, at, None, draft, price)
 
     @contextlib.asynccontextmanager
     async def _held(self, intent: OrderIntent) -> AsyncIterator[Connection]:
-        """A transaction with what a sell's claim needs held: its trade, and but for a due stop the symbol's lock."""
-        if intent.entry_key is not None and must_leave(intent):
-            async with trade_transaction(self._pool, intent.entry_key) as connection:
+        """A transaction with what a trade's claim needs held: the trade, and but for a due stop the symbol's lock."""
+        entry_key = intent.entry_key or ""
+        if must_leave(intent):
+            async with trade_transaction(self._pool, entry_key) as connection:
                 yield connection
             return
         async with symbol_transaction(self._pool, intent.account, intent.symbol) as connection:
-            if intent.entry_key is not None:
-                await lock_trade(connection, intent.entry_key)
+            await lock_trade(connection, entry_key)
             yield connection
 
     async def _rules_and_free(self, intent: OrderIntent) -> tuple[Product | None, Decimal | None]:
         """The product's rules, the last known if need be, and what is available, if that is told in time."""
-        base = intent.symbol.replace("_", "-").partition("-")[0]
         product, free = await asyncio.gather(
             self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS),
-            self._venue.available(base, within=EXIT_ASKS_SECONDS),
+            self._venue.available(_base_of(intent.symbol), within=EXIT_ASKS_SECONDS),
         )
         return product, free
 
@@ -502,42 +560,6 @@ class Admissions:
         price = collar_price(touch, Side.SELL, self._policy().market_collar, product)
         return Draft(OrderType.LIMIT, None, None, price, TimeInForce.IOC)
 
-    async def _claimable_of_pool(
-        self, connection: Connection, intent: OrderIntent, product: Product | None
-    ) -> Decimal | None:
-        """What a sell may claim of the pool that no trade owns; None if the balance can't be had. The lock is held.
-
-        The balance is already less what open sells hold at the exchange, if they were there when it was asked for.
-        What trades own beside those holds is not the pool's, nor is what other pool sells have claimed since, nor what
-        buys that pay with it (BTC for ETH-BTC) have reserved since.
-        """
-        if product is None:
-            return None
-        asked = datetime.now(UTC)
-        free = await self._venue.available(product.base)
-        if free is None:
-            return None
-        taken: Decimal = await connection.fetchval(
-            """
-            SELECT coalesce((SELECT sum(remaining) FROM trades
-                             WHERE account = $1 AND symbol = $2 AND state <> 'CLOSED'), 0)
-                 + coalesce((SELECT sum(greatest(claimed_base - filled_size, 0)
-                                        * CASE WHEN entry_key IS NULL THEN (placed_at IS NULL OR placed_at >= $3)::int
-                                               ELSE -(placed_at < $3)::int END)
-                             FROM orders WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND NOT finished
-                               AND (entry_key IS NULL OR placed_at IS NOT NULL)), 0)
-                 + coalesce((SELECT sum(greatest(reserved_quote - filled_value - quote_fees, 0)) FROM orders
-                             WHERE account = $1 AND side = 'BUY' AND NOT finished
-                               AND right(symbol, length($4) + 1) IN ('-' || $4, '_' || $4)
-                               AND (placed_at IS NULL OR placed_at >= $3)), 0)
-            """,
-            intent.account,
-            intent.symbol,
-            asked,
-            product.base,
-        )
-        return max(free - taken, ZERO)
-
     async def _stored(self, connection: Connection, intent: OrderIntent) -> Admission:
         """The decision that was made on this intent, with what has become of it since."""
         order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
@@ -598,21 +620,6 @@ class Admissions:
             post_only_backoff_seconds=policy.post_only_backoff,
             **known,
         )
-
-    async def _store(
-        self,
-        connection: Connection,
-        intent: OrderIntent,
-        draft: Draft,
-        results: list[GateResult],
-        *,
-        claimed: Decimal,
-        begins_exit: bool,
-    ) -> Admission:
-        """Write a sell's decision under the lock of its symbol."""
-        admission, written = self._decision(intent, draft, results, claimed=claimed, begins_exit=begins_exit)
-        await connection.execute(INSERT_ORDER, *written)
-        return admission
 
     def _decision(
         self,
@@ -776,6 +783,10 @@ def plan_of(row: Any) -> AttemptPlan:
         size=row["size"],
         limit_price=row["limit_price"],
     )
+
+
+def _base_of(symbol: str) -> str:
+    return symbol.replace("_", "-").partition("-")[0]
 
 
 def _trigger(intent: OrderIntent) -> Quote | None:

@@ -1,5 +1,7 @@
 """What admission reads and writes: the facts of entries, those of a sell, and a decision, one statement each.
 
+What a sell of the pool may take is read by `activities.holdings`.
+
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
 trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key, and of its command the id,
 the kind and the subject, null for none.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from activities.limits import closed_results
 
-__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS"]
+__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS", "TURN"]
 
 # Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
@@ -87,6 +89,10 @@ ORDER BY asked.number
 
 HOLD_TURN = """
 INSERT INTO admission_turns AS t (account) VALUES ($1) ON CONFLICT (account) DO UPDATE SET taken = t.taken
+"""
+
+TURN = """
+SELECT coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns, statement_timestamp() AS read_at
 """
 
 SELL_FACTS = """

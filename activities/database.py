@@ -16,6 +16,7 @@ __all__ = [
     "Pool",
     "account_transaction",
     "bounded_transaction",
+    "coin_transaction",
     "create_pool",
     "lock_account",
     "lock_order",
@@ -32,6 +33,7 @@ Connection: TypeAlias = Any
 
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
+_COIN_LOCK = 76
 STALLED_MS = 4_000
 """A process that stands still in the middle of a transaction loses it after this, and with it the locks that everybody
 else waits for; one that waits for a lock gives up after this, so that a process that stands still does not get the
@@ -81,6 +83,17 @@ async def account_transaction(pool: Pool, account: str) -> AsyncIterator[Connect
 async def symbol_transaction(pool: Pool, account: str, symbol: str) -> AsyncIterator[Connection]:
     """A transaction that holds the symbol's lock: begun and locked in one round trip."""
     async with _locked(pool, SYMBOL_LOCK, f"{account}/{symbol}") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def coin_transaction(pool: Pool, account: str, base: str) -> AsyncIterator[Connection]:
+    """A transaction that holds the lock of a coin: who claims of what no trade owns of it comes after the other,
+    whatever product it sells on.
+
+    No other lock but the account's turn is taken while it is held.
+    """
+    async with _locked(pool, _COIN_LOCK, f"{account}/{base}") as connection:
         yield connection
 
 

@@ -5,7 +5,8 @@ currency when open trades have theirs is the unowned pool. What somebody else se
 own buys opened (`bear_sales`; each sale's part is kept in `adopted_sales`), then out of the pool; a withdrawal out of
 the pool. When that would fall below zero, open trades bear the rest (RECONCILE-5), and their exit plans shrink in the
 same transaction. The exchange's own balance must agree, since a buy or a deposit that is not booked yet looks like a
-lack, too. All of this looks at levels, not at events: asked again it finds nothing left to do.
+lack, too. All of this looks at levels, not at events: asked again it finds nothing left to do. What a sell may take of
+the pool `domain.pool` says, by one read of the coin (`coins`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from domain.adoption import Sale
 from domain.exits import ExitReason
 from domain.ids import OUR_SHAPE
 from domain.money import ZERO, plain
+from domain.pool import Coin
 from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "bear_sales",
     "book_transfers",
     "books_are_open",
+    "coins",
     "cover_shortage",
     "earlier_balances",
     "expected_balances",
@@ -74,6 +77,38 @@ _POOL = f"""
 WITH expected AS ({_EXPECTED})
 SELECT coalesce((SELECT amount FROM expected), 0)
      - coalesce((SELECT sum(remaining) FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2), 0)
+"""
+# Everything that a pool is made of, by coin, in one statement, so that all of it is of one moment. What a sell pays in
+# base is claimed with it. Orders that were placed after the exchange was asked ($3) are not in what it said.
+_COINS = f"""
+WITH expected AS ({_EXPECTED}), open_orders AS (
+    SELECT o.side, o.entry_key,
+           split_part(translate(o.symbol, '_', '-'), '-', CASE o.side WHEN 'SELL' THEN 1 ELSE 2 END) AS coin,
+           CASE o.side WHEN 'SELL' THEN greatest(o.claimed_base - o.filled_size - o.base_fees, 0)
+                ELSE greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) END AS rest,
+           coalesce(o.placed_at >= $3, true) AS later
+      FROM orders o WHERE o.account = $1 AND NOT o.finished
+), moving AS (
+    SELECT coin,
+           sum(rest) FILTER (WHERE side = 'SELL' AND entry_key IS NULL) AS claimed,
+           sum(rest) FILTER (WHERE side = 'SELL' AND entry_key IS NULL AND later) AS claimed_since,
+           sum(rest) FILTER (WHERE side = 'BUY') AS reserved,
+           sum(rest) FILTER (WHERE side = 'BUY' AND later) AS reserved_since,
+           sum(rest) FILTER (WHERE side = 'SELL' AND entry_key IS NOT NULL AND NOT later) AS owned_resting
+      FROM open_orders WHERE $2::text IS NULL OR coin = $2 GROUP BY coin
+), owned AS (
+    SELECT {_BASE} AS coin, sum(remaining) AS size FROM trades
+     WHERE account = $1 AND state <> 'CLOSED' AND ($2::text IS NULL OR {_BASE} = $2) GROUP BY 1
+)
+SELECT coin, coalesce(expected.amount, 0) AS books, coalesce(owned.size, 0) AS owned,
+       coalesce(claimed, 0) AS claimed, coalesce(claimed_since, 0) AS claimed_since, coalesce(reserved, 0) AS reserved,
+       coalesce(reserved_since, 0) AS reserved_since, coalesce(owned_resting, 0) AS owned_resting,
+       EXISTS (SELECT 1 FROM balance_transfers WHERE account = $1 AND kind = 'opening') AS opened
+  FROM (SELECT $2::text AS coin UNION SELECT currency FROM expected UNION SELECT coin FROM owned
+        UNION SELECT coin FROM moving) names
+  LEFT JOIN expected ON expected.currency = names.coin
+  LEFT JOIN owned USING (coin) LEFT JOIN moving USING (coin)
+ WHERE coin IS NOT NULL
 """
 # Cheap, and the usual answer is no: nobody has any of it.
 _CONCERNS = f"""
@@ -135,6 +170,24 @@ async def books_are_open(pool: Pool | Connection, account: str) -> bool:
             "SELECT true FROM balance_transfers WHERE account = $1 AND kind = 'opening' LIMIT 1", account
         )
     )
+
+
+async def coins(pool: Pool | Connection, account: str, asked: datetime, coin: str | None = None) -> dict[str, Coin]:
+    """What the books say of each coin, or of one, all of one moment; `asked` is when the exchange was asked for its
+    balance. Raises the database's errors.
+    """
+    return {
+        row["coin"]: Coin(
+            books=row["books"] if row["opened"] else None,
+            owned=row["owned"],
+            claimed=row["claimed"],
+            reserved=row["reserved"],
+            owned_resting=row["owned_resting"],
+            claimed_since=row["claimed_since"],
+            reserved_since=row["reserved_since"],
+        )
+        for row in await pool.fetch(_COINS, account, coin, asked)
+    }
 
 
 async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str]:
@@ -247,6 +300,13 @@ async def _lock_trades(connection: Connection, account: str, base: str) -> None:
     )
     for row in symbols:  # always in this order, so that two of us never wait for each other
         await lock_symbol(connection, account, row["symbol"])
+    # An exit that must leave claims of its trade under the trade's own rows alone: what it claims is to be seen.
+    for row in await connection.fetch(
+        f"SELECT entry_key FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2 ORDER BY entry_key",
+        account,
+        base,
+    ):
+        await lock_trade(connection, row["entry_key"])
 
 
 def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
@@ -255,7 +315,6 @@ def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
 
 
 async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:
-    await lock_trade(connection, item.entry_key)
     await connection.execute(
         """
         WITH plan AS (

@@ -289,7 +289,7 @@ class TradingActivities(OrderActivities):
     async def _left_of(self, connection: Connection, order_key: str) -> Decimal:
         left = await connection.fetchval(
             """
-            SELECT CASE WHEN o.side = 'SELL' AND o.entry_key IS NOT NULL
+            SELECT CASE WHEN o.side = 'SELL'
                         THEN least(o.claimed_base - o.filled_size - o.base_fees, t.remaining)
                         ELSE o.base_size - o.filled_size END
             FROM orders o LEFT JOIN trades t ON t.entry_key = o.entry_key WHERE o.order_key = $1

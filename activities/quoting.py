@@ -20,6 +20,7 @@ from temporalio import activity
 
 from activities.controls import trading_control
 from activities.database import Pool
+from activities.holdings import coins
 from activities.leaderboard import leaderboard
 from activities.quoting_interfaces import (
     PlanQuotes,
@@ -99,8 +100,8 @@ class _Ledger:
     resting: dict[str, list[Resting]] = field(default_factory=dict)
     lots: dict[str, list[Lot]] = field(default_factory=dict)
     inventory: dict[str, Decimal] = field(default_factory=dict)
-    owned: dict[str, Decimal] = field(default_factory=dict)
-    """Base currency → what open trades hold and other sells of the pool have claimed."""
+    pool: dict[str, Decimal] = field(default_factory=dict)
+    """Coin → what is nobody's by the books; asks of ours that rest have claimed theirs."""
     exiting: set[str] = field(default_factory=set)
     volume: dict[str, Decimal] = field(default_factory=dict)
     listed: set[str] | None = None
@@ -132,11 +133,10 @@ class Quoting(QuotingActivities):
         quoted = list(options.symbols) if options.enabled else []
         symbols = list(dict.fromkeys([*quoted, *ledger.resting]))
         slots = asyncio.Semaphore(_AT_ONCE)
-        balances = await self._balances() if options.use_unowned and options.enabled else {}
 
         async def one(symbol: str) -> QuoteFacts:
             async with slots:
-                return await self._facts(symbol, options, ledger, balances, quoted=symbol in quoted)
+                return await self._facts(symbol, options, ledger, quoted=symbol in quoted)
 
         plans = [quote_plan(facts) for facts in await asyncio.gather(*(one(symbol) for symbol in symbols))]
         now = datetime.now(UTC)
@@ -173,15 +173,7 @@ class Quoting(QuotingActivities):
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
-    async def _facts(
-        self,
-        symbol: str,
-        options: QuotingOptions,
-        ledger: _Ledger,
-        balances: Mapping[str, Decimal],
-        *,
-        quoted: bool,
-    ) -> QuoteFacts:
+    async def _facts(self, symbol: str, options: QuotingOptions, ledger: _Ledger, *, quoted: bool) -> QuoteFacts:
         resting = ledger.resting.get(symbol, [])
         facts = QuoteFacts(
             symbol,
@@ -201,15 +193,13 @@ class Quoting(QuotingActivities):
             return facts
         try:
             async with asyncio.timeout(_MARKET_SECONDS):
-                return await self._with_market(facts, ledger, balances, options)
+                return await self._with_market(facts, ledger, options)
         except (ExchangeError, TimeoutError) as problem:
             told = str(problem) or f"no answer within {_MARKET_SECONDS:g} s"
             _log.warning("market_not_read", symbol=symbol, problem=told)
             return replace(facts, unread=f"the market could not be read: {told}")
 
-    async def _with_market(
-        self, facts: QuoteFacts, ledger: _Ledger, balances: Mapping[str, Decimal], options: QuotingOptions
-    ) -> QuoteFacts:
+    async def _with_market(self, facts: QuoteFacts, ledger: _Ledger, options: QuotingOptions) -> QuoteFacts:
         symbol = facts.symbol
         product = await self._venue.product(symbol)
         if product is None:
@@ -221,7 +211,9 @@ class Quoting(QuotingActivities):
         asks = without_own((Level(item.price, item.size) for item in book.asks), facts.resting, Side.SELL)
         lots, inventory = list(facts.lots), facts.inventory
         if options.use_unowned:
-            pool = max(balances.get(product.base, ZERO) - ledger.owned.get(product.base, ZERO), ZERO)
+            # What rests here of the pool may be asked for anew.
+            asked = sum((item.left for item in facts.resting if item.of_pool), ZERO)
+            pool = max(ledger.pool.get(product.base, ZERO) + asked, ZERO)
             inventory += pool
             rules = facts.rules
             most = rules.size_base
@@ -259,13 +251,6 @@ class Quoting(QuotingActivities):
         self._volumes[symbol] = (time.monotonic(), volume)
         return volume
 
-    async def _balances(self) -> Mapping[str, Decimal]:
-        try:
-            found = await self._venue.exchange.balances()
-        except ExchangeError:
-            return {}
-        return {currency: balance.total for currency, balance in found.items()}
-
     async def _read_ledger(self, options: QuotingOptions) -> _Ledger:
         account, found = options.account, _Ledger()
         async with self._pool.acquire() as connection:
@@ -288,8 +273,8 @@ class Quoting(QuotingActivities):
             for row in await connection.fetch(_VOLUMES):
                 found.volume[row["symbol"]] = row["quote_volume_24h"]
             if options.use_unowned:
-                for row in await connection.fetch(_OWNED, account):
-                    found.owned[row["base"]] = row["owned"]
+                for name, coin in (await coins(connection, account, datetime.now(UTC))).items():
+                    found.pool[name] = coin.left or ZERO
             if options.leaderboard_places is not None:
                 standings = await leaderboard(connection, account)
                 found.listed = {item.symbol for item in standings if item.place <= options.leaderboard_places}
@@ -445,14 +430,6 @@ SELECT symbol FROM orders WHERE account = $1 AND NOT finished AND role = 'EXIT' 
    AND entry_point <> 'passive_mm'
 """
 _VOLUMES = "SELECT symbol, quote_volume_24h FROM market_state WHERE quote_volume_24h IS NOT NULL"
-_OWNED = """
-SELECT base, sum(size) AS owned FROM (
-    SELECT split_part(symbol, '-', 1) AS base, remaining AS size FROM trades WHERE account = $1 AND state <> 'CLOSED'
-    UNION ALL
-    SELECT split_part(symbol, '-', 1), greatest(claimed_base - filled_size, 0) FROM orders
-     WHERE account = $1 AND side = 'SELL' AND NOT finished AND entry_key IS NULL AND entry_point <> 'passive_mm') held
- GROUP BY base
-"""
 _STORE = """
 INSERT INTO quote_rounds AS q (snapshot_id, account, symbol, at, bid_code, bid_sentence, bid_price, bid_size,
        bid_order_key, ask_code, ask_sentence, ask_price, ask_size, ask_order_key, numbers, cancelled)

@@ -81,12 +81,13 @@ _SELLS = """
 SELECT entry_key, protection_role, exit_reason, order_key,
        greatest(coalesce(base_size, claimed_base) - filled_size, 0) AS size
   FROM orders
- WHERE account = $1 AND symbol = $2 AND side = 'SELL' AND NOT finished AND order_key <> $3
-   AND ($4::text IS NULL OR entry_key = $4)
+ WHERE account = $1 AND (symbol = $2 OR $4::text IS NULL AND split_part(symbol, '-', 1) = split_part($2, '-', 1))
+   AND side = 'SELL' AND NOT finished AND order_key <> $3 AND ($4::text IS NULL OR entry_key = $4)
  ORDER BY received_at
 """
 _TRADES = """
-SELECT entry_key, remaining FROM trades WHERE account = $1 AND symbol = $2 AND state <> 'CLOSED' AND remaining > 0
+SELECT entry_key, remaining FROM trades
+ WHERE account = $1 AND split_part(symbol, '-', 1) = split_part($2, '-', 1) AND state <> 'CLOSED' AND remaining > 0
  ORDER BY opened_at
 """
 _SHOWN = 3
@@ -95,8 +96,8 @@ _SHOWN = 3
 async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
     """Who holds what this sell was refused for, and how a person has it sold; empty if the ledger has nobody.
 
-    A sell of a trade is held up by what rests for the trade; one from the pool by the trades themselves. Raises the
-    database's errors.
+    A sell of a trade is held up by what rests for the trade; one from the pool by the trades themselves, on whatever
+    product of the coin. Raises the database's errors.
     """
     from cli.ledger import short
 

@@ -104,6 +104,8 @@ class Facts:
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
     """Sells: what may be claimed of the named trade or the unowned pool, at most the account's available balance."""
+    base_why: str = ""
+    """Why that is not known, or not more, as a clause; empty: there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,9 +491,11 @@ def base_balance(facts: Facts) -> GateResult:
     size = facts.size or Decimal(0)
     if available is None or size > available:
         base = facts.product.base if facts.product else "base"
+        may = "nobody knows how much" if available is None and facts.base_why else plain(available or Decimal(0))
+        why = f": {facts.base_why}" if facts.base_why else ""
         return _fail(
             name,
-            f"it would sell {plain(size)} {base}, {plain(available or Decimal(0))} may be sold",
+            f"it would sell {plain(size)} {base}, {may} may be sold{why}",
             size=size,
             available=available,
         )

@@ -123,6 +123,11 @@ class Resting:
     entry_key: str | None = None
     life: Decimal | None = None
 
+    @property
+    def of_pool(self) -> bool:
+        """An ask for what no trade owns."""
+        return self.side is Side.SELL and self.entry_key is None
+
 
 @dataclass(frozen=True, slots=True)
 class QuoteFacts:

@@ -16,6 +16,7 @@ from domain.orders import OrderState, OrderType
 from domain.outcome import trade_pnl
 from tests.support.admission_desk import CATALOGUE, Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy, market_buy, sell
+from tests.support.ledger_rows import open_books
 
 
 @pytest_asyncio.fixture
@@ -285,6 +286,8 @@ async def test_hodl_and_nothing_to_sell(desk: Desk) -> None:
     """The system never sells what is to be held; and nobody sells what isn't there."""
     desk.policy = replace(desk.policy, hodl=frozenset({"BTC-USD"}))
     await refused(desk, sell(desk.account, "0.01"), "HODL", "HODL list")
+    await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "nobody knows how much")
+    await open_books(desk.pool, desk.account, USD="10000")
     await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "0 may be sold")
 
 

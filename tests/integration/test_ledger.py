@@ -25,6 +25,7 @@ from exchange.port import VenueOrder
 from fifo.matching import FillRecord, match_all
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, linkage, market_buy, sell
+from tests.support.ledger_rows import open_books
 from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
 
@@ -492,6 +493,7 @@ async def test_a_sell_of_the_pool_leaves_what_trades_own(system: TradingSystem) 
     await admit(system, entry)
     await record(system, entry, report("0.01", status=AttemptStatus.FILLED))
     await system.control.deposit("BTC", "0.015")
+    await open_books(system.pool, system.account, BTC="0.005")
     answers = await asyncio.gather(*(admit(system, sell(system.account, "0.003")) for _ in range(4)))
     claims = sorted(answer.size for answer in answers if answer.accepted and answer.size)
     assert claims == [Decimal("0.003")]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest_asyncio
 
 from tests.support.harness import TradingSystem, trading_system
+from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
 from tests.support.webhook import TOKEN, Webhook, buy, webhook_on
 from workers.dev_server import DevServer
@@ -68,6 +69,7 @@ async def test_what_is_outside_a_senders_scope_is_refused_and_told(system: Tradi
 async def test_a_sell_takes_what_no_trade_owns_only_where_its_sender_may(system: TradingSystem) -> None:
     """Coins that a person holds beside the trades are not an alert's to sell, unless the settings say so."""
     await system.control.deposit("BTC", "1")
+    await open_books(system.pool, system.account, BTC="1")
     sell = {"symbol": "BTC-USD", "action": "sell", "size_base": "0.5"}
     async with webhook_on(system) as webhook:
         assert await gates(webhook, {"key": "a", **sell}) == ["SENDER_POOL"]

@@ -33,6 +33,8 @@ async def test_what_holds_the_coins_is_named(database: str) -> None:
         assert owned.startswith(f"Trade {key[:8]}")
         assert "owns 1 BTC" in owned
         assert "a part of it" not in owned, "the protection holds every part"
+        twin = intent("twin", symbol="BTC-USDC", side=Side.SELL, role=OrderRole.EXIT)
+        assert await what_holds(pool, twin) == owned, "another product of the coin is the same coin"
         await add_order(pool, other := intent("other", side=Side.SELL, role=OrderRole.EXIT), exchange_order_id="other")
         assert f"`bottrader order cancel {other.order_key[:8]}" in await what_holds(pool, of_pool)
         assert await what_holds(pool, intent("eth", symbol="ETH-USD", side=Side.SELL, role=OrderRole.EXIT)) == ""

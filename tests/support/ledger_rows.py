@@ -15,7 +15,7 @@ from domain.ids import client_order_id, intent_key
 from domain.messages import Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
 
-__all__ = ["ACCOUNT", "add_order", "add_trade", "cut_connections", "intent", "until"]
+__all__ = ["ACCOUNT", "add_order", "add_trade", "cut_connections", "intent", "open_books", "until"]
 
 ACCOUNT = "main"
 T = TypeVar("T")
@@ -38,6 +38,15 @@ async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0)
             return answer
         assert time.monotonic() < deadline, "it did not come true in time"
         await asyncio.sleep(0.01)
+
+
+async def open_books(pool: Pool, account: str, **held: str) -> None:
+    """The books as the first reconcile opens them: with what the account held of each currency before any fill."""
+    await pool.executemany(
+        """INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)
+           VALUES ($1, $2, 'opening', $3, 0, $3)""",
+        [(account, currency, Decimal(size)) for currency, size in held.items()],
+    )
 
 
 def intent(

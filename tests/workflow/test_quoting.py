@@ -19,6 +19,7 @@ from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderOutcome, TradeOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
+from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
@@ -256,6 +257,7 @@ async def test_the_pool_is_asked_for_where_that_is_allowed(
     quoting = QUOTING.model_copy(update={"use_unowned": allowed})
     async with quoted(database, temporal_server, quoting) as system:
         await system.control.deposit("BTC", "1")
+        await open_books(system.pool, system.account, BTC="1")
         await look(system)
         (row,) = await system.rows("SELECT bid_code, ask_code FROM quote_rounds WHERE account = $1", system.account)
         assert tuple(row.values()) == expected

@@ -1,0 +1,223 @@
+"""What no trade owns: whatever happens to a coin in whatever order, sells of the pool never take a trade's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.money import ZERO
+from domain.pool import Coin, unowned
+
+ONE = Decimal(1)
+FIVE = Coin(books=Decimal(5), owned=Decimal(3))
+
+
+@pytest.mark.parametrize(
+    ("coin", "free", "expected", "why"),
+    [
+        (FIVE, "5", "2", ""),
+        (replace(FIVE, claimed=ONE), "4", "1", ""),
+        (replace(FIVE, reserved=ONE), "5", "1", "1 BTC more"),
+        (replace(FIVE, owned=Decimal(6)), "6", "0", ""),
+        (FIVE, "4", "1", ""),
+        (FIVE, "0", "0", ""),
+        (FIVE, "7.5", "2", "2.5 BTC more, not in the books yet"),
+        (replace(FIVE, owned_resting=Decimal(2)), "3", "2", ""),
+        (replace(FIVE, claimed=ONE, claimed_since=ONE), "5", "1", ""),
+        (replace(FIVE, reserved=ONE, reserved_since=ONE), "5", "1", ""),
+        (replace(FIVE, books=None), "5", None, "not opened"),
+        (FIVE, None, None, "doesn't tell"),
+    ],
+)
+def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
+    coin: Coin, free: str | None, expected: str | None, why: str
+) -> None:
+    """Less what trades own, sells have claimed and buys have reserved; unknown where either isn't known."""
+    found = unowned(coin, None if free is None else Decimal(free), "BTC")
+    assert found.size == (None if expected is None else Decimal(expected))
+    assert why in found.why
+    assert bool(found.why) == bool(why)
+
+
+@dataclass
+class _Order:
+    """A sell of the pool or of a trade, or a buy: what it may still trade, and what it has that is not recorded yet."""
+
+    left: Decimal
+    unrecorded: Decimal = ZERO
+    in_balance: bool = False
+    """It was at the exchange when the balance was asked for last."""
+
+    @property
+    def open_by_books(self) -> Decimal:
+        """What it may still trade as far as the books know."""
+        return self.left + self.unrecorded
+
+
+def _sum(sizes: Iterable[Decimal]) -> Decimal:
+    return sum(sizes, ZERO)
+
+
+class OneCoin:
+    """A coin that is traded as two products (which of them makes no difference): what is true at the exchange, and what
+    the books know of it. An order may fill at any time, and be recorded at any later one.
+
+    Every step takes a number that chooses the order it is about, and a size.
+    """
+
+    def __init__(self, opening: int) -> None:
+        self.total = self.books = Decimal(opening)
+        self.owned = self.owned_by_books = ZERO
+        self.buys: list[_Order] = []
+        self.of_pool: list[_Order] = []
+        self.of_trades: list[_Order] = []
+        self.available: Decimal | None = None
+        self.gone = ZERO
+        """What trades lack because somebody withdrew it."""
+        self.left_unbooked = False
+
+    def _sells(self) -> list[_Order]:
+        return [*self.of_pool, *self.of_trades]
+
+    def _untaken(self) -> Decimal:
+        """What the exchange holds for nobody's sell."""
+        return self.total - _sum(item.left for item in self._sells())
+
+    @property
+    def beside_the_pool(self) -> Decimal:
+        """What is there beside all that sells of the pool may still sell."""
+        return self.total - _sum(item.left for item in self.of_pool)
+
+    # --- what happens at the exchange ---------------------------------------------------------------------------------
+
+    def entry(self, number: int, size: Decimal) -> None:
+        """An entry, which gets some of its size at once, or nothing."""
+        self.buys.append(_Order(size))
+        self.buys_fill(-1, Decimal(number))
+
+    def buys_fill(self, number: int, size: Decimal) -> None:
+        """An entry gets some, which its trade owns from then on."""
+        size = _fill(self.buys, number, size)
+        self.total += size
+        self.owned += size
+
+    def pool_sells_fill(self, number: int, size: Decimal) -> None:
+        """A sell of the pool sells some."""
+        self.total -= _fill(self.of_pool, number, size)
+
+    def exits_fill(self, number: int, size: Decimal) -> None:
+        """An exit sells some of its trade."""
+        size = _fill(self.of_trades, number, size)
+        self.total -= size
+        self.owned -= size
+
+    def deposit(self, number: int, size: Decimal) -> None:
+        """Coins come from outside."""
+        self.total += size
+
+    def withdrawal(self, number: int, size: Decimal) -> None:
+        """Coins leave. What leaves beyond what was nobody's, trades lack: no rule of ours can keep it."""
+        self.total -= min(size, self._untaken())
+        self.left_unbooked = True
+        self.gone = max(self.gone, self.owned - self.beside_the_pool)
+        self.available = None  # one in the very moment between a sell's look and its claim nobody can know of
+
+    # --- what the books learn -----------------------------------------------------------------------------------------
+
+    def buy_recorded(self, number: int, size: Decimal) -> None:
+        """What an entry got is told."""
+        size = _recorded(self.buys, number)
+        self.books += size
+        self.owned_by_books += size
+
+    def pool_sell_recorded(self, number: int, size: Decimal) -> None:
+        """What a sell of the pool sold is told."""
+        self.books -= _recorded(self.of_pool, number)
+
+    def exit_recorded(self, number: int, size: Decimal) -> None:
+        """What an exit sold is told."""
+        size = _recorded(self.of_trades, number)
+        self.books -= size
+        self.owned_by_books -= size
+
+    def reconciled(self, number: int, size: Decimal) -> None:
+        """While nothing moves, what no fill explains is booked."""
+        if not any(item.unrecorded for item in [*self.buys, *self._sells()]):
+            self.books = self.total
+            self.left_unbooked = False
+
+    # --- who sells ----------------------------------------------------------------------------------------------------
+
+    def asked(self, number: int, size: Decimal) -> None:
+        """A sell of the pool asks the exchange for what is available; others may come before it claims."""
+        self.available = self._untaken()
+        for item in self._sells():
+            item.in_balance = True
+
+    def pool_sell(self, number: int, size: Decimal) -> None:
+        """It claims what it may."""
+        if self.left_unbooked and any(item.unrecorded for item in self.buys):
+            return  # what the books don't miss yet and what they don't have yet: together neither side shows them
+        if self.available is None:
+            self.asked(number, size)
+        coin = Coin(
+            books=self.books,
+            owned=self.owned_by_books,
+            claimed=_sum(item.open_by_books for item in self.of_pool),
+            claimed_since=_sum(item.open_by_books for item in self.of_pool if not item.in_balance),
+            owned_resting=_sum(item.open_by_books for item in self.of_trades if item.in_balance),
+        )
+        size = min(unowned(coin, self.available, "BTC").size or ZERO, size)
+        if 0 < size <= self._untaken():
+            self.of_pool.append(_Order(size))
+
+    def exit(self, number: int, size: Decimal) -> None:
+        """An exit claims of its trade what no other exit has."""
+        size = min(self.owned_by_books - _sum(item.open_by_books for item in self.of_trades), size, self._untaken())
+        if size > 0:
+            self.of_trades.append(_Order(size))
+
+
+def _fill(orders: list[_Order], number: int, size: Decimal) -> Decimal:
+    """An order trades so much, at the exchange alone; how much."""
+    if not orders:
+        return ZERO
+    item = orders[number % len(orders)]
+    size = min(size, item.left)
+    item.left -= size
+    item.unrecorded += size
+    return size
+
+
+def _recorded(orders: list[_Order], number: int) -> Decimal:
+    """All that an order has traded is in the books; how much of it was not before."""
+    if not orders:
+        return ZERO
+    item = orders[number % len(orders)]
+    size, item.unrecorded = item.unrecorded, ZERO
+    return size
+
+
+_STEPS = [name for name in vars(OneCoin) if not name.startswith("_") and name != "beside_the_pool"] + ["pool_sell"] * 4
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(0, 9),
+    st.lists(
+        st.tuples(st.sampled_from(_STEPS), st.integers(0, 9), st.integers(1, 9).map(Decimal)), min_size=25, max_size=40
+    ),
+)
+def test_sells_of_the_pool_never_take_what_a_trade_owns(opening: int, steps: list[tuple[str, int, Decimal]]) -> None:
+    """Buys, exits, sells of the pool, deposits and withdrawals, filled and recorded in any order (RISK-4): beside all
+    that sells of the pool may still sell there is what trades have bought and not sold.
+    """
+    coin = OneCoin(opening)
+    for name, number, size in steps:
+        getattr(coin, name)(number, size)
+        assert coin.beside_the_pool >= coin.owned - coin.gone
