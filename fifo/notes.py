@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fifo.fills import FifoError
 from fifo.parsing import money
 
-__all__ = ["Converted", "Traded", "converted", "traded"]
+__all__ = ["Converted", "Traded", "converted", "paid_with", "traded"]
 
 # Assets are in capitals, but for a few with a small beginning (cbETH); "using" and "Visa" are none.
 _ASSET = r"([a-z]{0,3}[A-Z0-9]*[A-Z][A-Z0-9]*)\b"
@@ -39,8 +39,6 @@ class Traded(NamedTuple):
     """How much of `quote`."""
     price: int | None
     """Quote per base."""
-    pair: str | None = None
-    """The quote currency of the pair, where there is one."""
 
 
 class Converted(NamedTuple):
@@ -50,6 +48,15 @@ class Converted(NamedTuple):
     given: str
     received_size: int
     received: str
+
+
+def paid_with(notes: str) -> tuple[str | None, str | None]:
+    """What was paid with or received, and the pair's quote currency: what `traded` says of them, without the rest."""
+    if not notes:
+        return None, None
+    pair, paid = _ON.search(notes), _FOR.search(notes)
+    quote = pair[2].upper() if pair else None
+    return paid[4].upper() if paid else quote, quote
 
 
 def traded(notes: str) -> Traded:
@@ -64,7 +71,6 @@ def traded(notes: str) -> Traded:
         _read(paid[1]) if paid else None,
         _read(paid[3]) if paid else None,
         _read(at[1]) if at else None,
-        pair[2].upper() if pair else None,
     )
 
 

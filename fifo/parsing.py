@@ -79,9 +79,14 @@ def money(name: str, text: str) -> int:
 
     No thousands begin with a zero: `0,500` is half a coin of a country with decimal commas, and no number here.
     """
-    match = _MONEY.fullmatch(text.strip())
+    text = text.strip()
+    bare = text.removeprefix("$")
+    # The plain case first: digits, perhaps with a point among them.
+    if bare.replace(".", "", 1).isdecimal():
+        return number(name, bare)
+    match = _MONEY.fullmatch(text)
     if match is None or not match[3].strip(".,"):
-        return number(name, text.strip())
+        return number(name, text)
     units = number(name, match[3].replace(",", "").rstrip(".").rjust(1, "0"))
     return -units if match[1] or match[2] else units
 

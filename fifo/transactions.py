@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fifo.amounts import UNIT, divide_half_even, text_of
 from fifo.fills import FifoError, Stated
-from fifo.notes import Converted, Traded, converted, traded
+from fifo.notes import Converted, Traded, converted, paid_with, traded
 from fifo.parsing import money, nanoseconds, shown
 
 __all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
@@ -146,15 +146,15 @@ class TransactionsReport:
         valued = self._valued(row, line, buy=buy)
         if buy and valued.outgoing:
             raise FifoError("SIZE_NOT_POSITIVE", "Quantity of a Buy must be above zero")
-        notes = traded(row.get("notes", ""))
-        if notes.pair and notes.quote != notes.pair and {notes.quote, notes.pair} not in _ONE_BOOK:
-            raise FifoError("CONTRADICTION", f"Notes name a pair with {notes.pair} and an amount of {notes.quote}")
-        if notes.quote is None and kind.lower().startswith("adv"):
+        quote, pair = paid_with(row.get("notes", ""))
+        if quote is None and kind.lower().startswith("adv"):
             self._doubt(line, _NO_PAIR)
-        if notes.quote is None or notes.quote == valued.currency:
+        if pair and quote != pair and {quote, pair} not in _ONE_BOOK:
+            raise FifoError("CONTRADICTION", f"Notes name a pair with {pair} and an amount of {quote}")
+        if quote is None or quote == valued.currency:
             return [_fill(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
-        amount, with_fee = _of_notes(valued, notes, buy=buy)
-        return _sides(valued, self._id(valued), notes.quote, amount, buy=buy, with_fee=with_fee)
+        amount, with_fee = _of_notes(valued, traded(row["notes"]), buy=buy)
+        return _sides(valued, self._id(valued), quote, amount, buy=buy, with_fee=with_fee)
 
     def _conversion(self, row: Mapping[str, str], line: int) -> list[Stated]:
         content = tuple(row.values())
@@ -237,9 +237,8 @@ class TransactionsReport:
             raise FifoError("CONTRADICTION", f"Asset and Price Currency are both {asset}")
         quantity = money("Quantity", needed(row, "quantity transacted"))
         size = abs(quantity)
-        price, subtotal, total, printed = (
-            _amount(row, name, currency) for name in ("price", "subtotal", "total", "fees")
-        )
+        price, subtotal = _amount(row, "price", currency), _amount(row, "subtotal", currency)
+        total, printed = _amount(row, "total", currency), _amount(row, "fees", currency)
         if price is not None and price < 0:
             raise FifoError("PRICE_NOT_POSITIVE", "Price must not be negative")
         total = None if total is None else abs(total)
@@ -251,7 +250,7 @@ class TransactionsReport:
                 raise FifoError("CONTRADICTION", "Fees are more than Total")
         if value is None and not price:
             raise FifoError("MISSING_FIELD", "Price and Subtotal are missing")
-        known_as = _known_as(row, asset, currency, size, None if subtotal is None else value, price, printed, buy=buy)
+        stated = None if subtotal is None else value
         if printed is None and value and total is not None:
             # Not said, and so what the total is more, or less.
             fee = value - total if buy is False else total - value if buy else abs(total - value)
@@ -265,10 +264,10 @@ class TransactionsReport:
             _check_price(size, price, value)
         if value and total is not None and not _add_up(value, fee, total, adds=buy):
             self._doubt(line, _NO_SUM)
-        time = _time(needed(row, "timestamp"))
+        time, fill_id = _time(needed(row, "timestamp")), row.get("id", "").strip()
         return _Valued(
-            row.get("id", "").strip(), time, line, asset, size, quantity < 0, currency, price, value, fee, total,
-            f"{_moment(time)} {known_as}",
+            fill_id, time, line, asset, size, quantity < 0, currency, price, value, fee, total,
+            "" if fill_id else _known_as(time, asset, currency, size, stated, price, printed, buy=buy),
         )  # fmt: skip
 
     def _without_subtotal(self, line: int, size: int, price: int | None, value: int | None) -> int | None:
@@ -302,8 +301,8 @@ def signed_fee(printed: int, value: int | None, total: int | None, *, adds: bool
 
 def _add_up(value: int, fee: int, total: int, *, adds: bool | None) -> bool:
     most = 5 * _A_CENT + value // _CLOSE
-    sums = [value + fee] if adds else [value - fee] if adds is False else [value + fee, value - fee]
-    return any(abs(total - expected) <= most for expected in sums)
+    more, less = abs(total - value - fee) <= most, abs(total - value + fee) <= most
+    return more or less if adds is None else more if adds else less
 
 
 def _meaning(name: str) -> str:
@@ -311,10 +310,10 @@ def _meaning(name: str) -> str:
 
 
 def _amount(row: Mapping[str, str], name: str, currency: str) -> int | None:
-    text = row.get(name, "").strip()
-    if not text:
+    text = row.get(name, "")
+    if not text or text.isspace():
         return None
-    foreign = any(sign in text and of != currency for sign, of in _SIGN_OF.items())
+    foreign = not text.isascii() and any(sign in text and of != currency for sign, of in _SIGN_OF.items())
     if foreign or ("$" in text and currency in _SIGN_OF.values()):
         raise FifoError("CONTRADICTION", f"{name.capitalize()} {shown(text)} is not in {currency}")
     return money(name.capitalize(), text)
@@ -344,7 +343,7 @@ def _check_size(valued: _Valued, size: int) -> None:
 
 
 def _known_as(
-    row: Mapping[str, str],
+    time: int,
     asset: str,
     currency: str,
     size: int,
@@ -360,7 +359,7 @@ def _known_as(
     """
     amount = f"at {text_of(price or 0)}" if value is None else f"for {text_of(value)}"
     side = "buy" if buy else "sell"
-    return f"{side} {text_of(size)} {asset}-{currency} {amount}, fee {text_of(printed or 0)}"
+    return f"{_moment(time)} {side} {text_of(size)} {asset}-{currency} {amount}, fee {text_of(printed or 0)}"
 
 
 def _time(text: str) -> int:

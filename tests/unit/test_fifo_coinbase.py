@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fifo import Book, FifoError
 from fifo.amounts import UNIT, text_of
-from fifo.notes import Converted, Traded, converted, traded
+from fifo.notes import Converted, Traded, converted, paid_with, traded
 from fifo.reading import Reading, read_fills, read_stated
 
 FILES = Path(__file__).parents[1] / "data" / "coinbase"
@@ -420,13 +420,17 @@ def test_a_bad_row_of_the_fills_report(line: str, code: str) -> None:
 def test_notes() -> None:
     """What they say in each of their forms, and nothing where they don't."""
     assert traded("Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH") == Traded(
-        "ETH", "BTC", 10 * UNIT, 503 * UNIT // 1000, 5 * UNIT // 100, "BTC"
+        "ETH", "BTC", 10 * UNIT, 503 * UNIT // 1000, 5 * UNIT // 100
     )
     assert traded("Sold 0.01 BTC for 650.00 USDC on BTC-USDC")[1:4] == ("USDC", UNIT // 100, 650 * UNIT)
     assert traded("Bought 1,000 USDC for $1,377.00 CAD using CAD Wallet")[1:4] == ("CAD", 1000 * UNIT, 1377 * UNIT)
     assert traded("Bought 0,01 BTC for 100,00 € EUR") == Traded("BTC", "EUR", None, None, None)
     assert traded("Bought 0.03 cbETH for € 300.00 EUR.")[:2] == ("CBETH", "EUR")
     assert traded("Bought 0.1 BTC for $10 using Visa") == traded("") == Traded(None, None, None, None, None)
+    assert paid_with("Bought 10 ETH for 3000 USDC on ETH-USD") == ("USDC", "USD")
+    assert paid_with("Sold 1 BTC for €9 EUR") == ("EUR", None)
+    assert paid_with("Filled on ETH-BTC") == ("BTC", "BTC")
+    assert paid_with("Bought some") == paid_with("") == (None, None)
     assert converted("Converted 0.05 BTC to 1,200.5 USDC") == Converted(
         5 * UNIT // 100, "BTC", 12005 * UNIT // 10, "USDC"
     )
