@@ -288,7 +288,11 @@ class Admissions:
 
         `asks_for` is the attempt that needs it; without one the exchange isn't asked.
         """
-        row = await self._pool.fetchrow("SELECT bid, ask, at, change_24h FROM market_state WHERE symbol = $1", symbol)
+        row = await self._pool.fetchrow(
+            "SELECT bid, ask, at, change_24h FROM market_prices WHERE account = $1 AND symbol = $2",
+            policy.account,
+            symbol,
+        )
         kept = Market() if row is None else Market(row["bid"], row["ask"], row["at"], row["change_24h"])
         if asks_for is None or _is_fresh(kept.at, policy):
             return kept
@@ -459,7 +463,7 @@ class Admissions:
         if quote is not None:
             return quote
         trigger = _trigger(intent)
-        kept = await self._pool.fetchrow(LAST_PRICE, intent.symbol)
+        kept = await self._pool.fetchrow(LAST_PRICE, intent.account, intent.symbol)
         if kept is not None and kept["at"] is not None and (trigger is None or kept["at"] > trigger.at):
             return Quote(intent.symbol, kept["bid"], kept["bid"], kept["at"])
         return trigger

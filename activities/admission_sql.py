@@ -4,7 +4,7 @@ What a sell of the pool may take is read by `activities.holdings`.
 
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
 trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key, and of its command the id,
-the kind and the subject, null for none.
+the kind and the subject, null for none. `LAST_PRICE`: account, symbol.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ WITH buys AS MATERIALIZED (
 ), held AS MATERIALIZED (
     SELECT t.symbol, sum(t.remaining) AS size,
            sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
-      FROM trades t LEFT JOIN market_state m ON m.symbol = t.symbol
+      FROM trades t LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
      WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
 ), owned AS MATERIALIZED (
     SELECT coalesce((SELECT sum(t.remaining) FROM trades t
@@ -83,7 +83,8 @@ SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
        (SELECT sum(value) FROM held WHERE symbol <> asked.symbol) AS others_value,
        said.subject AS command_about, said.given_by
 FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS asked (order_key, symbol, number)
-CROSS JOIN account LEFT JOIN market_state m ON m.symbol = asked.symbol LEFT JOIN said ON said.id = asked.order_key
+CROSS JOIN account LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = asked.symbol
+LEFT JOIN said ON said.id = asked.order_key
 ORDER BY asked.number
 """
 
@@ -106,7 +107,8 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
 """
 
 LAST_PRICE = """
-SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_state m WHERE m.symbol = $1 AND coalesce(m.bid, m.price) > 0
+SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_prices m
+ WHERE m.account = $1 AND m.symbol = $2 AND coalesce(m.bid, m.price) > 0
 """
 
 INSERT_ORDER = """
@@ -138,7 +140,7 @@ SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uui
 FROM take_turn($2, $40::bigint, $41::timestamptz, $42::interval) one
 -- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
 LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
-LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND symbol = $3
+LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND account = $2 AND symbol = $3
                    ORDER BY at DESC LIMIT 1) m ON true
 RETURNING CASE WHEN $39::bool THEN pg_notify('exit_plan', $6::text) END
 """

@@ -1,7 +1,7 @@
-"""The tables of candles and of the newest market state.
+"""The tables of candles and of the newest prices, by account: each account has its own venue and mode (RISK-7).
 
-Each candle is stored once and only ever grows: what says less volume than is known comes late and is left out. Writers
-of the stream's news hold a lease, so that a stalled predecessor can't write (INGEST-2).
+Each candle is stored once; whose word on it holds says `domain.candles`. Writers hold a lease, so that a stalled
+predecessor can't write (INGEST-2).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from activities.database import Pool
 from activities.leases import HELD, Lease, LeaseLostError
+from domain.candles import settles
 from domain.indicators import Block
 from exchange.port import Candle
 
@@ -30,25 +31,28 @@ _SAVE = (
 WITH held AS (SELECT """
     + HELD
     + """ AS so), candle AS (
-    INSERT INTO candles (symbol, seconds, start, open, high, low, close, volume)
-    SELECT n.symbol, $11, n.start, n.open, n.high, n.low, n.close, n.volume
+    INSERT INTO candles AS known (account, symbol, seconds, start, open, high, low, close, volume, settled)
+    SELECT $12::text, n.symbol, $11, n.start, n.open, n.high, n.low, n.close, n.volume, n.settled
       FROM unnest($3::text[], $4::timestamptz[], $5::numeric[], $6::numeric[], $7::numeric[], $8::numeric[],
-                  $9::numeric[]) AS n (symbol, start, open, high, low, close, volume), held WHERE held.so
-    ON CONFLICT (symbol, seconds, start) DO UPDATE
+                  $9::numeric[], $13::bool[]) AS n (symbol, start, open, high, low, close, volume, settled), held
+     WHERE held.so
+    ON CONFLICT (account, symbol, seconds, start) DO UPDATE
        SET open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
-           volume = excluded.volume
-     WHERE excluded.volume > candles.volume OR (excluded.volume = candles.volume AND excluded.close <> candles.close)
+           volume = excluded.volume, settled = excluded.settled
+     -- `domain.candles.holds`; what says nothing new isn't written
+     WHERE (excluded.settled OR NOT known.settled)
+       AND (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.settled)
+           IS DISTINCT FROM (known.open, known.high, known.low, known.close, known.volume, known.settled)
 ), state AS (
-    INSERT INTO market_state (symbol, price, bid, ask, change_24h, quote_volume_24h, at)
-    SELECT n.symbol, n.price, n.bid, n.ask, n.change_24h, n.quote_volume_24h, n.at
+    INSERT INTO market_prices AS known (account, symbol, price, bid, ask, change_24h, quote_volume_24h, at)
+    SELECT $12::text, n.symbol, n.price, n.bid, n.ask, n.change_24h, n.quote_volume_24h, n.at
       FROM jsonb_to_recordset($10::jsonb) AS n (symbol text, price numeric, bid numeric, ask numeric,
            change_24h numeric, quote_volume_24h numeric, at timestamptz), held WHERE held.so
-    ON CONFLICT (symbol) DO UPDATE
-       SET price = COALESCE(excluded.price, market_state.price), bid = COALESCE(excluded.bid, market_state.bid),
-           ask = COALESCE(excluded.ask, market_state.ask),
-           change_24h = COALESCE(excluded.change_24h, market_state.change_24h),
-           quote_volume_24h = COALESCE(excluded.quote_volume_24h, market_state.quote_volume_24h),
-           at = GREATEST(excluded.at, market_state.at)
+    ON CONFLICT (account, symbol) DO UPDATE
+       SET price = COALESCE(excluded.price, known.price), bid = COALESCE(excluded.bid, known.bid),
+           ask = COALESCE(excluded.ask, known.ask), change_24h = COALESCE(excluded.change_24h, known.change_24h),
+           quote_volume_24h = COALESCE(excluded.quote_volume_24h, known.quote_volume_24h),
+           at = GREATEST(excluded.at, known.at)
 )
 SELECT so FROM held
 """
@@ -57,12 +61,13 @@ _MISSING = """
 SELECT s.symbol, min(g.start) AS first, max(g.start) AS last
   FROM unnest($1::text[]) AS s (symbol)
  CROSS JOIN generate_series($2::timestamptz, $3::timestamptz, make_interval(secs => $4)) AS g (start)
-  LEFT JOIN candles c ON c.symbol = s.symbol AND c.seconds = $4 AND c.start = g.start
+  LEFT JOIN candles c ON c.account = $5 AND c.symbol = s.symbol AND c.seconds = $4 AND c.start = g.start
  WHERE c.symbol IS NULL GROUP BY s.symbol
 """
 _NEWEST = """
 SELECT max(n.start) FROM unnest($1::text[]) AS s (symbol),
-       LATERAL (SELECT start FROM candles WHERE symbol = s.symbol AND seconds = $2 ORDER BY start DESC LIMIT 1) n
+       LATERAL (SELECT start FROM candles WHERE account = $3 AND symbol = s.symbol AND seconds = $2
+                 ORDER BY start DESC LIMIT 1) n
 """
 _BLOCK = """
 SELECT s.place - 1 AS row, c.at, c.open, c.high, c.low, c.close, c.volume
@@ -70,8 +75,13 @@ SELECT s.place - 1 AS row, c.at, c.open, c.high, c.low, c.close, c.volume
        LATERAL (SELECT array_agg(extract(epoch FROM start - $2)::int / $4) AS at, array_agg(open::float8) AS open,
                        array_agg(high::float8) AS high, array_agg(low::float8) AS low,
                        array_agg(close::float8) AS close, array_agg(volume::float8) AS volume
-                  FROM candles WHERE symbol = s.symbol AND seconds = $4 AND start >= $2 AND start <= $3) c
+                  FROM candles WHERE account = $5 AND symbol = s.symbol AND seconds = $4
+                   AND start >= $2 AND start <= $3) c
  WHERE c.at IS NOT NULL
+"""
+_STATES = """
+SELECT symbol, price, bid, ask, change_24h, quote_volume_24h, at FROM market_prices
+ WHERE account = $1 AND symbol = ANY($2)
 """
 
 
@@ -90,13 +100,24 @@ class MarketRow:
 
 
 class CandleTable:
-    """Candles of five minutes and the market's newest state. Every method raises the database's errors."""
+    """An account's candles of five minutes and its market's newest state. Every method raises the database's errors."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, account: str) -> None:
         self._pool = pool
+        self._account = account
 
-    async def save(self, lease: Lease, candles: Sequence[Candle], states: Sequence[MarketRow] = ()) -> None:
-        """Store what is new in one statement. Raises LeaseLostError if the lease is another's."""
+    async def save(
+        self,
+        lease: Lease,
+        candles: Sequence[Candle],
+        states: Sequence[MarketRow] = (),
+        *,
+        last_closed: datetime | None = None,
+    ) -> None:
+        """Store what is new in one statement. Raises LeaseLostError if the lease is another's.
+
+        `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
+        """
         documents = [
             {name: getattr(row, name) for name in MarketRow.__slots__ if getattr(row, name) is not None}
             for row in states
@@ -114,6 +135,8 @@ class CandleTable:
             [item.volume for item in candles],
             documents,
             CANDLE_SECONDS,
+            self._account,
+            [settles(item.start, last_closed) for item in candles],
         )
         if not held:
             raise LeaseLostError(f"the lease {lease.name} is another holder's by now")
@@ -122,18 +145,18 @@ class CandleTable:
         self, symbols: Sequence[str], first: datetime, last: datetime
     ) -> dict[str, tuple[datetime, datetime]]:
         """For each symbol without all candles in `first`…`last`: the first and the last start that are not there."""
-        rows = await self._pool.fetch(_MISSING, list(symbols), first, last, CANDLE_SECONDS)
+        rows = await self._pool.fetch(_MISSING, list(symbols), first, last, CANDLE_SECONDS, self._account)
         return {row["symbol"]: (row["first"], row["last"]) for row in rows}
 
     async def newest(self, symbols: Sequence[str]) -> datetime | None:
         """When the newest candle of any of these symbols began."""
-        found: datetime | None = await self._pool.fetchval(_NEWEST, list(symbols), CANDLE_SECONDS)
+        found: datetime | None = await self._pool.fetchval(_NEWEST, list(symbols), CANDLE_SECONDS, self._account)
         return found
 
     async def block(self, symbols: Sequence[str], last: datetime, count: int) -> Block:
         """The `count` candles up to the one that begins at `last`, NaN where there is none."""
         first = last - CANDLE * (count - 1)
-        rows = await self._pool.fetch(_BLOCK, list(symbols), first, last, CANDLE_SECONDS)
+        rows = await self._pool.fetch(_BLOCK, list(symbols), first, last, CANDLE_SECONDS, self._account)
         columns = {name: np.full((len(symbols), count), np.nan) for name in ("open", "high", "low", "close", "volume")}
         for row in rows:
             at = np.array(row["at"])
@@ -143,9 +166,9 @@ class CandleTable:
 
     async def states(self, symbols: Sequence[str]) -> Mapping[str, MarketRow]:
         """The newest state of those symbols that have one."""
-        rows = await self._pool.fetch("SELECT * FROM market_state WHERE symbol = ANY($1)", list(symbols))
+        rows = await self._pool.fetch(_STATES, self._account, list(symbols))
         return {row["symbol"]: MarketRow(**dict(row)) for row in rows}
 
     async def forget(self, before: datetime) -> None:
-        """Delete candles that began before."""
-        await self._pool.execute("DELETE FROM candles WHERE start < $1", before)
+        """Delete the account's candles that began before."""
+        await self._pool.execute("DELETE FROM candles WHERE account = $1 AND start < $2", self._account, before)

@@ -43,7 +43,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
                                 AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
                         AND NOT o.finished AND o.entry_point = 'exit') AS working,
-               (SELECT m.bid FROM market_state m WHERE m.symbol = t.symbol
+               (SELECT m.bid FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
                    AND m.at > now() - make_interval(secs => {_KEPT_SECONDS})) AS bid,
                {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1

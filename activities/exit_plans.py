@@ -27,8 +27,9 @@ SELECT p.entry_key, p.symbol, p.state, p.rules, p.entry_price, p.peak, p.stop, p
 """
 _FROM = " FROM exit_plans p JOIN trades t ON t.entry_key = p.entry_key WHERE "
 _PLANS = _COLUMNS + _FROM + "p.account = $1 AND "
-_ONE_PLAN = f"""{_COLUMNS}, (SELECT action = 'sell' FROM market_snapshots m WHERE m.symbol = p.symbol
-                             ORDER BY m.at DESC LIMIT 1) AS says_sell {_FROM} p.entry_key = $1"""
+_ONE_PLAN = f"""{_COLUMNS},
+       (SELECT action = 'sell' FROM market_snapshots m WHERE m.account = p.account AND m.symbol = p.symbol
+         ORDER BY m.at DESC LIMIT 1) AS says_sell {_FROM} p.entry_key = $1"""
 _ARMED_PLANS = _PLANS + "p.state <> 'DISARMED'"
 _CHANGED_PLANS = _PLANS + "p.revision > $2"
 _NAMED_PLANS = _PLANS + "p.entry_key = ANY($2)"
@@ -85,7 +86,7 @@ SELECT """
 )
 _SIGNALS = """
 SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
- WHERE symbol = ANY($1) AND at > now() - $2::interval
+ WHERE account = $1 AND symbol = ANY($2) AND at > now() - $3::interval
  ORDER BY symbol, at DESC
 """
 
@@ -137,7 +138,7 @@ class PlanTable:
 
     async def sell_signals(self, symbols: Sequence[str], max_age: timedelta) -> dict[str, SellSignal]:
         """The newest row of the matrix for each symbol that has one of at most `max_age`."""
-        rows = await self._pool.fetch(_SIGNALS, list(symbols), max_age)
+        rows = await self._pool.fetch(_SIGNALS, self._account, list(symbols), max_age)
         return {
             row["symbol"]: SellSignal(row["action"] == "sell", row["at"], row["sell_score"], row["snapshot_id"])
             for row in rows

@@ -62,6 +62,9 @@ SELECT $1, $2, least(now(), (SELECT min(received_at) FROM orders WHERE account =
                             (SELECT min(received_at) FROM raw_facts WHERE account = $1))
 ON CONFLICT (account) DO NOTHING
 """
+_OTHERS = "SELECT EXISTS (SELECT 1 FROM account_identities WHERE account <> $1)"
+# Migration 0026 leaves these to workers of the release before it, where a ledger has one account.
+_KEYS_OF_ONE_ACCOUNT = "DROP INDEX IF EXISTS uq_candles_of_one_account, uq_market_prices_of_one_account"
 _STAMP_ACCOUNT = """
 UPDATE account_identities SET venue_account_id = $2 WHERE account = $1 AND venue_account_id IS NULL
 """
@@ -146,6 +149,8 @@ async def establish(pool: Pool, exchange: Exchange, brought: Brought) -> tuple[L
     if known is None:
         if await pool.fetchval(_HOLDS_OF, brought.account):
             await _require_its_own(pool, exchange, brought)
+        if await pool.fetchval(_OTHERS, brought.account):
+            await pool.execute(_KEYS_OF_ONE_ACCOUNT)
         await pool.execute(_ACCOUNT, brought.account, brought.venue)
         known = await _account_of(pool, brought.account)
     return stamped, known

@@ -25,7 +25,8 @@ _PNL = f"""
       ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
            * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END)
 * CASE WHEN right(t.symbol, 4) = '-USD' OR {_QUOTE} IN ({_DOLLARS}) THEN 1
-       ELSE coalesce((SELECT m.price FROM market_state m WHERE m.symbol = {_QUOTE} || '-USD'), 1) END
+       ELSE coalesce((SELECT m.price FROM market_prices m
+                       WHERE m.account = t.account AND m.symbol = {_QUOTE} || '-USD'), 1) END
 """
 
 

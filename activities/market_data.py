@@ -117,7 +117,7 @@ class MarketDataSession:
         self._lease = lease
         self._position = position
         self._heartbeat = heartbeat
-        self._table = CandleTable(pool)
+        self._table = CandleTable(pool, account)
         self._beside = Beside()
         self._outage = Lasting(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
         self._notes = FeedNotes(
@@ -330,7 +330,7 @@ class MarketDataSession:
         if begin is not None and end is not None:
             begin = max(begin, first)
             try:
-                await self._read(symbol, begin, min(end, last))
+                await self._read(symbol, begin, min(end, last), last)
             except _TROUBLE as problem:
                 log.warning("candles not filled, tried again", symbol=symbol, problem=repr(problem))
                 self._fill_after[symbol] = time.monotonic() + _FILL_AGAIN_SECONDS
@@ -338,12 +338,13 @@ class MarketDataSession:
         if self._to_fill.get(symbol) == since:
             self._to_fill.pop(symbol, None)
 
-    async def _read(self, symbol: str, begin: datetime, end: datetime) -> None:
+    async def _read(self, symbol: str, begin: datetime, end: datetime, last: datetime) -> None:
         while begin <= end:
             until = min(begin + CANDLE * (_CANDLES_A_CALL - 1), end)
             async with asyncio.timeout(self._options().timeout):
                 found = await self._exchange.candles(symbol, CANDLE_SECONDS, begin, until + CANDLE)
-            await self._table.save(self._lease, [item for item in found if begin <= item.start <= until])
+            read = [item for item in found if begin <= item.start <= until]
+            await self._table.save(self._lease, read, last_closed=last)
             begin = until + CANDLE
 
     async def _touch(self) -> None:
@@ -369,4 +370,4 @@ class MarketDataSession:
         if self._newest is not None:
             await self._table.forget(self._newest - timedelta(days=options.keep_candles_days))
         before = datetime.now(UTC) - timedelta(days=options.keep_matrix_days)
-        await self._pool.execute("DELETE FROM market_snapshots WHERE at < $1", before)
+        await self._pool.execute("DELETE FROM market_snapshots WHERE account = $1 AND at < $2", self._account, before)

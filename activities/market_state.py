@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from domain.candles import holds, settles
 from domain.exits import (
     ExitReason,
     Position,
@@ -100,6 +101,8 @@ class SymbolState:
     signal: SellSignal | None = None
     candles: dict[datetime, Candle] = field(default_factory=dict)
     """Without a hole between them."""
+    settled: set[datetime] = field(default_factory=set)
+    """When those began that only the venue's records change (`domain.candles`)."""
     boundary: datetime | None = None
     """Candles that began before have closed."""
     asked_until: datetime | None = None
@@ -287,14 +290,21 @@ class Watch:
             self._set_band(plan, state)
             self._look_again(plan, state)
 
-    def candles(self, symbol: str, candles: Iterable[Candle]) -> None:
-        """Take candles; the newest one is still open and counts for nothing. ATR follows from the closed ones."""
+    def candles(self, symbol: str, candles: Iterable[Candle], *, last_closed: datetime | None = None) -> None:
+        """Take candles; the newest one is still open and counts for nothing. ATR follows from the closed ones.
+
+        `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
+        """
         state = self.watched(symbol)
         boundary, newest, changed = state.boundary, state.boundary, False
         for candle in candles:
-            known = state.candles.get(candle.start)
-            if known is not None and (candle == known or candle.volume < known.volume):
-                continue  # a candle only grows: what says less comes late
+            final = settles(candle.start, last_closed)
+            if not holds(settled=candle.start in state.settled, settles=final):
+                continue
+            if final:
+                state.settled.add(candle.start)
+            if candle == state.candles.get(candle.start):
+                continue
             state.candles[candle.start] = candle
             if newest is None or candle.start > newest:
                 newest = candle.start
@@ -329,6 +339,7 @@ class Watch:
         """Candles may be missing now: those that are known make no window any more. ATR stays until one has closed."""
         state = self.watched(symbol)
         state.candles.clear()
+        state.settled.clear()
         state.asked_until = None
         state.breaks += 1
 
@@ -336,6 +347,7 @@ class Watch:
         starts = sorted(start for start in state.candles if state.boundary is not None and start < state.boundary)
         for start in starts[: -self._atr_window]:
             del state.candles[start]
+            state.settled.discard(start)
         closed = [state.candles[start] for start in starts[-self._atr_window :]]
         state.atr = atr_reading([(c.high, c.low, c.close) for c in closed], self._atr_period)
         self._fix_targets(state)

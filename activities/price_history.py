@@ -88,7 +88,8 @@ class PriceHistory:
         if breaks != state.breaks:
             return  # what was missed since is not in them
         state.asked_until = boundary
-        self._watch.candles(state.symbol, candles)
+        last_closed = boundary - timedelta(seconds=self._candle_seconds)
+        self._watch.candles(state.symbol, candles, last_closed=last_closed)
 
     async def missed_peak(self, state: SymbolState, seen_until: datetime | None) -> None:
         """Raise the trailing stops of a symbol by what it reached since `seen_until` (wall; None: nothing was seen).

@@ -270,7 +270,7 @@ class Quoting(QuotingActivities):
                     lot = Lot(row["entry_key"], free, average(row["paid"], row["received"]))
                     found.lots.setdefault(symbol, []).append(lot)
             found.exiting = {row["symbol"] for row in await connection.fetch(_EXITING, account)}
-            for row in await connection.fetch(_VOLUMES):
+            for row in await connection.fetch(_VOLUMES, account):
                 found.volume[row["symbol"]] = row["quote_volume_24h"]
             if options.use_unowned:
                 for name, coin in (await coins(connection, account, datetime.now(UTC))).items():
@@ -429,7 +429,7 @@ UNION
 SELECT symbol FROM orders WHERE account = $1 AND NOT finished AND role = 'EXIT' AND protection_role IS NULL
    AND entry_point <> 'passive_mm'
 """
-_VOLUMES = "SELECT symbol, quote_volume_24h FROM market_state WHERE quote_volume_24h IS NOT NULL"
+_VOLUMES = "SELECT symbol, quote_volume_24h FROM market_prices WHERE account = $1 AND quote_volume_24h IS NOT NULL"
 _STORE = """
 INSERT INTO quote_rounds AS q (snapshot_id, account, symbol, at, bid_code, bid_sentence, bid_price, bid_size,
        bid_order_key, ask_code, ask_sentence, ask_price, ask_size, ask_order_key, numbers, cancelled)

@@ -91,7 +91,6 @@ class StrategyRuns(StrategyActivity):
         self._pool = pool
         self._starter = starter
         self._options = options
-        self._candles = CandleTable(pool)
         self._store = StrategyStore(pool)
 
     @activity.defn(name="run_strategy")
@@ -137,17 +136,20 @@ class StrategyRuns(StrategyActivity):
         now = datetime.now(UTC)
         universe = options.universe
         allowed = universe.allow or tuple(
-            await self._store.most_traded(universe.top, now - timedelta(seconds=_KEPT_SECONDS))
+            await self._store.most_traded(account, universe.top, now - timedelta(seconds=_KEPT_SECONDS))
         )
         wanted = [symbol for symbol in allowed if symbol not in universe.block]
         held = await self._store.held(account)
         symbols = tuple(sorted({*wanted, *held}))
-        candle = await self._last_closed(symbols, now, by_the_clock=options.by_the_clock)
-        states = await self._candles.states(symbols)
+        table = CandleTable(self._pool, account)
+        candle = await self._last_closed(table, symbols, now, by_the_clock=options.by_the_clock)
+        states = await table.states(symbols)
         return _Market(symbols, frozenset(wanted), frozenset(held), states, candle, now)
 
-    async def _last_closed(self, symbols: Sequence[str], now: datetime, *, by_the_clock: bool) -> datetime | None:
-        newest = await self._candles.newest(symbols)
+    async def _last_closed(
+        self, table: CandleTable, symbols: Sequence[str], now: datetime, *, by_the_clock: bool
+    ) -> datetime | None:
+        newest = await table.newest(symbols)
         if newest is None:
             return None
         if by_the_clock:
@@ -159,7 +161,7 @@ class StrategyRuns(StrategyActivity):
             return []
         if market.candle is None:
             return [_held(symbol, "there are no candles yet") for symbol in market.symbols]
-        block = await self._candles.block(market.symbols, market.candle, options.window)
+        block = await CandleTable(self._pool, account).block(market.symbols, market.candle, options.window)
 
         def work() -> list[Decision]:
             return decide_all(look_at(block, options.parameters, options.named), options.strategies())

@@ -84,7 +84,7 @@ class MarketDataActivity(ABC):
     @activity.defn(name="keep_market_data")
     @abstractmethod
     async def keep_market_data(self, request: MarketDataInput) -> StreamEnd:
-        """Keep `market_state` and `candles` current, for as long as it is not cancelled."""
+        """Keep the account's prices and candles current, for as long as it is not cancelled."""
 
 
 class StrategyActivity(ABC):

@@ -24,16 +24,16 @@ WITH run AS (
     INSERT INTO strategy_runs (snapshot_id, account, at, symbols, buys, sells, details)
     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (snapshot_id) DO NOTHING RETURNING snapshot_id
 ), matrix AS (
-    INSERT INTO market_snapshots (snapshot_id, symbol, at, price, buy_score, sell_score, action, trigger,
+    INSERT INTO market_snapshots (account, snapshot_id, symbol, at, price, buy_score, sell_score, action, trigger,
                                   indicator_breakdown, indicators_fired, reason)
-    SELECT run.snapshot_id, n.symbol, $3, n.price, n.buy_score, n.sell_score, n.action, n.trigger, n.breakdown,
+    SELECT $2, run.snapshot_id, n.symbol, $3, n.price, n.buy_score, n.sell_score, n.action, n.trigger, n.breakdown,
            string_to_array(n.fired, ','), n.reason
       FROM unnest($8::text[], $9::numeric[], $10::numeric[], $11::numeric[], $12::text[], $13::text[], $14::jsonb[],
                   $15::text[], $16::text[])
            AS n (symbol, price, buy_score, sell_score, action, trigger, breakdown, fired, reason), run
 ), signal AS (
-    INSERT INTO trade_signals (symbol, side, source, trigger, snapshot_id, order_key, decision, details, at)
-    SELECT n.symbol, n.side, n.source, n.trigger, run.snapshot_id, n.order_key, n.decision, n.details, $3
+    INSERT INTO trade_signals (account, symbol, side, source, trigger, snapshot_id, order_key, decision, details, at)
+    SELECT $2, n.symbol, n.side, n.source, n.trigger, run.snapshot_id, n.order_key, n.decision, n.details, $3
       FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::jsonb[])
            AS n (symbol, side, source, trigger, order_key, decision, details), run
 ), command AS (
@@ -51,7 +51,7 @@ SELECT o.symbol, o.trigger FROM orders o LEFT JOIN trades t ON t.entry_key = o.o
 """
 _DECIDED = """
 SELECT symbol, trigger FROM trade_signals
- WHERE symbol = ANY($1) AND at > $2 AND details ->> 'candle' = $3 AND details ->> 'account' = $4
+ WHERE account = $1 AND symbol = ANY($2) AND at > $3 AND details ->> 'candle' = $4
    AND decision IN ('starting', 'started')
 """
 
@@ -200,7 +200,7 @@ class StrategyStore:
 
     async def decided(self, account: str, symbols: Sequence[str], candle: str, now: datetime) -> set[tuple[str, str]]:
         """Symbol and trigger of what was bought on this very candle by an earlier run."""
-        rows = await self._pool.fetch(_DECIDED, list(symbols), now - timedelta(days=1), candle, account)
+        rows = await self._pool.fetch(_DECIDED, account, list(symbols), now - timedelta(days=1), candle)
         return {(row["symbol"], row["trigger"]) for row in rows}
 
     async def held(self, account: str) -> set[str]:
@@ -210,11 +210,12 @@ class StrategyStore:
         )
         return {row["symbol"] for row in rows}
 
-    async def most_traded(self, top: int, fresh_after: datetime) -> list[str]:
-        """Symbols whose prices are kept, by volume."""
+    async def most_traded(self, account: str, top: int, fresh_after: datetime) -> list[str]:
+        """Symbols whose prices are kept for the account, by volume."""
         rows = await self._pool.fetch(
-            """SELECT symbol FROM market_state WHERE at > $2
-               ORDER BY quote_volume_24h DESC NULLS LAST, symbol LIMIT $1""",
+            """SELECT symbol FROM market_prices WHERE account = $1 AND at > $3
+               ORDER BY quote_volume_24h DESC NULLS LAST, symbol LIMIT $2""",
+            account,
             top,
             fresh_after,
         )

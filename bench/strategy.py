@@ -35,6 +35,7 @@ from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 __all__ = ["strategy"]
 
 _SYMBOLS = 500
+_ACCOUNT = "bench"
 _CANDLES = 300
 _MOST_SECONDS = 2.0
 
@@ -130,17 +131,19 @@ async def _store(pool: Pool, block: Block) -> None:
     starts = [newest - CANDLE * (block.candles - number) for number in range(block.candles)]
     columns: list[Floats] = [block.open, block.high, block.low, block.close, block.volume]
     records: list[tuple[Any, ...]] = [
-        (symbol, CANDLE_SECONDS, start, *(round(float(column[row, number]), 8) for column in columns))
+        (_ACCOUNT, symbol, CANDLE_SECONDS, start, *(round(float(column[row, number]), 8) for column in columns))
         for row, symbol in enumerate(block.symbols)
         for number, start in enumerate(starts)
     ]
     # One more for the candle that is still open.
-    records += [(symbol, CANDLE_SECONDS, newest, 1, 1, 1, 1, 0) for symbol in block.symbols]
-    await pool.copy_records_to_table("candles", records=records)
+    records += [(_ACCOUNT, symbol, CANDLE_SECONDS, newest, 1, 1, 1, 1, 0) for symbol in block.symbols]
+    columns_written = ("account", "symbol", "seconds", "start", "open", "high", "low", "close", "volume")
+    await pool.copy_records_to_table("candles", records=records, columns=columns_written)
     await pool.execute(
-        "INSERT INTO market_state (symbol, price, bid, ask, quote_volume_24h, at) "
-        "SELECT s, 100, 99.9, 100.1, 1e6, now() + interval '1 hour' FROM unnest($1::text[]) s",
+        "INSERT INTO market_prices (account, symbol, price, bid, ask, quote_volume_24h, at) "
+        "SELECT $2, s, 100, 99.9, 100.1, 1e6, now() + interval '1 hour' FROM unnest($1::text[]) s",
         list(block.symbols),
+        _ACCOUNT,
     )
     await pool.execute("ANALYZE candles")
 
@@ -159,7 +162,7 @@ async def _one(pool: Pool, block: Block) -> float:
     )
     # Switched off, it starts no order: nobody is there to start one.
     runs = StrategyRuns(pool, cast("Starter", None), lambda: options)
-    request = StrategyRun(account="bench", snapshot_id=str(uuid.uuid4()), nominal_at=datetime.now(UTC))
+    request = StrategyRun(account=_ACCOUNT, snapshot_id=str(uuid.uuid4()), nominal_at=datetime.now(UTC))
     began = time.perf_counter()
     report = await runs.run(request)
     took = time.perf_counter() - began

@@ -15,8 +15,9 @@ from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 
-__all__ = ["KINDS", "SYMBOLS", "Kind", "Run", "intent_of", "run_of"]
+__all__ = ["ACCOUNT", "KINDS", "SYMBOLS", "Kind", "Run", "intent_of", "run_of"]
 
+ACCOUNT = "main"
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 _NAMESPACE = uuid.UUID("b0c3d9d4-7f25-5d10-8a6b-3c1f0d2a9e11")
@@ -135,8 +136,8 @@ def intent_of(
     request_id = f"{demo_id}-{number}"
     by_person = kind.source == "manual"
     return OrderIntent(
-        order_key=intent_key("demo", request_id, "main", symbol, Side.BUY),
-        account="main",
+        order_key=intent_key("demo", request_id, ACCOUNT, symbol, Side.BUY),
+        account=ACCOUNT,
         symbol=symbol,
         side=Side.BUY,
         role=OrderRole.ENTRY,

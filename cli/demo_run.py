@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from activities.commands import note_order
 from cli.asking import commanded, until
 from cli.demo_audit import Account, Duplicates, Linkage, account, books_agree, duplicates, linkage
-from cli.demo_plan import KINDS, SYMBOLS, Kind, Run, intent_of, run_of
+from cli.demo_plan import ACCOUNT, KINDS, SYMBOLS, Kind, Run, intent_of, run_of
 from cli.output import UnreachableError
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
@@ -165,6 +165,7 @@ class Demonstration:
             score = run.buy_score(symbol)
             rows.append(
                 (
+                    ACCOUNT,
                     run.snapshot_id,
                     symbol,
                     datetime.now(UTC),
@@ -178,8 +179,9 @@ class Demonstration:
                 )
             )
         await self._ledger.executemany(
-            """INSERT INTO market_snapshots (snapshot_id, symbol, at, price, buy_score, sell_score, action, trigger,
-                      indicator_breakdown, indicators_fired) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10)""",
+            """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, price, buy_score, sell_score, action,
+                      trigger, indicator_breakdown, indicators_fired)
+               VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11)""",
             rows,
         )
         await self._ledger.execute("SELECT pg_notify('matrix', $1)", run.snapshot_id)

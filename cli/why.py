@@ -22,11 +22,11 @@ __all__ = ["why"]
 
 _MATRIX = """
 SELECT snapshot_id, at, price, action, trigger, buy_score, sell_score, reason, indicators_fired, indicator_breakdown
-  FROM market_snapshots WHERE symbol = $1 ORDER BY at DESC LIMIT $2
+  FROM market_snapshots WHERE account = $1 AND symbol = $2 ORDER BY at DESC LIMIT $3
 """
 _SIGNALS = """
 SELECT at, side, source, trigger, decision, coalesce(details ->> 'sentence', '') AS sentence, snapshot_id, order_key
-  FROM trade_signals WHERE symbol = $1 ORDER BY at DESC, id DESC LIMIT $2
+  FROM trade_signals WHERE account = $1 AND symbol = $2 ORDER BY at DESC, id DESC LIMIT $3
 """
 _ORDERS = """
 SELECT o.order_key, o.received_at AS at, o.side, o.role, o.source, o.trigger, o.snapshot_id, o.state, o.gate,
@@ -38,7 +38,9 @@ SELECT o.order_key, o.received_at AS at, o.side, o.role, o.source, o.trigger, o.
   FROM orders o WHERE o.account = $1 AND o.symbol = $2 AND o.role <> 'EXTERNAL'
  ORDER BY o.received_at DESC LIMIT $3
 """
-_MARKET = "SELECT price, bid, ask, change_24h, quote_volume_24h, at FROM market_state WHERE symbol = $1"
+_MARKET = """
+SELECT price, bid, ask, change_24h, quote_volume_24h, at FROM market_prices WHERE account = $1 AND symbol = $2
+"""
 _QUOTES = """
 SELECT at, bid_code, bid_sentence, ask_code, ask_sentence FROM quote_rounds
  WHERE account = $1 AND symbol = $2 ORDER BY at DESC LIMIT 1
@@ -74,9 +76,9 @@ async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
     policy = policy_of(settings)
     async with open_ledger(settings) as ledger:
         control = await trading_control(ledger, settings.account)
-        market = await ledger.fetchrow(_MARKET, symbol)
-        matrix = [_plain(row) for row in await ledger.fetch(_MATRIX, symbol, last)]
-        signals = [_plain(row) for row in await ledger.fetch(_SIGNALS, symbol, last)]
+        market = await ledger.fetchrow(_MARKET, settings.account, symbol)
+        matrix = [_plain(row) for row in await ledger.fetch(_MATRIX, settings.account, symbol, last)]
+        signals = [_plain(row) for row in await ledger.fetch(_SIGNALS, settings.account, symbol, last)]
         orders = [_plain(row) for row in await ledger.fetch(_ORDERS, settings.account, symbol, last)]
         quotes = await ledger.fetchrow(_QUOTES, settings.account, symbol)
     return {

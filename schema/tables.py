@@ -623,6 +623,7 @@ trade_exits = Table(
 market_snapshots = Table(
     "market_snapshots",
     metadata,
+    Column("account", Text, nullable=False),
     Column("snapshot_id", UUID(as_uuid=False), primary_key=True),
     Column("symbol", Text, primary_key=True),
     _time("at", null=False),
@@ -635,7 +636,8 @@ market_snapshots = Table(
     Column("indicators_fired", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("reason", Text, nullable=False, server_default=text("''")),
     _one_of("action", "buy", "sell", "hold"),
-    Index("ix_market_snapshots_symbol_at", "symbol", "at"),
+    Index("ix_market_snapshots_account_symbol_at", "account", "symbol", "at"),
+    Index("ix_market_snapshots_symbol_at", "symbol", "at"),  # for workers of before 0026; goes with their defaults
     Index("ix_market_snapshots_at", "at"),
 )
 
@@ -643,6 +645,7 @@ trade_signals = Table(
     "trade_signals",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
+    Column("account", Text, nullable=False),
     Column("symbol", Text, nullable=False),
     Column("side", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -652,13 +655,16 @@ trade_signals = Table(
     Column("decision", Text, nullable=False),
     Column("details", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     _time("at", now=True),
-    Index("ix_trade_signals_symbol_at", "symbol", "at"),
+    Index("ix_trade_signals_account_symbol_at", "account", "symbol", "at"),
+    Index("ix_trade_signals_symbol_at", "symbol", "at"),  # as above
     Index("ix_trade_signals_snapshot_id", "snapshot_id"),
 )
 
+# Market data by account: each has its own venue and mode (`account_identities`, `ledger_identity`).
 candles = Table(
     "candles",
     metadata,
+    Column("account", Text, primary_key=True),
     Column("symbol", Text, primary_key=True),
     Column("seconds", Integer, primary_key=True, comment="length of the candle"),
     Column("start", DateTime(timezone=True), primary_key=True),
@@ -667,11 +673,20 @@ candles = Table(
     Column("low", Numeric, nullable=False),
     Column("close", Numeric, nullable=False),
     Column("volume", Numeric, nullable=False, comment="in base currency"),
+    Column(
+        "settled",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="the venue's records told it once it was over: only they change it",
+    ),
 )
 
-market_state = Table(
-    "market_state",
+# The view `market_state` shows these to workers of before 0026, as one market.
+market_prices = Table(
+    "market_prices",
     metadata,
+    Column("account", Text, primary_key=True),
     Column("symbol", Text, primary_key=True),
     Column("price", Numeric),
     Column("bid", Numeric),

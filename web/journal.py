@@ -62,7 +62,9 @@ SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
         AND a.received_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))
 """
 """An order counts from when its alert is written down, unless a gate has refused it since."""
-_PRICE = "SELECT bid, ask FROM market_state WHERE symbol = $1 AND at > now() - make_interval(secs => $2)"
+_PRICE = """
+SELECT bid, ask FROM market_prices WHERE account = $1 AND symbol = $2 AND at > now() - make_interval(secs => $3)
+"""
 _DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
 _GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
 _OLDEST = """
@@ -201,7 +203,7 @@ class Journal:
 
     async def price(self, symbol: str, side: Side, seconds: float) -> Decimal | None:
         """The ask (to buy) or bid (to sell) of the last `seconds`, quote per base; None without one."""
-        row = await self._row(_PRICE, symbol, seconds)
+        row = await self._row(_PRICE, self._account, symbol, seconds)
         return None if row is None else row["ask" if side is Side.BUY else "bid"]
 
     async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:

@@ -46,11 +46,12 @@ SELECT 'linkage_rate' AS gauge, o.source AS label,
  GROUP BY o.source
 UNION ALL
 SELECT 'data_age_seconds', name, greatest(extract(epoch FROM now() - last_message_at), 0)::float8
-  FROM stream_positions WHERE last_message_at IS NOT NULL
+  FROM stream_positions WHERE last_message_at IS NOT NULL AND split_part(name, '/', 2) = $1
 UNION ALL
-SELECT 'stream_connected', name, connected::int::float8 FROM stream_positions
+SELECT 'stream_connected', name, connected::int::float8 FROM stream_positions WHERE split_part(name, '/', 2) = $1
 UNION ALL
 SELECT 'stream_reconnects', name, greatest(connections - 1, 0)::float8 FROM stream_positions
+ WHERE split_part(name, '/', 2) = $1
 UNION ALL
 SELECT 'open_trades', state, count(*)::float8 FROM trades WHERE account = $1 AND state <> 'CLOSED' GROUP BY state
 UNION ALL

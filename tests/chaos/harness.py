@@ -449,8 +449,9 @@ class ChaosRun:
         """A strategy run stores its row of the matrix; one that can't is lost, as a run is."""
         try:
             await self.rig.ledger.execute(
-                """INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score)
-                   VALUES ($1, $2, now(), $3, 3.5)""",
+                """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action, sell_score)
+                   VALUES ($1, $2, $3, now(), $4, 3.5)""",
+                ACCOUNT,
                 uuid.uuid4(),
                 action.symbol,
                 action.action,

@@ -191,8 +191,9 @@ async def test_sell_completes_the_buys_linkage(world: World, restart: bool) -> N
     open_link = await assert_linked(system, trade.intent)
     assert (open_link["exit_reason"], open_link["completed_at"]) == (None, None)
     await system.pool.execute(
-        """INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score)
-           VALUES (gen_random_uuid(), 'BTC-USD', now(), 'hold', 0.4)"""
+        """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action, sell_score)
+           VALUES ($1, gen_random_uuid(), 'BTC-USD', now(), 'hold', 0.4)""",
+        system.account,
     )
     await world.interrupt()
     await system.price("47000")

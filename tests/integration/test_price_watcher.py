@@ -309,7 +309,8 @@ async def test_a_peak_that_cannot_be_read_is_told(world: World) -> None:
     async with world.watching():
         await world.armed()
         await world.pool.execute(
-            "INSERT INTO market_snapshots (snapshot_id, symbol, at, action) VALUES ($1,$2,now(),'sell')",
+            "INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action) VALUES ($1,$2,$3,now(),'sell')",
+            ACCOUNT,
             uuid.uuid4(),
             BTC,
         )
@@ -447,21 +448,24 @@ async def test_a_stop_goes_by_the_bid_alone(world: World) -> None:
 
 
 async def test_a_sell_signal_is_seen_within_a_second_and_never_sells_at_a_loss(world: World) -> None:
-    """The matrix's newest row sells what is not losing, with its score and snapshot; an old row is ignored."""
+    """The matrix's newest row sells what is not losing, with its score and snapshot; an old row is ignored, and so is
+    what another account of the ledger reads from its market."""
     winner = await add_trade(world.pool, "a", entry_price="99")
     loser = await add_trade(world.pool, "b", entry_price="101")
     for key in (winner, loser):
         await world.monitor(key)
     snapshot, old = uuid.uuid4(), uuid.uuid4()
-    insert = "INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score) VALUES ($1,$2,$3,'sell',3.5)"
+    insert = """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action, sell_score)
+                VALUES ($1,$2,$3,$4,'sell',3.5)"""
     async with world.watching():
         await world.armed(2)
         world.exchange.tick(BTC, "100")
-        await world.pool.execute(insert, old, BTC, datetime.now(UTC) - timedelta(minutes=11))
+        await world.pool.execute(insert, ACCOUNT, old, BTC, datetime.now(UTC) - timedelta(minutes=11))
+        await world.pool.execute(insert, "another", uuid.uuid4(), BTC, datetime.now(UTC))
         await world.pool.execute("SELECT pg_notify('matrix', '')")
         await world.settled()
         assert await world.due(winner) == []
-        await world.pool.execute(insert, snapshot, BTC, datetime.now(UTC))
+        await world.pool.execute(insert, ACCOUNT, snapshot, BTC, datetime.now(UTC))
         due = await until(lambda: world.due(winner), seconds=2)
         assert await world.due(loser) == []
     assert (due[0].reason, due[0].sell_score, due[0].snapshot_id) == (

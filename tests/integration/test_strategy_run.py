@@ -45,6 +45,7 @@ from workers.strategy_role import ensure_market_data, ensure_strategy_schedule, 
 from workflows.strategy import snapshot_of, strategy_schedule_id
 
 BTC, ETH = "BTC-USD", "ETH-USD"
+CANDLE_COLUMNS = ("account", "symbol", "seconds", "start", "open", "high", "low", "close", "volume")
 
 
 class Fixed:
@@ -98,7 +99,7 @@ async def until_kept(system: TradingSystem, *symbols: str) -> None:
 
     async def so() -> bool:
         candles = await system.rows("SELECT symbol FROM candles GROUP BY symbol HAVING count(*) >= 300")
-        states = await system.rows("SELECT symbol FROM market_state WHERE bid IS NOT NULL")
+        states = await system.rows("SELECT symbol FROM market_prices WHERE bid IS NOT NULL")
         return {row["symbol"] for row in candles} >= {*symbols} <= {row["symbol"] for row in states}
 
     await eventually(so, what=f"candles and prices of {symbols}")
@@ -308,7 +309,7 @@ async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevSer
         workflow = system.client.get_workflow_handle(f"market-data-{system.account}")
         await workflow.cancel()
         await eventually(lambda: stopped(system), what="nobody writes prices")
-        await system.pool.execute("UPDATE market_state SET at = now() - interval '5 minutes' WHERE symbol = $1", BTC)
+        await system.pool.execute("UPDATE market_prices SET at = now() - interval '5 minutes' WHERE symbol = $1", BTC)
         report = await run_now(system)
         assert {row.symbol: row.action for row in report.rows} == {BTC: "hold", ETH: "sell"}
         reason = next(row.sentence for row in report.rows if row.symbol == BTC)
@@ -338,14 +339,16 @@ async def test_live_and_offline_decide_the_same(database: str) -> None:
         live = StrategyRuns(pool, cast("Starter", None), lambda: options)
         start = datetime(2026, 3, 1, tzinfo=UTC)
         columns = [getattr(real, name)[0].tolist() for name in ("open", "high", "low", "close", "volume")]
-        rows = [(BTC, 300, start + CANDLE * at, *(column[at] for column in columns)) for at in range(real.candles)]
-        await pool.copy_records_to_table("candles", records=rows[:window])
+        rows = [
+            ("live", BTC, 300, start + CANDLE * at, *(column[at] for column in columns)) for at in range(real.candles)
+        ]
+        await pool.copy_records_to_table("candles", records=rows[:window], columns=CANDLE_COLUMNS)
+        await pool.execute("INSERT INTO market_prices (account, symbol, price, at) VALUES ('live', $1, 1, now())", BTC)
         seen = set()
         for at in range(window, window + runs - 1):
             # The newest candle is still open and counts for nothing.
-            await pool.copy_records_to_table("candles", records=[rows[at]])
-            await pool.execute("INSERT INTO market_state VALUES ($1, 1, 1, 1, 0, 1, now()) ON CONFLICT DO NOTHING", BTC)
-            nominal = rows[at][2]
+            await pool.copy_records_to_table("candles", records=[rows[at]], columns=CANDLE_COLUMNS)
+            nominal = rows[at][3]
             request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)
             (row,) = (await live.run(request)).rows
             wanted = offline[at - 1]
@@ -426,7 +429,11 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(
     """The run fails with the sentence, once told; the first run that works again resolves it."""
     pool = await create_pool(database)
     try:
-        await pool.execute("INSERT INTO candles VALUES ($1, 300, now(), 1, 1, 1, 1, 1)", BTC)
+        await pool.execute(
+            """INSERT INTO candles (account, symbol, seconds, start, open, high, low, close, volume)
+               VALUES ('live', $1, 300, now(), 1, 1, 1, 1, 1)""",
+            BTC,
+        )
         usable = False
 
         def strategies() -> tuple[Weighted, ...]:
@@ -462,7 +469,7 @@ async def test_a_changed_list_of_symbols_is_followed_at_once(database: str, temp
         keeping = asyncio.create_task(keeper.run(MarketDataInput(account="lists"), lambda *_: None))
 
         async def kept(symbol: str) -> bool:
-            query = "SELECT bid IS NOT NULL FROM market_state WHERE symbol = $1"
+            query = "SELECT bid IS NOT NULL FROM market_prices WHERE symbol = $1"
             return bool(await system.value(query, symbol))
 
         try:

@@ -46,8 +46,8 @@ async def matrix_row(desk: Desk, **given: Any) -> str:
     }
     await desk.pool.execute(
         """INSERT INTO market_snapshots (snapshot_id, symbol, at, price, buy_score, sell_score, action, trigger, reason,
-                                         indicator_breakdown, indicators_fired)
-           VALUES ($1,'BTC-USD',$2,50000,$3,$4,$5,$6,$7,$8,'{rsi}')""",
+                                         indicator_breakdown, indicators_fired, account)
+           VALUES ($1,'BTC-USD',$2,50000,$3,$4,$5,$6,$7,$8,'{rsi}',$9)""",
         snapshot,
         datetime.now(UTC),
         row["buy"],
@@ -56,6 +56,7 @@ async def matrix_row(desk: Desk, **given: Any) -> str:
         row["trigger"],
         row["reason"],
         parts,
+        desk.account,
     )
     return snapshot
 

@@ -72,12 +72,14 @@ class Desk:
         )
 
     async def market(self, symbol: str = "BTC-USD", **facts: Any) -> None:
-        """What is kept of a market for all."""
+        """What is kept of a market for all decisions of the account."""
         given: dict[str, Any] = {"price": None, "bid": None, "ask": None, "change_24h": None, "at": datetime.now(UTC)}
         given |= {name: Decimal(value) if isinstance(value, str) else value for name, value in facts.items()}
         await self.pool.execute(
-            """INSERT INTO market_state (symbol, price, bid, ask, change_24h, at) VALUES ($1,$2,$3,$4,$5,$6)
-               ON CONFLICT (symbol) DO UPDATE SET price = $2, bid = $3, ask = $4, change_24h = $5, at = $6""",
+            """INSERT INTO market_prices (account, symbol, price, bid, ask, change_24h, at)
+               VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (account, symbol)
+               DO UPDATE SET price = $3, bid = $4, ask = $5, change_24h = $6, at = $7""",
+            self.account,
             symbol,
             *given.values(),
         )

@@ -259,8 +259,10 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
             watch.candles(SYMBOL, [candles[number]])
         assert old.symbols[SYMBOL].atr is None
         assert new.symbols[SYMBOL].atr == reading(candles[:number])
-        late = candles[number - 1]
-        new.candles(SYMBOL, [replace(late, volume=late.volume / 2, high=late.high * 2)])
+        # What the exchange's records have settled, late news of the stream don't change.
+        late = candles[number - 2]
+        new.candles(SYMBOL, [late], last_closed=candles[number - 1].start)
+        new.candles(SYMBOL, [replace(late, volume=late.volume * 2, high=late.high * 2)])
         assert new.symbols[SYMBOL].atr == reading(candles[:number])
     old.candles(SYMBOL, candles[number - window : number])
     assert old.symbols[SYMBOL].atr == new.symbols[SYMBOL].atr

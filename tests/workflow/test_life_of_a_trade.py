@@ -74,8 +74,9 @@ async def test_a_signal_exit_sells_what_is_not_losing(system: TradingSystem) -> 
     assert [Decimal(row["rate"]) for row in rates] == [Decimal("0.006")]
     await system.price("50400")
     await system.pool.execute(
-        """INSERT INTO market_snapshots (snapshot_id, symbol, at, action, sell_score)
-           VALUES (gen_random_uuid(), 'BTC-USD', now(), 'sell', 0.9)"""
+        """INSERT INTO market_snapshots (account, snapshot_id, symbol, at, action, sell_score)
+           VALUES ($1, gen_random_uuid(), 'BTC-USD', now(), 'sell', 0.9)""",
+        system.account,
     )
     await system.control.fill(await system.exchange_id(client_order_id(bare.leg_key(1), 1)), "0.01")
     lost = await bare.closed()

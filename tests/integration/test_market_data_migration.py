@@ -1,0 +1,215 @@
+"""Migration 0026 on a whole schema with rows in place, and what workers of the release before do on it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from activities.candles import CANDLE, CandleTable, MarketRow
+from activities.database import Pool, create_pool
+from activities.exit_plans import PlanTable
+from activities.identity import Brought, establish, stamp_empty
+from activities.leases import LeaseTerms, hold
+from activities.market_data import market_data_lease
+from activities.strategy_store import StrategyStore
+from exchange.port import Candle
+from schema import tables
+from tests.support.fake_exchange import FakeExchange
+
+BTC = "BTC-USD"
+START = datetime(2026, 11, 1, tzinfo=UTC)
+
+# What the release before sends.
+OLD_CANDLE = """
+INSERT INTO candles (symbol, seconds, start, open, high, low, close, volume) VALUES ($1, 300, $2, $3, $3, $3, $3, $4)
+ON CONFLICT (symbol, seconds, start) DO UPDATE
+   SET open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume
+ WHERE excluded.volume > candles.volume OR (excluded.volume = candles.volume AND excluded.close <> candles.close)
+"""
+OLD_PRICE = """
+INSERT INTO market_state (symbol, price, bid, ask, change_24h, quote_volume_24h, at) VALUES ($1, $2, $2, $2, 0, 1, $3)
+ON CONFLICT (symbol) DO UPDATE
+   SET price = COALESCE(excluded.price, market_state.price), bid = COALESCE(excluded.bid, market_state.bid),
+       at = GREATEST(excluded.at, market_state.at)
+"""
+OLD_MATRIX = """
+WITH run AS (
+    INSERT INTO strategy_runs (snapshot_id, account, at) VALUES ($1, $2, $3) RETURNING snapshot_id
+), matrix AS (
+    INSERT INTO market_snapshots (snapshot_id, symbol, at, action) SELECT run.snapshot_id, $4, $3, 'sell' FROM run
+)
+INSERT INTO trade_signals (symbol, side, source, trigger, snapshot_id, decision, details, at)
+SELECT $4, 'BUY', 'sighook', 'x', run.snapshot_id, 'started', jsonb_build_object('account', $2::text, 'candle', 'C'), $3
+  FROM run
+"""
+OLD_STATES = "SELECT * FROM market_state WHERE symbol = ANY($1)"
+OLD_SIGNALS = """
+SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
+ WHERE symbol = ANY($1) AND at > now() - $2::interval ORDER BY symbol, at DESC
+"""
+OLD_CLOSES = "SELECT close FROM candles WHERE symbol = $1 AND seconds = 300 AND start >= $2 ORDER BY start"
+
+
+async def in_schema(database: str, act: Callable[[Connection], Any]) -> Any:
+    """What `act` answers on a connection that migrations run on."""
+    url = make_url(database).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            answer = await connection.run_sync(act)
+            await connection.commit()
+            return answer
+    finally:
+        await engine.dispose()
+
+
+def to(revision: str, *, down: bool = False) -> Callable[[Connection], None]:
+    """Migrate to this version."""
+
+    def migrate(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(tables.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, revision)
+
+    return migrate
+
+
+def differences(connection: Connection) -> list[Any]:
+    """Where the database's tables are not those of `schema.tables`."""
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, tables.metadata))
+
+
+async def old_ledger(pool: Pool, *accounts: str) -> dict[str, str]:
+    """Rows that these accounts' workers of the release before left; each account's snapshot id."""
+    snapshots = {account: str(uuid.uuid4()) for account in accounts}
+    for number, account in enumerate(accounts):
+        await pool.execute(
+            "INSERT INTO leases (name, holder, epoch, expires_at) VALUES ($1, 'old', 1, now())",
+            market_data_lease(account),
+        )
+        at = datetime.now(UTC) - timedelta(seconds=60 - number)
+        await old_writes(pool, account, snapshots[account], str(50_000 - number), at)
+    return snapshots
+
+
+async def old_writes(pool: Pool, account: str, snapshot: str, price: str, at: datetime) -> None:
+    """What a worker of the release before writes about each second, and in a run."""
+    await pool.execute(OLD_CANDLE, BTC, START, Decimal(price), Decimal(1))
+    await pool.execute(OLD_PRICE, BTC, Decimal(price), at)
+    await pool.execute(OLD_MATRIX, uuid.UUID(snapshot), account, at, BTC)
+
+
+async def test_the_schema_is_that_of_the_tables(database: str) -> None:
+    """A migrated database has the tables, keys and indexes of `schema.tables`, also after going back and forth."""
+    assert await in_schema(database, differences) == []
+    await in_schema(database, to("0025", down=True))
+    assert await in_schema(database, differences) != []
+    await in_schema(database, to("head"))
+    assert await in_schema(database, differences) == []
+
+
+async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -> None:
+    """Rows in place are the account's; what either release writes the other reads, in the old keys and the new."""
+    await in_schema(database, to("0025", down=True))
+    pool = await create_pool(database)
+    try:
+        snapshots = await old_ledger(pool, "o'ne")
+        await in_schema(database, to("head"))
+        table, store = CandleTable(pool, "o'ne"), StrategyStore(pool)
+        assert (await table.block([BTC], START, 1)).close[0, 0] == 50_000
+        assert (await table.states([BTC]))[BTC].bid == 50_000
+        watched = await PlanTable(pool, "o'ne").sell_signals([BTC], timedelta(hours=1))
+        assert str(watched[BTC].snapshot_id) == snapshots["o'ne"]
+        assert await store.decided("o'ne", [BTC], "C", datetime.now(UTC)) == {(BTC, "x")}
+
+        now, snapshot = datetime.now(UTC), str(uuid.uuid4())
+        await old_writes(pool, "o'ne", snapshot, "50001", now)
+        await pool.execute(OLD_CANDLE, BTC, START, Decimal(50_001), Decimal(2))
+        assert (await table.block([BTC], START, 1)).close[0, 0] == 50_001
+        assert (await table.states([BTC]))[BTC].bid == 50_001
+        watched = await PlanTable(pool, "o'ne").sell_signals([BTC], timedelta(hours=1))
+        assert str(watched[BTC].snapshot_id) == snapshot
+
+        async with hold(pool, market_data_lease("o'ne"), "new", LeaseTerms()) as lease:
+            price = Decimal(50_002)
+            candles = [Candle(BTC, at, price, price, price, price, Decimal(1)) for at in (START, START + CANDLE)]
+            await table.save(lease, candles, [MarketRow(BTC, bid=Decimal(50_002), at=datetime.now(UTC))])
+        assert [row["close"] for row in await pool.fetch(OLD_CLOSES, BTC, START)] == [50_002, 50_002]
+        (state,) = await pool.fetch(OLD_STATES, [BTC])
+        assert MarketRow(**dict(state)).bid == 50_002
+        (newest,) = await pool.fetch(OLD_SIGNALS, [BTC], timedelta(hours=1))
+        assert str(newest["snapshot_id"]) == snapshot
+    finally:
+        await pool.close()
+
+
+async def test_a_second_accounts_first_start_takes_the_old_keys_away(database: str) -> None:
+    """From then on both have their own candle and price of one product; the first one's stay."""
+    await in_schema(database, to("0025", down=True))
+    pool = await create_pool(database)
+    try:
+        await old_ledger(pool, "one")
+        for account in ("one", "two"):
+            brought = Brought("paper", account, "coinbase")
+            await stamp_empty(pool, brought)
+            if account == "one":
+                await establish(pool, FakeExchange(), brought)
+                await in_schema(database, to("head"))
+                with_old_keys = await pool.fetchval(
+                    "SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%one_account'"
+                )
+                assert with_old_keys == 2
+            else:
+                await establish(pool, FakeExchange(), brought)
+        async with hold(pool, market_data_lease("two"), "new", LeaseTerms()) as lease:
+            price = Decimal(20_000)
+            told = Candle(BTC, START, price, price, price, price, Decimal(1))
+            await CandleTable(pool, "two").save(lease, [told], [MarketRow(BTC, bid=Decimal(20_000), at=START)])
+        for account, bid in (("one", 50_000), ("two", 20_000)):
+            table = CandleTable(pool, account)
+            assert (await table.block([BTC], START, 1)).close[0, 0] == bid
+            assert (await table.states([BTC]))[BTC].bid == bid
+    finally:
+        await pool.close()
+
+
+async def test_what_several_accounts_wrote_is_told_apart_or_read_again(database: str) -> None:
+    """The matrix and its decisions are their runs'; candles and prices that may be of either go; going back works."""
+    await in_schema(database, to("0025", down=True))
+    pool = await create_pool(database)
+    try:
+        snapshots = await old_ledger(pool, "one", "two")
+        await in_schema(database, to("head"))
+        for account, snapshot in snapshots.items():
+            watched = await PlanTable(pool, account).sell_signals([BTC], timedelta(hours=1))
+            assert str(watched[BTC].snapshot_id) == snapshot
+            assert await StrategyStore(pool).decided(account, [BTC], "C", datetime.now(UTC)) == {(BTC, "x")}
+            table = CandleTable(pool, account)
+            assert (await table.newest([BTC]), await table.states([BTC])) == (None, {})
+            async with hold(pool, market_data_lease(account), "new", LeaseTerms()) as lease:
+                price = Decimal(50_000 if account == "one" else 20_000)
+                told = Candle(BTC, START, price, price, price, price, Decimal(1 if account == "one" else 2))
+                await table.save(lease, [told], [MarketRow(BTC, bid=price, at=START)])
+        assert len(await pool.fetch(OLD_STATES, [BTC])) == 1
+        await in_schema(database, to("0025", down=True))
+        assert [row["close"] for row in await pool.fetch(OLD_CLOSES, BTC, START)] == [20_000]
+        assert len(await pool.fetch(OLD_STATES, [BTC])) == 1
+        await pool.execute(OLD_PRICE, BTC, Decimal(3), datetime.now(UTC))
+        assert await pool.fetchval("SELECT count(*) FROM market_snapshots") == 2
+    finally:
+        await pool.close()

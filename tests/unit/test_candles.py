@@ -1,0 +1,54 @@
+"""Whose word on a candle holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from activities.market_state import Watch
+from domain.candles import holds, settles
+from domain.exits import atr_window
+from exchange.port import Candle
+
+SYMBOL = "BTC-USD"
+MINUTES = timedelta(minutes=5)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+# What a venue says of one candle, in order: its close, and who says so ("early" is right at its end).
+words = st.lists(
+    st.tuples(st.integers(min_value=1, max_value=9), st.sampled_from(["stream", "records, early", "records"])),
+    min_size=1,
+    max_size=12,
+)
+
+
+def test_records_settle_a_candle_once_the_next_one_has_closed() -> None:
+    """Asked right at its end they may lack its last trades; the stream settles nothing."""
+    assert settles(START, START + MINUTES)
+    assert not settles(START, START)
+    assert not settles(START, None)
+    assert [holds(settled=was, settles=now) for was in (False, True) for now in (False, True)] == [
+        True, True, False, True,
+    ]  # fmt: skip
+
+
+@given(words)
+def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple[int, str]]) -> None:
+    """A price watcher reads its ATR from the records' last word once they have settled it, else from the last word."""
+    watch = Watch(epoch=1, signal_max_age=MINUTES, on_due=lambda _: None, monotonic=lambda: 0.0)
+    window = atr_window(14)
+    five = Decimal(5)
+    flat = Candle(SYMBOL, START, five, five, five, five, Decimal(1))
+    others = [replace(flat, start=START + MINUTES * number) for number in range(1, window + 1)]
+    watch.candles(SYMBOL, [flat, *others])
+    for close, by in told:
+        # The volume says nothing of which word is later: a busted trade takes some away.
+        word = replace(flat, close=Decimal(close), volume=Decimal(10 - close))
+        last = {"stream": None, "records, early": START, "records": START + MINUTES}[by]
+        watch.candles(SYMBOL, [word], last_closed=last)
+    settled = [close for close, by in told if by == "records"]
+    assert watch.symbols[SYMBOL].candles[START].close == (settled or [close for close, _ in told])[-1]
