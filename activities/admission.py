@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,7 +27,8 @@ from typing import Any
 
 import asyncpg
 
-from activities.admission_sql import ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, LAST_PRICE, SELL_FACTS, TURN
+from activities.accounts import keep_balances
+from activities.admission_sql import ENDED_SINCE, ENTRY_FACTS, HOLD_TURN, INSERT_ORDER, LAST_PRICE, SELL_FACTS, TURN
 from activities.commands import accepted
 from activities.database import (
     STALLED_MS,
@@ -42,15 +44,17 @@ from activities.database import (
 )
 from activities.exit_plans import read_plan
 from activities.holdings import coins
-from activities.limits import halt_if_lost_too_much, results_of
+from activities.limits import halt_if_lost_too_much, learn_rates, own_currency, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
-from activities.venue import Venue
+from activities.venue import SharedRead, Venue
 from domain.commands import CommandKind, asked_by, command_of
 from domain.exits import ExitReason, SellSignal, due_exit, exit_limit_price, price_stop
 from domain.gates import (
+    AHEAD_SECONDS,
     ENTRY_GATES,
     EXIT_GATES,
+    Ask,
     Facts,
     GateResult,
     Limits,
@@ -97,6 +101,12 @@ _TOGETHER = 50
 """Entries that are decided by one read at most."""
 _TRIES = 3
 """So often an entry is decided before it waits for the account's lock and has its turn to itself."""
+_WAITS_SECONDS = 2.0
+"""So long an entry waits, while its decision is valid, for what its gates have to know and don't (RISK-5)."""
+_ASKS_SECONDS = 1.0
+"""So long the exchange is waited for each time."""
+_PRICE_SECONDS = 60.0
+"""A price that was asked for, as none was kept, values what is held for so long."""
 _LONGEST = timedelta(milliseconds=STALLED_MS)
 """Facts that were read longer ago than this are not decided by: the process stood still."""
 
@@ -134,6 +144,23 @@ class _Entry:
     """The touch if it was asked for; None: the one that is kept for all."""
     needs_touch: bool
     """The exchange is to be asked if the touch that is kept is too old."""
+    drafted_by_touch: bool = False
+    """Size or price of the first attempt follow from that touch."""
+    patient: bool = True
+    """What isn't known is asked for, and not refused yet."""
+    since: datetime | None = None
+    """The balance was asked for, for this entry, at this time."""
+    undecided: Sequence[GateResult] = ()
+    """What the gates said when it last had to wait: why it is refused if its decision is over by then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """An entry can't be decided before this is known; `symbols` where it is the prices of what is held."""
+
+    what: Ask
+    symbols: tuple[str, ...] = ()
+    results: Sequence[GateResult] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +188,10 @@ class Admissions:
         self._venue = venue
         self._policy = policy
         self._trouble = trouble
-        self._rounds: dict[tuple[str, str], Rounds[_Entry, Admission | None]] = {}
+        self._rounds: dict[tuple[str, str], Rounds[_Entry, Admission | _Asking]] = {}
+        self._balance_reads: dict[str, SharedRead[datetime | None]] = {}
+        self._prices: dict[str, tuple[float, Decimal]] = {}
+        """Of what is held and has no price that is kept: when it was asked for, and the bid."""
 
     async def admit(self, intent: OrderIntent) -> Admission:
         """The decision on an intent, stored before it is answered.
@@ -173,6 +203,26 @@ class Admissions:
         return await self._admit_buy(intent)
 
     async def _admit_buy(self, intent: OrderIntent) -> Admission:
+        entry = await self._entry_of(intent)
+        rounds = self._rounds_of(intent.account, entry.product.quote if entry.product else "")
+        ends, pause, asked = time.monotonic() + _patience(intent), 0.05, set[Ask]()
+        while isinstance(decided := await rounds.join(entry), _Asking):
+            if decided.what in asked:
+                # The answer that came didn't say it, or none came: again while there is time, and then it is refused.
+                left = ends - time.monotonic()
+                entry = replace(entry, patient=left > pause)
+                await asyncio.sleep(min(pause, max(left, 0.0)))
+                pause *= 2
+            asked.add(decided.what)
+            if entry.patient:
+                entry = await self._learn(entry, decided)
+            entry = replace(entry, undecided=decided.results or entry.undecided)
+        if decided.gate in _HALTING and not intent.dry_run:
+            # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
+            await halt_if_lost_too_much(self._pool, self._policy(), self._venue)
+        return decided
+
+    async def _entry_of(self, intent: OrderIntent) -> _Entry:
         policy = self._policy()
         # Beside each other: neither needs the other's answer.
         drafted, rates = await asyncio.gather(self._drafted(intent), self._venue.fee_rates(), return_exceptions=True)
@@ -187,26 +237,63 @@ class Admissions:
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
         ask = product is not None and intent.entry_point != "manual"
         taker = None if fees is None else fees.taker
-        entry = _Entry(intent, product, draft, price, needed, rate, taker, market, needs_touch=ask and market is None)
-        rounds = self._rounds_of(intent.account, product.quote if product else "")
-        decided = await rounds.join(entry)
-        if decided is None:
-            # The touch that is kept for all is too old: the exchange's own, if it answers.
-            market = await self.market(intent.symbol, policy, asks_for=client_order_id(intent.order_key, 1))
-            decided = await rounds.join(replace(entry, market=market, needs_touch=False))
-        if decided is None:
-            raise AssertionError("an entry was sent for a touch twice")
-        if decided.gate in _HALTING and not intent.dry_run:
-            # A limit that was lowered, or a close that was not looked at: halted as it would have been then.
-            await halt_if_lost_too_much(self._pool, self._policy())
-        return decided
+        by_touch = market is not None
+        return _Entry(
+            intent, product, draft, price, needed, rate, taker, market, ask and not by_touch, drafted_by_touch=by_touch
+        )
 
-    def _rounds_of(self, account: str, quote: str) -> Rounds[_Entry, Admission | None]:
+    async def _learn(self, entry: _Entry, asking: _Asking) -> _Entry:
+        """Ask for what an entry's gates don't know; the entry with it, or as it was where no answer comes."""
+        intent, policy = entry.intent, self._policy()
+        if asking.what is Ask.BALANCE:
+            return replace(entry, since=await self._read_balances(intent.account) or entry.since)
+        if asking.what is Ask.RATES:
+            await learn_rates(self._pool, policy, self._venue)
+            return entry
+        if asking.what is Ask.PRICES:
+            await asyncio.gather(*(self._read_price(symbol) for symbol in asking.symbols))
+            return entry
+        attempt = client_order_id(intent.order_key, 1)
+        if not entry.needs_touch:
+            self._venue.forget_quote(attempt, intent.symbol)
+        if entry.drafted_by_touch:
+            return replace(await self._entry_of(intent), since=entry.since, undecided=entry.undecided)
+        # The touch that is kept for all is nothing to decide by: the exchange's own, if it answers.
+        market = await self.market(intent.symbol, policy, asks_for=attempt)
+        return replace(entry, market=market, needs_touch=False)
+
+    async def _read_balances(self, account: str) -> datetime | None:
+        """Read the balances and store them; when that began, None if the exchange doesn't answer. Entries share it."""
+        reads = self._balance_reads.get(account)
+        if reads is None:
+            reads = self._balance_reads[account] = SharedRead(lambda: self._store_balances(account))
+        return await reads.read()
+
+    async def _store_balances(self, account: str) -> datetime | None:
+        asked = datetime.now(UTC)
+        found = await self._venue.balances(within=_ASKS_SECONDS)
+        if found is None:
+            return None
+        await keep_balances(self._pool, account, found, asked, datetime.now(UTC))
+        return asked
+
+    async def _read_price(self, symbol: str) -> None:
+        touch = await self._venue.touch(symbol, within=_ASKS_SECONDS)
+        if touch is not None and touch.bid <= touch.ask:
+            self._prices[symbol] = (time.monotonic(), touch.bid)
+
+    def _asked_prices(self) -> Mapping[str, Decimal]:
+        """What was asked for a moment ago."""
+        since = time.monotonic() - _PRICE_SECONDS
+        self._prices = {symbol: known for symbol, known in self._prices.items() if known[0] >= since}
+        return {symbol: price for symbol, (_, price) in self._prices.items()}
+
+    def _rounds_of(self, account: str, quote: str) -> Rounds[_Entry, Admission | _Asking]:
         """Entries that are decided by the same read: of one account, in one quote currency."""
         found = self._rounds.get((account, quote))
         if found is None:
 
-            async def handle(entries: Sequence[_Entry]) -> Sequence[Admission | Exception | None]:
+            async def handle(entries: Sequence[_Entry]) -> Sequence[Admission | Exception | _Asking]:
                 return await self._decide(account, quote, entries)
 
             found = self._rounds[account, quote] = Rounds(handle, most=_TOGETHER)
@@ -214,10 +301,11 @@ class Admissions:
 
     async def _decide(
         self, account: str, quote: str, entries: Sequence[_Entry]
-    ) -> Sequence[Admission | Exception | None]:
+    ) -> Sequence[Admission | Exception | _Asking]:
         """Decide on entries in their order, by one read, and write what was decided if it still holds then.
 
-        None for an entry whose touch has to be asked for. Raises the database's errors; then nothing is written.
+        What has to be asked for, for an entry that can't be decided without it. Raises the database's errors; then
+        nothing is written.
         """
         for _ in range(_TRIES):
             # Another process admitted an entry, somebody halted, or the same order came twice: decided once more.
@@ -229,7 +317,7 @@ class Admissions:
 
     async def _decide_once(
         self, account: str, quote: str, entries: Sequence[_Entry], *, within: Connection | None = None
-    ) -> Sequence[Admission | Exception | None]:
+    ) -> Sequence[Admission | Exception | _Asking]:
         connection = within or self._pool
         policy = self._policy()
         rows = await connection.fetch(
@@ -240,23 +328,31 @@ class Admissions:
             [entry.intent.symbol for entry in entries],
             1 + max(entry.rate for entry in entries),
             policy.losing_streak,
+            float(policy.market_stale_seconds),
+            *own_currency(policy),
         )
-        answers: list[Admission | Exception | None] = []
+        prices = self._asked_prices()
+        answers: list[Admission | Exception | _Asking] = []
         again: list[int] = []
         writes: dict[str, Sequence[Any]] = {}
         admitted: list[Reserved] = []
         for entry, row in zip(entries, rows, strict=True):
             intent = entry.intent
-            answers.append(None)
+            answers.append(_Asking(Ask.TOUCH))
             if row["existing"] or intent.order_key in writes:
                 again.append(len(answers) - 1)
                 continue
             market = entry.market or Market(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
-            if entry.needs_touch and not _is_fresh(market.at, policy):
+            if entry.needs_touch and not _says_something(market, policy):
                 continue
             standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
-            facts = beside(_facts_of(entry, market, row, policy, standing), admitted)
+            facts = beside(_facts_of(entry, market, row, policy, standing, prices), admitted)
             results = run_gates(ENTRY_GATES, facts)
+            if results[-1].gate == "DECISION_EXPIRED" and entry.undecided:
+                results = list(entry.undecided)
+            elif entry.patient and (asking := await self._asking(connection, entry, row, facts, results)):
+                answers[-1] = asking
+                continue
             turn = (row["turns"] + len(admitted), row["read_at"])
             known = _with_who_asked(intent, row["given_by"] if row["command_about"] == intent_digest(intent) else None)
             known = _with_rate(as_entered(known), entry.taker)
@@ -274,6 +370,20 @@ class Admissions:
             except IntentConflictError as error:
                 answers[index] = error
         return answers
+
+    async def _asking(
+        self, connection: Connection | Pool, entry: _Entry, row: Any, facts: Facts, results: Sequence[GateResult]
+    ) -> _Asking | None:
+        """What has to be asked for before an entry is refused; None: it is decided."""
+        last = results[-1]
+        if last.asks is not None:
+            return _Asking(last.asks, tuple(facts.unpriced), results)
+        if last.passed or last.gate != "INSUFFICIENT_BALANCE" or not facts.held_elsewhere:
+            return None
+        # What an order of ours held that has ended since looks like somebody else's: the exchange knows better now.
+        if entry.since is None and await connection.fetchval(ENDED_SINCE, entry.intent.account, row["balance_at"]):
+            return _Asking(Ask.BALANCE)
+        return None
 
     async def _write_all(self, rows: Sequence[Sequence[Any]], within: Connection | None) -> None:
         """All of them or none; a process that stands still on the way loses the turn that it took."""
@@ -294,7 +404,7 @@ class Admissions:
             symbol,
         )
         kept = Market() if row is None else Market(row["bid"], row["ask"], row["at"], row["change_24h"])
-        if asks_for is None or _is_fresh(kept.at, policy):
+        if asks_for is None or _says_something(kept, policy):
             return kept
         try:
             quote = await self._venue.quote_for(asks_for, symbol)
@@ -822,6 +932,7 @@ def limits_of(policy: Policy) -> Limits:
         daily_loss=policy.daily_loss_limit,
         losing_streak=policy.losing_streak,
         stale_seconds=policy.market_stale_seconds,
+        balance_stale_seconds=policy.balance_stale_seconds,
     )
 
 
@@ -846,11 +957,22 @@ def _with_rate(intent: OrderIntent, taker: Decimal | None) -> OrderIntent:
     return intent.model_copy(update={"rules": intent.rules.model_copy(update={"taker_rate": taker})})
 
 
-def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing) -> Facts:
-    """The facts as they were read."""
-    intent, total = entry.intent, row["total"]
-    newest = next((each for each in (market.bid, row["price"], entry.price) if each), None)
-    held = (row["held_value"] if newest is None else (row["held_size"] or ZERO) * newest) or ZERO
+def _patience(intent: OrderIntent) -> float:
+    """Seconds that an entry waits for what its gates don't know: while its decision is valid, and never long."""
+    if intent.valid_until is None:
+        return _WAITS_SECONDS
+    return min((intent.valid_until - datetime.now(UTC)).total_seconds(), _WAITS_SECONDS)
+
+
+def _facts_of(
+    entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing, prices: Mapping[str, Decimal]
+) -> Facts:
+    """The facts as they were read; `prices` of what is held, where none is kept."""
+    intent, total, age = entry.intent, row["total"], row["balance_age"]
+    if age is None or not -AHEAD_SECONDS <= age <= policy.balance_stale_seconds:
+        total = None
+    held, others, unpriced = _worth_of(intent.symbol, market, row, policy, prices)
+    available = None if total is None else total - row["promised"] - row["held_elsewhere"]
     return Facts(
         intent=intent,
         now=datetime.now(UTC),
@@ -868,11 +990,35 @@ def _facts_of(entry: _Entry, market: Market, row: Any, policy: Policy, standing:
         open_buys=row["open_buys"],
         open_buys_value=row["open_buys_value"],
         held_value=held,
-        account_worth=None if total is None else total + (row["others_value"] or ZERO) + held,
+        account_worth=None if total is None or held is None or unpriced else total + others + held,
+        unpriced=unpriced,
         results=results_of(row),
-        available_quote=None if total is None else total - row["promised"],
+        available_quote=available,
+        balance_age=age,
+        held_elsewhere=row["held_elsewhere"],
         needed_quote=entry.needed,
     )
+
+
+def _worth_of(
+    symbol: str, market: Market, row: Any, policy: Policy, prices: Mapping[str, Decimal]
+) -> tuple[Decimal | None, Decimal, tuple[str, ...]]:
+    """What open trades of the symbol are worth, what those of others, and the symbols of which no price is known."""
+    unpriced: list[str] = []
+    held = row["held_value"] if row["held_size"] else ZERO
+    if row["held_size"]:
+        newest = market.bid if market.bid and _says_something(market, policy) else None
+        newest = prices.get(symbol) if newest is None and held is None else newest
+        held = held if newest is None else row["held_size"] * newest
+        if held is None:
+            unpriced.append(symbol)
+    others: Decimal = row["others_value"] or ZERO
+    for other, size in zip(row["unpriced"], row["unpriced_sizes"], strict=True):
+        if other in prices:
+            others += size * prices[other]
+        else:
+            unpriced.append(other)
+    return held, others, tuple(unpriced)
 
 
 def _halted_by(row: Any) -> str:
@@ -881,7 +1027,14 @@ def _halted_by(row: Any) -> str:
 
 
 def _is_fresh(at: datetime | None, policy: Policy) -> bool:
-    return at is not None and (datetime.now(UTC) - at).total_seconds() <= float(policy.market_stale_seconds)
+    if at is None:
+        return False
+    return -float(AHEAD_SECONDS) <= (datetime.now(UTC) - at).total_seconds() <= float(policy.market_stale_seconds)
+
+
+def _says_something(market: Market, policy: Policy) -> bool:
+    """The touch is one to decide by: fresh, and not crossed."""
+    return _is_fresh(market.at, policy) and not market.crossed
 
 
 def _with_change(market: Market, row: Any, product: Product | None, policy: Policy) -> Market:

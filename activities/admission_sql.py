@@ -3,15 +3,17 @@
 What a sell of the pool may take is read by `activities.holdings`.
 
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
-trades to look at for a losing streak. `SELL_FACTS`: order key, account, symbol, entry key, and of its command the id,
-the kind and the subject, null for none. `LAST_PRICE`: account, symbol.
+trades to look at for a losing streak, wall seconds for which a price is fresh, and the names of the account's own
+currency with the ending of its symbols (`activities.limits.own_currency`). `SELL_FACTS`: order key, account, symbol,
+entry key, and of its command the id, the kind and the subject, null for none. `LAST_PRICE`: account, symbol.
+`ENDED_SINCE`: account, a time.
 """
 
 from __future__ import annotations
 
 from activities.limits import closed_results
 
-__all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS", "TURN"]
+__all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS", "TURN"]
 
 # Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
@@ -21,22 +23,30 @@ __all__ = ["ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS
 # Where the quote currency is traded itself (BTC for ETH-BTC), what open trades own of it and what sells of it may still
 # take is spoken for, and its own fills move the total, each counted on the safe side in the same way. A currency that
 # the account's snapshot does not name is one that it has nothing of.
+#
+# What the exchange held at the snapshot beyond what orders that we know may have held is not available: some order has
+# it that nobody has told us of. Known are orders that were admitted before the answer, with what they still need and
+# what they have spent since, and all of somebody else's.
 _OF_BASE = "left({0}.symbol, length($2) + 1) IN ($2 || '-', $2 || '_')"
 _OF_QUOTE = "right({0}.symbol, length($2) + 1) IN ('-' || $2, '_' || $2)"
 ENTRY_FACTS = f"""
 WITH buys AS MATERIALIZED (
-    SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest
+    SELECT o.symbol, o.role = 'ENTRY' AS own, greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) AS rest,
+           o.received_at AS since
       FROM orders o WHERE o.account = $1 AND o.side = 'BUY' AND NOT o.finished AND {_OF_QUOTE.format("o")}
     UNION ALL
     -- somebody else's attempts are never live ones of ours; a join would be planned while the tables were small
-    SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5
+    SELECT a.symbol, false, greatest(a.size - a.filled_size, 0) * a.limit_price * $5, '-infinity'
       FROM attempts a
      WHERE a.account = $1 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
        AND {_OF_QUOTE.format("a")}
        AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALBUY'
 ), held AS MATERIALIZED (
     SELECT t.symbol, sum(t.remaining) AS size,
-           sum(t.remaining * coalesce(m.price, t.bought_value / nullif(t.bought_size, 0))) AS value
+           -- without a fresh price it is not known: what it once cost says nothing
+           sum(t.remaining * CASE WHEN m.at > statement_timestamp() - $7::float8 * interval '1 second'
+                                   AND m.at < statement_timestamp() + interval '5 seconds'
+                                  THEN coalesce(m.price, m.bid) END) AS value
       FROM trades t LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
      WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
 ), owned AS MATERIALIZED (
@@ -63,17 +73,38 @@ WITH buys AS MATERIALIZED (
            (SELECT armed_at IS NOT NULL FROM account_identities WHERE account = $1) AS armed,
            coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,
            (SELECT coalesce(sum(rest), 0) FROM buys) + (SELECT size FROM owned) AS promised,
+           -- whoever reads them reads all currencies, so any tells when one that is not named was empty
+           extract(epoch FROM statement_timestamp() - coalesce(
+               CASE WHEN greatest(b.asked_at, b.answered_at) > statement_timestamp()
+                    THEN greatest(b.asked_at, b.answered_at) ELSE least(b.asked_at, b.answered_at) END,
+               (SELECT max(asked_at) FROM balances WHERE account = $1))) AS balance_age,
+           b.asked_at AS balance_at,
+           CASE WHEN b.hold > 0 THEN greatest(0, b.hold
+               - (SELECT coalesce(sum(rest), 0) FROM buys WHERE since < b.answered_at)
+               - (SELECT coalesce(sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)), 0) FROM orders o
+                   WHERE o.account = $1 AND o.side = 'SELL' AND NOT o.finished AND o.received_at < b.answered_at
+                     AND {_OF_BASE.format("o")})
+               - (SELECT coalesce(sum(greatest(a.size - a.filled_size, 0)), 0) FROM attempts a
+                   WHERE a.account = $1 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
+                     AND {_OF_BASE.format("a")}
+                     AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALSELL')
+               - (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN f.value + f.quote_fees
+                                           ELSE f.size + f.base_fees END), 0) FROM fills f
+                   WHERE f.account = $1 AND f.recorded_at > b.asked_at
+                     AND (f.side = 'BUY' AND {_OF_QUOTE.format("f")} OR f.side = 'SELL' AND {_OF_BASE.format("f")})
+                     AND (SELECT o.received_at FROM orders o WHERE o.order_key = f.order_key) < b.answered_at))
+                ELSE 0 END AS held_elsewhere,
            CASE WHEN b.currency IS NOT NULL THEN b.available + b.hold
                 WHEN EXISTS (SELECT 1 FROM balances WHERE account = $1) THEN 0 END
            + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
                                        WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
                 FROM fills f WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,
-           {closed_results("$1", "$6::int")}
+           {closed_results("$1", "$6::int", "$8::text[]", "$9::text")}
       FROM (SELECT 1) one
       LEFT JOIN account_controls c ON c.account = $1
       LEFT JOIN balances b ON b.account = $1 AND b.currency = $2
 )
-SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
+SELECT account.*, m.bid, m.ask, m.change_24h, m.at AS seen_at,
        -- looked up once for all: one by one, a plan from when the table was small would read it for each
        asked.order_key = ANY (ARRAY(SELECT o.order_key FROM orders o WHERE o.order_key = ANY ($3::text[]))) AS existing,
        (SELECT count(*) FROM buys WHERE symbol = asked.symbol AND own)::int AS open_buys,
@@ -81,12 +112,20 @@ SELECT account.*, m.bid, m.ask, m.price, m.change_24h, m.at AS seen_at,
        (SELECT size FROM held WHERE symbol = asked.symbol) AS held_size,
        (SELECT value FROM held WHERE symbol = asked.symbol) AS held_value,
        (SELECT sum(value) FROM held WHERE symbol <> asked.symbol) AS others_value,
+       ARRAY(SELECT symbol FROM held WHERE symbol <> asked.symbol AND value IS NULL AND size > 0) AS unpriced,
+       ARRAY(SELECT size FROM held WHERE symbol <> asked.symbol AND value IS NULL AND size > 0) AS unpriced_sizes,
        said.subject AS command_about, said.given_by
 FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS asked (order_key, symbol, number)
 CROSS JOIN account LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = asked.symbol
 LEFT JOIN said ON said.id = asked.order_key
 ORDER BY asked.number
 """
+
+ENDED_SINCE = """
+SELECT EXISTS (SELECT 1 FROM attempts WHERE account = $1 AND status IN ('FILLED','CANCELLED','EXPIRED','FAILED')
+                  AND coalesce(final_at, 'infinity') > $2)
+"""
+"""Whether an order, of ours or not, that may have held something at a snapshot has ended since."""
 
 HOLD_TURN = """
 INSERT INTO admission_turns AS t (account) VALUES ($1) ON CONFLICT (account) DO UPDATE SET taken = t.taken

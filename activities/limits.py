@@ -2,31 +2,39 @@
 
 Either halts the account as a person would (`activities.controls`): entries stop, people are told, exits go on, and it
 stays so until a person resumes. Trades that closed before that resume count no more.
+
+Losses count in the account's own currency. What a trade in another one brought is converted at the rate of its close,
+which is stored with it (`trades.quote_rate`): from the price that is kept, else as the exchange tells it. Where neither
+is had, it is not known, and asked for again at the next entry's gate.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from activities.controls import turn_locked
 from activities.database import Connection, Pool, lock_account
 from activities.policy import Policy
+from activities.venue import Venue
+from domain.gates import AHEAD_SECONDS
 from domain.limits import Breach, Results, breach_of, losing_streak
+from domain.rates import own_names, rate_from, rate_products
 
-__all__ = ["closed_results", "halt_if_lost_too_much", "results_of"]
+__all__ = ["closed_results", "halt_if_lost_too_much", "learn_rates", "own_currency", "results_of"]
 
-_DOLLARS = "'USD', 'USDC', 'USDT'"
+_RATE_SECONDS = 1.0
+"""So long the exchange is waited for to tell a rate."""
 _QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
-# The same as `domain.outcome.trade_pnl`, in dollars where the quote currency is another one with a known price.
-_PNL = f"""
-(CASE WHEN t.bought_size <= t.bought_base_fees OR t.sold_size + t.sold_base_fees <= 0 THEN 0
-      WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
-      THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees
-      ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
-           * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END)
-* CASE WHEN right(t.symbol, 4) = '-USD' OR {_QUOTE} IN ({_DOLLARS}) THEN 1
-       ELSE coalesce((SELECT m.price FROM market_prices m
-                       WHERE m.account = t.account AND m.symbol = {_QUOTE} || '-USD'), 1) END
+# The same as `domain.outcome.trade_pnl`, in quote currency.
+_PNL = """
+CASE WHEN t.bought_size <= t.bought_base_fees OR t.sold_size + t.sold_base_fees <= 0 THEN 0
+     WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
+     THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees
+     ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
+          * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END
 """
 
 
@@ -34,45 +42,131 @@ def _since_resume(account: str) -> str:
     return f"(SELECT CASE WHEN halted THEN NULL ELSE changed_at END FROM account_controls WHERE account = {account})"
 
 
-def closed_results(account: str, trades: str) -> str:
-    """Two columns, `day_pnl` and `last_pnls` (newest first), of the account and so many trades named by parameters."""
+def _of_today(account: str) -> str:
+    return f"{_closed(account)} AND t.closed_at >= date_trunc('day', now(), 'UTC')"
+
+
+def _closed(account: str) -> str:
     after = f"t.closed_at > coalesce({_since_resume(account)}, '-infinity')"
+    return f"t.account = {account} AND t.state = 'CLOSED' AND {after}"
+
+
+def _is_own(own: str, ending: str) -> str:
+    return f"(right(t.symbol, length({ending})) = {ending} OR {_QUOTE} = ANY ({own}))"
+
+
+def closed_results(account: str, trades: str, own: str, ending: str) -> str:
+    """Three columns: `day_pnl` in the account's own currency, `day_unpriced` (currencies without a rate), `last_pnls`.
+
+    Of the account, so many trades, and the names of its own currency, all named by parameters; so is `ending`, how
+    most of its symbols end, which is looked at first as that is faster. `last_pnls` are the newest first, in quote
+    currency: only whether one lost counts.
+    """
     return f"""
-       (SELECT coalesce(sum({_PNL}), 0) FROM trades t
-         WHERE t.account = {account} AND t.state = 'CLOSED' AND {after}
-           AND t.closed_at >= date_trunc('day', now(), 'UTC')) AS day_pnl,
-       ARRAY(SELECT {_PNL} FROM trades t WHERE t.account = {account} AND t.state = 'CLOSED' AND {after}
+       (SELECT coalesce(sum(({_PNL}) * CASE WHEN {_is_own(own, ending)} THEN 1 ELSE t.quote_rate END), 0)
+          FROM trades t WHERE {_of_today(account)}) AS day_pnl,
+       ARRAY(SELECT DISTINCT {_QUOTE} FROM trades t
+              WHERE {_of_today(account)} AND t.quote_rate IS NULL AND t.sold_size > 0
+                AND NOT {_is_own(own, ending)} ORDER BY 1) AS day_unpriced,
+       ARRAY(SELECT {_PNL} FROM trades t WHERE {_closed(account)}
               ORDER BY t.closed_at DESC, t.entry_key LIMIT {trades}) AS last_pnls
 """
 
 
 _LOOK = f"""
 SELECT coalesce((SELECT halted FROM account_controls WHERE account = $1), false) AS halted,
-{closed_results("$1", "$2::int")}
+{closed_results("$1", "$2::int", "$3::text[]", "$4::text")}
+"""
+_MISSING = f"""
+SELECT DISTINCT {_QUOTE} FROM trades t
+ WHERE {_of_today("$1")} AND t.quote_rate IS NULL AND t.sold_size > 0 AND {_QUOTE} <> ALL ($2::text[])
+"""
+_KEPT = """
+SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
+ WHERE account = $4 AND symbol = ANY ($1::text[]) AND at BETWEEN now() - $2::float8 * interval '1 second'
+                                           AND now() + $3::float8 * interval '1 second'
+"""
+_STORE = f"""
+UPDATE trades t SET quote_rate = r.rate FROM unnest($2::text[], $3::numeric[]) AS r (currency, rate)
+ WHERE {_of_today("$1")} AND t.quote_rate IS NULL AND {_QUOTE} = r.currency
 """
 
 
+def own_currency(policy: Policy) -> tuple[list[str], str]:
+    """The last two parameters of `closed_results`."""
+    return list(own_names(policy.currency)), f"-{policy.currency}"
+
+
 def results_of(row: Any) -> Results:
-    """The two columns as `domain` wants them."""
-    return Results(row["day_pnl"], losing_streak(row["last_pnls"]))
+    """The three columns as `domain` wants them."""
+    return Results(row["day_pnl"], losing_streak(row["last_pnls"]), tuple(row["day_unpriced"]))
 
 
-async def halt_if_lost_too_much(pool: Pool, policy: Policy) -> bool:
+async def learn_rates(pool: Pool, policy: Policy, venue: Venue | None = None) -> None:
+    """Store the rates of today's closed trades that are missing, as far as they can be had.
+
+    The price that is kept counts while it is fresh; else the exchange is asked, if `venue` is given. Raises the
+    database's errors.
+    """
+    missing = [row[0] for row in await pool.fetch(_MISSING, policy.account, list(own_names(policy.currency)))]
+    if not missing:
+        return
+    rates = await _kept_rates(pool, policy, missing)
+    if venue is not None:
+        asked = [currency for currency in missing if currency not in rates]
+        found = await asyncio.gather(*(_asked_rate(venue, currency, policy.currency) for currency in asked))
+        rates |= {currency: rate for currency, rate in zip(asked, found, strict=True) if rate is not None}
+    if rates:
+        await pool.execute(_STORE, policy.account, list(rates), list(rates.values()))
+
+
+async def _kept_rates(pool: Pool, policy: Policy, missing: Iterable[str]) -> dict[str, Decimal]:
+    products = {currency: list(rate_products(currency, policy.currency)) for currency in missing}
+    symbols = [symbol for named in products.values() for symbol, _ in named]
+    rows = await pool.fetch(_KEPT, symbols, float(policy.market_stale_seconds), float(AHEAD_SECONDS), policy.account)
+    prices: Mapping[str, Decimal | None] = {row["symbol"]: row["price"] for row in rows}
+    rates: dict[str, Decimal] = {}
+    for currency, named in products.items():
+        told = (rate_from(prices.get(symbol), reciprocal=reciprocal) for symbol, reciprocal in named)
+        if (rate := next((rate for rate in told if rate is not None), None)) is not None:
+            rates[currency] = rate
+    return rates
+
+
+async def _asked_rate(venue: Venue, currency: str, own: str) -> Decimal | None:
+    named = list(rate_products(currency, own))
+    quotes = await asyncio.gather(*(venue.touch(symbol, within=_RATE_SECONDS) for symbol, _ in named))
+    for (_, reciprocal), quote in zip(named, quotes, strict=True):
+        middle = None if quote is None or quote.bid > quote.ask else (quote.bid + quote.ask) / 2
+        if (rate := rate_from(middle, reciprocal=reciprocal)) is not None:
+            return rate
+    return None
+
+
+async def halt_if_lost_too_much(pool: Pool, policy: Policy, venue: Venue | None = None) -> bool:
     """Halt entries if closed trades have lost more than the limits allow; whether that was news.
 
-    Raises the database's errors.
+    Rates that are missing are learnt first; with `venue`, from the exchange where no fresh price is kept. Raises the
+    database's errors.
     """
-    if await _breach(pool, policy) is None:
+    row = await _look(pool, policy)
+    if row["day_unpriced"] and not row["halted"]:
+        await learn_rates(pool, policy, venue)
+        row = await _look(pool, policy)
+    if _breach(row, policy) is None:
         return False
     async with pool.acquire() as connection, connection.transaction():
         # Looked at again with the lock: a person may have resumed meanwhile, and that settles what was lost before.
         await lock_account(connection, policy.account)
-        breach = await _breach(connection, policy)
+        breach = _breach(await _look(connection, policy), policy)
         return breach is not None and await turn_locked(
             connection, policy.account, breach.sentence, breach.by, halted=True
         )
 
 
-async def _breach(connection: Pool | Connection, policy: Policy) -> Breach | None:
-    row = await connection.fetchrow(_LOOK, policy.account, policy.losing_streak)
+async def _look(connection: Pool | Connection, policy: Policy) -> Any:
+    return await connection.fetchrow(_LOOK, policy.account, policy.losing_streak, *own_currency(policy))
+
+
+def _breach(row: Any, policy: Policy) -> Breach | None:
     return None if row["halted"] else breach_of(results_of(row), policy.daily_loss_limit, policy.losing_streak)

@@ -639,7 +639,7 @@ class TradingActivities(OrderActivities):
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
         outcome = await close_trade(self._pool, self._venue, self._account, request)
         if outcome is not None:
-            await halt_if_lost_too_much(self._pool, self._policy())
+            await halt_if_lost_too_much(self._pool, self._policy(), self._venue)
         if outcome is not None and request.tell_entry:
             await self._tell_entry(outcome)
         return outcome

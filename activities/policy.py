@@ -13,6 +13,8 @@ class Policy:
     """Limits and patience of one account. Durations in wall seconds, fractions as fractions, money in quote."""
 
     account: str = "main"
+    currency: str = "USD"
+    """The account's own: limits on losses count in it."""
     speed: Decimal = Decimal(1)
     dry_run: bool = False
     """Nothing is sent but what closes trades that are open."""
@@ -34,6 +36,7 @@ class Policy:
     losing_streak: int = 5
     """Losing trades in a row that halt entries; 0: no limit."""
     market_stale_seconds: Decimal = Decimal(120)
+    balance_stale_seconds: Decimal = Decimal(120)
     atr_period: int = 14
     atr_candle_seconds: int = 300
     market_collar: Decimal = Decimal("0.01")

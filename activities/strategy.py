@@ -27,6 +27,7 @@ from activities.strategy_interfaces import StrategyActivity, StrategyReport, Str
 from activities.strategy_loading import StrategyError
 from activities.strategy_store import Signal, StrategyStore
 from activities.universe import Universe
+from domain.gates import AHEAD_SECONDS
 from domain.indicators import Parameters
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError
 from domain.messages import Linkage, OrderIntent
@@ -303,9 +304,10 @@ def _with_fresh_data(decision: Decision, market: _Market, stale_seconds: float) 
     if state is None or state.at is None:
         return decision._replace(action=Action.HOLD, trigger=None, reason="no market data have been received")
     age = (market.now - state.at).total_seconds()
-    if age <= stale_seconds:
+    if -float(AHEAD_SECONDS) <= age <= stale_seconds:
         return decision
-    reason = f"market data are {age:.0f} s old, {stale_seconds:.0f} s are allowed; it would {decision.action}"
+    when = f"{age:.0f} s old" if age > 0 else f"dated {-age:.0f} s ahead of our time"
+    reason = f"market data are {when}, {stale_seconds:.0f} s are allowed; it would {decision.action}"
     return decision._replace(action=Action.HOLD, trigger=None, reason=reason)
 
 

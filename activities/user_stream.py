@@ -34,6 +34,7 @@ from activities.monitors import Starter
 from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStreamInput
 from activities.stream_positions import StreamPosition
 from domain.messages import StatusSource
+from domain.orders import VenueStatus
 from exchange.port import (
     UNREADABLE,
     Connected,
@@ -321,7 +322,9 @@ class _Session:
                 self._note_routed([fact.id])
                 continue
             self._router.route(fact)
-            if seen.order.filled_size > 0:
+            # What ended without a fill gives back what it held: that is news where the last answer had something held.
+            ended = seen.order.status not in (VenueStatus.PENDING, VenueStatus.OPEN, VenueStatus.CANCELLING)
+            if seen.order.filled_size > 0 or (ended and self._account_reader.something_held):
                 self._balance_hint.set()
 
     def _note_routed(self, ids: list[int]) -> None:
@@ -498,7 +501,9 @@ class _Session:
     # --- the account, and what people see -------------------------------------------------------------------------
 
     async def _read_balances(self) -> None:
-        """Regularly, and a little after fills, when the exchange has booked them: balances, and its own executions."""
+        """Balances, and the exchange's own executions: regularly, and a little after fills and ends, when it has booked
+        them.
+        """
         while True:
             with suppress(*DATABASE_TROUBLE):
                 await self._account_reader.balances()

@@ -144,6 +144,10 @@ class Venue:
         self._attempts[attempt, symbol] = (time.monotonic(), quote)
         return quote
 
+    def forget_quote(self, attempt: str, symbol: str) -> None:
+        """Read the touch again for this attempt: what was read is nothing to decide by."""
+        self._attempts.pop((attempt, symbol), None)
+
     async def touch(self, symbol: str, *, within: float) -> Quote | None:
         """The touch for an exit, now; None if it can't be had within so many seconds, or nobody buys.
 
@@ -159,12 +163,19 @@ class Venue:
         bid = book.bids[0].price
         return Quote(symbol, bid, book.asks[0].price if book.asks else bid, book.at)
 
-    async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:
-        """What of a currency is available, from a read begun after the call; None if it can't be had in time."""
+    async def balances(self, *, within: float) -> Mapping[str, Balance] | None:
+        """All currencies, from a read begun after the call; None if it can't be had in time."""
         try:
             async with asyncio.timeout(within):
-                balances: Mapping[str, Balance] = await self._balances.read()
+                found: Mapping[str, Balance] = await self._balances.read()
         except (ExchangeError, TimeoutError):
+            return None
+        return found
+
+    async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:
+        """What of a currency is available, from a read begun after the call; None if it can't be had in time."""
+        balances = await self.balances(within=within)
+        if balances is None:
             return None
         balance = balances.get(currency)
         return balance.available if balance else Decimal(0)

@@ -62,14 +62,20 @@ async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 async def _fill(desk: Desk) -> None:
     """What a busy day leaves behind, and a market that is fresh."""
     desk.policy = replace(desk.policy, max_open_buys=10_000, max_position=Decimal("0.99"), buy_on_red_day=False)
-    await desk.balance("1000000000")
-    await desk.market(bid="50000", ask="50001", price="50000", change_24h="0.01")
+    await _fresh(desk)
     for number in range(200):
         await desk.trade("5" if number % 3 else "-5", ago=1.0)
     for _ in range(100):
         await desk.trade(symbol="ETH-USD", price="3000")
     for _ in range(20):
         await _one(desk, 0)
+
+
+async def _fresh(desk: Desk) -> None:
+    """The balance and the prices of what is traded and held, as they are while workers run."""
+    await desk.balance("1000000000")
+    await desk.market(bid="50000", ask="50001", price="50000", change_24h="0.01")
+    await desk.market("ETH-USD", bid="3000", ask="3001", price="3000")
 
 
 async def _one(desk: Desk, _number: int) -> float:
@@ -83,7 +89,7 @@ async def _one(desk: Desk, _number: int) -> float:
 
 async def _burst(desk: Desk, count: int) -> list[float]:
     """The time of each; open orders are as many afterwards as before."""
-    await desk.market(bid="50000", ask="50001", price="50000", change_24h="0.01")
+    await _fresh(desk)
     took = await asyncio.gather(*(_one(desk, number) for number in range(count)))
     await desk.pool.execute(
         """WITH ended AS (

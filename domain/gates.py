@@ -6,7 +6,8 @@ of the account was admitted and nobody halted (`beside` adds those that are deci
 
 What a person orders by hand passes NO_SIGNAL, MARKET_DATA_STALE, SPREAD_TOO_WIDE and RED_DAY with a note among the
 numbers, as the person has looked; all others hold for everybody. What decides by itself is refused where a fact that
-its decision rests on is not known.
+its decision rests on is not known. What nobody can have looked at refuses everybody (RISK-5): an unknown balance, worth
+or rate between currencies, a crossed book, a time in the future. Such a result names what is to be asked for (`asks`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from domain.identity import Standing
 from domain.intents import must_leave
@@ -27,9 +29,11 @@ from domain.quoting import QUOTES
 from domain.sizing import neighbours, size_problem
 
 __all__ = [
+    "AHEAD_SECONDS",
     "ATTEMPT_GATES",
     "ENTRY_GATES",
     "EXIT_GATES",
+    "Ask",
     "Facts",
     "GateResult",
     "Limits",
@@ -42,6 +46,18 @@ __all__ = [
 ]
 
 _BY_HAND = "a person's order"
+_UNKNOWN = "not known"
+AHEAD_SECONDS = Decimal(5)
+"""A time that is ahead of ours by no more is now: clocks differ. Beyond that nobody knows how old a thing is."""
+
+
+class Ask(StrEnum):
+    """What would have to be asked for, so that a gate knows what it compares."""
+
+    TOUCH = "touch"
+    BALANCE = "balance"
+    PRICES = "prices"
+    RATES = "rates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,15 @@ class Market:
     at: datetime | None = None
     change_24h: Decimal | None = None
     """A fraction: -0.05 is a fall of 5 %."""
+
+    @property
+    def crossed(self) -> bool:
+        """Somebody bids more than another asks: no such book exists, so it isn't known what it is."""
+        return self.bid is not None and self.ask is not None and self.bid > self.ask
+
+    def ahead(self, now: datetime) -> bool:
+        """It was seen at a time that has not come yet."""
+        return self.at is not None and (self.at - now).total_seconds() > AHEAD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +91,7 @@ class Limits:
     daily_loss: Decimal = Decimal(500)
     losing_streak: int = 5
     stale_seconds: Decimal = Decimal(120)
+    balance_stale_seconds: Decimal = Decimal(120)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +120,20 @@ class Facts:
     open_buys: int = 0
     open_buys_value: Decimal = Decimal(0)
     """What open buys of the symbol may still spend."""
-    held_value: Decimal = Decimal(0)
-    """Open trades of the symbol at the newest price."""
+    held_value: Decimal | None = Decimal(0)
+    """Open trades of the symbol at the newest price; None: there are some, and no price that is fresh."""
     account_worth: Decimal | None = None
-    """Quote currency and open trades at the newest price; None while the balance is not known."""
+    """Quote currency and open trades at the newest price; None while the balance or one of the prices is not known."""
+    unpriced: Sequence[str] = ()
+    """Symbols of open trades of which no fresh price is known."""
     results: Results = field(default_factory=Results)
     """Of trades that closed since a person last resumed."""
     available_quote: Decimal | None = None
+    """None: not known, or so long ago (or in the future) that it says nothing."""
+    balance_age: Decimal | None = None
+    """Wall seconds since the exchange told the balance; below zero: a time that has not come yet. None: never told."""
+    held_elsewhere: Decimal = Decimal(0)
+    """Quote currency that the exchange holds for orders that we don't know: it is not available."""
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
     """Sells: what may be claimed of the named trade or the unowned pool, at most the account's available balance."""
@@ -124,6 +157,8 @@ class GateResult:
     passed: bool
     sentence: str = ""
     numbers: dict[str, str] = field(default_factory=dict)
+    asks: Ask | None = None
+    """It was refused because this isn't known, and not for what it is."""
 
 
 Gate = Callable[[Facts], GateResult]
@@ -133,8 +168,8 @@ def _pass(gate: str, **numbers: object) -> GateResult:
     return GateResult(gate, True, "", _shown(numbers))
 
 
-def _fail(gate: str, sentence: str, **numbers: object) -> GateResult:
-    return GateResult(gate, False, sentence, _shown(numbers))
+def _fail(gate: str, sentence: str, asks: Ask | None = None, /, **numbers: object) -> GateResult:
+    return GateResult(gate, False, sentence, _shown(numbers), asks)
 
 
 def _shown(numbers: Mapping[str, object]) -> dict[str, str]:
@@ -285,18 +320,18 @@ def has_price(facts: Facts) -> GateResult:
 def fresh_market(facts: Facts) -> GateResult:
     """The touch that it decides by is not too old."""
     name, limit = "SKIP_MARKET_DATA_STALE", facts.limits.stale_seconds
-    seen = facts.market.at
-    age = None if seen is None else Decimal(str(max((facts.now - seen).total_seconds(), 0.0)))
+    seen, symbol = facts.market.at, facts.intent.symbol
+    age = None if seen is None else Decimal(str((facts.now - seen).total_seconds()))
+    if age is not None and facts.market.ahead(facts.now):
+        sentence = f"the market data of {symbol} are dated {-age:.0f} s ahead of our time, so their age is not known"
+        return _fail(name, sentence, Ask.TOUCH, age_s=age, limit_s=limit)
+    age = None if age is None else max(age, Decimal(0))
     if age is not None and age <= limit:
         return _pass(name, age_s=plain(age), limit_s=limit)
-    shown = "not known" if age is None else plain(age)
+    shown = _UNKNOWN if age is None else plain(age)
     if _by_hand(facts):
         return _pass(name, age_s=shown, limit_s=limit, note=_BY_HAND)
-    what = (
-        f"no market data of {facts.intent.symbol} is known"
-        if age is None
-        else f"the market data of {facts.intent.symbol} is {age:.0f} s old"
-    )
+    what = f"no market data of {symbol} is known" if age is None else f"the market data of {symbol} is {age:.0f} s old"
     return _fail(name, f"{what}, the limit is {plain(limit)} s", age_s=shown, limit_s=limit)
 
 
@@ -305,9 +340,15 @@ def spread(facts: Facts) -> GateResult:
     name, market, limit = "SKIP_SPREAD_TOO_WIDE", facts.market, facts.limits.max_spread
     if market.bid is None or market.ask is None or market.bid <= 0 or market.ask <= 0:
         if _by_hand(facts):
-            return _pass(name, spread="not known", limit=limit, note=_BY_HAND)
+            return _pass(name, spread=_UNKNOWN, limit=limit, note=_BY_HAND)
         sentence = f"the spread of {facts.intent.symbol} is not known"
         return _fail(name, sentence, bid=market.bid, ask=market.ask, limit=limit)
+    if market.crossed:
+        sentence = (
+            f"the book of {facts.intent.symbol} is crossed: {plain(market.bid)} is bid and {plain(market.ask)} asked, "
+            "so its spread is not known"
+        )
+        return _fail(name, sentence, Ask.TOUCH, bid=market.bid, ask=market.ask, spread=_UNKNOWN, limit=limit)
     wide = divide(2 * (market.ask - market.bid), market.ask + market.bid)
     numbers: dict[str, object] = {"bid": market.bid, "ask": market.ask, "spread": f"{wide:.6f}", "limit": limit}
     if wide <= limit:
@@ -424,37 +465,61 @@ def open_orders(facts: Facts) -> GateResult:
 def position_size(facts: Facts) -> GateResult:
     """One symbol holds no more than its share of the account: its open trades, its open buys and this one."""
     name, worth, share = "SKIP_POSITION_TOO_LARGE", facts.account_worth, facts.limits.max_position
+    held = facts.held_value
     numbers: dict[str, object] = {
-        "held": facts.held_value,
+        "held": _UNKNOWN if held is None else held,
         "open_buys": facts.open_buys_value,
         "this": facts.needed_quote,
         "share": share,
     }
     if share >= 1:
         return _pass(name, note="no limit is set", **numbers)
-    if worth is None:
-        return _pass(name, worth="not known yet", **numbers)
+    currency = facts.product.quote if facts.product else "quote currency"
+    if worth is None or held is None:
+        unpriced = ", ".join(facts.unpriced)
+        why = f"no fresh price of {unpriced} is known" if unpriced else _balance_problem(facts, currency)
+        numbers |= {"worth": _UNKNOWN, "unpriced": unpriced} if unpriced else {"worth": _UNKNOWN, **_balance_age(facts)}
+        asks = Ask.PRICES if unpriced else Ask.BALANCE
+        return _fail(name, f"the worth of the account is not known: {why}", asks, **numbers)
     limit = EXACT.multiply(worth, share)
-    together = facts.held_value + facts.open_buys_value + facts.needed_quote
+    together = held + facts.open_buys_value + facts.needed_quote
     numbers |= {"worth": worth, "limit": limit}
     if together <= limit:
         return _pass(name, **numbers)
-    currency = facts.product.quote if facts.product else "quote currency"
     return _fail(
         name,
-        f"{facts.intent.symbol} would hold {together:.2f} {currency} (held {facts.held_value:.2f}, open buys "
+        f"{facts.intent.symbol} would hold {together:.2f} {currency} (held {held:.2f}, open buys "
         f"{facts.open_buys_value:.2f}, this one {facts.needed_quote:.2f}); the limit is {limit:.2f}, "
         f"{_percent(share)} % of the account's {worth:.2f}",
         **numbers,
     )
 
 
+def _balance_age(facts: Facts) -> dict[str, object]:
+    age, limit = facts.balance_age, facts.limits.balance_stale_seconds
+    return {"balance_age_s": _UNKNOWN if age is None else age, "balance_limit_s": limit}
+
+
+def _balance_problem(facts: Facts, currency: str) -> str:
+    """Why the balance isn't known, as a clause."""
+    age = facts.balance_age
+    if age is None:
+        return f"the exchange has not told the balance of {currency} yet"
+    if age < -AHEAD_SECONDS:
+        return f"the balance of {currency} is dated {-age:.0f} s ahead of our time"
+    limit = plain(facts.limits.balance_stale_seconds)
+    return f"the balance of {currency} was told {age:.0f} s ago, and is believed for {limit} s"
+
+
 def daily_loss(facts: Facts) -> GateResult:
     """The trades that closed today have not lost more than a day may."""
     name, limit = "SKIP_DAILY_LOSS_LIMIT", facts.limits.daily_loss
-    pnl = facts.results.day_pnl
+    pnl, unpriced = facts.results.day_pnl, ", ".join(facts.results.unpriced)
     if sentence := daily_loss_sentence(pnl, limit):
         return _fail(name, sentence, pnl=pnl, limit=limit)
+    if unpriced and limit:
+        sentence = f"what today's closed trades in {unpriced} brought is not known: their rate is missing"
+        return _fail(name, sentence, Ask.RATES, pnl=_UNKNOWN, pnl_of_others=pnl, without_rate=unpriced, limit=limit)
     return _pass(name, pnl=pnl, limit=limit or "none")
 
 
@@ -470,18 +535,19 @@ def circuit_breaker(facts: Facts) -> GateResult:
 def quote_balance(facts: Facts) -> GateResult:
     """The quote currency that it needs is available."""
     name = "INSUFFICIENT_BALANCE"
-    available = facts.available_quote
+    available, elsewhere = facts.available_quote, facts.held_elsewhere
+    currency = facts.product.quote if facts.product else "quote currency"
     if available is None:
-        return _pass(name, available="not known yet", needed=facts.needed_quote)
+        sentence = f"what is available is not known: {_balance_problem(facts, currency)}"
+        numbers = {"available": _UNKNOWN, "needed": facts.needed_quote, **_balance_age(facts)}
+        return _fail(name, sentence, Ask.BALANCE, **numbers)
+    held = {"held_elsewhere": elsewhere} if elsewhere else {}
     if facts.needed_quote > available:
-        currency = facts.product.quote if facts.product else "quote currency"
-        return _fail(
-            name,
-            f"it needs {plain(facts.needed_quote)} {currency}, {plain(max(available, Decimal(0)))} are available",
-            needed=facts.needed_quote,
-            available=available,
-        )
-    return _pass(name, needed=facts.needed_quote, available=available)
+        sentence = f"it needs {plain(facts.needed_quote)} {currency}, {plain(max(available, Decimal(0)))} are available"
+        if elsewhere:
+            sentence += f", as {plain(elsewhere)} are held for orders that we don't know"
+        return _fail(name, sentence, needed=facts.needed_quote, available=available, **held)
+    return _pass(name, needed=facts.needed_quote, available=available, **held)
 
 
 def base_balance(facts: Facts) -> GateResult:

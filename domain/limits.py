@@ -17,10 +17,13 @@ __all__ = ["Breach", "Results", "breach_of", "daily_loss_sentence", "losing_stre
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What closed trades brought: the day's P&L in dollars, and how many of the last lost one after the other."""
+    """What closed trades brought: the day's P&L in the account's own currency, as far as rates are known; how many of
+    the last lost one after the other; and the quote currencies of today's trades whose rate is missing.
+    """
 
     day_pnl: Decimal = Decimal(0)
     losing_streak: int = 0
+    unpriced: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def losing_streak_sentence(streak: int, limit: int) -> str:
 
 
 def breach_of(results: Results, daily_loss: Decimal, streak: int) -> Breach | None:
-    """The limit that was reached, if one was. Money in dollars."""
+    """The limit that was reached, if one was. Money in the account's own currency."""
     if sentence := daily_loss_sentence(results.day_pnl, daily_loss):
         return Breach("daily loss limit", sentence)
     if sentence := losing_streak_sentence(results.losing_streak, streak):

@@ -340,6 +340,12 @@ trades = Table(
     _time("watched_at"),
     Column("unprotected_seconds", Numeric, nullable=False, server_default=_ZERO, comment="open without a watcher"),
     _time("closed_at"),
+    Column(
+        "quote_rate",
+        Numeric,
+        comment="of a trade in another currency: what one unit was worth in the account's own at the close; "
+        "null: unknown",
+    ),
     _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
     CheckConstraint(
         "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size >= 0",
@@ -552,6 +558,12 @@ trade_records = Table(
     _time("last_reconciled_at"),
     Column("last_reconciled_via", Text),
     _time("recorded_at", now=True),
+    Column(
+        "currency",
+        Text,
+        Computed("split_part(translate(symbol, '_', '-'), '-', 2)", persisted=True),
+        comment="in which all amounts of the row are, those of the columns called _usd, too",
+    ),
     _one_of("side", "BUY", "SELL"),
     _one_of("ingest_via", "websocket", "rest", "import"),
     Index("ix_trade_records_symbol", "symbol", "order_time"),

@@ -59,6 +59,7 @@ def policy_of(settings: Settings) -> Policy:
     """What the activities need of the settings."""
     return Policy(
         account=settings.account,
+        currency=settings.risk.currency,
         dry_run=settings.dry_run,
         speed=Decimal(str(settings.speed)),
         allowed=frozenset(settings.symbols.allow),
@@ -73,6 +74,7 @@ def policy_of(settings: Settings) -> Policy:
         daily_loss_limit=settings.risk.daily_loss_limit,
         losing_streak=settings.risk.losing_trades_in_a_row,
         market_stale_seconds=settings.risk.market_stale_after_s,
+        balance_stale_seconds=settings.risk.balance_stale_after_s,
         atr_period=settings.exits.atr_period,
         atr_candle_seconds=settings.exits.atr_candle_minutes * 60,
         market_collar=_fraction(settings.orders.market_collar_pct),

@@ -274,6 +274,7 @@ async def test_late_fills_are_put_in_their_place(system: TradingSystem, seed: in
 
 async def test_the_worked_example_in_the_books(system: TradingSystem) -> None:
     """1 at 50,000 and 1 at 55,000, 1.5 sold at 60,000, the older buy learned last: 12,500."""
+    await system.control.deposit("USD", "100000")
     first, second = (limit_buy(system.account, "1", "60000") for _ in range(2))
     await admit(system, first)
     await admit(system, second)

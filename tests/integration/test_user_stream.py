@@ -357,6 +357,16 @@ async def test_balances_and_fees_are_kept(world: World) -> None:
     assert row["asked_at"] <= row["answered_at"]
 
 
+async def test_what_an_ended_order_gives_back_is_read(world: World) -> None:
+    """An order that ends without a fill held something: it is available again without waiting for the next round."""
+    world.exchange.money = {"USD": Balance("USD", Decimal(900), Decimal(100))}
+    async with world.running():
+        await until(lambda: world.pool.fetchval("SELECT hold = 100 FROM balances"))
+        world.exchange.money = {"USD": Balance("USD", Decimal(1000), Decimal(0))}
+        world.exchange.push_order(order("x-9", "other", status=VenueStatus.CANCELLED))
+        await until(lambda: world.pool.fetchval("SELECT (available, hold) = (1000, 0) FROM balances"))
+
+
 async def test_an_outage_is_told_once_and_resolved(world: World) -> None:
     """Ten failures in a row are an incident, which is over when the stream is back."""
     async with world.running():

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.gates import (
+    AHEAD_SECONDS,
     ENTRY_GATES,
     EXIT_GATES,
+    Ask,
     Facts,
     Limits,
     Market,
@@ -218,9 +220,93 @@ def test_a_losing_streak_ends_at_the_newest_trade_that_did_not_lose(pnls: list[D
     assert streak == len(pnls) or pnls[streak] >= 0
 
 
-def test_an_unknown_balance_stops_no_entry_but_a_sell() -> None:
-    """Before the first balance an entry is let through (the exchange checks it); a sell needs something to claim."""
-    assert first_refusal(run_gates(ENTRY_GATES, replace(FINE, available_quote=None))) is None
+UNKNOWN: list[tuple[str, dict[str, Any], Ask, str]] = [
+    (
+        "SKIP_MARKET_DATA_STALE",
+        {"market": replace(FINE.market, at=NOW + timedelta(days=2))},
+        Ask.TOUCH,
+        "172800 s ahead of our time",
+    ),
+    ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, bid=Decimal(50_002))}, Ask.TOUCH, "crossed: 50002 is bid"),
+    ("SKIP_POSITION_TOO_LARGE", {"account_worth": None}, Ask.BALANCE, "has not told the balance of USD"),
+    ("SKIP_POSITION_TOO_LARGE", {"account_worth": None, "unpriced": ("ETH-USD",)}, Ask.PRICES, "no fresh price of ETH"),
+    (
+        "SKIP_POSITION_TOO_LARGE",
+        {"held_value": None, "unpriced": ("BTC-USD",)},
+        Ask.PRICES,
+        "no fresh price of BTC-USD",
+    ),
+    ("SKIP_DAILY_LOSS_LIMIT", {"results": Results(unpriced=("BTC", "EUR"))}, Ask.RATES, "trades in BTC, EUR brought"),
+    ("INSUFFICIENT_BALANCE", {"available_quote": None}, Ask.BALANCE, "has not told the balance of USD"),
+    (
+        "INSUFFICIENT_BALANCE",
+        {"available_quote": None, "balance_age": Decimal(259_200)},
+        Ask.BALANCE,
+        "told 259200 s ago, and is believed for 120 s",
+    ),
+    ("INSUFFICIENT_BALANCE", {"available_quote": None, "balance_age": Decimal(-86_400)}, Ask.BALANCE, "86400 s ahead"),
+]
+
+
+@pytest.mark.parametrize(("gate", "unknown", "asks", "says"), UNKNOWN)
+@pytest.mark.parametrize("entry_point", ["test", "manual"])
+def test_what_nobody_knows_refuses_an_entry(
+    gate: str, unknown: dict[str, Any], asks: Ask, says: str, entry_point: str
+) -> None:
+    """It is no zero, one or nothing: the gate refuses, a person's order too, says what is missing and asks for it."""
+    intent = market_buy("main", "0.01", entry_point=entry_point)
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=intent, **unknown)))
+    assert refusal is not None
+    assert (refusal.gate, refusal.asks) == (gate, asks)
+    assert says in refusal.sentence
+    assert refusal.numbers
+    assert "not known" in refusal.numbers.values() or "age_s" in refusal.numbers
+
+
+@given(st.sets(st.integers(0, len(UNKNOWN) - 1)), st.booleans())
+def test_an_entry_passes_only_with_everything_known(chosen: set[int], by_hand: bool) -> None:
+    """Whatever is missing beside whatever else, nothing passes; and an exit is kept by none of it."""
+    together: dict[str, Any] = {}
+    for number in chosen:
+        together |= UNKNOWN[number][1]
+    intent = market_buy("main", "0.01", entry_point="manual" if by_hand else "test")
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, intent=intent, **together)))
+    assert (refusal is None) == (not chosen)
+    assert refusal is None or refusal.asks is not None
+    assert first_refusal(run_gates(EXIT_GATES, replace(SELLING, **together))) is None
+
+
+@pytest.mark.parametrize("ahead", [Decimal(0), AHEAD_SECONDS])
+def test_clocks_may_differ_a_little(ahead: Decimal) -> None:
+    """A time that is ahead of ours by no more than clocks differ is now."""
+    at = NOW + timedelta(seconds=float(ahead))
+    results = run_gates(ENTRY_GATES, replace(FINE, market=replace(FINE.market, at=at)))
+    assert first_refusal(results) is None
+    (stale,) = (result for result in results if result.gate == "SKIP_MARKET_DATA_STALE")
+    assert stale.numbers["age_s"] == "0"
+
+
+def test_what_is_held_for_orders_that_we_do_not_know_is_said() -> None:
+    """The refusal names the amount, so that a person finds the order."""
+    facts = replace(FINE, available_quote=Decimal(100), held_elsewhere=Decimal(9_900))
+    refusal = first_refusal(run_gates(ENTRY_GATES, facts))
+    assert refusal is not None
+    assert (refusal.gate, refusal.numbers["held_elsewhere"], refusal.asks) == ("INSUFFICIENT_BALANCE", "9900", None)
+    assert "9900 are held for orders that we don't know" in refusal.sentence
+
+
+def test_a_loss_that_is_too_much_already_needs_no_further_rate() -> None:
+    """What is known to be lost stops by itself, and where no limit is set nothing has to be known."""
+    lost = Results(day_pnl=Decimal(-501), unpriced=("EUR",))
+    refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, results=lost)))
+    assert refusal is not None
+    assert (refusal.gate, refusal.asks) == ("SKIP_DAILY_LOSS_LIMIT", None)
+    without = replace(FINE, results=lost, limits=Limits(daily_loss=Decimal(0)))
+    assert first_refusal(run_gates(ENTRY_GATES, without)) is None
+
+
+def test_a_sell_needs_something_to_claim() -> None:
+    """Where it isn't known what may be sold, a sell that names no trade's own is refused."""
     refusal = first_refusal(run_gates(EXIT_GATES, replace(SELLING, available_base=None)))
     assert refusal is not None
     assert refusal.gate == "INSUFFICIENT_BALANCE"
