@@ -46,6 +46,7 @@ _OUT = Annotated[Path | None, typer.Option("--out", help="File to write; else st
 
 _FINEST = Decimal("1e-18")
 _AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
+_MONEY = ("net P&L", "fees", "currency")
 _UNITS = {"d": 86_400, "h": 3_600, "min": 60, "m": 60}
 
 Reader = Callable[[Any, str, datetime | None, datetime | None], Any]
@@ -103,27 +104,34 @@ def _trades(since: str | None, until: str | None, *, indicators: bool = False) -
 
 @report_app.command("summary")
 def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """All closed trades together, and why what they achieved is not what was configured."""
-    from research.analysis import summary as of
+    """All closed trades together, and why what they achieved is not what was configured; one a quote currency."""
+    from research.analysis import summaries
 
-    table = _trades(since, until)
-    found = of(table)
+    each = summaries(_trades(since, until))
     if as_json or as_csv:
-        _show([found], as_json=as_json, as_csv=as_csv)
+        _show(each, as_json=as_json, as_csv=as_csv)
         return
-    if not found.trades:
+    if not each[0].trades:
         typer.echo("No trades have closed in this time.")
         return
+    for found in each:
+        _print_summary(found)
+
+
+def _print_summary(found: "GroupResult") -> None:
+    def money(value: Any) -> str:
+        return _money(value, found.currency)
+
     rows = [
         ("trades", f"{found.trades} ({found.wins} won)"),
         ("win rate", _percent(found.win_rate, 1)),
-        ("net P&L", f"{_money(found.pnl)} (fees {_money(found.fees)})"),
-        ("average win, loss", f"{_money(found.average_win)}, {_money(found.average_loss)}"),
+        (f"net P&L, {found.currency}", f"{money(found.pnl)} (fees {money(found.fees)})"),
+        ("average win, loss", f"{money(found.average_win)}, {money(found.average_loss)}"),
         ("mean net result", _percent(found.mean_fraction, 3)),
         ("profit factor", _figure(found.profit_factor)),
         ("reward:risk configured", _figure(found.configured)),
         ("reward:risk achieved", _ratio(found.achieved)),
-        ("slippage of exits", f"{_money(found.slippage)} ({_percent(found.slippage_fraction, 3)} of price)"),
+        ("slippage of exits", f"{money(found.slippage)} ({_percent(found.slippage_fraction, 3)} of price)"),
         ("held", f"{_seconds(found.held_median)} median, {_seconds(found.held.value)} mean"),
     ]
     print_table(("", ""), rows, title="Closed trades")
@@ -230,14 +238,15 @@ def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> Non
         _write_csv(_flat(item.as_dict()) for item in found)
         return
     print_table(
-        ("group", "trades", "won", "net P&L", "fees", "mean result", "win", "loss", "reward:risk", "slippage", "held"),
+        ("group", "trades", "won", *_MONEY, "mean result", "win", "loss", "reward:risk", "slippage", "held"),
         [
             (
                 item.group,
                 item.trades,
                 _percent(item.win_rate, 1),
-                _money(item.pnl),
-                _money(item.fees),
+                _money(item.pnl, item.currency),
+                _money(item.fees, item.currency),
+                item.currency,
                 _percent(item.mean_fraction, 3),
                 _bare(item.win_fraction),
                 _bare(item.loss_fraction),
@@ -252,8 +261,9 @@ def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> Non
 
 
 def _print_bridges(found: "Sequence[GroupResult]") -> None:
+    currencies = {item.currency for item in found}
     bridges = [
-        (f"{item.group}, {name}", bridge)
+        (f"{item.group}, {name}" if len(currencies) == 1 else f"{item.group} in {item.currency}, {name}", bridge)
         for item in found
         for name, bridge in (("won", item.won), ("lost", item.lost))
         if bridge is not None
@@ -318,6 +328,7 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
 def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON = False, as_csv: _CSV = False) -> None:
     """Symbols by what a trade on them is likely to bring at least: the lower end of the mean's interval."""
     from activities.leaderboard import leaderboard as of
+    from research.trades import quote_of
 
     async def read(ledger: Any, account: str, start: datetime | None, _: datetime | None) -> Any:
         return await of(ledger, account, since=start, least_trades=least_trades)
@@ -336,7 +347,7 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
                     item.symbol,
                     item.trades,
                     item.wins,
-                    _money(item.pnl),
+                    _money(item.pnl, quote_of(item.symbol)),
                     _percent(item.mean, 3),
                     "yes" if item.profitable else "not shown",
                 )
@@ -490,8 +501,10 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _money(value: Any) -> str:
-    return "–" if value is None else f"{value:,.2f}"
+def _money(value: Any, currency: str = "") -> str:
+    from domain.money import amount
+
+    return "–" if value is None else amount(value, currency)
 
 
 def _milliseconds(value: float | None) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "CENT",
     "EXACT",
     "ZERO",
+    "amount",
     "average",
     "decimal_from",
     "divide",
@@ -85,6 +86,16 @@ def round_half_even(value: Decimal, increment: Decimal = CENT) -> Decimal:
 def average(value: Decimal, size: Decimal) -> Decimal | None:
     """`value / size` at 18 places, half-even: an average price to show or compare. None for a size of zero."""
     return Decimal(plain(round_half_even(divide(value, size), _QUANTUM))) if size else None
+
+
+_IN_CENTS = frozenset({"", "USD", "USDC", "USDT", "EUR", "GBP"})
+
+
+def amount(value: Decimal, currency: str) -> str:
+    """An amount for a table: to the cent, and of a coin to eight places, as a few hundredths of one are a lot."""
+    if currency in _IN_CENTS:
+        return f"{round_half_even(value):,f}"
+    return f"{round_half_even(value, Decimal('1e-8')):,f}".rstrip("0").rstrip(".")
 
 
 def to_read(value: Decimal) -> Decimal:

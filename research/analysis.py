@@ -3,6 +3,9 @@
 Rates have Wilson's interval, means Student's, ratios the delta method's (`domain.statistics` names the sources). A
 group of a few trades has wide ones: that is what they are for. Many groups compared at once will show some difference
 by chance: at 95 %, about one in twenty.
+
+Amounts of different currencies are never added (LEDGER-5): where trades are priced in several, each group is one a
+currency.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ __all__ = [
     "group_by",
     "indicators",
     "score_correlation",
+    "summaries",
     "summary",
 ]
 
@@ -70,9 +74,9 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """A group of trades. `pnl`, `fees`, `average_*` in quote currency, `*_fraction` of the entry price, `held` in wall
-    seconds. `slippage` in quote currency, what exits brought beyond the price that made them due (below zero: lost).
-    `average_*` and `slippage` are rounded to eight places.
+    """A group of trades in one currency. `pnl`, `fees`, `average_*` in `currency`, `*_fraction` of the entry price,
+    `held` in wall seconds. `slippage` in `currency`, what exits brought beyond the price that made them due (below
+    zero: lost). `average_*` and `slippage` are rounded to eight places.
     """
 
     group: str
@@ -97,6 +101,8 @@ class GroupResult:
     held_median: float | None
     won: Bridge | None
     lost: Bridge | None
+    currency: str = ""
+    """What its trades are priced in; empty where there are none."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -115,18 +121,37 @@ class IndicatorResult:
 
 
 def summary(table: TradeTable) -> GroupResult:
-    """All trades together."""
-    return _result("all", table, np.arange(len(table)))
+    """All trades together. Raises ValueError where they are priced in several currencies: see `summaries`."""
+    found = table.currencies
+    if len(found) > 1:
+        raise ValueError(f"trades in {', '.join(found)} have no sum: there is one a currency")
+    return _result("all", table, np.arange(len(table)), *found)
+
+
+def summaries(table: TradeTable) -> list[GroupResult]:
+    """All trades of each currency together; one of nothing where there are none."""
+    return [_result("all", table, rows, currency) for currency, rows in _by_currency(table)]
+
+
+def _by_currency(table: TradeTable) -> list[tuple[str, Rows]]:
+    found = table.currencies
+    if len(found) <= 1:
+        return [("".join(found), np.arange(len(table)))]
+    return [(currency, table.in_currency(currency)) for currency in found]
 
 
 def group_by(table: TradeTable, labels: Sequence[str | None]) -> list[GroupResult]:
-    """One result a label, by name; trades labelled None are in no group."""
+    """One result a label and currency, by name; trades labelled None are in no group."""
     names = sorted({label for label in labels if label is not None})
     number = {name: position for position, name in enumerate(names)}
     codes = np.array([-1 if label is None else number[label] for label in labels], np.int64)
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    return [_result(name, table, order[starts[place] : starts[place + 1]]) for place, name in enumerate(names)]
+    found = []
+    for currency, rows in _by_currency(table):
+        order = rows[np.argsort(codes[rows], kind="stable")]
+        starts = np.searchsorted(codes[order], np.arange(len(names) + 1)).tolist()
+        parts = ((name, order[starts[place] : starts[place + 1]]) for place, name in enumerate(names))
+        found += [_result(name, table, part, currency) for name, part in parts if len(part)]
+    return sorted(found, key=lambda item: number[item.group])
 
 
 def by_trigger(table: TradeTable) -> list[GroupResult]:
@@ -170,7 +195,10 @@ def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
 
 def indicators(table: TradeTable) -> list[IndicatorResult]:
     """Each indicator: trades for which it fired against trades for which it was known and did not."""
-    found = []
+    if len(table.currencies) > 1:
+        each = [item for _, rows in _by_currency(table) for item in indicators(table.part(rows))]
+        return sorted(each, key=lambda item: item.indicator)
+    found, currency = [], "".join(table.currencies)
     sets = {*table.known, *table.fired}
     for name in sorted({name for group in sets for name in group}):
         has = {group: name in group for group in sets}
@@ -180,8 +208,8 @@ def indicators(table: TradeTable) -> list[IndicatorResult]:
         found.append(
             IndicatorResult(
                 name,
-                _result("fired", table, np.flatnonzero(fired)),
-                _result("not fired", table, np.flatnonzero(quiet)),
+                _result("fired", table, np.flatnonzero(fired), currency),
+                _result("not fired", table, np.flatnonzero(quiet), currency),
                 difference_interval(_sample(table.net[fired]), _sample(table.net[quiet])),
             )
         )
@@ -204,7 +232,7 @@ def _sample(values: Floats) -> Sample:
     return Sample(count, float(values.mean()), float(values.var(ddof=1)) if count > 1 else 0.0)
 
 
-def _result(name: str, table: TradeTable, rows: Rows) -> GroupResult:
+def _result(name: str, table: TradeTable, rows: Rows, currency: str = "") -> GroupResult:
     won, lost = rows[table.won[rows]], rows[~table.won[rows]]
     count, wins, places = len(rows), len(won), rows.tolist()
     pnl, fees = table.pnl, table.fees
@@ -234,6 +262,7 @@ def _result(name: str, table: TradeTable, rows: Rows) -> GroupResult:
         held_median=float(np.median(held)) if count else None,
         won=_bridge(table, won[~np.isnan(table.reward[won])]),
         lost=_bridge(table, lost),
+        currency=currency,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from html import escape
@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 
 from domain.leaderboard import Standing
-from domain.money import round_half_even
+from domain.money import amount
 from domain.statistics import Interval
 from research.analysis import (
     Bridge,
@@ -28,7 +28,7 @@ from research.analysis import (
 )
 from research.charts import Bar, Whisker, bars, line, points
 from research.linkage import LinkageReport
-from research.trades import TradeTable
+from research.trades import TradeTable, quote_of
 
 __all__ = ["ReportHead", "html_report"]
 
@@ -86,6 +86,25 @@ def html_report(
     head: ReportHead, table: TradeTable, linkage: LinkageReport, standings: Sequence[Standing] = (), width: float = 0.5
 ) -> str:
     """The whole page. `width` is that of the score buckets."""
+    found = table.currencies
+    body = [_head(head, table)]
+    if len(found) <= 1:
+        body += _of_one_currency(head, table, linkage, width)
+    for currency in found if len(found) > 1 else ():
+        # Amounts of different currencies are never added: each has its own part of the page.
+        body.append(f"<h1>Priced in {escape(currency)}</h1>")
+        part = table.part(table.in_currency(currency))
+        body += _of_one_currency(replace(head, quote=currency), part, linkage, width)
+    body += [_linkage(linkage), _leaderboard(standings)]
+    title = escape(f"Trades of {head.account}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _of_one_currency(head: ReportHead, table: TradeTable, linkage: LinkageReport, width: float) -> list[str]:
     groups = _Groups(
         summary(table),
         by_trigger(table),
@@ -95,8 +114,7 @@ def html_report(
         by_hour(table),
         by_day(table),
     )
-    body = [
-        _head(head, table),
+    return [
         _tiles(head, table, groups.all, linkage),
         _curves(head, table),
         _ways(head, groups),
@@ -104,15 +122,7 @@ def html_report(
         _why(groups),
         *(_section(title, told, found) for title, told, found in _groupings(groups)),
         _indicators(table),
-        _linkage(linkage),
-        _leaderboard(standings),
     ]
-    title = escape(f"Trades of {head.account}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
 
 
 def _head(head: ReportHead, table: TradeTable) -> str:
@@ -132,13 +142,14 @@ def _head(head: ReportHead, table: TradeTable) -> str:
 def _tiles(head: ReportHead, table: TradeTable, total: GroupResult, linkage: LinkageReport) -> str:
     drawdown = _drawdown(_equity(table))
     percent = linkage.percent
+    deepest = _money(Decimal(str(float(drawdown.min()))), total.currency) if len(table) else "–"
     tiles = [
-        (_money(total.pnl), f"net P&L, {head.quote}"),
-        (_plain(total.fees), f"fees, {head.quote}"),
+        (_money(total.pnl, total.currency), f"net P&L, {head.quote}"),
+        (_plain(total.fees, total.currency), f"fees, {head.quote}"),
         (_percent(total.win_rate, 1), "trades that won"),
         (_percent(total.mean_fraction, 3), "mean net result a trade"),
         (_ratio(total), "reward:risk, configured → achieved"),
-        (_money(Decimal(str(float(drawdown.min())))) if len(table) else "–", f"deepest drawdown, {head.quote}"),
+        (deepest, f"deepest drawdown, {head.quote}"),
         (_seconds(total.held_median), "median time held"),
         ("–" if percent is None else f"{percent:.1f} %", "linkage of filled orders"),
     ]
@@ -168,7 +179,7 @@ def _curves(head: ReportHead, table: TradeTable) -> str:
 
 def _ways(head: ReportHead, groups: _Groups) -> str:
     triggers = [
-        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
+        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item))
         for item in sorted(groups.trigger, key=lambda item: -item.pnl)
     ]
     exits = [
@@ -176,13 +187,9 @@ def _ways(head: ReportHead, groups: _Groups) -> str:
         for item in sorted(groups.exit, key=lambda item: -item.trades)
     ]
     hours = [
-        Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
-        for item in groups.hour
+        Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item)) for item in groups.hour
     ]
-    days = [
-        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), f"{_plain(item.pnl)} ({item.trades})")
-        for item in groups.day[-30:]
-    ]
+    days = [Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item)) for item in groups.day[-30:]]
     money = f"net P&L, {head.quote} (trades)"
     return (
         '<h2>Ways in and ways out</h2><div class="pair">'
@@ -192,6 +199,10 @@ def _ways(head: ReportHead, groups: _Groups) -> str:
         + _figure("P&L by day of close (UTC), the last 30", bars(days, title="P&L by day", unit=money))
         + "</div>"
     )
+
+
+def _told(item: GroupResult) -> str:
+    return f"{_plain(item.pnl, item.currency)} ({item.trades})"
 
 
 def _scores(table: TradeTable, buckets: Sequence[GroupResult]) -> str:
@@ -267,8 +278,8 @@ def _row(item: GroupResult) -> list[str]:
         escape(item.group),
         f"{item.trades:,}",
         _percent(item.win_rate, 1),
-        _money(item.pnl),
-        _plain(item.fees),
+        _money(item.pnl, item.currency),
+        _plain(item.fees, item.currency),
         _percent(item.mean_fraction, 3),
         _percent(Interval(item.win_fraction.value), 3),
         _percent(Interval(item.loss_fraction.value), 3),
@@ -326,7 +337,7 @@ def _leaderboard(standings: Sequence[Standing]) -> str:
             f"{item.place}. {escape(item.symbol)}",
             f"{item.trades:,}",
             f"{item.wins:,}",
-            _money(item.pnl),
+            _money(item.pnl, quote_of(item.symbol)),
             _percent(item.mean, 3),
             "yes" if item.profitable else "not shown",
         ]
@@ -352,13 +363,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def _plain(value: Decimal) -> str:
-    return f"{round_half_even(value):,f}"
+def _plain(value: Decimal, currency: str) -> str:
+    return amount(value, currency)
 
 
-def _money(value: Decimal) -> str:
+def _money(value: Decimal, currency: str) -> str:
     kind = "gain" if value > 0 else "loss" if value < 0 else ""
-    return f'<span class="{kind}">{_plain(value)}</span>'
+    return f'<span class="{kind}">{_plain(value, currency)}</span>'
 
 
 def _signed(value: float, places: int) -> str:

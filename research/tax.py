@@ -1,7 +1,8 @@
 """Realised lots for the tax office: one line a part of a sell, as the FIFO book matched it.
 
-Amounts in quote currency; `cost_basis` has the buy's fees in it, `net_proceeds` is after the sale's. A part that no lot
-covers has neither acquisition, cost nor gain: `covered` is no, and the owner knows where it came from.
+Amounts in quote currency (`currency`, which differs from line to line); `cost_basis` has the buy's fees in it,
+`net_proceeds` is after the sale's. A part that no lot covers has neither acquisition, cost nor gain: `covered` is no,
+and the owner knows where it came from.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SELECT symbol, trim_scale(size) AS size, {_time("buy_time")} AS acquired, {_time
        trim_scale(proceeds - net_proceeds) AS fees_of_sale, trim_scale(net_proceeds) AS net_proceeds,
        trim_scale(cost_basis) AS cost_basis, trim_scale(pnl) AS gain,
        CASE WHEN buy_time IS NULL THEN 'no' ELSE 'yes' END AS covered, buy_order_id AS buy_order,
-       sell_order_id AS sell_order
+       sell_order_id AS sell_order, split_part(translate(symbol, '_', '-'), '-', 2) AS currency
   FROM fifo_allocations WHERE account = $1 AND ($2::timestamptz IS NULL OR sell_time >= $2)
    AND ($3::timestamptz IS NULL OR sell_time < $3) ORDER BY sell_time, sell_fill, buy_time, buy_fill
 """  # noqa: S608 - of our own columns

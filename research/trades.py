@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from domain.exits import ExitRules
 from domain.outcome import trade_pnl
 
-__all__ = ["Floats", "TradeTable", "read_trades"]
+__all__ = ["Floats", "TradeTable", "quote_of", "read_trades"]
 
 Floats = NDArray[np.float64]
 
@@ -131,9 +131,33 @@ class TradeTable:
         return len(self.key)
 
     @property
+    def currencies(self) -> Sequence[str]:
+        """In which its trades are priced, by name: amounts of one are never added to those of another."""
+        return sorted({quote_of(symbol) for symbol in set(self.symbol)})
+
+    def in_currency(self, currency: str) -> NDArray[np.int64]:
+        """Which trades are priced in this currency."""
+        priced = {symbol for symbol in set(self.symbol) if quote_of(symbol) == currency}
+        return np.flatnonzero(np.fromiter((symbol in priced for symbol in self.symbol), np.bool_, len(self)))
+
+    def part(self, rows: NDArray[np.int64]) -> TradeTable:
+        """Only these trades."""
+        places = rows.tolist()
+
+        def of(column: Any) -> Any:
+            return column[rows] if isinstance(column, np.ndarray) else [column[place] for place in places]
+
+        return TradeTable(**{column.name: of(getattr(self, column.name)) for column in fields(self)})
+
+    @property
     def held(self) -> Floats:
         """Wall seconds from the first fill to the close."""
         return self.closed - self.opened
+
+
+def quote_of(symbol: str) -> str:
+    """What a product is priced in: EUR of BTC-EUR."""
+    return symbol.replace("_", "-").partition("-")[2]
 
 
 async def read_trades(

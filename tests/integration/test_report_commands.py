@@ -185,3 +185,35 @@ async def test_verify_and_repair(shell: Shell) -> None:
     assert before - after == sum(item["before"]["rows"] for item in done.json["symbols"])
     assert (await shell.run(*verify)).code == 0
     assert (await shell.run("ledger", "repair")).out.strip().endswith("nothing to repair.")
+
+
+async def test_reports_of_several_currencies_are_sums_over_the_rows(shell: Shell) -> None:
+    """Trades in USD, BTC and EUR: every figure is a query over the rows of one currency, and none is of two."""
+    await shell.execute(
+        """UPDATE trades SET symbol = CASE symbol WHEN 'ETH-USD' THEN 'ETH-BTC' WHEN 'SOL-USD' THEN 'SOL-EUR'
+                                                  ELSE symbol END"""
+    )
+    connection = await asyncpg.connect(shell.dsn)
+    rows = await connection.fetch(
+        """SELECT split_part(t.symbol, '-', 2) AS currency, o.trigger, count(*) AS trades,
+                  sum(t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees) AS pnl,
+                  sum(t.bought_quote_fees + t.sold_quote_fees) AS fees
+             FROM trades t JOIN orders o ON o.order_key = t.entry_key
+            WHERE t.state = 'CLOSED' GROUP BY GROUPING SETS ((1), (1, 2))"""
+    )
+    currencies = await connection.fetch("SELECT DISTINCT currency, split_part(symbol, '-', 2) FROM trade_records")
+    await connection.close()
+    assert all(currency == quote for currency, quote in currencies)
+    expected = {(row["currency"], row["trigger"]): (row["trades"], row["pnl"], row["fees"]) for row in rows}
+    for report in ("summary", "triggers"):
+        found = (await shell.run("report", report, "--json")).json
+        assert {
+            (item["currency"], None if report == "summary" else item["group"]): (
+                item["trades"],
+                Decimal(item["pnl"]),
+                Decimal(item["fees"]),
+            )
+            for item in found
+        } == {key: value for key, value in expected.items() if (key[1] is None) == (report == "summary")}
+    shown = (await shell.run("report", "summary")).out
+    assert all(f"net P&L, {currency}" in shown for currency in ("USD", "BTC", "EUR"))

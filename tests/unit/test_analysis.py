@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.statistics import wilson_interval
 from research.analysis import (
+    GROUPINGS,
     by_day,
     by_exit,
     by_hour,
@@ -21,6 +24,7 @@ from research.analysis import (
     group_by,
     indicators,
     score_correlation,
+    summaries,
     summary,
 )
 from research.charts import Bar, bars, line, points, thin
@@ -71,6 +75,53 @@ def test_a_summary_is_what_one_would_work_out() -> None:
     assert found.profit_factor == pytest.approx(8.4 / 3.5)
     assert found.slippage == Decimal(-1)
     assert found.held_median == 30
+
+
+PRICED = {"USD": "BTC-USD", "BTC": "ETH-BTC", "EUR": "BTC_EUR"}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(sorted(PRICED)), st.sampled_from(["a", "b"]), st.decimals(-500, 500, places=8)),
+        max_size=12,
+    )
+)
+def test_amounts_of_different_currencies_are_never_added(trades: list[tuple[str, str, Decimal]]) -> None:
+    """Each sum of each grouping is that of the trades of one currency, to the last digit, and none is left out."""
+    rows = [
+        row(number, symbol=PRICED[currency], trigger=trigger, pnl=pnl, fees=abs(pnl) / 4)
+        for number, (currency, trigger, pnl) in enumerate(trades)
+    ]
+    made = table(*rows) if rows else table_of({})
+    sums: dict[tuple[str, str], Decimal] = {}
+    for currency, trigger, pnl in trades:
+        sums[trigger, currency] = sums.get((trigger, currency), Decimal(0)) + pnl
+    assert {(item.group, item.currency): item.pnl for item in by_trigger(made)} == sums
+    for grouping in GROUPINGS.values():
+        found = grouping(made)
+        assert sum(item.trades for item in found) == len(trades)
+        for currency in PRICED:
+            own = [pnl for each, _, pnl in trades if each == currency]
+            assert sum((item.pnl for item in found if item.currency == currency), Decimal(0)) == sum(own, Decimal(0))
+    totals = {item.currency: (item.trades, item.pnl, item.fees) for item in summaries(made) if item.trades}
+    for currency, total in totals.items():
+        own = [pnl for each, _, pnl in trades if each == currency]
+        assert total == (len(own), sum(own, Decimal(0)), sum((abs(pnl) / 4 for pnl in own), Decimal(0)))
+    assert set(totals) == {currency for currency, _, _ in trades}
+    if len(totals) > 1:
+        with pytest.raises(ValueError, match="have no sum"):
+            summary(made)
+
+
+def test_the_page_has_a_part_for_each_currency() -> None:
+    """Tiles, curves and tables of one currency are of its trades alone; hundredths of a coin are seen."""
+    made = table(row(0), row(1, symbol="ETH-BTC", pnl=Decimal("-0.00041"), fees=Decimal("0.0001")))
+    nothing = LinkageReport((), 0, 0, 0, 0, 0, 0, ())
+    page = html_report(ReportHead("main", datetime(2026, 3, 2, tzinfo=UTC)), made, nothing)
+    assert page.index("Priced in BTC") < page.index("Priced in USD")
+    assert ">-0.00041<" in page
+    assert "net P&amp;L, BTC" in page
+    assert "2.79" not in page, "2.80 less 0.00041 is no amount of anything"
 
 
 def test_money_is_a_decimal_to_eight_places() -> None:
