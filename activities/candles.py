@@ -41,8 +41,8 @@ WITH held AS (SELECT """
            volume = excluded.volume, settled = excluded.settled
      -- `domain.candles.holds`; what says nothing new isn't written
      WHERE (excluded.settled OR NOT known.settled)
-       AND (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.settled)
-           IS DISTINCT FROM (known.open, known.high, known.low, known.close, known.volume, known.settled)
+       AND (excluded.volume, excluded.close, excluded.high, excluded.low, excluded.open, excluded.settled)
+           IS DISTINCT FROM (known.volume, known.close, known.high, known.low, known.open, known.settled)
 ), state AS (
     INSERT INTO market_prices AS known (account, symbol, price, bid, ask, change_24h, quote_volume_24h, at)
     SELECT $12::text, n.symbol, n.price, n.bid, n.ask, n.change_24h, n.quote_volume_24h, n.at

@@ -85,9 +85,9 @@ SELECT """
 """
 )
 _SIGNALS = """
-SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM market_snapshots
- WHERE account = $1 AND symbol = ANY($2) AND at > now() - $3::interval
- ORDER BY symbol, at DESC
+SELECT s.symbol, m.snapshot_id, m.at, m.sell_score, m.action FROM unnest($2::text[]) AS s (symbol),
+       LATERAL (SELECT snapshot_id, at, sell_score, action FROM market_snapshots
+                 WHERE account = $1 AND symbol = s.symbol AND at > now() - $3::interval ORDER BY at DESC LIMIT 1) m
 """
 
 
