@@ -191,7 +191,7 @@ class _Run:
         """A dry run: what differs, and what would be done."""
         _, since = await self._since()
         view, findings = await self._look(since)
-        differences, busy = await self._balances(since).unexplained()
+        differences, busy, _ = await self._balances(since).unexplained()
         report = self._report(view, since, findings)
         told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences)
         rows = tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in differences)

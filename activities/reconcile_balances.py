@@ -55,18 +55,20 @@ class BalanceCheck:
         The books are opened for all currencies at once, so that is tried a few times while something trades.
         """
         opened = await books_are_open(self._pool, self._account)
-        first, busy = await self.unexplained()
+        first, busy, aside = await self.unexplained()
         for _ in range(0 if opened else _OPENING_TRIES):
             if not busy:
                 break
             await asyncio.sleep(self._confirm_seconds)
-            first, busy = await self.unexplained()
+            first, busy, aside = await self.unexplained()
         if busy and not opened:
             return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
+        if not first and aside:
+            return [], f"balances agree but for {', '.join(sorted(aside))}, which just traded: compared again later"
         if not first:
             return [], "balances agree"
         await asyncio.sleep(self._confirm_seconds)
-        again, busy = await self.unexplained()
+        again, busy, _ = await self.unexplained()
         if busy and not opened:
             return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
         same = [item for item in first if item in again]
@@ -75,8 +77,10 @@ class BalanceCheck:
             return [], "balances differ and were still moving: they are compared again"
         return same, ", ".join(f"{item.kind} of {plain(item.amount)} {item.currency}" for item in same)
 
-    async def unexplained(self) -> tuple[list[Transfer], set[str]]:
-        """What fills and transfers do not explain, and the currencies that can't be judged because they just traded."""
+    async def unexplained(self) -> tuple[list[Transfer], set[str], set[str]]:
+        """What fills and transfers do not explain, the currencies that can't be judged because they just traded, and
+        those of them that differ.
+        """
         before = await expected_balances(self._pool, self._account)
         balances = await self._exchange.balances()
         findings = await self._look()
@@ -95,7 +99,8 @@ class BalanceCheck:
             # Booked as a withdrawal, the lag of a list would take from a trade what it has just bought.
             earlier = await earlier_balances(self._pool, self._account, self._lag_seconds)
             busy |= {item.currency for item in differ if item.found in earlier.get(item.currency, ())}
-        return [item for item in differ if item.currency not in busy], busy
+        aside = {item.currency for item in differ} & busy
+        return [item for item in differ if item.currency not in busy], busy, aside
 
 
 def _moving(finding: Finding) -> bool:

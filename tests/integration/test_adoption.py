@@ -202,6 +202,7 @@ async def test_balances_that_lag_take_nothing_from_a_trade(system: TradingSystem
     for _ in range(2):
         report = await reconcile(system)
         assert (report.transfers, report.taken) == ((), ())
+        assert report.balances.startswith("balances agree but for BTC, USD, which just traded")
     assert [await remaining(system, trade) for trade in (first, second)] == [Decimal("0.01"), Decimal("0.005")]
     await system.control.clear_faults(fault)
     await system.control.withdraw("BTC", "0.004")  # that leaves what it never was: it is judged at once
