@@ -18,6 +18,7 @@ __all__ = [
     "bounded_transaction",
     "coin_transaction",
     "create_pool",
+    "decisions_transaction",
     "lock_account",
     "lock_order",
     "lock_symbol",
@@ -34,6 +35,7 @@ Connection: TypeAlias = Any
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
 _COIN_LOCK = 76
+_DECISIONS_LOCK = 75
 STALLED_MS = 4_000
 """A process that stands still in the middle of a transaction loses it after this, and with it the locks that everybody
 else waits for; one that waits for a lock gives up after this, so that a process that stands still does not get the
@@ -94,6 +96,13 @@ async def coin_transaction(pool: Pool, account: str, base: str) -> AsyncIterator
     No other lock but the account's turn is taken while it is held.
     """
     async with _locked(pool, _COIN_LOCK, f"{account}/{base}") as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def decisions_transaction(pool: Pool, account: str) -> AsyncIterator[Connection]:
+    """A transaction in which no other strategy run of the account stores what it has decided."""
+    async with _locked(pool, _DECISIONS_LOCK, account) as connection:
         yield connection
 
 

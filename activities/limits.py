@@ -60,7 +60,7 @@ def closed_results(account: str, trades: str, own: str, ending: str) -> str:
 
     Of the account, so many trades, and the names of its own currency, all named by parameters; so is `ending`, how
     most of its symbols end, which is looked at first as that is faster. `last_pnls` are the newest first, in quote
-    currency: only whether one lost counts.
+    currency: only whether one lost counts; a trade that sold nothing (taken outside, written off) is no part of them.
     """
     return f"""
        (SELECT coalesce(sum(({_PNL}) * CASE WHEN {_is_own(own, ending)} THEN 1 ELSE t.quote_rate END), 0)
@@ -69,6 +69,7 @@ def closed_results(account: str, trades: str, own: str, ending: str) -> str:
               WHERE {_of_today(account)} AND t.quote_rate IS NULL AND t.sold_size > 0
                 AND NOT {_is_own(own, ending)} ORDER BY 1) AS day_unpriced,
        ARRAY(SELECT {_PNL} FROM trades t WHERE {_closed(account)}
+                AND t.sold_size > 0
               ORDER BY t.closed_at DESC, t.entry_key LIMIT {trades}) AS last_pnls
 """
 

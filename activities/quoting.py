@@ -19,7 +19,7 @@ import structlog
 from temporalio import activity
 
 from activities.controls import trading_control
-from activities.database import Pool
+from activities.database import Connection, Pool
 from activities.holdings import coins
 from activities.leaderboard import leaderboard
 from activities.quoting_interfaces import (
@@ -34,6 +34,7 @@ from activities.venue import Venue
 from domain.exits import ExitReason
 from domain.identity import Standing
 from domain.ids import intent_key
+from domain.leaderboard import trusted_symbols
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO, average, divide, plain, round_half_even
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
@@ -46,6 +47,7 @@ from domain.quoting import (
     QuoteRules,
     Resting,
     Wanted,
+    dollar_twins,
     quote_plan,
     without_own,
 )
@@ -98,6 +100,9 @@ class _Ledger:
 
     halted: str = ""
     resting: dict[str, list[Resting]] = field(default_factory=dict)
+    others: dict[str, list[Resting]] = field(default_factory=dict)
+    """Symbol → the account's orders in the same book that are no quotes of the symbol itself: entries, exits, what a
+    person placed, and what rests under the name of its twin."""
     lots: dict[str, list[Lot]] = field(default_factory=dict)
     inventory: dict[str, Decimal] = field(default_factory=dict)
     pool: dict[str, Decimal] = field(default_factory=dict)
@@ -207,8 +212,9 @@ class Quoting(QuotingActivities):
         fees, volume, book = await asyncio.gather(
             self._venue.fee_rates(), self._volume_of(facts), self._venue.exchange.book(symbol, _DEPTH)
         )
-        bids = without_own((Level(item.price, item.size) for item in book.bids), facts.resting, Side.BUY)
-        asks = without_own((Level(item.price, item.size) for item in book.asks), facts.resting, Side.SELL)
+        own = [*facts.resting, *ledger.others.get(symbol, ())]
+        bids = without_own((Level(item.price, item.size) for item in book.bids), own, Side.BUY)
+        asks = without_own((Level(item.price, item.size) for item in book.asks), own, Side.SELL)
         lots, inventory = list(facts.lots), facts.inventory
         if options.use_unowned:
             # What rests here of the pool may be asked for anew.
@@ -259,10 +265,7 @@ class Quoting(QuotingActivities):
                 found.halted = refusal
             elif control.halted:
                 found.halted = f"new entries are halted: {control.reason or 'no reason given'}"
-            for row in await connection.fetch(_RESTING, account):
-                life = row["expires_after"] and row["expires_after"] - row["age"] * options.speed
-                quote = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"], row["entry_key"], life)
-                found.resting.setdefault(row["symbol"], []).append(quote)
+            await _read_orders(connection, options, found)
             for row in await connection.fetch(_LOTS, account):
                 symbol, free = row["symbol"], row["remaining"] - row["claims"]
                 found.inventory[symbol] = found.inventory.get(symbol, ZERO) + row["remaining"]
@@ -270,14 +273,14 @@ class Quoting(QuotingActivities):
                     lot = Lot(row["entry_key"], free, average(row["paid"], row["received"]))
                     found.lots.setdefault(symbol, []).append(lot)
             found.exiting = {row["symbol"] for row in await connection.fetch(_EXITING, account)}
-            for row in await connection.fetch(_VOLUMES, account):
+            for row in await connection.fetch(_VOLUMES, account, timedelta(seconds=_VOLUME_SECONDS)):
                 found.volume[row["symbol"]] = row["quote_volume_24h"]
             if options.use_unowned:
                 for name, coin in (await coins(connection, account, datetime.now(UTC))).items():
                     found.pool[name] = coin.left or ZERO
             if options.leaderboard_places is not None:
                 standings = await leaderboard(connection, account)
-                found.listed = {item.symbol for item in standings if item.place <= options.leaderboard_places}
+                found.listed = trusted_symbols(standings, options.leaderboard_places)
         return found
 
     # --- what is to be placed -----------------------------------------------------------------------------------------
@@ -355,6 +358,20 @@ class Quoting(QuotingActivities):
             await connection.executemany(_STORE, rows)
 
 
+async def _read_orders(connection: Connection, options: QuotingOptions, found: _Ledger) -> None:
+    """What of ours rests: quotes by symbol, and by book whatever isn't a quote of the symbol itself."""
+    for row in await connection.fetch(_RESTING, options.account):
+        life = row["expires_after"] and row["expires_after"] - row["age"] * options.speed
+        quote = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"], row["entry_key"], life)
+        found.resting.setdefault(row["symbol"], []).append(quote)
+        for twin in dollar_twins(row["symbol"]):
+            found.others.setdefault(twin, []).append(quote)
+    for row in await connection.fetch(_OTHERS, options.account):
+        other = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"])
+        for name in (row["symbol"], *dollar_twins(row["symbol"])):
+            found.others.setdefault(name, []).append(other)
+
+
 def _why_not(options: QuotingOptions, *, quoted: bool) -> str:
     if not options.enabled:
         return "quoting is switched off (quoting.enabled)"
@@ -411,6 +428,16 @@ SELECT o.order_key, o.symbol, o.side, CASE WHEN o.role = 'EXIT' THEN o.entry_key
  WHERE o.account = $1 AND NOT o.finished AND o.entry_point = 'passive_mm'
  ORDER BY o.received_at
 """
+# What rests for stops only is in no book; its price is on the other side of the touch and takes nothing away there.
+_OTHERS = """
+SELECT o.order_key, o.symbol, o.side, coalesce(a.limit_price, o.limit_price) AS price,
+       coalesce(a.size, o.base_size) - coalesce(a.filled_size, 0) AS left
+  FROM orders o LEFT JOIN LATERAL (
+       SELECT limit_price, size, filled_size FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1
+       ) a ON true
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point <> 'passive_mm'
+   AND coalesce(a.limit_price, o.limit_price) IS NOT NULL AND coalesce(a.size, o.base_size) > coalesce(a.filled_size, 0)
+"""
 # What protection at the exchange holds can't be asked for beside it.
 _LOTS = """
 SELECT t.entry_key, t.symbol, t.remaining, t.bought_value + t.bought_quote_fees AS paid,
@@ -429,7 +456,11 @@ UNION
 SELECT symbol FROM orders WHERE account = $1 AND NOT finished AND role = 'EXIT' AND protection_role IS NULL
    AND entry_point <> 'passive_mm'
 """
-_VOLUMES = "SELECT symbol, quote_volume_24h FROM market_prices WHERE account = $1 AND quote_volume_24h IS NOT NULL"
+# Of a symbol that nobody keeps any more the table has the volume of the day when somebody did.
+_VOLUMES = """
+SELECT symbol, quote_volume_24h FROM market_prices
+ WHERE account = $1 AND quote_volume_24h IS NOT NULL AND at > now() - $2::interval
+"""
 _STORE = """
 INSERT INTO quote_rounds AS q (snapshot_id, account, symbol, at, bid_code, bid_sentence, bid_price, bid_size,
        bid_order_key, ask_code, ask_sentence, ask_price, ask_size, ask_order_key, numbers, cancelled)

@@ -117,27 +117,36 @@ class StrategyRuns(StrategyActivity):
         market = await self._market(request.account, options)
         decisions = await self._decisions(request.account, market, options)
         decisions = [_with_fresh_data(item, market, options.stale_seconds) for item in decisions]
-        signals = await self._signals(request, decisions, market, options)
-        await self._store.store(
-            account=request.account,
-            snapshot_id=request.snapshot_id,
-            at=market.now,
-            decisions=decisions,
-            prices={symbol: state.price for symbol, state in market.states.items()},
-            signals=signals,
-            candle=market.candle.isoformat() if market.candle else "",
-            details={
-                "nominal_at": request.nominal_at.isoformat(),
-                "candle": market.candle.isoformat() if market.candle else None,
-                "enabled": options.enabled,
-            },
-        )
+        # Beside each other, a scheduled run and one by hand would both find that nothing was bought on this candle.
+        async with self._store.deciding(request.account) as store:
+            signals = await self._signals(request, decisions, market, options, store)
+            await store.store(
+                account=request.account,
+                snapshot_id=request.snapshot_id,
+                at=market.now,
+                decisions=decisions,
+                prices={symbol: state.price for symbol, state in market.states.items()},
+                signals=signals,
+                candle=market.candle.isoformat() if market.candle else "",
+                details={
+                    "nominal_at": request.nominal_at.isoformat(),
+                    "candle": market.candle.isoformat() if market.candle else None,
+                    "enabled": options.enabled,
+                },
+            )
 
     async def _market(self, account: str, options: StrategyOptions) -> _Market:
         now = datetime.now(UTC)
         universe = options.universe
         allowed = universe.allow or tuple(
-            await self._store.most_traded(account, universe.top, now - timedelta(seconds=_KEPT_SECONDS))
+            await self._store.most_traded(
+                account,
+                universe.top,
+                now - timedelta(seconds=_KEPT_SECONDS),
+                quotes=universe.quotes,
+                least=universe.min_quote_volume,
+                without=universe.block,
+            )
         )
         wanted = [symbol for symbol in allowed if symbol not in universe.block]
         held = await self._store.held(account)
@@ -180,22 +189,27 @@ class StrategyRuns(StrategyActivity):
         return decisions
 
     async def _signals(
-        self, request: StrategyRun, decisions: Sequence[Decision], market: _Market, options: StrategyOptions
+        self,
+        request: StrategyRun,
+        decisions: Sequence[Decision],
+        market: _Market,
+        options: StrategyOptions,
+        store: StrategyStore,
     ) -> list[Signal]:
         buys = [item.symbol for item in decisions if item.action is Action.BUY]
         busy: set[tuple[str, str]] = set()
-        bought: set[tuple[str, str]] = set()
+        bought: set[str] = set()
         if buys and market.candle is not None:
             if options.one_trade_per_trigger:
-                busy = await self._store.in_trade(request.account, buys)
-            bought = await self._store.decided(request.account, buys, market.candle.isoformat(), market.now)
+                busy = await store.in_trade(request.account, buys)
+            bought = await store.decided(request.account, buys, market.candle.isoformat(), market.now)
         found: list[Signal] = []
         for item in decisions:
             if item.action is Action.SELL:
                 found.append(_sell_signal(item, market, options.source))
             elif item.action is Action.BUY:
-                key = (item.symbol, item.trigger or "")
-                found.append(self._buy_signal(request, item, market, options, busy=key in busy, bought=key in bought))
+                held = (item.symbol, item.trigger or "") in busy
+                found.append(self._buy_signal(request, item, market, options, busy=held, bought=item.symbol in bought))
         return found
 
     def _buy_signal(

@@ -6,13 +6,14 @@ and only goes on: the same decisions, the same orders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Pool
+from activities.database import Connection, Pool, decisions_transaction
 from domain.intents import intent_digest
 from domain.messages import OrderIntent
 from domain.scoring import Action, Decision, score_decimal
@@ -50,7 +51,7 @@ SELECT o.symbol, o.trigger FROM orders o LEFT JOIN trades t ON t.entry_key = o.o
    AND (NOT o.finished OR (t.entry_key IS NOT NULL AND t.state <> 'CLOSED'))
 """
 _DECIDED = """
-SELECT symbol, trigger FROM trade_signals
+SELECT DISTINCT symbol FROM trade_signals
  WHERE account = $1 AND symbol = ANY($2) AND at > $3 AND details ->> 'candle' = $4
    AND decision IN ('starting', 'started')
 """
@@ -75,10 +76,16 @@ class Signal:
 
 
 class StrategyStore:
-    """Reads and writes of runs. Every method raises the database's errors."""
+    """Reads and writes of runs, by a pool or on one connection. Every method raises the database's errors."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool | Connection) -> None:
         self._pool = pool
+
+    @contextlib.asynccontextmanager
+    async def deciding(self, account: str) -> AsyncIterator[StrategyStore]:
+        """The same in a transaction: what it reads of decisions is so until its own are stored, whoever else runs."""
+        async with decisions_transaction(self._pool, account) as connection:
+            yield StrategyStore(connection)
 
     async def run(self, snapshot_id: str) -> Any:
         """The run's row, None if it has not been stored."""
@@ -198,10 +205,11 @@ class StrategyStore:
         rows = await self._pool.fetch(_BUSY, account, list(symbols))
         return {(row["symbol"], row["trigger"]) for row in rows}
 
-    async def decided(self, account: str, symbols: Sequence[str], candle: str, now: datetime) -> set[tuple[str, str]]:
-        """Symbol and trigger of what was bought on this very candle by an earlier run."""
+    async def decided(self, account: str, symbols: Sequence[str], candle: str, now: datetime) -> set[str]:
+        """Symbols that an earlier run has bought on this very candle, by whatever trigger: a candle's last trades may
+        come after a run, and change which trigger it is."""
         rows = await self._pool.fetch(_DECIDED, account, list(symbols), now - timedelta(days=1), candle)
-        return {(row["symbol"], row["trigger"]) for row in rows}
+        return {row["symbol"] for row in rows}
 
     async def held(self, account: str) -> set[str]:
         """Symbols with an open trade."""
@@ -210,13 +218,28 @@ class StrategyStore:
         )
         return {row["symbol"] for row in rows}
 
-    async def most_traded(self, account: str, top: int, fresh_after: datetime) -> list[str]:
-        """Symbols whose prices are kept for the account, by volume."""
+    async def most_traded(
+        self,
+        account: str,
+        top: int,
+        fresh_after: datetime,
+        *,
+        quotes: Sequence[str],
+        least: Decimal,
+        without: Sequence[str] = (),
+    ) -> list[str]:
+        """Symbols whose prices are kept for the account, by volume, as `activities.universe` chooses them: prices are
+        kept of what is held, too, and that is not bought for it."""
         rows = await self._pool.fetch(
-            """SELECT symbol FROM market_prices WHERE account = $1 AND at > $3
-               ORDER BY quote_volume_24h DESC NULLS LAST, symbol LIMIT $2""",
-            account,
+            """SELECT symbol FROM market_prices
+                WHERE account = $6 AND at > $2 AND split_part(symbol, '-', 2) = ANY($3)
+                  AND coalesce(quote_volume_24h, 0) >= $4 AND symbol <> ALL($5)
+               ORDER BY quote_volume_24h DESC NULLS LAST, symbol LIMIT $1""",
             top,
             fresh_after,
+            list(quotes),
+            least,
+            list(without),
+            account,
         )
         return [row["symbol"] for row in rows]

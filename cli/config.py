@@ -12,6 +12,7 @@ from cli.settings_file import sample, toml_value
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from domain.round_trip import RoundTrip
     from workers.setting_changes import Change, Edit
     from workers.settings import Settings
     from workers.settings_sources import Override, Sources
@@ -78,6 +79,27 @@ async def _overrides(settings: "Settings") -> "Mapping[str, Override]":
 
     async with open_ledger(settings) as ledger:
         return await read_overrides(ledger, settings.account)
+
+
+async def _costs(settings: "Settings") -> "RoundTrip":
+    from cli.cautions import known_costs
+    from cli.ledger import open_ledger
+
+    async with open_ledger(settings) as ledger:
+        return await known_costs(ledger, settings)
+
+
+def _costs_if_known(settings: "Settings") -> "RoundTrip":
+    """What a round trip costs by the account's own rates, or assumed where no database answers."""
+    import asyncio
+    from contextlib import suppress
+
+    from workers.near_costs import assumed_round_trip
+
+    if settings.database.url is not None:
+        with suppress(Exception):  # that it doesn't answer has been said beside the overrides
+            return asyncio.run(asyncio.wait_for(_costs(settings), _ALIVE_SECONDS))
+    return assumed_round_trip(settings)
 
 
 def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
@@ -168,30 +190,38 @@ def check(
     file: Annotated[Path | None, typer.Argument(help="Settings file; else the one in force.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem."""
+    """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem.
+
+    Stops and targets that are nearer than a round trip costs can be used; a warning says so.
+    """
+    from cli.cautions import warn
+    from workers.near_costs import assumed_round_trip, near_costs
     from workers.secret_files import file_problems
     from workers.settings import build, load_settings
     from workers.settings_problems import ConfigError
     from workers.settings_sources import config_path
 
     problems: list[str] = []
+    warnings: list[str] = []
     try:
         settings = load_settings(file)
         problems += file_problems(settings)
         problems += _strategy_problems(settings)
         if file is None:
             sources = current_sources()
-            build(sources.under(_overrides_if_any(build(sources))))
+            settings = build(sources.under(_overrides_if_any(build(sources))))
+        warnings += near_costs(settings, _costs_if_known(settings) if file is None else assumed_round_trip(settings))
     except ConfigError as error:
         problems += error.problems
     where = str(file or config_path() or "defaults and environment")
     if as_json:
-        print_json({"file": where, "ok": not problems, "problems": problems})
+        print_json({"file": where, "ok": not problems, "problems": problems, "warnings": warnings})
         if problems:
             raise typer.Exit(int(ExitCode.BAD_INPUT))
         return
     if problems:
         raise ConfigError(problems)
+    warn(warnings)
     typer.echo(f"{where}: every setting can be used.")
 
 
@@ -341,12 +371,23 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
             return await set_override(ledger, sources, key, values, by=user(by), why=why, edit=edit), sorted(known)
 
     found, known = asyncio.run(go())
+    if key.endswith("_pct"):
+        _warn_of(key)
     if not found and not as_json:
         typer.echo(f"{key} has {', '.join(values)} already: nothing changed.")
         return
     _tell(found, as_json=as_json)
     if trigger and trigger not in known:
         note(f"{trigger} is a new trigger; known: {', '.join(known)}.")
+
+
+def _warn_of(key: str) -> None:
+    """What may not be meant of a setting that was changed just now."""
+    from cli.cautions import warn
+    from workers.near_costs import near_costs
+
+    settings = settings_in_force()
+    warn(sentence for sentence in near_costs(settings, _costs_if_known(settings)) if sentence.startswith(f"{key}:"))
 
 
 def _tell(found: "list[Change]", *, as_json: bool) -> None:

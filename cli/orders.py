@@ -400,6 +400,7 @@ async def _submit(
 
     from activities.commands import note_order
     from cli.asking import patience, require_worker, until
+    from cli.cautions import of_order, warn
     from cli.ledger import open_ledger
     from cli.order_words import what_holds
     from workers.readiness import unwatched
@@ -415,6 +416,7 @@ async def _submit(
         client = await connect(settings)
         if before is None:
             await require_worker(client, settings, "the order was not placed")
+            warn(await of_order(ledger, settings, intent))
         with _asked_for(intent):
             await note_order(ledger, intent)
             with contextlib.suppress(WorkflowAlreadyStartedError):  # it has ended; the ledger says how

@@ -96,7 +96,10 @@ def emit(
 
 
 def shown(value: object) -> str:
-    """A value as a person reads it: no exponents, times in UTC to the second, nothing for None."""
+    """A value as a person reads it: no exponents, times in UTC to the second, nothing for None.
+
+    Control characters of a text, and those that turn its direction, are written out: a terminal would obey them.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -105,7 +108,9 @@ def shown(value: object) -> str:
         return f"{value:f}"
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-    return str(value)
+    from domain.text import visible
+
+    return visible(str(value))
 
 
 def note(line: str) -> None:

@@ -192,7 +192,7 @@ def scores(
     found = by_score(table, width)
     _show(found, as_json=as_json, as_csv=as_csv)
     if not (as_json or as_csv) and found:
-        typer.echo(f"Correlation of score and net result: {_ratio(score_correlation(table))}.")
+        typer.echo(f"Correlation of score and net result, within triggers: {_ratio(score_correlation(table))}.")
 
 
 @report_app.command("indicators")
@@ -449,9 +449,12 @@ def _figures(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    """The same for a cell of a CSV file: no exponents."""
+    """The same for a cell of a CSV file: no exponents, and no text that a spreadsheet would take for a formula."""
     from domain.money import plain
+    from domain.text import spreadsheet_text
 
+    if isinstance(value, str):
+        return spreadsheet_text(value)
     figure = _figures(value)
     return plain(Decimal(str(figure))) if isinstance(figure, float) else figure
 

@@ -603,10 +603,12 @@ async def _move_stops(
     as_json: bool,
 ) -> int:
     from cli.asking import ask, commanded
+    from cli.cautions import market_costs, warn
     from cli.ledger import open_ledger, resolve_key
     from domain.ids import exit_workflow_id
     from domain.messages import StopsRequest
     from domain.money import average
+    from domain.round_trip import near_stops
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
@@ -619,6 +621,8 @@ async def _move_stops(
             raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
         client = await connect(settings)
         prices = {name: None if level is None else entry * level[0] + level[1] for name, level in levels.items()}
+        trip, bid, _ = await market_costs(ledger, settings, row["symbol"])
+        warn(near_stops(entry, bid, prices, trip))
         asked = (await commanded(ledger, settings.account, "stops", [key], by, why))[key]
         request = StopsRequest(**(asked.model_dump() | prices | dict(flags)))
         try:

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from domain.indicators import Floats, Scan
+from domain.indicators import NAMES, Floats, Scan
 
-__all__ = ["NamedIndicator", "NamedReading", "UnknownIndicatorError", "read_named"]
+__all__ = ["NamedIndicator", "NamedReading", "UnknownIndicatorError", "read_named", "require_own_names"]
 
 _COLUMNS = ("open", "high", "low", "close", "volume")
 _SHORTEST = 2
 
 
 class UnknownIndicatorError(ValueError):
-    """There is no such indicator, or no library to compute it; the text says which."""
+    """There is no such indicator, its name is another's, or no library computes it; the text says which."""
 
     code = "UNKNOWN_INDICATOR"
 
@@ -83,6 +83,17 @@ class NamedReading:
     why: Sequence[str]
 
 
+def require_own_names(indicators: Sequence[NamedIndicator]) -> None:
+    """Raises UnknownIndicatorError for a name that a built-in indicator or another named one has: which of the two a
+    strategy reads by that name would be anybody's guess.
+    """
+    seen = set(NAMES)
+    for indicator in indicators:
+        if indicator.name in seen:
+            raise UnknownIndicatorError(f"there is an indicator {indicator.name} already: give yours another name")
+        seen.add(indicator.name)
+
+
 def read_named(scan: Scan, indicators: Sequence[NamedIndicator]) -> tuple[NamedReading, ...]:
     """Every named indicator for every symbol. Raises UnknownIndicatorError for one that the library doesn't have."""
     return tuple(_read(scan, indicator) for indicator in indicators)
@@ -106,7 +117,10 @@ def _function(indicator: NamedIndicator) -> Any:
         raise UnknownIndicatorError(
             f"the indicator {indicator.name} needs pandas-ta-classic: pip install 'bottrader[indicators]'"
         ) from None
-    function = getattr(library, indicator.pandas_ta, None)
+    try:
+        function = getattr(library, indicator.pandas_ta, None)
+    except ImportError:  # it loads what it is asked for by name
+        function = None
     if not callable(function) or isinstance(function, type) or indicator.pandas_ta.startswith("_"):
         raise UnknownIndicatorError(f"pandas-ta has no indicator {indicator.pandas_ta!r} (for {indicator.name})")
     return function
@@ -122,21 +136,34 @@ def _one(scan: Scan, row: int, function: Any, indicator: NamedIndicator) -> tupl
         return None, "the newest candle is missing" if there == 0 else f"only {there} candles"
     block = scan.block
     frame = pd.DataFrame({name: getattr(block, name)[row, -there:] for name in _COLUMNS})
-    # pandas-ta names its inputs by column; `open` is written open_ there.
-    wanted = inspect.signature(function).parameters
-    inputs = {name: frame[name.rstrip("_")] for name in wanted if name.rstrip("_") in _COLUMNS}
     try:
-        answer = function(**inputs, **indicator.parameters)
-    except Exception as problem:  # noqa: BLE001 - a library's trouble with some candles is a missing value
+        # pandas-ta names its inputs by column; `open` is written open_ there.
+        wanted = inspect.signature(function).parameters
+        inputs = {name: frame[name.rstrip("_")] for name in wanted if name.rstrip("_") in _COLUMNS}
+        return _newest(function(**inputs, **indicator.parameters), indicator, there)
+    except (Exception, SystemExit) as problem:  # noqa: BLE001 - a library's trouble with some candles is a missing value
         return None, f"{indicator.pandas_ta} failed: {type(problem).__name__}: {problem}"
+
+
+def _newest(answer: Any, indicator: NamedIndicator, there: int) -> tuple[float | None, str]:
+    """The last value of what the library answered: a column, a table of them, or several of those (ichimoku).
+
+    What lies ahead of the newest candle, as ichimoku's second table does, is named by its column or not read.
+    """
     if answer is None:
         return None, f"{there} candles are too few"
-    if getattr(answer, "ndim", 1) > 1:
-        if indicator.column is not None and indicator.column not in answer.columns:
-            return (
-                None,
-                f"{indicator.pandas_ta} has no column {indicator.column}: {', '.join(map(str, answer.columns))}",
-            )
-        answer = answer[indicator.column] if indicator.column is not None else answer.iloc[:, 0]
-    value = float(answer.iloc[-1])
+    found: dict[str, Any] = {}
+    for part in answer if isinstance(answer, tuple) else (answer,):
+        table = part.to_frame() if getattr(part, "ndim", 0) == 1 else part
+        for name in getattr(table, "columns", ()):
+            found.setdefault(str(name), table[name])
+    if not found:
+        return None, f"{indicator.pandas_ta} answered no column of values"
+    # A single column has whatever name the library gives it.
+    wanted = next(iter(found)) if indicator.column is None or len(found) == 1 else indicator.column
+    if wanted not in found:
+        return None, f"{indicator.pandas_ta} has no column {wanted}: {', '.join(found)}"
+    if not len(found[wanted]):
+        return None, f"{there} candles are too few"
+    value = float(found[wanted].iloc[-1])
     return (value, "") if math.isfinite(value) else (None, f"no value from {there} candles")

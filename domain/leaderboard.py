@@ -1,18 +1,19 @@
 """Which symbols have earned trust: ranked by what a trade on them is likely to bring at least.
 
 The measure is the lower end of the confidence interval of the mean net result a trade: a high mean of few trades ranks
-below a smaller one that held over many.
+below a smaller one that held over many. Symbols that lost on the whole come after all that gained: that a loss is well
+known, and so has a narrow interval, earns no trust.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from domain.statistics import Interval, Sample, mean_interval
 
-__all__ = ["Standing", "SymbolRecord", "rank_symbols"]
+__all__ = ["Standing", "SymbolRecord", "rank_symbols", "trusted_symbols"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Standing:
     mean: Interval
 
     @property
+    def gains(self) -> bool:
+        """Whether its trades brought more than they cost, in the mean of each and in all."""
+        return self.pnl > 0 and (self.mean.value or 0.0) > 0
+
+    @property
     def profitable(self) -> bool:
         """Whether trades on it gain, with the interval's confidence."""
         return self.mean.low is not None and self.mean.low > 0
@@ -51,8 +57,13 @@ def rank_symbols(
         for record in records
         if record.results.count >= max(2, least_trades)
     ]
-    enough.sort(key=lambda item: (-(item[1].low or 0.0), item[0].symbol))
-    return [
-        Standing(place, record.symbol, record.results.count, record.wins, record.pnl, mean)
-        for place, (record, mean) in enumerate(enough, 1)
+    standings = [
+        Standing(0, record.symbol, record.results.count, record.wins, record.pnl, mean) for record, mean in enough
     ]
+    standings.sort(key=lambda item: (not item.gains, -(item.mean.low or 0.0), item.symbol))
+    return [replace(standing, place=place) for place, standing in enumerate(standings, 1)]
+
+
+def trusted_symbols(standings: Iterable[Standing], places: int) -> set[str]:
+    """Symbols of the first `places` whose trades gained: what is traded because it is on the leaderboard."""
+    return {item.symbol for item in standings if item.place <= places and item.gains}

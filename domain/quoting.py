@@ -33,6 +33,7 @@ __all__ = [
     "QuoteRules",
     "Resting",
     "Wanted",
+    "dollar_twins",
     "leaves_after_quotes",
     "micro_price",
     "quote_plan",
@@ -188,6 +189,15 @@ class QuotePlan:
     cancel: Mapping[str, str] = field(default_factory=dict)
     """Order key → why."""
     numbers: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+_DOLLARS = ("USD", "USDC")
+
+
+def dollar_twins(symbol: str) -> tuple[str, ...]:
+    """The other names of a product's book: BTC-USD and BTC-USDC are one market at Coinbase (PROTOCOLS)."""
+    base, _, quote = symbol.partition("-")
+    return tuple(f"{base}-{other}" for other in _DOLLARS if other != quote) if quote in _DOLLARS else ()
 
 
 def without_own(levels: Iterable[Level], own: Iterable[Resting], side: Side) -> list[Level]:

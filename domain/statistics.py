@@ -4,12 +4,14 @@ Rates: E. B. Wilson, "Probable inference, the law of succession, and statistical
 few samples and near 0 and 1, where the normal interval does not. Means: Student's t; its quantiles by G. W. Hill,
 "Algorithm 396", Communications of the ACM 13 (1970), six digits and more from 3 degrees of freedom on. Ratios of means:
 the delta method on the logarithm (Casella and Berger, "Statistical Inference", 5.5.4). Differences of means: B. L.
-Welch, Biometrika 34 (1947). Correlations: Fisher's z.
+Welch, Biometrika 34 (1947). Correlations: Fisher's z; of several groups the mean of their z, weighted with n - 3
+(Hedges and Olkin, "Statistical Methods for Meta-Analysis", 1985, chapter 11).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -19,12 +21,16 @@ __all__ = [
     "correlation_interval",
     "difference_interval",
     "mean_interval",
+    "pooled_correlation",
     "ratio_interval",
     "t_quantile",
     "wilson_interval",
 ]
 
 _NORMAL = NormalDist()
+_LEAST_PAIRS = 4
+_PERFECT = 0.9999
+"""A perfect correlation of a few pairs has no finite z; it counts as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +136,26 @@ def difference_interval(one: Sample, other: Sample, confidence: float = 0.95) ->
 
 def correlation_interval(correlation: float, count: int, confidence: float = 0.95) -> Interval:
     """A correlation coefficient with Fisher's interval."""
-    if count < 4 or abs(correlation) >= 1:
+    if count < _LEAST_PAIRS or abs(correlation) >= 1:
         return Interval(correlation)
     half = _NORMAL.inv_cdf((1 + confidence) / 2) / math.sqrt(count - 3)
     z = math.atanh(correlation)
     return Interval(correlation, math.tanh(z - half), math.tanh(z + half))
+
+
+def pooled_correlation(groups: Sequence[tuple[float, int]], confidence: float = 0.95) -> Interval:
+    """The correlation within groups, from each group's own coefficient and number of pairs, with Fisher's interval.
+
+    Groups may differ in scale and in level: what lies between them is no part of it. Groups of fewer than four pairs
+    tell nothing.
+    """
+    told = [(correlation, count) for correlation, count in groups if count >= _LEAST_PAIRS]
+    if not told:
+        return Interval(None)
+    if len(told) == 1:
+        return correlation_interval(*told[0], confidence)
+    weight = sum(count - 3 for _, count in told)
+    limit = _PERFECT
+    z = sum((count - 3) * math.atanh(min(limit, max(-limit, value))) for value, count in told) / weight
+    half = _NORMAL.inv_cdf((1 + confidence) / 2) / math.sqrt(weight)
+    return Interval(math.tanh(z), math.tanh(z - half), math.tanh(z + half))

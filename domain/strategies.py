@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.indicators import NAMES, Block, Floats, Parameters, Scan, scan
-from domain.indicators_named import NamedIndicator, NamedReading, read_named
+from domain.indicators_named import NamedIndicator, NamedReading, read_named, require_own_names
 from domain.scoring import MULTI_SIGNAL, MULTI_SIGNAL_DOWN, Action, Decision, Part, hold
 
 __all__ = [
@@ -53,7 +53,10 @@ class Look:
 
 
 def look_at(block: Block, parameters: Parameters | None = None, named: Sequence[NamedIndicator] = ()) -> Look:
-    """Compute every indicator. Raises UnknownIndicatorError for a named one that doesn't exist."""
+    """Compute every indicator. Raises UnknownIndicatorError for a named one that doesn't exist or takes a name that is
+    another's.
+    """
+    require_own_names(named)
     found = scan(block, parameters)
     return Look(found, read_named(found, named) if named else ())
 
@@ -310,7 +313,8 @@ def _named_vote(indicator: NamedIndicator, value: float) -> float:
 def decide_all(look: Look, strategies: Sequence[Strategy]) -> list[Decision]:
     """One decision a symbol: of the first strategy that doesn't hold, with the parts that all of them saw.
 
-    What a strategy raises makes it hold that symbol, and is the reason.
+    Its scores are the sums of the parts' contributions: what only another strategy looked at has weight 0 in it. What a
+    strategy raises makes it hold that symbol, and is the reason.
     """
     by_strategy = [_decisions(look, strategy) for strategy in strategies]
     return [_first_of(options) for options in zip(*by_strategy, strict=True)]
@@ -399,9 +403,19 @@ def _first_of(options: Sequence[Decision]) -> Decision:
     parts: dict[str, Part] = {}
     for option in options:
         if option is not chosen:
-            parts.update(option.parts)
-    parts.update(chosen.parts)
+            for name, part in option.parts.items():
+                parts[name] = _without_vote(part, fired=name in parts and parts[name].fired)
+    # What fired for another strategy fired, although the one that decided gave it no weight.
+    parts.update(
+        (name, part._replace(fired=True) if not part.weight and name in parts and parts[name].fired else part)
+        for name, part in chosen.parts.items()
+    )
     return chosen._replace(parts=parts)
+
+
+def _without_vote(part: Part, *, fired: bool) -> Part:
+    """What another strategy saw: its reading and whether it fired. The scores are not its, so it adds nothing."""
+    return part._replace(fired=part.fired or fired, weight=0.0, contribution=0.0)
 
 
 def decide_over(

@@ -23,9 +23,9 @@ from domain.money import ZERO, divide, round_half_even
 from domain.statistics import (
     Interval,
     Sample,
-    correlation_interval,
     difference_interval,
     mean_interval,
+    pooled_correlation,
     ratio_interval,
     wilson_interval,
 )
@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 _PLACES = Decimal("1e-8")
+_SCORE_PLACES = Decimal("1e-9")
+"""Scores are stored to so many places."""
+_EXACT_FLOATS = 2.0**53
 
 Rows = NDArray[np.int64]
 """Which trades of a table."""
@@ -111,7 +114,10 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class IndicatorResult:
-    """Trades for which an indicator fired against those for which it was computed and did not."""
+    """Trades for which an indicator fired against those for which it was computed and did not.
+
+    One that fired for the other side, or for a strategy that did not decide, is in neither group.
+    """
 
     indicator: str
     fired: GroupResult
@@ -182,29 +188,40 @@ def by_day(table: TradeTable) -> list[GroupResult]:
 
 
 def by_score(table: TradeTable, width: float = 0.5) -> list[GroupResult]:
-    """By buckets of the buy score, `width` each; trades without a score are in none."""
-    buckets = np.floor(table.score / width)
-    places = max(0, math.ceil(-math.log10(width))) if width < 1 else 0
+    """By buckets of the buy score, `width` each (nine places count): from the lower edge to below the upper one.
+
+    Trades without a score are in none.
+    """
+    step = round_half_even(Decimal(str(width)), _SCORE_PLACES)
+    buckets = _buckets(table.score, step)
+    places = max(0, -int(step.normalize().as_tuple().exponent))
     names: dict[float, str] = {}
     for bucket in sorted({value for value in buckets.tolist() if not math.isnan(value)}):
-        names[bucket] = f"{bucket * width:.{places}f} to {(bucket + 1) * width:.{places}f}"
+        names[bucket] = f"{int(bucket) * step:.{places}f} to {(int(bucket) + 1) * step:.{places}f}"
     found = group_by(table, [names.get(value) for value in buckets.tolist()])
     order = {name: bucket for bucket, name in names.items()}
     return sorted(found, key=lambda item: order[item.group])
 
 
+def _buckets(score: Floats, step: Decimal) -> Floats:
+    """Each score's bucket; NaN without a score. Scores are stored to nine places, so an edge is met exactly."""
+    units = float(step / _SCORE_PLACES)
+    scaled = score * 1e9
+    # Beyond what a float holds to the last of nine places, the division is as good as it gets.
+    return np.floor(np.where(np.abs(scaled) < _EXACT_FLOATS, np.rint(scaled), scaled) / units)
+
+
 def indicators(table: TradeTable) -> list[IndicatorResult]:
-    """Each indicator: trades for which it fired against trades for which it was known and did not."""
+    """Each indicator: trades for which it fired against trades for which it was computed and did not."""
     if len(table.currencies) > 1:
         each = [item for _, rows in _by_currency(table) for item in indicators(table.part(rows))]
         return sorted(each, key=lambda item: item.indicator)
     found, currency = [], "".join(table.currencies)
-    sets = {*table.known, *table.fired}
+    sets = {*table.quiet, *table.fired}
     for name in sorted({name for group in sets for name in group}):
         has = {group: name in group for group in sets}
         fired = np.array([has[group] for group in table.fired], np.bool_)
-        known = np.array([has[group] for group in table.known], np.bool_)
-        quiet = known & ~fired
+        quiet = np.array([has[group] for group in table.quiet], np.bool_) & ~fired
         found.append(
             IndicatorResult(
                 name,
@@ -217,12 +234,21 @@ def indicators(table: TradeTable) -> list[IndicatorResult]:
 
 
 def score_correlation(table: TradeTable) -> Interval:
-    """Of buy score and net result: +1 if a higher score always meant more, 0 if it says nothing."""
+    """Of buy score and net result, within triggers: +1 if a higher score always meant more, 0 if it says nothing.
+
+    Scores of different triggers have different scales (weights, percent of a rise), so that all together they would
+    correlate by which trigger earned more.
+    """
     given = ~np.isnan(table.score)
-    score, net = table.score[given], table.net[given]
-    if len(score) < 4 or score.std() == 0 or net.std() == 0:
-        return Interval(None)
-    return correlation_interval(float(np.corrcoef(score, net)[0, 1]), len(score))
+    number = {name: place for place, name in enumerate(sorted({name or "" for name in table.trigger}))}
+    trigger = np.array([number[name or ""] for name in table.trigger], np.int64)
+    groups = []
+    for place in range(len(number)):
+        rows = given & (trigger == place)
+        score, net = table.score[rows], table.net[rows]
+        if len(score) >= 4 and score.std() > 0 and net.std() > 0:
+            groups.append((float(np.corrcoef(score, net)[0, 1]), len(score)))
+    return pooled_correlation(groups)
 
 
 def _sample(values: Floats) -> Sample:

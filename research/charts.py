@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from itertools import pairwise
 
 import numpy as np
 
+from domain.text import html_text as escape
 from research.trades import Floats
 
 __all__ = ["Bar", "Whisker", "bars", "line", "points", "thin"]

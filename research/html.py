@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from html import escape
 
 import numpy as np
 
 from domain.leaderboard import Standing
 from domain.money import amount
 from domain.statistics import Interval
+from domain.text import html_text as escape
 from research.analysis import (
     Bridge,
     GroupResult,
@@ -225,7 +225,7 @@ def _scores(table: TradeTable, buckets: Sequence[GroupResult]) -> str:
         unit="net result, %",
     )
     linked = score_correlation(table)
-    said = "" if linked.value is None else f" Correlation {_interval(linked, 2)}."
+    said = "" if linked.value is None else f" Correlation within triggers {_interval(linked, 2)}."
     return (
         "<h2>Score against outcome</h2><p>One dot a trade; the larger marks are means of score buckets with their "
         f'intervals.{said}</p><figure class="single">{chart}</figure>'
@@ -237,7 +237,7 @@ def _why(groups: _Groups) -> str:
     for item in [groups.all, *groups.exit]:
         for name, bridge in (("won", item.won), ("lost", item.lost)):
             if bridge is not None:
-                rows.append([escape(f"{item.group}, {name}"), *_bridge(bridge)])
+                rows.append([f"{_name(item.group)}, {name}", *_bridge(bridge)])
     head = ("", "trades", "configured", "other way out", "market's distance", "slippage", "fees", "achieved")
     return (
         "<h2>Why achieved is not what was configured</h2><p>Means in percent of the entry price, from left to right: "
@@ -275,7 +275,7 @@ def _section(title: str, told: str, found: Sequence[GroupResult]) -> str:
 
 def _row(item: GroupResult) -> list[str]:
     return [
-        escape(item.group),
+        _name(item.group),
         f"{item.trades:,}",
         _percent(item.win_rate, 1),
         _money(item.pnl, item.currency),
@@ -292,7 +292,7 @@ def _row(item: GroupResult) -> list[str]:
 def _indicators(table: TradeTable) -> str:
     rows = [
         [
-            escape(item.indicator),
+            _name(item.indicator),
             f"{item.fired.trades:,}",
             _percent(item.fired.win_rate, 1),
             _percent(item.fired.mean_fraction, 3),
@@ -311,7 +311,7 @@ def _indicators(table: TradeTable) -> str:
 def _linkage(found: LinkageReport) -> str:
     rows = [
         [
-            escape(item.source),
+            _name(item.source),
             f"{item.filled:,}",
             f"{item.linked:,}",
             f"{item.percent:.1f} %",
@@ -334,7 +334,7 @@ def _leaderboard(standings: Sequence[Standing]) -> str:
         return ""
     rows = [
         [
-            f"{item.place}. {escape(item.symbol)}",
+            f"{item.place}. {_name(item.symbol)}",
             f"{item.trades:,}",
             f"{item.wins:,}",
             _money(item.pnl, quote_of(item.symbol)),
@@ -349,6 +349,11 @@ def _leaderboard(standings: Sequence[Standing]) -> str:
 
 
 # --- small parts ------------------------------------------------------------------------------------------------------
+
+
+def _name(text: str) -> str:
+    """A name in a cell: one that is written from right to left doesn't turn the figures around it."""
+    return f"<bdi>{escape(text)}</bdi>"
 
 
 def _figure(title: str, chart: str) -> str:

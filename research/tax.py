@@ -20,14 +20,22 @@ def _time(column: str) -> str:
     return f"""to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS') || {finer} || 'Z'"""
 
 
+def _text(column: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula, as `domain.text.spreadsheet_text` has it."""
+    return f"CASE WHEN {column} ~ '^[{_STARTS}]' THEN chr(39) || {column} ELSE {column} END"
+
+
+_STARTS = "=+@\\t\\r-"
 # The server writes the lines itself: a year's trades are a second and no memory.
 _LOTS = f"""
-SELECT symbol, trim_scale(size) AS size, {_time("buy_time")} AS acquired, {_time("sell_time")} AS sold,
+SELECT {_text("symbol")} AS symbol, trim_scale(size) AS size, {_time("buy_time")} AS acquired,
+       {_time("sell_time")} AS sold,
        date_part('day', sell_time - buy_time) AS days_held, trim_scale(proceeds) AS proceeds,
        trim_scale(proceeds - net_proceeds) AS fees_of_sale, trim_scale(net_proceeds) AS net_proceeds,
        trim_scale(cost_basis) AS cost_basis, trim_scale(pnl) AS gain,
-       CASE WHEN buy_time IS NULL THEN 'no' ELSE 'yes' END AS covered, buy_order_id AS buy_order,
-       sell_order_id AS sell_order, split_part(translate(symbol, '_', '-'), '-', 2) AS currency
+       CASE WHEN buy_time IS NULL THEN 'no' ELSE 'yes' END AS covered, {_text("buy_order_id")} AS buy_order,
+       {_text("sell_order_id")} AS sell_order,
+       {_text("split_part(translate(symbol, '_', '-'), '-', 2)")} AS currency
   FROM fifo_allocations WHERE account = $1 AND ($2::timestamptz IS NULL OR sell_time >= $2)
    AND ($3::timestamptz IS NULL OR sell_time < $3) ORDER BY sell_time, sell_fill, buy_time, buy_fill
 """  # noqa: S608 - of our own columns

@@ -40,7 +40,8 @@ _BETWEEN = "\x1f"
 # As one text each: a list a trade takes longer to read than everything else together.
 _SETS = {
     "fired": "array_to_string(o.indicators_fired, chr(31))",
-    "known": "array_to_string(ARRAY(SELECT jsonb_object_keys(o.indicator_breakdown)), chr(31))",
+    "quiet": """array_to_string(ARRAY(SELECT part.key FROM jsonb_each(o.indicator_breakdown) part
+        WHERE part.value ->> 'value' IS NOT NULL AND part.value -> 'fired' IS DISTINCT FROM 'true'), chr(31))""",
 }
 # A row of the answer for each trade takes longer to send and to read than everything else together, so each column
 # is one value: floats as their eight bytes end to end, the rest as arrays. Each aggregate sees the same order of rows.
@@ -102,7 +103,8 @@ class TradeTable:
     `pnl` and `fees` in quote currency, exact; `won` where there was a gain after fees. Seconds since 1970 (UTC) for
     `opened` and `closed`; wall time. Fractions of the entry price: `configured`, `aimed`, `due`, `gross`, `net` (see
     the module), `reward` and `risk` of the rules. `slippage` in quote currency: what exits brought beyond the price
-    that made them due. `score` NaN: none was given. `fired` and `known`: indicators by name, where they were asked for.
+    that made them due. `score` NaN: none was given. `fired`: indicators behind the
+    decision, by name, `quiet`: those that were computed and did not fire, for whatever side; where they were asked for.
     """
 
     key: Sequence[str]
@@ -110,7 +112,7 @@ class TradeTable:
     trigger: Sequence[str]
     reason: Sequence[str]
     fired: Sequence[frozenset[str]]
-    known: Sequence[frozenset[str]]
+    quiet: Sequence[frozenset[str]]
     pnl: Sequence[Decimal]
     fees: Sequence[Decimal]
     won: NDArray[np.bool_]
@@ -170,7 +172,7 @@ async def read_trades(
 ) -> TradeTable:
     """The trades that closed from `since` until before `until`. Raises the database's errors.
 
-    With `indicators` also which were known and which fired: half of what is read, and one report's only.
+    With `indicators` also which fired and which were computed and did not: half of what is read, and one report's only.
 
     What was taken outside or written off whole brought no sale of ours: such trades are in no report.
     """
@@ -245,7 +247,7 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
         trigger=texts("trigger"),
         reason=texts("reason"),
         fired=_sets(listed(columns.get("fired", [""] * len(keys)))),
-        known=_sets(listed(columns.get("known", [""] * len(keys)))),
+        quiet=_sets(listed(columns.get("quiet", [""] * len(keys)))),
         pnl=pnl,
         fees=listed(columns.get("fees", ())),
         won=np.array([value > 0 for value in pnl], np.bool_),

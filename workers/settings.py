@@ -576,7 +576,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _as_a_whole(self) -> Self:
-        raise_all([*self._trigger_problems(), *self._mode_problems()])
+        raise_all([*self._trigger_problems(), *self._row_problems(), *self._mode_problems()])
         return self
 
     def _trigger_problems(self) -> Iterator[Problem]:
@@ -586,6 +586,20 @@ class Settings(BaseSettings):
             except ValidationError as error:
                 for finding in error.errors():
                     yield ("triggers", name, "exits"), trigger.exits, str(finding["msg"]).removeprefix("Value error, ")
+
+    def _row_problems(self) -> Iterator[Problem]:
+        """Whatever buys by a trigger without a row in `[triggers]`: each of its buys would come to nothing."""
+        if self.webhook.trigger not in self.triggers:
+            yield ("webhook", "trigger"), None, "needs a row in [triggers]: without it no alert buys that names none"
+        if self.strategy.use != "weighted":
+            return  # a strategy of one's own names its triggers itself
+        for name, given in self.strategy.indicators.items():
+            buys = given.weight > 0 and (given.buy_below is not None or given.buy_above is not None)
+            if buys and (given.trigger or name) not in self.triggers:
+                key = ("strategy", "indicators", name, "trigger")
+                row = "[triggers]" if given.trigger else f"[triggers.{name}]"
+                clause = f"needs a row in {row}, or a trigger that has one: without it nothing is bought"
+                yield key, given.trigger, clause
 
     def _mode_problems(self) -> Iterator[Problem]:
         if self.mode == "live":

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from workers.settings_types import AT_START, Name, Percent, Seconds, Section
+from workers.settings_types import AT_START, Currencies, Name, Percent, Seconds, Section
 
 __all__ = [
     "IndicatorSettings",
@@ -19,7 +19,12 @@ __all__ = [
 Periods = Annotated[int, Field(ge=2, le=200)]
 Weight = Annotated[Decimal, Field(ge=0, le=100)]
 Score = Annotated[Decimal, Field(gt=0, le=1000)]
+Threshold = Annotated[float, Field(allow_inf_nan=False)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+_BUILT_IN = ("rsi", "macd", "bollinger", "volume", "roc", "atr", "sma", "ema")
+"""As domain.indicators.NAMES, which is not imported here: every command reads the settings."""
 
 
 class MarketDataSettings(Section):
@@ -29,7 +34,7 @@ class MarketDataSettings(Section):
     top: int = Field(
         100, ge=1, le=500, description="products by 24 h quote volume that are looked at when symbols.allow is empty"
     )
-    quotes: tuple[str, ...] = Field(("USD",), description="quote currencies of those products")
+    quotes: Currencies = Field(("USD",), description="quote currencies of those products")
     min_quote_volume: Annotated[Decimal, Field(ge=0)] = Field(
         Decimal(1_000_000), description="least 24 h volume of those products, in quote currency"
     )
@@ -84,15 +89,17 @@ class NamedIndicatorSettings(Section):
 
     pandas_ta: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its function in pandas-ta, such as stoch")
     column: str | None = Field(None, description="the column to read where it has several; none: its first")
-    parameters: dict[str, int | float | str | bool] = Field(
+    parameters: dict[str, int | Threshold | str | bool] = Field(
         default_factory=dict, description="its own parameters, by name"
     )
-    buy_below: float | None = Field(None, description="it speaks for buying below this value")
-    buy_above: float | None = Field(None, description="it speaks for buying above this value")
-    sell_below: float | None = Field(None, description="it speaks for selling below this value")
-    sell_above: float | None = Field(None, description="it speaks for selling above this value")
+    buy_below: Threshold | None = Field(None, description="it speaks for buying below this value")
+    buy_above: Threshold | None = Field(None, description="it speaks for buying above this value")
+    sell_below: Threshold | None = Field(None, description="it speaks for selling below this value")
+    sell_above: Threshold | None = Field(None, description="it speaks for selling above this value")
     weight: Weight = Field(Decimal(1), description="how much it counts in the scores")
-    trigger: str | None = Field(None, description="the trigger that it buys by; none: its own name")
+    trigger: Name | None = Field(
+        None, description="the trigger that it buys by, a row of [triggers]; none: its own name"
+    )
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> Self:
@@ -137,6 +144,13 @@ class StrategySettings(Section):
     indicators: dict[Name, NamedIndicatorSettings] = Field(
         default_factory=dict, description="further indicators, by a name of your own"
     )
+
+    @model_validator(mode="after")
+    def _names_are_apart(self) -> Self:
+        for name in self.indicators:
+            if name in _BUILT_IN:
+                raise ValueError(f"indicators.{name}: that is the name of a built-in indicator: give yours another")
+        return self
 
     @model_validator(mode="after")
     def _sides_are_apart(self) -> Self:

@@ -20,6 +20,7 @@ __all__ = [
     "AT_START",
     "LIVE",
     "Applies",
+    "Currencies",
     "FileUse",
     "Hosts",
     "Multiple",
@@ -88,6 +89,13 @@ def _product(value: str) -> str:
     return value
 
 
+def _currency(value: str) -> str:
+    value = value.strip().upper()
+    if not (value.isascii() and value.isalnum() and len(value) <= 10):
+        raise ValueError("a currency is written like USD")
+    return value
+
+
 def split_commas(value: object) -> object:
     """The environment's lists are written a,b,c."""
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -112,6 +120,9 @@ SecretFile = Annotated[Path, FileUse.SECRET]
 PlainFile = Annotated[Path, FileUse.PLAIN]
 Product = Annotated[str, AfterValidator(_product)]
 Products = Annotated[tuple[Product, ...], BeforeValidator(split_commas)]
+Currencies = Annotated[
+    tuple[Annotated[str, AfterValidator(_currency)], ...], BeforeValidator(split_commas), Field(min_length=1)
+]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Hosts = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 Percent = Annotated[Decimal, Field(gt=0, lt=100, decimal_places=12), Unit("percent")]

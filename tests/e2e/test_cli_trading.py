@@ -300,8 +300,11 @@ async def test_a_sell_by_hand_keeps_its_price(trading: LiveStack) -> None:
 
 
 async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
-    """Exit rules that were given are the trade's own, and act."""
-    key = await _bought(trading, "SOL-USD", "--size", "2", "--hard-stop", "2", "--soft-stop", "1", "--no-signal-exit")
+    """Exit rules that were given are the trade's own, and act; one that is nearer than the costs is told, and taken."""
+    rules = ("--hard-stop", "2", "--soft-stop", "1", "--no-signal-exit")
+    bought = await trading.command("order", "buy", "SOL-USD", "--size", "2", *rules, "--json")
+    key = str(bought.json["order_key"])
+    assert bought.err.startswith("warning: the soft stop at 1 % is nearer than a round trip costs: 1.21 % (2 × 0.6 %")
     trade = next(row for row in (await trading.command("trades", "--json")).json if row["entry_key"] == key)
     assert (trade["hard_stop"], trade["soft_stop"]) == ("98.0098", "99.0099")
     await trading.price("SOL-USD", "97.9", "97.91")
@@ -322,6 +325,7 @@ async def test_moved_stops_are_shown_with_who_and_why(trading: LiveStack) -> Non
     message = _refused(await trading.command("trade", "stops", key[:8], "--hard", "2800", "--json"), 1, "FURTHER_AWAY")
     assert "further" in message
     wider = await trading.command("trade", "stops", key[:8], "--hard", "2800", "--further", "--take-profit", "off")
+    assert "warning: the hard stop" not in wider.err, "it is far enough"
     assert wider.out == "Hard stop 2900 → 2800; take profit 3150.105 → none.\n"
     for arguments, code in (
         ((), "BAD_OPTION"),

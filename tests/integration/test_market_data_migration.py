@@ -135,7 +135,7 @@ async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -
         assert (await table.states([BTC]))[BTC].bid == 50_000
         watched = await PlanTable(pool, "o'ne").sell_signals([BTC], timedelta(hours=1))
         assert str(watched[BTC].snapshot_id) == snapshots["o'ne"]
-        assert await store.decided("o'ne", [BTC], "C", datetime.now(UTC)) == {(BTC, "x")}
+        assert await store.decided("o'ne", [BTC], "C", datetime.now(UTC)) == {BTC}
 
         now, snapshot = datetime.now(UTC), str(uuid.uuid4())
         await old_writes(pool, "o'ne", snapshot, "50001", now)
@@ -198,7 +198,7 @@ async def test_what_several_accounts_wrote_is_told_apart_or_read_again(database:
         for account, snapshot in snapshots.items():
             watched = await PlanTable(pool, account).sell_signals([BTC], timedelta(hours=1))
             assert str(watched[BTC].snapshot_id) == snapshot
-            assert await StrategyStore(pool).decided(account, [BTC], "C", datetime.now(UTC)) == {(BTC, "x")}
+            assert await StrategyStore(pool).decided(account, [BTC], "C", datetime.now(UTC)) == {BTC}
             table = CandleTable(pool, account)
             assert (await table.newest([BTC]), await table.states([BTC])) == (None, {})
             async with hold(pool, market_data_lease(account), "new", LeaseTerms()) as lease:

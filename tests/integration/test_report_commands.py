@@ -72,6 +72,12 @@ async def test_every_report_has_the_same_trades(shell: Shell) -> None:
     assert all(float(line["win_rate_low"]) <= float(line["win_rate"]) for line in listed)
     found = (await shell.run("report", "indicators", "--json")).json
     assert all(item["fired"]["trades"] + item["quiet"]["trades"] == 200 for item in found)
+    # One that fired for the other side, and one without a value, are in neither group.
+    await shell.execute(
+        """UPDATE orders SET indicator_breakdown = '{"rsi": {"value": "80", "fired": true}, "macd": {"value": null}}',
+                             indicators_fired = '{}' WHERE role = 'ENTRY'"""
+    )
+    assert (await shell.run("report", "indicators", "--json")).json == []
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -110,8 +116,8 @@ async def test_linkage_and_leaderboard(shell: Shell) -> None:
     assert all(item["median_ms"] == pytest.approx(200) for item in found.json["sources"])
     places = (await shell.run("report", "leaderboard", "--json")).json
     assert [item["place"] for item in places] == [1, 2, 3, 4, 5]
-    lows = [item["mean"]["low"] for item in places]
-    assert lows == sorted(lows, reverse=True)
+    order = [(Decimal(item["pnl"]) > 0 < item["mean"]["value"], item["mean"]["low"]) for item in places]
+    assert order == sorted(order, reverse=True), "who gained goes before who lost"
     await shell.execute("DELETE FROM trade_strategy_link")
     alarmed = await shell.run("report", "linkage")
     assert alarmed.code == 1
@@ -121,9 +127,15 @@ async def test_linkage_and_leaderboard(shell: Shell) -> None:
 async def test_the_tax_export_adds_up(shell: Shell, tmp_path: Path) -> None:
     """Every realised lot once; gains add up to those of the trades, and each line to itself."""
     out = tmp_path / "lots.csv"
+    await shell.execute(
+        """UPDATE fifo_allocations SET sell_order_id = '=cmd()' || sell_order_id
+            WHERE id = (SELECT min(id) FROM fifo_allocations)"""
+    )
     assert (await shell.run("report", "tax", "--out", str(out))).code == 0
     lines = list(csv.DictReader(out.open()))
     covered = [line for line in lines if line["covered"] == "yes"]
+    assert sum(line["sell_order"].startswith("'=cmd()") for line in lines) == 1, "no cell is a formula"
+    assert not [line for line in lines if line["sell_order"][:1] == "="]
     assert all(Decimal(line["net_proceeds"]) - Decimal(line["cost_basis"]) == Decimal(line["gain"]) for line in covered)
     assert all(line["acquired"] <= line["sold"] for line in covered)
     connection = await asyncpg.connect(shell.dsn)

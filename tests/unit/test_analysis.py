@@ -45,14 +45,14 @@ def row(number: int, **given: Any) -> dict[str, Any]:
         "bought_size": 1.0, "sold_value": 103.8, "sold_size": 1.0, "sold_share": 1.0,
         "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
         "free_due": 0.0, "slippage": -0.2, "soft_stop": 0.02, "take_profit": 0.04, "trailing_arm": None, "score": 1.2,
-        "fired": "rsi", "known": "macd\x1frsi",
+        "fired": "rsi", "quiet": "macd",
     }  # fmt: skip
     return usual | given
 
 
 LOSS: dict[str, Any] = {
     "reason": "SOFT_STOP", "pnl": Decimal("-3.5"), "sold_value": 97.5, "due": 97.9, "aimed": -0.02, "slippage": -0.4,
-    "trigger": "macd_cross", "score": 0.3, "fired": "macd",
+    "trigger": "macd_cross", "score": 0.3, "fired": "macd", "quiet": "rsi",
 }  # fmt: skip
 
 
@@ -174,9 +174,33 @@ def test_score_buckets_are_in_order_and_leave_out_who_has_none() -> None:
     assert [item.group for item in by_score(found, 10)] == ["-10 to 0", "0 to 10", "10 to 20"]
 
 
+@given(st.integers(1, 10**9), st.integers(0, 10**12), st.integers(1, 10**9))
+def test_a_score_is_in_the_bucket_whose_edges_hold_it(nanos: int, score: int, between: int) -> None:
+    """Also at an edge (0.3 is in 0.3 to 0.4), and every label says its edges exactly."""
+    width, exact = Decimal(nanos) / 10**9, Decimal(score) / 10**9
+    edge = width * (score // nanos)
+    trades = table(row(0, score=float(exact)), row(1, score=float(edge)), row(2, score=float(exact + between % nanos)))
+    found = by_score(trades, float(width))
+    for value in (exact, edge):
+        low = width * int(value / width)
+        assert any(Decimal(group.group.partition(" to ")[0]) == low for group in found), (value, found)
+    assert sum(group.trades for group in found) == 3
+    assert len({group.group for group in found}) == len(found)
+
+
+def test_buckets_of_odd_widths_are_named_by_their_edges() -> None:
+    """A quarter and one and a half: each edge with as many places as the width has."""
+    found = table(row(0, score=0.25), row(1, score=0.3), row(2, score=1.5), row(3, score=2.9))
+    assert [(item.group, item.trades) for item in by_score(found, 0.25)] == [
+        ("0.25 to 0.50", 2), ("1.50 to 1.75", 1), ("2.75 to 3.00", 1),
+    ]  # fmt: skip
+    assert [item.group for item in by_score(found, 1.5)] == ["0.0 to 1.5", "1.5 to 3.0"]
+    assert [(item.group, item.trades) for item in by_score(found, 0.1)][:2] == [("0.2 to 0.3", 1), ("0.3 to 0.4", 1)]
+
+
 def test_an_indicator_that_was_not_computed_counts_for_neither() -> None:
-    """Fired, known and quiet, unknown: three different things."""
-    found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired="", known="")))}
+    """Fired, computed and quiet, unknown or fired for the other side: three different things."""
+    found = {item.indicator: item for item in indicators(table(row(0), row(1, **LOSS), row(2, fired="", quiet="")))}
     assert (found["rsi"].fired.trades, found["rsi"].quiet.trades) == (1, 1)
     assert (found["macd"].fired.trades, found["macd"].quiet.trades) == (1, 1)
     assert found["rsi"].difference.value == pytest.approx(6.3 / 100.5)
@@ -187,6 +211,18 @@ def test_the_score_that_decides_correlates() -> None:
     rising = table(*(row(n, score=n / 10, pnl=Decimal(n)) for n in range(20)))
     assert score_correlation(rising).value == pytest.approx(1.0)
     assert score_correlation(table(*(row(n, score=1.0) for n in range(9)))).value is None
+
+
+def test_scores_of_different_scales_are_not_one_score() -> None:
+    """Two triggers whose scores say nothing say nothing together, though the one with larger scores earned more."""
+    flat = [row(n, score=1 + n % 2, pnl=Decimal(-3 + n // 2 % 2)) for n in range(200)]
+    momentum = [row(200 + n, trigger="roc_momo", score=5 + n % 2, pnl=Decimal(3 + n // 2 % 2)) for n in range(200)]
+    for trades in (flat, momentum, flat + momentum):
+        assert score_correlation(table(*trades)).value == pytest.approx(0, abs=1e-9)
+    inner = [row(400 + n, trigger="macd_cross", score=n, pnl=Decimal(n % 100)) for n in range(100)]
+    both = score_correlation(table(*flat, *inner))
+    assert both.value is not None
+    assert 0.2 < both.value < 1
 
 
 def test_a_trade_that_kept_dust_is_measured_on_what_was_sold() -> None:
@@ -228,6 +264,15 @@ def test_the_page_loads_nothing_and_escapes_what_it_shows() -> None:
     assert not re.search(r"""(?:src|href)=|url\(|@import|https?://""", page)
     assert page.count("<svg") >= 6
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+
+
+def test_a_name_turns_nothing_around_in_the_page() -> None:
+    """Characters that turn the direction of text are written out, and names of cells are isolated."""
+    rows = [row(n, trigger="gain\u202e5-\u202c", score=n / 7) for n in range(4)]
+    linked = LinkageReport([SourceLinkage("sighook", 4, 4, 4, 12.0, 11.0)], 8, 0, 0, 0, 0, 0, [])
+    page = html_report(ReportHead("main", datetime.now(UTC)), table(*rows), linked)
+    assert "<bdi>gain\\u202e5-\\u202c</bdi>" in page
+    assert not set(page) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @pytest.mark.parametrize("values", [[0.0], [5.0, 5.0], [-1e-9, 1e9], [-3.0, -2.0]])

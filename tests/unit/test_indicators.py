@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,33 @@ def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> N
     assert missing.why == ["the newest candle is missing"]
 
 
-@pytest.mark.parametrize("name", ["nonsense", "_private", "AnalysisIndicators"])
+@pytest.mark.filterwarnings("ignore")
+def test_every_indicator_of_the_library_has_a_value_or_a_reason() -> None:
+    """Whatever a function of pandas-ta answers (a tuple, a list, nothing, an exit) ends nobody's run."""
+    functions = []
+    for name in dir(ta):
+        with contextlib.suppress(ImportError):
+            found = getattr(ta, name, None)
+            if name.islower() and not name.startswith("_") and callable(found) and not isinstance(found, type):
+                functions.append(name)
+    assert len(functions) > 200
+    wanted = [NamedIndicator(name=f"x_{name}", pandas_ta=name, buy_below=1) for name in functions]
+    for reading in read_named(scan(market_candles(120)), wanted):
+        assert np.isnan(reading.values[0]) == bool(reading.why[0]), reading.indicator.pandas_ta
+
+
+def test_an_indicator_of_several_tables_is_read_by_its_columns() -> None:
+    """Ichimoku answers today's lines and those ahead: the first has the newest candle's, and a column is found."""
+    lines = NamedIndicator(name="a", pandas_ta="ichimoku", column="ITS_9", buy_below=1)
+    first, named = read_named(
+        scan(market_candles(200)), [NamedIndicator(name="b", pandas_ta="ichimoku", buy_below=1), lines]
+    )
+    assert np.isfinite(first.values[0])
+    high, low = market_candles(200).high[0], market_candles(200).low[0]
+    assert named.values[0] == pytest.approx((high[-9:].max() + low[-9:].min()) / 2)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "_private", "AnalysisIndicators", "math"])
 def test_an_indicator_that_does_not_exist_is_said(name: str) -> None:
     """A name that pandas-ta doesn't have ends the run with a sentence, as it would never have a value."""
     with pytest.raises(UnknownIndicatorError, match=name):

@@ -29,7 +29,7 @@ EXAMPLE: dict[str, Any] = {
     "webhook": {"senders": {"mine": {"secret": "0123456789abcdef", "token_file": "t"}}},
     "strategy": {
         "parameters": {"k": 1},
-        "indicators": {"mine": {"pandas_ta": "stoch", "parameters": {"k": 1}, "buy_below": 1}},
+        "indicators": {"mine": {"pandas_ta": "stoch", "parameters": {"k": 1}, "buy_below": 1, "trigger": "manual"}},
     },
     "notices": {"urls": ["json://localhost"]},
 }

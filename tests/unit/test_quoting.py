@@ -17,6 +17,7 @@ from domain.quoting import (
     QuoteFacts,
     QuoteRules,
     Resting,
+    dollar_twins,
     micro_price,
     quote_plan,
     without_own,
@@ -237,3 +238,9 @@ def test_the_market_is_read_without_our_own_orders() -> None:
 def test_the_micro_price_leans_to_the_thin_side() -> None:
     """More to buy than to sell: nearer to the ask."""
     assert micro_price(Level(D(100), D(3)), Level(D(102), D(1))) == D("101.5")
+
+
+def test_one_book_has_two_names() -> None:
+    """BTC-USD and BTC-USDC are one market; what is quoted in euros or tethers is another."""
+    assert (dollar_twins("BTC-USD"), dollar_twins("BTC-USDC")) == (("BTC-USDC",), ("BTC-USD",))
+    assert dollar_twins("BTC-EUR") == dollar_twins("BTC-USDT") == ()

@@ -8,7 +8,7 @@ from statistics import fmean, variance
 
 import pytest
 
-from domain.leaderboard import SymbolRecord, rank_symbols
+from domain.leaderboard import SymbolRecord, rank_symbols, trusted_symbols
 from domain.statistics import (
     Interval,
     Sample,
@@ -95,3 +95,14 @@ def test_symbols_rank_by_what_is_likely_at_least() -> None:
         (1, "BTC-USD", True),
         (2, "ETH-USD", False),
     ]
+
+
+def test_who_loses_for_sure_never_leads() -> None:
+    """A small loss that is known well comes after a gain that isn't, and is on nobody's list, whatever its place."""
+    loser = SymbolRecord("BTC-USD", Sample(400, -0.001, 0.000001), 20, Decimal(-40))
+    winner = SymbolRecord("ETH-USD", Sample(8, 0.02, 0.01), 6, Decimal(16))
+    found = rank_symbols([loser, winner])
+    assert loser.results.variance < winner.results.variance
+    assert [item.symbol for item in found] == ["ETH-USD", "BTC-USD"]
+    assert trusted_symbols(found, 10) == {"ETH-USD"}
+    assert trusted_symbols(rank_symbols([loser]), 10) == set()

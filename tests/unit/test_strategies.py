@@ -12,7 +12,7 @@ import talib
 
 from activities.strategy_loading import StrategyError, load_strategy
 from domain.indicators import Block
-from domain.indicators_named import NamedIndicator
+from domain.indicators_named import NamedIndicator, UnknownIndicatorError
 from domain.momentum import RocMomentum, RocRules
 from domain.scoring import Action, Decision, Part, linkage_of, score_decimal
 from domain.strategies import Features, Strategy, Weighted, WeightedRules, decide_all, decide_over, look_at
@@ -137,6 +137,32 @@ def test_the_first_strategy_that_acts_decides() -> None:
     rise = tale([*waves(280), *np.linspace(100, 110, 20)])
     assert only(rise, BOTH).trigger == "rsi_overbought"
     assert only(rise, (RocMomentum(), Weighted())).trigger == "roc_momo"
+
+
+@pytest.mark.parametrize("strategies", [BOTH, BOTH[::-1]])
+@pytest.mark.parametrize("source", SOURCES)
+def test_scores_are_the_sums_of_what_is_stored_beside_them(source: str, strategies: tuple[Strategy, ...]) -> None:
+    """Whichever strategy decided: what only another one looked at adds nothing, and is still told to have fired."""
+    rules = (Weighted(WeightedRules(buy_from=1.5)), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
+    chosen = rules if strategies is BOTH else rules[::-1]
+    seen = Counter[str]()
+    for _, decision in decide_over(market_candles(600, 3_000, source=source), chosen, window=300):
+        parts = decision.parts.values()
+        assert sum(max(part.contribution, 0.0) for part in parts) == pytest.approx(decision.buy_score)
+        assert sum(max(-part.contribution, 0.0) for part in parts) == pytest.approx(decision.sell_score)
+        assert all(decision.parts[name].fired for name in decision.fired)
+        seen[decision.trigger or "hold"] += any(part.fired and not part.contribution for part in parts)
+    assert sum(seen.values()), "some rows have an indicator that fired for another strategy"
+
+
+def test_a_name_of_your_own_is_no_other_indicator_s() -> None:
+    """A named indicator `rsi` would be read in the place of RSI: such a look is refused, with what to do."""
+    mine = NamedIndicator(name="rsi", pandas_ta="cci", buy_below=-100)
+    with pytest.raises(UnknownIndicatorError, match="there is an indicator rsi already"):
+        look_at(FALL, None, (mine,))
+    twice = NamedIndicator(name="mine", pandas_ta="cci", buy_below=-100)
+    with pytest.raises(UnknownIndicatorError, match="mine already"):
+        look_at(FALL, None, (twice, twice))
 
 
 def test_a_named_indicator_votes_by_its_own_thresholds() -> None:

@@ -10,6 +10,7 @@ from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
 from temporalio.exceptions import ApplicationError
 
 from cli.strategy import why_it_failed
+from domain.indicators import NAMES
 from domain.messages import Linkage
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted
@@ -18,7 +19,13 @@ from workers.health import ROLES as NAMED_ROLES
 from workers.health import ROLES_OF
 from workers.runner import ROLES
 from workers.settings import Settings
-from workers.settings_strategy import IndicatorSettings, NamedIndicatorSettings, RocSettings, StrategySettings
+from workers.settings_strategy import (
+    IndicatorSettings,
+    MarketDataSettings,
+    NamedIndicatorSettings,
+    RocSettings,
+    StrategySettings,
+)
 from workers.strategy_role import (
     indicator_parameters,
     named_indicators,
@@ -77,8 +84,56 @@ def test_named_indicators_need_a_threshold() -> None:
     """One that could never speak is refused; a name and thresholds reach the run."""
     with pytest.raises(ValueError, match="or it never speaks"):
         NamedIndicatorSettings(pandas_ta="cci")
-    (cci,) = named_indicators(settings(indicators={"cci": {"pandas_ta": "cci", "buy_below": -100, "weight": "2"}}))
-    assert (cci.name, cci.buy_below, cci.weight, cci.buys_as) == ("cci", -100, 2.0, "cci")
+    mine = {"cci": {"pandas_ta": "cci", "buy_below": -100, "weight": "2", "trigger": "rsi_oversold"}}
+    (cci,) = named_indicators(settings(indicators=mine))
+    assert (cci.name, cci.buy_below, cci.weight, cci.buys_as) == ("cci", -100, 2.0, "rsi_oversold")
+
+
+@pytest.mark.parametrize("threshold", ["buy_below", "buy_above", "sell_below", "sell_above"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_threshold_is_a_number(threshold: str, value: str) -> None:
+    """Nothing is below or above nan: an indicator that never speaks is refused, not accepted."""
+    for given in (value, float(value)):
+        with pytest.raises(ValueError, match="finite number"):
+            NamedIndicatorSettings.model_validate({"pandas_ta": "cci", threshold: given})
+    with pytest.raises(ValueError, match="finite number"):
+        NamedIndicatorSettings.model_validate({"pandas_ta": "cci", "buy_below": 1, "parameters": {"x": float(value)}})
+
+
+def test_an_indicator_that_buys_needs_a_row_of_the_trigger_table() -> None:
+    """One that buys by a trigger without settings is refused by its key; one that only sells, or has a row, is fine."""
+    stoch = {"pandas_ta": "stoch", "buy_below": 20}
+    with pytest.raises(ValueError, match=r"needs a row in \[triggers.stoch\]"):
+        settings(indicators={"stoch": stoch})
+    with pytest.raises(ValueError, match=r"needs a row in \[triggers\]"):
+        settings(indicators={"stoch": {**stoch, "trigger": "mine"}})
+    settings(indicators={"stoch": {"pandas_ta": "stoch", "sell_above": 80}})
+    settings(indicators={"stoch": {**stoch, "weight": 0}})
+    settings(indicators={"stoch": stoch}, use="mine:Own")
+    Settings.model_validate({"strategy": {"indicators": {"stoch": stoch}}, "triggers": {"stoch": {"size_quote": "10"}}})
+
+
+def test_alerts_that_name_no_trigger_need_one_with_a_row() -> None:
+    """webhook.trigger without a row would refuse each of them when it comes."""
+    with pytest.raises(ValueError, match=r"webhook.trigger\s+needs a row in \[triggers\]"):
+        Settings.model_validate({"webhook": {"trigger": "nowhere"}})
+    Settings.model_validate({"webhook": {"trigger": "multi_signal"}})
+
+
+def test_names_of_built_in_indicators_are_taken() -> None:
+    """An indicator of one's own by such a name would stand in its place."""
+    for name in NAMES:
+        with pytest.raises(ValueError, match=f"indicators.{name}: that is the name of a built-in"):
+            settings(indicators={name: {"pandas_ta": "cci", "sell_above": 1}})
+
+
+def test_quote_currencies_are_written_as_products_are() -> None:
+    """usd is USD, a list of the environment is read, and what is no currency is refused: it would choose nothing."""
+    assert MarketDataSettings.model_validate({"quotes": ["usd", "Eur"]}).quotes == ("USD", "EUR")
+    assert MarketDataSettings.model_validate({"quotes": "usd,usdc"}).quotes == ("USD", "USDC")
+    for wrong in ([], ["$"], [""], ["BTC-USD"]):
+        with pytest.raises(ValueError, match="quotes"):
+            MarketDataSettings.model_validate({"quotes": wrong})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""What buying and selling again costs, and what of an order is so near or so far that a person may have meant another.
+
+A stop or target nearer than that is reached by the costs alone: 0.05 given for 5 is sold at the first move, and what it
+loses is fees. Nothing is refused for it; these are sentences for whoever asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from domain.exits import ExitRules
+from domain.money import ZERO, divide, plain, round_half_even
+from domain.orders import Side
+
+__all__ = ["ASSUMED_TAKER", "FAR", "LEVELS", "RoundTrip", "far_limit", "near", "near_levels", "near_stops"]
+
+ASSUMED_TAKER: Final = Decimal("0.006")
+"""Coinbase's taker rate of a small account, where the account's own isn't known; a fraction."""
+FAR: Final = Decimal("0.1")
+"""A limit further than this from the market is told; a fraction of the market's price."""
+LEVELS: Final[Mapping[str, str]] = {
+    "hard_stop": "the hard stop",
+    "soft_stop": "the soft stop",
+    "trailing_arm": "the gain that arms trailing",
+    "take_profit": "the target",
+}
+"""Rules of a trade that are a distance from its entry price, with their names."""
+_LARGEST_MEANT = Decimal("0.5")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """Costs as fractions of the price: the taker rate, which is paid twice, and the spread (None: not known)."""
+
+    taker: Decimal = ASSUMED_TAKER
+    spread: Decimal | None = None
+    known: bool = False
+    """Whether the rate is the account's own."""
+
+    @property
+    def cost(self) -> Decimal:
+        """Both fees and the spread."""
+        return 2 * self.taker + (self.spread or ZERO)
+
+    @property
+    def told(self) -> str:
+        """The costs in words."""
+        rate = f"2 × {_percent(self.taker)} taker fee" + ("" if self.known else ", assumed")
+        return f"{_percent(self.cost)} ({rate}{'' if self.spread is None else f', spread {_percent(self.spread)}'})"
+
+
+def near_levels(rules: ExitRules, trip: RoundTrip) -> dict[str, str]:
+    """Rules that are nearer than a round trip costs: each one's field with a sentence."""
+    found = {}
+    for name, called in LEVELS.items():
+        distance = getattr(rules, name)
+        if distance is not None and distance < trip.cost:
+            found[name] = near(called, distance, trip)
+    return found
+
+
+def near(called: str, distance: Decimal, trip: RoundTrip) -> str:
+    """The sentence about one level; `distance` is a fraction of the entry price."""
+    meant = distance * 100
+    asked = f"; did you mean {_percent(meant)}?" if trip.cost < meant <= _LARGEST_MEANT else ""
+    return f"{called} at {_percent(distance)} is nearer than a round trip costs: {trip.told}{asked}"
+
+
+def near_stops(
+    entry: Decimal, bid: Decimal | None, levels: Mapping[str, Decimal | None], trip: RoundTrip
+) -> Iterator[str]:
+    """Sentences about prices to which a trade's stops or target are moved; `entry` is its entry price.
+
+    A stop that is far from the bid secures a gain, however near the entry price it is.
+    """
+    for name, called in LEVELS.items():
+        price = levels.get(name)
+        if price is None or entry <= 0:
+            continue
+        distance = abs(divide(price, entry) - 1)
+        secures = "stop" in name and bid is not None and abs(divide(price, bid) - 1) >= trip.cost
+        if distance < trip.cost and not secures:
+            yield near(called, distance, trip)
+
+
+def far_limit(side: Side, limit: Decimal, bid: Decimal | None, ask: Decimal | None) -> str:
+    """A sentence about a limit that is far from the market, on either side; empty where it is not, or nobody knows."""
+    market = (ask or bid) if side is Side.BUY else (bid or ask)
+    if market is None or market <= 0:
+        return ""
+    away = divide(limit, market) - 1
+    if abs(away) <= FAR:
+        return ""
+    where = "above" if away > 0 else "below"
+    takes = (side is Side.BUY) == (away > 0)
+    means = "it takes whatever is offered up to there" if takes else "it rests until the market comes there"
+    return f"the limit {plain(limit)} is {abs(away) * 100:.0f} % {where} the market ({plain(market)}): {means}"
+
+
+def _percent(fraction: Decimal) -> str:
+    return f"{plain(round_half_even(fraction * 100, Decimal('0.0001')))} %"
