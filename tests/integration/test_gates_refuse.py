@@ -157,7 +157,7 @@ async def test_skip_market_data_stale(desk: Desk) -> None:
     first = await desk.admit(limit_buy(desk.account, "0.01", "49000"))
     assert first.accepted, first.sentence
     fault = await desk.control.fault("server_error", "GET /product_book", count=1000)
-    await refused(desk, limit_buy(desk.account, "0.01", "49000"), "SKIP_MARKET_DATA_STALE", "300 s old")
+    await refused(desk, limit_buy(desk.account, "0.01", "49000"), "SKIP_MARKET_DATA_STALE", "s old, the limit is 120 s")
     by_hand = await desk.admit(limit_buy(desk.account, "0.01", "49000", entry_point="manual"))
     assert by_hand.accepted, by_hand.sentence
     await desk.market(bid="49999", ask="50000")
