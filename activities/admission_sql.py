@@ -11,7 +11,7 @@ entry key, and of its command the id, the kind and the subject, null for none. `
 
 from __future__ import annotations
 
-from activities.limits import closed_results
+from activities.limits import closed_results, of_today
 
 __all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS", "TURN"]
 
@@ -99,8 +99,8 @@ WITH buys AS MATERIALIZED (
            + (SELECT coalesce(sum(CASE WHEN f.side = 'BUY' THEN -(f.value + f.quote_fees)
                                        WHEN f.at > b.answered_at THEN f.value - f.quote_fees ELSE 0 END), 0)
                 FROM fills f WHERE f.account = $1 AND f.recorded_at > b.asked_at AND {_OF_QUOTE.format("f")}) AS total,
-           {closed_results("$1", "$6::int", "$8::text[]", "$9::text")}
-      FROM (SELECT 1) one
+           {closed_results("$1", "$6::int")}
+      FROM {of_today("$1", "$8::text[]", "$9::text")}
       LEFT JOIN account_controls c ON c.account = $1
       LEFT JOIN balances b ON b.account = $1 AND b.currency = $2
 )

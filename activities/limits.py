@@ -23,7 +23,7 @@ from domain.gates import AHEAD_SECONDS
 from domain.limits import Breach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 
-__all__ = ["closed_results", "halt_if_lost_too_much", "learn_rates", "own_currency", "results_of"]
+__all__ = ["closed_results", "halt_if_lost_too_much", "learn_rates", "of_today", "own_currency", "results_of"]
 
 _RATE_SECONDS = 1.0
 """So long the exchange is waited for to tell a rate."""
@@ -55,28 +55,41 @@ def _is_own(own: str, ending: str) -> str:
     return f"(right(t.symbol, length({ending})) = {ending} OR {_QUOTE} = ANY ({own}))"
 
 
-def closed_results(account: str, trades: str, own: str, ending: str) -> str:
+def closed_results(account: str, trades: str) -> str:
     """Three columns: `day_pnl` in the account's own currency, `day_unpriced` (currencies without a rate), `last_pnls`.
 
-    Of the account, so many trades, and the names of its own currency, all named by parameters; so is `ending`, how
-    most of its symbols end, which is looked at first as that is faster. `last_pnls` are the newest first, in quote
-    currency: only whether one lost counts; a trade that sold nothing (taken outside, written off) is no part of them.
+    Of the account and so many trades, named by parameters; `of_today` is to be in the FROM. `last_pnls` are the newest
+    first, in quote currency: only whether one lost counts; a trade that sold nothing (taken outside, written off) is no
+    part of them.
     """
     return f"""
-       (SELECT coalesce(sum(({_PNL}) * CASE WHEN {_is_own(own, ending)} THEN 1 ELSE t.quote_rate END), 0)
-          FROM trades t WHERE {_of_today(account)}) AS day_pnl,
-       ARRAY(SELECT DISTINCT {_QUOTE} FROM trades t
-              WHERE {_of_today(account)} AND t.quote_rate IS NULL AND t.sold_size > 0
-                AND NOT {_is_own(own, ending)} ORDER BY 1) AS day_unpriced,
+       coalesce(today.pnl, 0) AS day_pnl, coalesce(today.unpriced, '{{}}') AS day_unpriced,
        ARRAY(SELECT {_PNL} FROM trades t WHERE {_closed(account)}
                 AND t.sold_size > 0
               ORDER BY t.closed_at DESC, t.entry_key LIMIT {trades}) AS last_pnls
 """
 
 
+def of_today(account: str, own: str, ending: str) -> str:
+    """What `closed_results` reads of today's trades, all in one look, to be joined.
+
+    `own`: the names of the account's own currency; `ending`: how most of its symbols end, which is looked at first as
+    that is faster; both named by parameters (`own_currency`).
+    """
+    return f"""
+(SELECT sum(pnl * rate) AS pnl,
+        array_agg(DISTINCT split_part(translate(symbol, '_', '-'), '-', 2)) FILTER (WHERE rate IS NULL AND sold)
+            AS unpriced
+   FROM (SELECT t.symbol, {_PNL} AS pnl, t.sold_size > 0 AS sold,
+                CASE WHEN {_is_own(own, ending)} THEN 1 ELSE t.quote_rate END AS rate
+           FROM trades t WHERE {_of_today(account)}) closed) today
+"""
+
+
 _LOOK = f"""
 SELECT coalesce((SELECT halted FROM account_controls WHERE account = $1), false) AS halted,
-{closed_results("$1", "$2::int", "$3::text[]", "$4::text")}
+{closed_results("$1", "$2::int")}
+  FROM {of_today("$1", "$3::text[]", "$4::text")}
 """
 _MISSING = f"""
 SELECT DISTINCT {_QUOTE} FROM trades t
@@ -94,7 +107,7 @@ UPDATE trades t SET quote_rate = r.rate FROM unnest($2::text[], $3::numeric[]) A
 
 
 def own_currency(policy: Policy) -> tuple[list[str], str]:
-    """The last two parameters of `closed_results`."""
+    """The last two parameters of `of_today`."""
     return list(own_names(policy.currency)), f"-{policy.currency}"
 
 
