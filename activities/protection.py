@@ -30,7 +30,8 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 PROTECTION_FAILED = "PROTECTION_FAILED"
-_ASK_SECONDS = 3.0
+_ASK_SECONDS = 1.0
+"""What becomes due while a protective order is made up waits for it; without an answer its stop is a little wider."""
 _RULES_SECONDS = 0.3
 """An exit may wait for it."""
 

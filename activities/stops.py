@@ -53,8 +53,10 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
         done = await connection.fetchrow(
-            "SELECT sentence, rules_after FROM stop_changes WHERE id = $1", request.change_id
+            "SELECT entry_key, sentence, rules_after FROM stop_changes WHERE id = $1", request.change_id
         )
+        if done is not None and done["entry_key"] != key:
+            raise StopsRefusedError("COMMAND_USED", "the command was given for another trade's stops: use a new one")
         if done is not None:
             return StopsAnswer(sentence=done["sentence"], rules=ExitRules.model_validate(done["rules_after"]))
         row = await locked_plan(connection, key)

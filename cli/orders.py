@@ -691,6 +691,9 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
                 answer = str((await ask(client, order_workflow_id(key), "cancel", asked, timeout)).sentence)
             except LookupError:
                 answer = await keep_until_started(ledger, settings.account, "cancel", key, asked)
+                # One that was started in between may have looked before the wish was there.
+                with contextlib.suppress(LookupError):
+                    answer = str((await ask(client, order_workflow_id(key), "cancel", asked, timeout)).sentence)
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(ORDER, key)

@@ -4,6 +4,7 @@ A trade is its entry and everything that closes it, named by the entry's key. Pr
 net proceeds of what was sold less its share of the cost, both with fees.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -664,6 +665,9 @@ async def _close(
                 answer = await _ask_close(client, key, request, min(timeout, 10.0))
             except LookupError:
                 answer = await keep_until_started(ledger, settings.account, "close", key, request)
+                # One that was started in between may have looked before the wish was there.
+                with contextlib.suppress(LookupError):
+                    answer = await _ask_close(client, key, request, min(timeout, 10.0))
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)

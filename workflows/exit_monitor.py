@@ -264,7 +264,7 @@ class ExitMonitorWorkflow:
         self._size = view.remaining
         if view.sellable <= 0 and self._reason is None:
             if view.live is not None:
-                await shield.lower(view.sentence or "the trade has nothing left for it to sell")
+                await shield.lower(view.sentence or "the trade has nothing left for it to sell", unless_due=True)
             await self._close_if_flat(None)
 
     def _stop_is_due(self, price: Decimal) -> None:
@@ -283,7 +283,8 @@ class ExitMonitorWorkflow:
             self._tell("the end of its protection is not known yet: what that may still sell is left out")
         elif view.live is not None:
             await self._tell_unsold(f"{reason} waits for the end of its protection, which may still sell all of it")
-            view = await self._shield.lower(f"{reason} is due")
+            # The exchange may have told its size, if not what it came to.
+            view = await self._shield.lower(f"{reason} is due", enough=lambda view: view.remaining > view.live_size)
         self._size = view.remaining
         if view.remaining <= 0:
             await self._close_if_flat(None)

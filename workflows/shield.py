@@ -35,6 +35,8 @@ _LOOK_AGAIN = 1.0
 _LONGEST_PAUSE = 8.0
 _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
 """What a venue says to a selling stop above its last trade: one that had rested there would have sold by now."""
+_DUE_FIRST = "what is due goes before a protection that is being replaced"
+_ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
 _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
@@ -96,9 +98,10 @@ class Shield:
             await self.lower(
                 f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}"
                 if other_size
-                else "a person has moved the trade's stops"
+                else "a person has moved the trade's stops",
+                unless_due=True,
             )
-            view = await self._view(prices=True)
+            view = await self._view(prices=not self._due())
         if view.live is None and self._order is not None:
             # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
             await self._pause(
@@ -109,12 +112,21 @@ class Shield:
             await self._raise(view)
         return view
 
-    async def lower(self, why: str, *, within: float | None = None) -> ProtectionView:
+    async def lower(
+        self,
+        why: str,
+        *,
+        within: float | None = None,
+        unless_due: bool = False,
+        enough: Callable[[ProtectionView], bool] = lambda view: False,
+    ) -> ProtectionView:
         """Cancel what rests at the exchange and wait for its final size (EXIT-4); what is left then.
 
-        `within` so many wall seconds; what still rests then is in the answer.
+        `within` so many wall seconds, `unless_due` until an exit is due, or until it is `enough`; what still rests then
+        is in the answer.
         """
         said, began = False, workflow.now()
+        unless_due = unless_due and workflow.patched(_DUE_FIRST)
         while True:
             view = await self._view()
             under_way = self._order is not None and not self._order.done()
@@ -124,6 +136,8 @@ class Shield:
             late = within is not None and waited >= within
             if late and workflow.patched("an exit waits half a second for its protection to leave"):
                 return view
+            if (unless_due and self._due()) or (enough(view) and workflow.patched(_ENOUGH)):
+                return view
             if not said:
                 self._tell(f"cancelling the protection at the exchange first: {why}")
                 said = True
@@ -132,7 +146,9 @@ class Shield:
             had_ended = self._ended
             await self._pause(
                 _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
-                lambda had_ended=had_ended: self._news or (self._ended and not had_ended),  # type: ignore[misc]
+                lambda had_ended=had_ended: (  # type: ignore[misc]
+                    self._news or (self._ended and not had_ended) or (unless_due and self._due())
+                ),
                 "until the protection has ended",
             )
 

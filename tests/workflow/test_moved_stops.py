@@ -87,6 +87,8 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
     assert await moved(other, StopsRequest(no_take_profit=True, further=True)) == "take profit 52001.04 → none"
     await eventually(stop_rests_alone, what="a stop alone rests in the bracket's place")
 
+    wanted = StopsRequest(hard_stop=Decimal(49000), command=command)
+    assert await refused(other, wanted) == "COMMAND_USED", "a command of the first trade's"
     # Of the second trade the trailing stop is armed by hand, and raised; it never comes down again.
     assert "none → 49800" in await moved(other, StopsRequest(trailing_stop=Decimal(49800)))
     assert "49800 → 49900" in await moved(other, StopsRequest(trailing_stop=Decimal(49900)))

@@ -188,6 +188,15 @@ async def told(system: TradingSystem, words: str) -> None:
     await eventually(so, what=f"people are told: {words}")
 
 
+async def told_in_story(trade: Trade, words: str) -> None:
+    """Wait until the trade's story has a line with these words."""
+
+    async def so() -> bool:
+        return words in await trade.story()
+
+    await eventually(so, what=f"the story says: {words}")
+
+
 async def test_what_an_entry_may_still_fill_keeps_nothing_from_being_sold(system: TradingSystem) -> None:
     """The entry's cancel has no end: what it has filled is sold at once, what it fills afterwards as it comes, people
     are told until its end is known, and then the trade is closed.
@@ -243,6 +252,54 @@ async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: Tradi
     (order,) = await sells(system, trade)
     await system.control.finish_cancel(order["order_id"])
     assert (await trade.closed()).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("by", ["stop", "close"])
+async def test_what_is_due_goes_before_a_protection_that_is_being_replaced(system: TradingSystem, by: str) -> None:
+    """An entry grows, and the cancel of its first part's protection has no end: what that doesn't claim is sold."""
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=RULES, protection=STOP))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+
+    async def rests() -> str | None:
+        return next((item["order_id"] for item in await sells(system, trade) if item["status"] == "OPEN"), None)
+
+    protection = await eventually(rests, what="the protection of the first part rests")
+    await system.control.latency(cancel=None)
+    await system.control.fill(entry, "0.09")
+    await told_in_story(trade, "cancelling the protection at the exchange first: it sells 0.01")
+    if by == "stop":
+        await system.price("47000")
+    else:
+        await close(trade)
+    await until_sold(system, trade, "0.09")
+    await system.control.latency(cancel=0)
+    await system.control.finish_cancel(protection)
+    outcome = await trade.closed()
+    assert outcome.exit_size == Decimal("0.1")
+    assert {item.reason for item in outcome.exits} == {ExitReason.HARD_STOP if by == "stop" else ExitReason.MANUAL}
+    await system.assert_books_agree()
+
+
+async def test_a_stop_needs_no_more_of_its_protections_end_than_its_size(system: TradingSystem) -> None:
+    """The protection's end comes late and without its side, and every read fails: the stop goes out all the same."""
+    trade = await bought(system, protection=STOP)
+
+    async def rests() -> str | None:
+        return next((item["order_id"] for item in await sells(system, trade) if item["status"] == "OPEN"), None)
+
+    protection = await eventually(rests, what="the protection rests")
+    await system.control.latency(cancel=None)
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault("unknown_side", "user", count=None)
+    await system.price("47000")
+    await told(system, "HARD_STOP waits for the end of its protection")
+    await system.control.finish_cancel(protection)
+    await until_sold(system, trade)
+    await system.control.clear_faults()
+    assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
     await system.assert_books_agree()
 
 
