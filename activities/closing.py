@@ -90,20 +90,22 @@ async def _dust(venue: Venue, symbol: str, remaining: Decimal, kept: Decimal | N
     return dust_sentence(remaining, quote.bid, product)
 
 
-async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, filled: Decimal) -> None:
+async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, filled: Decimal) -> str | None:
     """A sell's attempt has ended at the exchange with this base size, though not what it came to: it claims no more
-    than that of its trade, so that an exit waits for no price. A claim only shrinks here.
+    than that of its trade, so that an exit waits for no price. A claim only shrinks here. Returns the trade's entry
+    key; None where it is no open sell of a trade. Raises the database's errors.
     """
-    order_key = await pool.fetchval(
+    order = await pool.fetchrow(
         """
-        SELECT o.order_key FROM orders o JOIN attempts a ON a.order_key = o.order_key
+        SELECT o.order_key, o.entry_key FROM orders o JOIN attempts a ON a.order_key = o.order_key
          WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.side = 'SELL' AND NOT o.finished
         """,
         account,
         exchange_order_id,
     )
-    if order_key is None:
-        return
+    if order is None:
+        return None
+    order_key: str = order["order_key"]
     async with bounded_transaction(pool) as connection:
         await lock_order(connection, order_key)
         await connection.execute(
@@ -118,6 +120,8 @@ async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, 
             exchange_order_id,
             filled,
         )
+    entry_key: str | None = order["entry_key"]
+    return entry_key
 
 
 async def finish_order(

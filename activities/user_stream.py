@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 from temporalio import activity
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from activities.accounts import AccountReader
 from activities.closing import free_what_is_unsold
@@ -33,6 +34,7 @@ from activities.long_running import Beside, every, hinted, holder_name, together
 from activities.monitors import Starter
 from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStreamInput
 from activities.stream_positions import StreamPosition
+from domain.ids import exit_workflow_id
 from domain.messages import StatusSource
 from domain.orders import VenueStatus
 from exchange.port import (
@@ -60,6 +62,7 @@ SELECT exchange_order_id, prepared_at FROM attempts
 
 
 _UNCLEAR_AFTER = 3
+_RPC_TIMEOUT = timedelta(seconds=5)
 _LOOK_AT_ENDED = 0.3
 """Wall seconds: a due stop may wait for it."""
 
@@ -178,6 +181,7 @@ class _Session:
     ) -> None:
         self._pool = pool
         self._exchange = exchange
+        self._client = client
         self._options = options
         self._tell_caught_up = caught_up
         self._account = account
@@ -452,8 +456,11 @@ class _Session:
             async with asyncio.timeout(_LOOK_AT_ENDED):
                 order = await self._exchange.order(identity)
             filled = max(filled, order.filled_size) if order is not None else filled
-        with suppress(*DATABASE_TROUBLE):
-            await free_what_is_unsold(self._pool, self._account, identity, filled)
+        with suppress(*DATABASE_TROUBLE, RPCError):
+            entry_key = await free_what_is_unsold(self._pool, self._account, identity, filled)
+            if entry_key is not None:
+                monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
+                await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
 
     async def _clear_up(self, identity: str, reason: str) -> None:
         """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""

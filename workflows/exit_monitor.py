@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -60,6 +60,9 @@ _TELL_AT = 3
 _LITTLE = Decimal("0.05")
 """An exit that sells less than this share of its trade has sold next to nothing."""
 _PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
+_GOES_ON = "an exit order whose workflow was terminated goes on in another"
+_ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
+_SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
 is about 17, so this is far below the 51,200 at which a server with its own limits ends the workflow."""
@@ -103,6 +106,8 @@ class ExitMonitorWorkflow:
         self._may_start_anew = True
         self._flat = False
         self._touched = False
+        self._changed = False
+        """The position, or what claims it, has changed since the exit at work was sent."""
         self._tell_when_closed = start.tell_when_closed
         self._closed: TradeOutcome | None = None
         self._sentence = ""
@@ -233,9 +238,12 @@ class ExitMonitorWorkflow:
             if not told:
                 self._tell(f"{reason} goes before an exit of an earlier monitor, which stands down")
             for key in view.working if not told else ():
-                with contextlib.suppress(ApplicationError):  # its workflow is gone: the sweep starts it again
+                try:
                     handle = workflow.get_external_workflow_handle(order_workflow_id(key))
                     await handle.signal("cancel", CloseRequest(by="a higher exit", own=True))
+                except ApplicationError:
+                    # Its workflow is gone, and the sweep starts it again: then it is asked once more.
+                    self._take_over = workflow.patched(_ASKED_AGAIN)
             told = True
             await workflow.sleep(_EARLIER_LOOK, summary="until the earlier exit has ended")
 
@@ -480,43 +488,93 @@ class ExitMonitorWorkflow:
         due = self._due if self._due is not None and self._due.reason is reason else None
         while True:
             self._legs += 1
+            self._changed = False
             intent = self._exit_intent(reason, due)
-            try:
-                child = await workflow.start_child_workflow(
-                    "OrderWorkflow",
-                    intent,
-                    id=order_workflow_id(intent.order_key),
-                    result_type=OrderOutcome,
-                    parent_close_policy=ParentClosePolicy.ABANDON,
-                    cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                    task_timeout=TASK_TIMEOUT,
-                    search_attributes=of_order(intent),
-                    static_summary=order_summary(intent),
-                )
+            child = await self._start_exit(intent)
+            if child is not None:
                 break
-            except WorkflowAlreadyStartedError:
-                # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims
-                # of one that is still working keep the two from selling the same thing.
-                continue
+            # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims of
+            # one that is still working keep the two from selling the same thing.
         why = f"{reason} is due at {money(due.price)}" if due else "a person asked to close"
         self._tell(f"{why}: exit order {intent.order_key}")
-        await workflow.wait_condition(lambda: child.done() or self._outranked(reason))
-        if not child.done():
-            self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
-            with contextlib.suppress(ApplicationError):  # it has ended meanwhile
-                await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
-            if await self._leaves_behind(child, reason):
+        while True:
+            if not await self._until_ended(child, reason):
+                return await self._sell(reason)
+            if not child.done():
+                self._tell(f"{self._reason} goes before {reason}: the exit order stands down")
+                with contextlib.suppress(ApplicationError):  # it has ended meanwhile
+                    await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
+                if await self._leaves_behind(child, reason):
+                    return None
+            try:
+                outcome: OrderOutcome = await child
+            except ChildWorkflowError as error:
+                self._tell(f"the exit order's workflow failed: {error.cause or error}")
+                again = await self._goes_on(intent, error)
+                if again is not None:
+                    child = again
+                    continue
+                taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
+                if taken and workflow.patched("a leg that the ledger has for another exit is passed over"):
+                    return await self._next_leg(reason)
                 return None
+            return await self._next_leg(reason) if outcome.earlier else outcome
+
+    async def _start_exit(
+        self, intent: OrderIntent, *, again: bool = False
+    ) -> workflow.ChildWorkflowHandle[Any, OrderOutcome] | None:
+        """The exit order's workflow; None where one of this id runs, or (unless it is to go on `again`) has ended."""
+        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
         try:
-            outcome: OrderOutcome = await child
-        except ChildWorkflowError as error:
-            self._tell(f"the exit order's workflow failed: {error.cause or error}")
-            taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
-            if taken and workflow.patched("a leg that the ledger has for another exit is passed over"):
-                return await self._next_leg(reason)
+            return await workflow.start_child_workflow(
+                "OrderWorkflow",
+                intent,
+                id=order_workflow_id(intent.order_key),
+                result_type=OrderOutcome,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+                id_reuse_policy=reuse,
+                task_timeout=TASK_TIMEOUT,
+                search_attributes=of_order(intent),
+                static_summary=order_summary(intent),
+            )
+        except WorkflowAlreadyStartedError:
             return None
-        return await self._next_leg(reason) if outcome.earlier else outcome
+
+    async def _goes_on(
+        self, intent: OrderIntent, error: ChildWorkflowError
+    ) -> workflow.ChildWorkflowHandle[Any, OrderOutcome] | None:
+        """An exit order that a person terminated may rest at the exchange, and claim: it goes on from the ledger.
+
+        Where news of it has started it again already, it is no child, and stands down as an earlier monitor's does.
+        """
+        if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
+            return None
+        child = await self._start_exit(intent, again=True)
+        self._take_over = self._take_over or child is None
+        return child
+
+    async def _until_ended(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome], reason: ExitReason) -> bool:
+        """Until an exit has ended or a higher one is due; False if it was left behind.
+
+        Where the exchange has told the size of its end but not what it came to, it claims no more than that of the
+        trade, and a stop or a close sells the rest without waiting for it.
+        """
+        urgent = price_stop(reason) or reason is ExitReason.MANUAL
+        while True:
+            await workflow.wait_condition(lambda: child.done() or self._outranked(reason) or self._changed)
+            if child.done() or self._outranked(reason):
+                return True
+            self._changed = False
+            if not urgent or not workflow.patched(_SIZE_IS_ENOUGH):
+                continue
+            view = await self._position()
+            if child.done() or view.remaining - view.pending_claims <= _LITTLE * view.remaining:
+                continue
+            self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
+            self._tell(f"of {reason} only the size is told: what it has not sold is sold at once")
+            self._behind.append(asyncio.create_task(self._hear_behind(child)))
+            return False
 
     async def _leaves_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome], reason: ExitReason) -> bool:
         """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
@@ -660,7 +718,7 @@ class ExitMonitorWorkflow:
     @workflow.signal
     def position_changed(self) -> None:
         """Something else changed the position: look at it again."""
-        self._look = self._touched = True
+        self._look = self._touched = self._changed = True
         if self._shield is not None:
             self._shield.look()
 

@@ -394,3 +394,46 @@ async def test_a_stop_needs_no_more_of_a_lower_exits_end_than_its_size(system: T
         ExitReason.HARD_STOP: Decimal("0.006"),
     }
     await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("unclear", ["no_price", "unknown_side"])
+async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_size(
+    system: TradingSystem, unclear: str
+) -> None:
+    """A stop's own MARKET order ends CANCELLED, told without its price or its side, and every read fails: the rest is
+    sold at once, and the books agree once the exchange can be asked.
+    """
+    trade = await bought(system)
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault(unclear, "user", count=None)
+    await system.control.fault("thin_book", "SELL BTC-USD", count=1, share=0.4)
+    await system.price("46000")
+    await until_sold(system, trade)
+    await system.control.clear_faults()
+    outcome = await trade.closed(within=60)
+    assert [item.size for item in outcome.exits if item.reason is ExitReason.HARD_STOP] == [
+        Decimal("0.004"),
+        Decimal("0.006"),
+    ]
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("by", ["stop", "close"])
+async def test_an_exit_whose_workflow_was_terminated_stands_down_for_a_higher_one(
+    system: TradingSystem, by: str
+) -> None:
+    """A person terminates the workflow of a soft stop's resting order: it goes on, and leaves when a hard stop or a
+    close is due, instead of keeping its claim until the sweep has come.
+    """
+    trade = await bought(system)
+    await system.price("48700")
+    await system.exchange_id(leg(trade, 1, 1))
+    await system.client.get_workflow_handle(order_workflow_id(trade.leg_key(1))).terminate("a person's mistake")
+    if by == "stop":
+        await system.price("46000")
+    else:
+        await close(trade)
+    await until_sold(system, trade)
+    outcome = await trade.closed()
+    assert [item.reason for item in outcome.exits] == [ExitReason.HARD_STOP if by == "stop" else ExitReason.MANUAL]
+    await system.assert_books_agree()
