@@ -422,13 +422,14 @@ def test_seconds_around_a_power_cut_are_a_row_of_their_own(right: Evidence) -> N
     right.prices.append(PriceNote(AT, "CHA-USD", Decimal(100)))
     right.lease_notes = [
         {"name": "price-watcher/main/0", "expires_at": second(10), "at": AT},
-        {"name": "price-watcher/main/0", "expires_at": second(90), "at": second(45)},
+        {"name": "price-watcher/main/0", "expires_at": second(90), "at": second(60)},
     ]
+    right.at = second(65)
     assert audit(deepcopy(right)).violations
-    right.cuts.append((second(9), second(42)))
+    right.cuts.append((second(9), second(57)))
     found = audit(right)
     assert found.violations == [], found.text()
-    assert found.time.cut == [35.0]
+    assert found.time.cut == [50.0]
     assert found.time.single == [1.0]
 
 
