@@ -11,13 +11,10 @@ import asyncio
 import contextlib
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, RearmTrade, TradeKey
@@ -39,10 +36,11 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.orders import OrderRole, OrderState, OrderType, Side
-    from workflows.durable import TASK_TIMEOUT, transact
-    from workflows.narrative import Timeline, money, order_summary, outcome_sentence, rules_sentence
+    from workflows.durable import transact
+    from workflows.exit_order import ExitOrder, start_exit_order
+    from workflows.narrative import Timeline, money, outcome_sentence, rules_sentence
     from workflows.promise import Promise
-    from workflows.search_attributes import EXIT_REASON, STATUS, of_order
+    from workflows.search_attributes import EXIT_REASON, STATUS
     from workflows.shield import Shield
     from workflows.stops import move_stops
 
@@ -490,7 +488,7 @@ class ExitMonitorWorkflow:
             self._legs += 1
             self._changed = False
             intent = self._exit_intent(reason, due)
-            child = await self._start_exit(intent)
+            child = await start_exit_order(intent)
             if child is not None:
                 break
             # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims of
@@ -520,41 +518,18 @@ class ExitMonitorWorkflow:
                 return None
             return await self._next_leg(reason) if outcome.earlier else outcome
 
-    async def _start_exit(
-        self, intent: OrderIntent, *, again: bool = False
-    ) -> workflow.ChildWorkflowHandle[Any, OrderOutcome] | None:
-        """The exit order's workflow; None where one of this id runs, or (unless it is to go on `again`) has ended."""
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        try:
-            return await workflow.start_child_workflow(
-                "OrderWorkflow",
-                intent,
-                id=order_workflow_id(intent.order_key),
-                result_type=OrderOutcome,
-                parent_close_policy=ParentClosePolicy.ABANDON,
-                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                id_reuse_policy=reuse,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=of_order(intent),
-                static_summary=order_summary(intent),
-            )
-        except WorkflowAlreadyStartedError:
-            return None
-
-    async def _goes_on(
-        self, intent: OrderIntent, error: ChildWorkflowError
-    ) -> workflow.ChildWorkflowHandle[Any, OrderOutcome] | None:
+    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> ExitOrder | None:
         """An exit order that a person terminated may rest at the exchange, and claim: it goes on from the ledger.
 
         Where news of it has started it again already, it is no child, and stands down as an earlier monitor's does.
         """
         if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
             return None
-        child = await self._start_exit(intent, again=True)
+        child = await start_exit_order(intent, again=True)
         self._take_over = self._take_over or child is None
         return child
 
-    async def _until_ended(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome], reason: ExitReason) -> bool:
+    async def _until_ended(self, child: ExitOrder, reason: ExitReason) -> bool:
         """Until an exit has ended or a higher one is due; False if it was left behind.
 
         Where the exchange has told the size of its end but not what it came to, it claims no more than that of the
@@ -576,7 +551,7 @@ class ExitMonitorWorkflow:
             self._behind.append(asyncio.create_task(self._hear_behind(child)))
             return False
 
-    async def _leaves_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome], reason: ExitReason) -> bool:
+    async def _leaves_behind(self, child: ExitOrder, reason: ExitReason) -> bool:
         """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
         may still sell itself. If there isn't, people are told that its end is waited for.
         """
@@ -611,7 +586,7 @@ class ExitMonitorWorkflow:
                     timeout_summary=f"until {reason} has ended, or claims less",
                 )
 
-    async def _hear_behind(self, child: workflow.ChildWorkflowHandle[Any, OrderOutcome]) -> None:
+    async def _hear_behind(self, child: ExitOrder) -> None:
         """An exit that was left behind has ended: what it had claimed is free."""
         with contextlib.suppress(ChildWorkflowError):
             await child

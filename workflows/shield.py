@@ -12,9 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import ApplicationError, ChildWorkflowError
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import OrderActivities, ProtectionRequest, ProtectionTrouble
@@ -23,9 +21,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import CloseRequest, Linkage, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
     from domain.orders import OrderRole, OrderType, Side
     from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
-    from workflows.durable import TASK_TIMEOUT, transact
-    from workflows.narrative import money, order_summary
-    from workflows.search_attributes import of_order
+    from workflows.durable import transact
+    from workflows.exit_order import ExitOrder, start_exit_order
+    from workflows.narrative import money
 
 __all__ = ["Shield"]
 
@@ -64,7 +62,7 @@ class Shield:
         self._entry_final = entry_final
         self._beyond = beyond
         self._stop: Decimal | None = None
-        self._order: workflow.ChildWorkflowHandle[object, OrderOutcome] | None = None
+        self._order: ExitOrder | None = None
         self._wanted = True
         self._news = False
         self._lowering = False
@@ -185,22 +183,10 @@ class Shield:
                 await self._trouble(over=True)
 
     async def _start_order(self, intent: OrderIntent, *, again: bool = False) -> bool:
-        reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
-        try:
-            self._order = await workflow.start_child_workflow(
-                "OrderWorkflow",
-                intent,
-                id=order_workflow_id(intent.order_key),
-                result_type=OrderOutcome,
-                parent_close_policy=ParentClosePolicy.ABANDON,
-                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                id_reuse_policy=reuse,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=of_order(intent),
-                static_summary=order_summary(intent),
-            )
-        except WorkflowAlreadyStartedError:
+        order = await start_exit_order(intent, again=again)
+        if order is None:
             return False
+        self._order = order
         return True
 
     async def _cancel(self, live: OrderIntent | None) -> None:
