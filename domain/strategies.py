@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from domain.indicators import NAMES, Block, Floats, Parameters, Scan, scan
 from domain.indicators_named import NamedIndicator, NamedReading, read_named, require_own_names
-from domain.scoring import MULTI_SIGNAL, MULTI_SIGNAL_DOWN, Action, Decision, Part, hold
+from domain.scoring import MULTI_SIGNAL, MULTI_SIGNAL_DOWN, Action, Decision, Part, hold, score_decimal
 
 __all__ = [
     "BatchStrategy",
@@ -311,13 +312,15 @@ def _named_vote(indicator: NamedIndicator, value: float) -> float:
 
 
 def decide_all(look: Look, strategies: Sequence[Strategy]) -> list[Decision]:
-    """One decision a symbol: of the first strategy that doesn't hold, with the parts that all of them saw.
+    """One decision a symbol: that of the highest score, with the parts that all of the strategies saw.
 
-    Its scores are the sums of the parts' contributions: what only another strategy looked at has weight 0 in it. What a
-    strategy raises makes it hold that symbol, and is the reason.
+    The first strategy in the list that doesn't hold says whether to buy or to sell, as scores of the two sides are not
+    compared; of all that say the same the highest score decides, of equal ones the first. The reason names what it went
+    before. Its scores are the sums of the parts' contributions: what only another strategy looked at has weight 0 in
+    it. What a strategy raises makes it hold that symbol, and is the reason.
     """
     by_strategy = [_decisions(look, strategy) for strategy in strategies]
-    return [_first_of(options) for options in zip(*by_strategy, strict=True)]
+    return [_highest_of(options) for options in zip(*by_strategy, strict=True)]
 
 
 def _decisions(look: Look, strategy: Strategy) -> list[Decision]:
@@ -396,10 +399,12 @@ def _told(text: str) -> str:
     return line if len(line) <= _REASON_LENGTH else f"{line[: _REASON_LENGTH - 1]}…"
 
 
-def _first_of(options: Sequence[Decision]) -> Decision:
-    chosen = next((option for option in options if option.action is not Action.HOLD), options[0])
+def _highest_of(options: Sequence[Decision]) -> Decision:
     if len(options) == 1:
-        return chosen
+        return options[0]
+    acting = [option for option in options if option.action is not Action.HOLD]
+    agreeing = [option for option in acting if option.action is acting[0].action]
+    chosen = max(agreeing, key=_score, default=options[0])  # the first of equal ones
     parts: dict[str, Part] = {}
     for option in options:
         if option is not chosen:
@@ -410,7 +415,27 @@ def _first_of(options: Sequence[Decision]) -> Decision:
         (name, part._replace(fired=True) if not part.weight and name in parts and parts[name].fired else part)
         for name, part in chosen.parts.items()
     )
-    return chosen._replace(parts=parts)
+    return chosen._replace(parts=parts, reason=_with_others(chosen, acting))
+
+
+def _score(decision: Decision) -> Decimal:
+    """What an action is ranked by, exactly as it is stored."""
+    return score_decimal(decision.buy_score if decision.action is Action.BUY else decision.sell_score)
+
+
+def _with_others(chosen: Decision, acting: Sequence[Decision]) -> str:
+    """The reason of the decision with what it went before, and why."""
+    others = [option for option in acting if option is not chosen]
+    if not others:
+        return chosen.reason
+    before = []
+    for other in others:
+        later = ", listed later" if other.action is chosen.action and _score(other) == _score(chosen) else ""
+        if other.action is not chosen.action:
+            later = f", listed later than {acting[0].trigger}"
+        before.append(f"{other.trigger} ({other.action}, score {_score(other)}{later})")
+    told = f"{chosen.trigger} (score {_score(chosen)}) goes before {', '.join(before)}"
+    return _told(f"{chosen.reason}; {told}" if chosen.reason else told)
 
 
 def _without_vote(part: Part, *, fired: bool) -> Part:

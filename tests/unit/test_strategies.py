@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import talib
+from hypothesis import given
+from hypothesis import strategies as st
 
 from activities.strategy_loading import StrategyError, load_strategy
 from domain.indicators import Block
@@ -132,11 +134,44 @@ def test_momentum_buys_with_the_rate_of_change_as_its_score() -> None:
     assert (thin.action, thin.reason) == (Action.HOLD, "momentum without volume")
 
 
-def test_the_first_strategy_that_acts_decides() -> None:
-    """Momentum is asked only where the weighted strategy holds; all parts are kept."""
+def test_the_first_strategy_that_acts_says_whether_to_buy_or_to_sell() -> None:
+    """Scores of the two sides aren't compared; the reason names what it goes before; all parts are kept."""
     rise = tale([*waves(280), *np.linspace(100, 110, 20)])
-    assert only(rise, BOTH).trigger == "rsi_overbought"
-    assert only(rise, (RocMomentum(), Weighted())).trigger == "roc_momo"
+    decision, other = only(rise, BOTH), only(rise, BOTH[::-1])
+    assert (decision.trigger, other.trigger) == ("rsi_overbought", "roc_momo")
+    sold, bought = score_decimal(decision.sell_score), score_decimal(other.buy_score)
+    assert decision.reason == (
+        f"rsi_overbought (score {sold}) goes before roc_momo (buy, score {bought}, listed later than rsi_overbought)"
+    )
+    assert set(decision.parts) == set(other.parts) >= {"rsi", "macd", "roc"}
+
+
+actions = st.tuples(st.sampled_from(Action), st.integers(0, 3), st.integers(0, 3))
+
+
+@given(st.lists(actions, min_size=1, max_size=5))
+def test_the_highest_score_decides_and_of_equal_ones_the_first(given: list[tuple[Action, int, int]]) -> None:
+    """Of the strategies that say what the first one says that acts (RISK-6); the reason names all others that act."""
+    answers = [
+        dip(action=action, trigger=None if action is Action.HOLD else f"t{place}", buy_score=buy, sell_score=sell)
+        for place, (action, buy, sell) in enumerate(given)
+    ]
+    decision = only(FALL, tuple(_Answers(answer) for answer in answers))
+    acting = [answer for answer in answers if answer.action is not Action.HOLD]
+    if not acting:
+        assert decision.action is Action.HOLD
+        return
+    assert decision.action is acting[0].action
+
+    def score(answer: Decision) -> float:
+        return answer.buy_score if answer.action is Action.BUY else answer.sell_score
+
+    agreeing = [answer for answer in acting if answer.action is decision.action]
+    equal = [answer for answer in agreeing if score(answer) == max(map(score, agreeing))]
+    assert decision.trigger == equal[0].trigger
+    for other in acting:
+        assert (f"{other.trigger} (" in decision.reason) == (len(acting) > 1)
+    assert decision.reason.count("listed later)") == len(equal) - 1
 
 
 @pytest.mark.parametrize("strategies", [BOTH, BOTH[::-1]])
