@@ -43,7 +43,7 @@ from activities.database import (
     write_many,
 )
 from activities.exit_plans import read_plan
-from activities.holdings import coins
+from activities.holdings import coins, is_coin
 from activities.limits import halt_if_lost_too_much, learn_rates, own_currency, results_of
 from activities.policy import Policy
 from activities.rounds import Rounds
@@ -72,7 +72,7 @@ from domain.market import Product, Quote
 from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent
 from domain.money import ZERO, divide, round_down
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
-from domain.pool import unowned
+from domain.pool import Coin, payable, unowned
 from domain.protection import ProtectionRole
 from domain.quoting import QUOTES, leaves_after_quotes
 from domain.sizing import collar_price, limit_price, post_only_price, sized
@@ -107,6 +107,8 @@ _ASKS_SECONDS = 1.0
 """So long the exchange is waited for each time."""
 _PRICE_SECONDS = 60.0
 """A price that was asked for, as none was kept, values what is held for so long."""
+_COIN_SECONDS = 10.0
+"""That a quote currency is no coin that trades can own is believed for so long."""
 _LONGEST = timedelta(milliseconds=STALLED_MS)
 """Facts that were read longer ago than this are not decided by: the process stood still."""
 
@@ -192,6 +194,8 @@ class Admissions:
         self._balance_reads: dict[str, SharedRead[datetime | None]] = {}
         self._prices: dict[str, tuple[float, Decimal]] = {}
         """Of what is held and has no price that is kept: when it was asked for, and the bid."""
+        self._coins: dict[tuple[str, str], tuple[float, bool]] = {}
+        """Of quote currencies: when it was looked whether trades can own some, and whether they can."""
 
     async def admit(self, intent: OrderIntent) -> Admission:
         """The decision on an intent, stored before it is answered.
@@ -331,6 +335,7 @@ class Admissions:
             float(policy.market_stale_seconds),
             *own_currency(policy),
         )
+        coin = await self._coin(connection, account, quote)
         prices = self._asked_prices()
         answers: list[Admission | Exception | _Asking] = []
         again: list[int] = []
@@ -346,7 +351,7 @@ class Admissions:
             if entry.needs_touch and not _says_something(market, policy):
                 continue
             standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
-            facts = beside(_facts_of(entry, market, row, policy, standing, prices), admitted)
+            facts = beside(_facts_of(entry, market, row, policy, standing, prices, coin), admitted)
             results = run_gates(ENTRY_GATES, facts)
             if results[-1].gate == "DECISION_EXPIRED" and entry.undecided:
                 results = list(entry.undecided)
@@ -370,6 +375,18 @@ class Admissions:
             except IntentConflictError as error:
                 answers[index] = error
         return answers
+
+    async def _coin(self, connection: Connection | Pool, account: str, quote: str) -> Coin | None:
+        """What the books say of the quote currency, where trades can own some of it: it goes by the pool's rule then.
+
+        Read after the facts: whatever is recorded in between, each of the two is of one moment and safe by itself.
+        """
+        now = time.monotonic()
+        looked, traded = self._coins.get((account, quote), (-_COIN_SECONDS, False))
+        if not traded and now - looked >= _COIN_SECONDS:
+            traded = await is_coin(connection, account, quote)
+            self._coins[account, quote] = (now, traded)
+        return (await coins(connection, account, datetime.now(UTC), quote))[quote] if traded else None
 
     async def _asking(
         self, connection: Connection | Pool, entry: _Entry, row: Any, facts: Facts, results: Sequence[GateResult]
@@ -965,14 +982,24 @@ def _patience(intent: OrderIntent) -> float:
 
 
 def _facts_of(
-    entry: _Entry, market: Market, row: Any, policy: Policy, standing: Standing, prices: Mapping[str, Decimal]
+    entry: _Entry,
+    market: Market,
+    row: Any,
+    policy: Policy,
+    standing: Standing,
+    prices: Mapping[str, Decimal],
+    coin: Coin | None,
 ) -> Facts:
-    """The facts as they were read; `prices` of what is held, where none is kept."""
+    """The facts as they were read; `prices` of what is held, where none is kept, `coin` of what the entry pays with."""
     intent, total, age = entry.intent, row["total"], row["balance_age"]
     if age is None or not -AHEAD_SECONDS <= age <= policy.balance_stale_seconds:
         total = None
     held, others, unpriced = _worth_of(intent.symbol, market, row, policy, prices)
     available = None if total is None else total - row["promised"] - row["held_elsewhere"]
+    why = ""
+    if coin is not None and entry.product is not None and (available is not None or coin.books is None):
+        unclaimed = payable(coin, available, entry.product.quote)
+        available, why = unclaimed.size, unclaimed.why
     return Facts(
         intent=intent,
         now=datetime.now(UTC),
@@ -996,6 +1023,7 @@ def _facts_of(
         available_quote=available,
         balance_age=age,
         held_elsewhere=row["held_elsewhere"],
+        quote_why=why,
         needed_quote=entry.needed,
     )
 

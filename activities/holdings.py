@@ -37,6 +37,7 @@ __all__ = [
     "earlier_balances",
     "expected_balances",
     "held_currencies",
+    "is_coin",
     "lock_transfers",
 ]
 
@@ -88,6 +89,15 @@ WITH expected AS ({_EXPECTED}), open_orders AS (
                 ELSE greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) END AS rest,
            coalesce(o.placed_at >= $3, true) AS later
       FROM orders o WHERE o.account = $1 AND NOT o.finished
+    UNION ALL
+    -- of somebody else's order, which reserves nothing with us, what is left counts; the exchange knew it when asked
+    SELECT right(a.whose, -8), NULL,
+           split_part(translate(a.symbol, '_', '-'), '-', CASE a.whose WHEN 'EXTERNALSELL' THEN 1 ELSE 2 END),
+           greatest(a.size - a.filled_size, 0) * CASE a.whose WHEN 'EXTERNALSELL' THEN 1 ELSE a.limit_price END, false
+      FROM (SELECT n.*, (SELECT o.role || o.side FROM orders o WHERE o.order_key = n.order_key) AS whose
+              FROM attempts n
+             WHERE n.account = $1 AND n.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT n.live) a
+     WHERE a.whose IN ('EXTERNALSELL', 'EXTERNALBUY')
 ), moving AS (
     SELECT coin,
            sum(rest) FILTER (WHERE side = 'SELL' AND entry_key IS NULL) AS claimed,
@@ -109,6 +119,14 @@ SELECT coin, coalesce(expected.amount, 0) AS books, coalesce(owned.size, 0) AS o
   LEFT JOIN expected ON expected.currency = names.coin
   LEFT JOIN owned USING (coin) LEFT JOIN moving USING (coin)
  WHERE coin IS NOT NULL
+"""
+# By what is kept of the account's market, or open: an old ledger has too many orders to look through.
+_TRADED = """
+SELECT EXISTS (SELECT 1 FROM market_prices WHERE account = $1 AND split_part(translate(symbol, '_', '-'), '-', 1) = $2)
+    OR EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED'
+                  AND split_part(translate(symbol, '_', '-'), '-', 1) = $2)
+    OR EXISTS (SELECT 1 FROM orders WHERE account = $1 AND NOT finished
+                  AND split_part(translate(symbol, '_', '-'), '-', 1) = $2)
 """
 # Cheap, and the usual answer is no: nobody has any of it.
 _CONCERNS = f"""
@@ -188,6 +206,13 @@ async def coins(pool: Pool | Connection, account: str, asked: datetime, coin: st
         )
         for row in await pool.fetch(_COINS, account, coin, asked)
     }
+
+
+async def is_coin(pool: Pool | Connection, account: str, currency: str) -> bool:
+    """Whether trades can own some of a currency: a product of it is looked at, held or ordered. Raises the database's
+    errors.
+    """
+    return bool(await pool.fetchval(_TRADED, account, currency))
 
 
 async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str]:

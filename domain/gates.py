@@ -134,6 +134,8 @@ class Facts:
     """Wall seconds since the exchange told the balance; below zero: a time that has not come yet. None: never told."""
     held_elsewhere: Decimal = Decimal(0)
     """Quote currency that the exchange holds for orders that we don't know: it is not available."""
+    quote_why: str = ""
+    """Of a quote currency that is a coin: why that is not known, or not more, as a clause."""
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
     """Sells: what may be claimed of the named trade or the unowned pool, at most the account's available balance."""
@@ -537,6 +539,9 @@ def quote_balance(facts: Facts) -> GateResult:
     name = "INSUFFICIENT_BALANCE"
     available, elsewhere = facts.available_quote, facts.held_elsewhere
     currency = facts.product.quote if facts.product else "quote currency"
+    if available is None and facts.quote_why:
+        sentence = f"what may be spent of {currency} is not known: {facts.quote_why}"
+        return _fail(name, sentence, available=_UNKNOWN, needed=facts.needed_quote)
     if available is None:
         sentence = f"what is available is not known: {_balance_problem(facts, currency)}"
         numbers = {"available": _UNKNOWN, "needed": facts.needed_quote, **_balance_age(facts)}
@@ -546,6 +551,7 @@ def quote_balance(facts: Facts) -> GateResult:
         sentence = f"it needs {plain(facts.needed_quote)} {currency}, {plain(max(available, Decimal(0)))} are available"
         if elsewhere:
             sentence += f", as {plain(elsewhere)} are held for orders that we don't know"
+        sentence += f": {facts.quote_why}" if facts.quote_why else ""
         return _fail(name, sentence, needed=facts.needed_quote, available=available, **held)
     return _pass(name, needed=facts.needed_quote, available=available, **held)
 

@@ -1,4 +1,4 @@
-"""Whose coins are nobody's: what a sell may take without naming a trade (RISK-4). Pure.
+"""Whose coins are nobody's: what a sell may take without naming a trade, and a buy may pay with (RISK-4). Pure.
 
 A coin is one, whatever it is traded for: BTC-USD and BTC-USDC sell the same BTC. What no trade owns is what the books
 know to be nobody's, never more: a fill that is not recorded yet belongs to its order, although the exchange's balance
@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from domain.money import ZERO, plain
 
-__all__ = ["Coin", "Unowned", "unowned"]
+__all__ = ["Coin", "Unowned", "payable", "unowned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Coin:
     owned: Decimal = ZERO
     """What open trades have left."""
     claimed: Decimal = ZERO
-    """What sells of the pool that have not ended may still sell."""
+    """What sells of the pool that have not ended may still sell, somebody else's too."""
     reserved: Decimal = ZERO
-    """What buys that pay with it (BTC for ETH-BTC) may still spend."""
+    """What buys that pay with it (BTC for ETH-BTC) may still spend, somebody else's too."""
     owned_resting: Decimal = ZERO
     claimed_since: Decimal = ZERO
     reserved_since: Decimal = ZERO
@@ -45,7 +45,7 @@ class Coin:
 
 @dataclass(frozen=True, slots=True)
 class Unowned:
-    """What may be sold of the pool; None: nobody knows. `why` is a clause for a person, where there is more to say."""
+    """What may be taken of the pool; None: nobody knows. `why` is a clause for a person, where there is more to say."""
 
     size: Decimal | None
     why: str = ""
@@ -56,12 +56,27 @@ def unowned(coin: Coin, free: Decimal | None, name: str) -> Unowned:
 
     `free` is what the exchange says is available of the coin, None if it doesn't tell; `name` is the coin's.
     """
+    if free is None:
+        return _of_both(coin, None, name)
+    by_exchange = free - max(coin.owned - coin.owned_resting, ZERO) - coin.claimed_since - coin.reserved_since
+    return _of_both(coin, by_exchange, name)
+
+
+def payable(coin: Coin, available: Decimal | None, name: str) -> Unowned:
+    """What a buy may pay with a coin that trades can own, never below zero.
+
+    `available` is what is left by the exchange's balance when trades, claims and reservations have theirs; None: not
+    known. A fill that isn't recorded yet is in it, and belongs to its order all the same.
+    """
+    return _of_both(coin, available, name)
+
+
+def _of_both(coin: Coin, by_exchange: Decimal | None, name: str) -> Unowned:
     by_books = coin.left
     if by_books is None:
         return Unowned(None, "the books are not opened yet, which `bottrader reconcile` does")
-    if free is None:
+    if by_exchange is None:
         return Unowned(None, f"the exchange doesn't tell its balance of {name}")
-    by_exchange = free - max(coin.owned - coin.owned_resting, ZERO) - coin.claimed_since - coin.reserved_since
     size = max(min(by_books, by_exchange), ZERO)
     more = by_exchange - size
     if by_books < by_exchange and more > ZERO:

@@ -241,8 +241,10 @@ async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str)
         await desk.market("ETH-BTC", bid="0.05", ask="0.0501", price="0.05")
         await desk.balance("1", currency="BTC")
         await desk.trade(symbol="BTC-USD", size="1", price="50000")
+        await open_books(desk.pool, desk.account, BTC="1")
         await refused(desk, limit_buy(desk.account, "19", "0.05", symbol="ETH-BTC"), "INSUFFICIENT_BALANCE", "0 are av")
         await desk.balance("2", currency="BTC")
+        await desk.pool.execute("UPDATE balance_transfers SET amount = 2")
         assert (await desk.admit(limit_buy(desk.account, "19", "0.05", symbol="ETH-BTC"))).accepted
         # The snapshot names every currency that the account has, and has no USD.
         await refused(desk, limit_buy(desk.account, "0.01", "49000"), "INSUFFICIENT_BALANCE", "0 are available")

@@ -142,6 +142,107 @@ async def test_a_buy_that_pays_with_the_coin_and_a_sell_of_it_never_both_take_it
     assert {answer.gate for answer in answers} == {None, "INSUFFICIENT_BALANCE"}
 
 
+async def with_bitcoin(desk: Desk, of_a_trade: str, *, recorded: bool) -> OrderIntent:
+    """The account has one BTC that is nobody's, and what an entry has bought, told to the books or not; that entry."""
+    await desk.control.deposit("BTC", "1")
+    await desk.pool.execute("DELETE FROM balance_transfers")
+    await open_books(desk.pool, desk.account, BTC="1")
+    await desk.market(TWIN, bid="0.05", ask="0.0501", price="0.05")
+    entry = limit_buy(desk.account, of_a_trade, "49000")
+    assert (await desk.admit(entry)).accepted
+    await desk.control.deposit("BTC", of_a_trade)
+    if recorded:
+        await record(desk, entry, of_a_trade)
+    await desk.balance(str(1 + Decimal(of_a_trade)), currency="BTC")
+    return entry
+
+
+def paid_with_bitcoin(desk: Desk, bitcoin: str) -> OrderIntent:
+    """An entry that pays so much BTC for ETH, without its fee."""
+    return limit_buy(desk.account, str(Decimal(bitcoin) / Decimal("0.05")), "0.05", symbol=TWIN)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_no_buy_pays_with_what_a_trade_owns(desk: Desk, recorded: bool) -> None:
+    """What another trade has bought of the coin is not spent, also before its fill is recorded, when only the
+    exchange's balance has it; what is nobody's is.
+    """
+    entry = await with_bitcoin(desk, "2", recorded=recorded)
+    refused = await desk.admit(paid_with_bitcoin(desk, "1.5"))
+    assert (refused.gate, refused.accepted) == ("INSUFFICIENT_BALANCE", False)
+    assert "BTC, 1 are available" in refused.sentence
+    assert ("2 BTC more, not in the books yet" in refused.sentence) != recorded
+    assert (await desk.admit(paid_with_bitcoin(desk, "0.9"))).accepted
+    if not recorded:
+        await record(desk, entry, "2")
+    await desk.balance("3", currency="BTC")
+    assert (await desk.admit(paid_with_bitcoin(desk, "0.2"))).gate == "INSUFFICIENT_BALANCE"
+
+
+async def test_no_buy_pays_with_a_coin_before_the_books_are_opened(desk: Desk) -> None:
+    """What of it is nobody's isn't known then, and the refusal says so."""
+    await with_bitcoin(desk, "0.1", recorded=False)
+    await desk.pool.execute("DELETE FROM balance_transfers")
+    refused = await desk.admit(paid_with_bitcoin(desk, "0.5"))
+    assert refused.gate == "INSUFFICIENT_BALANCE"
+    assert "what may be spent of BTC is not known: the books are not opened yet" in refused.sentence
+
+
+async def test_somebody_elses_order_is_no_reason_to_spend_a_fill_that_is_not_recorded(desk: Desk) -> None:
+    """What it holds at the exchange is not taken out of the fill's part of the balance, but of what is nobody's."""
+    await with_bitcoin(desk, "2", recorded=False)
+    await desk.pool.execute(
+        """INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger, intent,
+                               intent_digest, state)
+           VALUES ($2, $1, 'BTC-USD', 'SELL', 'EXTERNAL', 'LIMIT', 'websocket', 'external', 'manual', '{}', '',
+                   'OPEN')""",
+        desk.account,
+        "7" * 32,
+    )
+    await desk.pool.execute(
+        """INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, live, size,
+                                 limit_price)
+           VALUES ('theirs', $2, 1, $1, 'BTC-USD', '{}', 'OPEN', false, 0.8, 60000)""",
+        desk.account,
+        "7" * 32,
+    )
+    assert "0.2 may be sold" in (await pool_sell(desk, "0.3", "BTC-USD")).sentence
+    assert "0.2 are available" in (await desk.admit(paid_with_bitcoin(desk, "0.3"))).sentence
+    assert (await desk.admit(paid_with_bitcoin(desk, "0.15"))).accepted
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_buys_and_sells_of_a_coin_at_once_leave_what_other_trades_bought(desk: Desk, seed: int) -> None:
+    """Buys that pay with BTC and sells of it, beside entries whose fills are recorded in any order and snapshots of the
+    balance that come whenever: together they take no more than the one BTC that is nobody's.
+    """
+    dice = random.Random(seed)
+    entries = [await with_bitcoin(desk, "0.7", recorded=False)]
+    for _ in range(3):
+        entries.append(limit_buy(desk.account, "0.7", "49000"))
+        assert (await desk.admit(entries[-1])).accepted
+        await desk.control.deposit("BTC", "0.7")
+
+    async def told(entry: OrderIntent) -> None:
+        await record(desk, entry, "0.3", AttemptStatus.OPEN)
+        await desk.balance("3.8", currency="BTC")
+        await record(desk, entry, "0.7")
+
+    sizes = [f"{dice.randint(5, 60) / 100:.2f}" for _ in range(12)]
+    work = [
+        pool_sell(desk, size, "BTC-USD") if dice.random() < 0.4 else desk.admit(paid_with_bitcoin(desk, size))
+        for size in sizes
+    ]
+    answers, _ = await asyncio.gather(asyncio.gather(*work), asyncio.gather(*(told(entry) for entry in entries)))
+    taken = await desk.value(
+        """SELECT sum(CASE side WHEN 'SELL' THEN claimed_base ELSE reserved_quote END) FROM orders
+            WHERE NOT finished AND (side = 'SELL' OR symbol = 'ETH-BTC')"""
+    )
+    assert 0 < taken <= 1
+    assert {answer.gate for answer in answers} <= {None, "INSUFFICIENT_BALANCE"}
+    assert await desk.value("SELECT sum(remaining) FROM trades") == Decimal("2.8")
+
+
 async def test_sells_of_the_pool_wait_for_each_other_only(desk: Desk) -> None:
     """While one stands still between its look and its claim, other coins are sold and fills of its own are recorded."""
     entry = await filled_at_the_exchange(desk, "2")

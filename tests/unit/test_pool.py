@@ -1,4 +1,6 @@
-"""What no trade owns: whatever happens to a coin in whatever order, sells of the pool never take a trade's."""
+"""What no trade owns: whatever happens to a coin in whatever order, neither sells of the pool nor buys that pay with it
+take a trade's.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.money import ZERO
-from domain.pool import Coin, unowned
+from domain.pool import Coin, payable, unowned
 
 ONE = Decimal(1)
 FIVE = Coin(books=Decimal(5), owned=Decimal(3))
@@ -39,6 +41,28 @@ def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
 ) -> None:
     """Less what trades own, sells have claimed and buys have reserved; unknown where either isn't known."""
     found = unowned(coin, None if free is None else Decimal(free), "BTC")
+    assert found.size == (None if expected is None else Decimal(expected))
+    assert why in found.why
+    assert bool(found.why) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("coin", "available", "expected", "why"),
+    [
+        (FIVE, "2", "2", ""),
+        (FIVE, "1.5", "1.5", ""),
+        (FIVE, "4", "2", "2 BTC more, not in the books yet"),
+        (replace(FIVE, claimed=ONE, reserved=ONE), "2", "0", "2 BTC more"),
+        (FIVE, "-1", "0", ""),
+        (replace(FIVE, books=None), "2", None, "not opened"),
+        (FIVE, None, None, "doesn't tell"),
+    ],
+)
+def test_a_buy_pays_with_what_books_and_exchange_both_know_to_be_nobodys(
+    coin: Coin, available: str | None, expected: str | None, why: str
+) -> None:
+    """What the exchange's balance has beyond the books belongs to an order whose fill isn't recorded yet."""
+    found = payable(coin, None if available is None else Decimal(available), "BTC")
     assert found.size == (None if expected is None else Decimal(expected))
     assert why in found.why
     assert bool(found.why) == bool(why)
@@ -75,6 +99,7 @@ class OneCoin:
         self.owned = self.owned_by_books = ZERO
         self.buys: list[_Order] = []
         self.of_pool: list[_Order] = []
+        """Sells of the pool, and buys that pay with the coin."""
         self.of_trades: list[_Order] = []
         self.available: Decimal | None = None
         self.gone = ZERO
@@ -176,6 +201,18 @@ class OneCoin:
         if 0 < size <= self._untaken():
             self.of_pool.append(_Order(size))
 
+    def pays(self, number: int, size: Decimal) -> None:
+        """A buy reserves what it may pay with, by a balance of now from which trades, claims and reservations have had
+        theirs, as far as the books know of them."""
+        if self.left_unbooked and any(item.unrecorded for item in self.buys):
+            return
+        reserved = _sum(item.open_by_books for item in self.of_pool)
+        available = self.total - self.owned_by_books - reserved
+        coin = Coin(books=self.books, owned=self.owned_by_books, reserved=reserved)
+        size = min(payable(coin, available, "BTC").size or ZERO, size)
+        if 0 < size <= self._untaken():
+            self.of_pool.append(_Order(size))
+
     def exit(self, number: int, size: Decimal) -> None:
         """An exit claims of its trade what no other exit has."""
         size = min(self.owned_by_books - _sum(item.open_by_books for item in self.of_trades), size, self._untaken())
@@ -203,7 +240,10 @@ def _recorded(orders: list[_Order], number: int) -> Decimal:
     return size
 
 
-_STEPS = [name for name in vars(OneCoin) if not name.startswith("_") and name != "beside_the_pool"] + ["pool_sell"] * 4
+_STEPS = [name for name in vars(OneCoin) if not name.startswith("_") and name != "beside_the_pool"] + [
+    "pool_sell",
+    "pays",
+] * 3
 
 
 @settings(max_examples=300)
@@ -213,9 +253,11 @@ _STEPS = [name for name in vars(OneCoin) if not name.startswith("_") and name !=
         st.tuples(st.sampled_from(_STEPS), st.integers(0, 9), st.integers(1, 9).map(Decimal)), min_size=25, max_size=40
     ),
 )
-def test_sells_of_the_pool_never_take_what_a_trade_owns(opening: int, steps: list[tuple[str, int, Decimal]]) -> None:
-    """Buys, exits, sells of the pool, deposits and withdrawals, filled and recorded in any order (RISK-4): beside all
-    that sells of the pool may still sell there is what trades have bought and not sold.
+def test_what_a_trade_owns_is_never_sold_as_the_pool_nor_paid_with(
+    opening: int, steps: list[tuple[str, int, Decimal]]
+) -> None:
+    """Buys, exits, sells of the pool, buys that pay with it, deposits and withdrawals, filled and recorded in any order
+    (RISK-4): beside all that the pool may still lose there is what trades have bought and not sold.
     """
     coin = OneCoin(opening)
     for name, number, size in steps:
