@@ -87,6 +87,10 @@ _STICKY = timedelta(seconds=6)
 """How long a task waits for the worker that has the workflow in memory: as long as a killed worker's leases hold. With
 half of it, half the workflows of 150 stops due at once had a task timed out and handed out again.
 """
+_POLLS = PollerBehaviorAutoscaling(initial=1, maximum=20)
+"""One open poll where little happens: each open poll of a worker that stands still takes one try of a task with it, and
+with four of them a new exit order's first task came back four times, after 5 s each.
+"""
 _ASK_SECONDS = 2.0
 _log = structlog.get_logger()
 
@@ -213,8 +217,8 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                 max_concurrent_activities=100,
                 max_concurrent_local_activities=100,
                 max_cached_workflows=5_000,
-                workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=4, maximum=20),
-                activity_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=20),
+                workflow_task_poller_behavior=_POLLS,
+                activity_task_poller_behavior=_POLLS,
                 sticky_queue_schedule_to_start_timeout=_STICKY,
                 max_heartbeat_throttle_interval=timedelta(seconds=3),
                 graceful_shutdown_timeout=_DRAIN,

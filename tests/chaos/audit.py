@@ -42,7 +42,7 @@ _LONG_SHOWN = 3
 _LONGEST_P99 = 10.0
 """Seconds: the promise for the 99th percentile of unprotected time."""
 _FEW = 100
-_FEW_LONGEST = 45.0
+_FEW_LONGEST = 30.0
 """Fewer positions have no 99th percentile but their longest: then this is the limit."""
 _TERMINATED_LONGEST = 75.0
 """The sweep comes each minute."""

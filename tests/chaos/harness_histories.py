@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from tests.support.save_histories import scrubbed
 
-__all__ = ["save_worst_histories"]
+__all__ = ["most_tries", "outlines", "save_worst_histories"]
 
 _TROUBLE = (
     "EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT",
@@ -21,6 +21,52 @@ _TROUBLE = (
     "EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT",
 )
 _MOST_EVENTS = 400
+
+
+async def outlines(client: Client) -> str:
+    """Every order's and monitor's history, a line an event: when, what, by whom and at which try."""
+    lines: list[str] = []
+    for name, events in (await _of_trades(client)).items():
+        lines += [name, *(_outline(event) for event in events)]
+    return "\n".join(lines)
+
+
+async def most_tries(client: Client) -> int:
+    """So often the workflow task or activity that came back most often, in any order or monitor, was handed out."""
+    found = 0
+    for events in (await _of_trades(client)).values():
+        found = max(found, *(int(_attributes(event).get("attempt", 1)) for event in events))
+    return found
+
+
+async def _of_trades(client: Client) -> dict[str, list[dict[str, Any]]]:
+    """Workflow id → events, of every order and monitor."""
+    found = {}
+    async for item in client.list_workflows("WorkflowType IN ('OrderWorkflow', 'ExitMonitorWorkflow')"):
+        history = await client.get_workflow_handle(item.id, run_id=item.run_id).fetch_history()
+        found[item.id] = history.to_json_dict()["events"]
+    return found
+
+
+def _attributes(event: dict[str, Any]) -> dict[str, Any]:
+    return next((value for key, value in event.items() if key.endswith("EventAttributes")), {})
+
+
+def _outline(event: dict[str, Any]) -> str:
+    kind = event["eventType"].removeprefix("EVENT_TYPE_").lower()
+    attributes = _attributes(event)
+    summary = event.get("userMetadata", {}).get("summary", {}).get("data", "")
+    parts = [
+        attributes.get("activityType", {}).get("name", ""),
+        base64.b64decode(summary).decode(),
+        attributes.get("signalName", ""),
+        attributes.get("taskQueue", {}).get("kind", ""),
+        attributes.get("timeoutType", ""),
+        attributes.get("identity", ""),
+        f"try {attributes['attempt']}" if int(attributes.get("attempt", 1)) > 1 else "",
+        (attributes.get("lastFailure") or attributes.get("failure") or {}).get("message", ""),
+    ]
+    return f"  {event['eventTime'][11:23]} {kind} {' · '.join(part for part in parts if part)}"
 
 
 async def save_worst_histories(client: Client, folder: Path) -> list[str]:

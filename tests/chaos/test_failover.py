@@ -26,6 +26,7 @@ from domain.sharding import shard_of
 from tests.chaos.audit import audit
 from tests.chaos.harness import ACCOUNT, Rig, open_rig
 from tests.chaos.harness_evidence import collect
+from tests.chaos.harness_histories import most_tries, outlines
 from tests.support.waiting import eventually
 from workflows.starting import start_order
 
@@ -178,7 +179,7 @@ async def judged(rig: Rig, *intents: OrderIntent) -> None:
     await eventually(settled, within=60, every=0.2, what="all fills are settled")
     evidence = await collect(rig.client, rig.ledger, rig.control, rig.notes, intents=intents)
     found = audit(evidence)
-    assert found.violations == [], found.text()
+    assert found.violations == [], f"{found.text()}\n{await outlines(rig.client)}"
 
 
 async def test_user_stream_of_a_killed_worker_is_taken_over(rig: Rig) -> None:
@@ -260,7 +261,9 @@ async def test_worker_that_stood_still_and_wakes_writes_nothing(rig: Rig) -> Non
 
 
 async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
-    """A watcher that stood still while another one sold sees the same low price when it wakes, and sells nothing."""
+    """A watcher that stood still while another one sold sees the same low price when it wakes, and sells nothing; no
+    task of the exit went more than once to the worker that stood still.
+    """
     intent = entry()
     await start(rig, intent)
     await until_size(rig, intent, "1")
@@ -283,3 +286,4 @@ async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
     await close(rig, second)
     await until_closed(rig, second)
     await judged(rig, intent, second)
+    assert await most_tries(rig.client) <= 2, await outlines(rig.client)
