@@ -30,7 +30,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 _TEMPLATE = "template_migrated"
-_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_IN_MEMORY = Path("/dev/shm")
 _ROOM_IN_MEMORY = 4 * 2**30
 _numbers = itertools.count(1)
 
