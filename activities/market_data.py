@@ -1,8 +1,9 @@
 """Prices and candles of every symbol that decisions look at, kept current from the exchange's stream.
 
 One long activity per account, under a lease with an epoch as the price watcher's. The stream's news is written about
-each second, only what has changed; REST fills what no stream brought: at the start, and after a gap or a reconnect. A
-symbol without a trade for a while has its touch read by REST, as its price is not old, only unchanged.
+each second, only what has changed; REST fills what no stream brought: at the start, and after a gap or a reconnect. It
+also tells, then and about each hour of the market, what the venue has corrected (`domain.candles`). A symbol without a
+trade for a while has its touch read by REST, as its price is not old, only unchanged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from activities.strategy_interfaces import MarketDataActivity, MarketDataInput
 from activities.stream_interfaces import StreamEnd
 from activities.stream_positions import StreamPosition
 from activities.universe import Universe, universe_of
+from domain.candles import ask_again, asked_from
 from exchange.port import Candle, CandleUpdate, Exchange, ExchangeError, StreamEvent, Ticker
 
 __all__ = ["MarketDataOptions", "MarketKeeper", "market_data_lease"]
@@ -148,6 +150,8 @@ class MarketDataSession:
         self._to_fill: dict[str, datetime | None] = {}
         """Symbols to fill by REST; from when on candles are read even if there are some (None: only missing ones)."""
         self._fill_after: dict[str, float] = {}
+        self._asked: dict[str, datetime] = {}
+        """Each symbol's newest closed candle when the venue's records were asked for last."""
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
@@ -160,6 +164,7 @@ class MarketDataSession:
                 every(0.25, self._subscribe),
                 every(options.write_seconds, self._write),
                 every(0.5, self._fill),
+                every(1.0, self._ask_records),
                 every(_TOUCH_SECONDS, self._touch),
                 every(1.0, self._save_position),
                 every(_CLEAN_UP_SECONDS, self._clean_up),
@@ -321,26 +326,34 @@ class MarketDataSession:
             return None
         return datetime.fromtimestamp(int(now.timestamp()) // CANDLE_SECONDS * CANDLE_SECONDS, UTC) - CANDLE
 
+    async def _ask_records(self) -> None:
+        """One symbol at a time: what is corrected is told by the venue's records alone."""
+        if self._newest is None:
+            return
+        last = self._newest - CANDLE
+        for symbol in self._symbols:
+            if symbol in self._asked and symbol not in self._to_fill and ask_again(self._asked[symbol], last, CANDLE):
+                self._to_fill[symbol] = None
+                return
+
     async def _fill_one(
         self, symbol: str, missing: tuple[datetime, datetime] | None, first: datetime, last: datetime
     ) -> None:
         since = self._to_fill.get(symbol)
-        begin = min((at for at in (missing[0] if missing else None, since) if at is not None), default=None)
-        end = last if since is not None else missing[1] if missing else None
-        if begin is not None and end is not None:
-            begin = max(begin, first)
-            try:
-                await self._read(symbol, begin, min(end, last), last)
-            except _TROUBLE as problem:
-                log.warning("candles not filled, tried again", symbol=symbol, problem=repr(problem))
-                self._fill_after[symbol] = time.monotonic() + _FILL_AGAIN_SECONDS
-                return
+        begin = max(asked_from(last, CANDLE, since, missing[0] if missing else None), first)
+        try:
+            await self._read(symbol, begin, last)
+        except _TROUBLE as problem:
+            log.warning("candles not filled, tried again", symbol=symbol, problem=repr(problem))
+            self._fill_after[symbol] = time.monotonic() + _FILL_AGAIN_SECONDS
+            return
+        self._asked[symbol] = last
         if self._to_fill.get(symbol) == since:
             self._to_fill.pop(symbol, None)
 
-    async def _read(self, symbol: str, begin: datetime, end: datetime, last: datetime) -> None:
-        while begin <= end:
-            until = min(begin + CANDLE * (_CANDLES_A_CALL - 1), end)
+    async def _read(self, symbol: str, begin: datetime, last: datetime) -> None:
+        while begin <= last:
+            until = min(begin + CANDLE * (_CANDLES_A_CALL - 1), last)
             async with asyncio.timeout(self._options().timeout):
                 found = await self._exchange.candles(symbol, CANDLE_SECONDS, begin, until + CANDLE)
             read = [item for item in found if begin <= item.start <= until]

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.candles import holds, settles
+from activities.candles import CANDLE
+from domain.candles import ask_again, holds, settles
 from domain.exits import (
     ExitReason,
     Position,
@@ -326,8 +327,12 @@ class Watch:
             self._read_atr(state)
 
     def atr_wanted(self, state: SymbolState) -> bool:
-        """Whether ATR is not known from enough candles, and REST hasn't said that it has no more of them."""
-        return state.boundary is not None and self._closed_of(state) < self._atr_window and not self._asked(state)
+        """Whether REST is to be asked for candles: for ATR there are not enough, and it hasn't said that these are all,
+        or what it has corrected since it was asked last isn't known (`domain.candles`).
+        """
+        if state.boundary is None or self._asked(state):
+            return False
+        return self._closed_of(state) < self._atr_window or ask_again(state.asked_until, state.boundary, CANDLE)
 
     def _closed_of(self, state: SymbolState) -> int:
         return sum(1 for start in state.candles if state.boundary is not None and start < state.boundary)

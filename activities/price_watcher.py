@@ -445,7 +445,7 @@ class WatchSession:
 
     async def _past_candles(self, symbol: str) -> None:
         state = self.watch.symbols[symbol]
-        if self.watch.atr_wanted(state):  # the stream's own snapshot may have brought them all meanwhile
+        if self.watch.atr_wanted(state):  # another look may have brought them meanwhile
             await self._history.past_candles(state)
 
     # --- stale prices ---------------------------------------------------------------------------------------------

@@ -5,13 +5,21 @@ they are asked. The last word holds, with more volume or with less, as a venue a
 is settled, which is when its records were asked after the next candle had closed, too, only its records change it: the
 stream repeats what it once said. Records that are asked right at a candle's end may still lack its last trades, which
 the stream tells later; so they settle nothing.
+
+What a venue corrects may come by its records alone, when no stream tells the candle any more. So their last word on the
+newest closed candles (`ASKED_AGAIN` of them) is asked for at each start and reconnect, and again before the next ones
+would be left out. A correction that comes later than that is never heard.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-__all__ = ["holds", "settles"]
+__all__ = ["ASKED_AGAIN", "ask_again", "asked_from", "holds", "settles"]
+
+ASKED_AGAIN: Final = 12
+"""So many of the newest closed candles are asked for again: an hour of them, in one request."""
 
 
 def settles(start: datetime, last_closed: datetime | None) -> bool:
@@ -26,3 +34,19 @@ def settles(start: datetime, last_closed: datetime | None) -> bool:
 def holds(*, settled: bool, settles: bool) -> bool:
     """Whether a word takes the place of the one before it, which has `settled` the candle or not."""
     return settles or not settled
+
+
+def asked_from(last_closed: datetime, length: timedelta, *unknown: datetime | None) -> datetime:
+    """From which candle on the venue's records are asked for, up to `last_closed`, the start of the newest closed one.
+
+    `unknown` are starts from which on something may be missing, None where nothing is; `length` is a candle's.
+    """
+    return min([last_closed - length * (ASKED_AGAIN - 1), *(start for start in unknown if start is not None)])
+
+
+def ask_again(asked: datetime | None, last_closed: datetime, length: timedelta) -> bool:
+    """Whether the records are to be asked again that were asked when `asked` was the newest closed candle.
+
+    None: they never were. The candle that was the newest then had not settled, so it has to be among the next ones.
+    """
+    return asked is None or last_closed - asked >= length * (ASKED_AGAIN - 2)

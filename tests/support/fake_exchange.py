@@ -105,6 +105,7 @@ class FakeExchange:
     history: dict[str, VenueOrder] = field(default_factory=dict)
     quotes: dict[str, Decimal] = field(default_factory=dict)
     candle_list: list[Candle] = field(default_factory=list)
+    product_list: list[Product] = field(default_factory=list)
     money: dict[str, Balance] = field(default_factory=dict)
     rates: FeeRates = field(default_factory=lambda: FeeRates(Decimal("0.004"), Decimal("0.006")))
     portfolio: str = "fake-portfolio"
@@ -170,9 +171,9 @@ class FakeExchange:
         return datetime.now(UTC)
 
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
-        """None: the streams need no product's rules."""
+        """The test's; usually none, as streams need no product's rules."""
         self._read("products")
-        return []
+        return list(self.product_list)
 
     async def quote(self, symbol: str) -> Quote:
         """The bid that the test set."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.market_state import Watch
-from domain.candles import holds, settles
+from domain.candles import ASKED_AGAIN, ask_again, asked_from, holds, settles
 from domain.exits import atr_window
 from exchange.port import Candle
 
@@ -52,3 +52,28 @@ def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple
         watch.candles(SYMBOL, [word], last_closed=last)
     settled = [close for close, by in told if by == "records"]
     assert watch.symbols[SYMBOL].candles[START].close == (settled or [close for close, _ in told])[-1]
+
+
+def test_records_are_asked_from_the_oldest_candle_that_may_be_missing_or_corrected() -> None:
+    """The newest closed ones always, what is missing before them too."""
+    last = START + MINUTES * 100
+    newest = last - MINUTES * (ASKED_AGAIN - 1)
+    assert asked_from(last, MINUTES) == asked_from(last, MINUTES, None, last) == newest
+    assert asked_from(last, MINUTES, START, last) == START
+
+
+@given(st.lists(st.integers(min_value=1, max_value=2), min_size=30, max_size=80))
+def test_every_candle_is_asked_for_once_it_can_settle(steps: list[int]) -> None:
+    """However candles close, none is left out between two looks at the records, and they are asked about each hour."""
+    last, asked, settled, looks = START, None, set[datetime](), 0
+    for step in steps:
+        last += MINUTES * step
+        if ask_again(asked, last, MINUTES):
+            begin, asked, looks = asked_from(last, MINUTES), last, looks + 1
+            starts = [begin + MINUTES * number for number in range(ASKED_AGAIN)]
+            assert starts[-1] == last
+            settled |= {start for start in starts if settles(start, last)}
+    assert asked is not None
+    closed = {START + MINUTES * number for number in range((asked - START) // MINUTES)}
+    assert closed <= settled
+    assert looks <= 1 + sum(steps) // (ASKED_AGAIN - 2)

@@ -250,6 +250,7 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
     assert new.symbols[SYMBOL].atr is None
     assert new.atr_wanted(new.symbols[SYMBOL])
     new.candles(SYMBOL, candles[window - 1 : 2 * window - 1])
+    new.symbols[SYMBOL].asked_until = new.symbols[SYMBOL].boundary
     assert not new.atr_wanted(new.symbols[SYMBOL])
     assert new.symbols[SYMBOL].atr == old.symbols[SYMBOL].atr == reading(candles[: 2 * window - 1])
     old.missed_candles(SYMBOL)
