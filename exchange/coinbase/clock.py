@@ -1,7 +1,7 @@
 """The exchange's clock, as an offset to ours: a token counts from its `nbf` to its `exp` by the exchange's time.
 
-Our own clock is taken as it is until the exchange says otherwise: when it refuses a token its public time is asked for,
-and now and then besides. How far the two are apart is said once, not at every look.
+Our own clock is taken as it is until the exchange says otherwise: when it refuses a token, by the refusal's date and by
+its public time, which is asked for now and then besides. How far the two are apart is said once, not at every look.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _LONGEST_TRIP_SECONDS = 5.0
 """An answer that took longer says too little: half of its way is how wrong the offset may be."""
 
 _QUICK_TRIP_SECONDS = 1.0
+_DATE_SECONDS = 5.0
+"""A Date header is rounded down and was on its way: nearer than this it says nothing new."""
 
 
 def moment_of(answer: Mapping[str, Any]) -> datetime:
@@ -75,6 +77,18 @@ class ExchangeClock:
         trip = self._ours() - sent
         if 0 <= trip <= _QUICK_TRIP_SECONDS:
             self._take(theirs.timestamp() - sent - trip / 2)
+
+    def dated(self, theirs: datetime) -> bool:
+        """Take over the time in whole seconds that an answer which has just come carries (its Date header), if that is
+        far from what is known; whether it was.
+
+        It is never taken for later than it is, so that a token made by it counts already.
+        """
+        offset = theirs.timestamp() - self._ours()
+        far = abs(offset - self._offset) >= _DATE_SECONDS
+        if far:
+            self._take(offset)
+        return far
 
     def _take(self, offset: float) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ is observed in the connection itself rather than guessed from exception types. N
 no redirects. A failed read is `Unavailable`.
 
 One exception: a request that the venue turned away with 401, and so did not take, is sent once more with a new token if
-a look at the venue's clock shows that the first token's time was wrong.
+the refusal's date, or a look at the venue's clock, shows that the first token's time was wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -330,11 +332,17 @@ class RestCaller:
             self._threads.submit(self._look, self.clock.offset)
 
     def _clock_was_wrong(self, problem: BaseException, offset: float) -> bool:
-        """Whether the venue refused a token because of its time, which was taken with `offset`."""
+        """Whether the venue refused a token because of its time, which was taken with `offset`.
+
+        The refusal's own date says so at once, whatever becomes of a read; the exact time is then asked for beside.
+        """
         response = _response_of(problem)
         if response is None or response.status_code != 401 or self._key is None:
             return False
-        self._look(offset)
+        if self._heard_date(response):
+            self.look_at_the_clock()
+        else:
+            self._look(offset)
         return abs(self.clock.offset - offset) >= _CLOCK_WRONG_SECONDS
 
     def _look(self, offset: float) -> None:
@@ -346,10 +354,21 @@ class RestCaller:
             self._next_look = now + self._look_seconds
             try:
                 self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
-            except (requests.RequestException, MessageError, ValueError, AttributeError):
+            except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
+                # An answer that says nothing else says when it was given.
+                response = _response_of(problem)
+                if response is not None:
+                    self._heard_date(response)
                 return
             if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
                 self._right_until = now + _CLOCK_RIGHT_SECONDS
+
+    def _heard_date(self, response: requests.Response) -> bool:
+        try:
+            date = parsedate_to_datetime(response.headers.get("Date", ""))
+        except (TypeError, ValueError):
+            return False
+        return self.clock.dated(date.replace(tzinfo=date.tzinfo or UTC))
 
     async def close(self) -> None:
         """Wait for calls in flight (their timeouts bound that) and close the connections."""

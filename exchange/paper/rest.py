@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from email.utils import format_datetime
 
 import orjson
 from aiohttp import web
@@ -109,6 +110,10 @@ class Rest:
         if fault is None:
             return self._answer(request, raw, path)
         return await self._faulty(fault, request, raw, path)
+
+    async def date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Give an answer the venue's date, by the venue's own clock."""
+        response.headers["Date"] = format_datetime(self._venue.now(), usegmt=True)
 
     async def _faulty(self, fault: Fault, request: web.Request, raw: bytes, path: str) -> web.StreamResponse:
         kind = fault.kind

@@ -107,6 +107,7 @@ class PaperExchange:
         answers = Rest(self.venue, self.keyring)
         rest = web.Application(client_max_size=1 << 20)
         rest.router.add_route("*", "/{path:.*}", answers.handle)
+        rest.on_response_prepare.append(answers.date)
         stream = web.Application()
         stream.router.add_get("/{path:market|user}", self.streams.serve)
         control = Control(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))

@@ -89,6 +89,47 @@ async def test_orders_are_taken_once_and_found_whatever_the_clock(
     assert abs((found.created_at - before).total_seconds() - seconds) < 2
 
 
+@pytest.mark.parametrize("seconds", [*SKEWS, 90.0, -90.0])
+@pytest.mark.parametrize("fault", ["server_error", "slow"])
+async def test_orders_are_taken_whatever_the_clock_while_no_read_works(
+    exchange: CoinbaseExchange, control: PaperControl, seconds: float, fault: str
+) -> None:
+    """Every GET fails, or hangs: the refusal's own date says how far the clock is off, and each order arrives once."""
+    await control.skew(seconds)
+    await control.fault(fault, "GET *", count=None, delay=30)
+    for number in range(3):
+        async with asyncio.timeout(8):
+            await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+    await control.clear_faults()
+    assert sorted(str(entry["client_order_id"]) for entry in await control.journal()) == ["c-0", "c-1", "c-2"]
+
+
+async def test_the_user_stream_connects_whatever_the_clock_while_reads_fail(
+    exchange: CoinbaseExchange, control: PaperControl
+) -> None:
+    """The answer of a failed look says when it was given, and the next subscription is taken."""
+    await control.skew(-90)
+    await control.fault("server_error", "GET *", count=None)
+    stream = exchange.user_stream()
+    async with asyncio.timeout(20):
+        async for event in stream:
+            if isinstance(event, Connected):
+                break
+    await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("date", "before", "after"), [(1000, 0.0, 0.0), (1004, 0.0, 0.0), (1090, 0.0, 90.0), (910, 0.0, -90.0),
+                                  (1089, 90.5, 90.5), (1000, 90.5, 0.0)],
+)  # fmt: skip
+def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before: float, after: float) -> None:
+    """It is told in whole seconds, so what was asked for exactly stands beside it."""
+    clock = ExchangeClock(lambda: 1000.0)
+    clock.look(lambda: datetime.fromtimestamp(1000 + before, UTC))
+    assert clock.dated(datetime.fromtimestamp(date, UTC)) is (before != after)
+    assert clock.offset == after
+
+
 @pytest.mark.parametrize("seconds", SKEWS)
 async def test_the_user_stream_connects_whatever_the_clock(
     exchange: CoinbaseExchange, control: PaperControl, seconds: float
