@@ -8,7 +8,9 @@ itself. A sell may leave open trades with less than they had: then their exit mo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -16,9 +18,11 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool
-from activities.holdings import Available, bear_sales, cover_shortage
+from activities.holdings import OUTSIDE, Available, bear_sales, cover_shortage
 from activities.incidents import report_once
+from activities.leases import DATABASE_TROUBLE
 from activities.ledger import Ledger, external_key
+from activities.long_running import Beside
 from activities.monitors import Starter
 from domain.adoption import bought_after, has_our_shape, is_news
 from domain.exits import ExitRules
@@ -34,6 +38,9 @@ log = structlog.get_logger(__name__)
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 _FIRST_START = "SELECT first_start_at FROM account_identities WHERE account = $1"
+_BY_OTHERS = "were sold by another trade's exit, as one before it had sold more than was told"
+_COVER_PAUSES = (0.0, 5.0, 20.0)
+"""Seconds before each look: a balance or an exit that is under way may be late."""
 _KNOWN_ID = "SELECT EXISTS (SELECT FROM attempts WHERE client_order_id = $1 AND order_key <> $2)"
 
 
@@ -63,6 +70,7 @@ class Adoption:
         self._account = account
         self._protect = protect
         self._started: datetime | None = None
+        self._covering = Beside()
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Fold an attempt's totals into the ledger."""
@@ -140,15 +148,31 @@ class Adoption:
             at=order.updated_at or order.created_at or datetime.now(UTC),
         )
 
-    async def cover(self, base: str) -> list[Taken]:
+    async def cover(self, base: str, how: str = OUTSIDE) -> list[Taken]:
         """Let open trades bear what was sold or is missing of `base`, and have their monitors look.
 
-        Raises RPCError and the database's errors.
+        `how` it left, in words. Raises RPCError and the database's errors.
         """
         taken = await bear_sales(self._pool, self._account, base)
-        taken += await cover_shortage(self._pool, self._account, base, self._available)
+        taken += await cover_shortage(self._pool, self._account, base, self._available, how)
         await self.look_again(item.entry_key for item in taken)
         return taken
+
+    def cover_soon(self, symbol: str) -> None:
+        """The same beside everything else, after a trade has sold more than it had: others may have less by that.
+
+        What is not to be had now (the exchange's balance, an exit under way) the next reconcile sees.
+        """
+        pair = currencies(symbol)
+        if pair is not None:
+            self._covering.start(self._cover_oversold(pair[0]))
+
+    async def _cover_oversold(self, base: str) -> None:
+        for pause in _COVER_PAUSES:
+            await asyncio.sleep(pause)
+            with suppress(RPCError, *DATABASE_TROUBLE):
+                if await self.cover(base, _BY_OTHERS):
+                    return
 
     async def look_again(self, entry_keys: Iterable[str]) -> None:
         """Have the exit monitors of these trades look at their positions. Raises RPCError."""

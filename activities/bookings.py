@@ -41,6 +41,7 @@ from fifo.matching import FillRecord, Lot
 
 __all__ = ["Booking", "Standing", "book", "standing_of"]
 
+_OVERSOLD = "OVERSOLD"
 _NEW = 2**63 - 1
 """The number of the fill that is being recorded: above all others, so it is the last of its instant."""
 
@@ -80,6 +81,11 @@ class Booking:
     writes: dict[str, Any]
     result: RecordResult
     next_cover: Decimal | None
+
+    @property
+    def oversold(self) -> bool:
+        """Whether the report shows that its trade has sold more than it had."""
+        return any(item["kind"] == _OVERSOLD for item in self.writes.get("incidents", ()))
 
 
 def standing_of(text: str) -> Standing:
@@ -324,7 +330,7 @@ class _Bookkeeper:
             fees = divide(fees * kept, size) if size else ZERO
             size, base_fees = kept, ZERO
             self._incident(
-                "OVERSOLD",
+                _OVERSOLD,
                 "CRITICAL",
                 f"order {self.order['order_key']} sold {surplus} more than trade {self.order['entry_key']} had",
                 {"surplus": str(surplus), "exchange_order_id": self.exchange_order_id},

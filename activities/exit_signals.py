@@ -37,7 +37,7 @@ class ExitSignals:
         client: Client,
         starter: Starter,
         lease: Lease,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         *,
         repeat_seconds: float,
         timeout: float,

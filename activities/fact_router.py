@@ -98,7 +98,7 @@ class FactRouter:
         ledger: Recorder,
         starter: Starter,
         *,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
         routed: Callable[[list[int]], None],
         defect: Callable[[Fact, str], Awaitable[None]],
         at_once: int = 64,

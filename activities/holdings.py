@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +28,7 @@ from domain.pool import Coin
 from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
 __all__ = [
+    "OUTSIDE",
     "Available",
     "bear_sales",
     "book_transfers",
@@ -39,9 +40,14 @@ __all__ = [
     "held_currencies",
     "is_coin",
     "lock_transfers",
+    "others_have",
 ]
 
+OUTSIDE = "were sold or withdrawn outside"
+
 _TRANSFER_LOCK = 74
+_CRUMB = Decimal("0.01")
+"""What is nobody's and less than this share of a trade is what closed trades have left as dust."""
 
 Available = Callable[[str], Awaitable[Decimal | None]]
 """What of a currency the exchange says is available, now; None if it can't be had."""
@@ -133,6 +139,15 @@ _CONCERNS = f"""
 SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2)
    AND EXISTS (SELECT 1 FROM balance_transfers WHERE account = $1 AND kind = 'opening')
 """
+# The trade whose exit an order of the exchange's is; an entry at work on the coin may have bought what isn't recorded.
+_SELLER = f"""
+SELECT t.remaining, {_BASE.replace("symbol", "t.symbol")} AS base,
+       EXISTS (SELECT 1 FROM orders b WHERE b.account = $1 AND b.side = 'BUY' AND NOT b.finished
+                  AND b.order_key <> t.entry_key AND {_BASE.replace("symbol", "b.symbol")} =
+                      {_BASE.replace("symbol", "t.symbol")}) AS buying
+  FROM attempts a JOIN orders o USING (order_key) JOIN trades t ON t.entry_key = o.entry_key
+ WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.side = 'SELL'
+"""
 _OPEN = f"""
 SELECT t.entry_key, t.opened_at, t.remaining, entry.role = 'EXTERNAL' AS adopted,
        (SELECT min(f.at) FROM fills f WHERE f.order_key = t.entry_key) AS bought_at,
@@ -215,6 +230,22 @@ async def is_coin(pool: Pool | Connection, account: str, currency: str) -> bool:
     return bool(await pool.fetchval(_TRADED, account, currency))
 
 
+async def others_have(pool: Pool, account: str, exchange_order_id: str) -> bool:
+    """Whether the account may have coins that are not the trade's whose sell this order is: only then can that trade
+    sell more than its own. True where nobody knows (books that aren't opened), False for all but a trade's sell.
+    Raises the database's errors.
+    """
+    row = await pool.fetchrow(_SELLER, account, exchange_order_id)
+    if row is None:
+        return False
+    if row["buying"]:
+        return True
+    coin = (await coins(pool, account, datetime.now(UTC), row["base"]))[row["base"]]
+    if coin.books is None or coin.owned > row["remaining"]:
+        return True
+    return bool(coin.books - coin.owned > _CRUMB * row["remaining"])
+
+
 async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str]:
     """Base currencies of open trades. Raises the database's errors."""
     rows = await pool.fetch(
@@ -287,8 +318,8 @@ async def bear_sales(pool: Pool, account: str, base: str) -> list[Taken]:
     return [item.taken for item in borne]
 
 
-async def cover_shortage(pool: Pool, account: str, base: str, available: Available) -> list[Taken]:
-    """Take from open trades what the account is short of in `base`; what was taken from whom.
+async def cover_shortage(pool: Pool, account: str, base: str, available: Available, how: str = OUTSIDE) -> list[Taken]:
+    """Take from open trades what the account is short of in `base`; what was taken from whom. `how` it left, in words.
 
     `available` asks the exchange, whose balance must miss it too; while it says otherwise, or can't be asked, nothing
     is taken. Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor
@@ -299,20 +330,20 @@ async def cover_shortage(pool: Pool, account: str, base: str, available: Availab
     for pause in _BALANCE_LAGS:
         await asyncio.sleep(pause)
         left = await available(base)
-        taken = [] if left is None else await _take_shortage(pool, account, base, left)
+        taken = [] if left is None else await _take_shortage(pool, account, base, left, how)
         if taken:
             return taken
     return []
 
 
-async def _take_shortage(pool: Pool, account: str, base: str, available: Decimal) -> list[Taken]:
+async def _take_shortage(pool: Pool, account: str, base: str, available: Decimal, how: str) -> list[Taken]:
     async with pool.acquire() as connection, connection.transaction():
         await _lock_trades(connection, account, base)
         owned = await connection.fetchval(_POOL, account, base)
         trades = [_open_quantity(row, row["opened_at"]) for row in await connection.fetch(_OPEN, account, base)]
         taken = take_from_trades(trades, shortage(trades, owned, available))
         for item in taken:
-            await _take(connection, account, base, item)
+            await _take(connection, account, base, item, how)
     return taken
 
 
@@ -339,7 +370,7 @@ def _open_quantity(row: Any, opened_at: datetime) -> OpenQuantity:
     return OpenQuantity(row["entry_key"], opened_at, row["remaining"], row["claimed"], row["adopted"], bought)
 
 
-async def _take(connection: Connection, account: str, base: str, item: Taken) -> None:
+async def _take(connection: Connection, account: str, base: str, item: Taken, how: str = OUTSIDE) -> None:
     await connection.execute(
         """
         WITH plan AS (
@@ -361,6 +392,6 @@ async def _take(connection: Connection, account: str, base: str, item: Taken) ->
         "SOLD_OUTSIDE",
         "WARNING",
         item.entry_key,
-        f"{plain(item.size)} {base} of trade {item.entry_key} were sold or withdrawn outside; {plain(item.left)} left",
+        f"{plain(item.size)} {base} of trade {item.entry_key} {how}; {plain(item.left)} left",
         {"size": str(item.size), "left": str(item.left)},
     )

@@ -87,6 +87,7 @@ class Ledger:
     Attributes:
         recorded: called after each new fill, whoever recorded it, with the order's key, the report, the result and
             whether the order ended with it; must not raise.
+        oversold: called with the symbol when a trade is found to have sold more than it had; must not raise.
     """
 
     def __init__(self, pool: Pool, account: str) -> None:
@@ -94,6 +95,7 @@ class Ledger:
         self._account = account
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self.recorded: Callable[[str, OrderUpdate, RecordResult, bool], None] | None = None
+        self.oversold: Callable[[str], None] | None = None
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Fold a report into the ledger, in one transaction.
@@ -156,6 +158,8 @@ class Ledger:
                 result = _with_trade(booking.result, row)
                 if result.new_fill and self.recorded is not None:
                     self.recorded(order_key, update, result, "finish" in booking.writes)
+                if booking.oversold and self.oversold is not None:
+                    self.oversold(known.standing.order["symbol"])
                 return result
             known = _Known(standing_of(row["state"]), row["mark"], cover)
             booking = self._book(known, update)

@@ -8,7 +8,7 @@ import socket
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from temporalio import activity
@@ -19,6 +19,8 @@ from activities.leases import DATABASE_TROUBLE
 __all__ = ["Beside", "every", "hinted", "holder_name", "together", "until_shutdown"]
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 def holder_name() -> str:
@@ -94,15 +96,16 @@ class Beside:
     """Short pieces of work beside the main one. Trouble is logged; it never stops what they were started from."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` as soon as the loop is free."""
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` as soon as the loop is free; its task."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
             log.error("work beside the stream failed", problem=repr(problem), exc_info=problem)

@@ -114,9 +114,6 @@ _LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
 _LOOK_WHILE_DUE = 0.3
 """Seconds for the dust question while an exit is due: a remainder of which it isn't known that it is dust is sold."""
 
-_LOOK_AT_CANCELLED = 0.3
-"""Seconds for what a cancelled order has filled; a due stop that waits for its end goes on without the answer then."""
-
 
 class TradingActivities(OrderActivities):
     """The implementation behind `activities.interfaces.OrderActivities` for one account."""
@@ -514,33 +511,9 @@ class TradingActivities(OrderActivities):
         if request.update.filled_size > 0:
             crash_at("before_record")
         try:
-            update = await self._with_all_that_filled(request.order_key, request.update)
-            return await self.ledger.record(request.order_key, update, symbol=request.symbol)
+            return await self.ledger.record(request.order_key, request.update, symbol=request.symbol)
         except UnknownAttemptError as error:
             raise ApplicationError(str(error), type="UNKNOWN_ATTEMPT", non_retryable=True) from error
-
-    async def _with_all_that_filled(self, order_key: str, update: OrderUpdate) -> OrderUpdate:
-        """The stream may tell a cancel's end with the totals before the last fill: the order itself has them all.
-
-        The next exit sells what this order has not. Where the exchange doesn't say in time, what was told holds.
-        """
-        if update.status is not AttemptStatus.CANCELLED or update.source is not StatusSource.WEBSOCKET:
-            return update
-        row = await self._pool.fetchrow(
-            "SELECT * FROM attempts WHERE order_key = $1 AND number = $2", order_key, update.attempt
-        )
-        if row is None or not row["live"] or not update.exchange_order_id:
-            return update
-        try:
-            async with asyncio.timeout(_LOOK_AT_CANCELLED):
-                order = await self._venue.exchange.order(update.exchange_order_id)
-        except (ExchangeError, TimeoutError):
-            return update
-        if order is None or order.filled_size <= update.filled_size:
-            return update
-        _log.warning("cancelled order has filled more", exchange_order_id=update.exchange_order_id)
-        found = await self._found(row, order, StatusSource.ORDER_HISTORY)
-        return found.update if found.update is not None and found.update.status.final else update
 
     @activity.defn(name="end_order")
     async def end_order(self, request: EndOrder) -> RecordResult:

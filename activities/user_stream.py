@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -28,6 +29,7 @@ from activities.exchange_fills import settle_fills
 from activities.fact_router import FactRouter, Recorder
 from activities.facts import Fact, FactStore, Observed
 from activities.feeds import follow
+from activities.holdings import others_have
 from activities.incidents import Lasting, Severity, report_incident
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
 from activities.long_running import Beside, every, hinted, holder_name, together, until_shutdown
@@ -36,7 +38,8 @@ from activities.stream_interfaces import StreamEnd, UserStreamActivity, UserStre
 from activities.stream_positions import StreamPosition
 from domain.ids import exit_workflow_id
 from domain.messages import StatusSource
-from domain.orders import VenueStatus
+from domain.money import ZERO
+from domain.orders import Report, Totals, VenueStatus, shows_end
 from exchange.port import (
     UNREADABLE,
     Connected,
@@ -63,8 +66,15 @@ SELECT exchange_order_id, prepared_at FROM attempts
 
 _UNCLEAR_AFTER = 3
 _RPC_TIMEOUT = timedelta(seconds=5)
-_LOOK_AT_ENDED = 0.3
-"""Wall seconds: a due stop may wait for it."""
+_FIRST_PAUSE = 0.05
+"""Wall seconds between two questions about an end, doubled each time."""
+_LOOK_AT_END = 0.3
+"""Wall seconds that an order's own answer about its end is waited for: a due stop may wait for it."""
+_LOOK_WHERE_OTHERS_HAVE = 1.5
+"""The same for a sell of a trade, where what it sold already would be sold again out of what is others'."""
+_ASKED_ON_SECONDS = 900.0
+"""So long an end that could not be looked at is asked for beside; reconcile compares it, too."""
+_BY_CANCEL = frozenset({VenueStatus.CANCELLED, VenueStatus.EXPIRED})
 
 
 def _order_named(message: MalformedMessage) -> str | None:
@@ -75,6 +85,10 @@ def _order_named(message: MalformedMessage) -> str | None:
         return None
     found = raw.get("order_id") if isinstance(raw, dict) else None
     return found if isinstance(found, str) and found else None
+
+
+def _report(order: VenueOrder) -> Report:
+    return Report.of_venue(order.status, Totals(order.filled_size, order.filled_value))
 
 
 def user_stream_lease(account: str) -> str:
@@ -220,6 +234,10 @@ class _Session:
         """Orders of which something came that can't be understood: how often."""
         self._sizes: dict[str, Decimal] = {}
         """Of such orders, the greatest base size that they were told of with."""
+        self._ended: set[str] = set()
+        """Those of them that were told to have ended."""
+        self._ends: dict[str, asyncio.Task[VenueOrder | None]] = {}
+        """By order, the question how it has ended; it goes on when nobody waits for it any more."""
         self._slots = asyncio.Semaphore(options.reads_at_once)
 
     def _lasting(self, kind: str, severity: Severity) -> Lasting:
@@ -237,7 +255,7 @@ class _Session:
         for lasting in (self._outage, self._catch_up_trouble, self._unclear):
             await lasting.inherit()
         for fact in await self._facts.unrouted():
-            self._router.route(fact)
+            self._send_on(fact)
         await together(
             follow(self._exchange.user_stream, self._take, self._stream_broke),
             self._store(),
@@ -325,11 +343,25 @@ class _Session:
             if fact.known and (seen.snapshot or seen.source is not StatusSource.WEBSOCKET):
                 self._note_routed([fact.id])
                 continue
-            self._router.route(fact)
+            self._send_on(fact)
             # What ended without a fill gives back what it held: that is news where the last answer had something held.
             ended = seen.order.status not in (VenueStatus.PENDING, VenueStatus.OPEN, VenueStatus.CANCELLING)
             if seen.order.filled_size > 0 or (ended and self._account_reader.something_held):
                 self._balance_hint.set()
+
+    def _send_on(self, fact: Fact) -> None:
+        """To what it is about; an end by a cancel once the order itself has been looked at, or that took too long."""
+        seen = fact.observed
+        ends = seen.source is StatusSource.WEBSOCKET and seen.order.status in _BY_CANCEL
+        if ends and fact.ours and not fact.known:
+            self._beside.start(self._send_end_on(fact))
+        else:
+            self._router.route(fact)
+
+    async def _send_end_on(self, fact: Fact) -> None:
+        # Where it has filled more, that has gone before.
+        await self._look_at_end(fact.observed.order.exchange_order_id, fact.observed.order.filled_size)
+        self._router.route(fact)
 
     def _note_routed(self, ids: list[int]) -> None:
         self._arrived.extend(ids)
@@ -423,14 +455,18 @@ class _Session:
                 log.warning("the exchange does not know an order of ours", exchange_order_id=exchange_order_id)
 
         await asyncio.gather(*(look_up(item) for item in sorted(missing)))
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._queue.put(stored)
-        await stored
+        await self._all_stored()
         self._position.caught_up_to = max(asked, self._position.caught_up_to or asked)
         log.info("caught up", account=self._account, orders=len(listed), looked_up=len(missing))
 
     async def _observe(self, order: VenueOrder) -> None:
         await self._queue.put(Observed(order, StatusSource.ORDER_HISTORY, datetime.now(UTC)))
+
+    async def _all_stored(self) -> None:
+        """Until what was observed so far is stored and on its way."""
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._queue.put(stored)
+        await stored
 
     def _doubt(self, message: MalformedMessage) -> None:
         """Ask REST for the order of which something came that can't be understood, where that names one."""
@@ -440,6 +476,7 @@ class _Session:
         if message.filled_size is not None:
             filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
             if message.ended:
+                self._ended.add(identity)
                 self._beside.start(self._free(identity, filled))
         self._doubt_order(identity, message.reason)
 
@@ -451,16 +488,56 @@ class _Session:
 
     async def _free(self, identity: str, filled: Decimal) -> None:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
-        with suppress(ExchangeError, OSError, TimeoutError):
-            # The end of a cancel may be told with the size before the last fill.
-            async with asyncio.timeout(_LOOK_AT_ENDED):
-                order = await self._exchange.order(identity)
-            filled = max(filled, order.filled_size) if order is not None else filled
+        order = await self._look_at_end(identity, filled)
+        filled = max(filled, order.filled_size) if order is not None else filled
         with suppress(*DATABASE_TROUBLE, RPCError):
             entry_key = await free_what_is_unsold(self._pool, self._account, identity, filled)
             if entry_key is not None:
                 monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
                 await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
+
+    async def _look_at_end(self, identity: str, told: Decimal) -> VenueOrder | None:
+        """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.
+
+        The stream may tell an end by a cancel with the size before the last fill (`told`, base), and who sells next
+        sells what this one has not. So a sell of a trade is waited for longer where others have of its coin: elsewhere
+        the exchange refuses what isn't there.
+        """
+        asking = self._ends.get(identity)
+        if asking is None:
+            asking = self._ends[identity] = self._beside.start(self._ask_for_end(identity, told))
+            asking.add_done_callback(lambda _: self._ends.pop(identity, None))
+        await asyncio.wait({asking}, timeout=_LOOK_AT_END)
+        if not asking.done() and await self._others_have(identity):
+            await asyncio.wait({asking}, timeout=_LOOK_WHERE_OTHERS_HAVE - _LOOK_AT_END)
+        answered = asking.done() and not asking.cancelled() and asking.exception() is None
+        return asking.result() if answered else None
+
+    async def _others_have(self, identity: str) -> bool:
+        try:
+            return await others_have(self._pool, self._account, identity)
+        except DATABASE_TROUBLE as problem:
+            log.warning("not known whose coins an order sells", exchange_order_id=identity, problem=repr(problem))
+            return True
+
+    async def _ask_for_end(self, identity: str, told: Decimal) -> VenueOrder | None:
+        """Ask for an order that was told to have ended until an answer shows it; observed where it has filled more."""
+        began, pause = time.monotonic(), _FIRST_PAUSE
+        while (waited := time.monotonic() - began) < _ASKED_ON_SECONDS:
+            with suppress(ExchangeError, OSError, TimeoutError):
+                # Who waits is not behind what others ask; later there is time.
+                async with self._slots if waited > _LOOK_WHERE_OTHERS_HAVE else nullcontext():
+                    async with asyncio.timeout(self._options.call_timeout):
+                        order = await self._exchange.order(identity)
+                if order is not None and shows_end(_report(order), told):
+                    if order.filled_size > told:
+                        log.warning("an order has filled more than its end told", exchange_order_id=identity)
+                        await self._observe(order)
+                        await self._all_stored()
+                    return order
+            await asyncio.sleep(pause)
+            pause = min(60.0, 2 * pause)
+        return None
 
     async def _clear_up(self, identity: str, reason: str) -> None:
         """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""
@@ -470,6 +547,8 @@ class _Session:
             try:
                 async with self._slots, asyncio.timeout(self._options.call_timeout):
                     order = await self._exchange.order(identity)
+                if order is not None and self._lags(order):
+                    raise Unavailable("the answer is older than what the stream has told")
             except (ExchangeError, OSError, TimeoutError) as problem:
                 failures += 1
                 log.warning("an order is unclear", exchange_order_id=identity, reason=reason, problem=repr(problem))
@@ -488,7 +567,14 @@ class _Session:
                 break
         del self._doubted[identity]
         self._sizes.pop(identity, None)
+        self._ended.discard(identity)
         await self._unclear.over(identity)
+
+    def _lags(self, order: VenueOrder) -> bool:
+        told = self._sizes.get(order.exchange_order_id, ZERO)
+        if order.exchange_order_id in self._ended:
+            return not shows_end(_report(order), told)
+        return order.filled_size < told
 
     async def _confirm(self) -> None:
         """While the stream is whole, move on the time up to which everything is known."""

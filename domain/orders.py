@@ -35,6 +35,7 @@ __all__ = [
     "order_state",
     "public_state",
     "rounding",
+    "shows_end",
     "total",
 ]
 
@@ -207,6 +208,14 @@ def merge(known: Report, news: Report, *, settled: Decimal = ZERO) -> Report:
     totals = max(known_totals, news_totals, key=lambda item: (item.size, item.value, item.quote_fees, item.base_fees))
     status = known.status if _RANK[known.status] >= _RANK[news.status] else news.status
     return Report(status, totals)
+
+
+def shows_end(seen: Report, told: Decimal) -> bool:
+    """Whether a look at an order that was told to have ended with `told` filled (base) shows its end.
+
+    An answer in which it lives, or has filled less, is older than what was told: it says nothing.
+    """
+    return seen.final and seen.totals.size >= told
 
 
 @dataclass(frozen=True, slots=True)

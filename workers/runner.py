@@ -136,6 +136,7 @@ class WorkerParts:
             available=self.venue.available,
             protect=self._adopted_rules,
         )
+        self.trading.ledger.oversold = self.adoption.cover_soon
         self.caught_up = asyncio.Event()
         """The user stream of this process knows what happened while nobody read it."""
         self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))

@@ -12,26 +12,29 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
+from activities import user_stream
 from activities.database import Pool, create_pool
 from activities.facts import FactStore, Observed
+from activities.holdings import others_have
 from activities.leases import LeaseLostError, LeaseTerms, acquire
 from activities.ledger import Ledger
 from activities.monitors import Starter
 from activities.stream_interfaces import UserStreamInput
 from activities.user_stream import UserStream, UserStreamOptions, user_stream_lease
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
-from domain.orders import AttemptStatus, OrderType, Side, VenueStatus
+from domain.orders import AttemptStatus, OrderRole, OrderType, Side, VenueStatus
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
-from exchange.port import Balance, Disconnected, Exchange, Gap, Heartbeat, MalformedMessage, OrderRequest
+from exchange.port import Balance, Disconnected, Exchange, Gap, Heartbeat, MalformedMessage, OrderEvent, OrderRequest
 from exchange.streams import StreamSettings
 from tests.support.fake_exchange import FakeExchange, order
-from tests.support.ledger_rows import ACCOUNT, add_order, cut_connections, intent, until
+from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, cut_connections, intent, open_books, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
 from workflows.streams import UserStreamWorkflow
 
@@ -495,6 +498,73 @@ async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None
         await until(lambda: filled(handle, "0.04"))
         await until(lambda: world.pool.fetchval(unclear, False))
     assert all(update.filled_value == update.filled_size * 49000 for update in await told(handle))
+
+
+@pytest.mark.parametrize("lags", ["lives", "less"])
+async def test_an_end_is_sent_on_with_what_the_order_itself_has_filled(
+    world: World, monkeypatch: pytest.MonkeyPatch, lags: str
+) -> None:
+    """The stream tells an end without the last fill; while the order's answers are older than that nothing is sent on,
+    and the first that shows the end goes before what was told.
+    """
+    monkeypatch.setattr(user_stream, "_LOOK_AT_END", 20.0)
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    old = VenueStatus.OPEN if lags == "lives" else VenueStatus.CANCELLED
+    world.exchange.history["x-1"] = order("x-1", name, size="0.1")
+    async with world.running():
+        await until(lambda: filled(handle, "0.1"))
+        world.exchange.history["x-1"] = order("x-1", name, status=old, size="0.4" if lags == "lives" else "0.3")
+        world.exchange.calls.clear()
+        end = order("x-1", name, status=VenueStatus.CANCELLED, size="0.4")
+        world.exchange.user_streams[-1].push(OrderEvent(end, False, 0, datetime.now(UTC)))
+        await until(lambda: truth(world.exchange.calls.count("order x-1") >= 3))
+        assert not any(update.status.final for update in await told(handle))
+        world.exchange.history["x-1"] = order("x-1", name, status=VenueStatus.CANCELLED, size="0.7")
+        await until(lambda: ended(handle))
+        await until(lambda: truth_of_count(world))
+    assert next(item.filled_size for item in await told(handle) if item.status.final) == Decimal("0.7")
+
+
+async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(world: World) -> None:
+    """A sell can take what is not its trade's where another trade, the pool or an entry at work has of the coin, or
+    where nobody knows; what closed trades left as dust doesn't count, and only a trade's sell is asked about.
+    """
+    key = await add_trade(world.pool, "a")
+    await add_order(
+        world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key), exchange_order_id="x-s"
+    )
+
+    async def have(order_id: str = "x-s") -> bool:
+        return await others_have(world.pool, ACCOUNT, order_id)
+
+    async def now_opened_with(size: str) -> None:
+        await world.pool.execute("UPDATE balance_transfers SET amount = $1, found = $1", Decimal(size))
+
+    assert await have()
+    await open_books(world.pool, ACCOUNT, BTC="1")
+    assert not await have()
+    assert not await have("x-a")
+    assert not await have("unknown")
+    await now_opened_with("1.009")
+    assert not await have()
+    other = await add_trade(world.pool, "b")
+    assert await have()
+    await world.pool.execute("UPDATE trades SET state = 'CLOSED' WHERE entry_key = $1", other)
+    assert not await have()
+    buy = intent("c")
+    await add_order(world.pool, buy, exchange_order_id="x-c")
+    assert await have()
+    await world.pool.execute("UPDATE orders SET finished = true WHERE order_key = $1", buy.order_key)
+    assert not await have()
+    await now_opened_with("1.5")
+    assert await have()
+
+
+async def ended(handle: WorkflowHandle[Any, Any]) -> bool:
+    """Whether the order's workflow has been told of an end."""
+    return any(update.status.final for update in await told(handle))
 
 
 async def filled(handle: WorkflowHandle[Any, Any], size: str) -> bool:

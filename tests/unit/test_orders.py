@@ -23,6 +23,7 @@ from domain.orders import (
     move_trade,
     order_state,
     public_state,
+    shows_end,
     total,
 )
 
@@ -68,6 +69,24 @@ def test_merge_is_commutative_associative_and_idempotent(a: Report, b: Report, c
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
     assert merge(a, a) == a
     assert merge(merge(a, b), b) == merge(a, b)
+
+
+@pytest.mark.parametrize(
+    ("status", "filled", "told", "shows"),
+    [
+        (AttemptStatus.CANCELLED, "0.4", "0.4", True),
+        (AttemptStatus.CANCELLED, "0.5", "0.4", True),
+        (AttemptStatus.FILLED, "1", "0.4", True),
+        (AttemptStatus.CANCELLED, "0.3", "0.4", False),
+        (AttemptStatus.OPEN, "0.4", "0.4", False),
+        (AttemptStatus.CANCELLING, "0.5", "0.4", False),
+    ],
+)
+def test_an_answer_older_than_an_end_does_not_show_it(
+    status: AttemptStatus, filled: str, told: str, shows: bool
+) -> None:
+    """Told of an end with some size, only an answer that has ended with as much says how it ended."""
+    assert shows_end(Report(status, Totals(Decimal(filled))), Decimal(told)) is shows
 
 
 @given(reports, reports)
