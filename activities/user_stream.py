@@ -62,7 +62,10 @@ _LIVE_ATTEMPTS = """
 SELECT exchange_order_id, prepared_at FROM attempts
  WHERE account = $1 AND status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')
 """
-
+_FREED = """
+SELECT DISTINCT entry_key FROM orders
+ WHERE account = $1 AND side = 'SELL' AND NOT finished AND entry_key IS NOT NULL AND claimed_base < base_size
+"""
 
 _UNCLEAR_AFTER = 3
 _RPC_TIMEOUT = timedelta(seconds=5)
@@ -256,6 +259,7 @@ class _Session:
             await lasting.inherit()
         for fact in await self._facts.unrouted():
             self._send_on(fact)
+        self._beside.start(self._tell_of_freed())
         await together(
             follow(self._exchange.user_stream, self._take, self._stream_broke),
             self._store(),
@@ -490,11 +494,21 @@ class _Session:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
         order = await self._look_at_end(identity, filled)
         filled = max(filled, order.filled_size) if order is not None else filled
-        with suppress(*DATABASE_TROUBLE, RPCError):
+        with suppress(*DATABASE_TROUBLE):
             entry_key = await free_what_is_unsold(self._pool, self._account, identity, filled)
             if entry_key is not None:
-                monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
-                await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
+                await self._tell_monitor(entry_key)
+
+    async def _tell_of_freed(self) -> None:
+        """A reader may have ended between freeing a claim and telling the exit monitor that waits for it."""
+        with suppress(*DATABASE_TROUBLE):
+            for row in await self._pool.fetch(_FREED, self._account):
+                await self._tell_monitor(row["entry_key"])
+
+    async def _tell_monitor(self, entry_key: str) -> None:
+        with suppress(RPCError):
+            monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
+            await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
 
     async def _look_at_end(self, identity: str, told: Decimal) -> VenueOrder | None:
         """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.

@@ -562,6 +562,19 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
     assert await have()
 
 
+async def test_a_claim_that_a_reader_freed_before_it_died_is_told_by_the_next(world: World) -> None:
+    """A reader frees what an exit that has ended claims, and dies before it tells the monitor, which waits for that."""
+    keys = [await add_trade(world.pool, name) for name in ("a", "b")]
+    for key in keys:
+        await add_order(world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key))
+        assert await Starter(world.pool, world.client, task_queue=world.queue).monitor(key)
+    await world.pool.execute("UPDATE orders SET claimed_base = CASE entry_key WHEN $1 THEN 0.6 ELSE 1 END", keys[0])
+    freed, claimed = (world.client.get_workflow_handle(f"exit-{key}") for key in keys)
+    async with world.running():
+        await until(lambda: freed.query(RecordingMonitor.changes))
+    assert await claimed.query(RecordingMonitor.changes) == 0
+
+
 async def ended(handle: WorkflowHandle[Any, Any]) -> bool:
     """Whether the order's workflow has been told of an end."""
     return any(update.status.final for update in await told(handle))

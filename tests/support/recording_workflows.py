@@ -45,6 +45,7 @@ class RecordingMonitor:
 
     def __init__(self) -> None:
         self._due: list[ExitDue] = []
+        self._changes = 0
         self._start: MonitorStart | None = None
 
     @workflow.run
@@ -57,6 +58,16 @@ class RecordingMonitor:
     def exit_due(self, due: ExitDue) -> None:
         """Keep it."""
         self._due.append(due)
+
+    @workflow.signal
+    def position_changed(self) -> None:
+        """Count it."""
+        self._changes += 1
+
+    @workflow.query
+    def changes(self) -> int:
+        """How often the position is said to have changed."""
+        return self._changes
 
     @workflow.query
     def due(self) -> list[ExitDue]:

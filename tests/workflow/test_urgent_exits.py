@@ -411,7 +411,8 @@ async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_siz
     await until_sold(system, trade)
     await system.control.clear_faults()
     outcome = await trade.closed(within=60)
-    assert [item.size for item in outcome.exits if item.reason is ExitReason.HARD_STOP] == [
+    # Which end the exchange tells first, once it can be asked, is chance.
+    assert sorted(item.size for item in outcome.exits if item.reason is ExitReason.HARD_STOP) == [
         Decimal("0.004"),
         Decimal("0.006"),
     ]
