@@ -40,7 +40,7 @@ from tests.support.waiting import eventually
 from workers.dev_server import DevServer
 from workers.errors import UserError
 from workers.settings import SymbolSettings
-from workers.settings_strategy import StrategySettings
+from workers.settings_strategy import RocSettings, StrategySettings
 from workers.strategy_role import ensure_market_data, ensure_strategy_schedule, strategy_options
 from workflows.strategy import snapshot_of, strategy_schedule_id
 
@@ -83,7 +83,8 @@ async def deciding(
         temporal,
         roles=ALL_ROLES | {"strategy"},
         symbols=chosen,
-        others={"strategy": strategy, "triggers": triggers},
+        # momentum would speak beside it, with the higher score
+        others={"strategy": strategy, "triggers": triggers, "roc": RocSettings(enabled=False)},
     ) as system:
         await ensure_market_data(system.client, system.settings)
         await ensure_strategy_schedule(system.client, system.settings)
