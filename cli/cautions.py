@@ -39,22 +39,16 @@ async def market_costs(
     ledger: Any, settings: "Settings", symbol: str
 ) -> "tuple[RoundTrip, Decimal | None, Decimal | None]":
     """The same with the spread that is kept of a symbol, and its bid and ask (None: not known now)."""
-    from domain.money import divide
+    from domain.round_trip import spread_of
 
     trip = await known_costs(ledger, settings)
     row = await ledger.fetchrow(_MARKET, settings.account, symbol, float(settings.risk.market_stale_after_s))
-    if row is None or not row["bid"] or not row["ask"] or row["bid"] >= row["ask"]:
-        return trip, None, None
-    return replace(trip, spread=divide(row["ask"], row["bid"]) - 1), row["bid"], row["ask"]
+    spread = None if row is None else spread_of(row["bid"], row["ask"])
+    return (trip, None, None) if spread is None else (replace(trip, spread=spread), row["bid"], row["ask"])
 
 
 async def of_order(ledger: Any, settings: "Settings", intent: "OrderIntent") -> list[str]:
-    """What may not be meant of an order: stops and target of an entry, a limit. Raises the database's errors."""
-    from domain.orders import OrderRole
-    from domain.round_trip import far_limit, near_levels
+    """What may not be meant of an order. Raises the database's errors."""
+    from domain.round_trip import of_order
 
-    trip, bid, ask = await market_costs(ledger, settings, intent.symbol)
-    found = [*near_levels(intent.rules, trip).values()] if intent.role is OrderRole.ENTRY else []
-    if intent.limit_price is not None and (far := far_limit(intent.side, intent.limit_price, bid, ask)):
-        found.append(far)
-    return found
+    return of_order(intent, *await market_costs(ledger, settings, intent.symbol))

@@ -5,6 +5,7 @@ refused when it seems to come from the future); the most silent of the streams i
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,10 +22,12 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 
 from activities.identity import read_account
+from cli.cautions import known_costs
 from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
 from schema import migrate
+from workers.near_costs import assumed_round_trip, near_costs
 from workers.readiness import HEARD_S, leases_held, leases_of, oldest_heard, unwatched
 from workers.secret_files import file_problems
 from workers.temporal_connection import connect
@@ -68,6 +71,7 @@ async def examine(settings: "Settings", instead: str = "") -> list[Finding]:
         "database": _database,
         "temporal": _temporal,
         "exchange": _exchange,
+        "stops": _stops,
     }
     rooms = await asyncio.gather(*(_guarded(name, check(settings)) for name, check in checks.items()))
     mode = "LIVE: real money" if settings.mode == "live" else f"mode {settings.mode}"
@@ -190,6 +194,20 @@ def age_finding(stream: str, age_s: float) -> Finding:
         f"nothing has come of {stream} for {age_s:.0f} s",
         "check that a worker with role streams runs and reaches the exchange",
     )
+
+
+async def _stops(settings: "Settings") -> list[Finding]:
+    """Whether what the settings say of stops and targets is further away than a round trip costs."""
+    trip = assumed_round_trip(settings)
+    with contextlib.suppress(Exception):  # that the database doesn't answer is said by its own check
+        connection = await asyncpg.connect(settings.database.dsn, timeout=5)
+        try:
+            trip = await known_costs(connection, settings)
+        finally:
+            await connection.close()
+    advice = "move it further away: as it is, the costs alone reach it"
+    found = [Finding("stops", Verdict.WARN, sentence, advice) for sentence in near_costs(settings, trip)]
+    return found or [Finding("stops", Verdict.OK, f"further away than a round trip costs: {trip.told}")]
 
 
 async def _temporal(settings: "Settings") -> list[Finding]:

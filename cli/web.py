@@ -224,6 +224,7 @@ def terms_of(settings: "Settings") -> "Terms":
     """What decisions depend on."""
     from web.desk import Terms
     from web.scopes import Scope
+    from workers.near_costs import assumed_round_trip
 
     symbols, given = settings.symbols, settings.webhook
     trigger = settings.triggers.get(given.trigger) or settings.triggers["manual"]
@@ -239,6 +240,7 @@ def terms_of(settings: "Settings") -> "Terms":
         valid_s=float(trigger.valid_s),
         window_s=float(given.replay_window_s),
         decision_s=float(given.decision_timeout_s),
+        taker=assumed_round_trip(settings).taker,
         scopes={
             name: Scope(
                 symbols=sender.symbols,

@@ -7,15 +7,27 @@ loses is fees. Nothing is refused for it; these are sentences for whoever asked.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
 from domain.exits import ExitRules
+from domain.messages import OrderIntent
 from domain.money import ZERO, divide, plain, round_half_even
-from domain.orders import Side
+from domain.orders import OrderRole, Side
 
-__all__ = ["ASSUMED_TAKER", "FAR", "LEVELS", "RoundTrip", "far_limit", "near", "near_levels", "near_stops"]
+__all__ = [
+    "ASSUMED_TAKER",
+    "FAR",
+    "LEVELS",
+    "RoundTrip",
+    "far_limit",
+    "near",
+    "near_levels",
+    "near_stops",
+    "of_order",
+    "spread_of",
+]
 
 ASSUMED_TAKER: Final = Decimal("0.006")
 """Coinbase's taker rate of a small account, where the account's own isn't known; a fraction."""
@@ -98,6 +110,25 @@ def far_limit(side: Side, limit: Decimal, bid: Decimal | None, ask: Decimal | No
     takes = (side is Side.BUY) == (away > 0)
     means = "it takes whatever is offered up to there" if takes else "it rests until the market comes there"
     return f"the limit {plain(limit)} is {abs(away) * 100:.0f} % {where} the market ({plain(market)}): {means}"
+
+
+def spread_of(bid: Decimal | None, ask: Decimal | None) -> Decimal | None:
+    """The spread as a fraction; None where there is no touch to tell it by."""
+    return None if not bid or not ask or bid >= ask else divide(ask, bid) - 1
+
+
+def of_order(intent: OrderIntent, trip: RoundTrip, bid: Decimal | None, ask: Decimal | None) -> list[str]:
+    """What may not be meant of an order: stops and target of an entry, a limit. `trip` has the rate, the touch (None:
+    not known now) the spread.
+    """
+    spread = spread_of(bid, ask)
+    if spread is None:
+        bid = ask = None
+    trip = replace(trip, spread=spread)
+    found = [*near_levels(intent.rules, trip).values()] if intent.role is OrderRole.ENTRY else []
+    if intent.limit_price is not None and (far := far_limit(intent.side, intent.limit_price, bid, ask)):
+        found.append(far)
+    return found
 
 
 def _percent(fraction: Decimal) -> str:

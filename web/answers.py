@@ -39,6 +39,9 @@ class Answer(_Shown):
     state: str | None = Field(None, description="where the order stands")
     gate: str | None = Field(None, description="the gate that refused it")
     numbers: dict[str, str] = Field(default_factory=dict, description="what that gate compared")
+    warnings: tuple[str, ...] = Field(
+        (), description="what of an order can be used and may not be meant: a stop nearer than the costs, a far limit"
+    )
     trades: tuple[TradeAnswer, ...] = Field((), description="close: what each trade answered")
 
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Protocol
 
 from temporalio.client import (
@@ -25,6 +26,7 @@ from domain.exits import ExitReason
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseAnswer, CloseRequest, Decision, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.round_trip import ASSUMED_TAKER, RoundTrip, of_order
 from web.alert import Alert, Wrong
 from web.answers import Answer, TradeAnswer
 from web.journal import Journal, Noted
@@ -58,6 +60,8 @@ class Terms:
     valid_s: float
     window_s: float
     decision_s: float
+    taker: Decimal = ASSUMED_TAKER
+    """What a trade costs where the account's own rate isn't known, a fraction."""
     scopes: Mapping[str, Scope] = field(default_factory=dict)
 
 
@@ -222,8 +226,14 @@ class Desk:
 
     async def _order(self, intent: OrderIntent, noted: Noted, terms: Terms, common: dict[str, Any]) -> Answer:
         stored = await self._journal.decision(intent.order_key) if noted.repeated else None
-        decision = stored or await self._decision(intent, terms)
-        ids: dict[str, Any] = {"order_key": intent.order_key, "workflow_id": order_workflow_id(intent.order_key)}
+        decision, warnings = stored, await self._cautions(intent, terms) if stored else ()
+        if stored is None:
+            decision, warnings = await asyncio.gather(self._decision(intent, terms), self._cautions(intent, terms))
+        ids: dict[str, Any] = {
+            "order_key": intent.order_key,
+            "workflow_id": order_workflow_id(intent.order_key),
+            "warnings": warnings,
+        }
         if decision is None:
             return Answer(
                 decision="deciding",
@@ -251,6 +261,15 @@ class Desk:
             **ids,
             **common,
         )
+
+    async def _cautions(self, intent: OrderIntent, terms: Terms) -> tuple[str, ...]:
+        """What of the order may not be meant; nothing where the ledger doesn't tell: a warning keeps no order."""
+        try:
+            taker, bid, ask = await self._journal.costs(intent.symbol, _FRESH_S)
+        except Refused:
+            return ()
+        trip = RoundTrip(terms.taker) if taker is None else RoundTrip(taker, known=True)
+        return tuple(of_order(intent, trip, bid, ask))
 
     async def _decision(self, intent: OrderIntent, terms: Terms) -> Decision | None:
         """Start the order and hear the decision in one round trip; None if nobody has decided in time."""

@@ -65,6 +65,11 @@ SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
 _PRICE = """
 SELECT bid, ask FROM market_prices WHERE account = $1 AND symbol = $2 AND at > now() - make_interval(secs => $3)
 """
+_COSTS = """
+SELECT (SELECT taker FROM fee_rates WHERE account = $1) AS taker, m.bid, m.ask
+  FROM (VALUES (1)) one LEFT JOIN market_prices m
+    ON m.account = $1 AND m.symbol = $2 AND m.at > now() - make_interval(secs => $3)
+"""
 _DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
 _GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
 _OLDEST = """
@@ -205,6 +210,11 @@ class Journal:
         """The ask (to buy) or bid (to sell) of the last `seconds`, quote per base; None without one."""
         row = await self._row(_PRICE, self._account, symbol, seconds)
         return None if row is None else row["ask" if side is Side.BUY else "bid"]
+
+    async def costs(self, symbol: str, seconds: float) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
+        """The account's taker rate (a fraction), and the bid and ask of the last `seconds`; None: not known."""
+        row = await self._row(_COSTS, self._account, symbol, seconds)
+        return row["taker"], row["bid"], row["ask"]
 
     async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:
         """The oldest open trade that holds `size` (base) to be sold; None if no single one does."""

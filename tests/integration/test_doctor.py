@@ -44,7 +44,16 @@ def other_key(key_file: Path, folder: Path) -> Path:
 async def test_healthy_stack_has_no_failure(stack: LocalStack) -> None:
     """Clocks, keys, database, Temporal are ok; without a worker there is a warning that says how to start one."""
     found = await findings(stack)
-    ok = {"settings", "database", "database schema", "database clock", "temporal", "search attributes", "exchange"}
+    ok = {
+        "settings",
+        "database",
+        "database schema",
+        "database clock",
+        "temporal",
+        "search attributes",
+        "exchange",
+        "stops",
+    }
     ok |= {"exchange clock", "API keys"}
     assert {name for name, finding in found.items() if finding.verdict is Verdict.OK} >= ok
     assert all(finding.verdict is not Verdict.FAIL for finding in found.values())
@@ -125,6 +134,16 @@ async def test_certificate_that_is_not_trusted_is_told(stack: LocalStack) -> Non
     found = await findings(stack, BOTTRADER_EXCHANGE__CA_FILE="")
     assert found["exchange"].verdict is Verdict.FAIL
     assert "exchange.ca_file" in found["exchange"].advice
+
+
+async def test_stops_that_the_costs_alone_reach_are_warned_of(stack: LocalStack) -> None:
+    """A default stop nearer than the fees of a round trip is a warning with its key, also without a database."""
+    assert (await findings(stack))["stops"].verdict is Verdict.OK
+    near = {"BOTTRADER_EXITS__SOFT_STOP_PCT": "0.03"}
+    for changes in (near, {**near, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}):
+        found = (await findings(stack, **changes))["stops"]
+        assert found.verdict is Verdict.WARN
+        assert found.finding.startswith("exits.soft_stop_pct: the soft stop at 0.03 % is nearer than a round trip")
 
 
 @pytest.mark.parametrize(

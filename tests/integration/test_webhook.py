@@ -31,6 +31,7 @@ from web.senders import Proof
 from web.strict_json import read_json
 from workers.dev_server import DevServer
 from workers.processes import free_port
+from workers.settings import TriggerSettings
 from workflows.order import OrderWorkflow
 
 
@@ -134,6 +135,33 @@ async def test_an_alert_without_key_and_time_is_refused_however_it_is_proven(web
     signed = [await webhook.signed(timed, at=time.time() - seconds) for seconds in (2, 0)]
     assert [answer.json()["repeated"] for answer in signed] == [False, True]
     assert len({answer.json()["order_key"] for answer in signed}) == await webhook.orders() == 1
+
+
+async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> None:
+    """A limit far from the market and a stop that the costs alone reach are told with the decision, again when it is
+    repeated; an order that is as it is meant has no warning, and none is refused for it.
+    """
+    system = webhook.system
+    await system.pool.execute(
+        """INSERT INTO market_prices (account, symbol, price, bid, ask, at)
+           VALUES ($1, 'BTC-USD', 50000, 50000, 50001, now())
+           ON CONFLICT (account, symbol) DO UPDATE SET bid = 50000, ask = 50001, at = now()""",
+        system.account,
+    )
+    far = buy("far", price=30_000, order_type="LIMIT")
+    for repeated in (False, True):
+        answer = (await webhook.send(far)).json()
+        assert (answer["decision"], answer["repeated"]) == ("admitted", repeated)
+        (warning,) = answer["warnings"]
+        assert "the limit 30000 is 40 % below the market (50001)" in warning
+    assert "warnings" not in (await webhook.send(buy("near"))).json()
+    async with webhook_on(system, trigger="tight") as tight:
+        tight.settings.triggers["tight"] = TriggerSettings.model_validate(
+            {"size_quote": "100", "exits": {"hard_stop_pct": "0.05", "soft_stop_pct": "0.03"}}
+        )
+        answer = (await tight.send(buy("tight", trigger="tight"))).json()
+        assert answer["decision"] == "admitted"
+        assert any("the hard stop at 0.05 % is nearer than a round trip costs" in item for item in answer["warnings"])
 
 
 async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
