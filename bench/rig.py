@@ -52,6 +52,12 @@ CRASH = Decimal(94)
 """Best bid past every hard stop."""
 _SIZE = Decimal("0.1")
 _ACCOUNT = "main"
+_DOLLARS = Decimal(1_000_000_000)
+_BOOKS = """
+INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)
+VALUES ($1, 'USD', 'opening', $2, 0, $2)
+"""
+"""Opens the books as the first reconcile does, for which there is no schedule here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +249,7 @@ async def open_rig() -> AsyncIterator[Rig]:
                 "--products-file",
                 str(products),
                 "--balance",
-                "USD=1000000000",
+                f"USD={_DOLLARS}",
             ],
             env={
                 **WITHOUT_LIMITS,
@@ -262,6 +268,7 @@ async def open_rig() -> AsyncIterator[Rig]:
             try:
                 rig = Rig(stack, client, control, database)
                 await database.add_listener("exit_plan", rig.hear)
+                await database.execute(_BOOKS, _ACCOUNT, _DOLLARS)
                 yield rig
             finally:
                 await database.close()

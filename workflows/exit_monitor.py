@@ -543,7 +543,7 @@ class ExitMonitorWorkflow:
             self._changed = False
             if not urgent or not workflow.patched(_SIZE_IS_ENOUGH):
                 continue
-            view = await self._position()
+            view = await self._position(reason)
             if child.done() or view.remaining - view.pending_claims <= _LITTLE * view.remaining:
                 continue
             self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
@@ -565,7 +565,7 @@ class ExitMonitorWorkflow:
             return False
         looks = 0
         while True:
-            view = await self._position()
+            view = await self._position(self._reason)
             self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
             if child.done():
                 return False
