@@ -12,14 +12,15 @@ from activities.interfaces import TradeKey
 from activities.rows import totals_of
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules
+from domain.market import Product
 from domain.messages import ExitLeg, PositionView, TradeOutcome
 from domain.money import ZERO, average, divide
 from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
 from domain.outcome import achieved, target_fraction, trade_pnl
 from domain.protection import ProtectionRole
-from domain.sizing import dust_sentence, is_dust
+from domain.sizing import dust_sentence, free_to_sell, is_dust
 
-__all__ = ["LEGS", "close_trade", "exit_row", "finish_order", "position_view"]
+__all__ = ["KEPT_BID", "LEGS", "close_trade", "exit_row", "finish_order", "free_beside", "position_view"]
 
 _PATIENCE = 1.5
 _KEPT_SECONDS = 60
@@ -30,6 +31,12 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
 """
 """Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
 stored with their number counts as one."""
+
+KEPT_BID = f"""
+(SELECT m.bid FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
+    AND m.at > now() - make_interval(secs => {_KEPT_SECONDS}))
+"""
+"""The bid of the last minute in a trade `t`'s symbol."""
 
 
 async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE) -> PositionView:
@@ -43,16 +50,15 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
                                 AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
                         AND NOT o.finished AND o.entry_point = 'exit') AS working,
-               (SELECT m.bid FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
-                   AND m.at > now() - make_interval(secs => {_KEPT_SECONDS})) AS bid,
-               {LEGS} AS legs
+               {KEPT_BID} AS bid, {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1
         """,
         entry_key,
     )
     if row is None:
         return PositionView(entry_key=entry_key, state=TradeState.CLOSED, remaining=ZERO)
-    dust = await _dust(venue, row["symbol"], row["remaining"], row["bid"], seconds)
+    product = await venue.rules(row["symbol"], within=seconds) if row["remaining"] > 0 else None
+    dust = await _dust(venue, product, row["remaining"], row["bid"], seconds)
     return PositionView(
         entry_key=entry_key,
         state=TradeState(row["state"]),
@@ -62,6 +68,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
         dust=dust is not None,
         dust_why=dust or "",
         pending_claims=row["claims"],
+        free=await free_beside(venue, product, row["remaining"], row["claims"], row["bid"], seconds),
         rules=ExitRules.model_validate(row["rules"]),
         exit_legs=row["exit_legs"],
         legs=row["legs"],
@@ -69,25 +76,47 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
     )
 
 
-async def _dust(venue: Venue, symbol: str, remaining: Decimal, kept: Decimal | None, seconds: float) -> str | None:
+async def _dust(
+    venue: Venue, product: Product | None, remaining: Decimal, kept: Decimal | None, seconds: float
+) -> str | None:
     """What is left in words if it can't be sold; None if it can, or if nobody knows what it is worth.
 
     What it once cost says nothing: 15 USD that fell 95 % are dust. `kept` is a bid of the last minute: where that is
     far from the minimum, the exchange isn't asked.
     """
-    if remaining <= 0:
-        return None
-    product = await venue.rules(symbol, within=seconds)
     if product is None:
         return None
     if is_dust(remaining, None, product):
         return dust_sentence(remaining, kept, product)
-    if kept is not None and remaining * kept > 2 * product.quote_min:
+    bid = await _bid_of(venue, product, remaining, kept, seconds)
+    if bid is None or not is_dust(remaining, bid, product):
         return None
-    quote = await venue.touch(symbol, within=seconds)
-    if quote is None or quote.bid <= 0 or not is_dust(remaining, quote.bid, product):
+    return dust_sentence(remaining, bid, product)
+
+
+async def free_beside(
+    venue: Venue, product: Product | None, remaining: Decimal, claimed: Decimal, kept: Decimal | None, seconds: float
+) -> Decimal | None:
+    """What an order of its own can sell of a trade beside what may still sell `claimed` of it, as `free_to_sell`; None
+    where the product's rules are not known. What a rest of unknown worth comes to is no dust.
+    """
+    if product is None:
         return None
-    return dust_sentence(remaining, quote.bid, product)
+    beside = 0 < claimed < remaining
+    bid = await _bid_of(venue, product, remaining - claimed, kept, seconds) if beside else kept
+    return free_to_sell(remaining, claimed, bid, product)
+
+
+async def _bid_of(
+    venue: Venue, product: Product, size: Decimal, kept: Decimal | None, seconds: float
+) -> Decimal | None:
+    """The bid that says whether `size` is dust: the kept one where that is far from the minimum, else the exchange's;
+    None if it doesn't say in time (wall seconds).
+    """
+    if kept is not None and size * kept > 2 * product.quote_min:
+        return kept
+    quote = await venue.touch(product.symbol, within=seconds)
+    return quote.bid if quote is not None and quote.bid > 0 else None
 
 
 async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, filled: Decimal) -> str | None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from activities.closing import KEPT_BID, free_beside
 from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces import ProtectionRequest, ProtectionTrouble
@@ -35,11 +36,11 @@ _ASK_SECONDS = 1.0
 _RULES_SECONDS = 0.3
 """An exit may wait for it."""
 
-_STATE = """
+_STATE = f"""
 SELECT t.symbol, t.remaining, t.bought_value, t.bought_size, t.rules,
        (SELECT count(*) FROM orders o WHERE o.entry_key = $1 AND o.role = 'EXIT'
                AND o.protection_role IS NOT NULL)::int AS used,
-       l.intent, least(l.base_size, l.claimed_base) AS base_size, l.filled_size
+       l.intent, least(l.base_size, l.claimed_base) AS base_size, l.filled_size, {KEPT_BID} AS bid
   FROM trades t LEFT JOIN LATERAL (
        SELECT intent, base_size, claimed_base, filled_size FROM orders o
         WHERE o.entry_key = $1 AND o.role = 'EXIT' AND o.protection_role IS NOT NULL AND NOT o.finished
@@ -74,6 +75,8 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     if product is None or entry_price is None:
         sentence = f"the rules of {row['symbol']} can't be had from the exchange"
         return view.model_copy(update={"sentence": sentence, "sellable": view.live_size})
+    free = await free_beside(venue, product, row["remaining"], view.live_size, row["bid"], _RULES_SECONDS)
+    view = view.model_copy(update={"free": free})
     sellable = sized(row["remaining"], product)
     if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
         # Too little for an order of its own at that price: monitored exits sell it, or it is dust.

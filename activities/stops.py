@@ -15,9 +15,9 @@ from activities.interfaces import MoveStops
 from activities.venue import Venue
 from domain.commands import CommandKind, noted, through_temporal
 from domain.exits import ExitReason, ExitRules, price_stop
-from domain.messages import StopsAnswer
+from domain.messages import StopsAnswer, StopsRequest
 from domain.protection import Protection
-from domain.stops import StopsRefusedError, moved_stops
+from domain.stops import LEVELS, StopsRefusedError, moved_stops, same_levels
 from exchange.port import ExchangeError
 
 __all__ = ["move_stops"]
@@ -35,8 +35,8 @@ WITH trade AS (
            revision = nextval('exit_plan_revision')
      WHERE entry_key = $1
 )
-INSERT INTO stop_changes (id, account, entry_key, given_by, note, sentence, rules_before, rules_after, bid)
-VALUES ($7, $8, $1, $9, $10, $11, $12, $2, $13)
+INSERT INTO stop_changes (id, account, entry_key, given_by, note, sentence, rules_before, rules_after, bid, levels)
+VALUES ($7, $8, $1, $9, $10, $11, $12, $2, $13, $14)
 """
 
 
@@ -53,10 +53,16 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
     async with pool.acquire() as connection, connection.transaction():
         await lock_symbol(connection, account, symbol)
         done = await connection.fetchrow(
-            "SELECT entry_key, sentence, rules_after FROM stop_changes WHERE id = $1", request.change_id
+            "SELECT entry_key, sentence, rules_after, levels FROM stop_changes WHERE id = $1", request.change_id
         )
         if done is not None and done["entry_key"] != key:
             raise StopsRefusedError("COMMAND_USED", "the command was given for another trade's stops: use a new one")
+        if done is not None and done["levels"] is not None:
+            before = StopsRequest.model_validate(done["levels"])
+            if not same_levels(before, wanted):
+                raise StopsRefusedError(
+                    "COMMAND_USED", f"the command was given for other levels ({done['sentence']}): use a new one"
+                )
         if done is not None:
             return StopsAnswer(sentence=done["sentence"], rules=ExitRules.model_validate(done["rules_after"]))
         row = await locked_plan(connection, key)
@@ -84,6 +90,7 @@ async def move_stops(pool: Pool, venue: Venue, account: str, request: MoveStops)
             moved.sentence,
             position.rules.model_dump(mode="json"),
             bid,
+            wanted.model_dump(mode="json", include=set(LEVELS)),
         )
         await connection.execute("SELECT pg_notify('exit_plan', $1)", key)
     return StopsAnswer(sentence=moved.sentence, rules=moved.rules)

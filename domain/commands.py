@@ -23,6 +23,7 @@ __all__ = [
     "checked",
     "command_of",
     "in_words",
+    "not_understood",
     "noted",
     "through_temporal",
 ]
@@ -80,9 +81,18 @@ def in_words(verb: str, request: CloseRequest | None) -> str:
     """A wish as a workflow can tell it, which knows what the message says and not whether it is true."""
     asked = request or CloseRequest()
     note = f": {noted(asked.note)}" if asked.note else ""
+    if asked.not_understood:
+        # A signal can't be refused: what it says of itself in vain is told.
+        note += f" ({not_understood(asked)}, and left out)"
     if asked.command:
         return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:_SHOWN]}){note}"
     return f"{verb} by {through_temporal(asked.by)}{note}"
+
+
+def not_understood(request: CloseRequest) -> str | None:
+    """The fields of a wish that nobody here knows, in words; None if there are none."""
+    names = [f"`{noted(name)[:_LONGEST]}`" for name in request.not_understood]
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not understood" if names else None
 
 
 def checked(line: str, commands: Mapping[str, str]) -> str:

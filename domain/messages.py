@@ -166,13 +166,21 @@ class CloseRequest(Message):
     """A person says close, or cancel. `request_id` makes it idempotent.
 
     `by` is who asked, as the message says; it is believed where the ledger has the `command` (`domain.commands`).
+    People type it by hand: a field that is not known is kept, so that it can be refused by its name.
     """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     request_id: str = ""
     by: str = ""
     note: str = ""
     command: str = ""
     own: bool = Field(default=False, description="from another workflow of ours, which sees to it: nobody's wish")
+
+    @property
+    def not_understood(self) -> tuple[str, ...]:
+        """Fields that say something and that nobody here knows; a later version's with nothing in it is none."""
+        return tuple(name for name, value in (self.model_extra or {}).items() if value not in (None, "", [], {}, 0))
 
 
 class Admission(Message):
@@ -293,6 +301,9 @@ class ExternalOrder(Message):
     at: datetime
 
 
+_FREE = "what an order of its own can sell beside what is claimed; 0: at most dust; None: the rules are not known"
+
+
 class PositionView(Message):
     """A trade's position book row."""
 
@@ -304,6 +315,7 @@ class PositionView(Message):
     dust: bool = Field(default=False, description="below what the exchange lets be sold")
     dust_why: str = Field(default="", description="the dust in words: size, worth, and the minimum that it misses")
     pending_claims: Decimal = Decimal(0)
+    free: Decimal | None = Field(default=None, description=_FREE)
     rules: ExitRules = ExitRules()
     exit_legs: int = 0
     legs: int = Field(default=0, description="the greatest number of an exit of its monitor's, refused ones too")
@@ -318,6 +330,7 @@ class ProtectionView(Message):
     sellable: Decimal = Field(default=Decimal(0), description="the remainder on the product's increment; 0: dust")
     live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
     live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
+    free: Decimal | None = Field(default=None, description=_FREE)
     used: int = Field(default=0, description="protective orders so far")
     outdated: bool = Field(default=False, description="a person has moved the stops since that order was made")
     rules: ExitRules | None = Field(default=None, description="the trade's, where a person has moved what protects it")

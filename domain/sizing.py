@@ -14,6 +14,7 @@ from domain.orders import Side
 __all__ = [
     "collar_price",
     "dust_sentence",
+    "free_to_sell",
     "is_dust",
     "limit_price",
     "neighbours",
@@ -58,6 +59,15 @@ def is_dust(size: Decimal, price: Decimal | None, product: Product) -> bool:
     """Whether a position is too small to be sold."""
     problem = size_problem(sized(size, product), price, product)
     return problem is not None and problem[0] == "BELOW_MINIMUM_SIZE"
+
+
+def free_to_sell(remaining: Decimal, claimed: Decimal, price: Decimal | None, product: Product) -> Decimal:
+    """Base size that an order of its own can sell of a position while another may still sell `claimed` of it.
+
+    Zero where the rest is too small to be sold; `price` is as in `size_problem`.
+    """
+    rest = remaining - claimed
+    return ZERO if is_dust(rest, price, product) else sized(rest, product)
 
 
 def dust_sentence(size: Decimal, price: Decimal | None, product: Product) -> str:

@@ -18,9 +18,11 @@ from domain.messages import StopsRequest
 from domain.money import ZERO, divide, plain, round_down, round_half_even
 from domain.protection import Protection, ProtectionKind, as_moved
 
-__all__ = ["Moved", "StopsRefusedError", "moved_stops"]
+__all__ = ["LEVELS", "Moved", "StopsRefusedError", "moved_stops", "same_levels"]
 
 _QUANTUM = Decimal("1e-18")
+LEVELS = frozenset({"hard_stop", "soft_stop", "trailing_stop", "trailing_arm", "take_profit", "no_take_profit"})
+"""What a request can ask for; its other fields say who asks, and what is allowed."""
 
 
 class StopsRefusedError(ValueError):
@@ -78,6 +80,11 @@ def moved_stops(
     _check_bid(bid, request, {level.name for level in levels})
     words = "; ".join(f"{level.name} {_at(level.now)} → {_at(level.wanted)}" for level in levels)
     return Moved(rules, trailing, words)
+
+
+def same_levels(one: StopsRequest, other: StopsRequest) -> bool:
+    """Whether two requests ask for the same stops and target."""
+    return all(getattr(one, name) == getattr(other, name) for name in LEVELS)
 
 
 def _at(price: Decimal | None) -> str:

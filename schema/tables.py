@@ -756,6 +756,7 @@ stop_changes = Table(
     Column("rules_after", JSONB, nullable=False),
     Column("bid", Numeric, comment="when it was changed; null: not known"),
     _time("at", now=True),
+    Column("levels", JSONB, comment="the levels that were asked for; null: not kept (a row of before)"),
     Index("ix_stop_changes_entry_key", "entry_key", "at"),
 )
 

@@ -37,9 +37,9 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.orders import OrderRole, OrderState, OrderType, Side
     from workflows.durable import transact
-    from workflows.exit_order import ExitOrder, start_exit_order
+    from workflows.exit_order import ExitOrder, sells_beside, start_exit_order
     from workflows.narrative import Timeline, money, outcome_sentence, rules_sentence
-    from workflows.promise import Promise
+    from workflows.promise import Promise, refuse_unknown
     from workflows.search_attributes import EXIT_REASON, STATUS
     from workflows.shield import Shield
     from workflows.stops import move_stops
@@ -285,12 +285,14 @@ class ExitMonitorWorkflow:
         if self._shield is None:
             return False
         view = await self._shield.lower(f"{reason} is due", within=_PATIENCE.total_seconds())
-        if view.live is not None and view.remaining > view.live_size:
+        if view.live is not None and sells_beside(view.remaining, view.live_size, view.free):
             self._tell("the end of its protection is not known yet: what that may still sell is left out")
         elif view.live is not None:
             await self._tell_unsold(f"{reason} waits for the end of its protection, which may still sell all of it")
             # The exchange may have told its size, if not what it came to.
-            view = await self._shield.lower(f"{reason} is due", enough=lambda view: view.remaining > view.live_size)
+            view = await self._shield.lower(
+                f"{reason} is due", enough=lambda view: sells_beside(view.remaining, view.live_size, view.free)
+            )
         self._size = view.remaining
         if view.remaining <= 0:
             await self._close_if_flat(None)
@@ -569,7 +571,7 @@ class ExitMonitorWorkflow:
             self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
             if child.done():
                 return False
-            if view.remaining > view.pending_claims:
+            if sells_beside(view.remaining, view.pending_claims, view.free):
                 self._tell(f"the end of {reason} is not known yet: what it may still sell is left out")
                 self._behind.append(asyncio.create_task(self._hear_behind(child)))
                 return True
@@ -721,6 +723,7 @@ class ExitMonitorWorkflow:
             raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
         if self._close is not None:
             raise ApplicationError("the trade is being closed already", type="CLOSING")
+        refuse_unknown(request)
 
     @workflow.update(name="stops")
     async def stops_update(self, request: StopsRequest) -> StopsAnswer:
@@ -736,6 +739,7 @@ class ExitMonitorWorkflow:
     def _may_move_stops(self, request: StopsRequest) -> None:
         if self._closed is not None:
             raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
+        refuse_unknown(request)
 
     def _ask_close(self, request: CloseRequest) -> None:
         if self._close is None and self._closed is None:

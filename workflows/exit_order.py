@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from temporalio import workflow
@@ -16,7 +17,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.narrative import order_summary
     from workflows.search_attributes import of_order
 
-__all__ = ["ExitOrder", "start_exit_order"]
+__all__ = ["ExitOrder", "sells_beside", "start_exit_order"]
+
+_DUST_IS_NOTHING = "dust beside what may still sell a trade is nothing to sell"
 
 ExitOrder = workflow.ChildWorkflowHandle[Any, OrderOutcome]
 
@@ -42,3 +45,13 @@ async def start_exit_order(intent: OrderIntent, *, again: bool = False) -> ExitO
         )
     except WorkflowAlreadyStartedError:
         return None
+
+
+def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> bool:
+    """Whether an exit has something to sell beside what may still sell `claimed` of what its trade has left.
+
+    `free` is that as an order that the exchange takes; None where the product's rules are not known.
+    """
+    if remaining <= claimed:
+        return False
+    return free is None or free > 0 or not workflow.patched(_DUST_IS_NOTHING)

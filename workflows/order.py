@@ -39,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_progress import OrderProgress, OrderView
     from workflows.order_recorder import Recorder
     from workflows.order_trade import EntryTrade, sold_by_hand, tell_trade_sold
-    from workflows.promise import Promise
+    from workflows.promise import Promise, refuse_unknown
     from workflows.search_attributes import STATUS
 
 __all__ = ["OrderView", "OrderWorkflow"]
@@ -197,6 +197,7 @@ class OrderWorkflow:
     def _may_cancel(self, request: CloseRequest) -> None:
         if self._progress.finished or self._progress.state.final:
             raise ApplicationError(f"the order has ended: {self._progress.state}", type="ORDER_ENDED")
+        refuse_unknown(request)
 
     @workflow.signal(name="close")
     async def close_signal(self, request: CloseRequest | None = None) -> None:
@@ -217,6 +218,7 @@ class OrderWorkflow:
             raise ApplicationError("only an entry's trade can be closed", type="NOT_A_TRADE")
         if self._progress.trade is not None or (self._progress.finished and self._progress.filled.size == 0):
             raise ApplicationError("there is no open position", type="TRADE_CLOSED")
+        refuse_unknown(request)
 
     async def _pass_close(self, request: CloseRequest) -> None:
         self._progress.wish_cancel(in_words("closed", request), request, verb="closed")

@@ -22,7 +22,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_progress import OrderProgress
     from workflows.order_recorder import Recorder
 
-__all__ = ["Course", "pause_when_busy"]
+__all__ = ["Course", "pause_between_cancels", "pause_when_busy"]
 
 _PLACE_TIMEOUT = timedelta(seconds=15)
 _FILL_PATIENCE = timedelta(seconds=5)
@@ -30,6 +30,9 @@ _NOT_ACCEPTED_TRIES = 6
 _LONGEST_WISH = 30.0
 _LONGEST_WISH_EXIT = 2.0
 """Wall seconds that a pause which the venue asks for is obeyed (EXIT-10); it is asked again then."""
+_LONGEST_CANCEL_PAUSE = 30.0
+_LONGEST_CANCEL_PAUSE_URGENT = 4.0
+"""Wall seconds between two cancels: a due exit may wait for what rests of its trade."""
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 
 
@@ -332,13 +335,11 @@ class Course:
         """Cancel at the exchange and wait for the attempt's final size."""
         self._progress.move(OrderState.CANCELLING)
         self._asked.add(number)
-        pause = 2.0
+        tries = 0
         while not self._recorder.ended(number):
-            request = CancelAttempt(
-                order_key=self._intent.order_key,
-                number=number,
-                urgent=not self._progress.is_entry or self._progress.filled.size > 0,
-            )
+            tries += 1
+            urgent = not self._progress.is_entry or self._progress.filled.size > 0
+            request = CancelAttempt(order_key=self._intent.order_key, number=number, urgent=urgent)
             try:
                 answer = await ask_until(
                     lambda: self._recorder.ended(number),
@@ -352,11 +353,11 @@ class Course:
             else:
                 if answer is not None and answer.update is not None:
                     self._recorder.take(answer.update)
+            pause = pause_between_cancels(tries, urgent=urgent)
             await self._wait(lambda: self._recorder.ended(number), pause, "until the cancel is final")
             if not self._recorder.ended(number):
                 await self._look(number)
                 await self._wait(lambda: self._recorder.ended(number), 0.05, "until it is recorded")
-            pause = min(pause * 2, 30.0)
 
     async def _look(self, number: int) -> None:
         try:
@@ -403,3 +404,12 @@ def pause_when_busy(wish: float | None, tries: int, *, leaves: bool) -> float:
     """
     longest = _LONGEST_WISH_EXIT if leaves else _LONGEST_WISH
     return min(wish or min(0.25 * 2**tries, 5.0), longest)
+
+
+def pause_between_cancels(tries: int, *, urgent: bool) -> float:
+    """Wall seconds after the `tries`th cancel of an attempt that has not ended: 2, 4, 8, … within bounds.
+
+    `urgent` is what rests of a position, as an exit may wait for its end; another order's cancel is in no hurry.
+    """
+    longest = _LONGEST_CANCEL_PAUSE_URGENT if urgent else _LONGEST_CANCEL_PAUSE
+    return min(2.0 ** min(tries, 10), longest)

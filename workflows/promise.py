@@ -12,13 +12,24 @@ from typing import Any, cast
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces import KeepCommand, OrderActivities
-    from domain.commands import CommandKind
+    from domain.commands import CommandKind, not_understood
     from domain.messages import CloseRequest
 
-__all__ = ["Promise"]
+__all__ = ["Promise", "refuse_unknown"]
+
+
+def refuse_unknown(request: CloseRequest) -> None:
+    """A wish that says something nobody here knows is refused, or half of it would be taken for all.
+
+    Raises ApplicationError with the type BAD_REQUEST.
+    """
+    problem = not_understood(request)
+    if problem is not None:
+        raise ApplicationError(f"{problem}: nothing was done", type="BAD_REQUEST")
 
 
 class Promise:

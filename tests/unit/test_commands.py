@@ -8,10 +8,19 @@ import pwd
 import pytest
 
 from cli.orders import user
-from domain.commands import CommandKind, asked_by, cancelled_unsent, checked, command_of, in_words, through_temporal
+from domain.commands import (
+    CommandKind,
+    asked_by,
+    cancelled_unsent,
+    checked,
+    command_of,
+    in_words,
+    not_understood,
+    through_temporal,
+)
 from domain.exits import ExitReason
 from domain.intents import intent_digest
-from domain.messages import CloseRequest, OrderIntent
+from domain.messages import CloseRequest, OrderIntent, StopsRequest
 from domain.orders import OrderRole
 from domain.quoting import QUOTES
 from tests.support.intents import market_buy, sell
@@ -57,6 +66,17 @@ def test_a_workflow_says_no_more_than_it_knows() -> None:
     assert in_words("cancelled", proven) == "cancelled in the name of ann (command 0123456789ab)"
     assert cancelled_unsent("cancelled", proven, "ann") == "cancelled by ann before it was sent"
     assert cancelled_unsent("closed", proven, None) == "closed by temporal (says ann) before it was sent"
+
+
+def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
+    """What is typed wrong is told by its name; a later version's field with nothing in it is no wish."""
+    typed = StopsRequest.model_validate({"hardd": "49000", "soft_stop": "49500", "later": None, "more": False})
+    assert not_understood(typed) == "`hardd` is not understood"
+    closing = CloseRequest.model_validate({"size": "0.5", "price": 3, "by": "ann"})
+    assert not_understood(closing) == "`size` and `price` are not understood"
+    told = "closed by temporal (says ann) (`size` and `price` are not understood, and left out)"
+    assert in_words("closed", closing) == told
+    assert not_understood(CloseRequest(by="ann")) is None
 
 
 def test_a_timeline_is_shown_with_the_ledgers_word() -> None:

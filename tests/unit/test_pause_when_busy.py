@@ -1,10 +1,10 @@
-"""How long a submit that was not taken is put off."""
+"""How long a submit or a cancel that was not taken is put off."""
 
 from __future__ import annotations
 
 import pytest
 
-from workflows.order_course import pause_when_busy
+from workflows.order_course import pause_between_cancels, pause_when_busy
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,22 @@ def test_what_the_venue_wishes_is_obeyed_within_bounds(
 ) -> None:
     """A pause that the venue asks for is kept: by an exit for two seconds at most, by an entry for thirty."""
     assert pause_when_busy(wish, tries, leaves=leaves) == pause
+
+
+@pytest.mark.parametrize(
+    ("tries", "urgent", "pause"),
+    [
+        (1, True, 2.0),
+        (2, True, 4.0),
+        (3, True, 4.0),
+        (400, True, 4.0),
+        (1, False, 2.0),
+        (4, False, 16.0),
+        (9, False, 30.0),
+    ],
+)
+def test_a_cancel_that_a_due_exit_may_wait_for_is_asked_for_again_within_seconds(
+    tries: int, urgent: bool, pause: float
+) -> None:
+    """However often it was not taken, the cancel of what rests of a position pauses for four seconds at most."""
+    assert pause_between_cancels(tries, urgent=urgent) == pause

@@ -14,6 +14,7 @@ from domain.orders import Side
 from domain.sizing import (
     collar_price,
     dust_sentence,
+    free_to_sell,
     is_dust,
     limit_price,
     neighbours,
@@ -118,3 +119,30 @@ def test_dust_is_named_with_its_worth_and_the_minimum_that_it_misses() -> None:
     )
     assert "(worth 0.00025 USD, minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00000001"), Decimal(25000), BTC)
     assert "sell (minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00005"), None, BTC)
+
+
+@given(amounts, amounts, st.none() | positive)
+def test_what_is_free_to_sell_is_what_the_exchange_takes_beside_a_claim(
+    remaining: Decimal, claimed: Decimal, price: Decimal | None
+) -> None:
+    """It is never more than what isn't claimed, and either nothing or an order that is not too small."""
+    free = free_to_sell(remaining, claimed, price, BTC)
+    assert free == 0 or free <= remaining - claimed
+    problem = size_problem(free, price, BTC)
+    assert free == 0 or problem is None or problem[0] != "BELOW_MINIMUM_SIZE"
+
+
+@pytest.mark.parametrize(
+    ("remaining", "price", "free"),
+    [
+        ("0.010000004", None, "0"),
+        ("0.01001", "50000", "0"),
+        ("0.0105", None, "0.0005"),
+        ("0.0105", "50000", "0.0005"),
+        ("0.009", None, "0"),
+    ],
+)
+def test_dust_beside_a_claim_is_not_free(remaining: str, price: str | None, free: str) -> None:
+    """Below the increment, below the minimum, or nothing at all beside a claim of 0.01: nothing to sell."""
+    known = None if price is None else Decimal(price)
+    assert free_to_sell(Decimal(remaining), Decimal("0.01"), known, BTC) == Decimal(free)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from domain.exits import ExitReason, ExitRules, Position, Trailing, advance_trailing, due_exit, target_price
 from domain.messages import StopsRequest
 from domain.protection import Protection, ProtectionKind, as_moved
-from domain.stops import StopsRefusedError, moved_stops
+from domain.stops import StopsRefusedError, moved_stops, same_levels
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ENTRY, BID = Decimal("100.07"), Decimal(102)
@@ -191,3 +191,11 @@ def test_a_target_that_is_taken_away_leaves_no_bracket_behind() -> None:
     with pytest.raises(StopsRefusedError) as further:
         moved_stops(bare, BID, asked(take_profit="104"), bracket)
     assert further.value.code == "FURTHER_AWAY"
+
+
+def test_the_same_levels_are_the_same_wish_whoever_asks() -> None:
+    """A level more, less or elsewhere is another wish; how a price is written, who asks and with what leave is not."""
+    first = asked(hard_stop="90", soft_stop="95")
+    assert same_levels(first, asked(hard_stop="90.00", soft_stop="95", by="ann", note="news", further=True))
+    for other in (asked(hard_stop="90"), asked(hard_stop="90", soft_stop="96"), asked(no_take_profit=True)):
+        assert not same_levels(first, other)

@@ -7,7 +7,9 @@ from decimal import Decimal
 import pytest
 
 from cli.trades import TRADE, described
+from domain.exits import ExitReason, ExitRules
 from domain.messages import CloseRequest
+from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
@@ -66,4 +68,46 @@ async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem) -> None
     await system.control.clear_faults(fault)
     outcome = await trade.closed()
     assert (outcome.dust_size, outcome.exit_reason) == (Decimal("0.0003"), None)
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("beside", ["its protection", "TP"])
+async def test_dust_beside_what_may_still_sell_a_trade_is_not_sent(system: TradingSystem, beside: str) -> None:
+    """Protection, or a lower exit, has no end and may sell all but half a dollar of the trade: a close sends no order
+    for that, which would be refused; people are told that it waits, and it sells all once the end is known.
+    """
+    shield = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.08")) if beside == "its protection" else None
+    rules = ExitRules(reprice_seconds=Decimal(60), trailing_arm=None, take_profit=Decimal("0.01"))
+    trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=rules, protection=shield))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+
+    async def rests() -> str | None:
+        sells = [item for item in await system.control.orders() if item["side"] == "SELL" and item["status"] == "OPEN"]
+        return sells[0]["order_id"] if sells else None
+
+    if shield is not None:
+        order = await eventually(rests, what="the protection rests")
+    await system.control.latency(cancel=None)
+    if shield is None:
+        await system.price("50600")
+        order = await eventually(rests, what="the target's order rests")
+    await system.control.fill(entry, "0.00001")
+    await eventually(
+        lambda: system.value("SELECT remaining = 0.01001 FROM trades"), what="the ledger has what the entry filled"
+    )
+    await trade.monitor.signal("close", CloseRequest(by="a person"))
+
+    async def told() -> bool:
+        rows = await system.rows("SELECT sentence FROM incidents WHERE severity = 'CRITICAL' AND resolved_at IS NULL")
+        return any(f"MANUAL waits for the end of {beside}" in row["sentence"] for row in rows)
+
+    await eventually(told, within=12, what="people are told that it waits")
+    await system.control.latency(cancel=0)
+    await system.control.finish_cancel(order)
+    await system.control.finish_cancel(entry)
+    outcome = await trade.closed()
+    assert (outcome.exit_size, outcome.exits[-1].reason) == (Decimal("0.01001"), ExitReason.MANUAL)
+    assert await system.value("SELECT count(*) FROM orders WHERE gate = 'BELOW_MINIMUM_SIZE'") == 0
     await system.assert_books_agree()

@@ -72,6 +72,7 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
     wish = StopsRequest(hard_stop=Decimal(49000), soft_stop=Decimal(49500), by="somebody", note="news", command=command)
     assert await moved(trade, wish) == "hard stop 47500.95 → 49000; soft stop 48750.975 → 49500"
     assert await moved(trade, wish) == "hard stop 47500.95 → 49000; soft stop 48750.975 → 49500"
+    assert await refused(trade, wish.model_copy(update={"hard_stop": Decimal(49100)})) == "COMMAND_USED", "other levels"
     (change,) = await system.rows("SELECT given_by, note, bid FROM stop_changes WHERE entry_key = $1", trade.key)
     assert change == {"given_by": "ann", "note": "news", "bid": Decimal(50000)}
 
@@ -101,3 +102,25 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
     assert (outcome.exit_reason, outcome.exits[0].trigger_price) == (ExitReason.SOFT_STOP, Decimal(49450))
     assert await stop_at_exchange() == 0
     await system.assert_books_agree()
+
+
+async def test_a_wish_with_a_field_that_nobody_knows_is_refused_by_its_name(system: TradingSystem) -> None:
+    """A typing error in stops moves nothing, and a close with a size sells nothing, as it would sell all: the answer
+    names what isn't understood. The entry refuses the same.
+    """
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    for handle, update, request in (
+        (trade.monitor, "stops", {"hardd": "49000", "soft_stop": "49500"}),
+        (trade.monitor, "close", {"hardd": "0.005"}),
+        (trade.handle, "close", {"hardd": "0.005"}),
+    ):
+        with pytest.raises(WorkflowUpdateFailedError) as caught:
+            await handle.execute_update(update, request)
+        assert isinstance(caught.value.cause, ApplicationError)
+        assert caught.value.cause.type == "BAD_REQUEST"
+        assert "`hardd` is not understood: nothing was done" in str(caught.value.cause)
+    assert await system.value("SELECT count(*) FROM stop_changes") == 0
+    assert (await trade.monitor_view()).due is None
+    await trade.monitor.execute_update("close", {"by": "ann"})
+    assert (await trade.closed()).exit_reason is ExitReason.MANUAL
