@@ -11,7 +11,7 @@ from activities.database import Connection, Pool
 from domain.commands import CommandKind, command_of, through_temporal
 from domain.messages import CloseRequest, OrderIntent
 
-__all__ = ["accepted", "given_by", "keep", "note_commands", "note_order"]
+__all__ = ["accepted", "given_by", "keep", "not_done", "note_commands", "note_order"]
 
 _NOTE = """
 INSERT INTO commands (id, account, kind, subject, given_by, note)
@@ -30,6 +30,17 @@ _ACCEPTED = """
 SELECT DISTINCT ON (kind) kind, id, given_by, note FROM commands
  WHERE subject = $2 AND account = $1 AND kind IN ('close', 'cancel') AND accepted_at IS NOT NULL
  ORDER BY kind, accepted_at
+"""
+_NOT_DONE = """
+WITH live AS (
+    SELECT order_key AS key, true AS works FROM orders
+     WHERE account = $1 AND role <> 'EXTERNAL' AND NOT finished
+    UNION ALL
+    SELECT entry_key, false FROM trades WHERE account = $1 AND state <> 'CLOSED')
+SELECT DISTINCT ON (c.kind, c.subject) c.kind, c.subject, c.given_by, c.note, c.id
+  FROM live JOIN commands c ON c.subject = live.key AND c.account = $1 AND c.accepted_at IS NOT NULL
+ WHERE c.kind = 'close' OR (c.kind = 'cancel' AND live.works)
+ ORDER BY c.kind, c.subject, c.accepted_at
 """
 _GIVEN_BY = """
 SELECT given_by FROM commands WHERE id = $1 AND account = $2 AND kind = $3 AND subject = $4
@@ -87,3 +98,18 @@ async def accepted(connection: Pool | Connection, account: str, subject: str) ->
     return {
         CommandKind(row["kind"]): CloseRequest(by=row["given_by"], note=row["note"], command=row["id"]) for row in rows
     }
+
+
+async def not_done(connection: Pool | Connection, account: str) -> list[tuple[CommandKind, str, CloseRequest]]:
+    """The accepted closes of trades that are open and cancels of orders that work, with what each is about.
+
+    Raises the database's errors.
+    """
+    return [
+        (
+            CommandKind(row["kind"]),
+            row["subject"],
+            CloseRequest(by=row["given_by"], note=row["note"], command=row["id"]),
+        )
+        for row in await connection.fetch(_NOT_DONE, account)
+    ]

@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.closing import LEGS
 from activities.database import Pool
-from domain.exits import ExitRules
+from domain.exits import ExitReason, ExitRules, price_stop
 from domain.ids import exit_workflow_id, external_workflow_id, order_workflow_id
 from domain.messages import ExitDue, ExternalOrder, MonitorStart, OrderIntent, StatusSource
 from domain.money import divide
@@ -27,13 +27,21 @@ ORDER_WORKFLOW = "OrderWorkflow"
 EXTERNAL_WORKFLOW = "ExternalOrderWorkflow"
 _RPC_TIMEOUT = timedelta(seconds=10)
 
+_STAYS_DUE = [reason.value for reason in ExitReason if price_stop(reason)]
+"""What is tried again until it has sold, ever more slowly: the ledger knows how often it was tried in vain."""
 _TRADE = f"""
 SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, {LEGS} AS exit_legs, t.bought_size,
        t.bought_value, o.source, o.trigger, o.snapshot_id,
        o.intent -> 'protection' AS protection,
        (SELECT jsonb_build_object('by', c.given_by, 'note', c.note, 'command', c.id) FROM commands c
          WHERE c.subject = t.entry_key AND c.account = t.account AND c.kind = 'close' AND c.accepted_at IS NOT NULL
-         ORDER BY c.accepted_at LIMIT 1) AS close
+         ORDER BY c.accepted_at LIMIT 1) AS close,
+       (SELECT count(*) FROM orders e
+         WHERE e.entry_key = t.entry_key AND e.role = 'EXIT' AND e.entry_point = 'exit' AND e.finished
+           AND e.received_at > coalesce((
+               SELECT max(s.received_at) FROM orders s
+                WHERE s.entry_key = t.entry_key AND s.role = 'EXIT' AND s.entry_point = 'exit'
+                  AND (s.filled_size > 0 OR NOT s.exit_reason = ANY($2::text[]))), '-infinity'))::int AS failures
   FROM trades t JOIN orders o ON o.order_key = t.entry_key
  WHERE t.entry_key = $1 AND t.state <> 'CLOSED'
 """
@@ -95,7 +103,7 @@ class Starter:
         With `due`, the monitor gets it as its signal `exit_due`, whether it ran already or not. Raises RPCError and
         the database's errors.
         """
-        row = await self._pool.fetchrow(_TRADE, entry_key)
+        row = await self._pool.fetchrow(_TRADE, entry_key, _STAYS_DUE)
         if row is None:
             return False
         start = MonitorStart(
@@ -113,6 +121,7 @@ class Starter:
             exit_legs=row["exit_legs"],
             protection=row["protection"],
             close=row["close"],
+            failures=row["failures"],
             resumed=True,
         )
         look = self._monitor_look(start)

@@ -62,6 +62,8 @@ class SweepReport(_Message):
     """Entry keys of trades that had no running monitor."""
     orders_started: tuple[str, ...] = ()
     """Keys of orders that had no running workflow."""
+    wishes_told: tuple[str, ...] = ()
+    """Accepted closes and cancels that are not done, as `close/<key>`, and were told to whoever runs."""
 
 
 class UserStreamActivity(ABC):
@@ -88,4 +90,4 @@ class SweepActivity(ABC):
     @activity.defn(name="sweep")
     @abstractmethod
     async def sweep(self, request: SweepInput) -> SweepReport:
-        """Start what is missing; starting what runs already changes nothing."""
+        """Start what is missing, tell what was promised; starting what runs, or telling it again, changes nothing."""

@@ -1,7 +1,8 @@
-"""The sweep: what must have a live workflow and has none gets one (LIFE-9, 10).
+"""The sweep: what must have a live workflow and has none gets one (LIFE-9, 10), and hears what was promised (LIFE-11).
 
 Visibility says what runs, a little late; so whatever it does not list is asked for by name before it is started, and
-starting what runs already changes nothing.
+starting what runs already changes nothing. An accepted close or cancel that is not done is told to whoever runs, as it
+may have been written just after that one had read the ledger; who knows of it does nothing more.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.commands import not_done
 from activities.database import Pool
 from activities.incidents import report_incident
 from activities.monitors import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW, Starter
 from activities.stream_interfaces import SweepActivity, SweepInput, SweepReport
+from domain.commands import CommandKind
 from domain.ids import exit_workflow_id, order_workflow_id
-from domain.messages import OrderIntent
+from domain.messages import CloseRequest, OrderIntent
 
 __all__ = ["Sweep", "SweepOptions"]
 
@@ -79,12 +82,31 @@ class Sweep(SweepActivity):
         started_orders = await self._each(workflows, lambda key: self._start_order(request.account, key, orders[key]))
         if started_monitors or started_orders:
             log.warning("sweep started workflows", monitors=started_monitors, orders=started_orders)
+        wishes = {
+            f"{kind.value}/{key}": (kind, key, asked)
+            for kind, key, asked in await not_done(self._pool, request.account)
+        }
+        told = await self._each(list(wishes), lambda wish: self._tell(*wishes[wish]))
         return SweepReport(
             open_trades=len(trades),
             open_orders=len(orders),
             monitors_started=tuple(started_monitors),
             orders_started=tuple(started_orders),
+            wishes_told=tuple(told),
         )
+
+    async def _tell(self, kind: CommandKind, key: str, request: CloseRequest) -> bool:
+        """Whether a workflow runs that hears of it: a trade's monitor, where there is none its entry, or the order."""
+        to = [order_workflow_id(key)] if kind is CommandKind.CANCEL else [exit_workflow_id(key), order_workflow_id(key)]
+        for workflow_id in to:
+            try:
+                await self._client.get_workflow_handle(workflow_id).signal(kind.value, request)
+            except RPCError as problem:
+                if problem.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                continue
+            return True
+        return False
 
     async def _missing(self, kind: str, keys: Sequence[str], workflow_id: Callable[[str], str]) -> list[str]:
         """Those of `keys` without a running workflow."""

@@ -132,7 +132,7 @@ async def commanded(
 async def keep_until_started(
     ledger: Any, account: str, kind: Literal["close", "cancel"], key: str, request: "CloseRequest"
 ) -> str:
-    """Keep a close or a cancel for which no workflow runs: the one that the sweep starts does it. The answer.
+    """Keep a close or a cancel for which no workflow runs, for the one that the sweep starts or finds. The answer.
 
     Raises the database's errors.
     """

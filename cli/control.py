@@ -161,6 +161,9 @@ class _Wish:
     answer: str | None = None
     problem: str = ""
     asked_at: float = field(default=0.0)
+    heard: bool = False
+    kept: bool = False
+    """No workflow ran that could hear of it: it is left in the ledger for the one that the sweep starts, or tells."""
 
 
 async def _flatten(
@@ -226,14 +229,14 @@ async def _until_flat(
     import asyncio
     import time
 
-    from cli.asking import commanded
+    from cli.asking import commanded, keep_until_started
 
     deadline, told = time.monotonic() + timeout, -1
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(wish: _Wish, request: "CloseRequest") -> None:
         async with slots:
-            await _ask(client, wish, request, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
+            wish.heard = await _ask(client, wish, request, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
             wish.asked_at = time.monotonic()
 
     while rows := await ledger.fetch(_OPEN, account):
@@ -241,7 +244,7 @@ async def _until_flat(
             known = wishes.setdefault(row["key"], _Wish(row["key"], row["symbol"], row["what"], row["size"]))
             if known.what != row["what"]:
                 # A cancelled entry had filled after all: now its trade is to be closed.
-                known.what, known.answer, known.asked_at = row["what"], None, 0.0
+                known.what, known.answer, known.asked_at, known.kept = row["what"], None, 0.0, False
         again = time.monotonic() - _AGAIN_SECONDS
         due = [item for item in wishes.values() if item.answer is None and item.asked_at <= again]
         is_open = {row["key"] for row in rows}
@@ -251,6 +254,11 @@ async def _until_flat(
             keys = [item.key for item in due if item.what == what]
             requests |= await commanded(ledger, account, kind, keys, by, why) if keys else {}
         await asyncio.gather(*(one(item, requests[item.key]) for item in due))
+        for item in due:
+            if not item.heard and not item.kept:
+                kind = _ASKED[item.what]
+                item.problem = await keep_until_started(ledger, account, kind, item.key, requests[item.key])
+                item.kept = True
         if told != len(rows):
             told = len(rows)
             note(f"{told} of {len(wishes)} are still open")
@@ -260,14 +268,16 @@ async def _until_flat(
     note("Nothing is open any more")
 
 
-async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: float) -> None:
-    """Have a trade closed or an entry cancelled; a refusal that says it is going on already is an answer, too."""
+async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: float) -> bool:
+    """Have a trade closed or an entry cancelled; a refusal that says it is going on already is an answer, too.
+
+    False where no workflow runs that could hear of it.
+    """
     from cli.asking import ask
     from domain.ids import exit_workflow_id, order_workflow_id
 
     order, monitor = order_workflow_id(wish.key), exit_workflow_id(wish.key)
     asked = [(monitor, "close"), (order, "close")] if wish.what == "trade" else [(order, "cancel")]
-    wish.problem = "it has no running workflow: the sweep starts one within a minute"
     for workflow_id, update in asked:
         try:
             wish.answer = str((await ask(client, workflow_id, update, request, seconds)).sentence)
@@ -278,7 +288,8 @@ async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: 
                 wish.answer = error.sentence
             else:
                 wish.problem = error.sentence
-        return
+        return True
+    return False
 
 
 def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:

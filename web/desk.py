@@ -370,12 +370,11 @@ class Desk:
             return TradeAnswer(entry_key=key, accepted=answer.accepted, sentence=answer.sentence)
         if await self._journal.closed(key):
             return TradeAnswer(entry_key=key, accepted=False, sentence="the trade is closed")
-        raise Refused(
-            503,
-            "NO_WORKFLOW",
-            f"The trade {key} has a position but no running workflow: the sweep starts one within minutes; send the "
-            "same alert with the same key again then.",
-            retry_after=60,
+        await self._journal.keep_close(key, request.command)
+        return TradeAnswer(
+            entry_key=key,
+            accepted=True,
+            sentence="no workflow runs for it at the moment: the close is kept, and done once one has been started",
         )
 
 

@@ -80,6 +80,11 @@ SELECT t.entry_key FROM trades t
                                   AND o.protection_role IS NULL), 0) >= $3
  ORDER BY t.opened_at, t.entry_key LIMIT 1
 """
+_KEEP_CLOSE = """
+UPDATE commands SET accepted_at = coalesce(accepted_at, now())
+ WHERE id = $1 AND account = $2 AND kind = 'close' AND subject = $3 RETURNING true
+"""
+"""The alert has written the command down (activities.commands says who reads it)."""
 _CLOSED = """
 SELECT o.finished AND coalesce(t.state = 'CLOSED', true) AS closed
   FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = $1
@@ -205,6 +210,10 @@ class Journal:
         """What the gate that refused the order compared."""
         row = await self._row(_GATE_NUMBERS, order_key)
         return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
+
+    async def keep_close(self, key: str, command: str) -> None:
+        """The close of a trade for which no workflow runs is promised: the one that the sweep starts does it."""
+        await self._row(_KEEP_CLOSE, command, self._account, key)
 
     async def price(self, symbol: str, side: Side, seconds: float) -> Decimal | None:
         """The ask (to buy) or bid (to sell) of the last `seconds`, quote per base; None without one."""

@@ -144,6 +144,24 @@ async def test_flatten_says_what_it_could_not_close(system: TradingSystem) -> No
     assert (await trade.closed(within=70)).exit_reason is ExitReason.MANUAL
 
 
+async def test_flatten_leaves_the_close_of_a_trade_without_a_workflow_in_the_ledger(system: TradingSystem) -> None:
+    """Nobody runs for the trade, and nobody waits: its next monitor sells it, in the name of who asked."""
+    held = await system.start(market_buy(system.account))
+    await held.until_protected()
+    for handle in (held.handle, held.monitor):
+        await handle.terminate("a person's mistake")
+    left = await command(system, "flatten", "--yes", "--no-wait", "--note", "enough", "--json")
+    (row,) = left.json["items"]
+    assert (left.code, "the close is kept" in row["told"]) == (1, True), left
+    assert await system.parts.starter.monitor(held.key)
+
+    async def closed() -> bool:
+        return bool(await system.value("SELECT exit_reason = 'MANUAL' FROM trades WHERE state = 'CLOSED'"))
+
+    await eventually(closed, what="the trade is closed")
+    assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == user("")
+
+
 async def test_reconcile_is_a_command(system: TradingSystem) -> None:
     """The dry run says what differs and changes nothing; the run does it; both are told in JSON and in a table."""
     assert (await command(system, "reconcile", "--json")).json["balances"].startswith("opening of")

@@ -14,11 +14,14 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
+from activities.commands import keep, note_commands
 from activities.database import Pool, create_pool
 from activities.monitors import Starter
 from activities.stream_interfaces import StreamEnd, SweepInput, SweepReport, WatcherInput
 from activities.sweep import Sweep, SweepOptions
+from domain.commands import CommandKind
 from domain.ids import exit_workflow_id
+from domain.messages import CloseRequest, MonitorStart
 from domain.orders import OrderRole, Side
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -112,6 +115,66 @@ async def test_what_the_sweep_starts_is_found_like_any_other(world: World) -> No
     ]
     assert found == [("BTC-USD", "ENTRY", "OPENING"), ("BTC-USD", "MONITOR", "PROTECTED")]
     assert await monitor.static_summary() == "guards 1 BTC-USD bought at 100"
+
+
+async def test_what_was_promised_is_told_to_whoever_runs(world: World) -> None:
+    """A close of an open trade and a cancel of an order that works reach the running workflow, in the name that the
+    ledger has; what is done, what nobody has accepted, and another account's are told to nobody.
+    """
+    trade, closed = await add_trade(world.pool, "open"), await add_trade(world.pool, "closed")
+    order = intent("works")
+    await add_order(world.pool, order)
+    await world.pool.execute("UPDATE trades SET state = 'CLOSED', sold_size = 1 WHERE entry_key = $1", closed)
+    await world.sweep()
+    monitor = world.client.get_workflow_handle(exit_workflow_id(trade))
+    working = world.client.get_workflow_handle(f"order-{order.order_key}")
+    filled = world.client.get_workflow_handle(f"order-{trade}")
+    (unheard,) = await note_commands(world.pool, ACCOUNT, CommandKind.CLOSE, [trade], "bob")
+    assert (await world.sweep()).wishes_told == ()
+    for kind, key in ((CommandKind.CLOSE, trade), (CommandKind.CLOSE, closed), (CommandKind.CANCEL, order.order_key)):
+        (command,) = await note_commands(world.pool, ACCOUNT, kind, [key], "ann")
+        await keep(world.pool, ACCOUNT, kind, key, CloseRequest(by="says ann", command=command))
+    await keep(world.pool, ACCOUNT, CommandKind.CANCEL, trade, CloseRequest(by="its order has ended"))
+    await keep(world.pool, "another", CommandKind.CANCEL, order.order_key, CloseRequest(by="eve"))
+    report = await world.sweep()
+    assert set(report.wishes_told) == {f"close/{trade}", f"cancel/{order.order_key}"}
+    for handle in (monitor, working):
+        (asked,) = await handle.query("asked", result_type=list[CloseRequest])
+        assert (asked.by, asked.command != unheard, asked.own) == ("ann", True, False)
+    assert await filled.query("asked", result_type=list[CloseRequest]) == []
+    await monitor.terminate()
+    assert (await world.sweep()).monitors_started == (trade,)
+    started = await monitor.query("start", result_type=MonitorStart)
+    assert started.close is not None
+    assert started.close.by == "ann"
+
+
+async def test_a_new_monitor_goes_on_with_the_pauses_of_the_one_before(world: World) -> None:
+    """Stops that sold nothing since the last one that did are counted from the ledger: after a termination the pause
+    before the next try is as long as it was. A profit exit's try, which goes back to monitoring, is not.
+    """
+    refused, never, profit = [await add_trade(world.pool, name) for name in ("refused", "never", "profit")]
+    for key, reason, sold in (
+        (refused, "HARD_STOP", 0),
+        (refused, "HARD_STOP", "0.4"),
+        (refused, "HARD_STOP", 0),
+        (refused, "MANUAL", 0),
+        (profit, "HARD_STOP", 0),
+        (profit, "TP", 0),
+    ):
+        leg = intent(reason, side=Side.SELL, role=OrderRole.EXIT, entry_key=key)
+        await add_order(world.pool, leg)
+        await world.pool.execute(
+            "UPDATE orders SET finished = true, state = 'CANCELLED', entry_point = 'exit', exit_reason = $2, "
+            "filled_size = $3::text::numeric WHERE order_key = $1",
+            leg.order_key,
+            reason,
+            str(sold),
+        )
+    await world.sweep()
+    for key, failures in ((refused, 2), (never, 0), (profit, 0)):
+        started = await world.client.get_workflow_handle(exit_workflow_id(key)).query("start", result_type=MonitorStart)
+        assert started.failures == failures
 
 
 class Watchers:

@@ -20,7 +20,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from cli.web import enter_by, terms_of
-from tests.support.harness import trading_system
+from tests.support.harness import Trade, trading_system
+from tests.support.intents import market_buy
 from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
 from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
@@ -249,6 +250,28 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
         later = (await webhook.send(buy("slow"))).json()
         assert (later["decision"], later["order_key"], later["repeated"]) == ("admitted", answer.order_key, True)
         system._started.append(answer.order_key)
+
+
+async def test_a_close_for_which_no_workflow_runs_is_kept(webhook: Webhook) -> None:
+    """Monitor and entry are gone: the close is accepted, and the trade's next monitor sells it for the sender."""
+    system = webhook.system
+    bought = (await webhook.send(buy("held", order_type="MARKET"))).json()
+    held = Trade(system, market_buy(system.account), system.client.get_workflow_handle(bought["workflow_id"]))
+    held.intent = held.intent.model_copy(update={"order_key": bought["order_key"]})
+    await held.until_protected()
+    for handle in (held.handle, held.monitor):
+        await handle.terminate("a person's mistake")
+    for repeated in (False, True):
+        answer = (await webhook.send({"key": "c1", "symbol": "BTC-USD", "action": "close"})).json()
+        assert (answer["decision"], answer["repeated"]) == ("closing", repeated)
+        assert "the close is kept" in answer["trades"][0]["sentence"]
+    assert await system.parts.starter.monitor(held.key)
+
+    async def closed() -> bool:
+        return bool(await system.value("SELECT exit_reason = 'MANUAL' FROM trades WHERE state = 'CLOSED'"))
+
+    await eventually(closed, what="the trade is closed")
+    assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == answer["sender"]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from domain.messages import ExitDue, MonitorStart, OrderIntent, OrderUpdate
+    from domain.messages import CloseRequest, ExitDue, MonitorStart, OrderIntent, OrderUpdate
 
 __all__ = ["RecordingMonitor", "RecordingOrder"]
 
@@ -16,6 +16,7 @@ class RecordingOrder:
 
     def __init__(self) -> None:
         self._updates: list[OrderUpdate] = []
+        self._asked: list[CloseRequest] = []
         self._end = False
 
     @workflow.run
@@ -27,6 +28,16 @@ class RecordingOrder:
     def order_update(self, update: OrderUpdate) -> None:
         """Keep it."""
         self._updates.append(update)
+
+    @workflow.signal
+    def cancel(self, request: CloseRequest) -> None:
+        """Keep it."""
+        self._asked.append(request)
+
+    @workflow.query
+    def asked(self) -> list[CloseRequest]:
+        """What was asked for, in order."""
+        return self._asked
 
     @workflow.signal
     def end(self) -> None:
@@ -46,6 +57,7 @@ class RecordingMonitor:
     def __init__(self) -> None:
         self._due: list[ExitDue] = []
         self._changes = 0
+        self._asked: list[CloseRequest] = []
         self._start: MonitorStart | None = None
 
     @workflow.run
@@ -68,6 +80,16 @@ class RecordingMonitor:
     def changes(self) -> int:
         """How often the position is said to have changed."""
         return self._changes
+
+    @workflow.signal
+    def close(self, request: CloseRequest) -> None:
+        """Keep it."""
+        self._asked.append(request)
+
+    @workflow.query
+    def asked(self) -> list[CloseRequest]:
+        """What was asked for, in order."""
+        return self._asked
 
     @workflow.query
     def due(self) -> list[ExitDue]:

@@ -6,17 +6,21 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from activities.commands import note_commands
+from activities.stream_interfaces import SweepInput
+from activities.sweep import Sweep
 from cli.asking import commanded, keep_until_started
 from cli.trades import PROMISES
 from domain.commands import CommandKind
 from domain.exits import ExitReason
-from domain.ids import client_order_id
-from domain.messages import CloseAnswer, CloseRequest
+from domain.ids import client_order_id, exit_workflow_id
+from domain.messages import CloseAnswer, CloseRequest, MonitorStart
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
+from workflows.exit_monitor import ExitMonitorWorkflow
 
 KEPT = "SELECT true FROM commands WHERE subject = $1 AND kind = $2 AND accepted_at IS NOT NULL"
 CLOSED = "SELECT exit_reason FROM trades WHERE entry_key = $1 AND state = 'CLOSED'"
@@ -100,3 +104,33 @@ async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_m
     closed = await eventually(partial(system.rows, CLOSED, trade.key), what="closed")
     assert closed[0]["exit_reason"] == "MANUAL"
     assert [(row["given_by"], row["done"]) for row in await system.rows(PROMISES, trade.key)] == [("ann", True)]
+
+
+async def test_a_close_that_a_starting_monitor_did_not_read_is_told_by_the_sweep(system: TradingSystem) -> None:
+    """It was left in the ledger between a monitor's read and its start: the sweep tells the monitor that runs, which
+    sells once, however often it is told.
+    """
+    trade = await system.start(market_buy(system.account, "0.01"))
+    await trade.until_protected("0.01")
+    await trade.handle.terminate("a person's mistake")
+    await trade.monitor.terminate("a person's mistake")
+    read = MonitorStart(
+        entry_key=trade.key, account=system.account, symbol="BTC-USD", size=Decimal("0.01"), resumed=True
+    )
+    request = (await commanded(system.pool, system.account, "close", [trade.key], "ann"))[trade.key]
+    await keep_until_started(system.pool, system.account, "close", trade.key, request)
+    await system.client.start_workflow(
+        ExitMonitorWorkflow.run,
+        read,
+        id=exit_workflow_id(trade.key),
+        task_queue=system.settings.temporal.orders_queue,
+    )
+    assert (await trade.monitor_view()).due is None
+    sweep = Sweep(system.pool, system.client, system.parts.starter)
+    told = [await ActivityEnvironment().run(sweep.sweep, SweepInput(account=system.account)) for _ in range(2)]
+    assert told[0].wishes_told == (f"close/{trade.key}",)
+    closed = await eventually(partial(system.rows, CLOSED, trade.key), what="closed")
+    assert closed[0]["exit_reason"] == "MANUAL"
+    exits = await system.rows("SELECT intent ->> 'asked_by' AS by FROM orders WHERE role = 'EXIT'")
+    assert [row["by"] for row in exits] == ["ann"]
+    await system.assert_books_agree()
