@@ -25,6 +25,8 @@ _KEY = typer.Argument(help="Setting, such as symbols.block; `bottrader config sh
 _BY = typer.Option("--by", help="For whom, kept as a note beside this machine's user.")
 _WHY = typer.Option("--why", help="Why; it is recorded with the change.")
 _JSON = typer.Option("--json", help="JSON for programs.")
+_NAMED = 20
+"""So many products are told by name."""
 _ALIVE_SECONDS = 3.0
 _AS_BY_DEFAULT = " (default)"
 
@@ -97,9 +99,16 @@ def _costs_if_known(settings: "Settings") -> "RoundTrip":
     from workers.near_costs import assumed_round_trip
 
     if settings.database.url is not None:
-        with suppress(Exception):  # that it doesn't answer has been said beside the overrides
+        with suppress(*_no_ledger()):  # that it doesn't answer has been said beside the overrides
             return asyncio.run(asyncio.wait_for(_costs(settings), _ALIVE_SECONDS))
     return assumed_round_trip(settings)
+
+
+def _no_ledger() -> tuple[type[Exception], ...]:
+    """What asking a ledger raises that is away, is another's or has no such table; a defect of ours is none of it."""
+    import asyncpg
+
+    return UserError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
 
 
 def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
@@ -207,6 +216,7 @@ def check(
         settings = load_settings(file)
         problems += file_problems(settings)
         problems += _strategy_problems(settings)
+        problems += _paper_problems(settings)
         if file is None:
             sources = current_sources()
             settings = build(sources.under(_overrides_if_any(build(sources))))
@@ -237,6 +247,27 @@ def _strategy_problems(settings: "Settings") -> list[str]:
         return [f"{error}."]
     note("The strategy's file was looked at and not loaded: that would run it, as a worker's next run does.")
     return []
+
+
+def _paper_problems(settings: "Settings") -> list[str]:
+    """Products that the paper exchange doesn't have, which `up` would refuse; their text isn't repeated (SAFE-5)."""
+    from exchange.paper.errors import PaperError
+    from exchange.paper.products import bundled, load
+
+    paper = settings.paper
+    if settings.mode != "paper" or (paper.products_file is not None and not paper.products_file.is_file()):
+        return []
+    try:
+        known = bundled() if paper.products_file is None else load(paper.products_file)
+    except PaperError:
+        return ["paper.products_file: it can't be read as a list of products, as GET /products has it."]
+    unknown = [place for place, name in enumerate(paper.products, start=1) if name not in known]
+    if not unknown:
+        return []
+    whose = "that the paper exchange brings along" if paper.products_file is None else "of paper.products_file"
+    which = f"{' and '.join(map(str, unknown))} of {len(paper.products)}"
+    named = f"{', '.join(known)}" if len(known) <= _NAMED else f"such as {next(iter(known), 'none')}"
+    return [f"paper.products: number {which} is none of the {len(known)} products {whose}: {named}."]
 
 
 @config_app.command("init")

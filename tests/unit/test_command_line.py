@@ -75,6 +75,12 @@ def test_help_is_fast(tmp_path: Path) -> None:
         (["up"], {"BOTTRADER_PAPER__BALANCES": "5 USD"}, ExitCode.BAD_INPUT, "a balance is written like USD=100000"),
         (["--config", "none.toml", "config", "check"], {}, ExitCode.BAD_INPUT, "there is no such file"),
         (["config", "check"], {"BOTTRADER_EXITS__SOFT": "3"}, ExitCode.BAD_INPUT, "did you mean soft_stop_pct?"),
+        (
+            ["config", "check"],
+            {"BOTTRADER_PAPER__PRODUCTS": "BTC-USD,NO-USD"},
+            ExitCode.BAD_INPUT,
+            "number 2 of 2 is none",
+        ),
         (["config", "check"], {"BOTTRADER_STRATEGY__USE": "magic"}, ExitCode.BAD_INPUT, "there is no such strategy"),
         (["config", "set", "risk.daily_loss_limit", "400", "--wy"], {}, ExitCode.BAD_INPUT, "No such option: --wy"),
         (["config", "set", "risk.daily_loss_limit", "-1"], {}, ExitCode.UNREACHABLE, "No database is configured"),
