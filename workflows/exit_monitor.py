@@ -60,6 +60,7 @@ _LITTLE = Decimal("0.05")
 _PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
 _GOES_ON = "an exit order whose workflow was terminated goes on in another"
 _ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
+_CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
 _SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
@@ -548,6 +549,8 @@ class ExitMonitorWorkflow:
             view = await self._position(reason)
             if child.done() or view.remaining - view.pending_claims <= _LITTLE * view.remaining:
                 continue
+            if child.id not in map(order_workflow_id, view.working) and workflow.patched(_CLAIMS_FIRST):
+                continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
             self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
             self._tell(f"of {reason} only the size is told: what it has not sold is sold at once")
             self._behind.append(asyncio.create_task(self._hear_behind(child)))

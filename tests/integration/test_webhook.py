@@ -271,7 +271,7 @@ async def test_a_close_for_which_no_workflow_runs_is_kept(webhook: Webhook) -> N
         return bool(await system.value("SELECT exit_reason = 'MANUAL' FROM trades WHERE state = 'CLOSED'"))
 
     await eventually(closed, what="the trade is closed")
-    assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == answer["sender"]
+    assert await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT'") == "tradingview"
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

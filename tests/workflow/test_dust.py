@@ -87,12 +87,11 @@ async def test_dust_beside_what_may_still_sell_a_trade_is_not_sent(system: Tradi
         sells = [item for item in await system.control.orders() if item["side"] == "SELL" and item["status"] == "OPEN"]
         return sells[0]["order_id"] if sells else None
 
-    if shield is not None:
-        order = await eventually(rests, what="the protection rests")
-    await system.control.latency(cancel=None)
     if shield is None:
+        await system.control.latency(cancel=None)  # the entry's own cancel has no end either
         await system.price("50600")
-        order = await eventually(rests, what="the target's order rests")
+    order = await eventually(rests, what="what sells the trade rests")
+    await system.control.latency(cancel=None)
     await system.control.fill(entry, "0.00001")
     await eventually(
         lambda: system.value("SELECT remaining = 0.01001 FROM trades"), what="the ledger has what the entry filled"
@@ -109,5 +108,6 @@ async def test_dust_beside_what_may_still_sell_a_trade_is_not_sent(system: Tradi
     await system.control.finish_cancel(entry)
     outcome = await trade.closed()
     assert (outcome.exit_size, outcome.exits[-1].reason) == (Decimal("0.01001"), ExitReason.MANUAL)
-    assert await system.value("SELECT count(*) FROM orders WHERE gate = 'BELOW_MINIMUM_SIZE'") == 0
+    refused = await system.rows("SELECT gate_sentence, intent FROM orders WHERE gate = 'BELOW_MINIMUM_SIZE'")
+    assert refused == [], await trade.story()
     await system.assert_books_agree()
