@@ -1,6 +1,8 @@
 """Older records into the ledger: fills of a file, from before the ledger began, each once (LEDGER-3: via import).
 
-A fill is known by its id: again with the same content it adds nothing, with other content it is refused. What happened
+A fill is known by its id: again with the same content it adds nothing, with other content it is refused. Reports of
+another form have other ids, or none: one of the same moment, asset, side and size as a fill that is there and not in
+the file is that fill (`fifo.alike`), counted and told. What happened
 since the ledger keeps records of its own is left to reconcile, which has it from the exchange itself and would book it
 a second time. Fills are written in chunks, each one transaction under its symbol's lock; then the FIFO book follows.
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,6 +28,7 @@ from activities.recompute import compare_book, read_book, repair_symbol
 from domain.money import EXACT, ZERO, divide, plain
 from domain.orders import Side
 from domain.reconcile import currencies
+from fifo.alike import Seen, Twins, second_of
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError
 from fifo.parsing import shown
@@ -58,9 +61,18 @@ SELECT least(least(now(), (SELECT min(at) FROM balance_transfers WHERE account =
 _KNOWN = """
 SELECT fill_key, symbol, side, size, value, quote_fees, base_fees, at FROM fills WHERE fill_key = ANY($1::text[])
 """
+_SYMBOLS = "SELECT DISTINCT symbol FROM fills WHERE account = $1"
 _OWN = """
 SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND exchange_order_id = ANY($2::text[]) AND ingest_via <> 'import'
+"""
+_AT_THAT_SECOND = """
+SELECT f.exchange_order_id, f.symbol, f.side = 'BUY', f.size,
+       CASE WHEN f.side = 'BUY' THEN f.value + f.quote_fees ELSE f.value - f.quote_fees END, f.at
+  FROM unnest($2::text[]) AS product (symbol)
+ CROSS JOIN unnest($3::timestamptz[]) AS moment (at)
+  JOIN fills f ON f.account = $1 AND f.symbol = product.symbol AND f.at >= moment.at
+              AND f.at < moment.at + interval '1 second'
 """
 # Recorded when it happened: every balance that was read has it in it, so admission must not count it once more.
 _WRITE_FILLS = """
@@ -112,6 +124,13 @@ class OldFill:
     at: datetime
 
     @property
+    def seen(self) -> Seen:
+        """What tells it from others without its id."""
+        buy = self.side is Side.BUY
+        net = self.value + self.quote_fees if buy else self.value - self.quote_fees
+        return Seen(self.id, self.symbol, buy, self.size, net, self.at)
+
+    @property
     def content(self) -> tuple[Any, ...]:
         """What the same id must say again."""
         return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
@@ -119,11 +138,15 @@ class OldFill:
 
 @dataclass(slots=True)
 class SymbolPlan:
-    """One symbol's fills of a file: those to write, and how many are known, are the ledger's own, or too late."""
+    """One symbol's fills of a file: those to write, and how many are known, are the ledger's own, or too late.
+
+    `alike`: how many are there under another id.
+    """
 
     symbol: str
     new: list[OldFill] = field(default_factory=list)
     known: int = 0
+    alike: int = 0
     own: int = 0
     later: int = 0
 
@@ -141,6 +164,8 @@ class SymbolImport:
     pnl_after: Decimal
     open_before: Decimal
     open_after: Decimal
+    alike: int = 0
+    """How many are there under another id."""
 
     @property
     def changed(self) -> bool:
@@ -152,7 +177,7 @@ class SymbolImport:
 class ImportPlan:
     """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
 
-    `own`: lines of orders that the ledger recorded itself.
+    `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill is there.
     """
 
     account: str
@@ -160,6 +185,7 @@ class ImportPlan:
     symbols: dict[str, SymbolPlan] = field(default_factory=dict)
     changed: list[tuple[int, str]] = field(default_factory=list)
     own: set[int] = field(default_factory=set)
+    alike: dict[int, str] = field(default_factory=dict)
 
     async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """Write what is new and bring the FIFO books level; both again change nothing. Raises the database's errors.
@@ -188,6 +214,7 @@ class ImportPlan:
                 SymbolImport(
                     name, written, plan.known, plan.own, plan.later,
                     before["pnl"], after["pnl"], before["open"], after["open"],
+                    plan.alike,
                 )
             )  # fmt: skip
         return done
@@ -233,6 +260,7 @@ class ImportPlan:
                 SymbolImport(
                     name, len(plan.new), plan.known, plan.own, plan.later,
                     before["pnl"], found.pnl_after, before["open"], found.open_after,
+                    plan.alike,
                 )
             )  # fmt: skip
         return done
@@ -310,12 +338,14 @@ async def plan_import(
     fills: Sequence[OldFill],
     until: datetime,
     *,
+    keep_alike: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> ImportPlan:
     """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
 
-    Where one fill of a row differs from what was imported before, or is the ledger's own, the row's other one is not
-    new either: none is half booked. `say` hears how far a long import is. Raises the database's errors.
+    Where one fill of a row differs from what was imported before, is the ledger's own, or is there under another id,
+    the row's other one is not new either: none is half booked. `keep_alike`: what is there under another id is new.
+    `say` hears how far a long import is. Raises the database's errors.
     """
     plan = ImportPlan(account, until)
     progress = Progress("held against the ledger", len(fills), say)
@@ -324,7 +354,9 @@ async def plan_import(
         for chunk in _chunks(list(group)):
             await _sort_out(connection, plan, here, chunk)
             progress.add(len(chunk))
-    refused = plan.own | {line for line, _ in plan.changed}
+    if not keep_alike:
+        await _find_alike(connection, plan, {item.id for item in fills})
+    refused = plan.own | {line for line, _ in plan.changed} | plan.alike.keys()
     if refused:
         for here in plan.symbols.values():
             here.new = [item for item in here.new if item.line not in refused]
@@ -347,10 +379,48 @@ async def _sort_out(
         elif item.id in own:
             here.own += 1
             plan.own.add(item.line)
-        elif item.at >= plan.until:
+        elif item.at >= (plan.until if item.at.microsecond else second_of(plan.until)):
+            # A report that cuts moments to the second says too early a one.
             here.later += 1
         else:
             here.new.append(item)
+
+
+async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Collection[str]) -> None:
+    """Of what is new, what is there under an id that is not in the file; one fill of a row speaks for the row."""
+    rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
+    symbols: dict[str, list[str]] = defaultdict(list)
+    for (symbol,) in rows:
+        symbols[_base(symbol)].append(symbol)
+    twins = Twins()
+    for here in plan.symbols.values():
+        if _base(here.symbol) not in symbols:
+            continue
+        for chunk in _chunks(here.new):
+            seconds = sorted({second_of(item.at) for item in chunk})
+            rows = await connection.fetch(
+                _AT_THAT_SECOND, plan.account, symbols[_base(here.symbol)], seconds, timeout=_SECONDS
+            )
+            twins.put(Seen(*row) for row in rows if row[0] not in ids)
+            for item in chunk:
+                twin = twins.take(item.seen)
+                if twin is None:
+                    continue
+                here.alike += 1
+                plan.alike.setdefault(item.line, twin.id)
+                if not twin.costs_the_same(item.seen):
+                    plan.changed.append((item.line, _other_cost(item, twin)))
+
+
+def _base(symbol: str) -> str:
+    return symbol.partition("-")[0]
+
+
+def _other_cost(item: OldFill, twin: Seen) -> str:
+    return (
+        f"a fill of the same moment, side and size is there as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
+        f"this one is for {_shown(item.seen.net)}: if they are two, import with --keep-alike"
+    )
 
 
 def _difference(item: OldFill, before: tuple[Any, ...]) -> str:

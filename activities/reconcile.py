@@ -78,7 +78,11 @@ UPDATE trade_records r SET last_reconciled_at = now(), last_reconciled_via = see
   FROM unnest($2::text[], $3::text[], $4::numeric[]) AS seen (order_id, via, size)
  WHERE r.account = $1 AND r.order_id = seen.order_id AND r.size = seen.size
 """
-_IMPORTED_UNTIL = "SELECT max(at) FROM fills WHERE account = $1 AND ingest_via = 'import'"
+# A report that cuts moments to the second says too early a one.
+_IMPORTED_UNTIL = """
+SELECT max(at) + CASE WHEN date_trunc('second', max(at)) = max(at) THEN interval '1 second' ELSE interval '0' END
+  FROM fills WHERE account = $1 AND ingest_via = 'import'
+"""
 _DERIVED = """
 SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND origin = 'derived'

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["import_fills", "kept_whole"]
 
+_SHOWN_LINES = 5
+
 
 def import_fills(
     file: Annotated[
@@ -29,9 +31,12 @@ def import_fills(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out lines that can't be imported, and say how many.")
     ] = False,
+    keep_alike: Annotated[
+        bool, typer.Option("--keep-alike", help="Import fills that look like others that are there under other ids.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
 ) -> None:
-    """Import fills from before the ledger began; a second import of the same adds nothing.
+    """Import fills from before the ledger began; a second import of the same, in whichever form, adds nothing.
 
     Fields as for `bottrader fifo match`; symbols are products such as BTC-USD.
     """
@@ -51,8 +56,11 @@ def import_fills(
     except FifoError as error:
         raise UserError(error.code, f"{name}: {error.sentence}.") from error
     fills = kept_whole(reading, stated)
-    plan, done, beyond = asyncio.run(_import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad))
+    plan, done, beyond = asyncio.run(
+        _import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad, keep_alike=keep_alike)
+    )
     say(reading, "read")
+    _tell_alike(plan)
     _show(plan, done, beyond, dry_run=dry_run, as_json=as_json)
     _warn(done, beyond, dry_run=dry_run)
 
@@ -75,7 +83,14 @@ def kept_whole(reading: "Reading", stated: "Sequence[StatedFill]") -> "list[OldF
 
 
 async def _import(
-    settings: "Settings", name: str, reading: "Reading", fills: "Sequence[OldFill]", *, dry_run: bool, skip_bad: bool
+    settings: "Settings",
+    name: str,
+    reading: "Reading",
+    fills: "Sequence[OldFill]",
+    *,
+    dry_run: bool,
+    skip_bad: bool,
+    keep_alike: bool,
 ) -> "tuple[ImportPlan, list[SymbolImport], Mapping[str, Decimal] | None]":
     from activities.database import create_pool
     from activities.importing import own_records_since, plan_import
@@ -88,7 +103,7 @@ async def _import(
         await require_own(pool, settings)
         look_back = timedelta(days=settings.reconcile.first_look_back_days)
         until = await own_records_since(pool, settings.account, look_back)
-        plan = await plan_import(pool, settings.account, fills, until, say=note)
+        plan = await plan_import(pool, settings.account, fills, until, keep_alike=keep_alike, say=note)
         reading.bad += [BadLine(line, "CHANGED_FILL", sentence) for line, sentence in plan.changed]
         reading.bad.sort(key=lambda bad: bad.number)
         if reading.bad and not skip_bad:
@@ -118,6 +133,19 @@ def _warn(done: "list[SymbolImport]", beyond: "Mapping[str, Decimal] | None", *,
         )
 
 
+def _tell_alike(plan: "ImportPlan") -> None:
+    """Which lines are fills that are there under other ids, as another form of a report names them."""
+    if not plan.alike:
+        return
+    lines = sorted(plan.alike)
+    some = "; ".join(f"line {line} is {plan.alike[line]}" for line in lines[:_SHOWN_LINES])
+    more = f"; and {len(lines) - _SHOWN_LINES} more" if len(lines) > _SHOWN_LINES else ""
+    note(
+        f"{len(lines)} lines are fills that are there under other ids, of the same moment, asset, side and size, and "
+        f"count once ({some}{more}); import with --keep-alike if they are others"
+    )
+
+
 def _show(
     plan: "ImportPlan",
     done: "list[SymbolImport]",
@@ -142,12 +170,22 @@ def _show(
     from cli.ledger import tidy
 
     print_table(
-        ("symbol", "new", "known", "recorded already", "left to reconcile", "P&L", "open size"),
+        (
+            "symbol",
+            "new",
+            "known",
+            "there under other ids",
+            "recorded already",
+            "left to reconcile",
+            "P&L",
+            "open size",
+        ),
         [
             (
                 item.symbol,
                 item.new,
                 item.known,
+                item.alike,
                 item.own,
                 item.later,
                 f"{tidy(item.pnl_before)} → {tidy(item.pnl_after)}",

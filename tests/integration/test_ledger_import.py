@@ -47,6 +47,27 @@ Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH
 a3,2024-03-05 10:00:00 UTC,Advanced Trade Sell,ETH,-10,USD,$3500.00,-$35000.00,-$34800.00,$200.00,\
 Sold 10 ETH for 34800 USD on ETH-USD at 3500 USD/ETH
 """
+# One buy and sell of January 2022 and, beside it, two buys of one size and second, in three forms.
+FORM_2021 = """Timestamp,Transaction Type,Asset,Quantity Transacted,Spot Price Currency,Spot Price at Transaction,\
+Subtotal,Total (inclusive of fees and/or spread),Fees and/or Spread,Notes
+2022-01-01T00:00:00Z,Buy,BTC,1,USD,40000,40000,40400,400,Bought 1 BTC for 40400 USD
+2022-01-02T00:00:00Z,Buy,LTC,2,USD,100,200,201,1,
+2022-01-02T00:00:00Z,Buy,LTC,2,USD,100,200,201,1,
+2022-06-01T00:00:00Z,Sell,BTC,1,USD,50000,50000,49500,500,Sold 1 BTC for 49500 USD
+"""
+FORM_2024 = """ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,\
+Total (inclusive of fees and/or spread),Fees and/or Spread,Notes
+x4,2022-06-01 00:00:00 UTC,Sell,BTC,-1,USD,$50000,-$50000,-$49500,$500,Sold 1 BTC for 49500 USD
+x3,2022-01-02 00:00:00 UTC,Buy,LTC,2,USD,$100,$200,$201,$1,
+x2,2022-01-02 00:00:00 UTC,Buy,LTC,2,USD,$100,$200,$201,$1,
+x1,2022-01-01 00:00:00 UTC,Buy,BTC,1,USD,$40000,$40000,$40400,$400,Bought 1 BTC for 40400 USD
+"""
+FORM_FILLS = """portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit
+default,1,BTC-USD,BUY,2022-01-01T00:00:00.123Z,1,BTC,40000,400,-40400,USD
+default,2,LTC-USD,BUY,2022-01-02T00:00:00.5Z,2,LTC,100,1,-201,USD
+default,3,LTC-USD,BUY,2022-01-02T00:00:00.6Z,2,LTC,100,1,-201,USD
+default,4,BTC-USD,SELL,2022-06-01T00:00:00.001Z,1,BTC,50000,500,49500,USD
+"""
 COINBASE = """portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit
 default,77,BTC-USD,BUY,2024-03-01T09:00:00.123Z,1,BTC,50000,300,-50300,USD
 default,78,BTC-USD,SELL,2024-03-04T09:00:00.5Z,0.5,BTC,60000,100,29900,USD
@@ -61,12 +82,12 @@ async def pool(database: str) -> AsyncIterator[Pool]:
     await opened.close()
 
 
-async def planned(pool: Pool, text: str) -> ImportPlan:
+async def planned(pool: Pool, text: str, *, keep_alike: bool = False) -> ImportPlan:
     """The text held against the ledger."""
     reading, stated = read_stated(text.encode().splitlines(keepends=True))
     assert not reading.bad
     until = await own_records_since(pool, ACCOUNT, LOOK_BACK)
-    return await plan_import(pool, ACCOUNT, [old_fill(item) for item in stated], until)
+    return await plan_import(pool, ACCOUNT, [old_fill(item) for item in stated], until, keep_alike=keep_alike)
 
 
 async def imported(pool: Pool, text: str) -> list[SymbolImport]:
@@ -159,6 +180,73 @@ async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) ->
     after = await everything(pool)
     assert [len(rows) for rows in after] == [len(rows) for rows in before]
     assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+@pytest.mark.parametrize("first", [FORM_2021, FORM_2024, FORM_FILLS], ids=["2021", "2024", "fills"])
+@pytest.mark.parametrize("second", [FORM_2021, FORM_2024, FORM_FILLS], ids=["2021", "2024", "fills"])
+async def test_a_fill_in_another_form_is_the_same_fill(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    """Whichever form comes first, each fill is booked once and the second form's are counted; two of one moment and
+    size stay two, though a chunk ends between them. A fill more is new.
+    """
+    monkeypatch.setattr(importing, "_CHUNK", 1)
+    await imported(pool, first)
+    before = await everything(pool)
+    found = {item.symbol: item for item in await imported(pool, second)}
+    assert await everything(pool) == before
+    assert {name: (item.new, item.known + item.alike) for name, item in found.items()} == {
+        "BTC-USD": (0, 2), "LTC-USD": (0, 2)
+    }  # fmt: skip
+    assert all((item.alike == 0) == (first == second) for item in found.values())
+    assert found["BTC-USD"].pnl_after == 49_500 - 40_400
+    assert {item.alike for item in await imported(pool, first)} == {0}
+    third = next(line for line in second.splitlines(keepends=True) if "LTC" in line).replace("x3,", "x5,")
+    more = {item.symbol: item for item in await imported(pool, second + third.replace("t,2,L", "t,5,L"))}
+    assert (more["LTC-USD"].new, more["LTC-USD"].open_after) == (1, Decimal(6))
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_a_row_paid_with_a_coin_is_the_fill_of_its_pair(pool: Pool) -> None:
+    """The fills report has it as ETH-BTC, the transactions report as two fills: the one that came first counts."""
+    fills = (
+        COINBASE.splitlines(keepends=True)[0]
+        + "default,9,ETH-BTC,BUY,2024-02-05T10:00:00.25Z,10,ETH,0.05,0.003,-0.503,BTC\n"
+    )
+    await imported(pool, ACROSS)
+    before = await everything(pool)
+    (found,) = await imported(pool, fills)
+    assert (found.symbol, found.new, found.alike) == ("ETH-BTC", 0, 1)
+    assert await everything(pool) == before
+    await pool.execute("TRUNCATE fills, fifo_allocations, trade_records, balance_transfers CASCADE")
+    await imported(pool, fills)
+    plan = await planned(pool, ACROSS)
+    assert plan.alike == {3: "ETH-BTC/9"}
+    assert sorted(item.id for here in plan.symbols.values() for item in here.new) == ["a1", "a3"]
+
+
+async def test_fills_that_only_look_alike_are_kept_when_told(pool: Pool) -> None:
+    """One of the same moment and size that cost something else is refused by line; both kinds are new by a word."""
+    await imported(pool, FORM_2021)
+    other = FORM_2024.replace("$40000,$40400", "$50000,$50400")
+    plan = await planned(pool, other)
+    ((line, sentence),) = plan.changed
+    assert line == 5
+    assert "for 40400 with fees, and this one is for 50400: if they are two" in sentence
+    kept = await planned(pool, other, keep_alike=True)
+    assert (kept.changed, kept.alike) == ([], {})
+    assert {item.symbol: item.new for item in await kept.write(pool)} == {"BTC-USD": 2, "LTC-USD": 2}
+
+
+async def test_the_second_of_the_ledgers_own_first_fill_is_the_ledgers(pool: Pool) -> None:
+    """A report that cuts moments to the second puts a fill before itself: it is left to reconcile all the same."""
+    at = datetime(2022, 1, 1, 0, 0, 0, 700_000, tzinfo=UTC)
+    bought = order(
+        "x9", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="40000", at=at
+    )
+    await Ledger(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
+    found = {item.symbol: item for item in await imported(pool, FORM_2021)}
+    assert (found["BTC-USD"].new, found["BTC-USD"].later) == (0, 2)
 
 
 async def test_another_content_is_named_with_its_line(pool: Pool) -> None:
@@ -323,6 +411,18 @@ async def test_the_command_says_before_and_after(shell: Shell) -> None:
     assert "Imported for main" in again.out
     assert "4750 → 4750" in again.out
     assert (await shell("import", "FILE", "--json", given=COINBASE)).json["changed"] is False
+
+
+async def test_the_command_tells_what_is_there_under_another_id(shell: Shell) -> None:
+    """How many, which line is which, and the way to say otherwise."""
+    await shell("import", "FILE", given=FORM_2021)
+    done = await shell("import", "FILE", given=FORM_2024)
+    assert done.code == 0, done.err
+    assert "4 lines are fills that are there under other ids" in done.err
+    assert "line 2 is 2022-06-01T00:00:00+00:00 sell 1 BTC-USD" in done.err
+    assert (await shell("import", "FILE", "--json", given=FORM_2024)).json["changed"] is False
+    kept = await shell("import", "FILE", "--keep-alike", "--json", given=FORM_2024)
+    assert {item["symbol"]: item["new"] for item in kept.json["symbols"]} == {"BTC-USD": 2, "LTC-USD": 2}
 
 
 async def test_the_command_warns_of_lots_beyond_holdings(shell: Shell, pool: Pool) -> None:
