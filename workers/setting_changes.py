@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from activities.database import Connection
+from domain.block_list import BENEATH
 from workers.errors import UserError
 from workers.settings import Settings, build
 from workers.settings_keys import as_json, find, holds_secret, leaves, live_values
@@ -222,7 +223,7 @@ async def record_base(connection: Connection, sources: Sources, *, starting: boo
             return []
         await connection.execute(
             "INSERT INTO setting_bases (account, said) VALUES ($1, $2) "
-            "ON CONFLICT (account) DO UPDATE SET said = $2, at = now()",
+            "ON CONFLICT (account) DO UPDATE SET said = $2",  # since when changes are recorded stays
             account,
             said,
         )
@@ -239,7 +240,7 @@ async def record_base(connection: Connection, sources: Sources, *, starting: boo
             by = origin if origin == "environment" or sources.file is None else owner
             why = f"{sources.file or origin}" + (", found when a worker started" if starting else " was changed")
             if key in overrides:
-                why += "; what was set by command stays in force"
+                why += f"; {BENEATH}"
             changes += await _record(connection, account, {key: (old, new)}, by, why)
         return changes
 

@@ -24,6 +24,9 @@ from domain.money import ZERO
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance, VenueOrder
 from tests.support.fake_exchange import FakeExchange, order
+from tests.support.ledger_rows import add_order, intent
+from workers.setting_changes import record_base, set_override
+from workers.settings_sources import Sources
 
 ACCOUNT = "main"
 SYMBOLS = ("BTC-USD", "ETH-USD")
@@ -316,3 +319,53 @@ async def test_no_linkage_at_all_is_an_incident(pool: Pool) -> None:
     )
     await validator.validate_ledger(ValidateInput(account=ACCOUNT))
     assert await incidents(pool, UNLINKED) == []
+
+
+async def an_entry(pool: Pool, symbol: str, *, ago: float, gate: str | None = None) -> str:
+    """A buy that was admitted, or refused by a gate, so many seconds ago; its key."""
+    wanted = intent("blocked", symbol=symbol)
+    await add_order(pool, wanted)
+    await pool.execute(
+        "UPDATE orders SET received_at = now() - make_interval(secs => $2), gate = $3 WHERE order_key = $1",
+        wanted.order_key,
+        ago,
+        gate,
+    )
+    return wanted.order_key
+
+
+async def test_what_was_bought_while_it_was_blocked_is_named_with_both_times(pool: Pool) -> None:
+    """By the recorded changes of the list, those beneath a command's left out; refused entries and other symbols are
+    none, and what is long ago is no violation any more, but told.
+    """
+    sources = Sources()
+    async with pool.acquire() as connection:
+        await record_base(connection, sources, starting=True)
+        await set_override(connection, sources, "symbols.block", ["BTC-USD"], by="ann")
+        beneath = replace(sources, from_environment={"symbols": {"block": ["ETH-USD"]}})
+        await record_base(connection, beneath, starting=True)
+    await pool.execute("UPDATE setting_bases SET at = at - interval '20 days'")
+    await pool.execute("UPDATE setting_changes SET at = at - interval '10 days'")
+    fine = [await an_entry(pool, "BTC-USD", ago=300 * 3600), await an_entry(pool, "ETH-USD", ago=60)]
+    fine.append(await an_entry(pool, "BTC-USD", ago=70, gate="SKIP_BLACKLISTED"))
+    old, new = await an_entry(pool, "BTC-USD", ago=200 * 3600), await an_entry(pool, "BTC-USD", ago=80)
+    report = await check_ledger(pool, None, ACCOUNT)
+    (wrong,) = [item for item in report.violations if item.check == "BOUGHT_WHILE_BLOCKED"]
+    assert (wrong.subject, wrong.symbol, report.ok) == (new, "BTC-USD", False)
+    (told,) = report.warnings
+    assert f"order {old} bought BTC-USD at " in told
+    assert "which was on the block list since " in told
+    assert not [key for key in fine if key in f"{report.violations}{report.warnings}"]
+
+
+async def test_entries_of_before_the_lists_history_are_told_as_unknown(pool: Pool) -> None:
+    """Nobody recorded what was blocked then: they are counted and dated, and not said to be fine."""
+    await an_entry(pool, "BTC-USD", ago=3600)
+    (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
+    assert "is not known as no worker has recorded its settings: whether one of the 1 entries" in told
+    async with pool.acquire() as connection:
+        await record_base(connection, Sources(), starting=True)
+    await an_entry(pool, "BTC-USD", ago=-1)
+    (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
+    assert "is not known before 2" in told
+    assert "one of the 1 entries" in told

@@ -1,0 +1,70 @@
+"""What was bought while its symbol was on the block list, by the recorded history of the list (HER-12). Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+__all__ = ["BENEATH", "HEARD_WITHIN", "BlockList", "Bought", "Breach"]
+
+BENEATH: Final = "what was set by command stays in force"
+"""How the recorded reason ends of a setting's change that changes nothing in force."""
+HEARD_WITHIN: Final = timedelta(seconds=5)
+"""So long after a change every worker has heard of it; an entry of before went by the list that it knew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """When an entry was admitted, or sent once more."""
+
+    order_key: str
+    symbol: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """An entry in a symbol that had been blocked since `since`; `early`: not every worker had heard of it yet."""
+
+    bought: Bought
+    since: datetime
+    early: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockList:
+    """The list's history: from `since` on it is known (None: never), `first` is what it had then, and `changes` are
+    when it changed and to what, oldest first.
+    """
+
+    since: datetime | None
+    first: frozenset[str]
+    changes: Sequence[tuple[datetime, frozenset[str]]] = ()
+
+    def knows(self, at: datetime) -> bool:
+        """Whether what the list had then is known."""
+        return self.since is not None and at >= self.since
+
+    def blocked_since(self, symbol: str, at: datetime) -> datetime | None:
+        """Since when the symbol had been on the list at a time that is known; None: it was not on it."""
+        if self.since is None:
+            return None
+        since: datetime | None = self.since if symbol in self.first else None
+        for changed, names in self.changes[: bisect_right([changed for changed, _ in self.changes], at)]:
+            since = None if symbol not in names else since or changed
+        return since
+
+    def breaches(self, bought: Iterable[Bought]) -> list[Breach]:
+        """Entries that were made while their symbol was blocked, each once, by its first such time."""
+        found: dict[str, Breach] = {}
+        for item in sorted(bought, key=lambda item: item.at):
+            since = self.blocked_since(item.symbol, item.at) if self.knows(item.at) else None
+            if since is not None:
+                early = any(at == since for at, _ in self.changes) and item.at - since < HEARD_WITHIN
+                known = found.get(item.order_key)
+                if known is None or (known.early and not early):
+                    found[item.order_key] = Breach(item, since, early)
+        return list(found.values())
