@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain, islice
@@ -35,6 +35,8 @@ _PREAMBLE_AT_MOST = 40
 _LINES_AT_ONCE = 4_000
 _END_OF_NAME = b'":'
 _BLANK_BEHIND_NAME = b'" :'
+_IN_A_HEADING = (b"timestamp", b"created at", b"symbol")
+"""Of which each heading that is understood has one."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -134,6 +136,35 @@ def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
     return reader.reading, [
         StatedFill(*stated[entry.tie], entry) for symbol in sorted(fills) for entry in sorted(fills[symbol])
     ]
+
+
+class _Headings:
+    """Sees where a file, as of several put together, has a heading once more."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names`: the first one."""
+        self._names = list(names)
+        self.other: int | None = None
+        """The line of one with other columns, as long as it is the last one: its rows can't be read by the first."""
+
+    def again(self, line: bytes, number: int) -> bool:
+        """Whether a line is the first heading again.
+
+        Raises FifoError(OTHER_HEADING) for one with other columns, and for each row below it.
+        """
+        if any(map(line.lower().__contains__, _IN_A_HEADING)):
+            names = _names(_columns(_text(line).lstrip("\ufeff")) or ())
+            if names == self._names:
+                self.other = None
+                return True
+            if _is_heading(names):
+                self.other = number
+                raise FifoError(
+                    "OTHER_HEADING", "it is a heading with other columns than the first: give its rows as another file"
+                )
+        if self.other is not None:
+            raise FifoError("OTHER_HEADING", f"it stands below another heading, that of line {self.other}")
+        return False
 
 
 class _Reader:
@@ -257,12 +288,16 @@ def _format(first: list[tuple[int, bytes]]) -> tuple[_Format, int]:
             return _own_csv(names), position + 1
         if coinbase.is_transactions(names):
             report = TransactionsReport(names)
-            return _report(report.names, report.stated, report), position + 1
+            return _report(report.names, report.stated, _Headings(names), report), position + 1
         if coinbase.is_fills(names):
-            return _report(names, coinbase.fill), position + 1
+            return _report(names, coinbase.fill, _Headings(names)), position + 1
     if any(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for _, line in first):
         return _Format(_json_stated, _json_columns), 0
     raise _another_kind([line for _, line in first])
+
+
+def _is_heading(names: Collection[str]) -> bool:
+    return _NEEDED.issubset(names) or coinbase.is_transactions(names) or coinbase.is_fills(names)
 
 
 def _names(columns: Iterable[str]) -> list[str]:
@@ -285,7 +320,7 @@ def _another_kind(lines: Sequence[bytes]) -> FifoError:
             )
         for mark, name in ((";", "semicolons"), ("\t", "tabs")):
             names = _names(text.replace('"', "").split(mark))
-            if set(names) >= _NEEDED or coinbase.is_transactions(names) or coinbase.is_fills(names):
+            if _is_heading(names):
                 return FifoError(
                     "UNKNOWN_FORMAT",
                     f"its columns stand between {name}, as some spreadsheets save them, and its numbers may have "
@@ -335,9 +370,11 @@ def _own_csv(names: list[str]) -> _Format:
     # A column that is not there is the one behind the last, which is always empty.
     pick = itemgetter(*(names.index(name) if name in names else count for name in _FIELDS))
     places = {name: names.index(name) for name in _FIELDS if name in names}
+    headings = _Headings(names)
     return _Format(
-        lambda line, _: _checked(*pick([*_row(line, count)[:count], ""])),
-        lambda lines: _csv_columns(lines, places, count),
+        lambda line, number: [] if headings.again(line, number) else _checked(*pick([*_row(line, count)[:count], ""])),
+        # A heading among them is never plain: its time is none.
+        lambda lines: _csv_columns(lines, places, count) if headings.other is None else None,
     )
 
 
@@ -361,11 +398,14 @@ def _csv_columns(lines: Sequence[bytes], places: Mapping[str, int], count: int) 
 def _report(
     names: list[str],
     stated: Callable[[Mapping[str, str], int], Stated | list[Stated] | str],
+    headings: _Headings,
     report: TransactionsReport | None = None,
 ) -> _Format:
     count = len(names)
     return _Format(
-        lambda line, number: stated(dict(zip(names, _row(line, count), strict=False)), number),
+        lambda line, number: (
+            [] if headings.again(line, number) else stated(dict(zip(names, _row(line, count), strict=False)), number)
+        ),
         in_file_order=True,
         report=report,
     )

@@ -102,6 +102,13 @@ class _Waiting(NamedTuple):
     content: tuple[str, ...]
 
 
+class _Noted(NamedTuple):
+    """A conversion that a row's Notes told: whose rows were there, and its fills."""
+
+    assets: set[str]
+    legs: list[Stated]
+
+
 class TransactionsReport:
     """Reads the rows of one transactions report."""
 
@@ -124,6 +131,7 @@ class TransactionsReport:
         self._alike: Counter[str] = Counter()
         self._waiting: dict[str, _Waiting] = {}
         self._converted: dict[str, tuple[set[tuple[str, ...]], list[Stated]]] = {}
+        self._noted: dict[tuple[int, Converted], list[_Noted]] = {}
 
     def stated(self, row: Mapping[str, str], line: int) -> list[Stated] | str:
         """The fills of a row, all or none to be taken, or the name of its kind if it is no trade. Raises FifoError.
@@ -170,7 +178,7 @@ class TransactionsReport:
                 self._converted[side.id][0].add(content)
                 return self._converted[side.id][1]
             self._waiting.pop(side.id, None)
-            return self._keep(side, {content}, _conversion_of(side, notes, self._conversion_id(side, notes)))
+            return self._keep(side, {content}, self._noted_legs(side, notes))
         if not side.id:
             raise _no_other_side()
         other = self._waiting.pop(side.id, None)
@@ -195,6 +203,19 @@ class TransactionsReport:
             received._replace(line=line), Converted(given.size, given.asset, received.size, received.asset), side.id
         )
         return self._keep(side, {content, other.content}, legs)
+
+    def _noted_legs(self, side: _Valued, notes: Converted) -> list[Stated]:
+        """The fills that a row's Notes tell, whichever side's row comes first.
+
+        Where both sides have a row they have one moment and the same Notes, and no ID or one each.
+        """
+        alike = self._noted.setdefault((side.time, notes), [])
+        other = next((noted for noted in alike if side.asset not in noted.assets), None)
+        if other is None:
+            other = _Noted(set(), _conversion_of(side, notes, self._conversion_id(side, notes)))
+            alike.append(other)
+        other.assets.add(side.asset)
+        return other.legs
 
     def _keep(self, side: _Valued, contents: set[tuple[str, ...]], legs: list[Stated]) -> list[Stated]:
         if side.id:

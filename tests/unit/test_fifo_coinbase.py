@@ -325,6 +325,58 @@ def test_conversions() -> None:
     assert fills(read_text(HEADING + euros)) == ["ETH-EUR sell 10 27000"]
 
 
+@given(st.permutations(["given", "received"] * 2), st.booleans())
+def test_a_conversion_with_a_row_for_each_side_is_one(order: list[str], ids: bool) -> None:
+    """Without IDs, or with one each, in any order: the same moment and Notes; two that are alike stay two."""
+    sides = {
+        "given": {"size": "-10"},
+        "received": {"asset": "BTC", "size": "0.5", "price": "60000"},
+    }
+    rows = [
+        row(fill_id=f"c{number}" if ids else "", kind="Convert", notes="Converted 10 ETH to 0.5 BTC", **sides[name])
+        for number, name in enumerate(order)
+    ]
+    reading = read_text(HEADING + "".join(rows))
+    assert reading.bad == []
+    assert sorted(fills(reading)) == ["BTC-USD buy 0.5 30180"] * 2 + ["ETH-USD sell 10 30180"] * 2
+    assert reading.repeated == 2
+    later = read_text(HEADING + rows[0] + rows[0].replace("10:00:00", "10:00:01").replace("c0", "c9"))
+    assert len(later) == 4
+
+
+EUROS_2019 = (
+    "Timestamp,Transaction Type,Asset,Quantity Transacted,EUR Spot Price at Transaction,EUR Subtotal,"
+    "EUR Total (inclusive of fees),EUR Fees,Notes\n"
+)
+OWN = "id,time,symbol,side,size,price\n"
+
+
+@pytest.mark.parametrize(
+    ("heading", "first", "second"),
+    [
+        (EUROS_2019, "2019-01-01T00:00:00Z,Buy,BTC,1,3000,3000,3030,30,\n",
+         "2020-01-01T00:00:00Z,Sell,BTC,1,7,7,7,0,\n"),
+        (FILLS, "d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,1,BTC,5,0,-5,USD\n",
+         "d,2,BTC-USD,SELL,2024-03-05T09:00:00Z,1,BTC,5,0,5,USD\n"),
+        (OWN, "a,2024-03-04T09:00:00Z,BTC-USD,buy,1,5\n", "b,2024-03-05T09:00:00Z,BTC-USD,sell,1,5\n"),
+    ],
+    ids=["transactions", "fills", "own"],
+)  # fmt: skip
+def test_files_that_were_put_together(heading: str, first: str, second: str) -> None:
+    """The same heading again is passed over; below one with other columns nothing is read until the first is back."""
+    reading = read_text(heading + first + "\ufeff" + heading + second)
+    assert (len(reading), reading.bad, reading.left_out) == (2, [], {})
+    swapped = (
+        heading.replace("EUR ", "USD ")
+        .replace("trade id,product", "product,trade id")
+        .replace("size,price", "price,size")
+    )
+    reading = read_text(heading + first + swapped + second + second + heading + second)
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(number, "OTHER_HEADING") for number in (3, 4, 5)]
+    assert "line 3" in reading.bad[1].sentence
+    assert len(reading) == 2
+
+
 def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
     """A pair that is not named, a total that is no sum, coins for nothing: each with its first line and how many."""
     reading = read_text(
