@@ -107,12 +107,33 @@ def test_help_is_fast(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_a_sentence(
-    arguments: list[str], environ: dict[str, str], code: ExitCode, words: str, tmp_path: Path
+    arguments: list[str],
+    environ: dict[str, str],
+    code: ExitCode,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The sentence is on stderr, nothing on stdout, and there is no traceback."""
-    done = bottrader(*arguments, folder=tmp_path, **environ)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
+    monkeypatch.chdir(tmp_path)
+    # `--config` sets this one: it is put back afterwards.
+    monkeypatch.setenv("BOTTRADER_CONFIG", "")
+    monkeypatch.delenv("BOTTRADER_CONFIG")
+    for name, value in {"HOME": str(tmp_path), "BOTTRADER_DATA": str(tmp_path / "data"), **environ}.items():
+        monkeypatch.setenv(name, value)
+    assert run(arguments) == code
+    done = capfd.readouterr()
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_bad_input_of_a_process_is_a_sentence(tmp_path: Path) -> None:
+    """The process ends with the code, and with nothing but the sentence."""
+    done = bottrader("db", "upgrade", folder=tmp_path)
+    assert done.returncode == ExitCode.UNREACHABLE
+    assert "No database is configured" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
