@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _TROUBLE = (
     "EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT",
 )
 _MOST_EVENTS = 400
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 async def outlines(client: Client) -> str:
@@ -31,18 +33,22 @@ async def outlines(client: Client) -> str:
     return "\n".join(lines)
 
 
-async def most_tries(client: Client) -> int:
-    """So often the workflow task or activity that came back most often, in any order or monitor, was handed out."""
+async def most_tries(client: Client, since: datetime) -> int:
+    """So often the workflow task or activity that came back most often, in any order or monitor started since, was
+    handed out.
+    """
     found = 0
-    for events in (await _of_trades(client)).values():
+    for events in (await _of_trades(client, since)).values():
         found = max(found, *(int(_attributes(event).get("attempt", 1)) for event in events))
     return found
 
 
-async def _of_trades(client: Client) -> dict[str, list[dict[str, Any]]]:
+async def _of_trades(client: Client, since: datetime = _EVER) -> dict[str, list[dict[str, Any]]]:
     """Workflow id → events, of every order and monitor."""
     found = {}
     async for item in client.list_workflows("WorkflowType IN ('OrderWorkflow', 'ExitMonitorWorkflow')"):
+        if item.start_time < since:
+            continue
         history = await client.get_workflow_handle(item.id, run_id=item.run_id).fetch_history()
         found[item.id] = history.to_json_dict()["events"]
     return found

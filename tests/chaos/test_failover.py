@@ -7,9 +7,11 @@ with the exchange's own books, judges each scenario.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from tests.chaos.harness import ACCOUNT, Rig, open_rig
 from tests.chaos.harness_evidence import collect
 from tests.chaos.harness_histories import most_tries, outlines
 from tests.support.waiting import eventually
+from workers.health import polled_since
 from workflows.starting import start_order
 
 SYMBOL = "CHA-USD"
@@ -39,12 +42,31 @@ USER_STREAM = "user-stream/main"
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 
 
-@pytest_asyncio.fixture
-async def rig(servers_folder: Path) -> AsyncIterator[Rig]:
+@pytest_asyncio.fixture(scope="module")
+async def running(servers_folder: Path) -> AsyncIterator[Rig]:
     """A stack with two worker processes of every role."""
-    async with open_rig(servers_folder / f"failover-{uuid.uuid4().hex[:6]}", [SYMBOL]) as running:
-        await eventually(lambda: all_held(running), within=30, what="every lease is held")
-        yield running
+    async with open_rig(servers_folder / f"failover-{uuid.uuid4().hex[:6]}", [SYMBOL]) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def rig(running: Rig) -> Rig:
+    """The stack with both workers at work, whatever the test before did to them, and the price where it was."""
+    for slot in running.workers.values():
+        await slot.start()
+    await running.price(SYMBOL, Decimal(100))
+    await eventually(lambda: all_at_work(running), within=60, what="both workers poll")
+    await eventually(lambda: all_held(running), within=30, what="every lease is held")
+    return running
+
+
+async def all_at_work(rig: Rig) -> bool:
+    """Whether each worker polls for every kind of work that the tests take from one of them."""
+    for slot in rig.workers.values():
+        for queue in ("orders", "streams", "watchers"):
+            if not await polled_since(rig.client, queue, 0, identity_suffix=f"{slot.pid}@{socket.gethostname()}"):
+                return False
+    return True
 
 
 async def leases(rig: Rig) -> dict[str, Any]:
@@ -165,6 +187,11 @@ async def until_closed(rig: Rig, intent: OrderIntent, within: float = 100) -> No
     await eventually(closed, within=within, what="the trade is closed")
 
 
+async def sells(rig: Rig) -> int:
+    """How many sells the exchange has got since it was started."""
+    return len([order for order in await rig.control.orders() if order["side"] == "SELL"])
+
+
 async def judged(rig: Rig, *intents: OrderIntent) -> None:
     """Both sides' books are the same, once the exchange's own executions are in ours."""
 
@@ -202,7 +229,7 @@ async def test_user_stream_of_a_killed_worker_is_taken_over(rig: Rig) -> None:
 
 async def test_watcher_of_a_killed_worker_is_taken_over_and_sells(rig: Rig) -> None:
     """A stop that is reached while nobody watches is due for the worker that takes over, and sold once."""
-    intent = entry()
+    intent, before = entry(), await sells(rig)
     await start(rig, intent)
     await until_size(rig, intent, "1")
     lease = watcher_of_symbol()
@@ -212,8 +239,7 @@ async def test_watcher_of_a_killed_worker_is_taken_over_and_sells(rig: Rig) -> N
     await rig.price(SYMBOL, Decimal(94))
     assert await taken_over(rig, lease, epoch, began) < TAKEN_OVER_WITHIN
     await until_closed(rig, intent)
-    sells = [order for order in await rig.control.orders() if order["side"] == "SELL"]
-    assert len(sells) == 1
+    assert await sells(rig) == before + 1
     await judged(rig, intent)
 
 
@@ -264,7 +290,7 @@ async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
     """A watcher that stood still while another one sold sees the same low price when it wakes, and sells nothing; no
     task of the exit went more than once to the worker that stood still.
     """
-    intent = entry()
+    intent, before, begun = entry(), await sells(rig), datetime.now(UTC)
     await start(rig, intent)
     await until_size(rig, intent, "1")
     lease = watcher_of_symbol()
@@ -281,9 +307,8 @@ async def test_stopped_watcher_does_not_signal_a_second_exit(rig: Rig) -> None:
     second = entry()
     await start(rig, second)
     await until_size(rig, second, "1")
-    sells = [order for order in await rig.control.orders() if order["side"] == "SELL"]
-    assert len(sells) == 1
+    assert await sells(rig) == before + 1
     await close(rig, second)
     await until_closed(rig, second)
     await judged(rig, intent, second)
-    assert await most_tries(rig.client) <= 2, await outlines(rig.client)
+    assert await most_tries(rig.client, begun) <= 2, await outlines(rig.client)
