@@ -47,6 +47,8 @@ def _full_postgres() -> Path | None:
 
 pytestmark = [
     pytest.mark.slow,
+    # Two dozen processes are started, one after the other or beside each other; how fast is not what is promised.
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not server_binaries.all_cached(), reason="Temporal's server is not built: run `make server`"),
     pytest.mark.skipif(_full_postgres() is None, reason="no PostgreSQL with btree_gin is installed"),
 ]
@@ -143,7 +145,7 @@ class Composed:
         self._children.append(child)
         return child
 
-    async def healthy(self, service: str, child: Child | None = None, within_s: float = 60.0) -> None:
+    async def healthy(self, service: str, child: Child | None = None, within_s: float = 120.0) -> None:
         """Wait until the service's own health check passes."""
         _, *argv = (self.here(part) for part in self.services[service]["healthcheck"]["test"])
         if argv[0] in {"nc", "wget"}:  # tools of the images
@@ -279,6 +281,6 @@ async def test_workers_of_every_role_take_tasks_beside_the_paper_exchange(tempor
     """Each role's own command becomes healthy by its own check, with the paper exchange as its exchange."""
     paper = await temporal.start("paper")
     await temporal.healthy("paper", paper)
-    for service in ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy", "webhook"):
-        child = await temporal.start(service)
+    services = ("worker-orders", "worker-streams", "worker-watchers", "worker-strategy", "webhook")
+    for service, child in [(service, await temporal.start(service)) for service in services]:
         await temporal.healthy(service, child)
