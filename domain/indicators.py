@@ -7,6 +7,9 @@ answers to a single one among zeros (`_impulse`), hence the values are TA-Lib's.
 A candle that is missing or makes no sense (not finite, a price of zero) ends what is looked at: only the unbroken run
 up to the newest candle counts. An indicator for which that run is too short, or that a market without movement leaves
 undefined, has no value (NaN) and says why; nothing raises.
+
+Each is read from a fixed number of candles (`Parameters.reads`), or not at all: smoothing never forgets, so a reading
+from as many as there happen to be would depend on how long ago a hole was, or a process began.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ NAMES: Final = ("rsi", "macd", "bollinger", "volume", "roc", "atr", "sma", "ema"
 _NOISE = 1e-11
 """A MACD histogram below this part of the price is zero: rounding must not look like a cross."""
 _WARM_UP = 4
-"""Smoothing without an end needs this many periods until its first value no longer shows."""
+"""Smoothing without an end needs this many periods at least until its first value hardly shows."""
+_FORGOTTEN, _FORGOTTEN_BY_WILDER = 5, 8
+"""After so many periods what came before counts for less than a thousandth; Wilder's smoothing is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +109,20 @@ class Parameters:
     sma: int = 50
     ema: int = 50
 
+    def reads(self, candles: int) -> Mapping[str, int]:
+        """How many candles each indicator is read from, of a block that has room for so many. Smoothing without an end
+        gets so many, where there is room, that those before them count for less than a thousandth.
+        """
+        longer = {
+            "rsi": _FORGOTTEN_BY_WILDER * self.rsi,
+            "macd": _FORGOTTEN * self.macd_slow + self.macd_signal + 1,
+            "atr": _FORGOTTEN_BY_WILDER * self.atr,
+            "ema": _FORGOTTEN * self.ema,
+        }
+        return {name: max(least, min(candles, longer.get(name, least))) for name, least in self.needs().items()}
+
     def needs(self) -> Mapping[str, int]:
-        """How many candles each indicator needs before it has a value."""
+        """How many candles a block has to have room for, for each indicator to have a value."""
         return {
             "rsi": _WARM_UP * self.rsi,
             "macd": 3 * self.macd_slow + self.macd_signal,
@@ -166,7 +183,7 @@ def scan(block: Block, parameters: Parameters | None = None) -> Scan:
             for name, values in _Part(block, some, int(length)).readings(chosen).items():
                 found[name][some] = values
     more = {name: found.pop(name) for name in _MORE}
-    return Scan(block, chosen, clean, found, **more, _needs=chosen.needs())
+    return Scan(block, chosen, clean, found, **more, _needs=chosen.reads(block.candles))
 
 
 _MORE: Final = ("macd_before", "tightness", "band_place", "body")
@@ -192,9 +209,9 @@ class _Part:
 
     def readings(self, chosen: Parameters) -> dict[str, Floats]:
         """What this many candles are enough for."""
-        needs = chosen.needs()
+        reads = chosen.reads(self._block.candles)
         found: dict[str, Floats] = {}
-        compute: Mapping[str, Callable[[Parameters], Mapping[str, Floats]]] = {
+        compute: Mapping[str, Callable[[Parameters, int], Mapping[str, Floats]]] = {
             "rsi": self._rsi,
             "macd": self._macd,
             "bollinger": self._bollinger,
@@ -206,8 +223,8 @@ class _Part:
         }
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for name, work in compute.items():
-                if self.length >= needs[name]:
-                    found.update(work(chosen))
+                if self.length >= reads[name]:
+                    found.update(work(chosen, reads[name]))
             opened = self._cut(self._block.open)[:, -1]
             found["body"] = self.last / opened - 1
         return {name: np.where(np.isfinite(values), values, np.nan) for name, values in found.items()}
@@ -216,22 +233,23 @@ class _Part:
         recent = self.close[:, -candles:]
         return np.asarray(recent.max(axis=1) == recent.min(axis=1))
 
-    def _rsi(self, chosen: Parameters) -> Mapping[str, Floats]:
-        change = np.diff(self.close, axis=1)
-        weights = _wilder(self.length - 1, chosen.rsi)
+    def _rsi(self, chosen: Parameters, reads: int) -> Mapping[str, Floats]:
+        change = np.diff(self.close[:, -reads:], axis=1)
+        weights = _wilder(reads - 1, chosen.rsi)
         # |change| and change itself hold gains and losses: gains + losses and gains - losses.
         total, net = np.abs(change) @ weights, change @ weights
         value = 50 * (1 + net / total)
         return {"rsi": np.where(self._flat(chosen.rsi + 1), np.nan, value)}
 
-    def _macd(self, chosen: Parameters) -> Mapping[str, Floats]:
-        weights = _macd_weights(self.length, chosen.macd_fast, chosen.macd_slow, chosen.macd_signal)
-        both = self.close @ weights
+    def _macd(self, chosen: Parameters, reads: int) -> Mapping[str, Floats]:
+        # The candle before has a window of its own, so that it is what was read then.
+        weights = _macd_weights(reads - 1, chosen.macd_fast, chosen.macd_slow, chosen.macd_signal)
+        both = np.column_stack((self.close[:, -reads:-1] @ weights, self.close[:, 1 - reads :] @ weights))
         both[np.abs(both) < _NOISE * self.last[:, None]] = 0.0
         both[self._flat(chosen.macd_slow)] = np.nan
         return {"macd_before": both[:, 0], "macd": both[:, 1]}
 
-    def _bollinger(self, chosen: Parameters) -> Mapping[str, Floats]:
+    def _bollinger(self, chosen: Parameters, _: int) -> Mapping[str, Floats]:
         period, past = chosen.bollinger, chosen.squeeze
         # Candles × symbols, and as parts of the last price: long rows to add, small numbers to square.
         recent = self.close[:, -(period + past - 1) :].T / self.last - 1
@@ -251,26 +269,26 @@ class _Part:
             "band_place": np.where(none, np.nan, place),
         }
 
-    def _volume(self, chosen: Parameters) -> Mapping[str, Floats]:
+    def _volume(self, chosen: Parameters, _: int) -> Mapping[str, Floats]:
         volume = self._cut(self._block.volume)
         usual = volume[:, -1 - chosen.volume : -1].mean(axis=1)
         return {"volume": np.where(usual > 0, volume[:, -1] / usual, np.nan)}
 
-    def _roc(self, chosen: Parameters) -> Mapping[str, Floats]:
+    def _roc(self, chosen: Parameters, _: int) -> Mapping[str, Floats]:
         return {"roc": 100 * (self.last / self.close[:, -1 - chosen.roc] - 1)}
 
-    def _atr(self, chosen: Parameters) -> Mapping[str, Floats]:
-        high, low = self._cut(self._block.high)[:, 1:], self._cut(self._block.low)[:, 1:]
-        before = self.close[:, :-1]
+    def _atr(self, chosen: Parameters, reads: int) -> Mapping[str, Floats]:
+        high, low = self._cut(self._block.high)[:, 1 - reads :], self._cut(self._block.low)[:, 1 - reads :]
+        before = self.close[:, -reads:-1]
         true_range = np.maximum(high, before) - np.minimum(low, before)
-        value = true_range @ _wilder(self.length - 1, chosen.atr) / self.last
+        value = true_range @ _wilder(reads - 1, chosen.atr) / self.last
         return {"atr": np.where(value > 0, 100 * value, np.nan)}
 
-    def _sma(self, chosen: Parameters) -> Mapping[str, Floats]:
+    def _sma(self, chosen: Parameters, _: int) -> Mapping[str, Floats]:
         return {"sma": 100 * (self.last / self.close[:, -chosen.sma :].mean(axis=1) - 1)}
 
-    def _ema(self, chosen: Parameters) -> Mapping[str, Floats]:
-        return {"ema": 100 * (self.last / (self.close @ _ema_weights(self.length, chosen.ema)) - 1)}
+    def _ema(self, chosen: Parameters, reads: int) -> Mapping[str, Floats]:
+        return {"ema": 100 * (self.last / (self.close[:, -reads:] @ _ema_weights(reads, chosen.ema)) - 1)}
 
 
 _FLAT_BAND: Final = 1e-9
@@ -300,8 +318,8 @@ def _impulse(length: int, answer: Callable[[Floats], Sequence[float] | Floats]) 
 
 @lru_cache(maxsize=256)
 def _macd_weights(length: int, fast: int, slow: int, signal: int) -> Floats:
-    """Weights of the last two values of MACD's histogram: length × 2."""
-    return _impulse(length, lambda single: talib.MACD(single, fast, slow, signal)[2][-2:])
+    """Weights of the last value of MACD's histogram."""
+    return _impulse(length, lambda single: talib.MACD(single, fast, slow, signal)[2][-1:])[:, 0]
 
 
 @lru_cache(maxsize=256)

@@ -131,10 +131,13 @@ def _one(scan: Scan, row: int, function: Any, indicator: NamedIndicator) -> tupl
 
     import pandas as pd  # noqa: PLC0415
 
+    block = scan.block
     there = int(scan.clean[row])
     if there < _SHORTEST:
         return None, "the newest candle is missing" if there == 0 else f"only {there} candles"
-    block = scan.block
+    if there < block.candles:
+        # Nobody knows how far back it looks, so of fewer candles it could be another reading.
+        return None, f"a gap {there} candles ago, it is read from {block.candles} without one"
     frame = pd.DataFrame({name: getattr(block, name)[row, -there:] for name in _COLUMNS})
     try:
         # pandas-ta names its inputs by column; `open` is written open_ there.

@@ -143,7 +143,11 @@ async def test_what_was_promised_is_told_to_whoever_runs(world: World) -> None:
         assert (asked.by, asked.command != unheard, asked.own) == ("ann", True, False)
     assert await filled.query("asked", result_type=list[CloseRequest]) == []
     await monitor.terminate()
-    assert (await world.sweep()).monitors_started == (trade,)
+
+    async def swept() -> bool:
+        return (await world.sweep()).monitors_started == (trade,)  # what is listed as running is a little late
+
+    await until(swept)
     started = await monitor.query("start", result_type=MonitorStart)
     assert started.close is not None
     assert started.close.by == "ann"
