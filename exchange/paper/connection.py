@@ -62,8 +62,10 @@ class Connection:
         if fault is None or off:
             self._put(body)
         elif fault.kind is FaultKind.STREAM_REORDERED:
-            self._held = body
-            return
+            if self._held is None:
+                self._held = body
+                return
+            self._put(body)  # the one before waits for it
         else:
             self._spoil(body, fault)
         if self._held is not None:
