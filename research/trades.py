@@ -219,7 +219,8 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
     places = order.tolist()
 
     def floats(name: str, missing: float = math.nan) -> Floats:
-        found = np.asarray(columns.get(name, ()), np.float64)[order]
+        # Where no trade has any, the answer has no such column.
+        found = np.asarray(columns.get(name, [math.nan] * len(keys)), np.float64)[order]
         return found if math.isnan(missing) else np.where(np.isnan(found), missing, found)
 
     def listed(values: Sequence[Any]) -> Sequence[Any]:
