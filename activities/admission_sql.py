@@ -42,13 +42,14 @@ WITH buys AS MATERIALIZED (
        AND {_OF_QUOTE.format("a")}
        AND (SELECT o.role || o.side FROM orders o WHERE o.order_key = a.order_key) = 'EXTERNALBUY'
 ), held AS MATERIALIZED (
-    SELECT t.symbol, sum(t.remaining) AS size,
+    -- summed first: one price is looked up for each symbol, not for each trade
+    SELECT t.symbol, t.size,
            -- without a fresh price it is not known: what it once cost says nothing
-           sum(t.remaining * CASE WHEN m.at > statement_timestamp() - $7::float8 * interval '1 second'
-                                   AND m.at < statement_timestamp() + interval '5 seconds'
-                                  THEN coalesce(m.price, m.bid) END) AS value
-      FROM trades t LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
-     WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol
+           t.size * CASE WHEN m.at > statement_timestamp() - $7::float8 * interval '1 second'
+                          AND m.at < statement_timestamp() + interval '5 seconds' THEN coalesce(m.price, m.bid) END AS value
+      FROM (SELECT t.symbol, sum(t.remaining) AS size FROM trades t
+             WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol) t
+      LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
 ), owned AS MATERIALIZED (
     SELECT coalesce((SELECT sum(t.remaining) FROM trades t
                       WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_BASE.format("t")}), 0)

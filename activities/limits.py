@@ -30,9 +30,10 @@ _RATE_SECONDS = 1.0
 _QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
 # The same as `domain.outcome.trade_pnl`, in quote currency.
 _PNL = """
-CASE WHEN t.bought_size <= t.bought_base_fees OR t.sold_size + t.sold_base_fees <= 0 THEN 0
-     WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
-     THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees
+CASE WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
+     THEN CASE WHEN t.bought_size > t.bought_base_fees
+               THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees ELSE 0 END
+     WHEN t.sold_size + t.sold_base_fees <= 0 THEN 0
      ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
           * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END
 """
@@ -77,12 +78,13 @@ def of_today(account: str, own: str, ending: str) -> str:
     that is faster; both named by parameters (`own_currency`).
     """
     return f"""
-(SELECT sum(pnl * rate) AS pnl,
-        array_agg(DISTINCT split_part(translate(symbol, '_', '-'), '-', 2)) FILTER (WHERE rate IS NULL AND sold)
-            AS unpriced
-   FROM (SELECT t.symbol, {_PNL} AS pnl, t.sold_size > 0 AS sold,
-                CASE WHEN {_is_own(own, ending)} THEN 1 ELSE t.quote_rate END AS rate
-           FROM trades t WHERE {_of_today(account)}) closed) today
+(SELECT sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
+        array_agg(split_part(translate(symbol, '_', '-'), '-', 2))
+            FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
+   FROM (SELECT t.symbol, t.quote_rate, t.sold_size, {_PNL} AS pnl, {_is_own(own, ending)} AS own
+           FROM trades t WHERE {_of_today(account)}
+         OFFSET 0  -- each of them once a trade: planned as one with the sums, they would be computed in each place
+        ) closed) today
 """
 
 
@@ -113,7 +115,7 @@ def own_currency(policy: Policy) -> tuple[list[str], str]:
 
 def results_of(row: Any) -> Results:
     """The three columns as `domain` wants them."""
-    return Results(row["day_pnl"], losing_streak(row["last_pnls"]), tuple(row["day_unpriced"]))
+    return Results(row["day_pnl"], losing_streak(row["last_pnls"]), tuple(sorted(set(row["day_unpriced"]))))
 
 
 async def learn_rates(pool: Pool, policy: Policy, venue: Venue | None = None) -> None:

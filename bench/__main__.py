@@ -26,6 +26,7 @@ from bench.disk import disk
 from bench.failing_reads import failing_reads
 from bench.fifo import fifo
 from bench.idle import idle
+from bench.importing import importing
 from bench.ledger import ledger
 from bench.reactions import decisions, exits
 from bench.reconcile import reconcile
@@ -75,6 +76,7 @@ MEASURES: dict[str, Measure] = {
     "admit": admit,
     "idle": idle,
     "ledger": ledger,
+    "import": importing,
     "watcher": watching,
     "streams": streams,
     "fifo": fifo,

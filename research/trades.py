@@ -40,8 +40,11 @@ _BETWEEN = "\x1f"
 # As one text each: a list a trade takes longer to read than everything else together.
 _SETS = {
     "fired": "array_to_string(o.indicators_fired, chr(31))",
-    "quiet": """array_to_string(ARRAY(SELECT part.key FROM jsonb_each(o.indicator_breakdown) part
-        WHERE part.value ->> 'value' IS NOT NULL AND part.value -> 'fired' IS DISTINCT FROM 'true'), chr(31))""",
+    # Names first, then each one's part: a row for each part takes twice as long to make.
+    "quiet": """array_to_string(ARRAY(
+        SELECT name FROM (SELECT jsonb_object_keys(o.indicator_breakdown) AS name OFFSET 0) names
+         WHERE o.indicator_breakdown -> name ->> 'fired' IS DISTINCT FROM 'true'
+           AND o.indicator_breakdown -> name ->> 'value' IS NOT NULL), chr(31))""",
 }
 # A row of the answer for each trade takes longer to send and to read than everything else together, so each column
 # is one value: floats as their eight bytes end to end, the rest as arrays. Each aggregate sees the same order of rows.
