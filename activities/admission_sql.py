@@ -46,7 +46,8 @@ WITH buys AS MATERIALIZED (
     SELECT t.symbol, t.size,
            -- without a fresh price it is not known: what it once cost says nothing
            t.size * CASE WHEN m.at > statement_timestamp() - $7::float8 * interval '1 second'
-                          AND m.at < statement_timestamp() + interval '5 seconds' THEN coalesce(m.price, m.bid) END AS value
+                          AND m.at < statement_timestamp() + interval '5 seconds'
+                         THEN coalesce(m.price, m.bid) END AS value
       FROM (SELECT t.symbol, sum(t.remaining) AS size FROM trades t
              WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_QUOTE.format("t")} GROUP BY t.symbol) t
       LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol

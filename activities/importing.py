@@ -4,7 +4,8 @@ A fill is known by its id: again with the same content it adds nothing, with oth
 another form have other ids, or none: one of the same moment, asset, side and size as a fill that is there and not in
 the file is that fill (`fifo.alike`), counted and told. What happened
 since the ledger keeps records of its own is left to reconcile, which has it from the exchange itself and would book it
-a second time. Fills are written in chunks, each one transaction under its symbol's lock; then the FIFO book follows.
+a second time. All fills are written in one transaction; then the FIFO books follow, a symbol after the other. An import
+that is cut off has written all fills or none, and the same again finishes it.
 
 Books that are open already stay level: what an older fill moved was part of the opening balance, which "no fill
 explains", and is taken out of it in the same transaction.
@@ -188,36 +189,58 @@ class ImportPlan:
     alike: dict[int, str] = field(default_factory=dict)
 
     async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
-        """Write what is new and bring the FIFO books level; both again change nothing. Raises the database's errors.
+        """Write what is new, all of it or nothing, and bring the FIFO books level; both again change nothing. Raises
+        the database's errors.
 
         A symbol without anything new is brought level, too: an import before may have been cut off. `say` hears how
         far a long one is.
         """
-        done = []
+        names = sorted(self.symbols)
+        before = {name: await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS) for name in names}
         progress = Progress("written", sum(len(plan.new) for plan in self.symbols.values()), say)
+        written = await self._write_fills(pool, progress) if progress.total else dict.fromkeys(names, 0)
+        if sum(written.values()) >= _MANY:
+            # The planner must not go on thinking that these tables are small.
+            await pool.execute("ANALYZE fills, trade_records", timeout=_SECONDS)
+        done = []
         for name, plan in sorted(self.symbols.items()):
-            before = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
-            written = 0
-            for chunk in _chunks(plan.new):
-                async with pool.acquire() as connection, connection.transaction():
-                    await lock_symbol(connection, self.account, name, long=True)
-                    written += await _write(connection, self.account, name, chunk)
-                progress.add(len(chunk))
-            if written >= _MANY:
-                # The planner must not go on thinking that these tables are small.
-                await pool.execute("ANALYZE fills, trade_records", timeout=_SECONDS)
             if plan.new or plan.known:
                 progress.begin(f"matching sells of {name} with lots")
                 await repair_symbol(pool, self.account, name)
             after = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
             done.append(
                 SymbolImport(
-                    name, written, plan.known, plan.own, plan.later,
-                    before["pnl"], after["pnl"], before["open"], after["open"],
+                    name, written[name], plan.known, plan.own, plan.later,
+                    before[name]["pnl"], after["pnl"], before[name]["open"], after["open"],
                     plan.alike,
                 )
             )  # fmt: skip
         return done
+
+    async def _write_fills(self, pool: Pool, progress: Progress) -> dict[str, int]:
+        """Write what is new in one transaction; how many, by symbol.
+
+        Nobody waits for a lock while the rows are written, which takes minutes for a million: no one else writes them,
+        and whoever matches sells meanwhile doesn't see them yet. Locks are taken for the end only.
+        """
+        written: dict[str, int] = {}
+        moved: dict[str, Decimal] = defaultdict(Decimal)
+        async with pool.acquire() as connection, connection.transaction():
+            for name, plan in sorted(self.symbols.items()):
+                written[name] = 0
+                for chunk in _chunks(plan.new):
+                    fresh = await _write(connection, self.account, name, chunk)
+                    written[name] += len(fresh)
+                    for currency, amount in _moved(fresh).items():
+                        moved[currency] += amount
+                    progress.add(len(chunk))
+            for name, plan in sorted(self.symbols.items()):
+                if plan.new:
+                    await lock_symbol(connection, self.account, name, long=True)
+            if moved:
+                await lock_transfers(connection, self.account)
+                await connection.execute(_EXPLAIN_OPENING, self.account, list(moved), list(moved.values()))
+        return written
 
     async def beyond(self, pool: Pool, done: Sequence[SymbolImport], *, written: bool) -> dict[str, Decimal] | None:
         """How much more of each base currency lots hold, or would hold, than the account can have had.
@@ -249,7 +272,7 @@ class ImportPlan:
                 try:
                     before = await connection.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
                     for chunk in _chunks(plan.new):
-                        await _write(connection, self.account, name, chunk, explain=False)
+                        await _write(connection, self.account, name, chunk)
                         progress.add(len(chunk))
                     progress.begin(f"matching sells of {name} with lots")
                     book = await read_book(connection, self.account, name)
@@ -447,10 +470,8 @@ def _chunks(fills: Sequence[OldFill]) -> Iterator[Sequence[OldFill]]:
         yield fills[start : start + _CHUNK]
 
 
-async def _write(
-    connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill], *, explain: bool = True
-) -> int:
-    """Write what is not there; how many. The symbol's lock is held, but for a preview."""
+async def _write(connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill]) -> Sequence[OldFill]:
+    """Write what is not there; which of them that was."""
     lots = [item.size - item.base_fees if item.side is Side.BUY else None for item in chunk]
     rows = await connection.fetch(
         _WRITE_FILLS,
@@ -470,11 +491,7 @@ async def _write(
     )
     written = {row["fill_key"] for row in rows}
     await connection.execute(_WRITE_RECORDS, sorted(written), timeout=_SECONDS)
-    if explain and written:
-        moved = _moved([item for item in chunk if _key(account, item) in written])
-        await lock_transfers(connection, account)
-        await connection.execute(_EXPLAIN_OPENING, account, list(moved), list(moved.values()))
-    return len(written)
+    return [item for item in chunk if _key(account, item) in written]
 
 
 def _moved(fills: Sequence[OldFill]) -> Mapping[str, Decimal]:

@@ -83,10 +83,8 @@ def _ran(say: Callable[[str], None], what: str, command: Sequence[str], dsn: str
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, (what, process.returncode)
     silent = max(after - before for before, after in pairwise([0.0, *said, took]))
-    note = (
-        f"{used.ru_utime + used.ru_stime:.0f} s of the program's own processor time, {used.ru_maxrss / 1024:.0f} MiB at "
-        f"most; {silent:.0f} s without a word at most"
-    )
+    cpu, peak = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    note = f"{cpu:.0f} s of the program's own processor time; {peak:.0f} MiB at most; {silent:.0f} s silent at most"
     return Row(what=what, unit="s", p50=took, note=note)
 
 

@@ -15,7 +15,7 @@ from cli.output import ExitCode, UserError, note
 if TYPE_CHECKING:
     from fifo.reading import BadLine, Reading
 
-__all__ = ["counted", "fifo_app", "opened", "refusal", "say"]
+__all__ = ["counted", "fifo_app", "no_cycles", "opened", "refusal", "say"]
 
 _SHOWN_LINES = 10
 _BUFFER = 1 << 20
@@ -48,7 +48,7 @@ def match(
     from fifo.writing import json_lines
 
     name = "standard input" if file == "-" else file
-    with _no_cycles():
+    with no_cycles():
         try:
             with opened(file) as lines:
                 reading = read_fills(counted(lines))
@@ -90,7 +90,7 @@ def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def _no_cycles() -> Iterator[None]:
+def no_cycles() -> Iterator[None]:
     """Without the collector: millions of plain tuples hold no cycles, and looking for them is slow."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -43,37 +43,43 @@ def import_fills(
     import asyncio
 
     from cli.config import current_settings
-    from cli.fifo import counted, opened, say
+    from cli.fifo import counted, no_cycles, opened, say
     from fifo.fills import FifoError
     from fifo.reading import read_stated
     from workers.errors import UserError
 
     settings = current_settings()
     name = "standard input" if file == "-" else file
-    try:
-        with opened(file) as lines:
-            reading, stated = read_stated(counted(lines))
-    except FifoError as error:
-        raise UserError(error.code, f"{name}: {error.sentence}.") from error
-    fills = kept_whole(reading, stated)
-    plan, done, beyond = asyncio.run(
-        _import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad, keep_alike=keep_alike)
-    )
+    with no_cycles():
+        try:
+            with opened(file) as lines:
+                reading, stated = read_stated(counted(lines))
+        except FifoError as error:
+            raise UserError(error.code, f"{name}: {error.sentence}.") from error
+        fills = kept_whole(reading, stated)
+        plan, done, beyond = asyncio.run(
+            _import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad, keep_alike=keep_alike)
+        )
     say(reading, "read")
     _tell_alike(plan)
     _show(plan, done, beyond, dry_run=dry_run, as_json=as_json)
     _warn(done, beyond, dry_run=dry_run)
 
 
-def kept_whole(reading: "Reading", stated: "Sequence[StatedFill]") -> "list[OldFill]":
-    """What the ledger can hold. A row of two fills is kept whole or not at all; each bad row is named once."""
+def kept_whole(reading: "Reading", stated: "list[StatedFill]") -> "list[OldFill]":
+    """What the ledger can hold. A row of two fills is kept whole or not at all; each bad row is named once.
+
+    `stated` is empty afterwards: of a million fills both forms at once would take a gigabyte more.
+    """
     from activities.importing import old_fill
     from fifo.fills import FifoError
     from fifo.reading import BadLine
 
     fills: list[OldFill] = []
     bad: dict[int, BadLine] = {}
-    for item in stated:
+    stated.reverse()
+    while stated:
+        item = stated.pop()
         try:
             fills.append(old_fill(item))
         except FifoError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys
@@ -11,12 +12,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
 from activities import importing
-from activities.database import Pool, create_pool
-from activities.holdings import expected_balances
+from activities.database import Pool, create_pool, symbol_transaction
+from activities.holdings import expected_balances, lock_transfers
 from activities.importing import ImportPlan, SymbolImport, old_fill, own_records_since, plan_import
 from activities.ledger import Ledger
 from activities.validator import check_ledger
@@ -247,6 +249,45 @@ async def test_the_second_of_the_ledgers_own_first_fill_is_the_ledgers(pool: Poo
     await Ledger(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
     found = {item.symbol: item for item in await imported(pool, FORM_2021)}
     assert (found["BTC-USD"].new, found["BTC-USD"].later) == (0, 2)
+
+
+async def test_fills_are_written_all_or_none(pool: Pool) -> None:
+    """What goes wrong with the last symbol leaves nothing of the others; the same again then writes everything."""
+    await opening(pool, BTC="3", USD="100", ETH="0", EUR="0")
+    before = await everything(pool)
+    plan = await planned(pool, EXAMPLE)
+    await pool.execute(
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$;
+           CREATE TRIGGER refuse BEFORE INSERT ON fills FOR EACH ROW WHEN (NEW.symbol = 'ETH-EUR')
+                  EXECUTE FUNCTION refuse()"""
+    )
+    with pytest.raises(asyncpg.RaiseError, match="no room"):
+        await plan.write(pool)
+    assert await everything(pool) == before
+    await pool.execute("DROP TRIGGER refuse ON fills")
+    assert [item.new for item in await imported(pool, EXAMPLE)] == [3, 2]
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_nobody_waits_for_a_lock_while_an_import_writes(pool: Pool) -> None:
+    """Fills of our own are recorded and transfers booked meanwhile, however long the import takes."""
+    await opening(pool, BTC="3", USD="100", ETH="0", EUR="0")
+    plan = await planned(pool, EXAMPLE)
+    await pool.execute(
+        """CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$;
+           CREATE TRIGGER linger BEFORE INSERT ON fills FOR EACH ROW WHEN (NEW.symbol = 'ETH-EUR')
+                  EXECUTE FUNCTION linger()"""
+    )
+    async with pool.acquire() as holder:
+        await holder.execute("SELECT pg_advisory_lock(4711)")
+        writing = asyncio.create_task(plan.write(pool))
+        while not await pool.fetchval("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE objid = 4711 AND NOT granted)"):
+            assert not writing.done()
+        async with symbol_transaction(pool, ACCOUNT, "BTC-USD") as connection:
+            await lock_transfers(connection, ACCOUNT)
+        await holder.execute("SELECT pg_advisory_unlock(4711)")
+        assert [item.new for item in await writing] == [3, 2]
 
 
 async def test_another_content_is_named_with_its_line(pool: Pool) -> None:
