@@ -1,7 +1,8 @@
-"""Migration 0026 on a whole schema with rows in place, and what workers of the release before do on it."""
+"""Migrations on a whole schema with rows in place, and what workers of the release before 0026 do on it."""
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,12 +23,18 @@ from activities.candles import CANDLE, CandleTable, MarketRow
 from activities.database import Pool, create_pool
 from activities.exit_plans import PlanTable
 from activities.identity import Brought, establish, stamp_empty
+from activities.incidents import report_incident
 from activities.leases import LeaseTerms, hold
 from activities.market_data import market_data_lease
+from activities.recompute import repair_symbol
 from activities.strategy_store import StrategyStore
 from exchange.port import Candle
 from schema import tables
 from tests.support.fake_exchange import FakeExchange
+from tests.support.generated_ledger import write_ledger
+from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
+from workers.setting_changes import record_base, set_override
+from workers.settings_sources import Sources
 
 BTC = "BTC-USD"
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -121,6 +128,50 @@ async def test_the_schema_is_that_of_the_tables(database: str) -> None:
     assert await in_schema(database, differences) != []
     await in_schema(database, to("head"))
     assert await in_schema(database, differences) == []
+
+
+async def rows_of(pool: Pool) -> dict[str, list[dict[str, Any]]]:
+    """Every table's rows as text, in an order that no migration changes."""
+    found = {}
+    names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    for (name,) in await pool.fetch(names):
+        rows = await pool.fetch(f'SELECT to_jsonb(t)::text AS row FROM "{name}" t')  # noqa: S608 - a table's own name
+        found[name] = sorted((json.loads(row["row"]) for row in rows), key=str)
+    return found
+
+
+async def test_a_ledger_with_open_trades_goes_back_and_forth_and_loses_nothing(database: str) -> None:
+    """Closed and open trades, resting orders, lots, settings and incidents as they were before the ledger had a stamp:
+    every column that there was then has the same values after the upgrade.
+    """
+    made = await write_ledger(database, 30)
+    pool = await create_pool(database)
+    try:
+        await add_trade(pool, "open")
+        await add_order(pool, intent("resting"), exchange_order_id="x-resting")
+        await open_books(pool, ACCOUNT, USD="1000", BTC="1")
+        await repair_symbol(pool, ACCOUNT, "BTC-USD")
+        await report_incident(pool, ACCOUNT, "test", "WARNING", "subject", "sentence", {"size": "1"})
+        async with pool.acquire() as connection:
+            await record_base(connection, Sources(), starting=True)
+            await set_override(connection, Sources(), "symbols.block", ["ETH-USD"], by="ann")
+    finally:
+        await pool.close()
+    await in_schema(database, to("0015", down=True))
+    pool = await create_pool(database)
+    try:
+        before = await rows_of(pool)
+        await in_schema(database, to("head"))
+        assert await in_schema(database, differences) == []
+        after = await rows_of(pool)
+        assert len(before["trades"]) == made.trades + 1
+        for name in ("orders", "fills", "fifo_allocations", "exit_plans", "balance_transfers", "setting_changes"):
+            assert before[name], name
+        for name, rows in before.items():
+            kept = sorted(({key: row[key] for key in rows[0]} for row in after[name]), key=str) if rows else []
+            assert kept == rows, name
+    finally:
+        await pool.close()
 
 
 async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -> None:
