@@ -60,6 +60,7 @@ _LITTLE = Decimal("0.05")
 _PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
 _GOES_ON = "an exit order whose workflow was terminated goes on in another"
 _ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
+_STILL_WORKS = "an earlier monitor's exit that was waited for stands down for what became due meanwhile"
 _CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
 _SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
 _LONG_HISTORY = 2000
@@ -220,6 +221,8 @@ class ExitMonitorWorkflow:
                 return
         if self._reason is None:
             await self._rearm("looked at the position book and goes on guarding")
+        elif self._claims > 0:
+            self._take_over = workflow.patched(_STILL_WORKS)
 
     async def _end_earlier_exits(self, reason: ExitReason) -> None:
         """Something is due at once: what an earlier monitor has left working stands down for it, briefly waited for.

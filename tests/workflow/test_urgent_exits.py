@@ -438,3 +438,31 @@ async def test_an_exit_whose_workflow_was_terminated_stands_down_for_a_higher_on
     outcome = await trade.closed()
     assert [item.reason for item in outcome.exits] == [ExitReason.HARD_STOP if by == "stop" else ExitReason.MANUAL]
     await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("by", ["stop", "close"])
+async def test_a_monitor_and_its_exit_order_terminated_by_hand_go_on(system: TradingSystem, by: str) -> None:
+    """A person terminates both the workflow of a soft stop's resting order and the monitor that started it: the next
+    monitor has the order stand down for a hard stop or a close, and all is sold once.
+    """
+    trade = await bought(system)
+    await system.price("48700")
+    await system.exchange_id(leg(trade, 1, 1))
+    await trade.monitor.terminate("a person's mistake")
+    await system.client.get_workflow_handle(order_workflow_id(trade.leg_key(1))).terminate("a person's mistake")
+    assert await system.parts.starter.monitor(trade.key)
+    await told_in_story(trade, "an exit of an earlier monitor is still working")
+    await close(trade) if by == "close" else await system.price("46000")
+
+    async def swept() -> bool:
+        # As the sweep does it: the order goes on from the ledger, and hears what the monitor asks of it.
+        await system.parts.starter.resume(trade.leg_key(1))
+        return bool(await system.value("SELECT state = 'CLOSED' FROM trades"))
+
+    await eventually(swept, every=1.0, what="the trade is closed")
+    sold = sum(Decimal(item["filled_size"]) for item in await sells(system, trade))
+    assert (sold, await system.value("SELECT exit_reason FROM trades")) == (
+        Decimal("0.01"),
+        "HARD_STOP" if by == "stop" else "MANUAL",
+    )
+    await system.assert_books_agree()
