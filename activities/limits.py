@@ -4,8 +4,9 @@ Either halts the account as a person would (`activities.controls`): entries stop
 stays so until a person resumes. Trades that closed before that resume count no more.
 
 Losses count in the account's own currency. What a trade in another one brought is converted at the rate of its close,
-which is stored with it (`trades.quote_rate`): from the price that is kept, else as the exchange tells it. Where neither
-is had, it is not known, and asked for again at the next entry's gate.
+which is stored with it (`trades.quote_rate`, in `quote_rate_currency`: a changed `risk.currency` uses no rate of
+before): from the price that is kept, else as the exchange tells it. Where neither is had, it is not known, and asked
+for again at the next entry's gate.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ def _is_own(own: str, ending: str) -> str:
     return f"(right(t.symbol, length({ending})) = {ending} OR {_QUOTE} = ANY ({own}))"
 
 
+def _has_rate(own: str) -> str:
+    return f"coalesce(t.quote_rate_currency = ANY ({own}), false)"
+
+
 def closed_results(account: str, trades: str) -> str:
     """Three columns: `day_pnl` in the account's own currency, `day_unpriced` (currencies without a rate), `last_pnls`.
 
@@ -81,7 +86,8 @@ def of_today(account: str, own: str, ending: str) -> str:
 (SELECT sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
         array_agg(split_part(translate(symbol, '_', '-'), '-', 2))
             FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
-   FROM (SELECT t.symbol, t.quote_rate, t.sold_size, {_PNL} AS pnl, {_is_own(own, ending)} AS own
+   FROM (SELECT t.symbol, t.sold_size, {_PNL} AS pnl, {_is_own(own, ending)} AS own,
+                CASE WHEN {_has_rate(own)} THEN t.quote_rate END AS quote_rate
            FROM trades t WHERE {_of_today(account)}
          OFFSET 0  -- each of them once a trade: planned as one with the sums, they would be computed in each place
         ) closed) today
@@ -95,7 +101,7 @@ SELECT coalesce((SELECT halted FROM account_controls WHERE account = $1), false)
 """
 _MISSING = f"""
 SELECT DISTINCT {_QUOTE} FROM trades t
- WHERE {_of_today("$1")} AND t.quote_rate IS NULL AND t.sold_size > 0 AND {_QUOTE} <> ALL ($2::text[])
+ WHERE {_of_today("$1")} AND NOT {_has_rate("$2::text[]")} AND t.sold_size > 0 AND {_QUOTE} <> ALL ($2::text[])
 """
 _KEPT = """
 SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
@@ -103,8 +109,9 @@ SELECT symbol, coalesce(price, (bid + ask) / 2) AS price FROM market_prices
                                            AND now() + $3::float8 * interval '1 second'
 """
 _STORE = f"""
-UPDATE trades t SET quote_rate = r.rate FROM unnest($2::text[], $3::numeric[]) AS r (currency, rate)
- WHERE {_of_today("$1")} AND t.quote_rate IS NULL AND {_QUOTE} = r.currency
+UPDATE trades t SET quote_rate = r.rate, quote_rate_currency = $5
+  FROM unnest($2::text[], $3::numeric[]) AS r (currency, rate)
+ WHERE {_of_today("$1")} AND NOT {_has_rate("$4::text[]")} AND {_QUOTE} = r.currency
 """
 
 
@@ -133,7 +140,8 @@ async def learn_rates(pool: Pool, policy: Policy, venue: Venue | None = None) ->
         found = await asyncio.gather(*(_asked_rate(venue, currency, policy.currency) for currency in asked))
         rates |= {currency: rate for currency, rate in zip(asked, found, strict=True) if rate is not None}
     if rates:
-        await pool.execute(_STORE, policy.account, list(rates), list(rates.values()))
+        own = list(own_names(policy.currency))
+        await pool.execute(_STORE, policy.account, list(rates), list(rates.values()), own, policy.currency)
 
 
 async def _kept_rates(pool: Pool, policy: Policy, missing: Iterable[str]) -> dict[str, Decimal]:

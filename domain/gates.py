@@ -517,11 +517,14 @@ def daily_loss(facts: Facts) -> GateResult:
     """The trades that closed today have not lost more than a day may."""
     name, limit = "SKIP_DAILY_LOSS_LIMIT", facts.limits.daily_loss
     pnl, unpriced = facts.results.day_pnl, ", ".join(facts.results.unpriced)
+    if unpriced and limit:
+        sentence = (
+            f"what today's closed trades in {unpriced} brought is not known: the exchange tells no rate, and is asked "
+            "again at the next entry; a resume begins the day's count anew"
+        )
+        return _fail(name, sentence, Ask.RATES, pnl=_UNKNOWN, pnl_of_others=pnl, without_rate=unpriced, limit=limit)
     if sentence := daily_loss_sentence(pnl, limit):
         return _fail(name, sentence, pnl=pnl, limit=limit)
-    if unpriced and limit:
-        sentence = f"what today's closed trades in {unpriced} brought is not known: their rate is missing"
-        return _fail(name, sentence, Ask.RATES, pnl=_UNKNOWN, pnl_of_others=pnl, without_rate=unpriced, limit=limit)
     return _pass(name, pnl=pnl, limit=limit or "none")
 
 

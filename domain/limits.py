@@ -54,8 +54,11 @@ def losing_streak_sentence(streak: int, limit: int) -> str:
 
 
 def breach_of(results: Results, daily_loss: Decimal, streak: int) -> Breach | None:
-    """The limit that was reached, if one was. Money in the account's own currency."""
-    if sentence := daily_loss_sentence(results.day_pnl, daily_loss):
+    """The limit that was reached, if one was. Money in the account's own currency.
+
+    A day of which a part is not known reaches none: it refuses entries as long as that is so, and halts nobody.
+    """
+    if not results.unpriced and (sentence := daily_loss_sentence(results.day_pnl, daily_loss)):
         return Breach("daily loss limit", sentence)
     if sentence := losing_streak_sentence(results.losing_streak, streak):
         return Breach("circuit breaker", sentence)

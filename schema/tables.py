@@ -346,6 +346,7 @@ trades = Table(
         comment="of a trade in another currency: what one unit was worth in the account's own at the close; "
         "null: unknown",
     ),
+    Column("quote_rate_currency", Text, comment="in which quote_rate is; null: not known"),
     _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
     CheckConstraint(
         "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size >= 0",

@@ -194,6 +194,36 @@ async def test_losses_in_other_currencies_count_at_the_rate_of_their_close(desk:
     assert "have lost 500.0" in refused.sentence
 
 
+async def test_a_rate_counts_in_the_currency_that_it_is_in(desk: Desk) -> None:
+    """`risk.currency` changes from USD to JPY: 0.009 BTC lost at 50,000 USD are 67,500 JPY, and never 450."""
+    await desk.balance("100000")
+    await desk.market(bid="50000", ask="50001", price="50000")
+    await desk.trade("-0.009", symbol="ETH-BTC", price="0.06")
+    assert await halt_if_lost_too_much(desk.pool, desk.policy, desk.venue) is False
+    assert await desk.value("SELECT quote_rate FROM trades WHERE symbol = 'ETH-BTC'") == 50_000
+    desk.policy = replace(desk.policy, currency="JPY", daily_loss_limit=Decimal(67_500))
+    refused, numbers = await decided(desk, soon(desk))
+    assert numbers.get("without_rate") == "BTC", refused.sentence
+    await desk.market("BTC-JPY", price="7500000")
+    assert await halt_if_lost_too_much(desk.pool, desk.policy)
+    refused, _ = await decided(desk, soon(desk))
+    assert "have lost 67500.00" in refused.sentence
+
+
+async def test_a_day_that_is_known_in_part_refuses_and_halts_nobody(desk: Desk) -> None:
+    """600 USD are lost of 500 that may be, and what a trade in EUR brought isn't known: it may have made more than
+    that, so entries are refused, and nobody is halted until it is known."""
+    await desk.balance("100000")
+    await desk.trade("-600")
+    await desk.trade("700", symbol="BTC-EUR", price="40000")
+    assert await halt_if_lost_too_much(desk.pool, desk.policy, desk.venue) is False
+    refused, numbers = await decided(desk, soon(desk))
+    assert (refused.gate, numbers.get("without_rate")) == ("SKIP_DAILY_LOSS_LIMIT", "EUR"), refused.sentence
+    assert "resume" in refused.sentence, "it says what a person may do"
+    await desk.market("EUR-USD", price="0.1")
+    assert await halt_if_lost_too_much(desk.pool, desk.policy), "530 are lost, as is known now"
+
+
 async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
     """Trades in three currencies and an alias, some rates unknown: the gate has each at its rate, to the last digit,
     and names the currencies of which it has none; the account's own currency may be any."""
@@ -212,7 +242,9 @@ async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
                 expected += pnl
             elif chance.random() < 0.7:
                 rate = Decimal(chance.randint(1, 10**8)).scaleb(-4)
-                await desk.pool.execute("UPDATE trades SET quote_rate = $2 WHERE entry_key = $1", key, rate)
+                await desk.pool.execute(
+                    "UPDATE trades SET quote_rate = $2, quote_rate_currency = $3 WHERE entry_key = $1", key, rate, own
+                )
                 expected += pnl * rate
             elif own != "USD" or currency != "BTC":  # BTC in USD the exchange tells
                 missing.add(currency)

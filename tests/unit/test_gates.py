@@ -25,7 +25,7 @@ from domain.gates import (
     reservation,
     run_gates,
 )
-from domain.limits import Results, losing_streak
+from domain.limits import Results, breach_of, losing_streak
 from domain.market import Product
 from domain.messages import IndicatorPart, Linkage
 from tests.support.intents import limit_buy, market_buy, sell
@@ -295,12 +295,15 @@ def test_what_is_held_for_orders_that_we_do_not_know_is_said() -> None:
     assert "9900 are held for orders that we don't know" in refusal.sentence
 
 
-def test_a_loss_that_is_too_much_already_needs_no_further_rate() -> None:
-    """What is known to be lost stops by itself, and where no limit is set nothing has to be known."""
+def test_a_day_that_is_known_in_part_asks_for_the_rest() -> None:
+    """More than the limit is known to be lost and a rate is missing: refused, and the rate is asked for, as the rest
+    may have made up for it; such a day halts nobody; where no limit is set nothing has to be known."""
     lost = Results(day_pnl=Decimal(-501), unpriced=("EUR",))
     refusal = first_refusal(run_gates(ENTRY_GATES, replace(FINE, results=lost)))
     assert refusal is not None
-    assert (refusal.gate, refusal.asks) == ("SKIP_DAILY_LOSS_LIMIT", None)
+    assert (refusal.gate, refusal.asks) == ("SKIP_DAILY_LOSS_LIMIT", Ask.RATES)
+    assert breach_of(lost, Decimal(500), 0) is None
+    assert breach_of(replace(lost, unpriced=()), Decimal(500), 0) is not None
     without = replace(FINE, results=lost, limits=Limits(daily_loss=Decimal(0)))
     assert first_refusal(run_gates(ENTRY_GATES, without)) is None
 
