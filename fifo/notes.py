@@ -14,9 +14,9 @@ import re
 from typing import NamedTuple
 
 from fifo.fills import FifoError
-from fifo.parsing import money
+from fifo.parsing import last_place, money
 
-__all__ = ["Converted", "Traded", "converted", "paid_with", "traded"]
+__all__ = ["Converted", "Said", "Traded", "converted", "may_be", "said", "traded", "unclear"]
 
 # Assets are in capitals, but for a few with a small beginning (cbETH); "using" and "Visa" are none.
 _ASSET = r"([a-z]{0,3}[A-Z0-9]*[A-Z][A-Z0-9]*)\b"
@@ -26,6 +26,22 @@ _FOR = re.compile(rf"\b(?:Bought|Sold)\s+{_NUMBER}\s+{_ASSET}\s+for\s+{_SIGN}{_N
 _ON = re.compile(rf"\bon\s+{_ASSET}-{_ASSET}")
 _AT = re.compile(rf"\bat\s+{_SIGN}{_NUMBER}")
 _CONVERTED = re.compile(rf"\bConverted\s+{_SIGN}{_NUMBER}\s+{_ASSET}\s+to\s+{_SIGN}{_NUMBER}\s+{_ASSET}")
+_DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?")
+
+
+class Said(NamedTuple):
+    """The same as `Traded`, numbers as they are printed."""
+
+    base: str | None
+    quote: str | None
+    size: str | None
+    amount: str | None
+    price: str | None
+    against: str | None
+    """The pair's quote currency."""
+
+
+_NOTHING = Said(None, None, None, None, None, None)
 
 
 class Traded(NamedTuple):
@@ -50,28 +66,58 @@ class Converted(NamedTuple):
     received: str
 
 
-def paid_with(notes: str) -> tuple[str | None, str | None]:
-    """What was paid with or received, and the pair's quote currency: what `traded` says of them, without the rest."""
+def said(notes: str) -> Said:
+    """What was bought or sold for what, as it is printed. The amount's own currency goes before the pair's: it is what
+    moved.
+    """
     if not notes:
-        return None, None
-    pair, paid = _ON.search(notes), _FOR.search(notes)
-    quote = pair[2].upper() if pair else None
-    return paid[4].upper() if paid else quote, quote
-
-
-def traded(notes: str) -> Traded:
-    """What was bought or sold for what. The amount's own currency goes before the pair's: it is what moved."""
+        return _NOTHING
     pair, paid = _ON.search(notes), _FOR.search(notes)
     at = _AT.search(notes, pair.end()) if pair else None
     base = pair[1] if pair else paid[2] if paid else None
     quote = paid[4] if paid else pair[2] if pair else None
-    return Traded(
+    return Said(
         base.upper() if base else None,
         quote.upper() if quote else None,
-        _read(paid[1]) if paid else None,
-        _read(paid[3]) if paid else None,
-        _read(at[1]) if at else None,
+        paid[1] if paid else None,
+        paid[3] if paid else None,
+        at[1] if at else None,
+        pair[2].upper() if pair else None,
     )
+
+
+def traded(text: Said) -> Traded:
+    """The same in numbers; with decimal commas there are none."""
+    size, amount, price = (_read(number) if number else None for number in text[2:5])
+    return Traded(text.base, text.quote, size, amount, price)
+
+
+def may_be(text: str, least: int, most: int) -> bool:
+    """Whether a number of Notes may stand for one from `least` to `most`.
+
+    It may be rounded to its last place and have decimal commas. What can't be read may be anything.
+    """
+    text = text.rstrip(".,")
+    fits = _fits(text, least, most)
+    if not fits and _DECIMAL_COMMA.fullmatch(text):
+        fits = _fits(text.replace(".", "").replace(",", "."), least, most)
+    return fits is not False
+
+
+def _fits(text: str, least: int, most: int) -> bool | None:
+    units = _read(text)
+    if units is None:
+        return None
+    if least <= units <= most:
+        return True
+    step = last_place(text) if "." in text else 0
+    return least - step <= units <= most + step
+
+
+def unclear(notes: str, asset: str) -> bool:
+    """Whether Notes print an amount of `asset` as `1,200`, which is 1.2 where commas are decimal."""
+    number = r"(?<![0-9.,])[1-9][0-9]{0,2},[0-9]{3}[^0-9.,\w]*"
+    return re.search(rf"{number}{re.escape(asset)}\b", notes, re.IGNORECASE) is not None
 
 
 def converted(notes: str) -> Converted | None:

@@ -5,11 +5,24 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from fifo.amounts import PLACES
 from fifo.fills import FifoError, units_exactly
 
-__all__ = ["SIDES", "Inexact", "fee", "fee_currency", "money", "nanoseconds", "number", "sequence", "shown"]
+__all__ = [
+    "SIDES",
+    "Inexact",
+    "fee",
+    "fee_currency",
+    "last_place",
+    "money",
+    "money_in",
+    "nanoseconds",
+    "number",
+    "sequence",
+    "shown",
+]
 
 SIDES = {"buy": True, "sell": False, "BUY": True, "SELL": False, "Buy": True, "Sell": False}
 """Whether a side as files spell it is a buy."""
@@ -26,6 +39,17 @@ _MONEY = re.compile(
     r"(-?)\s*(?:[$\u00a2-\u00a5\u0e3f\u20a0-\u20cf]|[A-Za-z\u00c0-\u024f]){0,3}\s*(-?)"
     r"((?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?)"
 )
+_NO_SIGN = str.maketrans("", "", "0123456789.,+- \t\xa0")
+_CURRENCIES_OF_SIGN = {
+    "$": "USD AUD BBD BMD BSD CAD CLP COP HKD JMD KYD MXN NZD SGD TTD TWD UYU ARS DAI",
+    "€": "EUR EURC", "£": "GBP EGP GIP", "¥": "JPY CNY", "￥": "JPY CNY", "₿": "BTC", "฿": "THB BTC", "₡": "CRC",
+    "₦": "NGN", "₩": "KRW", "₪": "ILS", "₫": "VND", "₭": "LAK", "₮": "MNT", "₱": "PHP", "₲": "PYG", "₴": "UAH",
+    "₵": "GHS", "₸": "KZT", "₹": "INR", "₺": "TRY", "₼": "AZN", "₽": "RUB", "₾": "GEL", "Fr": "CHF",
+    "Ft": "HUF", "Kč": "CZK", "kr": "DKK ISK NOK SEK", "lei": "RON", "zł": "PLN", "R": "ZAR", "RM": "MYR", "Rp": "IDR",
+    "A$": "AUD", "AU$": "AUD", "AR$": "ARS", "C$": "CAD", "CA$": "CAD", "HK$": "HKD", "MX$": "MXN", "NT$": "TWD",
+    "NZ$": "NZD", "R$": "BRL", "S$": "SGD", "SG$": "SGD", "US$": "USD", "CN¥": "CNY", "JP¥": "JPY", "S/": "PEN",
+    "Ksh": "KES", "GH₵": "GHS",
+}  # fmt: skip
 _SHOWN = 40
 _BLANKS = " \t"
 """What may stand around a number in a column; no other space."""
@@ -80,15 +104,42 @@ def money(name: str, text: str) -> int:
     No thousands begin with a zero: `0,500` is half a coin of a country with decimal commas, and no number here.
     """
     text = text.strip()
-    bare = text.removeprefix("$")
-    # The plain case first: digits, perhaps with a point among them.
-    if bare.replace(".", "", 1).isdecimal():
-        return number(name, bare)
+    whole, _, places = text.removeprefix("$").partition(".")
+    digits = whole + places
+    # The plain case first, without a call: digits, perhaps with a point among them.
+    if digits.isdecimal() and digits.isascii() and len(digits) <= _MOST_DIGITS and len(places) <= PLACES:
+        return int(digits) * _SCALES[len(places)]
     match = _MONEY.fullmatch(text)
     if match is None or not match[3].strip(".,"):
         return number(name, text)
     units = number(name, match[3].replace(",", "").rstrip(".").rjust(1, "0"))
     return -units if match[1] or match[2] else units
+
+
+def money_in(name: str, text: str, currency: str) -> int:
+    """The same of an amount in `currency` (in capitals): its sign, or letters, must be that currency's.
+
+    Raises FifoError also CONTRADICTION.
+    """
+    sign = text.translate(_NO_SIGN)
+    if sign and not _is_sign(sign, currency):
+        money(name, text)  # what is no number at all is said first
+        raise FifoError("CONTRADICTION", f"{name} {shown(text)} is not in {currency}")
+    return money(name, text)
+
+
+@lru_cache(1_000)
+def _is_sign(sign: str, currency: str) -> bool:
+    if sign in "eE" or sign.upper() == currency:
+        return True  # the e is an exponent's, or no number's
+    # A coin that stands for dollars has their sign.
+    return currency in _CURRENCIES_OF_SIGN.get(sign, "").split() or (sign == "$" and "USD" in currency)
+
+
+def last_place(text: str) -> int:
+    """What one more in the last place of a number is, in units of 1e-18; at most 0.01, as zeros may be cut off."""
+    places = len(text.strip().partition(".")[2])
+    return _SCALES[min(max(places, 2), PLACES)]
 
 
 def nanoseconds(value: object) -> int:

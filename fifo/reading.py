@@ -356,7 +356,10 @@ def _columns(text: str) -> list[str] | None:
 def _row(line: bytes, count: int) -> list[str]:
     values = _columns(_text(line))
     if values is None:
-        raise FifoError("NOT_A_ROW", "its quotation marks don't match")
+        raise FifoError(
+            "NOT_A_ROW",
+            "its quotation marks don't match (a field, as Notes, that goes on in the next line must be in one)",
+        )
     if len(values) != count and (len(values) < count or any(values[count:])):
         raise FifoError("NOT_A_ROW", f"it has {len(values)} columns, the heading has {count}")
     return values

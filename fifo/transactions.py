@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from fifo.amounts import UNIT, divide_half_even, text_of
 from fifo.fills import FifoError, Stated
-from fifo.notes import Converted, Traded, converted, paid_with, traded
-from fifo.parsing import money, nanoseconds, shown
+from fifo.notes import Converted, Said, Traded, converted, may_be, said, traded, unclear
+from fifo.parsing import last_place, money_in, nanoseconds, shown
 
 __all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
 
@@ -40,7 +40,6 @@ _IN_A_CURRENCY = re.compile(
 _FIELDS = frozenset({"id", "timestamp", "transaction type", "asset", "quantity transacted", "notes"}) | {
     field for _, field in _MEANINGS
 }
-_SIGN_OF = {"€": "EUR", "£": "GBP"}
 _MONIES = frozenset(
     "AED ARS AUD BGN BRL CAD CHF CLP COP CZK DKK EUR GBP GEL GHS HKD HUF IDR ILS INR ISK JPY KES KRW KZT MXN MYR "  # noqa: SIM905 - codes read best as one text
     "NGN NOK NZD PEN PHP PLN QAR RON SAR SEK SGD THB TRY TWD UAH USD UYU VND ZAR".split()
@@ -52,10 +51,23 @@ _ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
 
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
 _A_CENT = UNIT // 100
-_FAR_OFF = 100
-"""A quantity times price so many times the subtotal is a comma that was misread, and no rounding."""
+_APART = 4
+"""By one part in so many, fields of a row may differ: spot and execution, spreads and fees that are nowhere told. A
+comma that was misread makes ten times as much at least."""
 _CLOSE = 100
 """Notes may round a number by one part in so many."""
+_RENAMED = (
+    {"MATIC", "POL"},
+    {"CGLD", "CELO"},
+    {"RNDR", "RENDER"},
+    {"ETH2", "ETH"},
+    {"GNT", "GLM"},
+    {"FTM", "S"},
+    {"EOS", "A"},
+)
+"""Names of one asset, of which Notes keep the older."""
+_TRADE_WORDS = {"buy", "sell", "convert"}
+_IN_BRACKETS = re.compile(r"\s*\([^()]*\)$")
 
 Doubts = dict[str, tuple[int, int]]
 """What is taken as it stands though something is odd or not said: a sentence, the first line, and how many lines."""
@@ -139,11 +151,13 @@ class TransactionsReport:
         No fill is there yet for a conversion whose other side has a row of its own.
         """
         kind = needed(row, "transaction type")
-        word = kind.lower().rpartition(" ")[2]
+        word = _IN_BRACKETS.sub("", kind.lower()).rpartition(" ")[2]
         if word in ("buy", "sell"):
             return self._trade(row, kind, line, buy=word == "buy")
         if word == "convert":
             return self._conversion(row, line)
+        if not _TRADE_WORDS.isdisjoint(re.findall("[a-z]+", kind.lower())):
+            raise FifoError("UNKNOWN_SIDE", f"Transaction Type {shown(kind)} is not known, and may be a trade")
         return kind
 
     def unfinished(self) -> list[tuple[int, FifoError]]:
@@ -154,14 +168,19 @@ class TransactionsReport:
         valued = self._valued(row, line, buy=buy)
         if buy and valued.outgoing:
             raise FifoError("SIZE_NOT_POSITIVE", "Quantity of a Buy must be above zero")
-        quote, pair = paid_with(row.get("notes", ""))
+        notes = said(row.get("notes", ""))
+        quote, pair = notes.quote, notes.against
         if quote is None and kind.lower().startswith("adv"):
             self._doubt(line, _NO_PAIR)
         if pair and quote != pair and {quote, pair} not in _ONE_BOOK:
             raise FifoError("CONTRADICTION", f"Notes name a pair with {pair} and an amount of {quote}")
         if quote is None or quote == valued.currency:
+            if quote is not None:
+                _check_notes(valued, notes, buy=buy)
             return [_fill(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
-        amount, with_fee = _of_notes(valued, traded(row["notes"]), buy=buy)
+        amount, with_fee = _of_notes(valued, traded(notes), buy=buy)
+        if notes.price is None and quote not in _MONIES and unclear(row["notes"], quote):
+            _require_at_par(valued, amount, quote)
         return _sides(valued, self._id(valued), quote, amount, buy=buy, with_fee=with_fee)
 
     def _conversion(self, row: Mapping[str, str], line: int) -> list[Stated]:
@@ -172,7 +191,7 @@ class TransactionsReport:
         side = self._valued(row, line, buy=None)
         notes = converted(row.get("notes", ""))
         if notes is not None:
-            self._check_side(side, notes)
+            self._check_side(side, notes, row["notes"])
             if side.id in self._converted:
                 # Both sides have a row, and each row's Notes tell all.
                 self._converted[side.id][0].add(content)
@@ -223,11 +242,14 @@ class TransactionsReport:
         return legs
 
     @staticmethod
-    def _check_side(side: _Valued, notes: Converted) -> None:
+    def _check_side(side: _Valued, notes: Converted, text: str) -> None:
         sizes = {notes.given: notes.given_size, notes.received: notes.received_size}
         if side.asset not in sizes or notes.given == notes.received:
             raise FifoError("CONTRADICTION", f"Notes convert {notes.given} to {notes.received}, Asset is {side.asset}")
         _check_size(side, sizes[side.asset])
+        other = notes.received if side.asset == notes.given else notes.given
+        if other not in _MONIES and unclear(text, other):
+            _require_at_par(side, sizes[other], other)
 
     def _id(self, valued: _Valued) -> str:
         return valued.id or self._counted(valued.known_as)
@@ -247,16 +269,26 @@ class TransactionsReport:
         first, count = self.doubts.get(sentence, (line, 0))
         self.doubts[sentence] = first, count + 1
 
-    def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> _Valued:
-        """The row's amounts; `buy` is None for a conversion, whose total is with or without the fee."""
+    def _names(self, row: Mapping[str, str], *, other: bool) -> tuple[str, str]:
+        """The asset and what it is valued in, which must be something else if `other`."""
         # Assets are spelt as people know them (cbETH), products never are (CBETH-USD).
         asset = needed(row, "asset").upper()
         currency = (row.get("price currency") or "").strip().upper() or self._currency
+        for name, text in (("Asset", asset), ("Price Currency", currency)):
+            if text and not (text.isalnum() and text.isascii()):
+                raise FifoError("NOT_A_ROW", f"{name} {shown(text)} is no name of letters and digits")
+        if self._currency not in ("", currency):
+            raise FifoError("CONTRADICTION", f"Price Currency is {currency}, and the heading names {self._currency}")
         if not currency:
             raise FifoError("MISSING_FIELD", "Price Currency is missing, and no column names a currency")
-        if asset == currency and buy is not None:
+        if asset == currency and other:
             raise FifoError("CONTRADICTION", f"Asset and Price Currency are both {asset}")
-        quantity = money("Quantity", needed(row, "quantity transacted"))
+        return asset, currency
+
+    def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> _Valued:
+        """The row's amounts; `buy` is None for a conversion, whose total is with or without the fee."""
+        asset, currency = self._names(row, other=buy is not None)
+        quantity = money_in("Quantity", needed(row, "quantity transacted"), asset)
         size = abs(quantity)
         price, subtotal = _amount(row, "price", currency), _amount(row, "subtotal", currency)
         total, printed = _amount(row, "total", currency), _amount(row, "fees", currency)
@@ -282,14 +314,29 @@ class TransactionsReport:
             if value is None and not price:
                 value = _paid_by_notes(row, currency, fee, buy=buy)
         elif price:
-            _check_price(size, price, value)
-        if value and total is not None and not _add_up(value, fee, total, adds=buy):
-            self._doubt(line, _NO_SUM)
+            _check_price(size, price, last_place(row["price"]), value, rough=subtotal is None and printed is None)
+        worth = divide_half_even(size * (price or 0), UNIT) if value is None else value
+        sums_up = total is not None and self._sums_up(line, worth, fee, total, adds=buy)
+        if abs(fee) > worth + 5 * _A_CENT and not (sums_up and printed is not None):
+            raise FifoError("CONTRADICTION", f"Fees are {text_of(fee)}, and more than {text_of(worth)} that was traded")
         time, fill_id = _time(needed(row, "timestamp")), row.get("id", "").strip()
         return _Valued(
             fill_id, time, line, asset, size, quantity < 0, currency, price, value, fee, total,
             "" if fill_id else _known_as(time, asset, currency, size, stated, price, printed, buy=buy),
         )  # fmt: skip
+
+    def _sums_up(self, line: int, value: int, fee: int, total: int, *, adds: bool | None) -> bool:
+        """Whether a total is value and fee. Raises FifoError if it is something else by far."""
+        if _add_up(value, fee, total, adds=adds):
+            return True
+        if not any(_near(sum_, total) for sum_ in (value, value + fee, value - fee)):
+            raise FifoError(
+                "CONTRADICTION",
+                f"{text_of(value)} was traded, Fees are {text_of(fee)} and Total is {text_of(total)}: is a comma a "
+                "decimal one?",
+            )
+        self._doubt(line, _NO_SUM)
+        return False
 
     def _without_subtotal(self, line: int, size: int, price: int | None, value: int | None) -> int | None:
         """The value where there is no subtotal, or one that was rounded to zero: None is quantity times price."""
@@ -334,27 +381,55 @@ def _amount(row: Mapping[str, str], name: str, currency: str) -> int | None:
     text = row.get(name, "")
     if not text or text.isspace():
         return None
-    foreign = not text.isascii() and any(sign in text and of != currency for sign, of in _SIGN_OF.items())
-    if foreign or ("$" in text and currency in _SIGN_OF.values()):
-        raise FifoError("CONTRADICTION", f"{name.capitalize()} {shown(text)} is not in {currency}")
-    return money(name.capitalize(), text)
+    return money_in(name.capitalize(), text, currency)
 
 
 def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool | None) -> int:
     """The value where it and the price were rounded to zero."""
-    notes = traded(row.get("notes", ""))
+    notes = traded(said(row.get("notes", "")))
     if buy is None or notes.quote != currency or not notes.amount:
         raise FifoError("PRICE_NOT_POSITIVE", "Subtotal is zero, and neither Price nor Notes say what it was")
     return max(notes.amount - fee, 0) if buy else notes.amount + fee
 
 
-def _check_price(size: int, price: int, value: int) -> None:
+def _near(one: int, other: int) -> bool:
+    return abs(one - other) <= 5 * _A_CENT + max(abs(one), abs(other)) // _APART
+
+
+def _check_price(size: int, price: int, price_place: int, value: int, *, rough: bool) -> None:
+    """`price_place`: to what the price may be rounded. `rough`: the value may hold a fee that is nowhere told."""
     expected = size * price // UNIT
-    larger, smaller = max(expected, value), min(expected, value)
-    if expected and larger >= UNIT and larger >= _FAR_OFF * smaller:
+    slack = size * price_place // UNIT + (5 * UNIT + max(expected, value) // 2 if rough else 0)
+    if abs(expected - value) > slack and not _near(expected, value):
         raise FifoError(
             "CONTRADICTION",
             f"Quantity times Price is {text_of(expected)} and Subtotal is {text_of(value)}: is a comma a decimal one?",
+        )
+
+
+def _check_notes(valued: _Valued, text: Said, *, buy: bool) -> None:
+    """Notes of the currency that the row is valued in give nothing to it, but must not say something else."""
+    if text.base != valued.asset and {text.base, valued.asset} not in _RENAMED:
+        raise FifoError("CONTRADICTION", f"Notes name {text.base}, Asset is {valued.asset}")
+    size, worth = valued.size, valued.worth()
+    if text.size and not may_be(text.size, size - size // _CLOSE, size + size // _CLOSE):
+        raise FifoError("CONTRADICTION", f"Quantity is {text_of(size)}, and Notes say {shown(text.size)}")
+    sums = [worth, worth + valued.fee if buy else worth - valued.fee]
+    sums += [] if valued.total is None else [valued.total]
+    least, most = (min(sums) - min(sums) // _APART - 5 * _A_CENT, max(sums) + max(sums) // _APART + 5 * _A_CENT)
+    if text.amount and not may_be(text.amount, least, most):
+        raise FifoError("CONTRADICTION", f"Subtotal is {text_of(worth)}, and Notes say {shown(text.amount)}")
+    if text.price and size and not may_be(text.price, least * UNIT // size, most * UNIT // size):
+        raise FifoError("CONTRADICTION", f"Price is {text_of(worth * UNIT // size)}, and Notes say {shown(text.price)}")
+
+
+def _require_at_par(valued: _Valued, amount: int, currency: str) -> None:
+    """A coin's amount with a comma before three digits counts only if the coin is worth one of the row's currency."""
+    if not _near(amount, valued.worth()):
+        raise FifoError(
+            "CONTRADICTION",
+            f"Notes say {text_of(amount)} {currency} with a comma, which is a thousandth of it if the comma is a "
+            "decimal one",
         )
 
 

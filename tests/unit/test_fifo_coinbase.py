@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from hypothesis import strategies as st
 
 from fifo import Book, FifoError
 from fifo.amounts import UNIT, text_of
-from fifo.notes import Converted, Traded, converted, paid_with, traded
+from fifo.notes import Converted, Traded, converted, may_be, said, traded, unclear
 from fifo.reading import Reading, read_fills, read_stated
 
 FILES = Path(__file__).parents[1] / "data" / "coinbase"
 HEADING = (
     "ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Price at Transaction,Subtotal,"
     "Total (inclusive of fees and/or spread),Fees and/or Spread,Notes\n"
+)
+EUROS_2019 = (
+    "Timestamp,Transaction Type,Asset,Quantity Transacted,EUR Spot Price at Transaction,EUR Subtotal,"
+    "EUR Total (inclusive of fees),EUR Fees,Notes\n"
 )
 FILLS = "portfolio,trade id,product,side,created at,size,size unit,price,fee,total,price/fee/total unit\n"
 
@@ -246,6 +251,28 @@ def test_the_forms_agree(buy: bool, size: int, cents: int, fee: int, negative: b
         (row(kind="Convert", notes="Converted 12 ETH to 0.5 BTC"), "CONTRADICTION", "Notes say 12"),
         (row(kind="Convert", fill_id="", notes=""), "OTHER_SIDE_MISSING", "converted to what"),
         (row().replace("2024-02-05 10:00:00 UTC", "02/05/2018"), "NOT_A_TIME", "without hour and zone"),
+        (row(subtotal="¥30000"), "CONTRADICTION", "Subtotal '¥30000' is not in USD"),
+        (row(fee="CA$180"), "CONTRADICTION", "Fees 'CA$180' is not in USD"),
+        (row(total="EUR 30180"), "CONTRADICTION", "Total 'EUR 30180' is not in USD"),
+        (row(price="kr 3000"), "CONTRADICTION", "Price 'kr 3000' is not in USD"),
+        (row(size="$10"), "CONTRADICTION", "Quantity '$10' is not in ETH"),
+        (row(total="99999"), "CONTRADICTION", "30000 was traded, Fees are 180 and Total is 99999"),
+        (row(subtotal="0.00", fee="0", total="30180"), "CONTRADICTION", "0 was traded"),
+        (row(kind="Sell", size="10", subtotal="30000", total="30000", fee="30100"), "CONTRADICTION", "Fees are 30100"),
+        (row(fee='"31,500"', total=""), "CONTRADICTION", "Fees are 31500, and more than 30000"),
+        (row(fee="", total='"101,500"'), "CONTRADICTION", "Fees are 71500, and more than 30000"),
+        (row(subtotal="", total="", fee="30100"), "CONTRADICTION", "Fees are 30100, and more than 30000"),
+        (row(price="5000"), "CONTRADICTION", "Quantity times Price is 50000 and Subtotal is 30000"),
+        (row(notes="Bought 10 LTC for 30180 USD on LTC-USD"), "CONTRADICTION", "Notes name LTC, Asset is ETH"),
+        (row(notes="Bought 12 ETH for 30180 USD"), "CONTRADICTION", "Quantity is 10, and Notes say '12'"),
+        (row(notes='"Bought 10 ETH for 301.80 USD"'), "CONTRADICTION", "Subtotal is 30000, and Notes say '301.80'"),
+        (row(notes="Bought 10 ETH for 30180 USD on ETH-USD at 300 USD/ETH"), "CONTRADICTION", "Notes say '300'"),
+        (row(notes='"Bought 10 ETH for 50,300 BTC"'), "CONTRADICTION", "Notes say 50300 BTC with a comma"),
+        (row(kind="Convert", notes='"Converted 10 ETH to 1,200 BTC"'), "CONTRADICTION", "Notes say 1200 BTC"),
+        (row(asset="BTC-EUR"), "NOT_A_ROW", "Asset 'BTC-EUR' is no name"),
+        (row(currency="US$"), "NOT_A_ROW", "Price Currency 'US$' is no name"),
+        (row(kind="Buy Back Reward"), "UNKNOWN_SIDE", "may be a trade"),
+        (row(notes='"a memo\n'), "NOT_A_ROW", "goes on in the next line"),
     ],
 )  # fmt: skip
 def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words: str) -> None:
@@ -253,6 +280,88 @@ def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words
     found = only(text)
     assert found[0] == code
     assert words in found[1]
+
+
+@pytest.mark.parametrize(
+    ("heading", "text", "words"),
+    [
+        (EUROS_2019, '2022-01-01T00:00:00Z,Buy,ADA,100,1,100,"101,500","1,500",\n', "Total is 101500"),
+        (
+            HEADING.replace("Subtotal", "USD Subtotal"),
+            row(currency="EUR"),
+            "Price Currency is EUR, and the heading names USD",
+        ),
+        (FILLS, 'd,1,BTC-USD,BUY,2024-01-01T00:00:00Z,"1,500",BTC,50000,10,-75010,USD\n', "they don't add up"),
+        (FILLS, 'd,1,BTC-USD,BUY,2024-01-01T00:00:00Z,1,BTC,50000,"10,000",-50010,USD\n', "they don't add up"),
+        (FILLS, "d,1,ETH-BTC,SELL,2024-01-01T00:00:00Z,1,ETH,0.05,0.0001,0.0599,BTC\n", "they don't add up"),
+        (FILLS, "d,1,BTC-USD,BUY,2024-01-01T00:00:00Z,1,BTC,€50000,10,-50010,USD\n", "price '€50000' is not in USD"),
+        (FILLS, "d,1,BTC-USD,BUY,2024-01-01T00:00:00Z,$1,BTC,50000,10,-50010,USD\n", "size '$1' is not in BTC"),
+    ],
+)
+def test_what_a_row_of_another_report_contradicts(heading: str, text: str, words: str) -> None:
+    """Fields that don't add up, a heading of one currency over a column of another, a foreign sign."""
+    (bad,) = read_text(heading + text).bad
+    assert words in bad.sentence
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        row(notes='"Bought 10,000 ETH for 30.180,00 € EUR"', currency="EUR"),
+        row(notes='"Bought 10 ETH for $30,180.00 USD using a card"'),
+        row(size="1.12345678", price="3000", subtotal="3370.37", total="3400", fee="29.63",
+            notes='"Bought 1,123 ETH for 3.400,00 USD"'),
+        row(notes="Bought 10.0000 ETH for 30180 USD on ETH-USD at 3018.00 USD/ETH"),
+        row(asset="POL", notes="Bought 10 MATIC for 30180 USD"),
+        row(subtotal="$30000", total="USD 30180", fee="US$180"),
+        row(currency="CHF", subtotal="CHF 30000", total="Fr 30180"),
+        row(currency="USDC", subtotal="$30000"),
+        row(currency="CAD", subtotal="CA$30000", total="$30180"),
+        row(size="1000000", price="0.00", subtotal="3.25", total="4.24", fee="0.99"),
+        row(size="1000000", price="0.01", subtotal="5001", total="5001", fee="0"),
+        row(size="0.00001", price="3000", subtotal="0.01", total="1.00", fee="0.99"),
+        row(price="3300"),
+        row(kind="Sell (Coinbase Card)", size="-10", total="29820"),
+        row(kind="Recurring Buy (weekly)"),
+        row(notes='"Bought 10 ETH for 30,180 USDT on ETH-USDT"'),
+    ],
+)  # fmt: skip
+def test_what_real_rows_round_and_spread_is_no_contradiction(text: str) -> None:
+    """Prices of a cent, flat fees on dust, spot beside execution, decimal commas of Notes, an asset's older name."""
+    reading = read_text(HEADING + text)
+    assert reading.bad == []
+    assert len(reading) in (1, 2)
+
+
+@given(
+    st.booleans(),
+    st.integers(1, 10**12),
+    st.integers(1, 10**8),
+    st.integers(0, 400),
+    st.integers(-150, 150),
+    st.sampled_from([10, 100, 1000, 10**6]),
+    st.sampled_from(["size", "price", "subtotal"]),
+)
+def test_a_misplaced_point_is_seen_and_a_spread_is_not(
+    buy: bool, size: int, cents: int, fee: int, spread: int, factor: int, field: str
+) -> None:
+    """Within 15 % of the spot price and the rounding to cents a row is read; ten times as much of one field is refused,
+    where it isn't a matter of cents.
+    """
+    quantity, price = Decimal(size).scaleb(-8), Decimal(cents).scaleb(-2)
+    value = round(quantity * price * (1000 + spread) / 1000, 2)
+    paid = round(value * fee / 1000, 2)
+
+    def codes(quantity: Decimal, price: Decimal, value: Decimal) -> list[str]:
+        total = value + paid if buy else value - paid
+        numbers = {"size": quantity, "price": price, "subtotal": value, "total": total, "fee": paid}
+        text = row(kind="Buy" if buy else "Sell", **{name: f"{number:f}" for name, number in numbers.items()})
+        return [bad.code for bad in read_text(HEADING + text).bad]
+
+    assert codes(quantity, price, value) == []
+    if value >= 1 and cents >= 10:
+        times = {name: factor if name == field else 1 for name in ("size", "price", "subtotal")}
+        assert codes(quantity * times["size"], price * times["price"], value * times["subtotal"]) == ["CONTRADICTION"]
 
 
 _ODD = ["", "0", "-0.00", "1", "-2.5", "1,000.5", "0,5", "€3", "$4", "1e-18", "NaN", "9" * 40, "ETH", " "]
@@ -344,10 +453,6 @@ def test_a_conversion_with_a_row_for_each_side_is_one(order: list[str], ids: boo
     assert len(later) == 4
 
 
-EUROS_2019 = (
-    "Timestamp,Transaction Type,Asset,Quantity Transacted,EUR Spot Price at Transaction,EUR Subtotal,"
-    "EUR Total (inclusive of fees),EUR Fees,Notes\n"
-)
 OWN = "id,time,symbol,side,size,price\n"
 
 
@@ -383,7 +488,7 @@ def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
         HEADING
         + row(fill_id="1", kind="Advanced Trade Buy")
         + row(fill_id="2", kind="Advanced Trade Buy")
-        + row(fill_id="3", total="99999")
+        + row(fill_id="3", total="31000")
         + row(fill_id="4", subtotal="0.00", total="0.00", fee="0.00")
     )
     assert [(where, sentence.split()[0]) for sentence, where in reading.doubts.items()] == [
@@ -469,20 +574,36 @@ def test_a_bad_row_of_the_fills_report(line: str, code: str) -> None:
     assert [bad.code for bad in read_text(f"{FILLS}{line}\n").bad] == [code]
 
 
+def test_a_product_in_small_letters_is_the_same() -> None:
+    """An id, product and unit as a spreadsheet may have written them: one fill."""
+    line = "d,1,BTC-USD,BUY,2024-03-04T09:00:00Z,1,BTC,5,0,-5,USD\n"
+    reading = read_text(FILLS + line + line.lower().replace("t09", "T09").replace("z,", "Z,"))
+    assert (len(reading), reading.repeated, reading.bad) == (1, 1, [])
+
+
 def test_notes() -> None:
     """What they say in each of their forms, and nothing where they don't."""
-    assert traded("Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH") == Traded(
+    assert traded(said("Bought 10 ETH for 0.503 BTC on ETH-BTC at 0.05 BTC/ETH")) == Traded(
         "ETH", "BTC", 10 * UNIT, 503 * UNIT // 1000, 5 * UNIT // 100
     )
-    assert traded("Sold 0.01 BTC for 650.00 USDC on BTC-USDC")[1:4] == ("USDC", UNIT // 100, 650 * UNIT)
-    assert traded("Bought 1,000 USDC for $1,377.00 CAD using CAD Wallet")[1:4] == ("CAD", 1000 * UNIT, 1377 * UNIT)
-    assert traded("Bought 0,01 BTC for 100,00 € EUR") == Traded("BTC", "EUR", None, None, None)
-    assert traded("Bought 0.03 cbETH for € 300.00 EUR.")[:2] == ("CBETH", "EUR")
-    assert traded("Bought 0.1 BTC for $10 using Visa") == traded("") == Traded(None, None, None, None, None)
-    assert paid_with("Bought 10 ETH for 3000 USDC on ETH-USD") == ("USDC", "USD")
-    assert paid_with("Sold 1 BTC for €9 EUR") == ("EUR", None)
-    assert paid_with("Filled on ETH-BTC") == ("BTC", "BTC")
-    assert paid_with("Bought some") == paid_with("") == (None, None)
+    assert traded(said("Sold 0.01 BTC for 650.00 USDC on BTC-USDC"))[1:4] == ("USDC", UNIT // 100, 650 * UNIT)
+    dollars = traded(said("Bought 1,000 USDC for $1,377.00 CAD using CAD Wallet"))
+    assert dollars[1:4] == ("CAD", 1000 * UNIT, 1377 * UNIT)
+    assert traded(said("Bought 0,01 BTC for 100,00 € EUR")) == Traded("BTC", "EUR", None, None, None)
+    assert traded(said("Bought 0.03 cbETH for € 300.00 EUR."))[:2] == ("CBETH", "EUR")
+    for nothing in ("Bought 0.1 BTC for $10 using Visa", "Bought some", ""):
+        assert traded(said(nothing)) == Traded(None, None, None, None, None)
+    for text, quotes in {
+        "Bought 10 ETH for 3000 USDC on ETH-USD": ("USDC", "USD"),
+        "Sold 1 BTC for €9 EUR": ("EUR", None),
+        "Filled on ETH-BTC": ("BTC", "BTC"),
+    }.items():
+        assert (said(text).quote, said(text).against) == quotes
+    assert [may_be(text, 100 * UNIT, 101 * UNIT) for text in ("99.99", "99.98", "100,5", "100,500.", "0,5", "?")] == [
+        True, False, True, True, False, True
+    ]  # fmt: skip
+    assert unclear("Bought 10 ETH for € 1,200 BTC on", "BTC")
+    assert not any(unclear(f"for {number} BTC", "BTC") for number in ("1,200.5", "1200", "0,500", "1,200,000", "1,2"))
     assert converted("Converted 0.05 BTC to 1,200.5 USDC") == Converted(
         5 * UNIT // 100, "BTC", 12005 * UNIT // 10, "USDC"
     )
