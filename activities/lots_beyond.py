@@ -17,7 +17,7 @@ from domain.money import ZERO
 __all__ = ["lots_beyond_holdings"]
 
 _LOTS_AND_OPENING = """
-SELECT currency, lots.size AS lots, coalesce(came.amount, 0) AS opening
+SELECT currency, coalesce(lots.size, 0) AS lots, coalesce(came.amount, 0) AS opening
   FROM (SELECT split_part(translate(symbol, '_', '-'), '-', 1) AS currency, sum(lot_remaining) AS size FROM fills
          WHERE account = $1 AND side = 'BUY' GROUP BY 1) lots
   LEFT JOIN (SELECT currency, amount FROM balance_transfers WHERE account = $1 AND kind = 'opening') came

@@ -3,10 +3,8 @@
 Checks, each a name in the report: every sell is allocated to the last unit or has an uncovered remainder by name
 (`SELL_NOT_ALLOCATED`), allocations never exceed a lot (`LOT_EXCEEDED`) and what is left of it adds up
 (`LOT_REMAINING`), each allocation is of an earlier buy of its symbol (`ALLOCATION_PLACE`), all of it is what a
-recompute gives (`FIFO_DIFFERS`), trade records follow from fills and allocations (`TRADE_RECORD`), orders and attempts
-add up to their fills (`ORDER_TOTALS`, `ATTEMPT_TOTALS`), the position book to the fills of its orders
-(`POSITION_BOOK`), a closed trade holds nothing (`CLOSED_HOLDS`), both books to each other (`BOOKS_DIFFER`,
-`POOL_SHORT`), and both to the exchange (`BALANCE`).
+recompute gives (`FIFO_DIFFERS`), both books agree with each other (`BOOKS_DIFFER`, `POOL_SHORT`) and with the exchange
+(`BALANCE`), and each row says what those say that it follows from (`activities.ledger_checks`).
 
 Lots beyond what the account held when its books were opened are a warning and no violation: the books do add up, with
 a negative opening balance as the row that says by how much (LEDGER-1), and coins that were withdrawn before the ledger
@@ -32,6 +30,7 @@ from temporalio import activity
 from activities.database import Connection, Pool
 from activities.holdings import books_are_open, expected_balances
 from activities.incidents import report_once, resolve_incidents
+from activities.ledger_checks import CHECKS as ROWS
 from activities.lots_beyond import lots_beyond_holdings
 from activities.maintenance_interfaces import BalanceCheck, LedgerReport, ValidateActivity, ValidateInput, Violation
 from activities.recompute import BookDifference, compare_book, read_book, stale_records, symbols_of
@@ -86,51 +85,12 @@ _CHECKS: Mapping[str, str] = {
          WHERE a.account = $1 AND (s.side <> 'SELL' OR s.symbol <> a.symbol OR s.account <> a.account
                OR (b.id IS NOT NULL AND (b.side <> 'BUY' OR b.symbol <> a.symbol OR b.account <> a.account
                                          OR (b.at, b.id) > (s.at, s.id))))""",
-    "ORDER_TOTALS": """
-        SELECT o.order_key AS subject, o.symbol,
-               format('order %s has filled %s worth %s, its fills add up to %s worth %s', o.order_key,
-               o.filled_size, o.filled_value, coalesce(f.size, 0), coalesce(f.value, 0)) AS sentence
-          FROM orders o LEFT JOIN (SELECT order_key, sum(size) AS size, sum(value) AS value, sum(quote_fees) AS fees,
-                                          sum(base_fees) AS base_fees FROM fills WHERE account = $1 GROUP BY 1) f
-               USING (order_key)
-         WHERE o.account = $1 AND (o.filled_size, o.filled_value, o.quote_fees, o.base_fees) IS DISTINCT FROM
-               (coalesce(f.size, 0), coalesce(f.value, 0), coalesce(f.fees, 0), coalesce(f.base_fees, 0))""",
-    "ATTEMPT_TOTALS": """
-        SELECT o.order_key AS subject, o.symbol, format('order %s has filled %s, its attempts %s', o.order_key,
-               o.filled_size, a.size) AS sentence
-          FROM orders o JOIN (SELECT order_key, sum(filled_size) AS size, sum(filled_value) AS value,
-                                     sum(quote_fees) AS fees FROM attempts WHERE account = $1 GROUP BY 1) a
-               USING (order_key)
-         WHERE o.account = $1 AND (o.filled_size, o.filled_value, o.quote_fees) IS DISTINCT FROM
-               (a.size, a.value, a.fees)""",
-    # What an exit sold beyond its trade is no position's, and has an incident of its own.
-    "POSITION_BOOK": """
-        WITH traded AS (
-            SELECT o.entry_key, sum(f.size) FILTER (WHERE f.side = 'BUY') AS bought,
-                   sum(f.base_fees) FILTER (WHERE f.side = 'BUY') AS bought_fees,
-                   sum(f.value) FILTER (WHERE f.side = 'BUY') AS paid,
-                   sum(f.size) FILTER (WHERE f.side = 'SELL') AS sold,
-                   sum(f.base_fees) FILTER (WHERE f.side = 'SELL') AS sold_fees,
-                   sum(f.value) FILTER (WHERE f.side = 'SELL') AS received
-              FROM fills f JOIN orders o USING (order_key)
-             WHERE f.account = $1 AND o.entry_key IS NOT NULL GROUP BY 1),
-        surplus AS (
-            SELECT o.entry_key, sum((i.details ->> 'surplus')::numeric) AS size
-              FROM incidents i JOIN orders o ON o.order_key = i.subject
-             WHERE i.account = $1 AND i.kind = 'OVERSOLD' GROUP BY 1)
-        SELECT t.entry_key AS subject, t.symbol,
-               format('trade %s has bought %s and sold %s, its fills add up to %s and %s', t.entry_key,
-               t.bought_size, t.sold_size, coalesce(x.bought, 0), coalesce(x.sold, 0)) AS sentence
-          FROM trades t LEFT JOIN traded x USING (entry_key) LEFT JOIN surplus s USING (entry_key)
-         WHERE t.account = $1
-           AND ((t.bought_size, t.bought_base_fees, t.bought_value) IS DISTINCT FROM
-                (coalesce(x.bought, 0), coalesce(x.bought_fees, 0), coalesce(x.paid, 0))
-             OR t.sold_size + t.sold_base_fees + coalesce(s.size, 0) <> coalesce(x.sold, 0) + coalesce(x.sold_fees, 0)
-             OR (s.size IS NULL AND t.sold_value <> coalesce(x.received, 0)))""",
-    "CLOSED_HOLDS": """
-        SELECT entry_key AS subject, symbol, format('trade %s is closed and holds %s', entry_key, remaining) AS sentence
-          FROM trades WHERE account = $1 AND state = 'CLOSED' AND remaining <> 0""",
 }
+
+_STATEMENTS = [
+    *_CHECKS.items(),
+    *((check, statement) for check, statements in ROWS.items() for statement in statements),
+]
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM fills WHERE account = $1) AS fills,
@@ -201,7 +161,7 @@ async def check_ledger(
         found += await _check_symbol(pool, account, symbol)
     # One snapshot for all statements: what is recorded meanwhile is in all of them or in none.
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        for check, statement in _CHECKS.items():
+        for check, statement in _STATEMENTS:
             rows = await connection.fetch(statement, account, timeout=120)
             found += [Violation(check=check, **dict(row)) for row in rows]
         counts = await connection.fetchrow(_COUNTS, account)

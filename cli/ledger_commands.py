@@ -99,6 +99,7 @@ def _print_report(report: "LedgerReport") -> None:
     rows = [(item.check, item.symbol or "", item.sentence) for item in report.violations[:_SHOWN]]
     print_table(("check", "symbol", "what is wrong"), rows, title=f"{sum(report.counts.values())} violations")
     typer.echo("`bottrader ledger repair` computes FIFO_DIFFERS, LOT_*, SELL_*, ALLOCATION_* and TRADE_RECORD anew.")
+    typer.echo("docs/reports.md says who puts the others right.")
 
 
 @ledger_app.command("repair")

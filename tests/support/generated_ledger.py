@@ -53,14 +53,15 @@ _COLUMNS = {
         "order_key", "account", "symbol", "side", "role", "entry_key", "order_type", "source", "entry_point", "trigger",
         "exit_reason", "buy_score", "indicator_breakdown", "indicators_fired", "intent", "intent_digest", "state",
         "finished", "filled_size", "filled_value", "quote_fees", "received_at", "placed_at", "first_fill_at",
+        "last_fill_at", "finished_at", "snapshot_id",
     ),
     "attempts": (
         "client_order_id", "order_key", "number", "account", "symbol", "body", "status", "live", "exchange_order_id",
-        "filled_size", "filled_value", "quote_fees", "prepared_at",
+        "filled_size", "filled_value", "quote_fees", "prepared_at", "final_at",
     ),
     "fills": (
         "fill_key", "account", "symbol", "side", "order_key", "client_order_id", "exchange_order_id", "origin",
-        "ingest_via", "size", "price", "value", "quote_fees", "at", "lot_remaining",
+        "ingest_via", "size", "price", "value", "quote_fees", "at", "recorded_at", "lot_remaining",
     ),
     "trades": (
         "entry_key", "account", "symbol", "state", "bought_size", "bought_value", "bought_quote_fees", "sold_size",
@@ -68,15 +69,19 @@ _COLUMNS = {
     ),
     "trade_exits": (
         "order_key", "entry_key", "reason", "target_fraction", "trigger_price", "size", "average_price",
-        "achieved_gross", "achieved_net", "slippage", "fees", "attempts", "at",
+        "achieved_gross", "achieved_net", "slippage", "fees", "attempts", "due_at", "at",
+    ),
+    "exit_plans": (
+        "entry_key", "account", "symbol", "state", "rules", "entry_price", "quantity", "exit_reason", "updated_at",
     ),
     "trade_records": (
         "order_id", "account", "order_key", "client_order_id", "symbol", "side", "order_time", "price", "size",
-        "total_fees_usd", "order_type", "status", "source", "ingest_via", "remaining_size",
+        "total_fees_usd", "order_type", "status", "source", "ingest_via", "remaining_size", "trigger",
+        "exit_reason",
     ),
     "trade_strategy_link": (
         "order_key", "order_id", "client_order_id", "snapshot_id", "trigger_type", "indicator_breakdown",
-        "indicators_fired", "entry_key",
+        "indicators_fired", "entry_key", "buy_score", "exit_reason", "completed_at",
     ),
 }  # fmt: skip
 
@@ -132,32 +137,38 @@ def _trade(dice: random.Random, made: GeneratedLedger, number: int, account: str
     )
     for side, role, key, why, left_by, value, fees, price, at, source in sides:
         venue, name, placed = f"x-{key}", client_order_id(key, 1), at - timedelta(seconds=0.2)
+        snapshot = str(uuid.UUID(int=dice.getrandbits(128)))
+        intent = {"trigger_price": str(due), "due_at": closed.isoformat()} if side == "SELL" else {}
         made.rows["orders"].append(
             (key, account, symbol, side, role, keys[0], "MARKET", source, "generated", why, left_by, score, breakdown,
-             list(fired), {}, "", "FILLED", True, size, value, fees, placed, placed, at)
+             list(fired), intent, "", "FILLED", True, size, value, fees, placed, placed, at, at, at, snapshot)
         )  # fmt: skip
         made.rows["attempts"].append(
-            (name, key, 1, account, symbol, {}, "FILLED", False, venue, size, value, fees, placed)
+            (name, key, 1, account, symbol, {}, "FILLED", False, venue, size, value, fees, placed, at)
         )
         made.rows["fills"].append(
             (f"{account}/{venue}", account, symbol, side, key, name, venue, "derived", "websocket", size, price, value,
-             fees, at, size if side == "BUY" else None)
+             fees, at, at, size if side == "BUY" else None)
         )  # fmt: skip
         made.rows["trade_records"].append(
             (venue, account, key, name, symbol, side, at, price, size, fees, "MARKET", "FILLED", source, "websocket",
-             size if side == "BUY" else None)
+             size if side == "BUY" else None, {"trigger": why, "snapshot_id": snapshot}, left_by)
         )  # fmt: skip
         made.rows["trade_strategy_link"].append(
-            (key, venue, name, str(uuid.UUID(int=dice.getrandbits(128))), why, breakdown, list(fired), keys[0])
-        )
+            (key, venue, name, snapshot, why, breakdown, list(fired), keys[0], score, reason.value,
+             closed if side == "BUY" else None)
+        )  # fmt: skip
     made.rows["trades"].append(
         (keys[0], account, symbol, "CLOSED", size, paid, bought_fees, size, got, sold_fees, True, reason.value,
          _RULES_JSON, opened, closed)
     )  # fmt: skip
+    made.rows["exit_plans"].append(
+        (keys[0], account, symbol, "DISARMED", _RULES_JSON, entry, Decimal(0), reason.value, closed)
+    )
     gross, net = achieved(entry, out, divide(bought_fees, size), divide(sold_fees, size))
     made.rows["trade_exits"].append(
         (keys[1], keys[0], reason.value, target_fraction(reason, _RULES), due, size, out, gross, net, out - due,
-         sold_fees, 1, closed)
+         sold_fees, 1, closed, closed)
     )  # fmt: skip
     gain = got - sold_fees - paid - bought_fees
     made.trades += 1
