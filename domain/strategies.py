@@ -366,8 +366,30 @@ def _checked(answer: object, symbol: str) -> Decision:
     if not all(_is_name(name) for name in (*given.parts, *given.fired)):
         raise _MalformedError(f"the name of an indicator that is not {_A_NAME}")
     parts = {name: _checked_part(name, part) for name, part in given.parts.items()}
+    fired = tuple(dict.fromkeys(given.fired))
     reason = _told(str(given.reason))
-    return Decision(symbol, given.action, given.trigger, buy, sell, parts, tuple(given.fired), reason)
+    decision = Decision(symbol, given.action, given.trigger, buy, sell, parts, fired, reason)
+    _check_agreement(decision)
+    return decision
+
+
+def _check_agreement(decision: Decision) -> None:
+    """Raises _MalformedError where what is stored would contradict itself: reports and people go by all of it."""
+    parts, action = decision.parts, decision.action
+    silent = next((name for name in decision.fired if parts and not (name in parts and parts[name].fired)), None)
+    if silent is not None:
+        raise _MalformedError(f"`fired` with {silent}, which did not fire by its parts")
+    if action is Action.HOLD:
+        return
+    score, other = decision.buy_score, decision.sell_score
+    sign = 1
+    if action is Action.SELL:
+        score, other, sign = other, score, -1
+    if not score and other:
+        raise _MalformedError(f"{action} with no score for it and {other:g} against it")
+    total = math.fsum(contribution for part in parts.values() if (contribution := sign * part.contribution) > 0)
+    if total and not math.isclose(total, score, rel_tol=1e-6):
+        raise _MalformedError(f"a score of {score:g} for {action}, where its parts come to {total:g}")
 
 
 def _checked_part(name: str, part: Part) -> Part:

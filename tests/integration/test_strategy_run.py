@@ -60,7 +60,8 @@ class Fixed:
         action = Action(self._wishes.get(features.symbol.partition("-")[0], "hold"))
         if features.close[-1] > self._turns_at:
             action = Action.SELL
-        part = {"rsi": Part(features.value("rsi"), action is not Action.HOLD, 1.0, 1.5)}
+        contribution = {Action.BUY: 1.5, Action.SELL: -2.0, Action.HOLD: 0.0}[action]
+        part = {"rsi": Part(features.value("rsi"), action is not Action.HOLD, 1.0, contribution)}
         if action is Action.BUY:
             return Decision(features.symbol, action, "rsi_oversold", 1.5, 0.25, part, ("rsi",))
         if action is Action.SELL:

@@ -146,7 +146,7 @@ def test_the_first_strategy_that_acts_says_whether_to_buy_or_to_sell() -> None:
     assert set(decision.parts) == set(other.parts) >= {"rsi", "macd", "roc"}
 
 
-actions = st.tuples(st.sampled_from(Action), st.integers(0, 3), st.integers(0, 3))
+actions = st.tuples(st.sampled_from(Action), st.integers(1, 3), st.integers(1, 3))
 
 
 @given(st.lists(actions, min_size=1, max_size=5))
@@ -230,6 +230,9 @@ class _Answers:
         return self._answer  # type: ignore[no-any-return]
 
 
+FIRED = Part(25.0, True, 1.0, 1.0)
+
+
 def dip(**changed: Any) -> Decision:
     """A sound answer about the one symbol of these tests, but for what is changed."""
     return Decision("BTC-USD", Action.BUY, "rsi_oversold", 1.0, 0.0)._replace(**changed)
@@ -253,6 +256,10 @@ def dip(**changed: Any) -> Decision:
         (_Answers(dip(parts={"rsi": Part(float("inf"), True, 1.0, 1.0)})), "a value of rsi that is not a number"),
         (_Answers(dip(fired="rsi")), "`fired` that is not"),
         (_Answers(dip(fired=(3,))), "the name of an indicator"),
+        (_Answers(dip(parts={"rsi": FIRED}, fired=("roc",))), "`fired` with roc"),
+        (_Answers(dip(parts={"rsi": FIRED._replace(fired=False)}, fired=("rsi",))), "`fired` with rsi"),
+        (_Answers(dip(buy_score=0.0, sell_score=9.0)), "no score for it and 9 against it"),
+        (_Answers(dip(buy_score=5.0, parts={"rsi": FIRED}, fired=("rsi",))), "5 for buy, where its parts come to 1"),
     ],
 )
 def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason: str) -> None:
@@ -273,6 +280,12 @@ def test_what_a_strategy_answers_is_stored_as_plain_numbers_and_one_line() -> No
     assert decision.fired == ("rsi",)
     assert decision.reason.startswith("a b a b")
     assert len(decision.reason) == 300
+
+
+def test_an_indicator_that_fired_is_named_once() -> None:
+    """A name that a strategy gives three times is stored and reported once."""
+    decision = only(FALL, (_Answers(dip(parts={"rsi": FIRED}, fired=("rsi",) * 3)),))
+    assert (decision.action, decision.fired) == (Action.BUY, ("rsi",))
 
 
 def test_features_are_what_the_documentation_says() -> None:
