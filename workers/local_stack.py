@@ -59,7 +59,8 @@ from workers.supervisor import Limit, Supervised
 from workers.temporal_connection import connect
 from workers.temporal_ui import UiGate, UiGateConfig
 
-_WORKER_READY_TIMEOUT_S = 30.0
+_WORKER_READY_TIMEOUT_S = 120.0
+"""A worker that is alive may take so long on a busy machine after an upgrade; one that ended is seen at once."""
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)
 
 _OUR_FILES = ("logs", "paper", "tls", "temporal*", "stack.*", "webhook_token")
