@@ -250,6 +250,21 @@ def _row(
     )
 
 
+# What exits of a trade achieved, from its totals and theirs; with the places that `domain.outcome` has.
+_TELL_EXITS = """
+UPDATE trade_exits x
+   SET fees = o.quote_fees, average_price = round(p.price, 18),
+       slippage = x.slippage + round(p.price, 18) - x.average_price,
+       achieved_gross = round(p.price / p.cost - 1, 18),
+       achieved_net = round((p.price - p.fee) / (p.cost + p.costs) - 1, 18)
+  FROM orders o JOIN trades t ON t.entry_key = o.entry_key CROSS JOIN LATERAL (
+       SELECT (o.filled_value + z) / o.filled_size AS price, (o.quote_fees + z) / o.filled_size AS fee,
+              (t.bought_value + z) / t.bought_size AS cost, (t.bought_quote_fees + z) / t.bought_size AS costs
+         FROM (SELECT 0::numeric(60, 40) AS z) places) p
+ WHERE x.entry_key = $1 AND o.order_key = x.order_key AND o.filled_size > 0 AND t.bought_value > 0
+"""
+
+
 async def _correct(connection: Connection, account: str, attempt: Any, delta: Totals) -> None:
     """The exchange's executions are the truth about value and fees; every total follows."""
     values: tuple[Decimal, ...] = (delta.value, delta.quote_fees, delta.base_fees)
@@ -268,6 +283,7 @@ async def _correct(connection: Connection, account: str, attempt: Any, delta: To
             order["entry_key"],
             *values,
         )
+        await connection.execute(_TELL_EXITS, order["entry_key"])
     await connection.execute(
         """UPDATE trade_records SET total_fees_usd = total_fees_usd + $3, price = $4
            WHERE account = $1 AND order_id = $2""",

@@ -12,6 +12,7 @@ import pytest
 from activities.database import Pool, create_pool
 from activities.exchange_fills import settle_fills
 from activities.ledger import Ledger
+from activities.validator import check_ledger
 from domain.messages import OrderUpdate
 from domain.money import divide
 from domain.orders import AttemptStatus, OrderRole, Side
@@ -200,6 +201,28 @@ async def test_a_correction_opens_no_closed_trade_again(pool: Pool) -> None:
     )
     assert (row["state"], row["bought_value"], row["plan"]) == ("CLOSED", Decimal("100.01"), "DISARMED")
     assert row["closed_at"] == datetime(2026, 8, 9, 13, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("corrected", ["entry", "exit"])
+async def test_what_an_exit_achieved_follows_a_correction(pool: Pool, corrected: str) -> None:
+    """Executions that differ from the totals of an entry or an exit change what the exit is said to have achieved."""
+    await bought(pool, "BTC-USD", "x-1")
+    entry_key = await pool.fetchval("SELECT order_key FROM orders")
+    leg = intent("x-2", side=Side.SELL, role=OrderRole.EXIT, entry_key=entry_key)
+    await add_order(pool, leg, exchange_order_id="x-2")
+    await again(pool, "x-2", Decimal(90))
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+    entry, sold = execution("BTC-USD", "x-1", "7"), execution("BTC-USD", "x-2", "8")
+    if corrected == "entry":
+        fills = [replace(entry, price=Decimal(120))]
+    else:
+        fills = [replace(sold, side=Side.SELL, price=Decimal(80), fee=Decimal("0.5"))]
+    assert await settle(pool, fills) == 1
+    row = await pool.fetchrow("SELECT average_price, achieved_gross, achieved_net, fees FROM trade_exits")
+    price, net = (Decimal(90), "-0.25") if corrected == "entry" else (Decimal(80), "-0.205")
+    assert (row["average_price"], row["achieved_net"]) == (price, Decimal(net))
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert report.ok, report.violations
 
 
 async def test_an_execution_is_as_new_as_the_fill_in_whose_place_it_is(pool: Pool) -> None:
