@@ -67,13 +67,17 @@ _OWN = """
 SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND exchange_order_id = ANY($2::text[]) AND ingest_via <> 'import'
 """
+# OFFSET 0 keeps it a look at the index for each second; joined, each second went through all fills of the symbol.
 _AT_THAT_SECOND = """
-SELECT f.exchange_order_id, f.symbol, f.side = 'BUY', f.size,
-       CASE WHEN f.side = 'BUY' THEN f.value + f.quote_fees ELSE f.value - f.quote_fees END, f.at
+SELECT f.*
   FROM unnest($2::text[]) AS product (symbol)
  CROSS JOIN unnest($3::timestamptz[]) AS moment (at)
-  JOIN fills f ON f.account = $1 AND f.symbol = product.symbol AND f.at >= moment.at
-              AND f.at < moment.at + interval '1 second'
+ CROSS JOIN LATERAL (
+       SELECT exchange_order_id, symbol, side = 'BUY', size,
+              CASE WHEN side = 'BUY' THEN value + quote_fees ELSE value - quote_fees END, at
+         FROM fills
+        WHERE account = $1 AND symbol = product.symbol AND at >= moment.at AND at < moment.at + interval '1 second'
+       OFFSET 0) AS f (id, symbol, buy, size, net, at)
 """
 # Recorded when it happened: every balance that was read has it in it, so admission must not count it once more.
 _WRITE_FILLS = """

@@ -59,12 +59,15 @@ class Twins:
 
     def take(self, seen: Seen) -> Seen | None:
         """The one that is the same as `seen`, by symbol and cost if there are more; it is not found again."""
-        found = self._there.get(_key(seen), ())
+        key = _key(seen)
+        found = self._there.get(key, [])
         fitting = [other for other in found if _same_moment(other.at, seen.at)]
         if not fitting:
             return None
         twin = min(fitting, key=lambda other: (other.symbol != seen.symbol, abs(other.net - seen.net)))
-        self._there[_key(seen)].remove(twin)
+        found.remove(twin)
+        if not found:
+            del self._there[key]
         return twin
 
 
