@@ -19,6 +19,7 @@ from domain.identity import (
     LedgerIdentity,
     Names,
     check_account,
+    check_known,
     check_mode,
     names_in_force,
     stamped_as,
@@ -37,6 +38,7 @@ __all__ = [
     "key_is_known",
     "read_account",
     "read_ledger",
+    "require_known",
     "stamp_empty",
 ]
 
@@ -113,6 +115,16 @@ async def read_account(connection: Connection | Pool, account: str) -> AccountId
     return None if row is None else AccountIdentity(**dict(row))
 
 
+async def require_known(connection: Connection | Pool, account: str) -> None:
+    """Raises IdentityError where a ledger with a stamp has accounts and this is none of them; the database's errors.
+
+    An account that holds orders from before there were stamps is one.
+    """
+    accounts = [row["account"] for row in await connection.fetch("SELECT account FROM account_identities")]
+    if accounts and account not in accounts and not await connection.fetchval(_HOLDS_OF, account):
+        check_known(accounts, account)
+
+
 async def holds_orders(connection: Connection | Pool) -> bool:
     """Whether the ledger holds orders that an exchange has taken: then it is somebody's, stamped or not."""
     return bool(await connection.fetchval(_HOLDS))
@@ -147,6 +159,7 @@ async def establish(pool: Pool, exchange: Exchange, brought: Brought) -> tuple[L
         names_in_force(stamped, brought.names)
     known = await read_account(pool, brought.account)
     if known is None:
+        await require_known(pool, brought.account)
         if await pool.fetchval(_HOLDS_OF, brought.account):
             await _require_its_own(pool, exchange, brought)
         if await pool.fetchval(_OTHERS, brought.account):

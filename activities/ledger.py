@@ -225,15 +225,22 @@ class Ledger:
         return result
 
     async def _contradiction(self, known: Any, order: VenueOrder) -> RecordResult:
-        """The exchange's id belongs to an order of another side or product: nothing is guessed."""
+        """The exchange's id belongs to another order of the ledger: nothing is guessed."""
+        if (known["side"], known["symbol"]) != (order.side, order.symbol):
+            differs = (
+                f"was a {known['side']} of {known['symbol']} and is now told to be a {order.side} of {order.symbol}"
+            )
+        elif known["account"] != self._account:
+            differs = f"is one of account {known['account']} in this ledger and is now told to account {self._account}"
+        else:
+            differs = f"is order {known['order_key']} of this ledger and is now told as one that isn't ours"
         await report_once(
             self._pool,
             self._account,
             "CHANGED_SIDE",
             "CRITICAL",
             order.exchange_order_id,
-            f"order {order.exchange_order_id} was a {known['side']} of {known['symbol']} and is now told to be a "
-            f"{order.side} of {order.symbol}: nothing of it is booked until a person has looked at it",
+            f"order {order.exchange_order_id} {differs}: nothing of it is booked until a person has looked at it",
             {"raw": dict(order.raw)},
         )
         totals = totals_of(known)

@@ -64,8 +64,9 @@ def _dump(value: object) -> str:
     return orjson.dumps(value, default=str).decode()
 
 
-async def resolve_key(connection: Any, given: str, *, trade: bool = False) -> str:
-    """The order key that `given` names: a key, the first six or more characters of one, or an id that holds one.
+async def resolve_key(connection: Any, account: str, given: str, *, trade: bool = False) -> str:
+    """The key of the account's order that `given` names: a key, the first six or more characters of one, or an id that
+    holds one.
 
     With `trade`, only what opens a trade counts. Raises UserError: BAD_KEY, NO_SUCH_ORDER, AMBIGUOUS_KEY.
     """
@@ -78,10 +79,12 @@ async def resolve_key(connection: Any, given: str, *, trade: bool = False) -> st
         raise UserError("BAD_KEY", f"{given!r} is too short: give at least {_SHORTEST_PREFIX} characters of the key.")
     rows: Sequence[Row] = await connection.fetch(
         """SELECT order_key, symbol, side, received_at FROM orders
-           WHERE order_key LIKE $1 || '%' AND ($2 = false OR role = 'ENTRY' OR entry_key = order_key)
+           WHERE account = $3 AND order_key LIKE $1 || '%'
+             AND ($2 = false OR role = 'ENTRY' OR entry_key = order_key)
            ORDER BY received_at DESC LIMIT 4""",
         prefix,
         trade,
+        account,
     )
     if not rows:
         raise UserError(

@@ -212,7 +212,7 @@ async def _sell(
     entry_key: str | None = None
     if trade is not None:
         async with open_ledger(settings) as ledger:
-            entry_key = await resolve_key(ledger, trade, trade=True)
+            entry_key = await resolve_key(ledger, settings.account, trade, trade=True)
             owner = await ledger.fetchval("SELECT symbol FROM orders WHERE order_key = $1", entry_key)
         if owner != ticket.product:
             raise UserError("WRONG_TRADE", f"Trade {entry_key} is in {owner}, not in {ticket.product}.")
@@ -680,7 +680,7 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
-        key = await resolve_key(ledger, given)
+        key = await resolve_key(ledger, settings.account, given)
         row = await ledger.fetchrow(ORDER, key)
         if row["finished"]:
             raise UserError("ORDER_ENDED", f"There is nothing to cancel: the order is {row['state']}.", ExitCode.NO)
@@ -792,10 +792,11 @@ async def _list(settings: "Settings", only_open: bool, symbol: str | None, limit
     async with open_ledger(settings) as ledger:
         found: list[Row] = await ledger.fetch(
             ORDER.partition("WHERE o.order_key")[0]
-            + """WHERE ($1::text IS NULL OR o.symbol = $1) AND (NOT $2 OR NOT o.finished)
+            + """WHERE o.account = $4 AND ($1::text IS NULL OR o.symbol = $1) AND (NOT $2 OR NOT o.finished)
                  ORDER BY o.received_at DESC LIMIT $3""",
             symbol.strip().upper() if symbol else None,
             only_open,
             limit,
+            settings.account,
         )
     return found

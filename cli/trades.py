@@ -81,11 +81,13 @@ async def _list(
     async with open_ledger(settings) as ledger:
         rows = await ledger.fetch(
             TRADE
-            + """WHERE ($1 = 'all' OR ($1 = 'closed') = (t.state = 'CLOSED')) AND ($2::text IS NULL OR t.symbol = $2)
+            + """WHERE t.account = $4 AND ($1 = 'all' OR ($1 = 'closed') = (t.state = 'CLOSED'))
+                   AND ($2::text IS NULL OR t.symbol = $2)
                  ORDER BY t.opened_at DESC LIMIT $3""",
             state,
             symbol.strip().upper() if symbol else None,
             limit,
+            settings.account,
         )
         is_open = {row["symbol"] for row in rows if row["state"] != "CLOSED"}
         alone = await unwatched(ledger, settings.account, is_open, settings.watcher.shards)
@@ -272,7 +274,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
-        key = await resolve_key(ledger, given)
+        key = await resolve_key(ledger, settings.account, given)
         entry_key = await ledger.fetchval("SELECT coalesce(entry_key, order_key) FROM orders WHERE order_key = $1", key)
         trade = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", entry_key)
         parts = {name: await ledger.fetch(statement, entry_key) for name, statement in _PARTS.items()}
@@ -613,7 +615,7 @@ async def _move_stops(
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
-        key = await resolve_key(ledger, given, trade=True)
+        key = await resolve_key(ledger, settings.account, given, trade=True)
         row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
         entry = None if row is None else average(row["bought_value"], row["bought_size"])
         if row is None or entry is None:
@@ -647,7 +649,7 @@ async def _close(
     from workflows.narrative import money
 
     async with open_ledger(settings) as ledger:
-        key = await resolve_key(ledger, given, trade=True)
+        key = await resolve_key(ledger, settings.account, given, trade=True)
         row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
         if row is None:
             raise UserError(

@@ -6,7 +6,7 @@ process that comes first. Whoever comes with something else is refused with one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
@@ -19,6 +19,7 @@ __all__ = [
     "Names",
     "Standing",
     "check_account",
+    "check_known",
     "check_mode",
     "names_in_force",
     "names_of",
@@ -140,6 +141,22 @@ def names_in_force(stamped: LedgerIdentity, given: Mapping[str, str]) -> Names:
                 "the other name a ledger of its own (another --data folder, or another database).",
             )
     return stamped.names
+
+
+def check_known(accounts: Collection[str], account: str) -> None:
+    """Raises IdentityError where a ledger has accounts and this is none of them.
+
+    Accounts of one ledger share its task queues, where one's worker would be in the way of another's: a new one has a
+    ledger of its own.
+    """
+    if accounts and account not in accounts:
+        one = len(accounts) == 1
+        raise IdentityError(
+            "NO_SUCH_ACCOUNT",
+            f"This ledger has the account{'' if one else 's'} {', '.join(sorted(accounts))}, and the settings say "
+            f"account = {account}: set account = {min(accounts) if one else 'one of them'}, or give {account} a ledger "
+            "of its own (another --data folder, or another database).",
+        )
 
 
 def check_account(stamped: AccountIdentity, venue: str, venue_account_id: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 import asyncpg
 
 from activities.database import Connection, Pool
-from activities.identity import Brought, establish, read_ledger, stamp_empty
+from activities.identity import Brought, establish, read_ledger, require_known, stamp_empty
 from activities.leases import DATABASE_TROUBLE
 from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, names_in_force
 from exchange.port import Exchange, ExchangeError
@@ -28,6 +28,7 @@ __all__ = [
     "found_on_ledger",
     "in_sentences",
     "on_ledger",
+    "refuse_other_account",
     "refuse_other_mode",
     "require_own",
     "stamp_before_start",
@@ -77,12 +78,12 @@ async def found_on_ledger(sources: Sources) -> Sources:
     """The sources with what the ledger is stamped with: one look at the database, none at the venue.
 
     A database that is not named or does not answer changes nothing: whoever needs it will say so, and whoever opens it
-    later looks again (`require_own`). Raises UserError for another's ledger, and ConfigError.
+    later looks again (`require_own`). Raises UserError for another's ledger or account, and ConfigError.
     """
     settings = build(sources)
     if settings.database.url is None:
         return sources
-    stamped = await _look(settings.database.dsn)
+    stamped = await _look(settings.database.dsn, settings.account)
     if stamped is None:
         return sources
     with in_sentences():
@@ -105,13 +106,15 @@ async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | Non
 async def require_own(connection: Connection | Pool, settings: Settings) -> None:
     """Hold an open connection to the stamp: at the look of `on_ledger` the database may have been away or too slow.
 
-    Raises UserError for another's ledger, UnreachableError where its names came too late, and the database's errors.
+    Raises UserError for another's ledger or account, UnreachableError where its names came too late, and the database's
+    errors.
     """
     stamped = await read_ledger(connection)
     if stamped is None:
         return
     with in_sentences():
         check_mode(stamped, settings.mode)
+        await require_known(connection, settings.account)
     if any(getattr(settings.temporal, name) != kept for name, kept in asdict(stamped.names).items()):
         raise UnreachableError(
             "NO_DATABASE",
@@ -134,6 +137,16 @@ async def refuse_other_mode(dsn: str, mode: str) -> None:
             check_mode(stamped, mode)
 
 
+async def refuse_other_account(dsn: str, account: str) -> None:
+    """Raises UserError for an account that a ledger with a stamp does not have, and what asyncpg raises."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        with in_sentences():
+            await require_known(connection, account)
+    finally:
+        await connection.close(timeout=5)
+
+
 async def begin_on_ledger(
     settings: Settings, sources: Sources | None, pool: Pool, exchange: Exchange
 ) -> tuple[Settings, Sources | None]:
@@ -149,12 +162,17 @@ async def begin_on_ledger(
     return settings.model_copy(update={"temporal": temporal}), None
 
 
-async def _look(dsn: str) -> LedgerIdentity | None:
+async def _look(dsn: str, account: str) -> LedgerIdentity | None:
+    """The stamp of a ledger; raises UserError for an account that it does not have. None: it does not say at once."""
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
             connection = await asyncpg.connect(dsn)
             try:
-                return await read_ledger(connection)
+                stamped = await read_ledger(connection)
+                if stamped is not None:
+                    with in_sentences():
+                        await require_known(connection, account)
+                return stamped
             finally:
                 await connection.close()
     except DATABASE_TROUBLE:

@@ -38,7 +38,7 @@ from workers.dev_server import DevServer
 from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.errors import ExitCode, UnreachableError, UserError
 from workers.health import polled_since, queue_of, roles_of
-from workers.ledger_identity import refuse_other_mode, stamp_before_start
+from workers.ledger_identity import refuse_other_account, refuse_other_mode, stamp_before_start
 from workers.namespace import keep_closed, set_up
 from workers.paper_process import PaperConfig, PaperExchange
 from workers.private_files import folder_problem, tighten
@@ -247,6 +247,7 @@ class LocalStack:
             else:
                 # The dev server makes its namespace itself, and knows nothing of our settings.
                 await self._keep_closed()
+            await refuse_other_account(self.dsn, self._settings().account)
             try:
                 async with asyncio.TaskGroup() as group:
                     if self.config.worker:

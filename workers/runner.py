@@ -47,6 +47,7 @@ from workers.live_settings import LiveSettings
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.notifier import beside, beside_others, beside_streams
 from workers.once_at_start import until_taken
+from workers.own_account import OwnAccount
 from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
 from workers.rules import exchange_of, exit_rules
 from workers.settings import Settings
@@ -110,6 +111,7 @@ class WorkerParts:
     ) -> None:
         trouble = standing.trouble if standing is not None else lambda: ""
         self.interceptors = interceptors
+        self.own = OwnAccount(pool, settings.account)
         self.settings = settings
         self.client = client
         self.pool = pool
@@ -212,7 +214,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                     sweep.sweep,
                     parts.withdrawal.withdraw_quotes,
                 ],
-                interceptors=parts.interceptors,
+                interceptors=[*parts.interceptors, parts.own],
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 max_concurrent_workflow_tasks=100,
                 max_concurrent_activities=100,
@@ -284,7 +286,7 @@ def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activiti
         task_queue=queue,
         workflows=workflows,
         activities=activities,
-        interceptors=parts.interceptors,
+        interceptors=[*parts.interceptors, parts.own],
         workflow_runner=UnsandboxedWorkflowRunner(),
         max_concurrent_activities=64,
         # One open poll: a worker that stands still must not take more than one try of an activity with it.

@@ -403,7 +403,7 @@ async def test_a_database_that_goes_away_while_a_command_waits(trading: LiveStac
 
 
 async def test_key_must_name_one_order(database: str) -> None:
-    """The beginning of a key is enough while only one order has it."""
+    """The beginning of a key is enough while only one order of the account has it; another account's is none."""
     connection = await asyncpg.connect(database)
     try:
         for key in ("abcdef1" + "0" * 25, "abcdef2" + "0" * 25):
@@ -413,9 +413,11 @@ async def test_key_must_name_one_order(database: str) -> None:
                    VALUES ($1,'main','BTC-USD','BUY','ENTRY','MARKET','manual','manual','manual','{}','','RECEIVED')""",
                 key,
             )
-        assert await resolve_key(connection, "ABCDEF1") == "abcdef1" + "0" * 25
-        assert await resolve_key(connection, "order-abcdef2" + "0" * 25) == "abcdef2" + "0" * 25
+        assert await resolve_key(connection, "main", "ABCDEF1") == "abcdef1" + "0" * 25
+        assert await resolve_key(connection, "main", "order-abcdef2" + "0" * 25) == "abcdef2" + "0" * 25
         with pytest.raises(UserError, match="several orders"):
-            await resolve_key(connection, "abcdef")
+            await resolve_key(connection, "main", "abcdef")
+        with pytest.raises(UserError, match="No order has a key"):
+            await resolve_key(connection, "second", "abcdef1")
     finally:
         await connection.close()

@@ -90,8 +90,9 @@ async def test_an_account_is_stamped_by_the_venues_id_and_another_key_is_refused
 async def test_one_account_of_the_venue_has_one_name_in_a_ledger(pool: Any) -> None:
     """Two names would take each other's buys for somebody's: the second is refused, but one that holds orders stays."""
     exchange = FakeExchange(portfolio="p-1")
-    for account in ("first", "second"):
-        await establish(pool, exchange, Brought("paper", account, "coinbase"))
+    await establish(pool, exchange, Brought("paper", "first", "coinbase"))
+    # As in a ledger of before, where a further account could begin.
+    await pool.execute("INSERT INTO account_identities (account, venue) VALUES ('second', 'coinbase')")
     await check_venue_account(pool, exchange, Brought("paper", "first", "coinbase"))
     with pytest.raises(IdentityError, match="is account first of this ledger already"):
         await check_venue_account(pool, exchange, Brought("paper", "second", "coinbase"))

@@ -18,6 +18,15 @@ _TABLE = re.compile(
 _APART = re.compile(r"\baccount\b|\bsnapshot_id = ")
 
 
+# What people see and type goes by the account: a key that was resolved is the account's own, the start of one is not.
+_SEEN = ("web", "cli", "research")
+_OF_TRADING = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+(?:orders|trades|attempts|fills|exit_plans|incidents|commands)\b")
+# A computed part is a key that was looked up; a sub-select goes by its statement's rows.
+_ASKED_FOR = re.compile(
+    r"\b(?:account|(?:order|entry)_key|subject|snapshot_id)(?: = (?:\$\d|ANY ?\(\$\d|\w\.\w+_key\))| …)"
+)
+
+
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """Every text in a module with its line; of an f-string the parts that are not computed, together."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -44,4 +53,21 @@ def test_no_statement_sees_another_accounts_market_or_decisions(room: str) -> No
                 )
                 if match[1] == "market_state" or not named:
                     open_to_all.append(f"{path.relative_to(ROOT)}:{line} {match[0]}")
+    assert open_to_all == []
+
+
+@pytest.mark.parametrize("room", _SEEN)
+def test_nobody_sees_or_names_another_accounts_orders_and_trades(room: str) -> None:
+    """A statement on them that has a condition, and each condition that a statement is completed with, names the
+    account or a whole key.
+    """
+    open_to_all = []
+    for path in sorted((ROOT / room).rglob("*.py")):
+        if path.name.startswith("demo"):
+            continue  # its ledger is its own
+        for line, text in texts(path):
+            completes = text.lstrip().startswith("WHERE ") and "$" in text
+            condition = completes or (_OF_TRADING.search(text) and "WHERE " in text)
+            if condition and not _ASKED_FOR.search(text):
+                open_to_all.append(f"{path.relative_to(ROOT)}:{line} {text[:80]}")
     assert open_to_all == []
