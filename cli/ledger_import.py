@@ -11,7 +11,7 @@ import typer
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
 
     from activities.importing import ImportPlan, OldFill, SymbolImport
@@ -56,7 +56,7 @@ def import_fills(
                 reading, stated = read_stated(counted(lines))
         except FifoError as error:
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
-        fills = kept_whole(reading, stated)
+        fills = kept_whole(reading, stated, say=note)
         plan, done, beyond = asyncio.run(
             _import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad, keep_alike=keep_alike)
         )
@@ -66,20 +66,25 @@ def import_fills(
     _warn(done, beyond, dry_run=dry_run)
 
 
-def kept_whole(reading: "Reading", stated: "list[StatedFill]") -> "list[OldFill]":
+def kept_whole(
+    reading: "Reading", stated: "list[StatedFill]", say: "Callable[[str], None] | None" = None
+) -> "list[OldFill]":
     """What the ledger can hold. A row of two fills is kept whole or not at all; each bad row is named once.
 
-    `stated` is empty afterwards: of a million fills both forms at once would take a gigabyte more.
+    `stated` is empty afterwards: of a million fills both forms at once would take a gigabyte more. `say` hears how far
+    that is.
     """
-    from activities.importing import old_fill
+    from activities.importing import Progress, old_fill
     from fifo.fills import FifoError
     from fifo.reading import BadLine
 
     fills: list[OldFill] = []
     bad: dict[int, BadLine] = {}
+    progress = Progress("looked at", len(stated), say)
     stated.reverse()
     while stated:
         item = stated.pop()
+        progress.add(1)
         try:
             fills.append(old_fill(item))
         except FifoError as error:

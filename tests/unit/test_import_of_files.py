@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from activities import importing
 from activities.importing import Progress
 from cli.ledger_import import kept_whole
 from fifo.reading import read_stated
@@ -21,6 +24,14 @@ def test_a_row_of_which_one_fill_can_not_be_kept_is_left_out_whole() -> None:
     assert [(bad.number, bad.code) for bad in reading.bad] == [(7, "NOT_A_PRODUCT")]
     reading, stated = read_stated(ROWS)
     assert [fill.id for fill in kept_whole(reading, stated)] == ["a"]
+
+
+def test_a_long_file_says_how_many_of_its_fills_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes between the lines and the ledger is no silence of minutes."""
+    monkeypatch.setattr(importing, "_BETWEEN_NOTES", 1)
+    heard: list[str] = []
+    kept_whole(*read_stated(ROWS), say=heard.append)
+    assert heard == ["1 of 2 fills are looked at", "2 of 2 fills are looked at"]
 
 
 def test_a_long_import_says_how_far_it_is_and_a_short_one_nothing() -> None:
