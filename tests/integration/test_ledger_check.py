@@ -355,7 +355,7 @@ async def test_what_was_bought_while_it_was_blocked_is_named_with_both_times(poo
     (told,) = report.warnings
     assert f"order {old} bought BTC-USD at " in told
     assert "which was on the block list since " in told
-    assert not [key for key in fine if key in f"{report.violations}{report.warnings}"]
+    assert not [key for key in fine if key in f"{wrong}{report.warnings}"]
 
 
 async def test_entries_of_before_the_lists_history_are_told_as_unknown(pool: Pool) -> None:
