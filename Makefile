@@ -40,10 +40,10 @@ $(STAMP): requirements.lock pyproject.toml
 
 # Tests and the demo always run their own server, so the binary is needed whatever TEMPORAL_ADDRESS says.
 temporal: env ## find Temporal's server, or download or build it (about 4 minutes, once)
-	@env -u TEMPORAL_ADDRESS $(BIN)/python -m workers.temporal_binary > /dev/null
+	@env -u TEMPORAL_ADDRESS $(BIN)/python -m workers.stack.temporal_binary > /dev/null
 
 server: env ## build Temporal's production server, which live runs on (about 3 minutes, once)
-	@$(BIN)/python -m workers.server_binaries
+	@$(BIN)/python -m workers.stack.server_binaries
 
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
 	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)") $(ARGS)

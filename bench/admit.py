@@ -23,7 +23,7 @@ from domain.messages import Admission
 from schema import migrate
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["admit"]
 

@@ -25,13 +25,13 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from activities.validator import check_ledger
+from activities.ledger.validator import check_ledger
 from exchange.paper.control_client import PaperControl
 from research.linkage import read_linkage
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.rules import exchange_of
 from workers.settings import load_settings
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.settings.values import exchange_of
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 __all__ = ["main"]
 

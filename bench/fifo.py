@@ -27,7 +27,7 @@ from domain.orders import Side
 from fifo import Book, Fill
 from fifo.amounts import decimal_of
 from fifo.columns import FillColumns, match_columns
-from workers.folders import cache_dir
+from workers.stack.folders import cache_dir
 
 __all__ = ["covered_fills", "fifo", "history", "rp2_parts", "rp2_python"]
 

@@ -25,7 +25,7 @@ from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
     from workers.health import polled_since
-    from workers.processes import Child, Command, python_environment, python_module
+    from workers.stack.processes import Child, Command, python_environment, python_module
 
 __all__ = ["FloorWorkflow", "floor_once", "floor_process", "floor_rate", "floor_worker"]
 

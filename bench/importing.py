@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.rows import Row
 from schema import migrate
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["importing", "report_lines"]
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from activities.database import Pool, create_pool
-from activities.ledger import Ledger
-from activities.recompute import repair_symbols, symbols_of
-from activities.validator import check_ledger
+from activities.ledger.recompute import repair_symbols, symbols_of
+from activities.ledger.record import Ledger
+from activities.ledger.validator import check_ledger
 from bench.rows import Row, percentile
 from domain.messages import OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, Side
@@ -32,7 +32,7 @@ from research.trades import read_trades
 from schema import migrate
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, intent
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["ledger"]
 

@@ -27,8 +27,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
-from activities.leaderboard import leaderboard
-from activities.validator import check_ledger
+from activities.ledger.leaderboard import leaderboard
+from activities.ledger.validator import check_ledger
 from domain.exits import ExitRules
 from domain.ids import intent_key
 from domain.messages import IndicatorPart, Linkage, OrderIntent
@@ -38,10 +38,10 @@ from exchange.port import Candle
 from research.html import ReportHead, html_report
 from research.linkage import read_linkage
 from research.trades import read_trades
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.rules import exchange_of
 from workers.settings import load_settings
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.settings.values import exchange_of
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workflows.starting import start_order
 
 __all__ = ["main"]

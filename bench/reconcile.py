@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
-from activities.reconcile_views import read_exchange
+from activities.interfaces.reconcile import ReconcileInput, ReconcileReport
+from activities.reconcile.views import read_exchange
 from bench.rig import CALM, CRASH, SYMBOLS, Rig, open_rig, through
 from bench.rows import Row
 from workers.runner import WorkerParts, worker_parts

@@ -31,12 +31,12 @@ from domain.orders import OrderRole, OrderType, Side
 from domain.protection import Protection
 from exchange.paper.control_client import PaperControl
 from workers.health import polled_since
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.processes import Child, Command, python_environment, python_module
+from workers.roles.streams import ensure_singletons
 from workers.runner import ROLES, WorkerParts, worker_parts, workers_for
 from workers.settings import load_settings
-from workers.settings_limits import WITHOUT_LIMITS
-from workers.streams import ensure_singletons
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import Child, Command, python_environment, python_module
 from workflows.order import OrderWorkflow
 from workflows.starting import start_order
 

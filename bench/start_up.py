@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from bench.rows import Row
-from workers import temporal_binary
-from workers.processes import Child, Command, python_environment, python_module
+from workers.stack import temporal_binary
+from workers.stack.processes import Child, Command, python_environment, python_module
 
 __all__ = ["start_up"]
 

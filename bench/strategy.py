@@ -19,18 +19,18 @@ from typing import Any, cast
 import numpy as np
 import talib
 
-from activities.candles import CANDLE, CANDLE_SECONDS
 from activities.database import Pool, create_pool
-from activities.monitors import Starter
-from activities.strategy import StrategyOptions, StrategyRuns
-from activities.strategy_interfaces import StrategyRun
-from activities.universe import Universe
+from activities.interfaces.strategy import StrategyRun
+from activities.market.candles import CANDLE, CANDLE_SECONDS
+from activities.market.universe import Universe
+from activities.starting import Starter
+from activities.strategy.runs import StrategyOptions, StrategyRuns
 from bench.rows import Row, percentile, reaction
 from domain.indicators import Block, Floats
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted, decide_all, look_at
 from schema import migrate
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["strategy"]
 

@@ -25,19 +25,19 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.database import Pool, create_pool
-from activities.market_state import PlanRow, Watch
-from activities.monitors import EXIT_MONITOR_WORKFLOW, Starter
-from activities.price_watcher import PriceWatcher, WatcherOptions
-from activities.stream_interfaces import WatcherInput
+from activities.exits.price_watcher import PriceWatcher, WatcherOptions
+from activities.exits.watch import PlanRow, Watch
+from activities.interfaces.streams import WatcherInput
+from activities.starting import EXIT_MONITOR_WORKFLOW, Starter
 from domain.exits import ExitReason, ExitRules, Position
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart
 from schema import migrate
 from tests.support.fake_exchange import FakeExchange, ticker
 from tests.support.ledger_rows import ACCOUNT, add_trade, until
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["run"]
 

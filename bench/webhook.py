@@ -20,7 +20,7 @@ from bench.rig import CALM, CRASH, PROBE, Rig, arrival, open_rig
 from bench.rows import Row, reaction
 from domain.ids import intent_key, order_workflow_id
 from domain.orders import Side
-from workers.processes import Child, Command, free_port, python_environment, python_module
+from workers.stack.processes import Child, Command, free_port, python_environment, python_module
 
 __all__ = ["webhook"]
 

@@ -29,7 +29,7 @@ def warn(sentences: Iterable[str]) -> None:
 
 async def known_costs(ledger: Any, settings: "Settings") -> "RoundTrip":
     """What a round trip costs by the account's own rates, else by assumed ones. Raises the database's errors."""
-    from workers.near_costs import assumed_round_trip
+    from workers.settings.near_costs import assumed_round_trip
 
     trip, taker = assumed_round_trip(settings), await ledger.fetchval(_RATE, settings.account)
     return trip if taker is None else replace(trip, taker=taker, known=True)

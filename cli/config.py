@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from domain.round_trip import RoundTrip
-    from workers.setting_changes import Change, Edit
     from workers.settings import Settings
-    from workers.settings_sources import Override, Sources
+    from workers.settings.changes import Change, Edit
+    from workers.settings.sources import Override, Sources
 
 __all__ = ["config_app", "current_settings", "current_sources", "environment", "sample", "settings_in_force"]
 
@@ -65,8 +65,8 @@ def settings_in_force() -> "Settings":
 async def in_force(sources: "Sources") -> "Settings":
     """The settings as the workers have them, of the account and ledger that `sources` say; raises the same."""
     from cli.ledger import open_ledger
-    from workers.setting_changes import sources_in_force
     from workers.settings import build
+    from workers.settings.changes import sources_in_force
 
     settings = build(sources)
     if settings.database.url is None:
@@ -77,7 +77,7 @@ async def in_force(sources: "Sources") -> "Settings":
 
 async def _overrides(settings: "Settings") -> "Mapping[str, Override]":
     from cli.ledger import open_ledger
-    from workers.setting_changes import read_overrides
+    from workers.settings.changes import read_overrides
 
     async with open_ledger(settings) as ledger:
         return await read_overrides(ledger, settings.account)
@@ -96,7 +96,7 @@ def _costs_if_known(settings: "Settings") -> "RoundTrip":
     import asyncio
     from contextlib import suppress
 
-    from workers.near_costs import assumed_round_trip
+    from workers.settings.near_costs import assumed_round_trip
 
     if settings.database.url is not None:
         with suppress(*_no_ledger()):  # that it doesn't answer has been said beside the overrides
@@ -130,9 +130,9 @@ def environment() -> dict[str, str]:
     """Our environment on top of what a running local stack offers: the one of our mode, or, where our settings say no
     mode, the one on the folder that BOTTRADER_DATA names.
     """
-    from workers.folders import data_dir
     from workers.settings import build, read_sources
-    from workers.stack_file import running_stack
+    from workers.stack.folders import data_dir
+    from workers.stack.stack_file import running_stack
 
     sources = read_sources()
     mode = build(sources).mode
@@ -153,7 +153,7 @@ def show(
 ) -> None:
     """Show every setting that is in force, where it comes from, and what it means. Secrets are masked."""
     from workers.settings import build
-    from workers.settings_keys import leaves
+    from workers.settings.keys import leaves
 
     sources = current_sources()
     sources = sources.under(_overrides_if_any(build(sources)))
@@ -183,7 +183,7 @@ def show(
 def _origin(key: str, value: object, sources: "Sources") -> str:
     """Where a value that is not the default comes from; empty for one that is."""
     from workers.settings import Settings
-    from workers.settings_keys import leaves
+    from workers.settings.keys import leaves
 
     origin = sources.origin(key)
     if origin == "override":
@@ -204,11 +204,11 @@ def check(
     Stops and targets that are nearer than a round trip costs can be used; a warning says so.
     """
     from cli.cautions import warn
-    from workers.near_costs import assumed_round_trip, near_costs
-    from workers.secret_files import file_problems
     from workers.settings import build, load_settings
-    from workers.settings_problems import ConfigError
-    from workers.settings_sources import config_path
+    from workers.settings.near_costs import assumed_round_trip, near_costs
+    from workers.settings.problems import ConfigError
+    from workers.settings.secret_files import file_problems
+    from workers.settings.sources import config_path
 
     problems: list[str] = []
     warnings: list[str] = []
@@ -237,7 +237,7 @@ def check(
 
 def _strategy_problems(settings: "Settings") -> list[str]:
     """What is wrong with the strategy as far as it shows without running its code, which is said."""
-    from activities.strategy_loading import StrategyError, look_at_strategy
+    from activities.strategy.loading import StrategyError, look_at_strategy
 
     if settings.strategy.use == "weighted":
         return []
@@ -342,8 +342,8 @@ def unset(
 
     from cli.ledger import open_ledger
     from cli.orders import user
-    from workers.setting_changes import unset_override
     from workers.settings import build
+    from workers.settings.changes import unset_override
 
     sources = current_sources()
 
@@ -364,7 +364,7 @@ def changes(
     import asyncio
 
     from cli.ledger import open_ledger
-    from workers.setting_changes import recent_changes, require_setting
+    from workers.settings.changes import recent_changes, require_setting
 
     settings = current_settings()
     if key is not None:
@@ -387,8 +387,8 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
 
     from cli.ledger import open_ledger
     from cli.orders import user
-    from workers.setting_changes import read_overrides, set_override
     from workers.settings import build
+    from workers.settings.changes import read_overrides, set_override
 
     sources = current_sources()
     section, _, name = key.partition(".")
@@ -415,7 +415,7 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
 def _warn_of(key: str) -> None:
     """What may not be meant of a setting that was changed just now."""
     from cli.cautions import warn
-    from workers.near_costs import near_costs
+    from workers.settings.near_costs import near_costs
 
     settings = settings_in_force()
     warn(sentence for sentence in near_costs(settings, _costs_if_known(settings)) if sentence.startswith(f"{key}:"))

@@ -68,7 +68,7 @@ def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
 async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as_json: bool) -> int:
     import structlog
 
-    from activities import controls
+    from activities.orders import controls
     from cli.ledger import open_ledger
 
     # What it does, the command says itself; standard output is for its answer.
@@ -179,7 +179,7 @@ async def _flatten(
 ) -> int:
     import structlog
 
-    from activities import controls
+    from activities.orders import controls
     from cli.ledger import open_ledger
     from workers.temporal_connection import connect
 

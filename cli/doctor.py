@@ -27,9 +27,9 @@ from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
 from schema import migrate
-from workers.near_costs import assumed_round_trip, near_costs
 from workers.readiness import HEARD_S, leases_held, leases_of, oldest_heard, unwatched
-from workers.secret_files import file_problems
+from workers.settings.near_costs import assumed_round_trip, near_costs
+from workers.settings.secret_files import file_problems
 from workers.temporal_connection import connect
 
 if TYPE_CHECKING:

@@ -144,7 +144,7 @@ def reason_of(error: OSError) -> str:
 
 def _fault(error: BaseException) -> UserError:
     from activities.secret_values import without_secrets
-    from workers.settings_problems import is_plain_name
+    from workers.settings.problems import is_plain_name
 
     text = without_secrets("".join(traceback.format_exception(error)))
     typed = [part if is_plain_name(part.lstrip("-")) else "…" for part in sys.argv[1:]]

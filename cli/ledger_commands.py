@@ -15,8 +15,8 @@ from cli.ledger_import import import_fills
 from cli.output import ExitCode, UserError, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from activities.maintenance_interfaces import LedgerReport
-    from activities.recompute import BookDifference
+    from activities.interfaces.ledger import LedgerReport
+    from activities.ledger.recompute import BookDifference
     from workers.settings import Settings
 
 __all__ = ["ledger_app"]
@@ -49,8 +49,8 @@ def verify(
 
 
 async def _verify(settings: "Settings", *, alone: bool) -> "LedgerReport":
-    from activities.validator import check_ledger
-    from workers.rules import exchange_of
+    from activities.ledger.validator import check_ledger
+    from workers.settings.values import exchange_of
 
     async with _pool(settings) as pool:
         if alone:
@@ -134,7 +134,7 @@ def repair(
 async def _differences(settings: "Settings", wanted: str | None) -> "list[BookDifference]":
     import asyncio
 
-    from activities.recompute import compare_book, read_book, stale_records, symbols_of
+    from activities.ledger.recompute import compare_book, read_book, stale_records, symbols_of
 
     found: list[BookDifference] = []
     async with _pool(settings) as pool:
@@ -155,7 +155,7 @@ async def _differences(settings: "Settings", wanted: str | None) -> "list[BookDi
 
 
 async def _repair(settings: "Settings", symbols: list[str]) -> "list[BookDifference]":
-    from activities.recompute import repair_symbols
+    from activities.ledger.recompute import repair_symbols
 
     async with _pool(settings) as pool:
         return await repair_symbols(pool, settings.account, symbols)

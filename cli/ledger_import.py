@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
 
-    from activities.importing import ImportPlan, OldFill, SymbolImport
+    from activities.ledger.importing import ImportPlan, OldFill, SymbolImport
     from fifo.reading import Reading, StatedFill
     from workers.settings import Settings
 
@@ -74,7 +74,7 @@ def kept_whole(
     `stated` is empty afterwards: of a million fills both forms at once would take a gigabyte more. `say` hears how far
     that is.
     """
-    from activities.importing import Progress, old_fill
+    from activities.ledger.importing import Progress, old_fill
     from fifo.fills import FifoError
     from fifo.reading import BadLine
 
@@ -104,7 +104,7 @@ async def _import(
     keep_alike: bool,
 ) -> "tuple[ImportPlan, list[SymbolImport], Mapping[str, Decimal] | None]":
     from activities.database import create_pool
-    from activities.importing import own_records_since, plan_import
+    from activities.ledger.importing import own_records_since, plan_import
     from cli.fifo import refusal
     from fifo.reading import BadLine
     from workers.ledger_identity import require_own

@@ -10,7 +10,7 @@ from cli.output import ExitCode, UserError, note, print_json
 if TYPE_CHECKING:
     from workers.live_overview import Overview
     from workers.settings import Settings
-    from workers.settings_sources import Sources
+    from workers.settings.sources import Sources
 
 __all__ = ["lines_at_start", "live_app"]
 
@@ -85,7 +85,7 @@ async def _arm(settings: "Settings", agreed: Any, by: str, *, as_json: bool) -> 
     from activities.database import create_pool
     from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
     from workers.live_overview import overview
-    from workers.rules import exchange_of
+    from workers.settings.values import exchange_of
 
     pool = await create_pool(settings.database.dsn, size=2)
     exchange = exchange_of(settings)
@@ -131,7 +131,7 @@ async def _disarm(settings: "Settings", by: str, *, as_json: bool) -> int:
 async def _status(settings: "Settings", *, as_json: bool) -> int:
     from cli.ledger import open_ledger
     from workers.live_overview import overview
-    from workers.rules import exchange_of
+    from workers.settings.values import exchange_of
 
     exchange = exchange_of(settings)
     try:
@@ -156,8 +156,8 @@ async def lines_at_start(sources: "Sources") -> list[str]:
     from cli.ledger import open_ledger
     from workers.ledger_identity import found_on_ledger
     from workers.live_overview import DRY_RUN, overview
-    from workers.rules import exchange_of
     from workers.settings import build
+    from workers.settings.values import exchange_of
 
     try:
         settings = await in_force(await found_on_ledger(sources))

@@ -16,7 +16,7 @@ from cli import config as config_commands
 from cli import db as db_commands
 from cli import stack as stack_commands
 from cli.control import flatten, halt, resume
-from cli.demo import demo
+from cli.demo.command import demo
 from cli.errors import as_user_error
 from cli.fifo import fifo_app
 from cli.ledger_commands import ledger_app

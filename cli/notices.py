@@ -48,7 +48,7 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
     import asyncio
 
     from domain.notices import Message
-    from workers.notifier import targets_of
+    from workers.roles.notices import targets_of
 
     if not settings.notices.urls:
         raise UserError(

@@ -281,7 +281,7 @@ def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "O
     from domain.ids import intent_key
     from domain.messages import Linkage, OrderIntent
     from domain.orders import OrderRole, OrderType, Side
-    from workers.rules import protection_for
+    from workers.settings.values import protection_for
 
     request_id = ticket.named()
     key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
@@ -345,8 +345,8 @@ def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "
     """The trigger's exit rules with what was given on the command line in place."""
     from pydantic import ValidationError
 
-    from workers.rules import exit_rules
     from workers.settings import ExitOverrides
+    from workers.settings.values import exit_rules
 
     if trigger not in settings.triggers:
         raise UserError(

@@ -9,7 +9,7 @@ from cli.output import UserError
 
 if TYPE_CHECKING:
     from exchange.paper.config import PaperConfig
-    from workers.settings_paper import PaperSettings
+    from workers.settings.paper import PaperSettings
 
 __all__ = ["PaperMarket", "PaperOptions", "paper_market", "require_prices"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from temporalio.client import Client, ScheduleDescription
 
-    from activities.quoting_interfaces import WithdrawReport
+    from activities.interfaces.quotes import WithdrawReport
     from domain.messages import CloseRequest
     from workers.settings import Settings
 
@@ -177,7 +177,7 @@ async def stop_quotes(
     import asyncio
     import time
 
-    from activities.quoting_interfaces import WithdrawReport
+    from activities.interfaces.quotes import WithdrawReport
 
     deadline = time.monotonic() + seconds
     await _pause(client, account, f"stopped by {by or 'somebody'}{': ' + why if why else ''}")
@@ -194,8 +194,8 @@ async def stop_quotes(
 
 async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: str, seconds: float) -> "WithdrawReport":
     """Have every quote cancelled and wait so long for their ends. Raises RPCError and the database's errors."""
-    from activities.quoting_interfaces import WithdrawQuotes
-    from activities.quoting_withdrawal import withdraw
+    from activities.interfaces.quotes import WithdrawQuotes
+    from activities.quotes.withdrawal import withdraw
     from cli.asking import commanded
 
     async def requests(keys: "Sequence[str]") -> "Mapping[str, CloseRequest]":
@@ -212,7 +212,7 @@ async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
     """
     from temporalio.service import RPCError
 
-    from activities.quoting_withdrawal import resting_quotes
+    from activities.quotes.withdrawal import resting_quotes
     from cli.output import UnreachableError
     from workers.temporal_connection import connect
 

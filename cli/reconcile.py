@@ -8,7 +8,7 @@ import typer
 from cli.output import ExitCode, UnreachableError, print_json, print_table
 
 if TYPE_CHECKING:
-    from activities.reconcile_interfaces import ReconcileReport
+    from activities.interfaces.reconcile import ReconcileReport
     from workers.settings import Settings
 
 __all__ = ["reconcile"]
@@ -44,7 +44,7 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
     import asyncio
     import time
 
-    from activities.reconcile_interfaces import ReconcileInput
+    from activities.interfaces.reconcile import ReconcileInput
     from cli.asking import patience
     from workers.health import FRESH_S, polled_since
     from workers.temporal_connection import connect

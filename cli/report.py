@@ -327,7 +327,7 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
 @report_app.command("leaderboard")
 def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON = False, as_csv: _CSV = False) -> None:
     """Symbols by what a trade on them is likely to bring at least: the lower end of the mean's interval."""
-    from activities.leaderboard import leaderboard as of
+    from activities.ledger.leaderboard import leaderboard as of
     from research.trades import quote_of
 
     async def read(ledger: Any, account: str, start: datetime | None, _: datetime | None) -> Any:
@@ -369,7 +369,7 @@ def html(
     as_json: _JSON = False,
 ) -> None:
     """Everything on one page with plots: a file that opens without a network."""
-    from activities.leaderboard import leaderboard as standings_of
+    from activities.ledger.leaderboard import leaderboard as standings_of
     from research.html import ReportHead, html_report
     from research.linkage import read_linkage
     from research.trades import read_trades

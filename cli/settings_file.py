@@ -32,7 +32,7 @@ def sample() -> str:
 
 def toml_value(value: object) -> str:
     """A value as a settings file has it."""
-    from workers.settings_keys import as_json
+    from workers.settings.keys import as_json
 
     plain = as_json(value)
     if isinstance(plain, bool):
@@ -50,7 +50,7 @@ def _section(section: "BaseModel", name: str, *, live: bool) -> Iterator[str]:
     """Its own keys first: what follows a heading belongs to it."""
     from pydantic import BaseModel
 
-    from workers.settings_keys import applies_live
+    from workers.settings.keys import applies_live
 
     below: list[tuple[str, Any, FieldInfo, bool]] = []
     for key, field in type(section).model_fields.items():
@@ -136,7 +136,7 @@ def _explained(field: "FieldInfo", *, live: bool) -> Iterator[str]:
 
 def _explanation(field: "FieldInfo") -> str:
     """Meaning and, in brackets, unit and what it may be, as far as the meaning doesn't say the unit itself."""
-    from workers.settings_problems import range_of, unit_of
+    from workers.settings.problems import range_of, unit_of
 
     meaning, unit = field.description or "", unit_of(field)
     allowed = ", ".join(part for part in (unit if unit not in meaning else "", range_of(field)) if part)

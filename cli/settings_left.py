@@ -15,7 +15,7 @@ from cli.output import UserError, note
 
 if TYPE_CHECKING:
     from workers.settings import Settings
-    from workers.settings_sources import Sources
+    from workers.settings.sources import Sources
 
 __all__ = ["settings_at_hand", "settings_to_stop"]
 
@@ -39,7 +39,7 @@ def settings_at_hand() -> "tuple[Settings, str]":
     """The same, with the sentence that says what was used instead; empty when the settings can be used."""
     import asyncio
 
-    from workers.settings_problems import ConfigError
+    from workers.settings.problems import ConfigError
 
     try:
         own = current_settings()
@@ -57,10 +57,10 @@ def _of_the_live_system() -> "Settings | None":
     """The settings of a live system that runs here, where ours name neither mode nor folder nor database: who is in a
     hurry stops it wherever they type. What enters wants to be told the mode.
     """
-    from workers.folders import data_dir
     from workers.ledger_identity import on_ledger
     from workers.settings import build, read_sources
-    from workers.stack_file import running_stack
+    from workers.stack.folders import data_dir
+    from workers.stack.stack_file import running_stack
 
     if os.environ.get("BOTTRADER_DATA") or read_sources().origin("mode") != "default":
         return None
@@ -72,7 +72,7 @@ def _of_the_live_system() -> "Settings | None":
 
 def _built(sources: "Sources") -> "Settings | None":
     from workers.settings import build
-    from workers.settings_problems import ConfigError
+    from workers.settings.problems import ConfigError
 
     try:
         return build(sources)
@@ -83,8 +83,8 @@ def _built(sources: "Sources") -> "Settings | None":
 def _left() -> "Iterator[tuple[Sources, str]]":
     """What may still be used, the fullest first, each with where it is from."""
     from workers.settings import Settings
-    from workers.settings_problems import ConfigError
-    from workers.settings_sources import Sources
+    from workers.settings.problems import ConfigError
+    from workers.settings.sources import Sources
 
     stack = _stack(os.environ.get("BOTTRADER_MODE") or _file(os.environ).get("mode"))
     environ = {**(stack["environment"] if stack else {}), **os.environ}
@@ -103,8 +103,8 @@ def _left() -> "Iterator[tuple[Sources, str]]":
 
 def _file(environ: Mapping[str, str]) -> Mapping[str, Any]:
     """What the settings file says, as far as it can be read."""
-    from workers.settings_problems import ConfigError
-    from workers.settings_sources import config_path, read_file
+    from workers.settings.problems import ConfigError
+    from workers.settings.sources import config_path, read_file
 
     with contextlib.suppress(ConfigError, OSError):
         return read_file(config_path(environ=environ))
@@ -116,8 +116,8 @@ def _stack(mode: object) -> dict[str, Any] | None:
 
     Raises UserError(WHICH_MODE) where paper's and live's both run: real coins are not sold by a guess.
     """
-    from workers.folders import data_dir
-    from workers.stack_file import running_stack
+    from workers.stack.folders import data_dir
+    from workers.stack.stack_file import running_stack
 
     modes = [str(mode)] if mode in ("paper", "live") else ["paper", "live"]
     running = {folder: found for folder in map(data_dir, modes) if (found := running_stack(folder)) is not None}

@@ -11,9 +11,9 @@ from cli.prices import PaperOptions, paper_market
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from workers.local_stack import LocalStack, LocalStackConfig
     from workers.settings import Settings
-    from workers.settings_sources import Sources
+    from workers.settings.sources import Sources
+    from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 _JSON = typer.Option("--json", help="JSON for programs: one line when it is ready.")
 _PORT = "(0 = any free one)"
@@ -87,12 +87,12 @@ def up(
     """Run the whole system on this machine until Ctrl-C, then stop everything that was started, and only that."""
     import asyncio
 
-    from workers.folders import data_dir
     from workers.ledger_identity import brought_by
-    from workers.local_stack import LocalStackConfig
-    from workers.secret_files import require_files
     from workers.settings import load_settings
-    from workers.settings_sources import config_path, usual_path
+    from workers.settings.secret_files import require_files
+    from workers.settings.sources import config_path, usual_path
+    from workers.stack.folders import data_dir
+    from workers.stack.local_stack import LocalStackConfig
 
     settings = load_settings()
     if settings.mode == "live":
@@ -185,7 +185,7 @@ async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: 
 
     from cli.leaving import left_behind
     from workers.background import watch_background
-    from workers.local_stack import LocalStack
+    from workers.stack.local_stack import LocalStack
 
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -322,7 +322,7 @@ def _how_found(data: Path, mode: str) -> str:
     """How other commands find the stack on this folder: they look in one, and `--data` may have named another."""
     from shlex import quote
 
-    from workers.folders import data_dir
+    from workers.stack.folders import data_dir
 
     usual = data.resolve() == data_dir(mode).resolve()
     if usual and mode != "live":
@@ -368,8 +368,8 @@ async def _work(sources: "Sources", roles: set[str]) -> None:
 
     from workers.health import roles_of
     from workers.runner import run_worker
-    from workers.secret_files import require_files
     from workers.settings import build
+    from workers.settings.secret_files import require_files
 
     settings = build(sources)
     require_files(settings)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from temporalio.client import Client
 
-    from activities.strategy_interfaces import StrategyReport
+    from activities.interfaces.strategy import StrategyReport
     from workers.settings import Settings
 
 __all__ = ["strategy_app", "why_it_failed"]
@@ -77,7 +77,7 @@ async def _triggered(client: "Client", settings: "Settings", timeout: float) -> 
     from temporalio.client import WorkflowFailureError, WorkflowHandle
     from temporalio.service import RPCError, RPCStatusCode
 
-    from activities.strategy_interfaces import StrategyReport
+    from activities.interfaces.strategy import StrategyReport
     from cli.asking import until
     from cli.output import working
     from workflows.strategy import strategy_schedule_id

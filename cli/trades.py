@@ -99,7 +99,7 @@ async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, De
     import asyncio
 
     from exchange.port import ExchangeError
-    from workers.rules import exchange_of
+    from workers.settings.values import exchange_of
 
     symbols = list(symbols)
     if not symbols:

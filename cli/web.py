@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from web.app import Limits
-    from web.desk import Enter, Terms
+    from web.decisions import Enter, Terms
     from web.senders import Sender
     from workers.settings import Settings
 
@@ -35,8 +35,8 @@ def web(
     import uvloop
 
     from cli.config import current_sources
-    from workers.secret_files import require_files
     from workers.settings import build
+    from workers.settings.secret_files import require_files
 
     sources = current_sources()
     settings = build(sources)
@@ -96,15 +96,15 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
 
     from activities.database import create_pool
     from web.app import create_app
-    from web.desk import Desk
+    from web.decisions import Desk
     from web.journal import Journal
     from web.metrics import WebhookMetrics
     from web.server import WebServer
     from workers.background import FaultIncidents, watch_background
     from workers.ledger_identity import require_own
-    from workers.live_settings import LiveSettings
     from workers.log_lines import logs_without_secrets, one_line_for_servers_away
     from workers.readiness import executing
+    from workers.settings.live import LiveSettings
     from workers.temporal_connection import connect
 
     logs_without_secrets()
@@ -182,7 +182,7 @@ def senders_of(settings: "Settings") -> "tuple[Sender, ...]":
 def _secret(name: str, kind: str, value: "SecretStr | None", file: "Path | None") -> bytes | None:
     from pydantic import SecretStr, ValidationError
 
-    from workers.settings_webhook import SenderSettings
+    from workers.settings.webhook import SenderSettings
 
     if file is not None:
         key = f"webhook.senders.{name}.{kind}_file"
@@ -222,9 +222,9 @@ def limits_of(settings: "Settings") -> "Limits":
 
 def terms_of(settings: "Settings") -> "Terms":
     """What decisions depend on."""
-    from web.desk import Terms
+    from web.decisions import Terms
     from web.scopes import Scope
-    from workers.near_costs import assumed_round_trip
+    from workers.settings.near_costs import assumed_round_trip
 
     symbols, given = settings.symbols, settings.webhook
     trigger = settings.triggers.get(given.trigger) or settings.triggers["manual"]

@@ -13,7 +13,7 @@ from cli.output import UserError, print_json, print_table, shown
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from activities.controls import Control
+    from activities.orders.controls import Control
     from activities.policy import Policy
     from cli.ledger import Row
     from workers.settings import Settings
@@ -69,9 +69,9 @@ def why(
 
 
 async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
-    from activities.controls import trading_control
+    from activities.orders.controls import trading_control
     from cli.ledger import open_ledger
-    from workers.rules import policy_of
+    from workers.settings.values import policy_of
 
     policy = policy_of(settings)
     async with open_ledger(settings) as ledger:
@@ -144,7 +144,7 @@ def _answers(
 
 
 def _standing(symbol: str, policy: "Policy", control: "Control") -> list[str]:
-    from activities.admission import disabled_why
+    from activities.orders.admission import disabled_why
 
     found = []
     if control.halted:

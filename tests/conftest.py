@@ -19,9 +19,9 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from schema import migrate
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 # What a property promises is not speed: a busy machine may take any time to make an example.
 hypothesis.settings.register_profile(

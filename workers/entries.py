@@ -15,8 +15,8 @@ from domain.ids import intent_key
 from domain.messages import Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from workers.errors import UserError
-from workers.rules import exit_rules, protection_for
 from workers.settings import Settings
+from workers.settings.values import exit_rules, protection_for
 
 __all__ = ["entry_intent"]
 

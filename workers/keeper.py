@@ -23,10 +23,10 @@ from activities.database import Pool
 from activities.incidents import Severity, report_once, report_past, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from workers.health import polled_since, queue_of
-from workers.quotes import quotes_schedule
+from workers.roles.quotes import quotes_schedule
+from workers.roles.strategy import market_data_singleton, strategy_schedule
+from workers.roles.streams import Singleton, check_ledger_once, schedules, singletons
 from workers.settings import Settings
-from workers.strategy_role import market_data_singleton, strategy_schedule
-from workers.streams import Singleton, check_ledger_once, schedules, singletons
 from workflows.quoting import quotes_id
 from workflows.strategy import strategy_schedule_id
 

@@ -20,7 +20,7 @@ from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, na
 from exchange.port import Exchange, ExchangeError
 from workers.errors import UnreachableError, UserError
 from workers.settings import Settings, build
-from workers.settings_sources import Sources
+from workers.settings.sources import Sources
 
 __all__ = [
     "begin_on_ledger",

@@ -11,14 +11,14 @@ import asyncpg
 from temporalio.client import Client
 
 from activities.database import Connection, Pool
-from activities.market_data import market_data_lease
-from activities.outages import takes_writes
-from activities.price_watcher import watcher_lease
-from activities.user_stream import user_stream_lease
+from activities.exits.price_watcher import watcher_lease
+from activities.market.keeper import market_data_lease
+from activities.notices.outages import takes_writes
+from activities.streams.user_stream import user_stream_lease
 from domain.sharding import shard_of
 from workers.health import FRESH_S, polled_since, queue_of
-from workers.rules import exchange_of
 from workers.settings import Settings
+from workers.settings.values import exchange_of
 from workers.temporal_connection import connect
 
 __all__ = ["HEARD_S", "ailments", "executing", "leases_held", "leases_of", "oldest_heard", "unwatched"]

@@ -22,20 +22,20 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
-from activities.adoption import Adoption
 from activities.database import create_pool
+from activities.exits.price_watcher import PriceWatcher
 from activities.leases import DATABASE_TROUBLE
-from activities.market_data import MarketKeeper
-from activities.orders import TradingActivities
-from activities.price_watcher import PriceWatcher
+from activities.ledger.validator import Validator
+from activities.market.keeper import MarketKeeper
+from activities.orders.trading import TradingActivities
 from activities.product_rules import ProductRules
-from activities.quoting import Quoting
-from activities.quoting_withdrawal import QuoteWithdrawal
-from activities.reconcile import Reconciler
-from activities.strategy import StrategyRuns
-from activities.sweep import Sweep
-from activities.user_stream import UserStream
-from activities.validator import Validator
+from activities.quotes.rounds import Quoting
+from activities.quotes.withdrawal import QuoteWithdrawal
+from activities.reconcile.adoption import Adoption
+from activities.reconcile.run import Reconciler
+from activities.reconcile.sweep import Sweep
+from activities.strategy.runs import StrategyRuns
+from activities.streams.user_stream import UserStream
 from activities.venue import Venue
 from activities.venue_standing import VenueStanding
 from domain.exits import ExitRules
@@ -43,22 +43,18 @@ from domain.identity import IdentityError
 from workers.background import FaultIncidents, watch_background
 from workers.keeper import Keeper, check_at_start
 from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
-from workers.live_settings import LiveSettings
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
-from workers.notifier import beside, beside_others, beside_streams
 from workers.once_at_start import until_taken
 from workers.own_account import OwnAccount
-from workers.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
-from workers.rules import exchange_of, exit_rules
-from workers.settings import Settings
-from workers.settings_sources import Sources
-from workers.strategy_role import (
+from workers.roles.notices import beside, beside_others, beside_streams
+from workers.roles.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
+from workers.roles.strategy import (
     ensure_market_data,
     ensure_strategy_schedule,
     market_data_options,
     strategy_options,
 )
-from workers.streams import (
+from workers.roles.streams import (
     ensure_schedule,
     ensure_schedules,
     ensure_singletons,
@@ -68,6 +64,10 @@ from workers.streams import (
     user_stream_options,
     watcher_options,
 )
+from workers.settings import Settings
+from workers.settings.live import LiveSettings
+from workers.settings.sources import Sources
+from workers.settings.values import exchange_of, exit_rules
 from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
 from workflows.exit_monitor import ExitMonitorWorkflow

@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from prometheus_client import CollectorRegistry, start_http_server
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from activities.interfaces import PlaceAttempt
+from activities.interfaces.orders import PlaceAttempt
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, TradeOutcome
 from exchange.background import Fault

@@ -34,7 +34,7 @@ async def connect(settings: "Settings") -> Client:
 
 def _refuse_elsewhere(settings: "Settings") -> None:
     """The settings' own check can't know what a profile says of TLS."""
-    from workers.settings_types import on_this_machine  # noqa: PLC0415 - settings load when they are needed
+    from workers.settings.types import on_this_machine  # noqa: PLC0415 - settings load when they are needed
 
     host = settings.temporal.address.rpartition(":")[0]
     if not on_this_machine(host) and host not in settings.private_hosts:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from workers.errors import UserError
-from workers.temporal_ui import PUBLIC_PATH, UiGate, UiGateConfig, UiUpstream
+from workers.stack.temporal_ui import PUBLIC_PATH, UiGate, UiGateConfig, UiUpstream
 
 
 def api_host(password: str) -> str:

@@ -16,7 +16,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import OrderActivities
+    from activities.interfaces.orders import OrderActivities
 
 __all__ = ["HEARTBEAT", "TASK_TIMEOUT", "ask_exchange", "ask_until", "transact"]
 

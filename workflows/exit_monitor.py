@@ -17,7 +17,8 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import OrderActivities, RearmTrade, TradeKey
+    from activities.interfaces.orders import OrderActivities, RearmTrade, TradeKey
+    from activities.interfaces.search_attributes import EXIT_REASON, STATUS
     from domain.commands import CommandKind, in_words
     from domain.exits import ExitReason, outranks, price_stop, replaces
     from domain.ids import intent_key, order_workflow_id
@@ -40,8 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.exit_order import ExitOrder, sells_beside, start_exit_order
     from workflows.narrative import Timeline, money, outcome_sentence, rules_sentence
     from workflows.promise import Promise, refuse_unknown
-    from workflows.search_attributes import EXIT_REASON, STATUS
-    from workflows.shield import Shield
+    from workflows.protection import Shield
     from workflows.stops import move_stops
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]

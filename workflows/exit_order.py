@@ -11,11 +11,11 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
+    from activities.interfaces.search_attributes import of_order
     from domain.ids import order_workflow_id
     from domain.messages import OrderIntent, OrderOutcome
     from workflows.durable import TASK_TIMEOUT
     from workflows.narrative import order_summary
-    from workflows.search_attributes import of_order
 
 __all__ = ["ExitOrder", "sells_beside", "start_exit_order"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.interfaces.search_attributes import STATUS
     from domain.messages import ExternalOrder
     from workflows.narrative import cash, money
-    from workflows.search_attributes import STATUS
 
 __all__ = ["ExternalOrderWorkflow", "external_summary"]
 

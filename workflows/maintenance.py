@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.maintenance_interfaces import LedgerReport, ValidateActivity, ValidateInput
+    from activities.interfaces.ledger import LedgerReport, ValidateActivity, ValidateInput
 
 __all__ = ["LedgerCheckWorkflow", "ledger_check_id"]
 

@@ -8,8 +8,8 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.strategy_interfaces import MarketDataActivity, MarketDataInput
-    from activities.stream_interfaces import StreamEnd
+    from activities.interfaces.strategy import MarketDataActivity, MarketDataInput
+    from activities.interfaces.streams import StreamEnd
     from workflows.streams import StreamState
 
 __all__ = ["MarketDataWorkflow", "market_data_workflow_id"]

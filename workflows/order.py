@@ -19,8 +19,9 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import OrderActivities
-    from activities.quoting_interfaces import QuoteWithdrawalActivity, WithdrawQuotes
+    from activities.interfaces.orders import OrderActivities
+    from activities.interfaces.quotes import QuoteWithdrawalActivity, WithdrawQuotes
+    from activities.interfaces.search_attributes import STATUS
     from domain.commands import CommandKind, in_words
     from domain.intents import must_leave, same_intent
     from domain.messages import (
@@ -35,12 +36,11 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderState, OrderType
     from workflows.durable import transact
     from workflows.narrative import order_summary
-    from workflows.order_course import Course
+    from workflows.order_attempts import Course
     from workflows.order_progress import OrderProgress, OrderView
-    from workflows.order_recorder import Recorder
+    from workflows.order_reports import Recorder
     from workflows.order_trade import EntryTrade, sold_by_hand, tell_trade_sold
     from workflows.promise import Promise, refuse_unknown
-    from workflows.search_attributes import STATUS
 
 __all__ = ["OrderView", "OrderWorkflow"]
 

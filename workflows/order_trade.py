@@ -15,7 +15,8 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError, Workflow
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import OrderActivities, TradeKey
+    from activities.interfaces.orders import OrderActivities, TradeKey
+    from activities.interfaces.search_attributes import STATUS, of_monitor
     from domain.commands import CommandKind
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
@@ -24,7 +25,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.narrative import money, outcome_sentence, rules_sentence
     from workflows.order_progress import OrderProgress
     from workflows.promise import Promise
-    from workflows.search_attributes import STATUS, of_monitor
 
 __all__ = ["EntryTrade", "sold_by_hand", "tell_trade_sold"]
 

@@ -15,7 +15,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import KeepCommand, OrderActivities
+    from activities.interfaces.orders import KeepCommand, OrderActivities
     from domain.commands import CommandKind, not_understood
     from domain.messages import CloseRequest
 

@@ -16,7 +16,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.quoting_interfaces import (
+    from activities.interfaces.quotes import (
         PlanQuotes,
         QuoteRoundInput,
         QuoteRoundPlan,
@@ -27,11 +27,11 @@ with workflow.unsafe.imports_passed_through():
         WithdrawQuotes,
         WithdrawReport,
     )
+    from activities.interfaces.search_attributes import of_order
     from domain.ids import order_workflow_id
     from domain.messages import OrderIntent
     from workflows.durable import TASK_TIMEOUT
     from workflows.narrative import money, order_summary, rules_sentence
-    from workflows.search_attributes import of_order
 
 __all__ = ["QuoteRoundWorkflow", "quote_round_id", "quotes_id"]
 

@@ -8,7 +8,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.reconcile_interfaces import ReconcileActivity, ReconcileInput, ReconcileReport
+    from activities.interfaces.reconcile import ReconcileActivity, ReconcileInput, ReconcileReport
 
 __all__ = ["ReconcileWorkflow", "reconcile_id"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from activities.interfaces.search_attributes import of_order
 from domain.ids import order_workflow_id
 from domain.messages import Decision, OrderIntent, OrderOutcome
 from workflows.durable import TASK_TIMEOUT
 from workflows.narrative import order_summary, rules_sentence
 from workflows.order import OrderWorkflow
-from workflows.search_attributes import of_order
 
 __all__ = ["decide_order", "start_order"]
 

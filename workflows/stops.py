@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.interfaces import MoveStops, OrderActivities
+    from activities.interfaces.orders import MoveStops, OrderActivities
     from domain.messages import StopsAnswer, StopsRequest
     from workflows.durable import transact
 

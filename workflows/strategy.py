@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
-    from activities.strategy_interfaces import StrategyActivity, StrategyInput, StrategyReport, StrategyRun
+    from activities.interfaces.strategy import StrategyActivity, StrategyInput, StrategyReport, StrategyRun
     from domain.money import plain
 
 __all__ = ["StrategyRunWorkflow", "snapshot_of", "strategy_schedule_id"]

@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 with workflow.unsafe.imports_passed_through():
-    from activities.stream_interfaces import (
+    from activities.interfaces.streams import (
         StreamEnd,
         SweepActivity,
         SweepInput,

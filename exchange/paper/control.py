@@ -13,14 +13,14 @@ from decimal import Decimal
 import orjson
 from aiohttp import web
 
-from exchange.paper import render
+from exchange.paper.coinbase import render
+from exchange.paper.coinbase.stream import SENT_CHANNELS, STREAM_PATHS, Streams
 from exchange.paper.control_access import guard
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.faults import FaultKind, read_fault, require_reachable
 from exchange.paper.market import Market
 from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
-from exchange.paper.stream import SENT_CHANNELS, STREAM_PATHS, Streams
 from exchange.paper.venue import Venue
 
 Body = Mapping[str, object]

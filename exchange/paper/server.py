@@ -14,8 +14,10 @@ from typing import Self
 import trustme
 from aiohttp import web
 
-from exchange.paper.auth import Keyring
 from exchange.paper.candles import CandleStore, Pace
+from exchange.paper.coinbase.auth import Keyring
+from exchange.paper.coinbase.rest import Rest
+from exchange.paper.coinbase.stream import Streams
 from exchange.paper.config import Generated, Live, PaperConfig, check
 from exchange.paper.control import Control
 from exchange.paper.control_access import TOKEN_FILE, own_token
@@ -25,9 +27,7 @@ from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
 from exchange.paper.products import Product, bundled, choose, leads, load, with_twins
-from exchange.paper.rest import Rest
 from exchange.paper.store import LIVE, MADE_UP, Store
-from exchange.paper.stream import Streams
 from exchange.paper.venue import Venue
 
 _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order

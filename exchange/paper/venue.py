@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from exchange.paper import render
 from exchange.paper.book import Book
 from exchange.paper.candles import LEAST_SHARE, MINUTE, CandleStore, Pace
+from exchange.paper.coinbase import render
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
 from exchange.paper.engine import Engine, Fees, Liquidity
 from exchange.paper.faults import MARKET_FAULTS, FaultBook, FaultKind

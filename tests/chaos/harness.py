@@ -70,9 +70,9 @@ from tests.chaos.schedule import (
     plan_run,
 )
 from workers.health import polled_since
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.paper_process import PaperConfig, PaperExchange
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.paper_process import PaperConfig, PaperExchange
 from workflows.starting import start_order
 
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]

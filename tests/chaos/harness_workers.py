@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from activities.crash_points import CRASH_AT
-from workers.processes import Child, Command, python_environment, python_module
+from workers.stack.processes import Child, Command, python_environment, python_module
 
 __all__ = ["WorkerSlot"]
 

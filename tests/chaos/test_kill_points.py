@@ -22,9 +22,9 @@ from exchange.paper.control_client import PaperControl
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy
 from tests.support.waiting import eventually
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.settings import load_settings
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 PATIENT = ExitRules(reprice_seconds=Decimal(3600))
 PAPER = ("--step", "--no-rate-limits", "--product", "BTC-USD")

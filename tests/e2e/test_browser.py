@@ -22,7 +22,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 
 from tests.support.waiting import eventually
-from workers.local_stack import LocalStack, LocalStackConfig
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 

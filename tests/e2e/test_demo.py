@@ -14,8 +14,8 @@ import asyncpg
 import psutil
 import pytest
 
-from cli.demo_audit import Account, books_agree, duplicates, linkage
-from cli.demo_plan import SYMBOLS
+from cli.demo.audit import Account, books_agree, duplicates, linkage
+from cli.demo.plan import SYMBOLS
 from domain.exits import ExitReason
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually

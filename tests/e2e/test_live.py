@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
-from workers import server_binaries
+from workers.stack import server_binaries
 
 _BETWEEN = {
     "REQUESTS_CA_BUNDLE": "/nowhere.pem",

@@ -10,8 +10,8 @@ import pytest
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
-from workers.processes import Child, Command, python_environment, python_module
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.processes import Child, Command, python_environment, python_module
 
 BTC = "BTC-USD"
 FEED = PaperConfig(step=True, products=[BTC], connection_rate=0)

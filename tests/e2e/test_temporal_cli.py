@@ -18,7 +18,7 @@ from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
 from tests.support.live_stack import LiveStack, Outcome, live_stack, run_command
 from tests.support.waiting import eventually
-from workers import temporal_binary
+from workers.stack import temporal_binary
 from workflows.starting import decide_order
 
 pytestmark = pytest.mark.timeout(240)

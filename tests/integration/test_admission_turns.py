@@ -15,11 +15,11 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from activities import admission as own
-from activities.admission import Admissions
-from activities.admission_sql import ENTRY_FACTS
-from activities.controls import halt, resume
 from activities.database import Pool
+from activities.orders import admission as own
+from activities.orders.admission import Admissions
+from activities.orders.admission_sql import ENTRY_FACTS
+from activities.orders.controls import halt, resume
 from activities.venue import Venue
 from domain.market import Quote
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange

@@ -13,7 +13,8 @@ import pytest_asyncio
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
-from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
+from activities.interfaces.reconcile import ReconcileInput, ReconcileReport
+from activities.interfaces.search_attributes import ROLE
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, external_workflow_id
 from domain.messages import ExternalOrder
@@ -22,11 +23,10 @@ from exchange.paper.control_client import PaperControl
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.settings import AdoptionSettings
+from workers.stack.dev_server import DevServer
 from workflows.external import ExternalOrderWorkflow
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
-from workflows.search_attributes import ROLE
 
 RUNNING = WorkflowExecutionStatus.RUNNING
 BTC = "BTC-USD"

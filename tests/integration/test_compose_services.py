@@ -24,9 +24,9 @@ from temporalio.client import Client
 
 from domain.visibility import SEARCH_ATTRIBUTES
 from tests.support.compose import ROOT, load
-from workers import server_binaries
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
-from workers.processes import Child, Command, free_port
+from workers.stack import server_binaries
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.processes import Child, Command, free_port
 
 
 def _full_postgres() -> Path | None:

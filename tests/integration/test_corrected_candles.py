@@ -11,11 +11,11 @@ from decimal import Decimal
 
 import pytest_asyncio
 
-from activities.candles import CANDLE, CandleTable
 from activities.database import Pool, create_pool
+from activities.interfaces.strategy import MarketDataInput
 from activities.leases import LeaseTerms, hold
-from activities.market_data import MarketDataOptions, MarketKeeper, market_data_lease
-from activities.strategy_interfaces import MarketDataInput
+from activities.market.candles import CANDLE, CandleTable
+from activities.market.keeper import MarketDataOptions, MarketKeeper, market_data_lease
 from domain.candles import ASKED_AGAIN
 from domain.market import Product
 from exchange.port import Candle, CandleUpdate

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from activities.controls import halt, resume
+from activities.orders.controls import halt, resume
 from domain.exits import ExitReason
 from domain.orders import OrderState
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.settings_limits import RiskSettings
+from workers.settings.risk import RiskSettings
+from workers.stack.dev_server import DevServer
 from workflows.starting import decide_order
 
 

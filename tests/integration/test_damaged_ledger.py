@@ -17,17 +17,17 @@ import asyncpg
 import pytest
 
 from activities.database import Connection, Pool, create_pool
-from activities.importing import OldFill, plan_import
-from activities.reconcile_interfaces import ReconcileInput
-from activities.validator import check_ledger
+from activities.interfaces.reconcile import ReconcileInput
+from activities.ledger.importing import OldFill, plan_import
+from activities.ledger.validator import check_ledger
 from domain.exits import ExitRules
 from domain.orders import Side
 from exchange.paper.control_client import PaperControl
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.settings import AdoptionSettings
+from workers.stack.dev_server import DevServer
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 
 OLD = datetime(2020, 1, 1, tzinfo=UTC)

@@ -9,12 +9,12 @@ import pytest
 import pytest_asyncio
 
 from activities.database import create_pool
+from activities.exits.price_watcher import watcher_lease
 from activities.leases import LeaseTerms, hold
-from activities.price_watcher import watcher_lease
 from cli.doctor import Finding, Verdict, age_finding, clock_finding, examine
 from tests.support.ledger_rows import add_trade
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.settings import load_settings
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 import pytest_asyncio
 
-from activities.controls import halt
+from activities.orders.controls import halt
 from domain.messages import Admission, Linkage, OrderIntent
 from domain.orders import OrderState, OrderType
 from domain.outcome import trade_pnl

@@ -16,11 +16,11 @@ from domain.exits import ExitReason
 from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.keeper import ENDED, MISSING, Keeper, KeeperOptions, check_at_start, needed_roles
+from workers.roles.streams import ensure_schedules, ensure_singletons, sweep_schedule_id
 from workers.settings import Settings, TemporalSettings, WatcherSettings
-from workers.settings_strategy import StrategySettings
-from workers.streams import ensure_schedules, ensure_singletons, sweep_schedule_id
+from workers.settings.strategy import StrategySettings
+from workers.stack.dev_server import DevServer
 from workflows.maintenance import ledger_check_id
 from workflows.streams import price_watcher_workflow_id, user_stream_workflow_id
 

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
+from activities.exits.price_watcher import watcher_lease
 from activities.leases import LeaseTerms, hold
-from activities.price_watcher import watcher_lease
 from cli.leaving import ledger_check, left_behind, left_sentences
 from cli.main import run
 from tests.support.ledger_rows import ACCOUNT, add_trade

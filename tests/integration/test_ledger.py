@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 from temporalio.exceptions import ApplicationError
 
-from activities.interfaces import EndOrder
-from activities.ledger import UnknownAttemptError
+from activities.interfaces.orders import EndOrder
+from activities.ledger.record import UnknownAttemptError
 from domain.exits import ExitReason
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderIntent, OrderUpdate, RecordResult, StatusSource
@@ -26,8 +26,8 @@ from fifo.matching import FillRecord, match_all
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, linkage, market_buy, sell
 from tests.support.ledger_rows import open_books
-from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
+from workers.stack.dev_server import DevServer
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
-from activities.ledger import Ledger
-from activities.maintenance_interfaces import ValidateInput
-from activities.recompute import repair_symbol
-from activities.validator import INCIDENT, UNLINKED, Validator, check_ledger
+from activities.interfaces.ledger import ValidateInput
+from activities.ledger.recompute import repair_symbol
+from activities.ledger.record import Ledger
+from activities.ledger.validator import INCIDENT, UNLINKED, Validator, check_ledger
 from domain.exits import ExitRules
 from domain.messages import StatusSource
 from domain.money import ZERO
@@ -25,8 +25,8 @@ from domain.orders import Side, VenueStatus
 from exchange.port import Balance, VenueOrder
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import add_order, intent
-from workers.setting_changes import record_base, set_override
-from workers.settings_sources import Sources
+from workers.settings.changes import record_base, set_override
+from workers.settings.sources import Sources
 
 ACCOUNT = "main"
 SYMBOLS = ("BTC-USD", "ETH-USD")

@@ -16,12 +16,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from activities import importing
 from activities.database import Pool, create_pool, symbol_transaction
-from activities.holdings import expected_balances, lock_transfers
-from activities.importing import ImportPlan, SymbolImport, old_fill, own_records_since, plan_import
-from activities.ledger import Ledger
-from activities.validator import check_ledger
+from activities.ledger import importing
+from activities.ledger.holdings import expected_balances, lock_transfers
+from activities.ledger.importing import ImportPlan, SymbolImport, old_fill, own_records_since, plan_import
+from activities.ledger.record import Ledger
+from activities.ledger.validator import check_ledger
 from domain.messages import StatusSource
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance

@@ -11,8 +11,8 @@ from typing import Any
 import pytest_asyncio
 
 from activities.database import Pool, create_pool, symbol_transaction
-from activities.ledger import Ledger
-from activities.validator import check_ledger
+from activities.ledger.record import Ledger
+from activities.ledger.validator import check_ledger
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, Side, TradeState
 from tests.support.ledger_rows import ACCOUNT, add_order, intent, until

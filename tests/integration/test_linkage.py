@@ -22,9 +22,9 @@ from schema import migrate
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, linkage, market_buy
 from tests.support.waiting import eventually
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 restarting = pytest.mark.parametrize("restart", [False, True], ids=["undisturbed", "restarted"])
 

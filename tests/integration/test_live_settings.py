@@ -20,14 +20,14 @@ from domain.ids import order_workflow_id
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import linkage, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.entries import entry_intent
 from workers.errors import UserError
-from workers.live_settings import BAD_SETTINGS, NEEDS_RESTART, LiveSettings
-from workers.setting_changes import Change, read_overrides, recent_changes, set_override, unset_override
 from workers.settings import Settings, SymbolSettings, build, read_sources
-from workers.settings_problems import ConfigError
-from workers.settings_sources import CONFIG_FOLDER, Sources
+from workers.settings.changes import Change, read_overrides, recent_changes, set_override, unset_override
+from workers.settings.live import BAD_SETTINGS, NEEDS_RESTART, LiveSettings
+from workers.settings.problems import ConfigError
+from workers.settings.sources import CONFIG_FOLDER, Sources
+from workers.stack.dev_server import DevServer
 
 
 @pytest_asyncio.fixture

@@ -21,12 +21,12 @@ from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
 from workers.errors import ExitCode, UserError
 from workers.health import ROLES, ROLES_OF, polled_since, queue_of
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.namespace import keep_closed
-from workers.processes import Child, Command, free_port, python_environment, python_module
 from workers.settings import Settings
-from workers.stack_file import running_stack
-from workers.supervisor import Limit, Supervised
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import Child, Command, free_port, python_environment, python_module
+from workers.stack.stack_file import running_stack
+from workers.stack.supervisor import Limit, Supervised
 
 
 def servers_on(folder: Path) -> list[str]:

@@ -19,22 +19,22 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from activities.candles import CANDLE, CandleTable, MarketRow
 from activities.database import Pool, create_pool
-from activities.exit_plans import PlanTable
+from activities.exits.plans import PlanTable
 from activities.identity import Brought, establish, stamp_empty
 from activities.incidents import report_incident
 from activities.leases import LeaseTerms, hold
-from activities.market_data import market_data_lease
-from activities.recompute import repair_symbol
-from activities.strategy_store import StrategyStore
+from activities.ledger.recompute import repair_symbol
+from activities.market.candles import CANDLE, CandleTable, MarketRow
+from activities.market.keeper import market_data_lease
+from activities.strategy.store import StrategyStore
 from exchange.port import Candle
 from schema import tables
 from tests.support.fake_exchange import FakeExchange
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
-from workers.setting_changes import record_base, set_override
-from workers.settings_sources import Sources
+from workers.settings.changes import record_base, set_override
+from workers.settings.sources import Sources
 
 BTC = "BTC-USD"
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 
 @pytest_asyncio.fixture

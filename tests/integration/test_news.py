@@ -9,16 +9,16 @@ import pytest_asyncio
 
 from activities.database import Pool, create_pool
 from activities.leases import LeaseTerms, acquire
-from activities.news import News
-from activities.notices import notifier_lease
+from activities.notices.delivery import notifier_lease
+from activities.notices.news import News
 from domain.exits import ExitReason
 from tests.integration.test_notices import Service, service
 from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.notifier import beside_others
+from workers.roles.notices import beside_others
+from workers.stack.dev_server import DevServer
 
 __all__ = ["service"]
 

@@ -10,19 +10,19 @@ import structlog
 
 from activities.database import create_pool
 from activities.incidents import report_incident, report_past
-from activities.notices import Notifier, NotifierOptions
-from activities.outages import DATABASE, OutageOptions, Outages
+from activities.notices.delivery import Notifier, NotifierOptions
+from activities.notices.outages import DATABASE, OutageOptions, Outages
 from activities.secret_values import hide
 from cli.main import run
 from tests.support.modes import open_to_others
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.embedded_postgres import EmbeddedPostgres
-from workers.live_settings import BAD_SETTINGS, LiveSettings
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.log_lines import logs_without_secrets
 from workers.private_files import make_private
 from workers.settings import build, read_sources
+from workers.settings.live import BAD_SETTINGS, LiveSettings
+from workers.stack.dev_server import DevServer
+from workers.stack.embedded_postgres import EmbeddedPostgres
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 SECRET = "Sw0rd-f1sh9c41e7ab02d4"
 SLIPS = (

@@ -16,12 +16,12 @@ from aiohttp import web
 from activities.database import Pool, create_pool
 from activities.incidents import Lasting, report_incident, resolve_incidents
 from activities.leases import LeaseTerms
-from activities.notices import BadTargetError, Notifier, NotifierOptions, Target
-from activities.outages import DATABASE, OutageOptions, Outages, takes_writes
+from activities.notices.delivery import BadTargetError, Notifier, NotifierOptions, Target
+from activities.notices.outages import DATABASE, OutageOptions, Outages, takes_writes
 from cli.main import run
 from tests.support.waiting import eventually
 from workers.settings import load_settings
-from workers.settings_problems import ConfigError
+from workers.settings.problems import ConfigError
 
 ACCOUNT = "main"
 

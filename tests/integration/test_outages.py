@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from activities.outages import OutageOptions, Outages
+from activities.notices.outages import OutageOptions, Outages
 from domain.exits import ExitReason
 from domain.orders import OrderState
 from domain.protection import Protection, ProtectionKind
@@ -24,10 +24,10 @@ from schema import migrate
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
-from workers.notifier import beside_streams
+from workers.roles.notices import beside_streams
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 QUICK = OutageOptions(every_seconds=0.3, probe_timeout=2.0, after_seconds=0.5)
 

@@ -14,8 +14,8 @@ from temporalio.exceptions import ApplicationError
 
 from activities.database import create_pool
 from activities.identity import Brought, establish
-from activities.interfaces import CancelAttempt, TradeKey
-from activities.reconcile_interfaces import ReconcileInput
+from activities.interfaces.orders import CancelAttempt, TradeKey
+from activities.interfaces.reconcile import ReconcileInput
 from domain.identity import IdentityError
 from domain.orders import OrderRole, Side
 from tests.support.fake_exchange import FakeExchange, order
@@ -23,11 +23,11 @@ from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.errors import UserError
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.own_account import OTHER_ACCOUNT, OwnAccount
-from workers.processes import python_environment
+from workers.stack.dev_server import DevServer
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import python_environment
 from workflows.reconcile import ReconcileWorkflow
 from workflows.starting import start_order
 

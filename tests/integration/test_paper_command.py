@@ -18,7 +18,7 @@ from coinbase.rest import RESTClient
 from cli.prices import PaperOptions, paper_market
 from exchange.paper import PaperControl
 from exchange.paper.testing import StreamClient
-from workers.settings_paper import PaperSettings
+from workers.settings.paper import PaperSettings
 
 ROOT = Path(__file__).parents[2]
 CANDLES = """time,open,high,low,close,volume

@@ -7,8 +7,8 @@ import pytest
 from temporalio.client import Client
 
 from domain.visibility import SEARCH_ATTRIBUTES
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
-from workers.processes import free_port
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.stack.processes import free_port
 
 
 async def test_each_test_gets_a_migrated_database_of_its_own(database: str) -> None:

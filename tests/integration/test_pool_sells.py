@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from activities.database import coin_transaction, trade_transaction
-from activities.holdings import cover_shortage
-from activities.ledger import Ledger
+from activities.ledger.holdings import cover_shortage
+from activities.ledger.record import Ledger
 from domain.exits import ExitReason
 from domain.messages import Admission, OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus

@@ -8,8 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig, wheel_programs
-from workers.postgres_as_root import reachable
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig, wheel_programs
+from workers.stack.postgres_as_root import reachable
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
 

@@ -18,11 +18,11 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.database import Pool, create_pool
+from activities.exits.past_candles import begins
+from activities.exits.price_watcher import PriceWatcher, WatcherOptions
+from activities.interfaces.streams import WatcherInput
 from activities.leases import LeaseTerms
-from activities.monitors import Starter
-from activities.past_candles import begins
-from activities.price_watcher import PriceWatcher, WatcherOptions
-from activities.stream_interfaces import WatcherInput
+from activities.starting import Starter
 from domain.exits import ExitReason, ExitRules, atr_window
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart

@@ -18,13 +18,13 @@ from domain.ids import order_workflow_id
 from domain.messages import OrderOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.processes import python_environment
-from workers.quotes import last_quotes_leave, quotes_schedule
-from workers.setting_changes import set_override
+from workers.roles.quotes import last_quotes_leave, quotes_schedule
 from workers.settings import SymbolSettings
-from workers.settings_quoting import QuotingSettings
-from workers.settings_sources import Sources
+from workers.settings.changes import set_override
+from workers.settings.quoting import QuotingSettings
+from workers.settings.sources import Sources
+from workers.stack.dev_server import DevServer
+from workers.stack.processes import python_environment
 from workflows.quoting import quotes_id
 
 ROOT = Path(__file__).parents[2]

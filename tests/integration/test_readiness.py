@@ -6,8 +6,8 @@ import asyncpg
 
 from tests.support.harness import trading_system
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.readiness import ailments, executing
+from workers.stack.dev_server import DevServer
 
 
 async def test_a_worker_that_can_work_has_no_ailments_and_each_thing_that_is_missing_is_said(

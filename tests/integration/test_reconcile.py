@@ -14,12 +14,12 @@ import pytest_asyncio
 from temporalio.client import Client, ScheduleHandle
 from temporalio.worker import Worker
 
-from activities.adoption import Adoption
 from activities.database import Pool, create_pool
-from activities.ledger import Ledger
-from activities.monitors import Starter
-from activities.reconcile import ReconcileOptions, Reconciler, reconcile_lease
-from activities.reconcile_interfaces import ReconcileInput, ReconcileReport
+from activities.interfaces.reconcile import ReconcileInput, ReconcileReport
+from activities.ledger.record import Ledger
+from activities.reconcile.adoption import Adoption
+from activities.reconcile.run import ReconcileOptions, Reconciler, reconcile_lease
+from activities.starting import Starter
 from activities.venue import Venue
 from domain.ids import client_order_id
 from domain.market import Product
@@ -30,8 +30,8 @@ from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.streams import ensure_schedules, reconcile_soon
+from workers.roles.streams import ensure_schedules, reconcile_soon
+from workers.stack.dev_server import DevServer
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 
 

@@ -28,13 +28,13 @@ from temporalio.service import RPCError
 from exchange.paper import PaperControl
 from tests.support.live_stack import Outcome, run_command
 from tests.support.waiting import eventually
-from workers import certificates, server_binaries, temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.notifier import ask_temporal
-from workers.processes import python_environment
-from workers.secured_server import SecuredServer, SecuredServerConfig, client_tls
+from workers.roles.notices import ask_temporal
 from workers.settings import load_settings
+from workers.stack import certificates, server_binaries, temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import python_environment
+from workers.stack.secured_server import SecuredServer, SecuredServerConfig, client_tls
 from workers.temporal_connection import connect
 
 pytestmark = [

@@ -15,8 +15,8 @@ from tests.support.command import environment
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.live_stack import Outcome, run_command
-from workers.dev_server import DevServer
 from workers.settings import ExitSettings, read_sources
+from workers.stack.dev_server import DevServer
 
 pytestmark = pytest.mark.timeout(240)
 

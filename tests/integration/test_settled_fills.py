@@ -10,9 +10,9 @@ from decimal import Decimal
 import pytest
 
 from activities.database import Pool, create_pool
-from activities.exchange_fills import settle_fills
-from activities.ledger import Ledger
-from activities.validator import check_ledger
+from activities.ledger.exchange_fills import settle_fills
+from activities.ledger.record import Ledger
+from activities.ledger.validator import check_ledger
 from domain.messages import OrderUpdate
 from domain.money import divide
 from domain.orders import AttemptStatus, OrderRole, Side

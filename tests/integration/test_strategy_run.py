@@ -17,14 +17,14 @@ from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.candles import CANDLE
 from activities.database import create_pool
-from activities.market_data import MarketDataOptions, MarketKeeper
-from activities.monitors import Starter
-from activities.strategy import StrategyOptions, StrategyRuns
-from activities.strategy_interfaces import MarketDataInput, StrategyReport, StrategyRun
-from activities.strategy_loading import StrategyError
-from activities.universe import Universe, choose_symbols
+from activities.interfaces.strategy import MarketDataInput, StrategyReport, StrategyRun
+from activities.market.candles import CANDLE
+from activities.market.keeper import MarketDataOptions, MarketKeeper
+from activities.market.universe import Universe, choose_symbols
+from activities.starting import Starter
+from activities.strategy.loading import StrategyError
+from activities.strategy.runs import StrategyOptions, StrategyRuns
 from cli.strategy import _run as run_strategy
 from cli.strategy import _show as show_matrix
 from domain.exits import ExitReason
@@ -37,11 +37,11 @@ from domain.strategies import Features, Weighted, decide_over
 from tests.support.candles import market_candles
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.errors import UserError
+from workers.roles.strategy import ensure_market_data, ensure_strategy_schedule, strategy_options
 from workers.settings import SymbolSettings
-from workers.settings_strategy import RocSettings, StrategySettings
-from workers.strategy_role import ensure_market_data, ensure_strategy_schedule, strategy_options
+from workers.settings.strategy import RocSettings, StrategySettings
+from workers.stack.dev_server import DevServer
 from workflows.strategy import snapshot_of, strategy_schedule_id
 
 BTC, ETH = "BTC-USD", "ETH-USD"

@@ -16,18 +16,18 @@ from temporalio.worker import Worker
 
 from activities.commands import keep, note_commands
 from activities.database import Pool, create_pool
-from activities.monitors import Starter
-from activities.stream_interfaces import StreamEnd, SweepInput, SweepReport, WatcherInput
-from activities.sweep import Sweep, SweepOptions
+from activities.interfaces.search_attributes import ROLE, STATUS, SYMBOL
+from activities.interfaces.streams import StreamEnd, SweepInput, SweepReport, WatcherInput
+from activities.reconcile.sweep import Sweep, SweepOptions
+from activities.starting import Starter
 from domain.commands import CommandKind
 from domain.ids import exit_workflow_id
 from domain.messages import CloseRequest, MonitorStart
 from domain.orders import OrderRole, Side
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
+from workers.roles.streams import ensure_schedules, ensure_singletons, starter_of, sweep_schedule_id
 from workers.settings import Settings, TemporalSettings, WatcherSettings
-from workers.streams import ensure_schedules, ensure_singletons, starter_of, sweep_schedule_id
-from workflows.search_attributes import ROLE, STATUS, SYMBOL
 from workflows.streams import (
     PriceWatcherWorkflow,
     SweepWorkflow,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import temporal_binary
 from workers.errors import UserError
+from workers.stack import temporal_binary
 
 WORKING = "#!/bin/sh\necho temporal version 0\n"
 BROKEN = "#!/bin/sh\nexit 1\n"
@@ -100,7 +100,7 @@ def test_no_program_is_needed_for_a_server_that_runs(machine: Path) -> None:
     import sys
 
     done = subprocess.run(
-        [sys.executable, "-m", "workers.temporal_binary"],
+        [sys.executable, "-m", "workers.stack.temporal_binary"],
         env={**os.environ, "TEMPORAL_ADDRESS": "temporal.example:7233", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,

@@ -14,10 +14,10 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, W
 from yarl import URL
 
 from tests.support.waiting import eventually
-from workers import dev_server, temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
 from workers.errors import UserError
-from workers.temporal_ui import UiGate, UiGateConfig
+from workers.stack import dev_server, temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.temporal_ui import UiGate, UiGateConfig
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from activities.admission_sql import LAST_PRICE
-from activities.candles import CANDLE, CandleTable, MarketRow
 from activities.database import Pool, create_pool
-from activities.exit_plans import PlanTable
+from activities.exits.plans import PlanTable
+from activities.interfaces.strategy import MarketDataInput
 from activities.leases import LeaseTerms, hold
-from activities.market_data import MarketDataOptions, MarketKeeper, market_data_lease
-from activities.strategy_interfaces import MarketDataInput
-from activities.strategy_store import Signal, StrategyStore
-from activities.universe import Universe
+from activities.market.candles import CANDLE, CandleTable, MarketRow
+from activities.market.keeper import MarketDataOptions, MarketKeeper, market_data_lease
+from activities.market.universe import Universe
+from activities.orders.admission_sql import LAST_PRICE
+from activities.strategy.store import Signal, StrategyStore
 from cli.why import _MATRIX as WHY_MATRIX
 from cli.why import _SIGNALS as WHY_SIGNALS
 from domain.candles import holds, settles

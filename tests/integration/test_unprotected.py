@@ -9,12 +9,12 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
+from activities.exits.price_watcher import watcher_lease
+from activities.exits.unprotected import UNPROTECTED, UnprotectedTime
 from activities.leases import LeaseTerms, acquire
-from activities.price_watcher import watcher_lease
-from activities.unprotected import UNPROTECTED, UnprotectedTime
 from exchange.port import Unavailable
 from tests.support.ledger_rows import ACCOUNT, add_trade
-from workers.notifier import ask_watchers
+from workers.roles.notices import ask_watchers
 
 NAME = watcher_lease(ACCOUNT, 0)
 TERMS = LeaseTerms(seconds=6.0, renew_seconds=1.5)

@@ -18,15 +18,15 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
-from activities import user_stream
 from activities.database import Pool, create_pool
-from activities.facts import FactStore, Observed
-from activities.holdings import others_have
+from activities.interfaces.streams import UserStreamInput
 from activities.leases import LeaseLostError, LeaseTerms, acquire
-from activities.ledger import Ledger
-from activities.monitors import Starter
-from activities.stream_interfaces import UserStreamInput
-from activities.user_stream import UserStream, UserStreamOptions, user_stream_lease
+from activities.ledger.holdings import others_have
+from activities.ledger.record import Ledger
+from activities.starting import Starter
+from activities.streams import user_stream
+from activities.streams.facts import FactStore, Observed
+from activities.streams.user_stream import UserStream, UserStreamOptions, user_stream_lease
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, OrderType, Side, VenueStatus
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange

@@ -26,13 +26,13 @@ from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
 from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
 from web.alert import read_alert
-from web.desk import Desk
+from web.decisions import Desk
 from web.journal import Journal
 from web.senders import Proof
 from web.strict_json import read_json
-from workers.dev_server import DevServer
-from workers.processes import free_port
 from workers.settings import TriggerSettings
+from workers.stack.dev_server import DevServer
+from workers.stack.processes import free_port
 from workflows.order import OrderWorkflow
 
 

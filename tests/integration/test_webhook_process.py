@@ -18,8 +18,8 @@ import pytest_asyncio
 from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
 from tests.support.waiting import eventually
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.processes import Child, Command, free_port, python_environment, python_module
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import Child, Command, free_port, python_environment, python_module
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.support.harness import TradingSystem, trading_system
 from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
 from tests.support.webhook import TOKEN, Webhook, buy, webhook_on
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.webhook import TOKEN, Webhook, buy, raw, webhook_on
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from activities.limits import halt_if_lost_too_much
+from activities.orders.limits import halt_if_lost_too_much
 from domain.messages import Admission, OrderIntent
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy, market_buy

@@ -38,13 +38,13 @@ from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.errors import UserError
 from workers.ledger_identity import begin_on_ledger
 from workers.live_overview import overview
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.rules import exchange_of
 from workers.settings import Settings, load_settings
+from workers.settings.values import exchange_of
+from workers.stack.dev_server import DevServer
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 _LIVE = {"BOTTRADER_MODE": "live", "BOTTRADER_EXCHANGE__KEY_FILE": "/nobody/key.json"}
 

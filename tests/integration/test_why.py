@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from activities.controls import halt
+from activities.orders.controls import halt
 from cli.main import run
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import linkage, market_buy

@@ -14,17 +14,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from activities.admission import Admissions
 from activities.database import Pool, create_pool
 from activities.identity import Brought, stamp_empty
+from activities.orders.admission import Admissions
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.messages import Admission, OrderIntent
 from exchange.paper.control_client import PaperControl
 from exchange.paper.server import PaperExchange
 from tests.support.harness import step_market
-from workers.rules import exchange_of
 from workers.settings import ExchangeSettings, Settings
+from workers.settings.values import exchange_of
 
 __all__ = ["CATALOGUE", "Desk", "desk_at_a_paper_exchange"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.support.harness import TradingSystem
-from workers.processes import python_environment
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.processes import python_environment
 
 __all__ = ["environment"]
 

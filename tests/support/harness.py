@@ -31,7 +31,7 @@ from exchange.paper.control_client import PaperControl
 from exchange.paper.server import PaperExchange
 from tests.support.waiting import eventually
 from workers.ledger_identity import brought_by
-from workers.rules import exchange_of
+from workers.roles.streams import ensure_singletons
 from workers.runner import WorkerParts, workers_for
 from workers.settings import (
     DatabaseSettings,
@@ -42,11 +42,11 @@ from workers.settings import (
     SymbolSettings,
     TemporalSettings,
 )
-from workers.settings_limits import RiskSettings
-from workers.settings_quoting import QuotingSettings
-from workers.settings_sources import Sources
-from workers.settings_strategy import StrategySettings
-from workers.streams import ensure_singletons
+from workers.settings.quoting import QuotingSettings
+from workers.settings.risk import RiskSettings
+from workers.settings.sources import Sources
+from workers.settings.strategy import StrategySettings
+from workers.settings.values import exchange_of
 from workflows.exit_monitor import MonitorViewState
 from workflows.market_data import market_data_workflow_id
 from workflows.order import OrderView, OrderWorkflow

@@ -19,8 +19,8 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from exchange.paper import PaperControl
-from workers.local_stack import LocalStack, LocalStackConfig
-from workers.settings_limits import WITHOUT_LIMITS
+from workers.settings.risk import WITHOUT_LIMITS
+from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 __all__ = ["LiveStack", "Outcome", "live_stack", "run_command"]
 

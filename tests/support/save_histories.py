@@ -23,11 +23,11 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
-from activities.maintenance_interfaces import ValidateInput
-from activities.quoting_interfaces import QuoteRoundInput
-from activities.reconcile_interfaces import ReconcileInput
-from activities.strategy_interfaces import StrategyInput
-from activities.stream_interfaces import SweepInput
+from activities.interfaces.ledger import ValidateInput
+from activities.interfaces.quotes import QuoteRoundInput
+from activities.interfaces.reconcile import ReconcileInput
+from activities.interfaces.strategy import StrategyInput
+from activities.interfaces.streams import SweepInput
 from domain.exits import ExitRules
 from domain.ids import client_order_id, exit_workflow_id, external_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest
@@ -36,12 +36,12 @@ from schema import migrate
 from tests.support.harness import ALL_ROLES, Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy, sell
 from tests.support.waiting import eventually
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
-from workers.embedded_postgres import EmbeddedPostgres, PostgresConfig
+from workers.roles.strategy import ensure_market_data
 from workers.settings import SymbolSettings
-from workers.settings_quoting import QuotingSettings
-from workers.strategy_role import ensure_market_data
+from workers.settings.quoting import QuotingSettings
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
+from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workflows.maintenance import LedgerCheckWorkflow, ledger_check_id
 from workflows.market_data import market_data_workflow_id
 from workflows.quoting import QuoteRoundWorkflow, quotes_id

@@ -20,8 +20,8 @@ from pathlib import Path
 import trustme
 from aiohttp import web
 
+from exchange.paper.coinbase.rest import Rest
 from exchange.paper.config import PaperConfig
-from exchange.paper.rest import Rest
 from exchange.paper.server import PaperExchange
 from exchange.trust import authorities
 

@@ -18,7 +18,7 @@ from temporalio.client import Client
 from cli.web import enter_by, limits_of, terms_of
 from tests.support.harness import TradingSystem
 from web.app import create_app
-from web.desk import Desk
+from web.decisions import Desk
 from web.journal import Journal
 from web.metrics import WebhookMetrics
 from web.senders import Sender

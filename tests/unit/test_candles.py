@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.market_state import Watch
+from activities.exits.watch import Watch
 from domain.candles import ASKED_AGAIN, ask_again, asked_from, holds, settles
 from domain.exits import atr_window
 from exchange.port import Candle

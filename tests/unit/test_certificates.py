@@ -4,7 +4,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from workers import certificates
+from workers.stack import certificates
 
 
 def content(folder: Path) -> dict[str, bytes]:

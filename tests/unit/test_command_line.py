@@ -17,8 +17,8 @@ from cli.errors import as_user_error
 from cli.main import run
 from cli.output import emit, print_json, print_table
 from workers.errors import ExitCode, UnreachableError, UserError
-from workers.exchange_keys import key_file_problems
-from workers.processes import python_module
+from workers.settings.exchange_keys import key_file_problems
+from workers.stack.processes import python_module
 
 
 def bottrader(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:

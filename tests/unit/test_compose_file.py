@@ -10,7 +10,7 @@ import yaml
 
 from tests.support.compose import ROOT, load
 from workers.settings import load_settings
-from workers.temporal_tuning import DYNAMIC_CONFIG, as_yaml
+from workers.stack.temporal_tuning import DYNAMIC_CONFIG, as_yaml
 
 JOBS = {"temporal-schema", "temporal-namespace", "migrate"}
 WORKERS = {"worker-orders", "worker-streams", "worker-watchers", "worker-strategy"}

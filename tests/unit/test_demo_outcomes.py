@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from cli.demo_audit import won_and_lost
+from cli.demo.audit import won_and_lost
 
 
 def trade(gross: str, fees: str, reason: str, state: str = "CLOSED") -> dict[str, Any]:

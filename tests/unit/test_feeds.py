@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from activities.feeds import Feed, Feeds
-from activities.stream_positions import StreamPosition
+from activities.streams.feeds import Feed, Feeds
+from activities.streams.positions import StreamPosition
 from exchange.port import StreamEvent
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

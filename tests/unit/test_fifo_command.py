@@ -12,7 +12,7 @@ import pytest
 
 from cli import fifo as fifo_command
 from cli.fifo import counted
-from workers.processes import python_module
+from workers.stack.processes import python_module
 
 HEAD = "id,time,seq,symbol,side,size,price,fee,fee_currency,fee_rate\n"
 EXAMPLE = (

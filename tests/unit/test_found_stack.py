@@ -11,8 +11,8 @@ import pytest
 
 from cli.config import environment
 from cli.settings_left import settings_at_hand
-from workers.folders import data_dir
-from workers.stack_file import STACK_FILE, STACK_LOCK
+from workers.stack.folders import data_dir
+from workers.stack.stack_file import STACK_FILE, STACK_LOCK
 
 _DSN = "postgresql://live@127.0.0.1:1/ledger"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from exchange.paper.auth import Keyring
-from workers.processes import python_environment
+from exchange.paper.coinbase.auth import Keyring
 from workers.settings import Settings, load_settings
+from workers.stack.processes import python_environment
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "going-live.md").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from activities import importing
-from activities.importing import Progress
+from activities.ledger import importing
+from activities.ledger.importing import Progress
 from cli.ledger_import import kept_whole
 from fifo.reading import read_stated
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from workers.errors import ExitCode, UnreachableError
-from workers.local_temporal import require_listening
+from workers.stack.local_temporal import require_listening
 
 
 async def test_an_address_where_nobody_listens_is_named_with_what_to_do() -> None:

@@ -14,11 +14,11 @@ from activities.secret_values import hide, without_secrets
 from cli.errors import as_user_error
 from cli.main import run
 from workers.errors import UserError
-from workers.setting_changes import Edit, propose
 from workers.settings import Settings, build, load_settings
-from workers.settings_keys import leaves, secrets_in
-from workers.settings_problems import ConfigError, is_plain_name
-from workers.settings_sources import Sources
+from workers.settings.changes import Edit, propose
+from workers.settings.keys import leaves, secrets_in
+from workers.settings.problems import ConfigError, is_plain_name
+from workers.settings.sources import Sources
 
 SECRET = "Sw0rd-f1sh/9c41e7ab02d4"
 """Neither a name, nor a number, nor an address."""

@@ -12,7 +12,7 @@ from coinbase.jwt_generator import build_rest_jwt, build_ws_jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from exchange.paper.auth import Keyring, Unauthorized
+from exchange.paper.coinbase.auth import Keyring, Unauthorized
 from exchange.paper.errors import PaperError
 
 URI = "GET 127.0.0.1:1/api/v3/brokerage/accounts"

@@ -8,7 +8,7 @@ import pytest
 from cli.output import UserError
 from cli.prices import PaperOptions, paper_market
 from workers.settings import load_settings
-from workers.settings_paper import PaperSettings
+from workers.settings.paper import PaperSettings
 
 
 def arguments(options: PaperOptions, settings: PaperSettings) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.order_course import pause_between_cancels, pause_when_busy
+from workflows.order_attempts import pause_between_cancels, pause_when_busy
 
 
 @pytest.mark.parametrize(

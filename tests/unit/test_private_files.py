@@ -13,16 +13,16 @@ import pytest
 from cli.main import run
 from tests.support.modes import open_to_others
 from workers.errors import UserError
-from workers.local_stack import LocalStack, LocalStackConfig
 from workers.private_files import folder_problem, secret_file_problem, settings_file_problem, tighten
-from workers.processes import python_environment, python_module
-from workers.secret_files import file_problems
 from workers.settings import Settings, load_settings
-from workers.settings_keys import constraints, leaves
-from workers.settings_problems import ConfigError
-from workers.settings_sources import read_file
-from workers.settings_types import FileUse
-from workers.stack_file import STACK_FILE, STACK_LOCK, running_stack
+from workers.settings.keys import constraints, leaves
+from workers.settings.problems import ConfigError
+from workers.settings.secret_files import file_problems
+from workers.settings.sources import read_file
+from workers.settings.types import FileUse
+from workers.stack.local_stack import LocalStack, LocalStackConfig
+from workers.stack.processes import python_environment, python_module
+from workers.stack.stack_file import STACK_FILE, STACK_LOCK, running_stack
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 KEY = '{"name": "organizations/x/apiKeys/y", "privateKey": "-----BEGIN"}'

@@ -18,8 +18,8 @@ from domain.protection import (
     protective_prices,
     stop_fraction,
 )
-from workers.rules import protection_for
 from workers.settings import Settings
+from workers.settings.values import protection_for
 
 D = Decimal
 STOP = Protection(kind=ProtectionKind.STOP_LIMIT, stop=D("0.05"))

@@ -13,8 +13,8 @@ from cli.main import run
 from domain.exits import ExitRules
 from domain.orders import Side
 from domain.round_trip import RoundTrip, far_limit, near_levels, near_stops
-from workers.near_costs import assumed_round_trip, near_costs
 from workers.settings import Settings
+from workers.settings.near_costs import assumed_round_trip, near_costs
 
 D = Decimal
 TRIP = RoundTrip(D("0.006"), D("0.0002"), known=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities.rounds import Rounds
+from activities.orders.batches import Rounds
 
 
 class Till:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import server_binaries
 from workers.errors import ExitCode, UserError
+from workers.stack import server_binaries
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pydantic import BaseModel
 
 from cli.settings_file import sample, toml_value
 from workers.errors import ExitCode, UnreachableError, UserError
-from workers.setting_changes import Edit, propose
 from workers.settings import Settings, build, load_settings
-from workers.settings_keys import constraints, find, holds_secret, leaves
-from workers.settings_problems import ConfigError
-from workers.settings_sources import Override, Sources, merge
-from workers.settings_types import PaperOnly
+from workers.settings.changes import Edit, propose
+from workers.settings.keys import constraints, find, holds_secret, leaves
+from workers.settings.problems import ConfigError
+from workers.settings.sources import Override, Sources, merge
+from workers.settings.types import PaperOnly
 from workers.temporal_connection import connect
 
 

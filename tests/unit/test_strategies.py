@@ -12,7 +12,7 @@ import talib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.strategy_loading import StrategyError, load_strategy
+from activities.strategy.loading import StrategyError, load_strategy
 from domain.indicators import Block
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError
 from domain.momentum import RocMomentum, RocRules

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.strategy_loading import StrategyError, look_at_strategy
+from activities.strategy.loading import StrategyError, look_at_strategy
 from cli.main import run
 
 RUNS = "from pathlib import Path\nPath(__file__).with_name('was-run').touch()\n"

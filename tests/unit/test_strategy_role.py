@@ -17,21 +17,21 @@ from domain.strategies import Weighted
 from tests.unit.test_entries import NOW
 from workers.health import ROLES as NAMED_ROLES
 from workers.health import ROLES_OF
-from workers.runner import ROLES
-from workers.settings import Settings
-from workers.settings_strategy import (
-    IndicatorSettings,
-    MarketDataSettings,
-    NamedIndicatorSettings,
-    RocSettings,
-    StrategySettings,
-)
-from workers.strategy_role import (
+from workers.roles.strategy import (
     indicator_parameters,
     named_indicators,
     strategies_of,
     strategy_options,
     strategy_schedule,
+)
+from workers.runner import ROLES
+from workers.settings import Settings
+from workers.settings.strategy import (
+    IndicatorSettings,
+    MarketDataSettings,
+    NamedIndicatorSettings,
+    RocSettings,
+    StrategySettings,
 )
 
 

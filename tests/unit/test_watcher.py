@@ -10,7 +10,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.market_state import Plan, PlanRow, Watch
+from activities.exits.watch import Plan, PlanRow, Watch
 from domain.exits import (
     ExitReason,
     ExitRules,

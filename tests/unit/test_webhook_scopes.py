@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from domain.orders import Side
 from web.scopes import Scope, order_worth, outside, too_large, without_trade
-from workers.settings_webhook import SenderSettings, WebhookSettings
+from workers.settings.webhook import SenderSettings, WebhookSettings
 
 
 @pytest.mark.parametrize(

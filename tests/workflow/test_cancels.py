@@ -16,7 +16,7 @@ from domain.orders import OrderState
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers import temporal_binary
+from workers.stack import temporal_binary
 
 ENDED = "Order would have traded with one of its own"
 """Why the exchange cancels an order by itself."""

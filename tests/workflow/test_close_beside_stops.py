@@ -13,10 +13,10 @@ from domain.messages import CloseRequest
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.setting_changes import set_override
 from workers.settings import SymbolSettings
-from workers.settings_sources import Sources
+from workers.settings.changes import set_override
+from workers.settings.sources import Sources
+from workers.stack.dev_server import DevServer
 
 
 @pytest_asyncio.fixture

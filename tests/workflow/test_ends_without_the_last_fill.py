@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities import user_stream
+from activities.streams import user_stream
 from domain.exits import ExitReason
 from domain.messages import StopsAnswer, StopsRequest
 from domain.protection import Protection, ProtectionKind

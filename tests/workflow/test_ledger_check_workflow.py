@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from temporalio.client import ScheduleOverlapPolicy
 
-from activities.maintenance_interfaces import LedgerReport
+from activities.interfaces.ledger import LedgerReport
 from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
-from workers.streams import ensure_schedules, sweep_schedule_id
+from workers.roles.streams import ensure_schedules, sweep_schedule_id
+from workers.stack.dev_server import DevServer
 from workflows.maintenance import ledger_check_id
 from workflows.reconcile import reconcile_id
 

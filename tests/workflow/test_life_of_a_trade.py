@@ -15,7 +15,7 @@ from domain.orders import OrderState
 from tests.support.harness import TradingSystem, step_market, trading_system
 from tests.support.intents import limit_buy, market_buy, sell
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 
 async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:

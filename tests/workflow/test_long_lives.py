@@ -19,8 +19,8 @@ from domain.orders import AttemptStatus
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers import temporal_binary
-from workers.dev_server import DevServer, DevServerConfig
+from workers.stack import temporal_binary
+from workers.stack.dev_server import DevServer, DevServerConfig
 
 
 async def protected_part(system: TradingSystem) -> Trade:

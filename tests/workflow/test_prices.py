@@ -9,8 +9,8 @@ from pathlib import Path
 from domain.exits import ExitReason
 from tests.support.harness import TradingSystem, step_market, trading_system
 from tests.support.intents import market_buy
-from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
+from workers.stack.dev_server import DevServer
 
 
 async def test_an_exchange_whose_clock_was_ahead_for_a_moment_is_sold_at_as_ever(system: TradingSystem) -> None:

@@ -9,8 +9,8 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.commands import note_commands
-from activities.stream_interfaces import SweepInput
-from activities.sweep import Sweep
+from activities.interfaces.streams import SweepInput
+from activities.reconcile.sweep import Sweep
 from cli.asking import commanded, keep_until_started
 from cli.trades import PROMISES
 from domain.commands import CommandKind

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from activities import controls
-from activities.quoting_interfaces import QuoteRoundInput, QuoteRoundReport
+from activities.interfaces.quotes import QuoteRoundInput, QuoteRoundReport
+from activities.orders import controls
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderOutcome, TradeOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
-from workers.settings_quoting import QuotingSettings
+from workers.settings.quoting import QuotingSettings
+from workers.stack.dev_server import DevServer
 from workflows.order import OrderWorkflow
 from workflows.quoting import QuoteRoundWorkflow, quotes_id
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from activities.interfaces import LookUp
+from activities.interfaces.orders import LookUp
 from domain.messages import ResolveVerdict
 from tests.support.harness import TradingSystem
 from tests.support.intents import limit_buy

@@ -7,7 +7,7 @@ from decimal import Decimal
 from domain.orders import OrderState
 from tests.support.harness import trading_system
 from tests.support.intents import limit_buy
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 
 async def test_refused_resends_do_not_put_off_the_proof_of_absence(database: str, temporal_server: DevServer) -> None:

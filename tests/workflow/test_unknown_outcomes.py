@@ -13,7 +13,7 @@ from domain.orders import OrderState
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
+from workers.stack.dev_server import DevServer
 
 UNANSWERED = ["accepted_cut", "accepted_server_error", "not_accepted_cut", "malformed_answer"]
 

@@ -13,8 +13,9 @@ import asyncpg
 import pytest
 from temporalio.service import RPCError
 
-from activities import user_stream, venue
+from activities import venue
 from activities.database import SYMBOL_LOCK
+from activities.streams import user_stream
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id, order_workflow_id
 from domain.messages import CloseAnswer, CloseRequest
@@ -22,8 +23,8 @@ from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem, step_market, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.dev_server import DevServer
 from workers.settings import SymbolSettings
+from workers.stack.dev_server import DevServer
 
 HANGS, WITHIN = 16.0, 12.0
 RULES = ExitRules(reprice_seconds=Decimal(60), trailing_arm=None)

@@ -1,0 +1,540 @@
+"""Prices against armed exit plans: one long activity per shard of symbols (EXIT-1, 2, 3, 7).
+
+Nothing here enters a workflow's history but an exit that is due. Each tick is held against the plans in memory the
+moment it is received; everything that waits (database, REST, Temporal) runs beside the ticks and never before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.database import Pool
+from activities.exits.hodl_news import HodlNews
+from activities.exits.past_candles import begins
+from activities.exits.plans import PlanTable, plan_of
+from activities.exits.price_history import PriceHistory
+from activities.exits.signals import ExitSignals
+from activities.exits.unprotected import UnprotectedTime
+from activities.exits.watch import SymbolState, Watch
+from activities.incidents import Lasting, Severity, report_incident, report_once
+from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
+from activities.leases import Lease, LeaseTerms, hold
+from activities.long_running import Beside, every, holder_name, together, until_shutdown
+from activities.market.candles import CANDLE_SECONDS
+from activities.notifications import listen
+from activities.starting import Starter
+from activities.streams.feed_notes import FeedNotes
+from activities.streams.feeds import Feed, Feeds
+from activities.streams.positions import StreamPosition
+from domain.exits import atr_window, signal_exit_unknown
+from domain.sharding import shard_of
+from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
+
+__all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
+
+_DOUBTS = 2
+"""A book that differs once may only be the faster one."""
+_PLAN_CHANNEL = "exit_plan"
+_MATRIX_CHANNEL = "matrix"
+
+
+def watcher_lease(account: str, shard: int) -> str:
+    """The name of the lease, and of the stream position, of a shard's watcher."""
+    return f"price-watcher/{account}/{shard}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherOptions:
+    """Wall seconds unless it says market."""
+
+    symbols: Iterable[str] = ()
+    """Subscribed without a plan, so that one on them is armed with a price and an ATR at hand. Asked again and again:
+    what it gives may change.
+    """
+    lease: LeaseTerms = field(default_factory=LeaseTerms)
+    market_speed: float = 1.0
+    """Market seconds per wall second."""
+    poll_seconds: float = 1.0
+    resync_seconds: float = 30.0
+    """All plans are read again, whatever the revisions say."""
+    revision_overlap: int = 500
+    """Revisions read again at each poll, as they may commit out of order."""
+    signals_sell: Callable[[], bool] = lambda: True
+    """Whether the matrix's sell signals may close trades now: not while the strategy is switched off."""
+    hodl: Callable[[], Collection[str]] = frozenset
+    """What is never sold by the system, now."""
+    signal_max_age: float = 600.0
+    """Market seconds: two runs of the strategy."""
+    atr_period: int = 14
+    atr_candle_seconds: int = 300
+    """Market seconds."""
+    repeat_seconds: float = 5.0
+    """A due exit that is not acknowledged is signalled again."""
+    unacknowledged_seconds: float = 60.0
+    """A due exit that is not acknowledged by then is a CRITICAL incident."""
+    save_seconds: float = 0.05
+    peak_seconds: float = 3.0
+    """A peak that raised no stop is written at most this often."""
+    quote_repeat_seconds: float = 10.0
+    first_quote_repeat_seconds: float = 1.0
+    """For a symbol that never had a price."""
+    quote_timeout: float = 10.0
+    alert_repeat_seconds: float = 600.0
+    alert_after_failures: int = 10
+    signals_at_once: int = 100
+    signal_timeout: float = 5.0
+    reads_at_once: int = 4
+    peak_tries: int = 5
+    """How often candles of a gap are asked for, over about 15 s; profit exits wait for them."""
+    beat_seconds: float = 1.0
+    unprotected_after_seconds: float = 15.0
+    """A position that had no watcher for so long is an incident."""
+
+
+class PriceWatcher(WatcherActivity):
+    """The activity. One instance serves any number of shards of the account that `exchange` is for."""
+
+    def __init__(
+        self, pool: Pool, exchange: Exchange, client: Client, starter: Starter, options: WatcherOptions
+    ) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._client = client
+        self._starter = starter
+        self._options = options
+
+    @activity.defn(name="watch_prices")
+    async def watch_prices(self, request: WatcherInput) -> StreamEnd:
+        """Watch until cancelled; the lease is given up at once when the worker shuts down."""
+        await until_shutdown(self.run(request, activity.heartbeat))
+        return StreamEnd(reason="ended")
+
+    async def run(self, request: WatcherInput, heartbeat: Callable[..., None]) -> None:
+        """Watch until cancelled. Raises LeaseLostError when another watcher took over."""
+        name = watcher_lease(request.account, request.shard)
+
+        def waiting() -> None:
+            heartbeat({"waiting_for": name})
+
+        async with hold(self._pool, name, holder_name(), self._options.lease, waiting=waiting) as lease:
+            position = await StreamPosition.load(self._pool, name)
+            session = WatchSession(
+                self._pool,
+                self._exchange,
+                self._client,
+                self._starter,
+                self._options,
+                request=request,
+                lease=lease,
+                position=position,
+                heartbeat=heartbeat,
+            )
+            await session.run()
+
+
+class WatchSession:
+    """One tenure of the lease."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        exchange: Exchange,
+        client: Client,
+        starter: Starter,
+        options: WatcherOptions,
+        *,
+        request: WatcherInput,
+        lease: Lease,
+        position: StreamPosition,
+        heartbeat: Callable[..., None],
+    ) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._options = options
+        self._request = request
+        self._account = request.account
+        self._lease = lease
+        self._position = position
+        self._heartbeat = heartbeat
+        self._before = position.last_message_at
+        """Until when an earlier tenure watched: what it missed since is looked up."""
+        self._beside = Beside()
+        self.signals = ExitSignals(
+            client,
+            starter,
+            lease,
+            self._beside.start,
+            repeat_seconds=options.repeat_seconds,
+            timeout=options.signal_timeout,
+            at_once=options.signals_at_once,
+        )
+        self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
+        self._plans = PlanTable(pool, request.account)
+        self._signal_max_age = timedelta(seconds=options.signal_max_age / options.market_speed)
+        self.watch = Watch(
+            epoch=lease.epoch,
+            signal_max_age=self._signal_max_age,
+            on_due=lambda plan: self.signals.soon(self.watch, plan),
+            monotonic=time.monotonic,
+            atr_period=options.atr_period,
+        )
+        self._history = PriceHistory(
+            exchange,
+            self.watch,
+            market_speed=options.market_speed,
+            timeout=options.quote_timeout,
+            at_once=options.reads_at_once,
+            candle_seconds=options.atr_candle_seconds,
+            candle_count=atr_window(options.atr_period),
+            peak_tries=options.peak_tries,
+            unknown=self._peak_unknown,
+        )
+        self._outage = self._lasting("market_stream_down", "CRITICAL")
+        self._notes = FeedNotes(
+            lease,
+            position,
+            self._outage,
+            self._beside,
+            alert_after=lambda: options.alert_after_failures,
+            stream="market stream",
+            meanwhile="prices come from the REST book until it is back",
+        )
+        self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
+        self._last_revision = 0
+        self._resync_at = 0.0
+        self._poll_at = 0.0
+        self._new_symbols = asyncio.Event()
+        self._plans_hint = asyncio.Event()
+        self._matrix_hint = asyncio.Event()
+        self._named: set[str] = set()
+        self._quoted: dict[str, float] = {}
+        self._candles_asked: dict[str, float] = {}
+        self._unprotected = UnprotectedTime(
+            pool,
+            request.account,
+            lease,
+            after_seconds=options.unprotected_after_seconds,
+            server_time=exchange.server_time,
+        )
+        self._first_look = True
+        self._stale = self._lasting("stale_price", "WARNING")
+        self._refused = self._lasting("product_refused", "WARNING")
+        self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
+        self._bad_plans = self._lasting("exit_plan_unreadable", "CRITICAL")
+
+    def _lasting(self, kind: str, severity: Severity) -> Lasting:
+        return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
+
+    async def run(self) -> None:
+        """Until cancelled or the lease is lost."""
+        try:
+            await together(self._beat(), self._watch())
+        finally:
+            await self._feeds.close()
+            await self._beside.stop()
+
+    async def _watch(self) -> None:
+        options = self._options
+        for symbol in options.symbols:
+            if self._ours(symbol):
+                self.watch.watched(symbol)
+        for lasting in (self._stale, self._outage, self._refused, self._unheard, self._bad_plans):
+            await lasting.inherit()
+        # Before any feed: the first connection looks up the peaks that these plans missed.
+        await self._read_plans()
+        self._first_look = False
+        await together(
+            every(60.0, self._unprotected.look_at_the_clock),
+            every(1.0, self._unprotected.measure),
+            every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
+            listen(self._pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
+            every(0.25, self._subscribe, hint=self._new_symbols),
+            every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
+            every(options.save_seconds, self._save_trailing),
+            every(0.25, self._look_after),
+            every(0.25, self._look_after_candles),
+            every(0.5, self._tell_of_hodl),
+            every(1.0, self._save_position),
+        )
+
+    def _ours(self, symbol: str) -> bool:
+        return shard_of(symbol, self._request.shards) == self._request.shard
+
+    async def _beat(self) -> None:
+        while True:
+            self._heartbeat(
+                {
+                    **self._position.document(self._lease.epoch),
+                    "symbols": len(self.watch.symbols),
+                    "plans": len(self.watch.plans),
+                    "ticks": self.watch.ticks,
+                    "unacknowledged": len(self.watch.pending),
+                    "signalled": self.signals.sent,
+                }
+            )
+            await asyncio.sleep(self._options.beat_seconds)
+
+    async def _save_position(self) -> None:
+        self._feeds.note_heard(self._position)
+        await self._position.save(self._pool, self._lease)
+
+    # --- plans ----------------------------------------------------------------------------------------------------
+
+    async def _read_plans(self) -> None:
+        now = time.monotonic()
+        named, self._named = self._named, set()
+        rows: list[asyncpg.Record] = []
+        if now >= self._resync_at:
+            rows = await self._plans.armed()
+            for entry_key in set(self.watch.plans) - {row["entry_key"] for row in rows}:
+                self._forget(entry_key)
+            self._resync_at = now + self._options.resync_seconds
+            self._poll_at = now + self._options.poll_seconds
+        elif named:
+            rows = await self._plans.named(list(named))
+        if now >= self._poll_at:
+            rows += await self._plans.changed(self._last_revision - self._options.revision_overlap)
+            self._poll_at = now + self._options.poll_seconds
+        for row in rows:
+            self._put(row)
+
+    def _forget(self, entry_key: str) -> None:
+        self.watch.remove(entry_key)
+        self._beside.start(self._unheard.over(entry_key))
+
+    def _put(self, row: asyncpg.Record) -> None:
+        self._last_revision = max(self._last_revision, row["revision"])
+        entry_key, symbol = row["entry_key"], row["symbol"]
+        known = self.watch.plans.get(entry_key)
+        if row["state"] == "DISARMED" or not self._ours(symbol):
+            if known is not None:
+                self._forget(entry_key)
+            return
+        if known is not None and row["revision"] <= known.revision:
+            return
+        try:
+            plan = plan_of(row)
+        except (ValidationError, ValueError) as problem:
+            sentence = f"The exit plan of {entry_key} ({symbol}) can't be read, so nothing watches it: {problem}"
+            self._beside.start(self._bad_plans.tell(entry_key, sentence))
+            return
+        if known is None:
+            self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
+            if signal_exit_unknown(plan.position):
+                self._beside.start(self._tell_no_signal_exit(entry_key, symbol))
+        self.watch.put(plan)
+        if self._unheard.lasts(entry_key) and self.watch.plans[entry_key].due is None:
+            self._beside.start(self._unheard.over(entry_key))
+        state = self.watch.symbols[symbol]
+        if state.seen is None:
+            self._new_symbols.set()
+        if state.seen is None or time.monotonic() - state.seen > state.stale_seconds:
+            # No position waits for a feed: the book tells its price meanwhile.
+            self._quote_soon(symbol, self._options.first_quote_repeat_seconds)
+
+    async def _tell_no_signal_exit(self, entry_key: str, symbol: str) -> None:
+        await report_once(
+            self._pool,
+            self._account,
+            "SIGNAL_EXIT_UNKNOWN",
+            "WARNING",
+            entry_key,
+            f"Trade {entry_key} ({symbol}) has no signal exit: the account's taker rate was not known when it was "
+            "entered, so nobody can say what a sale would gain after fees. Its stops and targets hold as they are.",
+        )
+
+    def _heard(self, channel: str, payload: str) -> None:
+        if channel == _MATRIX_CHANNEL:
+            self._matrix_hint.set()
+        else:
+            self._named.add(payload)
+            self._plans_hint.set()
+
+    def _listening(self) -> None:
+        self._poll_at = 0.0
+        self._plans_hint.set()
+        self._matrix_hint.set()
+
+    async def _read_signals(self) -> None:
+        symbols = [symbol for symbol, state in self.watch.symbols.items() if state.plans]
+        if symbols:
+            heard = self._options.signals_sell()
+            signals = await self._plans.sell_signals(symbols, self._signal_max_age) if heard else {}
+            for symbol in symbols:
+                self.watch.sell_signal(symbol, signals.get(symbol))
+
+    # --- the feed -------------------------------------------------------------------------------------------------
+
+    async def _subscribe(self) -> None:
+        wanted = {symbol for symbol, state in self.watch.symbols.items() if state.plans}
+        for symbol in self._options.symbols:
+            if self._ours(symbol):
+                wanted.add(self.watch.watched(symbol).symbol)
+        await self._feeds.want(wanted)
+
+    def _open_stream(self, symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
+        return self._exchange.market_stream(symbols, ["ticker", "candles"])
+
+    def _take(self, feed: Feed, event: StreamEvent) -> None:
+        if isinstance(event, Ticker):
+            now = datetime.now(UTC)
+            # The side of the book that we would sell to decides, whatever there is of the other.
+            if event.bid is not None and not self._too_late(event):
+                self.watch.tick(event.symbol, event.bid, now)
+        elif isinstance(event, CandleUpdate):
+            symbol = event.candle.symbol
+            if self._options.market_speed == 1 and self._feeds.ahead(event.candle.start):
+                return
+            if self._options.atr_candle_seconds == CANDLE_SECONDS:
+                self.watch.candles(symbol, [event.candle])
+            else:
+                self._candles_close(symbol, begins(event.candle.start, self._options.atr_candle_seconds))
+        elif self._notes.missed(feed, event, all_connected=self._feeds.connected):
+            self._catch_up(feed)
+
+    def _candles_close(self, symbol: str, boundary: datetime) -> None:
+        """Candles before `boundary` have closed. Where the stream has none of ATR's length, all are asked for again."""
+        state = self.watch.watched(symbol)
+        if state.boundary is not None and boundary <= state.boundary:
+            return
+        if self._options.atr_candle_seconds != CANDLE_SECONDS:
+            self.watch.missed_candles(symbol)
+        self.watch.closed(symbol, boundary)
+
+    def _too_late(self, event: Ticker) -> bool:
+        """A price that was overtaken by others for so long decides nothing; by the exchange's own clock throughout."""
+        clock = self._feeds.clock
+        if clock is None or event.at >= clock:
+            return False
+        state = self.watch.symbols.get(event.symbol)
+        return state is None or (clock - event.at).total_seconds() > state.stale_seconds
+
+    # --- what no stream brought ---------------------------------------------------------------------------------------
+
+    def _catch_up(self, feed: Feed) -> None:
+        """Look up the peaks that a feed's symbols may have had while nothing came of them."""
+        elsewhere = frozenset[str]().union(
+            *(other.symbols for other in self._feeds.feeds if other is not feed and other.delivering)
+        )
+        for symbol in feed.symbols - elsewhere:
+            self.watch.missed_candles(symbol)
+            state = self.watch.symbols[symbol]
+            if state.plans:
+                self._beside.start(self._history.missed_peak(state, state.fed_at or self._before))
+
+    async def _peak_unknown(self, symbol: str) -> None:
+        await report_incident(
+            self._pool,
+            self._account,
+            "missed_peak_unknown",
+            "WARNING",
+            symbol,
+            f"The stream of {symbol} had a gap and the exchange's candles for it can't be read; trailing stops of this "
+            "symbol may be lower than they should be.",
+        )
+
+    async def _past_candles(self, symbol: str) -> None:
+        state = self.watch.symbols[symbol]
+        if self.watch.atr_wanted(state):  # another look may have brought them meanwhile
+            await self._history.past_candles(state)
+
+    # --- stale prices ---------------------------------------------------------------------------------------------
+
+    def _stale_for(self, state: SymbolState, now: float) -> tuple[float, str] | None:
+        """For how long the stream has no price of the symbol that may decide, and that in words."""
+        if state.doubts >= _DOUBTS:
+            still = now - state.moved
+            return still, f"The stream's price of {state.symbol} stands still for {still:.0f} s, the book has another,"
+        age = now - max(state.fed or 0.0, state.watched_since)
+        return (age, f"No price of {state.symbol} for {age:.0f} s") if age > state.stale_seconds else None
+
+    async def _look_after_candles(self) -> None:
+        """Each quarter of a second: candles close by the clock, also where nobody trades, and missing ones are read."""
+        clock, options = self._feeds.clock, self._options
+        boundary = None
+        if clock is not None and options.market_speed == 1:
+            boundary = begins(clock, options.atr_candle_seconds)
+        for state in self.watch.symbols.values():
+            if boundary is not None:
+                self._candles_close(state.symbol, boundary)
+            if state.plans and self.watch.atr_wanted(state):
+                self._ask_soon(self._candles_asked, state.symbol, options.quote_repeat_seconds, self._past_candles)
+
+    async def _look_after(self) -> None:
+        """Each quarter of a second: symbols without a fresh price, and due exits that nobody acknowledged."""
+        now, start = time.monotonic(), self._beside.start
+        for state in self.watch.symbols.values():
+            if state.plans and (trouble := self._stale_for(state, now)) is not None:
+                self._quote_soon(state.symbol, self._options.quote_repeat_seconds)
+                age, what = trouble
+                sentence = f"{what} with {len(state.plans)} open positions on it; the REST book is asked instead."
+                details = {"age_seconds": round(age, 1), "positions": len(state.plans)}
+                start(self._stale.tell(state.symbol, sentence, details))
+            elif self._stale.lasts(state.symbol):
+                start(self._stale.over(state.symbol))
+            elif state.plans and state.seen is None:
+                self._quote_soon(state.symbol, self._options.first_quote_repeat_seconds)
+            elif state.plans and self.watch.stands_still(state):
+                # Only the book can tell a quiet market from a feed that is frozen.
+                again = self._options.first_quote_repeat_seconds if state.doubts else state.stale_seconds / 2
+                self._quote_soon(state.symbol, again)
+            if state.symbol in self._feeds.refused:
+                sentence = (
+                    f"The exchange refuses a stream of {state.symbol}: it was delisted, or symbols.allow is mistyped; "
+                    "the others are watched without it."
+                )
+                start(self._refused.tell(state.symbol, sentence))
+            elif self._refused.lasts(state.symbol):
+                start(self._refused.over(state.symbol))
+        self.signals.repeat(self.watch)
+        for plan in self.watch.pending.values():
+            if plan.due is not None and now - plan.due_since > self._options.unacknowledged_seconds:
+                sentence = (
+                    f"{plan.due.reason} of {plan.symbol} is due since {plan.due.at:%H:%M:%S} UTC and the trade's exit "
+                    f"monitor (exit-{plan.entry_key}) has not taken it; close the trade by hand if that goes on."
+                )
+                due = {"reason": plan.due.reason.value, "price": str(plan.due.price)}
+                start(self._unheard.tell(plan.entry_key, sentence, due))
+
+    async def _tell_of_hodl(self) -> None:
+        for tell in self._hodl_news.due(self.watch.plans.values()):
+            self._beside.start(tell)
+
+    def _quote_soon(self, symbol: str, repeat: float) -> None:
+        self._ask_soon(self._quoted, symbol, repeat, self._history.quote)
+
+    def _ask_soon(
+        self, asked: dict[str, float], symbol: str, repeat: float, ask: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
+        now = time.monotonic()
+        if now - asked.get(symbol, -repeat) >= repeat:
+            asked[symbol] = now
+            self._beside.start(ask(symbol))
+
+    # --- what comes of it -----------------------------------------------------------------------------------------
+
+    async def _save_trailing(self) -> None:
+        if self.watch.unsaved_targets:
+            targets = await self._plans.save_targets(self._lease, list(self.watch.unsaved_targets.values()))
+            for entry_key, atr in targets.items():
+                self.watch.target_saved(entry_key, atr)
+        plans = [
+            (plan, plan.position.trailing)
+            for plan in self.watch.unsaved(self._options.peak_seconds)
+            if plan.position.trailing is not None
+        ]
+        if plans:
+            written = await self._plans.save_trailing(self._lease, plans)
+            for plan, trailing in plans:
+                if plan.entry_key in written:
+                    self.watch.saved(plan, trailing)

@@ -1,0 +1,1 @@
+"""The books, and everything that is written with them in one transaction."""

@@ -1,0 +1,512 @@
+"""Older records into the ledger: fills of a file, from before the ledger began, each once (LEDGER-3: via import).
+
+A fill is known by its id: again with the same content it adds nothing, with other content it is refused. Reports of
+another form have other ids, or none: one of the same moment, asset, side and size as a fill that is there and not in
+the file is that fill (`fifo.alike`), counted and told. What happened
+since the ledger keeps records of its own is left to reconcile, which has it from the exchange itself and would book it
+a second time. All fills are written in one transaction; then the FIFO books follow, a symbol after the other. An import
+that is cut off has written all fills or none, and the same again finishes it.
+
+Books that are open already stay level: what an older fill moved was part of the opening balance, which "no fill
+explains", and is taken out of it in the same transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from activities.database import Connection, Pool, lock_symbol
+from activities.ledger.holdings import books_are_open, lock_transfers
+from activities.ledger.impossible_lots import lots_beyond_holdings
+from activities.ledger.recompute import compare_book, read_book, repair_symbol
+from domain.money import EXACT, ZERO, divide, plain
+from domain.orders import Side
+from domain.reconcile import currencies
+from fifo.alike import Seen, Twins, second_of
+from fifo.amounts import decimal_of
+from fifo.fills import FifoError
+from fifo.parsing import shown
+from fifo.reading import StatedFill
+
+__all__ = [
+    "ImportPlan",
+    "OldFill",
+    "Progress",
+    "SymbolImport",
+    "SymbolPlan",
+    "old_fill",
+    "own_records_since",
+    "plan_import",
+]
+
+_CHUNK = 5_000
+_MANY = 1_000
+_BETWEEN_NOTES = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_COIN = datetime(2009, 1, 3, tzinfo=UTC)
+_SECONDS = 300.0
+
+# The first look of reconcile goes so far back before the first thing that the ledger did.
+_SINCE = """
+SELECT least(least(now(), (SELECT min(at) FROM balance_transfers WHERE account = $1 AND kind = 'opening'),
+                   (SELECT min(received_at) FROM orders WHERE account = $1)) - $2::interval,
+             (SELECT min(at) FROM fills WHERE account = $1 AND ingest_via <> 'import'))
+"""
+_KNOWN = """
+SELECT fill_key, symbol, side, size, value, quote_fees, base_fees, at FROM fills WHERE fill_key = ANY($1::text[])
+"""
+_SYMBOLS = "SELECT DISTINCT symbol FROM fills WHERE account = $1"
+_OWN = """
+SELECT DISTINCT exchange_order_id FROM fills
+ WHERE account = $1 AND exchange_order_id = ANY($2::text[]) AND ingest_via <> 'import'
+"""
+# OFFSET 0 keeps it a look at the index for each second; joined, each second went through all fills of the symbol.
+_AT_THAT_SECOND = """
+SELECT f.*
+  FROM unnest($2::text[]) AS product (symbol)
+ CROSS JOIN unnest($3::timestamptz[]) AS moment (at)
+ CROSS JOIN LATERAL (
+       SELECT exchange_order_id, symbol, side = 'BUY', size,
+              CASE WHEN side = 'BUY' THEN value + quote_fees ELSE value - quote_fees END, at
+         FROM fills
+        WHERE account = $1 AND symbol = product.symbol AND at >= moment.at AND at < moment.at + interval '1 second'
+       OFFSET 0) AS f (id, symbol, buy, size, net, at)
+"""
+# Recorded when it happened: every balance that was read has it in it, so admission must not count it once more.
+_WRITE_FILLS = """
+INSERT INTO fills (fill_key, account, symbol, side, exchange_order_id, trade_id, origin, ingest_via, size, price, value,
+                   quote_fees, base_fees, at, recorded_at, lot_remaining)
+SELECT key, $1, $2, side, id, id, 'exchange', 'import', size, price, value, quote_fees, base_fees, at, at, lot
+  FROM unnest($3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::numeric[], $9::numeric[],
+              $10::numeric[], $11::timestamptz[], $12::numeric[])
+       WITH ORDINALITY AS f (key, id, side, size, price, value, quote_fees, base_fees, at, lot, number)
+ ORDER BY number
+    ON CONFLICT (fill_key) DO NOTHING RETURNING fill_key
+"""
+_WRITE_RECORDS = """
+INSERT INTO trade_records (order_id, account, symbol, side, order_time, price, size, total_fees_usd, trigger,
+                           order_type, status, source, remaining_size, ingest_via)
+SELECT exchange_order_id, account, symbol, side, at, price, size, quote_fees,
+       '{"trigger": "manual", "snapshot_id": null}'::jsonb, 'UNKNOWN', 'FILLED', 'import', lot_remaining, 'import'
+  FROM fills WHERE fill_key = ANY($1::text[])
+    ON CONFLICT (order_id, account) DO NOTHING
+"""
+_EXPLAIN_OPENING = """
+INSERT INTO balance_transfers AS b (account, currency, kind, amount, expected, found, at)
+SELECT $1, moved.currency, 'opening', -moved.amount, moved.amount, 0, books.at
+  FROM unnest($2::text[], $3::numeric[]) AS moved (currency, amount)
+ CROSS JOIN (SELECT min(at) AS at FROM balance_transfers WHERE account = $1 AND kind = 'opening') books
+ WHERE books.at IS NOT NULL
+    ON CONFLICT (account, currency) WHERE kind = 'opening'
+    DO UPDATE SET amount = b.amount + excluded.amount, expected = b.expected + excluded.expected
+"""
+_BOOK = """
+SELECT (SELECT coalesce(sum(pnl), 0) FROM fifo_allocations WHERE account = $1 AND symbol = $2) AS pnl,
+       (SELECT coalesce(sum(lot_remaining), 0) FROM fills WHERE account = $1 AND symbol = $2 AND side = 'BUY') AS open
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OldFill:
+    """A fill of a file as the ledger keeps it; `line` is its number there. Fees in a third currency count as quote."""
+
+    line: int
+    id: str
+    symbol: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    value: Decimal
+    quote_fees: Decimal
+    base_fees: Decimal
+    at: datetime
+
+    @property
+    def seen(self) -> Seen:
+        """What tells it from others without its id."""
+        buy = self.side is Side.BUY
+        net = self.value + self.quote_fees if buy else self.value - self.quote_fees
+        return Seen(self.id, self.symbol, buy, self.size, net, self.at)
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What the same id must say again."""
+        return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
+
+
+@dataclass(slots=True)
+class SymbolPlan:
+    """One symbol's fills of a file: those to write, and how many are known, are the ledger's own, or too late.
+
+    `alike`: how many are there under another id.
+    """
+
+    symbol: str
+    new: list[OldFill] = field(default_factory=list)
+    known: int = 0
+    alike: int = 0
+    own: int = 0
+    later: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolImport:
+    """What an import did, or would do, to a symbol's FIFO book. Profit in quote currency, sizes in base."""
+
+    symbol: str
+    new: int
+    known: int
+    own: int
+    later: int
+    pnl_before: Decimal
+    pnl_after: Decimal
+    open_before: Decimal
+    open_after: Decimal
+    alike: int = 0
+    """How many are there under another id."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to write."""
+        return bool(self.new) or (self.pnl_before, self.open_before) != (self.pnl_after, self.open_after)
+
+
+@dataclass(slots=True)
+class ImportPlan:
+    """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
+
+    `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill is there.
+    """
+
+    account: str
+    until: datetime
+    symbols: dict[str, SymbolPlan] = field(default_factory=dict)
+    changed: list[tuple[int, str]] = field(default_factory=list)
+    own: set[int] = field(default_factory=set)
+    alike: dict[int, str] = field(default_factory=dict)
+
+    async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
+        """Write what is new, all of it or nothing, and bring the FIFO books level; both again change nothing. Raises
+        the database's errors.
+
+        A symbol without anything new is brought level, too: an import before may have been cut off. `say` hears how
+        far a long one is.
+        """
+        names = sorted(self.symbols)
+        before = {name: await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS) for name in names}
+        progress = Progress("written", sum(len(plan.new) for plan in self.symbols.values()), say)
+        written = await self._write_fills(pool, progress) if progress.total else dict.fromkeys(names, 0)
+        if sum(written.values()) >= _MANY:
+            # The planner must not go on thinking that these tables are small.
+            await pool.execute("ANALYZE fills, trade_records", timeout=_SECONDS)
+        done = []
+        for name, plan in sorted(self.symbols.items()):
+            if plan.new or plan.known:
+                progress.begin(f"matching sells of {name} with lots")
+                await repair_symbol(pool, self.account, name)
+            after = await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
+            done.append(
+                SymbolImport(
+                    name, written[name], plan.known, plan.own, plan.later,
+                    before[name]["pnl"], after["pnl"], before[name]["open"], after["open"],
+                    plan.alike,
+                )
+            )  # fmt: skip
+        return done
+
+    async def _write_fills(self, pool: Pool, progress: Progress) -> dict[str, int]:
+        """Write what is new in one transaction; how many, by symbol.
+
+        Nobody waits for a lock while the rows are written, which takes minutes for a million: no one else writes them,
+        and whoever matches sells meanwhile doesn't see them yet. Locks are taken for the end only.
+        """
+        written: dict[str, int] = {}
+        moved: dict[str, Decimal] = defaultdict(Decimal)
+        async with pool.acquire() as connection, connection.transaction():
+            for name, plan in sorted(self.symbols.items()):
+                written[name] = 0
+                for chunk in _chunks(plan.new):
+                    fresh = await _write(connection, self.account, name, chunk)
+                    written[name] += len(fresh)
+                    for currency, amount in _moved(fresh).items():
+                        moved[currency] += amount
+                    progress.add(len(chunk))
+            for name, plan in sorted(self.symbols.items()):
+                if plan.new:
+                    await lock_symbol(connection, self.account, name, long=True)
+            if moved:
+                await lock_transfers(connection, self.account)
+                await connection.execute(_EXPLAIN_OPENING, self.account, list(moved), list(moved.values()))
+        return written
+
+    async def beyond(self, pool: Pool, done: Sequence[SymbolImport], *, written: bool) -> dict[str, Decimal] | None:
+        """How much more of each base currency lots hold, or would hold, than the account can have had.
+
+        After `write`, or with what `preview` found. None while no opening balance is booked: nobody knows then. Raises
+        the database's errors.
+        """
+        if not await books_are_open(pool, self.account):
+            return None
+        lots: dict[str, Decimal] = defaultdict(Decimal)
+        moved: dict[str, Decimal] = defaultdict(Decimal)
+        for item in done:
+            base, _ = currencies(item.symbol) or ("", "")
+            lots[base] += ZERO if written else item.open_after - item.open_before
+        if not written:
+            for currency, amount in _moved([item for plan in self.symbols.values() for item in plan.new]).items():
+                moved[currency] += amount
+        found = await lots_beyond_holdings(pool, self.account, lots, moved)
+        return {currency: size for currency, size in sorted(found.items()) if currency in lots}
+
+    async def preview(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
+        """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
+        done = []
+        progress = Progress("tried", sum(len(plan.new) for plan in self.symbols.values()), say)
+        for name, plan in sorted(self.symbols.items()):
+            async with pool.acquire() as connection:
+                attempt = connection.transaction()
+                await attempt.start()
+                try:
+                    before = await connection.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
+                    for chunk in _chunks(plan.new):
+                        await _write(connection, self.account, name, chunk)
+                        progress.add(len(chunk))
+                    progress.begin(f"matching sells of {name} with lots")
+                    book = await read_book(connection, self.account, name)
+                finally:
+                    await attempt.rollback()
+            found = await asyncio.to_thread(compare_book, book)
+            done.append(
+                SymbolImport(
+                    name, len(plan.new), plan.known, plan.own, plan.later,
+                    before["pnl"], found.pnl_after, before["open"], found.open_after,
+                    plan.alike,
+                )
+            )  # fmt: skip
+        return done
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a long import is; a short one says nothing. `done` is the word for what is done to fills."""
+
+    done: str
+    total: int
+    say: Callable[[str], None] | None
+    _count: int = 0
+
+    def add(self, count: int) -> None:
+        """So many more."""
+        before, self._count = self._count, self._count + count
+        if self.say and self.total >= _BETWEEN_NOTES and before // _BETWEEN_NOTES < self._count // _BETWEEN_NOTES:
+            self.say(f"{self._count:,} of {self.total:,} fills are {self.done}")
+
+    def begin(self, what: str) -> None:
+        """The next step, which says nothing until it is done."""
+        if self.say and self.total >= _BETWEEN_NOTES:
+            self.say(f"{what} …")
+
+
+def old_fill(given: StatedFill) -> OldFill:
+    """What a line states, as the ledger keeps it.
+
+    Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE, NOT_AN_ID, NOT_A_TIME.
+    """
+    stated, entry = given.stated, given.entry
+    if currencies(entry.symbol) is None or entry.symbol != entry.symbol.upper() or not entry.symbol.isprintable():
+        # A name in small letters would get a FIFO book of its own, beside the product's.
+        raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
+    if not str(entry.id).isprintable():
+        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} holds characters that can't be printed")
+    at = _EPOCH + timedelta(microseconds=entry.time // 1_000)
+    if at < _FIRST_COIN:
+        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when there were no coins to trade")
+    base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
+    if base_fee < 0:
+        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
+    size, price = decimal_of(stated.size), decimal_of(stated.price)
+    value = EXACT.multiply(size, price) if stated.value is None else decimal_of(stated.value)
+    fees = ZERO if base_fee else decimal_of(stated.fee)
+    if stated.fee_currency == "other" and stated.fee_rate is not None:
+        fees = EXACT.multiply(fees, decimal_of(stated.fee_rate))
+    return OldFill(
+        line=given.line,
+        id=str(entry.id),
+        symbol=entry.symbol,
+        side=Side.BUY if entry.buy else Side.SELL,
+        size=size,
+        price=price if stated.value is None else divide(value, size),
+        value=value,
+        quote_fees=fees,
+        base_fees=decimal_of(base_fee),
+        at=at,
+    )
+
+
+async def own_records_since(pool: Pool | Connection, account: str, look_back: timedelta) -> datetime:
+    """From when on the exchange's records are, or will be, read by reconcile, whose first look goes `look_back` back.
+
+    Raises the database's errors.
+    """
+    found: datetime = await pool.fetchval(_SINCE, account, look_back)
+    return found
+
+
+async def plan_import(
+    connection: Pool | Connection,
+    account: str,
+    fills: Sequence[OldFill],
+    until: datetime,
+    *,
+    keep_alike: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> ImportPlan:
+    """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
+
+    Where one fill of a row differs from what was imported before, is the ledger's own, or is there under another id,
+    the row's other one is not new either: none is half booked. `keep_alike`: what is there under another id is new.
+    `say` hears how far a long import is. Raises the database's errors.
+    """
+    plan = ImportPlan(account, until)
+    progress = Progress("held against the ledger", len(fills), say)
+    for symbol, group in groupby(fills, key=lambda item: item.symbol):
+        here = plan.symbols.setdefault(symbol, SymbolPlan(symbol))
+        for chunk in _chunks(list(group)):
+            await _sort_out(connection, plan, here, chunk)
+            progress.add(len(chunk))
+    if not keep_alike:
+        await _find_alike(connection, plan, {item.id for item in fills})
+    refused = plan.own | {line for line, _ in plan.changed} | plan.alike.keys()
+    if refused:
+        for here in plan.symbols.values():
+            here.new = [item for item in here.new if item.line not in refused]
+    return plan
+
+
+async def _sort_out(
+    connection: Pool | Connection, plan: ImportPlan, here: SymbolPlan, chunk: Sequence[OldFill]
+) -> None:
+    rows = await connection.fetch(_KNOWN, [_key(plan.account, item) for item in chunk], timeout=_SECONDS)
+    known = {row["fill_key"]: tuple(row)[1:] for row in rows}
+    rows = await connection.fetch(_OWN, plan.account, [item.id for item in chunk], timeout=_SECONDS)
+    own = {row["exchange_order_id"] for row in rows}
+    for item in chunk:
+        before = known.get(_key(plan.account, item))
+        if before == item.content:
+            here.known += 1
+        elif before is not None:
+            plan.changed.append((item.line, _difference(item, before)))
+        elif item.id in own:
+            here.own += 1
+            plan.own.add(item.line)
+        elif item.at >= (plan.until if item.at.microsecond else second_of(plan.until)):
+            # A report that cuts moments to the second says too early a one.
+            here.later += 1
+        else:
+            here.new.append(item)
+
+
+async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Collection[str]) -> None:
+    """Of what is new, what is there under an id that is not in the file; one fill of a row speaks for the row."""
+    rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
+    symbols: dict[str, list[str]] = defaultdict(list)
+    for (symbol,) in rows:
+        symbols[_base(symbol)].append(symbol)
+    twins = Twins()
+    for here in plan.symbols.values():
+        if _base(here.symbol) not in symbols:
+            continue
+        for chunk in _chunks(here.new):
+            seconds = sorted({second_of(item.at) for item in chunk})
+            rows = await connection.fetch(
+                _AT_THAT_SECOND, plan.account, symbols[_base(here.symbol)], seconds, timeout=_SECONDS
+            )
+            twins.put(Seen(*row) for row in rows if row[0] not in ids)
+            for item in chunk:
+                twin = twins.take(item.seen)
+                if twin is None:
+                    continue
+                here.alike += 1
+                plan.alike.setdefault(item.line, twin.id)
+                if not twin.costs_the_same(item.seen):
+                    plan.changed.append((item.line, _other_cost(item, twin)))
+
+
+def _base(symbol: str) -> str:
+    return symbol.partition("-")[0]
+
+
+def _other_cost(item: OldFill, twin: Seen) -> str:
+    return (
+        f"a fill of the same moment, side and size is there as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
+        f"this one is for {_shown(item.seen.net)}: if they are two, import with --keep-alike"
+    )
+
+
+def _difference(item: OldFill, before: tuple[Any, ...]) -> str:
+    names = ("symbol", "side", "size", "value", "fee", "base fee", "time")
+    name, then, now = next(
+        (name, then, now) for name, then, now in zip(names, before, item.content, strict=True) if then != now
+    )
+    return (
+        f"the fill id {item.id} was imported before with other content: its {name} was {_shown(then)} and is now "
+        f"{_shown(now)}"
+    )
+
+
+def _shown(value: object) -> str:
+    return plain(value) if isinstance(value, Decimal) else str(value)
+
+
+def _key(account: str, item: OldFill) -> str:
+    return f"{account}/import/{item.id}"
+
+
+def _chunks(fills: Sequence[OldFill]) -> Iterator[Sequence[OldFill]]:
+    for start in range(0, len(fills), _CHUNK):
+        yield fills[start : start + _CHUNK]
+
+
+async def _write(connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill]) -> Sequence[OldFill]:
+    """Write what is not there; which of them that was."""
+    lots = [item.size - item.base_fees if item.side is Side.BUY else None for item in chunk]
+    rows = await connection.fetch(
+        _WRITE_FILLS,
+        account,
+        symbol,
+        [_key(account, item) for item in chunk],
+        [item.id for item in chunk],
+        [item.side.value for item in chunk],
+        [item.size for item in chunk],
+        [item.price for item in chunk],
+        [item.value for item in chunk],
+        [item.quote_fees for item in chunk],
+        [item.base_fees for item in chunk],
+        [item.at for item in chunk],
+        lots,
+        timeout=_SECONDS,
+    )
+    written = {row["fill_key"] for row in rows}
+    await connection.execute(_WRITE_RECORDS, sorted(written), timeout=_SECONDS)
+    return [item for item in chunk if _key(account, item) in written]
+
+
+def _moved(fills: Sequence[OldFill]) -> Mapping[str, Decimal]:
+    """What they brought and took, by currency."""
+    moved: dict[str, Decimal] = defaultdict(Decimal)
+    for item in fills:
+        base, quote = currencies(item.symbol) or ("", "")
+        if item.side is Side.BUY:
+            moved[base] += item.size - item.base_fees
+            moved[quote] -= item.value + item.quote_fees
+        else:
+            moved[base] -= item.size + item.base_fees
+            moved[quote] += item.value - item.quote_fees
+    return moved

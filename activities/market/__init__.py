@@ -1,0 +1,1 @@
+"""Prices and candles that are kept, and the symbols that are traded."""

@@ -1,0 +1,1 @@
+"""Incidents and news told to people."""

@@ -1,0 +1,267 @@
+"""Delivery of incidents to people through apprise: from the table to each address, once and again while it lasts.
+
+One process at a time delivers for an account, by lease. What an address was told is in the database, so a restart
+tells nothing twice; only a crash between the service's answer and our note of it may repeat a message. An address that
+fails is tried again with back-off and holds up no other, and nothing that trades ever waits for any of this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import apprise
+import structlog
+
+from activities.database import Pool
+from activities.leases import DATABASE_TROUBLE, Lease, LeaseLostError, LeaseTerms, hold
+from activities.long_running import holder_name
+from activities.notices.news import News
+from domain.news import How
+from domain.notices import Incident, Message, as_messages, due_notices, loud_and_quiet
+
+__all__ = ["BadTargetError", "Notifier", "NotifierOptions", "Target", "notifier_lease"]
+
+log = structlog.get_logger(__name__)
+
+_TYPES = {
+    "INFO": apprise.NotifyType.INFO,
+    "WARNING": apprise.NotifyType.WARNING,
+    "CRITICAL": apprise.NotifyType.FAILURE,
+    "SUCCESS": apprise.NotifyType.SUCCESS,
+}
+_SEVERITIES = ("INFO", "WARNING", "CRITICAL")
+
+_CANDIDATES = """
+SELECT i.id, i.kind, i.severity, coalesce(i.subject, '') AS subject, i.sentence, i.at, i.resolved_at, n.told_at
+  FROM incidents i LEFT JOIN notices n ON n.incident_id = i.id AND n.target = $2
+ WHERE i.account = $1 AND (i.severity = ANY($3) OR i.kind = ANY($7)) AND i.kind <> ALL($8)
+   AND ((n.incident_id IS NULL AND i.at > now() - make_interval(secs => $4))
+     OR (n.over_at IS NULL AND n.told_at IS NOT NULL
+         AND (i.resolved_at IS NOT NULL
+              OR n.told_at > now() - make_interval(secs => $5)
+              OR (i.severity = 'CRITICAL' AND i.at > now() - make_interval(secs => $6)))))
+ ORDER BY i.id LIMIT 2000
+"""
+_TOLD = """
+INSERT INTO notices (incident_id, target, told_at, over_at)
+SELECT id, $1, now(), CASE WHEN id = ANY($3::bigint[]) THEN now() END
+  FROM unnest($2::bigint[] || $3::bigint[]) AS named (id) GROUP BY id
+ON CONFLICT (incident_id, target) DO UPDATE
+   SET told_at = CASE WHEN excluded.incident_id = ANY($2::bigint[]) THEN now() ELSE notices.told_at END,
+       over_at = coalesce(notices.over_at, excluded.over_at), times = notices.times + 1
+"""
+_TARGET = """
+INSERT INTO notice_targets (account, target, failures, last_error, last_failed_at, last_delivered_at)
+VALUES ($1, $2, $3, $4, CASE WHEN $3 > 0 THEN now() END, CASE WHEN $3 = 0 THEN now() END)
+ON CONFLICT (account, target) DO UPDATE
+   SET failures = excluded.failures, last_error = coalesce(excluded.last_error, notice_targets.last_error),
+       last_failed_at = coalesce(excluded.last_failed_at, notice_targets.last_failed_at),
+       last_delivered_at = coalesce(excluded.last_delivered_at, notice_targets.last_delivered_at)
+"""
+
+
+def notifier_lease(account: str) -> str:
+    """The name of the lease of who delivers an account's notices."""
+    return f"notices/{account}"
+
+
+class BadTargetError(ValueError):
+    """apprise knows no service for an address; the text doesn't show it, as addresses hold passwords."""
+
+    code = "BAD_NOTICE_URL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifierOptions:
+    """Wall seconds."""
+
+    severity: str = "WARNING"
+    """The least severity that is told."""
+    live: bool = False
+    """Real money: each title says so."""
+    kinds: Mapping[str, How] = field(default_factory=dict)
+    """Kinds of incidents that are told whatever their severity, or quietly, or not at all."""
+    quiet_seconds: float = 3600.0
+    """What is told quietly is told together, when the oldest of it is so old."""
+    repeat_seconds: float = 600.0
+    repeat_for_seconds: float = 86_400.0
+    """A CRITICAL incident that nobody resolves is repeated for so long."""
+    look_back_seconds: float = 86_400.0
+    """What is older when it is first seen is not told any more."""
+    poll_seconds: float = 2.0
+    send_timeout: float = 30.0
+    retry_first_seconds: float = 2.0
+    retry_longest_seconds: float = 600.0
+    lease: LeaseTerms = field(default_factory=LeaseTerms)
+
+    @property
+    def severities(self) -> list[str]:
+        """All severities that are told."""
+        return list(_SEVERITIES[_SEVERITIES.index(self.severity) :])
+
+    def kinds_that_are(self, *how: How) -> list[str]:
+        """The kinds of incidents that are told so."""
+        return [kind for kind, chosen in self.kinds.items() if chosen in how]
+
+
+@contextlib.contextmanager
+def _unheard(logger: logging.Logger) -> Iterator[None]:
+    """What it logs of an address that it can't read repeats a part of it."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+class Target:
+    """One address of apprise's. Its name is a digest: addresses are secrets and appear in no table and no log.
+
+    Raises BadTargetError for an address that no service of apprise's understands.
+    """
+
+    def __init__(self, url: str, *, position: int = 1) -> None:
+        with _unheard(apprise.logger):
+            service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        scheme = url.partition("://")[0].lower()[:20]
+        if service is None:
+            raise BadTargetError(
+                f"notices.urls, number {position}, is no address that apprise knows; "
+                "its documentation lists how each service is written"
+            )
+        self.name = f"{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+        self._service = apprise.Apprise()
+        self._service.add(service)
+
+    async def send(self, message: Message, *, timeout: float) -> str | None:
+        """Send it; None if the service took it, else why not."""
+        try:
+            async with asyncio.timeout(timeout):
+                taken = await self._service.async_notify(
+                    title=message.title, body=message.body, notify_type=_TYPES[message.level]
+                )
+        except TimeoutError:
+            return f"no answer within {timeout:g} s"
+        except Exception as problem:  # noqa: BLE001 - a plug-in may raise anything, and nothing may stop the others
+            return type(problem).__name__
+        return None if taken else "the service did not take it"
+
+
+class Notifier:
+    """Delivers an account's incidents to its targets, for as long as `run` runs."""
+
+    def __init__(self, pool: Pool, account: str, targets: Sequence[Target], options: NotifierOptions) -> None:
+        self._pool = pool
+        self._account = account
+        self.name = f"LIVE {account}" if options.live else account
+        """The account as titles say it."""
+        self._targets = list(targets)
+        self._options = options
+        self.delivering = False
+        """Whether this process holds the lease."""
+        self._noted: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled: wait for the lease, deliver; a database that is away is waited for."""
+        if not self._targets:
+            return
+        while True:
+            try:
+                async with hold(self._pool, notifier_lease(self._account), holder_name(), self._options.lease) as lease:
+                    self.delivering = True
+                    await asyncio.gather(
+                        self._gather_news(lease), *(self._serve(target, lease) for target in self._targets)
+                    )
+            except (LeaseLostError, *DATABASE_TROUBLE) as problem:
+                log.warning("notices wait", problem=repr(problem))
+            finally:
+                self.delivering = False
+            await asyncio.sleep(self._options.poll_seconds)
+
+    async def _gather_news(self, lease: Lease) -> None:
+        options = self._options
+        news = News(
+            self._pool,
+            self._account,
+            options.kinds_that_are("on", "quiet"),
+            repeat_seconds=options.repeat_seconds,
+            look_back_seconds=options.look_back_seconds,
+        )
+        while True:
+            lease.require()
+            try:
+                await news.collect(lease)
+            except DATABASE_TROUBLE as trouble:
+                log.warning("news not read", problem=repr(trouble))
+            await asyncio.sleep(options.poll_seconds)
+
+    async def _serve(self, target: Target, lease: Lease) -> None:
+        failures = 0
+        while True:
+            lease.require()
+            try:
+                problem = await self.deliver(target)
+                await self._note(target, failures + 1 if problem else 0, problem)
+            except DATABASE_TROUBLE as trouble:
+                log.warning("notices not read", problem=repr(trouble))
+                await asyncio.sleep(self._options.poll_seconds)
+                continue
+            failures = failures + 1 if problem else 0
+            pause = self._options.poll_seconds
+            if problem:
+                log.warning("notice not delivered", target=target.name, failures=failures, problem=problem)
+                pause = min(
+                    self._options.retry_first_seconds * 2.0 ** min(failures - 1, 16),
+                    self._options.retry_longest_seconds,
+                )
+            await asyncio.sleep(pause)
+
+    async def deliver(self, target: Target) -> str | None:
+        """Tell one target what it has to be told now; why not, if it did not take something.
+
+        Raises the database's errors.
+        """
+        options = self._options
+        rows = await self._pool.fetch(
+            _CANDIDATES,
+            self._account,
+            target.name,
+            options.severities,
+            options.look_back_seconds,
+            options.repeat_seconds,
+            options.repeat_for_seconds,
+            options.kinds_that_are("on", "quiet"),
+            options.kinds_that_are("off"),
+        )
+        now = datetime.now(UTC)
+        due = due_notices(
+            (Incident(**dict(row)) for row in rows), now, repeat=timedelta(seconds=options.repeat_seconds)
+        )
+        quiet = options.kinds_that_are("quiet")
+        loud, hushed = loud_and_quiet(due, quiet, now, wait=timedelta(seconds=options.quiet_seconds))
+        for message in as_messages(self.name, loud) + as_messages(self.name, hushed, together=True):
+            if (problem := await target.send(message, timeout=options.send_timeout)) is not None:
+                return problem
+            told = [item for notice in message.notices for item in notice.told]
+            over = [item for notice in message.notices for item in notice.over]
+            await self._pool.execute(_TOLD, target.name, told, over)
+        return None
+
+    async def tell_all(self, message: Message) -> dict[str, str | None]:
+        """Send a message to every target at once, past the table; what each did not take, and why."""
+        answers = await asyncio.gather(
+            *(target.send(message, timeout=self._options.send_timeout) for target in self._targets)
+        )
+        return {target.name: answer for target, answer in zip(self._targets, answers, strict=True)}
+
+    async def _note(self, target: Target, failures: int, problem: str | None) -> None:
+        """Keep how a target does, for who looks; written when that changes."""
+        if self._noted.get(target.name) != failures:
+            await self._pool.execute(_TARGET, self._account, target.name, failures, problem)
+            self._noted[target.name] = failures

@@ -1,0 +1,221 @@
+"""What everything needs and what can be away: the database, Temporal, the exchange.
+
+Nothing is decided here and nothing is stopped: whatever needs one of them waits, and goes on by itself when it is back.
+This says so, and where a person has to do something first it says that, as an incident that is repeated while it lasts
+and resolved when it is over. While the database is away, or takes no writes, there is no table for incidents, so people
+are told directly, and the incident is written with its times when the database is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import structlog
+
+from activities.database import Pool
+from activities.incidents import Severity
+from activities.leases import DATABASE_TROUBLE
+from activities.notices.delivery import Notifier
+from activities.secret_values import without_secrets
+from domain.notices import Message
+
+__all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
+
+log = structlog.get_logger(__name__)
+
+DATABASE = "database"
+
+
+async def takes_writes(pool: Pool) -> None:
+    """Raises the database's errors if it can't write: one that only reads is as good as away."""
+    await pool.fetchval("SELECT write_heartbeat()", timeout=4.0)
+
+
+_BEGUN = """
+INSERT INTO incidents (account, kind, severity, subject, sentence, at)
+SELECT $1, $2, $3, $4, $5, $6
+ WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE account = $1 AND kind = $2 AND subject = $4 AND resolved_at IS NULL)
+"""
+_OVER = """
+UPDATE incidents SET resolved_at = greatest($4, at)
+ WHERE account = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL
+"""
+
+Probe = Callable[[], Awaitable[object]]
+"""Asks the thing something cheap; raises if it does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageOptions:
+    """Wall seconds."""
+
+    every_seconds: float = 5.0
+    probe_timeout: float = 5.0
+    after_seconds: float = 15.0
+    """Shorter ones are only logged: everything waits them out."""
+    repeat_seconds: float = 600.0
+
+
+@dataclass(slots=True)
+class _Outage:
+    began: datetime
+    why: str
+    needs: str = ""
+    """What a person has to do; empty if it passes by itself."""
+    told: datetime | None = None
+    stored: bool = False
+
+
+class Outages:
+    """Looks at each of `probes` (by name) and tells of what stays away. `database` must be among them."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        account: str,
+        probes: Mapping[str, Probe],
+        notifier: Notifier,
+        options: OutageOptions | None = None,
+        *,
+        where: str = "",
+    ) -> None:
+        self._pool = pool
+        self._account = account
+        self._probes = dict(probes)
+        self._notifier = notifier
+        self._options = options or OutageOptions()
+        self._where = where
+        self._outages: dict[str, _Outage] = {}
+        self._ended: list[tuple[str, _Outage, datetime]] = []
+        self._unsettled = set(probes)
+        """What an earlier process may have left an open incident of."""
+
+    @property
+    def away(self) -> frozenset[str]:
+        """What does not answer now."""
+        return frozenset(self._outages)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._options.every_seconds)
+
+    async def look(self) -> None:
+        """Ask everything once, and tell of what has to be told."""
+        await asyncio.gather(*(self._ask(name, probe) for name, probe in self._probes.items()))
+        for name in sorted(self._outages):
+            await self._tell(name, self._outages[name])
+        if DATABASE not in self._outages:
+            await self._store()
+
+    async def _ask(self, name: str, probe: Probe) -> None:
+        now = datetime.now(UTC)
+        try:
+            async with asyncio.timeout(self._options.probe_timeout):
+                await probe()
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it does not answer
+            why = f"no answer within {self._options.probe_timeout:g} s" if isinstance(problem, TimeoutError) else ""
+            outage = self._outages.setdefault(name, _Outage(now, ""))
+            # A library's text, which may hold an address of the settings.
+            outage.why = why or without_secrets(str(problem).partition("\n")[0]) or type(problem).__name__
+            outage.needs = _needs(name, problem)
+            log.warning("does not answer", what=name, problem=repr(problem))
+            return
+        outage_over = self._outages.pop(name, None)
+        if outage_over is not None:
+            log.warning("answers again", what=name, seconds=(datetime.now(UTC) - outage_over.began).total_seconds())
+            if outage_over.told is not None:
+                self._ended.append((name, outage_over, datetime.now(UTC)))
+
+    async def _tell(self, name: str, outage: _Outage) -> None:
+        now = datetime.now(UTC)
+        if now - outage.began < timedelta(seconds=self._options.after_seconds):
+            return
+        news = outage.told is None or now - outage.told >= timedelta(seconds=self._options.repeat_seconds)
+        if news:
+            outage.told = now
+            if DATABASE in self._outages:
+                # Nobody reads the table now, so this is the only way to be heard.
+                lasting = "" if now - outage.began < timedelta(seconds=self._options.repeat_seconds) else "still "
+                text = f"{lasting}since {outage.began:%H:%M:%S} UTC: {_said(name, outage)}"
+                if not await self._directly(name, "CRITICAL", text):
+                    outage.told = None  # the next look tries again
+
+    async def _store(self) -> None:
+        """The table's part: what lasts, and what ended, also while the database was away."""
+        try:
+            for name, outage in self._outages.items():
+                if outage.told is not None and not outage.stored:
+                    await self._begin(name, outage)
+                    outage.stored = True
+                    self._unsettled.discard(name)
+            for name in sorted(self._unsettled - set(self._outages)):
+                await self._pool.execute(_OVER, self._account, _kind(name), name, datetime.now(UTC))
+                self._unsettled.discard(name)
+            while self._ended:
+                name, outage, ended = self._ended[0]
+                await self._begin(name, outage)
+                await self._pool.execute(_OVER, self._account, _kind(name), name, ended)
+                self._ended.pop(0)
+        except DATABASE_TROUBLE as problem:
+            log.warning("outage not stored yet", problem=repr(problem))
+
+    async def _begin(self, name: str, outage: _Outage) -> None:
+        severity: Severity = "CRITICAL"
+        await self._pool.execute(_BEGUN, self._account, _kind(name), severity, name, _said(name, outage), outage.began)
+
+    async def _directly(self, name: str, level: str, text: str) -> bool:
+        """Whether somebody was told, or nobody wants to be."""
+        place = f" (seen by {self._where})" if self._where else ""
+        message = Message(f"BotTrader {self._notifier.name}: {level} {_kind(name)}", text + place, level)
+        answers = await self._notifier.tell_all(message)
+        refused = {target: why for target, why in answers.items() if why}
+        if refused:
+            log.error("not everybody could be told", what=name, targets=refused)
+        return not answers or len(refused) < len(answers)
+
+
+def _kind(name: str) -> str:
+    return f"{name}_away"
+
+
+_MEANING = {
+    DATABASE: "nothing is decided, recorded or sent until it is back; orders and stops at the exchange stay there",
+    "temporal": "no order and no exit is started until it is back; what happens at the exchange is kept and told later",
+    "watchers": "no stop of an open position is decided until one takes over; what rests at the exchange stays there",
+    "exchange": "no order can be sent or cancelled and no outcome learned until it is back",
+}
+_BY_HAND = {
+    "watchers": "One that was ended is started again by any worker; where none has the role, start `bottrader worker "
+    "--role watchers`",
+}
+_FULL = "Make room on the disk that the database is on"
+_READ_ONLY = "Let it take writes again (default_transaction_read_only, or a standby that must be promoted)"
+_REFUSED = "That does not pass by itself: see what the database says"
+_REFUSING = ("28", "3D", "42")
+"""SQLSTATE classes: it lets us not in, has no such database, or not what it needs."""
+
+
+def _needs(name: str, problem: Exception) -> str:
+    """What a person has to do before it goes on."""
+    if isinstance(problem, asyncpg.DiskFullError):
+        return _FULL
+    if isinstance(problem, asyncpg.ReadOnlySQLTransactionError):
+        return _READ_ONLY
+    if isinstance(problem, asyncpg.PostgresError) and str(problem.sqlstate or "").startswith(_REFUSING):
+        return _REFUSED
+    return _BY_HAND.get(name, "")
+
+
+def _said(name: str, outage: _Outage) -> str:
+    meaning = _MEANING.get(name, "what needs it waits")
+    verb = "do not answer" if name.endswith("s") else "does not answer"
+    if outage.needs in (_FULL, _READ_ONLY):
+        verb = "takes no writes"
+    ending = f"{outage.needs}; then it goes on by itself." if outage.needs else "It goes on by itself."
+    return f"The {name} {verb} ({outage.why}): {meaning}. {ending}"

@@ -1,0 +1,1 @@
+"""Orders: admission, attempts at the exchange, limits and the account's controls."""

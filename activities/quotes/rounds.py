@@ -1,0 +1,474 @@
+"""A round of market making: read markets, inventory and resting quotes, decide in `domain.quoting`, store every reason.
+
+Nothing is remembered between rounds: what rests is what the ledger says has not ended, what may be sold is what the
+position book says is left. The book is read afresh for each symbol and our own orders are taken out of it, so that the
+market maker never follows itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+import structlog
+from temporalio import activity
+
+from activities.database import Connection, Pool
+from activities.interfaces.quotes import (
+    PlanQuotes,
+    QuotedSymbol,
+    QuoteRoundPlan,
+    QuoteRoundReport,
+    QuotingActivities,
+    SettleQuotes,
+)
+from activities.ledger.holdings import coins
+from activities.ledger.leaderboard import leaderboard
+from activities.orders.controls import trading_control
+from activities.venue import Venue
+from domain.exits import ExitReason
+from domain.identity import Standing
+from domain.ids import intent_key
+from domain.leaderboard import trusted_symbols
+from domain.messages import IndicatorPart, Linkage, OrderIntent
+from domain.money import ZERO, average, divide, plain, round_half_even
+from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.quoting import (
+    QUOTES,
+    Level,
+    Lot,
+    QuoteFacts,
+    QuotePlan,
+    QuoteRules,
+    Resting,
+    Wanted,
+    dollar_twins,
+    quote_plan,
+    without_own,
+)
+from exchange.port import ExchangeError
+
+__all__ = ["BidIntent", "Quoting", "QuotingOptions"]
+
+_log = structlog.get_logger()
+_DEPTH = 20
+_MARKET_SECONDS = 8.0
+_AT_ONCE = 4
+_VOLUME_SECONDS = 600.0
+_SETTLE_SECONDS = 5.0
+_LOOK_SECONDS = 0.05
+_VALID_SECONDS = 15
+_SHOWN = Decimal("1e-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotingOptions:
+    """The market maker's settings. Fractions, quote currency, market seconds unless said otherwise."""
+
+    account: str
+    rules: QuoteRules
+    symbols: Sequence[str] = ()
+    enabled: bool = False
+    blocked: frozenset[str] = frozenset()
+    hodl: frozenset[str] = frozenset()
+    leaderboard_places: int | None = None
+    """Only products with such a place are quoted; None: all."""
+    use_unowned: bool = False
+    expiry: Decimal = Decimal(60)
+    speed: Decimal = Decimal(1)
+    keep_days: int = 30
+    """Wall days that the reasons of rounds are kept."""
+
+
+class BidIntent(Protocol):
+    """Makes the entry that a bid is, by the trigger table."""
+
+    def __call__(
+        self, *, symbol: str, price: Decimal, size: Decimal, linkage: Linkage, request_id: str, now: datetime
+    ) -> OrderIntent:
+        """The intent of a post-only bid: `size` in base at `price`."""
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """What one read of the ledger says, by symbol."""
+
+    halted: str = ""
+    resting: dict[str, list[Resting]] = field(default_factory=dict)
+    others: dict[str, list[Resting]] = field(default_factory=dict)
+    """Symbol → the account's orders in the same book that are no quotes of the symbol itself: entries, exits, what a
+    person placed, and what rests under the name of its twin."""
+    lots: dict[str, list[Lot]] = field(default_factory=dict)
+    inventory: dict[str, Decimal] = field(default_factory=dict)
+    pool: dict[str, Decimal] = field(default_factory=dict)
+    """Coin → what is nobody's by the books; asks of ours that rest have claimed theirs."""
+    exiting: set[str] = field(default_factory=set)
+    volume: dict[str, Decimal] = field(default_factory=dict)
+    listed: set[str] | None = None
+
+
+class Quoting(QuotingActivities):
+    """The market maker's activities. `options` gives the settings in force; it is asked at every look."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        venue: Venue,
+        options: Callable[[], QuotingOptions],
+        bid_intent: BidIntent,
+        trouble: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._trouble = trouble
+        self._pool = pool
+        self._venue = venue
+        self._options = options
+        self._bid_intent = bid_intent
+        self._volumes: dict[str, tuple[float, Decimal]] = {}
+
+    @activity.defn(name="plan_quotes")
+    async def plan_quotes(self, request: PlanQuotes) -> QuoteRoundPlan:
+        """Raises the database's errors; a market that can't be read is a reason not to quote it."""
+        options = self._options()
+        ledger = await self._read_ledger(options)
+        quoted = list(options.symbols) if options.enabled else []
+        symbols = list(dict.fromkeys([*quoted, *ledger.resting]))
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(symbol: str) -> QuoteFacts:
+            async with slots:
+                return await self._facts(symbol, options, ledger, quoted=symbol in quoted)
+
+        plans = [quote_plan(facts) for facts in await asyncio.gather(*(one(symbol) for symbol in symbols))]
+        now = datetime.now(UTC)
+        place = {
+            (plan.symbol, wanted.side): self._intent(plan, wanted, request.snapshot_id, options, now)
+            for plan in plans
+            for wanted in plan.place
+        }
+        await self._store(request, plans, {key: intent.order_key for key, intent in place.items()}, options)
+        return QuoteRoundPlan(
+            cancel=tuple(key for plan in plans for key in plan.cancel),
+            place=tuple(place.values()),
+            symbols=tuple(_told(plan) for plan in plans),
+        )
+
+    @activity.defn(name="settle_quotes")
+    async def settle_quotes(self, request: SettleQuotes) -> QuoteRoundReport:
+        """Raises the database's errors."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while True:
+            rows = await self._pool.fetch(
+                "SELECT order_key, gate FROM orders WHERE order_key = ANY($1::text[])", list(request.keys)
+            )
+            if len(rows) == len(request.keys) or time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        gates = {row["order_key"]: row["gate"] for row in rows}
+        return QuoteRoundReport(
+            snapshot_id=request.snapshot_id,
+            admitted=tuple(key for key, gate in gates.items() if gate is None),
+            refused={key: gate for key, gate in gates.items() if gate is not None},
+            unknown=tuple(key for key in request.keys if key not in gates),
+        )
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    async def _facts(self, symbol: str, options: QuotingOptions, ledger: _Ledger, *, quoted: bool) -> QuoteFacts:
+        resting = ledger.resting.get(symbol, [])
+        facts = QuoteFacts(
+            symbol,
+            options.rules,
+            inventory=ledger.inventory.get(symbol, ZERO),
+            lots=ledger.lots.get(symbol, ()),
+            resting=resting,
+            disabled=_why_not(options, quoted=quoted),
+            halted=ledger.halted,
+            blocked=symbol in options.blocked,
+            hodl=symbol in options.hodl,
+            off_leaderboard=ledger.listed is not None and symbol not in ledger.listed,
+            exiting=symbol in ledger.exiting,
+            volume=ledger.volume.get(symbol),
+        )
+        if facts.disabled or facts.halted:
+            return facts
+        try:
+            async with asyncio.timeout(_MARKET_SECONDS):
+                return await self._with_market(facts, ledger, options)
+        except (ExchangeError, TimeoutError) as problem:
+            told = str(problem) or f"no answer within {_MARKET_SECONDS:g} s"
+            _log.warning("market_not_read", symbol=symbol, problem=told)
+            return replace(facts, unread=f"the market could not be read: {told}")
+
+    async def _with_market(self, facts: QuoteFacts, ledger: _Ledger, options: QuotingOptions) -> QuoteFacts:
+        symbol = facts.symbol
+        product = await self._venue.product(symbol)
+        if product is None:
+            return facts
+        fees, volume, book = await asyncio.gather(
+            self._venue.fee_rates(), self._volume_of(facts), self._venue.exchange.book(symbol, _DEPTH)
+        )
+        own = [*facts.resting, *ledger.others.get(symbol, ())]
+        bids = without_own((Level(item.price, item.size) for item in book.bids), own, Side.BUY)
+        asks = without_own((Level(item.price, item.size) for item in book.asks), own, Side.SELL)
+        lots, inventory = list(facts.lots), facts.inventory
+        if options.use_unowned:
+            # What rests here of the pool may be asked for anew.
+            asked = sum((item.left for item in facts.resting if item.of_pool), ZERO)
+            pool = max(ledger.pool.get(product.base, ZERO) + asked, ZERO)
+            inventory += pool
+            rules = facts.rules
+            most = rules.size_base
+            if most is None and asks:
+                most = divide(rules.size_quote or ZERO, asks[0].price)
+            lots.append(Lot(None, min(pool, most or ZERO)))
+        return replace(
+            facts,
+            product=product,
+            bids=bids,
+            asks=asks,
+            maker=fees.maker,
+            volume=volume,
+            lots=lots,
+            inventory=inventory,
+        )
+
+    async def _volume_of(self, facts: QuoteFacts) -> Decimal | None:
+        if facts.volume is None and facts.rules.min_quote_volume > 0:
+            return await self._volume(facts.symbol)
+        return facts.volume
+
+    async def _volume(self, symbol: str) -> Decimal | None:
+        """Quote volume of the last 24 hours from hourly candles; None if they can't be had."""
+        known = self._volumes.get(symbol)
+        if known is not None and time.monotonic() - known[0] < _VOLUME_SECONDS:
+            return known[1]
+        exchange = self._venue.exchange
+        try:
+            now = await exchange.server_time()
+            candles = await exchange.candles(symbol, 3600, now - timedelta(hours=24), now)
+        except ExchangeError:
+            return None
+        volume = sum((item.volume * item.close for item in candles), ZERO)
+        self._volumes[symbol] = (time.monotonic(), volume)
+        return volume
+
+    async def _read_ledger(self, options: QuotingOptions) -> _Ledger:
+        account, found = options.account, _Ledger()
+        async with self._pool.acquire() as connection:
+            control = await trading_control(connection, account)
+            if refusal := Standing(control.mode, control.armed, self._trouble()).refusal:
+                found.halted = refusal
+            elif control.halted:
+                found.halted = f"new entries are halted: {control.reason or 'no reason given'}"
+            await _read_orders(connection, options, found)
+            for row in await connection.fetch(_LOTS, account):
+                symbol, free = row["symbol"], row["remaining"] - row["claims"]
+                found.inventory[symbol] = found.inventory.get(symbol, ZERO) + row["remaining"]
+                if free > 0 and not row["guarded"]:
+                    lot = Lot(row["entry_key"], free, average(row["paid"], row["received"]))
+                    found.lots.setdefault(symbol, []).append(lot)
+            found.exiting = {row["symbol"] for row in await connection.fetch(_EXITING, account)}
+            for row in await connection.fetch(_VOLUMES, account, timedelta(seconds=_VOLUME_SECONDS)):
+                found.volume[row["symbol"]] = row["quote_volume_24h"]
+            if options.use_unowned:
+                for name, coin in (await coins(connection, account, datetime.now(UTC))).items():
+                    found.pool[name] = coin.left or ZERO
+            if options.leaderboard_places is not None:
+                standings = await leaderboard(connection, account)
+                found.listed = trusted_symbols(standings, options.leaderboard_places)
+        return found
+
+    # --- what is to be placed -----------------------------------------------------------------------------------------
+
+    def _intent(
+        self, plan: QuotePlan, wanted: Wanted, snapshot_id: str, options: QuotingOptions, now: datetime
+    ) -> OrderIntent:
+        linkage = _linkage(plan, wanted.side, snapshot_id)
+        until = now + timedelta(seconds=_VALID_SECONDS)
+        if wanted.side is Side.BUY:
+            intent = self._bid_intent(
+                symbol=plan.symbol,
+                price=wanted.price,
+                size=wanted.size,
+                linkage=linkage,
+                request_id=snapshot_id,
+                now=now,
+            )
+            # The exchange ends it by itself should nobody be there to do it.
+            return intent.model_copy(
+                update={"time_in_force": TimeInForce.GTD, "valid_until": min(until, intent.valid_until or until)}
+            )
+        leg = wanted.entry_key or "0"
+        return OrderIntent(
+            order_key=intent_key(QUOTES, snapshot_id, options.account, plan.symbol, Side.SELL, leg),
+            account=options.account,
+            symbol=plan.symbol,
+            side=Side.SELL,
+            role=OrderRole.EXIT,
+            order_type=OrderType.LIMIT,
+            base_size=wanted.size,
+            limit_price=wanted.price,
+            time_in_force=TimeInForce.GTD,
+            post_only=True,
+            expires_after=options.expiry,
+            valid_until=until,
+            source="sighook",
+            entry_point=QUOTES,
+            request_id=snapshot_id,
+            linkage=linkage,
+            entry_key=wanted.entry_key,
+            exit_reason=ExitReason.TP,
+            trigger_price=wanted.price,
+        )
+
+    async def _store(
+        self,
+        request: PlanQuotes,
+        plans: Iterable[QuotePlan],
+        placed: Mapping[tuple[str, Side], str],
+        options: QuotingOptions,
+    ) -> None:
+        rows = [
+            (
+                request.snapshot_id,
+                request.account,
+                plan.symbol,
+                request.at,
+                *(plan.bid.code.value, plan.bid.sentence, plan.bid.price, plan.bid.size),
+                placed.get((plan.symbol, Side.BUY)),
+                *(plan.ask.code.value, plan.ask.sentence, plan.ask.price, plan.ask.size),
+                placed.get((plan.symbol, Side.SELL)),
+                {name: plain(round_half_even(value, _SHOWN)) for name, value in plan.numbers.items()},
+                dict(plan.cancel),
+            )
+            for plan in plans
+        ]
+        async with self._pool.acquire() as connection, connection.transaction():
+            if not request.again:
+                await connection.execute(
+                    "DELETE FROM quote_rounds WHERE account = $1 AND at < now() - make_interval(days => $2)",
+                    request.account,
+                    options.keep_days,
+                )
+            await connection.executemany(_STORE, rows)
+
+
+async def _read_orders(connection: Connection, options: QuotingOptions, found: _Ledger) -> None:
+    """What of ours rests: quotes by symbol, and by book whatever isn't a quote of the symbol itself."""
+    for row in await connection.fetch(_RESTING, options.account):
+        life = row["expires_after"] and row["expires_after"] - row["age"] * options.speed
+        quote = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"], row["entry_key"], life)
+        found.resting.setdefault(row["symbol"], []).append(quote)
+        for twin in dollar_twins(row["symbol"]):
+            found.others.setdefault(twin, []).append(quote)
+    for row in await connection.fetch(_OTHERS, options.account):
+        other = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"])
+        for name in (row["symbol"], *dollar_twins(row["symbol"])):
+            found.others.setdefault(name, []).append(other)
+
+
+def _why_not(options: QuotingOptions, *, quoted: bool) -> str:
+    if not options.enabled:
+        return "quoting is switched off (quoting.enabled)"
+    return "" if quoted else "it is not among the quoted products any more"
+
+
+def _linkage(plan: QuotePlan, side: Side, snapshot_id: str) -> Linkage:
+    """The decision behind a quote: spread, fees and fair price; the score is the spread over what it must pay."""
+    numbers = plan.numbers
+    parts = {
+        "spread": IndicatorPart(value=_shown(numbers["spread"]), fired=True, weight=Decimal(1)),
+        "fees": IndicatorPart(value=_shown(2 * numbers["maker_fee"])),
+        "min_profit": IndicatorPart(value=_shown(numbers["min_profit"])),
+        "fair_price": IndicatorPart(value=_shown(numbers["fair_price"])),
+        "inventory": IndicatorPart(value=_shown(numbers["inventory"])),
+    }
+    score = _shown(divide(numbers["spread"], numbers["needed_spread"])) if numbers["needed_spread"] > 0 else Decimal(1)
+    parts["spread"] = parts["spread"].model_copy(update={"contribution": score})
+    return Linkage(
+        trigger=QUOTES,
+        snapshot_id=snapshot_id,
+        buy_score=score if side is Side.BUY else None,
+        sell_score=score if side is Side.SELL else None,
+        indicator_breakdown=parts,
+        indicators_fired=("spread",),
+    )
+
+
+def _shown(value: Decimal) -> Decimal:
+    return Decimal(plain(round_half_even(value, _SHOWN)))
+
+
+def _told(plan: QuotePlan) -> QuotedSymbol:
+    return QuotedSymbol(
+        symbol=plan.symbol,
+        bid=plan.bid.code.value,
+        bid_sentence=plan.bid.sentence,
+        ask=plan.ask.code.value,
+        ask_sentence=plan.ask.sentence,
+        bid_price=plan.bid.price,
+        ask_price=plan.ask.price,
+    )
+
+
+# A quote's own price is its newest attempt's: post-only orders are moved off the touch.
+_RESTING = """
+SELECT o.order_key, o.symbol, o.side, CASE WHEN o.role = 'EXIT' THEN o.entry_key END AS entry_key,
+       coalesce(a.limit_price, o.limit_price) AS price, coalesce(a.size, o.base_size) - coalesce(a.filled_size, 0)
+       AS left, (o.intent ->> 'expires_after')::numeric AS expires_after,
+       extract(epoch FROM now() - o.received_at) AS age
+  FROM orders o LEFT JOIN LATERAL (
+       SELECT limit_price, size, filled_size FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1
+       ) a ON true
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point = 'passive_mm'
+ ORDER BY o.received_at
+"""
+# What rests for stops only is in no book; its price is on the other side of the touch and takes nothing away there.
+_OTHERS = """
+SELECT o.order_key, o.symbol, o.side, coalesce(a.limit_price, o.limit_price) AS price,
+       coalesce(a.size, o.base_size) - coalesce(a.filled_size, 0) AS left
+  FROM orders o LEFT JOIN LATERAL (
+       SELECT limit_price, size, filled_size FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1
+       ) a ON true
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point <> 'passive_mm'
+   AND coalesce(a.limit_price, o.limit_price) IS NOT NULL AND coalesce(a.size, o.base_size) > coalesce(a.filled_size, 0)
+"""
+# What protection at the exchange holds can't be asked for beside it.
+_LOTS = """
+SELECT t.entry_key, t.symbol, t.remaining, t.bought_value + t.bought_quote_fees AS paid,
+       t.bought_size - t.bought_base_fees AS received,
+       jsonb_typeof(o.intent -> 'protection') = 'object' AS guarded,
+       coalesce((SELECT sum(greatest(s.claimed_base - s.filled_size - s.base_fees, 0)) FROM orders s
+                 WHERE s.entry_key = t.entry_key AND s.side = 'SELL' AND NOT s.finished
+                   AND s.entry_point <> 'passive_mm'), 0) AS claims
+  FROM trades t JOIN orders o ON o.order_key = t.entry_key
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND o.trigger = 'passive_mm' AND t.remaining > 0
+ ORDER BY t.opened_at, t.entry_key
+"""
+_EXITING = """
+SELECT symbol FROM trades WHERE account = $1 AND state = 'CLOSING'
+UNION
+SELECT symbol FROM orders WHERE account = $1 AND NOT finished AND role = 'EXIT' AND protection_role IS NULL
+   AND entry_point <> 'passive_mm'
+"""
+# Of a symbol that nobody keeps any more the table has the volume of the day when somebody did.
+_VOLUMES = """
+SELECT symbol, quote_volume_24h FROM market_prices
+ WHERE account = $1 AND quote_volume_24h IS NOT NULL AND at > now() - $2::interval
+"""
+_STORE = """
+INSERT INTO quote_rounds AS q (snapshot_id, account, symbol, at, bid_code, bid_sentence, bid_price, bid_size,
+       bid_order_key, ask_code, ask_sentence, ask_price, ask_size, ask_order_key, numbers, cancelled)
+VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)
+ON CONFLICT (snapshot_id, account, symbol) DO UPDATE SET
+       bid_code = excluded.bid_code, bid_sentence = excluded.bid_sentence, bid_price = excluded.bid_price,
+       bid_size = excluded.bid_size, bid_order_key = coalesce(excluded.bid_order_key, q.bid_order_key),
+       ask_code = excluded.ask_code, ask_sentence = excluded.ask_sentence, ask_price = excluded.ask_price,
+       ask_size = excluded.ask_size, ask_order_key = coalesce(excluded.ask_order_key, q.ask_order_key),
+       numbers = excluded.numbers, cancelled = q.cancelled || excluded.cancelled
+"""

@@ -1,0 +1,1 @@
+"""The journal held against the exchange and against the running workflows."""

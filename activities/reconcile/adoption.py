@@ -1,0 +1,190 @@
+"""Orders that we did not place: recorded, and what they change is known to those it concerns at once (INGEST-5).
+
+They get a journal row with role EXTERNAL, a trade record, a place in the FIFO book, and a workflow that shows them (it
+commands nothing); stream and reconcile follow them. A buy becomes a trade of ours, with exits, only where that is asked
+for, and never one from before the account's first start (SAFE-10) or one that another BotTrader placed, which guards it
+itself. A sell may leave open trades with less than they had: then their exit monitors look at their position again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.database import Pool
+from activities.incidents import report_once
+from activities.leases import DATABASE_TROUBLE
+from activities.ledger.holdings import OUTSIDE, Available, bear_sales, cover_shortage
+from activities.ledger.record import Ledger, external_key
+from activities.long_running import Beside
+from activities.starting import Starter
+from domain.adoption import bought_after, has_our_shape, is_news
+from domain.exits import ExitRules
+from domain.ids import exit_workflow_id
+from domain.messages import ExternalOrder, OrderUpdate, RecordResult, StatusSource
+from domain.orders import Report, Side, Totals, TradeState
+from domain.reconcile import Taken, currencies
+from exchange.port import VenueOrder
+
+__all__ = ["Adoption"]
+
+log = structlog.get_logger(__name__)
+
+_RPC_TIMEOUT = timedelta(seconds=5)
+_FIRST_START = "SELECT first_start_at FROM account_identities WHERE account = $1"
+_BY_OTHERS = "were sold by another trade's exit, as one before it had sold more than was told"
+_COVER_PAUSES = (0.0, 5.0, 20.0)
+"""Seconds before each look: a balance or an exit that is under way may be late."""
+_KNOWN_ID = "SELECT EXISTS (SELECT FROM attempts WHERE client_order_id = $1 AND order_key <> $2)"
+
+
+class Adoption:
+    """The ledger as the fact router uses it, with what follows from an order of somebody else's.
+
+    `available` asks the exchange for what of a currency can be sold. `protect` gives the exit rules that adopted
+    buys get now; None leaves them to whoever placed them.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        ledger: Ledger,
+        client: Client,
+        starter: Starter,
+        account: str,
+        *,
+        available: Available,
+        protect: Callable[[], ExitRules | None] = lambda: None,
+    ) -> None:
+        self._pool = pool
+        self._available = available
+        self._ledger = ledger
+        self._client = client
+        self._starter = starter
+        self._account = account
+        self._protect = protect
+        self._started: datetime | None = None
+        self._covering = Beside()
+
+    async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
+        """Fold an attempt's totals into the ledger."""
+        return await self._ledger.record(order_key, update, symbol=symbol)
+
+    async def adopt(self, order: VenueOrder, source: StatusSource) -> RecordResult:
+        """Record an order that we did not place, and see to what it changes.
+
+        Asked again after a failure in between, it goes on from there.
+        """
+        theirs = await self._is_another_instances(order)
+        rules = None if theirs or order.side is Side.SELL else self._protect()
+        if rules is not None and not bought_after(await self._first_start(), order.created_at, order.filled_size):
+            rules = None
+        result = await self._ledger.adopt(order, source, protect=rules)
+        if theirs:
+            await self._tell_of_another_instance(order)
+        pair = currencies(order.symbol)
+        if pair is not None and result.filled_size > 0:
+            # A buy spends quote currency, which may be another trade's base.
+            base = pair[0] if order.side is Side.SELL else pair[1]
+            await self.cover(base)
+        if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
+            await self._tell_monitor(external_key(self._account, order))
+        if result.booked:
+            # Last: what protects money doesn't wait for what shows it.
+            await self._starter.external(self._shown(order, source, result))
+        return result
+
+    async def _first_start(self) -> datetime | None:
+        """When this account was first started here; None while nobody has noted it."""
+        if self._started is None:
+            self._started = await self._pool.fetchval(_FIRST_START, self._account)
+        return self._started
+
+    async def _is_another_instances(self, order: VenueOrder) -> bool:
+        """Whether its id is of our shape and no journal of ours knows it."""
+        if not has_our_shape(order.client_order_id):
+            return False
+        return not await self._pool.fetchval(_KNOWN_ID, order.client_order_id, external_key(self._account, order))
+
+    async def _tell_of_another_instance(self, order: VenueOrder) -> None:
+        """Told once until a person has dealt with it; that one traded before our first start is no news."""
+        lives = not Report.of_venue(order.status, Totals()).status.final
+        if not is_news(await self._first_start(), order.created_at, open_still=lives):
+            return
+        await report_once(
+            self._pool,
+            self._account,
+            "ANOTHER_INSTANCE",
+            "CRITICAL",
+            self._account,
+            f"another BotTrader trades on account {self._account}: order {order.exchange_order_id} ({order.side} "
+            f"{order.symbol}) has an id as we give them, and this ledger doesn't know it. It is recorded and left to "
+            "the other. Stop one of the two (or this ledger is an older copy of the one that traded: use the newer)",
+            {"exchange_order_id": order.exchange_order_id, "client_order_id": order.client_order_id},
+        )
+
+    def _shown(self, order: VenueOrder, source: StatusSource, result: RecordResult) -> ExternalOrder:
+        return ExternalOrder(
+            order_key=external_key(self._account, order),
+            account=self._account,
+            exchange_order_id=order.exchange_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            order_type=order.order_type or "UNKNOWN",
+            base_size=order.base_size,
+            limit_price=order.limit_price,
+            source=source,
+            status=result.attempt_status,
+            state=result.state,
+            filled_size=result.filled_size,
+            filled_value=result.filled_value,
+            fees=result.fees,
+            at=order.updated_at or order.created_at or datetime.now(UTC),
+        )
+
+    async def cover(self, base: str, how: str = OUTSIDE) -> list[Taken]:
+        """Let open trades bear what was sold or is missing of `base`, and have their monitors look.
+
+        `how` it left, in words. Raises RPCError and the database's errors.
+        """
+        taken = await bear_sales(self._pool, self._account, base)
+        taken += await cover_shortage(self._pool, self._account, base, self._available, how)
+        await self.look_again(item.entry_key for item in taken)
+        return taken
+
+    def cover_soon(self, symbol: str) -> None:
+        """The same beside everything else, after a trade has sold more than it had: others may have less by that.
+
+        What is not to be had now (the exchange's balance, an exit under way) the next reconcile sees.
+        """
+        pair = currencies(symbol)
+        if pair is not None:
+            self._covering.start(self._cover_oversold(pair[0]))
+
+    async def _cover_oversold(self, base: str) -> None:
+        for pause in _COVER_PAUSES:
+            await asyncio.sleep(pause)
+            with suppress(RPCError, *DATABASE_TROUBLE):
+                if await self.cover(base, _BY_OTHERS):
+                    return
+
+    async def look_again(self, entry_keys: Iterable[str]) -> None:
+        """Have the exit monitors of these trades look at their positions. Raises RPCError."""
+        for entry_key in entry_keys:
+            await self._tell_monitor(entry_key)
+
+    async def _tell_monitor(self, entry_key: str) -> None:
+        handle = self._client.get_workflow_handle(exit_workflow_id(entry_key))
+        try:
+            await handle.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as problem:
+            if problem.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            await self._starter.monitor(entry_key)
+            log.info("monitor started", entry_key=entry_key)

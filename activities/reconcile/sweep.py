@@ -1,0 +1,157 @@
+"""The sweep: what must have a live workflow and has none gets one (LIFE-9, 10), and hears what was promised (LIFE-11).
+
+Visibility says what runs, a little late; so whatever it does not list is asked for by name before it is started, and
+starting what runs already changes nothing. An accepted close or cancel that is not done is told to whoever runs, as it
+may have been written just after that one had read the ledger; who knows of it does nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.commands import not_done
+from activities.database import Pool
+from activities.incidents import report_incident
+from activities.interfaces.streams import SweepActivity, SweepInput, SweepReport
+from activities.starting import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW, Starter
+from domain.commands import CommandKind
+from domain.ids import exit_workflow_id, order_workflow_id
+from domain.messages import CloseRequest, OrderIntent
+
+__all__ = ["Sweep", "SweepOptions"]
+
+log = structlog.get_logger(__name__)
+
+# A trade whose last fill is a moment old has a workflow that is about to start its monitor. One that is sold to the end
+# and still open counts too: its monitor closes it.
+_OPEN_TRADES = """
+SELECT t.entry_key FROM trades t JOIN orders o ON o.order_key = t.entry_key
+ WHERE t.account = $1 AND t.state <> 'CLOSED'
+   AND COALESCE(o.last_fill_at, t.opened_at) < now() - make_interval(secs => $2)
+"""
+# An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order is finished: one whose
+# attempt has ended may still have to release what it reserved.
+_OPEN_ORDERS = """
+SELECT o.order_key, o.intent FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
+ WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.received_at < now() - make_interval(secs => $2)
+   AND (NOT o.finished OR t.state <> 'CLOSED')
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Wall seconds."""
+
+    trade_grace_seconds: float = 5.0
+    order_grace_seconds: float = 60.0
+    at_once: int = 20
+
+
+class Sweep(SweepActivity):
+    """The activity."""
+
+    def __init__(self, pool: Pool, client: Client, starter: Starter, options: SweepOptions | None = None) -> None:
+        self._pool = pool
+        self._client = client
+        self._starter = starter
+        self._options = options or SweepOptions()
+
+    @activity.defn(name="sweep")
+    async def sweep(self, request: SweepInput) -> SweepReport:
+        """Look once through the account's open trades and orders. Raises RPCError and the database's errors."""
+        options = self._options
+        trades = [
+            row["entry_key"]
+            for row in await self._pool.fetch(_OPEN_TRADES, request.account, options.trade_grace_seconds)
+        ]
+        orders = {
+            row["order_key"]: row["intent"]
+            for row in await self._pool.fetch(_OPEN_ORDERS, request.account, options.order_grace_seconds)
+        }
+        monitors = await self._missing(EXIT_MONITOR_WORKFLOW, trades, exit_workflow_id)
+        workflows = await self._missing(ORDER_WORKFLOW, list(orders), order_workflow_id)
+        started_monitors = await self._each(monitors, self._starter.monitor)
+        started_orders = await self._each(workflows, lambda key: self._start_order(request.account, key, orders[key]))
+        if started_monitors or started_orders:
+            log.warning("sweep started workflows", monitors=started_monitors, orders=started_orders)
+        wishes = {
+            f"{kind.value}/{key}": (kind, key, asked)
+            for kind, key, asked in await not_done(self._pool, request.account)
+        }
+        told = await self._each(list(wishes), lambda wish: self._tell(*wishes[wish]))
+        return SweepReport(
+            open_trades=len(trades),
+            open_orders=len(orders),
+            monitors_started=tuple(started_monitors),
+            orders_started=tuple(started_orders),
+            wishes_told=tuple(told),
+        )
+
+    async def _tell(self, kind: CommandKind, key: str, request: CloseRequest) -> bool:
+        """Whether a workflow runs that hears of it: a trade's monitor, where there is none its entry, or the order."""
+        to = [order_workflow_id(key)] if kind is CommandKind.CANCEL else [exit_workflow_id(key), order_workflow_id(key)]
+        for workflow_id in to:
+            try:
+                await self._client.get_workflow_handle(workflow_id).signal(kind.value, request)
+            except RPCError as problem:
+                if problem.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                continue
+            return True
+        return False
+
+    async def _missing(self, kind: str, keys: Sequence[str], workflow_id: Callable[[str], str]) -> list[str]:
+        """Those of `keys` without a running workflow."""
+        if not keys:
+            return []
+        running = set()
+        async for item in self._client.list_workflows(f"WorkflowType = '{kind}' AND ExecutionStatus = 'Running'"):
+            running.add(item.id)
+
+        async def runs_not(key: str) -> bool:
+            return not await self._runs(workflow_id(key))
+
+        return await self._each([key for key in keys if workflow_id(key) not in running], runs_not)
+
+    async def _runs(self, workflow_id: str) -> bool:
+        try:
+            description = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as problem:
+            if problem.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return description.status is WorkflowExecutionStatus.RUNNING
+
+    async def _start_order(self, account: str, order_key: str, intent: object) -> bool:
+        try:
+            await self._starter.order(OrderIntent.model_validate(intent))
+        except ValidationError as problem:
+            await report_incident(
+                self._pool,
+                account,
+                "order_not_resumable",
+                "CRITICAL",
+                order_key,
+                f"Order {order_key} has no running workflow and its stored intent can't be read: {problem}",
+            )
+            return False
+        return True
+
+    async def _each(self, keys: Sequence[str], act: Callable[[str], Awaitable[bool]]) -> list[str]:
+        """Those of `keys` for which `act` said yes, some at a time."""
+        slots = asyncio.Semaphore(self._options.at_once)
+
+        async def one(key: str) -> bool:
+            async with slots:
+                return await act(key)
+
+        answers = await asyncio.gather(*(one(key) for key in keys))
+        return [key for key, answer in zip(keys, answers, strict=True) if answer]

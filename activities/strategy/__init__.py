@@ -1,0 +1,1 @@
+"""Runs of strategies: what they read, what they store, and the user's own."""

@@ -1,0 +1,80 @@
+"""What is noted of a tenure's market feeds: connections, gaps and bad messages for its row, an outage for people.
+
+Used by all who hold `Feeds` under a lease. What the prices and candles themselves mean is theirs; so is how they catch
+up, which they are told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from activities.incidents import Lasting
+from activities.leases import Lease
+from activities.long_running import Beside
+from activities.streams.feeds import Feed
+from activities.streams.positions import StreamPosition
+from exchange.port import Connected, Disconnected, Gap, MalformedMessage, StreamEvent
+
+__all__ = ["FeedNotes"]
+
+
+class FeedNotes:
+    """The book-keeping of one tenure.
+
+    Args:
+        outage: told when a feed fails `alert_after` times in a row, over when all are up; its subject is the lease.
+        stream: what people call it, such as "market stream".
+        meanwhile: what happens until it is back, for people.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        position: StreamPosition,
+        outage: Lasting,
+        beside: Beside,
+        *,
+        alert_after: Callable[[], int],
+        stream: str,
+        meanwhile: str,
+    ) -> None:
+        self._lease = lease
+        self._position = position
+        self._outage = outage
+        self._beside = beside
+        self._alert_after = alert_after
+        self._stream = stream
+        self._meanwhile = meanwhile
+
+    def missed(self, feed: Feed, event: StreamEvent, *, all_connected: bool) -> bool:
+        """Note what happened to a feed's connection; whether its symbols may have missed something.
+
+        `all_connected` says whether every feed is up now, this one included.
+        """
+        if isinstance(event, Connected):
+            self._position.connections += 1
+            self._position.connected = all_connected
+            if all_connected:
+                self._beside.start(self._outage.over(self._lease.name))
+            return True
+        if isinstance(event, Gap):
+            self._position.gaps += 1
+            return True
+        if isinstance(event, Disconnected):
+            self._position.connected = False
+            self.failed(feed, event.reason, event.failures)
+        elif isinstance(event, MalformedMessage):
+            self._position.malformed += 1
+        return False
+
+    def failed(self, feed: Feed, reason: str, failures: int) -> None:
+        """A feed could not be had, so often in a row."""
+        if failures >= self._alert_after():
+            self._beside.start(
+                self._outage.tell(
+                    self._lease.name,
+                    f"The {self._stream} of {len(feed.symbols)} symbols is down, {failures} failures in a row "
+                    f"({reason}); {self._meanwhile}.",
+                    {"failures": failures, "reason": reason},
+                )
+            )

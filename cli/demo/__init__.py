@@ -1,0 +1,1 @@
+"""`bottrader demo`: trades on the paper exchange, and what they came to."""

@@ -1,0 +1,535 @@
+"""The public and the user WebSocket streams.
+
+One sequence counter per connection over all channels; snapshots before the subscriptions answer; heartbeats each
+second; a connection that does not subscribe within five seconds, or hears nothing for 90, is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from decimal import Decimal
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from exchange.paper.candles import Candle
+from exchange.paper.coinbase import render
+from exchange.paper.coinbase.auth import Keyring, Unauthorized
+from exchange.paper.coinbase.connection import Connection
+from exchange.paper.faults import CONNECT_FAULTS, FaultKind
+from exchange.paper.numbers import ZERO, plain, rfc3339
+from exchange.paper.orders import Side, Status
+from exchange.paper.venue import Venue
+
+MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
+USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
+_SNAPSHOT_BATCH = 50
+_SNAPSHOT_TRADES = 100
+_REPLAYED = 50
+_SNAPSHOT_CANDLES = 100
+_EXPIRY_CHECK = 0.05
+_DEPTH_SHARE = 10  # a deep book is compared again after this many times the time that the last comparison took
+_WIRE_NAME = {"level2": "l2_data"}
+SENT_CHANNELS = sorted({_WIRE_NAME.get(name, name) for name in (*MARKET_CHANNELS, *USER_CHANNELS)} | {"subscriptions"})
+STREAM_PATHS = ("market", "user")
+
+
+class Streams:
+    """All connections, and what is published to them."""
+
+    def __init__(self, venue: Venue, keyring: Keyring) -> None:
+        self._venue = venue
+        self._keyring = keyring
+        self._connections: set[Connection] = set()
+        self._started = time.monotonic()
+        self._depth: dict[str, dict[tuple[str, Decimal], Decimal]] = {}
+        self._shown: dict[str, dict[str, object]] = {}
+        self._stale_depth: set[str] = set()
+        self._depth_due: dict[str, float] = {}
+        self._candles_due: set[str] = set()
+        self._candles_at: dict[str, float] = {}
+        self._batch_due: set[str] = set()
+        self._connects: deque[float] = deque()
+        self._user_updates: deque[tuple[str, bytes]] = deque(maxlen=_REPLAYED)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start heartbeats and the batching channels."""
+        config = self._venue.config
+        self._every(_EXPIRY_CHECK, self._expire)
+        self._every(1.0, self._second)
+        self._every(5.0, self._five_seconds)
+        if not config.step:
+            if config.trade_batch:
+                self._every(config.trade_batch, self._publish_trades)
+            if config.depth_batch:
+                self._every(config.depth_batch, self._publish_depth)
+
+    async def stop(self) -> None:
+        """Stop publishing and close every connection with 1001."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close(WSCloseCode.GOING_AWAY)
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        async def run() -> None:
+            due = time.monotonic()
+            while True:
+                due = max(due + seconds, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                action()
+
+        self._tasks.append(asyncio.create_task(run()))
+
+    async def drained(self) -> None:
+        """Wait until all connections have written what was published."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.gather(
+                    *(connection.drained() for connection in list(self._connections)), return_exceptions=True
+                )
+
+    def sockets(self, action: str, path: str, code: int) -> int:
+        """Drop, close or make half-open every connection of `path` ("market", "user" or "*"); how many."""
+        chosen = [connection for connection in self._connections if path in ("*", connection.path)]
+        for connection in chosen:
+            if action == "drop":
+                connection.drop()
+            elif action == "close":
+                connection.close(code)
+            else:
+                connection.half_open = True
+        return len(chosen)
+
+    def listed(self) -> list[dict[str, object]]:
+        """The open connections and their subscriptions."""
+        return [
+            {
+                "path": c.path,
+                "half_open": c.half_open,
+                "subscriptions": {name: list(ids) for name, ids in c.subscriptions.items()},
+            }
+            for c in self._connections
+        ]
+
+    # -- a connection ------------------------------------------------------------------------------------------
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one WebSocket on the path "market" or "user" until it ends."""
+        venue, path = self._venue, request.match_info["path"]
+        now = time.monotonic()
+        if venue.away or venue.faults.strike(CONNECT_FAULTS, path, now) is not None:
+            return web.Response(status=503, text="Service Unavailable")
+        if self._too_many_connects(now):
+            return web.Response(status=429, text="Too Many Requests")
+        socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=1 << 20)
+        await socket.prepare(request)
+        connection = Connection(venue, socket, request, path)
+        self._connections.add(connection)
+        writer = asyncio.create_task(connection.write())
+        loop = asyncio.get_running_loop()
+        silence = loop.call_later(
+            venue.config.subscribe_within, lambda: None if connection.subscriptions else connection.close(1008)
+        )
+        unauthenticated: deque[float] = deque()
+        try:
+            async for message in socket:
+                if connection.half_open:
+                    continue
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    if self._too_many_messages(unauthenticated, message.data):
+                        connection.error("rate limit exceeded")
+                    else:
+                        self._receive(connection, message.data)
+                elif message.type is WSMsgType.CLOSE:
+                    await socket.close(code=message.data or 1000)
+                    break
+        except (ConnectionError, RuntimeError):
+            pass
+        finally:
+            silence.cancel()
+            writer.cancel()
+            self._connections.discard(connection)
+        return socket
+
+    def _too_many_connects(self, now: float) -> bool:
+        rate = self._venue.config.connection_rate
+        return bool(rate) and not _admit(self._connects, now, rate)
+
+    def _too_many_messages(self, seen: deque[float], text: str) -> bool:
+        rate = self._venue.config.message_rate
+        return bool(rate) and '"jwt"' not in text and not _admit(seen, time.monotonic(), rate)
+
+    def _receive(self, connection: Connection, text: str) -> None:
+        try:
+            asked = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            connection.error("malformed message: not JSON")
+            return
+        if not isinstance(asked, dict) or asked.get("type") not in ("subscribe", "unsubscribe"):
+            connection.error("type must be subscribe or unsubscribe")
+            return
+        channel, products = asked.get("channel"), asked.get("product_ids") or []
+        allowed = USER_CHANNELS if connection.path == "user" else (*MARKET_CHANNELS, "user", "futures_balance_summary")
+        if not isinstance(channel, str) or channel not in allowed:
+            connection.error(f"channel {channel} is not supported here")
+            return
+        if not isinstance(products, list) or not all(isinstance(name, str) for name in products):
+            connection.error("product_ids must be a list of product ids")
+            return
+        known = self._venue.engine.books if channel in USER_CHANNELS else self._venue.engine.leads
+        unknown = [name for name in products if name not in known]
+        if unknown and channel != "heartbeats":
+            connection.error(f"{unknown[0]} is not a valid product")
+            return
+        if channel not in USER_CHANNELS:
+            products = list(dict.fromkeys(self._venue.lead(name) for name in products))
+        if not self._may(asked.get("jwt"), private=channel in ("user", "futures_balance_summary")):
+            connection.error("authentication failure")
+            return
+        if asked["type"] == "subscribe":
+            self._subscribe(connection, channel, products)
+        else:
+            self._unsubscribe(connection, channel, products)
+
+    def _may(self, token: object, *, private: bool) -> bool:
+        if not token and not private:
+            return True
+        try:
+            self._keyring.verify(str(token), now=self._venue.now().timestamp(), uri=None)
+        except Unauthorized:
+            return False
+        return True
+
+    def _subscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+        known = connection.subscriptions.setdefault(channel, {})
+        fresh = [name for name in (products or self._every_product(channel)) if name not in known]
+        if products and channel != "heartbeats":
+            known.update(dict.fromkeys(products))
+        if channel == "level2":
+            for product_id in fresh:
+                self._depth_changes(product_id)
+        for name, events in self._snapshot(channel, fresh):
+            connection.send(name, events)
+        self._acknowledge(connection)
+        strikes = channel == "user" and bool(self._venue.faults)
+        if strikes and self._venue.faults.strike(frozenset({FaultKind.USER_REPLAY}), "user", time.monotonic()):
+            for product_id, events in self._user_updates:
+                if connection.wants("user", product_id):
+                    connection.send("user", events)
+
+    def _every_product(self, channel: str) -> list[str]:
+        """What an empty list of products means: every product's orders, or every market."""
+        engine = self._venue.engine
+        return list(engine.books) if channel in USER_CHANNELS else list(dict.fromkeys(engine.leads.values()))
+
+    def _unsubscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+        known = connection.subscriptions.get(channel)
+        if known is not None:
+            for name in products:
+                known.pop(name, None)
+            if not known or not products:
+                del connection.subscriptions[channel]
+        self._acknowledge(connection)
+
+    def _acknowledge(self, connection: Connection) -> None:
+        shown = {}
+        for channel, products in connection.subscriptions.items():
+            if channel == "heartbeats":
+                shown[channel] = ["heartbeats"]
+            elif channel in ("user", "futures_balance_summary"):
+                shown[channel] = [render.USER_ID]
+            else:
+                shown[channel] = [self._venue.wire_name(name) for name in products or self._every_product(channel)]
+        connection.send("subscriptions", orjson.dumps([{"subscriptions": shown}]))
+
+    # -- snapshots ---------------------------------------------------------------------------------------------
+
+    def _snapshot(self, channel: str, products: list[str]) -> Iterable[tuple[str, bytes]]:
+        venue = self._venue
+        if channel == "user":
+            yield from self._user_snapshot(products)
+        elif channel == "status":
+            yield channel, orjson.dumps([{"type": "snapshot", "products": [self._status(name) for name in products]}])
+        elif channel in ("ticker", "ticker_batch"):
+            for name in products:
+                yield channel, orjson.dumps([{"type": "snapshot", "tickers": [self._ticker(name)]}])
+        elif channel == "market_trades":
+            for name in products:
+                recent = list(venue.recent[name])[-_SNAPSHOT_TRADES:]
+                trades = [render.public_trade(trade, venue.wire_name(name)) for trade in reversed(recent)]
+                yield channel, orjson.dumps([{"type": "snapshot", "trades": trades}])
+        elif channel == "candles":
+            for name in products:
+                end = venue.market_time()
+                bars = venue.candles[name].bars(300, end - (_SNAPSHOT_CANDLES - 1) * 300)
+                yield (
+                    channel,
+                    orjson.dumps(
+                        [{"type": "snapshot", "candles": [_candle(bar, venue.wire_name(name)) for bar in bars]}]
+                    ),
+                )
+        elif channel == "level2":
+            for name in products:
+                at = rfc3339(venue.now())
+                updates = [_level(side, at, price, size) for (side, price), size in self._depth[name].items()]
+                yield (
+                    "l2_data",
+                    orjson.dumps([{"type": "snapshot", "product_id": venue.wire_name(name), "updates": updates}]),
+                )
+
+    def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
+        orders = [
+            render.user_order(order, self._venue.portfolio_id)
+            for order in self._venue.engine.live.values()
+            if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products
+        ]
+        for start in range(0, len(orders) + 1, _SNAPSHOT_BATCH):
+            yield (
+                "user",
+                orjson.dumps(
+                    [
+                        {
+                            "type": "snapshot",
+                            "orders": orders[start : start + _SNAPSHOT_BATCH],
+                            "positions": {"perpetual_futures_positions": [], "expiring_futures_positions": []},
+                        }
+                    ]
+                ),
+            )
+
+    def _ticker(self, lead: str) -> dict[str, object]:
+        return {**self._venue.ticker(lead), "product_id": self._venue.wire_name(lead)}
+
+    def _status(self, lead: str) -> dict[str, str]:
+        product, name = self._venue.engine.books[lead].product, self._venue.wire_name(lead)
+        return {
+            "product_type": "SPOT",
+            "id": name,
+            "base_currency": product.base,
+            "quote_currency": name.rpartition("-")[2],
+            "base_increment": plain(product.base_increment),
+            "quote_increment": plain(product.quote_increment),
+            "display_name": name.replace("-", "/"),
+            "status": product.status,
+            "status_message": "",
+            "min_market_funds": plain(product.quote_min_size),
+        }
+
+    # -- publishing --------------------------------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Tell subscribers what the last event changed."""
+        venue = self._venue
+        updates = [
+            (order.product_id, render.user_order(order, venue.portfolio_id)) for order in venue.changed_orders.values()
+        ]
+        updates += venue.user_updates
+        venue.changed_orders.clear()
+        venue.user_updates.clear()
+        for product_id, order in updates:
+            for orders in self._told(order) if venue.faults else ([order],):
+                events = orjson.dumps([{"type": "update", "orders": orders}])
+                self._user_updates.append((product_id, events))
+                self._broadcast("user", product_id, lambda events=events: events)  # type: ignore[misc]
+        changed, venue.changed_books = venue.changed_books, set()
+        printed, venue.printed = venue.printed, set()
+        changed |= printed
+        self._stale_depth |= changed
+        self._candles_due |= printed
+        self._batch_due |= changed
+        at_once = venue.config.step
+        if at_once or not venue.config.trade_batch:
+            self._publish_trades()
+        for product_id in changed:
+            self._publish_ticker(product_id, printed=product_id in printed)
+        if at_once or not venue.config.depth_batch:
+            self._publish_depth()
+        if at_once:
+            self._publish_candles()
+            self._five_seconds()
+
+    def _told(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
+        """The lists of orders that tell of an order: one, unless the venue is strange."""
+        may = {FaultKind.USER_UNKNOWN_SIDE, FaultKind.USER_NULL_ORDERS}
+        if order["cumulative_quantity"] != "0":
+            may |= {FaultKind.USER_NO_PRICE}
+            if order["status"] == Status.CANCELLED:
+                may |= {FaultKind.USER_STALE_CANCELLED}
+        fault = self._venue.faults.strike(frozenset(may), "user", time.monotonic())
+        if fault is None:
+            return [[order]]
+        if fault.kind is FaultKind.USER_NULL_ORDERS:
+            return [None, [order]]
+        if fault.kind is FaultKind.USER_NO_PRICE:
+            return [[{**order, "avg_price": "0", "filled_value": "", "total_value_after_fees": ""}]]
+        if fault.kind is FaultKind.USER_UNKNOWN_SIDE:
+            return [[{**order, "order_side": "UNKNOWN_ORDER_SIDE"}]]
+        known = self._venue.engine.orders[str(order["order_id"])]
+        last = next(fill for fill in reversed(self._venue.engine.fills) if fill.order_id == known.order_id)
+        value = last.size * last.price
+        before = replace(
+            known,
+            filled_size=known.filled_size - last.size,
+            filled_value=known.filled_value - value,
+            fees=known.fees - last.commission,
+            fills=known.fills - 1,
+        )
+        return [[render.user_order(before, self._venue.portfolio_id)]]
+
+    def product_changed(self, product_id: str) -> None:
+        """Tell the status channel about a product's new status, as its market's."""
+        product_id = self._venue.lead(product_id)
+        self._broadcast(
+            "status", product_id, lambda: orjson.dumps([{"type": "update", "products": [self._status(product_id)]}])
+        )
+
+    def _broadcast(self, channel: str, product_id: str, events: Callable[[], bytes]) -> None:
+        body = None
+        for connection in list(self._connections):
+            if connection.wants(channel, product_id):
+                body = body or events()
+                connection.send(_WIRE_NAME.get(channel, channel), body)
+
+    def _publish_trades(self) -> None:
+        batches, self._venue.new_trades = self._venue.new_trades, {}
+        for product_id, trades in batches.items():
+            name = self._venue.wire_name(product_id)
+            self._broadcast(
+                "market_trades",
+                product_id,
+                lambda trades=trades, name=name: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "trades": [render.public_trade(trade, name) for trade in reversed(trades)]}]
+                ),
+            )
+
+    def _publish_ticker(self, product_id: str, *, printed: bool) -> None:
+        """One ticker for each trade, and where the touch changed without one."""
+        listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
+        if not listening:
+            return
+        ticker = self._ticker(product_id)
+        if not printed and self._shown.get(product_id) == ticker:
+            return
+        self._shown[product_id] = ticker
+        events = orjson.dumps([{"type": "update", "tickers": [ticker]}])
+        for connection in listening:
+            connection.send("ticker", events)
+
+    def _publish_depth(self) -> None:
+        stale, self._stale_depth = self._stale_depth, set()
+        for product_id in stale:
+            if not self._venue.config.step and time.monotonic() < self._depth_due.get(product_id, 0.0):
+                self._stale_depth.add(product_id)
+                continue
+            if not any(connection.wants("level2", product_id) for connection in self._connections):
+                continue
+            started = time.monotonic()
+            at = rfc3339(self._venue.now())
+            updates = [_level(side, at, price, size) for side, price, size in self._depth_changes(product_id)]
+            self._depth_due[product_id] = started + _DEPTH_SHARE * (time.monotonic() - started)
+            if updates:
+                name = self._venue.wire_name(product_id)
+                self._broadcast(
+                    "level2",
+                    product_id,
+                    lambda name=name, found=updates: (  # type: ignore[misc]
+                        orjson.dumps([{"type": "update", "product_id": name, "updates": found}])
+                    ),
+                )
+
+    def _depth_changes(self, product_id: str) -> list[tuple[str, Decimal, Decimal]]:
+        book = self._venue.engine.books[product_id]
+        known = self._depth.get(product_id, {})
+        current: dict[tuple[str, Decimal], Decimal] = {}
+        for name, side in (("bid", Side.BUY), ("offer", Side.SELL)):
+            current.update({(name, price): size for price, size in book.levels(side)})
+        gone = [(side, price, ZERO) for side, price in known if (side, price) not in current]
+        self._depth[product_id] = current
+        return gone + [
+            (side, price, size) for (side, price), size in current.items() if known.get((side, price)) != size
+        ]
+
+    def _publish_candles(self) -> None:
+        """Every bar that changed since the last message, so that none that has ended since is left unfinished."""
+        due, self._candles_due = self._candles_due, set()
+        at = self._venue.market_time()
+        for product_id in due:
+            since, self._candles_at[product_id] = self._candles_at.get(product_id, at), at
+            self._broadcast(
+                "candles",
+                product_id,
+                lambda name=product_id, since=since: orjson.dumps(  # type: ignore[misc]
+                    [
+                        {
+                            "type": "update",
+                            "candles": [
+                                _candle(bar, self._venue.wire_name(name))
+                                for bar in self._venue.candles[name].bars(300, since // 300 * 300)
+                            ],
+                        }
+                    ]
+                ),
+            )
+
+    def _expire(self) -> None:
+        self._venue.engine.expire(self._venue.now())
+        if self._venue.changed_orders or self._venue.user_updates:
+            self._venue.publish()
+
+    def _second(self) -> None:
+        uptime = time.monotonic() - self._started
+        events = orjson.dumps(
+            [{"current_time": render.go_time(self._venue.now_ns(), uptime), "heartbeat_counter": int(uptime)}]
+        )
+        for connection in list(self._connections):
+            if "heartbeats" in connection.subscriptions:
+                connection.send("heartbeats", events)
+            elif not connection.half_open and time.monotonic() - connection.last_sent > self._venue.config.idle_close:
+                connection.close(WSCloseCode.GOING_AWAY)
+        self._publish_candles()
+
+    def _five_seconds(self) -> None:
+        due, self._batch_due = self._batch_due, set()
+        for product_id in due:
+            self._broadcast(
+                "ticker_batch",
+                product_id,
+                lambda name=product_id: orjson.dumps(  # type: ignore[misc]
+                    [{"type": "update", "tickers": [self._ticker(name)]}]
+                ),
+            )
+
+
+def _admit(seen: deque[float], now: float, rate: int) -> bool:
+    while seen and now - seen[0] >= 1.0:
+        seen.popleft()
+    if len(seen) >= rate:
+        return False
+    seen.append(now)
+    return True
+
+
+def _candle(bar: Candle, product_id: str) -> dict[str, str]:
+    return {
+        "start": str(bar.start),
+        "high": plain(bar.high),
+        "low": plain(bar.low),
+        "open": plain(bar.open),
+        "close": plain(bar.close),
+        "volume": plain(bar.volume),
+        "product_id": product_id,
+    }
+
+
+def _level(side: str, at: str, price: Decimal, size: Decimal) -> dict[str, str]:
+    return {"side": side, "event_time": at, "price_level": plain(price), "new_quantity": plain(size)}

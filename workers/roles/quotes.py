@@ -1,0 +1,142 @@
+"""Market making in the words of the settings: the options of a round, the entry that a bid is, its schedule."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import structlog
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+)
+
+from activities.database import Pool
+from activities.interfaces.quotes import QuoteRoundInput, WithdrawQuotes
+from activities.quotes.rounds import QuotingOptions
+from activities.quotes.withdrawal import resting_quotes, withdraw
+from domain.messages import Linkage, OrderIntent
+from domain.quoting import QUOTES, QuoteRules
+from workers.entries import entry_intent
+from workers.settings import Settings
+from workflows.quoting import QuoteRoundWorkflow, quotes_id
+
+__all__ = ["last_quotes_leave", "quote_bid", "quotes_schedule", "quoting_options"]
+
+_log = structlog.get_logger(__name__)
+_LONGEST_ROUND = timedelta(seconds=60)
+_POLLED_SECONDS = 65.0
+"""A worker that is there has asked its queue for work within the minute that such a question waits at most."""
+_LEAVE_SECONDS = 5.0
+
+
+def quoting_options(settings: Settings) -> QuotingOptions:
+    """What a round needs of the settings."""
+    given, trigger = settings.quoting, settings.triggers[QUOTES]
+    return QuotingOptions(
+        account=settings.account,
+        enabled=given.enabled,
+        symbols=given.symbols or settings.symbols.allow,
+        blocked=frozenset(settings.symbols.block),
+        hodl=frozenset(settings.symbols.hodl),
+        leaderboard_places=given.leaderboard_places if given.leaderboard_only else None,
+        use_unowned=given.use_unowned,
+        expiry=trigger.expiry_s,
+        speed=Decimal(str(settings.speed)),
+        keep_days=given.keep_rounds_days,
+        rules=QuoteRules(
+            min_profit=given.min_profit_pct / 100,
+            min_quote_volume=given.min_quote_volume,
+            max_inventory=given.max_inventory_quote,
+            replace_after=given.replace_after_pct / 100,
+            # What would expire before the look after the next one is renewed now, so that there is no gap.
+            renew_seconds=min(given.interval_s, trigger.expiry_s) / 2,
+            skew=given.lean_pct / 100,
+            size_quote=trigger.size_quote,
+            size_base=trigger.size_base,
+        ),
+    )
+
+
+def quote_bid(
+    settings: Settings,
+    *,
+    symbol: str,
+    price: Decimal,
+    size: Decimal,
+    linkage: Linkage,
+    request_id: str,
+    now: datetime,
+) -> OrderIntent:
+    """The entry that a bid is: post-only whatever the trigger table says. Raises UserError as `entry_intent` does."""
+    return entry_intent(
+        settings,
+        entry_point=QUOTES,
+        request_id=request_id,
+        symbol=symbol,
+        linkage=linkage,
+        now=now,
+        size_base=size,
+        limit_price=price,
+        order_type="LIMIT_POST_ONLY",
+    )
+
+
+def quotes_schedule(settings: Settings) -> Schedule:
+    """A round each `quoting.interval_s` of the market's time; one that is late is not made up for."""
+    account = settings.account
+    # Temporal's schedules count in seconds.
+    every = max(timedelta(seconds=float(settings.quoting.interval_s) / settings.speed), timedelta(seconds=1))
+    return Schedule(
+        action=ScheduleActionStartWorkflow(
+            QuoteRoundWorkflow.run,
+            QuoteRoundInput(account=account, orders_queue=settings.temporal.orders_queue),
+            id=quotes_id(account),
+            task_queue=settings.temporal.strategy_queue,
+            execution_timeout=max(every - timedelta(seconds=1), _LONGEST_ROUND),
+            static_summary=f"Quotes of {account}",
+        ),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+        policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(seconds=10)),
+    )
+
+
+async def last_quotes_leave(client: Client, pool: Pool, settings: Settings) -> None:
+    """When no other process looks after the quotes, they leave before this one does. Never fails, takes seconds.
+
+    What can't be cancelled now expires at the exchange.
+    """
+    account = settings.account
+    try:
+        async with asyncio.timeout(_LEAVE_SECONDS + 1):
+            if not await resting_quotes(pool, account) or await _others(client, settings.temporal.strategy_queue):
+                return
+            request = WithdrawQuotes(account=account, seconds=_LEAVE_SECONDS, by="the last worker that quotes")
+            report = await withdraw(pool, client, request)
+        _log.info("quotes_left", cancelled=len(report.ended), still_resting=report.left)
+    except Exception as problem:  # noqa: BLE001 - a worker ends whatever there is
+        _log.warning("quotes_not_withdrawn", problem=repr(problem))
+
+
+async def _others(client: Client, queue: str) -> bool:
+    """Whether other processes have asked this queue for workflow tasks lately."""
+    answer = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    since = datetime.now(UTC) - timedelta(seconds=_POLLED_SECONDS)
+    return any(
+        item.identity != client.identity and item.last_access_time.ToDatetime(UTC) > since for item in answer.pollers
+    )

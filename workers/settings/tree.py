@@ -1,0 +1,691 @@
+"""Every setting of the system, with its unit, default and allowed range, in one tree.
+
+Sources, the later one wins: the defaults here, one TOML file (`--config`, else BOTTRADER_CONFIG, else
+`bottrader.toml` in the working folder), the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4 is `hard_stop_pct` of
+`[exits]`), the usual names DATABASE_URL and TEMPORAL_ADDRESS, and what `bottrader config set` has stored for keys that
+are LIVE. A wrong or unknown key is never ignored: `load_settings` raises ConfigError with one sentence for each.
+Percentages are percent (2.5 is 2.5 %), durations are seconds of the market (divided by `speed`) unless they say wall
+time.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from domain.identity import names_of
+from workers.errors import UnreachableError, UserError
+from workers.settings.paper import PaperSettings
+from workers.settings.problems import Problem, paper_only_problems, raise_all
+from workers.settings.quoting import QuotingSettings
+from workers.settings.risk import RiskSettings
+from workers.settings.sources import Sources, merge
+from workers.settings.strategy import MarketDataSettings, RocSettings, StrategySettings
+from workers.settings.types import (
+    AT_START,
+    LIVE,
+    Hosts,
+    Multiple,
+    Name,
+    OrderType,
+    PaperOnly,
+    Percent,
+    PlainFile,
+    Products,
+    Seconds,
+    SecretFile,
+    Section,
+    Size,
+    Source,
+    Unit,
+    on_this_machine,
+    plain_number,
+    split_commas,
+)
+from workers.settings.webhook import WebhookSettings
+
+COINBASE_REST = "api.coinbase.com"
+COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
+COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
+_LATE_ACCEPTANCE_S = 150
+"""How long after it was sent a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
+
+
+class TemporalSettings(Section):
+    """Where Temporal is, and the names of what lives there."""
+
+    address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
+    namespace: str = Field(
+        "default", min_length=1, max_length=200, description="namespace of all workflows; live: bottrader-live"
+    )
+    profile: str | None = Field(
+        None, description="profile of the temporal command's own configuration, for TLS and login"
+    )
+    retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
+    tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
+    tls_client_cert_file: PlainFile | None = Field(None, description="PEM file of our certificate for the server")
+    tls_client_key_file: SecretFile | None = Field(None, description="PEM file of that certificate's private key")
+    tls_ca_file: PlainFile | None = Field(None, description="PEM file of the authority of the server's certificate")
+    tls_server_name: str | None = Field(
+        None, min_length=1, max_length=253, description="name in the server's certificate, if not its address"
+    )
+    api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
+    orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger; live: live-orders")
+    streams_queue: Name = Field(
+        "streams", description="task queue of the exchange's streams and bulk reads; live: live-streams"
+    )
+    watchers_queue: Name = Field("watchers", description="task queue of price watchers; live: live-watchers")
+    strategy_queue: Name = Field(
+        "strategy", description="task queue of market data, strategy and quotes; live: live-strategy"
+    )
+    connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.tls_client_cert_file is None) != (self.tls_client_key_file is None):
+            raise ValueError("tls_client_cert_file and tls_client_key_file go together: set both or neither")
+        return self
+
+
+class DatabaseSettings(Section):
+    """The ledger's PostgreSQL."""
+
+    url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
+    password_file: SecretFile | None = Field(None, description="file with the password, instead of one in the address")
+    pool_size: int = Field(10, ge=1, le=200, description="connections a process works with at most; one more listens")
+    statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        try:
+            url = make_url(value.get_secret_value())
+        except ArgumentError:
+            raise ValueError("an address is written like postgresql://user:password@host:5432/bottrader") from None
+        if url.get_backend_name() != "postgresql":
+            raise ValueError("the ledger needs PostgreSQL: the address begins with postgresql://")
+        return value
+
+    @property
+    def dsn(self) -> str:
+        """The address for asyncpg and libpq. Raises UnreachableError(NO_DATABASE) when none is set."""
+        return self._url().set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        """The address for SQLAlchemy's asyncio engine. Raises UnreachableError(NO_DATABASE) when none is set."""
+        return self._url().set(drivername="postgresql+asyncpg")
+
+    def open_hosts(self) -> list[str]:
+        """Hosts elsewhere that the address names without having them prove who they are (sslmode=verify-full); an
+        address without a host could be any.
+        """
+        if self.url is None:
+            return []
+        url = make_url(self.url.get_secret_value())
+        named = url.query.get("host", url.host or "")
+        hosts = [host for part in ((named,) if isinstance(named, str) else named) for host in part.split(",")]
+        if url.query.get("sslmode") == "verify-full":
+            return []
+        return [host for host in hosts if not host.startswith("/") and not on_this_machine(host)]
+
+    def _url(self) -> URL:
+        if self.url is None:
+            raise UnreachableError(
+                "NO_DATABASE",
+                "No database is configured: set DATABASE_URL or start the local stack with `bottrader up`.",
+            )
+        url = make_url(self.url.get_secret_value())
+        if self.password_file is None:
+            return url
+        try:
+            return url.set(password=self.password_file.read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise UserError("NO_FILE", f"database.password_file: can't be read ({error.strerror}).") from None
+
+
+# Compared as they are: what only looks like the venue (another port, a login before an @, an ending) isn't it.
+_VENUE_ADDRESS = PaperOnly(f"only {COINBASE_REST} is the exchange", lambda address: address == COINBASE_REST)
+_VENUE_STREAM = PaperOnly(
+    f"only {COINBASE_STREAM} and {COINBASE_USER_STREAM} are the exchange's",
+    lambda address: address.rstrip("/") in {COINBASE_STREAM, COINBASE_USER_STREAM},
+)
+# Libraries read %2e, or a full stop of another script, as a dot: what isn't written plainly may be anybody.
+_PLAIN_ADDRESS = re.compile(
+    r"(?:[a-z]+://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
+)
+
+
+class ExchangeSettings(Section):
+    """The venue's addresses, keys and patience. Without addresses, live mode uses the venue's own; paper mode needs
+    some.
+    """
+
+    venue: Literal["coinbase"] = Field("coinbase", description="the exchange; paper speaks its protocol, too")
+    rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always reached over TLS")
+    stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
+    user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
+    ca_file: Annotated[
+        PlainFile | None,
+        PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between"),
+    ] = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
+    key_file: SecretFile | None = Field(None, description="API key file in the exchange's own JSON format")
+    connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
+    timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
+    private_requests_per_s: int = Field(
+        30, ge=1, le=1000, description="the account's REST rate, all processes together"
+    )
+    public_requests_per_s: int = Field(10, ge=1, le=1000, description="the address's public REST rate")
+
+    @field_validator("rest", "stream", "user_stream")
+    @classmethod
+    def _is_plain(cls, value: str | None) -> str | None:
+        if value is not None and not _PLAIN_ADDRESS.fullmatch(value):
+            raise ValueError(
+                "is not an address: letters, digits, dots, hyphens, a port and a path are all that is read"
+            )
+        return value
+
+    @field_validator("stream", "user_stream")
+    @classmethod
+    def _is_websocket(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("wss://", "ws://")):
+            raise ValueError("a stream's address starts with wss:// (ws:// for a paper exchange)")
+        return value
+
+    @field_validator("rest")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return value.removeprefix("https://").rstrip("/")
+
+
+class StreamSettings(Section):
+    """When a stream counts as dead, and who may read it. Wall seconds."""
+
+    first_frame_timeout_s: Seconds = Field(Decimal(8), description="wait for the first frame after connecting")
+    idle_timeout_s: Seconds = Field(Decimal(90), description="silence after which a connection is given up")
+    reconnect_min_s: Seconds = Field(Decimal("0.5"), description="first wait before connecting again")
+    reconnect_max_s: Seconds = Field(Decimal(60), description="longest wait before connecting again")
+    alert_after_failures: int = Field(10, ge=1, le=1000, description="failed connects in a row before an alert")
+    lease_s: Seconds = Field(Decimal(6), description="how long a reader owns its stream without renewing")
+
+
+class OrderSettings(Section):
+    """How an order is sent and resolved."""
+
+    unknown_resolution_s: Annotated[
+        Seconds,
+        PaperOnly(
+            "a request that is still under way could be accepted later",
+            lambda seconds: seconds >= _LATE_ACCEPTANCE_S,
+            f"at least {_LATE_ACCEPTANCE_S}",
+        ),
+    ] = Field(
+        Decimal(_LATE_ACCEPTANCE_S),
+        description="wall seconds after which a submit that no record shows is proven absent",
+    )
+    post_only_attempts: int = Field(3, ge=1, le=10, description="tries of a post-only order with a fresh book")
+    post_only_backoff_s: Seconds = Field(Decimal("0.2"), description="first wait between them, doubled each time")
+    market_collar_pct: Percent = Field(
+        Decimal(1), description="how far past the touch an IOC may trade where market orders aren't taken"
+    )
+
+
+Gain = Annotated[Decimal, Field(ge=0, lt=100, decimal_places=12), Unit("percent")]
+
+_AS_IN_EXITS: Any = Field(None, description="as in [exits]")
+
+
+class ExitOverrides(Section):
+    """Exit rules that a trigger sets for its own trades; what is left out comes from `[exits]`."""
+
+    hard_stop_pct: Percent | None = _AS_IN_EXITS
+    soft_stop_pct: Percent | None = _AS_IN_EXITS
+    trailing_arm_pct: Percent | None = _AS_IN_EXITS
+    trailing_atr_multiple: Multiple | None = _AS_IN_EXITS
+    trailing_min_distance_pct: Percent | None = _AS_IN_EXITS
+    trailing_max_distance_pct: Percent | None = _AS_IN_EXITS
+    trailing_step_atr: Multiple | None = _AS_IN_EXITS
+    take_profit_pct: Percent | None = _AS_IN_EXITS
+    take_profit_enabled: bool | None = _AS_IN_EXITS
+    take_profit_atr_multiple: Multiple | None = _AS_IN_EXITS
+    signal_exit_enabled: bool | None = _AS_IN_EXITS
+    signal_exit_after_fees: bool | None = _AS_IN_EXITS
+    signal_exit_min_gain_pct: Gain | None = _AS_IN_EXITS
+    signal_exit_by_hand: bool | None = _AS_IN_EXITS
+
+
+class ExitSettings(Section):
+    """How a position is left. Losses are written as positive percentages of the entry price."""
+
+    hard_stop_pct: Percent = Field(Decimal(5), description="loss at which a MARKET exit is due")
+    soft_stop_pct: Percent = Field(Decimal("2.5"), description="loss at which a LIMIT exit is due")
+    trailing_arm_pct: Percent = Field(Decimal("3.5"), description="gain at which the trailing stop arms")
+    trailing_atr_multiple: Multiple = Field(Decimal(2), description="trailing distance in ATR")
+    trailing_min_distance_pct: Percent = Field(Decimal(1), description="least trailing distance, percent of price")
+    trailing_max_distance_pct: Percent = Field(Decimal(2), description="greatest trailing distance, percent of price")
+    trailing_step_atr: Multiple = Field(Decimal("0.5"), description="the stop is raised in steps of this many ATR")
+    atr_period: Annotated[int, AT_START] = Field(14, ge=2, le=200, description="candles in the ATR")
+    atr_candle_minutes: Annotated[Literal[1, 5, 15, 30, 60], AT_START] = Field(
+        5, description="length of those candles, minutes"
+    )
+    take_profit_pct: Percent = Field(Decimal("2.5"), description="gain at which a LIMIT exit is due, if enabled")
+    take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
+    take_profit_atr_multiple: Multiple | None = Field(
+        None,
+        description="that gain in ATR as it is at the first fill; none, or while no ATR is known: take_profit_pct",
+    )
+    signal_exit_enabled: bool = Field(
+        True, description="whether the strategy's sell signal may close a trade that is not losing"
+    )
+    signal_exit_after_fees: bool = Field(
+        True, description="whether not losing means after the fees of both sides, or by the bare prices"
+    )
+    signal_exit_min_gain_pct: Gain = Field(
+        Decimal(0), description="least gain, so measured, at which a sell signal may close a trade"
+    )
+    signal_exit_by_hand: bool = Field(
+        False, description="whether a sell signal may also close trades that a person entered"
+    )
+    signal_max_age_s: Annotated[Seconds, AT_START] = Field(
+        Decimal(600), description="older buy/sell matrices are ignored (two runs)"
+    )
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=10, decimal_places=12), Unit("percent")] = Field(
+        Decimal("0.01"), description="a LIMIT exit is this far above the best bid, rounded up to the tick"
+    )
+    reprice_interval_s: Seconds = Field(Decimal(5), description="a LIMIT exit is re-priced after this long")
+    max_reprices: int = Field(5, ge=0, le=100, description="re-pricings before MARKET (stops) or giving up (profits)")
+    price_stale_after_s: Seconds = Field(Decimal(120), description="wall seconds after which a price decides nothing")
+    retry_backoff_max_s: Seconds = Field(Decimal(60), description="longest wait before a refused exit is tried again")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.soft_stop_pct >= self.hard_stop_pct:
+            raise ValueError("soft_stop_pct must be below hard_stop_pct, or the soft stop never acts")
+        if self.trailing_min_distance_pct > self.trailing_max_distance_pct:
+            raise ValueError("trailing_min_distance_pct must not be above trailing_max_distance_pct")
+        return self
+
+    def with_overrides(self, overrides: ExitOverrides) -> "ExitSettings":
+        """These rules with a trigger's own in place. Raises pydantic's ValidationError when they contradict each
+        other.
+        """
+        return ExitSettings(**{**self.model_dump(), **overrides.model_dump(exclude_none=True)})
+
+
+class ProtectionSettings(Section):
+    """What rests at the exchange after an entry of a trigger, so that a dead machine still has a stop."""
+
+    kind: Literal["none", "stop_limit", "bracket"] = Field(
+        "none", description="a stop-limit, or a bracket: target and stop of which one fills"
+    )
+    stop_pct: Percent | None = Field(
+        None, description="loss at which it sells, costs and swings come on top; none: the trigger's hard stop"
+    )
+    take_profit_pct: Percent | None = Field(
+        None, description="gain of a bracket's target; none: the trigger's take profit"
+    )
+    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50, decimal_places=12), Unit("percent")] = Field(
+        Decimal(1), description="a stop-limit may sell this far below its stop"
+    )
+    failsafe_on_sltp_error: bool = Field(False, description="a failure's message has recommended actions")
+    tries: int = Field(5, ge=1, le=20, description="tries before the position is left to monitored exits alone")
+
+
+class TriggerSettings(Section):
+    """What an entry of one trigger looks like: how much, how, for how long, and its own exit rules."""
+
+    size_quote: Size | None = Field(None, description="amount to spend, in quote currency (USD)")
+    size_base: Size | None = Field(None, description="amount to buy, in base currency; instead of size_quote")
+    order_type: OrderType = Field("LIMIT_POST_ONLY", description="how the entry is placed")
+    expiry_s: Seconds = Field(Decimal(300), description="an entry that is not filled by then is cancelled")
+    valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
+    source: Source = Field("sighook", description="the source that its orders carry")
+    exits: ExitOverrides = ExitOverrides()
+    protection: ProtectionSettings = ProtectionSettings()
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.size_quote is None) == (self.size_base is None):
+            raise ValueError("exactly one of size_quote and size_base must be given")
+        return self
+
+
+DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
+    "rsi_oversold": {"size_quote": "100"},
+    "macd_cross": {"size_quote": "120"},
+    "bb_squeeze": {"size_quote": "80"},
+    "volume_spike": {"size_quote": "60"},
+    "multi_signal": {"size_quote": "150"},
+    "roc_momo": {"size_quote": "200", "exits": {"take_profit_pct": "4", "take_profit_enabled": True}},
+    "passive_mm": {"size_quote": "50", "expiry_s": "60"},
+    "manual": {"size_quote": "100", "order_type": "LIMIT", "source": "manual"},
+    "webhook": {"size_quote": "100", "order_type": "MARKET"},
+}
+"""Entry triggers out of the box; a file's `[triggers.<name>]` changes or adds to them."""
+
+
+class SymbolSettings(Section):
+    """Which products the system may touch, and how far."""
+
+    allow: Products = Field(
+        ("BTC-USD", "ETH-USD", "SOL-USD"),
+        description="products that are watched and may be bought; none named: every product may be bought, and the "
+        "strategy looks at the market_data.top most traded",
+    )
+    disabled: Products = Field((), description="switched off by a person for the time being: not bought")
+    block: Products = Field((), description="blacklist: never bought")
+    hodl: Products = Field((), description="never sold by the system")
+    max_open_buys: int = Field(3, ge=1, le=10_000, description="open buy orders a product may have at once")
+
+
+class WatcherSettings(Section):
+    """Price watchers."""
+
+    shards: int = Field(1, ge=1, le=256, description="watchers among which the symbols are split")
+    poll_s: Seconds = Field(Decimal(1), description="wall seconds between looks for new exit plans")
+
+
+class ReconcileSettings(Section):
+    """How the books are kept level with the exchange's records."""
+
+    interval_s: Seconds = Field(
+        Decimal(300), description="wall seconds between looks; a stream's gap asks for one, too"
+    )
+    first_look_back_days: int = Field(
+        7, ge=1, le=365, description="how far back the first look goes; later ones go on from there"
+    )
+
+
+class LedgerSettings(Section):
+    """How often the ledger is held against itself and the exchange."""
+
+    check_interval_s: Seconds = Field(Decimal(3600), description="wall seconds between checks of the ledger")
+
+
+class TelemetrySettings(Section):
+    """Where a worker shows its metrics (docs/metrics.md)."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address that the metrics endpoint listens on")
+    port: int = Field(0, ge=0, le=65_535, description="port of http://host:port/metrics; 0: no endpoint")
+    look_s: Seconds = Field(Decimal(15), description="wall seconds between looks at the ledger for rates and ages")
+
+
+class AdoptionSettings(Section):
+    """Orders that the system did not place: by hand, in the exchange's app, by other bots."""
+
+    protect: bool = Field(
+        False,
+        description="whether a buy of somebody else's, from the account's first start on, becomes a trade with the "
+        "rules of [exits]",
+    )
+
+
+def _split_spaces(value: object) -> object:
+    """The environment's list of addresses, which may hold commas."""
+    return value.split() if isinstance(value, str) else value
+
+
+def _address(value: SecretStr) -> SecretStr:
+    if "://" not in value.get_secret_value():
+        raise ValueError("an address is written as apprise wants it, like tgram://token/chat or mailto://…")
+    return value
+
+
+NoticeUrl = Annotated[SecretStr, AfterValidator(_address)]
+
+
+_How = Literal["on", "quiet", "off"]
+
+
+class NoticeKinds(Section):
+    """News of trading for the addresses: on (told at once), quiet (together, once an hour at most) or off."""
+
+    trade_opened: _How = Field("on", description="what was bought, at its first fill")
+    trade_closed: _How = Field("on", description="result, reason and fees of a trade that is closed")
+    entry_refused: _How = Field(
+        "on", description="entries refused by daily loss, circuit breaker, open orders, position size or balance"
+    )
+    halted: _How = Field("on", description="entries are halted, by whom and why")
+    resumed: _How = Field("on", description="entries pass again")
+
+
+class NoticeSettings(Section):
+    """Who is told of incidents, by any service that apprise knows (docs/notices.md). Wall seconds."""
+
+    urls: Annotated[tuple[NoticeUrl, ...], BeforeValidator(_split_spaces)] = Field(
+        (), description="apprise addresses, each of them told everything; they hold passwords"
+    )
+    severity: Literal["INFO", "WARNING", "CRITICAL"] = Field("WARNING", description="the least severity that is told")
+    repeat_s: Seconds = Field(Decimal(600), description="a CRITICAL incident that lasts is told again after this")
+    repeat_for_s: Annotated[Decimal, Field(gt=0, le=2_592_000)] = Field(
+        Decimal(86_400), description="for so long at most"
+    )
+    outage_after_s: Seconds = Field(
+        Decimal(15), description="database, Temporal or exchange away for so long is an incident"
+    )
+    unprotected_after_s: Seconds = Field(
+        Decimal(15), description="a position without a watcher for so long is an incident"
+    )
+    kinds: NoticeKinds = NoticeKinds()
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("a folder is written with all that is above it, like /run/secrets")
+    return value
+
+
+class SecretSettings(Section):
+    """Where files with secrets may be others' and readable by all."""
+
+    readable_mounts: Annotated[
+        tuple[Annotated[Path, AfterValidator(_absolute)], ...], BeforeValidator(split_commas)
+    ] = Field((), description="folders where containers get their secrets; elsewhere such a file is refused")
+
+
+class LoggingSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least level that is logged")
+    format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for a terminal")
+
+
+class Settings(BaseSettings):
+    """All settings, validated together."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
+    account: Name = Field("main", description="name of the account, part of every key")
+    dry_run: Annotated[bool, LIVE] = Field(
+        False, description="everything decides and no order is sent, but for exits of trades that are open"
+    )
+    entry_points: Literal["sighook", "webhook", "both"] = Field(
+        "both",
+        description="what a worker of the role all does: sighook decides (role strategy), webhook executes (orders, "
+        "streams, watchers)",
+    )
+    speed: Annotated[
+        float, BeforeValidator(plain_number), PaperOnly("real markets can't be hurried", instead="it needs 1")
+    ] = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
+    private_hosts: Hosts = Field(
+        (),
+        description="hosts of database and Temporal on a network of their own (containers) that live may reach without "
+        "TLS",
+    )
+    temporal: TemporalSettings = TemporalSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    paper: PaperSettings = PaperSettings()
+    streams: StreamSettings = StreamSettings()
+    orders: OrderSettings = OrderSettings()
+    exits: Annotated[ExitSettings, LIVE] = ExitSettings()
+    triggers: Annotated[dict[Name, TriggerSettings], LIVE] = Field(default_factory=dict, validate_default=True)
+    symbols: Annotated[SymbolSettings, LIVE] = SymbolSettings()
+    risk: Annotated[RiskSettings, LIVE] = RiskSettings()
+    market_data: MarketDataSettings = MarketDataSettings()
+    strategy: Annotated[StrategySettings, LIVE] = StrategySettings()
+    roc: Annotated[RocSettings, LIVE] = RocSettings()
+    quoting: Annotated[QuotingSettings, LIVE] = QuotingSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    watcher: WatcherSettings = WatcherSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
+    adoption: Annotated[AdoptionSettings, LIVE] = AdoptionSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    notices: NoticeSettings = NoticeSettings()
+    secrets: SecretSettings = SecretSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @field_validator("triggers", mode="before")
+    @classmethod
+    def _with_default_triggers(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        defaults = {name: given for name, given in DEFAULT_TRIGGERS.items() if not isinstance(value.get(name), Section)}
+        return merge({"triggers": defaults}, {"triggers": value})["triggers"]
+
+    @model_validator(mode="after")
+    def _names_by_mode(self) -> Self:
+        """What is not said is named by the mode, so that new ledgers of paper and live share nothing in Temporal."""
+        given = self.temporal.model_fields_set
+        named = {name: value for name, value in asdict(names_of(self.mode)).items() if name not in given}
+        values = {**dict(self.temporal), **named}
+        self.__dict__["temporal"] = TemporalSettings.model_construct(set(given), **values)
+        return self
+
+    @model_validator(mode="after")
+    def _as_a_whole(self) -> Self:
+        raise_all([*self._trigger_problems(), *self._row_problems(), *self._mode_problems()])
+        return self
+
+    def _trigger_problems(self) -> Iterator[Problem]:
+        for name, trigger in self.triggers.items():
+            try:
+                self.exits.with_overrides(trigger.exits)
+            except ValidationError as error:
+                for finding in error.errors():
+                    yield ("triggers", name, "exits"), trigger.exits, str(finding["msg"]).removeprefix("Value error, ")
+
+    def _row_problems(self) -> Iterator[Problem]:
+        """Whatever buys by a trigger without a row in `[triggers]`: each of its buys would come to nothing."""
+        if self.webhook.trigger not in self.triggers:
+            yield ("webhook", "trigger"), None, "needs a row in [triggers]: without it no alert buys that names none"
+        if self.strategy.use != "weighted":
+            return  # a strategy of one's own names its triggers itself
+        for name, given in self.strategy.indicators.items():
+            buys = given.weight > 0 and (given.buy_below is not None or given.buy_above is not None)
+            if buys and (given.trigger or name) not in self.triggers:
+                key = ("strategy", "indicators", name, "trigger")
+                row = "[triggers]" if given.trigger else f"[triggers.{name}]"
+                clause = f"needs a row in {row}, or a trigger that has one: without it nothing is bought"
+                yield key, given.trigger, clause
+
+    def _mode_problems(self) -> Iterator[Problem]:
+        if self.mode == "live":
+            yield from paper_only_problems(self)
+            if self.exchange.key_file is None:
+                yield ("exchange", "key_file"), None, 'must be given with mode = "live"'
+            yield from self._open_ways()
+            return
+        if self.exchange.key_file is not None and self.exchange.rest is None:
+            clause = "is a key of the real exchange beside mode = paper: leave it out, or set mode = live"
+            yield ("exchange", "key_file"), None, clause
+        for name in ("rest", "stream", "user_stream"):
+            if (address := getattr(self.exchange, name)) and "coinbase.com" in address.lower():
+                clause = 'is the real exchange, but mode = paper: leave it out, or set mode = "live"'
+                yield ("exchange", name), address, clause
+
+    def _open_ways(self) -> Iterator[Problem]:
+        """Database and Temporal that live would reach over a network where others can listen."""
+        advice = "live reaches it over TLS only, or on this machine, or at one of private_hosts"
+        for host in self.database.open_hosts():
+            if host not in self.private_hosts:
+                yield ("database", "url"), None, f"names a server elsewhere without sslmode=verify-full: {advice}"
+                break
+        host = self.temporal.address.rpartition(":")[0]
+        ciphered = self.temporal.tls or self.temporal.profile is not None
+        if not ciphered and not on_this_machine(host) and host not in self.private_hosts:
+            yield ("temporal", "address"), None, f"is a server elsewhere without temporal.tls: {advice}"
+
+    def exits_for(self, trigger: str) -> ExitSettings:
+        """The exit rules of a trade that `trigger` entered; `[exits]` for a trigger without settings."""
+        settings = self.triggers.get(trigger)
+        return self.exits if settings is None else self.exits.with_overrides(settings.exits)
+
+    @property
+    def rest_address(self) -> str:
+        """REST host[:port] to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.rest, COINBASE_REST, "rest")
+
+    @property
+    def stream_address(self) -> str:
+        """Market stream to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.stream, COINBASE_STREAM, "stream")
+
+    @property
+    def user_stream_address(self) -> str:
+        """User stream to use. Raises UnreachableError(NO_EXCHANGE) in paper mode without one."""
+        return self._address(self.exchange.user_stream, COINBASE_USER_STREAM, "user_stream")
+
+    def _address(self, given: str | None, real: str, key: str) -> str:
+        if given is not None:
+            return given
+        if self.mode == "live":
+            return real
+        raise UnreachableError(
+            "NO_EXCHANGE",
+            f"mode = paper, but exchange.{key} is not set: start the local stack with `bottrader up`, "
+            "or `bottrader paper` and use the addresses it prints.",
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands over: the same call gives the same settings on every machine."""
+        return (init_settings,)
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the file, the environment and the defaults.
+
+    Raises ConfigError with one sentence a problem: a file that can't be read, an unknown key, a value out of range.
+    """
+    return build(read_sources(path, environ))
+
+
+def read_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Sources:
+    """What file and environment say. Raises ConfigError for what can't be read at all."""
+    return Sources.read(Settings, path, environ)
+
+
+def build(sources: Sources) -> Settings:
+    """The settings that `sources` make together. Raises ConfigError with one sentence a problem."""
+    settings: Settings = sources.build(Settings)
+    return settings

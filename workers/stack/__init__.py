@@ -1,0 +1,1 @@
+"""The local stack: its servers, their programs, and how they are kept running."""

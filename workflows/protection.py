@@ -1,0 +1,287 @@
+"""What protects a trade at the exchange, for its exit monitor (EXIT-8): placed, replaced, taken away before an exit.
+
+The protective order is an order like any other: its own workflow, its own journal rows, a claim on the trade's quantity
+under the symbol's lock, so that nothing is sold twice. What rests is read from the ledger each time and not remembered,
+so that a monitor that was started again finds it. Whatever goes wrong here, the monitored exits are armed anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, ChildWorkflowError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces.orders import OrderActivities, ProtectionRequest, ProtectionTrouble
+    from domain.exits import ExitReason
+    from domain.ids import intent_key, order_workflow_id
+    from domain.messages import CloseRequest, Linkage, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
+    from domain.orders import OrderRole, OrderType, Side
+    from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
+    from workflows.durable import transact
+    from workflows.exit_order import ExitOrder, start_exit_order
+    from workflows.narrative import money
+
+__all__ = ["Shield"]
+
+_SETTLE = 2.0
+"""Wall seconds that an entry gets to fill to its end before its protection is placed or replaced."""
+_LOOK_AGAIN = 1.0
+_LONGEST_PAUSE = 8.0
+_BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
+"""What a venue says to a selling stop above its last trade: one that had rested there would have sold by now."""
+_DUE_FIRST = "what is due goes before a protection that is being replaced"
+_ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
+_SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
+
+
+class Shield:
+    """A trade's protection at the exchange.
+
+    `due` says that an exit is due, which goes before everything here; `entry_final` that the entry has its size;
+    `beyond` hears that the exchange took no stop at this price, as the market is beyond it: then it is due.
+    """
+
+    def __init__(
+        self,
+        start: MonitorStart,
+        protection: Protection,
+        *,
+        tell: Callable[[str], None],
+        due: Callable[[], bool],
+        entry_final: Callable[[], bool],
+        beyond: Callable[[Decimal], None],
+    ) -> None:
+        self._start = start
+        self._protection = protection
+        self._tell = tell
+        self._due = due
+        self._entry_final = entry_final
+        self._beyond = beyond
+        self._stop: Decimal | None = None
+        self._order: ExitOrder | None = None
+        self._wanted = True
+        self._news = False
+        self._lowering = False
+        self._failures = 0
+        self._told = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is something to be looked after."""
+        return self._wanted or self._ended
+
+    @property
+    def _ended(self) -> bool:
+        return self._order is not None and self._order.done()
+
+    def look(self, *, grew: bool = False) -> None:
+        """The position or its protection has changed."""
+        self._wanted = self._news = True
+        if grew:
+            self._failures = 0
+
+    async def tend(self) -> ProtectionView:
+        """See to it that what rests at the exchange sells what the trade has left; what was found."""
+        self._wanted = False
+        await self._hear()
+        if not self._entry_final():
+            await self._pause(_SETTLE, lambda: self._entry_final() or self._due(), "until the entry has its size")
+        view = await self._view(prices=True)
+        other_size = view.live_size != view.sellable
+        if view.live is not None and (other_size or view.outdated) and view.sellable > 0 and not self._due():
+            await self.lower(
+                f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}"
+                if other_size
+                else "a person has moved the trade's stops",
+                unless_due=True,
+            )
+            view = await self._view(prices=not self._due())
+        if view.live is None and self._order is not None:
+            # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
+            await self._pause(
+                _LOOK_AGAIN, lambda: self._ended or self._due(), "until the protection's workflow says how it is"
+            )
+            self._wanted = True
+        elif view.live is None and view.sellable > 0 and not self._due():
+            await self._raise(view)
+        return view
+
+    async def lower(
+        self,
+        why: str,
+        *,
+        within: float | None = None,
+        unless_due: bool = False,
+        enough: Callable[[ProtectionView], bool] = lambda view: False,
+    ) -> ProtectionView:
+        """Cancel what rests at the exchange and wait for its final size (EXIT-4); what is left then.
+
+        `within` so many wall seconds, `unless_due` until an exit is due, or until it is `enough`; what still rests then
+        is in the answer.
+        """
+        said, began = False, workflow.now()
+        unless_due = unless_due and workflow.patched(_DUE_FIRST)
+        while True:
+            view = await self._view()
+            under_way = self._order is not None and not self._order.done()
+            if view.live is None and not under_way:
+                return view
+            waited = (workflow.now() - began).total_seconds()
+            late = within is not None and waited >= within
+            if late and workflow.patched("an exit waits half a second for its protection to leave"):
+                return view
+            if (unless_due and self._due()) or (enough(view) and workflow.patched(_ENOUGH)):
+                return view
+            if not said:
+                self._tell(f"cancelling the protection at the exchange first: {why}")
+                said = True
+            self._lowering, self._news = True, False
+            await self._cancel(view.live)
+            had_ended = self._ended
+            await self._pause(
+                _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
+                lambda had_ended=had_ended: (  # type: ignore[misc]
+                    self._news or (self._ended and not had_ended) or (unless_due and self._due())
+                ),
+                "until the protection has ended",
+            )
+
+    async def closed(self) -> None:
+        """The trade is closed: nothing has to be protected any more."""
+        if self._told:
+            await self._trouble(over=True)
+
+    async def _view(self, *, prices: bool = False) -> ProtectionView:
+        request = ProtectionRequest(entry_key=self._start.entry_key, protection=self._protection, prices=prices)
+        return await transact(OrderActivities.protection, request, "what rests at the exchange?")
+
+    async def _raise(self, view: ProtectionView) -> None:
+        if self._failures >= self._protection.tries:
+            return
+        if view.stop_price is None or view.limit_price is None:
+            await self._failed(view.sentence)
+            return
+        self._lowering, self._stop = False, view.stop_price
+        intent = self._intent(view)
+        if not await self._start_order(intent):
+            # One with this number is on its way; the ledger will show it.
+            await self._pause(_LOOK_AGAIN, self._due, "until the protection is in the ledger")
+            self._wanted = True
+            return
+        self._tell(
+            f"protecting {money(view.sellable)} at the exchange: stop {money(view.stop_price)}, "
+            f"limit {money(view.limit_price)}"
+        )
+        if self._told:
+            await self._pause(5 * _LOOK_AGAIN, lambda: self._ended or self._due(), "whether it is taken this time")
+            if not self._ended and (await self._view()).live is not None:
+                self._failures, self._told = 0, False
+                await self._trouble(over=True)
+
+    async def _start_order(self, intent: OrderIntent, *, again: bool = False) -> bool:
+        order = await start_exit_order(intent, again=again)
+        if order is None:
+            return False
+        self._order = order
+        return True
+
+    async def _cancel(self, live: OrderIntent | None) -> None:
+        """Ask the protective order's workflow to cancel; one that is gone comes back for it."""
+        request = CloseRequest(by="its trade's exit monitor", own=True)
+        try:
+            if live is None and self._order is not None:
+                await self._order.signal("cancel", request)
+            elif live is not None:
+                await workflow.get_external_workflow_handle(order_workflow_id(live.order_key)).signal("cancel", request)
+        except ApplicationError:
+            if live is not None:
+                await self._hear()
+                self._lowering = True
+                await self._start_order(live, again=True)
+
+    async def _hear(self) -> None:
+        """How the protective order ended, if it has: by us, by filling, or against our will."""
+        order = self._order
+        if order is None or not order.done():
+            return
+        self._order = None
+        try:
+            outcome: OrderOutcome = await order
+        except ChildWorkflowError as error:
+            why = str(error.cause or error)
+        else:
+            why = outcome.sentence or outcome.refusal or f"it ended {outcome.state}"
+            if outcome.filled_size > 0:
+                self._failures = 0
+                self._tell(f"the exchange sold {money(outcome.filled_size)} at {money(outcome.average_price)}")
+                return
+            stop = self._stop
+            if (
+                outcome.refusal in _BEYOND
+                and stop is not None
+                and not self._lowering
+                and workflow.patched(_SELL_BEYOND)
+            ):
+                self._tell(f"the market is beyond the stop of {money(stop)} already: it is due ({why})")
+                self._beyond(stop)
+                return
+        if not self._lowering:
+            await self._failed(why)
+        self._lowering = False
+
+    async def _failed(self, why: str) -> None:
+        self._failures += 1
+        tries = self._protection.tries
+        self._tell(f"no protection at the exchange ({why}), try {self._failures} of {tries}")
+        if self._failures < tries:
+            await self._pause(min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), self._due, "before the next try")
+            self._wanted = True
+        elif not self._told:
+            self._told = True
+            await self._trouble(why=why)
+
+    async def _trouble(self, *, why: str = "", over: bool = False) -> None:
+        request = ProtectionTrouble(
+            entry_key=self._start.entry_key,
+            symbol=self._start.symbol,
+            why=why,
+            over=over,
+            tries=self._failures,
+            failsafe=self._protection.failsafe,
+        )
+        await transact(OrderActivities.protection_trouble, request, "protected again" if over else "not protected")
+
+    def _intent(self, view: ProtectionView) -> OrderIntent:
+        start = self._start
+        protection = self._protection if view.rules is None else as_moved(self._protection, view.rules)
+        bracket = protection.kind is ProtectionKind.BRACKET
+        number = str(view.used + 1)
+        return OrderIntent(
+            order_key=intent_key("protection", start.entry_key, start.account, start.symbol, Side.SELL, number),
+            account=start.account,
+            symbol=start.symbol,
+            side=Side.SELL,
+            role=OrderRole.EXIT,
+            order_type=OrderType.BRACKET if bracket else OrderType.STOP_LIMIT,
+            limit_price=view.limit_price,
+            stop_price=view.stop_price,
+            source="webhook",
+            entry_point="protection",
+            request_id=start.entry_key,
+            linkage=Linkage(trigger=ExitReason.HARD_STOP.value, snapshot_id=start.snapshot_id),
+            rules=view.rules or start.rules,
+            entry_key=start.entry_key,
+            exit_reason=ExitReason.HARD_STOP,
+            trigger_price=view.stop_price,
+            protection_role=ProtectionRole.OCO if bracket else ProtectionRole.STOP_LOSS,
+        )
+
+    async def _pause(self, seconds: float, until: Callable[[], bool], summary: str) -> None:
+        try:
+            await workflow.wait_condition(until, timeout=timedelta(seconds=seconds), timeout_summary=summary)
+        except TimeoutError:
+            return
