@@ -30,7 +30,7 @@ from activities.market.keeper import market_data_lease
 from activities.strategy.store import StrategyStore
 from exchange.port import Candle
 from schema import tables
-from tests.support.fake_exchange import FakeExchange
+from tests.support.fake_exchange import FakeExchange, order
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
 from workers.settings.changes import record_base, set_override
@@ -210,7 +210,8 @@ async def test_old_workers_of_one_account_go_on_beside_new_ones(database: str) -
 
 
 async def test_a_second_accounts_first_start_takes_the_old_keys_away(database: str) -> None:
-    """From then on both have their own candle and price of one product; the first one's stay."""
+    """From then on both have their own candle and price of one product; the first one's stay. The second one is there
+    by an order from before."""
     await in_schema(database, to("0025", down=True))
     pool = await create_pool(database)
     try:
@@ -226,7 +227,10 @@ async def test_a_second_accounts_first_start_takes_the_old_keys_away(database: s
                 )
                 assert with_old_keys == 2
             else:
-                await establish(pool, FakeExchange(), brought)
+                exchange = FakeExchange(portfolio="p-2")
+                exchange.history["x-1"] = order("x-1", "c-1")
+                await add_order(pool, intent("two").model_copy(update={"account": "two"}), exchange_order_id="x-1")
+                await establish(pool, exchange, brought)
         async with hold(pool, market_data_lease("two"), "new", LeaseTerms()) as lease:
             price = Decimal(20_000)
             told = Candle(BTC, START, price, price, price, price, Decimal(1))
