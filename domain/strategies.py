@@ -379,17 +379,23 @@ def _check_agreement(decision: Decision) -> None:
     silent = next((name for name in decision.fired if parts and not (name in parts and parts[name].fired)), None)
     if silent is not None:
         raise _MalformedError(f"`fired` with {silent}, which did not fire by its parts")
-    if action is Action.HOLD:
-        return
-    score, other = decision.buy_score, decision.sell_score
-    sign = 1
-    if action is Action.SELL:
-        score, other, sign = other, score, -1
-    if not score and other:
-        raise _MalformedError(f"{action} with no score for it and {other:g} against it")
-    total = math.fsum(contribution for part in parts.values() if (contribution := sign * part.contribution) > 0)
-    if total and not math.isclose(total, score, rel_tol=1e-6):
-        raise _MalformedError(f"a score of {score:g} for {action}, where its parts come to {total:g}")
+    idle = next((name for name, part in parts.items() if part.contribution and not part.fired), None)
+    if idle is not None:
+        raise _MalformedError(f"a contribution of {idle}, which did not fire")
+    if action is not Action.HOLD:
+        score, other = (
+            (decision.buy_score, decision.sell_score)
+            if action is Action.BUY
+            else (decision.sell_score, decision.buy_score)
+        )
+        if not score and other:
+            raise _MalformedError(f"{action} with no score for it and {other:g} against it")
+    if not any(part.contribution for part in parts.values()):
+        return  # it weighs nothing: its scores stand by themselves
+    for side, score, sign in (("buying", decision.buy_score, 1), ("selling", decision.sell_score, -1)):
+        total = math.fsum(max(sign * part.contribution, 0.0) for part in parts.values())
+        if not math.isclose(total, score, rel_tol=1e-6, abs_tol=1e-9):
+            raise _MalformedError(f"a score of {score:g} for {side}, where its parts come to {total:g}")
 
 
 def _checked_part(name: str, part: Part) -> Part:

@@ -63,6 +63,7 @@ class Fixed:
         contribution = {Action.BUY: 1.5, Action.SELL: -2.0, Action.HOLD: 0.0}[action]
         part = {"rsi": Part(features.value("rsi"), action is not Action.HOLD, 1.0, contribution)}
         if action is Action.BUY:
+            part["macd"] = Part(-0.1, True, 0.25, -0.25)
             return Decision(features.symbol, action, "rsi_oversold", 1.5, 0.25, part, ("rsi",))
         if action is Action.SELL:
             return Decision(features.symbol, action, "rsi_overbought", 0.0, 2.0, part, ("rsi",))

@@ -259,7 +259,10 @@ def dip(**changed: Any) -> Decision:
         (_Answers(dip(parts={"rsi": FIRED}, fired=("roc",))), "`fired` with roc"),
         (_Answers(dip(parts={"rsi": FIRED._replace(fired=False)}, fired=("rsi",))), "`fired` with rsi"),
         (_Answers(dip(buy_score=0.0, sell_score=9.0)), "no score for it and 9 against it"),
-        (_Answers(dip(buy_score=5.0, parts={"rsi": FIRED}, fired=("rsi",))), "5 for buy, where its parts come to 1"),
+        (_Answers(dip(buy_score=5.0, parts={"rsi": FIRED}, fired=("rsi",))), "5 for buying, where its parts come to 1"),
+        (_Answers(dip(parts={"rsi": FIRED._replace(contribution=-3.0)})), "1 for buying, where its parts come to 0"),
+        (_Answers(dip(sell_score=9.0, parts={"rsi": FIRED})), "9 for selling, where its parts come to 0"),
+        (_Answers(dip(parts={"rsi": FIRED, "roc": FIRED._replace(fired=False)})), "contribution of roc, which did not"),
     ],
 )
 def test_a_strategy_that_misbehaves_holds_its_symbol(strategy: Strategy, reason: str) -> None:
