@@ -57,7 +57,8 @@ async def _verify(settings: "Settings", *, alone: bool) -> "LedgerReport":
             return await check_ledger(pool, None, settings.account)
         exchange = exchange_of(settings)
         try:
-            return await check_ledger(pool, exchange, settings.account)
+            patience = settings.reconcile.patience_s
+            return await check_ledger(pool, exchange, settings.account, patience_seconds=patience)
         finally:
             await exchange.close()
 

@@ -251,7 +251,9 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
                 [
                     stream.run_user_stream,
                     parts.reconciler.reconcile,
-                    Validator(parts.pool, parts.exchange).validate_ledger,
+                    Validator(
+                        parts.pool, parts.exchange, patience_seconds=parts.settings.reconcile.patience_s
+                    ).validate_ledger,
                 ],
             )
         )

@@ -10,6 +10,8 @@ Lots beyond what the account held when its books were opened are a warning and n
 a negative opening balance as the row that says by how much (LEDGER-1), and coins that were withdrawn before the ledger
 began leave the same trace as sells that an import lacks.
 
+A balance that reconcile may still explain is a warning, too: it books deposits and withdrawals, each at its next pass.
+
 Nothing was bought while it was on the block list (`BOUGHT_WHILE_BLOCKED`, by `domain.block_list`). What is more than a
 week ago is a warning, as nobody can put it right any more; that of some entries nobody knows is one, too.
 """
@@ -138,6 +140,14 @@ SELECT count(*) AS entries, min(received_at) AS first, max(received_at) AS last 
 """
 _LATE = timedelta(days=7)
 
+# The latest check from before the last complete pass of reconcile began, or from longer ago than its passes may take.
+_EARLIER = """
+SELECT report -> 'balances' FROM ledger_checks
+ WHERE account = $1 AND at < greatest($2, now() - make_interval(secs => $3))
+   AND report -> 'balances' -> 0 ->> 'difference' IS NOT NULL
+ ORDER BY at DESC LIMIT 1
+"""
+
 _LINKED = """
 SELECT count(*) AS filled, count(l.order_key) AS linked
   FROM orders o LEFT JOIN trade_strategy_link l USING (order_key)
@@ -147,11 +157,19 @@ SELECT count(*) AS filled, count(l.order_key) AS linked
 
 
 async def check_ledger(
-    pool: Pool, exchange: Exchange | None, account: str, *, why: str = "asked", settle_seconds: float = 3.0
+    pool: Pool,
+    exchange: Exchange | None,
+    account: str,
+    *,
+    why: str = "asked",
+    settle_seconds: float = 3.0,
+    patience_seconds: float | None = None,
 ) -> LedgerReport:
     """Check everything and change nothing. Without `exchange`, the books are held against each other only.
 
     A balance that differs is looked at again after `settle_seconds` (wall), so that what is on its way is no violation.
+    With `patience_seconds` (wall) it is a warning until a stored check had it before a complete pass of reconcile
+    began, or so long ago; without, a violation at once.
     Raises the database's errors; an exchange that doesn't answer is said in `compared`.
     """
     began = time.monotonic()
@@ -168,7 +186,11 @@ async def check_ledger(
         rows, wrong = await _holdings(connection, account)
         beyond = await lots_beyond_holdings(connection, account)
         blocked, told = await _blocked(connection, account)
+    left = await _left(pool, account, patience_seconds)
     balances, differing, compared = await _compare(pool, exchange, account, rows, settle_seconds)
+    differing, waiting = _lasting(differing, balances, left)
+    if waiting and not differing:
+        compared = f"{compared}, by what reconcile has yet to look at"
     found += [*wrong, *differing, *blocked]
     return LedgerReport(
         account=account,
@@ -183,7 +205,7 @@ async def check_ledger(
         uncovered_sells=counts["uncovered"],
         counts=dict(Counter(item.check for item in found)),
         violations=tuple(found[:_SHOWN]),
-        warnings=(*(_beyond(currency, size) for currency, size in sorted(beyond.items())), *told),
+        warnings=(*(_beyond(currency, size) for currency, size in sorted(beyond.items())), *waiting, *told),
         balances=tuple(balances),
         compared=compared,
     )
@@ -339,12 +361,44 @@ async def _compare(
     return rows, [], "not compared with the exchange: the account was trading all the time"
 
 
+async def _left(pool: Pool, account: str, patience_seconds: float | None) -> Mapping[str, Decimal] | None:
+    """By currency: what transfers came to when an earlier check saw it differ that reconcile had time for since.
+
+    None: nothing is waited for. To be read before the balances: a pass that ends later may have booked the difference.
+    """
+    if patience_seconds is None:
+        return None
+    passed = await pool.fetchval(
+        "SELECT caught_up_to FROM stream_positions WHERE name = 'reconcile/' || $1::text", account
+    )
+    rows = await pool.fetchval(_EARLIER, account, passed, patience_seconds) or []
+    return {row["currency"]: Decimal(row["transferred"]) for row in rows if Decimal(row["difference"] or 0)}
+
+
+def _lasting(
+    differing: Sequence[Violation], balances: Sequence[BalanceCheck], left: Mapping[str, Decimal] | None
+) -> tuple[list[Violation], list[str]]:
+    """Differences of balances that reconcile has left, and those that it may still explain, a sentence each.
+
+    Where a transfer was booked since, the earlier difference was explained, and this is another one.
+    """
+    if left is None:
+        return list(differing), []
+    transferred = {row.currency: row.transferred for row in balances}
+    lasting = [item for item in differing if left.get(item.subject) == transferred[item.subject]]
+    waiting = [f"{item.sentence}, which reconcile may still explain" for item in differing if item not in lasting]
+    return lasting, waiting
+
+
 def _told(
     rows: Sequence[BalanceCheck],
     books: Mapping[str, Decimal],
     found: Mapping[str, Decimal],
     differs: Mapping[str, Decimal],
 ) -> tuple[Sequence[BalanceCheck], list[Violation], str]:
+    # A currency that the books have never seen is one of theirs, too: the next check is to know that it differed.
+    unseen = dict.fromkeys(("books", "transferred", "in_lots", "uncovered", "in_trades", "unowned"), ZERO)
+    new = sorted({*differs} - {row.currency for row in rows})
     shown = [
         row.model_copy(
             update={
@@ -352,7 +406,7 @@ def _told(
                 "difference": differs.get(row.currency, ZERO),
             }
         )
-        for row in rows
+        for row in (*rows, *(BalanceCheck(currency=name, **unseen) for name in new))
     ]
     wrong = [
         _of_currency(
@@ -368,16 +422,22 @@ def _told(
 
 
 class Validator(ValidateActivity):
-    """The scheduled check: its result is stored, a violation is an incident until a check finds none."""
+    """The scheduled check: its result is stored, a violation is an incident until a check finds none.
 
-    def __init__(self, pool: Pool, exchange: Exchange) -> None:
+    A balance that differs is a violation once reconcile has had a pass for it, or `patience_seconds` (wall).
+    """
+
+    def __init__(self, pool: Pool, exchange: Exchange, *, patience_seconds: float = 900.0) -> None:
         self._pool = pool
         self._exchange = exchange
+        self._patience_seconds = patience_seconds
 
     @activity.defn(name="validate_ledger")
     async def validate_ledger(self, request: ValidateInput) -> LedgerReport:
         """Check, store the result, raise or resolve its incident. Raises the database's errors."""
-        report = await check_ledger(self._pool, self._exchange, request.account, why=request.why)
+        report = await check_ledger(
+            self._pool, self._exchange, request.account, why=request.why, patience_seconds=self._patience_seconds
+        )
         await self.store(report)
         await self._tell(report)
         await self._watch_linkage(request.account)

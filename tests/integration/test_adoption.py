@@ -13,8 +13,10 @@ import pytest_asyncio
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.service import RPCError
 
+from activities.interfaces.ledger import ValidateInput
 from activities.interfaces.reconcile import ReconcileInput, ReconcileReport
 from activities.interfaces.search_attributes import ROLE
+from activities.ledger.validator import Validator
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, external_workflow_id
 from domain.messages import ExternalOrder
@@ -221,8 +223,16 @@ async def test_a_deposit_is_booked_and_fills_the_pool(system: TradingSystem) -> 
     trade = await bought(system, "0.01")
     await eventually(lambda: settled(system), what="the exchange's own fills are in")
     await system.control.deposit("BTC", "1")
+    # Not booked yet is to be looked at, and no violation.
+    validator = Validator(system.parts.pool, system.parts.exchange)
+    early = await validator.validate_ledger(ValidateInput(account=system.account))
+    assert early.ok, early.violations
+    assert [sentence for sentence in early.warnings if "BTC" in sentence and "may still explain" in sentence]
     report = await reconcile(system)
     assert [(row.currency, row.kind, row.amount) for row in report.transfers] == [("BTC", "deposit", Decimal(1))]
+    booked = await validator.validate_ledger(ValidateInput(account=system.account))
+    assert (booked.ok, booked.warnings) == (True, ())
+    assert booked.compared == "the books equal the exchange's balances"
     await external(system, await by_hand(system, "SELL", "1"))
     assert (await reconcile(system)).taken == ()
     assert await remaining(system, trade) == Decimal("0.01")

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
-from activities.interfaces.ledger import ValidateInput
+from activities.interfaces.ledger import LedgerReport, ValidateInput
 from activities.ledger.recompute import repair_symbol
 from activities.ledger.record import Ledger
 from activities.ledger.validator import INCIDENT, UNLINKED, Validator, check_ledger
@@ -220,6 +220,35 @@ async def test_a_balance_that_differs_is_a_violation(pool: Pool) -> None:
     assert report.counts == {"BALANCE": 1}
     assert report.violations[0].subject == "BTC"
     assert next(row.difference for row in report.balances if row.currency == "BTC") == Decimal("0.5")
+
+
+async def test_a_balance_that_reconcile_may_still_explain_is_to_be_looked_at(pool: Pool) -> None:
+    """A difference is a warning at first, and a violation when it has lasted; also of a currency without any books."""
+    await recorded(pool, history(9))
+    exchange = FakeExchange()
+    await open_books(pool, exchange, extra="0.5")
+    exchange.money["SOL"] = Balance("SOL", Decimal(7), ZERO)
+    validator = Validator(pool, exchange, patience_seconds=900)
+
+    async def look() -> LedgerReport:
+        report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0.01, patience_seconds=900)
+        await validator.store(report)
+        return report
+
+    for _ in range(2):
+        report = await look()
+        assert (report.ok, len(report.warnings)) == (True, 2)
+        assert report.compared.endswith("by what reconcile has yet to look at")
+    await pool.execute("UPDATE ledger_checks SET at = at - interval '16 minutes'")
+    # Another deposit was booked meanwhile: what differs now is something new.
+    await pool.execute(
+        "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+        "VALUES ($1, 'BTC', 'deposit', 0.2, 0, 0.2)",
+        ACCOUNT,
+    )
+    report = await look()
+    assert [item.subject for item in report.violations if item.check == "BALANCE"] == ["SOL"]
+    assert [sentence for sentence in report.warnings if "BTC" in sentence]
 
 
 class _Trading(FakeExchange):

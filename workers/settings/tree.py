@@ -415,6 +415,11 @@ class ReconcileSettings(Section):
         7, ge=1, le=365, description="how far back the first look goes; later ones go on from there"
     )
 
+    @property
+    def patience_s(self) -> float:
+        """Wall seconds in which a look must have explained a balance that differs: three of them."""
+        return 3 * float(self.interval_s)
+
 
 class LedgerSettings(Section):
     """How often the ledger is held against itself and the exchange."""
