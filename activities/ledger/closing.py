@@ -119,21 +119,31 @@ async def _bid_of(
     return quote.bid if quote is not None and quote.bid > 0 else None
 
 
-async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, filled: Decimal) -> str | None:
+async def free_what_is_unsold(
+    pool: Pool, account: str, exchange_order_id: str, client_order_id: str, filled: Decimal
+) -> str | None:
     """A sell's attempt has ended at the exchange with this base size, though not what it came to: it claims no more
-    than that of its trade, so that an exit waits for no price. A claim only shrinks here. Returns the trade's entry
-    key; None where it is no open sell of a trade. Raises the database's errors.
+    than that of its trade, so that an exit waits for no price. A claim only shrinks here.
+
+    `client_order_id` is ours, empty where it isn't known: the end may be told before the exchange's id is written.
+    Returns the trade's entry key, empty where it is no open sell of a trade; None where the journal has no such
+    attempt (yet). Raises the database's errors.
     """
     order = await pool.fetchrow(
         """
-        SELECT o.order_key, o.entry_key FROM orders o JOIN attempts a ON a.order_key = o.order_key
-         WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.side = 'SELL' AND NOT o.finished
+        SELECT o.order_key, o.entry_key, a.number, o.side = 'SELL' AND NOT o.finished AS sells
+          FROM orders o JOIN attempts a ON a.order_key = o.order_key
+         WHERE a.account = $1 AND (a.exchange_order_id = $2 OR (a.client_order_id = $3 AND a.exchange_order_id IS NULL))
+         ORDER BY a.client_order_id = $3 DESC LIMIT 1
         """,
         account,
         exchange_order_id,
+        client_order_id,
     )
     if order is None:
         return None
+    if not order["sells"]:
+        return ""
     order_key: str = order["order_key"]
     async with bounded_transaction(pool) as connection:
         await lock_order(connection, order_key)
@@ -141,16 +151,15 @@ async def free_what_is_unsold(pool: Pool, account: str, exchange_order_id: str, 
             """
             UPDATE orders o SET claimed_base = least(o.claimed_base, o.filled_size + greatest($3 - a.filled_size, 0))
               FROM attempts a
-             WHERE o.order_key = $1 AND a.order_key = $1 AND a.exchange_order_id = $2
+             WHERE o.order_key = $1 AND a.order_key = $1 AND a.number = $2
                AND a.status NOT IN ('ABSENT','FILLED','CANCELLED','EXPIRED','FAILED')
                AND a.number = (SELECT max(number) FROM attempts WHERE order_key = $1)
             """,
             order_key,
-            exchange_order_id,
+            order["number"],
             filled,
         )
-    entry_key: str | None = order["entry_key"]
-    return entry_key
+    return order["entry_key"] or ""
 
 
 async def finish_order(

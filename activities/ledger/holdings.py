@@ -139,14 +139,16 @@ _CONCERNS = f"""
 SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND {_BASE} = $2)
    AND EXISTS (SELECT 1 FROM balance_transfers WHERE account = $1 AND kind = 'opening')
 """
-# The trade whose exit an order of the exchange's is; an entry at work on the coin may have bought what isn't recorded.
+# The trade whose exit an order of the exchange's is, by our id until the exchange's is in the journal; an entry at work
+# on the coin may have bought what isn't recorded.
 _SELLER = f"""
 SELECT t.remaining, {_BASE.replace("symbol", "t.symbol")} AS base,
        EXISTS (SELECT 1 FROM orders b WHERE b.account = $1 AND b.side = 'BUY' AND NOT b.finished
                   AND b.order_key <> t.entry_key AND {_BASE.replace("symbol", "b.symbol")} =
                       {_BASE.replace("symbol", "t.symbol")}) AS buying
-  FROM attempts a JOIN orders o USING (order_key) JOIN trades t ON t.entry_key = o.entry_key
- WHERE a.account = $1 AND a.exchange_order_id = $2 AND o.side = 'SELL'
+  FROM attempts a JOIN orders o USING (order_key) LEFT JOIN trades t ON t.entry_key = o.entry_key AND o.side = 'SELL'
+ WHERE a.account = $1 AND (a.exchange_order_id = $2 OR (a.client_order_id = $3 AND a.exchange_order_id IS NULL))
+ ORDER BY a.client_order_id = $3 DESC LIMIT 1
 """
 _OPEN = f"""
 SELECT t.entry_key, t.opened_at, t.remaining, entry.role = 'EXTERNAL' AS adopted,
@@ -230,13 +232,16 @@ async def is_coin(pool: Pool | Connection, account: str, currency: str) -> bool:
     return bool(await pool.fetchval(_TRADED, account, currency))
 
 
-async def others_have(pool: Pool, account: str, exchange_order_id: str) -> bool:
+async def others_have(pool: Pool, account: str, exchange_order_id: str, client_order_id: str) -> bool:
     """Whether the account may have coins that are not the trade's whose sell this order is: only then can that trade
-    sell more than its own. True where nobody knows (books that aren't opened), False for all but a trade's sell.
-    Raises the database's errors.
+    sell more than its own. True where nobody knows (books that aren't opened, an order that the journal doesn't have),
+    False for all else but a trade's sell. `client_order_id` is ours, empty where it isn't known. Raises the database's
+    errors.
     """
-    row = await pool.fetchrow(_SELLER, account, exchange_order_id)
+    row = await pool.fetchrow(_SELLER, account, exchange_order_id, client_order_id)
     if row is None:
+        return True
+    if row["remaining"] is None:
         return False
     if row["buying"]:
         return True

@@ -80,14 +80,14 @@ _ASKED_ON_SECONDS = 900.0
 _BY_CANCEL = frozenset({VenueStatus.CANCELLED, VenueStatus.EXPIRED})
 
 
-def _order_named(message: MalformedMessage) -> str | None:
-    """The id of the order that a message speaks of, if it can be read."""
+def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
+    """The exchange's id of the order that a message speaks of, if it can be read, and ours, empty if it can't."""
     try:
         raw = json.loads(message.raw)
     except ValueError:
         return None
-    found = raw.get("order_id") if isinstance(raw, dict) else None
-    return found if isinstance(found, str) and found else None
+    found, ours = (raw.get("order_id"), raw.get("client_order_id")) if isinstance(raw, dict) else (None, None)
+    return (found, ours if isinstance(ours, str) else "") if isinstance(found, str) and found else None
 
 
 def _report(order: VenueOrder) -> Report:
@@ -364,7 +364,8 @@ class _Session:
 
     async def _send_end_on(self, fact: Fact) -> None:
         # Where it has filled more, that has gone before.
-        await self._look_at_end(fact.observed.order.exchange_order_id, fact.observed.order.filled_size)
+        order = fact.observed.order
+        await self._look_at_end(order.exchange_order_id, order.client_order_id, order.filled_size)
         self._router.route(fact)
 
     def _note_routed(self, ids: list[int]) -> None:
@@ -474,14 +475,15 @@ class _Session:
 
     def _doubt(self, message: MalformedMessage) -> None:
         """Ask REST for the order of which something came that can't be understood, where that names one."""
-        identity = _order_named(message)
-        if identity is None:
+        named = _order_named(message)
+        if named is None:
             return
+        identity, ours = named
         if message.filled_size is not None:
             filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
             if message.ended:
                 self._ended.add(identity)
-                self._beside.start(self._free(identity, filled))
+                self._beside.start(self._free(identity, ours, filled))
         self._doubt_order(identity, message.reason)
 
     def _doubt_order(self, identity: str, reason: str) -> None:
@@ -490,14 +492,21 @@ class _Session:
         if not times:
             self._beside.start(self._clear_up(identity, reason))
 
-    async def _free(self, identity: str, filled: Decimal) -> None:
+    async def _free(self, identity: str, ours: str, filled: Decimal) -> None:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
-        order = await self._look_at_end(identity, filled)
+        order = await self._look_at_end(identity, ours, filled)
         filled = max(filled, order.filled_size) if order is not None else filled
-        with suppress(*DATABASE_TROUBLE):
-            entry_key = await free_what_is_unsold(self._pool, self._account, identity, filled)
-            if entry_key is not None:
-                await self._tell_monitor(entry_key)
+        began, pause = time.monotonic(), _FIRST_PAUSE
+        while time.monotonic() - began < _ASKED_ON_SECONDS:
+            with suppress(*DATABASE_TROUBLE):
+                entry_key = await free_what_is_unsold(self._pool, self._account, identity, ours, filled)
+                if entry_key:
+                    await self._tell_monitor(entry_key)
+                if entry_key is not None:
+                    return
+            # The journal has an order by the exchange's id only once its sending has been answered.
+            await asyncio.sleep(pause)
+            pause = min(60.0, 2 * pause)
 
     async def _tell_of_freed(self) -> None:
         """A reader may have ended between freeing a claim and telling the exit monitor that waits for it."""
@@ -510,26 +519,26 @@ class _Session:
             monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
             await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
 
-    async def _look_at_end(self, identity: str, told: Decimal) -> VenueOrder | None:
+    async def _look_at_end(self, identity: str, ours: str, told: Decimal) -> VenueOrder | None:
         """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.
 
         The stream may tell an end by a cancel with the size before the last fill (`told`, base), and who sells next
         sells what this one has not. So a sell of a trade is waited for longer where others have of its coin: elsewhere
-        the exchange refuses what isn't there.
+        the exchange refuses what isn't there. `identity` is the exchange's id, `ours` our own, empty if not known.
         """
         asking = self._ends.get(identity)
         if asking is None:
             asking = self._ends[identity] = self._beside.start(self._ask_for_end(identity, told))
             asking.add_done_callback(lambda _: self._ends.pop(identity, None))
         await asyncio.wait({asking}, timeout=_LOOK_AT_END)
-        if not asking.done() and await self._others_have(identity):
+        if not asking.done() and await self._others_have(identity, ours):
             await asyncio.wait({asking}, timeout=_LOOK_WHERE_OTHERS_HAVE - _LOOK_AT_END)
         answered = asking.done() and not asking.cancelled() and asking.exception() is None
         return asking.result() if answered else None
 
-    async def _others_have(self, identity: str) -> bool:
+    async def _others_have(self, identity: str, ours: str) -> bool:
         try:
-            return await others_have(self._pool, self._account, identity)
+            return await others_have(self._pool, self._account, identity, ours)
         except DATABASE_TROUBLE as problem:
             log.warning("not known whose coins an order sells", exchange_order_id=identity, problem=repr(problem))
             return True

@@ -529,15 +529,15 @@ async def test_an_end_is_sent_on_with_what_the_order_itself_has_filled(
 
 async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(world: World) -> None:
     """A sell can take what is not its trade's where another trade, the pool or an entry at work has of the coin, or
-    where nobody knows; what closed trades left as dust doesn't count, and only a trade's sell is asked about.
+    where nobody knows (an order that isn't in the journal, for one); what closed trades left as dust doesn't count, and
+    no buy is asked about. A sell whose sending isn't answered yet is known by our id.
     """
     key = await add_trade(world.pool, "a")
-    await add_order(
-        world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key), exchange_order_id="x-s"
-    )
+    sell = intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key)
+    name = await add_order(world.pool, sell)
 
-    async def have(order_id: str = "x-s") -> bool:
-        return await others_have(world.pool, ACCOUNT, order_id)
+    async def have(order_id: str = "x-s", client_order_id: str = name) -> bool:
+        return await others_have(world.pool, ACCOUNT, order_id, client_order_id)
 
     async def now_opened_with(size: str) -> None:
         await world.pool.execute("UPDATE balance_transfers SET amount = $1, found = $1", Decimal(size))
@@ -545,8 +545,12 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
     assert await have()
     await open_books(world.pool, ACCOUNT, BTC="1")
     assert not await have()
-    assert not await have("x-a")
-    assert not await have("unknown")
+    assert await have(client_order_id="")
+    await world.pool.execute("UPDATE attempts SET exchange_order_id = 'x-s' WHERE client_order_id = $1", name)
+    assert not await have()
+    assert not await have(client_order_id="")
+    assert await have("somebody-elses")
+    assert not await have("x-a", "")
     await now_opened_with("1.009")
     assert not await have()
     other = await add_trade(world.pool, "b")
@@ -560,6 +564,27 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
     assert not await have()
     await now_opened_with("1.5")
     assert await have()
+
+
+async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_is(world: World) -> None:
+    """An end without a price names our order by the exchange's id only, before its sending is answered: what it hasn't
+    sold is free once the journal has that id, and the monitor is told.
+    """
+    key = await add_trade(world.pool, "a")
+    name = await add_order(world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key))
+    await world.pool.execute("UPDATE orders SET claimed_base = 1 WHERE entry_key = $1 AND side = 'SELL'", key)
+    claimed = "SELECT claimed_base FROM orders WHERE entry_key = $1 AND side = 'SELL'"
+    assert await Starter(world.pool, world.client, task_queue=world.queue).monitor(key)
+    monitor = world.client.get_workflow_handle(f"exit-{key}")
+    async with world.running():
+        world.exchange.calls.clear()
+        message = MalformedMessage('{"order_id": "x-s"}', "no price", datetime.now(UTC), Decimal("0.4"), ended=True)
+        world.exchange.user_streams[-1].push(message)
+        await until(lambda: truth(world.exchange.calls.count("order x-s") >= 7))
+        assert await world.pool.fetchval(claimed, key) == 1
+        await world.pool.execute("UPDATE attempts SET exchange_order_id = 'x-s' WHERE client_order_id = $1", name)
+        await until(lambda: monitor.query(RecordingMonitor.changes))
+    assert await world.pool.fetchval(claimed, key) == Decimal("0.4")
 
 
 async def test_a_claim_that_a_reader_freed_before_it_died_is_told_by_the_next(world: World) -> None:

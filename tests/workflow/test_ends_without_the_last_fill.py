@@ -48,19 +48,23 @@ async def fills_unseen(system: TradingSystem, order: str, fault: str, settings: 
     await system.control.fault("stale_cancelled", "user")
 
 
-@pytest.mark.parametrize("kind", ["market", "lower", "protection", "moved"])
+@pytest.mark.parametrize("kind", ["market", "unanswered", "lower", "protection", "moved"])
 @pytest.mark.parametrize("late", list(LATE))
 async def test_an_end_is_looked_at_until_an_answer_shows_it(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch, kind: str, late: str
 ) -> None:
-    """Neither a stop's own MARKET order, nor a limit exit or protection below a stop, nor protection that is replaced
-    makes a trade sell more than its own, though the account has more of the coin and the order's answer is late.
+    """Neither a stop's own MARKET order (its sending answered or not yet), nor a limit exit or protection below a stop,
+    nor protection that is replaced makes a trade sell more than its own, though the account has more of the coin and
+    the order's answer is late.
     """
     monkeypatch.setattr(user_stream, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
     await system.control.deposit("BTC", "1")
     trade = await bought(system, protection=BRACKET if kind in ("protection", "moved") else None)
-    if kind == "market":
-        await system.control.fault(late, "GET *", count=None, **LATE[late])
+    if kind in ("market", "unanswered"):
+        delay = 3 if kind == "unanswered" else 1  # reads that are answered after the sending
+        await system.control.fault(late, "GET *", count=None, delay=delay)
+        if kind == "unanswered":
+            await system.control.fault("slow", "POST /orders", count=1, delay=1)
         await system.control.fault("stale_cancelled", "user")
         await system.control.fault("thin_book", "SELL BTC-USD", count=1, share=0.4)
         await close(trade)

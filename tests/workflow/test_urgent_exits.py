@@ -397,14 +397,18 @@ async def test_a_stop_needs_no_more_of_a_lower_exits_end_than_its_size(system: T
     await system.assert_books_agree()
 
 
+@pytest.mark.parametrize("answered", ["at once", "late"])
 @pytest.mark.parametrize("unclear", ["no_price", "unknown_side"])
 async def test_a_stop_that_ends_half_sold_needs_no_more_of_that_end_than_its_size(
-    system: TradingSystem, unclear: str
+    system: TradingSystem, unclear: str, answered: str
 ) -> None:
     """A stop's own MARKET order ends CANCELLED, told without its price or its side, and every read fails: the rest is
-    sold at once, and the books agree once the exchange can be asked.
+    sold at once, also where the order's sending is answered after its end, and the books agree once the exchange can
+    be asked.
     """
     trade = await bought(system)
+    if answered == "late":
+        await system.control.fault("slow", "POST /orders", count=1, delay=3)
     await system.control.fault("server_error", "GET *", count=None)
     await system.control.fault(unclear, "user", count=None)
     await system.control.fault("thin_book", "SELL BTC-USD", count=1, share=0.4)
