@@ -146,6 +146,11 @@ def _warn(done: "list[SymbolImport]", beyond: "Mapping[str, Decimal] | None", *,
 
 def _tell_alike(plan: "ImportPlan") -> None:
     """Which lines are fills that are there under other ids, as another form of a report names them."""
+    if plan.unnamed:
+        note(
+            f"{len(plan.unnamed)} lines without an ID say what lines of an earlier import say, and count once; if they "
+            "are trades of another portfolio, import a form that has IDs"
+        )
     if not plan.alike:
         return
     lines = sorted(plan.alike)

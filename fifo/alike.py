@@ -2,26 +2,32 @@
 
 Known is what happened: moment, asset, side and size. A report cuts moments to the second or the millisecond, so two are
 compared as exactly as the coarser of them says. Each fill is the same as one other at most: two of one moment and size
-stay two.
+stay two. Within one form other ids are other fills. The form shows in an id: the fills report's begins with its product
+(`BTC-USD/77`), that of a row without an ID is what the row says, all others were given.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
-from domain.money import EXACT
+from domain.money import EXACT, ZERO
+from fifo.transactions import ONE_BOOK, RENAMED
 
-__all__ = ["Seen", "Twins", "second_of"]
+__all__ = ["Seen", "Twins", "asset_of", "second_of", "without_id"]
 
 _PLACE = Decimal("1e-8")
 """To which reports round sizes, the finest of them at least."""
 _STEPS = (1, 1_000, 1_000_000)
 _ROUNDING = Decimal("0.05")
 _SPREAD = Decimal("0.02")
+_SAYS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+ (?:(convert)|(?:buy|sell) \S+ \S+ (at|for)) ")
+"""Rows without an ID, as `fifo.transactions` names them: `for` the subtotal, or `at` a price if there is none."""
+_FIRST_NAME = {name: min(names) for names in RENAMED for name in names}
 
 _Key = tuple[str, bool, Decimal, datetime]
 
@@ -36,39 +42,132 @@ class Seen(NamedTuple):
     net: Decimal
     at: datetime
 
+    @property
+    def asset(self) -> str:
+        """The base currency."""
+        return asset_of(self.symbol)
+
+    @property
+    def quote(self) -> str:
+        """The quote currency."""
+        return self.symbol.partition("-")[2]
+
+    @property
+    def row(self) -> str:
+        """The id of its row, of which another fill may be there, too."""
+        return self.id.removesuffix(f"/{self.symbol.partition('-')[0]}")
+
     def costs_the_same(self, other: Seen) -> bool:
         """Whether both can be one fill by what it cost: within what reports round. Of other currencies nobody knows."""
-        if self.symbol != other.symbol:
+        if self.quote != other.quote:
             return True
         return abs(self.net - other.net) <= _ROUNDING + _SPREAD * max(abs(self.net), abs(other.net))
 
 
 class Twins:
-    """Fills that are there, each to be found once by one of another id."""
+    """Rows of fills that are there, each to be found once by a row of another form."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
-        self._there: dict[_Key, list[Seen]] = defaultdict(list)
+        self._rows: dict[str, dict[str, Seen]] = defaultdict(dict)
 
     def put(self, there: Iterable[Seen]) -> None:
         """More of those that are there; a second time adds nothing."""
         for seen in there:
-            if seen.id not in self._known:
-                self._known.add(seen.id)
-                self._there[_key(seen)].append(seen)
+            self._rows[seen.row][seen.id] = seen
 
-    def take(self, seen: Seen) -> Seen | None:
-        """The one that is the same as `seen`, by symbol and cost if there are more; it is not found again."""
-        key = _key(seen)
-        found = self._there.get(key, [])
-        fitting = [other for other in found if _same_moment(other.at, seen.at)]
-        if not fitting:
-            return None
-        twin = min(fitting, key=lambda other: (other.symbol != seen.symbol, abs(other.net - seen.net)))
-        found.remove(twin)
-        if not found:
-            del self._there[key]
-        return twin
+    def pair(self, rows: Sequence[Sequence[Seen]]) -> dict[int, list[tuple[Seen, Seen]]]:
+        """Which of these rows are there: by place, its fills with those that they are. None is found twice.
+
+        Of more that may be the same, those are paired first that cost the most alike.
+        """
+        by_key: dict[_Key, set[str]] = defaultdict(set)
+        for name, legs in self._rows.items():
+            for leg in legs.values():
+                by_key[_key(leg)].add(name)
+        possible = []
+        for place, row in enumerate(rows):
+            for name in sorted({name for leg in row for name in by_key.get(_key(leg), ())}):
+                there = list(self._rows[name].values())
+                pairs = _legs_alike(row, there) if _of_other_forms(row, there) else []
+                if pairs:
+                    possible.append((_apart(pairs), place, name, pairs))
+        found: dict[int, list[tuple[Seen, Seen]]] = {}
+        taken: set[str] = set()
+        for _, place, name, pairs in sorted(possible, key=lambda item: item[:3]):
+            if place not in found and name not in taken:
+                found[place] = pairs
+                taken.add(name)
+        return found
+
+
+def asset_of(symbol: str) -> str:
+    """The base currency under the one of its names that all of them are compared by."""
+    base = symbol.partition("-")[0]
+    return _FIRST_NAME.get(base, base)
+
+
+def _form(legs: Sequence[Seen]) -> tuple[str, bool]:
+    """Which kind of report a row's ids are from, and whether it is a conversion there."""
+    first = legs[0]
+    if first.id.startswith(f"{first.symbol}/"):
+        return "fills", False
+    says = _SAYS.match(first.id)
+    if says:
+        return says[2] or "convert", says[1] is not None
+    return "given", all(leg.id != leg.row for leg in legs)
+
+
+def _of_other_forms(new: Sequence[Seen], there: Sequence[Seen]) -> bool:
+    """Whether two ids can be one row. Only a conversion has a row, and an id, for each side in one form, too."""
+    (form, conversion), (other, converted) = _form(new), _form(there)
+    if "fills" in (form, other):
+        return form != other
+    if "given" in (form, other):
+        if form == other:
+            return conversion and converted
+        # Where a side of a conversion is money, a given id doesn't show it.
+        return not (converted if other == "given" else conversion) or conversion == converted
+    if form == other == "convert":
+        return new[0].row.partition(" for ")[0] == there[0].row.partition(" for ")[0]
+    renamed = new[0].symbol.partition("-")[0] != there[0].symbol.partition("-")[0]
+    return conversion == converted and (form != other or renamed)
+
+
+def _legs_alike(new: Sequence[Seen], there: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+    """The fills of a row with those of one that is there, empty if these are two rows.
+
+    All of them must be there; a pair's fill is both of a row's that name its currencies. Where one report knows only
+    that the asset was traded, the asset's fill counts.
+    """
+    pairs = [(leg, other) for leg in new for other in there if _same_fill(leg, other)]
+    if len(new) == len(there):
+        one_quote = len(new) > 1 or all(_one_quote(leg, other) for leg, other in pairs)
+        return pairs if len(pairs) == len(new) and one_quote else []
+    if len(pairs) != 1:
+        return []
+    single, double = (new, there) if len(new) < len(there) else (there, new)
+    leg, other = pairs[0] if single is new else pairs[0][::-1]
+    pair_named = any(leg.quote == side.symbol.partition("-")[0] for side in double if side is not other)
+    return pairs if pair_named or (other.id == other.row and _one_quote(leg, other)) else []
+
+
+def _same_fill(one: Seen, other: Seen) -> bool:
+    return _key(one) == _key(other) and _same_moment(one.at, other.at)
+
+
+def _one_quote(one: Seen, other: Seen) -> bool:
+    return one.quote == other.quote or {one.quote, other.quote} in ONE_BOOK
+
+
+def _apart(pairs: Sequence[tuple[Seen, Seen]]) -> tuple[bool, Decimal]:
+    """In other currencies, and by how much."""
+    unlike = any(leg.quote != other.quote for leg, other in pairs)
+    return unlike, sum((abs(leg.net - other.net) for leg, other in pairs if leg.quote == other.quote), ZERO)
+
+
+def without_id(fill_id: str) -> bool:
+    """Whether a fill has the id of a row without one, which is what it says."""
+    return _SAYS.match(fill_id) is not None
 
 
 def second_of(at: datetime) -> datetime:
@@ -78,7 +177,7 @@ def second_of(at: datetime) -> datetime:
 
 def _key(seen: Seen) -> _Key:
     size = seen.size.quantize(_PLACE, ROUND_HALF_EVEN, EXACT)
-    return seen.symbol.partition("-")[0], seen.buy, size, second_of(seen.at)
+    return seen.asset, seen.buy, size, second_of(seen.at)
 
 
 def _same_moment(one: datetime, other: datetime) -> bool:

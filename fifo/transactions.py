@@ -23,7 +23,7 @@ from fifo.fills import FifoError, Stated
 from fifo.notes import Converted, Said, Traded, converted, may_be, said, traded, unclear
 from fifo.parsing import last_place, money_in, nanoseconds, shown
 
-__all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
+__all__ = ["ONE_BOOK", "RENAMED", "Doubts", "TransactionsReport", "needed", "signed_fee"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEANINGS: tuple[tuple[str, str], ...] = (
@@ -46,7 +46,7 @@ _MONIES = frozenset(
 )
 """Money of countries. Whatever else a row was paid with is a coin, and has lots."""
 
-_ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
+ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
 """What Coinbase trades in one order book: a pair may name the one where the other was paid."""
 
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
@@ -56,7 +56,7 @@ _APART = 4
 comma that was misread makes ten times as much at least."""
 _CLOSE = 100
 """Notes may round a number by one part in so many."""
-_RENAMED = (
+RENAMED = (
     {"MATIC", "POL"},
     {"CGLD", "CELO"},
     {"RNDR", "RENDER"},
@@ -172,7 +172,7 @@ class TransactionsReport:
         quote, pair = notes.quote, notes.against
         if quote is None and kind.lower().startswith("adv"):
             self._doubt(line, _NO_PAIR)
-        if pair and quote != pair and {quote, pair} not in _ONE_BOOK:
+        if pair and quote != pair and {quote, pair} not in ONE_BOOK:
             raise FifoError("CONTRADICTION", f"Notes name a pair with {pair} and an amount of {quote}")
         if quote is None or quote == valued.currency:
             if quote is not None:
@@ -409,7 +409,7 @@ def _check_price(size: int, price: int, price_place: int, value: int, *, rough: 
 
 def _check_notes(valued: _Valued, text: Said, *, buy: bool) -> None:
     """Notes of the currency that the row is valued in give nothing to it, but must not say something else."""
-    if text.base != valued.asset and {text.base, valued.asset} not in _RENAMED:
+    if text.base != valued.asset and {text.base, valued.asset} not in RENAMED:
         raise FifoError("CONTRADICTION", f"Notes name {text.base}, Asset is {valued.asset}")
     size, worth = valued.size, valued.worth()
     if text.size and not may_be(text.size, size - size // _CLOSE, size + size // _CLOSE):

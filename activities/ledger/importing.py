@@ -1,11 +1,11 @@
 """Older records into the ledger: fills of a file, from before the ledger began, each once (LEDGER-3: via import).
 
 A fill is known by its id: again with the same content it adds nothing, with other content it is refused. Reports of
-another form have other ids, or none: one of the same moment, asset, side and size as a fill that is there and not in
-the file is that fill (`fifo.alike`), counted and told. What happened
-since the ledger keeps records of its own is left to reconcile, which has it from the exchange itself and would book it
-a second time. All fills are written in one transaction; then the FIFO books follow, a symbol after the other. An import
-that is cut off has written all fills or none, and the same again finishes it.
+another form have other ids, or none: a row of the same moment, assets, sides and sizes as one of another form that is
+there and not in the file is that row (`fifo.alike`), counted and told. What happened since the ledger keeps records of
+its own is left to reconcile, which has it from the exchange itself and would book it a second time. All fills are
+written in one transaction; then the FIFO books follow, a symbol after the other. An import that is cut off has written
+all fills or none, and the same again finishes it.
 
 Books that are open already stay level: what an older fill moved was part of the opening balance, which "no fill
 explains", and is taken out of it in the same transaction.
@@ -29,7 +29,7 @@ from activities.ledger.recompute import compare_book, read_book, repair_symbol
 from domain.money import EXACT, ZERO, divide, plain
 from domain.orders import Side
 from domain.reconcile import currencies
-from fifo.alike import Seen, Twins, second_of
+from fifo.alike import Seen, Twins, asset_of, second_of, without_id
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError
 from fifo.parsing import shown
@@ -183,6 +183,7 @@ class ImportPlan:
     """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
 
     `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill is there.
+    `unnamed`: lines that are known by what they say only, as the report has no IDs.
     """
 
     account: str
@@ -191,6 +192,7 @@ class ImportPlan:
     changed: list[tuple[int, str]] = field(default_factory=list)
     own: set[int] = field(default_factory=set)
     alike: dict[int, str] = field(default_factory=dict)
+    unnamed: set[int] = field(default_factory=set)
 
     async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """Write what is new, all of it or nothing, and bring the FIFO books level; both again change nothing. Raises
@@ -401,6 +403,8 @@ async def _sort_out(
         before = known.get(_key(plan.account, item))
         if before == item.content:
             here.known += 1
+            if without_id(item.id):
+                plan.unnamed.add(item.line)
         elif before is not None:
             plan.changed.append((item.line, _difference(item, before)))
         elif item.id in own:
@@ -414,39 +418,37 @@ async def _sort_out(
 
 
 async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Collection[str]) -> None:
-    """Of what is new, what is there under an id that is not in the file; one fill of a row speaks for the row."""
+    """Of what is new, which rows are there under ids that are not in the file."""
     rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
     symbols: dict[str, list[str]] = defaultdict(list)
     for (symbol,) in rows:
-        symbols[_base(symbol)].append(symbol)
+        symbols[asset_of(symbol)].append(symbol)
     twins = Twins()
+    by_line: dict[int, list[OldFill]] = defaultdict(list)
     for here in plan.symbols.values():
-        if _base(here.symbol) not in symbols:
-            continue
-        for chunk in _chunks(here.new):
+        # What was paid with a coin may be there as a fill of that coin beside the asset's.
+        products = sorted({*symbols[asset_of(here.symbol)], *symbols[asset_of(here.symbol.partition("-")[2])]})
+        for chunk in _chunks(here.new) if products else ():
             seconds = sorted({second_of(item.at) for item in chunk})
-            rows = await connection.fetch(
-                _AT_THAT_SECOND, plan.account, symbols[_base(here.symbol)], seconds, timeout=_SECONDS
-            )
+            rows = await connection.fetch(_AT_THAT_SECOND, plan.account, products, seconds, timeout=_SECONDS)
             twins.put(Seen(*row) for row in rows if row[0] not in ids)
-            for item in chunk:
-                twin = twins.take(item.seen)
-                if twin is None:
-                    continue
-                here.alike += 1
-                plan.alike.setdefault(item.line, twin.id)
-                if not twin.costs_the_same(item.seen):
-                    plan.changed.append((item.line, _other_cost(item, twin)))
+        for item in here.new:
+            by_line[item.line].append(item)
+    lines = list(by_line.values())
+    for place, pairs in twins.pair([[item.seen for item in items] for items in lines]).items():
+        line = lines[place][0].line
+        plan.alike[line] = pairs[0][1].id
+        for item in lines[place]:
+            plan.symbols[item.symbol].alike += 1
+        other = next((pair for pair in pairs if not pair[0].costs_the_same(pair[1])), None)
+        if other is not None:
+            plan.changed.append((line, _other_cost(*other)))
 
 
-def _base(symbol: str) -> str:
-    return symbol.partition("-")[0]
-
-
-def _other_cost(item: OldFill, twin: Seen) -> str:
+def _other_cost(seen: Seen, twin: Seen) -> str:
     return (
         f"a fill of the same moment, side and size is there as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
-        f"this one is for {_shown(item.seen.net)}: if they are two, import with --keep-alike"
+        f"this one is for {_shown(seen.net)}: if they are two, import with --keep-alike"
     )
 
 

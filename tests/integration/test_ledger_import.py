@@ -209,6 +209,89 @@ async def test_a_fill_in_another_form_is_the_same_fill(
     assert (await check_ledger(pool, None, ACCOUNT)).ok
 
 
+def _app(
+    fill_id: str, asset: str = "BTC", size: str = "1", notes: str = "", cost: str = "100", kind: str = "Buy"
+) -> str:
+    head = FORM_2024.splitlines(keepends=True)[0]
+    return f"{head}{fill_id},2022-01-01 10:00:00 UTC,{kind},{asset},{size},USD,,{cost},{cost},0,{notes}\n"
+
+
+def _older(asset: str = "BTC", size: str = "1", notes: str = "", cost: str = "100") -> str:
+    head = FORM_2021.splitlines(keepends=True)[0]
+    return f"{head}2022-01-01T10:00:00Z,Buy,{asset},{size},USD,,{cost},{cost},0,{notes}\n"
+
+
+def _pro(trade: int, product: str = "BTC-USD") -> str:
+    head = FORM_FILLS.splitlines(keepends=True)[0]
+    currency = product.partition("-")[2]
+    return f"{head}default,{trade},{product},BUY,2022-01-01T10:00:00.123Z,1,BTC,100,0,-100,{currency}\n"
+
+
+def _bot(fill_id: str) -> str:
+    return f"{HEAD}{fill_id},2022-01-01T10:00:00Z,,BTC-USD,buy,1,100,0,quote,\n"
+
+
+FOR_USDC = "Bought {} for 100 USDC"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (_app("a1"), _app("b1")),
+        (_app("a1") + _app("a2").splitlines()[1], _app("a2") + _app("a3").splitlines()[1]),
+        (_pro(1), _pro(2)),
+        (_pro(1), _pro(9, "BTC-EUR")),
+        (_bot("m1"), _bot("n1")),
+        (_app("a1", notes=FOR_USDC.format("1 BTC")), _app("b1", "ETH", "2", FOR_USDC.format("2 ETH"))),
+        (_older(notes=FOR_USDC.format("1 BTC")), _app("b1", "ETH", "2", FOR_USDC.format("2 ETH"))),
+        (_app("a1"), _app("c1", "USDC", "-100", "Converted 100 USDC to 1 BTC", kind="Convert")),
+    ],
+    ids=[
+        "app",
+        "app, overlapping",
+        "fills",
+        "fills of two products",
+        "own",
+        "one coin",
+        "one coin, two forms",
+        "convert",
+    ],
+)
+async def test_two_fills_stay_two_in_whichever_files_they_come(pool: Pool, first: str, second: str) -> None:
+    """Of one moment, asset and size with ids of their own, or paid with as much of one coin: none is dropped, and an
+    import again changes nothing.
+    """
+    kept = sum(item.new for item in await imported(pool, first))
+    more = await imported(pool, second)
+    assert {item.alike for item in more} == {0}
+    assert await pool.fetchval("SELECT count(*) FROM fills") == kept + sum(item.new for item in more) > kept
+    for text in (first, second):
+        assert {(item.new, item.alike) for item in await imported(pool, text)} == {(0, 0)}
+    assert (await check_ledger(pool, None, ACCOUNT)).ok
+
+
+async def test_a_fill_is_the_same_under_its_assets_new_name(pool: Pool) -> None:
+    """What was bought as MATIC is in later reports as POL, also without IDs: it is booked once."""
+    await imported(pool, _older("MATIC", "100", "Bought 100 MATIC for 100 USD"))
+    for text in (_app("m1", "POL", "100", "Bought 100 MATIC for 100 USD"), _older("POL", "100")):
+        assert [(item.symbol, item.new, item.alike) for item in await imported(pool, text)] == [("POL-USD", 0, 1)]
+
+
+async def test_of_two_fills_the_one_that_costs_the_same_is_there(pool: Pool) -> None:
+    """A later report names the dearer one first: it is new, and the other one isn't refused."""
+    await imported(pool, _older(cost="100"))
+    plan = await planned(pool, _app("k2", cost="150") + _app("k1", cost="100").splitlines()[1])
+    assert (plan.changed, list(plan.alike)) == ([], [3])
+    assert [(item.id, item.net) for item in (new.seen for new in plan.symbols["BTC-USD"].new)] == [("k2", Decimal(150))]
+
+
+async def test_rows_without_an_id_that_are_known_are_told(pool: Pool) -> None:
+    """They may be another portfolio's of the same second, which nothing in such a report says."""
+    await imported(pool, _older())
+    assert (await planned(pool, _older())).unnamed == {2}
+    assert (await planned(pool, _app("a1"))).unnamed == set()
+
+
 async def test_a_row_paid_with_a_coin_is_the_fill_of_its_pair(pool: Pool) -> None:
     """The fills report has it as ETH-BTC, the transactions report as two fills: the one that came first counts."""
     fills = (

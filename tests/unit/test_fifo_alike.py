@@ -1,7 +1,8 @@
-"""The same fill under two ids: found once, by what happened."""
+"""The same fill under two ids: found once, by what happened, across forms only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,33 +16,63 @@ AT = datetime(2022, 1, 1, 10, tzinfo=UTC)
 _FILLS = st.lists(
     st.tuples(st.sampled_from(["BTC", "ETH"]), st.booleans(), st.integers(1, 3), st.integers(0, 2_000)), max_size=30
 )
+_FORMS: dict[str, Callable[[str, str], str]] = {
+    "fills": lambda symbol, name: f"{symbol}/{name}",
+    "given": lambda symbol, name: name,
+    "for": lambda symbol, name: f"2022-01-01T10:00:00+00:00 buy 1 {symbol} for 100, fee {name}",
+    "at": lambda symbol, name: f"2022-01-01T10:00:00+00:00 buy 1 {symbol} at 100, fee {name}",
+}
+SAYS = "2022-01-01T10:00:00+00:00 buy 1 ETH-USD for 100, fee 0"
+CONVERT = "2022-01-01T10:00:00+00:00 convert 1 BTC to 2 ETH for"
 
 
-def seen(fill_id: str = "a", symbol: str = "BTC-USD", size: str = "1", net: str = "100", after: int = 0) -> Seen:
+def seen(
+    fill_id: str = "BTC-USD/1", symbol: str = "BTC-USD", size: str = "1", net: str = "100", after: int = 0
+) -> Seen:
     """A buy, so many microseconds after ten o'clock."""
     return Seen(fill_id, symbol, True, Decimal(size), Decimal(net), AT + timedelta(microseconds=after))
 
 
-@given(_FILLS, st.randoms(use_true_random=False), st.integers(0, 30))
-def test_each_fill_of_another_form_is_found_once(
-    fills: list[tuple[str, bool, int, int]], order: object, more: int
+def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool = False) -> list[Seen]:
+    """Two units of an asset that were bought with 100 of a coin."""
+    return [
+        seen(f"{row}/{asset}" if conversion else row, f"{asset}-USD", "2"),
+        seen(f"{row}/{coin}", f"{coin}-USD", "100")._replace(buy=False),
+    ]
+
+
+def pairs(there: list[Seen], *rows: list[Seen]) -> list[str | None]:
+    """For each row the id of the first fill that it is."""
+    twins = Twins()
+    twins.put(there)
+    found = twins.pair(rows)
+    return [found[place][0][1].id if place in found else None for place in range(len(rows))]
+
+
+@given(_FILLS, st.randoms(use_true_random=False), st.sampled_from(list(_FORMS)), st.sampled_from(list(_FORMS)))
+def test_fills_of_another_form_are_found_once_and_of_the_same_never(
+    fills: list[tuple[str, bool, int, int]], order: object, first: str, second: str
 ) -> None:
     """Times in milliseconds and in seconds, in any order: as many twins as there are fills, however many are alike,
-    and none for what is one more.
+    if the forms are two; none at all if it is one form, whose ids differ.
     """
     fine = [
-        Seen(f"f{number}", f"{asset}-USD", buy, Decimal(size), Decimal(size), AT + timedelta(milliseconds=after))
+        Seen(_FORMS[first](f"{asset}-USD", f"9{number}"), f"{asset}-USD", buy, Decimal(size), Decimal(size),
+             AT + timedelta(milliseconds=after))
         for number, (asset, buy, size, after) in enumerate(fills)
+    ]  # fmt: skip
+    coarse = [
+        item._replace(id=_FORMS[second](item.symbol, f"8{number}"), at=item.at.replace(microsecond=0))
+        for number, item in enumerate(fine)
     ]
-    coarse = [item._replace(id=f"c{item.id}", at=item.at.replace(microsecond=0)) for item in fine]
     order.shuffle(coarse)  # type: ignore[attr-defined]
     twins = Twins()
     twins.put(fine)
-    twins.put(fine[:more])
-    found = [twins.take(item) for item in coarse]
-    assert sorted(twin.id for twin in found if twin) == sorted(item.id for item in fine)
-    assert all(twin and (twin.symbol, twin.buy, twin.size) == tuple(item[1:4]) for twin, item in zip(found, coarse))  # noqa: B905
-    assert [twins.take(item) for item in coarse] == [None] * len(coarse)
+    twins.put(fine[:7])
+    found = twins.pair([[item] for item in coarse])
+    taken = [other for ((_, other),) in found.values()]
+    assert sorted(taken) == (sorted(fine) if first != second else [])
+    assert all(one[1:4] == other[1:4] for ((one, other),) in found.values())
 
 
 @pytest.mark.parametrize(
@@ -57,22 +88,58 @@ def test_each_fill_of_another_form_is_found_once(
         (seen(size="0.12345678"), seen("b", size="0.12345679"), False),
         (seen(), seen("b", symbol="ETH-USD"), False),
         (seen(), seen("b", symbol="BTC-USDC"), True),
+        (seen(), seen("b", symbol="BTC-EUR"), False),
+        (seen("MATIC-USD/1", "MATIC-USD"), seen("b", symbol="POL-USD"), True),
+        (seen(SAYS.replace("ETH", "MATIC"), "MATIC-USD"), seen(SAYS.replace("ETH", "POL"), "POL-USD"), True),
         (seen(), seen("b")._replace(buy=False), False),
+        (seen("a"), seen("b"), False),
     ],
 )
 def test_what_is_the_same(there: Seen, new: Seen, same: bool) -> None:
-    """As exactly as the coarser of two moments and sizes; the pair may be named in another currency."""
+    """As exactly as the coarser of two moments and sizes; USD and USDC are one book, other currencies are not, and an
+    asset may have another name by now.
+    """
     for one, other in ((there, new), (new, there)):
-        twins = Twins()
-        twins.put([one])
-        assert twins.take(other) == (one if same else None)
+        assert pairs([one], [other]) == [one.id if same else None]
 
 
-def test_of_more_the_one_of_its_symbol_and_cost_is_taken() -> None:
-    """Two of one size and second are told apart by what they cost, where they can be."""
-    twins = Twins()
-    twins.put([seen("a", net="100"), seen("b", symbol="BTC-EUR", net="105"), seen("c", net="105")])
-    assert [getattr(twins.take(seen("x", net="105")), "id", None) for _ in range(4)] == ["c", "a", "b", None]
+@pytest.mark.parametrize(
+    ("there", "new", "same"),
+    [
+        (paid(SAYS), paid("a"), True),
+        (paid("a"), paid("b"), False),
+        (paid(SAYS), paid("a", "SOL"), False),
+        (paid(SAYS), paid("a", coin="DAI"), False),
+        (paid("a", coin="BTC"), [seen("ETH-BTC/1", "ETH-BTC", "2")], True),
+        (paid("a", coin="BTC"), [seen("ETH-EUR/1", "ETH-EUR", "2")], False),
+        (paid("a"), [seen("ETH-USD/1", "ETH-USD", "2")], True),
+        (paid("a"), [seen("USDC-USD/1", "USDC-USD", "100")._replace(buy=False)], False),
+        (paid("a", conversion=True), [seen("ETH-USD/1", "ETH-USD", "2")], False),
+        (paid("a", conversion=True), [seen(SAYS, "ETH-USD", "2")], False),
+        (paid("a", conversion=True), [seen("b", "ETH-USD", "2")], False),
+        (paid("a", conversion=True), paid("b", conversion=True), True),
+        (paid("a", conversion=True), paid(f"{CONVERT} 100 USD", conversion=True), True),
+        (paid(f"{CONVERT} 100 USD", conversion=True), paid(f"{CONVERT} 90 USD", conversion=True), True),
+        (paid(f"{CONVERT} 100 USD", conversion=True), paid(SAYS), False),
+    ],
+)
+def test_a_row_is_the_same_with_all_of_its_fills(there: list[Seen], new: list[Seen], same: bool) -> None:
+    """The other coin's fill alone makes no two rows one; a pair's fill is both of a row that names its currencies."""
+    assert pairs(there, new) == [there[[leg.asset for leg in there].index(new[0].asset)].id if same else None]
+    assert (pairs(new, there) != [None]) == same
+
+
+def test_rows_paid_with_one_coin_are_told_apart() -> None:
+    """Two of one moment and amount of the coin, in any order: each is the one with its own asset."""
+    there = [*paid(SAYS.replace("ETH", "BTC"), "BTC"), *paid(SAYS)]
+    assert pairs(there, paid("x"), paid("y", "BTC")) == [SAYS, SAYS.replace("ETH", "BTC")]
+
+
+def test_of_more_the_one_that_costs_the_most_alike_is_taken() -> None:
+    """Two of one size and second are told apart by what they cost, whichever row asks first."""
+    there = [seen("BTC-USD/1"), seen("BTC-USDC/2", "BTC-USDC", net="105"), seen("BTC-USD/3", net="105")]
+    assert pairs(there, *[[seen(name, net="105")] for name in "wxyz"]) == ["BTC-USD/3", "BTC-USD/1", "BTC-USDC/2", None]
+    assert pairs([seen(net="40400")], [seen("a", net="50400")], [seen("b", net="40400")]) == [None, "BTC-USD/1"]
 
 
 def test_what_costs_the_same() -> None:
