@@ -18,8 +18,8 @@ _TELLS = ("account", "order_key", "entry_key", "subject")
 def _requests() -> list[tuple[str, type]]:
     """Every activity's name with the type of its request."""
     found: dict[str, type] = {}
-    for module in pkgutil.iter_modules(activities.__path__):
-        for _, member in inspect.getmembers(importlib.import_module(f"activities.{module.name}"), inspect.isclass):
+    for module in pkgutil.walk_packages(activities.__path__, "activities."):
+        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             for _, method in inspect.getmembers(member, inspect.isfunction):
                 name = getattr(method, "__temporal_activity_definition", None)
                 if name is None:
