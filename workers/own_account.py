@@ -58,14 +58,15 @@ class OwnAccount(Interceptor):
                 if account not in (None, self._account):
                     raise self._refusal(account)
                 if account is not None:
-                    self._remember(key)
+                    self.remember(key)
 
     def _refusal(self, account: object) -> ApplicationError:
         return ApplicationError(
             f"this worker is of account {self._account}: it does nothing for account {account}", type=OTHER_ACCOUNT
         )
 
-    def _remember(self, key: str) -> None:
+    def remember(self, key: str) -> None:
+        """The order is of the process's own account: it need not be looked up."""
         self._own[key] = None
         while len(self._own) > _REMEMBERED:
             self._own.popitem(last=False)
@@ -83,4 +84,9 @@ class _Inbound(ActivityInboundInterceptor):
         except ApplicationError as refused:
             _log.warning("other_account_refused", activity=input.fn.__name__, problem=refused.message)
             raise
-        return await super().execute_activity(input)
+        answer = await super().execute_activity(input)
+        if input.fn.__name__ == "admit":
+            # The decision is stored under the account that was just required to be ours.
+            for request in input.args:
+                self._of.remember(request.order_key)
+        return answer

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput
 
 from activities.database import create_pool
 from activities.identity import Brought, establish
@@ -92,6 +93,41 @@ async def test_what_names_only_an_order_or_a_trade_goes_by_whose_it_is(pool: Any
     await own.require_own(CancelAttempt(order_key=ours, number=1))
     await pool.execute("UPDATE orders SET account = 'second' WHERE order_key = $1", ours)
     await own.require_own(TradeKey(entry_key=ours))
+
+
+async def test_an_order_that_was_admitted_here_is_not_asked_for_again(pool: Any) -> None:
+    """Its row is of our account by the admission; one whose admission failed is looked up by whatever comes next."""
+    intent = market_buy("main")
+
+    class Admits(ActivityInboundInterceptor):
+        """Stands for the activity: raises, or stores the order."""
+
+        fails = True
+
+        def __init__(self) -> None:
+            pass
+
+        async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
+            if self.fails:
+                raise ApplicationError("not now")
+            await _order_row(pool, intent.order_key, "main")
+
+    async def admit() -> None:
+        """Only its name counts."""
+
+    own, activity = OwnAccount(pool, "main"), Admits()
+    inbound, asked = own.intercept_activity(activity), ExecuteActivityInput(admit, [intent], None, {})
+    with pytest.raises(ApplicationError, match="not now"):
+        await inbound.execute_activity(asked)
+    await _order_row(pool, intent.order_key, "second")
+    with pytest.raises(ApplicationError, match="nothing for account second"):
+        await own.require_own(CancelAttempt(order_key=intent.order_key, number=1))
+    await pool.execute("DELETE FROM orders")
+    activity.fails = False
+    await inbound.execute_activity(asked)
+    # Whoever reads the row now would refuse it.
+    await pool.execute("UPDATE orders SET account = 'second'")
+    await own.require_own(CancelAttempt(order_key=intent.order_key, number=1))
 
 
 async def _order_row(pool: Any, key: str, account: str) -> None:
