@@ -499,7 +499,7 @@ class CoinbaseExchange:
                 token,
                 stats,
                 twins=self._twins,
-                refused=rest.look_at_the_clock,
+                refused=lambda: rest.look_at_the_clock(refused=True),
                 venue_time=rest.clock.now,
             ),
             prepare=lambda: self._learn_twins(symbols),

@@ -1,7 +1,8 @@
 """The exchange's clock, as an offset to ours: a token counts from its `nbf` to its `exp` by the exchange's time.
 
 Our own clock is taken as it is until the exchange says otherwise: when it refuses a token, by the refusal's date and by
-its public time, which is asked for now and then besides. How far the two are apart is said once, not at every look.
+its public time, which is asked for now and then besides. A date alone is a guess, for it may be wrong, until a token by
+it is accepted. How far the two are apart is said once, not at every look.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from exchange.coinbase.parse import MessageError, number, optional_time
 
-__all__ = ["ExchangeClock", "moment_of"]
+__all__ = ["ExchangeClock", "moment_of", "next_offset"]
 
 _log = structlog.get_logger(__name__)
 
@@ -28,17 +29,40 @@ _LONGEST_TRIP_SECONDS = 5.0
 _QUICK_TRIP_SECONDS = 1.0
 _DATE_SECONDS = 5.0
 """A Date header is rounded down and was on its way: nearer than this it says nothing new."""
+_SANE_DATE_SECONDS = 30 * 86_400.0
+"""A Date header that is further from our own clock tells no time."""
 
 
 def moment_of(answer: Mapping[str, Any]) -> datetime:
     """The moment (UTC) in an answer of the time endpoint. Raises MessageError where there is none."""
     milliseconds = number(answer.get("epochMillis"), "epochMillis")
     if milliseconds:
-        return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+        try:
+            return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+        except (OverflowError, OSError, ValueError) as problem:
+            raise MessageError(f"epochMillis is no moment: {problem}") from None
     moment = optional_time(answer.get("iso"), "iso")
     if moment is None:
         raise MessageError("neither epochMillis nor iso is there")
     return moment
+
+
+def next_offset(used: float, known: float, dated: float | None) -> float:
+    """The offset (seconds) to try after a token made with `used` was refused; `used` if there is nothing else to try.
+
+    A date is believed once: what was guessed from it and is refused is followed by what was right before, so that a
+    wrong date costs one refusal, however often it is said.
+
+    Args:
+        used: the offset of the refused token.
+        known: the offset that was last right, by the exchange's public time or by a token that was accepted.
+        dated: what the refusal's date says; None where it says nothing.
+    """
+    if abs(used - known) >= _DATE_SECONDS:
+        return known
+    if dated is None or abs(dated - used) < _DATE_SECONDS:
+        return used
+    return dated
 
 
 class ExchangeClock:
@@ -51,8 +75,9 @@ class ExchangeClock:
     def __init__(self, ours: Callable[[], float] = time.time) -> None:
         self._ours = ours
         self._offset = 0.0
+        self._known = 0.0
         self._said = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def offset(self) -> float:
@@ -78,21 +103,30 @@ class ExchangeClock:
         if 0 <= trip <= _QUICK_TRIP_SECONDS:
             self._take(theirs.timestamp() - sent - trip / 2)
 
-    def dated(self, theirs: datetime) -> bool:
-        """Take over the time in whole seconds that an answer which has just come carries (its Date header), if that is
-        far from what is known; whether it was.
+    def accepted(self, used: float) -> None:
+        """A token made with the offset `used` was accepted: where it is still in use, it is no guess any more."""
+        with self._lock:
+            if used == self._offset:
+                self._take(used)
 
-        It is never taken for later than it is, so that a token made by it counts already.
+    def refused(self, used: float, theirs: datetime | None) -> bool:
+        """A token made with the offset `used` was refused, by an answer that has just come and carries the time
+        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another offset.
+
+        The time is never taken for later than it is, so that a token made by it counts already.
         """
-        offset = theirs.timestamp() - self._ours()
-        far = abs(offset - self._offset) >= _DATE_SECONDS
-        if far:
-            self._take(offset)
-        return far
+        dated = None if theirs is None else theirs.timestamp() - self._ours()
+        if dated is not None and abs(dated) > _SANE_DATE_SECONDS:
+            dated = None
+        with self._lock:
+            if self._offset != used:
+                return False  # somebody has changed it since
+            self._offset = next_offset(used, self._known, dated)
+            return self._offset != used
 
     def _take(self, offset: float) -> None:
         with self._lock:
-            self._offset = offset
+            self._offset = self._known = offset
             apart = abs(offset)
             tell = apart > _SAID_FROM_SECONDS and not self._said
             self._said = apart > _SAID_FROM_SECONDS or (self._said and apart > _WELL_UNTIL_SECONDS)

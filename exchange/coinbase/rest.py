@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -255,12 +255,15 @@ class RestCaller:
             _sending.begun = False
             offset = self.clock.offset
             try:
-                return call(self._client(public=public))
+                answer = call(self._client(public=public))
             except Exception as problem:  # every way to fail must end in one of the port's errors
-                in_time = time.monotonic() - began < self._deadline / 2
-                if again or not in_time or not self._clock_was_wrong(problem, offset):
+                once_more = not again and time.monotonic() - began < self._deadline / 2
+                if not self._clock_was_wrong(problem, offset, once_more=once_more) or not once_more:
                     raise failure(what, problem, _sending.begun) from problem
-            return send(again=True)
+                return send(again=True)
+            if not public:
+                self.clock.accepted(offset)
+            return answer
 
         def run() -> dict[str, Any]:
             answer = send(again=False)
@@ -326,28 +329,35 @@ class RestCaller:
             raise ValueError("no API key is configured, so no subscription can be signed")
         return self._key.token(self.clock.now())
 
-    def look_at_the_clock(self) -> None:
-        """Ask for the venue's time, beside everything else; a look that fails changes nothing."""
-        if not self._closed:
-            self._threads.submit(self._look, self.clock.offset)
+    def look_at_the_clock(self, *, refused: bool = False) -> None:
+        """Ask for the venue's time, beside everything else; a look that fails changes nothing, except after a token
+        was `refused` by a message that tells no time: then the failed look's date tells it."""
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self._threads.submit(self._look, self.clock.offset, refused=refused, wait=False)
 
-    def _clock_was_wrong(self, problem: BaseException, offset: float) -> bool:
-        """Whether the venue refused a token because of its time, which was taken with `offset`.
+    def _clock_was_wrong(self, problem: BaseException, offset: float, *, once_more: bool) -> bool:
+        """Whether the venue refused a token, which was made with `offset`, and another offset is to be tried.
 
         The refusal's own date says so at once, whatever becomes of a read; the exact time is then asked for beside.
+        Where it says nothing the time is waited for, if the request could be sent `once_more`.
         """
         response = _response_of(problem)
         if response is None or response.status_code != 401 or self._key is None:
             return False
-        if self._heard_date(response):
+        if self._refused(offset, _date_of(response)):
             self.look_at_the_clock()
-        else:
-            self._look(offset)
+        elif once_more:
+            self._look(offset, refused=True, wait=True)
         return abs(self.clock.offset - offset) >= _CLOCK_WRONG_SECONDS
 
-    def _look(self, offset: float) -> None:
-        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`."""
-        with self._looking:
+    def _look(self, offset: float, *, refused: bool, wait: bool) -> None:
+        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`.
+
+        Without `wait` also not while somebody does, so that a venue that hangs holds one thread.
+        """
+        if not self._looking.acquire(blocking=wait):
+            return
+        try:
             now = time.monotonic()
             if self.clock.offset != offset or now < self._right_until:
                 return
@@ -355,20 +365,22 @@ class RestCaller:
             try:
                 self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
             except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
-                # An answer that says nothing else says when it was given.
-                response = _response_of(problem)
-                if response is not None:
-                    self._heard_date(response)
+                if refused:
+                    # An answer that says nothing else says when it was given; without one our own clock is left.
+                    response = _response_of(problem)
+                    date = None if response is None else _date_of(response)
+                    self._refused(offset, date or datetime.now(UTC))
                 return
             if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
                 self._right_until = now + _CLOCK_RIGHT_SECONDS
+        finally:
+            self._looking.release()
 
-    def _heard_date(self, response: requests.Response) -> bool:
-        try:
-            date = parsedate_to_datetime(response.headers.get("Date", ""))
-        except (TypeError, ValueError):
-            return False
-        return self.clock.dated(date.replace(tzinfo=date.tzinfo or UTC))
+    def _refused(self, offset: float, date: datetime | None) -> bool:
+        changed = self.clock.refused(offset, date)
+        if changed:
+            self._right_until = 0.0  # that was said of the offset of before
+        return changed
 
     async def close(self) -> None:
         """Wait for calls in flight (their timeouts bound that) and close the connections."""
@@ -416,6 +428,15 @@ def _response_of(problem: BaseException) -> requests.Response | None:
     if isinstance(problem, requests.HTTPError) and problem.response is not None:
         return problem.response
     return None
+
+
+def _date_of(response: requests.Response) -> datetime | None:
+    """When the answer was given, by its Date header; None where that can't be read."""
+    try:
+        date = parsedate_to_datetime(response.headers.get("Date", ""))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC)
 
 
 def _venue_error(response: requests.Response) -> tuple[str | None, str]:

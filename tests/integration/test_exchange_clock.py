@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from aiohttp import web
 from coinbase import jwt_generator
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
-from exchange.coinbase.clock import ExchangeClock
+from exchange.coinbase.clock import ExchangeClock, moment_of, next_offset
+from exchange.coinbase.parse import MessageError
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
-from exchange.port import Connected, Disconnected, OrderRequest, StreamEvent, Unavailable
+from exchange.paper.coinbase.rest import Rest
+from exchange.port import Connected, Disconnected, NotAccepted, OrderRequest, StreamEvent, Unavailable
 from exchange.streams import StreamSettings
 from tests.support.waiting import eventually
 
@@ -27,9 +34,32 @@ BTC = "BTC-USD"
 SKEWS = (20.0, -20.0, 300.0, -300.0)
 
 
+class Dates:
+    """What the dates of refusals and failed reads say: by the number of those said so far; None for the truth."""
+
+    def __init__(self) -> None:
+        self.said = 0
+        self.says: Callable[[int], str] | None = None
+
+
 @pytest.fixture
-async def paper() -> AsyncIterator[PaperExchange]:
-    """A paper exchange whose market moves only when told."""
+def dates(monkeypatch: pytest.MonkeyPatch) -> Dates:
+    """The dates of the paper exchange's errors, as a gateway in front of it may write them."""
+    dates, truth = Dates(), Rest.date
+
+    async def date(rest: Rest, request: web.Request, response: web.StreamResponse) -> None:
+        await truth(rest, request, response)
+        if dates.says is not None and response.status in (401, 503):
+            response.headers["Date"] = dates.says(dates.said)
+            dates.said += 1
+
+    monkeypatch.setattr(Rest, "date", date)
+    return dates
+
+
+@pytest.fixture
+async def paper(dates: Dates) -> AsyncIterator[PaperExchange]:
+    """A paper exchange whose market moves only when told, with dates that may be told, too."""
     config = PaperConfig(step=True, products=[BTC], balances={"USD": D(1_000_000)}, private_rate=0, public_rate=0)
     async with PaperExchange(config) as paper:
         yield paper
@@ -64,6 +94,16 @@ async def exchange(paper: PaperExchange, control: PaperControl) -> AsyncIterator
     exchange = adapter(paper)
     yield exchange
     await exchange.close()
+
+
+def shifted(by: Callable[[int], float | None]) -> Callable[[int], str]:
+    """Dates that many seconds off our clock; None for one that can't be read."""
+
+    def says(number: int) -> str:
+        seconds = by(number)
+        return "-" if seconds is None else format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+    return says
 
 
 def body(exchange: CoinbaseExchange, client_order_id: str) -> Any:
@@ -126,8 +166,113 @@ def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before
     """It is told in whole seconds, so what was asked for exactly stands beside it."""
     clock = ExchangeClock(lambda: 1000.0)
     clock.look(lambda: datetime.fromtimestamp(1000 + before, UTC))
-    assert clock.dated(datetime.fromtimestamp(date, UTC)) is (before != after)
+    assert clock.refused(before, datetime.fromtimestamp(date, UTC)) is (before != after)
     assert clock.offset == after
+
+
+@pytest.mark.parametrize(
+    ("used", "known", "dated", "then"),
+    [(0.0, 0.0, 90.0, 90.0), (0.0, 0.0, None, 0.0), (0.0, 0.0, 3.0, 0.0), (-3600.0, 0.0, None, 0.0),
+     (-3600.0, 0.0, -3600.0, 0.0), (-3600.0, 0.0, 90.0, 0.0), (90.0, 90.0, -90.0, -90.0)],
+)  # fmt: skip
+def test_a_guess_that_is_refused_is_followed_by_what_was_right(
+    used: float, known: float, dated: float | None, then: float
+) -> None:
+    """A date is tried at once, and what was right before is tried after it, whatever the next date says."""
+    assert next_offset(used, known, dated) == then
+
+
+DATES = st.one_of(st.none(), st.floats(-1e9, 1e9), st.sampled_from([-3600.0, 0.0, 90.0, 3600.0]))
+
+
+@given(st.lists(DATES, max_size=12))
+def test_an_order_is_tried_by_a_right_clock_whatever_the_dates_say(dates: list[float | None]) -> None:
+    """Our own clock is right: of two refusals that follow each other one is of a token by it, and no wrong date of
+    months is tried."""
+    clock = ExchangeClock(lambda: 1_800_000_000.0)
+    before = 0.0
+    for dated in dates:
+        used = clock.offset
+        assert 0.0 in (before, used)
+        assert abs(used) <= 30 * 86_400
+        clock.refused(used, None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC))
+        before = used
+
+
+@given(st.lists(DATES, max_size=12), st.floats(-86_400, 86_400))
+def test_a_clock_that_is_off_is_learnt_by_two_true_dates(dates: list[float | None], off: float) -> None:
+    """Whatever was said before, and whatever else the key is refused for."""
+    clock = ExchangeClock(lambda: 1_800_000_000.0)
+    for dated in [*dates, off, off]:
+        used = clock.offset
+        if dated == off and abs(used - off) < 5:
+            return
+        clock.refused(used, None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC))
+    assert abs(clock.offset - off) < 5.001
+
+
+@pytest.mark.parametrize("milliseconds", ["1e40", "1e17", "-1e17"])
+def test_a_time_that_no_calendar_has_is_unreadable(milliseconds: str) -> None:
+    """A number of milliseconds may be anything."""
+    with pytest.raises(MessageError):
+        moment_of({"epochMillis": milliseconds})
+
+
+GARBAGE = "Mon, 29 Nov 2026 00:00:00 +99999999999999999999"
+
+
+@pytest.mark.parametrize("date", [GARBAGE, "Mon, 29 Nov 0001 00:00:00 +2359", "Fri, 29 Nov 9999 00:00:00 GMT", "-", ""])
+async def test_a_date_that_tells_no_time_is_none(
+    exchange: CoinbaseExchange, control: PaperControl, dates: Dates, date: str
+) -> None:
+    """The refusal is told as one of the port's errors, the clock stays, and the next order is taken."""
+    dates.says = lambda _: date
+    await control.fault("server_error", "GET *", count=None)
+    await control.fault("server_error", "POST /orders", count=1, status=401)
+    with pytest.raises(NotAccepted) as caught:
+        await exchange.submit(body(exchange, "c-0"), urgent=True)
+    assert caught.value.code == "AUTH_FAILURE"
+    assert abs(exchange._rest.clock.offset) < 5
+    await exchange.submit(body(exchange, "c-1"), urgent=True)
+
+
+@pytest.mark.parametrize("reads", ["fail", "work"])
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+@pytest.mark.parametrize("then", ["true", "none", "same"])
+async def test_a_wrong_date_stops_nobody(
+    exchange: CoinbaseExchange, control: PaperControl, dates: Dates, reads: str, seconds: float, then: str
+) -> None:
+    """A key refused for another reason by an answer with a wrong date: the next order is taken, also where later dates
+    are unreadable or wrong by the same hour, and where the clock was found right a moment ago."""
+    if reads == "fail":
+        await control.fault("server_error", "GET *", count=None)
+    later = {"true": 0.0, "none": None, "same": seconds}[then]
+    for number in range(3):
+        dates.says = lambda _: "-"
+        await control.fault("server_error", "POST /orders", count=1, status=401)
+        with pytest.raises(NotAccepted):
+            await exchange.submit(body(exchange, f"a-{number}"), urgent=True)
+        dates.said, dates.says = 0, shifted(lambda said: later if said else seconds)
+        await control.fault("server_error", "POST /orders", count=1, status=401)
+        with contextlib.suppress(NotAccepted):  # the public time may be there before it is sent once more
+            await exchange.submit(body(exchange, f"b-{number}"), urgent=True)
+        await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+
+
+@pytest.mark.parametrize("seconds", [-90.0, 3600.0])
+async def test_a_clock_that_is_off_is_learnt_after_wrong_dates(
+    exchange: CoinbaseExchange, control: PaperControl, dates: Dates, seconds: float
+) -> None:
+    """No read works and a refusal's date was wrong: the first true one is followed."""
+    await control.skew(seconds)
+    await control.fault("server_error", "GET *", count=None)
+    dates.says = shifted(lambda _: 7200.0)
+    with pytest.raises(NotAccepted):
+        await exchange.submit(body(exchange, "c-0"), urgent=True)
+    dates.says = None
+    for number in range(1, 4):
+        await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+    assert abs(exchange._rest.clock.offset - seconds) < 5
 
 
 @pytest.mark.parametrize("seconds", SKEWS)
