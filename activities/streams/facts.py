@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -18,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from activities.database import Pool
 from activities.leases import HELD, Lease, LeaseLostError
 from domain.messages import StatusSource
-from domain.orders import OrderRole, Report, Totals
+from domain.orders import AttemptStatus, OrderRole, Report, Totals
 from exchange.port import MalformedMessage, VenueOrder
 
 __all__ = ["Fact", "FactStore", "Observed"]
@@ -38,7 +39,7 @@ _JOURNAL = """
   LEFT JOIN orders o ON o.order_key = a.order_key
 """
 _COLUMNS = """
-    a.order_key, a.number, a.status, a.filled_size, a.filled_value, a.quote_fees, a.base_fees,
+    a.order_key, a.number, a.size, a.status, a.filled_size, a.filled_value, a.quote_fees, a.base_fees,
     a.exchange_order_id AS known_id, o.role, o.entry_key
 """
 _COMMIT = (
@@ -135,11 +136,23 @@ class Fact:
     entry_key: str | None = None
     known: bool = False
     """The journal already says exactly this."""
+    size: Decimal | None = None
+    """The attempt's size (base), where it was sent with one."""
 
     @property
     def ours(self) -> bool:
         """Whether the system placed the order."""
         return self.order_key is not None and self.role is not OrderRole.EXTERNAL
+
+    @property
+    def ends_short(self) -> bool:
+        """Whether it tells an end that leaves some of the order, so that what it says was filled may not be the last:
+        any but FILLED, and FILLED with less than the attempt's size.
+        """
+        report = self.observed.report
+        if report.status is AttemptStatus.FILLED:
+            return self.size is not None and report.totals.size < self.size
+        return report.final
 
 
 class FactStore:
@@ -217,6 +230,7 @@ def _fact(row: asyncpg.Record, seen: Observed) -> Fact:
         attempt=row["number"],
         role=OrderRole(row["role"]),
         entry_key=row["entry_key"],
+        size=row["size"],
         known=(
             row["known_id"] == seen.order.exchange_order_id
             and row["status"] == report.status

@@ -77,7 +77,6 @@ _LOOK_WHERE_OTHERS_HAVE = 1.5
 """The same for a sell of a trade, where what it sold already would be sold again out of what is others'."""
 _ASKED_ON_SECONDS = 900.0
 """So long an end that could not be looked at is asked for beside; reconcile compares it, too."""
-_BY_CANCEL = frozenset({VenueStatus.CANCELLED, VenueStatus.EXPIRED})
 
 
 def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
@@ -354,10 +353,10 @@ class _Session:
                 self._balance_hint.set()
 
     def _send_on(self, fact: Fact) -> None:
-        """To what it is about; an end by a cancel once the order itself has been looked at, or that took too long."""
-        seen = fact.observed
-        ends = seen.source is StatusSource.WEBSOCKET and seen.order.status in _BY_CANCEL
-        if ends and fact.ours and not fact.known:
+        """To what it is about; an end short of the order's size once the order itself has been looked at, or that took
+        too long.
+        """
+        if fact.observed.source is StatusSource.WEBSOCKET and fact.ends_short and fact.ours and not fact.known:
             self._beside.start(self._send_end_on(fact))
         else:
             self._router.route(fact)
@@ -522,9 +521,10 @@ class _Session:
     async def _look_at_end(self, identity: str, ours: str, told: Decimal) -> VenueOrder | None:
         """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.
 
-        The stream may tell an end by a cancel with the size before the last fill (`told`, base), and who sells next
-        sells what this one has not. So a sell of a trade is waited for longer where others have of its coin: elsewhere
-        the exchange refuses what isn't there. `identity` is the exchange's id, `ours` our own, empty if not known.
+        The stream may tell an end (mostly one by a cancel) with the size before the last fill (`told`, base), and who
+        sells next sells what this one has not. So a sell of a trade is waited for longer where others have of its coin:
+        elsewhere the exchange refuses what is not there. `identity` is the exchange's id, `ours` our own, empty if
+        it is not known.
         """
         asking = self._ends.get(identity)
         if asking is None:

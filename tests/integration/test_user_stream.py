@@ -501,30 +501,46 @@ async def test_what_the_stream_leaves_unknown_is_asked_for(world: World) -> None
 
 
 @pytest.mark.parametrize("lags", ["lives", "less"])
+@pytest.mark.parametrize("status", [VenueStatus.CANCELLED, VenueStatus.EXPIRED, VenueStatus.FAILED, VenueStatus.FILLED])
 async def test_an_end_is_sent_on_with_what_the_order_itself_has_filled(
-    world: World, monkeypatch: pytest.MonkeyPatch, lags: str
+    world: World, monkeypatch: pytest.MonkeyPatch, status: VenueStatus, lags: str
 ) -> None:
-    """The stream tells an end without the last fill; while the order's answers are older than that nothing is sent on,
-    and the first that shows the end goes before what was told.
+    """The stream tells an end, however named, without the last fill; while the order's answers are older than that
+    nothing is sent on, and the first that shows the end goes before what was told.
     """
     monkeypatch.setattr(user_stream, "_LOOK_AT_END", 20.0)
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)
-    old = VenueStatus.OPEN if lags == "lives" else VenueStatus.CANCELLED
+    old = VenueStatus.OPEN if lags == "lives" else status
     world.exchange.history["x-1"] = order("x-1", name, size="0.1")
     async with world.running():
         await until(lambda: filled(handle, "0.1"))
         world.exchange.history["x-1"] = order("x-1", name, status=old, size="0.4" if lags == "lives" else "0.3")
         world.exchange.calls.clear()
-        end = order("x-1", name, status=VenueStatus.CANCELLED, size="0.4")
+        end = order("x-1", name, status=status, size="0.4")
         world.exchange.user_streams[-1].push(OrderEvent(end, False, 0, datetime.now(UTC)))
         await until(lambda: truth(world.exchange.calls.count("order x-1") >= 3))
         assert not any(update.status.final for update in await told(handle))
-        world.exchange.history["x-1"] = order("x-1", name, status=VenueStatus.CANCELLED, size="0.7")
+        world.exchange.history["x-1"] = order("x-1", name, status=status, size="0.7")
         await until(lambda: ended(handle))
         await until(lambda: truth_of_count(world))
     assert next(item.filled_size for item in await told(handle) if item.status.final) == Decimal("0.7")
+
+
+async def test_the_end_of_a_whole_order_is_not_looked_at(world: World) -> None:
+    """FILLED with all of the order's size can't have filled more: it is sent on at once."""
+    wanted = intent("a")
+    name = await add_order(world.pool, wanted, exchange_order_id="x-1")
+    handle = await world.order_workflow(wanted)
+    world.exchange.history["x-1"] = order("x-1", name, size="0.1")
+    async with world.running():
+        await until(lambda: filled(handle, "0.1"))
+        world.exchange.calls.clear()
+        end = order("x-1", name, status=VenueStatus.FILLED, size="1")
+        world.exchange.user_streams[-1].push(OrderEvent(end, False, 0, datetime.now(UTC)))
+        await until(lambda: ended(handle))
+    assert "order x-1" not in world.exchange.calls
 
 
 async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(world: World) -> None:
