@@ -16,13 +16,14 @@ from typing import NamedTuple
 from fifo.fills import FifoError
 from fifo.parsing import last_place, money
 
-__all__ = ["Converted", "Said", "Traded", "converted", "may_be", "said", "traded", "unclear"]
+__all__ = ["Converted", "Said", "Traded", "converted", "done", "may_be", "said", "traded", "unclear"]
 
 # Assets are in capitals, but for a few with a small beginning (cbETH); "using" and "Visa" are none.
 _ASSET = r"([a-z]{0,3}[A-Z0-9]*[A-Z][A-Z0-9]*)\b"
 _NUMBER = r"([0-9][0-9.,]*(?:[eE][+-]?[0-9]+)?)"
 _SIGN = r"[^\w\s.,-]{0,3}\s*"
 _FOR = re.compile(rf"\b(?:Bought|Sold)\s+{_NUMBER}\s+{_ASSET}\s+for\s+{_SIGN}{_NUMBER}\s*{_SIGN}{_ASSET}")
+_DONE = re.compile(rf"\b(Bought|Sold|Converted)\s+{_SIGN}{_NUMBER}\s+{_ASSET}")
 _ON = re.compile(rf"\bon\s+{_ASSET}-{_ASSET}")
 _AT = re.compile(rf"\bat\s+{_SIGN}{_NUMBER}")
 _CONVERTED = re.compile(rf"\bConverted\s+{_SIGN}{_NUMBER}\s+{_ASSET}\s+to\s+{_SIGN}{_NUMBER}\s+{_ASSET}")
@@ -84,6 +85,12 @@ def said(notes: str) -> Said:
         at[1] if at else None,
         pair[2].upper() if pair else None,
     )
+
+
+def done(notes: str) -> str | None:
+    """Bought, Sold or Converted, if a size follows."""
+    found = _DONE.search(notes)
+    return found[1] if found else None
 
 
 def traded(text: Said) -> Traded:

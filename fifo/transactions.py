@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from fifo.amounts import UNIT, divide_half_even, text_of
 from fifo.fills import FifoError, Stated
-from fifo.notes import Converted, Said, Traded, converted, may_be, said, traded, unclear
+from fifo.notes import Converted, Said, Traded, converted, done, may_be, said, traded, unclear
 from fifo.parsing import last_place, money_in, nanoseconds, shown
 
 __all__ = ["ONE_BOOK", "RENAMED", "Doubts", "TransactionsReport", "needed", "signed_fee"]
@@ -48,6 +48,9 @@ _MONIES = frozenset(
 
 ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
 """What Coinbase trades in one order book: a pair may name the one where the other was paid."""
+
+_AT_PAR = {"USDC": "USD", "USDT": "USD", "DAI": "USD", "PYUSD": "USD", "GUSD": "USD", "EURC": "EUR"}
+"""Coins that are worth one of a currency, by the quarter at least that fields may differ."""
 
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
 _A_CENT = UNIT // 100
@@ -168,6 +171,9 @@ class TransactionsReport:
         valued = self._valued(row, line, buy=buy)
         if buy and valued.outgoing:
             raise FifoError("SIZE_NOT_POSITIVE", "Quantity of a Buy must be above zero")
+        verb = done(row.get("notes", ""))
+        if verb not in (None, "Bought" if buy else "Sold"):
+            raise FifoError("CONTRADICTION", f"Notes say {verb}, Transaction Type is {kind}")
         notes = said(row.get("notes", ""))
         quote, pair = notes.quote, notes.against
         if quote is None and kind.lower().startswith("adv"):
@@ -179,8 +185,7 @@ class TransactionsReport:
                 _check_notes(valued, notes, buy=buy)
             return [_fill(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
         amount, with_fee = _of_notes(valued, traded(notes), buy=buy)
-        if notes.price is None and quote not in _MONIES and unclear(row["notes"], quote):
-            _require_at_par(valued, amount, quote)
+        _require_at_par(valued, amount, quote, comma=notes.price is None and unclear(row["notes"], quote))
         return _sides(valued, self._id(valued), quote, amount, buy=buy, with_fee=with_fee)
 
     def _conversion(self, row: Mapping[str, str], line: int) -> list[Stated]:
@@ -248,8 +253,7 @@ class TransactionsReport:
             raise FifoError("CONTRADICTION", f"Notes convert {notes.given} to {notes.received}, Asset is {side.asset}")
         _check_size(side, sizes[side.asset])
         other = notes.received if side.asset == notes.given else notes.given
-        if other not in _MONIES and unclear(text, other):
-            _require_at_par(side, sizes[other], other)
+        _require_at_par(side, sizes[other], other, comma=unclear(text, other))
 
     def _id(self, valued: _Valued) -> str:
         return valued.id or self._counted(valued.known_as)
@@ -423,14 +427,22 @@ def _check_notes(valued: _Valued, text: Said, *, buy: bool) -> None:
         raise FifoError("CONTRADICTION", f"Price is {text_of(worth * UNIT // size)}, and Notes say {shown(text.price)}")
 
 
-def _require_at_par(valued: _Valued, amount: int, currency: str) -> None:
-    """A coin's amount with a comma before three digits counts only if the coin is worth one of the row's currency."""
-    if not _near(amount, valued.worth()):
-        raise FifoError(
-            "CONTRADICTION",
-            f"Notes say {text_of(amount)} {currency} with a comma, which is a thousandth of it if the comma is a "
-            "decimal one",
-        )
+def _require_at_par(valued: _Valued, amount: int, coin: str, *, comma: bool) -> None:
+    """What a coin at par comes to is what the row is worth. Any coin's amount with a `comma` before three digits counts
+    only if it is, too.
+    """
+    at_par = _AT_PAR.get(coin) == valued.currency
+    if coin in _MONIES or not (comma or at_par):
+        return
+    worth, fee = valued.worth(), valued.fee
+    if any(_near(amount, sum_) for sum_ in (worth, worth + fee, worth - fee)):
+        return
+    raise FifoError(
+        "CONTRADICTION",
+        f"Notes say {text_of(amount)} {coin} with a comma, which is a thousandth of it if the comma is a decimal one"
+        if comma
+        else f"Notes say {text_of(amount)} {coin}, and Subtotal is {text_of(worth)} {valued.currency}",
+    )
 
 
 def _check_size(valued: _Valued, size: int) -> None:

@@ -440,9 +440,9 @@ async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Coll
         plan.alike[line] = pairs[0][1].id
         for item in lines[place]:
             plan.symbols[item.symbol].alike += 1
-        other = next((pair for pair in pairs if not pair[0].costs_the_same(pair[1])), None)
-        if other is not None:
-            plan.changed.append((line, _other_cost(*other)))
+        # Two coins of the same sizes are one trade, whatever each report values them at.
+        if len(pairs) == 1 and not pairs[0][0].costs_the_same(pairs[0][1]):
+            plan.changed.append((line, _other_cost(*pairs[0])))
 
 
 def _other_cost(seen: Seen, twin: Seen) -> str:

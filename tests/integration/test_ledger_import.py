@@ -285,6 +285,15 @@ async def test_of_two_fills_the_one_that_costs_the_same_is_there(pool: Pool) -> 
     assert [(item.id, item.net) for item in (new.seen for new in plan.symbols["BTC-USD"].new)] == [("k2", Decimal(150))]
 
 
+async def test_a_conversion_is_the_same_whichever_sides_row_comes_first(pool: Pool) -> None:
+    """Its sides' rows value it differently, by more than reports round: a download in other order adds nothing."""
+    head, *_ = FORM_2021.splitlines(keepends=True)
+    given = "2022-01-01T10:00:00Z,Convert,BTC,0.05,USD,60000,3000,3000,0,Converted 0.05 BTC to 0.98 ETH\n"
+    received = "2022-01-01T10:00:00Z,Convert,ETH,0.98,USD,,2800,2800,0,Converted 0.05 BTC to 0.98 ETH\n"
+    await imported(pool, head + given + received)
+    assert [(item.new, item.alike) for item in await imported(pool, head + received + given)] == [(0, 1), (0, 1)]
+
+
 async def test_rows_without_an_id_that_are_known_are_told(pool: Pool) -> None:
     """They may be another portfolio's of the same second, which nothing in such a report says."""
     await imported(pool, _older())
