@@ -31,6 +31,7 @@ __all__ = [
 _LONGEST = 100
 _LONGEST_NOTE = 500
 _SHOWN = 12
+_NAMED = 5
 _IN_THE_NAME = re.compile(rf"in the name of (.*) \(command (.{{1,{_SHOWN}}})\)")
 
 
@@ -91,7 +92,10 @@ def in_words(verb: str, request: CloseRequest | None) -> str:
 
 def not_understood(request: CloseRequest) -> str | None:
     """The fields of a wish that nobody here knows, in words; None if there are none."""
-    names = [f"`{noted(name)[:_LONGEST]}`" for name in request.not_understood]
+    unknown = request.not_understood
+    names = [f"`{noted(name)[:_LONGEST]}`" for name in unknown[:_NAMED]]
+    if len(unknown) > _NAMED:
+        names.append(f"{len(unknown) - _NAMED} more")
     return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not understood" if names else None
 
 

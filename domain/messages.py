@@ -180,7 +180,9 @@ class CloseRequest(Message):
     @property
     def not_understood(self) -> tuple[str, ...]:
         """Fields that say something and that nobody here knows; a later version's with nothing in it is none."""
-        return tuple(name for name, value in (self.model_extra or {}).items() if value not in (None, "", [], {}, 0))
+        return tuple(
+            name for name, value in (self.model_extra or {}).items() if not (value is None or value in ("", [], {}))
+        )
 
 
 class Admission(Message):

@@ -23,11 +23,12 @@ __all__ = ["Promise", "refuse_unknown"]
 
 
 def refuse_unknown(request: CloseRequest) -> None:
-    """A wish that says something nobody here knows is refused, or half of it would be taken for all.
+    """A wish that says something nobody here knows is refused, or half of it would be taken for all. Only people ask by
+    an update, so none is `own`: what one promises is kept.
 
     Raises ApplicationError with the type BAD_REQUEST.
     """
-    problem = not_understood(request)
+    problem = "`own` is not for people" if request.own else not_understood(request)
     if problem is not None:
         raise ApplicationError(f"{problem}: nothing was done", type="BAD_REQUEST")
 

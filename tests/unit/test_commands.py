@@ -69,14 +69,20 @@ def test_a_workflow_says_no_more_than_it_knows() -> None:
 
 
 def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
-    """What is typed wrong is told by its name; a later version's field with nothing in it is no wish."""
-    typed = StopsRequest.model_validate({"hardd": "49000", "soft_stop": "49500", "later": None, "more": False})
+    """What is typed wrong is told by its name; a later version's field with nothing in it is no wish, while zero and
+    no are some. Of many the first five are named.
+    """
+    typed = StopsRequest.model_validate({"hardd": "49000", "soft_stop": "49500", "later": None, "more": []})
     assert not_understood(typed) == "`hardd` is not understood"
     closing = CloseRequest.model_validate({"size": "0.5", "price": 3, "by": "ann"})
     assert not_understood(closing) == "`size` and `price` are not understood"
     told = "closed by temporal (says ann) (`size` and `price` are not understood, and left out)"
     assert in_words("closed", closing) == told
     assert not_understood(CloseRequest(by="ann")) is None
+    for nothing in (0, False, 0.0):
+        assert not_understood(StopsRequest.model_validate({"hardd": nothing})) == "`hardd` is not understood"
+    many = CloseRequest.model_validate({f"x{number}": 1 for number in range(14000)})
+    assert not_understood(many) == ("`x0` and `x1` and `x2` and `x3` and `x4` and 13995 more are not understood")
 
 
 def test_a_timeline_is_shown_with_the_ledgers_word() -> None:

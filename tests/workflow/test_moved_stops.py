@@ -106,20 +106,23 @@ async def test_moved_stops_guard_the_trade_from_then_on(system: TradingSystem) -
 
 async def test_a_wish_with_a_field_that_nobody_knows_is_refused_by_its_name(system: TradingSystem) -> None:
     """A typing error in stops moves nothing, and a close with a size sells nothing, as it would sell all: the answer
-    names what isn't understood. The entry refuses the same.
+    names what isn't understood. The entry refuses the same. `own` is said by workflows, whose wishes nobody keeps: a
+    person's is refused.
     """
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
-    for handle, update, request in (
-        (trade.monitor, "stops", {"hardd": "49000", "soft_stop": "49500"}),
-        (trade.monitor, "close", {"hardd": "0.005"}),
-        (trade.handle, "close", {"hardd": "0.005"}),
+    for handle, update, request, problem in (
+        (trade.monitor, "stops", {"hardd": "49000", "soft_stop": "49500"}, "`hardd` is not understood"),
+        (trade.monitor, "close", {"hardd": "0.005"}, "`hardd` is not understood"),
+        (trade.handle, "close", {"hardd": "0.005"}, "`hardd` is not understood"),
+        (trade.monitor, "close", {"by": "ann", "own": True}, "`own` is not for people"),
+        (trade.handle, "close", {"by": "ann", "own": True}, "`own` is not for people"),
     ):
         with pytest.raises(WorkflowUpdateFailedError) as caught:
             await handle.execute_update(update, request)
         assert isinstance(caught.value.cause, ApplicationError)
         assert caught.value.cause.type == "BAD_REQUEST"
-        assert "`hardd` is not understood: nothing was done" in str(caught.value.cause)
+        assert f"{problem}: nothing was done" in str(caught.value.cause)
     assert await system.value("SELECT count(*) FROM stop_changes") == 0
     assert (await trade.monitor_view()).due is None
     await trade.monitor.execute_update("close", {"by": "ann"})
