@@ -143,6 +143,8 @@ SELECT EXISTS (SELECT 1 FROM trades WHERE account = $1 AND state <> 'CLOSED' AND
 # on the coin may have bought what isn't recorded.
 _SELLER = f"""
 SELECT t.remaining, {_BASE.replace("symbol", "t.symbol")} AS base,
+       (SELECT b.available + b.hold FROM balances b
+         WHERE b.account = $1 AND b.currency = {_BASE.replace("symbol", "t.symbol")}) - t.bought_size AS beyond,
        EXISTS (SELECT 1 FROM orders b WHERE b.account = $1 AND b.side = 'BUY' AND NOT b.finished
                   AND b.order_key <> t.entry_key AND {_BASE.replace("symbol", "b.symbol")} =
                       {_BASE.replace("symbol", "t.symbol")}) AS buying
@@ -243,7 +245,8 @@ async def others_have(pool: Pool, account: str, exchange_order_id: str, client_o
         return True
     if row["remaining"] is None:
         return False
-    if row["buying"]:
+    # A deposit may not be booked yet. The answer may be older than the trade's sells, so all that it bought is its own.
+    if row["buying"] or (row["beyond"] or ZERO) > _CRUMB * row["remaining"]:
         return True
     coin = (await coins(pool, account, datetime.now(UTC), row["base"]))[row["base"]]
     if coin.books is None or coin.owned > row["remaining"]:

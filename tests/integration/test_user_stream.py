@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 from activities.database import Pool, create_pool
 from activities.interfaces.streams import UserStreamInput
 from activities.leases import LeaseLostError, LeaseTerms, acquire
+from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import others_have
 from activities.ledger.record import Ledger
 from activities.starting import Starter
@@ -578,6 +579,11 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
     assert await have()
     await world.pool.execute("UPDATE orders SET finished = true WHERE order_key = $1", buy.order_key)
     assert not await have()
+    asked = datetime.now(UTC)
+    for held, others in (("1", False), ("1.5", True), ("0.4", False)):  # the exchange's answer, a deposit in one
+        asked += timedelta(milliseconds=1)
+        await keep_balances(world.pool, ACCOUNT, {"BTC": Balance("BTC", Decimal(0), Decimal(held))}, asked, asked)
+        assert await have() is others
     await now_opened_with("1.5")
     assert await have()
 
