@@ -62,6 +62,7 @@ _GOES_ON = "an exit order whose workflow was terminated goes on in another"
 _ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
 _STILL_WORKS = "an earlier monitor's exit that was waited for stands down for what became due meanwhile"
 _CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
+_HIGHER_FIRST = "no exit is begun for a reason that a higher one goes before"
 _SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
@@ -330,7 +331,7 @@ class ExitMonitorWorkflow:
             if self._all_sold and workflow.patched("what an entry may still fill is waited for"):
                 await self._await_entry(reason)
                 return
-        if await self._lower_shield(reason):
+        if await self._lower_shield(reason) or self._gives_way(reason):
             return
         self._selling = reason
         outcome = await self._sell(reason)
@@ -603,7 +604,15 @@ class ExitMonitorWorkflow:
     async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
         """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
         await self._position(reason)
-        return await self._sell(reason)
+        return None if self._gives_way(reason) else await self._sell(reason)
+
+    def _gives_way(self, reason: ExitReason) -> bool:
+        """Whether a higher reason has become due, so that no exit is begun for this one.
+
+        It would be asked to stand down in the moment in which it begins. An order that ends just then is admitted once
+        more, and looks like an earlier monitor's: leg would follow leg without an end, and the stop would never go out.
+        """
+        return self._outranked(reason) and workflow.patched(_HIGHER_FIRST)
 
     def _outranked(self, reason: ExitReason) -> bool:
         best = self._reason

@@ -256,6 +256,35 @@ async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: Tradi
     await system.assert_books_agree()
 
 
+async def test_what_became_due_while_a_profit_exit_waited_is_what_is_sold_for(system: TradingSystem) -> None:
+    """A target waits for the end of its protection, and meanwhile a hard stop is due: no exit for the target is begun,
+    which would have to stand down at once, again and again.
+    """
+    rules = ExitRules(take_profit=Decimal("0.02"), trailing_arm=None)
+    trade = await bought(system, protection=STOP, rules=rules)
+
+    async def rests() -> str | None:
+        return next((item["order_id"] for item in await sells(system, trade) if item["status"] == "OPEN"), None)
+
+    protection = await eventually(rests, what="the protection rests")
+    await system.control.latency(cancel=None)
+    await system.price("51005")
+    await told(system, "TP waits for the end of its protection")
+    await system.price("47000")
+
+    async def heard() -> bool:
+        return (await trade.monitor_view()).due == ExitReason.HARD_STOP
+
+    await eventually(heard, what="the monitor has heard of the stop")
+    await system.control.latency(cancel=0)
+    await system.control.finish_cancel(protection)
+    await until_sold(system, trade)
+    assert {item.reason for item in (await trade.closed()).exits} == {ExitReason.HARD_STOP}
+    begun = await system.rows("SELECT exit_reason FROM orders WHERE entry_key = $1 AND entry_point = 'exit'", trade.key)
+    assert {row["exit_reason"] for row in begun} == {"HARD_STOP"}
+    await system.assert_books_agree()
+
+
 @pytest.mark.parametrize("by", ["stop", "close"])
 async def test_what_is_due_goes_before_a_protection_that_is_being_replaced(system: TradingSystem, by: str) -> None:
     """An entry grows, and the cancel of its first part's protection has no end: what that doesn't claim is sold."""
