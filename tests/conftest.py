@@ -18,6 +18,7 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from activities import secret_values
 from schema import migrate
 from workers.stack import temporal_binary
 from workers.stack.dev_server import DevServer, DevServerConfig
@@ -58,6 +59,15 @@ def _short_collections() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_its_own() -> Iterator[None]:
+    """What one test's settings hold as a secret is not taken out of what another one reads."""
+    before = set(secret_values._hidden)
+    yield
+    secret_values._hidden.clear()
+    secret_values._hidden.update(before)
 
 
 @pytest.fixture(scope="session")
