@@ -22,6 +22,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
 
 from activities.identity import read_account
+from activities.leases import DATABASE_TROUBLE
 from cli.cautions import known_costs
 from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
@@ -199,7 +200,7 @@ def age_finding(stream: str, age_s: float) -> Finding:
 async def _stops(settings: "Settings") -> list[Finding]:
     """Whether what the settings say of stops and targets is further away than a round trip costs."""
     trip = assumed_round_trip(settings)
-    with contextlib.suppress(Exception):  # that the database doesn't answer is said by its own check
+    with contextlib.suppress(*DATABASE_TROUBLE):  # that the database doesn't answer is said by its own check
         connection = await asyncpg.connect(settings.database.dsn, timeout=5)
         try:
             trip = await known_costs(connection, settings)
