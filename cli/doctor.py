@@ -28,6 +28,7 @@ from cli.errors import as_user_error
 from domain.visibility import SEARCH_ATTRIBUTES
 from exchange.trust import authorities
 from schema import migrate
+from workers.errors import UnreachableError
 from workers.readiness import HEARD_S, leases_held, leases_of, oldest_heard, unwatched
 from workers.settings.near_costs import assumed_round_trip, near_costs
 from workers.settings.secret_files import file_problems
@@ -200,7 +201,8 @@ def age_finding(stream: str, age_s: float) -> Finding:
 async def _stops(settings: "Settings") -> list[Finding]:
     """Whether what the settings say of stops and targets is further away than a round trip costs."""
     trip = assumed_round_trip(settings)
-    with contextlib.suppress(*DATABASE_TROUBLE):  # that the database doesn't answer is said by its own check
+    # That no database is set or answers is said by its own check.
+    with contextlib.suppress(UnreachableError, *DATABASE_TROUBLE):
         connection = await asyncpg.connect(settings.database.dsn, timeout=5)
         try:
             trip = await known_costs(connection, settings)
