@@ -2,7 +2,8 @@
 
 Orders (POST) and the user stream go on, as in an outage of the exchange's reading side. The same stops on a calm day
 are the row beside. A quarter each: a hard stop, a soft stop, a hard stop of a trade whose protection rests at the
-exchange, and a hard stop while a soft stop's limit order is at work.
+exchange, and a hard stop while a soft stop's limit order is at work. All of it twice: with an account that has only
+what its trades bought, and with one that has more of each coin, where an order's end is waited for longer.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _APART = 0.3
 """Seconds between two stops: half the rate of round-trip trades on 2 cores, so that no queue is measured."""
 _SOFT = Decimal(97)
 """Best bid past the soft stop and above the hard one."""
+_OTHERS = Decimal(1)
+"""Ten times a trade's size."""
 _KINDS = ("hard", "soft", "protected", "working")
 _FAR = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.3"))
 
@@ -68,10 +71,14 @@ class _Stop:
 
 
 async def failing_reads(say: Say, *, quick: bool) -> list[Row]:
-    """A row for a calm day and one for each trouble."""
+    """A row for a calm day and one for each trouble, without and with coins that no trade owns."""
+    return [row for coins in (Decimal(0), _OTHERS) for row in await _rows(say, coins, quick=quick)]
+
+
+async def _rows(say: Say, coins: Decimal, *, quick: bool) -> list[Row]:
     rounds, symbols = (1, SYMBOLS[:12]) if quick else (4, SYMBOLS)
     rows = []
-    async with open_rig() as rig, rig.worker_process():
+    async with open_rig(coins) as rig, rig.worker_process():
         for trouble in (None, *_TROUBLES):
             say(f"{rounds * len(symbols)} stops, {trouble.name if trouble else 'a calm day'}")
             waits: list[tuple[str, float]] = []
@@ -79,18 +86,18 @@ async def failing_reads(say: Say, *, quick: bool) -> list[Row]:
                 waits += await _round(rig, symbols, trouble)
                 if any(wait >= _PATIENCE for _, wait in waits):
                     break  # more of the same would take a minute a round, and change nothing
-            rows.append(_row(trouble, waits))
+            rows.append(_row(trouble, waits, ", others have of the coin" if coins else ""))
             say(f"p99 {rows[-1].p99 or 0:,.0f} ms; {rows[-1].note}")
     return rows
 
 
-def _row(trouble: _Trouble | None, waits: Sequence[tuple[str, float]]) -> Row:
+def _row(trouble: _Trouble | None, waits: Sequence[tuple[str, float]], whose: str) -> Row:
     seconds = [wait for _, wait in waits]
     p99 = percentile(seconds, 99)
     late = sum(wait >= _PATIENCE for wait in seconds)
     slowest = ", ".join(f"{kind} {max(wait for each, wait in waits if each == kind):.2f}" for kind in _KINDS)
     return Row(
-        what=f"{len(waits)} due stops, {trouble.name if trouble else 'a calm day'}: at the exchange",
+        what=f"{len(waits)} due stops, {trouble.name if trouble else 'a calm day'}{whose}: at the exchange",
         unit="ms",
         p50=statistics.median(seconds) * 1e3,
         p99=p99 * 1e3,

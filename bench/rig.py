@@ -50,12 +50,13 @@ CALM = Decimal(100)
 """Best bid at which everything is bought, in USD."""
 CRASH = Decimal(94)
 """Best bid past every hard stop."""
+_NONE = Decimal(0)
 _SIZE = Decimal("0.1")
 _ACCOUNT = "main"
 _DOLLARS = Decimal(1_000_000_000)
 _BOOKS = """
 INSERT INTO balance_transfers (account, currency, kind, amount, expected, found)
-VALUES ($1, 'USD', 'opening', $2, 0, $2)
+VALUES ($1, $2, 'opening', $3, 0, $3)
 """
 """Opens the books as the first reconcile does, for which there is no schedule here."""
 
@@ -234,8 +235,12 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def open_rig() -> AsyncIterator[Rig]:
-    """Start PostgreSQL, Temporal and the paper exchange, without a worker; everything is gone afterwards."""
+async def open_rig(coins: Decimal = _NONE) -> AsyncIterator[Rig]:
+    """Start PostgreSQL, Temporal and the paper exchange, without a worker; everything is gone afterwards.
+
+    `coins`: how much of each coin the account has that no trade owns.
+    """
+    opening = {"USD": _DOLLARS} | ({symbol.removesuffix("-USD"): coins for symbol in SYMBOLS} if coins else {})
     with tempfile.TemporaryDirectory(prefix="bottrader-bench-") as folder:
         products = Path(folder) / "products.json"
         products.write_text(json.dumps({"products": [_product(symbol) for symbol in (*SYMBOLS, PROBE)]}))
@@ -248,8 +253,7 @@ async def open_rig() -> AsyncIterator[Rig]:
                 "--no-rate-limits",
                 "--products-file",
                 str(products),
-                "--balance",
-                f"USD={_DOLLARS}",
+                *(part for currency, amount in opening.items() for part in ("--balance", f"{currency}={amount}")),
             ],
             env={
                 **WITHOUT_LIMITS,
@@ -268,7 +272,7 @@ async def open_rig() -> AsyncIterator[Rig]:
             try:
                 rig = Rig(stack, client, control, database)
                 await database.add_listener("exit_plan", rig.hear)
-                await database.execute(_BOOKS, _ACCOUNT, _DOLLARS)
+                await database.executemany(_BOOKS, [(_ACCOUNT, *held) for held in opening.items()])
                 yield rig
             finally:
                 await database.close()
