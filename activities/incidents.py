@@ -11,7 +11,7 @@ import structlog
 from activities.database import Connection, Pool
 from activities.secret_values import hide_in, without_secrets
 
-__all__ = ["Lasting", "Severity", "report_incident", "report_once", "report_past", "resolve_incidents"]
+__all__ = ["OpenIncident", "Severity", "report_incident", "report_once", "report_past", "resolve_incidents"]
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +110,7 @@ async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, su
     return int(status.rsplit(maxsplit=1)[-1])
 
 
-class Lasting:
+class OpenIncident:
     """A condition that may last: told when it begins, again each `repeat_seconds` (wall), and resolved when over."""
 
     def __init__(self, pool: Pool, account: str, kind: str, severity: Severity, *, repeat_seconds: float) -> None:

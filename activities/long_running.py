@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.leases import DATABASE_TROUBLE
 
-__all__ = ["Beside", "every", "hinted", "holder_name", "together", "until_shutdown"]
+__all__ = ["BackgroundTasks", "every", "hinted", "holder_name", "together", "until_shutdown"]
 
 log = structlog.get_logger(__name__)
 
@@ -92,8 +92,8 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Beside:
-    """Short pieces of work beside the main one. Trouble is logged; it never stops what they were started from."""
+class BackgroundTasks:
+    """Short pieces of work that run in the background. An error is logged; it never stops what started them."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()

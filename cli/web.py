@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from web.app import Limits
-    from web.decisions import Enter, Terms
+    from web.app import RequestLimits
+    from web.decisions import AlertTerms, Enter
     from web.senders import Sender
     from workers.settings import Settings
 
@@ -96,8 +96,8 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
 
     from activities.database import create_pool
     from web.app import create_app
-    from web.decisions import Desk
-    from web.journal import Journal
+    from web.decisions import Decisions
+    from web.journal import AlertJournal
     from web.metrics import WebhookMetrics
     from web.server import WebServer
     from workers.background import FaultIncidents, watch_background
@@ -122,20 +122,20 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         await require_own(pool, settings)
         background.tell.append(FaultIncidents(pool, settings.account, "the webhook"))
         live = LiveSettings(settings, pool, sources)
-        journal = Journal(pool, settings.account)
-        desk = Desk(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
+        journal = AlertJournal(pool, settings.account)
+        decisions = Decisions(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
 
         async def alive() -> dict[str, bool]:
-            needed, executed = await asyncio.gather(desk.alive(), executing(client, pool, settings))
+            needed, executed = await asyncio.gather(decisions.alive(), executing(client, pool, settings))
             return needed | executed
 
         app = create_app(
-            decide=desk.decide,
+            decide=decisions.decide,
             alive=alive,
             metrics=metrics,
             senders=lambda: senders,
             limits=lambda: limits_of(live.current),
-            tell=desk.tell,
+            tell=decisions.tell,
         )
         server = WebServer(
             app,
@@ -203,12 +203,12 @@ def _why(error: "OSError | UnicodeDecodeError") -> str:
     return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not text in ASCII"
 
 
-def limits_of(settings: "Settings") -> "Limits":
+def limits_of(settings: "Settings") -> "RequestLimits":
     """How much, how often, how long."""
-    from web.app import Limits
+    from web.app import RequestLimits
 
     given = settings.webhook
-    return Limits(
+    return RequestLimits(
         max_body_bytes=given.max_body_bytes,
         max_depth=given.max_depth,
         window_s=float(given.replay_window_s),
@@ -220,15 +220,15 @@ def limits_of(settings: "Settings") -> "Limits":
     )
 
 
-def terms_of(settings: "Settings") -> "Terms":
+def terms_of(settings: "Settings") -> "AlertTerms":
     """What decisions depend on."""
-    from web.decisions import Terms
+    from web.decisions import AlertTerms
     from web.scopes import Scope
     from workers.settings.near_costs import assumed_round_trip
 
     symbols, given = settings.symbols, settings.webhook
     trigger = settings.triggers.get(given.trigger) or settings.triggers["manual"]
-    return Terms(
+    return AlertTerms(
         account=settings.account,
         venue=settings.exchange.venue,
         orders_queue=settings.temporal.orders_queue,

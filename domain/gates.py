@@ -39,10 +39,10 @@ __all__ = [
     "Limits",
     "Market",
     "Reserved",
-    "beside",
     "first_refusal",
     "reservation",
     "run_gates",
+    "with_admitted",
 ]
 
 _BY_HAND = "a person's order"
@@ -646,7 +646,7 @@ def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:
     return results
 
 
-def beside(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
+def with_admitted(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
     """The facts as they would be read once these entries of the same account and quote currency are admitted."""
     here = [each.quote for each in admitted if each.symbol == facts.intent.symbol]
     together = sum((each.quote for each in admitted), Decimal(0))

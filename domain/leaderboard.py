@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from domain.statistics import Interval, Sample, mean_interval
 
-__all__ = ["Standing", "SymbolRecord", "rank_symbols", "trusted_symbols"]
+__all__ = ["SymbolRank", "SymbolRecord", "rank_symbols", "trusted_symbols"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SymbolRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SymbolRank:
     """A symbol's place, from 1; `mean` is the mean net result a trade, a fraction of the cost."""
 
     place: int
@@ -50,20 +50,20 @@ class Standing:
 
 def rank_symbols(
     records: Iterable[SymbolRecord], *, least_trades: int = 5, confidence: float = 0.95
-) -> Sequence[Standing]:
+) -> Sequence[SymbolRank]:
     """The symbols with at least `least_trades` closed trades, best first."""
     enough = [
         (record, mean_interval(record.results, confidence))
         for record in records
         if record.results.count >= max(2, least_trades)
     ]
-    standings = [
-        Standing(0, record.symbol, record.results.count, record.wins, record.pnl, mean) for record, mean in enough
+    ranks = [
+        SymbolRank(0, record.symbol, record.results.count, record.wins, record.pnl, mean) for record, mean in enough
     ]
-    standings.sort(key=lambda item: (not item.gains, -(item.mean.low or 0.0), item.symbol))
-    return [replace(standing, place=place) for place, standing in enumerate(standings, 1)]
+    ranks.sort(key=lambda item: (not item.gains, -(item.mean.low or 0.0), item.symbol))
+    return [replace(rank, place=place) for place, rank in enumerate(ranks, 1)]
 
 
-def trusted_symbols(standings: Iterable[Standing], places: int) -> set[str]:
+def trusted_symbols(ranks: Iterable[SymbolRank], places: int) -> set[str]:
     """Symbols of the first `places` whose trades gained: what is traded because it is on the leaderboard."""
-    return {item.symbol for item in standings if item.place <= places and item.gains}
+    return {item.symbol for item in ranks if item.place <= places and item.gains}

@@ -23,13 +23,13 @@ __all__ = [
     "AttemptView",
     "CloseAnswer",
     "CloseRequest",
-    "Decision",
     "ExitDue",
     "ExternalOrder",
     "GateView",
     "IndicatorPart",
     "Linkage",
     "MonitorStart",
+    "OrderDecision",
     "OrderIntent",
     "OrderOutcome",
     "OrderUpdate",
@@ -378,7 +378,7 @@ class ExitLeg(Message):
     achieved_net: Decimal | None = None
 
 
-class Decision(Message):
+class OrderDecision(Message):
     """The answer to whoever handed in an intent: admitted with ids, or the gate that refused it."""
 
     order_key: str

@@ -25,13 +25,13 @@ from domain.sizing import size_problem, sized
 __all__ = [
     "QUOTES",
     "Level",
-    "Lot",
     "QuoteAnswer",
     "QuoteCode",
     "QuoteFacts",
     "QuotePlan",
     "QuoteRules",
     "Resting",
+    "SellableLot",
     "Wanted",
     "dollar_twins",
     "leaves_after_quotes",
@@ -102,7 +102,7 @@ class QuoteRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class SellableLot:
     """Inventory that may be sold: of one trade, or of the pool that no trade owns (`entry_key` None).
 
     `size` is what nobody but our own quotes has claimed; `cost` what one unit has cost with fees (None: not known).
@@ -143,7 +143,7 @@ class QuoteFacts:
     volume: Decimal | None = None
     inventory: Decimal = ZERO
     """Base units held in the market maker's trades (and in the pool, where it may be sold)."""
-    lots: Sequence[Lot] = ()
+    lots: Sequence[SellableLot] = ()
     """Oldest first."""
     resting: Sequence[Resting] = ()
     disabled: str = ""

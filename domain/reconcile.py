@@ -20,7 +20,6 @@ from domain.money import ZERO
 from domain.orders import AttemptStatus, Report, Side, merge, rounding
 
 __all__ = [
-    "Action",
     "Difference",
     "Execution",
     "Finding",
@@ -28,6 +27,7 @@ __all__ = [
     "Known",
     "OpenQuantity",
     "Records",
+    "Remedy",
     "Seen",
     "Taken",
     "Transfer",
@@ -78,7 +78,7 @@ class Difference(StrEnum):
     FEE_IN_OTHER_CURRENCY = "FEE_IN_OTHER_CURRENCY"
 
 
-class Action(StrEnum):
+class Remedy(StrEnum):
     """What is done about a difference."""
 
     NONE = "NONE"
@@ -169,7 +169,7 @@ class Finding:
     """A difference, what is done about it, and why, in a sentence."""
 
     difference: Difference
-    action: Action
+    action: Remedy
     subject: str
     """The exchange's order id, or ours where it has none."""
     symbol: str
@@ -257,7 +257,7 @@ def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | Non
 
     def told(difference: Difference, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
-            difference, Action.INCIDENT, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
+            difference, Remedy.INCIDENT, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
         )
 
     name = f"order {seen.exchange_order_id}"
@@ -298,7 +298,7 @@ def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | Non
 def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], asked_at: datetime) -> Finding | None:
     """What the exchange shows of one order, against what we know of it."""
 
-    def told(difference: Difference, action: Action, sentence: str, *, critical: bool = False) -> Finding:
+    def told(difference: Difference, action: Remedy, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
             difference, action, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
         )
@@ -307,13 +307,13 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
     if known is None:
         return told(
             Difference.UNKNOWN_TO_US,
-            Action.ADOPT,
+            Remedy.ADOPT,
             f"{name} was not placed by us: {seen.report.status}, {seen.report.totals.size} filled",
         )
     if known.report.status is AttemptStatus.ABSENT:
         return told(
             Difference.LATE_APPEARANCE,
-            Action.RECORD,
+            Remedy.RECORD,
             f"{name} was taken for absent and is at the exchange all the same: {seen.report.status}, "
             f"{seen.report.totals.size} filled",
         )
@@ -322,18 +322,18 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
         if seen.report.final and seen.report.totals.size < known.report.totals.size:
             return told(
                 Difference.OVERBOOKED,
-                Action.LOOK_UP,
+                Remedy.LOOK_UP,
                 f"{name} ended with {seen.report.totals.size} at the exchange, the ledger has "
                 f"{known.report.totals.size}",
             )
         if seen.report != known.report:
-            return told(Difference.AHEAD, Action.NONE, f"{name}: the ledger knows more than the list")
+            return told(Difference.AHEAD, Remedy.NONE, f"{name}: the ledger knows more than the list")
         return None
     if seen.report.final and not known.report.final:
         return _ended(seen, known, executions, asked_at, looked_up=False)
     return told(
         Difference.BEHIND,
-        Action.RECORD,
+        Remedy.RECORD,
         f"{name}: the exchange says {seen.report.status}, {seen.report.totals.size} filled; "
         f"the ledger has {known.report.status}, {known.report.totals.size}",
     )
@@ -348,7 +348,7 @@ def _ended(
     shown = sum((item.size for item in distinct), ZERO)
     size = seen.report.totals.size
 
-    def told(difference: Difference, action: Action, sentence: str, *, source: StatusSource | None = None) -> Finding:
+    def told(difference: Difference, action: Remedy, sentence: str, *, source: StatusSource | None = None) -> Finding:
         from_ = seen if source is None else Seen(
             seen.exchange_order_id,
             seen.client_order_id,
@@ -366,7 +366,7 @@ def _ended(
         proof = f"its executions add up to {shown}" if size > 0 else "and the trade history has nothing of it"
         return told(
             Difference.ENDED,
-            Action.RECORD,
+            Remedy.RECORD,
             f"{name} ended {seen.report.status} with {size} by the order history; {proof}",
             source=source,
         )
@@ -374,12 +374,12 @@ def _ended(
         f"{name} ended {seen.report.status} with {size} by the order history, but its executions add up to {shown}"
     )
     if not looked_up:
-        return told(Difference.UNCONFIRMED, Action.LOOK_UP, sentence)
+        return told(Difference.UNCONFIRMED, Remedy.LOOK_UP, sentence)
     if seen.at is not None and asked_at - seen.at > _CONFIRM_PATIENCE:
         # The order history's own word, after all patience: booked, and a person hears of the contradiction.
         return Finding(
             Difference.UNCONFIRMED,
-            Action.RECORD,
+            Remedy.RECORD,
             seen.exchange_order_id,
             seen.symbol,
             f"{sentence} for more than {_CONFIRM_PATIENCE.total_seconds() / 60:.0f} minutes; the order history counts",
@@ -387,7 +387,7 @@ def _ended(
             known,
             critical=True,
         )
-    return told(Difference.UNCONFIRMED, Action.WAIT, f"{sentence}: it is looked at again")
+    return told(Difference.UNCONFIRMED, Remedy.WAIT, f"{sentence}: it is looked at again")
 
 
 def _unlisted(known: Known, asked_at: datetime) -> Finding:
@@ -396,14 +396,14 @@ def _unlisted(known: Known, asked_at: datetime) -> Finding:
     name = f"order {subject} ({known.side} {known.symbol})"
     if known.exchange_order_id is None:
         why = "it was sent and its outcome is being looked up" if known.sent else "it has not been sent"
-        return Finding(Difference.IN_FLIGHT, Action.NONE, subject, known.symbol, f"{name}: {why}", None, known)
+        return Finding(Difference.IN_FLIGHT, Remedy.NONE, subject, known.symbol, f"{name}: {why}", None, known)
     if known.acknowledged_at is not None and known.acknowledged_at > asked_at - _JUST_NOW:
         return Finding(
-            Difference.IN_FLIGHT, Action.NONE, subject, known.symbol, f"{name} was taken only just now", None, known
+            Difference.IN_FLIGHT, Remedy.NONE, subject, known.symbol, f"{name} was taken only just now", None, known
         )
     return Finding(
         Difference.VANISHED,
-        Action.LOOK_UP,
+        Remedy.LOOK_UP,
         subject,
         known.symbol,
         f"{name} is neither open nor in the list: its end is looked up",
@@ -419,7 +419,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
     if seen is None:
         return Finding(
             Difference.UNKNOWN_TO_EXCHANGE,
-            Action.INCIDENT,
+            Remedy.INCIDENT,
             finding.subject,
             finding.symbol,
             f"{name} is in our books and the exchange does not know it: nothing is changed until a person has looked "
@@ -440,7 +440,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
         if seen.report.final and seen.report.totals.size < known.report.totals.size:
             return Finding(
                 Difference.OVERBOOKED,
-                Action.INCIDENT,
+                Remedy.INCIDENT,
                 finding.subject,
                 finding.symbol,
                 f"{name} ended with {seen.report.totals.size} at the exchange, asked twice, and the ledger has "
@@ -454,7 +454,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
     if merge(known.report, seen.report, settled=known.settled) != known.report:
         return Finding(
             Difference.STILL_OPEN,
-            Action.RECORD,
+            Remedy.RECORD,
             finding.subject,
             finding.symbol,
             f"{name} lives: {seen.report.status}, {seen.report.totals.size} filled",
@@ -462,7 +462,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
             known,
         )
     return Finding(
-        Difference.STILL_OPEN, Action.NONE, finding.subject, finding.symbol, f"{name} is as we know it", seen, known
+        Difference.STILL_OPEN, Remedy.NONE, finding.subject, finding.symbol, f"{name} is as we know it", seen, known
     )
 
 
@@ -493,7 +493,7 @@ def _of_executions(
             findings.append(
                 Finding(
                     Difference.FILL_WITHOUT_ORDER,
-                    Action.LOOK_UP,
+                    Remedy.LOOK_UP,
                     identity,
                     symbol,
                     f"{len(items)} executions name order {identity}, which neither the journal nor the list has",
@@ -505,7 +505,7 @@ def _of_executions(
             findings.append(
                 Finding(
                     Difference.FILLS_TO_SETTLE,
-                    Action.SETTLE,
+                    Remedy.SETTLE,
                     identity,
                     symbol,
                     f"{len(missing)} executions of order {identity} take the place of derived fills",
@@ -540,7 +540,7 @@ def _execution_problems(
             found.append(
                 Finding(
                     problem[0],
-                    Action.INCIDENT,
+                    Remedy.INCIDENT,
                     f"{identity}/{item.trade_id}",
                     item.symbol,
                     f"execution {item.trade_id} of order {identity} can't be booked: {problem[1]}",

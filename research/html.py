@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from domain.leaderboard import Standing
+from domain.leaderboard import SymbolRank
 from domain.money import amount
 from domain.statistics import Interval
 from domain.text import html_text as escape
@@ -83,7 +83,11 @@ class _Groups:
 
 
 def html_report(
-    head: ReportHead, table: TradeTable, linkage: LinkageReport, standings: Sequence[Standing] = (), width: float = 0.5
+    head: ReportHead,
+    table: TradeTable,
+    linkage: LinkageReport,
+    standings: Sequence[SymbolRank] = (),
+    width: float = 0.5,
 ) -> str:
     """The whole page. `width` is that of the score buckets."""
     found = table.currencies
@@ -329,7 +333,7 @@ def _linkage(found: LinkageReport) -> str:
     return f"<h2>Linkage</h2><p>{told}</p>{_table(head, rows)}"
 
 
-def _leaderboard(standings: Sequence[Standing]) -> str:
+def _leaderboard(standings: Sequence[SymbolRank]) -> str:
     if not standings:
         return ""
     rows = [

@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 _DEFAULT = ExitRules()
 _TEXTS = ("entry_key", "symbol", "trigger", "reason")
 _DECIMALS = ("pnl", "fees")
-_PARTS = ("came", "paid", "went", "got")
+_PARTS = ("units_bought", "outlay", "units_sold", "proceeds")
 """Of a trade that was sold only in part: what it bought and sold, net of base fees, and its cost and proceeds."""
 _FLOATS = (
     "opened", "closed", "cost", "bought_value", "bought_size", "sold_value", "sold_size", "sold_share", "soft_stop",
@@ -50,19 +50,21 @@ _SETS = {
 # is one value: floats as their eight bytes end to end, the rest as arrays. Each aggregate sees the same order of rows.
 _CLOSED = """
 WITH closed AS (
-    SELECT *, sold_size + sold_base_fees AS went, bought_size - bought_base_fees AS came,
-           sold_value - sold_quote_fees AS got, bought_value + bought_quote_fees AS paid
+    SELECT *, sold_size + sold_base_fees AS units_sold, bought_size - bought_base_fees AS units_bought,
+           sold_value - sold_quote_fees AS proceeds, bought_value + bought_quote_fees AS outlay
       FROM trades
      WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0 AND bought_size > bought_base_fees
        AND ($2::timestamptz IS NULL OR closed_at >= $2) AND ($3::timestamptz IS NULL OR closed_at < $3))"""
 _TRADES = """{closed},
 told AS (
     SELECT t.entry_key, t.symbol, o.trigger, coalesce(t.exit_reason, 'NONE') AS reason,
-           t.came, t.paid, t.went, t.got,
-           CASE WHEN t.went >= t.came THEN t.got - t.paid END AS pnl, t.bought_quote_fees + t.sold_quote_fees AS fees,
-           CASE WHEN t.went >= t.came THEN 1 ELSE (t.went / t.came)::float8 END AS sold_share,
+           t.units_bought, t.outlay, t.units_sold, t.proceeds,
+           CASE WHEN t.units_sold >= t.units_bought THEN t.proceeds - t.outlay END AS pnl,
+           t.bought_quote_fees + t.sold_quote_fees AS fees,
+           CASE WHEN t.units_sold >= t.units_bought THEN 1 ELSE (t.units_sold / t.units_bought)::float8 END
+               AS sold_share,
            date_part('epoch', t.opened_at) AS opened, date_part('epoch', t.closed_at) AS closed,
-           t.paid::float8 AS cost, t.bought_value::float8, t.bought_size::float8, t.sold_value::float8,
+           t.outlay::float8 AS cost, t.bought_value::float8, t.bought_size::float8, t.sold_value::float8,
            t.sold_size::float8, (t.rules ->> 'soft_stop')::float8 AS soft_stop,
            coalesce((t.rules ->> 'take_profit_atr')::float8 * (t.rules ->> 'target_atr')::float8
                     / nullif(t.bought_value / nullif(t.bought_size, 0), 0)::float8,
@@ -89,7 +91,7 @@ def _trades_statement(*, indicators: bool) -> str:
     sets = _SETS if indicators else {}
     columns = [
         *(f"array_agg({name}) AS {name}" for name in (*_TEXTS, *_DECIMALS, *sets)),
-        *(f"array_agg({name}) FILTER (WHERE went < came) AS {name}" for name in _PARTS),
+        *(f"array_agg({name}) FILTER (WHERE units_sold < units_bought) AS {name}" for name in _PARTS),
         _bytes(_FLOATS),
     ]
     told = "".join(f",\n           {expression} AS {name}" for name, expression in sets.items())

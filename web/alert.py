@@ -148,7 +148,7 @@ Moment = Annotated[
     BeforeValidator(_moment),
     WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}),
 ]
-Action = Annotated[Literal["buy", "sell", "close"], BeforeValidator(_lower)]
+AlertAction = Annotated[Literal["buy", "sell", "close"], BeforeValidator(_lower)]
 Style = Annotated[Literal["MARKET", "LIMIT", "LIMIT_IOC", "LIMIT_POST_ONLY"], BeforeValidator(_upper)]
 Key = Annotated[str, StringConstraints(strict=True, pattern=r"^[\x21-\x7e]{1,100}$")]
 TriggerName = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -185,8 +185,8 @@ class Alert(_Part):
     symbol: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=60)] = Field(
         description="product: BTC-USD; BTCUSD, BTC/USD and COINBASE:BTCUSD are understood, too"
     )
-    action: Action | None = Field(None, description="buy; sell a size; close every open trade of the product")
-    side: Action | None = Field(None, description="the same as action, for senders that call it so")
+    action: AlertAction | None = Field(None, description="buy; sell a size; close every open trade of the product")
+    side: AlertAction | None = Field(None, description="the same as action, for senders that call it so")
     key: Key | None = Field(None, description="your name of this alert: the same key again is the same order")
     id: Key | None = Field(None, description="the same as key")
     trigger: TriggerName | None = Field(None, description="trigger whose size, order type and exits a buy gets")

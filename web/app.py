@@ -34,7 +34,7 @@ from web.senders import Proof, Sender, by_body, by_headers, without_secrets
 from web.strangers import Strangers, Tally, address_of
 from web.strict_json import BadJson, check_texts, read_json
 
-__all__ = ["Limits", "create_app"]
+__all__ = ["RequestLimits", "create_app"]
 
 _log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ Tell = Callable[[Lapse], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """How much, how often and how long. Seconds are of the wall clock."""
 
     max_body_bytes: int = 16_384
@@ -66,7 +66,7 @@ def create_app(
     decide: Decide,
     alive: Alive,
     senders: Callable[[], Sequence[Sender]],
-    limits: Callable[[], Limits],
+    limits: Callable[[], RequestLimits],
     metrics: WebhookMetrics | None = None,
     tell: Tell | None = None,
 ) -> FastAPI:
@@ -141,7 +141,7 @@ class _Alerts:
         self,
         decide: Decide,
         senders: Callable[[], Sequence[Sender]],
-        limits: Callable[[], Limits],
+        limits: Callable[[], RequestLimits],
         counted: WebhookMetrics,
         tell: Tell | None,
     ) -> None:

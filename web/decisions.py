@@ -24,19 +24,19 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from domain.exits import ExitReason
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
-from domain.messages import CloseAnswer, CloseRequest, Decision, Linkage, OrderIntent
+from domain.messages import CloseAnswer, CloseRequest, Linkage, OrderDecision, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from domain.round_trip import ASSUMED_TAKER, RoundTrip, of_order
 from web.alert import Alert, Wrong
 from web.answers import Answer, TradeAnswer
-from web.journal import Journal, Noted
+from web.journal import AlertJournal, Noted
 from web.refusals import Lapse, Refused
 from web.scopes import Refusal, Scope, order_worth, outside, too_large, too_many_today, without_trade
 from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.starting import decide_order
 
-__all__ = ["ENTRY_POINT", "Desk", "Enter", "Terms"]
+__all__ = ["ENTRY_POINT", "AlertTerms", "Decisions", "Enter"]
 
 ENTRY_POINT = "webhook"
 _FRESH_S = 120.0
@@ -46,7 +46,7 @@ _LOOK_S = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AlertTerms:
     """What of the settings is in force for decisions. Durations in wall seconds."""
 
     account: str
@@ -74,10 +74,10 @@ class Enter(Protocol):
         """The intent. Raises Wrong for what the trigger table can't do."""
 
 
-class Desk:
+class Decisions:
     """Decides on alerts of one account."""
 
-    def __init__(self, client: Client, journal: Journal, terms: Callable[[], Terms], enter: Enter) -> None:
+    def __init__(self, client: Client, journal: AlertJournal, terms: Callable[[], AlertTerms], enter: Enter) -> None:
         self._client = client
         self._journal = journal
         self._terms = terms
@@ -173,7 +173,7 @@ class Desk:
             {"key": key, "code": refusal["gate"], "reason": refusal["sentence"]},
         )
 
-    async def _check_age(self, at: datetime, now: datetime, terms: Terms, request_id: str) -> None:
+    async def _check_age(self, at: datetime, now: datetime, terms: AlertTerms, request_id: str) -> None:
         """An old alert is refused, except to tell what was decided on it while it was new."""
         try:
             check_time(at, now, timedelta(seconds=terms.window_s), "The alert's time")
@@ -183,7 +183,9 @@ class Desk:
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
-    def _buy(self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: Terms) -> OrderIntent:
+    def _buy(
+        self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
+    ) -> OrderIntent:
         trigger = alert.trigger or terms.trigger
         if trigger not in terms.triggers:
             raise Wrong(
@@ -194,7 +196,7 @@ class Desk:
         return self._enter(alert, request_id=request_id, symbol=symbol, linkage=linkage, now=now, asked_by=sender)
 
     async def _sell(
-        self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: Terms
+        self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
     ) -> OrderIntent:
         """A sell of a size: of the oldest trade that holds it, else, where the sender may, of what no trade owns."""
         size = alert.size_base
@@ -224,7 +226,7 @@ class Desk:
             asked_by=sender,
         )
 
-    async def _order(self, intent: OrderIntent, noted: Noted, terms: Terms, common: dict[str, Any]) -> Answer:
+    async def _order(self, intent: OrderIntent, noted: Noted, terms: AlertTerms, common: dict[str, Any]) -> Answer:
         stored = await self._journal.decision(intent.order_key) if noted.repeated else None
         decision, warnings = stored, await self._cautions(intent, terms) if stored else ()
         if stored is None:
@@ -262,7 +264,7 @@ class Desk:
             **common,
         )
 
-    async def _cautions(self, intent: OrderIntent, terms: Terms) -> tuple[str, ...]:
+    async def _cautions(self, intent: OrderIntent, terms: AlertTerms) -> tuple[str, ...]:
         """What of the order may not be meant; nothing where the ledger doesn't tell: a warning keeps no order."""
         try:
             taker, bid, ask = await self._journal.costs(intent.symbol, _FRESH_S)
@@ -271,7 +273,7 @@ class Desk:
         trip = RoundTrip(terms.taker) if taker is None else RoundTrip(taker, known=True)
         return tuple(of_order(intent, trip, bid, ask))
 
-    async def _decision(self, intent: OrderIntent, terms: Terms) -> Decision | None:
+    async def _decision(self, intent: OrderIntent, terms: AlertTerms) -> OrderDecision | None:
         """Start the order and hear the decision in one round trip; None if nobody has decided in time."""
         try:
             async with asyncio.timeout(terms.decision_s):
@@ -319,7 +321,9 @@ class Desk:
 
     # --- closing ------------------------------------------------------------------------------------------------------
 
-    async def _close(self, noted: Noted, request_id: str, alert: Alert, terms: Terms, common: dict[str, Any]) -> Answer:
+    async def _close(
+        self, noted: Noted, request_id: str, alert: Alert, terms: AlertTerms, common: dict[str, Any]
+    ) -> Answer:
         """Every trade that was open when the alert first came is asked to sell; repeated, the same ones."""
         if not noted.closes:
             return Answer(
@@ -378,7 +382,7 @@ class Desk:
         )
 
 
-def _product(alert: Alert, terms: Terms) -> str:
+def _product(alert: Alert, terms: AlertTerms) -> str:
     try:
         return product_of(alert.symbol, venue=terms.venue, known=terms.products)
     except BadSymbol as error:

@@ -18,12 +18,12 @@ import structlog
 
 from domain.ids import order_workflow_id
 from domain.intents import intent_digest
-from domain.messages import Decision, OrderIntent
+from domain.messages import OrderDecision, OrderIntent
 from domain.orders import OrderState, Side
 from web.refusals import Refused
 from web.scopes import Refusal
 
-__all__ = ["Journal", "Noted"]
+__all__ = ["AlertJournal", "Noted"]
 
 _log = structlog.get_logger()
 
@@ -116,7 +116,7 @@ class Noted:
     received_at: datetime
 
 
-class Journal:
+class AlertJournal:
     """Reads and writes of one account, each within `seconds`. Every method raises Refused(503) without the database."""
 
     def __init__(self, pool: Any, account: str, seconds: float = 2.0) -> None:
@@ -192,12 +192,12 @@ class Journal:
         sql = "SELECT true FROM webhook_alerts WHERE account = $1 AND request_id = $2"
         return await self._row(sql, self._account, request_id) is not None
 
-    async def decision(self, order_key: str) -> Decision | None:
+    async def decision(self, order_key: str) -> OrderDecision | None:
         """The stored decision on an order; None while there is none."""
         row = await self._row(_DECISION, order_key)
         if row is None:
             return None
-        return Decision(
+        return OrderDecision(
             order_key=order_key,
             accepted=row["gate"] is None,
             state=OrderState(row["state"]),

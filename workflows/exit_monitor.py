@@ -41,7 +41,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.exit_order import ExitOrder, sells_beside, start_exit_order
     from workflows.narrative import Timeline, money, outcome_sentence, rules_sentence
     from workflows.promise import Promise, refuse_unknown
-    from workflows.protection import Shield
+    from workflows.protection import ExchangeProtection
     from workflows.stops import move_stops
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
@@ -116,9 +116,9 @@ class ExitMonitorWorkflow:
         self._promise = Promise()
         self._behind: list[asyncio.Task[None]] = []
         self._freed = False
-        self._shield: Shield | None = None
+        self._protection: ExchangeProtection | None = None
         if start.protection is not None:
-            self._shield = Shield(
+            self._protection = ExchangeProtection(
                 start,
                 start.protection,
                 tell=self._tell,
@@ -164,7 +164,7 @@ class ExitMonitorWorkflow:
                 lambda: (
                     self._reason is not None
                     or self._look
-                    or self._shield_wanted
+                    or self._protection_wanted
                     or workflow.info().is_continue_as_new_suggested()
                     or self._history_is_long
                 ),
@@ -175,9 +175,9 @@ class ExitMonitorWorkflow:
                 return None
             if self._reason is not None:
                 await self._leave(self._reason)
-            elif self._shield is not None and (self._look or self._shield_wanted):
+            elif self._protection is not None and (self._look or self._protection_wanted):
                 self._look = False
-                await self._tend(self._shield)
+                await self._tend(self._protection)
             elif self._look:
                 self._look, before = False, self._size
                 await self._close_if_flat(None)
@@ -263,39 +263,39 @@ class ExitMonitorWorkflow:
     # --- protection at the exchange --------------------------------------------------------------------------------
 
     @property
-    def _shield_wanted(self) -> bool:
-        return self._shield is not None and self._shield.wanted
+    def _protection_wanted(self) -> bool:
+        return self._protection is not None and self._protection.wanted
 
-    async def _tend(self, shield: Shield) -> None:
+    async def _tend(self, protection: ExchangeProtection) -> None:
         if self._take_over:
             await self._take_plan_over()
             if self._closed is not None:
                 return
-        view = await shield.tend()
+        view = await protection.tend()
         self._size = view.remaining
         if view.sellable <= 0 and self._reason is None:
             if view.live is not None:
-                await shield.lower(view.sentence or "the trade has nothing left for it to sell", unless_due=True)
+                await protection.lower(view.sentence or "the trade has nothing left for it to sell", unless_due=True)
             await self._close_if_flat(None)
 
     def _stop_is_due(self, price: Decimal) -> None:
         """The exchange would have sold at `price` by now."""
         self.exit_due(ExitDue(reason=ExitReason.HARD_STOP, price=price, at=workflow.now()))
 
-    async def _lower_shield(self, reason: ExitReason) -> bool:
+    async def _lower_protection(self, reason: ExitReason) -> bool:
         """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade.
 
         What doesn't leave in time keeps what it claims, and the rest is sold; if that is all, it is waited for.
         """
-        if self._shield is None:
+        if self._protection is None:
             return False
-        view = await self._shield.lower(f"{reason} is due", within=_PATIENCE.total_seconds())
+        view = await self._protection.lower(f"{reason} is due", within=_PATIENCE.total_seconds())
         if view.live is not None and sells_beside(view.remaining, view.live_size, view.free):
             self._tell("the end of its protection is not known yet: what that may still sell is left out")
         elif view.live is not None:
             await self._tell_unsold(f"{reason} waits for the end of its protection, which may still sell all of it")
             # The exchange may have told its size, if not what it came to.
-            view = await self._shield.lower(
+            view = await self._protection.lower(
                 f"{reason} is due", enough=lambda view: sells_beside(view.remaining, view.live_size, view.free)
             )
         self._size = view.remaining
@@ -331,7 +331,7 @@ class ExitMonitorWorkflow:
             if self._all_sold and workflow.patched("what an entry may still fill is waited for"):
                 await self._await_entry(reason)
                 return
-        if await self._lower_shield(reason) or self._gives_way(reason):
+        if await self._lower_protection(reason) or self._gives_way(reason):
             return
         self._selling = reason
         outcome = await self._sell(reason)
@@ -435,8 +435,8 @@ class ExitMonitorWorkflow:
             OrderActivities.rearm, RearmTrade(entry_key=self._start.entry_key, why=why), "armed again"
         )
         self._size = view.remaining
-        if self._shield is not None:
-            self._shield.look()
+        if self._protection is not None:
+            self._protection.look()
 
     async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
         try:
@@ -664,8 +664,8 @@ class ExitMonitorWorkflow:
             return
         self._size = Decimal(0)
         self._tell(f"closed: {outcome_sentence(self._closed)}")
-        if self._shield is not None:
-            await self._shield.closed()
+        if self._protection is not None:
+            await self._protection.closed()
         reason = self._closed.exit_reason
         found_by = [EXIT_REASON.value_set(reason.value)] if reason else []
         workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
@@ -692,8 +692,8 @@ class ExitMonitorWorkflow:
         if not self._flat or news.size > self._size:
             self._size = max(self._size, news.size)
         self._flat = False
-        if self._shield is not None:
-            self._shield.look(grew=True)
+        if self._protection is not None:
+            self._protection.look(grew=True)
         self._entry_price = news.entry_price or self._entry_price
         if news.entry_final and not self._entry_final:
             self._entry_final = True
@@ -711,15 +711,15 @@ class ExitMonitorWorkflow:
     def position_changed(self) -> None:
         """Something else changed the position: look at it again."""
         self._look = self._touched = self._changed = True
-        if self._shield is not None:
-            self._shield.look()
+        if self._protection is not None:
+            self._protection.look()
 
     @workflow.signal
     def hodl_changed(self) -> None:
         """The symbol joined or left the HODL list: what that refused may go through, what rests may have to leave."""
         self._hodl_changed = True
-        if self._shield is not None:
-            self._shield.look()
+        if self._protection is not None:
+            self._protection.look()
 
     @workflow.signal(name="close")
     def close_signal(self, request: CloseRequest | None = None) -> None:
@@ -746,8 +746,8 @@ class ExitMonitorWorkflow:
         answer = await move_stops(self._start.entry_key, request)
         self._start = self._start.model_copy(update={"rules": answer.rules})
         self._tell(f"{in_words('stops moved', request)}: {answer.sentence}")
-        if self._shield is not None:
-            self._shield.look(grew=True)
+        if self._protection is not None:
+            self._protection.look(grew=True)
         return answer
 
     @stops_update.validator

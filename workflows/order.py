@@ -1,10 +1,9 @@
 """One order, from intent to end; an entry stays running until its trade is closed (LIFE).
 
-Three things go on beside each other. The *course* (`order_course`) sends the admitted order's attempts one after the
-other and decides what to do when one ends. The *recorder* (`order_recorder`) folds every report into the ledger as it
-comes, also while an attempt is still being sent, and has the trade's exit monitor started at the first fill
-(`order_trade`). *People* ask, cancel and close by the queries, signals and updates here; what they see is made in
-`order_progress`. A cancel of the workflow reaches only `run`, which passes it on as a wish: no exchange answer is ever
+Three things run side by side. `order_attempts` sends the admitted order's attempts one after the other and decides
+what to do when one ends. `order_reports` folds every report into the ledger as it comes, also while an attempt is still
+being sent, and has the trade's exit monitor started at the first fill (`order_trade`). People ask, cancel and close by
+the queries, signals and updates here; what they see is made in `order_progress`. A cancel of the workflow reaches only `run`, which passes it on as a wish: no exchange answer is ever
 lost to it.
 """
 
@@ -27,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import (
         CloseAnswer,
         CloseRequest,
-        Decision,
+        OrderDecision,
         OrderIntent,
         OrderOutcome,
         OrderUpdate,
@@ -36,9 +35,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderState, OrderType
     from workflows.durable import transact
     from workflows.narrative import order_summary
-    from workflows.order_attempts import Course
+    from workflows.order_attempts import OrderAttempts
     from workflows.order_progress import OrderProgress, OrderView
-    from workflows.order_reports import Recorder
+    from workflows.order_reports import OrderReports
     from workflows.order_trade import EntryTrade, sold_by_hand, tell_trade_sold
     from workflows.promise import Promise, refuse_unknown
 
@@ -60,8 +59,8 @@ class OrderWorkflow:
         self._progress = OrderProgress(intent)
         self._promise = Promise()
         self._trade = EntryTrade(self._progress, self._promise)
-        self._recorder = Recorder(self._progress, self._trade)
-        self._course = Course(self._progress, self._recorder)
+        self._reports = OrderReports(self._progress, self._trade)
+        self._attempts = OrderAttempts(self._progress, self._reports)
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -109,17 +108,17 @@ class OrderWorkflow:
             self._trade.close_later(admission.close)
         elif admission.cancel is not None:
             self._progress.wish_cancel(in_words("cancelled", admission.cancel), admission.cancel)
-        recorder = asyncio.create_task(self._recorder.run(cancel_attempt=self._course.cancel_attempt))
+        reports = asyncio.create_task(self._reports.run(cancel_attempt=self._attempts.cancel_attempt))
         try:
             if not admission.finished:
-                await self._course.run(admission)
+                await self._attempts.run(admission)
             else:
-                await self._course.resume_finished(admission)
+                await self._attempts.resume_finished(admission)
             if self._progress.is_entry and (self._progress.filled.size > 0 or admission.filled_size > 0):
-                if not await self._trade.until_closed(admission, unrecorded=lambda: self._recorder.behind):
+                if not await self._trade.until_closed(admission, unrecorded=lambda: self._reports.behind):
                     # A report or a wish of this moment is no part of the next history.
                     await workflow.wait_condition(
-                        lambda: self._recorder.at_rest and self._promise.kept and workflow.all_handlers_finished()
+                        lambda: self._reports.at_rest and self._promise.kept and workflow.all_handlers_finished()
                     )
                     return None
             elif not self._progress.is_entry or self._progress.state is not OrderState.FILLED:
@@ -127,10 +126,10 @@ class OrderWorkflow:
             if sold_by_hand(self._intent) and (self._progress.filled.size > 0 or self._intent.protection_role):
                 await tell_trade_sold(self._progress)
             # A report that came with the last step is still recorded, and an attempt that appeared late is ended.
-            await workflow.wait_condition(lambda: self._recorder.at_rest and workflow.all_handlers_finished())
+            await workflow.wait_condition(lambda: self._reports.at_rest and workflow.all_handlers_finished())
             return self._progress.outcome()
         finally:
-            recorder.cancel()
+            reports.cancel()
 
     async def _withdraw_quotes(self) -> None:
         """The market maker's quotes on the symbol leave first (EXIT-4), within bounds: what one that isn't answered has
@@ -167,7 +166,7 @@ class OrderWorkflow:
     @workflow.signal
     def order_update(self, update: OrderUpdate) -> None:
         """The exchange's newest totals of an attempt; repeats and old ones change nothing."""
-        self._recorder.take(update)
+        self._reports.take(update)
 
     @workflow.signal
     def trade_closed(self, outcome: TradeOutcome) -> None:
@@ -225,11 +224,11 @@ class OrderWorkflow:
         await self._trade.close(request)
 
     @workflow.update
-    async def decide(self, intent: OrderIntent) -> Decision:
+    async def decide(self, intent: OrderIntent) -> OrderDecision:
         """The decision on the intent, as soon as it is stored: one round trip with the start."""
         await workflow.wait_condition(lambda: self._progress.admission is not None)
         admission = self._progress.admission
-        return Decision(
+        return OrderDecision(
             order_key=intent.order_key,
             accepted=bool(admission and admission.accepted),
             state=self._progress.state,

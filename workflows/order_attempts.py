@@ -1,8 +1,8 @@
-"""The course of an order: sends its attempts one after the other and decides what to do when one ends.
+"""An order's attempts: they are sent one after the other, and what follows is decided when one ends.
 
 One attempt at a time: the next is prepared only when the last has its final size, or certainly is not at the exchange.
-An outcome that is unknown is looked up before anything else is sent. What the exchange answers is given to the
-recorder, and the course waits until the ledger has it.
+An outcome that is unknown is looked up before anything else is sent. The exchange's answers are given to
+`order_reports`, and the next step waits until the ledger has them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.durable import HEARTBEAT, ask_until, transact
     from workflows.narrative import money
     from workflows.order_progress import OrderProgress
-    from workflows.order_reports import Recorder
+    from workflows.order_reports import OrderReports
 
-__all__ = ["Course", "pause_between_cancels", "pause_when_busy"]
+__all__ = ["OrderAttempts", "pause_between_cancels", "pause_when_busy"]
 
 _PLACE_TIMEOUT = timedelta(seconds=15)
 _FILL_PATIENCE = timedelta(seconds=5)
@@ -36,12 +36,12 @@ _LONGEST_CANCEL_PAUSE_URGENT = 4.0
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 
 
-class Course:
+class OrderAttempts:
     """The attempts of one order."""
 
-    def __init__(self, progress: OrderProgress, recorder: Recorder) -> None:
+    def __init__(self, progress: OrderProgress, reports: OrderReports) -> None:
         self._progress = progress
-        self._recorder = recorder
+        self._reports = reports
         self._intent = progress.intent
         self._stopped = False
         """A gate has ended a post-only entry between two attempts."""
@@ -55,9 +55,9 @@ class Course:
         """Send attempts until the order has ended, then make sure that the ledger says so."""
         progress = self._progress
         state = await self._run_attempts(admission)
-        await workflow.wait_condition(lambda: not self._recorder.behind)
+        await workflow.wait_condition(lambda: not self._reports.behind)
         if not progress.sentence and progress.cancel_wish is None:
-            progress.sentence = self._recorder.reason(progress.number)
+            progress.sentence = self._reports.reason(progress.number)
         if not progress.finished:
             result = await transact(
                 OrderActivities.end_order,
@@ -72,13 +72,13 @@ class Course:
                 ),
                 f"the order ends: {state}",
             )
-            self._recorder.note(result)
+            self._reports.note(result)
         progress.tell(f"ended {progress.state}: filled {money(progress.filled.size)} at {money(progress.average)}")
 
     async def resume_finished(self, admission: Admission) -> None:
         """The order had ended before this run began: nothing is sent, what appeared late is ended."""
         self._progress.resume_finished(admission)
-        self._recorder.recall(admission.attempts)
+        self._reports.recall(admission.attempts)
         for item in admission.attempts:
             if not item.status.final:
                 self._progress.tell(f"attempt {item.number} appeared late: it is cancelled, what it fills is protected")
@@ -121,7 +121,7 @@ class Course:
             return False
         last = admission.attempts[-1]
         self._progress.number = last.number
-        self._recorder.recall(admission.attempts)
+        self._reports.recall(admission.attempts)
         self._asked.update(item.number for item in admission.attempts if item.cancel_asked)
         if not last.status.final:
             await self._resolve(last.number)
@@ -129,7 +129,7 @@ class Course:
 
     def _end_after_attempt(self, deadline: datetime | None, reprices: int, *, repricing: bool) -> OrderState | None:
         """The order's end after an attempt's end; None if another attempt follows."""
-        status = self._recorder.status(self._progress.number)
+        status = self._reports.status(self._progress.number)
         if status is AttemptStatus.FILLED:
             return OrderState.FILLED
         if self._progress.cancel_wish is not None:
@@ -146,10 +146,10 @@ class Course:
     async def _cancelled_elsewhere(self) -> bool:
         """Whether somebody else has cancelled the attempt at the exchange: what a person ends there stays ended."""
         progress, number = self._progress, self._progress.number
-        if self._recorder.status(number) is not AttemptStatus.CANCELLED or number in self._asked:
+        if self._reports.status(number) is not AttemptStatus.CANCELLED or number in self._asked:
             return False
-        silent = not self._recorder.reason(number)
-        if not (silent and self._may_replace(AttemptStatus.CANCELLED)) and not self._recorder.cancelled_on_request(
+        silent = not self._reports.reason(number)
+        if not (silent and self._may_replace(AttemptStatus.CANCELLED)) and not self._reports.cancelled_on_request(
             number
         ):
             return False
@@ -158,9 +158,9 @@ class Course:
         if silent:
             # A message may leave out why; the order itself may say.
             await self._look(number)
-        if not self._recorder.cancelled_on_request(number) or progress.cancel_wish is not None:
+        if not self._reports.cancelled_on_request(number) or progress.cancel_wish is not None:
             return False
-        progress.sentence = f"cancelled at the exchange by somebody else ({self._recorder.reason(number)})"
+        progress.sentence = f"cancelled at the exchange by somebody else ({self._reports.reason(number)})"
         progress.tell(progress.sentence)
         return True
 
@@ -187,8 +187,8 @@ class Course:
             self._progress.move(OrderState.SUBMITTING)
             answer = await self._place(plan)
             if answer.verdict is PlaceVerdict.ACCEPTED:
-                if self._recorder.status(plan.number) in (AttemptStatus.SUBMITTING, AttemptStatus.UNKNOWN):
-                    self._recorder.know(plan.number, AttemptStatus.OPEN)
+                if self._reports.status(plan.number) in (AttemptStatus.SUBMITTING, AttemptStatus.UNKNOWN):
+                    self._reports.know(plan.number, AttemptStatus.OPEN)
                 self._progress.move(OrderState.OPEN)
                 self._progress.tell(f"attempt {plan.number} is at the exchange as {answer.exchange_order_id}")
                 return True
@@ -202,7 +202,7 @@ class Course:
             self._progress.refusal, self._progress.sentence = answer.code, answer.message
             self._progress.tell(f"attempt {plan.number} not taken: {answer.code} {answer.message}")
             if answer.verdict is PlaceVerdict.REFUSED or answer.code == "AUTH_FAILURE":
-                self._recorder.know(plan.number, AttemptStatus.FAILED)
+                self._reports.know(plan.number, AttemptStatus.FAILED)
                 return False
             pause = pause_when_busy(answer.retry_after, attempt, leaves=not self._progress.is_entry)
             await self._pause(pause, f"the exchange was busy or away: {answer.code}")
@@ -265,11 +265,11 @@ class Course:
         """Find out what became of an attempt, by the exchange's own records, before anything else is sent."""
         pause = 1.0
         while True:
-            if self._recorder.resolved(number):
+            if self._reports.resolved(number):
                 return
             resend = not self._progress.is_entry or (self._too_late() is None and not self._expired)
             answer = await ask_until(
-                lambda: self._recorder.resolved(number),
+                lambda: self._reports.resolved(number),
                 OrderActivities.look_up,
                 LookUp(
                     order_key=self._intent.order_key,
@@ -282,16 +282,16 @@ class Course:
             if answer is None:
                 return
             if answer.update is not None:
-                self._recorder.take(answer.update)
-                await workflow.wait_condition(lambda: self._recorder.resolved(number))
+                self._reports.take(answer.update)
+                await workflow.wait_condition(lambda: self._reports.resolved(number))
                 self._progress.tell(f"attempt {number}: {answer.sentence}")
                 return
             if answer.verdict is ResolveVerdict.ABSENT:
-                self._recorder.know(number, AttemptStatus.ABSENT)
+                self._reports.know(number, AttemptStatus.ABSENT)
                 self._progress.refusal, self._progress.sentence = "ABSENT", answer.sentence
                 self._progress.tell(f"attempt {number} never reached the exchange: {answer.sentence}")
                 return
-            await self._wait(lambda: self._recorder.resolved(number), pause, f"attempt {number}: {answer.sentence}")
+            await self._wait(lambda: self._reports.resolved(number), pause, f"attempt {number}: {answer.sentence}")
             # An exit is sent again soon: its position is in danger meanwhile.
             pause = min(pause * 2, 10.0 if self._progress.is_entry else 2.0)
 
@@ -300,16 +300,16 @@ class Course:
         reprice_at = self._reprice_at()
         patience = _FILL_PATIENCE.total_seconds()
         at_once = self._intent.order_type is OrderType.MARKET or self._intent.time_in_force in ("IOC", "FOK")
-        while not self._recorder.ended(number):
+        while not self._reports.ended(number):
             due = [moment for moment in (deadline, reprice_at) if moment is not None]
             left = (min(due) - workflow.now()).total_seconds() if due else None
             wait = min(left, patience) if left is not None and at_once else patience if at_once else left
             await self._wait(
-                lambda: self._recorder.ended(number) or self._progress.cancel_wish is not None,
+                lambda: self._reports.ended(number) or self._progress.cancel_wish is not None,
                 None if wait is None else max(wait, 0.0),
                 "until it fills",
             )
-            if self._recorder.ended(number):
+            if self._reports.ended(number):
                 return False
             now = workflow.now()
             repricing = reprice_at is not None and now >= reprice_at
@@ -336,13 +336,13 @@ class Course:
         self._progress.move(OrderState.CANCELLING)
         self._asked.add(number)
         tries = 0
-        while not self._recorder.ended(number):
+        while not self._reports.ended(number):
             tries += 1
             urgent = not self._progress.is_entry or self._progress.filled.size > 0
             request = CancelAttempt(order_key=self._intent.order_key, number=number, urgent=urgent)
             try:
                 answer = await ask_until(
-                    lambda: self._recorder.ended(number),
+                    lambda: self._reports.ended(number),
                     OrderActivities.cancel,
                     request,
                     f"cancel attempt {number}",
@@ -352,17 +352,17 @@ class Course:
                 self._progress.tell(f"cancel of attempt {number} not confirmed: {error.cause or error}")
             else:
                 if answer is not None and answer.update is not None:
-                    self._recorder.take(answer.update)
+                    self._reports.take(answer.update)
             pause = pause_between_cancels(tries, urgent=urgent)
-            await self._wait(lambda: self._recorder.ended(number), pause, "until the cancel is final")
-            if not self._recorder.ended(number):
+            await self._wait(lambda: self._reports.ended(number), pause, "until the cancel is final")
+            if not self._reports.ended(number):
                 await self._look(number)
-                await self._wait(lambda: self._recorder.ended(number), 0.05, "until it is recorded")
+                await self._wait(lambda: self._reports.ended(number), 0.05, "until it is recorded")
 
     async def _look(self, number: int) -> None:
         try:
             answer = await ask_until(
-                lambda: self._recorder.ended(number),
+                lambda: self._reports.ended(number),
                 OrderActivities.look_up,
                 LookUp(order_key=self._intent.order_key, number=number),
                 f"ask the exchange for attempt {number}",
@@ -371,8 +371,8 @@ class Course:
         except ActivityError:
             return
         if answer is not None and answer.update is not None:
-            self._recorder.take(answer.update)
-            await workflow.wait_condition(lambda: not self._recorder.waiting(number))
+            self._reports.take(answer.update)
+            await workflow.wait_condition(lambda: not self._reports.waiting(number))
 
     def _deadline(self) -> datetime | None:
         if self._intent.expires_after is None:

@@ -1,7 +1,7 @@
 """What is known of an order, and what people see of it: the `state` query, the timeline, the page in the Web UI.
 
-One plain object for each order, in its workflow's memory. The order's course, its recorder and its trade read it and
-write what they find out; it decides nothing, and a fresh history makes it anew from the journal.
+One plain object for each order, in its workflow's memory. The order's attempts, its reports and its trade read it
+and write what they find out; it decides nothing, and a fresh history makes it anew from the journal.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The recorder of an order: folds every report of the exchange into the ledger as it comes, one after the other.
+"""An order's reports: each report of the exchange is folded into the ledger as it arrives, one after the other.
 
-Reports come from streams by signal and from the course by its own look-ups, also while an attempt is still being sent.
+Reports come from streams by signal and from `order_attempts` by its look-ups, also while an attempt is being sent.
 Those of one attempt that wait are folded into one. An attempt that appears after its order went on is ended.
 """
 
@@ -22,10 +22,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.order_progress import OrderProgress
     from workflows.order_trade import EntryTrade
 
-__all__ = ["Recorder"]
+__all__ = ["OrderReports"]
 
 
-class Recorder:
+class OrderReports:
     """What the exchange has said of each attempt, by number, and how it gets into the ledger."""
 
     def __init__(self, progress: OrderProgress, trade: EntryTrade) -> None:
@@ -34,7 +34,7 @@ class Recorder:
         self._news: dict[int, OrderUpdate] = {}
         """To be recorded."""
         self._known: dict[int, Report] = {}
-        """Recorded, or found out by the course."""
+        """Recorded, or found out by `order_attempts`."""
         self._reasons: dict[int, str] = {}
         """Why attempts ended, in the exchange's own words, where it gave any."""
         self._on_request: set[int] = set()
@@ -81,7 +81,7 @@ class Recorder:
         return not self.behind and (self._late is None or self._late.done())
 
     def know(self, number: int, status: AttemptStatus) -> None:
-        """The course has found out how an attempt stands that nothing was filled of."""
+        """Take the status of an attempt of which nothing was filled, as `order_attempts` found it."""
         self._known[number] = Report(status)
 
     def recall(self, attempts: Iterable[AttemptView]) -> None:

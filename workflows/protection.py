@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.exit_order import ExitOrder, start_exit_order
     from workflows.narrative import money
 
-__all__ = ["Shield"]
+__all__ = ["ExchangeProtection"]
 
 _SETTLE = 2.0
 """Wall seconds that an entry gets to fill to its end before its protection is placed or replaced."""
@@ -38,7 +38,7 @@ _ENOUGH = "a protection that may not sell all of it any more is waited for no lo
 _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
-class Shield:
+class ExchangeProtection:
     """A trade's protection at the exchange.
 
     `due` says that an exit is due, which goes before everything here; `entry_final` that the entry has its size;

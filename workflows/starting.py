@@ -7,7 +7,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
 from activities.interfaces.search_attributes import of_order
 from domain.ids import order_workflow_id
-from domain.messages import Decision, OrderIntent, OrderOutcome
+from domain.messages import OrderDecision, OrderIntent, OrderOutcome
 from workflows.durable import TASK_TIMEOUT
 from workflows.narrative import order_summary, rules_sentence
 from workflows.order import OrderWorkflow
@@ -38,7 +38,7 @@ async def start_order(
     )
 
 
-async def decide_order(client: Client, intent: OrderIntent, *, task_queue: str = "orders") -> Decision:
+async def decide_order(client: Client, intent: OrderIntent, *, task_queue: str = "orders") -> OrderDecision:
     """Start the order (or find it) and get the decision on it in one round trip.
 
     Raises WorkflowUpdateFailedError with INTENT_CONFLICT if the key was used for another intent,

@@ -26,10 +26,10 @@ from activities.exits.price_history import PriceHistory
 from activities.exits.signals import ExitSignals
 from activities.exits.unprotected import UnprotectedTime
 from activities.exits.watch import SymbolState, Watch
-from activities.incidents import Lasting, Severity, report_incident, report_once
+from activities.incidents import OpenIncident, Severity, report_incident, report_once
 from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
 from activities.leases import Lease, LeaseTerms, hold
-from activities.long_running import Beside, every, holder_name, together, until_shutdown
+from activities.long_running import BackgroundTasks, every, holder_name, together, until_shutdown
 from activities.market.candles import CANDLE_SECONDS
 from activities.notifications import listen
 from activities.starting import Starter
@@ -168,12 +168,12 @@ class WatchSession:
         self._heartbeat = heartbeat
         self._before = position.last_message_at
         """Until when an earlier tenure watched: what it missed since is looked up."""
-        self._beside = Beside()
+        self._background = BackgroundTasks()
         self.signals = ExitSignals(
             client,
             starter,
             lease,
-            self._beside.start,
+            self._background.start,
             repeat_seconds=options.repeat_seconds,
             timeout=options.signal_timeout,
             at_once=options.signals_at_once,
@@ -199,12 +199,12 @@ class WatchSession:
             peak_tries=options.peak_tries,
             unknown=self._peak_unknown,
         )
-        self._outage = self._lasting("market_stream_down", "CRITICAL")
+        self._outage = self._open_incident("market_stream_down", "CRITICAL")
         self._notes = FeedNotes(
             lease,
             position,
             self._outage,
-            self._beside,
+            self._background,
             alert_after=lambda: options.alert_after_failures,
             stream="market stream",
             meanwhile="prices come from the REST book until it is back",
@@ -227,13 +227,15 @@ class WatchSession:
             server_time=exchange.server_time,
         )
         self._first_look = True
-        self._stale = self._lasting("stale_price", "WARNING")
-        self._refused = self._lasting("product_refused", "WARNING")
-        self._unheard = self._lasting("exit_not_acknowledged", "CRITICAL")
-        self._bad_plans = self._lasting("exit_plan_unreadable", "CRITICAL")
+        self._stale = self._open_incident("stale_price", "WARNING")
+        self._refused = self._open_incident("product_refused", "WARNING")
+        self._unheard = self._open_incident("exit_not_acknowledged", "CRITICAL")
+        self._bad_plans = self._open_incident("exit_plan_unreadable", "CRITICAL")
 
-    def _lasting(self, kind: str, severity: Severity) -> Lasting:
-        return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
+    def _open_incident(self, kind: str, severity: Severity) -> OpenIncident:
+        return OpenIncident(
+            self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds
+        )
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
@@ -241,7 +243,7 @@ class WatchSession:
             await together(self._beat(), self._watch())
         finally:
             await self._feeds.close()
-            await self._beside.stop()
+            await self._background.stop()
 
     async def _watch(self) -> None:
         options = self._options
@@ -310,7 +312,7 @@ class WatchSession:
 
     def _forget(self, entry_key: str) -> None:
         self.watch.remove(entry_key)
-        self._beside.start(self._unheard.over(entry_key))
+        self._background.start(self._unheard.over(entry_key))
 
     def _put(self, row: asyncpg.Record) -> None:
         self._last_revision = max(self._last_revision, row["revision"])
@@ -326,15 +328,15 @@ class WatchSession:
             plan = plan_of(row)
         except (ValidationError, ValueError) as problem:
             sentence = f"The exit plan of {entry_key} ({symbol}) can't be read, so nothing watches it: {problem}"
-            self._beside.start(self._bad_plans.tell(entry_key, sentence))
+            self._background.start(self._bad_plans.tell(entry_key, sentence))
             return
         if known is None:
             self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
             if signal_exit_unknown(plan.position):
-                self._beside.start(self._tell_no_signal_exit(entry_key, symbol))
+                self._background.start(self._tell_no_signal_exit(entry_key, symbol))
         self.watch.put(plan)
         if self._unheard.lasts(entry_key) and self.watch.plans[entry_key].due is None:
-            self._beside.start(self._unheard.over(entry_key))
+            self._background.start(self._unheard.over(entry_key))
         state = self.watch.symbols[symbol]
         if state.seen is None:
             self._new_symbols.set()
@@ -430,7 +432,7 @@ class WatchSession:
             self.watch.missed_candles(symbol)
             state = self.watch.symbols[symbol]
             if state.plans:
-                self._beside.start(self._history.missed_peak(state, state.fed_at or self._before))
+                self._background.start(self._history.missed_peak(state, state.fed_at or self._before))
 
     async def _peak_unknown(self, symbol: str) -> None:
         await report_incident(
@@ -472,7 +474,7 @@ class WatchSession:
 
     async def _look_after(self) -> None:
         """Each quarter of a second: symbols without a fresh price, and due exits that nobody acknowledged."""
-        now, start = time.monotonic(), self._beside.start
+        now, start = time.monotonic(), self._background.start
         for state in self.watch.symbols.values():
             if state.plans and (trouble := self._stale_for(state, now)) is not None:
                 self._quote_soon(state.symbol, self._options.quote_repeat_seconds)
@@ -508,7 +510,7 @@ class WatchSession:
 
     async def _tell_of_hodl(self) -> None:
         for tell in self._hodl_news.due(self.watch.plans.values()):
-            self._beside.start(tell)
+            self._background.start(tell)
 
     def _quote_soon(self, symbol: str, repeat: float) -> None:
         self._ask_soon(self._quoted, symbol, repeat, self._history.quote)
@@ -519,7 +521,7 @@ class WatchSession:
         now = time.monotonic()
         if now - asked.get(symbol, -repeat) >= repeat:
             asked[symbol] = now
-            self._beside.start(ask(symbol))
+            self._background.start(ask(symbol))
 
     # --- what comes of it -----------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from domain.orders import (
 from domain.protection import ProtectionRole, leg_of
 from fifo.matching import FillRecord, Lot
 
-__all__ = ["Booking", "Standing", "book", "standing_of"]
+__all__ = ["Booking", "LedgerState", "book", "ledger_state_of"]
 
 _OVERSOLD = "OVERSOLD"
 _NEW = 2**63 - 1
@@ -47,7 +47,7 @@ _NEW = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLot:
+class StoredLot:
     """A lot as it is stored, and what the sells after the new fill would give back to it (base)."""
 
     fill: FillRecord
@@ -56,7 +56,7 @@ class OpenLot:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LedgerState:
     """Everything that recording a report of an order depends on, as the database held it at one moment.
 
     `sells` are those after the new fill, `lots` the oldest open ones; `cut`: there are others after them.
@@ -66,7 +66,7 @@ class Standing:
     attempts: Sequence[Mapping[str, Any]]
     trade: Mapping[str, Any] | None
     sells: Sequence[FillRecord]
-    lots: Sequence[OpenLot]
+    lots: Sequence[StoredLot]
     cut: bool
 
 
@@ -88,12 +88,12 @@ class Booking:
         return any(item["kind"] == _OVERSOLD for item in self.writes.get("incidents", ()))
 
 
-def standing_of(text: str) -> Standing:
+def ledger_state_of(text: str) -> LedgerState:
     """The state that `ledger_state` told."""
     told = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     sells = [_fill(row, Side.SELL) for row in told["sells"]]
-    lots = [OpenLot(_fill(row, Side.BUY), row["left"], row["freed"]) for row in told["lots"]]
-    return Standing(told["order"], told["attempts"], told["trade"], sells, lots, told["cut"])
+    lots = [StoredLot(_fill(row, Side.BUY), row["left"], row["freed"]) for row in told["lots"]]
+    return LedgerState(told["order"], told["attempts"], told["trade"], sells, lots, told["cut"])
 
 
 def _fill(row: Mapping[str, Any], side: Side) -> FillRecord:
@@ -109,31 +109,31 @@ def _fill(row: Mapping[str, Any], side: Side) -> FillRecord:
     )
 
 
-def book(account: str, standing: Standing, update: OrderUpdate) -> Booking | None:
+def book(account: str, state: LedgerState, update: OrderUpdate) -> Booking | None:
     """Fold a report into an order's state.
 
     None if the state tells too few lots for it. Raises LookupError for an attempt that the state doesn't have.
     """
-    attempt = next((row for row in standing.attempts if row["number"] == update.attempt), None)
+    attempt = next((row for row in state.attempts if row["number"] == update.attempt), None)
     if attempt is None:
-        raise LookupError(f"no attempt {update.attempt} of order {standing.order['order_key']}")
-    return _Bookkeeper(account, standing, update, attempt).book()
+        raise LookupError(f"no attempt {update.attempt} of order {state.order['order_key']}")
+    return _Bookkeeper(account, state, update, attempt).book()
 
 
 class _Bookkeeper:
     """One report's way through the books; `writes` grows as it goes."""
 
-    def __init__(self, account: str, standing: Standing, update: OrderUpdate, attempt: Mapping[str, Any]) -> None:
+    def __init__(self, account: str, state: LedgerState, update: OrderUpdate, attempt: Mapping[str, Any]) -> None:
         self.account = account
-        self.standing = standing
-        self.order = standing.order
-        self.trade = standing.trade
+        self.state = state
+        self.order = state.order
+        self.trade = state.trade
         self.update = update
         self.attempt = attempt
         self.before = report_of(attempt)
         news = Totals(update.filled_size, update.filled_value, update.quote_fees, update.base_fees)
         self.after = merge(self.before, Report(update.status, news), settled=attempt["settled"] or ZERO)
-        self.reports = [self.after if row is attempt else report_of(row) for row in standing.attempts]
+        self.reports = [self.after if row is attempt else report_of(row) for row in state.attempts]
         self.sums = total(report.totals for report in self.reports)
         self.writes: dict[str, Any] = {}
         self.incidents: list[dict[str, Any]] = []
@@ -254,7 +254,7 @@ class _Bookkeeper:
             base_fees=fill.base_fees,
             at=self.update.at,
         )
-        known = self.standing
+        known = self.state
         sells = list(known.sells)
         lots = [Lot(lot.fill, lot.stored + lot.freed) for lot in known.lots]
         stored = {lot.fill.fill_id: lot.stored for lot in known.lots}
@@ -358,7 +358,7 @@ class _Bookkeeper:
 
     def _ended(self, fill: Fill | None) -> bool:
         """Whether the order has ended with this report, or had before."""
-        others_live = any(row["live"] for row in self.standing.attempts if row is not self.attempt)
+        others_live = any(row["live"] for row in self.state.attempts if row is not self.attempt)
         if self.order["finished"]:
             if fill is not None:
                 # What an exit had sold when it ended was told too small: what it achieved is told anew.

@@ -22,7 +22,7 @@ import structlog
 from activities.database import Connection, Pool, lock_symbol
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
-from activities.ledger.bookings import Booking, Standing, book, standing_of
+from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_of
 from activities.ledger.rows import totals_of
 from domain.exits import ExitRules
 from domain.ids import intent_key
@@ -72,7 +72,7 @@ class UnknownAttemptError(LookupError):
 class _Known:
     """An order's state with the database's mark of it, and how much (base) its lots were listed for."""
 
-    standing: Standing
+    state: LedgerState
     mark: str
     cover: Decimal
 
@@ -143,7 +143,7 @@ class Ledger:
             row = await connection.fetchrow(
                 _COMMIT,
                 self._account,
-                known.standing.order["symbol"],
+                known.state.order["symbol"],
                 order_key,
                 known.mark,
                 update.at,
@@ -159,9 +159,9 @@ class Ledger:
                 if result.new_fill and self.recorded is not None:
                     self.recorded(order_key, update, result, "finish" in booking.writes)
                 if booking.oversold and self.oversold is not None:
-                    self.oversold(known.standing.order["symbol"])
+                    self.oversold(known.state.order["symbol"])
                 return result
-            known = _Known(standing_of(row["state"]), row["mark"], cover)
+            known = _Known(ledger_state_of(row["state"]), row["mark"], cover)
             booking = self._book(known, update)
         return None
 
@@ -169,18 +169,18 @@ class Ledger:
         row = await connection.fetchrow(_READ, self._account, order_key, update.at, cover)
         if row["state"] is None:
             raise UnknownAttemptError(f"no order {order_key}")
-        return _Known(standing_of(row["state"]), row["mark"], cover)
+        return _Known(ledger_state_of(row["state"]), row["mark"], cover)
 
     def _book(self, known: _Known, update: OrderUpdate) -> Booking | None:
         try:
-            return book(self._account, known.standing, update)
+            return book(self._account, known.state, update)
         except LookupError as problem:
             raise UnknownAttemptError(*problem.args) from problem
 
     def _remember(self, order_key: str, row: Any, cover: Decimal | None) -> None:
         if cover is None or row["state"] is None:
             return
-        self._known[order_key] = _Known(standing_of(row["state"]), row["mark"], cover)
+        self._known[order_key] = _Known(ledger_state_of(row["state"]), row["mark"], cover)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 

@@ -18,11 +18,11 @@ import structlog
 from temporalio import activity
 
 from activities.database import Pool
-from activities.incidents import Lasting
+from activities.incidents import OpenIncident
 from activities.interfaces.strategy import MarketDataActivity, MarketDataInput
 from activities.interfaces.streams import StreamEnd
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
-from activities.long_running import Beside, every, holder_name, together, until_shutdown
+from activities.long_running import BackgroundTasks, every, holder_name, together, until_shutdown
 from activities.market.candles import CANDLE, CANDLE_SECONDS, CandleTable, MarketRow
 from activities.market.universe import Universe, universe_of
 from activities.streams.feed_notes import FeedNotes
@@ -120,13 +120,13 @@ class MarketDataSession:
         self._position = position
         self._heartbeat = heartbeat
         self._table = CandleTable(pool, account)
-        self._beside = Beside()
-        self._outage = Lasting(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
+        self._background = BackgroundTasks()
+        self._outage = OpenIncident(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
         self._notes = FeedNotes(
             lease,
             position,
             self._outage,
-            self._beside,
+            self._background,
             alert_after=lambda: self._options().alert_after_failures,
             stream="market data stream",
             meanwhile="strategies hold as soon as their data are stale",
@@ -171,7 +171,7 @@ class MarketDataSession:
             )
         finally:
             await self._feeds.close()
-            await self._beside.stop()
+            await self._background.stop()
 
     async def _beat(self) -> None:
         while True:
@@ -203,7 +203,7 @@ class MarketDataSession:
                 chosen = await universe_of(self._pool, self._exchange, self._account, options.universe)
         except _TROUBLE as problem:
             log.warning("universe not read, as before", problem=repr(problem), symbols=len(self._symbols))
-            self._beside.start(self._ask_again())
+            self._background.start(self._ask_again())
             return
         if chosen.unknown != self._told:
             self._told = chosen.unknown

@@ -52,7 +52,7 @@ from activities.orders.admission_sql import (
     SELL_FACTS,
     TURN,
 )
-from activities.orders.batches import Rounds
+from activities.orders.batches import Batches
 from activities.orders.limits import halt_if_lost_too_much, learn_rates, own_currency, results_of
 from activities.policy import Policy
 from activities.venue import SharedRead, Venue
@@ -68,10 +68,10 @@ from domain.gates import (
     Limits,
     Market,
     Reserved,
-    beside,
     first_refusal,
     reservation,
     run_gates,
+    with_admitted,
 )
 from domain.identity import Standing
 from domain.ids import client_order_id
@@ -198,7 +198,7 @@ class Admissions:
         self._venue = venue
         self._policy = policy
         self._trouble = trouble
-        self._rounds: dict[tuple[str, str], Rounds[_Entry, Admission | _Asking]] = {}
+        self._batches: dict[tuple[str, str], Batches[_Entry, Admission | _Asking]] = {}
         self._balance_reads: dict[str, SharedRead[datetime | None]] = {}
         self._prices: dict[str, tuple[float, Decimal]] = {}
         """Of what is held and has no price that is kept: when it was asked for, and the bid."""
@@ -216,9 +216,9 @@ class Admissions:
 
     async def _admit_buy(self, intent: OrderIntent) -> Admission:
         entry = await self._entry_of(intent)
-        rounds = self._rounds_of(intent.account, entry.product.quote if entry.product else "")
+        batches = self._batches_of(intent.account, entry.product.quote if entry.product else "")
         ends, pause, asked = time.monotonic() + _patience(intent), 0.05, set[Ask]()
-        while isinstance(decided := await rounds.join(entry), _Asking):
+        while isinstance(decided := await batches.join(entry), _Asking):
             if decided.what in asked:
                 # The answer that came didn't say it, or none came: again while there is time, and then it is refused.
                 left = ends - time.monotonic()
@@ -300,15 +300,15 @@ class Admissions:
         self._prices = {symbol: known for symbol, known in self._prices.items() if known[0] >= since}
         return {symbol: price for symbol, (_, price) in self._prices.items()}
 
-    def _rounds_of(self, account: str, quote: str) -> Rounds[_Entry, Admission | _Asking]:
+    def _batches_of(self, account: str, quote: str) -> Batches[_Entry, Admission | _Asking]:
         """Entries that are decided by the same read: of one account, in one quote currency."""
-        found = self._rounds.get((account, quote))
+        found = self._batches.get((account, quote))
         if found is None:
 
             async def handle(entries: Sequence[_Entry]) -> Sequence[Admission | Exception | _Asking]:
                 return await self._decide(account, quote, entries)
 
-            found = self._rounds[account, quote] = Rounds(handle, most=_TOGETHER)
+            found = self._batches[account, quote] = Batches(handle, most=_TOGETHER)
         return found
 
     async def _decide(
@@ -359,7 +359,7 @@ class Admissions:
             if entry.needs_touch and not _says_something(market, policy):
                 continue
             standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
-            facts = beside(_facts_of(entry, market, row, policy, standing, prices, coin), admitted)
+            facts = with_admitted(_facts_of(entry, market, row, policy, standing, prices, coin), admitted)
             results = run_gates(ENTRY_GATES, facts)
             if results[-1].gate == "DECISION_EXPIRED" and entry.undecided:
                 results = list(entry.undecided)

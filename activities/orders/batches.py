@@ -1,4 +1,4 @@
-"""Work that goes one after the other, several at once: who comes while a round is under way is in the next one."""
+"""Batches, one after the other: an item that arrives while a batch is handled is in the next one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-__all__ = ["Rounds"]
+__all__ = ["Batches"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Rounds(Generic[T, R]):
-    """Items wait here and are handled together, in the order in which they came, never two rounds at a time.
+class Batches(Generic[T, R]):
+    """Items wait here and are handled together, in the order in which they arrived, never two batches at a time.
 
-    `handle` gives an answer or an error for each item. If it raises, each item of that round is handled again alone,
+    `handle` gives an answer or an error for each item. If it raises, each item of that batch is handled again alone,
     so that nobody gets another's error: what it does must be safe to do again after an error.
     """
 
@@ -26,7 +26,7 @@ class Rounds(Generic[T, R]):
         self._running: asyncio.Task[None] | None = None
 
     async def join(self, item: T) -> R:
-        """The item's answer. Who is cancelled leaves its item to the round. Raises the item's error."""
+        """The item's answer. A cancelled caller leaves its item to the batch. Raises the item's error."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._running is None:
@@ -38,7 +38,7 @@ class Rounds(Generic[T, R]):
         try:
             while self._waiting:
                 now, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-                for (_, answer), found in zip(now, await self._round([item for item, _ in now]), strict=True):
+                for (_, answer), found in zip(now, await self._batch([item for item, _ in now]), strict=True):
                     if answer.done():
                         continue
                     if isinstance(found, Exception):
@@ -52,10 +52,10 @@ class Rounds(Generic[T, R]):
                 answer.cancel()
             self._waiting.clear()
 
-    async def _round(self, items: Sequence[T]) -> Sequence[R | Exception]:
+    async def _batch(self, items: Sequence[T]) -> Sequence[R | Exception]:
         try:
             return await self._handle(items)
         except Exception as error:  # noqa: BLE001 - it becomes the item's own
             if len(items) == 1:
                 return [error]
-            return [(await self._round([item]))[0] for item in items]
+            return [(await self._batch([item]))[0] for item in items]

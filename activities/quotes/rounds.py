@@ -41,11 +41,11 @@ from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from domain.quoting import (
     QUOTES,
     Level,
-    Lot,
     QuoteFacts,
     QuotePlan,
     QuoteRules,
     Resting,
+    SellableLot,
     Wanted,
     dollar_twins,
     quote_plan,
@@ -103,7 +103,7 @@ class _Ledger:
     others: dict[str, list[Resting]] = field(default_factory=dict)
     """Symbol → the account's orders in the same book that are no quotes of the symbol itself: entries, exits, what a
     person placed, and what rests under the name of its twin."""
-    lots: dict[str, list[Lot]] = field(default_factory=dict)
+    lots: dict[str, list[SellableLot]] = field(default_factory=dict)
     inventory: dict[str, Decimal] = field(default_factory=dict)
     pool: dict[str, Decimal] = field(default_factory=dict)
     """Coin → what is nobody's by the books; asks of ours that rest have claimed theirs."""
@@ -225,7 +225,7 @@ class Quoting(QuotingActivities):
             most = rules.size_base
             if most is None and asks:
                 most = divide(rules.size_quote or ZERO, asks[0].price)
-            lots.append(Lot(None, min(pool, most or ZERO)))
+            lots.append(SellableLot(None, min(pool, most or ZERO)))
         return replace(
             facts,
             product=product,
@@ -270,7 +270,7 @@ class Quoting(QuotingActivities):
                 symbol, free = row["symbol"], row["remaining"] - row["claims"]
                 found.inventory[symbol] = found.inventory.get(symbol, ZERO) + row["remaining"]
                 if free > 0 and not row["guarded"]:
-                    lot = Lot(row["entry_key"], free, average(row["paid"], row["received"]))
+                    lot = SellableLot(row["entry_key"], free, average(row["paid"], row["received"]))
                     found.lots.setdefault(symbol, []).append(lot)
             found.exiting = {row["symbol"] for row in await connection.fetch(_EXITING, account)}
             for row in await connection.fetch(_VOLUMES, account, timedelta(seconds=_VOLUME_SECONDS)):

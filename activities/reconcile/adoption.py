@@ -22,7 +22,7 @@ from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.holdings import OUTSIDE, Available, bear_sales, cover_shortage
 from activities.ledger.record import Ledger, external_key
-from activities.long_running import Beside
+from activities.long_running import BackgroundTasks
 from activities.starting import Starter
 from domain.adoption import bought_after, has_our_shape, is_news
 from domain.exits import ExitRules
@@ -70,7 +70,7 @@ class Adoption:
         self._account = account
         self._protect = protect
         self._started: datetime | None = None
-        self._covering = Beside()
+        self._covering = BackgroundTasks()
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
         """Fold an attempt's totals into the ledger."""

@@ -14,10 +14,10 @@ from activities.database import Pool
 from activities.ledger.exchange_fills import SETTLED_WITHIN
 from activities.ledger.holdings import book_transfers, books_are_open, earlier_balances, expected_balances
 from domain.money import plain
-from domain.reconcile import Action, Difference, Finding, Transfer, currencies, transfers
+from domain.reconcile import Difference, Finding, Remedy, Transfer, currencies, transfers
 from exchange.port import Exchange
 
-__all__ = ["BalanceCheck"]
+__all__ = ["BalanceReconciliation"]
 
 _OPENING_TRIES = 5
 _UNSETTLED = """
@@ -25,7 +25,7 @@ SELECT DISTINCT symbol FROM fills WHERE account = $1 AND origin = 'derived' AND 
 """
 
 
-class BalanceCheck:
+class BalanceReconciliation:
     """One account's balances. `look` compares the journal with the exchange's orders, now.
 
     `confirm_seconds` (wall) lie between the two looks that must agree. A balance that is what the books were before a
@@ -49,7 +49,7 @@ class BalanceCheck:
         self._confirm_seconds = confirm_seconds
         self._lag_seconds = lag_seconds
 
-    async def level(self) -> tuple[list[Transfer], str]:
+    async def reconcile(self) -> tuple[list[Transfer], str]:
         """Book what no fill explains; what was booked, and a sentence. Raises ExchangeError and the database's errors.
 
         The books are opened for all currencies at once, so that is tried a few times while something trades.
@@ -107,4 +107,4 @@ def _moving(finding: Finding) -> bool:
     """Whether an order may have traded what is not booked yet."""
     if finding.difference is Difference.IN_FLIGHT:
         return finding.known is not None and finding.known.sent
-    return finding.action in (Action.RECORD, Action.ADOPT, Action.WAIT)
+    return finding.action in (Remedy.RECORD, Remedy.ADOPT, Remedy.WAIT)

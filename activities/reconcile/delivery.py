@@ -20,7 +20,7 @@ from activities.starting import Starter
 from activities.streams.fact_router import FactRouter
 from activities.streams.facts import Fact, FactStore, Observed
 from domain.orders import merge
-from domain.reconcile import Action, Finding
+from domain.reconcile import Finding, Remedy
 
 __all__ = ["CHUNK", "FactDelivery", "lock_reconcile"]
 
@@ -63,7 +63,7 @@ class FactDelivery:
 
         Raises LeaseLostError and the database's errors.
         """
-        wanted = [item for item in findings if item.action in (Action.RECORD, Action.ADOPT) and item.seen is not None]
+        wanted = [item for item in findings if item.action in (Remedy.RECORD, Remedy.ADOPT) and item.seen is not None]
         if not wanted:
             return 0, True
         now = datetime.now(UTC)

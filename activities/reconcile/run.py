@@ -38,7 +38,7 @@ from activities.ledger.exchange_fills import SETTLED_WITHIN, settle_symbol
 from activities.ledger.holdings import held_currencies
 from activities.long_running import holder_name
 from activities.reconcile.adoption import Adoption
-from activities.reconcile.balances import BalanceCheck
+from activities.reconcile.balances import BalanceReconciliation
 from activities.reconcile.delivery import CHUNK, FactDelivery, lock_reconcile
 from activities.reconcile.views import (
     ExchangeView,
@@ -55,9 +55,9 @@ from activities.streams.positions import StreamPosition
 from domain.messages import StatusSource
 from domain.money import ZERO, plain
 from domain.reconcile import (
-    Action,
     Difference,
     Finding,
+    Remedy,
     Taken,
     compare,
     resolve,
@@ -158,7 +158,7 @@ class Reconciler(ReconcileActivity):
             return await _Run(self, request, None).look_only()
         name = reconcile_lease(request.account)
         async with hold(self.pool, name, holder_name(), self.options.lease) as lease:
-            report = await _Run(self, request, lease).level()
+            report = await _Run(self, request, lease).reconcile()
         await resolve_incidents(self.pool, request.account, _FAILING, request.account)
         return report
 
@@ -203,8 +203,8 @@ class _Run:
         balances += f"; not compared, as they just traded: {', '.join(sorted(busy))}" if busy else ""
         return report.model_copy(update={"transfers": rows, "balances": balances, "seconds": self._seconds})
 
-    async def level(self) -> ReconcileReport:
-        """Bring both views level."""
+    async def reconcile(self) -> ReconcileReport:
+        """Compare both views and mend the differences."""
         asked, since = await self._since()
         view, findings = await self._look(since)
         await self._tell_people(view, findings)
@@ -212,7 +212,7 @@ class _Run:
         settled = await self._settle(view)
         await self._mark(view)
         if arrived:
-            booked, sentence = await self._balances(since).level()
+            booked, sentence = await self._balances(since).reconcile()
         else:
             booked, sentence = [], "balances were not compared: not every fact has been recorded yet"
         taken = await self._cover()
@@ -262,7 +262,7 @@ class _Run:
         view = await with_products(self._exchange, view, named - ours)
         findings = compare(journal, view.records)
         asked = await asyncio.gather(
-            *(self._ask(view, item) if item.action is Action.LOOK_UP else _as_it_is(item) for item in findings)
+            *(self._ask(view, item) if item.action is Remedy.LOOK_UP else _as_it_is(item) for item in findings)
         )
         return view, list(asked)
 
@@ -271,7 +271,7 @@ class _Run:
             order, fills = await look_up(self._exchange, finding.subject, self._slots)
         except Unavailable as problem:
             # One order that can't be read must not keep all others from being level.
-            return replace(finding, action=Action.WAIT, sentence=f"{finding.sentence}; not readable now: {problem}")
+            return replace(finding, action=Remedy.WAIT, sentence=f"{finding.sentence}; not readable now: {problem}")
         if order is not None:
             view.orders[order.exchange_order_id] = order
             view.fills[order.exchange_order_id] = list(fills)
@@ -283,7 +283,7 @@ class _Run:
     async def _tell_people(self, view: ExchangeView, findings: Sequence[Finding]) -> None:
         for finding in findings:
             late = finding.difference is Difference.LATE_APPEARANCE
-            if finding.action is not Action.INCIDENT and not finding.critical and not late:
+            if finding.action is not Remedy.INCIDENT and not finding.critical and not late:
                 continue
             severity: Severity = "CRITICAL" if finding.critical else "WARNING"
             details = {"raw": self._raw(view, finding)}
@@ -401,12 +401,12 @@ class _Run:
 
     # --- balances -------------------------------------------------------------------------------------------------
 
-    def _balances(self, since: datetime) -> BalanceCheck:
+    def _balances(self, since: datetime) -> BalanceReconciliation:
         async def look() -> list[Finding]:
             _, findings = await self._look(since, executions=False)
             return findings
 
-        return BalanceCheck(
+        return BalanceReconciliation(
             self._pool,
             self._exchange,
             self._account,
@@ -442,7 +442,7 @@ class _Run:
     def _report(self, view: ExchangeView, since: datetime, findings: Sequence[Finding]) -> ReconcileReport:
         counts = Counter(item.difference.value for item in findings)
         # What needs a hand first.
-        ranked = sorted(findings, key=lambda item: item.action in (Action.NONE, Action.SETTLE))
+        ranked = sorted(findings, key=lambda item: item.action in (Remedy.NONE, Remedy.SETTLE))
         log.info("reconciled", account=self._account, dry_run=self._request.dry_run, **counts)
         return ReconcileReport(
             account=self._account,

@@ -25,7 +25,7 @@ from domain.messages import OrderUpdate, RecordResult, StatusSource
 from domain.orders import OrderRole, Report, TradeState, merge
 from exchange.port import VenueOrder
 
-__all__ = ["FactRouter", "Recorder"]
+__all__ = ["FactRouter", "ReportLedger"]
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ _LONGEST_PAUSE = 5.0
 _LONGEST_PAUSE_DEFECT = 60.0
 
 
-class Recorder(Protocol):
+class ReportLedger(Protocol):
     """The ledger's record transaction."""
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
@@ -95,7 +95,7 @@ class FactRouter:
     def __init__(
         self,
         client: Client,
-        ledger: Recorder,
+        ledger: ReportLedger,
         starter: Starter,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],

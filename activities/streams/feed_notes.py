@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from activities.incidents import Lasting
+from activities.incidents import OpenIncident
 from activities.leases import Lease
-from activities.long_running import Beside
+from activities.long_running import BackgroundTasks
 from activities.streams.feeds import Feed
 from activities.streams.positions import StreamPosition
 from exchange.port import Connected, Disconnected, Gap, MalformedMessage, StreamEvent
@@ -31,8 +31,8 @@ class FeedNotes:
         self,
         lease: Lease,
         position: StreamPosition,
-        outage: Lasting,
-        beside: Beside,
+        outage: OpenIncident,
+        background: BackgroundTasks,
         *,
         alert_after: Callable[[], int],
         stream: str,
@@ -41,7 +41,7 @@ class FeedNotes:
         self._lease = lease
         self._position = position
         self._outage = outage
-        self._beside = beside
+        self._background = background
         self._alert_after = alert_after
         self._stream = stream
         self._meanwhile = meanwhile
@@ -55,7 +55,7 @@ class FeedNotes:
             self._position.connections += 1
             self._position.connected = all_connected
             if all_connected:
-                self._beside.start(self._outage.over(self._lease.name))
+                self._background.start(self._outage.over(self._lease.name))
             return True
         if isinstance(event, Gap):
             self._position.gaps += 1
@@ -70,7 +70,7 @@ class FeedNotes:
     def failed(self, feed: Feed, reason: str, failures: int) -> None:
         """A feed could not be had, so often in a row."""
         if failures >= self._alert_after():
-            self._beside.start(
+            self._background.start(
                 self._outage.tell(
                     self._lease.name,
                     f"The {self._stream} of {len(feed.symbols)} symbols is down, {failures} failures in a row "

@@ -23,16 +23,16 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.database import Pool
-from activities.incidents import Lasting, Severity, report_incident
+from activities.incidents import OpenIncident, Severity, report_incident
 from activities.interfaces.streams import StreamEnd, UserStreamActivity, UserStreamInput
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
 from activities.ledger.balances import AccountReader
 from activities.ledger.closing import free_what_is_unsold
 from activities.ledger.exchange_fills import settle_fills
 from activities.ledger.holdings import others_have
-from activities.long_running import Beside, every, hinted, holder_name, together, until_shutdown
+from activities.long_running import BackgroundTasks, every, hinted, holder_name, together, until_shutdown
 from activities.starting import Starter
-from activities.streams.fact_router import FactRouter, Recorder
+from activities.streams.fact_router import FactRouter, ReportLedger
 from activities.streams.facts import Fact, FactStore, Observed
 from activities.streams.feeds import follow
 from activities.streams.positions import StreamPosition
@@ -130,7 +130,7 @@ class UserStream(UserStreamActivity):
         pool: Pool,
         exchange: Exchange,
         client: Client,
-        ledger: Recorder,
+        ledger: ReportLedger,
         starter: Starter,
         options: UserStreamOptions,
         caught_up: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -185,7 +185,7 @@ class _Session:
         pool: Pool,
         exchange: Exchange,
         client: Client,
-        ledger: Recorder,
+        ledger: ReportLedger,
         starter: Starter,
         options: UserStreamOptions,
         *,
@@ -206,12 +206,12 @@ class _Session:
         self._heartbeat = heartbeat
         self._facts = FactStore(pool, account, lease)
         self._account_reader = AccountReader(pool, exchange, account, lease, timeout=options.call_timeout)
-        self._beside = Beside()
+        self._background = BackgroundTasks()
         self._router = FactRouter(
             client,
             ledger,
             starter,
-            spawn=self._beside.start,
+            spawn=self._background.start,
             routed=self._note_routed,
             defect=self._report_defect,
             at_once=options.orders_at_once,
@@ -229,9 +229,9 @@ class _Session:
         """Times that a statement about facts failed."""
         self._failures = 0
         self._failure_reason = ""
-        self._outage = self._lasting("user_stream_down", "CRITICAL")
-        self._catch_up_trouble = self._lasting("catch_up_failing", "CRITICAL")
-        self._unclear = self._lasting("order_unclear", "WARNING")
+        self._outage = self._open_incident("user_stream_down", "CRITICAL")
+        self._catch_up_trouble = self._open_incident("catch_up_failing", "CRITICAL")
+        self._unclear = self._open_incident("order_unclear", "WARNING")
         self._doubted: dict[str, int] = {}
         """Orders of which something came that can't be understood: how often."""
         self._sizes: dict[str, Decimal] = {}
@@ -242,15 +242,17 @@ class _Session:
         """By order, the question how it has ended; it goes on when nobody waits for it any more."""
         self._slots = asyncio.Semaphore(options.reads_at_once)
 
-    def _lasting(self, kind: str, severity: Severity) -> Lasting:
-        return Lasting(self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds)
+    def _open_incident(self, kind: str, severity: Severity) -> OpenIncident:
+        return OpenIncident(
+            self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds
+        )
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
         try:
             await together(self._beat(), self._read())
         finally:
-            await self._beside.stop()
+            await self._background.stop()
 
     async def _read(self) -> None:
         options = self._options
@@ -258,7 +260,7 @@ class _Session:
             await lasting.inherit()
         for fact in await self._facts.unrouted():
             self._send_on(fact)
-        self._beside.start(self._tell_of_freed())
+        self._background.start(self._tell_of_freed())
         await together(
             follow(self._exchange.user_stream, self._take, self._stream_broke),
             self._store(),
@@ -357,7 +359,7 @@ class _Session:
         too long.
         """
         if fact.observed.source is StatusSource.WEBSOCKET and fact.ends_short and fact.ours and not fact.known:
-            self._beside.start(self._send_end_on(fact))
+            self._background.start(self._send_end_on(fact))
         else:
             self._router.route(fact)
 
@@ -406,7 +408,7 @@ class _Session:
                 failures += 1
                 log.warning("catch-up failed", failures=failures, problem=repr(problem))
                 if failures >= self._options.alert_after_failures:
-                    self._beside.start(
+                    self._background.start(
                         self._catch_up_trouble.tell(
                             self._account,
                             f"What happened to orders of account {self._account} while the stream was away can't be "
@@ -419,8 +421,8 @@ class _Session:
                 failures = 0
                 self._caught_up_at_break = breaks
                 if self._tell_caught_up is not None:
-                    self._beside.start(self._tell_caught_up())
-                self._beside.start(self._catch_up_trouble.over(self._account))
+                    self._background.start(self._tell_caught_up())
+                self._background.start(self._catch_up_trouble.over(self._account))
 
     async def _ask_rest(self) -> None:
         options = self._options
@@ -482,14 +484,14 @@ class _Session:
             filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
             if message.ended:
                 self._ended.add(identity)
-                self._beside.start(self._free(identity, ours, filled))
+                self._background.start(self._free(identity, ours, filled))
         self._doubt_order(identity, message.reason)
 
     def _doubt_order(self, identity: str, reason: str) -> None:
         times = self._doubted.get(identity, 0)
         self._doubted[identity] = times + 1
         if not times:
-            self._beside.start(self._clear_up(identity, reason))
+            self._background.start(self._clear_up(identity, reason))
 
     async def _free(self, identity: str, ours: str, filled: Decimal) -> None:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
@@ -528,7 +530,7 @@ class _Session:
         """
         asking = self._ends.get(identity)
         if asking is None:
-            asking = self._ends[identity] = self._beside.start(self._ask_for_end(identity, told))
+            asking = self._ends[identity] = self._background.start(self._ask_for_end(identity, told))
             asking.add_done_callback(lambda _: self._ends.pop(identity, None))
         await asyncio.wait({asking}, timeout=_LOOK_AT_END)
         if not asking.done() and await self._others_have(identity, ours):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cli.demo.audit import Outcome
-    from cli.demo.run import Result, Terms
+    from cli.demo.run import DemoTerms, Result
     from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 __all__ = ["demo"]
@@ -47,12 +47,12 @@ def demo(
     from decimal import Decimal
 
     from cli.demo.plan import SYMBOLS
-    from cli.demo.run import Terms
+    from cli.demo.run import DemoTerms
 
     if prices is not None:
         require_prices(prices, SYMBOLS)
     rate = speed if speed is not None else _CANDLES_A_SECOND * (_candle_seconds(prices) if prices else _MINUTE)
-    terms = Terms(trades=trades, seconds=seconds, speed=Decimal(f"{rate:g}"))
+    terms = DemoTerms(trades=trades, seconds=seconds, speed=Decimal(f"{rate:g}"))
     _forget_settings()
     config = _stack(prices, terms, seed)
     return asyncio.run(_run_until_told(config, terms, as_json=as_json))
@@ -100,7 +100,7 @@ def _forget_settings() -> None:
     os.environ["BOTTRADER_CONFIG"] = os.devnull
 
 
-def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig":
+def _stack(prices: Path | None, terms: "DemoTerms", seed: int) -> "LocalStackConfig":
     """A throw-away stack with everything of its own."""
     from cli.demo.plan import KINDS, SYMBOLS
     from workers.settings.risk import WITHOUT_LIMITS
@@ -126,7 +126,7 @@ def _stack(prices: Path | None, terms: "Terms", seed: int) -> "LocalStackConfig"
     )
 
 
-async def _run_until_told(config: "LocalStackConfig", terms: "Terms", *, as_json: bool) -> int:
+async def _run_until_told(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool) -> int:
     """Run it; Ctrl-C and SIGTERM stop everything that was started."""
     import asyncio
     import signal
@@ -142,7 +142,7 @@ async def _run_until_told(config: "LocalStackConfig", terms: "Terms", *, as_json
         return 130
 
 
-async def _run(config: "LocalStackConfig", terms: "Terms", *, as_json: bool) -> int:
+async def _run(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool) -> int:
     import time
 
     from workers.stack.local_stack import LocalStack
@@ -164,7 +164,7 @@ async def _run(config: "LocalStackConfig", terms: "Terms", *, as_json: bool) -> 
     return int(ExitCode.OK)
 
 
-async def _demonstrate(stack: "LocalStack", terms: "Terms") -> "Result":
+async def _demonstrate(stack: "LocalStack", terms: "DemoTerms") -> "Result":
     import asyncpg
     from temporalio.client import Client
     from temporalio.contrib.pydantic import pydantic_data_converter

@@ -30,7 +30,7 @@ from domain.money import ZERO
 from exchange.paper import PaperControl
 from workflows.starting import decide_order
 
-__all__ = ["Demonstration", "Result", "Terms"]
+__all__ = ["DemoTerms", "Demonstration", "Result"]
 
 _RUN_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class DemoTerms:
     """How much is to be shown: closed trades at least, and wall seconds of trading at most."""
 
     trades: int = 20
@@ -86,7 +86,7 @@ class Result:
 class Demonstration:
     """One demonstration on a running stack. `say` gets a line for everything a person wants to know on the way."""
 
-    def __init__(self, ledger: Any, client: Client, control: PaperControl, terms: Terms, say: Say) -> None:
+    def __init__(self, ledger: Any, client: Client, control: PaperControl, terms: DemoTerms, say: Say) -> None:
         self._ledger = ledger
         self._client = client
         self._control = control

@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import on_grid
-from exchange.paper.orders import Kind, Side, Terms
+from exchange.paper.orders import Kind, OrderTerms, Side
 from exchange.paper.products import Product
 
 _PRICE_LIMIT = Decimal(10) ** 12
 
 
-def check_tradable(product: Product, terms: Terms) -> None:
+def check_tradable(product: Product, terms: OrderTerms) -> None:
     """The product's status allows such an order."""
     name = product.product_id
     if product.trading_disabled or product.is_disabled or product.status == "delisted" or product.view_only:
@@ -33,7 +33,7 @@ def check_tradable(product: Product, terms: Terms) -> None:
         )
 
 
-def check_prices(product: Product, side: Side, terms: Terms) -> None:
+def check_prices(product: Product, side: Side, terms: OrderTerms) -> None:
     """Prices are on the grid, and a stop is on the right side of its limit."""
     for price in (terms.limit_price, terms.stop_price):
         if price is not None and (price > _PRICE_LIMIT or not on_grid(price, product.price_increment)):
@@ -65,7 +65,7 @@ def check_prices(product: Product, side: Side, terms: Terms) -> None:
         )
 
 
-def check_stop(side: Side, terms: Terms, last: Decimal) -> None:
+def check_stop(side: Side, terms: OrderTerms, last: Decimal) -> None:
     """A stop waits for the market: one that the last trade is beyond already is refused, and not triggered."""
     if terms.stop_price is None or not last:
         return
@@ -84,7 +84,7 @@ def check_stop(side: Side, terms: Terms, last: Decimal) -> None:
         )
 
 
-def check_size(product: Product, terms: Terms) -> None:
+def check_size(product: Product, terms: OrderTerms) -> None:
     """The size is within the product's limits and on its grid."""
     for size, low, high, step, name in (
         (terms.base_size, product.base_min_size, product.base_max_size, product.base_increment, "BASE"),

@@ -25,7 +25,7 @@ from exchange.paper.checks import check_edited, check_prices, check_size, check_
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
-from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, read_terms
+from exchange.paper.orders import Fill, Kind, Order, OrderTerms, Side, Status, TimeInForce, read_terms
 from exchange.paper.products import Product
 from exchange.paper.wallet import Balance
 
@@ -333,7 +333,7 @@ class Engine(Matcher):
             raise Refusal("INVALID_PRODUCT_ID", f"Product {product_id} does not exist.", "PREVIEW_INVALID_PRODUCT_ID")
         return book
 
-    def _check(self, book: Book, side: Side, terms: Terms) -> None:
+    def _check(self, book: Book, side: Side, terms: OrderTerms) -> None:
         check_tradable(book.product, terms)
         check_prices(book.product, side, terms)
         check_size(book.product, terms)
@@ -347,7 +347,7 @@ class Engine(Matcher):
                 "PREVIEW_INVALID_LIMIT_PRICE_POSTONLY",
             )
 
-    def _check_attached(self, book: Book, side: Side, attached: Mapping[str, object]) -> Terms:
+    def _check_attached(self, book: Book, side: Side, attached: Mapping[str, object]) -> OrderTerms:
         terms = read_terms(attached, attached=True)
         check_prices(book.product, side.opposite, terms)
         return terms
@@ -366,7 +366,7 @@ class Engine(Matcher):
         client_order_id: str,
         book: Book,
         side: Side,
-        terms: Terms,
+        terms: OrderTerms,
         configuration: Mapping[str, object],
         source: str,
     ) -> Order:

@@ -12,7 +12,7 @@ from typing import Protocol
 from exchange.paper.book import Book
 from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
-from exchange.paper.orders import Fill, Kind, Order, Side, Status, Terms, TimeInForce, Trade
+from exchange.paper.orders import Fill, Kind, Order, OrderTerms, Side, Status, TimeInForce, Trade
 from exchange.paper.products import Product, leads
 from exchange.paper.wallet import Wallet
 
@@ -398,7 +398,7 @@ class Matcher:
         product = self.books[order.product_id].product
         return product.quote if order.side is Side.BUY else product.base
 
-    def _reserve_rate(self, terms: Terms) -> Decimal:
+    def _reserve_rate(self, terms: OrderTerms) -> Decimal:
         return self.fees.maker if terms.post_only else max(self.fees.maker, self.fees.taker)
 
     def _needed(self, order: Order) -> Decimal:

@@ -1,4 +1,4 @@
-"""Orders as the venue knows them: what was asked (`Terms`), and what became of it (`Order`, `Fill`)."""
+"""Orders as the venue knows them: what was asked (`OrderTerms`), and what became of it (`Order`, `Fill`)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class TimeInForce(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class OrderTerms:
     """What an order asks for. Exactly one of `base_size` and `quote_size` is set (neither on an attached bracket)."""
 
     kind: Kind
@@ -88,7 +88,7 @@ _CONFIGURATIONS: dict[str, tuple[Kind, TimeInForce]] = {
 }
 
 
-def read_terms(configuration: object, *, attached: bool = False) -> Terms:
+def read_terms(configuration: object, *, attached: bool = False) -> OrderTerms:
     """The terms in an `order_configuration`. Raises `Refusal` where it is unknown, incomplete or not a number.
 
     An attached configuration must be a `trigger_bracket_gtc` without a size: the child takes its parent's filled size.
@@ -121,7 +121,7 @@ def read_terms(configuration: object, *, attached: bool = False) -> Terms:
         end_time = parse_time(values.get("end_time"))
         if end_time is None:
             raise Refusal("INVALID_REQUEST", "end_time must be an RFC 3339 time.", "PREVIEW_INVALID_END_TIME")
-    return Terms(
+    return OrderTerms(
         kind=kind,
         time_in_force=time_in_force,
         base_size=base,
@@ -161,7 +161,7 @@ class Order:
     client_order_id: str
     product_id: str
     side: Side
-    terms: Terms
+    terms: OrderTerms
     configuration: Mapping[str, object]
     created: datetime
     seq: int

@@ -15,7 +15,7 @@ from tests.chaos.harness import Rig, Verdict, run_seed
 from tests.chaos.harness_evidence import Evidence
 from tests.chaos.harness_histories import save_worst_histories
 from tests.chaos.harness_points import CRASH_POINTS
-from tests.chaos.schedule import Terms, describe, plan_run
+from tests.chaos.schedule import ChaosTerms, describe, plan_run
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the seeds that were asked for; the exit code."""
     options = _arguments(argv)
-    terms = Terms(trades=options.trades, crash_points=CRASH_POINTS)
+    terms = ChaosTerms(trades=options.trades, crash_points=CRASH_POINTS)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     if options.plan:
         for seed in seeds:
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     return _report(verdicts)
 
 
-def _with_cut(seed: int, terms: Terms, options: argparse.Namespace) -> Terms:
+def _with_cut(seed: int, terms: ChaosTerms, options: argparse.Namespace) -> ChaosTerms:
     return replace(terms, power_cut=options.cut or seed % _CUT_EVERY == 0)
 
 
@@ -64,7 +64,7 @@ def _forget_user_settings() -> None:
             del os.environ[name]
 
 
-async def _one(seed: int, terms: Terms, folder: Path, options: argparse.Namespace) -> Verdict:
+async def _one(seed: int, terms: ChaosTerms, folder: Path, options: argparse.Namespace) -> Verdict:
     def say(sentence: str) -> None:
         sys.stdout.write(f"  seed {seed}: {sentence}\n")
         sys.stdout.flush()

@@ -47,8 +47,9 @@ from tests.chaos.schedule import (
     SHIELDS,
     TICK,
     WAYS,
-    Action,
     Cancel,
+    ChaosAction,
+    ChaosTerms,
     Close,
     Cut,
     Enter,
@@ -65,7 +66,6 @@ from tests.chaos.schedule import (
     Skew,
     Sockets,
     Terminate,
-    Terms,
     describe,
     plan_run,
 )
@@ -275,7 +275,7 @@ class ChaosRun:
 
     rig: Rig
     seed: int
-    terms: Terms
+    terms: ChaosTerms
     say: Say
     intents: dict[int, OrderIntent] = field(default_factory=dict)
     sells: dict[int, OrderIntent] = field(default_factory=dict)
@@ -302,7 +302,7 @@ class ChaosRun:
 
     # --- actions ----------------------------------------------------------------------------------------------------
 
-    async def _begin(self, action: Action) -> None:
+    async def _begin(self, action: ChaosAction) -> None:
         """Begin an action; what takes its time goes on beside the run."""
         control, rig = self.rig.control, self.rig
         match action:
@@ -332,7 +332,7 @@ class ChaosRun:
             case _:
                 await self._disturb(action)
 
-    async def _disturb(self, action: Action) -> None:
+    async def _disturb(self, action: ChaosAction) -> None:
         """Faults of the exchange and of the network to it."""
         control = self.rig.control
         match action:
@@ -694,7 +694,7 @@ class Verdict:
 
 async def run_seed(
     seed: int,
-    terms: Terms,
+    terms: ChaosTerms,
     folder: Path,
     say: Say,
     *,

@@ -20,9 +20,10 @@ __all__ = [
     "SHIELDS",
     "SYMBOLS",
     "TICK",
-    "Action",
     "Beat",
     "Cancel",
+    "ChaosAction",
+    "ChaosTerms",
     "Close",
     "Cut",
     "Enter",
@@ -39,7 +40,6 @@ __all__ = [
     "Skew",
     "Sockets",
     "Terminate",
-    "Terms",
     "describe",
     "plan_run",
 ]
@@ -55,7 +55,7 @@ _TRIGGERS = ("rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ChaosTerms:
     """How much happens in a run. `crash_points` are names at which a worker can be made to die."""
 
     trades: int = 50
@@ -223,7 +223,7 @@ class Cut:
     seconds: float
 
 
-Action = (
+ChaosAction = (
     Enter | Sell | Signal | Cancel | Close | Price | Print | Manual
     | Fault | Sockets | Flap | Names | Skew | Latency | Outage | Cut | Terminate
 )  # fmt: skip
@@ -234,7 +234,7 @@ class Beat:
     """One step: its actions are begun in this order."""
 
     number: int
-    actions: tuple[Action, ...]
+    actions: tuple[ChaosAction, ...]
 
 
 WAYS: dict[str, ExitRules] = {
@@ -280,7 +280,7 @@ sell, or want to; the far one has to be taken away before an exit, and stays wit
 """
 
 _SUBMIT, _CANCEL, _ANY = "POST /orders", "POST /orders/batch_cancel", "*"
-_FAULTS: tuple[Action, ...] = (
+_FAULTS: tuple[ChaosAction, ...] = (
     Fault("accepted_cut", _SUBMIT),
     Fault("accepted_cut", _SUBMIT, count=3),
     Fault("accepted_silent", _SUBMIT, delay=4),
@@ -373,11 +373,11 @@ _OUTAGES = (
 class _Maker:
     """Draws a run. Every choice comes from one dice, in one order."""
 
-    def __init__(self, seed: int, terms: Terms) -> None:
+    def __init__(self, seed: int, terms: ChaosTerms) -> None:
         self._dice = random.Random(seed)
         self._terms = terms
         self._bid = dict.fromkeys(terms.symbols, _START)
-        self._later: dict[int, list[Action]] = {}
+        self._later: dict[int, list[ChaosAction]] = {}
         self._manual = dict.fromkeys(terms.symbols, Decimal(0))
         self._faults = list(_FAULTS)
         self._outages: list[tuple[str, str]] = []
@@ -388,7 +388,7 @@ class _Maker:
         found = []
         number = 0
         while self._entered < self._terms.trades or self._later:
-            actions: list[Action] = []
+            actions: list[ChaosAction] = []
             actions += self._market()
             actions += self._later.pop(number, [])
             if number == 0:
@@ -407,9 +407,9 @@ class _Maker:
             number += 1
         return found
 
-    def _market(self) -> list[Action]:
+    def _market(self) -> list[ChaosAction]:
         """Every symbol moves a little, pulled back to where it started, and somebody buys above the bid."""
-        moves: list[Action] = []
+        moves: list[ChaosAction] = []
         for symbol in self._terms.symbols:
             pull = (_START - self._bid[symbol]) * Decimal("0.1")
             step = Decimal(str(round(self._dice.gauss(0, 0.30), 2)))
@@ -421,7 +421,7 @@ class _Maker:
                 moves.append(Print(symbol, price, self._size(0.05, 0.6), "BUY"))
         return moves
 
-    def _entry(self, beat: int) -> list[Action]:
+    def _entry(self, beat: int) -> list[ChaosAction]:
         """An entry, and what a person does about it: some are cancelled in the same breath, some later."""
         dice = self._dice
         number, self._entered = self._entered, self._entered + 1
@@ -440,7 +440,7 @@ class _Maker:
             price = bid
         if price is not None and style != "taker":
             self._pieces(beat, symbol, price, size)
-        at_once: list[Action] = []
+        at_once: list[ChaosAction] = []
         if dice.random() < 0.12:
             delay = dice.randint(0, 6)
             if delay:
@@ -476,7 +476,7 @@ class _Maker:
             piece = max((size / (count + self._dice.randint(-1, 2) or 1)).quantize(_LOT), _LOT)
             self._at(beat + self._dice.randint(1, 5), Print(symbol, price, piece, "SELL"))
 
-    def _by_hand(self) -> list[Action]:
+    def _by_hand(self) -> list[ChaosAction]:
         """Somebody buys in the exchange's app, or sells what was bought there."""
         symbol = self._dice.choice(list(self._terms.symbols))
         if self._manual[symbol] > 0 and self._dice.random() < 0.5:
@@ -486,10 +486,10 @@ class _Maker:
         self._manual[symbol] += size
         return [Manual(symbol, "BUY", size)]
 
-    def _trouble(self, beat: int) -> list[Action]:
+    def _trouble(self, beat: int) -> list[ChaosAction]:
         if beat < self._terms.calm_beats:
             return []
-        found: list[Action] = []
+        found: list[ChaosAction] = []
         if self._dice.random() < self._terms.fault_rate:
             fault = self._dice.choice(self._faults)
             found.append(fault)
@@ -509,14 +509,14 @@ class _Maker:
         point = self._dice.choice(list(self._terms.crash_points)) if how == "crash" else ""
         return Outage(target, how, round(seconds, 1), point)
 
-    def _at(self, beat: int, action: Action) -> None:
+    def _at(self, beat: int, action: ChaosAction) -> None:
         self._later.setdefault(beat, []).append(action)
 
     def _size(self, low: float, high: float) -> Decimal:
         return Decimal(str(round(self._dice.uniform(low, high), 4))).quantize(_LOT)
 
 
-def plan_run(seed: int, terms: Terms) -> tuple[Beat, ...]:
+def plan_run(seed: int, terms: ChaosTerms) -> tuple[Beat, ...]:
     """All beats of a seed, in order."""
     beats = _Maker(seed, terms).beats()
     if terms.power_cut:

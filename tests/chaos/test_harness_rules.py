@@ -22,6 +22,7 @@ from tests.chaos.harness_protection import split_by_outages as split
 from tests.chaos.harness_recorder import PriceNote, true_time
 from tests.chaos.schedule import (
     SHIELDS,
+    ChaosTerms,
     Cut,
     Enter,
     Fault,
@@ -32,13 +33,12 @@ from tests.chaos.schedule import (
     Signal,
     Skew,
     Terminate,
-    Terms,
     plan_run,
 )
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = "0" * 32
-TERMS = Terms(trades=50, crash_points=CRASH_POINTS)
+TERMS = ChaosTerms(trades=50, crash_points=CRASH_POINTS)
 STOP = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.3"))
 
 
@@ -78,7 +78,7 @@ def test_twenty_seeds_have_every_kind_of_trouble() -> None:
 
 def test_numbers_of_entries_do_not_change_the_market_of_a_seed_before_them() -> None:
     """The first beats of a longer run of a seed are those of a shorter one: it can be cut down to what fails."""
-    short, long = plan_run(3, Terms(trades=10)), plan_run(3, Terms(trades=20))
+    short, long = plan_run(3, ChaosTerms(trades=10)), plan_run(3, ChaosTerms(trades=20))
     prices = [[action for action in beat.actions if isinstance(action, Price)] for beat in (short[0], long[0])]
     assert prices[0] == prices[1]
     assert short[:5] == long[:5]

@@ -8,10 +8,10 @@ import pytest
 
 from tests.chaos.harness import run_seed
 from tests.chaos.harness_points import CRASH_POINTS
-from tests.chaos.schedule import Terms
+from tests.chaos.schedule import ChaosTerms
 
 SEEDS = (101, 102, 103)
-TERMS = Terms(trades=20, crash_points=CRASH_POINTS, calm_beats=2, outage_every=8)
+TERMS = ChaosTerms(trades=20, crash_points=CRASH_POINTS, calm_beats=2, outage_every=8)
 
 
 @pytest.mark.slow

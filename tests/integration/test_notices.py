@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from activities.database import Pool, create_pool
-from activities.incidents import Lasting, report_incident, resolve_incidents
+from activities.incidents import OpenIncident, report_incident, resolve_incidents
 from activities.leases import LeaseTerms
 from activities.notices.delivery import BadTargetError, Notifier, NotifierOptions, Target
 from activities.notices.outages import DATABASE, OutageOptions, Outages, takes_writes
@@ -142,7 +142,7 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
     """A CRITICAL incident is told again while it is open, with rows of the same story counted, then its end, then no
     more.
     """
-    lasting = Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=0.0)
+    lasting = OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=0.0)
     async with delivering(pool, service.url, repeat=0.3):
         await lasting.tell(ACCOUNT, "the stream is down")
         await lasting.tell(ACCOUNT, "the stream is still down")
@@ -165,8 +165,8 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
 
 async def test_what_an_earlier_process_told_is_ended_by_the_next(pool: Pool) -> None:
     """A process that was killed leaves its incident open; who takes over knows of it, and ends it when it is over."""
-    await Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600).tell(ACCOUNT, "it is down")
-    next_one = Lasting(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600)
+    await OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600).tell(ACCOUNT, "it is down")
+    next_one = OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600)
     await next_one.inherit()
     assert next_one.lasts(ACCOUNT)
     await next_one.tell(ACCOUNT, "it is down")

@@ -26,8 +26,8 @@ from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
 from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
 from web.alert import read_alert
-from web.decisions import Desk
-from web.journal import Journal
+from web.decisions import Decisions
+from web.journal import AlertJournal
 from web.senders import Proof
 from web.strict_json import read_json
 from workers.settings import TriggerSettings
@@ -240,8 +240,10 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
     ):
         queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
         idle = webhook.settings.model_copy(update={"temporal": queue})
-        desk = Desk(system.client, Journal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle))
-        answer = await desk.decide(read_alert(buy("slow")), Proof("tradingview"))
+        decisions = Decisions(
+            system.client, AlertJournal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle)
+        )
+        answer = await decisions.decide(read_alert(buy("slow")), Proof("tradingview"))
         assert (answer.decision, answer.state) == ("deciding", "RECEIVED")
         assert answer.order_key is not None
         handle = system.client.get_workflow_handle(f"order-{answer.order_key}")

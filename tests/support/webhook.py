@@ -18,8 +18,8 @@ from temporalio.client import Client
 from cli.web import enter_by, limits_of, terms_of
 from tests.support.harness import TradingSystem
 from web.app import create_app
-from web.decisions import Desk
-from web.journal import Journal
+from web.decisions import Decisions
+from web.journal import AlertJournal
 from web.metrics import WebhookMetrics
 from web.senders import Sender
 from web.server import WebServer, listen
@@ -81,20 +81,20 @@ async def webhook_on(
     given = {"requests_per_minute": 100_000, "burst": 10_000, **changes}
     settings = system.settings.model_copy(update={"webhook": type(system.settings.webhook).model_validate(given)})
     metrics = WebhookMetrics()
-    desk = Desk(
+    decisions = Decisions(
         client or system.client,
-        Journal(pool or system.pool, settings.account),
+        AlertJournal(pool or system.pool, settings.account),
         lambda: terms_of(settings),
         enter_by(lambda: settings),
     )
     senders = (Sender("tradingview", token=TOKEN.encode()), Sender("strategist", secret=SECRET.encode()))
     app = create_app(
-        decide=desk.decide,
-        alive=desk.alive,
+        decide=decisions.decide,
+        alive=decisions.alive,
         senders=lambda: senders,
         limits=lambda: replace(limits_of(settings), failures_per_minute=failures_per_minute),
         metrics=metrics,
-        tell=desk.tell,
+        tell=decisions.tell,
     )
     address = listen("127.0.0.1", 0)
     server = WebServer(app, arrival_s=2 * float(settings.webhook.body_timeout_s), max_connections=max_connections)

@@ -20,10 +20,10 @@ from domain.gates import (
     Limits,
     Market,
     Reserved,
-    beside,
     first_refusal,
     reservation,
     run_gates,
+    with_admitted,
 )
 from domain.limits import Results, breach_of, losing_streak
 from domain.market import Product
@@ -400,7 +400,7 @@ def test_entries_that_are_decided_together_share_what_there_is(
             needed_quote=Decimal(needed),
         )
         alone = run_gates(ENTRY_GATES, facts)
-        together = run_gates(ENTRY_GATES, beside(facts, admitted))
+        together = run_gates(ENTRY_GATES, with_admitted(facts, admitted))
         if first_refusal(together) is None:
             assert first_refusal(alone) is None
             admitted.append(Reserved(symbol, Decimal(needed)))

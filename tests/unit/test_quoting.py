@@ -12,11 +12,11 @@ from domain.market import Product
 from domain.orders import Side
 from domain.quoting import (
     Level,
-    Lot,
     QuoteCode,
     QuoteFacts,
     QuoteRules,
     Resting,
+    SellableLot,
     dollar_twins,
     micro_price,
     quote_plan,
@@ -84,7 +84,7 @@ def markets(draw: st.DrawFn) -> QuoteFacts:
         asks=levels(ask, draw(sizes)),
         maker=draw(st.decimals("0", "0.01", places=4)),
         inventory=inventory,
-        lots=[Lot("t1", inventory, cost)] if inventory else [],
+        lots=[SellableLot("t1", inventory, cost)] if inventory else [],
         resting=resting,
         rules=replace(
             RULES,
@@ -136,7 +136,7 @@ def test_what_is_placed_holds_every_limit(facts: QuoteFacts) -> None:
 @given(markets())
 def test_a_round_trip_at_both_prices_earns_the_least_profit(facts: QuoteFacts) -> None:
     """Buying at the bid and selling at the ask brings the minimum profit after both maker fees."""
-    plan = quote_plan(replace(facts, resting=[], lots=[Lot("t1", D(1))], inventory=D(0)))
+    plan = quote_plan(replace(facts, resting=[], lots=[SellableLot("t1", D(1))], inventory=D(0)))
     by_side = {wanted.side: wanted.price for wanted in plan.place}
     if len(by_side) == 2:
         bid, ask = by_side[Side.BUY], by_side[Side.SELL]
@@ -147,7 +147,7 @@ def test_a_round_trip_at_both_prices_earns_the_least_profit(facts: QuoteFacts) -
 
 def test_both_sides_join_a_wide_market() -> None:
     """With something to sell, both sides are quoted at the touch of a market that pays."""
-    plan = quote_plan(replace(FACTS, lots=[Lot("t1", D("0.001"), D(49000))]))
+    plan = quote_plan(replace(FACTS, lots=[SellableLot("t1", D("0.001"), D(49000))]))
     assert [(item.side, item.price) for item in plan.place] == [(Side.BUY, D(49800)), (Side.SELL, D(50200))]
     assert plan.place[1].entry_key == "t1"
     assert plan.numbers["spread"] == D("0.008")
@@ -155,9 +155,9 @@ def test_both_sides_join_a_wide_market() -> None:
 
 def test_inventory_leans_both_prices_down_and_ends_the_buying() -> None:
     """Half full: both prices are lower; full: no bid, with the numbers, and the ask is lower still."""
-    empty = quote_plan(replace(FACTS, lots=[Lot("t", D("0.01"))]))
-    half = quote_plan(replace(FACTS, lots=[Lot("t", D("0.01"))], inventory=D("0.005")))
-    full = quote_plan(replace(FACTS, lots=[Lot("t", D("0.01"))], inventory=D("0.01")))
+    empty = quote_plan(replace(FACTS, lots=[SellableLot("t", D("0.01"))]))
+    half = quote_plan(replace(FACTS, lots=[SellableLot("t", D("0.01"))], inventory=D("0.005")))
+    full = quote_plan(replace(FACTS, lots=[SellableLot("t", D("0.01"))], inventory=D("0.01")))
     assert half.bid.price is not None
     assert empty.bid.price is not None
     assert half.bid.price < empty.bid.price
@@ -218,7 +218,11 @@ def test_a_quote_stays_until_the_market_moves_or_its_life_ends() -> None:
 
 def test_the_oldest_lot_that_the_market_pays_for_is_sold_first() -> None:
     """A lot above the market waits at its own cost; a younger one that can be sold now goes before it."""
-    dear, cheap, cheaper = Lot("dear", D("0.001"), D(52000)), Lot("cheap", D("0.001"), D(49000)), Lot("c", D(1), D(1))
+    dear, cheap, cheaper = (
+        SellableLot("dear", D("0.001"), D(52000)),
+        SellableLot("cheap", D("0.001"), D(49000)),
+        SellableLot("c", D(1), D(1)),
+    )
     assert quote_plan(replace(FACTS, lots=[dear, cheap, cheaper])).place[1].entry_key == "cheap"
     alone = quote_plan(replace(FACTS, lots=[dear])).place[1]
     assert alone.price >= D(52000) * D("1.001") / (1 - FACTS.maker)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from domain.messages import StatusSource
 from domain.orders import AttemptStatus, Report, Side, Totals, merge
 from domain.reconcile import (
-    Action,
     Difference,
     Execution,
     Finding,
@@ -21,6 +20,7 @@ from domain.reconcile import (
     Known,
     OpenQuantity,
     Records,
+    Remedy,
     Seen,
     Transfer,
     TransferKind,
@@ -68,7 +68,7 @@ class Scenario:
     ours: tuple[Known, ...] = ()
     theirs: tuple[Seen, ...] = ()
     executions: tuple[Execution, ...] = ()
-    expected: tuple[tuple[Difference, Action], ...] = ()
+    expected: tuple[tuple[Difference, Remedy], ...] = ()
     derived: frozenset[str] = frozenset()
     booked: frozenset[tuple[str, str]] = frozenset()
     products: frozenset[str] | None = frozenset({"BTC-USD", "ETH-USD"})
@@ -81,7 +81,7 @@ class Scenario:
         )
 
 
-D, A = Difference, Action
+D, A = Difference, Remedy
 TABLE = [
     Scenario("both agree", (known("OPEN"),), (seen("OPEN"),)),
     Scenario("both agree on a filled order", (known("FILLED", "1"),), (seen("FILLED", "1"),), (execution("1"),)),
@@ -271,7 +271,7 @@ def test_each_scenario_is_decided_as_the_table_says(scenario: Scenario) -> None:
 VANISHED = Finding(D.VANISHED, A.LOOK_UP, "x-1", "BTC-USD", "…", None, known("OPEN", "0.2"))
 OVERBOOKED = Finding(D.OVERBOOKED, A.LOOK_UP, "x-1", "BTC-USD", "…", None, known("CANCELLED", "0.5"))
 ORPHAN = Finding(D.FILL_WITHOUT_ORDER, A.LOOK_UP, "x-1", "BTC-USD", "…")
-LOOK_UPS: list[tuple[str, Finding, Seen | None, tuple[Execution, ...], Difference, Action]] = [
+LOOK_UPS: list[tuple[str, Finding, Seen | None, tuple[Execution, ...], Difference, Remedy]] = [
     ("vanished: filled", VANISHED, seen("FILLED", "1"), (execution("1"),), D.ENDED, A.RECORD),
     ("vanished: cancelled after a part", VANISHED, seen("CANCELLED", "0.2"), (execution("0.2"),), D.ENDED, A.RECORD),
     ("vanished: it lives, as known", VANISHED, seen("OPEN", "0.2"), (), D.STILL_OPEN, A.NONE),
@@ -300,7 +300,7 @@ LOOK_UPS: list[tuple[str, Finding, Seen | None, tuple[Execution, ...], Differenc
     ids=[item[0] for item in LOOK_UPS],
 )
 def test_each_look_up_is_decided_as_the_table_says(
-    finding: Finding, order: Seen | None, executions: tuple[Execution, ...], difference: Difference, action: Action
+    finding: Finding, order: Seen | None, executions: tuple[Execution, ...], difference: Difference, action: Remedy
 ) -> None:
     """An end counts when the trade history adds up to it; absence is never an end; no look-up leads to another."""
     answer = resolve(finding, order, executions, NOW)

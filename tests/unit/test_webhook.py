@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.waiting import eventually
 from web.alert import Alert, Wrong, read_alert
 from web.answers import Answer
-from web.app import Limits, create_app
+from web.app import RequestLimits, create_app
 from web.limits import Rates
 from web.metrics import WebhookMetrics
 from web.refusals import Refused
@@ -229,7 +229,7 @@ async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys:
         decide=broken,
         alive=alive,
         senders=lambda: (Sender("me", token=b"open-sesame-open"),),
-        limits=Limits,
+        limits=RequestLimits,
         metrics=metrics,
     )
     alert = {"symbol": "BTC-USD", "action": "buy", "key": "k", "note": "a-private-note", "token": "open-sesame-open"}
@@ -338,7 +338,7 @@ async def test_however_many_ask_whether_it_is_ready_one_look_serves_them() -> No
         await may_answer.wait()
         return {"database": True}
 
-    app = create_app(decide=decide, alive=alive, senders=lambda: (), limits=Limits, metrics=metrics)
+    app = create_app(decide=decide, alive=alive, senders=lambda: (), limits=RequestLimits, metrics=metrics)
 
     async def door(scope: Any, receive: Any, send: Any) -> None:
         nonlocal asked

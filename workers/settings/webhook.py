@@ -34,7 +34,7 @@ def _sender_name(value: str) -> str:
 
 SenderName = Annotated[str, AfterValidator(_sender_name)]
 Secret = Annotated[SecretStr, AfterValidator(_long_enough)]
-Action = Literal["buy", "sell", "close"]
+AlertAction = Literal["buy", "sell", "close"]
 
 
 class SenderSettings(Section):
@@ -50,7 +50,7 @@ class SenderSettings(Section):
     triggers: Annotated[tuple[Name, ...], BeforeValidator(split_commas)] = Field(
         (), description="triggers that its buys may have; none named: all"
     )
-    actions: Annotated[tuple[Action, ...], BeforeValidator(split_commas)] = Field(
+    actions: Annotated[tuple[AlertAction, ...], BeforeValidator(split_commas)] = Field(
         ("buy", "sell", "close"), min_length=1, description="what it may ask for"
     )
     max_order_quote: Annotated[Size | None, Unit("quote currency")] = Field(
