@@ -111,7 +111,7 @@ async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, su
 
 
 class OpenIncident:
-    """A condition that may last: told when it begins, again each `repeat_seconds` (wall), and resolved when over."""
+    """A condition that may last: reported as it begins, again each `repeat_seconds` (wall), resolved when over."""
 
     def __init__(self, pool: Pool, account: str, kind: str, severity: Severity, *, repeat_seconds: float) -> None:
         self._pool = pool
@@ -119,42 +119,42 @@ class OpenIncident:
         self._kind = kind
         self._severity = severity
         self._repeat_seconds = repeat_seconds
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     async def inherit(self) -> None:
-        """Take on what an earlier process told and did not see the end of. Raises the database's errors."""
+        """Take on what an earlier process reported without seeing its end. Raises the database's errors."""
         rows = await self._pool.fetch(
             "SELECT DISTINCT subject FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL",
             self._account,
             self._kind,
         )
         for row in rows:
-            self._told.setdefault(row["subject"], time.monotonic())
+            self._reported.setdefault(row["subject"], time.monotonic())
 
     def lasts(self, subject: str) -> bool:
-        """Whether it was told and not yet over."""
-        return subject in self._told
+        """Whether it was reported and is not over yet."""
+        return subject in self._reported
 
     async def tell(self, subject: str, sentence: str, details: Mapping[str, Any] | None = None) -> None:
         """It is so, now: reported unless it was within the last `repeat_seconds`. Raises the database's errors."""
-        now, told = time.monotonic(), self._told.get(subject)
-        if told is None or now - told >= self._repeat_seconds:
+        now, reported = time.monotonic(), self._reported.get(subject)
+        if reported is None or now - reported >= self._repeat_seconds:
             # Noted first: who asks again while the database is slow must not tell it twice.
-            self._told[subject] = now
+            self._reported[subject] = now
             try:
                 await report_incident(self._pool, self._account, self._kind, self._severity, subject, sentence, details)
             except BaseException:
-                if told is None:
-                    del self._told[subject]
+                if reported is None:
+                    del self._reported[subject]
                 else:
-                    self._told[subject] = told
+                    self._reported[subject] = reported
                 raise
 
     async def over(self, subject: str) -> None:
         """It is no longer so. Raises the database's errors."""
-        if (told := self._told.pop(subject, None)) is not None:
+        if (reported := self._reported.pop(subject, None)) is not None:
             try:
                 await resolve_incidents(self._pool, self._account, self._kind, subject)
             except BaseException:
-                self._told.setdefault(subject, told)
+                self._reported.setdefault(subject, reported)
                 raise

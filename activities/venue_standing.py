@@ -67,7 +67,7 @@ class VenueStanding:
         self._heard = time.monotonic()
         self._skew: float | None = None
         """Seconds that the venue's clock is ahead; None until it was asked."""
-        self._told: bool | None = None
+        self._reported: bool | None = None
         """Whether the trouble is told; None: nothing is known of what a process before this one told."""
 
     def trouble(self) -> str:
@@ -151,7 +151,7 @@ class VenueStanding:
     async def _tell(self) -> None:
         """What refuses entries is an incident while it lasts. Raises the database's errors."""
         account, trouble = self._brought.account, self.trouble()
-        if bool(trouble) == self._told:
+        if bool(trouble) == self._reported:
             return
         if trouble:
             sentence = (
@@ -160,7 +160,7 @@ class VenueStanding:
             await report_once(self._pool, account, ENTRIES_REFUSED, "WARNING", account, sentence)
         else:
             await resolve_incidents(self._pool, account, ENTRIES_REFUSED, account)
-        self._told = bool(trouble)
+        self._reported = bool(trouble)
 
     async def _tell_dry_run(self) -> None:
         """A dry run in an armed ledger is an incident: somebody may think that it trades, or that it doesn't."""

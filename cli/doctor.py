@@ -210,7 +210,7 @@ async def _stops(settings: "Settings") -> list[Finding]:
             await connection.close()
     advice = "move it further away: as it is, the costs alone reach it"
     found = [Finding("stops", Verdict.WARN, sentence, advice) for sentence in near_costs(settings, trip)]
-    return found or [Finding("stops", Verdict.OK, f"further away than a round trip costs: {trip.told}")]
+    return found or [Finding("stops", Verdict.OK, f"further away than a round trip costs: {trip.sentence}")]
 
 
 async def _temporal(settings: "Settings") -> list[Finding]:

@@ -48,7 +48,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A story that one target has to be told now. `told` and `over` are the incidents that this settles."""
+    """A story that one target has to be told now. `reported` and `over` are the incidents that this settles."""
 
     phase: Phase
     kind: str
@@ -58,7 +58,7 @@ class Notice:
     since: datetime
     until: datetime | None
     times: int
-    told: tuple[int, ...]
+    reported: tuple[int, ...]
     over: tuple[int, ...]
 
     @property
@@ -141,7 +141,7 @@ def _of(items: Sequence[Incident], phase: Phase, *, settled: Sequence[Incident] 
         since=items[0].at,
         until=max(ends) if ends and phase in (Phase.OVER, Phase.PAST) else None,
         times=len(items),
-        told=tuple(item.id for item in items),
+        reported=tuple(item.id for item in items),
         over=tuple(ended),
     )
 

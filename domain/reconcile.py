@@ -255,40 +255,40 @@ def _match(seen: Seen, by_client: Mapping[str, Known], by_exchange: Mapping[str,
 def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | None) -> Finding | None:
     """What makes an order's report unusable, or worth a word."""
 
-    def told(difference: Difference, sentence: str, *, critical: bool = False) -> Finding:
+    def finding_of(difference: Difference, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
             difference, Remedy.INCIDENT, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
         )
 
     name = f"order {seen.exchange_order_id}"
     if known is not None and seen.side is not known.side:
-        return told(
+        return finding_of(
             Difference.CHANGED_SIDE,
             f"{name} was a {known.side} and is now told to be a {seen.side}: nothing of it is booked until a person "
             "has looked at it",
             critical=True,
         )
     if known is not None and seen.symbol != known.symbol:
-        return told(
+        return finding_of(
             Difference.CHANGED_SYMBOL,
             f"{name} was of {known.symbol} and is now told to be of {seen.symbol}: nothing of it is booked until a "
             "person has looked at it",
             critical=True,
         )
     if currencies(seen.symbol) is None or (known is None and products is not None and seen.symbol not in products):
-        return told(
+        return finding_of(
             Difference.UNKNOWN_PRODUCT, f"{name} is of {seen.symbol}, a product that the exchange does not list"
         )
     totals = seen.report.totals
     if totals.size < 0 or totals.value < 0:
-        return told(
+        return finding_of(
             Difference.BAD_FILL,
             f"{name} is told to have traded {totals.size} for {totals.value}: sizes can't be below zero",
             critical=True,
         )
     if seen.other_fees:
         fees = ", ".join(f"{amount} {currency}" for currency, amount in sorted(seen.other_fees.items()))
-        return told(
+        return finding_of(
             Difference.FEE_IN_OTHER_CURRENCY,
             f"{name} of {seen.symbol} was charged {fees}: no P&L holds that, the balances will show it",
         )
@@ -298,20 +298,20 @@ def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | Non
 def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], asked_at: datetime) -> Finding | None:
     """What the exchange shows of one order, against what we know of it."""
 
-    def told(difference: Difference, action: Remedy, sentence: str, *, critical: bool = False) -> Finding:
+    def finding_of(difference: Difference, action: Remedy, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
             difference, action, seen.exchange_order_id, seen.symbol, sentence, seen, known, critical=critical
         )
 
     name = f"order {seen.exchange_order_id} ({seen.side} {seen.symbol})"
     if known is None:
-        return told(
+        return finding_of(
             Difference.UNKNOWN_TO_US,
             Remedy.ADOPT,
             f"{name} was not placed by us: {seen.report.status}, {seen.report.totals.size} filled",
         )
     if known.report.status is AttemptStatus.ABSENT:
-        return told(
+        return finding_of(
             Difference.LATE_APPEARANCE,
             Remedy.RECORD,
             f"{name} was taken for absent and is at the exchange all the same: {seen.report.status}, "
@@ -320,18 +320,18 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
     merged = merge(known.report, seen.report, settled=known.settled)
     if merged == known.report and known.exchange_order_id is not None:
         if seen.report.final and seen.report.totals.size < known.report.totals.size:
-            return told(
+            return finding_of(
                 Difference.OVERBOOKED,
                 Remedy.LOOK_UP,
                 f"{name} ended with {seen.report.totals.size} at the exchange, the ledger has "
                 f"{known.report.totals.size}",
             )
         if seen.report != known.report:
-            return told(Difference.AHEAD, Remedy.NONE, f"{name}: the ledger knows more than the list")
+            return finding_of(Difference.AHEAD, Remedy.NONE, f"{name}: the ledger knows more than the list")
         return None
     if seen.report.final and not known.report.final:
         return _ended(seen, known, executions, asked_at, looked_up=False)
-    return told(
+    return finding_of(
         Difference.BEHIND,
         Remedy.RECORD,
         f"{name}: the exchange says {seen.report.status}, {seen.report.totals.size} filled; "
@@ -348,7 +348,9 @@ def _ended(
     shown = sum((item.size for item in distinct), ZERO)
     size = seen.report.totals.size
 
-    def told(difference: Difference, action: Remedy, sentence: str, *, source: StatusSource | None = None) -> Finding:
+    def finding_of(
+        difference: Difference, action: Remedy, sentence: str, *, source: StatusSource | None = None
+    ) -> Finding:
         from_ = seen if source is None else Seen(
             seen.exchange_order_id,
             seen.client_order_id,
@@ -364,7 +366,7 @@ def _ended(
     if abs(shown - size) <= rounding(item.price for item in distinct).size:
         source = StatusSource.TRADE_HISTORY if size > 0 else StatusSource.ORDER_HISTORY
         proof = f"its executions add up to {shown}" if size > 0 else "and the trade history has nothing of it"
-        return told(
+        return finding_of(
             Difference.ENDED,
             Remedy.RECORD,
             f"{name} ended {seen.report.status} with {size} by the order history; {proof}",
@@ -374,7 +376,7 @@ def _ended(
         f"{name} ended {seen.report.status} with {size} by the order history, but its executions add up to {shown}"
     )
     if not looked_up:
-        return told(Difference.UNCONFIRMED, Remedy.LOOK_UP, sentence)
+        return finding_of(Difference.UNCONFIRMED, Remedy.LOOK_UP, sentence)
     if seen.at is not None and asked_at - seen.at > _CONFIRM_PATIENCE:
         # The order history's own word, after all patience: booked, and a person hears of the contradiction.
         return Finding(
@@ -387,7 +389,7 @@ def _ended(
             known,
             critical=True,
         )
-    return told(Difference.UNCONFIRMED, Remedy.WAIT, f"{sentence}: it is looked at again")
+    return finding_of(Difference.UNCONFIRMED, Remedy.WAIT, f"{sentence}: it is looked at again")
 
 
 def _unlisted(known: Known, asked_at: datetime) -> Finding:

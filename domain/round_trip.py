@@ -58,7 +58,7 @@ class RoundTrip:
         return 2 * self.taker + (self.spread or ZERO)
 
     @property
-    def told(self) -> str:
+    def sentence(self) -> str:
         """The costs in words."""
         rate = f"2 × {_percent(self.taker)} taker fee" + ("" if self.known else ", assumed")
         return f"{_percent(self.cost)} ({rate}{'' if self.spread is None else f', spread {_percent(self.spread)}'})"
@@ -78,7 +78,7 @@ def near(called: str, distance: Decimal, trip: RoundTrip) -> str:
     """The sentence about one level; `distance` is a fraction of the entry price."""
     meant = distance * 100
     asked = f"; did you mean {_percent(meant)}?" if trip.cost < meant <= _LARGEST_MEANT else ""
-    return f"{called} at {_percent(distance)} is nearer than a round trip costs: {trip.told}{asked}"
+    return f"{called} at {_percent(distance)} is nearer than a round trip costs: {trip.sentence}{asked}"
 
 
 def near_stops(

@@ -334,9 +334,9 @@ def _safely(strategy: Strategy, features: Features) -> Decision:
     try:
         return _checked(strategy.decide(features), features.symbol)
     except _MalformedError as flaw:
-        return hold(features.symbol, _told(f"{name} answered {flaw}"))
+        return hold(features.symbol, _one_line(f"{name} answered {flaw}"))
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - somebody else's code must not end the run for the others
-        return hold(features.symbol, _told(f"{name} failed: {type(problem).__name__}: {problem}"))
+        return hold(features.symbol, _one_line(f"{name} failed: {type(problem).__name__}: {problem}"))
 
 
 class _MalformedError(Exception):
@@ -367,7 +367,7 @@ def _checked(answer: object, symbol: str) -> Decision:
         raise _MalformedError(f"the name of an indicator that is not {_A_NAME}")
     parts = {name: _checked_part(name, part) for name, part in given.parts.items()}
     fired = tuple(dict.fromkeys(given.fired))
-    reason = _told(str(given.reason))
+    reason = _one_line(str(given.reason))
     decision = Decision(symbol, given.action, given.trigger, buy, sell, parts, fired, reason)
     _check_agreement(decision)
     return decision
@@ -402,7 +402,7 @@ def _checked_part(name: str, part: Part) -> Part:
     weight = _number(part.weight, f"a weight of {name}")
     contribution = _number(part.contribution, f"a contribution of {name}")
     value = None if part.value is None else _number(part.value, f"a value of {name}")
-    return Part(value, bool(part.fired), weight, contribution, _told(str(part.why)))
+    return Part(value, bool(part.fired), weight, contribution, _one_line(str(part.why)))
 
 
 def _number(value: Any, what: str) -> float:
@@ -421,7 +421,7 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _NAME_LENGTH and value.isprintable()
 
 
-def _told(text: str) -> str:
+def _one_line(text: str) -> str:
     """Somebody else's text as the matrix keeps it: one line of what can be stored, not a page."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _REASON_LENGTH else f"{line[: _REASON_LENGTH - 1]}…"
@@ -463,7 +463,7 @@ def _with_others(chosen: Decision, acting: Sequence[Decision]) -> str:
             later = f", listed later than {acting[0].trigger}"
         before.append(f"{other.trigger} ({other.action}, score {_score(other)}{later})")
     told = f"{chosen.trigger} (score {_score(chosen)}) goes before {', '.join(before)}"
-    return _told(f"{chosen.reason}; {told}" if chosen.reason else told)
+    return _one_line(f"{chosen.reason}; {told}" if chosen.reason else told)
 
 
 def _without_vote(part: Part, *, fired: bool) -> Part:

@@ -183,7 +183,7 @@ def _curves(head: ReportHead, table: TradeTable) -> str:
 
 def _ways(head: ReportHead, groups: _Groups) -> str:
     triggers = [
-        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item))
+        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _pnl_and_count(item))
         for item in sorted(groups.trigger, key=lambda item: -item.pnl)
     ]
     exits = [
@@ -191,9 +191,13 @@ def _ways(head: ReportHead, groups: _Groups) -> str:
         for item in sorted(groups.exit, key=lambda item: -item.trades)
     ]
     hours = [
-        Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item)) for item in groups.hour
+        Bar(f"{item.group}:00", max(float(item.pnl), 0), min(float(item.pnl), 0), _pnl_and_count(item))
+        for item in groups.hour
     ]
-    days = [Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _told(item)) for item in groups.day[-30:]]
+    days = [
+        Bar(item.group, max(float(item.pnl), 0), min(float(item.pnl), 0), _pnl_and_count(item))
+        for item in groups.day[-30:]
+    ]
     money = f"net P&L, {head.quote} (trades)"
     return (
         '<h2>Ways in and ways out</h2><div class="pair">'
@@ -205,7 +209,7 @@ def _ways(head: ReportHead, groups: _Groups) -> str:
     )
 
 
-def _told(item: GroupResult) -> str:
+def _pnl_and_count(item: GroupResult) -> str:
     return f"{_plain(item.pnl, item.currency)} ({item.trades})"
 
 

@@ -209,10 +209,10 @@ class _Alerts:
             self._hurried[hurried] = time.monotonic()
         _log.warning("webhook_refused", code=refused.code, sender=who.sender, peer=address)
         if refused.status < 500:
-            await self._told(refused, who)
+            await self._report(refused, who)
         return refused
 
-    async def _told(self, refused: Refused, who: _Seen) -> None:
+    async def _report(self, refused: Refused, who: _Seen) -> None:
         """People hear of an alert that can't be used; whatever becomes of that, its sender is answered."""
         if self._tell is None:
             return

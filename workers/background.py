@@ -41,7 +41,7 @@ class FaultIncidents:
         self._account = account
         self._process = process
         self._loop = asyncio.get_running_loop()
-        self._told: dict[Fault, float] = {}
+        self._reported: dict[Fault, float] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
     def __call__(self, fault: Fault) -> None:
@@ -51,9 +51,9 @@ class FaultIncidents:
 
     def _begin(self, fault: Fault) -> None:
         now = time.monotonic()
-        if now - self._told.get(fault, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
+        if now - self._reported.get(fault, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
             return
-        self._told[fault] = now
+        self._reported[fault] = now
         task = asyncio.create_task(self._store(fault))
         self._storing.add(task)
         task.add_done_callback(self._storing.discard)
@@ -66,5 +66,5 @@ class FaultIncidents:
         try:
             await report_once(self._pool, self._account, BACKGROUND, "WARNING", str(fault), sentence)
         except DATABASE_TROUBLE as problem:
-            self._told.pop(fault, None)
+            self._reported.pop(fault, None)
             _log.warning("incident not stored", problem=repr(problem))

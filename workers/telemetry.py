@@ -181,22 +181,22 @@ class Telemetry(Interceptor):
 class _Inbound(ActivityInboundInterceptor):
     """Passes an activity on and tells of it. What counting might raise never becomes an activity's failure."""
 
-    def __init__(self, following: ActivityInboundInterceptor, told: Telemetry) -> None:
+    def __init__(self, following: ActivityInboundInterceptor, telemetry: Telemetry) -> None:
         super().__init__(following)
-        self._told = told
+        self._telemetry = telemetry
 
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:  # noqa: A002
         name = getattr(input.fn, "__name__", "unknown")
         argument = input.args[0] if input.args else None
         began = time.perf_counter()
-        self._told.sent(argument)
+        self._telemetry.sent(argument)
         try:
             result = await super().execute_activity(input)
         except Exception:
-            self._told.failed(name, time.perf_counter() - began)
+            self._telemetry.failed(name, time.perf_counter() - began)
             raise
         try:
-            self._told.ended(name, argument, result, time.perf_counter() - began)
+            self._telemetry.ended(name, argument, result, time.perf_counter() - began)
         except (ValueError, TypeError, AttributeError) as problem:
             _log.warning("not counted", activity=name, problem=repr(problem))
         return result
@@ -219,32 +219,32 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
         yield ()
         return
     registry = CollectorRegistry()
-    told = Telemetry(registry)
+    telemetry = Telemetry(registry)
     try:
         server, thread = start_http_server(asked.port, asked.host, registry)
     except OSError as error:
-        told.close()
+        telemetry.close()
         raise UserError(
             "PORT_IN_USE",
             f"Metrics can't be served ({error.strerror}): set telemetry.host and telemetry.port.",
         ) from None
-    looking = asyncio.create_task(_look_for_ever(told, pool, settings.account, float(asked.look_s)))
+    looking = asyncio.create_task(_look_for_ever(telemetry, pool, settings.account, float(asked.look_s)))
     _log.info("metrics", address=f"http://{asked.host}:{asked.port}/metrics")
     try:
-        yield (told,)
+        yield (telemetry,)
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
         await asyncio.to_thread(server.shutdown)
         server.server_close()
         await asyncio.to_thread(thread.join, 5)
-        told.close()
+        telemetry.close()
 
 
-async def _look_for_ever(told: Telemetry, pool: Any, account: str, pause: float) -> None:
+async def _look_for_ever(telemetry: Telemetry, pool: Any, account: str, pause: float) -> None:
     while True:
         try:
-            await told.look(pool, account)
+            await telemetry.look(pool, account)
         except Exception as problem:  # noqa: BLE001 - the database may be away in any way; the age of the look says so
             _log.warning("gauges not read", problem=repr(problem))
         await asyncio.sleep(pause)

@@ -36,11 +36,11 @@ class LedgerCheckWorkflow:
             ),
             summary=f"ledger of {request.account} ({request.why})",
         )
-        workflow.set_current_details(_told(report))
+        workflow.set_current_details(_details(report))
         return report
 
 
-def _told(report: LedgerReport) -> str:
+def _details(report: LedgerReport) -> str:
     """The check in Markdown, for the Web UI."""
     verdict = "as it must be" if report.ok else "NOT as it must be"
     counts = f"{report.fills} fills, {report.allocations} allocations, {report.trades} trades"

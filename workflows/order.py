@@ -1,10 +1,10 @@
 """One order, from intent to end; an entry stays running until its trade is closed (LIFE).
 
-Three things run side by side. `order_attempts` sends the admitted order's attempts one after the other and decides
-what to do when one ends. `order_reports` folds every report into the ledger as it comes, also while an attempt is still
+Three things run side by side. `order_attempts` sends the admitted order's attempts one after the other and decides what
+to do when one ends. `order_reports` folds every report into the ledger as it comes, also while an attempt is still
 being sent, and has the trade's exit monitor started at the first fill (`order_trade`). People ask, cancel and close by
-the queries, signals and updates here; what they see is made in `order_progress`. A cancel of the workflow reaches only `run`, which passes it on as a wish: no exchange answer is ever
-lost to it.
+the queries, signals and updates here; what they see is made in `order_progress`. A cancel of the workflow reaches only
+`run`, which passes it on as a wish: no exchange answer is ever lost to it.
 """
 
 from __future__ import annotations

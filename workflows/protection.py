@@ -67,7 +67,7 @@ class ExchangeProtection:
         self._news = False
         self._lowering = False
         self._failures = 0
-        self._told = False
+        self._reported = False
 
     @property
     def wanted(self) -> bool:
@@ -152,7 +152,7 @@ class ExchangeProtection:
 
     async def closed(self) -> None:
         """The trade is closed: nothing has to be protected any more."""
-        if self._told:
+        if self._reported:
             await self._trouble(over=True)
 
     async def _view(self, *, prices: bool = False) -> ProtectionView:
@@ -176,10 +176,10 @@ class ExchangeProtection:
             f"protecting {money(view.sellable)} at the exchange: stop {money(view.stop_price)}, "
             f"limit {money(view.limit_price)}"
         )
-        if self._told:
+        if self._reported:
             await self._pause(5 * _LOOK_AGAIN, lambda: self._ended or self._due(), "whether it is taken this time")
             if not self._ended and (await self._view()).live is not None:
-                self._failures, self._told = 0, False
+                self._failures, self._reported = 0, False
                 await self._trouble(over=True)
 
     async def _start_order(self, intent: OrderIntent, *, again: bool = False) -> bool:
@@ -240,8 +240,8 @@ class ExchangeProtection:
         if self._failures < tries:
             await self._pause(min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), self._due, "before the next try")
             self._wanted = True
-        elif not self._told:
-            self._told = True
+        elif not self._reported:
+            self._reported = True
             await self._trouble(why=why)
 
     async def _trouble(self, *, why: str = "", over: bool = False) -> None:

@@ -73,7 +73,7 @@ class QuoteRoundWorkflow:
         report = report.model_copy(
             update={"cancelled": len(withdrawn.ended), "still_resting": withdrawn.left, "symbols": plan.symbols}
         )
-        workflow.set_current_details(_told(report, plan))
+        workflow.set_current_details(_details(report, plan))
         return report
 
     async def _plan(self, look: PlanQuotes, summary: str) -> QuoteRoundPlan:
@@ -124,7 +124,7 @@ class QuoteRoundWorkflow:
         return True
 
 
-def _told(report: QuoteRoundReport, plan: QuoteRoundPlan) -> str:
+def _details(report: QuoteRoundReport, plan: QuoteRoundPlan) -> str:
     """The round in Markdown, for the Web UI."""
     head = f"{len(report.admitted)} placed, {len(report.refused)} refused, {report.cancelled} taken away"
     lines = [

@@ -37,11 +37,11 @@ class ReconcileWorkflow:
             ),
             summary=f"{'dry run' if request.dry_run else 'reconcile'} of {request.account} ({request.why})",
         )
-        workflow.set_current_details(_told(report))
+        workflow.set_current_details(_details(report))
         return report
 
 
-def _told(report: ReconcileReport) -> str:
+def _details(report: ReconcileReport) -> str:
     """The run in Markdown, for the Web UI."""
     head = (
         f"**{report.orders} orders, {report.open_orders} open, {report.executions} executions** since "

@@ -57,11 +57,11 @@ class StrategyRunWorkflow:
             retry_policy=_RETRY,
             summary=f"strategy of {request.account}",
         )
-        workflow.set_current_details(_told(report))
+        workflow.set_current_details(_details(report))
         return report
 
 
-def _told(report: StrategyReport) -> str:
+def _details(report: StrategyReport) -> str:
     """The run in Markdown, for the Web UI."""
     head = (
         f"**{report.buys} buys, {report.sells} sells** of {report.symbols} symbols, {report.started} orders started, "

@@ -92,7 +92,7 @@ class SymbolState:
     """When the stream's last price was received, monotonic."""
     fed_at: datetime | None = None
     """The same as a time of day (UTC)."""
-    told: Decimal | None = None
+    stream_bid: Decimal | None = None
     """The stream's last bid."""
     moved: float = 0.0
     """Since when the stream says so, monotonic."""
@@ -255,13 +255,13 @@ class Watch:
         self.ticks += 1
         now = self._monotonic()
         if from_feed:
-            if bid != state.told:
+            if bid != state.stream_bid:
                 self._note_move(state, bid, now)
             elif state.doubts:
                 return  # the book says otherwise: a price that stands still decides nothing
             state.fed, state.fed_at = now, received_at
         elif self.stands_still(state):
-            state.doubts = state.doubts + 1 if bid != state.told else 0
+            state.doubts = state.doubts + 1 if bid != state.stream_bid else 0
         state.bid, state.bid_at, state.seen = bid, received_at, now
         for plan in state.plans.values():
             if plan.low < bid < plan.high:
@@ -269,13 +269,13 @@ class Watch:
             self._evaluate(plan, state, bid, received_at, received_at)
 
     def _note_move(self, state: SymbolState, bid: Decimal, now: float) -> None:
-        state.told, state.moved, state.doubts = bid, now, 0
+        state.stream_bid, state.moved, state.doubts = bid, now, 0
         newest, before = self._movers
         self._movers = (state.symbol, now), (before if newest[0] == state.symbol else newest)
 
     def stands_still(self, state: SymbolState) -> bool:
         """Whether the stream has told one bid for so long that an older one would be stale, while others moved."""
-        if state.told is None:
+        if state.stream_bid is None:
             return False
         now, (newest, before) = self._monotonic(), self._movers
         others = newest[1] if newest[0] != state.symbol else before[1]

@@ -356,7 +356,7 @@ async def _compare(
             if abs(found.get(currency, ZERO) - before.get(currency, ZERO)) >= _ROUNDING
         }
         if not differs or differs == last:
-            return _told(now, before, found, differs)
+            return _compared(now, before, found, differs)
         last = differs
     return rows, [], "not compared with the exchange: the account was trading all the time"
 
@@ -390,7 +390,7 @@ def _lasting(
     return lasting, waiting
 
 
-def _told(
+def _compared(
     rows: Sequence[BalanceCheck],
     books: Mapping[str, Decimal],
     found: Mapping[str, Decimal],

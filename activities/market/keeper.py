@@ -133,7 +133,7 @@ class MarketDataSession:
         )
         self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
         self._symbols: tuple[str, ...] = ()
-        self._told: frozenset[str] = frozenset()
+        self._reported: frozenset[str] = frozenset()
         self._choose_again = asyncio.Event()
         self._chosen_by: tuple[bool, Universe] | None = None
         self._ticks = 0
@@ -205,8 +205,8 @@ class MarketDataSession:
             log.warning("universe not read, as before", problem=repr(problem), symbols=len(self._symbols))
             self._background.start(self._ask_again())
             return
-        if chosen.unknown != self._told:
-            self._told = chosen.unknown
+        if chosen.unknown != self._reported:
+            self._reported = chosen.unknown
             log.warning("products that the exchange doesn't have", symbols=sorted(chosen.unknown))
         for symbol in chosen.symbols:
             if symbol not in self._symbols:

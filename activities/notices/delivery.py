@@ -248,7 +248,7 @@ class Notifier:
         for message in as_messages(self.name, loud) + as_messages(self.name, hushed, together=True):
             if (problem := await target.send(message, timeout=options.send_timeout)) is not None:
                 return problem
-            told = [item for notice in message.notices for item in notice.told]
+            told = [item for notice in message.notices for item in notice.reported]
             over = [item for notice in message.notices for item in notice.over]
             await self._pool.execute(_TOLD, target.name, told, over)
         return None

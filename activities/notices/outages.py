@@ -66,7 +66,7 @@ class _Outage:
     why: str
     needs: str = ""
     """What a person has to do; empty if it passes by itself."""
-    told: datetime | None = None
+    reported_at: datetime | None = None
     stored: bool = False
 
 
@@ -129,28 +129,28 @@ class Outages:
         outage_over = self._outages.pop(name, None)
         if outage_over is not None:
             log.warning("answers again", what=name, seconds=(datetime.now(UTC) - outage_over.began).total_seconds())
-            if outage_over.told is not None:
+            if outage_over.reported_at is not None:
                 self._ended.append((name, outage_over, datetime.now(UTC)))
 
     async def _tell(self, name: str, outage: _Outage) -> None:
         now = datetime.now(UTC)
         if now - outage.began < timedelta(seconds=self._options.after_seconds):
             return
-        news = outage.told is None or now - outage.told >= timedelta(seconds=self._options.repeat_seconds)
+        news = outage.reported_at is None or now - outage.reported_at >= timedelta(seconds=self._options.repeat_seconds)
         if news:
-            outage.told = now
+            outage.reported_at = now
             if DATABASE in self._outages:
                 # Nobody reads the table now, so this is the only way to be heard.
                 lasting = "" if now - outage.began < timedelta(seconds=self._options.repeat_seconds) else "still "
                 text = f"{lasting}since {outage.began:%H:%M:%S} UTC: {_said(name, outage)}"
                 if not await self._directly(name, "CRITICAL", text):
-                    outage.told = None  # the next look tries again
+                    outage.reported_at = None  # the next look tries again
 
     async def _store(self) -> None:
         """The table's part: what lasts, and what ended, also while the database was away."""
         try:
             for name, outage in self._outages.items():
-                if outage.told is not None and not outage.stored:
+                if outage.reported_at is not None and not outage.stored:
                     await self._begin(name, outage)
                     outage.stored = True
                     self._unsettled.discard(name)

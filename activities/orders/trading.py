@@ -378,7 +378,7 @@ class TradingActivities(OrderActivities):
         except ExchangeError as error:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
         if order is not None:
-            return await self._found(row, order, source)
+            return await self._answer_found(row, order, source)
         if row["status"] == AttemptStatus.FAILED and row["refusal"] and not row["exchange_order_id"]:
             # The exchange had refused it, and the worker died before it could say so: nothing is left to wait for.
             return ResolveAnswer(
@@ -445,7 +445,7 @@ class TradingActivities(OrderActivities):
         if order is not None and order.client_order_id not in ("", row["client_order_id"]):
             return None
         if order is not None:
-            return await self._found(row, order, StatusSource.SUBMIT_RESPONSE)
+            return await self._answer_found(row, order, StatusSource.SUBMIT_RESPONSE)
         await self._acknowledge(row["client_order_id"], answer.exchange_order_id)
         update = OrderUpdate(
             attempt=row["number"],
@@ -456,7 +456,7 @@ class TradingActivities(OrderActivities):
         )
         return ResolveAnswer(verdict=ResolveVerdict.FOUND, update=update, sentence="sent again, and taken")
 
-    async def _found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
+    async def _answer_found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
         await self._pool.execute(
             """INSERT INTO raw_facts
                       (account, source, kind, symbol, exchange_order_id, client_order_id, body, routed_at)
@@ -504,7 +504,7 @@ class TradingActivities(OrderActivities):
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=str(error))
         if order is None:
             return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"cancel: {answer.reason}")
-        return await self._found(row, order, StatusSource.CANCEL_RESPONSE)
+        return await self._answer_found(row, order, StatusSource.CANCEL_RESPONSE)
 
     @activity.defn(name="record")
     async def record(self, request: RecordUpdate) -> RecordResult:

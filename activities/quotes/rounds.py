@@ -154,7 +154,7 @@ class Quoting(QuotingActivities):
         return QuoteRoundPlan(
             cancel=tuple(key for plan in plans for key in plan.cancel),
             place=tuple(place.values()),
-            symbols=tuple(_told(plan) for plan in plans),
+            symbols=tuple(_quoted(plan) for plan in plans),
         )
 
     @activity.defn(name="settle_quotes")
@@ -404,7 +404,7 @@ def _shown(value: Decimal) -> Decimal:
     return Decimal(plain(round_half_even(value, _SHOWN)))
 
 
-def _told(plan: QuotePlan) -> QuotedSymbol:
+def _quoted(plan: QuotePlan) -> QuotedSymbol:
     return QuotedSymbol(
         symbol=plan.symbol,
         bid=plan.bid.code.value,

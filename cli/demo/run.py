@@ -97,7 +97,7 @@ class Demonstration:
         self._slots = [_Slot(kind, symbol) for kind in KINDS for symbol in SYMBOLS]
         self._entries = 0
         self._waiting: list[_Slot] = []
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._runs: list[Run] = []
         self._refused: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -239,15 +239,15 @@ class Demonstration:
         return [slot for slot in (*self._slots, *self._waiting) if slot.key is not None]
 
     async def _tell(self, key: str) -> None:
-        if key in self._told:
+        if key in self._reported:
             return
-        self._told.add(key)
+        self._reported.add(key)
         trade = (await self._trades([key]))[0]
         self._reasons[trade["reason"]] += 1
         came_to = f"{trade['gross']:.2f} less {trade['fees']:.2f} of fees is {trade['pnl']:.2f}"
         self._say(
             f"{time.monotonic() - self._began:5.1f} s  {trade['symbol']} {trade['reason'] or 'no exit'}, "
-            f"{came_to} ({trade['trigger']}): {len(self._told)} closed"
+            f"{came_to} ({trade['trigger']}): {len(self._reported)} closed"
         )
 
     # --- closing up --------------------------------------------------------------------------------------------------

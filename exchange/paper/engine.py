@@ -114,7 +114,7 @@ class Engine(Matcher):
         if budget is not None and order.side is Side.BUY:
             budget = budget / (ONE + rate)
         for price, available in book.synthetic(order.side.opposite):
-            paid = self._paid(order.side, price, None, book)
+            paid = self._price_paid(order.side, price, None, book)
             step = available
             if order.base_size is not None:
                 step = min(step, order.base_size - size)
@@ -422,7 +422,7 @@ class Engine(Matcher):
         left = order.base_size if order.base_size is not None else order.quote_size
         cost, price = ZERO, book.last
         for price, size in book.synthetic(order.side.opposite):
-            price = self._paid(order.side, price, None, book)  # noqa: PLW2901 - what the level costs
+            price = self._price_paid(order.side, price, None, book)  # noqa: PLW2901 - what the level costs
             step = min(size, left if order.base_size is not None else left / price)
             cost += step * price if order.side is Side.BUY else step
             left -= step if order.base_size is not None else step * price

@@ -162,9 +162,9 @@ class Matcher:
             if limit is not None and (price > limit if order.side is Side.BUY else price < limit):
                 break
             self._clear_own(order, book, price, inclusive=False)
-            paid = self._paid(order.side, price, limit, book)
+            paid = self._price_paid(order.side, price, limit, book)
             if share is not None:
-                available = min(available, self._found(order, book.product, share, paid))  # noqa: PLW2901 - what is left
+                available = min(available, self._size_of_share(order, book.product, share, paid))  # noqa: PLW2901 - what is left
             size = self._wanted(order, book.product, paid, available, rate)
             if size <= 0:
                 if share is None and available > 0:
@@ -193,12 +193,12 @@ class Matcher:
         return True
 
     @staticmethod
-    def _found(order: Order, product: Product, share: Decimal, price: Decimal) -> Decimal:
+    def _size_of_share(order: Order, product: Product, share: Decimal, price: Decimal) -> Decimal:
         """What `share` of the order still is at `price`, in base."""
         whole = order.base_size if order.base_size is not None else order.quote_size / price
         return max(floor_to(whole * share, product.base_increment) - order.filled_size, ZERO)
 
-    def _paid(self, side: Side, price: Decimal, limit: Decimal | None, book: Book) -> Decimal:
+    def _price_paid(self, side: Side, price: Decimal, limit: Decimal | None, book: Book) -> Decimal:
         """What a taker pays (or gets) where the book shows `price`, by the fill rule; at worst its limit."""
         tick = book.product.price_increment
         beyond = self.rule.beyond(price, book.ask - book.bid, tick)

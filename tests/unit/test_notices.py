@@ -41,14 +41,14 @@ def at(minute: float) -> datetime:
 def test_what_is_new_is_told_once() -> None:
     """An incident nobody was told of is told; one that was told is not, until the repeat time has passed."""
     (notice,) = due_notices([incident(1)], at(0), repeat=REPEAT)
-    assert (notice.phase, notice.told, notice.over) == (Phase.NEW, (1,), ())
+    assert (notice.phase, notice.reported, notice.over) == (Phase.NEW, (1,), ())
     assert due_notices([incident(1, told=0)], at(9), repeat=REPEAT) == []
 
 
 def test_a_critical_one_is_repeated_while_it_lasts_and_a_warning_is_not() -> None:
     """After the repeat time a CRITICAL incident that is open is told again; a WARNING never."""
     (notice,) = due_notices([incident(1, told=0)], at(10), repeat=REPEAT)
-    assert (notice.phase, notice.told) == (Phase.LASTING, (1,))
+    assert (notice.phase, notice.reported) == (Phase.LASTING, (1,))
     assert due_notices([incident(1, severity="WARNING", told=0)], at(10), repeat=REPEAT) == []
 
 
@@ -57,7 +57,7 @@ def test_more_of_the_same_waits_for_the_repeat_and_is_counted() -> None:
     story = [incident(1, told=0)] + [incident(n, minute=n) for n in range(2, 8)]
     assert due_notices(story, at(8), repeat=REPEAT) == []
     (notice,) = due_notices(story, at(10), repeat=REPEAT)
-    assert (notice.phase, notice.times, notice.told) == (Phase.LASTING, 7, (1, 2, 3, 4, 5, 6, 7))
+    assert (notice.phase, notice.times, notice.reported) == (Phase.LASTING, 7, (1, 2, 3, 4, 5, 6, 7))
     assert notice.sentence == "sentence 7"
     assert "(7 times)" in notice.line
 
@@ -67,20 +67,20 @@ def test_an_end_is_told_at_once_and_settles_everything() -> None:
     story = [incident(1, told=0, over=5), incident(2, minute=1, over=5)]
     (notice,) = due_notices(story, at(5), repeat=REPEAT)
     assert (notice.phase, notice.level) == (Phase.OVER, "SUCCESS")
-    assert (notice.told, notice.over) == ((1, 2), (1, 2))
+    assert (notice.reported, notice.over) == ((1, 2), (1, 2))
     assert "for 5 min" in notice.line
 
 
 def test_what_ended_before_anybody_was_told_is_told_once_with_its_end() -> None:
     """A short outage while the notifier was away is one message, not two."""
     (notice,) = due_notices([incident(1, over=1)], at(60), repeat=REPEAT)
-    assert (notice.phase, notice.told, notice.over) == (Phase.PAST, (1,), (1,))
+    assert (notice.phase, notice.reported, notice.over) == (Phase.PAST, (1,), (1,))
 
 
 def test_what_begins_again_is_news_at_once() -> None:
     """After an end a new beginning is told without waiting, and the ended episode is settled with it."""
     (notice,) = due_notices([incident(1, told=0, over=1), incident(2, minute=2)], at(2), repeat=REPEAT)
-    assert (notice.phase, notice.told, notice.over) == (Phase.NEW, (2,), (1,))
+    assert (notice.phase, notice.reported, notice.over) == (Phase.NEW, (2,), (1,))
 
 
 def test_kinds_and_subjects_are_stories_of_their_own() -> None:
@@ -90,7 +90,7 @@ def test_kinds_and_subjects_are_stories_of_their_own() -> None:
         incident(2, kind="stale_price", severity="WARNING"),
         replace(incident(3, minute=1), subject="other"),
     ]
-    assert [notice.told for notice in due_notices(story, at(2), repeat=REPEAT)] == [(3,), (2,)]
+    assert [notice.reported for notice in due_notices(story, at(2), repeat=REPEAT)] == [(3,), (2,)]
 
 
 def test_many_at_once_come_in_one_message() -> None:

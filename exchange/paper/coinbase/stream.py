@@ -337,7 +337,7 @@ class Streams:
         venue.changed_orders.clear()
         venue.user_updates.clear()
         for product_id, order in updates:
-            for orders in self._told(order) if venue.faults else ([order],):
+            for orders in self._lists_with(order) if venue.faults else ([order],):
                 events = orjson.dumps([{"type": "update", "orders": orders}])
                 self._user_updates.append((product_id, events))
                 self._broadcast("user", product_id, lambda events=events: events)  # type: ignore[misc]
@@ -358,7 +358,7 @@ class Streams:
             self._publish_candles()
             self._five_seconds()
 
-    def _told(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
+    def _lists_with(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
         """The lists of orders that tell of an order: one, unless the venue is strange."""
         may = {FaultKind.USER_UNKNOWN_SIDE, FaultKind.USER_NULL_ORDERS}
         if order["cumulative_quantity"] != "0":

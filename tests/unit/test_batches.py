@@ -1,4 +1,4 @@
-"""Rounds: in the order of arrival, never two at a time, each item with its own answer or error."""
+"""Batches: in the order of arrival, never two at a time, each item with its own answer or error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities.orders.batches import Rounds
+from activities.orders.batches import Batches
 
 
 class Till:
@@ -15,13 +15,13 @@ class Till:
 
     def __init__(self, most: int = 50) -> None:
         self.open, self.busy = asyncio.Event(), asyncio.Event()
-        self.rounds: list[list[int]] = []
+        self.batches: list[list[int]] = []
         self.running = 0
-        self.line = Rounds[int, int](self.handle, most=most)
+        self.line = Batches[int, int](self.handle, most=most)
 
     async def handle(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
-        """Twice the number; 13 makes the whole round fail, a negative number is an error of its own."""
-        self.rounds.append(list(numbers))
+        """Twice the number; 13 makes the whole batch fail, a negative number is an error of its own."""
+        self.batches.append(list(numbers))
         self.running += 1
         assert self.running == 1
         self.busy.set()
@@ -32,7 +32,7 @@ class Till:
         return [ValueError(str(number)) if number < 0 else 2 * number for number in numbers]
 
 
-async def test_who_comes_during_a_round_is_in_the_next_one() -> None:
+async def test_who_comes_during_a_batch_is_in_the_next_one() -> None:
     """The first goes alone, the others together, in their order and no more at once than may be."""
     till = Till(most=3)
     first = asyncio.create_task(till.line.join(1))
@@ -41,22 +41,22 @@ async def test_who_comes_during_a_round_is_in_the_next_one() -> None:
     await asyncio.sleep(0)
     till.open.set()
     assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10, 12]
-    assert till.rounds == [[1], [2, 3, 4], [5, 6]]
+    assert till.batches == [[1], [2, 3, 4], [5, 6]]
 
 
 async def test_an_error_is_the_items_own() -> None:
-    """What fails a round is tried alone, so the others have their answers and only its own caller the error."""
+    """What fails a batch is tried alone, so the others have their answers and only its own caller the error."""
     till = Till()
     till.open.set()
     found = await asyncio.gather(*(till.line.join(number) for number in (1, 13, -2, 3)), return_exceptions=True)
     assert [found[0], found[3]] == [2, 6]
     assert [str(found[1]), str(found[2])] == ["13 among 1", "-2"]
-    assert till.rounds == [[1, 13, -2, 3], [1], [13], [-2], [3]]
+    assert till.batches == [[1, 13, -2, 3], [1], [13], [-2], [3]]
     assert await till.line.join(4) == 8
 
 
 async def test_who_leaves_does_not_stop_the_others() -> None:
-    """A caller that is cancelled leaves its item to the round; the others get their answers, later ones too."""
+    """A caller that is cancelled leaves its item to the batch; the others get their answers, later ones too."""
     till = Till()
     leaving, staying = asyncio.create_task(till.line.join(1)), asyncio.create_task(till.line.join(2))
     await till.busy.wait()
@@ -66,4 +66,4 @@ async def test_who_leaves_does_not_stop_the_others() -> None:
     till.open.set()
     assert await staying == 4
     assert await till.line.join(5) == 10
-    assert till.rounds == [[1, 2], [5]]
+    assert till.batches == [[1, 2], [5]]
