@@ -60,7 +60,7 @@ def table(*rows: dict[str, Any]) -> TradeTable:
     """Trades as columns."""
     columns: dict[str, list[Any]] = {name: [item[name] for item in rows] for name in (rows[0] if rows else ())}
     parts = [part for part in columns.pop("parts", ()) if part is not None]
-    partly = zip(("came", "paid", "went", "got"), zip(*parts, strict=True), strict=False)
+    partly = zip(("units_bought", "outlay", "units_sold", "proceeds"), zip(*parts, strict=True), strict=False)
     return table_of(columns | dict(partly))
 
 
