@@ -25,6 +25,35 @@ _REMEMBER_SECONDS = 60.0
 _BALANCE_SECONDS = 2.0
 _ATTEMPT_SECONDS = 1.5
 """What was read for an attempt serves its retries for so long."""
+_URGENT_SECONDS = 0.5
+"""Who waits no longer than that is an exit that is due."""
+_IMPATIENT_SECONDS = 0.1
+_SILENT_SECONDS = 5.0
+
+
+class _Patience:
+    """How long a due exit waits for an answer, in seconds: its whole bound where the exchange answers, or nobody has
+    asked for a while; a tenth where an answer stayed away a moment ago. A due exit asks up to three times before its
+    order goes out, and while reads hang each of them would take its whole bound.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def seconds(self, within: float) -> float:
+        """What is left of a bound of `within` seconds."""
+        if within > _URGENT_SECONDS or time.monotonic() >= self._until:
+            return within
+        return min(within, _IMPATIENT_SECONDS)
+
+    def answered(self) -> None:
+        """An answer came, in time or late."""
+        self._until = 0.0
+
+    def unanswered(self, waited: float) -> None:
+        """None came within `waited` seconds. A short wait says nothing new: the next whole one is not put off by it."""
+        if waited > _IMPATIENT_SECONDS:
+            self._until = time.monotonic() + _SILENT_SECONDS
 
 
 class Venue:
@@ -39,7 +68,8 @@ class Venue:
         self._product_reads: dict[str, asyncio.Task[Product | None]] = {}
         self._last_rules: dict[str, Product] = {}
         self._fees: tuple[float, FeeRates] | None = None
-        self._balances = SharedRead(exchange.balances)
+        self._balances = SharedRead(self._read_balances)
+        self._patience = _Patience()
         self._attempts: dict[tuple[str, str], tuple[float, Quote]] = {}
 
     async def product(self, symbol: str) -> Product | None:
@@ -69,8 +99,10 @@ class Venue:
         fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
         if fresh and known is not None and known[1] is not None and not (known[1].halted or known[1].cancel_only):
             return known[1]
-        reading = self._reading(symbol)
-        await asyncio.wait({reading}, timeout=within)
+        reading, waits = self._reading(symbol), self._patience.seconds(within)
+        await asyncio.wait({reading}, timeout=waits)
+        if not reading.done():
+            self._patience.unanswered(waits)
         answered = reading.done() and not reading.cancelled() and reading.exception() is None
         product = reading.result() if answered else None
         if product is not None:
@@ -95,6 +127,7 @@ class Venue:
 
     async def _read_product(self, symbol: str) -> Product | None:
         found = await self.exchange.products([symbol])
+        self._patience.answered()
         product = next((item for item in found if item.symbol == symbol), None)
         self._products[symbol] = (time.monotonic(), product)
         if product is not None:
@@ -153,11 +186,16 @@ class Venue:
 
         An exit goes by the bid alone: where nobody sells, the bid stands for the ask, too.
         """
+        waits = self._patience.seconds(within)
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(waits):
                 book = await self.exchange.book(symbol, 1)
-        except (ExchangeError, TimeoutError):
+        except ExchangeError:
             return None
+        except TimeoutError:
+            self._patience.unanswered(waits)
+            return None
+        self._patience.answered()
         if not book.bids:
             return None
         bid = book.bids[0].price
@@ -165,11 +203,19 @@ class Venue:
 
     async def balances(self, *, within: float) -> Mapping[str, Balance] | None:
         """All currencies, from a read begun after the call; None if it can't be had in time."""
+        waits = self._patience.seconds(within)
         try:
-            async with asyncio.timeout(within):
-                found: Mapping[str, Balance] = await self._balances.read()
-        except (ExchangeError, TimeoutError):
+            async with asyncio.timeout(waits):
+                return await self._balances.read()
+        except ExchangeError:
             return None
+        except TimeoutError:
+            self._patience.unanswered(waits)
+            return None
+
+    async def _read_balances(self) -> Mapping[str, Balance]:
+        found = await self.exchange.balances()
+        self._patience.answered()
         return found
 
     async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:

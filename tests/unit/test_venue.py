@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from activities.venue import Venue
+from activities.venue import Venue, _Patience
 from exchange.port import Unavailable
 from tests.support.fake_exchange import FakeExchange
 
@@ -38,3 +38,29 @@ async def test_a_touch_serves_the_attempt_that_it_was_read_for() -> None:
     # However slow this machine is.
     venue._attempts = {key: (time.monotonic() + 60, quote) for key, (_, quote) in venue._attempts.items()}
     assert await venue.quote_for("o-1", BTC) == first
+
+
+def test_a_due_exit_waits_for_silent_reads_in_full_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a whole wait without an answer the next ones are short, until an answer comes; entries wait as before, and
+    a short wait without an answer puts off no whole one.
+    """
+    monkeypatch.setattr("activities.venue._SILENT_SECONDS", 3600.0)  # however slow this machine is
+    patience = _Patience()
+    patience.unanswered(0.1)
+    assert patience.seconds(0.3) == 0.3
+    patience.unanswered(0.3)
+    assert patience.seconds(0.3) == 0.1
+    assert patience.seconds(0.05) == 0.05
+    assert patience.seconds(2) == 2
+    patience.answered()
+    assert patience.seconds(0.3) == 0.3
+
+
+async def test_reads_that_answer_again_are_waited_for_again() -> None:
+    """An answer to a question that was given up on is noticed when it comes: the next exit waits its whole bound."""
+    exchange = FakeExchange(quotes={BTC: Decimal(90)})
+    venue = Venue(exchange)
+    venue._patience.unanswered(0.3)
+    assert venue._patience.seconds(0.3) == 0.1
+    await venue.balances(within=30)
+    assert venue._patience.seconds(0.3) == 0.3
