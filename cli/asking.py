@@ -1,6 +1,5 @@
-"""Asking workflows something from the command line, and never waiting for an answer that nobody will give."""
+"""Who asks, and asking workflows from the command line: never waiting for an answer that nobody will give."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,18 +13,44 @@ if TYPE_CHECKING:
     from domain.messages import CloseRequest
     from workers.settings import Settings
 
-__all__ = ["ask", "commanded", "keep_until_started", "patience", "query", "require_worker", "until", "worker_missing"]
+__all__ = [
+    "ask",
+    "commanded",
+    "keep_until_started",
+    "patience",
+    "query",
+    "require_worker",
+    "until",
+    "user",
+    "worker_missing",
+]
 
 Found = TypeVar("Found")
 
 _QUIET_SECONDS = 2.0
 _LONGEST_LOOK_SECONDS = 0.25
 _QUERY_SECONDS = 4.0
+_LONGEST_NAME = 100
+
+
+def user(by: str) -> str:
+    """Who asks: this machine's user, as the system knows it and not the environment, with the name given as a note."""
+    import os
+    import pwd
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = f"uid {os.getuid()}"
+    given = "".join(letter for letter in by if letter.isprintable()).strip()[:_LONGEST_NAME]
+    return f"{name} (for {given})" if given and given != name else name
 
 
 @contextmanager
 def patience(what: str) -> Iterator[None]:
     """Say on stderr what is being waited for, once it has taken two seconds."""
+    import asyncio
+
     notice = asyncio.get_running_loop().call_later(_QUIET_SECONDS, note, f"{what} …")
     try:
         yield
@@ -35,6 +60,8 @@ def patience(what: str) -> Iterator[None]:
 
 async def until(look: Callable[[], Awaitable[Found | None]], seconds: float) -> Found | None:
     """What `look` finds first, looking again and again with growing pauses; None after `seconds`."""
+    import asyncio
+
     deadline = time.monotonic() + seconds
     pause = 0.02
     while True:
@@ -73,6 +100,8 @@ async def ask(
     Raises UserError(code of the refusal, exit code 1) when it is refused, LookupError when no such workflow runs, and
     UnreachableError(NO_ANSWER) when nobody answers in `seconds`.
     """
+    import asyncio
+
     from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
     from temporalio.exceptions import ApplicationError
     from temporalio.service import RPCError, RPCStatusCode
@@ -148,6 +177,8 @@ async def keep_until_started(
 
 async def query(client: "Client", workflow_id: str, name: str) -> Any | None:
     """A query's answer; None when no such workflow is known or nobody answers."""
+    import asyncio
+
     from temporalio.client import WorkflowQueryFailedError
     from temporalio.service import RPCError
 

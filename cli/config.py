@@ -1,4 +1,4 @@
-"""`bottrader config`: show, check, write and change the settings; and how every other command gets them."""
+"""`bottrader config`: show, check, write and change the settings."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.settings import current_settings, current_sources, settings_in_force
 from cli.settings_file import sample, toml_value
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from workers.settings.changes import Change, Edit
     from workers.settings.sources import Override, Sources
 
-__all__ = ["config_app", "current_settings", "current_sources", "environment", "sample", "settings_in_force"]
+__all__ = ["config_app"]
 
 config_app = typer.Typer(help="Show, check, write or change the settings.", no_args_is_help=True)
 
@@ -29,50 +30,6 @@ _NAMED = 20
 """So many products are told by name."""
 _ALIVE_SECONDS = 3.0
 _AS_BY_DEFAULT = " (default)"
-
-
-def current_sources() -> "Sources":
-    """What file and environment say, with the addresses of the local stack that runs on the user's data folder where
-    none are given, and what the ledger is stamped with.
-
-    Raises ConfigError, and UserError for another's ledger (exit code 2).
-    """
-    from workers.ledger_identity import on_ledger
-    from workers.settings import read_sources
-
-    return on_ledger(read_sources(environ=environment()))
-
-
-def current_settings() -> "Settings":
-    """The settings of file and environment. Raises ConfigError (exit code 2)."""
-    from workers.settings import build
-
-    return build(current_sources())
-
-
-def settings_in_force() -> "Settings":
-    """The settings as the account's workers have them, whatever folder and shell this is typed in: for whoever decides
-    by them.
-
-    Where no database is configured the own ones count. Raises ConfigError (exit code 2), and what asyncpg raises for a
-    database that does not answer.
-    """
-    import asyncio
-
-    return asyncio.run(in_force(current_sources()))
-
-
-async def in_force(sources: "Sources") -> "Settings":
-    """The settings as the workers have them, of the account and ledger that `sources` say; raises the same."""
-    from cli.ledger import open_ledger
-    from workers.settings import build
-    from workers.settings.changes import sources_in_force
-
-    settings = build(sources)
-    if settings.database.url is None:
-        return settings
-    async with open_ledger(settings) as ledger:
-        return build(await sources_in_force(ledger, sources, settings.account))
 
 
 async def _overrides(settings: "Settings") -> "Mapping[str, Override]":
@@ -124,25 +81,6 @@ def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
     except Exception as error:  # noqa: BLE001 - whatever the database's trouble is, the rest can be shown
         note(f"What `bottrader config set` has changed is not known: {as_user_error(error).sentence}")
         return {}
-
-
-def environment() -> dict[str, str]:
-    """Our environment on top of what a running local stack offers: the one of our mode, or, where our settings say no
-    mode, the one on the folder that BOTTRADER_DATA names.
-    """
-    from workers.settings import build, read_sources
-    from workers.stack.folders import data_dir
-    from workers.stack.stack_file import running_stack
-
-    sources = read_sources()
-    mode = build(sources).mode
-    stack = running_stack(data_dir(mode))
-    if stack is None:
-        return dict(os.environ)
-    chosen = sources.origin("mode") == "default" and os.environ.get("BOTTRADER_DATA")
-    if stack.get("mode", mode) != mode and not chosen:
-        return dict(os.environ)
-    return {**stack["environment"], **os.environ}
 
 
 @config_app.command("show")
@@ -340,8 +278,8 @@ def unset(
     """Take back what was set by command: file, environment or default count again."""
     import asyncio
 
+    from cli.asking import user
     from cli.ledger import open_ledger
-    from cli.orders import user
     from workers.settings import build
     from workers.settings.changes import unset_override
 
@@ -385,8 +323,8 @@ def changes(
 def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: str, as_json: bool) -> None:
     import asyncio
 
+    from cli.asking import user
     from cli.ledger import open_ledger
-    from cli.orders import user
     from workers.settings import build
     from workers.settings.changes import read_overrides, set_override
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.orders import user
+from cli.asking import user
 from cli.output import ExitCode, UserError, note, print_json, print_table
 from cli.quotes import quotes_leave
 
@@ -58,7 +58,7 @@ def resume(
 def _turn(reason: str, by: str, *, halted: bool, as_json: bool) -> int:
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
     from cli.settings_left import settings_to_stop
 
     settings = settings_to_stop() if halted else current_settings()

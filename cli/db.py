@@ -16,8 +16,8 @@ def upgrade(
     """Bring the database to the newest schema. Safe to run again, and by two at once."""
     import asyncio
 
-    from cli.config import current_settings
     from cli.output import working
+    from cli.settings import current_settings
     from schema import migrate
     from workers.ledger_identity import refuse_other_mode
 

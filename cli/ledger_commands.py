@@ -38,7 +38,7 @@ def verify(
     """Check every sell, lot, trade record, order, trade and balance. Changes nothing; exit code 1 on a violation."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     report = asyncio.run(_verify(current_settings(), alone=alone))
     if as_json:
@@ -112,7 +112,7 @@ def repair(
     """Compute the FIFO book anew from the fills and write what differs. Shows before and after, and asks first."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     settings = current_settings()
     wanted = symbol.strip().upper() if symbol else None

@@ -42,8 +42,8 @@ def import_fills(
     """
     import asyncio
 
-    from cli.config import current_settings
     from cli.fifo import counted, no_cycles, opened, say
+    from cli.settings import current_settings
     from fifo.fills import FifoError
     from fifo.reading import read_stated
     from workers.errors import UserError

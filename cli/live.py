@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.orders import user
+from cli.asking import user
 from cli.output import ExitCode, UserError, note, print_json
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def status(as_json: _JSON = False) -> int:
 
 
 def _live_settings() -> "Settings":
-    from cli.config import settings_in_force
+    from cli.settings import settings_in_force
 
     return _of_live(settings_in_force())
 
@@ -151,9 +151,9 @@ async def lines_at_start(sources: "Sources") -> list[str]:
     """What `up` says of whose money it is and what would spend it, a line each, by the settings that its workers have;
     what can't be had is said, and stops nothing.
     """
-    from cli.config import in_force
     from cli.errors import as_user_error
     from cli.ledger import open_ledger
+    from cli.settings import in_force
     from workers.ledger_identity import found_on_ledger
     from workers.live_overview import DRY_RUN, overview
     from workers.settings import build

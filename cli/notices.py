@@ -33,7 +33,7 @@ def send_test(as_json: _JSON = False) -> int:
     """Send a test message to every address of [notices] urls: exit code 0 if all services took it, else 1."""
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     answers = asyncio.run(_test(current_settings()))
     if as_json:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.asking import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from domain.messages import OrderIntent
     from workers.settings import Settings
 
-__all__ = ["ORDER", "amount", "buy", "cancel", "described", "order_app", "orders", "sell", "user"]
+__all__ = ["ORDER", "amount", "buy", "cancel", "described", "order_app", "orders", "sell"]
 
 order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
 
@@ -35,7 +36,6 @@ _SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
 _NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
 _LONGEST_NUMBER = 40
-_LONGEST_NAME = 100
 _SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OPEN_GRACE_SECONDS = 1.0
 
@@ -49,19 +49,6 @@ _REQUEST = Annotated[
     str | None, typer.Option("--request-id", help="Your own name of this request: the same id again is the same order.")
 ]
 _DRY = Annotated[bool, typer.Option("--dry-run", help="Run every gate and stop there.")]
-
-
-def user(by: str) -> str:
-    """Who asks: this machine's user, as the system knows it and not the environment, with the name given as a note."""
-    import os
-    import pwd
-
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        name = f"uid {os.getuid()}"
-    given = "".join(letter for letter in by if letter.isprintable()).strip()[:_LONGEST_NAME]
-    return f"{name} (for {given})" if given and given != name else name
 
 
 # --- buy -------------------------------------------------------------------------------------------------------------
@@ -111,7 +98,7 @@ def buy(
     import asyncio
     from decimal import Decimal
 
-    from cli.config import settings_in_force
+    from cli.settings import settings_in_force
 
     overrides = {
         "hard_stop_pct": _percent("--hard-stop", hard_stop),
@@ -180,7 +167,7 @@ def sell(
     """
     import asyncio
 
-    from cli.config import settings_in_force
+    from cli.settings import settings_in_force
 
     ticket = _Ticket(
         symbol=symbol,

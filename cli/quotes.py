@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.orders import user
+from cli.asking import user
 from cli.output import ExitCode, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def start(by: _BY = "", why: _NOTE = "", as_json: _JSON = False) -> int:
     """Resume the rounds after a stop. Exit code 1 when the settings say that nothing is quoted."""
     import asyncio
 
-    from cli.config import settings_in_force
+    from cli.settings import settings_in_force
 
     return asyncio.run(_start(settings_in_force(), user(by), why, as_json=as_json))
 

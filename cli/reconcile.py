@@ -29,7 +29,7 @@ def reconcile(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     report = asyncio.run(_run(current_settings(), dry_run=dry_run, look_back=look_back, timeout=timeout))
     if as_json:

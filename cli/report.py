@@ -74,8 +74,8 @@ def _read(reader: Reader, since: str | None, until: str | None) -> Any:
     """What `reader` finds between the two times."""
     import asyncio
 
-    from cli.config import current_settings
     from cli.ledger import open_ledger
+    from cli.settings import current_settings
 
     now = datetime.now(UTC)
     start, end = moment(since, now), moment(until, now)

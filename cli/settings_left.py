@@ -2,7 +2,7 @@
 
 Such a command needs to know where the ledger and Temporal are, and which account is meant. Where the file has a mistake
 elsewhere, it still says so; where it can't be read, a running stack does, or the environment; whose ledger it is and
-what its workflows' queues are called, the ledger itself has. What enters refuses instead (`cli.config`).
+what its workflows' queues are called, the ledger itself has. What enters refuses instead (`cli.settings`).
 """
 
 import contextlib
@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cli.config import current_settings
 from cli.output import UserError, note
+from cli.settings import current_settings
 
 if TYPE_CHECKING:
     from workers.settings import Settings

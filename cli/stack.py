@@ -351,7 +351,7 @@ def worker(
     """Run a worker process until Ctrl-C; what is under way goes on in the next one."""
     import uvloop
 
-    from cli.config import current_sources
+    from cli.settings import current_sources
     from workers.health import ROLES
 
     unknown = [name for name in role if name not in {*ROLES, "all"}]

@@ -32,7 +32,7 @@ def run(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     return asyncio.run(_run(current_settings(), timeout, as_json=as_json))
 
@@ -143,7 +143,7 @@ def show(
     """
     import asyncio
 
-    from cli.config import current_settings
+    from cli.settings import current_settings
 
     return asyncio.run(_show(current_settings(), symbol, most, as_json=as_json))
 

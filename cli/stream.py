@@ -89,7 +89,7 @@ def _check_request(names: list[str], products: list[str]) -> None:
 
 def _config(user: bool, url: str | None, ca_file: Path | None, key_file: Path | None) -> "CoinbaseConfig":
     """Addresses, trust root and key from the options, and what is left out from the settings."""
-    from cli.config import current_settings
+    from cli.settings import current_settings
     from exchange.coinbase import CoinbaseConfig
 
     settings = current_settings()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.orders import user
+from cli.asking import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def web(
     """
     import uvloop
 
-    from cli.config import current_sources
+    from cli.settings import current_sources
     from workers.settings import build
     from workers.settings.secret_files import require_files
 

@@ -55,7 +55,7 @@ def why(
     """Tell why a product was traded or not: the switch, the matrix with its indicators, every gate with its numbers."""
     import asyncio
 
-    from cli.config import settings_in_force
+    from cli.settings import settings_in_force
 
     product = symbol.strip().upper()
     found = asyncio.run(_look(settings_in_force(), product, last))

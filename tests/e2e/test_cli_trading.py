@@ -8,10 +8,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from cli.asking import ask
+from cli.asking import ask, user
 from cli.ledger import resolve_key
 from cli.main import run
-from cli.orders import user
 from domain.ids import intent_key, order_workflow_id
 from domain.messages import CloseRequest
 from tests.support.live_stack import LiveStack, Outcome, live_stack

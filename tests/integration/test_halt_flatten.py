@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from cli.orders import user
+from cli.asking import user
 from domain.exits import ExitReason
 from domain.orders import OrderState
 from tests.support.command import environment

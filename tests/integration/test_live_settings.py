@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool
+from cli.asking import user
 from cli.main import run
-from cli.orders import user
 from domain.ids import order_workflow_id
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import linkage, market_buy

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from cli.orders import user
+from cli.asking import user
 from domain.exits import ExitReason
 from domain.ids import order_workflow_id
 from domain.messages import OrderOutcome

@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from cli.orders import user
+from cli.asking import user
 from domain.commands import (
     CommandKind,
     asked_by,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.config import environment
+from cli.settings import environment
 from cli.settings_left import settings_at_hand
 from workers.stack.folders import data_dir
 from workers.stack.stack_file import STACK_FILE, STACK_LOCK
