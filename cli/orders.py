@@ -6,25 +6,19 @@ again shows the same order, and never places a second one.
 """
 
 import contextlib
-import re
-import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from cli.asking import user
 from cli.output import ExitCode, UnreachableError, UserError, note, print_json, print_table
+from cli.tickets import Ticket, amount, buy_intent, exit_rules_of, percent, sell_intent
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from decimal import Decimal
-
     from temporalio.client import Client
 
     from cli.ledger import Row
-    from domain.exits import ExitRules
     from domain.messages import OrderIntent
     from workers.settings import Settings
 
@@ -32,11 +26,6 @@ __all__ = ["ORDER", "amount", "buy", "cancel", "described", "order_app", "orders
 
 order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
 
-_SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
-_NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
-_LONGEST_NUMBER = 40
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OPEN_GRACE_SECONDS = 1.0
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
@@ -101,15 +90,15 @@ def buy(
     from cli.settings import settings_in_force
 
     overrides = {
-        "hard_stop_pct": _percent("--hard-stop", hard_stop),
-        "soft_stop_pct": _percent("--soft-stop", soft_stop),
-        "trailing_arm_pct": _percent("--trailing-arm", trailing_arm),
-        "take_profit_pct": _percent("--take-profit", take_profit),
+        "hard_stop_pct": percent("--hard-stop", hard_stop),
+        "soft_stop_pct": percent("--soft-stop", soft_stop),
+        "trailing_arm_pct": percent("--trailing-arm", trailing_arm),
+        "take_profit_pct": percent("--take-profit", take_profit),
         "take_profit_enabled": True if take_profit is not None else None,
         "signal_exit_enabled": signal_exit,
         "signal_exit_by_hand": signal_exit,
     }
-    ticket = _Ticket(
+    ticket = Ticket(
         symbol=symbol,
         base_size=amount("--size", size),
         quote_size=amount("--quote", quote),
@@ -125,7 +114,7 @@ def buy(
     if (ticket.base_size is None) == (ticket.quote_size is None):
         raise UserError("BAD_SIZE", "Give exactly one of --size (base currency) and --quote (quote currency).")
     settings = settings_in_force()
-    intent = _buy_intent(ticket, settings, _rules(settings, trigger, overrides))
+    intent = buy_intent(ticket, settings, exit_rules_of(settings, trigger, overrides))
     named = request_id is not None
     return asyncio.run(_submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json))
 
@@ -169,7 +158,7 @@ def sell(
 
     from cli.settings import settings_in_force
 
-    ticket = _Ticket(
+    ticket = Ticket(
         symbol=symbol,
         base_size=amount("--size", size),
         limit_price=amount("--limit", limit),
@@ -188,13 +177,9 @@ def sell(
 
 
 async def _sell(
-    settings: "Settings", ticket: "_Ticket", trade: str | None, *, wait: bool, timeout: float, as_json: bool
+    settings: "Settings", ticket: Ticket, trade: str | None, *, wait: bool, timeout: float, as_json: bool
 ) -> int:
     from cli.ledger import open_ledger, resolve_key
-    from domain.exits import ExitReason
-    from domain.ids import intent_key
-    from domain.messages import Linkage, OrderIntent
-    from domain.orders import OrderRole, OrderType, Side
 
     entry_key: str | None = None
     if trade is not None:
@@ -203,178 +188,9 @@ async def _sell(
             owner = await ledger.fetchval("SELECT symbol FROM orders WHERE order_key = $1", entry_key)
         if owner != ticket.product:
             raise UserError("WRONG_TRADE", f"Trade {entry_key} is in {owner}, not in {ticket.product}.")
-    request_id = ticket.named()
-    intent = OrderIntent(
-        order_key=intent_key("manual", request_id, settings.account, ticket.product, Side.SELL, entry_key or "0"),
-        account=settings.account,
-        symbol=ticket.product,
-        side=Side.SELL,
-        role=OrderRole.EXIT,
-        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
-        base_size=ticket.base_size,
-        limit_price=ticket.limit_price,
-        time_in_force=_time_in_force(ticket),
-        source="manual",
-        entry_point="manual",
-        request_id=request_id,
-        linkage=Linkage(trigger=ExitReason.MANUAL.value),
-        entry_key=entry_key,
-        exit_reason=ExitReason.MANUAL,
-        valid_until=_valid_until(settings, "manual"),
-        dry_run=ticket.dry_run,
-        asked_by=ticket.by,
-    )
+    intent = sell_intent(ticket, settings, entry_key)
     named = ticket.request_id is not None
     return await _submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json)
-
-
-# --- what was asked for, as an intent --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ticket:
-    """What a person typed. Sizes in base or quote currency, the price in quote per base."""
-
-    symbol: str
-    base_size: "Decimal | None" = None
-    quote_size: "Decimal | None" = None
-    limit_price: "Decimal | None" = None
-    post_only: bool = False
-    time_in_force: str | None = None
-    expires_after: "Decimal | None" = None
-    trigger: str = "manual"
-    request_id: str | None = None
-    dry_run: bool = False
-    by: str = ""
-
-    @property
-    def product(self) -> str:
-        """The symbol as products are written. Raises UserError(BAD_SYMBOL)."""
-        name = self.symbol.strip().upper()
-        if not _SYMBOL.fullmatch(name):
-            raise UserError("BAD_SYMBOL", f"{self.symbol!r} is not a product: write it like BTC-USD.")
-        return name
-
-    def named(self) -> str:
-        """The request's id: the one given, else a new one. Raises UserError(BAD_REQUEST_ID)."""
-        if self.request_id is None:
-            return str(uuid.uuid4())
-        if not _REQUEST_ID.fullmatch(self.request_id):
-            raise UserError("BAD_REQUEST_ID", "--request-id is 1 to 100 printable ASCII characters without blanks.")
-        return self.request_id
-
-
-def _buy_intent(ticket: _Ticket, settings: "Settings", rules: "ExitRules") -> "OrderIntent":
-    from domain.ids import intent_key
-    from domain.messages import Linkage, OrderIntent
-    from domain.orders import OrderRole, OrderType, Side
-    from workers.settings.values import protection_for
-
-    request_id = ticket.named()
-    key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
-    limit = ticket.limit_price is not None
-    if ticket.post_only and not limit:
-        raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price takes what is there.")
-    if ticket.expires_after is not None and not limit:
-        raise UserError("BAD_ORDER", "--expires needs --limit: a MARKET order ends by itself.")
-    return OrderIntent(
-        order_key=key,
-        account=settings.account,
-        symbol=ticket.product,
-        side=Side.BUY,
-        role=OrderRole.ENTRY,
-        order_type=OrderType.LIMIT if limit else OrderType.MARKET,
-        base_size=ticket.base_size,
-        quote_size=ticket.quote_size,
-        limit_price=ticket.limit_price,
-        time_in_force=_time_in_force(ticket),
-        post_only=ticket.post_only,
-        expires_after=ticket.expires_after,
-        valid_until=_valid_until(settings, ticket.trigger),
-        source="manual",
-        entry_point="manual",
-        request_id=request_id,
-        # A person's decision is its own snapshot, the same one when the request is repeated.
-        linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
-        rules=rules,
-        signal_exit=rules.signal_exit,
-        protection=protection_for(settings, ticket.trigger),
-        dry_run=ticket.dry_run,
-        asked_by=ticket.by,
-    )
-
-
-def _time_in_force(ticket: _Ticket) -> Any:
-    from domain.orders import TimeInForce
-
-    market = ticket.limit_price is None
-    given = ticket.time_in_force.strip().upper() if ticket.time_in_force else None
-    if given is None:
-        return TimeInForce.IOC if market else TimeInForce.GTC
-    if given not in {"GTC", "IOC", "FOK"}:
-        raise UserError("BAD_ORDER", f"--tif {ticket.time_in_force}: it is GTC, IOC or FOK.")
-    if market and given != "IOC":
-        raise UserError("BAD_ORDER", f"--tif {given} needs --limit: a MARKET order is always IOC.")
-    if ticket.post_only and given != "GTC":
-        raise UserError("BAD_ORDER", f"--post-only and --tif {given} contradict each other: leave one of them out.")
-    return TimeInForce(given)
-
-
-def _valid_until(settings: "Settings", trigger: str) -> "datetime":
-    """A person means now: an order that no worker takes in time is dropped, not sent hours later."""
-    from datetime import UTC, datetime, timedelta
-
-    given = settings.triggers.get(trigger) or settings.triggers["manual"]
-    return datetime.now(UTC) + timedelta(seconds=float(given.valid_s))
-
-
-def _rules(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "ExitRules":
-    """The trigger's exit rules with what was given on the command line in place."""
-    from pydantic import ValidationError
-
-    from workers.settings import ExitOverrides
-    from workers.settings.values import exit_rules
-
-    if trigger not in settings.triggers:
-        raise UserError(
-            "UNKNOWN_TRIGGER",
-            f"--trigger {trigger}: there are no settings for it; known are {', '.join(sorted(settings.triggers))}.",
-        )
-    try:
-        overrides = ExitOverrides.model_validate({name: value for name, value in given.items() if value is not None})
-        return exit_rules(settings.exits_for(trigger).with_overrides(overrides), by_hand=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        reason = str(problem["msg"]).removeprefix("Value error, ")
-        raise UserError(
-            "BAD_EXIT_RULES", f"The exit rules can't be used: {where + ': ' if where else ''}{reason}."
-        ) from None
-
-
-def amount(option: str, text: str | None) -> "Decimal | None":
-    """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
-    from decimal import Decimal
-
-    from domain.money import plain
-
-    if text is None:
-        return None
-    shown = text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
-    typed = text.strip()
-    if not _NUMBER.fullmatch(typed):
-        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a positive number; write it like 0.25.")
-    value = Decimal(typed)
-    if value <= 0:
-        raise UserError("BAD_NUMBER", f"{option} {shown}: it must be more than zero.")
-    if len(typed) > _LONGEST_NUMBER or not _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT:
-        raise UserError("BAD_NUMBER", f"{option} {shown}: no amount and no price is that large, small or long.")
-    # 0.10 and 0.1 are the same request.
-    return Decimal(plain(value))
-
-
-def _percent(option: str, text: str | None) -> "Decimal | None":
-    return None if text is None else amount(option, text.strip().removesuffix("%"))
 
 
 # --- sending it and telling what came of it --------------------------------------------------------------------------
@@ -516,8 +332,8 @@ def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
     )
 
 
-async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> None:
-    """Raises the sentence about an order that waits in Temporal without a decision."""
+async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> NoReturn:
+    """Raises UnreachableError(NO_WORKER, NO_ANSWER): the order waits in Temporal without a decision."""
     from cli.asking import worker_missing
     from cli.ledger import short
     from domain.ids import order_workflow_id

@@ -578,7 +578,7 @@ def _level(option: str, text: str | None, *, gain: bool | None) -> "tuple[Decima
     """
     from decimal import Decimal
 
-    from cli.orders import amount
+    from cli.tickets import amount
 
     if text is None:
         return None

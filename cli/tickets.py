@@ -1,0 +1,204 @@
+"""What a person typed to buy or sell, as an intent; what is wrong with it is found here, before anybody is asked."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cli.output import UserError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from domain.exits import ExitRules
+    from domain.messages import OrderIntent
+    from domain.orders import TimeInForce
+    from workers.settings import Settings
+
+__all__ = ["Ticket", "amount", "buy_intent", "exit_rules_of", "percent", "sell_intent"]
+
+_SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
+_NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
+_LONGEST_NUMBER = 40
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a person typed. Sizes in base or quote currency, the price in quote per base."""
+
+    symbol: str
+    base_size: "Decimal | None" = None
+    quote_size: "Decimal | None" = None
+    limit_price: "Decimal | None" = None
+    post_only: bool = False
+    time_in_force: str | None = None
+    expires_after: "Decimal | None" = None
+    trigger: str = "manual"
+    request_id: str | None = None
+    dry_run: bool = False
+    by: str = ""
+
+    @property
+    def product(self) -> str:
+        """The symbol as products are written. Raises UserError(BAD_SYMBOL)."""
+        name = self.symbol.strip().upper()
+        if not _SYMBOL.fullmatch(name):
+            raise UserError("BAD_SYMBOL", f"{self.symbol!r} is not a product: write it like BTC-USD.")
+        return name
+
+    def named(self) -> str:
+        """The request's id: the one given, else a new one. Raises UserError(BAD_REQUEST_ID)."""
+        if self.request_id is None:
+            return str(uuid.uuid4())
+        if not _REQUEST_ID.fullmatch(self.request_id):
+            raise UserError("BAD_REQUEST_ID", "--request-id is 1 to 100 printable ASCII characters without blanks.")
+        return self.request_id
+
+
+def buy_intent(ticket: Ticket, settings: "Settings", rules: "ExitRules") -> "OrderIntent":
+    """The entry, with the exit rules of its trade. Raises UserError."""
+    from domain.ids import intent_key
+    from domain.messages import Linkage, OrderIntent
+    from domain.orders import OrderRole, OrderType, Side
+    from workers.settings.values import protection_for
+
+    request_id = ticket.named()
+    key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
+    limit = ticket.limit_price is not None
+    if ticket.post_only and not limit:
+        raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price takes what is there.")
+    if ticket.expires_after is not None and not limit:
+        raise UserError("BAD_ORDER", "--expires needs --limit: a MARKET order ends by itself.")
+    return OrderIntent(
+        order_key=key,
+        account=settings.account,
+        symbol=ticket.product,
+        side=Side.BUY,
+        role=OrderRole.ENTRY,
+        order_type=OrderType.LIMIT if limit else OrderType.MARKET,
+        base_size=ticket.base_size,
+        quote_size=ticket.quote_size,
+        limit_price=ticket.limit_price,
+        time_in_force=_time_in_force(ticket),
+        post_only=ticket.post_only,
+        expires_after=ticket.expires_after,
+        valid_until=_valid_until(settings, ticket.trigger),
+        source="manual",
+        entry_point="manual",
+        request_id=request_id,
+        # A person's decision is its own snapshot, the same one when the request is repeated.
+        linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
+        rules=rules,
+        signal_exit=rules.signal_exit,
+        protection=protection_for(settings, ticket.trigger),
+        dry_run=ticket.dry_run,
+        asked_by=ticket.by,
+    )
+
+
+def sell_intent(ticket: Ticket, settings: "Settings", entry_key: str | None) -> "OrderIntent":
+    """The sell: of the trade `entry_key`, else of what no trade owns. Raises UserError."""
+    from domain.exits import ExitReason
+    from domain.ids import intent_key
+    from domain.messages import Linkage, OrderIntent
+    from domain.orders import OrderRole, OrderType, Side
+
+    request_id = ticket.named()
+    return OrderIntent(
+        order_key=intent_key("manual", request_id, settings.account, ticket.product, Side.SELL, entry_key or "0"),
+        account=settings.account,
+        symbol=ticket.product,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
+        base_size=ticket.base_size,
+        limit_price=ticket.limit_price,
+        time_in_force=_time_in_force(ticket),
+        source="manual",
+        entry_point="manual",
+        request_id=request_id,
+        linkage=Linkage(trigger=ExitReason.MANUAL.value),
+        entry_key=entry_key,
+        exit_reason=ExitReason.MANUAL,
+        valid_until=_valid_until(settings, "manual"),
+        dry_run=ticket.dry_run,
+        asked_by=ticket.by,
+    )
+
+
+def _time_in_force(ticket: Ticket) -> "TimeInForce":
+    from domain.orders import TimeInForce
+
+    market = ticket.limit_price is None
+    given = ticket.time_in_force.strip().upper() if ticket.time_in_force else None
+    if given is None:
+        return TimeInForce.IOC if market else TimeInForce.GTC
+    if given not in {"GTC", "IOC", "FOK"}:
+        raise UserError("BAD_ORDER", f"--tif {ticket.time_in_force}: it is GTC, IOC or FOK.")
+    if market and given != "IOC":
+        raise UserError("BAD_ORDER", f"--tif {given} needs --limit: a MARKET order is always IOC.")
+    if ticket.post_only and given != "GTC":
+        raise UserError("BAD_ORDER", f"--post-only and --tif {given} contradict each other: leave one of them out.")
+    return TimeInForce(given)
+
+
+def _valid_until(settings: "Settings", trigger: str) -> "datetime":
+    """A person means now: an order that no worker takes in time is dropped, not sent hours later."""
+    from datetime import UTC, datetime, timedelta
+
+    given = settings.triggers.get(trigger) or settings.triggers["manual"]
+    return datetime.now(UTC) + timedelta(seconds=float(given.valid_s))
+
+
+def exit_rules_of(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "ExitRules":
+    """The trigger's exit rules with what was given on the command line in place. Raises UserError."""
+    from pydantic import ValidationError
+
+    from workers.settings import ExitOverrides
+    from workers.settings.values import exit_rules
+
+    if trigger not in settings.triggers:
+        raise UserError(
+            "UNKNOWN_TRIGGER",
+            f"--trigger {trigger}: there are no settings for it; known are {', '.join(sorted(settings.triggers))}.",
+        )
+    try:
+        overrides = ExitOverrides.model_validate({name: value for name, value in given.items() if value is not None})
+        return exit_rules(settings.exits_for(trigger).with_overrides(overrides), by_hand=True)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        reason = str(problem["msg"]).removeprefix("Value error, ")
+        raise UserError(
+            "BAD_EXIT_RULES", f"The exit rules can't be used: {where + ': ' if where else ''}{reason}."
+        ) from None
+
+
+def amount(option: str, text: str | None) -> "Decimal | None":
+    """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
+    from decimal import Decimal
+
+    from domain.money import plain
+
+    if text is None:
+        return None
+    shown = text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
+    typed = text.strip()
+    if not _NUMBER.fullmatch(typed):
+        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a positive number; write it like 0.25.")
+    value = Decimal(typed)
+    if value <= 0:
+        raise UserError("BAD_NUMBER", f"{option} {shown}: it must be more than zero.")
+    if len(typed) > _LONGEST_NUMBER or not _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT:
+        raise UserError("BAD_NUMBER", f"{option} {shown}: no amount and no price is that large, small or long.")
+    # 0.10 and 0.1 are the same request.
+    return Decimal(plain(value))
+
+
+def percent(option: str, text: str | None) -> "Decimal | None":
+    """A positive percentage, with or without its sign; None stays None. Raises UserError(BAD_NUMBER)."""
+    return None if text is None else amount(option, text.strip().removesuffix("%"))
