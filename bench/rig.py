@@ -31,8 +31,8 @@ from domain.orders import OrderRole, OrderType, Side
 from domain.protection import Protection
 from exchange.paper.control_client import PaperControl
 from workers.health import polled_since
-from workers.roles.streams import ensure_singletons
 from workers.runner import ROLES, WorkerParts, worker_parts, workers_for
+from workers.schedules import ensure_singletons
 from workers.settings import load_settings
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig

@@ -25,7 +25,7 @@ from activities.leases import DATABASE_TROUBLE
 from workers.health import polled_since, queue_of
 from workers.roles.quotes import quotes_schedule
 from workers.roles.strategy import market_data_singleton, strategy_schedule
-from workers.roles.streams import Singleton, check_ledger_once, schedules, singletons
+from workers.schedules import Singleton, check_ledger_once, schedules, singletons
 from workers.settings import Settings
 from workflows.quoting import quotes_id
 from workflows.strategy import strategy_schedule_id

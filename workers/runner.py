@@ -54,16 +54,8 @@ from workers.roles.strategy import (
     market_data_options,
     strategy_options,
 )
-from workers.roles.streams import (
-    ensure_schedule,
-    ensure_schedules,
-    ensure_singletons,
-    reconcile_options,
-    reconcile_soon,
-    starter_of,
-    user_stream_options,
-    watcher_options,
-)
+from workers.roles.streams import reconcile_options, starter_of, user_stream_options, watcher_options
+from workers.schedules import ensure_schedule, ensure_schedules, ensure_singletons, reconcile_soon
 from workers.settings import Settings
 from workers.settings.live import LiveSettings
 from workers.settings.sources import Sources

@@ -23,7 +23,7 @@ from tests.support.command import environment
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
-from workers.roles.streams import sweep_schedule_id
+from workers.schedules import sweep_schedule_id
 from workers.stack.dev_server import DevServer
 from workers.stack.processes import Child, Command, python_module
 from workflows.reconcile import reconcile_id

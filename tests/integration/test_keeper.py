@@ -17,7 +17,7 @@ from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
 from workers.keeper import ENDED, MISSING, Keeper, KeeperOptions, check_at_start, needed_roles
-from workers.roles.streams import ensure_schedules, ensure_singletons, sweep_schedule_id
+from workers.schedules import ensure_schedules, ensure_singletons, sweep_schedule_id
 from workers.settings import Settings, TemporalSettings, WatcherSettings
 from workers.settings.strategy import StrategySettings
 from workers.stack.dev_server import DevServer

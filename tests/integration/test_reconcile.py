@@ -32,7 +32,7 @@ from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent
 from tests.support.waiting import eventually
-from workers.roles.streams import ensure_schedules, reconcile_soon
+from workers.schedules import ensure_schedules, reconcile_soon
 from workers.stack.dev_server import DevServer
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
 

@@ -26,7 +26,8 @@ from domain.messages import CloseRequest, MonitorStart
 from domain.orders import OrderRole, Side
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
-from workers.roles.streams import ensure_schedules, ensure_singletons, starter_of, sweep_schedule_id
+from workers.roles.streams import starter_of
+from workers.schedules import ensure_schedules, ensure_singletons, sweep_schedule_id
 from workers.settings import Settings, TemporalSettings, WatcherSettings
 from workflows.streams import (
     PriceWatcherWorkflow,

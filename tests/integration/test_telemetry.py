@@ -17,8 +17,8 @@ from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers.errors import UserError
-from workers.roles.streams import ensure_singletons
 from workers.runner import workers_for
+from workers.schedules import ensure_singletons
 from workers.settings import Settings, TelemetrySettings
 from workers.stack.dev_server import DevServer
 from workers.telemetry import Telemetry, telemetry

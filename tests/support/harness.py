@@ -31,8 +31,8 @@ from exchange.paper.control_client import PaperControl
 from exchange.paper.server import PaperExchange
 from tests.support.waiting import eventually
 from workers.ledger_identity import brought_by
-from workers.roles.streams import ensure_singletons
 from workers.runner import WorkerParts, workers_for
+from workers.schedules import ensure_singletons
 from workers.settings import (
     DatabaseSettings,
     ExchangeSettings,

@@ -8,7 +8,7 @@ from activities.interfaces.ledger import LedgerReport
 from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.waiting import eventually
-from workers.roles.streams import ensure_schedules, sweep_schedule_id
+from workers.schedules import ensure_schedules, sweep_schedule_id
 from workers.stack.dev_server import DevServer
 from workflows.maintenance import ledger_check_id
 from workflows.reconcile import reconcile_id

@@ -25,8 +25,8 @@ from activities.notices.outages import DATABASE, OutageOptions, Outages, takes_w
 from domain.news import INCIDENT_KINDS
 from exchange.port import Exchange
 from workers.readiness import unwatched
-from workers.roles.streams import lease_terms
 from workers.settings import Settings
+from workers.settings.values import lease_terms
 
 __all__ = ["ask_watchers", "beside", "beside_others", "beside_streams", "notifier_of", "targets_of"]
 

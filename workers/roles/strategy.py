@@ -28,9 +28,10 @@ from domain.messages import Linkage, OrderIntent
 from domain.momentum import RocMomentum, RocRules
 from domain.strategies import Strategy, Weighted, WeightedRules
 from workers.entries import entry_intent
-from workers.roles.streams import Singleton, ensure_schedule, lease_terms
+from workers.schedules import Singleton, ensure_schedule
 from workers.settings import Settings
 from workers.settings.strategy import NamedIndicatorSettings
+from workers.settings.values import lease_terms
 from workflows.market_data import MarketDataWorkflow, market_data_workflow_id
 from workflows.strategy import StrategyRunWorkflow, strategy_schedule_id
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from activities.leases import LeaseTerms
 from activities.policy import Policy
 from domain.exits import ExitRules
 from domain.protection import Protection, ProtectionKind
@@ -12,7 +13,7 @@ from exchange.port import Exchange
 from exchange.streams import StreamSettings
 from workers.settings import ExitSettings, Settings
 
-__all__ = ["exchange_of", "exit_rules", "policy_of", "protection_for"]
+__all__ = ["exchange_of", "exit_rules", "lease_terms", "policy_of", "protection_for"]
 
 
 def exit_rules(exits: ExitSettings, *, by_hand: bool = False) -> ExitRules:
@@ -82,6 +83,12 @@ def policy_of(settings: Settings) -> Policy:
         post_only_backoff=settings.orders.post_only_backoff_s,
         late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
     )
+
+
+def lease_terms(settings: Settings) -> LeaseTerms:
+    """Leases of streams and watchers."""
+    seconds = float(settings.streams.lease_s)
+    return LeaseTerms(seconds=seconds, renew_seconds=seconds / 4)
 
 
 def exchange_of(settings: Settings) -> Exchange:
