@@ -1,4 +1,4 @@
-"""What a market is: a product's rules, its touch, an account's fee rates."""
+"""What a market is: a product's rules, its touch, its candles, an account's fee rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-__all__ = ["FeeRates", "Product", "Quote"]
+__all__ = ["Candle", "FeeRates", "Product", "Quote"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,19 @@ class Quote:
     bid: Decimal
     ask: Decimal
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle; `start` is its opening time (UTC)."""
+
+    symbol: str
+    start: datetime
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
-from domain.market import FeeRates, Product, Quote
+from domain.market import Candle, FeeRates, Product, Quote
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 
 __all__ = [
@@ -133,19 +133,6 @@ class Balance:
     def total(self) -> Decimal:
         """Everything owned, held or not."""
         return self.available + self.hold
-
-
-@dataclass(frozen=True, slots=True)
-class Candle:
-    """One candle; `start` is its opening time (UTC)."""
-
-    symbol: str
-    start: datetime
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from activities.ledger.closing import exit_row
-from activities.ledger.lots import ALLOCATION_COLUMNS, allocation_row, replay
+from activities.ledger.lots import ALLOCATION_COLUMNS, allocation_row
 from activities.ledger.rows import report_of, totals_of
 from domain.messages import OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO, average, divide, plain
@@ -38,6 +38,7 @@ from domain.orders import (
 )
 from domain.protection import ProtectionRole, leg_of
 from fifo.matching import FillRecord, Lot
+from fifo.replay import replay
 
 __all__ = ["Booking", "LedgerState", "book", "ledger_state_of"]
 

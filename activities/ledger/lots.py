@@ -1,7 +1,7 @@
 """The FIFO book: which lots a fill's sells take, and the rows that say so.
 
 A fill that is the newest of its symbol costs what it touches. A late one takes back the allocations of the sells
-after it and replays those, and only those. `replay` is the computing; `rematch_from` does it for fills that were
+after it and replays those, and only those. `fifo.replay` is the computing; `rematch_from` does it for fills that were
 replaced, where the ledger's own way (`activities.ledger.bookings`) has the rows at hand already.
 """
 
@@ -15,7 +15,8 @@ from typing import Any
 from activities.database import Connection
 from domain.money import ZERO, divide, plain
 from domain.orders import Side
-from fifo.matching import Allocation, FillRecord, Lot, match_sell
+from fifo.matching import Allocation, FillRecord, Lot
+from fifo.replay import replay
 
 __all__ = [
     "ALLOCATION_COLUMNS",
@@ -24,7 +25,6 @@ __all__ = [
     "fill_record",
     "refresh_records",
     "rematch_from",
-    "replay",
     "unmatch_from",
 ]
 
@@ -73,38 +73,6 @@ def fill_record(row: Any) -> FillRecord:
         base_fees=row["base_fees"],
         at=row["at"],
     )
-
-
-def replay(sells: Sequence[FillRecord], lots: Sequence[Lot]) -> tuple[list[Allocation], dict[int, Decimal]]:
-    """Match sells with the lots that were open at the time of each; both in order of (time, id).
-
-    The allocations, and what is left of each lot that was touched, by fill. `lots` may end early if what they hold
-    is as much as the sells take together.
-    """
-    allocations: list[Allocation] = []
-    left = [lot.remaining for lot in lots]
-    touched: dict[int, Decimal] = {}
-    first = 0
-    for sell in sells:
-        wanted, number = sell.size + sell.base_fees, first
-        offered: list[Lot] = []
-        places: dict[int, int] = {}
-        while wanted > 0 and number < len(lots):
-            fill = lots[number].fill
-            if (fill.at, fill.fill_id) >= (sell.at, sell.fill_id):
-                break
-            if left[number] > 0:
-                places[fill.fill_id] = number
-                offered.append(Lot(fill, left[number]))
-                wanted -= left[number]
-            number += 1
-        made, changed = match_sell(sell, offered)
-        allocations += made
-        for lot in changed:
-            touched[lot.fill.fill_id] = left[places[lot.fill.fill_id]] = lot.remaining
-        while first < len(lots) and left[first] <= 0:
-            first += 1
-    return allocations, {fill: Decimal(plain(remaining)) for fill, remaining in touched.items()}
 
 
 async def unmatch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
