@@ -1,6 +1,6 @@
 """The activities of orders and trades as workflows see them: names and types, no code.
 
-Workflows import this module only; `activities.orders.trading` and `activities.ledger.record` implement it.
+Workflows import this module only; `activities.orders.trading` implements it, with what lies beside it.
 """
 
 from __future__ import annotations

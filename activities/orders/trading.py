@@ -1,14 +1,14 @@
 """The activities of orders and trades: admission, the exchange's commands, the ledger, the end of things.
 
-`place` sends once per attempt and never again by itself; what to do after an unknown outcome is the workflow's.
-Everything else here may be repeated: a transaction finds its own earlier work and a look-up changes nothing.
+What is sent to the exchange and asked of it is in `activities.orders.attempts`. Everything else here may be repeated: a
+transaction finds its own earlier work.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -31,7 +31,6 @@ from activities.database import (
 )
 from activities.exits.protection import protection_view, tell_trouble
 from activities.exits.stops import move_stops
-from activities.heartbeat import alive
 from activities.incidents import report_once
 from activities.interfaces.orders import (
     CancelAttempt,
@@ -49,7 +48,7 @@ from activities.interfaces.orders import (
     TradeKey,
 )
 from activities.ledger.closing import close_trade, finish_order, position_view
-from activities.ledger.record import Ledger, UnknownAttemptError, update_of
+from activities.ledger.record import Ledger, UnknownAttemptError
 from activities.ledger.rows import totals_of
 from activities.orders.admission import (
     EXIT_ASKS_SECONDS,
@@ -63,6 +62,7 @@ from activities.orders.admission import (
     plan_of,
     store_gates,
 )
+from activities.orders.attempts import AttemptCommands
 from activities.orders.controls import trading_control
 from activities.orders.limits import halt_if_lost_too_much
 from activities.policy import Policy
@@ -78,15 +78,11 @@ from domain.messages import (
     Admission,
     AttemptPlan,
     OrderIntent,
-    OrderUpdate,
     PlaceAnswer,
-    PlaceVerdict,
     PositionView,
     ProtectionView,
     RecordResult,
     ResolveAnswer,
-    ResolveVerdict,
-    StatusSource,
     StopsAnswer,
     TradeOutcome,
 )
@@ -94,23 +90,10 @@ from domain.money import ZERO, average
 from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState, move_order
 from domain.sizing import limit_price, post_only_price, size_problem, sized
 from domain.stops import StopsRefusedError
-from exchange.port import (
-    CancelVerdict,
-    CommandRefused,
-    ExchangeError,
-    NotAccepted,
-    OutcomeUnknown,
-    RepeatedId,
-    SubmitAnswer,
-    VenueOrder,
-)
 
 __all__ = ["TradingActivities"]
 
 _log = structlog.get_logger()
-_CLOCK_SKEW = timedelta(minutes=5)
-_LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
-"""Seconds that a pause which the exchange asks for is obeyed by a cancel."""
 _LOOK_WHILE_DUE = 0.3
 """Seconds for the dust question while an exit is due: a remainder of which it isn't known that it is dust is sold."""
 
@@ -137,6 +120,7 @@ class TradingActivities(OrderActivities):
         self._trouble = trouble
         self._admissions = Admissions(pool, venue, policy, trouble)
         self.ledger = Ledger(pool, self._account)
+        self._attempts = AttemptCommands(pool, venue, policy, self.ledger)
 
     @activity.defn(name="admit")
     async def admit(self, intent: OrderIntent) -> Admission:
@@ -297,214 +281,15 @@ class TradingActivities(OrderActivities):
 
     @activity.defn(name="place")
     async def place(self, request: PlaceAttempt) -> PlaceAnswer:
-        plan = request.plan
-        if not await self._mark_sent(plan.client_order_id):
-            return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code="SENT_BEFORE", message="it was sent before")
-        leg = "exit" if request.urgent else "entry"
-        crash_at(f"before_{leg}_submit")
-        try:
-            async with alive():
-                answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
-        except CommandRefused as error:
-            self._venue.forget_product(request.symbol)
-            await self._pool.execute(
-                """UPDATE attempts SET status = 'FAILED', live = false, refusal = $2, refusal_text = $3,
-                   final_at = now(), status_source = 'submit_response'
-                   WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
-                plan.client_order_id,
-                error.code,
-                str(error),
-            )
-            return PlaceAnswer(verdict=PlaceVerdict.REFUSED, code=error.code, message=str(error))
-        except NotAccepted as error:
-            await self._pool.execute("UPDATE attempts SET sends = 0 WHERE client_order_id = $1", plan.client_order_id)
-            return PlaceAnswer(
-                verdict=PlaceVerdict.NOT_ACCEPTED, code=error.code, message=str(error), retry_after=error.retry_after
-            )
-        except OutcomeUnknown as error:
-            await self._pool.execute(
-                "UPDATE attempts SET status = 'UNKNOWN' WHERE client_order_id = $1 AND status = 'SUBMITTING'",
-                plan.client_order_id,
-            )
-            return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code=error.code, message=str(error))
-        crash_at(f"before_{leg}_acknowledgement")
-        await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
-        await self.ledger.expect(request.order_key, plan.size)
-        return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
-
-    async def _mark_sent(self, client_order_id: str) -> bool:
-        """True once per attempt: a reset workflow that comes by again looks the attempt up instead of sending it."""
-        # The row itself is durable. Should a crash of the database's machine lose this mark, the identical body may be
-        # sent again under the same id, which the venue answers with the first order or refuses: no need to wait.
-        marked = await self._pool.fetchval(
-            """UPDATE attempts SET sends = sends + 1
-               WHERE client_order_id = $1 AND sends = 0 AND live
-                 AND set_config('synchronous_commit', 'off', true) = 'off' RETURNING true""",
-            client_order_id,
-        )
-        return bool(marked)
-
-    async def _acknowledge(self, client_order_id: str, exchange_order_id: str) -> None:
-        await self._pool.execute(
-            """
-            WITH attempt AS (
-                UPDATE attempts SET exchange_order_id = coalesce(exchange_order_id, $2),
-                       acknowledged_at = coalesce(acknowledged_at, now()),
-                       status = CASE WHEN status IN ('SUBMITTING','UNKNOWN') THEN 'OPEN' ELSE status END
-                WHERE client_order_id = $1 RETURNING order_key)
-            UPDATE orders SET placed_at = coalesce(placed_at, now()),
-                   state = CASE WHEN state IN ('ADMITTED','SUBMITTING','UNKNOWN') THEN 'OPEN' ELSE state END
-            WHERE order_key = (SELECT order_key FROM attempt)
-            """,
-            client_order_id,
-            exchange_order_id,
-        )
+        return await self._attempts.place(request)
 
     @activity.defn(name="look_up")
     async def look_up(self, request: LookUp) -> ResolveAnswer:
-        row = await self._attempt(request.order_key, request.number)
-        again = request.resend and row["live"] and not row["exchange_order_id"]
-        try:
-            async with alive():
-                if again and request.resend_first:
-                    answer = await self._send_again(row)
-                    if answer is not None and answer.verdict is ResolveVerdict.FOUND:
-                        return answer
-                order, source = await self._find(row)
-                if order is None and again and not request.resend_first:
-                    answer = await self._send_again(row)
-                    if answer is not None:
-                        return answer
-        except ExchangeError as error:
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"the exchange can't be asked: {error}")
-        if order is not None:
-            return await self._answer_found(row, order, source)
-        if row["status"] == AttemptStatus.FAILED and row["refusal"] and not row["exchange_order_id"]:
-            # The exchange had refused it, and the worker died before it could say so: nothing is left to wait for.
-            return ResolveAnswer(
-                verdict=ResolveVerdict.ABSENT, sentence=f"the exchange had refused it: {row['refusal']}"
-            )
-        # The exchange answered, and has no such order: proof only once a delayed request could no longer arrive.
-        age = (datetime.now(UTC) - row["prepared_at"]).total_seconds()
-        if row["exchange_order_id"] is None and age > self._policy().late_acceptance_seconds:
-            await self._pool.execute(
-                """UPDATE attempts SET status = 'ABSENT', live = false, refusal = 'ABSENT', final_at = now(),
-                   status_source = 'order_history' WHERE client_order_id = $1 AND status IN ('SUBMITTING','UNKNOWN')""",
-                row["client_order_id"],
-            )
-            return ResolveAnswer(
-                verdict=ResolveVerdict.ABSENT, sentence=f"not among the exchange's orders {age:.0f} s after it was sent"
-            )
-        return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="not among the exchange's orders yet")
-
-    async def _find(self, row: Any) -> tuple[VenueOrder | None, StatusSource]:
-        exchange = self._venue.exchange
-        if row["exchange_order_id"]:
-            return await exchange.order(row["exchange_order_id"]), StatusSource.ORDER_HISTORY
-        since = row["prepared_at"] - _CLOCK_SKEW
-        found = await exchange.find_order(row["client_order_id"], row["symbol"], since)
-        return found, StatusSource.ORDER_HISTORY
-
-    async def _send_again(self, row: Any) -> ResolveAnswer | None:
-        """Where a repeated id is answered with the first order, the identical body either finds it or places it.
-
-        None if that says nothing new; NOT_YET if what was sent now may still arrive.
-        """
-        exchange = self._venue.exchange
-        if exchange.capabilities.repeated_id is not RepeatedId.RETURNS_FIRST:
-            return None
-        # From now on a delayed request could arrive again: the time after which absence is proof begins anew.
-        await self._pool.execute(
-            "UPDATE attempts SET sends = sends + 1, prepared_at = now() WHERE client_order_id = $1",
-            row["client_order_id"],
-        )
-        try:
-            answer = await exchange.submit(row["body"], urgent=True)
-        except (CommandRefused, NotAccepted) as error:
-            _log.info("resend_not_taken", client_order_id=row["client_order_id"], code=error.code)
-            # It was answered, so it can't arrive any more: only what was sent before it still could.
-            await self._pool.execute(
-                "UPDATE attempts SET prepared_at = $2 WHERE client_order_id = $1",
-                row["client_order_id"],
-                row["prepared_at"],
-            )
-            return None
-        except OutcomeUnknown as error:
-            _log.info("resend_not_answered", client_order_id=row["client_order_id"], code=error.code)
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="sent again, without an answer")
-        return await self._taken(row, answer)
-
-    async def _taken(self, row: Any, answer: SubmitAnswer) -> ResolveAnswer | None:
-        """The exchange has the order, by its answer to a repeated id. How it stands it is asked, but not waited for."""
-        # The echo shows the new request, whatever the first one was: the order itself is believed.
-        try:
-            async with asyncio.timeout(EXIT_ASKS_SECONDS):
-                order = await self._venue.exchange.order(answer.exchange_order_id)
-        except (ExchangeError, TimeoutError):
-            order = None
-        if order is not None and order.client_order_id not in ("", row["client_order_id"]):
-            return None
-        if order is not None:
-            return await self._answer_found(row, order, StatusSource.SUBMIT_RESPONSE)
-        await self._acknowledge(row["client_order_id"], answer.exchange_order_id)
-        update = OrderUpdate(
-            attempt=row["number"],
-            status=AttemptStatus.OPEN,
-            exchange_order_id=answer.exchange_order_id,
-            source=StatusSource.SUBMIT_RESPONSE,
-            at=datetime.now(UTC),
-        )
-        return ResolveAnswer(verdict=ResolveVerdict.FOUND, update=update, sentence="sent again, and taken")
-
-    async def _answer_found(self, row: Any, order: VenueOrder, source: StatusSource) -> ResolveAnswer:
-        await self._pool.execute(
-            """INSERT INTO raw_facts
-                      (account, source, kind, symbol, exchange_order_id, client_order_id, body, routed_at)
-               VALUES ($1,$2,'order',$3,$4,$5,$6,now())""",
-            self._account,
-            source.value,
-            order.symbol,
-            order.exchange_order_id,
-            order.client_order_id,
-            dict(order.raw),
-        )
-        await self._acknowledge(row["client_order_id"], order.exchange_order_id)
-        update = update_of(order, row["number"], source, order.updated_at or datetime.now(UTC))
-        return ResolveAnswer(
-            verdict=ResolveVerdict.FOUND, update=update, sentence=f"{order.status} at the exchange ({source})"
-        )
+        return await self._attempts.look_up(request)
 
     @activity.defn(name="cancel")
     async def cancel(self, request: CancelAttempt) -> ResolveAnswer:
-        row = await self._attempt(request.order_key, request.number)
-        if not row["exchange_order_id"]:
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange's id is not known yet")
-        try:
-            async with alive():
-                answer = await self._venue.exchange.cancel(row["exchange_order_id"], urgent=request.urgent)
-        except ExchangeError as error:
-            longest = _LONGEST_WISH_URGENT if request.urgent else _LONGEST_WISH
-            raise ApplicationError(
-                f"cancel of {row['exchange_order_id']} not confirmed: {error}",
-                type=error.code,
-                next_retry_delay=timedelta(seconds=min(error.retry_after, longest)) if error.retry_after else None,
-            ) from error
-        if answer.verdict is CancelVerdict.ACCEPTED:
-            await self._pool.execute(
-                """UPDATE attempts SET cancel_asked_at = coalesce(cancel_asked_at, now()),
-                          status = CASE WHEN status = 'OPEN' THEN 'CANCELLING' ELSE status END
-                   WHERE client_order_id = $1""",
-                row["client_order_id"],
-            )
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence="the exchange took the cancel")
-        # Done already, or unknown: the order's own state says how it ended.
-        try:
-            order = await self._venue.exchange.order(row["exchange_order_id"])
-        except ExchangeError as error:
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=str(error))
-        if order is None:
-            return ResolveAnswer(verdict=ResolveVerdict.NOT_YET, sentence=f"cancel: {answer.reason}")
-        return await self._answer_found(row, order, StatusSource.CANCEL_RESPONSE)
+        return await self._attempts.cancel(request)
 
     @activity.defn(name="record")
     async def record(self, request: RecordUpdate) -> RecordResult:
@@ -626,13 +411,3 @@ class TradingActivities(OrderActivities):
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
             _log.info("entry_had_ended", entry_key=outcome.entry_key)
-
-    async def _attempt(self, order_key: str, number: int) -> Any:
-        row = await self._pool.fetchrow(
-            "SELECT * FROM attempts WHERE order_key = $1 AND number = $2", order_key, number
-        )
-        if row is None:
-            raise ApplicationError(
-                f"no attempt {number} of order {order_key}", type="UNKNOWN_ATTEMPT", non_retryable=True
-            )
-        return row

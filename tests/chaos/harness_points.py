@@ -1,4 +1,4 @@
-"""The named points of `activities.orders.trading` at which a worker can be made to die (`activities.crash_points`)."""
+"""The named points of `activities.orders` at which a worker can be made to die (`activities.crash_points`)."""
 
 from __future__ import annotations
 
