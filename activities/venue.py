@@ -27,13 +27,13 @@ _ATTEMPT_SECONDS = 1.5
 """What was read for an attempt serves its retries for so long."""
 _URGENT_SECONDS = 0.5
 """Who waits no longer than that is an exit that is due."""
-_IMPATIENT_SECONDS = 0.1
+_IMPATIENT_SECONDS = 0.05
 _SILENT_SECONDS = 5.0
 
 
 class _Patience:
     """How long a due exit waits for an answer, in seconds: its whole bound where the exchange answers, or nobody has
-    asked for a while; a tenth where an answer stayed away a moment ago. A due exit asks up to three times before its
+    asked for a while; next to nothing where an answer stayed away a moment ago. A due exit asks up to three times before its
     order goes out, and while reads hang each of them would take its whole bound.
     """
 
@@ -46,9 +46,10 @@ class _Patience:
             return within
         return min(within, _IMPATIENT_SECONDS)
 
-    def answered(self) -> None:
-        """An answer came, in time or late."""
-        self._until = 0.0
+    def answered(self, after: float) -> None:
+        """An answer came after so many seconds: one that came too late for a due exit says that the next one will, too."""
+        if after <= _URGENT_SECONDS:
+            self._until = 0.0
 
     def unanswered(self, waited: float) -> None:
         """None came within `waited` seconds. A short wait says nothing new: the next whole one is not put off by it."""
@@ -126,8 +127,9 @@ class Venue:
             task.exception()  # whoever waits gets it; nobody has to
 
     async def _read_product(self, symbol: str) -> Product | None:
+        began = time.monotonic()
         found = await self.exchange.products([symbol])
-        self._patience.answered()
+        self._patience.answered(time.monotonic() - began)
         product = next((item for item in found if item.symbol == symbol), None)
         self._products[symbol] = (time.monotonic(), product)
         if product is not None:
@@ -186,7 +188,7 @@ class Venue:
 
         An exit goes by the bid alone: where nobody sells, the bid stands for the ask, too.
         """
-        waits = self._patience.seconds(within)
+        waits, began = self._patience.seconds(within), time.monotonic()
         try:
             async with asyncio.timeout(waits):
                 book = await self.exchange.book(symbol, 1)
@@ -195,7 +197,7 @@ class Venue:
         except TimeoutError:
             self._patience.unanswered(waits)
             return None
-        self._patience.answered()
+        self._patience.answered(time.monotonic() - began)
         if not book.bids:
             return None
         bid = book.bids[0].price
@@ -214,8 +216,9 @@ class Venue:
             return None
 
     async def _read_balances(self) -> Mapping[str, Balance]:
+        began = time.monotonic()
         found = await self.exchange.balances()
-        self._patience.answered()
+        self._patience.answered(time.monotonic() - began)
         return found
 
     async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:

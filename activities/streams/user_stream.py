@@ -73,7 +73,7 @@ _FIRST_PAUSE = 0.05
 """Wall seconds between two questions about an end, doubled each time."""
 _LOOK_AT_END = 0.3
 """Wall seconds that an order's own answer about its end is waited for: a due stop may wait for it."""
-_LOOK_WHERE_OTHERS_HAVE = 1.2
+_LOOK_WHERE_OTHERS_HAVE = 1.0
 """The same for a sell of a trade, where what it sold already would be sold again out of what is others'."""
 _ASKED_ON_SECONDS = 900.0
 """So long an end that could not be looked at is asked for beside; reconcile compares it, too."""

@@ -41,18 +41,20 @@ async def test_a_touch_serves_the_attempt_that_it_was_read_for() -> None:
 
 
 def test_a_due_exit_waits_for_silent_reads_in_full_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a whole wait without an answer the next ones are short, until an answer comes; entries wait as before, and
-    a short wait without an answer puts off no whole one.
+    """After a whole wait without an answer the next ones are short, until an answer comes in time; entries wait as before,
+    and a short wait without an answer puts off no whole one.
     """
     monkeypatch.setattr("activities.venue._SILENT_SECONDS", 3600.0)  # however slow this machine is
     patience = _Patience()
-    patience.unanswered(0.1)
+    patience.unanswered(0.05)
     assert patience.seconds(0.3) == 0.3
     patience.unanswered(0.3)
-    assert patience.seconds(0.3) == 0.1
-    assert patience.seconds(0.05) == 0.05
+    assert patience.seconds(0.3) == 0.05
+    assert patience.seconds(0.01) == 0.01
     assert patience.seconds(2) == 2
-    patience.answered()
+    patience.answered(3)
+    assert patience.seconds(0.3) == 0.05
+    patience.answered(0.4)
     assert patience.seconds(0.3) == 0.3
 
 
@@ -61,6 +63,6 @@ async def test_reads_that_answer_again_are_waited_for_again() -> None:
     exchange = FakeExchange(quotes={BTC: Decimal(90)})
     venue = Venue(exchange)
     venue._patience.unanswered(0.3)
-    assert venue._patience.seconds(0.3) == 0.1
+    assert venue._patience.seconds(0.3) == 0.05
     await venue.balances(within=30)
     assert venue._patience.seconds(0.3) == 0.3
