@@ -33,8 +33,8 @@ _SILENT_SECONDS = 5.0
 
 class _Patience:
     """How long a due exit waits for an answer, in seconds: its whole bound where the exchange answers, or nobody has
-    asked for a while; next to nothing where an answer stayed away a moment ago. A due exit asks up to three times before its
-    order goes out, and while reads hang each of them would take its whole bound.
+    asked for a while; next to nothing where an answer stayed away just now. A due exit asks up to three times before
+    its order goes out, and while reads hang each of them would take its whole bound.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Patience:
         return min(within, _IMPATIENT_SECONDS)
 
     def answered(self, after: float) -> None:
-        """An answer came after so many seconds: one that came too late for a due exit says that the next one will, too."""
+        """An answer came after so many seconds. One too late for a due exit says that the next one will be, too."""
         if after <= _URGENT_SECONDS:
             self._until = 0.0
 

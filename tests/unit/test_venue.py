@@ -41,7 +41,7 @@ async def test_a_touch_serves_the_attempt_that_it_was_read_for() -> None:
 
 
 def test_a_due_exit_waits_for_silent_reads_in_full_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a whole wait without an answer the next ones are short, until an answer comes in time; entries wait as before,
+    """After a whole wait without an answer the next ones are short, until one comes in time; entries wait as before,
     and a short wait without an answer puts off no whole one.
     """
     monkeypatch.setattr("activities.venue._SILENT_SECONDS", 3600.0)  # however slow this machine is
