@@ -16,14 +16,16 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple
 
 from domain.money import EXACT, ZERO
-from fifo.transactions import ONE_BOOK, RENAMED
+from fifo.amounts import decimal_of
+from fifo.currencies import ONE_BOOK, RENAMED, smallest_unit
 
 __all__ = ["Seen", "Twins", "asset_of", "second_of", "without_id"]
 
 _PLACE = Decimal("1e-8")
 """To which reports round sizes, the finest of them at least."""
 _STEPS = (1, 1_000, 1_000_000)
-_ROUNDING = Decimal("0.05")
+_ROUNDED = 5
+"""Costs may differ by so many of the smallest units of their currency."""
 _SPREAD = Decimal("0.02")
 _SAYS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+ (?:(convert)|(?:buy|sell) \S+ \S+ (at|for)) ")
 """Rows without an ID, as `fifo.transactions` names them: `for` the subtotal, or `at` a price if there is none."""
@@ -61,7 +63,8 @@ class Seen(NamedTuple):
         """Whether both can be one fill by what it cost: within what reports round. Of other currencies nobody knows."""
         if self.quote != other.quote:
             return True
-        return abs(self.net - other.net) <= _ROUNDING + _SPREAD * max(abs(self.net), abs(other.net))
+        rounded = decimal_of(_ROUNDED * smallest_unit(self.quote))
+        return abs(self.net - other.net) <= rounded + _SPREAD * max(abs(self.net), abs(other.net))
 
 
 class Twins:

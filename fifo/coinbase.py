@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from fifo.amounts import UNIT, divide_half_even, text_of
+from fifo.currencies import smallest_unit
 from fifo.fills import FifoError, Stated
 from fifo.parsing import last_place, money_in, nanoseconds, shown
 from fifo.transactions import needed, signed_fee
@@ -51,7 +52,7 @@ def fill(row: Mapping[str, str], line_number: int) -> Stated:
     paid = signed_fee(printed or 0, value, None if total is None else abs(total), adds=side == "buy")
     if total is not None:
         net = value + paid if side == "buy" else value - paid
-        if abs(abs(total) - abs(net)) > abs(value) // 100 + last_place(row["total"]):
+        if abs(abs(total) - abs(net)) > abs(value) // 100 + last_place(row["total"], smallest_unit(quote)):
             raise FifoError(
                 "CONTRADICTION",
                 f"size times price is {text_of(value)}, fee {text_of(paid)} and total {text_of(total)}: they don't add "

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from fifo.amounts import UNIT
 from fifo.fills import FifoError
 from fifo.parsing import last_place, money
 
@@ -27,6 +28,7 @@ _DONE = re.compile(rf"\b(Bought|Sold|Converted)\s+{_SIGN}{_NUMBER}\s+{_ASSET}")
 _ON = re.compile(rf"\bon\s+{_ASSET}-{_ASSET}")
 _AT = re.compile(rf"\bat\s+{_SIGN}{_NUMBER}")
 _CONVERTED = re.compile(rf"\bConverted\s+{_SIGN}{_NUMBER}\s+{_ASSET}\s+to\s+{_SIGN}{_NUMBER}\s+{_ASSET}")
+_A_HUNDREDTH = UNIT // 100
 _DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+|[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?")
 
 
@@ -117,7 +119,7 @@ def _fits(text: str, least: int, most: int) -> bool | None:
         return None
     if least <= units <= most:
         return True
-    step = last_place(text) if "." in text else 0
+    step = last_place(text, _A_HUNDREDTH) if "." in text else 0
     return least - step <= units <= most + step
 
 

@@ -136,10 +136,9 @@ def _is_sign(sign: str, currency: str) -> bool:
     return currency in _CURRENCIES_OF_SIGN.get(sign, "").split() or (sign == "$" and "USD" in currency)
 
 
-def last_place(text: str) -> int:
-    """What one more in the last place of a number is, in units of 1e-18; at most 0.01, as zeros may be cut off."""
-    places = len(text.strip().partition(".")[2])
-    return _SCALES[min(max(places, 2), PLACES)]
+def last_place(text: str, most: int) -> int:
+    """What one more in the last place of a number is, in units of 1e-18; `most` at most, as zeros may be cut off."""
+    return min(_SCALES[min(len(text.strip().partition(".")[2]), PLACES)], most)
 
 
 def nanoseconds(value: object) -> int:

@@ -19,11 +19,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from fifo.amounts import UNIT, divide_half_even, text_of
+from fifo.currencies import AT_PAR, MONIES, ONE_BOOK, RENAMED, smallest_unit
 from fifo.fills import FifoError, Stated
 from fifo.notes import Converted, Said, Traded, converted, done, may_be, said, traded, unclear
 from fifo.parsing import last_place, money_in, nanoseconds, shown
 
-__all__ = ["ONE_BOOK", "RENAMED", "Doubts", "TransactionsReport", "needed", "signed_fee"]
+__all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEANINGS: tuple[tuple[str, str], ...] = (
@@ -40,35 +41,18 @@ _IN_A_CURRENCY = re.compile(
 _FIELDS = frozenset({"id", "timestamp", "transaction type", "asset", "quantity transacted", "notes"}) | {
     field for _, field in _MEANINGS
 }
-_MONIES = frozenset(
-    "AED ARS AUD BGN BRL CAD CHF CLP COP CZK DKK EUR GBP GEL GHS HKD HUF IDR ILS INR ISK JPY KES KRW KZT MXN MYR "  # noqa: SIM905 - codes read best as one text
-    "NGN NOK NZD PEN PHP PLN QAR RON SAR SEK SGD THB TRY TWD UAH USD UYU VND ZAR".split()
-)
-"""Money of countries. Whatever else a row was paid with is a coin, and has lots."""
-
-ONE_BOOK = ({"USD", "USDC"}, {"EUR", "EURC"})
-"""What Coinbase trades in one order book: a pair may name the one where the other was paid."""
-
-_AT_PAR = {"USDC": "USD", "USDT": "USD", "DAI": "USD", "PYUSD": "USD", "GUSD": "USD", "EURC": "EUR"}
-"""Coins that are worth one of a currency, by the quarter at least that fields may differ."""
-
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
-_A_CENT = UNIT // 100
+_ROUNDED = 5
+"""Amounts may differ by so many of the smallest units of their currency."""
+_FLAT_FEE = 500
+"""And so many may be a fee that is nowhere told."""
+_A_HUNDREDTH = UNIT // 100
+"""To which reports print amounts, at least."""
 _APART = 4
 """By one part in so many, fields of a row may differ: spot and execution, spreads and fees that are nowhere told. A
 comma that was misread makes ten times as much at least."""
 _CLOSE = 100
 """Notes may round a number by one part in so many."""
-RENAMED = (
-    {"MATIC", "POL"},
-    {"CGLD", "CELO"},
-    {"RNDR", "RENDER"},
-    {"ETH2", "ETH"},
-    {"GNT", "GLM"},
-    {"FTM", "S"},
-    {"EOS", "A"},
-)
-"""Names of one asset, of which Notes keep the older."""
 _TRADE_WORDS = {"buy", "sell", "convert"}
 _IN_BRACKETS = re.compile(r"\s*\([^()]*\)$")
 
@@ -80,6 +64,10 @@ _NO_PAIR = (
     "another coin, that coin's side is not booked"
 )
 _NO_SUM = "Total is not Subtotal with the fees: Subtotal and Fees count"
+_DUST = (
+    "Price and Subtotal are both rounded to zero, and Notes say nothing finer: it is booked with an amount of zero, as "
+    "its worth was less than the smallest unit of its currency"
+)
 _FOR_NOTHING = "Subtotal is zero though Quantity times Price is not: it is booked with an amount of zero"
 
 
@@ -314,14 +302,16 @@ class TransactionsReport:
         else:
             fee = signed_fee(printed or 0, value, total, adds=buy)
         if not value:
-            value = self._without_subtotal(line, size, price, value)
-            if value is None and not price:
-                value = _paid_by_notes(row, currency, fee, buy=buy)
+            told = _paid_by_notes(row, currency, fee, buy=buy)
+            value = self._rounded_away(line, size, price, value, told, currency)
+            if value is None:
+                total = total or None  # a total that was rounded to zero says nothing either
         elif price:
-            _check_price(size, price, last_place(row["price"]), value, rough=subtotal is None and printed is None)
+            place = last_place(row["price"], smallest_unit(currency))
+            _check_price(size, price, place, value, currency, rough=subtotal is None and printed is None)
         worth = divide_half_even(size * (price or 0), UNIT) if value is None else value
-        sums_up = total is not None and self._sums_up(line, worth, fee, total, adds=buy)
-        if abs(fee) > worth + 5 * _A_CENT and not (sums_up and printed is not None):
+        sums_up = total is not None and self._sums_up(line, worth, fee, total, currency, adds=buy)
+        if abs(fee) > worth + _rounding(currency) and not (sums_up and printed is not None):
             raise FifoError("CONTRADICTION", f"Fees are {text_of(fee)}, and more than {text_of(worth)} that was traded")
         time, fill_id = _time(needed(row, "timestamp")), row.get("id", "").strip()
         return _Valued(
@@ -329,11 +319,11 @@ class TransactionsReport:
             "" if fill_id else _known_as(time, asset, currency, size, stated, price, printed, buy=buy),
         )  # fmt: skip
 
-    def _sums_up(self, line: int, value: int, fee: int, total: int, *, adds: bool | None) -> bool:
+    def _sums_up(self, line: int, value: int, fee: int, total: int, currency: str, *, adds: bool | None) -> bool:
         """Whether a total is value and fee. Raises FifoError if it is something else by far."""
-        if _add_up(value, fee, total, adds=adds):
+        if _add_up(value, fee, total, currency, adds=adds):
             return True
-        if not any(_near(sum_, total) for sum_ in (value, value + fee, value - fee)):
+        if not any(_near(sum_, total, currency) for sum_ in (value, value + fee, value - fee)):
             raise FifoError(
                 "CONTRADICTION",
                 f"{text_of(value)} was traded, Fees are {text_of(fee)} and Total is {text_of(total)}: is a comma a "
@@ -342,11 +332,23 @@ class TransactionsReport:
         self._doubt(line, _NO_SUM)
         return False
 
-    def _without_subtotal(self, line: int, size: int, price: int | None, value: int | None) -> int | None:
-        """The value where there is no subtotal, or one that was rounded to zero: None is quantity times price."""
-        if not price or value is None or size * price < _A_CENT * UNIT:
-            return None
-        self._doubt(line, _FOR_NOTHING)
+    def _rounded_away(
+        self, line: int, size: int, price: int | None, value: int | None, told: int | None, currency: str
+    ) -> int | None:
+        """The value where there is no subtotal, or one that was rounded to zero: None is quantity times price.
+
+        `told` is what Notes say. Raises FifoError where nothing says what it was.
+        """
+        if price:
+            if value is None or size * price < max(_A_HUNDREDTH, smallest_unit(currency)) * UNIT:
+                return None
+            self._doubt(line, _FOR_NOTHING)
+            return 0
+        if told is not None:
+            return told
+        if price is None:
+            raise FifoError("PRICE_NOT_POSITIVE", "Subtotal is zero, and neither Price nor Notes say what it was")
+        self._doubt(line, _DUST)
         return 0
 
 
@@ -371,8 +373,8 @@ def signed_fee(printed: int, value: int | None, total: int | None, *, adds: bool
     return -fee if abs(rebated - total) < abs(paid - total) else fee
 
 
-def _add_up(value: int, fee: int, total: int, *, adds: bool | None) -> bool:
-    most = 5 * _A_CENT + value // _CLOSE
+def _add_up(value: int, fee: int, total: int, currency: str, *, adds: bool | None) -> bool:
+    most = _rounding(currency) + value // _CLOSE
     more, less = abs(total - value - fee) <= most, abs(total - value + fee) <= most
     return more or less if adds is None else more if adds else less
 
@@ -388,23 +390,29 @@ def _amount(row: Mapping[str, str], name: str, currency: str) -> int | None:
     return money_in(name.capitalize(), text, currency)
 
 
-def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool | None) -> int:
-    """The value where it and the price were rounded to zero."""
+def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool | None) -> int | None:
+    """The value by Notes, which may be finer than Subtotal; None if they don't say."""
     notes = traded(said(row.get("notes", "")))
     if buy is None or notes.quote != currency or not notes.amount:
-        raise FifoError("PRICE_NOT_POSITIVE", "Subtotal is zero, and neither Price nor Notes say what it was")
+        return None
     return max(notes.amount - fee, 0) if buy else notes.amount + fee
 
 
-def _near(one: int, other: int) -> bool:
-    return abs(one - other) <= 5 * _A_CENT + max(abs(one), abs(other)) // _APART
+def _rounding(currency: str) -> int:
+    return _ROUNDED * smallest_unit(currency)
 
 
-def _check_price(size: int, price: int, price_place: int, value: int, *, rough: bool) -> None:
+def _near(one: int, other: int, currency: str) -> bool:
+    return abs(one - other) <= _rounding(currency) + max(abs(one), abs(other)) // _APART
+
+
+def _check_price(size: int, price: int, price_place: int, value: int, currency: str, *, rough: bool) -> None:
     """`price_place`: to what the price may be rounded. `rough`: the value may hold a fee that is nowhere told."""
     expected = size * price // UNIT
-    slack = size * price_place // UNIT + (5 * UNIT + max(expected, value) // 2 if rough else 0)
-    if abs(expected - value) > slack and not _near(expected, value):
+    slack = size * price_place // UNIT + (
+        _FLAT_FEE * smallest_unit(currency) + max(expected, value) // 2 if rough else 0
+    )
+    if abs(expected - value) > slack and not _near(expected, value, currency):
         raise FifoError(
             "CONTRADICTION",
             f"Quantity times Price is {text_of(expected)} and Subtotal is {text_of(value)}: is a comma a decimal one?",
@@ -420,7 +428,8 @@ def _check_notes(valued: _Valued, text: Said, *, buy: bool) -> None:
         raise FifoError("CONTRADICTION", f"Quantity is {text_of(size)}, and Notes say {shown(text.size)}")
     sums = [worth, worth + valued.fee if buy else worth - valued.fee]
     sums += [] if valued.total is None else [valued.total]
-    least, most = (min(sums) - min(sums) // _APART - 5 * _A_CENT, max(sums) + max(sums) // _APART + 5 * _A_CENT)
+    rounded = _rounding(valued.currency)
+    least, most = (min(sums) - min(sums) // _APART - rounded, max(sums) + max(sums) // _APART + rounded)
     if text.amount and not may_be(text.amount, least, most):
         raise FifoError("CONTRADICTION", f"Subtotal is {text_of(worth)}, and Notes say {shown(text.amount)}")
     if text.price and size and not may_be(text.price, least * UNIT // size, most * UNIT // size):
@@ -431,11 +440,11 @@ def _require_at_par(valued: _Valued, amount: int, coin: str, *, comma: bool) -> 
     """What a coin at par comes to is what the row is worth. Any coin's amount with a `comma` before three digits counts
     only if it is, too.
     """
-    at_par = _AT_PAR.get(coin) == valued.currency
-    if coin in _MONIES or not (comma or at_par):
+    at_par = AT_PAR.get(coin) == valued.currency
+    if coin in MONIES or not (comma or at_par):
         return
     worth, fee = valued.worth(), valued.fee
-    if any(_near(amount, sum_) for sum_ in (worth, worth + fee, worth - fee)):
+    if any(_near(amount, sum_, valued.currency) for sum_ in (worth, worth + fee, worth - fee)):
         return
     raise FifoError(
         "CONTRADICTION",
@@ -522,7 +531,7 @@ def _sides(
     """
     worth, fee = valued.worth(), valued.fee
     net = worth + fee if buy else worth - fee
-    if quote in _MONIES:
+    if quote in MONIES:
         # The fee as a share of the amount: in this currency it is not printed.
         whole = net if with_fee else worth
         paid = divide_half_even(amount * fee, whole) if whole > 0 else 0
@@ -561,7 +570,7 @@ def _conversion_of(side: _Valued, notes: Converted, fill_id: str) -> list[Stated
         return [_fill(received, fill_id, side.currency, True, notes.given_size - fee, fee)]
     if notes.received == side.currency:
         return [_fill(given, fill_id, side.currency, False, notes.received_size + fee, fee)]
-    if notes.received in _MONIES:
+    if notes.received in MONIES:
         return _sides(given, fill_id, notes.received, notes.received_size, buy=False, with_fee=True)
     return _sides(received, fill_id, notes.given, notes.given_size, buy=True, with_fee=True, both=True)
 

@@ -148,3 +148,6 @@ def test_what_costs_the_same() -> None:
     assert not seen().costs_the_same(seen(net="103"))
     assert seen(net="0").costs_the_same(seen(net="0.05"))
     assert seen().costs_the_same(seen(symbol="BTC-EUR", net="90000"))
+    assert not seen(symbol="ETH-BTC", net="0.03").costs_the_same(seen(symbol="ETH-BTC", net="0.05"))
+    assert seen(symbol="ETH-BTC", net="0.03").costs_the_same(seen(symbol="ETH-BTC", net="0.03000005"))
+    assert seen(symbol="BTC-JPY", net="3").costs_the_same(seen(symbol="BTC-JPY", net="8"))

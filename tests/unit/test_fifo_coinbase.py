@@ -238,7 +238,12 @@ def test_the_forms_agree(buy: bool, size: int, cents: int, fee: int, negative: b
         (row(asset="USD", price="1", subtotal="10", total="10", fee="0"), "CONTRADICTION", "both USD"),
         (row(price="-3000"), "PRICE_NOT_POSITIVE", "Price must not be negative"),
         (row(price="", subtotal="", total=""), "MISSING_FIELD", "Price and Subtotal are missing"),
-        (row(price="0.00", subtotal="0.00", total="0", fee="0"), "PRICE_NOT_POSITIVE", "neither Price nor Notes"),
+        (row(price="", subtotal="0.00", total="0", fee="0"), "PRICE_NOT_POSITIVE", "neither Price nor Notes"),
+        (row(price="0.00", subtotal="0.00", total="7", fee="0"), "CONTRADICTION", "0 was traded"),
+        (row(size="0.1", currency="BTC", price="0.05", subtotal="0.05", total="0.05"), "CONTRADICTION", "0.005 and"),
+        (row(size="1", currency="BTC", price="0.05", subtotal="0.05", total="0.01", fee="0"), "CONTRADICTION", "Total"),
+        (row(size="1", currency="BTC", price="0.1", subtotal="0.1", total="", fee="0.14"), "CONTRADICTION", "Fees are"),
+        (row(size="1", currency="BTC", price="0.05", subtotal="", total="5", fee=""), "CONTRADICTION", "Price is 0.05"),
         (row(notes="Filled on ETH-BTC"), "OTHER_SIDE_MISSING", "traded for BTC"),
         (row(notes='"Bought 10 ETH for 0,5 BTC on ETH-BTC"'), "OTHER_SIDE_MISSING", "traded for BTC"),
         (row(notes="Bought 10 ETH for 0 BTC on ETH-BTC"), "OTHER_SIDE_MISSING", "traded for BTC"),
@@ -301,6 +306,7 @@ def test_a_row_that_can_not_be_understood_is_refused(text: str, code: str, words
         (FILLS, 'd,1,BTC-USD,BUY,2024-01-01T00:00:00Z,"1,500",BTC,50000,10,-75010,USD\n', "they don't add up"),
         (FILLS, 'd,1,BTC-USD,BUY,2024-01-01T00:00:00Z,1,BTC,50000,"10,000",-50010,USD\n', "they don't add up"),
         (FILLS, "d,1,ETH-BTC,SELL,2024-01-01T00:00:00Z,1,ETH,0.05,0.0001,0.0599,BTC\n", "they don't add up"),
+        (FILLS, "d,1,ETH-BTC,BUY,2024-01-01T00:00:00Z,0.1,ETH,0.05,0,-0.01,BTC\n", "they don't add up"),
         (FILLS, "d,1,BTC-USD,BUY,2024-01-01T00:00:00Z,1,BTC,€50000,10,-50010,USD\n", "price '€50000' is not in USD"),
         (FILLS, "d,1,BTC-USD,BUY,2024-01-01T00:00:00Z,$1,BTC,50000,10,-50010,USD\n", "size '$1' is not in BTC"),
     ],
@@ -325,6 +331,8 @@ def test_what_a_row_of_another_report_contradicts(heading: str, text: str, words
         row(currency="USDC", subtotal="$30000"),
         row(currency="CAD", subtotal="CA$30000", total="$30180"),
         row(size="1000000", price="0.00", subtotal="3.25", total="4.24", fee="0.99"),
+        row(size="2", currency="JPY", price="¥1", subtotal="¥3", total="¥4", fee="¥0"),
+        row(size="0.004", currency="BTC", price="0.05", subtotal="0.00", total="0.00", fee="0.00"),
         row(size="1000000", price="0.01", subtotal="5001", total="5001", fee="0"),
         row(size="0.00001", price="3000", subtotal="0.01", total="1.00", fee="0.99"),
         row(price="3300"),
@@ -512,6 +520,27 @@ def test_a_subtotal_that_was_rounded_to_zero_is_quantity_times_price() -> None:
     assert fills(read_text(HEADING + dust)) == ["ETH-USD buy 0.00000001 0.0004"]
     notes = row(size="10", price="0.00", subtotal="0.00", total="0.00", fee="0.00", notes="Bought 10 ETH for 0.001 USD")
     assert fills(read_text(HEADING + notes)) == ["ETH-USD buy 10 0.001"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "fill"),
+    [
+        ({"size": "3"}, "ETH-USD buy 3 0"),
+        ({"size": "-3", "kind": "Sell"}, "ETH-USD sell 3 0"),
+        ({"total": "0.99", "fee": "0.99"}, "ETH-USD buy 10 0.99"),
+        ({"currency": "JPY", "price": "0", "subtotal": "0"}, "ETH-JPY buy 10 0"),
+        ({"notes": "Bought 10 ETH for 0.004 EUR on ETH-EUR"}, "ETH-EUR buy 10 0.004"),
+    ],
+)
+def test_dust_whose_price_is_rounded_away_too_is_worth_nothing_to_the_cent(fields: dict[str, str], fill: str) -> None:
+    """It refuses no file: zero is right to the smallest unit, and a warning names the line; a fee that is printed and
+    what Notes say of another currency count.
+    """
+    reading = read_text(HEADING + row(**{"price": "0.00", "subtotal": "0.00", "total": "0.00", "fee": "0.00"} | fields))
+    assert (fills(reading), reading.bad) == ([fill], [])
+    ((sentence, where),) = reading.doubts.items()
+    assert "rounded to zero" in sentence
+    assert where == (2, 1)
 
 
 def test_a_fee_that_is_not_printed_is_what_the_total_is_more() -> None:
