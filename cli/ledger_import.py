@@ -114,7 +114,9 @@ async def _import(
         await require_own(pool, settings)
         look_back = timedelta(days=settings.reconcile.first_look_back_days)
         until = await own_records_since(pool, settings.account, look_back)
-        plan = await plan_import(pool, settings.account, fills, until, keep_alike=keep_alike, say=note)
+        plan = await plan_import(
+            pool, settings.account, fills, until, keep_alike=keep_alike, other_rows=reading.other_rows, say=note
+        )
         reading.bad += [BadLine(line, "CHANGED_FILL", sentence) for line, sentence in plan.changed]
         reading.bad.sort(key=lambda bad: bad.number)
         if reading.bad and not skip_bad:
@@ -148,18 +150,30 @@ def _tell_alike(plan: "ImportPlan") -> None:
     """Which lines are fills that are there under other ids, as another form of a report names them."""
     if plan.unnamed:
         note(
-            f"{len(plan.unnamed)} lines without an ID say what lines of an earlier import say, and count once; if they "
-            "are trades of another portfolio, import a form that has IDs"
+            f"{len(plan.unnamed)} lines without an ID say what lines of an earlier import say, and count once "
+            f"({_some([f'line {line}' for line in sorted(plan.unnamed)])}); if they are trades of another portfolio, or "
+            "others of the same second, import a form that has IDs"
         )
-    if not plan.alike:
-        return
-    lines = sorted(plan.alike)
-    some = "; ".join(f"line {line} is {plan.alike[line]}" for line in lines[:_SHOWN_LINES])
-    more = f"; and {len(lines) - _SHOWN_LINES} more" if len(lines) > _SHOWN_LINES else ""
-    note(
-        f"{len(lines)} lines are fills that are there under other ids, of the same moment, asset, side and size, and "
-        f"count once ({some}{more}); import with --keep-alike if they are others"
-    )
+    if plan.alike:
+        note(
+            f"{len(plan.alike)} lines are fills that are there under other ids, of the same moment, asset, side and "
+            f"size, and count once ({_which(plan.alike, 'is')}); import with --keep-alike if they are others"
+        )
+    if plan.doubted:
+        note(
+            f"warning: {len(plan.doubted)} lines are counted beside fills of the same moment, asset, side, size and "
+            f"cost with other ids ({_which(plan.doubted, 'is like')}): where they are the same trades, they are booked "
+            "twice; a dry run says so before"
+        )
+
+
+def _which(lines: "Mapping[int, str]", verb: str) -> str:
+    return _some([f"line {line} {verb} {lines[line]}" for line in sorted(lines)])
+
+
+def _some(texts: "Sequence[str]") -> str:
+    more = f"; and {len(texts) - _SHOWN_LINES} more" if len(texts) > _SHOWN_LINES else ""
+    return "; ".join(texts[:_SHOWN_LINES]) + more
 
 
 def _show(

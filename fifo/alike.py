@@ -3,16 +3,18 @@
 Known is what happened: moment, asset, side and size. A report cuts moments to the second or the millisecond, so two are
 compared as exactly as the coarser of them says. Each fill is the same as one other at most: two of one moment and size
 stay two. Within one form other ids are other fills. The form shows in an id: the fills report's begins with its product
-(`BTC-USD/77`), that of a row without an ID is what the row says, all others were given.
+(`BTC-USD/77`), that of a row without an ID is what the row says, Coinbase gives 24 hex digits or a UUID, and all others
+are somebody's own. What two own ids, or two of Coinbase's, say of one moment alike may be one fill or two: `doubted`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from types import MappingProxyType
 from typing import NamedTuple
 
 from domain.money import EXACT, ZERO
@@ -29,6 +31,8 @@ _ROUNDED = 5
 _SPREAD = Decimal("0.02")
 _SAYS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T\S+ (?:(convert)|(?:buy|sell) \S+ \S+ (at|for)) ")
 """Rows without an ID, as `fifo.transactions` names them: `for` the subtotal, or `at` a price if there is none."""
+_COINBASES = re.compile(r"[0-9a-f]{24}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_GIVEN = {"coinbase", "own"}
 _FIRST_NAME = {name: min(names) for names in RENAMED for name in names}
 
 _Key = tuple[str, bool, Decimal, datetime]
@@ -78,20 +82,20 @@ class Twins:
         for seen in there:
             self._rows[seen.row][seen.id] = seen
 
-    def pair(self, rows: Sequence[Sequence[Seen]]) -> dict[int, list[tuple[Seen, Seen]]]:
+    def pair(
+        self, rows: Sequence[Sequence[Seen]], other_rows: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[int, list[tuple[Seen, Seen]]]:
         """Which of these rows are there: by place, its fills with those that they are. None is found twice.
 
-        Of more that may be the same, those are paired first that cost the most alike.
+        Of more that may be the same, those are paired first that cost the most alike. `other_rows`: of conversions with
+        a row for each side, the id of the one by that of the other.
         """
-        by_key: dict[_Key, set[str]] = defaultdict(set)
-        for name, legs in self._rows.items():
-            for leg in legs.values():
-                by_key[_key(leg)].add(name)
+        by_key = self._by_key()
         possible = []
         for place, row in enumerate(rows):
             for name in sorted({name for leg in row for name in by_key.get(_key(leg), ())}):
                 there = list(self._rows[name].values())
-                pairs = _legs_alike(row, there) if _of_other_forms(row, there) else []
+                pairs = _legs_alike(row, there) if _of_other_forms(row, there, other_rows) else []
                 if pairs:
                     possible.append((_apart(pairs), place, name, pairs))
         found: dict[int, list[tuple[Seen, Seen]]] = {}
@@ -101,6 +105,31 @@ class Twins:
                 found[place] = pairs
                 taken.add(name)
         return found
+
+    def doubted(self, rows: Sequence[Sequence[Seen]], paired: Collection[str]) -> dict[int, Seen]:
+        """Of rows that are new, those with a fill that is there under another id for as much: by place, that one.
+
+        Nothing but ids of their own says that they are two. Each that is there is named once, those `paired` never.
+        """
+        by_key = self._by_key()
+        found: dict[int, Seen] = {}
+        taken = set(paired)
+        for place, row in enumerate(rows):
+            for leg in row:
+                names = sorted(by_key.get(_key(leg), ()))
+                there = (other for name in names for other in self._rows[name].values() if other.id not in taken)
+                other = next((other for other in there if _may_be_one(leg, other)), None)
+                if other is not None:
+                    found.setdefault(place, other)
+                    taken.add(other.id)
+        return found
+
+    def _by_key(self) -> dict[_Key, set[str]]:
+        by_key: dict[_Key, set[str]] = defaultdict(set)
+        for name, legs in self._rows.items():
+            for leg in legs.values():
+                by_key[_key(leg)].add(name)
+        return by_key
 
 
 def asset_of(symbol: str) -> str:
@@ -117,19 +146,25 @@ def _form(legs: Sequence[Seen]) -> tuple[str, bool]:
     says = _SAYS.match(first.id)
     if says:
         return says[2] or "convert", says[1] is not None
-    return "given", all(leg.id != leg.row for leg in legs)
+    return "coinbase" if _COINBASES.fullmatch(first.row) else "own", all(leg.id != leg.row for leg in legs)
 
 
-def _of_other_forms(new: Sequence[Seen], there: Sequence[Seen]) -> bool:
-    """Whether two ids can be one row. Only a conversion has a row, and an id, for each side in one form, too."""
+def _of_other_forms(new: Sequence[Seen], there: Sequence[Seen], other_rows: Mapping[str, str]) -> bool:
+    """Whether two ids can be one row. Only a conversion has a row, and an id, for each side in one form, too.
+
+    Where both of its rows are in the file, it is none of a third one.
+    """
     (form, conversion), (other, converted) = _form(new), _form(there)
     if "fills" in (form, other):
         return form != other
-    if "given" in (form, other):
-        if form == other:
-            return conversion and converted
+    if form in _GIVEN and other in _GIVEN:
+        if form != other:
+            return True
+        known = other_rows.get(new[0].row)
+        return conversion and converted and known in (None, there[0].row)
+    if form in _GIVEN or other in _GIVEN:
         # Where a side of a conversion is money, a given id doesn't show it.
-        return not (converted if other == "given" else conversion) or conversion == converted
+        return not (converted if other in _GIVEN else conversion) or conversion == converted
     if form == other == "convert":
         return new[0].row.partition(" for ")[0] == there[0].row.partition(" for ")[0]
     renamed = new[0].symbol.partition("-")[0] != there[0].symbol.partition("-")[0]
@@ -156,6 +191,12 @@ def _legs_alike(new: Sequence[Seen], there: Sequence[Seen]) -> list[tuple[Seen, 
 
 def _same_fill(one: Seen, other: Seen) -> bool:
     return _key(one) == _key(other) and _same_moment(one.at, other.at)
+
+
+def _may_be_one(leg: Seen, other: Seen) -> bool:
+    same = _same_fill(leg, other) and _one_quote(leg, other) and leg.costs_the_same(other)
+    # In the fills report each execution has a number.
+    return same and not (leg.id.startswith(f"{leg.symbol}/") and other.id.startswith(f"{other.symbol}/"))
 
 
 def _one_quote(one: Seen, other: Seen) -> bool:

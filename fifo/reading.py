@@ -64,6 +64,8 @@ class Reading:
     left_out: Counter[str] = field(default_factory=Counter)
     doubts: Doubts = field(default_factory=dict)
     """What was taken as it stands though something is odd: sentence, first line, how many lines."""
+    other_rows: dict[str, str] = field(default_factory=dict)
+    """Of a conversion with a row and an id for each side: the one id by the other, both ways."""
 
     def __len__(self) -> int:
         return sum(map(len, self.fills.values()))
@@ -248,9 +250,11 @@ class _Reader:
     def finish(self) -> None:
         """After the last line: say what is unfinished, and put in order."""
         if self._form.report is not None:
-            unfinished = [BadLine(line, error.code, error.sentence) for line, error in self._form.report.unfinished()]
+            unfinished = [BadLine(line, error.code, error.sentence) for line, error in self._form.report.finish()]
             self.reading.bad = sorted([*self.reading.bad, *unfinished], key=lambda bad: bad.number)
             self.reading.doubts = self._form.report.doubts
+            self.reading.left_out += self._form.report.left_out
+            self.reading.other_rows = self._form.report.conversions.other_rows
         self._put_in_order()
 
     def _put_in_order(self) -> None:

@@ -15,18 +15,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
 from fifo.amounts import UNIT, divide_half_even, text_of
-from fifo.currencies import AT_PAR, MONIES, ONE_BOOK, RENAMED, smallest_unit
+from fifo.conversions import Conversions
+from fifo.currencies import MONIES, ONE_BOOK, RENAMED, smallest_unit
 from fifo.fills import FifoError, Stated
-from fifo.notes import Converted, Said, Traded, converted, done, may_be, said, traded, unclear
+from fifo.notes import Said, Traded, done, may_be, said, traded, unclear
 from fifo.parsing import last_place, money_in, nanoseconds, shown
+from fifo.sides import APART, CLOSE, Valued, check_size, fill_of, moment, near, require_at_par, rounding, sides_of
 
 __all__ = ["Doubts", "TransactionsReport", "needed", "signed_fee"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"(?:spot )?price currency", "price currency"),
     (r"(?:spot )?price at transaction", "price"),
@@ -42,18 +41,16 @@ _FIELDS = frozenset({"id", "timestamp", "transaction type", "asset", "quantity t
     field for _, field in _MEANINGS
 }
 _A_DAY = re.compile(r"[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}")
-_ROUNDED = 5
-"""Amounts may differ by so many of the smallest units of their currency."""
 _FLAT_FEE = 500
-"""And so many may be a fee that is nowhere told."""
+"""So many of the smallest units of a currency may be a fee that is nowhere told."""
 _A_HUNDREDTH = UNIT // 100
 """To which reports print amounts, at least."""
-_APART = 4
-"""By one part in so many, fields of a row may differ: spot and execution, spreads and fees that are nowhere told. A
-comma that was misread makes ten times as much at least."""
-_CLOSE = 100
-"""Notes may round a number by one part in so many."""
 _TRADE_WORDS = {"buy", "sell", "convert"}
+_WRAPS = {"wrap asset", "unwrap asset", "wrap", "unwrap"}
+"""An asset became one that stands for it, or came back: ETH and CBETH."""
+_SPENT = {"card spend", "cardspend"}
+_REFUNDS = {"card buy back", "cardbuyback"}
+"""Coins that came back from a card: their name has a buy in it, and they are none."""
 _IN_BRACKETS = re.compile(r"\s*\([^()]*\)$")
 
 Doubts = dict[str, tuple[int, int]]
@@ -63,53 +60,14 @@ _NO_PAIR = (
     "Notes name no pair, so it is taken as traded against the currency that it is valued in; if it was traded against "
     "another coin, that coin's side is not booked"
 )
+_ALONE = "it says what an asset became, and the row of its other side is not there: it is left out, and not booked"
+_CAME_BACK = "a Card Spend with a Quantity above zero came back, and nobody says what it cost: it is left out"
 _NO_SUM = "Total is not Subtotal with the fees: Subtotal and Fees count"
 _DUST = (
     "Price and Subtotal are both rounded to zero, and Notes say nothing finer: it is booked with an amount of zero, as "
     "its worth was less than the smallest unit of its currency"
 )
 _FOR_NOTHING = "Subtotal is zero though Quantity times Price is not: it is booked with an amount of zero"
-
-
-class _Valued(NamedTuple):
-    """What a row says of its amounts, in units of 1e-18."""
-
-    id: str
-    time: int
-    line: int
-    asset: str
-    size: int
-    """Never negative."""
-    outgoing: bool
-    """Whether the quantity was printed as negative."""
-    currency: str
-    price: int | None
-    value: int | None
-    """Without the fee; None where quantity times price says it finer."""
-    fee: int
-    total: int | None
-    known_as: str
-    """What identifies a row without an id."""
-
-    def worth(self) -> int:
-        """Without the fee."""
-        if self.value is not None:
-            return self.value
-        return divide_half_even(self.size * (self.price or 0), UNIT)
-
-
-class _Waiting(NamedTuple):
-    """One side of a conversion, until the row of the other is there."""
-
-    row: _Valued
-    content: tuple[str, ...]
-
-
-class _Noted(NamedTuple):
-    """A conversion that a row's Notes told: whose rows were there, and its fills."""
-
-    assets: set[str]
-    legs: list[Stated]
 
 
 class TransactionsReport:
@@ -131,10 +89,10 @@ class TransactionsReport:
             what = f"names {twice[0]} more than once" if twice else f"has amounts in {' and '.join(sorted(currencies))}"
             raise FifoError("UNKNOWN_FORMAT", f"its heading {what}: leave one of these columns")
         self._currency = next(iter(currencies), "")
+        self.left_out: Counter[str] = Counter()
+        """By kind, rows of which only `finish` knows that they are no trades."""
+        self.conversions = Conversions(self._counted)
         self._alike: Counter[str] = Counter()
-        self._waiting: dict[str, _Waiting] = {}
-        self._converted: dict[str, tuple[set[tuple[str, ...]], list[Stated]]] = {}
-        self._noted: dict[tuple[int, Converted], list[_Noted]] = {}
 
     def stated(self, row: Mapping[str, str], line: int) -> list[Stated] | str:
         """The fills of a row, all or none to be taken, or the name of its kind if it is no trade. Raises FifoError.
@@ -145,15 +103,20 @@ class TransactionsReport:
         word = _IN_BRACKETS.sub("", kind.lower()).rpartition(" ")[2]
         if word in ("buy", "sell"):
             return self._trade(row, kind, line, buy=word == "buy")
-        if word == "convert":
-            return self._conversion(row, line)
-        if not _TRADE_WORDS.isdisjoint(re.findall("[a-z]+", kind.lower())):
+        if word == "convert" or kind.lower() in _WRAPS:
+            return self._conversion(row, kind.lower(), line)
+        if kind.lower() in _SPENT:
+            return self._spent(row, kind, line)
+        if kind.lower() not in _REFUNDS and not _TRADE_WORDS.isdisjoint(re.findall("[a-z]+", kind.lower())):
             raise FifoError("UNKNOWN_SIDE", f"Transaction Type {shown(kind)} is not known, and may be a trade")
         return kind
 
-    def unfinished(self) -> list[tuple[int, FifoError]]:
-        """Lines of conversions whose other side never came."""
-        return [(side.row.line, _no_other_side()) for side in self._waiting.values()]
+    def finish(self) -> list[tuple[int, FifoError]]:
+        """After the last row: the lines of conversions whose other side never came."""
+        for line, kind in self.conversions.alone():
+            self.left_out[kind.title()] += 1
+            self._doubt(line, _ALONE)
+        return self.conversions.unfinished()
 
     def _trade(self, row: Mapping[str, str], kind: str, line: int, *, buy: bool) -> list[Stated]:
         valued = self._valued(row, line, buy=buy)
@@ -171,86 +134,35 @@ class TransactionsReport:
         if quote is None or quote == valued.currency:
             if quote is not None:
                 _check_notes(valued, notes, buy=buy)
-            return [_fill(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
+            return [fill_of(valued, self._id(valued), valued.currency, buy, valued.value, valued.fee)]
         amount, with_fee = _of_notes(valued, traded(notes), buy=buy)
-        _require_at_par(valued, amount, quote, comma=notes.price is None and unclear(row["notes"], quote))
-        return _sides(valued, self._id(valued), quote, amount, buy=buy, with_fee=with_fee)
+        require_at_par(valued, amount, quote, comma=notes.price is None and unclear(row["notes"], quote))
+        return sides_of(valued, self._id(valued), quote, amount, buy=buy, with_fee=with_fee)
 
-    def _conversion(self, row: Mapping[str, str], line: int) -> list[Stated]:
+    def _conversion(self, row: Mapping[str, str], kind: str, line: int) -> list[Stated]:
         content = tuple(row.values())
-        fill_id = row.get("id", "").strip()
-        if fill_id in self._converted and content in self._converted[fill_id][0]:
-            return self._converted[fill_id][1]
-        side = self._valued(row, line, buy=None)
-        notes = converted(row.get("notes", ""))
-        if notes is not None:
-            self._check_side(side, notes, row["notes"])
-            if side.id in self._converted:
-                # Both sides have a row, and each row's Notes tell all.
-                self._converted[side.id][0].add(content)
-                return self._converted[side.id][1]
-            self._waiting.pop(side.id, None)
-            return self._keep(side, {content}, self._noted_legs(side, notes))
-        if not side.id:
-            raise _no_other_side()
-        other = self._waiting.pop(side.id, None)
-        if other is None:
-            self._waiting[side.id] = _Waiting(side, content)
-            return []
-        if other.content == content:
-            self._waiting[side.id] = other
-            return []
-        given, received = (side, other.row) if side.outgoing else (other.row, side)
-        if (
-            not given.outgoing
-            or received.outgoing
-            or given.asset == received.asset
-            or (given.time, given.currency) != (received.time, received.currency)
-        ):
-            self._waiting[side.id] = other
-            raise FifoError(
-                "CONTRADICTION", f"it and line {other.row.line} have one ID and are not the two sides of a conversion"
-            )
-        legs = _conversion_of(
-            received._replace(line=line), Converted(given.size, given.asset, received.size, received.asset), side.id
-        )
-        return self._keep(side, {content, other.content}, legs)
+        again = self.conversions.again(row.get("id", "").strip(), content)
+        if again is not None:
+            return again
+        side, notes = self._valued(row, line, buy=None), row.get("notes", "")
+        if kind in _WRAPS:
+            return self.conversions.wrap(side, content, notes, kind)
+        return self.conversions.convert(side, content, notes)
 
-    def _noted_legs(self, side: _Valued, notes: Converted) -> list[Stated]:
-        """The fills that a row's Notes tell, whichever side's row comes first.
+    def _spent(self, row: Mapping[str, str], kind: str, line: int) -> list[Stated] | str:
+        """What was paid with the card: coins are sold for it, money has no lots."""
+        asset, currency = self._names(row, other=False)
+        if asset == currency or asset in MONIES:
+            return kind
+        valued = self._valued(row, line, buy=None)
+        if valued.id and not valued.outgoing:
+            # Reports with IDs print what left as negative: this came back.
+            self._doubt(line, _CAME_BACK)
+            return kind
+        return [fill_of(valued, self._id(valued), currency, False, valued.value, valued.fee)]
 
-        Where both sides have a row they have one moment and the same Notes, and no ID or one each.
-        """
-        alike = self._noted.setdefault((side.time, notes), [])
-        other = next((noted for noted in alike if side.asset not in noted.assets), None)
-        if other is None:
-            other = _Noted(set(), _conversion_of(side, notes, self._conversion_id(side, notes)))
-            alike.append(other)
-        other.assets.add(side.asset)
-        return other.legs
-
-    def _keep(self, side: _Valued, contents: set[tuple[str, ...]], legs: list[Stated]) -> list[Stated]:
-        if side.id:
-            self._converted[side.id] = contents, legs
-        return legs
-
-    @staticmethod
-    def _check_side(side: _Valued, notes: Converted, text: str) -> None:
-        sizes = {notes.given: notes.given_size, notes.received: notes.received_size}
-        if side.asset not in sizes or notes.given == notes.received:
-            raise FifoError("CONTRADICTION", f"Notes convert {notes.given} to {notes.received}, Asset is {side.asset}")
-        _check_size(side, sizes[side.asset])
-        other = notes.received if side.asset == notes.given else notes.given
-        _require_at_par(side, sizes[other], other, comma=unclear(text, other))
-
-    def _id(self, valued: _Valued) -> str:
+    def _id(self, valued: Valued) -> str:
         return valued.id or self._counted(valued.known_as)
-
-    def _conversion_id(self, side: _Valued, notes: Converted) -> str:
-        return side.id or self._counted(
-            f"{_moment(side.time)} convert {text_of(notes.given_size)} {notes.given} to "
-            f"{text_of(notes.received_size)} {notes.received} for {text_of(side.worth())} {side.currency}"
-        )
 
     def _counted(self, content: str) -> str:
         """Rows without an id that say the same are counted, so each is a fill."""
@@ -277,7 +189,7 @@ class TransactionsReport:
             raise FifoError("CONTRADICTION", f"Asset and Price Currency are both {asset}")
         return asset, currency
 
-    def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> _Valued:
+    def _valued(self, row: Mapping[str, str], line: int, *, buy: bool | None) -> Valued:
         """The row's amounts; `buy` is None for a conversion, whose total is with or without the fee."""
         asset, currency = self._names(row, other=buy is not None)
         quantity = money_in("Quantity", needed(row, "quantity transacted"), asset)
@@ -311,10 +223,10 @@ class TransactionsReport:
             _check_price(size, price, place, value, currency, rough=subtotal is None and printed is None)
         worth = divide_half_even(size * (price or 0), UNIT) if value is None else value
         sums_up = total is not None and self._sums_up(line, worth, fee, total, currency, adds=buy)
-        if abs(fee) > worth + _rounding(currency) and not (sums_up and printed is not None):
+        if abs(fee) > worth + rounding(currency) and not (sums_up and printed is not None):
             raise FifoError("CONTRADICTION", f"Fees are {text_of(fee)}, and more than {text_of(worth)} that was traded")
         time, fill_id = _time(needed(row, "timestamp")), row.get("id", "").strip()
-        return _Valued(
+        return Valued(
             fill_id, time, line, asset, size, quantity < 0, currency, price, value, fee, total,
             "" if fill_id else _known_as(time, asset, currency, size, stated, price, printed, buy=buy),
         )  # fmt: skip
@@ -323,7 +235,7 @@ class TransactionsReport:
         """Whether a total is value and fee. Raises FifoError if it is something else by far."""
         if _add_up(value, fee, total, currency, adds=adds):
             return True
-        if not any(_near(sum_, total, currency) for sum_ in (value, value + fee, value - fee)):
+        if not any(near(sum_, total, currency) for sum_ in (value, value + fee, value - fee)):
             raise FifoError(
                 "CONTRADICTION",
                 f"{text_of(value)} was traded, Fees are {text_of(fee)} and Total is {text_of(total)}: is a comma a "
@@ -374,7 +286,7 @@ def signed_fee(printed: int, value: int | None, total: int | None, *, adds: bool
 
 
 def _add_up(value: int, fee: int, total: int, currency: str, *, adds: bool | None) -> bool:
-    most = _rounding(currency) + value // _CLOSE
+    most = rounding(currency) + value // CLOSE
     more, less = abs(total - value - fee) <= most, abs(total - value + fee) <= most
     return more or less if adds is None else more if adds else less
 
@@ -398,65 +310,34 @@ def _paid_by_notes(row: Mapping[str, str], currency: str, fee: int, *, buy: bool
     return max(notes.amount - fee, 0) if buy else notes.amount + fee
 
 
-def _rounding(currency: str) -> int:
-    return _ROUNDED * smallest_unit(currency)
-
-
-def _near(one: int, other: int, currency: str) -> bool:
-    return abs(one - other) <= _rounding(currency) + max(abs(one), abs(other)) // _APART
-
-
 def _check_price(size: int, price: int, price_place: int, value: int, currency: str, *, rough: bool) -> None:
     """`price_place`: to what the price may be rounded. `rough`: the value may hold a fee that is nowhere told."""
     expected = size * price // UNIT
     slack = size * price_place // UNIT + (
         _FLAT_FEE * smallest_unit(currency) + max(expected, value) // 2 if rough else 0
     )
-    if abs(expected - value) > slack and not _near(expected, value, currency):
+    if abs(expected - value) > slack and not near(expected, value, currency):
         raise FifoError(
             "CONTRADICTION",
             f"Quantity times Price is {text_of(expected)} and Subtotal is {text_of(value)}: is a comma a decimal one?",
         )
 
 
-def _check_notes(valued: _Valued, text: Said, *, buy: bool) -> None:
+def _check_notes(valued: Valued, text: Said, *, buy: bool) -> None:
     """Notes of the currency that the row is valued in give nothing to it, but must not say something else."""
     if text.base != valued.asset and {text.base, valued.asset} not in RENAMED:
         raise FifoError("CONTRADICTION", f"Notes name {text.base}, Asset is {valued.asset}")
     size, worth = valued.size, valued.worth()
-    if text.size and not may_be(text.size, size - size // _CLOSE, size + size // _CLOSE):
+    if text.size and not may_be(text.size, size - size // CLOSE, size + size // CLOSE):
         raise FifoError("CONTRADICTION", f"Quantity is {text_of(size)}, and Notes say {shown(text.size)}")
     sums = [worth, worth + valued.fee if buy else worth - valued.fee]
     sums += [] if valued.total is None else [valued.total]
-    rounded = _rounding(valued.currency)
-    least, most = (min(sums) - min(sums) // _APART - rounded, max(sums) + max(sums) // _APART + rounded)
+    rounded = rounding(valued.currency)
+    least, most = (min(sums) - min(sums) // APART - rounded, max(sums) + max(sums) // APART + rounded)
     if text.amount and not may_be(text.amount, least, most):
         raise FifoError("CONTRADICTION", f"Subtotal is {text_of(worth)}, and Notes say {shown(text.amount)}")
     if text.price and size and not may_be(text.price, least * UNIT // size, most * UNIT // size):
         raise FifoError("CONTRADICTION", f"Price is {text_of(worth * UNIT // size)}, and Notes say {shown(text.price)}")
-
-
-def _require_at_par(valued: _Valued, amount: int, coin: str, *, comma: bool) -> None:
-    """What a coin at par comes to is what the row is worth. Any coin's amount with a `comma` before three digits counts
-    only if it is, too.
-    """
-    at_par = AT_PAR.get(coin) == valued.currency
-    if coin in MONIES or not (comma or at_par):
-        return
-    worth, fee = valued.worth(), valued.fee
-    if any(_near(amount, sum_, valued.currency) for sum_ in (worth, worth + fee, worth - fee)):
-        return
-    raise FifoError(
-        "CONTRADICTION",
-        f"Notes say {text_of(amount)} {coin} with a comma, which is a thousandth of it if the comma is a decimal one"
-        if comma
-        else f"Notes say {text_of(amount)} {coin}, and Subtotal is {text_of(worth)} {valued.currency}",
-    )
-
-
-def _check_size(valued: _Valued, size: int) -> None:
-    if abs(size - valued.size) * _CLOSE > valued.size:
-        raise FifoError("CONTRADICTION", f"Quantity is {text_of(valued.size)}, and Notes say {text_of(size)}")
 
 
 def _known_as(
@@ -476,7 +357,7 @@ def _known_as(
     """
     amount = f"at {text_of(price or 0)}" if value is None else f"for {text_of(value)}"
     side = "buy" if buy else "sell"
-    return f"{_moment(time)} {side} {text_of(size)} {asset}-{currency} {amount}, fee {text_of(printed or 0)}"
+    return f"{moment(time)} {side} {text_of(size)} {asset}-{currency} {amount}, fee {text_of(printed or 0)}"
 
 
 def _time(text: str) -> int:
@@ -488,17 +369,7 @@ def _time(text: str) -> int:
     return nanoseconds(text)
 
 
-def _moment(time: int) -> str:
-    return (_EPOCH + timedelta(microseconds=time // 1_000)).isoformat()
-
-
-def _no_other_side() -> FifoError:
-    return FifoError(
-        "OTHER_SIDE_MISSING", "Notes do not say what was converted to what, and no other row of its ID does"
-    )
-
-
-def _of_notes(valued: _Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
+def _of_notes(valued: Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
     """How much of the other currency moved, and whether the fee is in it. Raises FifoError."""
     if notes.base != valued.asset:
         raise FifoError("CONTRADICTION", f"Notes name {notes.base} for {notes.quote}, Asset is {valued.asset}")
@@ -506,7 +377,7 @@ def _of_notes(valued: _Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
         raise FifoError(
             "OTHER_SIDE_MISSING", f"it was traded for {notes.quote}, and Notes do not say for how much (as 0.05)"
         )
-    _check_size(valued, notes.size)
+    check_size(valued, notes.size)
     if not notes.price:
         # What Notes say moved is what moved: with the fee.
         return notes.amount, True
@@ -520,65 +391,3 @@ def _of_notes(valued: _Valued, notes: Traded, *, buy: bool) -> tuple[int, bool]:
             f"Notes say {text_of(notes.amount)} {notes.quote} and a price that makes {text_of(bare)} of it",
         )
     return notes.amount, off_with <= off_without
-
-
-def _sides(
-    valued: _Valued, fill_id: str, quote: str, amount: int, *, buy: bool, with_fee: bool, both: bool = False
-) -> list[Stated]:
-    """The fills of a row that was traded for `amount` of `quote`, which is not what it is valued in.
-
-    `both`: both fills' ids name their assets, else only the other side's.
-    """
-    worth, fee = valued.worth(), valued.fee
-    net = worth + fee if buy else worth - fee
-    if quote in MONIES:
-        # The fee as a share of the amount: in this currency it is not printed.
-        whole = net if with_fee else worth
-        paid = divide_half_even(amount * fee, whole) if whole > 0 else 0
-        value = (amount - paid if buy else amount + paid) if with_fee else amount
-        return [_fill(valued, fill_id, quote, buy, value, paid)]
-    other_worth = net if with_fee else worth
-    if other_worth < 0:
-        raise FifoError("CONTRADICTION", "Fees are more than Subtotal")
-    name = f"{fill_id}/{valued.asset}" if both else fill_id
-    return [
-        _fill(valued, name, valued.currency, buy, valued.value, fee),
-        _fill(
-            valued._replace(asset=quote, size=amount, price=None),
-            f"{fill_id}/{quote}",
-            valued.currency,
-            not buy,
-            other_worth,
-            0,
-        ),
-    ]
-
-
-def _conversion_of(side: _Valued, notes: Converted, fill_id: str) -> list[Stated]:
-    """The fills of a conversion, valued by the row of one of its sides.
-
-    What was given is worth what was received and the fee. Where one side is money, that is the value.
-    """
-    worth, fee = side.worth(), side.fee
-    if side.total is not None and abs(worth - fee - side.total) < abs(worth + fee - side.total):
-        worth -= fee
-        if worth < 0:
-            raise FifoError("CONTRADICTION", "Fees are more than Subtotal")
-    received = side._replace(asset=notes.received, size=notes.received_size, price=None, value=worth)
-    given = side._replace(asset=notes.given, size=notes.given_size, price=None, value=worth + fee)
-    if notes.given == side.currency:
-        return [_fill(received, fill_id, side.currency, True, notes.given_size - fee, fee)]
-    if notes.received == side.currency:
-        return [_fill(given, fill_id, side.currency, False, notes.received_size + fee, fee)]
-    if notes.received in MONIES:
-        return _sides(given, fill_id, notes.received, notes.received_size, buy=False, with_fee=True)
-    return _sides(received, fill_id, notes.given, notes.given_size, buy=True, with_fee=True, both=True)
-
-
-def _fill(valued: _Valued, fill_id: str, quote: str, buy: bool, value: int | None, fee: int) -> Stated:
-    if value is not None and value < 0:
-        raise FifoError("CONTRADICTION", "Fees are more than what was paid")
-    return Stated(
-        fill_id, f"{valued.asset}-{quote}", valued.time, valued.line, buy, valued.size, valued.price or UNIT, fee,
-        "quote", None, value,
-    )  # fmt: skip

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
@@ -183,7 +184,8 @@ class ImportPlan:
     """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
 
     `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill is there.
-    `unnamed`: lines that are known by what they say only, as the report has no IDs.
+    `unnamed`: lines that are known by what they say only, as the report has no IDs. `doubted`: by line, what it may be
+    again: a fill that is there under another id that was given to it, of the same moment, asset, side, size and cost.
     """
 
     account: str
@@ -193,6 +195,7 @@ class ImportPlan:
     own: set[int] = field(default_factory=set)
     alike: dict[int, str] = field(default_factory=dict)
     unnamed: set[int] = field(default_factory=set)
+    doubted: dict[int, str] = field(default_factory=dict)
 
     async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """Write what is new, all of it or nothing, and bring the FIFO books level; both again change nothing. Raises
@@ -368,9 +371,12 @@ async def plan_import(
     until: datetime,
     *,
     keep_alike: bool = False,
+    other_rows: Mapping[str, str] = MappingProxyType({}),
     say: Callable[[str], None] | None = None,
 ) -> ImportPlan:
     """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
+
+    `other_rows`: as `Reading` has them.
 
     Where one fill of a row differs from what was imported before, is the ledger's own, or is there under another id,
     the row's other one is not new either: none is half booked. `keep_alike`: what is there under another id is new.
@@ -384,7 +390,7 @@ async def plan_import(
             await _sort_out(connection, plan, here, chunk)
             progress.add(len(chunk))
     if not keep_alike:
-        await _find_alike(connection, plan, {item.id for item in fills})
+        await _find_alike(connection, plan, {item.id for item in fills}, other_rows)
     refused = plan.own | {line for line, _ in plan.changed} | plan.alike.keys()
     if refused:
         for here in plan.symbols.values():
@@ -417,8 +423,10 @@ async def _sort_out(
             here.new.append(item)
 
 
-async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Collection[str]) -> None:
-    """Of what is new, which rows are there under ids that are not in the file."""
+async def _find_alike(
+    connection: Pool | Connection, plan: ImportPlan, ids: Collection[str], other_rows: Mapping[str, str]
+) -> None:
+    """Of what is new, which rows are there, or may be, under ids that are not in the file."""
     rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
     symbols: dict[str, list[str]] = defaultdict(list)
     for (symbol,) in rows:
@@ -435,7 +443,9 @@ async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Coll
         for item in here.new:
             by_line[item.line].append(item)
     lines = list(by_line.values())
-    for place, pairs in twins.pair([[item.seen for item in items] for items in lines]).items():
+    rows_seen = [[item.seen for item in items] for items in lines]
+    found = twins.pair(rows_seen, other_rows)
+    for place, pairs in found.items():
         line = lines[place][0].line
         plan.alike[line] = pairs[0][1].id
         for item in lines[place]:
@@ -443,6 +453,10 @@ async def _find_alike(connection: Pool | Connection, plan: ImportPlan, ids: Coll
         # Two coins of the same sizes are one trade, whatever each report values them at.
         if len(pairs) == 1 and not pairs[0][0].costs_the_same(pairs[0][1]):
             plan.changed.append((line, _other_cost(*pairs[0])))
+    taken = {other.id for pairs in found.values() for _, other in pairs}
+    left = [place for place in range(len(lines)) if place not in found]
+    for place, other in twins.doubted([rows_seen[place] for place in left], taken).items():
+        plan.doubted[lines[left[place]][0].line] = other.id
 
 
 def _other_cost(seen: Seen, twin: Seen) -> str:

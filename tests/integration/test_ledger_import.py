@@ -89,7 +89,9 @@ async def planned(pool: Pool, text: str, *, keep_alike: bool = False) -> ImportP
     reading, stated = read_stated(text.encode().splitlines(keepends=True))
     assert not reading.bad
     until = await own_records_since(pool, ACCOUNT, LOOK_BACK)
-    return await plan_import(pool, ACCOUNT, [old_fill(item) for item in stated], until, keep_alike=keep_alike)
+    return await plan_import(
+        pool, ACCOUNT, [old_fill(item) for item in stated], until, keep_alike=keep_alike, other_rows=reading.other_rows
+    )
 
 
 async def imported(pool: Pool, text: str) -> list[SymbolImport]:
@@ -292,6 +294,43 @@ async def test_a_conversion_is_the_same_whichever_sides_row_comes_first(pool: Po
     received = "2022-01-01T10:00:00Z,Convert,ETH,0.98,USD,,2800,2800,0,Converted 0.05 BTC to 0.98 ETH\n"
     await imported(pool, head + given + received)
     assert [(item.new, item.alike) for item in await imported(pool, head + received + given)] == [(0, 1), (0, 1)]
+
+
+HEX = "67645f1f8e8ebf2624a29d83"
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["own first", "Coinbase's first"])
+async def test_the_same_trade_in_a_file_of_ones_own_is_booked_once(pool: Pool, first: int) -> None:
+    """Ids that Coinbase gave and ids of one's own are two forms: whichever comes first, the other adds nothing."""
+    texts = [_bot("my-1"), _app(HEX)]
+    await imported(pool, texts[first])
+    before = await everything(pool)
+    assert [(item.new, item.alike) for item in await imported(pool, texts[1 - first])] == [(0, 1)]
+    assert await everything(pool) == before
+
+
+async def test_what_only_ids_tell_apart_is_told(pool: Pool) -> None:
+    """A fill of the same moment, size and cost under another id of one's own is new, and its line is named."""
+    await imported(pool, _bot("m1"))
+    plan = await planned(pool, _bot("n1"))
+    assert (plan.doubted, plan.alike) == ({2: "m1"}, {})
+    await plan.write(pool)
+    assert (await planned(pool, _bot("n1"))).doubted == {}
+
+
+async def test_equal_conversions_of_one_second_in_two_files_are_two(pool: Pool) -> None:
+    """Where each side has a row with an ID, the ids say so; the first file again is known in any order of its rows."""
+    head, *_ = FORM_2024.splitlines(keepends=True)
+    notes = "Converted 0.05 BTC to 0.98 ETH"
+    given, received = (
+        f"{head}{{}},2022-01-01 10:00:00 UTC,Convert,{side},USD,,3000,3000,0,{notes}\n"
+        for side in ("BTC,-0.05", "ETH,0.98")
+    )
+    await imported(pool, given.format("a1") + received.format("a2"))
+    again = await imported(pool, received.format("a2") + given.format("a1"))
+    assert [(item.new, item.alike) for item in again] == [(0, 1), (0, 1)]
+    other = await imported(pool, given.format("b1") + received.format("b2"))
+    assert [(item.new, item.alike) for item in other] == [(1, 0), (1, 0)]
 
 
 async def test_rows_without_an_id_that_are_known_are_told(pool: Pool) -> None:

@@ -22,6 +22,7 @@ _FORMS: dict[str, Callable[[str, str], str]] = {
     "for": lambda symbol, name: f"2022-01-01T10:00:00+00:00 buy 1 {symbol} for 100, fee {name}",
     "at": lambda symbol, name: f"2022-01-01T10:00:00+00:00 buy 1 {symbol} at 100, fee {name}",
 }
+HEX, UUID = "67645f1f8e8ebf2624a29d83", "57FFB4AE-0c59-5430-bcd3-3f98f797a66c"
 SAYS = "2022-01-01T10:00:00+00:00 buy 1 ETH-USD for 100, fee 0"
 CONVERT = "2022-01-01T10:00:00+00:00 convert 1 BTC to 2 ETH for"
 
@@ -41,11 +42,11 @@ def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool =
     ]
 
 
-def pairs(there: list[Seen], *rows: list[Seen]) -> list[str | None]:
+def pairs(there: list[Seen], *rows: list[Seen], other_rows: dict[str, str] | None = None) -> list[str | None]:
     """For each row the id of the first fill that it is."""
     twins = Twins()
     twins.put(there)
-    found = twins.pair(rows)
+    found = twins.pair(rows, other_rows or {})
     return [found[place][0][1].id if place in found else None for place in range(len(rows))]
 
 
@@ -93,11 +94,15 @@ def test_fills_of_another_form_are_found_once_and_of_the_same_never(
         (seen(SAYS.replace("ETH", "MATIC"), "MATIC-USD"), seen(SAYS.replace("ETH", "POL"), "POL-USD"), True),
         (seen(), seen("b")._replace(buy=False), False),
         (seen("a"), seen("b"), False),
+        (seen(HEX), seen("own-1"), True),
+        (seen(UUID), seen("own-1", after=123_456), True),
+        (seen(UUID), seen(HEX), False),
+        (seen(HEX), seen(HEX.replace("f", "e")), False),
     ],
 )
 def test_what_is_the_same(there: Seen, new: Seen, same: bool) -> None:
     """As exactly as the coarser of two moments and sizes; USD and USDC are one book, other currencies are not, and an
-    asset may have another name by now.
+    asset may have another name by now. Ids that Coinbase gave are of another form than one's own.
     """
     for one, other in ((there, new), (new, there)):
         assert pairs([one], [other]) == [one.id if same else None]
@@ -127,6 +132,35 @@ def test_a_row_is_the_same_with_all_of_its_fills(there: list[Seen], new: list[Se
     """The other coin's fill alone makes no two rows one; a pair's fill is both of a row that names its currencies."""
     assert pairs(there, new) == [there[[leg.asset for leg in there].index(new[0].asset)].id if same else None]
     assert (pairs(new, there) != [None]) == same
+
+
+def test_a_conversion_of_which_both_rows_are_there_is_no_third_one() -> None:
+    """Two alike of one second in two files stay two, if a row for each side says which ids are one conversion."""
+    there = paid("a", conversion=True)
+    known = {"b": "c", "c": "b"}
+    assert pairs(there, paid("b", conversion=True)) == ["a/ETH"]
+    assert pairs(there, paid("b", conversion=True), other_rows=known) == [None]
+    assert pairs(there, paid("b", conversion=True), other_rows={"b": "a", "a": "b"}) == ["a/ETH"]
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "may_be"),
+    [
+        (seen("a"), seen("b"), True),
+        (seen("a"), seen("b", after=1), True),
+        (seen(HEX), seen(UUID), True),
+        (seen("a"), seen("b", net="103"), False),
+        (seen("a"), seen("b", symbol="BTC-EUR"), False),
+        (seen("a"), seen("b", size="2"), False),
+        (seen("BTC-USD/1"), seen("BTC-USD/2"), False),
+    ],
+)
+def test_what_may_be_there_under_another_id(there: Seen, new: Seen, may_be: bool) -> None:
+    """What only ids of one form tell apart; each that is there is named for one row, and none that has its twin."""
+    twins = Twins()
+    twins.put([there])
+    assert twins.doubted([[new], [new]], ()) == ({0: there} if may_be else {})
+    assert twins.doubted([[new]], {there.id}) == {}
 
 
 def test_rows_paid_with_one_coin_are_told_apart() -> None:

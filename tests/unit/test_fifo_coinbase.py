@@ -468,6 +468,94 @@ def test_a_conversion_with_a_row_for_each_side_is_one(order: list[str], ids: boo
     assert len(later) == 4
 
 
+def wrap(
+    *, fill_id: str = "w1", asset: str = "ETH", size: str = "-0.5", worth: str = "1500", kind: str = "Wrap Asset"
+) -> str:
+    """A side of ETH that became CBETH."""
+    return row(
+        fill_id=fill_id, kind=kind, asset=asset, size=size, price="", subtotal=worth, total=worth, fee="0"
+    )  # fmt: skip
+
+
+INTO = wrap(fill_id="w2", asset="cbETH", size="0.47", worth="1490")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        wrap() + INTO,
+        INTO + wrap(),
+        wrap() + INTO.replace("w2", "w1"),
+        (wrap() + INTO).replace("Wrap Asset", "Unwrap"),
+        wrap() + row(fill_id="z", kind="Send") + INTO + wrap() + INTO,
+    ],
+    ids=["own IDs", "received first", "one ID", "unwrap", "again"],
+)
+def test_a_wrap_is_a_conversion(rows: str) -> None:
+    """Its two rows are found by kind and second, in any order and once: what was given is worth what was received."""
+    reading = read_text(HEADING + rows)
+    assert (sorted(fills(reading)), reading.bad) == (["CBETH-USD buy 0.47 1490", "ETH-USD sell 0.5 1490"], [])
+    assert {entry.id for group in reading.fills.values() for entry in group} == {"w1/ETH", "w1/CBETH"}
+    assert reading.doubts == {}
+
+
+def test_a_wrap_of_which_one_side_has_no_price_is_worth_the_other() -> None:
+    """An asset that had no price yet did not come for nothing."""
+    reading = read_text(HEADING + wrap() + INTO.replace("1490", "0.00").replace("USD,,", "USD,0.00,"))
+    assert sorted(fills(reading)) == ["CBETH-USD buy 0.47 1500", "ETH-USD sell 0.5 1500"]
+
+
+def test_a_wrap_whose_other_side_is_not_there_is_left_out_and_told() -> None:
+    """Nothing says what the asset became: nothing is booked, and a warning names the line."""
+    reading = read_text(HEADING + wrap())
+    assert (fills(reading), reading.bad, reading.left_out) == ([], [], {"Wrap Asset": 1})
+    ((sentence, where),) = reading.doubts.items()
+    assert "other side" in sentence
+    assert where == (2, 1)
+
+
+def test_wraps_that_can_not_be_told_apart_are_refused() -> None:
+    """Two of one second that could each be the other's, and two sides that are worth something else by far."""
+    both = wrap() + wrap(fill_id="w3", size="-0.6", worth="1600")
+    reading = read_text(HEADING + both + INTO)
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(4, "CONTRADICTION")]
+    assert not reading.fills
+    assert [bad.code for bad in read_text(HEADING + wrap() + INTO.replace("1490", "149")).bad] == ["CONTRADICTION"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fill"),
+    [
+        (row(kind="Card Spend", size="-10", total="30180"), "ETH-USD sell 10 29820"),
+        (row(kind="CardSpend", size="-10", total="29820"), "ETH-USD sell 10 29820"),
+        (row(kind="Card Spend", fill_id="", size="10", total="30000", fee="0"), "ETH-USD sell 10 30000"),
+        (row(kind="Card Spend", asset="USDC", size="-5", price="1", subtotal="5", total="5", fee="0", notes="Spent"),
+         "USDC-USD sell 5 5"),
+    ],
+)  # fmt: skip
+def test_coins_spent_with_the_card_are_sold(text: str, fill: str) -> None:
+    """For what they were worth less the fee, whether the total has the fee in it or not; no doubt is left."""
+    reading = read_text(HEADING + text)
+    assert (fills(reading), reading.bad, reading.left_out, reading.doubts) == ([fill], [], {}, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        row(kind="Card Spend", asset="USD", size="-5", price="1", subtotal="5", total="5", fee="0"),
+        row(kind="Card Spend", asset="EUR", size="-5", price="1", subtotal="5", total="5", fee="0"),
+        row(kind="Card Spend", size="10"),
+        row(kind="Card Buy Back"),
+        row(kind="CardBuyBack"),
+    ],
+    ids=["dollars", "euros", "came back", "card buy back", "one word"],
+)
+def test_money_that_was_spent_and_what_came_back_open_no_lots(text: str) -> None:
+    """Named as left out: money has no lots, and what a refund cost nobody says."""
+    reading = read_text(HEADING + text)
+    assert (fills(reading), reading.bad, reading.left_out.total()) == ([], [], 1)
+
+
 OWN = "id,time,symbol,side,size,price\n"
 
 
