@@ -3,6 +3,7 @@
 Takes what `bottrader fifo match` takes: CSV, JSON Lines, Coinbase exports. Nothing is written while a line is bad.
 """
 
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,15 @@ import typer
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
-    from activities.ledger.importing import ImportPlan, OldFill, SymbolImport
-    from fifo.reading import Reading, StatedFill
+    from activities.ledger.importing import ImportPlan, SymbolImport
+    from activities.ledger.old_fills import OldFills
+    from fifo.reading import Reading
     from workers.settings import Settings
 
-__all__ = ["import_fills", "kept_whole"]
+__all__ = ["import_fills"]
 
 _SHOWN_LINES = 5
 
@@ -42,21 +44,21 @@ def import_fills(
     """
     import asyncio
 
-    from cli.fifo import counted, no_cycles, opened, say
+    from activities.ledger.old_fills import OldFills
+    from cli.fifo import counted, opened, say
     from cli.settings import current_settings
     from fifo.fills import FifoError
-    from fifo.reading import read_stated
+    from fifo.reading import read_into
     from workers.errors import UserError
 
     settings = current_settings()
     name = "standard input" if file == "-" else file
-    with no_cycles():
+    with closing(OldFills()) as fills:
         try:
             with opened(file) as lines:
-                reading, stated = read_stated(counted(lines))
+                reading = read_into(counted(lines), fills)
         except FifoError as error:
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
-        fills = kept_whole(reading, stated, say=note)
         plan, done, beyond = asyncio.run(
             _import(settings, name, reading, fills, dry_run=dry_run, skip_bad=skip_bad, keep_alike=keep_alike)
         )
@@ -66,38 +68,11 @@ def import_fills(
     _warn(done, beyond, dry_run=dry_run)
 
 
-def kept_whole(
-    reading: "Reading", stated: "list[StatedFill]", say: "Callable[[str], None] | None" = None
-) -> "list[OldFill]":
-    """What the ledger can hold. A row of two fills is kept whole or not at all; each bad row is named once.
-
-    `stated` is empty afterwards: of a million fills both forms at once would take a gigabyte more. `say` hears how far
-    that is.
-    """
-    from activities.ledger.importing import Progress, old_fill
-    from fifo.fills import FifoError
-    from fifo.reading import BadLine
-
-    fills: list[OldFill] = []
-    bad: dict[int, BadLine] = {}
-    progress = Progress("looked at", len(stated), say)
-    stated.reverse()
-    while stated:
-        item = stated.pop()
-        progress.add(1)
-        try:
-            fills.append(old_fill(item))
-        except FifoError as error:
-            bad.setdefault(item.line, BadLine(item.line, error.code, error.sentence))
-    reading.bad += bad.values()
-    return [fill for fill in fills if fill.line not in bad] if bad else fills
-
-
 async def _import(
     settings: "Settings",
     name: str,
     reading: "Reading",
-    fills: "Sequence[OldFill]",
+    fills: "OldFills",
     *,
     dry_run: bool,
     skip_bad: bool,
@@ -151,8 +126,8 @@ def _tell_alike(plan: "ImportPlan") -> None:
     if plan.unnamed:
         note(
             f"{len(plan.unnamed)} lines without an ID say what lines of an earlier import say, and count once "
-            f"({_some([f'line {line}' for line in sorted(plan.unnamed)])}); if they are trades of another portfolio, or "
-            "others of the same second, import a form that has IDs"
+            f"({_some([f'line {line}' for line in sorted(plan.unnamed)])}); if they are trades of another portfolio, "
+            "or others of the same second, import a form that has IDs"
         )
     if plan.alike:
         note(

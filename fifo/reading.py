@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -26,7 +26,7 @@ from fifo.parsing import SIDES, Inexact, fee_currency, nanoseconds, number, sequ
 from fifo.parsing import fee as parsed_fee
 from fifo.transactions import Doubts, TransactionsReport
 
-__all__ = ["BadLine", "Reading", "StatedFill", "read_fills", "read_stated"]
+__all__ = ["BadLine", "Keeper", "Reading", "StatedFill", "read_fills", "read_into", "read_stated"]
 
 _NEEDED = frozenset({"id", "time", "symbol", "side", "size", "price"})
 _FIELDS = ("id", "time", "seq", "symbol", "side", "size", "price", "fee", "fee_currency", "fee_rate")
@@ -67,8 +67,11 @@ class Reading:
     other_rows: dict[str, str] = field(default_factory=dict)
     """Of a conversion with a row and an id for each side: the one id by the other, both ways."""
 
+    kept: int = field(default=0, compare=False)
+    """How many fills were read line by line; a keeper of one's own has them."""
+
     def __len__(self) -> int:
-        return sum(map(len, self.fills.values()))
+        return sum(map(len, self.fills.values())) or self.kept
 
     def lines(self) -> dict[str, Line]:
         """The fills matched, by symbol."""
@@ -104,16 +107,95 @@ class _Format:
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
     """All fills of a file. Raises FifoError(UNKNOWN_FORMAT); what is wrong with single lines is in `bad`."""
+    keeper = _InMemory()
+    reading = _read(lines, keeper, keeper.put_plain)
+    reading.fills = keeper.fills
+    return reading
+
+
+def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
+    """The same, and each fill as its line states it, in their order by symbol. Raises as `read_fills`."""
+    keeper = _InMemory()
+    reading = _read(lines, keeper)
+    reading.fills = fills = keeper.fills
+    return reading, [
+        StatedFill(*keeper.stated[entry.tie], entry) for symbol in sorted(fills) for entry in sorted(fills[symbol])
+    ]
+
+
+def read_into(lines: Iterable[bytes], keeper: Keeper) -> Reading:
+    """The same of a file of any length, whose fills `keeper` has. Raises as `read_fills`."""
+    return _read(lines, keeper)
+
+
+class Keeper(Protocol):
+    """Has the fills that were read, each once."""
+
+    def find(self, tie: str) -> Entry | None:
+        """The one with an Entry's `tie`, if it is there."""
+
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+        """One more row: all of its fills, or none, and FifoError says why not."""
+
+    def put_in_order(self, *, newest_first: bool) -> None:
+        """After the last: their `seq` counts the other way if the file is the newest first."""
+
+
+class _InMemory:
+    """Fills by symbol."""
+
+    def __init__(self) -> None:
+        self.fills: dict[str, list[Entry]] = {}
+        self.stated: dict[str, tuple[int, Stated]] = {}
+        self._known: dict[str, Entry] = {}
+
+    def find(self, tie: str) -> Entry | None:
+        return self._known.get(tie)
+
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+        for entry, fill in zip(entries, stated, strict=True):
+            self._known[entry.tie] = entry
+            self.stated[entry.tie] = line, fill
+        self._file(entries)
+
+    def put_plain(self, entries: Sequence[Entry]) -> bool:
+        """Many at once; False, and none is put, if an id is there already or twice."""
+        new = {entry.tie: entry for entry in entries}
+        if len(new) < len(entries) or not self._known.keys().isdisjoint(new):
+            return False
+        self._known |= new
+        self._file(entries)
+        return True
+
+    def put_in_order(self, *, newest_first: bool) -> None:
+        if newest_first:
+            for symbol, entries in self.fills.items():
+                self.fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
+
+    def _file(self, entries: Sequence[Entry]) -> None:
+        fills = self.fills
+        for entry in entries:
+            try:
+                fills[entry[4]].append(entry)
+            except KeyError:
+                fills[entry.symbol] = [entry]
+
+
+def _read(
+    lines: Iterable[bytes], keeper: Keeper, put_plain: Callable[[Sequence[Entry]], bool] | None = None
+) -> Reading:
+    """`put_plain` takes plain lines together, where the format has them."""
     source = iter(lines)
     found = _recognise(source)
     if found is None:
+        keeper.put_in_order(newest_first=False)
         return Reading()
     form, first, number = found
-    reader = _Reader(form)
+    reader = _Reader(form, keeper)
     for line_number, line in first:
         reader.judge(line_number, line)
     while many := list(islice(source, _LINES_AT_ONCE)):
-        if not reader.take(many):
+        if put_plain is None or not _taken(form, many, put_plain):
             for line_number, line in enumerate(many, number + 1):
                 reader.judge(line_number, line)
         number += len(many)
@@ -121,23 +203,16 @@ def read_fills(lines: Iterable[bytes]) -> Reading:
     return reader.reading
 
 
-def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
-    """The same, and each fill as its line states it, in their order by symbol. Raises as `read_fills`."""
-    source = iter(lines)
-    found = _recognise(source)
-    if found is None:
-        return Reading(), []
-    form, first, number = found
-    reader = _Reader(form)
-    stated: dict[str, tuple[int, Stated]] = {}
-    for line_number, line in chain(first, enumerate(source, number + 1)):
-        for fill, entry in reader.judge(line_number, line):
-            stated[entry.tie] = line_number, fill
-    reader.finish()
-    fills = reader.reading.fills
-    return reader.reading, [
-        StatedFill(*stated[entry.tie], entry) for symbol in sorted(fills) for entry in sorted(fills[symbol])
-    ]
+def _taken(form: _Format, lines: Sequence[bytes], put_plain: Callable[[Sequence[Entry]], bool]) -> bool:
+    """Take plain lines together; False, and none is taken, if they have to be judged one by one."""
+    columns = None if form.columns is None else form.columns(lines)
+    if columns is None:
+        return False
+    try:
+        entries = plain_entries(columns)
+    except NotPlain:
+        return False
+    return put_plain(entries)
 
 
 class _Headings:
@@ -170,104 +245,65 @@ class _Headings:
 
 
 class _Reader:
-    """Takes lines into a Reading, one or many at a time."""
+    """Judges lines, one at a time."""
 
-    def __init__(self, form: _Format) -> None:
+    def __init__(self, form: _Format, keeper: Keeper) -> None:
         self.reading = Reading()
         self._form = form
-        self._known: dict[str, Entry] = {}
+        self._keeper = keeper
+        self._first: int | None = None
+        self._last = 0
 
-    def take(self, lines: Sequence[bytes]) -> bool:
-        """Take plain lines together; False, and none is taken, if they have to be judged one by one."""
-        if self._form.columns is None:
-            return False
-        columns = self._form.columns(lines)
-        if columns is None:
-            return False
-        try:
-            entries = plain_entries(columns)
-        except NotPlain:
-            return False
-        new = {entry.tie: entry for entry in entries}
-        if len(new) < len(entries) or not self._known.keys().isdisjoint(new):
-            return False
-        self._known |= new
-        self._file(entries)
-        return True
-
-    def _file(self, entries: Sequence[Entry]) -> None:
-        fills = self.reading.fills
-        for entry in entries:
-            try:
-                fills[entry[4]].append(entry)
-            except KeyError:
-                fills[entry.symbol] = [entry]
-
-    def judge(self, line_number: int, line: bytes) -> Sequence[tuple[Stated, Entry]]:
-        """Take one line; what it states if that is a fill that was not there yet, or more than one."""
+    def judge(self, line_number: int, line: bytes) -> None:
+        """Take one line: its fills are kept if they were not there yet."""
         reading = self.reading
         try:
             stated = self._form.stated(line, line_number)
             if isinstance(stated, str):
                 reading.left_out[stated] += 1
-                return ()
-            if isinstance(stated, list):
-                return self._judge_together(stated)
-            entry = entry_from_units(*stated)
-            before = self._known.setdefault(entry.tie, entry)
-            if before is entry:
-                self._file((entry,))
-                return ((stated, entry),)
-            self._require_same(before, entry)
-            reading.repeated += 1
+            else:
+                self._take(line_number, stated if isinstance(stated, list) else [stated])
         except FifoError as error:
             if not line.isspace():
                 reading.bad.append(BadLine(line_number, error.code, error.sentence))
-        return ()
 
-    def _judge_together(self, stated: list[Stated]) -> Sequence[tuple[Stated, Entry]]:
+    def _take(self, line_number: int, stated: list[Stated]) -> None:
         """All fills of one row, or none: whatever is wrong with one is wrong with the row."""
         entries = [entry_from_units(*fill) for fill in stated]
-        known = [self._known.get(entry.tie) for entry in entries]
+        known = [self._keeper.find(entry.tie) for entry in entries]
         for before, entry in zip(known, entries, strict=True):
             if before is not None:
                 self._require_same(before, entry)
         if any(known):
             if not all(known):
-                raise FifoError(
-                    "DUPLICATE_ID", f"the fill id {shown(entries[0].id)} was seen before with other content"
-                )
+                raise _other_content(entries[0])
             self.reading.repeated += 1
-            return ()
-        self._known |= {entry.tie: entry for entry in entries}
-        self._file(entries)
-        return list(zip(stated, entries, strict=True))
+        elif entries:
+            self._keeper.put(line_number, stated, entries)
+            self.reading.kept += len(entries)
+            self._first, self._last = entries[0].time if self._first is None else self._first, entries[-1].time
 
     def _require_same(self, before: Entry, entry: Entry) -> None:
         if (before._replace(seq=entry.seq) if self._form.in_file_order else before) != entry:
-            raise FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
+            raise _other_content(entry)
 
     def finish(self) -> None:
-        """After the last line: say what is unfinished, and put in order."""
-        if self._form.report is not None:
-            unfinished = [BadLine(line, error.code, error.sentence) for line, error in self._form.report.finish()]
+        """After the last line: say what is unfinished, and let the file's direction decide between fills of the same
+        time, where it is that which does.
+        """
+        report = self._form.report
+        if report is not None:
+            unfinished = [BadLine(line, error.code, error.sentence) for line, error in report.finish()]
             self.reading.bad = sorted([*self.reading.bad, *unfinished], key=lambda bad: bad.number)
-            self.reading.doubts = self._form.report.doubts
-            self.reading.left_out += self._form.report.left_out
-            self.reading.other_rows = self._form.report.conversions.other_rows
-        self._put_in_order()
-
-    def _put_in_order(self) -> None:
-        """Let the file's direction decide between fills of the same time, where it is that which does."""
-        if self._form.in_file_order and self._known and _newest_first(self._known.values()):
-            fills = self.reading.fills
-            for symbol, entries in fills.items():
-                fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
+            self.reading.doubts = report.doubts
+            self.reading.left_out += report.left_out
+            self.reading.other_rows = report.conversions.other_rows
+        backwards = self._first is not None and self._first > self._last
+        self._keeper.put_in_order(newest_first=self._form.in_file_order and backwards)
 
 
-def _newest_first(entries: Iterable[Entry]) -> bool:
-    ordered = list(entries)
-    return ordered[0].time > ordered[-1].time
+def _other_content(entry: Entry) -> FifoError:
+    return FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")
 
 
 def _recognise(source: Iterator[bytes]) -> tuple[_Format, list[tuple[int, bytes]], int] | None:

@@ -15,43 +15,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 from activities.database import Connection, Pool, lock_symbol
 from activities.ledger.holdings import books_are_open, lock_transfers
 from activities.ledger.impossible_lots import lots_beyond_holdings
+from activities.ledger.old_fills import Fate, OldFill, OldFills
 from activities.ledger.recompute import compare_book, read_book, repair_symbol
-from domain.money import EXACT, ZERO, divide, plain
+from domain.money import ZERO, plain
 from domain.orders import Side
 from domain.reconcile import currencies
 from fifo.alike import Seen, Twins, asset_of, second_of, without_id
-from fifo.amounts import decimal_of
-from fifo.fills import FifoError
 from fifo.parsing import shown
-from fifo.reading import StatedFill
 
-__all__ = [
-    "ImportPlan",
-    "OldFill",
-    "Progress",
-    "SymbolImport",
-    "SymbolPlan",
-    "old_fill",
-    "own_records_since",
-    "plan_import",
-]
+__all__ = ["ImportPlan", "Progress", "SymbolImport", "SymbolPlan", "own_records_since", "plan_import"]
 
-_CHUNK = 5_000
 _MANY = 1_000
 _BETWEEN_NOTES = 50_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_COIN = datetime(2009, 1, 3, tzinfo=UTC)
 _SECONDS = 300.0
 
 # The first look of reconcile goes so far back before the first thing that the ledger did.
@@ -114,43 +99,15 @@ SELECT (SELECT coalesce(sum(pnl), 0) FROM fifo_allocations WHERE account = $1 AN
 """
 
 
-@dataclass(frozen=True, slots=True)
-class OldFill:
-    """A fill of a file as the ledger keeps it; `line` is its number there. Fees in a third currency count as quote."""
-
-    line: int
-    id: str
-    symbol: str
-    side: Side
-    size: Decimal
-    price: Decimal
-    value: Decimal
-    quote_fees: Decimal
-    base_fees: Decimal
-    at: datetime
-
-    @property
-    def seen(self) -> Seen:
-        """What tells it from others without its id."""
-        buy = self.side is Side.BUY
-        net = self.value + self.quote_fees if buy else self.value - self.quote_fees
-        return Seen(self.id, self.symbol, buy, self.size, net, self.at)
-
-    @property
-    def content(self) -> tuple[Any, ...]:
-        """What the same id must say again."""
-        return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
-
-
 @dataclass(slots=True)
 class SymbolPlan:
-    """One symbol's fills of a file: those to write, and how many are known, are the ledger's own, or too late.
+    """How many of one symbol's fills of a file are to be written, are known, are the ledger's own, or too late.
 
     `alike`: how many are there under another id.
     """
 
     symbol: str
-    new: list[OldFill] = field(default_factory=list)
+    new: int = 0
     known: int = 0
     alike: int = 0
     own: int = 0
@@ -190,6 +147,7 @@ class ImportPlan:
 
     account: str
     until: datetime
+    fills: OldFills
     symbols: dict[str, SymbolPlan] = field(default_factory=dict)
     changed: list[tuple[int, str]] = field(default_factory=list)
     own: set[int] = field(default_factory=set)
@@ -206,7 +164,7 @@ class ImportPlan:
         """
         names = sorted(self.symbols)
         before = {name: await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS) for name in names}
-        progress = Progress("written", sum(len(plan.new) for plan in self.symbols.values()), say)
+        progress = Progress("written", sum(plan.new for plan in self.symbols.values()), say)
         written = await self._write_fills(pool, progress) if progress.total else dict.fromkeys(names, 0)
         if sum(written.values()) >= _MANY:
             # The planner must not go on thinking that these tables are small.
@@ -235,9 +193,9 @@ class ImportPlan:
         written: dict[str, int] = {}
         moved: dict[str, Decimal] = defaultdict(Decimal)
         async with pool.acquire() as connection, connection.transaction():
-            for name, plan in sorted(self.symbols.items()):
+            for name in sorted(self.symbols):
                 written[name] = 0
-                for chunk in _chunks(plan.new):
+                for chunk in self.fills.chunks(name, Fate.NEW):
                     fresh = await _write(connection, self.account, name, chunk)
                     written[name] += len(fresh)
                     for currency, amount in _moved(fresh).items():
@@ -265,22 +223,24 @@ class ImportPlan:
             base, _ = currencies(item.symbol) or ("", "")
             lots[base] += ZERO if written else item.open_after - item.open_before
         if not written:
-            for currency, amount in _moved([item for plan in self.symbols.values() for item in plan.new]).items():
-                moved[currency] += amount
+            for name in self.symbols:
+                for chunk in self.fills.chunks(name, Fate.NEW):
+                    for currency, amount in _moved(chunk).items():
+                        moved[currency] += amount
         found = await lots_beyond_holdings(pool, self.account, lots, moved)
         return {currency: size for currency, size in sorted(found.items()) if currency in lots}
 
     async def preview(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
         done = []
-        progress = Progress("tried", sum(len(plan.new) for plan in self.symbols.values()), say)
+        progress = Progress("tried", sum(plan.new for plan in self.symbols.values()), say)
         for name, plan in sorted(self.symbols.items()):
             async with pool.acquire() as connection:
                 attempt = connection.transaction()
                 await attempt.start()
                 try:
                     before = await connection.fetchrow(_BOOK, self.account, name, timeout=_SECONDS)
-                    for chunk in _chunks(plan.new):
+                    for chunk in self.fills.chunks(name, Fate.NEW):
                         await _write(connection, self.account, name, chunk)
                         progress.add(len(chunk))
                     progress.begin(f"matching sells of {name} with lots")
@@ -290,7 +250,7 @@ class ImportPlan:
             found = await asyncio.to_thread(compare_book, book)
             done.append(
                 SymbolImport(
-                    name, len(plan.new), plan.known, plan.own, plan.later,
+                    name, plan.new, plan.known, plan.own, plan.later,
                     before["pnl"], found.pnl_after, before["open"], found.open_after,
                     plan.alike,
                 )
@@ -319,42 +279,6 @@ class Progress:
             self.say(f"{what} …")
 
 
-def old_fill(given: StatedFill) -> OldFill:
-    """What a line states, as the ledger keeps it.
-
-    Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE, NOT_AN_ID, NOT_A_TIME.
-    """
-    stated, entry = given.stated, given.entry
-    if currencies(entry.symbol) is None or entry.symbol != entry.symbol.upper() or not entry.symbol.isprintable():
-        # A name in small letters would get a FIFO book of its own, beside the product's.
-        raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
-    if not str(entry.id).isprintable():
-        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} holds characters that can't be printed")
-    at = _EPOCH + timedelta(microseconds=entry.time // 1_000)
-    if at < _FIRST_COIN:
-        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when there were no coins to trade")
-    base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
-    if base_fee < 0:
-        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
-    size, price = decimal_of(stated.size), decimal_of(stated.price)
-    value = EXACT.multiply(size, price) if stated.value is None else decimal_of(stated.value)
-    fees = ZERO if base_fee else decimal_of(stated.fee)
-    if stated.fee_currency == "other" and stated.fee_rate is not None:
-        fees = EXACT.multiply(fees, decimal_of(stated.fee_rate))
-    return OldFill(
-        line=given.line,
-        id=str(entry.id),
-        symbol=entry.symbol,
-        side=Side.BUY if entry.buy else Side.SELL,
-        size=size,
-        price=price if stated.value is None else divide(value, size),
-        value=value,
-        quote_fees=fees,
-        base_fees=decimal_of(base_fee),
-        at=at,
-    )
-
-
 async def own_records_since(pool: Pool | Connection, account: str, look_back: timedelta) -> datetime:
     """From when on the exchange's records are, or will be, read by reconcile, whose first look goes `look_back` back.
 
@@ -367,14 +291,14 @@ async def own_records_since(pool: Pool | Connection, account: str, look_back: ti
 async def plan_import(
     connection: Pool | Connection,
     account: str,
-    fills: Sequence[OldFill],
+    fills: OldFills,
     until: datetime,
     *,
     keep_alike: bool = False,
     other_rows: Mapping[str, str] = MappingProxyType({}),
     say: Callable[[str], None] | None = None,
 ) -> ImportPlan:
-    """Hold fills, in their order by symbol, against the ledger; those from `until` on are left out.
+    """Hold fills that are in order against the ledger; those from `until` on are left out.
 
     `other_rows`: as `Reading` has them.
 
@@ -382,19 +306,18 @@ async def plan_import(
     the row's other one is not new either: none is half booked. `keep_alike`: what is there under another id is new.
     `say` hears how far a long import is. Raises the database's errors.
     """
-    plan = ImportPlan(account, until)
+    plan = ImportPlan(account, until, fills)
     progress = Progress("held against the ledger", len(fills), say)
-    for symbol, group in groupby(fills, key=lambda item: item.symbol):
-        here = plan.symbols.setdefault(symbol, SymbolPlan(symbol))
-        for chunk in _chunks(list(group)):
+    for symbol in fills.symbols():
+        here = plan.symbols[symbol] = SymbolPlan(symbol)
+        for chunk in fills.chunks(symbol, None):
             await _sort_out(connection, plan, here, chunk)
             progress.add(len(chunk))
     if not keep_alike:
-        await _find_alike(connection, plan, {item.id for item in fills}, other_rows)
-    refused = plan.own | {line for line, _ in plan.changed} | plan.alike.keys()
-    if refused:
-        for here in plan.symbols.values():
-            here.new = [item for item in here.new if item.line not in refused]
+        await _find_alike(connection, plan, other_rows)
+    fills.leave_out(plan.own | {line for line, _ in plan.changed} | plan.alike.keys())
+    for symbol, here in plan.symbols.items():
+        here.new = fills.count(symbol, Fate.NEW)
     return plan
 
 
@@ -405,46 +328,47 @@ async def _sort_out(
     known = {row["fill_key"]: tuple(row)[1:] for row in rows}
     rows = await connection.fetch(_OWN, plan.account, [item.id for item in chunk], timeout=_SECONDS)
     own = {row["exchange_order_id"] for row in rows}
+    fates: list[tuple[str, Fate]] = []
     for item in chunk:
-        before = known.get(_key(plan.account, item))
+        before, fate = known.get(_key(plan.account, item)), Fate.NEW
         if before == item.content:
-            here.known += 1
+            here.known, fate = here.known + 1, Fate.KNOWN
             if without_id(item.id):
                 plan.unnamed.add(item.line)
         elif before is not None:
+            fate = Fate.OUT
             plan.changed.append((item.line, _difference(item, before)))
         elif item.id in own:
-            here.own += 1
+            here.own, fate = here.own + 1, Fate.OWN
             plan.own.add(item.line)
         elif item.at >= (plan.until if item.at.microsecond else second_of(plan.until)):
             # A report that cuts moments to the second says too early a one.
-            here.later += 1
-        else:
-            here.new.append(item)
+            here.later, fate = here.later + 1, Fate.LATER
+        fates.append((item.id, fate))
+    plan.fills.decide(fates)
 
 
-async def _find_alike(
-    connection: Pool | Connection, plan: ImportPlan, ids: Collection[str], other_rows: Mapping[str, str]
-) -> None:
+async def _find_alike(connection: Pool | Connection, plan: ImportPlan, other_rows: Mapping[str, str]) -> None:
     """Of what is new, which rows are there, or may be, under ids that are not in the file."""
     rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
     symbols: dict[str, list[str]] = defaultdict(list)
     for (symbol,) in rows:
         symbols[asset_of(symbol)].append(symbol)
     twins = Twins()
-    by_line: dict[int, list[OldFill]] = defaultdict(list)
-    for here in plan.symbols.values():
+    possible: set[int] = set()
+    for name in plan.symbols:
         # What was paid with a coin may be there as a fill of that coin beside the asset's.
-        products = sorted({*symbols[asset_of(here.symbol)], *symbols[asset_of(here.symbol.partition("-")[2])]})
-        for chunk in _chunks(here.new) if products else ():
+        products = sorted({*symbols[asset_of(name)], *symbols[asset_of(name.partition("-")[2])]})
+        for chunk in plan.fills.chunks(name, Fate.NEW) if products else ():
             seconds = sorted({second_of(item.at) for item in chunk})
             rows = await connection.fetch(_AT_THAT_SECOND, plan.account, products, seconds, timeout=_SECONDS)
-            twins.put(Seen(*row) for row in rows if row[0] not in ids)
-        for item in here.new:
-            by_line[item.line].append(item)
-    lines = list(by_line.values())
-    rows_seen = [[item.seen for item in items] for items in lines]
-    found = twins.pair(rows_seen, other_rows)
+            there = [Seen(*row) for row in rows if not plan.fills.has(row[0])]
+            twins.put(there)
+            moments = {second_of(seen.at) for seen in there}
+            possible |= {item.line for item in chunk if second_of(item.at) in moments}
+    lines = [items for items in plan.fills.of_lines(sorted(possible)) if items]
+    seen = [[item.seen for item in items] for items in lines]
+    found = twins.pair(seen, other_rows)
     for place, pairs in found.items():
         line = lines[place][0].line
         plan.alike[line] = pairs[0][1].id
@@ -455,7 +379,7 @@ async def _find_alike(
             plan.changed.append((line, _other_cost(*pairs[0])))
     taken = {other.id for pairs in found.values() for _, other in pairs}
     left = [place for place in range(len(lines)) if place not in found]
-    for place, other in twins.doubted([rows_seen[place] for place in left], taken).items():
+    for place, other in twins.doubted([seen[place] for place in left], taken).items():
         plan.doubted[lines[left[place]][0].line] = other.id
 
 
@@ -483,11 +407,6 @@ def _shown(value: object) -> str:
 
 def _key(account: str, item: OldFill) -> str:
     return f"{account}/import/{item.id}"
-
-
-def _chunks(fills: Sequence[OldFill]) -> Iterator[Sequence[OldFill]]:
-    for start in range(0, len(fills), _CHUNK):
-        yield fills[start : start + _CHUNK]
 
 
 async def _write(connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill]) -> Sequence[OldFill]:

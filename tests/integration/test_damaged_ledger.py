@@ -18,11 +18,12 @@ import pytest
 
 from activities.database import Connection, Pool, create_pool
 from activities.interfaces.reconcile import ReconcileInput
-from activities.ledger.importing import OldFill, plan_import
+from activities.ledger.importing import plan_import
+from activities.ledger.old_fills import OldFills
 from activities.ledger.validator import check_ledger
 from domain.exits import ExitRules
-from domain.orders import Side
 from exchange.paper.control_client import PaperControl
+from fifo.reading import read_into
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
@@ -184,9 +185,10 @@ async def test_each_damage_is_found_or_docs_say_why_it_can_not_be(database: str,
         account = system.account
         await trade_for_a_while(system)
     pool = await create_pool(database, size=3)
-    size, price, value, fees, base_fees = map(Decimal, ("0.1", "100", "10", "0.1", "0.001"))
-    old = OldFill(1, "old", "BTC-USD", Side.BUY, size, price, value, fees, base_fees, OLD)
-    await (await plan_import(pool, account, [old], OLD + timedelta(days=1))).write(pool)
+    old = OldFills()
+    head = b"id,time,symbol,side,size,price,fee,fee_currency\n"
+    read_into([head, f"old,{OLD.isoformat()},BTC-USD,buy,0.1,100,0.001,base\n".encode()], old)
+    await (await plan_import(pool, account, old, OLD + timedelta(days=1))).write(pool)
     right = await check_ledger(pool, None, account)
     assert right.ok, right.violations
     known = unchecked()

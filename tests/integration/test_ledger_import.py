@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,16 +16,16 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool, create_pool, symbol_transaction
-from activities.ledger import importing
+from activities.ledger import old_fills
 from activities.ledger.holdings import expected_balances, lock_transfers
-from activities.ledger.importing import ImportPlan, SymbolImport, old_fill, own_records_since, plan_import
+from activities.ledger.importing import ImportPlan, SymbolImport, own_records_since, plan_import
+from activities.ledger.old_fills import Fate, OldFill, OldFills
 from activities.ledger.record import Ledger
 from activities.ledger.validator import check_ledger
 from domain.messages import StatusSource
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance
-from fifo.fills import FifoError
-from fifo.reading import read_stated
+from fifo.reading import read_into
 from research.linkage import read_linkage
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.live_stack import ROOT, Outcome, run_command
@@ -86,12 +85,16 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 async def planned(pool: Pool, text: str, *, keep_alike: bool = False) -> ImportPlan:
     """The text held against the ledger."""
-    reading, stated = read_stated(text.encode().splitlines(keepends=True))
+    fills = OldFills()
+    reading = read_into(text.encode().splitlines(keepends=True), fills)
     assert not reading.bad
     until = await own_records_since(pool, ACCOUNT, LOOK_BACK)
-    return await plan_import(
-        pool, ACCOUNT, [old_fill(item) for item in stated], until, keep_alike=keep_alike, other_rows=reading.other_rows
-    )
+    return await plan_import(pool, ACCOUNT, fills, until, keep_alike=keep_alike, other_rows=reading.other_rows)
+
+
+def new_fills(plan: ImportPlan) -> list[OldFill]:
+    """Those to be written."""
+    return [item for name in plan.symbols for chunk in plan.fills.chunks(name, Fate.NEW) for item in chunk]
 
 
 async def imported(pool: Pool, text: str) -> list[SymbolImport]:
@@ -139,7 +142,7 @@ async def test_older_fills_are_in_both_books_records_and_reports(pool: Pool) -> 
 
 async def test_a_second_import_adds_nothing(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole, in chunks, or with more fills at its end: every fill is there once, and nothing known is touched."""
-    monkeypatch.setattr(importing, "_CHUNK", 2)
+    monkeypatch.setattr(old_fills, "_CHUNK", 2)
     await imported(pool, "".join(EXAMPLE.splitlines(keepends=True)[:4]))
     await imported(pool, EXAMPLE)
     before = await everything(pool)
@@ -165,13 +168,15 @@ async def test_a_later_download_of_a_report_without_ids_adds_only_what_is_new(po
         ("x\0y,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "id 'x\\x00y' holds characters"),
         ("x,2024-01-01T00:00:00Z,1,BTC-U\0D,buy,1,1,0,quote,", "is no product"),
         ("x,0001-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "before 2009"),
+        ("x,9999-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "far ahead"),
+        (f"x,2024-01-01T00:00:00Z,{10**19},BTC-USD,buy,1,1,0,quote,", "seq is too large"),
     ],
 )
 def test_what_the_ledger_can_not_hold_is_a_bad_line(row: str, sentence: str) -> None:
     """A sentence about that line, and never a fault of the database later."""
-    _, (stated,) = read_stated(f"{HEAD}{row}\n".encode().splitlines(keepends=True))
-    with pytest.raises(FifoError, match=re.escape(sentence)):
-        old_fill(stated)
+    (bad,) = read_into(f"{HEAD}{row}\n".encode().splitlines(keepends=True), OldFills()).bad
+    assert bad.number == 2
+    assert sentence in bad.sentence
 
 
 async def test_an_import_that_was_cut_off_is_finished_by_the_next(pool: Pool) -> None:
@@ -194,7 +199,7 @@ async def test_a_fill_in_another_form_is_the_same_fill(
     """Whichever form comes first, each fill is booked once and the second form's are counted; two of one moment and
     size stay two, though a chunk ends between them. A fill more is new.
     """
-    monkeypatch.setattr(importing, "_CHUNK", 1)
+    monkeypatch.setattr(old_fills, "_CHUNK", 1)
     await imported(pool, first)
     before = await everything(pool)
     found = {item.symbol: item for item in await imported(pool, second)}
@@ -284,7 +289,7 @@ async def test_of_two_fills_the_one_that_costs_the_same_is_there(pool: Pool) -> 
     await imported(pool, _older(cost="100"))
     plan = await planned(pool, _app("k2", cost="150") + _app("k1", cost="100").splitlines()[1])
     assert (plan.changed, list(plan.alike)) == ([], [3])
-    assert [(item.id, item.net) for item in (new.seen for new in plan.symbols["BTC-USD"].new)] == [("k2", Decimal(150))]
+    assert [(new.id, new.seen.net) for new in new_fills(plan)] == [("k2", Decimal(150))]
 
 
 async def test_a_conversion_is_the_same_whichever_sides_row_comes_first(pool: Pool) -> None:
@@ -355,7 +360,7 @@ async def test_a_row_paid_with_a_coin_is_the_fill_of_its_pair(pool: Pool) -> Non
     await imported(pool, fills)
     plan = await planned(pool, ACROSS)
     assert plan.alike == {3: "ETH-BTC/9"}
-    assert sorted(item.id for here in plan.symbols.values() for item in here.new) == ["a1", "a3"]
+    assert sorted(item.id for item in new_fills(plan)) == ["a1", "a3"]
 
 
 async def test_fills_that_only_look_alike_are_kept_when_told(pool: Pool) -> None:
@@ -483,7 +488,7 @@ async def test_no_row_is_half_new(pool: Pool) -> None:
     await imported(pool, lines[0] + lines[2].split("$30000.00")[0] + other)
     plan = await planned(pool, ACROSS)
     assert [line for line, _ in plan.changed] == [3]
-    assert [item.id for here in plan.symbols.values() for item in here.new] == ["a1", "a3"]
+    assert [item.id for item in new_fills(plan)] == ["a1", "a3"]
 
 
 async def test_lots_that_the_account_can_not_have_are_said(pool: Pool) -> None:

@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
-import pytest
+from decimal import Decimal
 
-from activities.ledger import importing
+from hypothesis import given
+from hypothesis import strategies as st
+
 from activities.ledger.importing import Progress
-from cli.ledger_import import kept_whole
-from fifo.reading import read_stated
+from activities.ledger.old_fills import Fate, OldFill, OldFills, old_fill
+from fifo.reading import Reading, read_into, read_stated
 
+HEAD = b"id,time,seq,symbol,side,size,price,fee,fee_currency,fee_rate\n"
 ROWS = (
-    b"id,time,symbol,side,size,price\n",
-    b"a,2024-01-01T00:00:00Z,BTC-USD,buy,1,1\n",
-    b"b,2024-01-01T00:00:00Z,btc-usd,buy,1,1\n",
+    HEAD,
+    b"a,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,,,\n",
+    b"b,2024-01-01T00:00:00Z,1,btc-usd,buy,1,1,,,\n",
 )
+REPORT = (
+    b"ID,Timestamp,Transaction Type,Asset,Quantity Transacted,Price Currency,Subtotal,Fees and/or Spread,Notes\n",
+    b"x,2024-02-05 10:00:00 UTC,Buy,ETH,10,USD,30000,0,Bought 10 ETH for 0.5 BTC on ETH-BTC\n",
+    b"y,2024-02-05 10:00:00 UTC,Buy,ETH,10,USD,30000,0,\n",
+    b"z,2024-02-04 10:00:00 UTC,Buy,ETH,10,USD,30000,0,\n",
+    b"y,2024-02-05 10:00:00 UTC,Buy,ETH,10,USD,30000,0,\n",
+    b"y,2024-02-05 10:00:00 UTC,Buy,ETH,11,USD,30000,0,\n",
+)
+
+
+def kept(*lines: bytes) -> tuple[Reading, list[OldFill]]:
+    """A file's fills, in order by symbol."""
+    fills = OldFills()
+    reading = read_into(lines, fills)
+    found = [item for name in fills.symbols() for chunk in fills.chunks(name, None) for item in chunk]
+    assert len(fills) == len(found) == reading.kept
+    fills.close()
+    return reading, found
 
 
 def test_a_row_of_which_one_fill_can_not_be_kept_is_left_out_whole() -> None:
     """The ledger gets both fills of a row or none, and the row is named once."""
-    reading, stated = read_stated(ROWS)
-    both_of_one_row = [item.__class__(7, item.stated, item.entry) for item in stated]
-    assert kept_whole(reading, both_of_one_row) == []
-    assert [(bad.number, bad.code) for bad in reading.bad] == [(7, "NOT_A_PRODUCT")]
-    reading, stated = read_stated(ROWS)
-    assert [fill.id for fill in kept_whole(reading, stated)] == ["a"]
+    reading, found = kept(*ROWS)
+    assert [fill.id for fill in found] == ["a"]
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "NOT_A_PRODUCT")]
+    early = REPORT[1].replace(b"2024", b"2008")
+    reading, found = kept(REPORT[0], early)
+    assert (found, [(bad.number, bad.code) for bad in reading.bad]) == ([], [(2, "NOT_A_TIME")])
 
 
-def test_a_long_file_says_how_many_of_its_fills_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes between the lines and the ledger is no silence of minutes."""
-    monkeypatch.setattr(importing, "_BETWEEN_NOTES", 1)
-    heard: list[str] = []
-    kept_whole(*read_stated(ROWS), say=heard.append)
-    assert heard == ["1 of 2 fills are looked at", "2 of 2 fills are looked at"]
+def test_what_is_kept_outside_memory_is_what_was_read() -> None:
+    """In the order of a file that is the newest first, what comes again counted and what differs refused; an empty file
+    has nothing.
+    """
+    reading, found = kept(*REPORT)
+    in_memory, stated = read_stated(REPORT)
+    assert [fill.id for fill in found] == ["x/BTC", "z", "y", "x"]
+    assert found == [old_fill(item) for item in stated]
+    assert (reading.repeated, reading.bad) == (in_memory.repeated, in_memory.bad)
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(6, "DUPLICATE_ID")]
+    assert kept() == (Reading(), [])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 9), st.integers(0, 3), st.integers(-2, 2), st.sampled_from(["BTC-USD", "ETH-EUR"]),
+            st.booleans(), st.integers(1, 10**30), st.integers(1, 10**30), st.sampled_from(["", "0.1", "-0.2"]),
+        ),
+        max_size=12,
+    )
+)  # fmt: skip
+def test_whatever_a_file_holds_is_kept_to_the_last_digit(
+    rows: list[tuple[int, int, int, str, bool, int, int, str]],
+) -> None:
+    """The same fills in the same order as from memory, with the same bad lines."""
+    lines = [
+        f"{name},2024-01-0{day + 1}T00:00:00Z,{seq},{symbol},{'buy' if buy else 'sell'},"
+        f"{Decimal(size).scaleb(-18):f},{Decimal(price).scaleb(-18):f},{fee},,\n".encode()
+        for name, day, seq, symbol, buy, size, price, fee in rows
+    ]
+    reading, found = kept(HEAD, *lines)
+    in_memory, stated = read_stated((HEAD, *lines))
+    assert found == [old_fill(item) for item in stated]
+    assert (reading.bad, reading.repeated) == (in_memory.bad, in_memory.repeated)
+
+
+def test_each_fill_has_its_fate() -> None:
+    """By id, and of a line that turns out to be no new one; what is decided is gone through no more."""
+    fills = OldFills()
+    read_into(REPORT[:4], fills)
+    fills.decide([("x", Fate.NEW), ("x/BTC", Fate.NEW), ("y", Fate.KNOWN)])
+    assert [fill.id for chunk in fills.chunks("ETH-USD", None) for fill in chunk] == ["z"]
+    assert [[fill.id for fill in line] for line in fills.of_lines([2, 3])] == [["x/BTC", "x"], []]
+    assert (fills.count("ETH-USD", Fate.NEW), fills.has("y"), fills.has("n")) == (1, True, False)
+    fills.leave_out([2, 3])
+    assert [fills.count("ETH-USD", fate) for fate in (Fate.NEW, Fate.OUT, Fate.KNOWN)] == [0, 1, 1]
 
 
 def test_a_long_import_says_how_far_it_is_and_a_short_one_nothing() -> None:

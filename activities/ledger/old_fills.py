@@ -1,0 +1,238 @@
+"""Fills of a file on their way into the ledger, kept in a file of their own: a million of them don't fit memory twice.
+
+That file has no name and goes with the process. Fills are put into it as they are read, sorted once, and then gone
+through in chunks; each has a state, which is what the ledger makes of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from domain.money import EXACT, ZERO, divide
+from domain.orders import Side
+from domain.reconcile import currencies
+from fifo.alike import Seen
+from fifo.amounts import decimal_of
+from fifo.fills import FifoError, Stated
+from fifo.line import Entry
+from fifo.parsing import shown
+from fifo.reading import StatedFill
+
+__all__ = ["Fate", "OldFill", "OldFills", "old_fill"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_COIN = datetime(2009, 1, 3, tzinfo=UTC)
+_CHUNK = 5_000
+_LARGEST_SEQ = _LAST_TIME = 2**62
+_SET_UP = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32000; PRAGMA temp_store = FILE"
+
+# Amounts are texts: they have more digits than SQLite's numbers.
+_AS_READ = """
+CREATE TABLE read (
+    tie TEXT PRIMARY KEY, id TEXT, symbol TEXT, time INTEGER, seq INTEGER, buy INTEGER, entry_size TEXT, moved TEXT,
+    amount TEXT, line INTEGER, size TEXT, price TEXT, value TEXT, quote_fees TEXT, base_fees TEXT
+) WITHOUT ROWID
+"""
+_SORTED = """
+CREATE TABLE sorted (
+    number INTEGER PRIMARY KEY, id TEXT, symbol TEXT, time INTEGER, buy INTEGER, line INTEGER, size TEXT, price TEXT,
+    value TEXT, quote_fees TEXT, base_fees TEXT, fate TEXT
+);
+INSERT INTO sorted (id, symbol, time, buy, line, size, price, value, quote_fees, base_fees)
+SELECT id, symbol, time, buy, line, size, price, value, quote_fees, base_fees FROM read
+ ORDER BY symbol, time, seq * {sign}, tie;
+DROP TABLE read;
+CREATE INDEX by_symbol ON sorted (symbol, fate);
+CREATE INDEX by_line ON sorted (line);
+CREATE INDEX by_id ON sorted (id);
+"""
+_COLUMNS = "line, id, symbol, buy, size, price, value, quote_fees, base_fees, time"
+
+
+class Fate(StrEnum):
+    """What the ledger makes of a fill of a file."""
+
+    NEW = "new"
+    KNOWN = "known"
+    OWN = "own"
+    """The ledger recorded its order itself."""
+    LATER = "later"
+    """It is left to reconcile."""
+    OUT = "out"
+    """Refused, or there under another id."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldFill:
+    """A fill of a file as the ledger keeps it; `line` is its number there. Fees in a third currency count as quote."""
+
+    line: int
+    id: str
+    symbol: str
+    side: Side
+    size: Decimal
+    price: Decimal
+    value: Decimal
+    quote_fees: Decimal
+    base_fees: Decimal
+    at: datetime
+
+    @property
+    def seen(self) -> Seen:
+        """What tells it from others without its id."""
+        buy = self.side is Side.BUY
+        net = self.value + self.quote_fees if buy else self.value - self.quote_fees
+        return Seen(self.id, self.symbol, buy, self.size, net, self.at)
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What the same id must say again."""
+        return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
+
+
+def old_fill(given: StatedFill) -> OldFill:
+    """What a line states, as the ledger keeps it.
+
+    Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE, NOT_AN_ID, NOT_A_TIME.
+    """
+    stated, entry = given.stated, given.entry
+    if currencies(entry.symbol) is None or entry.symbol != entry.symbol.upper() or not entry.symbol.isprintable():
+        # A name in small letters would get a FIFO book of its own, beside the product's.
+        raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
+    if not str(entry.id).isprintable():
+        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} holds characters that can't be printed")
+    at = _at(entry.time)
+    if entry.time > _LAST_TIME:
+        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is far ahead")
+    if at < _FIRST_COIN:
+        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when there were no coins to trade")
+    base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
+    if base_fee < 0:
+        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
+    size, price = decimal_of(stated.size), decimal_of(stated.price)
+    value = EXACT.multiply(size, price) if stated.value is None else decimal_of(stated.value)
+    fees = ZERO if base_fee else decimal_of(stated.fee)
+    if stated.fee_currency == "other" and stated.fee_rate is not None:
+        fees = EXACT.multiply(fees, decimal_of(stated.fee_rate))
+    return OldFill(
+        line=given.line,
+        id=str(entry.id),
+        symbol=entry.symbol,
+        side=Side.BUY if entry.buy else Side.SELL,
+        size=size,
+        price=price if stated.value is None else divide(value, size),
+        value=value,
+        quote_fees=fees,
+        base_fees=decimal_of(base_fee),
+        at=at,
+    )
+
+
+class OldFills:
+    """The fills of a file (a `fifo.reading.Keeper`): read, then `put_in_order`, then gone through."""
+
+    def __init__(self) -> None:
+        # No name: a file in the folder for temporary ones, which nobody else sees.
+        self._file = sqlite3.connect("", isolation_level=None)
+        self._file.executescript(_SET_UP)
+        self._file.execute(_AS_READ)
+        self._file.execute("BEGIN")
+
+    def __len__(self) -> int:
+        return self._count("SELECT count(*) FROM sorted")
+
+    def find(self, tie: str) -> Entry | None:
+        """The fill as it was read, by its Entry's `tie`."""
+        row = self._file.execute(
+            "SELECT time, seq, tie, id, symbol, buy, entry_size, moved, amount FROM read WHERE tie = ?", (tie,)
+        ).fetchone()
+        return row and Entry(*row[:5], bool(row[5]), *map(int, row[6:]))
+
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+        """One row's fills, all or none. Raises FifoError, as `old_fill` or NOT_A_NUMBER."""
+        rows = []
+        for fill, entry in zip(stated, entries, strict=True):
+            if abs(entry.seq) > _LARGEST_SEQ:
+                raise FifoError("NOT_A_NUMBER", f"seq is too large: {shown(entry.seq)}")
+            old = old_fill(StatedFill(line, fill, entry))
+            amounts = (old.size, old.price, old.value, old.quote_fees, old.base_fees)
+            rows.append(
+                (
+                    entry.tie, entry.id, entry.symbol, entry.time, entry.seq, entry.buy, str(entry.size),
+                    str(entry.moved), str(entry.amount), line, *map(str, amounts),
+                )
+            )  # fmt: skip
+        self._file.executemany(f"INSERT INTO read VALUES ({','.join('?' * 15)})", rows)
+
+    def put_in_order(self, *, newest_first: bool) -> None:
+        """After the last: by symbol, time, sequence and id. A sequence counts backwards in a file of that direction."""
+        self._file.execute("COMMIT")
+        self._file.executescript(_SORTED.format(sign=-1 if newest_first else 1))
+
+    def symbols(self) -> list[str]:
+        """Those that are there, by name."""
+        return [name for (name,) in self._file.execute("SELECT DISTINCT symbol FROM sorted ORDER BY 1")]
+
+    def count(self, symbol: str, fate: Fate) -> int:
+        """How many of a symbol have a fate."""
+        return self._count("SELECT count(*) FROM sorted WHERE symbol = ? AND fate = ?", symbol, fate.value)
+
+    def chunks(self, symbol: str, fate: Fate | None) -> Iterator[list[OldFill]]:
+        """A symbol's fills with this fate (None: yet to be seen), in order, some thousand at a time."""
+        last = 0
+        while True:
+            rows = self._file.execute(
+                f"SELECT number, {_COLUMNS} FROM sorted WHERE symbol = ? AND fate IS ? AND number > ? "
+                "ORDER BY number LIMIT ?",
+                (symbol, fate and fate.value, last, _CHUNK),
+            ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [_old(row[1:]) for row in rows]
+
+    def of_lines(self, lines: Iterable[int]) -> Iterator[list[OldFill]]:
+        """The new fills of each of these lines."""
+        for line in lines:
+            found = self._file.execute(
+                f"SELECT {_COLUMNS} FROM sorted WHERE line = ? AND fate = ? ORDER BY number", (line, Fate.NEW.value)
+            )
+            yield [_old(row) for row in found]
+
+    def decide(self, fates: Iterable[tuple[str, Fate]]) -> None:
+        """Give the fills with these ids their fates."""
+        self._file.executemany("UPDATE sorted SET fate = ? WHERE id = ?", [(fate.value, name) for name, fate in fates])
+
+    def leave_out(self, lines: Collection[int]) -> None:
+        """What is new of these lines is not new after all."""
+        self._file.executemany(
+            "UPDATE sorted SET fate = ? WHERE line = ? AND fate = ?",
+            [(Fate.OUT.value, line, Fate.NEW.value) for line in lines],
+        )
+
+    def has(self, fill_id: str) -> bool:
+        """Whether a fill with this id is in the file."""
+        return bool(self._count("SELECT count(*) FROM sorted WHERE id = ?", fill_id))
+
+    def close(self) -> None:
+        """Give its space back."""
+        self._file.close()
+
+    def _count(self, statement: str, *arguments: object) -> int:
+        (found,) = self._file.execute(statement, arguments).fetchone()
+        return int(found)
+
+
+def _old(row: Sequence[Any]) -> OldFill:
+    line, fill_id, symbol, buy, *amounts, time = row
+    return OldFill(line, fill_id, symbol, Side.BUY if buy else Side.SELL, *map(Decimal, amounts), _at(time))
+
+
+def _at(time: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time // 1_000)
