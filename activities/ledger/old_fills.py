@@ -152,7 +152,7 @@ class OldFills:
         row = self._file.execute(
             "SELECT time, seq, tie, id, symbol, buy, entry_size, moved, amount FROM read WHERE tie = ?", (tie,)
         ).fetchone()
-        return row and Entry(*row[:5], bool(row[5]), *map(int, row[6:]))
+        return None if row is None else Entry._make([*row[:5], bool(row[5]), *map(int, row[6:])])
 
     def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
         """One row's fills, all or none. Raises FifoError, as `old_fill` or NOT_A_NUMBER."""
@@ -231,7 +231,9 @@ class OldFills:
 
 def _old(row: Sequence[Any]) -> OldFill:
     line, fill_id, symbol, buy, *amounts, time = row
-    return OldFill(line, fill_id, symbol, Side.BUY if buy else Side.SELL, *map(Decimal, amounts), _at(time))
+    size, price, value, quote_fees, base_fees = map(Decimal, amounts)
+    side = Side.BUY if buy else Side.SELL
+    return OldFill(line, fill_id, symbol, side, size, price, value, quote_fees, base_fees, _at(time))
 
 
 def _at(time: int) -> datetime:
