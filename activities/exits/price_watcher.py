@@ -19,6 +19,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.database import Pool
+from activities.exits.alarms import Alarms
 from activities.exits.hodl_news import HodlNews
 from activities.exits.past_candles import begins
 from activities.exits.plans import PlanTable, plan_of
@@ -26,16 +27,16 @@ from activities.exits.price_history import PriceHistory
 from activities.exits.signals import ExitSignals
 from activities.exits.unprotected import UnprotectedTime
 from activities.exits.watch import SymbolState, Watch
-from activities.incidents import OpenIncident, Severity, report_incident, report_once
+from activities.incidents import report_incident, report_once
 from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
-from activities.leases import Lease, LeaseTerms, hold
-from activities.long_running import BackgroundTasks, every, holder_name, together, until_shutdown
+from activities.leases import LeaseTerms
+from activities.long_running import every, together, until_shutdown
 from activities.market.candles import CANDLE_SECONDS
 from activities.notifications import listen
 from activities.starting import Starter
 from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
-from activities.streams.positions import StreamPosition
+from activities.streams.tenure import Tenure, tenure_of
 from domain.exits import atr_window, signal_exit_unknown
 from domain.sharding import shard_of
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
@@ -121,95 +122,66 @@ class PriceWatcher(WatcherActivity):
 
     async def run(self, request: WatcherInput, heartbeat: Callable[..., None]) -> None:
         """Watch until cancelled. Raises LeaseLostError when another watcher took over."""
-        name = watcher_lease(request.account, request.shard)
-
-        def waiting() -> None:
-            heartbeat({"waiting_for": name})
-
-        async with hold(self._pool, name, holder_name(), self._options.lease, waiting=waiting) as lease:
-            position = await StreamPosition.load(self._pool, name)
-            session = WatchSession(
-                self._pool,
-                self._exchange,
-                self._client,
-                self._starter,
-                self._options,
-                request=request,
-                lease=lease,
-                position=position,
-                heartbeat=heartbeat,
-            )
-            await session.run()
+        name, options = watcher_lease(request.account, request.shard), self._options
+        async with tenure_of(name, self._pool, self._exchange, request.account, options.lease, heartbeat) as tenure:
+            await WatchSession(tenure, request, self._client, self._starter, options).run()
 
 
 class WatchSession:
     """One tenure of the lease."""
 
     def __init__(
-        self,
-        pool: Pool,
-        exchange: Exchange,
-        client: Client,
-        starter: Starter,
-        options: WatcherOptions,
-        *,
-        request: WatcherInput,
-        lease: Lease,
-        position: StreamPosition,
-        heartbeat: Callable[..., None],
+        self, tenure: Tenure, request: WatcherInput, client: Client, starter: Starter, options: WatcherOptions
     ) -> None:
-        self._pool = pool
-        self._exchange = exchange
+        self._tenure = tenure
         self._options = options
         self._request = request
-        self._account = request.account
-        self._lease = lease
-        self._position = position
-        self._heartbeat = heartbeat
-        self._before = position.last_message_at
+        self._before = tenure.position.last_message_at
         """Until when an earlier tenure watched: what it missed since is looked up."""
-        self._background = BackgroundTasks()
-        self.signals = ExitSignals(
-            client,
-            starter,
-            lease,
-            self._background.start,
-            repeat_seconds=options.repeat_seconds,
-            timeout=options.signal_timeout,
-            at_once=options.signals_at_once,
-        )
-        self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
-        self._plans = PlanTable(pool, request.account)
+        self._plans = PlanTable(tenure.pool, request.account)
         self._signal_max_age = timedelta(seconds=options.signal_max_age / options.market_speed)
         self.watch = Watch(
-            epoch=lease.epoch,
+            epoch=tenure.lease.epoch,
             signal_max_age=self._signal_max_age,
             on_due=lambda plan: self.signals.soon(self.watch, plan),
             monotonic=time.monotonic,
             atr_period=options.atr_period,
         )
-        self._history = PriceHistory(
-            exchange,
-            self.watch,
-            market_speed=options.market_speed,
-            timeout=options.quote_timeout,
-            at_once=options.reads_at_once,
-            candle_seconds=options.atr_candle_seconds,
-            candle_count=atr_window(options.atr_period),
-            peak_tries=options.peak_tries,
-            unknown=self._peak_unknown,
+        self.signals = ExitSignals(
+            client,
+            starter,
+            tenure.lease,
+            tenure.background.start,
+            repeat_seconds=options.repeat_seconds,
+            timeout=options.signal_timeout,
+            at_once=options.signals_at_once,
         )
-        self._outage = self._open_incident("market_stream_down", "CRITICAL")
+        self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
+        self._history = self._new_history()
+        self._outage = tenure.open_incident(
+            "market_stream_down", "CRITICAL", repeat_seconds=options.alert_repeat_seconds
+        )
+        self._alarms = Alarms(
+            tenure,
+            repeat_seconds=options.alert_repeat_seconds,
+            unacknowledged_seconds=options.unacknowledged_seconds,
+        )
         self._notes = FeedNotes(
-            lease,
-            position,
+            tenure,
             self._outage,
-            self._background,
             alert_after=lambda: options.alert_after_failures,
             stream="market stream",
             meanwhile="prices come from the REST book until it is back",
         )
         self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
+        self._unprotected = UnprotectedTime(
+            tenure.pool,
+            request.account,
+            tenure.lease,
+            after_seconds=options.unprotected_after_seconds,
+            server_time=tenure.exchange.server_time,
+        )
+        self._first_look = True
         self._last_revision = 0
         self._resync_at = 0.0
         self._poll_at = 0.0
@@ -219,39 +191,35 @@ class WatchSession:
         self._named: set[str] = set()
         self._quoted: dict[str, float] = {}
         self._candles_asked: dict[str, float] = {}
-        self._unprotected = UnprotectedTime(
-            pool,
-            request.account,
-            lease,
-            after_seconds=options.unprotected_after_seconds,
-            server_time=exchange.server_time,
-        )
-        self._first_look = True
-        self._stale = self._open_incident("stale_price", "WARNING")
-        self._refused = self._open_incident("product_refused", "WARNING")
-        self._unheard = self._open_incident("exit_not_acknowledged", "CRITICAL")
-        self._bad_plans = self._open_incident("exit_plan_unreadable", "CRITICAL")
 
-    def _open_incident(self, kind: str, severity: Severity) -> OpenIncident:
-        return OpenIncident(
-            self._pool, self._account, kind, severity, repeat_seconds=self._options.alert_repeat_seconds
+    def _new_history(self) -> PriceHistory:
+        options = self._options
+        return PriceHistory(
+            self._tenure.exchange,
+            self.watch,
+            market_speed=options.market_speed,
+            timeout=options.quote_timeout,
+            at_once=options.reads_at_once,
+            candle_seconds=options.atr_candle_seconds,
+            candle_count=atr_window(options.atr_period),
+            peak_tries=options.peak_tries,
+            unknown=self._peak_unknown,
         )
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
         try:
-            await together(self._beat(), self._watch())
+            await together(self._tenure.beat(self._counts, self._options.beat_seconds), self._watch())
         finally:
             await self._feeds.close()
-            await self._background.stop()
 
     async def _watch(self) -> None:
         options = self._options
         for symbol in options.symbols:
             if self._ours(symbol):
                 self.watch.watched(symbol)
-        for lasting in (self._stale, self._outage, self._refused, self._unheard, self._bad_plans):
-            await lasting.inherit()
+        await self._outage.inherit()
+        await self._alarms.inherit()
         # Before any feed: the first connection looks up the peaks that these plans missed.
         await self._read_plans()
         self._first_look = False
@@ -259,7 +227,7 @@ class WatchSession:
             every(60.0, self._unprotected.look_at_the_clock),
             every(1.0, self._unprotected.measure),
             every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
-            listen(self._pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
+            listen(self._tenure.pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
             every(0.25, self._subscribe, hint=self._new_symbols),
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
             every(options.save_seconds, self._save_trailing),
@@ -272,23 +240,18 @@ class WatchSession:
     def _ours(self, symbol: str) -> bool:
         return shard_of(symbol, self._request.shards) == self._request.shard
 
-    async def _beat(self) -> None:
-        while True:
-            self._heartbeat(
-                {
-                    **self._position.document(self._lease.epoch),
-                    "symbols": len(self.watch.symbols),
-                    "plans": len(self.watch.plans),
-                    "ticks": self.watch.ticks,
-                    "unacknowledged": len(self.watch.pending),
-                    "signalled": self.signals.sent,
-                }
-            )
-            await asyncio.sleep(self._options.beat_seconds)
+    def _counts(self) -> dict[str, int]:
+        return {
+            "symbols": len(self.watch.symbols),
+            "plans": len(self.watch.plans),
+            "ticks": self.watch.ticks,
+            "unacknowledged": len(self.watch.pending),
+            "signalled": self.signals.sent,
+        }
 
     async def _save_position(self) -> None:
-        self._feeds.note_heard(self._position)
-        await self._position.save(self._pool, self._lease)
+        self._feeds.note_heard(self._tenure.position)
+        await self._tenure.save_position()
 
     # --- plans ----------------------------------------------------------------------------------------------------
 
@@ -312,7 +275,7 @@ class WatchSession:
 
     def _forget(self, entry_key: str) -> None:
         self.watch.remove(entry_key)
-        self._background.start(self._unheard.over(entry_key))
+        self._alarms.plan_gone(entry_key)
 
     def _put(self, row: asyncpg.Record) -> None:
         self._last_revision = max(self._last_revision, row["revision"])
@@ -327,16 +290,15 @@ class WatchSession:
         try:
             plan = plan_of(row)
         except (ValidationError, ValueError) as problem:
-            sentence = f"The exit plan of {entry_key} ({symbol}) can't be read, so nothing watches it: {problem}"
-            self._background.start(self._bad_plans.tell(entry_key, sentence))
+            self._alarms.unreadable_plan(entry_key, symbol, problem)
             return
         if known is None:
             self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
             if signal_exit_unknown(plan.position):
-                self._background.start(self._tell_no_signal_exit(entry_key, symbol))
+                self._tenure.background.start(self._tell_no_signal_exit(entry_key, symbol))
         self.watch.put(plan)
-        if self._unheard.lasts(entry_key) and self.watch.plans[entry_key].due is None:
-            self._background.start(self._unheard.over(entry_key))
+        if self.watch.plans[entry_key].due is None:
+            self._alarms.acknowledged(entry_key)
         state = self.watch.symbols[symbol]
         if state.seen is None:
             self._new_symbols.set()
@@ -346,8 +308,8 @@ class WatchSession:
 
     async def _tell_no_signal_exit(self, entry_key: str, symbol: str) -> None:
         await report_once(
-            self._pool,
-            self._account,
+            self._tenure.pool,
+            self._tenure.account,
             "SIGNAL_EXIT_UNKNOWN",
             "WARNING",
             entry_key,
@@ -385,7 +347,7 @@ class WatchSession:
         await self._feeds.want(wanted)
 
     def _open_stream(self, symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
-        return self._exchange.market_stream(symbols, ["ticker", "candles"])
+        return self._tenure.exchange.market_stream(symbols, ["ticker", "candles"])
 
     def _take(self, feed: Feed, event: StreamEvent) -> None:
         if isinstance(event, Ticker):
@@ -432,12 +394,12 @@ class WatchSession:
             self.watch.missed_candles(symbol)
             state = self.watch.symbols[symbol]
             if state.plans:
-                self._background.start(self._history.missed_peak(state, state.fed_at or self._before))
+                self._tenure.background.start(self._history.missed_peak(state, state.fed_at or self._before))
 
     async def _peak_unknown(self, symbol: str) -> None:
         await report_incident(
-            self._pool,
-            self._account,
+            self._tenure.pool,
+            self._tenure.account,
             "missed_peak_unknown",
             "WARNING",
             symbol,
@@ -474,43 +436,26 @@ class WatchSession:
 
     async def _look_after(self) -> None:
         """Each quarter of a second: symbols without a fresh price, and due exits that nobody acknowledged."""
-        now, start = time.monotonic(), self._background.start
+        now, options = time.monotonic(), self._options
         for state in self.watch.symbols.values():
             if state.plans and (trouble := self._stale_for(state, now)) is not None:
-                self._quote_soon(state.symbol, self._options.quote_repeat_seconds)
-                age, what = trouble
-                sentence = f"{what} with {len(state.plans)} open positions on it; the REST book is asked instead."
-                details = {"age_seconds": round(age, 1), "positions": len(state.plans)}
-                start(self._stale.tell(state.symbol, sentence, details))
-            elif self._stale.lasts(state.symbol):
-                start(self._stale.over(state.symbol))
+                self._quote_soon(state.symbol, options.quote_repeat_seconds)
+                self._alarms.stale_price(state, *trouble)
+            elif self._alarms.is_stale(state.symbol):
+                self._alarms.fresh_price(state.symbol)
             elif state.plans and state.seen is None:
-                self._quote_soon(state.symbol, self._options.first_quote_repeat_seconds)
+                self._quote_soon(state.symbol, options.first_quote_repeat_seconds)
             elif state.plans and self.watch.stands_still(state):
                 # Only the book can tell a quiet market from a feed that is frozen.
-                again = self._options.first_quote_repeat_seconds if state.doubts else state.stale_seconds / 2
+                again = options.first_quote_repeat_seconds if state.doubts else state.stale_seconds / 2
                 self._quote_soon(state.symbol, again)
-            if state.symbol in self._feeds.refused:
-                sentence = (
-                    f"The exchange refuses a stream of {state.symbol}: it was delisted, or symbols.allow is mistyped; "
-                    "the others are watched without it."
-                )
-                start(self._refused.tell(state.symbol, sentence))
-            elif self._refused.lasts(state.symbol):
-                start(self._refused.over(state.symbol))
+            self._alarms.refused_product(state.symbol, refused=state.symbol in self._feeds.refused)
         self.signals.repeat(self.watch)
-        for plan in self.watch.pending.values():
-            if plan.due is not None and now - plan.due_since > self._options.unacknowledged_seconds:
-                sentence = (
-                    f"{plan.due.reason} of {plan.symbol} is due since {plan.due.at:%H:%M:%S} UTC and the trade's exit "
-                    f"monitor (exit-{plan.entry_key}) has not taken it; close the trade by hand if that goes on."
-                )
-                due = {"reason": plan.due.reason.value, "price": str(plan.due.price)}
-                start(self._unheard.tell(plan.entry_key, sentence, due))
+        self._alarms.unacknowledged(self.watch.pending.values(), now)
 
     async def _tell_of_hodl(self) -> None:
         for tell in self._hodl_news.due(self.watch.plans.values()):
-            self._background.start(tell)
+            self._tenure.background.start(tell)
 
     def _quote_soon(self, symbol: str, repeat: float) -> None:
         self._ask_soon(self._quoted, symbol, repeat, self._history.quote)
@@ -521,13 +466,13 @@ class WatchSession:
         now = time.monotonic()
         if now - asked.get(symbol, -repeat) >= repeat:
             asked[symbol] = now
-            self._background.start(ask(symbol))
+            self._tenure.background.start(ask(symbol))
 
     # --- what comes of it -----------------------------------------------------------------------------------------
 
     async def _save_trailing(self) -> None:
         if self.watch.unsaved_targets:
-            targets = await self._plans.save_targets(self._lease, list(self.watch.unsaved_targets.values()))
+            targets = await self._plans.save_targets(self._tenure.lease, list(self.watch.unsaved_targets.values()))
             for entry_key, atr in targets.items():
                 self.watch.target_saved(entry_key, atr)
         plans = [
@@ -536,7 +481,7 @@ class WatchSession:
             if plan.position.trailing is not None
         ]
         if plans:
-            written = await self._plans.save_trailing(self._lease, plans)
+            written = await self._plans.save_trailing(self._tenure.lease, plans)
             for plan, trailing in plans:
                 if plan.entry_key in written:
                     self.watch.saved(plan, trailing)

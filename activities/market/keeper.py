@@ -18,16 +18,15 @@ import structlog
 from temporalio import activity
 
 from activities.database import Pool
-from activities.incidents import OpenIncident
 from activities.interfaces.strategy import MarketDataActivity, MarketDataInput
 from activities.interfaces.streams import StreamEnd
-from activities.leases import DATABASE_TROUBLE, Lease, LeaseTerms, hold
-from activities.long_running import BackgroundTasks, every, holder_name, together, until_shutdown
+from activities.leases import DATABASE_TROUBLE, LeaseTerms
+from activities.long_running import every, together, until_shutdown
 from activities.market.candles import CANDLE, CANDLE_SECONDS, CandleTable, MarketRow
 from activities.market.universe import Universe, universe_of
 from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
-from activities.streams.positions import StreamPosition
+from activities.streams.tenure import Tenure, tenure_of
 from domain.candles import ask_again, asked_from
 from exchange.port import Candle, CandleUpdate, Exchange, ExchangeError, StreamEvent, Ticker
 
@@ -87,46 +86,22 @@ class MarketKeeper(MarketDataActivity):
 
     async def run(self, request: MarketDataInput, heartbeat: Callable[..., None]) -> None:
         """Keep until cancelled. Raises LeaseLostError when another one took over."""
-        name = market_data_lease(request.account)
-
-        def waiting() -> None:
-            heartbeat({"waiting_for": name})
-
-        async with hold(self._pool, name, holder_name(), self._options().lease, waiting=waiting) as lease:
-            position = await StreamPosition.load(self._pool, name)
-            await MarketDataSession(
-                self._pool, self._exchange, self._options, request.account, lease, position, heartbeat
-            ).run()
+        name, terms = market_data_lease(request.account), self._options().lease
+        async with tenure_of(name, self._pool, self._exchange, request.account, terms, heartbeat) as tenure:
+            await MarketDataSession(tenure, self._options).run()
 
 
 class MarketDataSession:
     """One tenure of the lease."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        exchange: Exchange,
-        options: Callable[[], MarketDataOptions],
-        account: str,
-        lease: Lease,
-        position: StreamPosition,
-        heartbeat: Callable[..., None],
-    ) -> None:
-        self._pool = pool
-        self._exchange = exchange
+    def __init__(self, tenure: Tenure, options: Callable[[], MarketDataOptions]) -> None:
+        self._tenure = tenure
         self._options = options
-        self._account = account
-        self._lease = lease
-        self._position = position
-        self._heartbeat = heartbeat
-        self._table = CandleTable(pool, account)
-        self._background = BackgroundTasks()
-        self._outage = OpenIncident(pool, account, "market_data_down", "WARNING", repeat_seconds=600.0)
+        self._table = CandleTable(tenure.pool, tenure.account)
+        self._outage = tenure.open_incident("market_data_down", "WARNING", repeat_seconds=600.0)
         self._notes = FeedNotes(
-            lease,
-            position,
+            tenure,
             self._outage,
-            self._background,
             alert_after=lambda: self._options().alert_after_failures,
             stream="market data stream",
             meanwhile="strategies hold as soon as their data are stale",
@@ -159,7 +134,7 @@ class MarketDataSession:
         try:
             await self._outage.inherit()
             await together(
-                self._beat(),
+                self._tenure.beat(self._counts),
                 every(options.universe_seconds, self._choose, hint=self._choose_again),
                 every(0.25, self._subscribe),
                 every(options.write_seconds, self._write),
@@ -171,23 +146,13 @@ class MarketDataSession:
             )
         finally:
             await self._feeds.close()
-            await self._background.stop()
 
-    async def _beat(self) -> None:
-        while True:
-            self._heartbeat(
-                {
-                    **self._position.document(self._lease.epoch),
-                    "symbols": len(self._symbols),
-                    "ticks": self._ticks,
-                    "to_fill": len(self._to_fill),
-                }
-            )
-            await asyncio.sleep(1.0)
+    def _counts(self) -> dict[str, int]:
+        return {"symbols": len(self._symbols), "ticks": self._ticks, "to_fill": len(self._to_fill)}
 
     async def _save_position(self) -> None:
-        self._feeds.note_heard(self._position)
-        await self._position.save(self._pool, self._lease)
+        self._feeds.note_heard(self._tenure.position)
+        await self._tenure.save_position()
 
     # --- which symbols --------------------------------------------------------------------------------------------
 
@@ -200,10 +165,12 @@ class MarketDataSession:
             return
         try:
             async with asyncio.timeout(options.timeout * 3):
-                chosen = await universe_of(self._pool, self._exchange, self._account, options.universe)
+                chosen = await universe_of(
+                    self._tenure.pool, self._tenure.exchange, self._tenure.account, options.universe
+                )
         except _TROUBLE as problem:
             log.warning("universe not read, as before", problem=repr(problem), symbols=len(self._symbols))
-            self._background.start(self._ask_again())
+            self._tenure.background.start(self._ask_again())
             return
         if chosen.unknown != self._reported:
             self._reported = chosen.unknown
@@ -227,7 +194,7 @@ class MarketDataSession:
         await self._feeds.want(self._symbols)
 
     def _open_stream(self, symbols: Sequence[str]) -> AsyncIterator[StreamEvent]:
-        return self._exchange.market_stream(symbols, ["ticker", "candles"])
+        return self._tenure.exchange.market_stream(symbols, ["ticker", "candles"])
 
     # --- the stream -----------------------------------------------------------------------------------------------
 
@@ -287,7 +254,7 @@ class MarketDataSession:
         if not candles and not states:
             return
         try:
-            await self._table.save(self._lease, list(candles.values()), list(states.values()))
+            await self._table.save(self._tenure.lease, list(candles.values()), list(states.values()))
         except DATABASE_TROUBLE:
             # What has come since is newer.
             self._candles = candles | self._candles
@@ -321,7 +288,7 @@ class MarketDataSession:
         if self._options().market_speed != 1:
             return None
         try:
-            now = await self._exchange.server_time()
+            now = await self._tenure.exchange.server_time()
         except _TROUBLE:
             return None
         return datetime.fromtimestamp(int(now.timestamp()) // CANDLE_SECONDS * CANDLE_SECONDS, UTC) - CANDLE
@@ -355,9 +322,9 @@ class MarketDataSession:
         while begin <= last:
             until = min(begin + CANDLE * (_CANDLES_A_CALL - 1), last)
             async with asyncio.timeout(self._options().timeout):
-                found = await self._exchange.candles(symbol, CANDLE_SECONDS, begin, until + CANDLE)
+                found = await self._tenure.exchange.candles(symbol, CANDLE_SECONDS, begin, until + CANDLE)
             read = [item for item in found if begin <= item.start <= until]
-            await self._table.save(self._lease, read, last_closed=last)
+            await self._table.save(self._tenure.lease, read, last_closed=last)
             begin = until + CANDLE
 
     async def _touch(self) -> None:
@@ -369,7 +336,7 @@ class MarketDataSession:
             return
         try:
             async with asyncio.timeout(options.timeout):
-                quote = await self._exchange.quote(oldest)
+                quote = await self._tenure.exchange.quote(oldest)
         except _TROUBLE as problem:
             log.warning("no quote", symbol=oldest, problem=repr(problem))
             # Others have their turn; this one comes back when they are fresh.
@@ -383,4 +350,6 @@ class MarketDataSession:
         if self._newest is not None:
             await self._table.forget(self._newest - timedelta(days=options.keep_candles_days))
         before = datetime.now(UTC) - timedelta(days=options.keep_matrix_days)
-        await self._pool.execute("DELETE FROM market_snapshots WHERE account = $1 AND at < $2", self._account, before)
+        await self._tenure.pool.execute(
+            "DELETE FROM market_snapshots WHERE account = $1 AND at < $2", self._tenure.account, before
+        )

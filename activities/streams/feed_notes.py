@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from activities.incidents import OpenIncident
-from activities.leases import Lease
-from activities.long_running import BackgroundTasks
 from activities.streams.feeds import Feed
-from activities.streams.positions import StreamPosition
+from activities.streams.tenure import Tenure
 from exchange.port import Connected, Disconnected, Gap, MalformedMessage, StreamEvent
 
 __all__ = ["FeedNotes"]
@@ -29,19 +27,16 @@ class FeedNotes:
 
     def __init__(
         self,
-        lease: Lease,
-        position: StreamPosition,
+        tenure: Tenure,
         outage: OpenIncident,
-        background: BackgroundTasks,
         *,
         alert_after: Callable[[], int],
         stream: str,
         meanwhile: str,
     ) -> None:
-        self._lease = lease
-        self._position = position
+        self._tenure = tenure
+        self._position = tenure.position
         self._outage = outage
-        self._background = background
         self._alert_after = alert_after
         self._stream = stream
         self._meanwhile = meanwhile
@@ -55,7 +50,7 @@ class FeedNotes:
             self._position.connections += 1
             self._position.connected = all_connected
             if all_connected:
-                self._background.start(self._outage.over(self._lease.name))
+                self._tenure.background.start(self._outage.over(self._tenure.lease.name))
             return True
         if isinstance(event, Gap):
             self._position.gaps += 1
@@ -70,9 +65,9 @@ class FeedNotes:
     def failed(self, feed: Feed, reason: str, failures: int) -> None:
         """A feed could not be had, so often in a row."""
         if failures >= self._alert_after():
-            self._background.start(
+            self._tenure.background.start(
                 self._outage.tell(
-                    self._lease.name,
+                    self._tenure.lease.name,
                     f"The {self._stream} of {len(feed.symbols)} symbols is down, {failures} failures in a row "
                     f"({reason}); {self._meanwhile}.",
                     {"failures": failures, "reason": reason},

@@ -1,0 +1,240 @@
+"""Orders whose state the stream leaves unclear: they are asked for by REST until it is known.
+
+There are two kinds. A message that can't be understood puts its order in doubt: nothing of it is booked until REST has
+answered. And an end may be reported with the totals from before the last fill, so an end that is short of the order's
+size is believed only after a look at the order itself, which holds up nobody for longer than a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext, suppress
+from datetime import timedelta
+from decimal import Decimal
+
+import structlog
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from activities.leases import DATABASE_TROUBLE
+from activities.ledger.closing import free_what_is_unsold
+from activities.ledger.holdings import others_have
+from activities.streams.tenure import Tenure
+from domain.ids import exit_workflow_id
+from domain.money import ZERO
+from domain.orders import Report, Totals, shows_end
+from exchange.port import ExchangeError, MalformedMessage, Unavailable, VenueOrder
+
+__all__ = ["UnclearOrders"]
+
+log = structlog.get_logger(__name__)
+
+_FREED = """
+SELECT DISTINCT entry_key FROM orders
+ WHERE account = $1 AND side = 'SELL' AND NOT finished AND entry_key IS NOT NULL AND claimed_base < base_size
+"""
+
+_UNCLEAR_AFTER = 3
+_RPC_TIMEOUT = timedelta(seconds=5)
+_FIRST_PAUSE = 0.05
+"""Wall seconds between two questions about an end, doubled each time."""
+_LOOK_AT_END = 0.3
+"""Wall seconds that an order's own answer about its end is waited for: a due stop may wait for it."""
+_LOOK_WHERE_OTHERS_HAVE = 1.0
+"""The same for a sell of a trade, where what it sold already would be sold again out of what is others'."""
+_ASKED_ON_SECONDS = 900.0
+"""So long an end that could not be looked at is asked for beside; reconcile compares it, too."""
+
+
+def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
+    """The exchange's id of the order that a message speaks of, if it can be read, and ours, empty if it can't."""
+    try:
+        raw = json.loads(message.raw)
+    except ValueError:
+        return None
+    found, ours = (raw.get("order_id"), raw.get("client_order_id")) if isinstance(raw, dict) else (None, None)
+    return (found, ours if isinstance(ours, str) else "") if isinstance(found, str) and found else None
+
+
+def _report(order: VenueOrder) -> Report:
+    return Report.of_venue(order.status, Totals(order.filled_size, order.filled_value))
+
+
+class UnclearOrders:
+    """Those of one tenure.
+
+    Args:
+        slots: how many questions the exchange is asked at once.
+        timeout: wall seconds for one question.
+        repeat_seconds: wall; an order that stays unclear is reported again.
+        observe: takes an order as REST answered it, to be stored and routed.
+        all_stored: waits until everything that `observe` took is stored and on its way.
+    """
+
+    def __init__(
+        self,
+        tenure: Tenure,
+        client: Client,
+        slots: asyncio.Semaphore,
+        *,
+        timeout: float,
+        repeat_seconds: float,
+        observe: Callable[[VenueOrder], Awaitable[None]],
+        all_stored: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._tenure = tenure
+        self._client = client
+        self._slots = slots
+        self._timeout = timeout
+        self._observe = observe
+        self._all_stored = all_stored
+        self._unclear = tenure.open_incident("order_unclear", "WARNING", repeat_seconds=repeat_seconds)
+        self._doubted: dict[str, int] = {}
+        """Orders of which something came that can't be understood: how often."""
+        self._sizes: dict[str, Decimal] = {}
+        """Of such orders, the greatest base size that they were told of with."""
+        self._ended: set[str] = set()
+        """Those of them that were told to have ended."""
+        self._ends: dict[str, asyncio.Task[VenueOrder | None]] = {}
+        """By order, the question how it has ended; it goes on when nobody waits for it any more."""
+
+    async def begin(self) -> None:
+        """Go on with what an earlier tenure left. Raises the database's errors."""
+        await self._unclear.inherit()
+        self._tenure.background.start(self._tell_of_freed())
+
+    @property
+    def doubted(self) -> Collection[str]:
+        """The exchange's ids of the orders that are being asked for."""
+        return self._doubted.keys()
+
+    def doubt(self, message: MalformedMessage) -> None:
+        """Ask REST for the order of which something came that can't be understood, where that names one."""
+        named = _order_named(message)
+        if named is None:
+            return
+        identity, ours = named
+        if message.filled_size is not None:
+            filled = self._sizes[identity] = max(message.filled_size, self._sizes.get(identity, message.filled_size))
+            if message.ended:
+                self._ended.add(identity)
+                self._tenure.background.start(self._free(identity, ours, filled))
+        self.doubt_order(identity, message.reason)
+
+    def doubt_order(self, identity: str, reason: str) -> None:
+        """Ask REST for the order until it can be read; `reason` says what was wrong with what came."""
+        times = self._doubted.get(identity, 0)
+        self._doubted[identity] = times + 1
+        if not times:
+            self._tenure.background.start(self._clear_up(identity, reason))
+
+    async def _free(self, identity: str, ours: str, filled: Decimal) -> None:
+        """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
+        order = await self.look_at_end(identity, ours, filled)
+        filled = max(filled, order.filled_size) if order is not None else filled
+        began, pause = time.monotonic(), _FIRST_PAUSE
+        while time.monotonic() - began < _ASKED_ON_SECONDS:
+            with suppress(*DATABASE_TROUBLE):
+                entry_key = await free_what_is_unsold(self._tenure.pool, self._tenure.account, identity, ours, filled)
+                if entry_key:
+                    await self._tell_monitor(entry_key)
+                if entry_key is not None:
+                    return
+            # The journal has an order by the exchange's id only once its sending has been answered.
+            await asyncio.sleep(pause)
+            pause = min(60.0, 2 * pause)
+
+    async def _tell_of_freed(self) -> None:
+        """A reader may have ended between freeing a claim and telling the exit monitor that waits for it."""
+        with suppress(*DATABASE_TROUBLE):
+            for row in await self._tenure.pool.fetch(_FREED, self._tenure.account):
+                await self._tell_monitor(row["entry_key"])
+
+    async def _tell_monitor(self, entry_key: str) -> None:
+        with suppress(RPCError):
+            monitor = self._client.get_workflow_handle(exit_workflow_id(entry_key))
+            await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
+
+    async def look_at_end(self, identity: str, ours: str, told: Decimal) -> VenueOrder | None:
+        """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.
+
+        The stream may tell an end (mostly one by a cancel) with the size before the last fill (`told`, base), and who
+        sells next sells what this one has not. So a sell of a trade is waited for longer where others have of its coin:
+        elsewhere the exchange refuses what is not there. `identity` is the exchange's id, `ours` our own, empty if
+        it is not known.
+        """
+        asking = self._ends.get(identity)
+        if asking is None:
+            asking = self._ends[identity] = self._tenure.background.start(self._ask_for_end(identity, told))
+            asking.add_done_callback(lambda _: self._ends.pop(identity, None))
+        await asyncio.wait({asking}, timeout=_LOOK_AT_END)
+        if not asking.done() and await self._others_have(identity, ours):
+            await asyncio.wait({asking}, timeout=_LOOK_WHERE_OTHERS_HAVE - _LOOK_AT_END)
+        answered = asking.done() and not asking.cancelled() and asking.exception() is None
+        return asking.result() if answered else None
+
+    async def _others_have(self, identity: str, ours: str) -> bool:
+        try:
+            return await others_have(self._tenure.pool, self._tenure.account, identity, ours)
+        except DATABASE_TROUBLE as problem:
+            log.warning("not known whose coins an order sells", exchange_order_id=identity, problem=repr(problem))
+            return True
+
+    async def _ask_for_end(self, identity: str, told: Decimal) -> VenueOrder | None:
+        """Ask for an order that was told to have ended until an answer shows it; observed where it has filled more."""
+        began, pause = time.monotonic(), _FIRST_PAUSE
+        while (waited := time.monotonic() - began) < _ASKED_ON_SECONDS:
+            with suppress(ExchangeError, OSError, TimeoutError):
+                # Who waits is not behind what others ask; later there is time.
+                async with self._slots if waited > _LOOK_WHERE_OTHERS_HAVE else nullcontext():
+                    async with asyncio.timeout(self._timeout):
+                        order = await self._tenure.exchange.order(identity)
+                if order is not None and shows_end(_report(order), told):
+                    if order.filled_size > told:
+                        log.warning("an order has filled more than its end told", exchange_order_id=identity)
+                        await self._observe(order)
+                        await self._all_stored()
+                    return order
+            await asyncio.sleep(pause)
+            pause = min(60.0, 2 * pause)
+        return None
+
+    async def _clear_up(self, identity: str, reason: str) -> None:
+        """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""
+        failures = 0
+        while True:
+            times = self._doubted[identity]
+            try:
+                async with self._slots, asyncio.timeout(self._timeout):
+                    order = await self._tenure.exchange.order(identity)
+                if order is not None and self._lags(order):
+                    raise Unavailable("the answer is older than what the stream has told")
+            except (ExchangeError, OSError, TimeoutError) as problem:
+                failures += 1
+                log.warning("an order is unclear", exchange_order_id=identity, reason=reason, problem=repr(problem))
+                if failures >= _UNCLEAR_AFTER:
+                    with suppress(*DATABASE_TROUBLE):
+                        await self._unclear.tell(
+                            identity,
+                            f"What the exchange says of order {identity} can't be understood ({reason}), and asking "
+                            f"for it by its id doesn't help ({problem}): nothing of it is booked, the rest goes on.",
+                        )
+                await asyncio.sleep(min(60.0, 0.25 * 2 ** min(failures, 8)))
+                continue
+            if order is not None:
+                await self._observe(order)
+            if times == self._doubted[identity]:
+                break
+        del self._doubted[identity]
+        self._sizes.pop(identity, None)
+        self._ended.discard(identity)
+        await self._unclear.over(identity)
+
+    def _lags(self, order: VenueOrder) -> bool:
+        told = self._sizes.get(order.exchange_order_id, ZERO)
+        if order.exchange_order_id in self._ended:
+            return not shows_end(_report(order), told)
+        return order.filled_size < told
