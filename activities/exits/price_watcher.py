@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
-from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client
 
@@ -22,12 +20,13 @@ from activities.database import Pool
 from activities.exits.alarms import Alarms
 from activities.exits.hodl_news import HodlNews
 from activities.exits.past_candles import begins
-from activities.exits.plans import PlanTable, plan_of
+from activities.exits.plan_reader import PlanReader
+from activities.exits.plans import PlanTable
 from activities.exits.price_history import PriceHistory
 from activities.exits.signals import ExitSignals
 from activities.exits.unprotected import UnprotectedTime
 from activities.exits.watch import SymbolState, Watch
-from activities.incidents import report_incident, report_once
+from activities.incidents import report_incident
 from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
 from activities.leases import LeaseTerms
 from activities.long_running import every, together, until_shutdown
@@ -37,7 +36,7 @@ from activities.starting import Starter
 from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
 from activities.streams.tenure import Tenure, tenure_of
-from domain.exits import atr_window, signal_exit_unknown
+from domain.exits import atr_window
 from domain.sharding import shard_of
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
@@ -181,14 +180,20 @@ class WatchSession:
             after_seconds=options.unprotected_after_seconds,
             server_time=tenure.exchange.server_time,
         )
-        self._first_look = True
-        self._last_revision = 0
-        self._resync_at = 0.0
-        self._poll_at = 0.0
+        self._reader = PlanReader(
+            tenure,
+            self._plans,
+            self.watch,
+            self._alarms,
+            self._unprotected,
+            ours=self._ours,
+            watched=self._plan_watched,
+            poll_seconds=options.poll_seconds,
+            resync_seconds=options.resync_seconds,
+            revision_overlap=options.revision_overlap,
+        )
         self._new_symbols = asyncio.Event()
-        self._plans_hint = asyncio.Event()
         self._matrix_hint = asyncio.Event()
-        self._named: set[str] = set()
         self._quoted: dict[str, float] = {}
         self._candles_asked: dict[str, float] = {}
 
@@ -221,12 +226,11 @@ class WatchSession:
         await self._outage.inherit()
         await self._alarms.inherit()
         # Before any feed: the first connection looks up the peaks that these plans missed.
-        await self._read_plans()
-        self._first_look = False
+        await self._reader.read()
         await together(
             every(60.0, self._unprotected.look_at_the_clock),
             every(1.0, self._unprotected.measure),
-            every(options.poll_seconds, self._read_plans, hint=self._plans_hint),
+            every(options.poll_seconds, self._reader.read, hint=self._reader.hint),
             listen(self._tenure.pool, [_PLAN_CHANNEL, _MATRIX_CHANNEL], self._heard, self._listening),
             every(0.25, self._subscribe, hint=self._new_symbols),
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
@@ -255,79 +259,22 @@ class WatchSession:
 
     # --- plans ----------------------------------------------------------------------------------------------------
 
-    async def _read_plans(self) -> None:
-        now = time.monotonic()
-        named, self._named = self._named, set()
-        rows: list[asyncpg.Record] = []
-        if now >= self._resync_at:
-            rows = await self._plans.armed()
-            for entry_key in set(self.watch.plans) - {row["entry_key"] for row in rows}:
-                self._forget(entry_key)
-            self._resync_at = now + self._options.resync_seconds
-            self._poll_at = now + self._options.poll_seconds
-        elif named:
-            rows = await self._plans.named(list(named))
-        if now >= self._poll_at:
-            rows += await self._plans.changed(self._last_revision - self._options.revision_overlap)
-            self._poll_at = now + self._options.poll_seconds
-        for row in rows:
-            self._put(row)
-
-    def _forget(self, entry_key: str) -> None:
-        self.watch.remove(entry_key)
-        self._alarms.plan_gone(entry_key)
-
-    def _put(self, row: asyncpg.Record) -> None:
-        self._last_revision = max(self._last_revision, row["revision"])
-        entry_key, symbol = row["entry_key"], row["symbol"]
-        known = self.watch.plans.get(entry_key)
-        if row["state"] == "DISARMED" or not self._ours(symbol):
-            if known is not None:
-                self._forget(entry_key)
-            return
-        if known is not None and row["revision"] <= known.revision:
-            return
-        try:
-            plan = plan_of(row)
-        except (ValidationError, ValueError) as problem:
-            self._alarms.unreadable_plan(entry_key, symbol, problem)
-            return
-        if known is None:
-            self._unprotected.held(entry_key, datetime.now(UTC), from_the_start=self._first_look)
-            if signal_exit_unknown(plan.position):
-                self._tenure.background.start(self._tell_no_signal_exit(entry_key, symbol))
-        self.watch.put(plan)
-        if self.watch.plans[entry_key].due is None:
-            self._alarms.acknowledged(entry_key)
-        state = self.watch.symbols[symbol]
-        if state.seen is None:
-            self._new_symbols.set()
-        if state.seen is None or time.monotonic() - state.seen > state.stale_seconds:
-            # No position waits for a feed: the book tells its price meanwhile.
-            self._quote_soon(symbol, self._options.first_quote_repeat_seconds)
-
-    async def _tell_no_signal_exit(self, entry_key: str, symbol: str) -> None:
-        await report_once(
-            self._tenure.pool,
-            self._tenure.account,
-            "SIGNAL_EXIT_UNKNOWN",
-            "WARNING",
-            entry_key,
-            f"Trade {entry_key} ({symbol}) has no signal exit: the account's taker rate was not known when it was "
-            "entered, so nobody can say what a sale would gain after fees. Its stops and targets hold as they are.",
-        )
-
     def _heard(self, channel: str, payload: str) -> None:
         if channel == _MATRIX_CHANNEL:
             self._matrix_hint.set()
         else:
-            self._named.add(payload)
-            self._plans_hint.set()
+            self._reader.name(payload)
 
     def _listening(self) -> None:
-        self._poll_at = 0.0
-        self._plans_hint.set()
+        self._reader.look_again()
         self._matrix_hint.set()
+
+    def _plan_watched(self, state: SymbolState) -> None:
+        if state.seen is None:
+            self._new_symbols.set()
+        if state.seen is None or time.monotonic() - state.seen > state.stale_seconds:
+            # No position waits for a feed: the book tells its price meanwhile.
+            self._quote_soon(state.symbol, self._options.first_quote_repeat_seconds)
 
     async def _read_signals(self) -> None:
         symbols = [symbol for symbol, state in self.watch.symbols.items() if state.plans]
