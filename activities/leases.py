@@ -18,7 +18,7 @@ import structlog
 
 from activities.database import Pool
 
-__all__ = ["HELD", "Lease", "LeaseLostError", "LeaseTerms", "acquire", "hold"]
+__all__ = ["DATABASE_TROUBLE", "HELD", "Lease", "LeaseLostError", "LeaseTerms", "acquire", "hold"]
 
 log = structlog.get_logger(__name__)
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
+__all__ = ["Finding", "Verdict", "age_finding", "clock_finding", "examine"]
+
 SKEW_WARN_S = 1.0
 SKEW_FAIL_S = 30.0
 _PATIENCE_S = 15.0

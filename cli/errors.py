@@ -13,6 +13,8 @@ from pathlib import Path
 
 from workers.errors import ExitCode, UnreachableError, UserError
 
+__all__ = ["as_user_error", "reason_of"]
+
 _DATABASE_HELP = "start the local stack with `bottrader up`, or check DATABASE_URL"
 _TEMPORAL_HELP = "start the local stack with `bottrader up`, or check TEMPORAL_ADDRESS"
 

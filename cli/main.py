@@ -36,6 +36,8 @@ from workers.errors import ExitCode
 from workers.leave import leave
 from workers.private_files import make_private
 
+__all__ = ["main", "run"]
+
 app = typer.Typer(
     name="bottrader",
     help="Crypto trading on Temporal: every order and every trade is a durable workflow.",

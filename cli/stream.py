@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from exchange.coinbase import CoinbaseConfig
     from exchange.streams import ReconnectingStream
 
+__all__ = ["stream_app"]
+
 stream_app = typer.Typer(help="Record the exchange's streams and check recordings.", no_args_is_help=True)
 
 CHANNELS = ("ticker", "trades", "candles", "book", "user")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from domain.messages import CloseRequest
     from workers.settings import Settings
 
-__all__ = ["TRADE", "close", "described", "show", "stops", "trade_app", "trades"]
+__all__ = ["PROMISES", "TRADE", "close", "described", "show", "stops", "trade_app", "trades"]
 
 trade_app = typer.Typer(help="Look into a trade, and close one.", no_args_is_help=True)
 

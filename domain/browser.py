@@ -7,6 +7,8 @@ related (Sec-Fetch-*): a page can't forge these. So what isn't exactly ours is r
 
 from collections.abc import Mapping
 
+__all__ = ["refusal"]
+
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _FOREIGN = frozenset({"cross-site", "same-site"})
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from domain.money import ZERO, divide
 
 __all__ = [
+    "FINAL_ORDER_STATES",
     "AttemptStatus",
     "Fill",
     "IllegalMove",

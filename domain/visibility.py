@@ -7,6 +7,8 @@ mapping. SQL visibility allows at most ten Keyword attributes and three of every
 from collections.abc import Mapping
 from types import MappingProxyType
 
+__all__ = ["SEARCH_ATTRIBUTES"]
+
 SEARCH_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {
         "Symbol": "Keyword",  # product, such as BTC-USD

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fifo.amounts import PLACES, UNIT, decimal_of
 
-__all__ = ["Amounts", "Ints", "product", "round_up_where", "share"]
+__all__ = ["Amounts", "Ints", "carried", "product", "round_up_where", "share"]
 
 Ints = NDArray[np.int64]
 

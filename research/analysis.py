@@ -32,6 +32,7 @@ from domain.statistics import (
 from research.trades import Floats, TradeTable
 
 __all__ = [
+    "GROUPINGS",
     "Bridge",
     "GroupResult",
     "IndicatorResult",

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from domain.exits import ExitRules
 from domain.outcome import trade_pnl
 
-__all__ = ["Floats", "TradeTable", "quote_of", "read_trades"]
+__all__ = ["Floats", "TradeTable", "quote_of", "read_trades", "table_of"]
 
 Floats = NDArray[np.float64]
 

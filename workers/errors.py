@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+__all__ = ["ExitCode", "UnreachableError", "UserError"]
+
 
 class ExitCode(IntEnum):
     """What the `bottrader` command's exit code means."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
+__all__ = ["FRESH_S", "ROLES", "ROLES_OF", "polled_since", "queue_of", "roles_of"]
+
 # A poll lasts up to a minute, and counts from its beginning.
 FRESH_S = 90.0
 

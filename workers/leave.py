@@ -11,6 +11,8 @@ import os
 import sys
 from typing import NoReturn
 
+__all__ = ["leave"]
+
 
 def leave(code: int) -> NoReturn:
     """Exit the process with `code`; without a teardown if Temporal's SDK was loaded."""

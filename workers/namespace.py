@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
+__all__ = ["keep_closed", "set_up"]
+
 _KINDS = {"Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD}
 # A server's caches learn of a new namespace and of new attributes within this time.
 _VISIBLE_WITHIN_S = 150.0

@@ -72,7 +72,7 @@ from workflows.reconcile import ReconcileWorkflow
 from workflows.strategy import StrategyRunWorkflow
 from workflows.streams import PriceWatcherWorkflow, SweepWorkflow, UserStreamWorkflow
 
-__all__ = ["ROLES", "WorkerParts", "run_worker", "workers_for"]
+__all__ = ["ROLES", "WorkerParts", "run_worker", "worker_parts", "workers_for"]
 
 ROLES = frozenset({"orders", "streams", "watchers", "strategy"})
 _DRAIN = timedelta(seconds=10)

@@ -12,6 +12,8 @@ from workers.errors import UnreachableError, UserError
 if TYPE_CHECKING:
     from workers.settings import Settings, TemporalSettings
 
+__all__ = ["connect"]
+
 
 async def connect(settings: "Settings") -> Client:
     """A connected client. Raises UnreachableError(NO_TEMPORAL) when the server does not answer in time, and UserError

@@ -6,7 +6,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 
 from domain.messages import ExternalOrder, MonitorStart, OrderIntent, StatusSource
 
-__all__ = ["EXIT_REASON", "STATUS", "of_external", "of_monitor", "of_order"]
+__all__ = ["EXIT_REASON", "ROLE", "STATUS", "SYMBOL", "of_external", "of_monitor", "of_order"]
 
 SYMBOL = SearchAttributeKey.for_keyword("Symbol")
 SIDE = SearchAttributeKey.for_keyword("Side")

@@ -20,7 +20,16 @@ from domain.outcome import achieved, target_fraction, trade_pnl
 from domain.protection import ProtectionRole
 from domain.sizing import dust_sentence, free_to_sell, is_dust
 
-__all__ = ["KEPT_BID", "LEGS", "close_trade", "exit_row", "finish_order", "free_beside", "position_view"]
+__all__ = [
+    "KEPT_BID",
+    "LEGS",
+    "close_trade",
+    "exit_row",
+    "finish_order",
+    "free_beside",
+    "free_what_is_unsold",
+    "position_view",
+]
 
 _PATIENCE = 1.5
 _KEPT_SECONDS = 60

@@ -31,7 +31,7 @@ from domain.money import ZERO
 from domain.orders import OrderState, Report, Side, Totals, TradeState
 from exchange.port import VenueOrder
 
-__all__ = ["Ledger", "UnknownAttemptError"]
+__all__ = ["Ledger", "UnknownAttemptError", "external_key", "update_of"]
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,8 @@ from exchange.paper.numbers import ZERO, floor_to
 from exchange.paper.orders import Order, Side
 from exchange.paper.products import Product
 
+__all__ = ["Book"]
+
 _KNUTH = 2654435761
 
 

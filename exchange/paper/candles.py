@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from exchange.paper.numbers import ZERO, plain
 from exchange.paper.products import Product
 
+__all__ = ["GRANULARITIES", "LEAST_SHARE", "MEAN_SHARE", "MINUTE", "Candle", "CandleStore", "Pace"]
+
 GRANULARITIES = {
     "ONE_MINUTE": 60,
     "FIVE_MINUTE": 300,

@@ -9,6 +9,8 @@ from exchange.paper.numbers import on_grid
 from exchange.paper.orders import Kind, OrderTerms, Side
 from exchange.paper.products import Product
 
+__all__ = ["check_edited", "check_prices", "check_size", "check_stop", "check_tradable"]
+
 _PRICE_LIMIT = Decimal(10) ** 12
 
 

@@ -17,6 +17,8 @@ from exchange.paper.config import DEFAULT_VOLATILITY, LIVE_REST, LIVE_URL, Gener
 from exchange.paper.errors import PaperError
 from exchange.paper.fills import fill_rule
 
+__all__ = ["balances_of", "number_of", "paper"]
+
 BAD_INPUT, UNREACHABLE = 2, 3
 
 

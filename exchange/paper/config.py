@@ -12,6 +12,8 @@ from exchange.paper.faults import Fault
 from exchange.paper.fills import BASE, OPTIMISTIC, FillRule
 from exchange.paper.numbers import plain
 
+__all__ = ["DEFAULT_VOLATILITY", "LIVE_REST", "LIVE_URL", "Generated", "Live", "PaperConfig", "PriceFile", "check"]
+
 DEFAULT_VOLATILITY = 0.0006
 LIVE_URL = "wss://advanced-trade-ws.coinbase.com"
 LIVE_REST = "https://api.coinbase.com/api/v3/brokerage"

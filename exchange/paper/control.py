@@ -23,6 +23,8 @@ from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import Venue
 
+__all__ = ["Control"]
+
 Body = Mapping[str, object]
 
 _YEAR = 366 * 86_400.0

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import aiohttp
 
+__all__ = ["ControlError", "PaperControl"]
+
 Number = Decimal | str | int
 
 

@@ -1,5 +1,7 @@
 """Which currencies are fiat: the venue's accounts and lists tell them from crypto."""
 
+__all__ = ["FIAT"]
+
 FIAT = {
     "AUD": "Australian Dollar",
     "BRL": "Brazilian Real",

@@ -6,6 +6,8 @@ answer (HTTP 4xx); `PaperError` is a mistake in how the paper exchange itself wa
 
 from __future__ import annotations
 
+__all__ = ["ApiError", "PaperError", "Refusal"]
+
 
 class PaperError(Exception):
     """The paper exchange cannot start or do as told; `code` is for programs, the message for people."""

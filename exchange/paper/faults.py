@@ -17,6 +17,18 @@ from itertools import product
 
 from exchange.paper.errors import PaperError
 
+__all__ = [
+    "CONNECT_FAULTS",
+    "MARKET_FAULTS",
+    "MESSAGE_FAULTS",
+    "REST_FAULTS",
+    "Fault",
+    "FaultBook",
+    "FaultKind",
+    "read_fault",
+    "require_reachable",
+]
+
 
 class FaultKind(StrEnum):
     """What goes wrong. `delay` is in seconds wherever it is used."""

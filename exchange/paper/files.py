@@ -24,6 +24,8 @@ from exchange.paper.market import Tick
 from exchange.paper.numbers import parse, parse_time
 from exchange.paper.products import Product
 
+__all__ = ["FileTicks", "symbols_of"]
+
 _CANDLE_COLUMNS = ("open", "high", "low", "close")
 Row = dict[str, str]
 

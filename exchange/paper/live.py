@@ -26,6 +26,8 @@ from exchange.paper.market import Market, Tick
 from exchange.paper.orders import Side
 from exchange.paper.products import Product
 
+__all__ = ["LiveTicks"]
+
 _CONNECT_SECONDS = 8.0
 _IDLE_SECONDS = 15.0
 """The feed sends a heartbeat each second: silence this long is a dead connection."""

@@ -22,6 +22,8 @@ from exchange.paper.orders import Side
 from exchange.paper.products import Product
 from exchange.paper.venue import Venue
 
+__all__ = ["GeneratedTicks", "Market", "Tick", "TickSource"]
+
 _BATCH = 200
 
 

@@ -16,6 +16,8 @@ from exchange.paper.orders import Fill, Kind, Order, OrderTerms, Side, Status, T
 from exchange.paper.products import Product, leads
 from exchange.paper.wallet import Wallet
 
+__all__ = ["Fees", "Liquidity", "Listener", "Matcher"]
+
 _BRACKET_COLLAR = Decimal("0.05")
 _FRACTION = Decimal("1e-16")
 

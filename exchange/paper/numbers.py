@@ -8,6 +8,8 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 from domain import money  # from here on plain arithmetic is exact for products of sizes, prices and rates, too
 
+__all__ = ["ONE", "ZERO", "floor_to", "nearest_on", "on_grid", "parse", "parse_time", "plain", "rfc3339", "whole"]
+
 ZERO = money.ZERO
 ONE = Decimal(1)
 _WHOLE = re.compile(r"\d{1,18}", re.ASCII)

@@ -11,6 +11,8 @@ from enum import StrEnum
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import ZERO, parse, parse_time
 
+__all__ = ["TERMINAL", "Fill", "Kind", "Order", "OrderTerms", "Side", "Status", "TimeInForce", "Trade", "read_terms"]
+
 
 class Side(StrEnum):
     """Side of an order or of a maker."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from exchange.paper.errors import PaperError
 from exchange.paper.numbers import parse, plain
 
+__all__ = ["STATUS_FLAGS", "Product", "bundled", "choose", "describe", "leads", "load", "with_twins"]
+
 
 @dataclass(frozen=True, slots=True)
 class Product:

@@ -30,6 +30,8 @@ from exchange.paper.products import Product, bundled, choose, leads, load, with_
 from exchange.paper.store import LIVE, MADE_UP, Store
 from exchange.paper.venue import Venue
 
+__all__ = ["PaperExchange"]
+
 _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order
 _LOOPBACK = "127.0.0.1"
 """Where the control interface listens, whatever address the exchange has."""

@@ -21,6 +21,8 @@ from exchange.paper.orders import Fill, Order, Side, Status, read_terms
 from exchange.paper.products import STATUS_FLAGS, Product
 from exchange.paper.wallet import Balance
 
+__all__ = ["LIVE", "MADE_UP", "Kept", "Store"]
+
 _TABLES = ("orders", "fills", "balances", "prices", "products", "account")
 _VERSION = 1
 LIVE, MADE_UP = "live", "generated or recorded"

@@ -12,6 +12,8 @@ from typing import Any, Self
 import aiohttp
 from coinbase.jwt_generator import build_ws_jwt
 
+__all__ = ["StreamClient"]
+
 Message = dict[str, Any]
 
 

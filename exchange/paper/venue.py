@@ -28,6 +28,8 @@ from exchange.paper.products import Product
 from exchange.paper.store import Kept, Store
 from exchange.paper.wallet import Balance
 
+__all__ = ["Venue"]
+
 RECENT_TRADES = 1000
 _PRICES_EVERY = 1.0
 

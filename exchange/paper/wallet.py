@@ -10,6 +10,8 @@ from decimal import Decimal
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import ZERO
 
+__all__ = ["Balance", "Wallet"]
+
 
 @dataclass(slots=True)
 class Balance:

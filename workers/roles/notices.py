@@ -28,7 +28,7 @@ from workers.readiness import unwatched
 from workers.settings import Settings
 from workers.settings.values import lease_terms
 
-__all__ = ["ask_watchers", "beside", "beside_others", "beside_streams", "notifier_of", "targets_of"]
+__all__ = ["ask_temporal", "ask_watchers", "beside", "beside_others", "beside_streams", "notifier_of", "targets_of"]
 
 _log = structlog.get_logger()
 _BAD_URL = "notice_url_unusable"

@@ -29,6 +29,7 @@ __all__ = [
     "CHANNEL",
     "Change",
     "Edit",
+    "propose",
     "read_overrides",
     "recent_changes",
     "record_base",

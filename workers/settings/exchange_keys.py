@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+__all__ = ["key_file_problems"]
+
 
 def key_file_problems(path: Path) -> list[str]:
     """Sentences for what is wrong with an API key file in the exchange's own format ({"name", "privateKey"}); none if

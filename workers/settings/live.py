@@ -30,7 +30,7 @@ from workers.settings.problems import ConfigError, shown_key
 from workers.settings.sources import Override, Sources, file_stamp
 from workers.settings.values import policy_of
 
-__all__ = ["LiveSettings"]
+__all__ = ["BAD_SETTINGS", "NEEDS_RESTART", "LiveSettings"]
 
 BAD_SETTINGS = "SETTINGS_UNUSABLE"
 NEEDS_RESTART = "SETTINGS_NEED_RESTART"

@@ -59,6 +59,25 @@ from workers.settings.types import (
 )
 from workers.settings.webhook import WebhookSettings
 
+__all__ = [
+    "AdoptionSettings",
+    "DatabaseSettings",
+    "ExchangeSettings",
+    "ExitOverrides",
+    "ExitSettings",
+    "OrderSettings",
+    "Settings",
+    "StreamSettings",
+    "SymbolSettings",
+    "TelemetrySettings",
+    "TemporalSettings",
+    "TriggerSettings",
+    "WatcherSettings",
+    "build",
+    "load_settings",
+    "read_sources",
+]
+
 COINBASE_REST = "api.coinbase.com"
 COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
 COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"

@@ -15,6 +15,8 @@ from pathlib import Path
 import trustme
 from cryptography import x509
 
+__all__ = ["SERVER_NAME", "Certificates"]
+
 SERVER_NAME = "localhost"
 """The name in the server's certificate, beside the address 127.0.0.1."""
 

@@ -25,6 +25,8 @@ from workers.stack.temporal_binary import CLI_VERSION
 from workers.stack.temporal_tuning import DYNAMIC_CONFIG, as_flag
 from workers.stack.temporal_ui import PUBLIC_PATH, UiUpstream
 
+__all__ = ["DevServer", "DevServerConfig"]
+
 _START_TIMEOUT_S = 30.0
 
 

@@ -27,6 +27,8 @@ from workers.errors import UnreachableError
 from workers.stack.postgres_as_root import HERE, programs_for, reachable, socket_folder, system_user
 from workers.stack.processes import Child, Command
 
+__all__ = ["EmbeddedPostgres", "PostgresConfig", "wheel_programs"]
+
 _MARK = "bottrader.data"
 """An option that PostgreSQL keeps and does nothing with: the command line says whose server it is."""
 _SOCKET_PORT = 5432  # only a part of the socket's name when there is no TCP

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+__all__ = ["cache_dir", "data_dir"]
+
 
 def data_dir(mode: str = "paper") -> Path:
     """The local stack's data folder: BOTTRADER_DATA as it is, else the platform's own, one for each mode

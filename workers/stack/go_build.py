@@ -13,6 +13,8 @@ from pathlib import Path
 
 from workers.errors import UnreachableError
 
+__all__ = ["Say", "go_install", "run_bounded"]
+
 _BUILD_TIMEOUT_S = 1800.0
 
 Say = Callable[[str], None]

@@ -59,6 +59,8 @@ from workers.stack.supervisor import Limit, Supervised
 from workers.stack.temporal_ui import UiGate, UiGateConfig
 from workers.temporal_connection import connect
 
+__all__ = ["LocalStack", "LocalStackConfig"]
+
 _WORKER_READY_TIMEOUT_S = 120.0
 """A worker that is alive may take so long on a busy machine after an upgrade; one that ended is seen at once."""
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)

@@ -14,6 +14,8 @@ from workers.stack.dev_server import DevServer, DevServerConfig
 from workers.stack.secured_server import SecuredServer, SecuredServerConfig, UiFiles
 from workers.stack.temporal_ui import UiUpstream
 
+__all__ = ["require_listening"]
+
 
 @dataclass(frozen=True)
 class Wanted:

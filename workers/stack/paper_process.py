@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from workers.errors import UnreachableError
 from workers.stack.processes import Child, Command, python_environment, python_module
 
+__all__ = ["PaperConfig", "PaperExchange"]
+
 _START_TIMEOUT_S = 30.0
 _ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control", "control_token_file")
 

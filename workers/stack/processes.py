@@ -20,6 +20,17 @@ import psutil
 
 from workers.errors import UnreachableError
 
+__all__ = [
+    "Child",
+    "Command",
+    "free_port",
+    "kill_at_once",
+    "listens",
+    "python_environment",
+    "python_module",
+    "require_free_port",
+]
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

@@ -21,6 +21,8 @@ from workers.stack.certificates import SERVER_NAME, Certificates
 from workers.stack.processes import Child, Command, free_port, listens, require_free_port
 from workers.stack.temporal_tuning import as_yaml
 
+__all__ = ["SecuredServer", "SecuredServerConfig", "UiFiles", "client_tls"]
+
 _START_TIMEOUT_S = 60.0
 _CLUSTER = "active"  # the dev server's name of itself: a file that it began can be gone on with
 _NOWHERE = "127.0.0.1:1"

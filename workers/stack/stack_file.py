@@ -12,6 +12,8 @@ from typing import Any
 from workers.errors import UserError
 from workers.private_files import folder_problem
 
+__all__ = ["STACK_FILE", "STACK_LOCK", "running_stack"]
+
 STACK_FILE = "stack.json"
 STACK_LOCK = "stack.lock"
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from workers.stack.processes import Child
 
+__all__ = ["Limit", "Supervised"]
+
 _HEALTHY_AFTER_S = 30.0  # a run this long resets the back-off
 
 Say = Callable[[str], None]

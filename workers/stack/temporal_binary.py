@@ -18,6 +18,8 @@ from workers.errors import UnreachableError, UserError
 from workers.stack.folders import cache_dir
 from workers.stack.go_build import Say, go_install, run_bounded
 
+__all__ = ["CLI_VERSION"]
+
 CLI_VERSION = "1.5.1"
 """The newest tag of temporalio/cli that `go install` can build (server 1.29.1, with the Web UI)."""
 

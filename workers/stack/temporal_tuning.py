@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
+__all__ = ["DYNAMIC_CONFIG", "as_flag", "as_yaml"]
+
 DYNAMIC_CONFIG: Mapping[str, int | bool] = MappingProxyType(
     {
         "history.transferProcessorMaxPollRPS": 2000,

@@ -26,6 +26,8 @@ from yarl import URL
 from domain.browser import refusal
 from workers.errors import UnreachableError
 
+__all__ = ["PUBLIC_PATH", "UiGate", "UiGateConfig", "UiUpstream"]
+
 SESSION_S = 12 * 3600.0
 """Wall seconds that a log-in lasts."""
 

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from exchange.paper.errors import PaperError
 
+__all__ = ["Keyring", "Unauthorized"]
+
 _LEEWAY_SECONDS = 5
 ALL_SCOPES = ("view", "trade")
 _ISSUER, _CCXT_ISSUER = "cdp", "coinbase-cloud"

@@ -13,6 +13,8 @@ from exchange.paper.coinbase import render
 from exchange.paper.faults import MESSAGE_FAULTS, Fault, FaultKind
 from exchange.paper.venue import Venue
 
+__all__ = ["Connection"]
+
 _SLOW_CONSUMER = 50_000  # a client that is this many messages behind is dropped
 
 

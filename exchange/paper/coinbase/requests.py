@@ -12,6 +12,8 @@ from exchange.paper.coinbase import render
 from exchange.paper.errors import ApiError
 from exchange.paper.numbers import parse_time, whole
 
+__all__ = ["Call", "read_body", "read_cursor", "read_moment", "read_seconds", "spot"]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:

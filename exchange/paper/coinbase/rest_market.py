@@ -13,6 +13,8 @@ from exchange.paper.orders import Side
 from exchange.paper.products import describe
 from exchange.paper.venue import Venue
 
+__all__ = ["MarketViews"]
+
 _MAX_CANDLES = 350
 _NOW_SECONDS = 5.0  # a range that ends within this of the clock ends "now"
 

@@ -14,6 +14,8 @@ from exchange.paper.numbers import ZERO, floor_to, parse, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status
 from exchange.paper.venue import Venue
 
+__all__ = ["OrderCalls"]
+
 _MOST_ORDERS = 1000
 Rank = tuple[float, int]
 

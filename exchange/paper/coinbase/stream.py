@@ -26,6 +26,8 @@ from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import Venue
 
+__all__ = ["SENT_CHANNELS", "STREAM_PATHS", "Streams"]
+
 MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
 _SNAPSHOT_BATCH = 50
