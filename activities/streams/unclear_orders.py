@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, KeysView
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -107,7 +107,7 @@ class UnclearOrders:
         self._tenure.background.start(self._tell_of_freed())
 
     @property
-    def doubted(self) -> Collection[str]:
+    def doubted(self) -> KeysView[str]:
         """The exchange's ids of the orders that are being asked for."""
         return self._doubted.keys()
 

@@ -25,7 +25,7 @@ from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import others_have
 from activities.ledger.record import Ledger
 from activities.starting import Starter
-from activities.streams import user_stream
+from activities.streams import unclear_orders
 from activities.streams.facts import FactStore, Observed
 from activities.streams.user_stream import UserStream, UserStreamOptions, user_stream_lease
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
@@ -509,7 +509,7 @@ async def test_an_end_is_sent_on_with_what_the_order_itself_has_filled(
     """The stream tells an end, however named, without the last fill; while the order's answers are older than that
     nothing is sent on, and the first that shows the end goes before what was told.
     """
-    monkeypatch.setattr(user_stream, "_LOOK_AT_END", 20.0)
+    monkeypatch.setattr(unclear_orders, "_LOOK_AT_END", 20.0)
     wanted = intent("a")
     name = await add_order(world.pool, wanted, exchange_order_id="x-1")
     handle = await world.order_workflow(wanted)

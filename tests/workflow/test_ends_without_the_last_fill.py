@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from activities.streams import user_stream
+from activities.streams import unclear_orders
 from domain.exits import ExitReason
 from domain.messages import StopsAnswer, StopsRequest
 from domain.protection import Protection, ProtectionKind
@@ -57,7 +57,7 @@ async def test_an_end_is_looked_at_until_an_answer_shows_it(
     nor protection that is replaced makes a trade sell more than its own, though the account has more of the coin and
     the order's answer is late.
     """
-    monkeypatch.setattr(user_stream, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
+    monkeypatch.setattr(unclear_orders, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
     await system.control.deposit("BTC", "1")
     trade = await bought(system, protection=BRACKET if kind in ("protection", "moved") else None)
     if kind in ("market", "unanswered"):
@@ -94,7 +94,7 @@ async def test_an_end_is_not_waited_for_where_nobody_else_has_of_the_coin(
     """No read works and no trade or pool has of the coin: a stop goes out as soon as its protection's end is told,
     however long it would wait elsewhere.
     """
-    monkeypatch.setattr(user_stream, "_LOOK_WHERE_OTHERS_HAVE", 3600.0)
+    monkeypatch.setattr(unclear_orders, "_LOOK_WHERE_OTHERS_HAVE", 3600.0)
     await open_books(system.pool, system.account, USD="100000", BTC="0")
     trade = await bought(system, protection=STOP)
     await resting(system, trade)

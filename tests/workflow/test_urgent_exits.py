@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from activities import venue
 from activities.database import SYMBOL_LOCK
-from activities.streams import user_stream
+from activities.streams import unclear_orders
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id, order_workflow_id
 from domain.messages import CloseAnswer, CloseRequest
@@ -384,7 +384,7 @@ async def test_a_cancelled_exit_that_is_told_with_old_totals_is_not_sold_twice(
     """A resting exit sells a part of which no message comes, and its end is told without it: the stop sells what is
     left, though the account has more of the coin.
     """
-    monkeypatch.setattr(user_stream, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
+    monkeypatch.setattr(unclear_orders, "_LOOK_WHERE_OTHERS_HAVE", 20.0)  # a slow machine answers in time, too
     await system.control.deposit("BTC", "1")
     trade = await bought(system)
     await system.price("48700")
