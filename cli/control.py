@@ -294,8 +294,8 @@ async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: 
 
 def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
     """How it ended, or why it has not."""
-    from cli.ledger import tidy
     from domain.outcome import trade_pnl
+    from domain.wording import tidy
 
     pnl = None
     if row is None:
@@ -326,7 +326,7 @@ def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]], left: set[str], *, as_json: bool) -> None:
-    from cli.ledger import short
+    from domain.wording import short
 
     if as_json:
         print_json({"flat": not left, "left": len(left), "items": rows})

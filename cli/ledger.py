@@ -9,18 +9,16 @@ from cli.output import UserError
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from decimal import Decimal
 
     from workers.settings import Settings
 
-__all__ = ["Row", "about", "ago", "book_price", "open_ledger", "resolve_key", "rounded", "short", "tidy", "with_codecs"]
+__all__ = ["Row", "ago", "open_ledger", "resolve_key", "with_codecs"]
 
 Row = Any
 """An asyncpg record: columns by name."""
 
 _CONNECT_SECONDS = 10.0
 _SHORTEST_PREFIX = 6
-_SHOWN_KEY = 12
 _ID = re.compile(r"(?:order-|exit-)?([0-9a-f]{1,32})(?:-[1-9][0-9]{0,2})?")
 
 
@@ -96,11 +94,6 @@ async def resolve_key(connection: Any, account: str, given: str, *, trade: bool 
     return str(rows[0]["order_key"])
 
 
-def short(key: str | None) -> str:
-    """As much of a key as tells it apart; every command takes it back."""
-    return (key or "")[:_SHOWN_KEY]
-
-
 def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
     """How long ago, or how long it took, in the largest unit that makes sense."""
     from datetime import UTC, datetime
@@ -112,35 +105,3 @@ def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def tidy(value: "Decimal | None") -> "Decimal | None":
-    """A size or a price to read: at most eight places after the point, no trailing zeros; what is there is not 0."""
-    from decimal import Decimal
-
-    from domain.money import plain, to_read
-
-    return None if value is None else Decimal(plain(to_read(value)))
-
-
-def book_price(value: "Decimal", size: "Decimal") -> "Decimal | None":
-    """The average price of what was traded, in quote per base, to read."""
-    from domain.money import average
-
-    return tidy(average(value, size))
-
-
-def rounded(price: "Decimal | None") -> "Decimal | None":
-    """A price for a column of a table: two decimals, or six significant digits where that is more."""
-    from decimal import Decimal
-
-    return None if price is None else Decimal(about(price))
-
-
-def about(price: "Decimal | str | None") -> str:
-    """A price that was computed, to read. Never for what is owed."""
-    from decimal import Decimal
-
-    from workflows.narrative import level
-
-    return level(None if price is None else Decimal(price))

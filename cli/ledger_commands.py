@@ -77,7 +77,7 @@ async def _pool(settings: "Settings") -> AsyncIterator[Any]:
 
 
 def _print_report(report: "LedgerReport") -> None:
-    from cli.ledger import tidy
+    from domain.wording import tidy
 
     counts = (
         f"{report.fills} fills, {report.allocations} allocations, {report.trades} trades of {report.symbols} symbols"
@@ -169,7 +169,7 @@ def _print_differences(found: "list[BookDifference]", *, as_json: bool, written:
     if not found:
         typer.echo("The FIFO book is what its fills give: nothing to repair.")
         return
-    from cli.ledger import tidy
+    from domain.wording import tidy
 
     print_table(
         ("symbol", "fills", "rows", "P&L", "open size", "rows to write", "rows to remove", "lots", "records"),

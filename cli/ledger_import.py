@@ -172,7 +172,7 @@ def _show(
             }
         )
         return
-    from cli.ledger import tidy
+    from domain.wording import tidy
 
     print_table(
         (

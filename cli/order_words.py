@@ -99,7 +99,7 @@ async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
     A sell of a trade is held up by what rests for the trade; one from the pool by the trades themselves, on whatever
     product of the coin. Raises the database's errors.
     """
-    from cli.ledger import short
+    from domain.wording import short
 
     sells = await ledger.fetch(_SELLS, intent.account, intent.symbol, intent.order_key, intent.entry_key)
     base = intent.symbol.partition("-")[0]
@@ -118,7 +118,7 @@ async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
 
 
 def _of_sell(row: "Row", base: str) -> str:
-    from cli.ledger import short
+    from domain.wording import short
 
     held = _amount(row["size"], base)
     if row["entry_key"] is None:
@@ -134,6 +134,6 @@ def _of_sell(row: "Row", base: str) -> str:
 
 
 def _amount(size: "Decimal", base: str) -> str:
-    from cli.ledger import tidy
+    from domain.wording import tidy
 
     return f"{tidy(size):f} {base}"

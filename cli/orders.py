@@ -259,7 +259,7 @@ def _asked_for(intent: "OrderIntent") -> Iterator[None]:
         yield
     except Exception as error:
         from cli.errors import as_user_error
-        from cli.ledger import short
+        from domain.wording import short
 
         found = as_user_error(error)
         if not isinstance(found, UnreachableError):
@@ -273,7 +273,7 @@ def _asked_for(intent: "OrderIntent") -> Iterator[None]:
 
 def _not_known(row: "Row", timeout: float) -> UnreachableError:
     """The sentence about an order that was sent and whose end nobody has told yet."""
-    from cli.ledger import short
+    from domain.wording import short
 
     return UnreachableError(
         "NOT_CONFIRMED",
@@ -319,7 +319,7 @@ def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
     """The request id is taken: by what, and what to do."""
     from cli.order_words import differences
     from domain.messages import OrderIntent
-    from workflows.narrative import order_summary
+    from domain.wording import order_summary
 
     stored = OrderIntent.model_validate(row["intent"])
     other = order_summary(stored)
@@ -335,8 +335,8 @@ def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
 async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> NoReturn:
     """Raises UnreachableError(NO_WORKER, NO_ANSWER): the order waits in Temporal without a decision."""
     from cli.asking import worker_missing
-    from cli.ledger import short
     from domain.ids import order_workflow_id
+    from domain.wording import short
 
     until_when = (
         "" if intent.valid_until is None else f" It is dropped if it can't be sent by {intent.valid_until:%H:%M:%S}Z."
@@ -367,10 +367,10 @@ FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key 
 
 def described(row: "Row") -> dict[str, object]:
     """An order as JSON: sizes in base, prices in quote per base, fees in quote currency."""
-    from cli.ledger import tidy
     from domain.ids import order_workflow_id
     from domain.money import average
     from domain.orders import OrderState, public_state
+    from domain.wording import tidy
 
     return {
         "order_key": row["order_key"],
@@ -433,9 +433,8 @@ def _tell(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: 
 
 def _sentence(row: "Row") -> str:
     """What became of an order, for a person."""
-    from cli.ledger import about, book_price, short
     from domain.money import plain
-    from workflows.narrative import money
+    from domain.wording import about, book_price, money, short
 
     # What was asked for, not what was left of it after rounding.
     size, quote, limit = (row["intent"].get(name) for name in ("base_size", "quote_size", "limit_price"))
@@ -563,7 +562,8 @@ _COLUMNS = (
 
 
 def _line(row: "Row") -> list[object]:
-    from cli.ledger import ago, book_price, rounded, short, tidy
+    from cli.ledger import ago
+    from domain.wording import book_price, rounded, short, tidy
 
     kind = row["order_type"]
     if row["limit_price"] is not None:

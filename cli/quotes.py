@@ -68,7 +68,8 @@ def show(
 
 
 async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_json: bool) -> int:
-    from cli.ledger import open_ledger, short, tidy
+    from cli.ledger import open_ledger
+    from domain.wording import short, tidy
 
     async with open_ledger(settings) as ledger:
         quotes = [dict(row) for row in await ledger.fetch(_QUOTES, settings.account, symbol)]

@@ -83,7 +83,7 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
 
 
 def _print(report: "ReconcileReport") -> None:
-    from cli.ledger import short, tidy
+    from domain.wording import short, tidy
 
     done = "would be done" if report.dry_run else "was done"
     print_table(

@@ -124,11 +124,11 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
 
     `alone`: the symbols whose price nobody watches now; None if nobody asked.
     """
-    from cli.ledger import tidy
     from domain.exits import ExitRules, target_price
     from domain.ids import exit_workflow_id, order_workflow_id
     from domain.money import average
     from domain.outcome import trade_pnl
+    from domain.wording import tidy
 
     rules = ExitRules.model_validate(row["rules"])
     entry = average(row["bought_value"], row["bought_size"])
@@ -199,8 +199,9 @@ def _columns(*, bids: bool) -> list[str]:
 def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
     from decimal import Decimal
 
-    from cli.ledger import ago, rounded, short
+    from cli.ledger import ago
     from domain.money import round_half_even
+    from domain.wording import rounded, short
 
     def cents(value: "Decimal | None") -> "Decimal | None":
         return None if value is None else Decimal(round_half_even(value))
@@ -231,7 +232,7 @@ def _state(row: "Mapping[str, Any]") -> str:
 
 def _stops(row: "Mapping[str, Any]") -> str:
     """Where it would be sold: soft and hard stop, or the trailing stop once that is armed, and the profit target."""
-    from cli.ledger import about
+    from domain.wording import about
 
     if row["trailing_stop"] is not None:
         return f"trailing {about(row['trailing_stop'])}"
@@ -347,8 +348,8 @@ _PARTS = {
 
 
 def _print_story(story: "Mapping[str, Any]") -> None:
-    from cli.ledger import ago, book_price, short, tidy
-    from workflows.narrative import money, percent
+    from cli.ledger import ago
+    from domain.wording import book_price, money, percent, short, tidy
 
     _print_head(story)
     print_table(
@@ -449,7 +450,7 @@ def _readable(number: str) -> str:
     """A gate's number without exponent and trailing zeros; anything else as it is."""
     from decimal import Decimal, InvalidOperation
 
-    from workflows.narrative import money
+    from domain.wording import money
 
     try:
         return money(Decimal(number))
@@ -458,8 +459,7 @@ def _readable(number: str) -> str:
 
 
 def _print_head(story: "Mapping[str, Any]") -> None:
-    from cli.ledger import about
-    from workflows.narrative import money
+    from domain.wording import about, money
 
     entry, decision, trade = story["entry"], story["decision"], story["trade"]
     asked_by = f", asked by {decision['asked_by']}" if decision["asked_by"] else ""
@@ -490,7 +490,7 @@ def _indicators(decision: "Mapping[str, Any]") -> str:
     """Each indicator with its value and what it added to the score; those that fired first."""
     from decimal import Decimal
 
-    from workflows.narrative import money
+    from domain.wording import money
 
     parts = decision["indicator_breakdown"]
     ranked = sorted(parts.items(), key=lambda item: (not item[1].get("fired"), item[0]))
@@ -645,8 +645,8 @@ async def _close(
 ) -> int:
     from cli.asking import commanded, keep_until_started, patience, until
     from cli.ledger import ago, open_ledger, resolve_key
+    from domain.wording import money
     from workers.temporal_connection import connect
-    from workflows.narrative import money
 
     async with open_ledger(settings) as ledger:
         key = await resolve_key(ledger, settings.account, given, trade=True)

@@ -102,7 +102,7 @@ async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
 def _plain(row: "Row") -> dict[str, Any]:
     from decimal import Decimal
 
-    from cli.ledger import tidy
+    from domain.wording import tidy
 
     return {name: tidy(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
@@ -182,7 +182,7 @@ def _signal_sentence(row: dict[str, Any]) -> str:
 
 
 def _order_sentence(symbol: str, row: dict[str, Any] | None) -> str:
-    from cli.ledger import short
+    from domain.wording import short
 
     if row is None:
         return f"There has been no order for {symbol}."
@@ -258,7 +258,7 @@ def _print_matrix(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_order(order: dict[str, Any]) -> None:
-    from cli.ledger import short
+    from domain.wording import short
 
     how = f"refused by {order['gate']}" if order["gate"] else order["state"]
     print_table(

@@ -37,12 +37,13 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.orders import OrderRole, OrderState, OrderType, Side
+    from domain.wording import money, outcome_sentence, rules_sentence
     from workflows.durable import transact
     from workflows.exit_order import ExitOrder, sells_beside, start_exit_order
-    from workflows.narrative import Timeline, money, outcome_sentence, rules_sentence
     from workflows.promise import Promise, refuse_unknown
     from workflows.protection import ExchangeProtection
     from workflows.stops import move_stops
+    from workflows.timeline import Timeline
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 

@@ -14,8 +14,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.search_attributes import of_order
     from domain.ids import order_workflow_id
     from domain.messages import OrderIntent, OrderOutcome
+    from domain.wording import order_summary
     from workflows.durable import TASK_TIMEOUT
-    from workflows.narrative import order_summary
 
 __all__ = ["ExitOrder", "sells_beside", "start_exit_order"]
 

@@ -11,16 +11,9 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.search_attributes import STATUS
     from domain.messages import ExternalOrder
-    from workflows.narrative import cash, money
+    from domain.wording import cash, external_summary, money
 
-__all__ = ["ExternalOrderWorkflow", "external_summary"]
-
-
-def external_summary(order: ExternalOrder) -> str:
-    """One line: whose order this is not, and what it is."""
-    size = f"{money(order.base_size)} " if order.base_size is not None else ""
-    price = f" @ {money(order.limit_price)}" if order.limit_price is not None else ""
-    return f"{order.side.value} {size}{order.symbol} {order.order_type}{price} · external, by {order.source.value}"
+__all__ = ["ExternalOrderWorkflow"]
 
 
 @workflow.defn(name="ExternalOrderWorkflow")

@@ -33,8 +33,8 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.orders import OrderState, OrderType
+    from domain.wording import order_summary
     from workflows.durable import transact
-    from workflows.narrative import order_summary
     from workflows.order_attempts import OrderAttempts
     from workflows.order_progress import OrderProgress, OrderView
     from workflows.order_reports import OrderReports

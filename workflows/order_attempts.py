@@ -17,8 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import CancelAttempt, EndOrder, LookUp, NextAttempt, OrderActivities, PlaceAttempt
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
     from domain.orders import AttemptStatus, OrderState, OrderType, end_state
+    from domain.wording import money
     from workflows.durable import HEARTBEAT, ask_until, transact
-    from workflows.narrative import money
     from workflows.order_progress import OrderProgress
     from workflows.order_reports import OrderReports
 

@@ -17,7 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import Admission, CloseRequest, OrderIntent, OrderOutcome, RecordResult, TradeOutcome
     from domain.money import average
     from domain.orders import OrderRole, OrderState, Totals, TradeState, public_state
-    from workflows.narrative import Timeline, gates_table, money, order_summary, rules_sentence
+    from domain.wording import gates_table, money, order_summary, rules_sentence
+    from workflows.timeline import Timeline
 
 __all__ = ["OrderProgress", "OrderView"]
 

@@ -17,8 +17,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities, RecordUpdate
     from domain.messages import AttemptView, OrderUpdate, RecordResult
     from domain.orders import AttemptStatus, Report, Totals, merge
+    from domain.wording import money
     from workflows.durable import transact
-    from workflows.narrative import money
     from workflows.order_progress import OrderProgress
     from workflows.order_trade import EntryTrade
 

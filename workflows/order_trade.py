@@ -21,8 +21,8 @@ with workflow.unsafe.imports_passed_through():
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
     from domain.orders import OrderRole, OrderState, TradeState
+    from domain.wording import money, outcome_sentence, rules_sentence
     from workflows.durable import TASK_TIMEOUT, transact
-    from workflows.narrative import money, outcome_sentence, rules_sentence
     from workflows.order_progress import OrderProgress
     from workflows.promise import Promise
 

@@ -21,9 +21,9 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import CloseRequest, Linkage, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
     from domain.orders import OrderRole, OrderType, Side
     from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
+    from domain.wording import money
     from workflows.durable import transact
     from workflows.exit_order import ExitOrder, start_exit_order
-    from workflows.narrative import money
 
 __all__ = ["ExchangeProtection"]
 

@@ -30,8 +30,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.search_attributes import of_order
     from domain.ids import order_workflow_id
     from domain.messages import OrderIntent
+    from domain.wording import money, order_summary, rules_sentence
     from workflows.durable import TASK_TIMEOUT
-    from workflows.narrative import money, order_summary, rules_sentence
 
 __all__ = ["QuoteRoundWorkflow", "quote_round_id", "quotes_id"]
 

@@ -8,8 +8,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from activities.interfaces.search_attributes import of_order
 from domain.ids import order_workflow_id
 from domain.messages import OrderDecision, OrderIntent, OrderOutcome
+from domain.wording import order_summary, rules_sentence
 from workflows.durable import TASK_TIMEOUT
-from workflows.narrative import order_summary, rules_sentence
 from workflows.order import OrderWorkflow
 
 __all__ = ["decide_order", "start_order"]

@@ -232,8 +232,8 @@ def _as_json(result: "Result") -> dict[str, Any]:
 
 def _print(result: "Result", took: float) -> None:
     from cli.demo.audit import won_and_lost
-    from cli.ledger import about
     from domain.money import round_half_even
+    from domain.wording import about
 
     print_table(
         ("symbol", "entry", "exit", "gross", "fees", "net", "why", "trigger", "source", "seconds"),

@@ -14,11 +14,10 @@ from activities.reconcile.run import ReconcileOptions
 from activities.starting import Appearance, Starter
 from activities.streams.user_stream import UserStreamOptions
 from domain.messages import ExternalOrder, MonitorStart, OrderIntent
+from domain.wording import external_summary, money, order_summary, rules_sentence
 from workers.settings import Settings
 from workers.settings.values import lease_terms
 from workflows.durable import TASK_TIMEOUT
-from workflows.external import external_summary
-from workflows.narrative import money, order_summary, rules_sentence
 
 __all__ = ["reconcile_options", "starter_of", "user_stream_options", "watcher_options"]
 

@@ -1,4 +1,7 @@
-"""What a person reads in the Web UI: summaries and details in plain sentences."""
+"""Numbers and sentences as people read them: in the Web UI's summaries, in tables and messages of the command line.
+
+Everything here is for reading: it rounds, and leaves out. What is owed or compared never comes from here.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,27 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from domain.exits import ExitRules, target_price
-from domain.messages import GateView, OrderIntent, TradeOutcome
-from domain.money import plain, round_half_even, to_read
+from domain.messages import ExternalOrder, GateView, OrderIntent, TradeOutcome
+from domain.money import average, plain, round_half_even, to_read
 
 __all__ = [
-    "Timeline",
+    "about",
+    "book_price",
     "cash",
+    "external_summary",
     "gates_table",
     "level",
     "money",
     "order_summary",
     "outcome_sentence",
     "percent",
+    "rounded",
     "rules_sentence",
+    "short",
+    "tidy",
 ]
 
-_LONGEST = 200
+_SHOWN_KEY = 12
 
 
 def money(value: Decimal | None) -> str:
@@ -47,6 +55,31 @@ def percent(fraction: Decimal | None) -> str:
     return "–" if fraction is None else f"{round_half_even(fraction * 100, Decimal('0.01')):+}%"
 
 
+def tidy(value: Decimal | None) -> Decimal | None:
+    """`money` as a number, for a column of a table or for JSON: no trailing zeros, and what is there is not 0."""
+    return None if value is None else Decimal(plain(to_read(value)))
+
+
+def book_price(value: Decimal, size: Decimal) -> Decimal | None:
+    """The average price of what was traded, in quote per base; None if nothing was."""
+    return tidy(average(value, size))
+
+
+def about(price: Decimal | str | None) -> str:
+    """`level` of a price that may be a text, as rows and JSON have it."""
+    return level(None if price is None else Decimal(price))
+
+
+def rounded(price: Decimal | None) -> Decimal | None:
+    """`level` as a number, for a column of a table."""
+    return None if price is None else Decimal(level(price))
+
+
+def short(key: str | None) -> str:
+    """As much of a key as tells it apart; every command takes it back."""
+    return (key or "")[:_SHOWN_KEY]
+
+
 def order_summary(intent: OrderIntent) -> str:
     """One line: what is to be done and why."""
     if intent.base_size is not None:
@@ -63,6 +96,13 @@ def order_summary(intent: OrderIntent) -> str:
     post_only = " post-only" if intent.post_only else ""
     source = f" ({intent.source})" if intent.source != why else ""
     return f"{intent.side.value} {what} {intent.order_type.value}{price}{post_only} · {why}{score}{source}"
+
+
+def external_summary(order: ExternalOrder) -> str:
+    """One line: whose order this is not, and what it is."""
+    size = f"{money(order.base_size)} " if order.base_size is not None else ""
+    price = f" @ {money(order.limit_price)}" if order.limit_price is not None else ""
+    return f"{order.side.value} {size}{order.symbol} {order.order_type}{price} · external, by {order.source.value}"
 
 
 def gates_table(gates: Sequence[GateView]) -> list[str]:
@@ -121,26 +161,3 @@ def outcome_sentence(outcome: TradeOutcome) -> str:
 def _quote(symbol: str) -> str:
     """What a product is priced in: USD of BTC-USD, USDT of BTC_USDT."""
     return symbol.replace("_", "-").rpartition("-")[2]
-
-
-class Timeline:
-    """What happened, in order, with times; the oldest middle lines go first when it grows too long."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def add(self, at: str, sentence: str) -> None:
-        """Append a line."""
-        self._lines.append(f"{at} {sentence}")
-        if len(self._lines) > _LONGEST:
-            del self._lines[_LONGEST // 2]
-
-    @property
-    def markdown(self) -> list[str]:
-        """The newest lines as a list, newest first: the Web UI shows no code blocks."""
-        return [f"- `{at}` {sentence}" for at, _, sentence in (line.partition(" ") for line in self._lines[:-21:-1])]
-
-    @property
-    def lines(self) -> list[str]:
-        """All lines, oldest first."""
-        return list(self._lines)
