@@ -12,17 +12,38 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
+from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities
+    from activities.interfaces.search_attributes import of_order
+    from domain.ids import order_workflow_id
+    from domain.messages import OrderIntent, OrderOutcome
+    from domain.wording import order_summary, rules_sentence
 
-__all__ = ["HEARTBEAT", "TASK_TIMEOUT", "ask_exchange", "ask_until", "transact"]
+__all__ = [
+    "HEARTBEAT",
+    "TASK_TIMEOUT",
+    "OrderChild",
+    "ask_exchange",
+    "ask_until",
+    "start_order_child",
+    "transact",
+    "wait_until",
+]
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
 Method = Callable[[OrderActivities, Request], Awaitable[Result]]
+OrderChild = workflow.ChildWorkflowHandle[Any, OrderOutcome]
 
 TASK_TIMEOUT = timedelta(seconds=5)
 """A workflow task that a dead worker took with it is given to another after this."""
@@ -43,6 +64,46 @@ _PATIENT = RetryPolicy(
     maximum_interval=timedelta(seconds=30),
     non_retryable_error_types=_FINAL,
 )
+
+
+async def wait_until(condition: Callable[[], bool], seconds: float | None, summary: str) -> bool:
+    """Wait until the condition holds, at most `seconds` of wall time (None: for ever). False if the time ran out.
+
+    `summary` is what the Web UI shows beside the timer.
+    """
+    try:
+        await workflow.wait_condition(
+            condition, timeout=None if seconds is None else timedelta(seconds=seconds), timeout_summary=summary
+        )
+    except TimeoutError:
+        return False
+    return True
+
+
+async def start_order_child(intent: OrderIntent, *, again: bool = False, queue: str | None = None) -> OrderChild | None:
+    """Start an order's own workflow, which outlives the one that starts it; on its task queue unless `queue` is given.
+
+    None where a workflow of this order runs, or has completed and is not to run `again`. One that has failed or was
+    terminated is always started anew.
+    """
+    reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+    try:
+        return await workflow.start_child_workflow(
+            "OrderWorkflow",
+            intent,
+            id=order_workflow_id(intent.order_key),
+            task_queue=queue,
+            result_type=OrderOutcome,
+            parent_close_policy=ParentClosePolicy.ABANDON,
+            cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
+            id_reuse_policy=reuse,
+            task_timeout=TASK_TIMEOUT,
+            search_attributes=of_order(intent),
+            static_summary=order_summary(intent),
+            static_details=None if intent.entry_key else rules_sentence(intent.rules, intent.limit_price),
+        )
+    except WorkflowAlreadyStartedError:
+        return None
 
 
 async def transact(method: Method[Request, Result], request: Request, summary: str) -> Result:

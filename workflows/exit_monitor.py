@@ -38,8 +38,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from domain.orders import OrderRole, OrderState, OrderType, Side
     from domain.wording import money, outcome_sentence, rules_sentence
-    from workflows.durable import transact
-    from workflows.exit_order import ExitOrder, sells_beside, start_exit_order
+    from workflows.durable import OrderChild, start_order_child, transact, wait_until
+    from workflows.exit_order import sells_beside
     from workflows.promise import Promise, refuse_unknown
     from workflows.protection import ExchangeProtection
     from workflows.stops import move_stops
@@ -47,8 +47,8 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
-_PATIENCE = timedelta(seconds=0.5)
-"""So long an exit waits for the end of each thing that rests of its trade (EXIT-10)."""
+_PATIENCE = 0.5
+"""Wall seconds that an exit waits for the end of each thing that rests of its trade (EXIT-10)."""
 _ENTRY_LOOK = 10.0
 _EARLIER_LOOK = 0.1
 """Seconds between two looks at what an earlier monitor's exit has become."""
@@ -232,7 +232,7 @@ class ExitMonitorWorkflow:
         What it may still sell is claimed in the ledger, so the two never sell the same thing.
         """
         self._take_over = False
-        until = workflow.now() + _PATIENCE
+        until = workflow.now() + timedelta(seconds=_PATIENCE)
         told = False
         while True:
             view = await self._position(reason)
@@ -252,14 +252,7 @@ class ExitMonitorWorkflow:
             await workflow.sleep(_EARLIER_LOOK, summary="until the earlier exit has ended")
 
     async def _wait_for_any(self, seconds: float) -> None:
-        try:
-            await workflow.wait_condition(
-                lambda: self._reason is not None,
-                timeout=timedelta(seconds=seconds),
-                timeout_summary="until the earlier exit has ended",
-            )
-        except TimeoutError:
-            return
+        await wait_until(lambda: self._reason is not None, seconds, "until the earlier exit has ended")
 
     # --- protection at the exchange --------------------------------------------------------------------------------
 
@@ -290,7 +283,7 @@ class ExitMonitorWorkflow:
         """
         if self._protection is None:
             return False
-        view = await self._protection.lower(f"{reason} is due", within=_PATIENCE.total_seconds())
+        view = await self._protection.lower(f"{reason} is due", within=_PATIENCE)
         if view.live is not None and sells_beside(view.remaining, view.live_size, view.free):
             self._tell("the end of its protection is not known yet: what that may still sell is left out")
         elif view.live is not None:
@@ -440,18 +433,15 @@ class ExitMonitorWorkflow:
             self._protection.look()
 
     async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
-        try:
-            await workflow.wait_condition(
-                lambda: (
-                    (self._reason is not None and outranks(self._reason, reason))
-                    or (self._on_hodl and self._hodl_changed)
-                    or self._freed
-                ),
-                timeout=timedelta(seconds=seconds),
-                timeout_summary=f"before {reason} is tried again",
-            )
-        except TimeoutError:
-            return
+        await wait_until(
+            lambda: (
+                (self._reason is not None and outranks(self._reason, reason))
+                or (self._on_hodl and self._hodl_changed)
+                or self._freed
+            ),
+            seconds,
+            f"before {reason} is tried again",
+        )
 
     async def _stop_entry(self) -> None:
         """Cancel what remains of the own entry and wait for its final size, bounded: a stop doesn't wait for ever."""
@@ -465,11 +455,7 @@ class ExitMonitorWorkflow:
             view = await self._position()
             self._entry_final = view.entry_final
             return
-        try:
-            await workflow.wait_condition(
-                lambda: self._entry_final, timeout=_PATIENCE, timeout_summary="until the entry's size is final"
-            )
-        except TimeoutError:
+        if not await wait_until(lambda: self._entry_final, _PATIENCE, "until the entry's size is final"):
             self._tell("the entry's end is not known yet; selling what it has filled so far")
 
     @property
@@ -480,12 +466,7 @@ class ExitMonitorWorkflow:
     async def _await_entry(self, reason: ExitReason) -> None:
         """All that the entry has filled is sold, its end isn't known: what it fills still is sold as it comes."""
         await self._tell_unsold("all of it is sold so far, and the end of its entry is not known yet")
-        with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(
-                lambda: not self._all_sold,
-                timeout=timedelta(seconds=_ENTRY_LOOK),
-                timeout_summary="until the entry's size is final",
-            )
+        await wait_until(lambda: not self._all_sold, _ENTRY_LOOK, "until the entry's size is final")
         if self._entry_final:
             await self._close_if_flat(reason)
 
@@ -496,7 +477,7 @@ class ExitMonitorWorkflow:
             self._legs += 1
             self._changed = False
             intent = self._exit_intent(reason, due)
-            child = await start_exit_order(intent)
+            child = await start_order_child(intent)
             if child is not None:
                 break
             # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims of
@@ -526,18 +507,18 @@ class ExitMonitorWorkflow:
                 return None
             return await self._next_leg(reason) if outcome.earlier else outcome
 
-    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> ExitOrder | None:
+    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> OrderChild | None:
         """An exit order that a person terminated may rest at the exchange, and claim: it goes on from the ledger.
 
         Where news of it has started it again already, it is no child, and stands down as an earlier monitor's does.
         """
         if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
             return None
-        child = await start_exit_order(intent, again=True)
+        child = await start_order_child(intent, again=True)
         self._take_over = self._take_over or child is None
         return child
 
-    async def _until_ended(self, child: ExitOrder, reason: ExitReason) -> bool:
+    async def _until_ended(self, child: OrderChild, reason: ExitReason) -> bool:
         """Until an exit has ended or a higher one is due; False if it was left behind.
 
         Where the exchange has told the size of its end but not what it came to, it claims no more than that of the
@@ -561,16 +542,13 @@ class ExitMonitorWorkflow:
             self._behind.append(asyncio.create_task(self._hear_behind(child)))
             return False
 
-    async def _leaves_behind(self, child: ExitOrder, reason: ExitReason) -> bool:
+    async def _leaves_behind(self, child: OrderChild, reason: ExitReason) -> bool:
         """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
         may still sell itself. If there isn't, people are told that its end is waited for.
         """
         if not workflow.patched("a higher exit waits half a second for a lower one"):
             return False
-        with contextlib.suppress(TimeoutError):
-            await workflow.wait_condition(
-                child.done, timeout=_PATIENCE, timeout_summary=f"until {reason} has stood down"
-            )
+        await wait_until(child.done, _PATIENCE, f"until {reason} has stood down")
         if child.done():
             return False
         looks = 0
@@ -589,14 +567,9 @@ class ExitMonitorWorkflow:
                     return False
             # The exchange may have told its size, if not what it came to.
             looks += 1
-            with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(
-                    child.done,
-                    timeout=timedelta(seconds=self._pause_after(looks) / 2),
-                    timeout_summary=f"until {reason} has ended, or claims less",
-                )
+            await wait_until(child.done, self._pause_after(looks) / 2, f"until {reason} has ended, or claims less")
 
-    async def _hear_behind(self, child: ExitOrder) -> None:
+    async def _hear_behind(self, child: OrderChild) -> None:
         """An exit that was left behind has ended: what it had claimed is free."""
         with contextlib.suppress(ChildWorkflowError):
             await child

@@ -18,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
     from domain.orders import AttemptStatus, OrderState, OrderType, end_state
     from domain.wording import money
-    from workflows.durable import HEARTBEAT, ask_until, transact
+    from workflows.durable import HEARTBEAT, ask_until, transact, wait_until
     from workflows.order_progress import OrderProgress
     from workflows.order_reports import OrderReports
 
@@ -291,7 +291,7 @@ class OrderAttempts:
                 self._progress.refusal, self._progress.sentence = "ABSENT", answer.sentence
                 self._progress.tell(f"attempt {number} never reached the exchange: {answer.sentence}")
                 return
-            await self._wait(lambda: self._reports.resolved(number), pause, f"attempt {number}: {answer.sentence}")
+            await wait_until(lambda: self._reports.resolved(number), pause, f"attempt {number}: {answer.sentence}")
             # An exit is sent again soon: its position is in danger meanwhile.
             pause = min(pause * 2, 10.0 if self._progress.is_entry else 2.0)
 
@@ -304,7 +304,7 @@ class OrderAttempts:
             due = [moment for moment in (deadline, reprice_at) if moment is not None]
             left = (min(due) - workflow.now()).total_seconds() if due else None
             wait = min(left, patience) if left is not None and at_once else patience if at_once else left
-            await self._wait(
+            await wait_until(
                 lambda: self._reports.ended(number) or self._progress.cancel_wish is not None,
                 None if wait is None else max(wait, 0.0),
                 "until it fills",
@@ -354,10 +354,10 @@ class OrderAttempts:
                 if answer is not None and answer.update is not None:
                     self._reports.take(answer.update)
             pause = pause_between_cancels(tries, urgent=urgent)
-            await self._wait(lambda: self._reports.ended(number), pause, "until the cancel is final")
+            await wait_until(lambda: self._reports.ended(number), pause, "until the cancel is final")
             if not self._reports.ended(number):
                 await self._look(number)
-                await self._wait(lambda: self._reports.ended(number), 0.05, "until it is recorded")
+                await wait_until(lambda: self._reports.ended(number), 0.05, "until it is recorded")
 
     async def _look(self, number: int) -> None:
         try:
@@ -383,18 +383,8 @@ class OrderAttempts:
     def _expired(self) -> bool:
         return self._wanted_until is not None and workflow.now() >= self._wanted_until
 
-    async def _wait(self, condition: object, seconds: float | None, summary: str) -> None:
-        try:
-            await workflow.wait_condition(
-                condition,  # type: ignore[arg-type]
-                timeout=None if seconds is None else timedelta(seconds=seconds),
-                timeout_summary=summary,
-            )
-        except TimeoutError:
-            return
-
     async def _pause(self, seconds: float, summary: str) -> None:
-        await self._wait(lambda: self._progress.cancel_wish is not None, seconds, summary)
+        await wait_until(lambda: self._progress.cancel_wish is not None, seconds, summary)
 
 
 def pause_when_busy(wish: float | None, tries: int, *, leaves: bool) -> float:

@@ -8,7 +8,6 @@ so that a monitor that was started again finds it. Whatever goes wrong here, the
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
 
 from temporalio import workflow
@@ -22,8 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.orders import OrderRole, OrderType, Side
     from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
     from domain.wording import money
-    from workflows.durable import transact
-    from workflows.exit_order import ExitOrder, start_exit_order
+    from workflows.durable import OrderChild, start_order_child, transact, wait_until
 
 __all__ = ["ExchangeProtection"]
 
@@ -62,7 +60,7 @@ class ExchangeProtection:
         self._entry_final = entry_final
         self._beyond = beyond
         self._stop: Decimal | None = None
-        self._order: ExitOrder | None = None
+        self._order: OrderChild | None = None
         self._wanted = True
         self._news = False
         self._lowering = False
@@ -89,7 +87,7 @@ class ExchangeProtection:
         self._wanted = False
         await self._hear()
         if not self._entry_final():
-            await self._pause(_SETTLE, lambda: self._entry_final() or self._due(), "until the entry has its size")
+            await wait_until(lambda: self._entry_final() or self._due(), _SETTLE, "until the entry has its size")
         view = await self._view(prices=True)
         other_size = view.live_size != view.sellable
         if view.live is not None and (other_size or view.outdated) and view.sellable > 0 and not self._due():
@@ -102,8 +100,8 @@ class ExchangeProtection:
             view = await self._view(prices=not self._due())
         if view.live is None and self._order is not None:
             # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
-            await self._pause(
-                _LOOK_AGAIN, lambda: self._ended or self._due(), "until the protection's workflow says how it is"
+            await wait_until(
+                lambda: self._ended or self._due(), _LOOK_AGAIN, "until the protection's workflow says how it is"
             )
             self._wanted = True
         elif view.live is None and view.sellable > 0 and not self._due():
@@ -142,11 +140,11 @@ class ExchangeProtection:
             self._lowering, self._news = True, False
             await self._cancel(view.live)
             had_ended = self._ended
-            await self._pause(
-                _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
+            await wait_until(
                 lambda had_ended=had_ended: (  # type: ignore[misc]
                     self._news or (self._ended and not had_ended) or (unless_due and self._due())
                 ),
+                _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
                 "until the protection has ended",
             )
 
@@ -169,7 +167,7 @@ class ExchangeProtection:
         intent = self._intent(view)
         if not await self._start_order(intent):
             # One with this number is on its way; the ledger will show it.
-            await self._pause(_LOOK_AGAIN, self._due, "until the protection is in the ledger")
+            await wait_until(self._due, _LOOK_AGAIN, "until the protection is in the ledger")
             self._wanted = True
             return
         self._tell(
@@ -177,13 +175,13 @@ class ExchangeProtection:
             f"limit {money(view.limit_price)}"
         )
         if self._reported:
-            await self._pause(5 * _LOOK_AGAIN, lambda: self._ended or self._due(), "whether it is taken this time")
+            await wait_until(lambda: self._ended or self._due(), 5 * _LOOK_AGAIN, "whether it is taken this time")
             if not self._ended and (await self._view()).live is not None:
                 self._failures, self._reported = 0, False
                 await self._trouble(over=True)
 
     async def _start_order(self, intent: OrderIntent, *, again: bool = False) -> bool:
-        order = await start_exit_order(intent, again=again)
+        order = await start_order_child(intent, again=again)
         if order is None:
             return False
         self._order = order
@@ -238,7 +236,7 @@ class ExchangeProtection:
         tries = self._protection.tries
         self._tell(f"no protection at the exchange ({why}), try {self._failures} of {tries}")
         if self._failures < tries:
-            await self._pause(min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), self._due, "before the next try")
+            await wait_until(self._due, min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), "before the next try")
             self._wanted = True
         elif not self._reported:
             self._reported = True
@@ -279,9 +277,3 @@ class ExchangeProtection:
             trigger_price=view.stop_price,
             protection_role=ProtectionRole.OCO if bracket else ProtectionRole.STOP_LOSS,
         )
-
-    async def _pause(self, seconds: float, until: Callable[[], bool], summary: str) -> None:
-        try:
-            await workflow.wait_condition(until, timeout=timedelta(seconds=seconds), timeout_summary=summary)
-        except TimeoutError:
-            return

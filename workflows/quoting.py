@@ -11,9 +11,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, SearchAttributeKey, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.common import RetryPolicy, SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.quotes import (
@@ -27,11 +25,9 @@ with workflow.unsafe.imports_passed_through():
         WithdrawQuotes,
         WithdrawReport,
     )
-    from activities.interfaces.search_attributes import of_order
-    from domain.ids import order_workflow_id
     from domain.messages import OrderIntent
-    from domain.wording import money, order_summary, rules_sentence
-    from workflows.durable import TASK_TIMEOUT
+    from domain.wording import money
+    from workflows.durable import start_order_child
 
 __all__ = ["QuoteRoundWorkflow", "quote_round_id", "quotes_id"]
 
@@ -66,7 +62,10 @@ class QuoteRoundWorkflow:
         if plan.cancel:
             withdrawn = await self._withdraw(request.account, plan.cancel)
             plan = await self._plan(look.model_copy(update={"again": True}), "quotes: after what was taken away")
-        placed = [intent for intent in plan.place if await self._place(intent, request.orders_queue)]
+        # None: an earlier run of this round has started it.
+        placed = [
+            intent for intent in plan.place if await start_order_child(intent, queue=request.orders_queue) is not None
+        ]
         report = QuoteRoundReport(snapshot_id=snapshot_id)
         if placed:
             report = await self._settle(request.account, snapshot_id, placed)
@@ -102,26 +101,6 @@ class QuoteRoundWorkflow:
             retry_policy=_AGAIN,
             summary=f"{len(keys)} quotes leave",
         )
-
-    async def _place(self, intent: OrderIntent, queue: str) -> bool:
-        """Start the quote's own workflow; False if an earlier run of this round has had it."""
-        try:
-            await workflow.start_child_workflow(
-                "OrderWorkflow",
-                intent,
-                id=order_workflow_id(intent.order_key),
-                task_queue=queue,
-                parent_close_policy=ParentClosePolicy.ABANDON,
-                cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=of_order(intent),
-                static_summary=order_summary(intent),
-                static_details=rules_sentence(intent.rules, intent.limit_price) if intent.entry_key is None else "",
-            )
-        except WorkflowAlreadyStartedError:
-            return False
-        return True
 
 
 def _details(report: QuoteRoundReport, plan: QuoteRoundPlan) -> str:
