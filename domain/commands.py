@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from domain.exits import ExitReason
+from domain.ids import exit_workflow_id, order_workflow_id
 from domain.intents import intent_digest
 from domain.messages import CloseRequest, OrderIntent
 from domain.quoting import QUOTES
@@ -22,6 +23,7 @@ __all__ = [
     "cancelled_unsent",
     "checked",
     "command_of",
+    "heard_by",
     "in_words",
     "not_understood",
     "noted",
@@ -42,6 +44,18 @@ class CommandKind(StrEnum):
     CLOSE = "close"
     CANCEL = "cancel"
     STOPS = "stops"
+
+
+def heard_by(kind: CommandKind, key: str) -> tuple[str, ...]:
+    """The ids of the workflows that can close this trade or cancel this order, in the order in which they are asked.
+
+    A trade's exit monitor sells it, its entry as long as there is no monitor. Raises ValueError for other kinds.
+    """
+    if kind is CommandKind.CLOSE:
+        return exit_workflow_id(key), order_workflow_id(key)
+    if kind is CommandKind.CANCEL:
+        return (order_workflow_id(key),)
+    raise ValueError(f"no running workflow is asked for a command of the kind {kind}")
 
 
 def through_temporal(says: str) -> str:

@@ -22,9 +22,10 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.commands import CommandKind
 from domain.exits import ExitReason
-from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
-from domain.messages import CloseAnswer, CloseRequest, Linkage, OrderDecision, OrderIntent
+from domain.ids import client_order_id, intent_key, order_workflow_id
+from domain.messages import CloseRequest, Linkage, OrderDecision, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from domain.round_trip import ASSUMED_TAKER, RoundTrip, of_order
 from web.alert import Alert, Wrong
@@ -34,6 +35,7 @@ from web.refusals import Lapse, Refused
 from web.scopes import Refusal, Scope, order_worth, outside, too_large, too_many_today, without_trade
 from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
+from workflows.asking import NoAnswerError, ask_to_end
 from workflows.starting import decide_order
 
 __all__ = ["ENTRY_POINT", "AlertTerms", "Decisions", "Enter"]
@@ -349,29 +351,36 @@ class Decisions:
     async def _close_one(self, key: str, request: CloseRequest, seconds: float) -> TradeAnswer:
         """The trade's monitor sells; where there is none yet, its entry withdraws what has not filled."""
         update_id = f"webhook-{hashlib.sha256(request.request_id.encode()).hexdigest()[:32]}"
-        for workflow_id in (exit_workflow_id(key), order_workflow_id(key)):
-            handle = self._client.get_workflow_handle(workflow_id)
-            try:
-                try:
-                    async with asyncio.timeout(seconds):
-                        answer = await handle.execute_update("close", request, id=update_id, result_type=CloseAnswer)
-                except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
-                    # A signal is kept until a worker is there to hear it.
-                    async with asyncio.timeout(seconds):
-                        await handle.signal("close", request)
-                    return TradeAnswer(entry_key=key, accepted=True, sentence="asked for; no worker has answered yet")
-            except WorkflowUpdateFailedError as error:
-                cause = error.cause
-                code = cause.type if isinstance(cause, ApplicationError) else None
-                text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-                return TradeAnswer(entry_key=key, accepted=code == "CLOSING", sentence=text)
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    continue
-                raise _no_temporal(error.status.name) from error
-            except TimeoutError:
-                raise _no_temporal("it does not answer") from None
-            return TradeAnswer(entry_key=key, accepted=answer.accepted, sentence=answer.sentence)
+        try:
+            reply = await ask_to_end(self._client, CommandKind.CLOSE, key, request, seconds, update_id=update_id)
+        except NoAnswerError as silent:
+            if await self._leave_signal(silent.workflow_id, request, seconds):
+                return TradeAnswer(entry_key=key, accepted=True, sentence="asked for; no worker has answered yet")
+            return await self._keep_close(key, request)
+        except LookupError:
+            return await self._keep_close(key, request)
+        except RPCError as error:
+            raise _no_temporal(error.status.name) from error
+        return TradeAnswer(entry_key=key, accepted=reply.accepted or reply.code == "CLOSING", sentence=reply.sentence)
+
+    async def _leave_signal(self, workflow_id: str, request: CloseRequest, seconds: float) -> bool:
+        """Leave a close with Temporal, which keeps a signal until a worker is there to hear it. Raises Refused.
+
+        False if the workflow has ended meanwhile.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._client.get_workflow_handle(workflow_id).signal("close", request)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise _no_temporal(error.status.name) from error
+        except TimeoutError:
+            raise _no_temporal("it does not answer") from None
+        return True
+
+    async def _keep_close(self, key: str, request: CloseRequest) -> TradeAnswer:
+        """Keep a close for which no workflow runs in the ledger, unless the trade is closed."""
         if await self._journal.closed(key):
             return TradeAnswer(entry_key=key, accepted=False, sentence="the trade is closed")
         await self._journal.keep_close(key, request.command)

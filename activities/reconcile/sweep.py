@@ -22,7 +22,7 @@ from activities.database import Pool
 from activities.incidents import report_incident
 from activities.interfaces.streams import SweepActivity, SweepInput, SweepReport
 from activities.starting import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW, Starter
-from domain.commands import CommandKind
+from domain.commands import CommandKind, heard_by
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import CloseRequest, OrderIntent
 
@@ -96,9 +96,8 @@ class Sweep(SweepActivity):
         )
 
     async def _tell(self, kind: CommandKind, key: str, request: CloseRequest) -> bool:
-        """Whether a workflow runs that hears of it: a trade's monitor, where there is none its entry, or the order."""
-        to = [order_workflow_id(key)] if kind is CommandKind.CANCEL else [exit_workflow_id(key), order_workflow_id(key)]
-        for workflow_id in to:
+        """Whether a workflow runs that hears of it."""
+        for workflow_id in heard_by(kind, key):
             try:
                 await self._client.get_workflow_handle(workflow_id).signal(kind.value, request)
             except RPCError as problem:
