@@ -27,6 +27,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
+from activities.interfaces.starting import start_order
 from activities.ledger.leaderboard import leaderboard
 from activities.ledger.validator import check_ledger
 from domain.exits import ExitRules
@@ -42,7 +43,6 @@ from workers.settings import load_settings
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.settings.values import exchange_of
 from workers.stack.local_stack import LocalStack, LocalStackConfig
-from workflows.starting import start_order
 
 __all__ = ["main"]
 

@@ -25,6 +25,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.interfaces.starting import start_order
 from domain.ids import client_order_id, exit_workflow_id, intent_key
 from domain.messages import Linkage, OrderIntent, OrderOutcome
 from domain.orders import OrderRole, OrderType, Side
@@ -38,7 +39,6 @@ from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.processes import Child, Command, python_environment, python_module
 from workflows.order import OrderWorkflow
-from workflows.starting import start_order
 
 __all__ = ["CALM", "CRASH", "PROBE", "SYMBOLS", "Rig", "Trade", "arrival", "open_rig", "through"]
 

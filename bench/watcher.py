@@ -27,8 +27,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from activities.database import Pool, create_pool
 from activities.exits.price_watcher import PriceWatcher, WatcherOptions
 from activities.exits.watch import PlanRow, Watch
+from activities.interfaces.starting import EXIT_MONITOR_WORKFLOW
 from activities.interfaces.streams import WatcherInput
-from activities.starting import EXIT_MONITOR_WORKFLOW, Starter
+from activities.starting import Starter
 from domain.exits import ExitReason, ExitRules, Position
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart

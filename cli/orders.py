@@ -202,13 +202,13 @@ async def _submit(
     from temporalio.exceptions import WorkflowAlreadyStartedError
 
     from activities.commands import note_order
+    from activities.interfaces.starting import start_order
     from cli.asking import patience, require_worker, until
     from cli.cautions import of_order, warn
     from cli.ledger import open_ledger
     from cli.order_words import what_holds
     from workers.readiness import unwatched
     from workers.temporal_connection import connect
-    from workflows.starting import start_order
 
     async with open_ledger(settings) as ledger:
         before = await ledger.fetchrow(ORDER, intent.order_key)

@@ -22,6 +22,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.interfaces.starting import decide_order
 from domain.commands import CommandKind
 from domain.exits import ExitReason
 from domain.ids import client_order_id, intent_key, order_workflow_id
@@ -36,7 +37,6 @@ from web.scopes import Refusal, Scope, order_worth, outside, too_large, too_many
 from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.asking import NoAnswerError, ask_to_end
-from workflows.starting import decide_order
 
 __all__ = ["ENTRY_POINT", "AlertTerms", "Decisions", "Enter"]
 

@@ -16,6 +16,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -34,6 +35,7 @@ from activities.quotes.withdrawal import QuoteWithdrawal
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.run import Reconciler
 from activities.reconcile.sweep import Sweep
+from activities.starting import Starter
 from activities.strategy.runs import StrategyRuns
 from activities.streams.user_stream import UserStream
 from activities.venue import Venue
@@ -54,7 +56,7 @@ from workers.roles.strategy import (
     market_data_options,
     strategy_options,
 )
-from workers.roles.streams import reconcile_options, starter_of, user_stream_options, watcher_options
+from workers.roles.streams import reconcile_options, user_stream_options, watcher_options
 from workers.schedules import ensure_schedule, ensure_schedules, ensure_singletons, reconcile_soon
 from workers.settings import Settings
 from workers.settings.live import LiveSettings
@@ -110,7 +112,9 @@ class WorkerParts:
         self.live = LiveSettings(settings, pool, sources)
         self.exchange = exchange
         self.venue = Venue(exchange, ProductRules(pool, settings.account))
-        self.starter = starter_of(settings, pool, client)
+        self.starter = Starter(
+            pool, client, task_queue=settings.temporal.orders_queue, market_speed=Decimal(str(settings.speed))
+        )
         self.withdrawal = QuoteWithdrawal(pool, client, self.starter.resume)
         self.quoting = Quoting(
             pool,

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -24,14 +24,11 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities
-    from activities.interfaces.search_attributes import of_order
-    from domain.ids import order_workflow_id
+    from activities.interfaces.starting import order_start
     from domain.messages import OrderIntent, OrderOutcome
-    from domain.wording import order_summary, rules_sentence
 
 __all__ = [
     "HEARTBEAT",
-    "TASK_TIMEOUT",
     "OrderChild",
     "ask_exchange",
     "ask_until",
@@ -44,9 +41,6 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 Method = Callable[[OrderActivities, Request], Awaitable[Result]]
 OrderChild = workflow.ChildWorkflowHandle[Any, OrderOutcome]
-
-TASK_TIMEOUT = timedelta(seconds=5)
-"""A workflow task that a dead worker took with it is given to another after this."""
 
 HEARTBEAT = timedelta(seconds=4)
 """A call to the exchange whose worker died is noticed after this."""
@@ -86,21 +80,16 @@ async def start_order_child(intent: OrderIntent, *, again: bool = False, queue: 
     None where a workflow of this order runs, or has completed and is not to run `again`. One that has failed or was
     terminated is always started anew.
     """
-    reuse = WorkflowIDReusePolicy.ALLOW_DUPLICATE if again else WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+    start = order_start(intent, known=again)
     try:
         return await workflow.start_child_workflow(
-            "OrderWorkflow",
+            start.workflow,
             intent,
-            id=order_workflow_id(intent.order_key),
+            **start.options,
             task_queue=queue,
             result_type=OrderOutcome,
             parent_close_policy=ParentClosePolicy.ABANDON,
             cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-            id_reuse_policy=reuse,
-            task_timeout=TASK_TIMEOUT,
-            search_attributes=of_order(intent),
-            static_summary=order_summary(intent),
-            static_details=None if intent.entry_key else rules_sentence(intent.rules, intent.limit_price),
         )
     except WorkflowAlreadyStartedError:
         return None

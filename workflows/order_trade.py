@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities, TradeKey
-    from activities.interfaces.search_attributes import STATUS, of_monitor
+    from activities.interfaces.search_attributes import STATUS
+    from activities.interfaces.starting import monitor_start
     from domain.commands import CommandKind
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, EntryNews, MonitorStart, OrderIntent, TradeOutcome
     from domain.orders import OrderRole, OrderState, TradeState
-    from domain.wording import money, outcome_sentence, rules_sentence
-    from workflows.durable import TASK_TIMEOUT, transact
+    from domain.wording import outcome_sentence
+    from workflows.durable import transact
     from workflows.order_progress import OrderProgress
     from workflows.promise import Promise
 
@@ -135,20 +135,15 @@ class EntryTrade:
         # One that follows another, of this run or of an earlier one, asks the ledger what became of that one's exits.
         follows = progress.monitor_started or bool(progress.admission and progress.admission.trade_state)
         progress.monitor_started, self._monitor_knows_end = True, progress.finished
-        start = self._monitor_start().model_copy(update={"resumed": follows})
+        start = monitor_start(self._monitor_start().model_copy(update={"resumed": follows}))
         try:
             self._monitor = await workflow.start_child_workflow(
-                "ExitMonitorWorkflow",
-                start,
+                start.workflow,
+                start.request,
+                **start.options,
                 result_type=TradeOutcome,
-                id=exit_workflow_id(progress.intent.order_key),
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 cancellation_type=workflow.ChildWorkflowCancellationType.ABANDON,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                task_timeout=TASK_TIMEOUT,
-                search_attributes=of_monitor(start),
-                static_summary=f"guards {money(start.size)} {start.symbol} bought at {money(start.entry_price)}",
-                static_details=rules_sentence(start.rules, start.entry_price),
             )
         except WorkflowAlreadyStartedError:
             await self._signal_monitor()

@@ -20,11 +20,12 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.commands import not_done
 from activities.database import Pool
 from activities.incidents import report_incident
+from activities.interfaces.starting import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW
 from activities.interfaces.streams import SweepActivity, SweepInput, SweepReport
-from activities.starting import EXIT_MONITOR_WORKFLOW, ORDER_WORKFLOW, Starter
+from activities.starting import Starter
 from domain.commands import CommandKind, heard_by
 from domain.ids import exit_workflow_id, order_workflow_id
-from domain.messages import CloseRequest, OrderIntent
+from domain.messages import CloseRequest
 
 __all__ = ["Sweep", "SweepOptions"]
 
@@ -40,7 +41,7 @@ SELECT t.entry_key FROM trades t JOIN orders o ON o.order_key = t.entry_key
 # An entry's workflow runs until its trade is closed (LIFE-1), any other order's until the order is finished: one whose
 # attempt has ended may still have to release what it reserved.
 _OPEN_ORDERS = """
-SELECT o.order_key, o.intent FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
+SELECT o.order_key FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key
  WHERE o.account = $1 AND o.role <> 'EXTERNAL' AND o.received_at < now() - make_interval(secs => $2)
    AND (NOT o.finished OR t.state <> 'CLOSED')
 """
@@ -72,14 +73,14 @@ class Sweep(SweepActivity):
             row["entry_key"]
             for row in await self._pool.fetch(_OPEN_TRADES, request.account, options.trade_grace_seconds)
         ]
-        orders = {
-            row["order_key"]: row["intent"]
+        orders = [
+            row["order_key"]
             for row in await self._pool.fetch(_OPEN_ORDERS, request.account, options.order_grace_seconds)
-        }
+        ]
         monitors = await self._missing(EXIT_MONITOR_WORKFLOW, trades, exit_workflow_id)
-        workflows = await self._missing(ORDER_WORKFLOW, list(orders), order_workflow_id)
+        workflows = await self._missing(ORDER_WORKFLOW, orders, order_workflow_id)
         started_monitors = await self._each(monitors, self._starter.monitor)
-        started_orders = await self._each(workflows, lambda key: self._start_order(request.account, key, orders[key]))
+        started_orders = await self._each(workflows, lambda key: self._start_order(request.account, key))
         if started_monitors or started_orders:
             log.warning("sweep started workflows", monitors=started_monitors, orders=started_orders)
         wishes = {
@@ -129,9 +130,9 @@ class Sweep(SweepActivity):
             raise
         return description.status is WorkflowExecutionStatus.RUNNING
 
-    async def _start_order(self, account: str, order_key: str, intent: object) -> bool:
+    async def _start_order(self, account: str, order_key: str) -> bool:
         try:
-            await self._starter.order(OrderIntent.model_validate(intent))
+            await self._starter.resume(order_key)
         except ValidationError as problem:
             await report_incident(
                 self._pool,

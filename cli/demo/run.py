@@ -20,6 +20,7 @@ from temporalio.client import Client, WorkflowUpdateFailedError
 from temporalio.service import RPCError
 
 from activities.commands import note_order
+from activities.interfaces.starting import decide_order
 from cli.asking import commanded, until
 from cli.demo.audit import Account, Duplicates, Linkage, account, books_agree, duplicates, linkage
 from cli.demo.plan import ACCOUNT, KINDS, SYMBOLS, Kind, Run, intent_of, run_of
@@ -28,7 +29,6 @@ from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.money import ZERO
 from exchange.paper import PaperControl
-from workflows.starting import decide_order
 
 __all__ = ["DemoTerms", "Demonstration", "Result"]
 

@@ -31,6 +31,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.interfaces.starting import start_order
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import CloseRequest, IndicatorPart, Linkage, OrderIntent
@@ -73,7 +74,6 @@ from workers.health import polled_since
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.paper_process import PaperConfig, PaperExchange
-from workflows.starting import start_order
 
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
 

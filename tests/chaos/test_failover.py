@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 from temporalio.service import RPCError
 
+from activities.interfaces.starting import start_order
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id, intent_key
 from domain.messages import CloseRequest, Linkage, OrderIntent
@@ -31,7 +32,6 @@ from tests.chaos.harness_evidence import collect
 from tests.chaos.harness_histories import most_tries, outlines
 from tests.support.waiting import eventually
 from workers.health import polled_since
-from workflows.starting import start_order
 
 SYMBOL = "CHA-USD"
 RULES = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.04", "trailing_arm": None, "signal_exit": False})

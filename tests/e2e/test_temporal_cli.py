@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from activities.interfaces.starting import decide_order
 from domain.ids import intent_key
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
 from tests.support.live_stack import LiveStack, Outcome, live_stack, run_command
 from tests.support.waiting import eventually
 from workers.stack import temporal_binary
-from workflows.starting import decide_order
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from activities.interfaces.starting import decide_order
 from activities.orders.controls import halt, resume
 from domain.exits import ExitReason
 from domain.orders import OrderState
@@ -12,7 +13,6 @@ from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
 from workers.settings.risk import RiskSettings
 from workers.stack.dev_server import DevServer
-from workflows.starting import decide_order
 
 
 def limits(**given: object) -> RiskSettings:

@@ -17,6 +17,7 @@ from activities.database import create_pool
 from activities.identity import Brought, establish
 from activities.interfaces.orders import CancelAttempt, TradeKey
 from activities.interfaces.reconcile import ReconcileInput
+from activities.interfaces.starting import start_order
 from domain.identity import IdentityError
 from domain.orders import OrderRole, Side
 from tests.support.fake_exchange import FakeExchange, order
@@ -30,7 +31,6 @@ from workers.stack.dev_server import DevServer
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.processes import python_environment
 from workflows.reconcile import ReconcileWorkflow
-from workflows.starting import start_order
 
 
 @pytest_asyncio.fixture

@@ -26,7 +26,6 @@ from domain.messages import CloseRequest, MonitorStart
 from domain.orders import OrderRole, Side
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
-from workers.roles.streams import starter_of
 from workers.schedules import ensure_schedules, ensure_singletons, sweep_schedule_id
 from workers.settings import Settings, TemporalSettings, WatcherSettings
 from workflows.streams import (
@@ -104,11 +103,7 @@ async def test_an_entry_runs_until_its_trade_is_closed(world: World) -> None:
 async def test_what_the_sweep_starts_is_found_like_any_other(world: World) -> None:
     """Orders and monitors that are started again carry the search attributes and the summary of the first start."""
     key = await add_trade(world.pool, "a")
-    settings = Settings(account=ACCOUNT, temporal=TemporalSettings(orders_queue=world.queue))
-    starter = starter_of(settings, world.pool, world.client)
-    options = SweepOptions(trade_grace_seconds=0, order_grace_seconds=0)
-    swept = Sweep(world.pool, world.client, starter, options)
-    await ActivityEnvironment().run(swept.sweep, SweepInput(account=ACCOUNT))
+    await world.sweep()
     order = await world.client.get_workflow_handle(f"order-{key}").describe()
     monitor = await world.client.get_workflow_handle(exit_workflow_id(key)).describe()
     found = [

@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import Pool, create_pool
 from activities.identity import establish
+from activities.interfaces.starting import start_order
 from domain.ids import client_order_id, exit_workflow_id, intent_key, order_workflow_id
 from domain.messages import OrderIntent, OrderOutcome, TradeOutcome
 from exchange.paper.config import PaperConfig
@@ -50,7 +51,6 @@ from workers.settings.values import exchange_of
 from workflows.exit_monitor import MonitorViewState
 from workflows.market_data import market_data_workflow_id
 from workflows.order import OrderView, OrderWorkflow
-from workflows.starting import start_order
 from workflows.streams import price_watcher_workflow_id, user_stream_workflow_id
 
 __all__ = ["ALL_ROLES", "Trade", "TradingSystem", "step_market", "trading_system"]

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 
-from temporalio.client import Client
-
-from activities.database import Pool
 from activities.exits.price_watcher import WatcherOptions
-from activities.interfaces.search_attributes import of_external, of_monitor, of_order
 from activities.reconcile.run import ReconcileOptions
-from activities.starting import Appearance, Starter
 from activities.streams.user_stream import UserStreamOptions
-from domain.messages import ExternalOrder, MonitorStart, OrderIntent
-from domain.wording import external_summary, money, order_summary, rules_sentence
 from workers.settings import Settings
 from workers.settings.values import lease_terms
-from workflows.durable import TASK_TIMEOUT
 
-__all__ = ["reconcile_options", "starter_of", "user_stream_options", "watcher_options"]
+__all__ = ["reconcile_options", "user_stream_options", "watcher_options"]
 
 
 def user_stream_options(settings: Settings) -> UserStreamOptions:
@@ -64,33 +55,3 @@ def watcher_options(current: Callable[[], Settings]) -> WatcherOptions:
         unprotected_after_seconds=float(settings.notices.unprotected_after_s),
         alert_after_failures=settings.streams.alert_after_failures,
     )
-
-
-def starter_of(settings: Settings, pool: Pool, client: Client) -> Starter:
-    """Starts orders and monitors so that they appear as when a workflow or an entry point starts them."""
-
-    def order_look(intent: OrderIntent) -> Appearance:
-        return Appearance(order_summary(intent), rules_sentence(intent.rules, intent.limit_price), of_order(intent))
-
-    def monitor_look(start: MonitorStart) -> Appearance:
-        return Appearance(monitor_summary(start), rules_sentence(start.rules, start.entry_price), of_monitor(start))
-
-    def external_look(order: ExternalOrder) -> Appearance:
-        return Appearance(external_summary(order), search_attributes=of_external(order))
-
-    return Starter(
-        pool,
-        client,
-        task_queue=settings.temporal.orders_queue,
-        market_speed=Decimal(str(settings.speed)),
-        order_look=order_look,
-        monitor_look=monitor_look,
-        external_look=external_look,
-        task_timeout=TASK_TIMEOUT,
-    )
-
-
-def monitor_summary(start: MonitorStart) -> str:
-    """One line: what is guarded."""
-    bought = f" bought at {money(start.entry_price)}" if start.entry_price is not None else ""
-    return f"guards {money(start.size)} {start.symbol}{bought}"
