@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cli.output import ExitCode, UnreachableError, UserError, note
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
     from domain.messages import CloseRequest
     from workers.settings import Settings
+    from workflows.asking import Reply
 
 __all__ = [
     "ask",
     "commanded",
+    "end",
+    "end_or_keep",
     "keep_until_started",
+    "no_answer",
     "patience",
     "query",
     "require_worker",
@@ -94,47 +98,75 @@ async def require_worker(client: "Client", settings: "Settings", what: str) -> N
 
 async def ask(
     client: "Client", workflow_id: str, update: str, request: object, seconds: float, *, as_signal: bool = True
-) -> Any:
+) -> str:
     """Send an update and return its answer. `as_signal`: a signal of the same name asks for the same.
 
     Raises UserError(code of the refusal, exit code 1) when it is refused, LookupError when no such workflow runs, and
     UnreachableError(NO_ANSWER) when nobody answers in `seconds`.
     """
-    import asyncio
+    from workflows import asking
 
-    from temporalio.client import WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
-    from temporalio.exceptions import ApplicationError
-    from temporalio.service import RPCError, RPCStatusCode
+    try:
+        reply = await asking.ask(client, workflow_id, update, request, seconds)
+    except asking.NoAnswerError:
+        raise no_answer(workflow_id, update if as_signal else None, seconds) from None
+    return _accepted(reply)
 
-    from domain.messages import CloseAnswer
 
-    handle = client.get_workflow_handle(workflow_id)
+async def end(
+    client: "Client", kind: Literal["close", "cancel"], key: str, request: "CloseRequest", seconds: float
+) -> str:
+    """Have a trade closed or an order cancelled by whoever can. Returns and raises as `ask` does."""
+    from domain.commands import CommandKind
+    from workflows import asking
+
+    try:
+        reply = await asking.ask_to_end(client, CommandKind(kind), key, request, seconds)
+    except asking.NoAnswerError as silent:
+        raise no_answer(silent.workflow_id, kind, seconds) from None
+    return _accepted(reply)
+
+
+async def end_or_keep(
+    ledger: Any,
+    client: "Client",
+    account: str,
+    kind: Literal["close", "cancel"],
+    key: str,
+    request: "CloseRequest",
+    seconds: float,
+) -> str:
+    """`end`, and where no workflow runs for it, keep the wish in the ledger for the one that the sweep starts.
+
+    Returns the answer; raises as `ask` does but for LookupError, and the database's errors.
+    """
+    try:
+        return await end(client, kind, key, request, seconds)
+    except LookupError:
+        answer = await keep_until_started(ledger, account, kind, key, request)
+    # One that was started in between may have looked before the wish was there.
+    with suppress(LookupError):
+        answer = await end(client, kind, key, request, seconds)
+    return answer
+
+
+def no_answer(workflow_id: str, signal: str | None, seconds: float) -> UnreachableError:
+    """The error for a workflow that did not answer in time; `signal` asks for the same without waiting."""
     or_leave_it = (
         ", or leave the wish with Temporal, which keeps it: "
-        f"`temporal workflow signal --workflow-id {workflow_id} --name {update}`"
+        f"`temporal workflow signal --workflow-id {workflow_id} --name {signal}`"
     )
-    silent = UnreachableError(
+    return UnreachableError(
         "NO_ANSWER",
         f"{workflow_id} did not answer within {seconds:g} s, probably because no worker runs: start one with "
-        f"`bottrader worker` and repeat the command{or_leave_it if as_signal else ''}.",
+        f"`bottrader worker` and repeat the command{or_leave_it if signal else ''}.",
     )
-    try:
-        async with asyncio.timeout(seconds):
-            return await handle.execute_update(update, request, result_type=CloseAnswer)
-    except WorkflowUpdateFailedError as error:
-        cause = error.cause
-        code = cause.type if isinstance(cause, ApplicationError) and cause.type else "REFUSED"
-        # The text of an ApplicationError begins with its type, which is for programs.
-        told = cause.message if isinstance(cause, ApplicationError) else str(cause)
-        raise UserError(code, f"{told[:1].upper()}{told[1:]}.", ExitCode.NO) from None
-    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
-        raise silent from None
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise LookupError(workflow_id) from error
-        if error.status in (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED):
-            raise silent from None
-        raise
+
+
+def _accepted(reply: "Reply") -> str:
+    if not reply.accepted:
+        raise UserError(reply.code, f"{reply.sentence[:1].upper()}{reply.sentence[1:]}.", ExitCode.NO)
+    return reply.sentence
 
 
 async def commanded(

@@ -273,23 +273,23 @@ async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: 
 
     False where no workflow runs that could hear of it.
     """
-    from cli.asking import ask
-    from domain.ids import exit_workflow_id, order_workflow_id
+    from cli.asking import no_answer
+    from domain.commands import CommandKind
+    from workflows.asking import NoAnswerError, ask_to_end
 
-    order, monitor = order_workflow_id(wish.key), exit_workflow_id(wish.key)
-    asked = [(monitor, "close"), (order, "close")] if wish.what == "trade" else [(order, "cancel")]
-    for workflow_id, update in asked:
-        try:
-            wish.answer = str((await ask(client, workflow_id, update, request, seconds)).sentence)
-        except LookupError:
-            continue
-        except UserError as error:
-            if error.code in ("CLOSING", "TRADE_CLOSED", "ORDER_ENDED"):
-                wish.answer = error.sentence
-            else:
-                wish.problem = error.sentence
+    kind = _ASKED[wish.what]
+    try:
+        reply = await ask_to_end(client, CommandKind(kind), wish.key, request, seconds)
+    except LookupError:
+        return False
+    except NoAnswerError as silent:
+        wish.problem = no_answer(silent.workflow_id, kind, seconds).sentence
         return True
-    return False
+    if reply.accepted or reply.settled:
+        wish.answer = reply.sentence
+    else:
+        wish.problem = f"{reply.sentence[:1].upper()}{reply.sentence[1:]}."
+    return True
 
 
 def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:

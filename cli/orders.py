@@ -476,9 +476,8 @@ def cancel(
 
 
 async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: float, by: str, as_json: bool) -> int:
-    from cli.asking import ask, commanded, keep_until_started, patience, until
+    from cli.asking import commanded, end_or_keep, patience, until
     from cli.ledger import open_ledger, resolve_key
-    from domain.ids import order_workflow_id
     from workers.temporal_connection import connect
 
     async with open_ledger(settings) as ledger:
@@ -489,13 +488,7 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
         client = await connect(settings)
         with patience(f"Cancelling {row['side']} {row['symbol']}"):
             asked = (await commanded(ledger, settings.account, "cancel", [key], by))[key]
-            try:
-                answer = str((await ask(client, order_workflow_id(key), "cancel", asked, timeout)).sentence)
-            except LookupError:
-                answer = await keep_until_started(ledger, settings.account, "cancel", key, asked)
-                # One that was started in between may have looked before the wish was there.
-                with contextlib.suppress(LookupError):
-                    answer = str((await ask(client, order_workflow_id(key), "cancel", asked, timeout)).sentence)
+            answer = await end_or_keep(ledger, client, settings.account, "cancel", key, asked, timeout)
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(ORDER, key)

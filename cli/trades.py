@@ -4,7 +4,6 @@ A trade is its entry and everything that closes it, named by the entry's key. Pr
 net proceeds of what was sold less its share of the cost, both with fees.
 """
 
-import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from cli.ledger import Row
-    from domain.messages import CloseRequest
     from workers.settings import Settings
 
 __all__ = ["PROMISES", "TRADE", "close", "described", "show", "stops", "trade_app", "trades"]
@@ -634,16 +632,16 @@ async def _move_stops(
             raise _no_workflow() from None
         row = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
     if as_json:
-        print_json({**described(row), "answer": answer.sentence})
+        print_json({**described(row), "answer": answer})
     else:
-        typer.echo(f"{answer.sentence[:1].upper()}{answer.sentence[1:]}.")
+        typer.echo(f"{answer[:1].upper()}{answer[1:]}.")
     return int(ExitCode.OK)
 
 
 async def _close(
     settings: "Settings", given: str, *, by: str, why: str, wait: bool, timeout: float, as_json: bool
 ) -> int:
-    from cli.asking import commanded, keep_until_started, patience, until
+    from cli.asking import commanded, end_or_keep, patience, until
     from cli.ledger import ago, open_ledger, resolve_key
     from domain.wording import money
     from workers.temporal_connection import connect
@@ -663,13 +661,7 @@ async def _close(
         client = await connect(settings)
         with patience(f"Selling {row['symbol']}"):
             request = (await commanded(ledger, settings.account, "close", [key], by, why))[key]
-            try:
-                answer = await _ask_close(client, key, request, min(timeout, 10.0))
-            except LookupError:
-                answer = await keep_until_started(ledger, settings.account, "close", key, request)
-                # One that was started in between may have looked before the wish was there.
-                with contextlib.suppress(LookupError):
-                    answer = await _ask_close(client, key, request, min(timeout, 10.0))
+            answer = await end_or_keep(ledger, client, settings.account, "close", key, request, min(timeout, 10.0))
 
             async def look() -> "Row | None":
                 found = await ledger.fetchrow(TRADE + "WHERE t.entry_key = $1", key)
@@ -698,23 +690,6 @@ async def _close(
             f"The trade is not closed after {timeout:g} s, selling goes on: see `bottrader trade show {key[:12]}`.",
         )
     return int(ExitCode.OK)
-
-
-async def _ask_close(client: Any, key: str, request: "CloseRequest", seconds: float) -> str:
-    """The trade's monitor sells; its entry passes the wish on where there is no monitor yet.
-
-    Raises LookupError where neither runs.
-    """
-    from cli.asking import ask
-    from domain.ids import exit_workflow_id, order_workflow_id
-
-    for workflow_id in (exit_workflow_id(key), order_workflow_id(key)):
-        try:
-            answer = await ask(client, workflow_id, "close", request, seconds)
-        except LookupError:
-            continue
-        return str(answer.sentence)
-    raise LookupError(key)
 
 
 def _no_workflow() -> UserError:

@@ -16,17 +16,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from temporalio.client import Client, WorkflowUpdateFailedError
+from temporalio.client import Client
 from temporalio.service import RPCError
 
 from activities.commands import note_order
 from activities.interfaces.starting import decide_order
-from cli.asking import commanded, until
+from cli.asking import commanded, end, until
 from cli.demo.audit import Account, Duplicates, Linkage, account, books_agree, duplicates, linkage
 from cli.demo.plan import ACCOUNT, KINDS, SYMBOLS, Kind, Run, intent_of, run_of
-from cli.output import UnreachableError
+from cli.output import UnreachableError, UserError
 from domain.exits import ExitReason
-from domain.ids import exit_workflow_id, order_workflow_id
 from domain.money import ZERO
 from exchange.paper import PaperControl
 
@@ -37,6 +36,7 @@ _LOOK_SECONDS = 0.25
 _ENTRIES_A_RUN = 5
 _PATIENCE_SECONDS = 10.0
 _WAITING_OF_A_KIND = 6
+_ANSWER_SECONDS = 10.0
 _CLOSING_SECONDS = 45.0
 _SETTLING_SECONDS = 15.0
 _BY = "the demonstration"
@@ -275,14 +275,13 @@ class Demonstration:
     async def _end(self, row: Any, asked: set[str], kept: set[str]) -> None:
         key = row["order_key"]
         update: Literal["cancel", "close"] = "cancel" if row["state"] is None or key in kept else "close"
-        workflow_id = order_workflow_id(key) if update == "cancel" else exit_workflow_id(key)
         if f"{update} {key}" in asked:
             return
         asked.add(f"{update} {key}")
         # Refused or gone: it has ended by itself meanwhile, which the ledger shows.
         request = (await commanded(self._ledger, row["account"], update, [key], _BY))[key]
-        with suppress(WorkflowUpdateFailedError, RPCError):
-            await self._client.get_workflow_handle(workflow_id).execute_update(update, request)
+        with suppress(UserError, LookupError, RPCError):
+            await end(self._client, update, key, request, _ANSWER_SECONDS)
 
     async def _settled(self) -> bool | None:
         """Both sides have the same fills, and no order is at work."""

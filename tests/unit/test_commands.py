@@ -14,6 +14,7 @@ from domain.commands import (
     cancelled_unsent,
     checked,
     command_of,
+    heard_by,
     in_words,
     not_understood,
     through_temporal,
@@ -101,3 +102,11 @@ def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPat
     assert user("") == user(me) == me
     assert user("ann") == f"{me} (for ann)"
     assert user("a\nb") == f"{me} (for ab)"
+
+
+def test_a_close_is_for_the_monitor_first_and_a_cancel_for_the_order() -> None:
+    """A trade's monitor is asked to close it before its entry is; nobody but an order's workflow cancels it."""
+    assert heard_by(CommandKind.CLOSE, "k") == ("exit-k", "order-k")
+    assert heard_by(CommandKind.CANCEL, "k") == ("order-k",)
+    with pytest.raises(ValueError, match="stops"):
+        heard_by(CommandKind.STOPS, "k")
