@@ -157,8 +157,7 @@ _BY_TRIGGER = """
 SELECT o.trigger, count(*) AS orders, count(*) FILTER (WHERE o.filled_size > 0) AS filled,
        count(l.order_key) FILTER (WHERE o.filled_size > 0 AND l.snapshot_id IS NOT NULL) AS linked,
        count(*) FILTER (WHERE t.state = 'CLOSED') AS closed, count(*) FILTER (WHERE t.state <> 'CLOSED') AS open,
-       round(coalesce(sum(t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees)
-                      FILTER (WHERE t.state = 'CLOSED'), 0), 2) AS pnl
+       round(coalesce(sum(t.pnl) FILTER (WHERE t.state = 'CLOSED'), 0), 2) AS pnl
   FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key LEFT JOIN trade_strategy_link l USING (order_key)
  WHERE o.role = 'ENTRY' GROUP BY 1 ORDER BY 1
 """

@@ -142,8 +142,7 @@ SELECT o.order_key, o.symbol, 'entry', o.base_size - o.filled_size, o.state FROM
  ORDER BY 2, 1
 """
 _ENDS = """
-SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exit_reason, t.bought_size, t.bought_value,
-       t.bought_quote_fees, t.bought_base_fees, t.sold_size, t.sold_value, t.sold_quote_fees, t.sold_base_fees,
+SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exit_reason, t.pnl,
        (SELECT sentence FROM incidents i WHERE i.subject = o.order_key AND i.kind = 'EXIT_REFUSED'
           AND i.resolved_at IS NULL ORDER BY i.id DESC LIMIT 1) AS refusal
   FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = ANY($1::text[])
@@ -294,7 +293,6 @@ async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: 
 
 def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
     """How it ended, or why it has not."""
-    from domain.outcome import trade_pnl
     from domain.wording import tidy
 
     pnl = None
@@ -307,12 +305,7 @@ def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
         state, told = row["state"], "cancelled with nothing filled" if row["filled_size"] == 0 else "ended"
     else:
         state, told = row["trade_state"], row["exit_reason"] or ""
-        pnl = trade_pnl(
-            row["bought_size"] - row["bought_base_fees"],
-            row["bought_value"] + row["bought_quote_fees"],
-            row["sold_size"] + row["sold_base_fees"],
-            row["sold_value"] - row["sold_quote_fees"],
-        )
+        pnl = row["pnl"]
     return {
         "key": wish.key,
         "symbol": wish.symbol,

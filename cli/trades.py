@@ -125,7 +125,6 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
     from domain.exits import ExitRules, target_price
     from domain.ids import exit_workflow_id, order_workflow_id
     from domain.money import average
-    from domain.outcome import trade_pnl
     from domain.wording import tidy
 
     rules = ExitRules.model_validate(row["rules"])
@@ -161,16 +160,7 @@ def described(row: "Row", bid: "Decimal | None" = None, alone: "Collection[str] 
         "exit_price": tidy(average(row["sold_value"], row["sold_size"])),
         "exit_reason": row["exit_reason"],
         "exits": row["exits"],
-        "pnl": tidy(
-            trade_pnl(
-                bought,
-                cost,
-                row["sold_size"] + row["sold_base_fees"],
-                row["sold_value"] - row["sold_quote_fees"],
-            )
-        )
-        if row["sold_size"] > 0
-        else None,
+        "pnl": tidy(row["pnl"]) if row["sold_size"] > 0 else None,
         "fees": row["bought_quote_fees"] + row["sold_quote_fees"],
         "dust_size": row["dust_size"],
         "dust_why": row["dust_why"],

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.exits import ExitRules
-from domain.outcome import trade_pnl
 
 __all__ = ["Floats", "TradeTable", "quote_of", "read_trades", "table_of"]
 
@@ -29,8 +28,6 @@ Floats = NDArray[np.float64]
 _DEFAULT = ExitRules()
 _TEXTS = ("entry_key", "symbol", "trigger", "reason")
 _DECIMALS = ("pnl", "fees")
-_PARTS = ("units_bought", "outlay", "units_sold", "proceeds")
-"""Of a trade that was sold only in part: what it bought and sold, net of base fees, and its cost and proceeds."""
 _FLOATS = (
     "opened", "closed", "cost", "bought_value", "bought_size", "sold_value", "sold_size", "sold_share", "soft_stop",
     "take_profit", "trailing_arm", "score",
@@ -51,16 +48,14 @@ _SETS = {
 _CLOSED = """
 WITH closed AS (
     SELECT *, sold_size + sold_base_fees AS units_sold, bought_size - bought_base_fees AS units_bought,
-           sold_value - sold_quote_fees AS proceeds, bought_value + bought_quote_fees AS outlay
+           bought_value + bought_quote_fees AS outlay
       FROM trades
      WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0 AND bought_size > bought_base_fees
        AND ($2::timestamptz IS NULL OR closed_at >= $2) AND ($3::timestamptz IS NULL OR closed_at < $3))"""
 _TRADES = """{closed},
 told AS (
     SELECT t.entry_key, t.symbol, o.trigger, coalesce(t.exit_reason, 'NONE') AS reason,
-           t.units_bought, t.outlay, t.units_sold, t.proceeds,
-           CASE WHEN t.units_sold >= t.units_bought THEN t.proceeds - t.outlay END AS pnl,
-           t.bought_quote_fees + t.sold_quote_fees AS fees,
+           t.pnl, t.bought_quote_fees + t.sold_quote_fees AS fees,
            CASE WHEN t.units_sold >= t.units_bought THEN 1 ELSE (t.units_sold / t.units_bought)::float8 END
                AS sold_share,
            date_part('epoch', t.opened_at) AS opened, date_part('epoch', t.closed_at) AS closed,
@@ -91,7 +86,6 @@ def _trades_statement(*, indicators: bool) -> str:
     sets = _SETS if indicators else {}
     columns = [
         *(f"array_agg({name}) AS {name}" for name in (*_TEXTS, *_DECIMALS, *sets)),
-        *(f"array_agg({name}) FILTER (WHERE units_sold < units_bought) AS {name}" for name in _PARTS),
         _bytes(_FLOATS),
     ]
     told = "".join(f",\n           {expression} AS {name}" for name, expression in sets.items())
@@ -234,7 +228,7 @@ def table_of(columns: Mapping[str, Any]) -> TradeTable:
     def texts(name: str) -> Sequence[str]:
         return listed(columns.get(name, ()))
 
-    pnl = listed(_pnl(columns))
+    pnl = listed(columns.get("pnl", ()))
     entry, cost = floats("bought_value") / floats("bought_size"), floats("cost")
     gain = np.array([float(value) for value in pnl], np.float64)
     # Of what was sold: dust and what was taken outside are no part of the result.
@@ -282,12 +276,6 @@ def _order(closed: Floats, keys: Sequence[str]) -> NDArray[np.int64]:
         start, end = int(run[0]), int(run[-1]) + 2
         order[start:end] = sorted(order[start:end].tolist(), key=keys.__getitem__)
     return order
-
-
-def _pnl(columns: Mapping[str, Any]) -> Sequence[Decimal]:
-    """A trade that was sold only in part bears only that part of its cost."""
-    parts = zip(*(columns.get(name, ()) for name in _PARTS), strict=True)
-    return [trade_pnl(*next(parts)) if value is None else value for value in columns.get("pnl", ())]
 
 
 def _configured(take_profit: Floats, trailing_arm: Floats, soft_stop: Floats) -> tuple[Floats, Floats]:

@@ -103,6 +103,16 @@ orders = Table(
     _time("first_fill_at"),
     _time("last_fill_at"),
     _time("finished_at"),
+    Column(
+        "open_claim",
+        Numeric,
+        Computed(
+            "CASE WHEN side = 'SELL'::text AND NOT finished "
+            "THEN GREATEST(claimed_base - filled_size - base_fees, 0::numeric) ELSE 0::numeric END",
+            persisted=True,
+        ),
+        comment="what a sell at work may still take, its fees in base among it",
+    ),
     _one_of("side", "BUY", "SELL"),
     _one_of("role", "ENTRY", "EXIT", "EXTERNAL"),
     _one_of("protection_role", "PRIMARY", "TAKE_PROFIT", "STOP_LOSS", "OCO"),
@@ -347,6 +357,16 @@ trades = Table(
         "null: unknown",
     ),
     Column("quote_rate_currency", Text, comment="in which quote_rate is; null: not known"),
+    Column(
+        "pnl",
+        Numeric,
+        Computed(
+            "trade_pnl(bought_size - bought_base_fees, bought_value + bought_quote_fees, "
+            "sold_size + sold_base_fees, sold_value - sold_quote_fees)",
+            persisted=True,
+        ),
+        comment="of what was sold, in quote currency, after all fees; 0 while nothing was",
+    ),
     _one_of("state", "OPENING", "PROTECTED", "CLOSING", "CLOSED"),
     CheckConstraint(
         "bought_size - bought_base_fees - sold_size - sold_base_fees - external_size - dust_size >= 0",
@@ -498,7 +518,7 @@ account_controls = Table(
     _time("changed_at", now=True),
 )
 
-# Each admission of an entry, each halt and each resume is one turn more (`take_turn` in migration 0014).
+# Each admission of an entry, each halt and each resume is one turn more (`functions/take_turn_v1.sql`).
 admission_turns = Table(
     "admission_turns",
     metadata,

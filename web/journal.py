@@ -75,7 +75,7 @@ _GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT p
 _OLDEST = """
 SELECT t.entry_key FROM trades t
  WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
-   AND t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+   AND t.remaining - coalesce((SELECT sum(o.open_claim) FROM orders o
                                 WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
                                   AND o.protection_role IS NULL), 0) >= $3
  ORDER BY t.opened_at, t.entry_key LIMIT 1

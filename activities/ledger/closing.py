@@ -16,7 +16,7 @@ from domain.market import Product
 from domain.messages import ExitLeg, PositionView, TradeOutcome
 from domain.money import ZERO, average, divide
 from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
-from domain.outcome import achieved, target_fraction, trade_pnl
+from domain.outcome import achieved, target_fraction
 from domain.protection import ProtectionRole
 from domain.sizing import dust_sentence, free_to_sell, is_dust
 
@@ -54,7 +54,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
     """
     row = await pool.fetchrow(
         f"""
-        SELECT t.*, coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size, 0)) FROM orders o
+        SELECT t.*, coalesce((SELECT sum(o.open_claim) FROM orders o
                               WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
                                 AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
@@ -319,12 +319,7 @@ def _outcome(trade: Any, exits: Any) -> TradeOutcome:
         entry_price=average(trade["bought_value"], trade["bought_size"]),
         exit_size=trade["sold_size"],
         exit_price=average(trade["sold_value"], trade["sold_size"]),
-        pnl=trade_pnl(
-            trade["bought_size"] - trade["bought_base_fees"],
-            trade["bought_value"] + trade["bought_quote_fees"],
-            trade["sold_size"] + trade["sold_base_fees"],
-            trade["sold_value"] - trade["sold_quote_fees"],
-        ),
+        pnl=trade["pnl"],
         fees=trade["bought_quote_fees"] + trade["sold_quote_fees"],
         exit_reason=ExitReason(trade["exit_reason"]) if trade["exit_reason"] else None,
         exits=tuple(

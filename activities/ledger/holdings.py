@@ -91,7 +91,7 @@ _COINS = f"""
 WITH expected AS ({_EXPECTED}), open_orders AS (
     SELECT o.side, o.entry_key,
            split_part(translate(o.symbol, '_', '-'), '-', CASE o.side WHEN 'SELL' THEN 1 ELSE 2 END) AS coin,
-           CASE o.side WHEN 'SELL' THEN greatest(o.claimed_base - o.filled_size - o.base_fees, 0)
+           CASE o.side WHEN 'SELL' THEN o.open_claim
                 ELSE greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) END AS rest,
            coalesce(o.placed_at >= $3, true) AS later
       FROM orders o WHERE o.account = $1 AND NOT o.finished
@@ -157,7 +157,7 @@ SELECT t.entry_key, t.opened_at, t.remaining, entry.role = 'EXTERNAL' AS adopted
        (SELECT min(f.at) FROM fills f WHERE f.order_key = t.entry_key) AS bought_at,
        ARRAY(SELECT f.at FROM fills f WHERE f.order_key = t.entry_key ORDER BY f.at, f.id) AS bought_when,
        ARRAY(SELECT f.size - f.base_fees FROM fills f WHERE f.order_key = t.entry_key ORDER BY f.at, f.id) AS bought,
-       coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+       coalesce((SELECT sum(o.open_claim) FROM orders o
                  WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0) AS claimed
   FROM trades t JOIN orders entry ON entry.order_key = t.entry_key
  WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_BASE.replace("symbol", "t.symbol")} = $2

@@ -14,12 +14,10 @@ __all__ = ["leaderboard"]
 _RECORDS = """
 SELECT symbol, count(*) AS trades, count(*) FILTER (WHERE gain > 0) AS wins, sum(gain) AS pnl,
        avg((gain / cost)::float8) AS mean, coalesce(var_samp((gain / cost)::float8), 0) AS variance
-  FROM (SELECT symbol, sold_value - sold_quote_fees - cost AS gain, cost
-          FROM (SELECT symbol, sold_value, sold_quote_fees, (bought_value + bought_quote_fees)
-                       * least(1, (sold_size + sold_base_fees) / (bought_size - bought_base_fees)) AS cost
-                  FROM trades WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0
-                   AND bought_size > bought_base_fees AND ($2::timestamptz IS NULL OR closed_at >= $2)) sold
-         WHERE cost > 0) closed
+  FROM (SELECT symbol, pnl AS gain, sold_value - sold_quote_fees - pnl AS cost  -- of what was sold
+          FROM trades WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0
+           AND bought_size > bought_base_fees AND ($2::timestamptz IS NULL OR closed_at >= $2)) closed
+ WHERE cost > 0
  GROUP BY symbol
 """
 

@@ -54,7 +54,7 @@ WITH buys AS MATERIALIZED (
 ), owned AS MATERIALIZED (
     SELECT coalesce((SELECT sum(t.remaining) FROM trades t
                       WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_BASE.format("t")}), 0)
-         + coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+         + coalesce((SELECT sum(o.open_claim) FROM orders o
                       WHERE o.account = $1 AND o.side = 'SELL' AND NOT o.finished AND o.entry_key IS NULL
                         AND {_OF_BASE.format("o")}), 0)
          + coalesce((SELECT sum(greatest(a.size - a.filled_size, 0)) FROM attempts a
@@ -83,7 +83,7 @@ WITH buys AS MATERIALIZED (
            b.asked_at AS balance_at,
            CASE WHEN b.hold > 0 THEN greatest(0, b.hold
                - (SELECT coalesce(sum(rest), 0) FROM buys WHERE since < b.answered_at)
-               - (SELECT coalesce(sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)), 0) FROM orders o
+               - (SELECT coalesce(sum(o.open_claim), 0) FROM orders o
                    WHERE o.account = $1 AND o.side = 'SELL' AND NOT o.finished AND o.received_at < b.answered_at
                      AND {_OF_BASE.format("o")})
                - (SELECT coalesce(sum(greatest(a.size - a.filled_size, 0)), 0) FROM attempts a
@@ -141,7 +141,7 @@ SELL_FACTS = """
 SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
        exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
                  AND entry_point = 'passive_mm') AS quoted,
-       (SELECT t.remaining - coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0))
+       (SELECT t.remaining - coalesce((SELECT sum(o.open_claim)
                FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
           FROM trades t WHERE t.entry_key = $4) AS held,
        (SELECT given_by FROM commands WHERE id = $5 AND account = $2 AND kind = $6 AND subject = $7) AS given_by

@@ -29,15 +29,6 @@ __all__ = ["closed_results", "halt_if_lost_too_much", "learn_rates", "of_today",
 _RATE_SECONDS = 1.0
 """So long the exchange is waited for to tell a rate."""
 _QUOTE = "split_part(translate(t.symbol, '_', '-'), '-', 2)"
-# The same as `domain.outcome.trade_pnl`, in quote currency.
-_PNL = """
-CASE WHEN t.sold_size + t.sold_base_fees >= t.bought_size - t.bought_base_fees
-     THEN CASE WHEN t.bought_size > t.bought_base_fees
-               THEN t.sold_value - t.sold_quote_fees - t.bought_value - t.bought_quote_fees ELSE 0 END
-     WHEN t.sold_size + t.sold_base_fees <= 0 THEN 0
-     ELSE t.sold_value - t.sold_quote_fees - (t.bought_value + t.bought_quote_fees)
-          * (t.sold_size + t.sold_base_fees) / (t.bought_size - t.bought_base_fees) END
-"""
 
 
 def _since_resume(account: str) -> str:
@@ -70,7 +61,7 @@ def closed_results(account: str, trades: str) -> str:
     """
     return f"""
        coalesce(today.pnl, 0) AS day_pnl, coalesce(today.unpriced, '{{}}') AS day_unpriced,
-       ARRAY(SELECT {_PNL} FROM trades t WHERE {_closed(account)}
+       ARRAY(SELECT t.pnl FROM trades t WHERE {_closed(account)}
                 AND t.sold_size > 0
               ORDER BY t.closed_at DESC, t.entry_key LIMIT {trades}) AS last_pnls
 """
@@ -86,7 +77,7 @@ def of_today(account: str, own: str, ending: str) -> str:
 (SELECT sum(CASE WHEN own THEN pnl ELSE pnl * quote_rate END) AS pnl,
         array_agg(split_part(translate(symbol, '_', '-'), '-', 2))
             FILTER (WHERE NOT own AND quote_rate IS NULL AND sold_size > 0) AS unpriced
-   FROM (SELECT t.symbol, t.sold_size, {_PNL} AS pnl, {_is_own(own, ending)} AS own,
+   FROM (SELECT t.symbol, t.sold_size, t.pnl, {_is_own(own, ending)} AS own,
                 CASE WHEN {_has_rate(own)} THEN t.quote_rate END AS quote_rate
            FROM trades t WHERE {_of_today(account)}
          OFFSET 0  -- each of them once a trade: planned as one with the sums, they would be computed in each place

@@ -270,9 +270,7 @@ class TradingActivities(OrderActivities):
     async def _left_of(self, connection: Connection, order_key: str) -> Decimal:
         left = await connection.fetchval(
             """
-            SELECT CASE WHEN o.side = 'SELL'
-                        THEN least(o.claimed_base - o.filled_size - o.base_fees, t.remaining)
-                        ELSE o.base_size - o.filled_size END
+            SELECT CASE WHEN o.side = 'SELL' THEN least(o.open_claim, t.remaining) ELSE o.base_size - o.filled_size END
             FROM orders o LEFT JOIN trades t ON t.entry_key = o.entry_key WHERE o.order_key = $1
             """,
             order_key,

@@ -443,7 +443,7 @@ _LOTS = """
 SELECT t.entry_key, t.symbol, t.remaining, t.bought_value + t.bought_quote_fees AS paid,
        t.bought_size - t.bought_base_fees AS received,
        jsonb_typeof(o.intent -> 'protection') = 'object' AS guarded,
-       coalesce((SELECT sum(greatest(s.claimed_base - s.filled_size - s.base_fees, 0)) FROM orders s
+       coalesce((SELECT sum(s.open_claim) FROM orders s
                  WHERE s.entry_key = t.entry_key AND s.side = 'SELL' AND NOT s.finished
                    AND s.entry_point <> 'passive_mm'), 0) AS claims
   FROM trades t JOIN orders o ON o.order_key = t.entry_key

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
-
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from activities.database import Pool, create_pool
 from activities.exits.plans import PlanTable
@@ -29,10 +18,10 @@ from activities.market.candles import CANDLE, CandleTable, MarketRow
 from activities.market.keeper import market_data_lease
 from activities.strategy.store import StrategyStore
 from exchange.port import Candle
-from schema import tables
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
+from tests.support.migrations import differences, in_schema, to
 from workers.settings.changes import record_base, set_override
 from workers.settings.sources import Sources
 
@@ -68,37 +57,6 @@ SELECT DISTINCT ON (symbol) symbol, snapshot_id, at, sell_score, action FROM mar
  WHERE symbol = ANY($1) AND at > now() - $2::interval ORDER BY symbol, at DESC
 """
 OLD_CLOSES = "SELECT close FROM candles WHERE symbol = $1 AND seconds = 300 AND start >= $2 ORDER BY start"
-
-
-async def in_schema(database: str, act: Callable[[Connection], Any]) -> Any:
-    """What `act` answers on a connection that migrations run on."""
-    url = make_url(database).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
-    engine = create_async_engine(url, poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            answer = await connection.run_sync(act)
-            await connection.commit()
-            return answer
-    finally:
-        await engine.dispose()
-
-
-def to(revision: str, *, down: bool = False) -> Callable[[Connection], None]:
-    """Migrate to this version."""
-
-    def migrate(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(tables.__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        (command.downgrade if down else command.upgrade)(config, revision)
-
-    return migrate
-
-
-def differences(connection: Connection) -> list[Any]:
-    """Where the database's tables are not those of `schema.tables`."""
-    context = MigrationContext.configure(connection, opts={"compare_type": True})
-    return list(compare_metadata(context, tables.metadata))
 
 
 async def old_ledger(pool: Pool, *accounts: str) -> dict[str, str]:

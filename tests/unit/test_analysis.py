@@ -41,7 +41,7 @@ def row(number: int, **given: Any) -> dict[str, Any]:
         "entry_key": f"{number:032x}", "symbol": "BTC-USD", "trigger": "rsi_oversold",
         "reason": "TP", "opened": DAY + 60 * number,
         "closed": DAY + 60 * number + 30,
-        "pnl": Decimal("2.8"), "parts": None, "fees": Decimal(1), "cost": 100.5, "bought_value": 100.0,
+        "pnl": Decimal("2.8"), "fees": Decimal(1), "cost": 100.5, "bought_value": 100.0,
         "bought_size": 1.0, "sold_value": 103.8, "sold_size": 1.0, "sold_share": 1.0,
         "size": 1.0, "due": 104.0, "aimed": 0.04, "free_size": 0.0,
         "free_due": 0.0, "slippage": -0.2, "soft_stop": 0.02, "take_profit": 0.04, "trailing_arm": None, "score": 1.2,
@@ -59,9 +59,7 @@ LOSS: dict[str, Any] = {
 def table(*rows: dict[str, Any]) -> TradeTable:
     """Trades as columns."""
     columns: dict[str, list[Any]] = {name: [item[name] for item in rows] for name in (rows[0] if rows else ())}
-    parts = [part for part in columns.pop("parts", ()) if part is not None]
-    partly = zip(("units_bought", "outlay", "units_sold", "proceeds"), zip(*parts, strict=True), strict=False)
-    return table_of(columns | dict(partly))
+    return table_of(columns)
 
 
 def test_a_summary_is_what_one_would_work_out() -> None:
@@ -227,9 +225,7 @@ def test_scores_of_different_scales_are_not_one_score() -> None:
 
 def test_a_trade_that_kept_dust_is_measured_on_what_was_sold() -> None:
     """Cost counts for the part that was sold; the rest is no loss."""
-    half = [Decimal(2), Decimal(200), Decimal(1), Decimal(103)]
-    found = table(row(0, pnl=None, parts=half, cost=200.0, sold_share=0.5))
-    assert found.pnl == [Decimal(3)]
+    found = table(row(0, pnl=Decimal(3), cost=200.0, sold_share=0.5))
     assert found.net[0] == pytest.approx(0.03)
 
 

@@ -1,0 +1,1 @@
+"""The texts of the database's functions; `schema.texts` reads them."""
