@@ -1,0 +1,36 @@
+"""Views with the names and forms that the systems before had, in a schema of their own, `old` (docs/database.md).
+
+People's scripts and notebooks read them; nothing of ours does.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+from schema.texts import text_of
+
+revision = "0031"
+down_revision = "0030"
+branch_labels = None
+depends_on = None
+
+_VIEWS = ("old.trade_records", "old.fifo_allocations", "old.passive_orders", "old.trade_strategy_link")
+
+
+def upgrade() -> None:
+    """Apply."""
+    op.execute("CREATE SCHEMA IF NOT EXISTS old")
+    for name in _VIEWS:
+        op.execute(text_of("views", name, 1))
+
+
+def downgrade() -> None:
+    """Take back. The schema stays where somebody has put something of their own into it."""
+    for name in _VIEWS:
+        op.execute(f"DROP VIEW {name}")
+    op.execute(
+        """DO $do$ BEGIN
+               DROP SCHEMA old;
+           EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+           END $do$"""
+    )

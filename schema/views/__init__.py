@@ -1,0 +1,1 @@
+"""The texts of the database's views, `<schema>.<name>`; `schema.texts` reads them."""
