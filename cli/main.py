@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cli import config as config_commands
+from cli import config_import
 from cli import db as db_commands
 from cli import stack as stack_commands
 from cli.control import flatten, halt, resume
@@ -100,6 +101,7 @@ app.command("reconcile")(reconcile)
 app.command("why")(why)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(report_app, name="report")
+config_commands.config_app.command("import")(config_import.import_env)
 app.add_typer(config_commands.config_app, name="config")
 app.add_typer(db_commands.db_app, name="db")
 
