@@ -12,7 +12,7 @@ import typer
 from cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from decimal import Decimal
 
     from activities.ledger.importing import ImportPlan, SymbolImport
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fifo.reading import Reading
     from workers.settings import Settings
 
-__all__ = ["import_fills"]
+__all__ = ["import_fills", "import_lines"]
 
 _SHOWN_LINES = 5
 
@@ -42,21 +42,44 @@ def import_fills(
 
     Fields as for `bottrader fifo match`; symbols are products such as BTC-USD.
     """
+    from cli.fifo import counted, opened
+    from cli.settings import current_settings
+
+    settings = current_settings()
+    with opened(file) as lines:
+        import_lines(
+            "standard input" if file == "-" else file,
+            counted(lines),
+            settings,
+            dry_run=dry_run,
+            skip_bad=skip_bad,
+            keep_alike=keep_alike,
+            as_json=as_json,
+        )
+
+
+def import_lines(
+    name: str,
+    lines: "Iterable[bytes]",
+    settings: "Settings",
+    *,
+    dry_run: bool,
+    skip_bad: bool,
+    keep_alike: bool = False,
+    as_json: bool,
+) -> "ImportPlan":
+    """Import fills that come as lines of a file `name`, and tell what was done. Raises UserError(BAD_FILLS)."""
     import asyncio
 
     from activities.ledger.old_fills import OldFills
-    from cli.fifo import counted, opened, say
-    from cli.settings import current_settings
+    from cli.fifo import say
     from fifo.fills import FifoError
     from fifo.reading import read_into
     from workers.errors import UserError
 
-    settings = current_settings()
-    name = "standard input" if file == "-" else file
     with closing(OldFills()) as fills:
         try:
-            with opened(file) as lines:
-                reading = read_into(counted(lines), fills)
+            reading = read_into(lines, fills)
         except FifoError as error:
             raise UserError(error.code, f"{name}: {error.sentence}.") from error
         plan, done, beyond = asyncio.run(
@@ -66,6 +89,7 @@ def import_fills(
     _tell_alike(plan)
     _show(plan, done, beyond, dry_run=dry_run, as_json=as_json)
     _warn(done, beyond, dry_run=dry_run)
+    return plan
 
 
 async def _import(

@@ -20,6 +20,7 @@ from cli.control import flatten, halt, resume
 from cli.demo.command import demo
 from cli.errors import as_user_error
 from cli.fifo import fifo_app
+from cli.import_old import import_app
 from cli.ledger_commands import ledger_app
 from cli.live import live_app
 from cli.notices import incident_app, incidents, notify_app
@@ -100,6 +101,7 @@ app.add_typer(strategy_app, name="strategy")
 app.command("reconcile")(reconcile)
 app.command("why")(why)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(import_app, name="import")
 app.add_typer(report_app, name="report")
 config_commands.config_app.command("import")(config_import.import_env)
 app.add_typer(config_commands.config_app, name="config")

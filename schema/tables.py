@@ -591,6 +591,26 @@ trade_records = Table(
     Index("ix_trade_records_order_key", "order_key"),
 )
 
+imported_records = Table(
+    "imported_records",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("order_id", Text, primary_key=True, comment="of an imported trade record"),
+    Column("trigger", JSONB, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("exit_reason", Text),
+    Column("order_type", Text, nullable=False),
+    Column("client_order_id", Text),
+    Column("snapshot_id", UUID(as_uuid=False)),
+    _money("buy_score", null=True),
+    _money("sell_score", null=True),
+    Column("trigger_type", Text, comment="of its old linkage; null: it had none"),
+    Column("sell_trigger", Text),
+    Column("indicator_breakdown", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("indicators_fired", Integer, nullable=False, server_default=_ZERO),
+    _time("at", now=True),
+)
+
 passive_orders = Table(
     "passive_orders",
     metadata,

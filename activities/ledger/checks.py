@@ -430,11 +430,12 @@ RECORD_COLUMNS = {
     "order_time": """CASE WHEN f.records = 1 THEN coalesce(o.first_fill_at, CASE WHEN f.derived OR f.imported
                                THEN f.first_at END, r.order_time)
                           WHEN f.derived THEN f.first_at ELSE r.order_time END""",
-    "trigger": f"""CASE WHEN o.order_key IS NULL THEN '{{"trigger": "manual", "snapshot_id": null}}'::jsonb
+    "trigger": f"""CASE WHEN o.order_key IS NULL
+                        THEN coalesce(i.trigger, '{{"trigger": "manual", "snapshot_id": null}}'::jsonb)
                         WHEN o.protection_role IN {_LEGS} THEN r.trigger
                         ELSE jsonb_build_object('trigger', o.trigger, 'snapshot_id', o.snapshot_id) END""",
-    "exit_reason": "o.exit_reason",
-    "order_type": "CASE WHEN o.order_key IS NULL THEN 'UNKNOWN' ELSE o.order_type END",
+    "exit_reason": "CASE WHEN o.order_key IS NULL THEN i.exit_reason ELSE o.exit_reason END",
+    "order_type": "CASE WHEN o.order_key IS NULL THEN coalesce(i.order_type, 'UNKNOWN') ELSE o.order_type END",
     **{
         name: f"CASE WHEN f.side = 'SELL' THEN r.{name} END"
         for name in ("pnl_usd", "cost_basis_usd", "sale_proceeds_usd", "net_sale_proceeds_usd", "parent_id")
@@ -442,15 +443,16 @@ RECORD_COLUMNS = {
     "parent_ids": "CASE WHEN f.side = 'SELL' THEN r.parent_ids ELSE '{}' END",
     "status": f"""CASE WHEN o.order_key IS NULL THEN 'FILLED' WHEN a.status IN {_ENDED} OR r.status IN {_ENDED}
                        OR r.status NOT IN {_STATUSES} THEN a.status ELSE r.status END""",
-    "source": "CASE WHEN o.order_key IS NULL THEN 'import' ELSE o.source END",
+    "source": "CASE WHEN o.order_key IS NULL THEN coalesce(i.source, 'import') ELSE o.source END",
     "ingest_via": "CASE WHEN f.imported THEN 'import' WHEN r.ingest_via = 'import' THEN f.via ELSE r.ingest_via END",
 }
-"""Of a trade record `r`, with its fills `f` (RECORDED), order `o` and attempt `a`: what they must be. What follows from
-the FIFO book and the totals is in `activities.ledger.recompute`.
+"""Of a trade record `r`, with its fills `f` (RECORDED), order `o`, attempt `a` and imported record `i`: what they must
+be. What follows from the FIFO book and the totals is in `activities.ledger.recompute`.
 """
 
 RECORD_SOURCES = (
-    "LEFT JOIN orders o ON o.order_key = f.order_key LEFT JOIN attempts a ON a.client_order_id = f.client_order_id"
+    "LEFT JOIN orders o ON o.order_key = f.order_key LEFT JOIN attempts a ON a.client_order_id = f.client_order_id "
+    "LEFT JOIN imported_records i ON i.account = $1 AND i.order_id = f.order_id AND f.imported"
 )
 
 _RECORD_ROWS = f"""
