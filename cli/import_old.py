@@ -80,14 +80,14 @@ async def _keep(
     """What the rows said beyond fills; and where their results were others."""
     from activities.database import create_pool
     from activities.ledger.old_records import compare_results, keep_old_records
-    from domain.money import plain, round_half_even
+    from domain.money import round_half_even
 
     ids = list(found.order_ids)
     known_as = {ids[line - 1]: order_id for line, order_id in plan.alike.items()}
     pool = await create_pool(settings.database.dsn, size=2, statement_seconds=300.0)
     try:
         changed = await keep_old_records(pool, settings.account, found, known_as)
-        note(f"{changed} trade records have the old trigger, source, exit reason or order type now.")
+        note(f"Trade records that took over trigger, source, exit reason or order type: {changed}.")
         try:
             differing = await compare_results(pool, settings.account, allocations, known_as)
         except ValueError as error:
@@ -96,20 +96,25 @@ async def _keep(
         await pool.close()
     for symbol, (count, theirs, ours) in sorted(differing.items()):
         note(
-            f"{symbol}: {count} sells have another result than in the old FIFO: {plain(round_half_even(theirs))} "
-            f"there, {plain(round_half_even(ours))} here."
+            f"{symbol}: the old FIFO has other results for {_counted(count, 'sell')}: {round_half_even(theirs):f} there, "
+            f"{round_half_even(ours):f} here."
         )
+
+
+def _counted(count: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _tell(found: "OldRecords") -> None:
     for status, count in sorted(found.left_out.items()):
-        note(f"{count} rows with the status {status} are left out: only what was filled is imported.")
+        note(f"Left out with the status {status}, as only what was filled is imported: {_counted(count, 'row')}.")
     for source, count in sorted(found.sources.items()):
-        note(f"{count} rows have the source import now; it was {source}.")
+        note(f"The source {source} is import now: {_counted(count, 'row')}.")
     for sentence in found.bad_links[:_SHOWN]:
         note(f"{sentence}; its linkage is left out.")
     if len(found.bad_links) > _SHOWN:
-        note(f"{len(found.bad_links) - _SHOWN} more rows of the linkage are left out.")
+        note(f"So are {len(found.bad_links) - _SHOWN} more.")
 
 
 def _of_file(file: Path) -> "list[dict[str, str | None]]":

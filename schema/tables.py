@@ -10,6 +10,7 @@ Money and sizes are NUMERIC without a scale, times are TIMESTAMPTZ (UTC).
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
@@ -421,6 +423,7 @@ heartbeats = Table(
     Column("filler", Text, nullable=False, comment="a page each, as it is"),
     prefixes=["UNLOGGED"],
 )
+event.listen(heartbeats, "after_create", DDL("ALTER TABLE heartbeats ALTER COLUMN filler SET STORAGE PLAIN"))
 
 balances = Table(
     "balances",

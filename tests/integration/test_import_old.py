@@ -107,10 +107,10 @@ async def test_old_records_come_with_trigger_source_and_linkage(shell: Shell, po
     assert await kept(pool) == {}
     done = await shell(trade_records=RECORDS, links=LINKS, allocations=ALLOCATIONS)
     assert done.code == 0, done.err
-    assert "1 rows with the status cancelled are left out" in done.err
-    assert "1 rows have the source import now; it was passivemm." in done.err
+    assert "Left out with the status cancelled, as only what was filled is imported: 1 row." in done.err
+    assert "The source passivemm is import now: 1 row." in done.err
     assert "row 2 of the linkage: " in done.err
-    assert "BTC-USD: 1 sells have another result than in the old FIFO: 12000.00 there, 12500.00 here." in done.err
+    assert "BTC-USD: the old FIFO has other results for 1 sell: 12000.00 there, 12500.00 here." in done.err
     records = await kept(pool)
     assert records == {
         "b1": ({"trigger": "rsi_oversold", "snapshot_id": None}, "sighook", None, "LIMIT"),
@@ -124,7 +124,7 @@ async def test_old_records_come_with_trigger_source_and_linkage(shell: Shell, po
     assert (await check_ledger(pool, None, ACCOUNT)).ok
 
     again = await shell(trade_records=RECORDS, links=LINKS)
-    assert "0 trade records have the old trigger" in again.err
+    assert "order type: 0." in again.err
     assert (await kept(pool), len(await pool.fetch("SELECT FROM fills"))) == (records, 3)
 
 

@@ -20,7 +20,8 @@ from schema import tables
 
 __all__ = ["catalogue", "differences", "in_schema", "to"]
 
-# Names of constraints and indexes count: migrations and error messages use them.
+# Names of constraints and indexes count: migrations and error messages use them. PostgreSQL 18 also names NOT NULL, by
+# the table as it was called then: whether a column has it stands with the column.
 _CATALOGUE = {
     "tables": """
 SELECT c.relname, c.relpersistence, obj_description(c.oid, 'pg_class') FROM pg_class c
@@ -34,8 +35,8 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
    AND c.relname <> 'alembic_version'""",
     "constraints": """
-SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
- WHERE connamespace = 'public'::regnamespace AND conrelid <> 0 AND conrelid::regclass::text <> 'alembic_version'""",
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0
+   AND connamespace = 'public'::regnamespace AND contype <> 'n' AND conrelid::regclass::text <> 'alembic_version'""",
     "indexes": """
 SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'""",
     "sequences": """

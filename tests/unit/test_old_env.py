@@ -40,7 +40,7 @@ def test_an_old_env_becomes_a_settings_file(tmp_path: Path, capsys: pytest.Captu
     assert run(["config", "import", str(env), "--to", str(file)]) == 0
     settings = load_settings(file, {})
     exits = settings.exits
-    assert (exits.hard_stop_pct, exits.soft_stop_pct, exits.take_profit_pct) == (5, Decimal("2.5"), 3)
+    assert (exits.hard_stop_pct, exits.soft_stop_pct, exits.take_profit_pct) == (Decimal(5), Decimal("2.5"), Decimal(3))
     assert (exits.trailing_arm_pct, exits.take_profit_enabled) == (Decimal("3.5"), False)
     assert exits.trailing_min_distance_pct == exits.trailing_max_distance_pct == Decimal("1.5")
     assert settings.exits_for("roc_momo").take_profit_pct == 10

@@ -2,6 +2,8 @@
 
 It is expand only: workers of the release before read and write what they did. Both tables are written anew, so nobody
 reads or writes orders or trades meanwhile: a second or two for 100,000 orders, and room for a second copy of both.
+
+Three checks of `ledger_identity` were named twice over; they get the names that `schema.tables` has.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ _PNL = """
 trade_pnl(bought_size - bought_base_fees, bought_value + bought_quote_fees,
           sold_size + sold_base_fees, sold_value - sold_quote_fees)
 """
+
+_MISNAMED = ("one_row", "mode_known", "stamped_by_known")
 
 
 def upgrade() -> None:
@@ -49,11 +53,19 @@ def upgrade() -> None:
             comment="of what was sold, in quote currency, after all fees; 0 while nothing was",
         ),
     )
+    for name in _MISNAMED:
+        _rename("ck_ledger_identity_ck_ledger_identity", "ck_ledger_identity", name)
 
 
 def downgrade() -> None:
     """Take back."""
+    for name in _MISNAMED:
+        _rename("ck_ledger_identity", "ck_ledger_identity_ck_ledger_identity", name)
     op.execute("LOCK TABLE orders, trades IN ACCESS EXCLUSIVE MODE")
     op.drop_column("trades", "pnl")
     op.drop_column("orders", "open_claim")
     op.execute("DROP FUNCTION trade_pnl")
+
+
+def _rename(before: str, after: str, name: str) -> None:
+    op.execute(f"ALTER TABLE ledger_identity RENAME CONSTRAINT {before}_{name} TO {after}_{name}")
