@@ -96,8 +96,8 @@ async def _keep(
         await pool.close()
     for symbol, (count, theirs, ours) in sorted(differing.items()):
         note(
-            f"{symbol}: the old FIFO has other results for {_counted(count, 'sell')}: {round_half_even(theirs):f} there, "
-            f"{round_half_even(ours):f} here."
+            f"{symbol}: the old FIFO has other results for {_counted(count, 'sell')}: {round_half_even(theirs):f} "
+            f"there, {round_half_even(ours):f} here."
         )
 
 
