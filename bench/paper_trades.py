@@ -32,10 +32,10 @@ from activities.ledger.leaderboard import leaderboard
 from activities.ledger.validator import check_ledger
 from domain.exits import ExitRules
 from domain.ids import intent_key
+from domain.market import Candle
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.orders import OrderRole, OrderType, Side, TimeInForce
 from exchange.paper.control_client import PaperControl
-from exchange.port import Candle
 from research.html import ReportHead, html_report
 from research.linkage import read_linkage
 from research.trades import read_trades

@@ -21,11 +21,11 @@ import talib
 
 from activities.database import Pool, create_pool
 from activities.interfaces.strategy import StrategyRun
-from activities.market.candles import CANDLE, CANDLE_SECONDS
 from activities.market.universe import Universe
 from activities.starting import Starter
 from activities.strategy.runs import StrategyOptions, StrategyRuns
 from bench.rows import Row, percentile, reaction
+from domain.candles import CANDLE, CANDLE_SECONDS
 from domain.indicators import Block, Floats
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted, decide_all, look_at

@@ -26,13 +26,13 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.database import Pool, create_pool
 from activities.exits.price_watcher import PriceWatcher, WatcherOptions
-from activities.exits.watch import PlanRow, Watch
 from activities.interfaces.starting import EXIT_MONITOR_WORKFLOW
 from activities.interfaces.streams import WatcherInput
 from activities.starting import Starter
 from domain.exits import ExitReason, ExitRules, Position
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue, MonitorStart
+from domain.watch import PlanRow, Watch
 from schema import migrate
 from tests.support.fake_exchange import FakeExchange, ticker
 from tests.support.ledger_rows import ACCOUNT, add_trade, until
@@ -61,8 +61,14 @@ async def run(seconds: float = SECONDS) -> list[dict[str, Any]]:
 
 def _idle_cost(ticks: int = 20_000) -> dict[str, Any]:
     """Microseconds of CPU a plan and tick, nothing being due: the ticks alone, without waiting for anything."""
-    watch = Watch(epoch=1, signal_max_age=timedelta(minutes=10), on_due=lambda _: None, monotonic=time.monotonic)
     now = datetime.now(UTC)
+    watch = Watch(
+        epoch=1,
+        signal_max_age=timedelta(minutes=10),
+        on_due=lambda _: None,
+        now=lambda: now,
+        monotonic=time.monotonic,
+    )
     for symbol in SYMBOLS:
         for number in range(PLANS_PER_SYMBOL):
             position = Position(Decimal(100), ExitRules())

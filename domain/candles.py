@@ -16,7 +16,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["ASKED_AGAIN", "ask_again", "asked_from", "holds", "settles"]
+__all__ = ["ASKED_AGAIN", "CANDLE", "CANDLE_SECONDS", "ask_again", "asked_from", "holds", "settles"]
+
+CANDLE_SECONDS: Final = 300
+"""The length of the candles that decisions are made on: what the exchange's stream has."""
+CANDLE: Final = timedelta(seconds=CANDLE_SECONDS)
 
 ASKED_AGAIN: Final = 12
 """So many of the newest closed candles are asked for again: an hour of them, in one request."""

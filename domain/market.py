@@ -47,7 +47,7 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """One candle; `start` is its opening time (UTC)."""
+    """One candle: prices in quote per base, `volume` in base. `start` is its opening time (UTC)."""
 
     symbol: str
     start: datetime

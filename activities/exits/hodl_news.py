@@ -16,8 +16,8 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.exits.watch import Plan
 from domain.ids import exit_workflow_id
+from domain.watch import Plan
 
 __all__ = ["HodlNews"]
 

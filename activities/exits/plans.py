@@ -13,10 +13,10 @@ from decimal import Decimal
 import asyncpg
 
 from activities.database import Connection, Pool, lock_trade
-from activities.exits.watch import Plan, PlanRow, trailing_document
 from activities.leases import HELD, Lease, LeaseLostError
 from domain.exits import ExitReason, ExitRules, Position, SellSignal, Trailing
 from domain.money import divide, plain
+from domain.watch import Plan, PlanRow, trailing_document
 
 __all__ = ["PlanTable", "locked_plan", "plan_of", "position_of", "read_plan"]
 

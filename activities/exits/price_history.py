@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from activities.exits.past_candles import closed_candles
-from activities.exits.watch import SymbolState, Watch
+from domain.watch import SymbolState, Watch
 from exchange.port import Exchange, ExchangeError
 
 __all__ = ["PriceHistory"]

@@ -25,19 +25,19 @@ from activities.exits.plans import PlanTable
 from activities.exits.price_history import PriceHistory
 from activities.exits.signals import ExitSignals
 from activities.exits.unprotected import UnprotectedTime
-from activities.exits.watch import SymbolState, Watch
 from activities.incidents import report_incident
 from activities.interfaces.streams import StreamEnd, WatcherActivity, WatcherInput
 from activities.leases import LeaseTerms
 from activities.long_running import every, together, until_shutdown
-from activities.market.candles import CANDLE_SECONDS
 from activities.notifications import listen
 from activities.starting import Starter
 from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
 from activities.streams.tenure import Tenure, tenure_of
+from domain.candles import CANDLE_SECONDS
 from domain.exits import atr_window
 from domain.sharding import shard_of
+from domain.watch import SymbolState, Watch
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
 
 __all__ = ["PriceWatcher", "WatchSession", "WatcherOptions", "watcher_lease"]
@@ -143,6 +143,7 @@ class WatchSession:
             epoch=tenure.lease.epoch,
             signal_max_age=self._signal_max_age,
             on_due=lambda plan: self.signals.soon(self.watch, plan),
+            now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
             atr_period=options.atr_period,
         )

@@ -12,11 +12,11 @@ import structlog
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.exits.watch import Plan, Watch
 from activities.leases import DATABASE_TROUBLE, Lease
 from activities.starting import Starter
 from domain.ids import exit_workflow_id
 from domain.messages import ExitDue
+from domain.watch import Plan, Watch
 
 __all__ = ["ExitSignals"]
 

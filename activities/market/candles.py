@@ -8,23 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Final
 
 import numpy as np
 
 from activities.database import Pool
 from activities.leases import HELD, Lease, LeaseLostError
-from domain.candles import settles
+from domain.candles import CANDLE, CANDLE_SECONDS, settles
 from domain.indicators import Block
-from exchange.port import Candle
+from domain.market import Candle
 
-__all__ = ["CANDLE", "CANDLE_SECONDS", "CandleTable", "MarketRow"]
-
-CANDLE_SECONDS: Final = 300
-"""The length of the candles that decisions are made on: what the exchange's stream has."""
-CANDLE: Final = timedelta(seconds=CANDLE_SECONDS)
+__all__ = ["CandleTable", "MarketRow"]
 
 _SAVE = (
     """

@@ -22,12 +22,12 @@ from activities.interfaces.strategy import MarketDataActivity, MarketDataInput
 from activities.interfaces.streams import StreamEnd
 from activities.leases import DATABASE_TROUBLE, LeaseTerms
 from activities.long_running import every, together, until_shutdown
-from activities.market.candles import CANDLE, CANDLE_SECONDS, CandleTable, MarketRow
+from activities.market.candles import CandleTable, MarketRow
 from activities.market.universe import Universe, universe_of
 from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
 from activities.streams.tenure import Tenure, tenure_of
-from domain.candles import ask_again, asked_from
+from domain.candles import CANDLE, CANDLE_SECONDS, ask_again, asked_from
 from exchange.port import Candle, CandleUpdate, Exchange, ExchangeError, StreamEvent, Ticker
 
 __all__ = ["MarketDataOptions", "MarketKeeper", "market_data_lease"]

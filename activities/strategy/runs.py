@@ -22,11 +22,12 @@ from temporalio.exceptions import ApplicationError
 from activities.database import Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces.strategy import StrategyActivity, StrategyReport, StrategyRow, StrategyRun
-from activities.market.candles import CANDLE, CANDLE_SECONDS, CandleTable, MarketRow
+from activities.market.candles import CandleTable, MarketRow
 from activities.market.universe import Universe
 from activities.starting import Starter
 from activities.strategy.loading import StrategyError
 from activities.strategy.store import Signal, StrategyStore
+from domain.candles import CANDLE, CANDLE_SECONDS
 from domain.gates import AHEAD_SECONDS
 from domain.indicators import Parameters
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError

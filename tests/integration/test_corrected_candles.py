@@ -14,9 +14,9 @@ import pytest_asyncio
 from activities.database import Pool, create_pool
 from activities.interfaces.strategy import MarketDataInput
 from activities.leases import LeaseTerms, hold
-from activities.market.candles import CANDLE, CandleTable
+from activities.market.candles import CandleTable
 from activities.market.keeper import MarketDataOptions, MarketKeeper, market_data_lease
-from domain.candles import ASKED_AGAIN
+from domain.candles import ASKED_AGAIN, CANDLE
 from domain.market import Product
 from exchange.port import Candle, CandleUpdate
 from tests.support.fake_exchange import FakeExchange

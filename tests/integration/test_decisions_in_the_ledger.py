@@ -14,13 +14,13 @@ from typing import Any, cast
 import pytest_asyncio
 
 from activities.interfaces.strategy import StrategyReport, StrategyRun
-from activities.market.candles import CANDLE
 from activities.market.universe import Universe
 from activities.orders.limits import halt_if_lost_too_much
 from activities.quotes.rounds import Quoting, QuotingOptions
 from activities.starting import Starter
 from activities.strategy.runs import StrategyOptions, StrategyRuns
 from cli.cautions import of_order
+from domain.candles import CANDLE
 from domain.exits import ExitRules
 from domain.messages import Linkage, OrderIntent
 from domain.quoting import QuoteRules

@@ -14,9 +14,10 @@ from activities.identity import Brought, establish, stamp_empty
 from activities.incidents import report_incident
 from activities.leases import LeaseTerms, hold
 from activities.ledger.recompute import repair_symbol
-from activities.market.candles import CANDLE, CandleTable, MarketRow
+from activities.market.candles import CandleTable, MarketRow
 from activities.market.keeper import market_data_lease
 from activities.strategy.store import StrategyStore
+from domain.candles import CANDLE
 from exchange.port import Candle
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.generated_ledger import write_ledger

@@ -19,7 +19,6 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.database import create_pool
 from activities.interfaces.strategy import MarketDataInput, StrategyReport, StrategyRun
-from activities.market.candles import CANDLE
 from activities.market.keeper import MarketDataOptions, MarketKeeper
 from activities.market.universe import Universe, choose_symbols
 from activities.starting import Starter
@@ -27,6 +26,7 @@ from activities.strategy.loading import StrategyError
 from activities.strategy.runs import StrategyOptions, StrategyRuns
 from cli.strategy import _run as run_strategy
 from cli.strategy import _show as show_matrix
+from domain.candles import CANDLE
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id
 from domain.market import Product

@@ -20,14 +20,14 @@ from activities.database import Pool, create_pool
 from activities.exits.plans import PlanTable
 from activities.interfaces.strategy import MarketDataInput
 from activities.leases import LeaseTerms, hold
-from activities.market.candles import CANDLE, CandleTable, MarketRow
+from activities.market.candles import CandleTable, MarketRow
 from activities.market.keeper import MarketDataOptions, MarketKeeper, market_data_lease
 from activities.market.universe import Universe
 from activities.orders.admission_sql import LAST_PRICE
 from activities.strategy.store import Signal, StrategyStore
 from cli.why import _MATRIX as WHY_MATRIX
 from cli.why import _SIGNALS as WHY_SIGNALS
-from domain.candles import holds, settles
+from domain.candles import CANDLE, holds, settles
 from domain.scoring import Action, Decision
 from exchange.port import Candle
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange

@@ -9,10 +9,10 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.exits.watch import Watch
 from domain.candles import ASKED_AGAIN, ask_again, asked_from, holds, settles
 from domain.exits import atr_window
-from exchange.port import Candle
+from domain.market import Candle
+from domain.watch import Watch
 
 SYMBOL = "BTC-USD"
 MINUTES = timedelta(minutes=5)
@@ -39,7 +39,7 @@ def test_records_settle_a_candle_once_the_next_one_has_closed() -> None:
 @given(words)
 def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple[int, str]]) -> None:
     """A price watcher reads its ATR from the records' last word once they have settled it, else from the last word."""
-    watch = Watch(epoch=1, signal_max_age=MINUTES, on_due=lambda _: None, monotonic=lambda: 0.0)
+    watch = Watch(epoch=1, signal_max_age=MINUTES, on_due=lambda _: None, now=lambda: START, monotonic=lambda: 0.0)
     window = atr_window(14)
     five = Decimal(5)
     flat = Candle(SYMBOL, START, five, five, five, five, Decimal(1))

@@ -10,7 +10,6 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.exits.watch import Plan, PlanRow, Watch
 from domain.exits import (
     ExitReason,
     ExitRules,
@@ -23,7 +22,8 @@ from domain.exits import (
     outranks,
     wants_atr,
 )
-from exchange.port import Candle
+from domain.market import Candle
+from domain.watch import Plan, PlanRow, Watch
 
 SYMBOL = "BTC-USD"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,8 +41,17 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.watch = Watch(
-            epoch=7, signal_max_age=timedelta(minutes=10), on_due=self._due, monotonic=lambda: self.clock
+            epoch=7,
+            signal_max_age=timedelta(minutes=10),
+            on_due=self._due,
+            now=lambda: self.now,
+            monotonic=lambda: self.clock,
         )
+
+    @property
+    def now(self) -> datetime:
+        """The time of day, which goes on as the clock does."""
+        return START + timedelta(seconds=self.clock)
 
     def _due(self, plan: Plan) -> None:
         assert plan.due is not None
@@ -67,7 +76,7 @@ class Bench:
     def bid(self, price: str | Decimal) -> None:
         """A tick, now."""
         self.clock += 0.1
-        self.watch.tick(SYMBOL, Decimal(price), datetime.now(UTC))
+        self.watch.tick(SYMBOL, Decimal(price), self.now)
 
 
 bids = st.lists(st.decimals(min_value="90", max_value="125", places=2), min_size=1, max_size=60)
@@ -80,10 +89,9 @@ def test_ticks_by_band_and_by_rule_tell_the_same(prices: list[Decimal]) -> None:
     plan = bench.put()
     position = Position(Decimal(100), RULES)
     told: list[ExitReason] = []
-    now = datetime.now(UTC)
     for price in prices:
         bench.bid(price)
-        verdict = due_exit(position, price, now, now)
+        verdict = due_exit(position, price, bench.now, bench.now)
         position = replace(position, trailing=verdict.trailing)
         if verdict.due and all(outranks(verdict.due, earlier) for earlier in told):
             told.append(verdict.due)
@@ -147,7 +155,7 @@ def test_a_profit_exit_is_asked_again_before_it_is_sent() -> None:
     bench = Bench()
     plan = bench.put()
     bench.bid("101")
-    bench.watch.sell_signal(SYMBOL, SellSignal(True, datetime.now(UTC)))
+    bench.watch.sell_signal(SYMBOL, SellSignal(True, bench.now))
     assert plan.due is not None
     assert bench.watch.still_due(plan)
     bench.bid("99")
@@ -162,7 +170,7 @@ def test_profit_exits_wait_while_a_missed_peak_is_looked_up() -> None:
     bench.put("b", entry="104")
     state = bench.watch.symbols[SYMBOL]
     state.rebuilding = True
-    bench.watch.sell_signal(SYMBOL, SellSignal(True, datetime.now(UTC)))
+    bench.watch.sell_signal(SYMBOL, SellSignal(True, bench.now))
     bench.bid("101")
     assert bench.told == [("b", ExitReason.SOFT_STOP)]
     high = Candle(SYMBOL, START, *map(Decimal, ("100", "108", "99", "101", "1")))
@@ -178,10 +186,22 @@ def test_an_old_price_decides_nothing_for_a_new_plan() -> None:
     """A plan that arrives is held against the newest bid only if that bid is fresh."""
     bench = Bench()
     bench.watch.watched(SYMBOL)
-    bench.watch.tick(SYMBOL, Decimal(90), datetime.now(UTC) - timedelta(seconds=121))
+    bench.watch.tick(SYMBOL, Decimal(90), bench.now - timedelta(seconds=121))
     bench.put()
     assert bench.told == []
-    bench.watch.tick(SYMBOL, Decimal(90), datetime.now(UTC))
+    bench.watch.tick(SYMBOL, Decimal(90), bench.now)
+    assert bench.told == [("a", ExitReason.HARD_STOP)]
+
+
+def test_a_price_ages_by_the_clock_that_the_watch_was_handed() -> None:
+    """A new plan is held against the newest bid for 120 s of that clock, and no longer."""
+    bench = Bench()
+    bench.watch.watched(SYMBOL)
+    bench.watch.tick(SYMBOL, Decimal(90), bench.now)
+    bench.clock += 119
+    bench.put("a")
+    bench.clock += 2
+    bench.put("b")
     assert bench.told == [("a", ExitReason.HARD_STOP)]
 
 
@@ -330,10 +350,10 @@ def still(bench: Bench, *, others: bool = True) -> None:
     """Two and a half minutes in which BTC's bid comes again and again, and another symbol's moves."""
     for step in range(15):
         bench.clock += 10
-        bench.watch.tick(SYMBOL, Decimal(100), datetime.now(UTC))
+        bench.watch.tick(SYMBOL, Decimal(100), bench.now)
         if others:
             bench.watch.watched("ETH-USD")
-            bench.watch.tick("ETH-USD", Decimal(100 + step), datetime.now(UTC))
+            bench.watch.tick("ETH-USD", Decimal(100 + step), bench.now)
 
 
 def test_a_price_that_stands_still_while_others_move_is_doubted_by_the_book() -> None:
@@ -345,13 +365,13 @@ def test_a_price_that_stands_still_while_others_move_is_doubted_by_the_book() ->
     still(bench)
     assert bench.watch.stands_still(state)
     for doubts in (1, 2):
-        bench.watch.tick(SYMBOL, Decimal(98), datetime.now(UTC), from_feed=False)
+        bench.watch.tick(SYMBOL, Decimal(98), bench.now, from_feed=False)
         assert (state.doubts, state.bid) == (doubts, Decimal(98))
     bench.bid("100")
     assert state.bid == Decimal(98)
-    bench.watch.tick(SYMBOL, Decimal(100), datetime.now(UTC), from_feed=False)
+    bench.watch.tick(SYMBOL, Decimal(100), bench.now, from_feed=False)
     assert state.doubts == 0
-    bench.watch.tick(SYMBOL, Decimal(97), datetime.now(UTC), from_feed=False)
+    bench.watch.tick(SYMBOL, Decimal(97), bench.now, from_feed=False)
     assert bench.told == [("a", ExitReason.SOFT_STOP)]
     bench.bid("96.9")
     assert (state.doubts, state.bid) == (0, Decimal("96.9"))

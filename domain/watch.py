@@ -1,4 +1,4 @@
-"""What a price watcher knows, and what follows from a tick: pure bookkeeping, without waiting and without I/O.
+"""What a price watcher knows, and what follows from a tick: pure bookkeeping, without waiting, clock or I/O.
 
 Per plan the quiet band of `domain.exits` is kept, so that an uneventful tick costs two comparisons a plan; outside of
 it `due_exit` decides, the one implementation of the rules. What comes of a tick is left here for others to carry out:
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from activities.market.candles import CANDLE
-from domain.candles import ask_again, holds, settles
+from domain.candles import CANDLE, ask_again, holds, settles
 from domain.exits import (
     ExitReason,
     Position,
@@ -31,9 +30,9 @@ from domain.exits import (
     quiet_band,
     wants_atr,
 )
+from domain.market import Candle
 from domain.messages import ExitDue
 from domain.money import plain
-from exchange.port import Candle
 
 __all__ = ["Plan", "PlanRow", "SymbolState", "Watch", "trailing_document"]
 
@@ -141,6 +140,7 @@ class Watch:
     """All plans of one watcher by symbol.
 
     `signal_max_age` is how old a sell signal may be (wall). `epoch` is the lease's, carried by every exit that is due.
+    `now` tells the time (UTC), by which prices and signals age; `monotonic` a clock that nobody sets (seconds).
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Watch:
         epoch: int,
         signal_max_age: timedelta,
         on_due: Callable[[Plan], None],
+        now: Callable[[], datetime],
         monotonic: Callable[[], float],
         atr_period: int = 14,
     ) -> None:
@@ -162,6 +163,7 @@ class Watch:
         self._epoch = epoch
         self._signal_max_age = signal_max_age
         self._on_due = on_due
+        self._now = now
         self._monotonic = monotonic
         self._atr_period = atr_period
         self._atr_window = atr_window(atr_period)
@@ -409,8 +411,7 @@ class Watch:
             return True
         if state.bid is None or state.bid_at is None:
             return False
-        now = datetime.now(UTC)
-        verdict = self._verdict(plan, state, state.bid, state.bid_at, now)
+        verdict = self._verdict(plan, state, state.bid, state.bid_at, self._now())
         if verdict.due is None or outranks(due.reason, verdict.due):
             self._forget_due(plan)
             return False
@@ -437,7 +438,7 @@ class Watch:
 
     def _look_again(self, plan: Plan, state: SymbolState) -> None:
         if state.bid is not None and state.bid_at is not None and not plan.low < state.bid < plan.high:
-            self._evaluate(plan, state, state.bid, state.bid_at, datetime.now(UTC))
+            self._evaluate(plan, state, state.bid, state.bid_at, self._now())
 
     def _verdict(self, plan: Plan, state: SymbolState, bid: Decimal, bid_at: datetime, now: datetime) -> Verdict:
         return due_exit(
