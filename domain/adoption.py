@@ -1,7 +1,7 @@
 """Orders of somebody else: whose they are, and what of them concerns our trades (SAFE-10, RECONCILE-5). Pure.
 
 History before the first start is nobody's trade. What somebody sells by hand, they sell of what they bought by hand
-first; only then of what no trade owns, and last of our trades (`domain.reconcile.take_from_trades`).
+first; only then of what no trade owns, and last of our trades (`domain.balances.take_from_trades`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from domain.balances import OpenQuantity, Taken
 from domain.ids import parse_client_order_id
 from domain.money import ZERO
-from domain.reconcile import OpenQuantity, Taken
 
 __all__ = ["Borne", "Sale", "bear_sales", "bought_after", "has_our_shape", "is_news"]
 

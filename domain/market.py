@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-__all__ = ["Candle", "FeeRates", "Product", "Quote"]
+__all__ = ["Candle", "FeeRates", "Product", "Quote", "base_of", "currencies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +64,14 @@ class FeeRates:
 
     maker: Decimal
     taker: Decimal
+
+
+def currencies(symbol: str) -> tuple[str, str] | None:
+    """Base and quote currency of a product such as BTC-USD or BTC_USD; None if the name tells no such thing."""
+    base, dash, quote = symbol.replace("_", "-").partition("-")
+    return (base, quote) if base and dash and quote and "-" not in quote else None
+
+
+def base_of(symbol: str) -> str:
+    """What is traded on a product such as BTC-USD or BTC_USD: BTC. The whole name where it tells no such thing."""
+    return symbol.replace("_", "-").partition("-")[0]

@@ -23,6 +23,7 @@ from activities.database import Connection, Pool, lock_symbol, write_many
 from activities.incidents import report_incident, report_once
 from activities.ledger.lots import rematch_from, unmatch_from
 from activities.ledger.rows import totals_of
+from domain.market import base_of
 from domain.money import ZERO
 from domain.orders import Side, Totals, rounding
 from domain.reconcile import Execution, execution_problem
@@ -147,7 +148,7 @@ async def _ready(
         attempt, old = attempt_of.get(identity), derived[identity]
         if attempt is None or not old or (old[0]["symbol"], old[0]["side"]) != (symbol, own[0].side):
             continue
-        sums = totals_of_fills(own, symbol.replace("_", "-").partition("-")[0])
+        sums = totals_of_fills(own, base_of(symbol))
         known = totals_of(attempt)
         missing = sorted((fill for fill in own if fill.trade_id not in there[identity]), key=lambda fill: fill.at)
         rest, near = known - sums, rounding(fill.price for fill in own) if missing else Totals()
@@ -186,7 +187,7 @@ async def _replace(connection: Connection, account: str, ready: Sequence[_Replac
     await connection.execute(
         "DELETE FROM fills WHERE id = ANY($1::bigint[])", [row["id"] for item in ready for row in item.derived]
     )
-    base = ready[0].derived[0]["symbol"].replace("_", "-").partition("-")[0]
+    base = base_of(ready[0].derived[0]["symbol"])
     await write_many(
         connection,
         """

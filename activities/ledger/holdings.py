@@ -21,11 +21,11 @@ import domain.adoption
 from activities.database import Connection, Pool, lock_symbol, lock_trade
 from activities.incidents import report_incident
 from domain.adoption import Sale
+from domain.balances import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 from domain.exits import ExitReason
 from domain.ids import OUR_SHAPE
 from domain.money import ZERO, plain
 from domain.pool import Coin
-from domain.reconcile import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 
 __all__ = [
     "OUTSIDE",

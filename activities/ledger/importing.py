@@ -27,9 +27,9 @@ from activities.ledger.holdings import books_are_open, lock_transfers
 from activities.ledger.impossible_lots import lots_beyond_holdings
 from activities.ledger.old_fills import Fate, OldFill, OldFills
 from activities.ledger.recompute import compare_book, read_book, repair_symbol
+from domain.market import currencies
 from domain.money import ZERO, plain
 from domain.orders import Side
-from domain.reconcile import currencies
 from fifo.alike import Seen, Twins, asset_of, second_of, without_id
 from fifo.parsing import shown
 

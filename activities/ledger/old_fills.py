@@ -14,9 +14,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from domain.market import currencies
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side
-from domain.reconcile import currencies
 from fifo.alike import Seen
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError, Stated

@@ -25,11 +25,12 @@ from activities.ledger.record import Ledger, external_key
 from activities.long_running import BackgroundTasks
 from activities.starting import Starter
 from domain.adoption import bought_after, has_our_shape, is_news
+from domain.balances import Taken
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id
+from domain.market import currencies
 from domain.messages import ExternalOrder, OrderUpdate, RecordResult, StatusSource
 from domain.orders import Report, Side, Totals, TradeState
-from domain.reconcile import Taken, currencies
 from exchange.port import VenueOrder
 
 __all__ = ["Adoption"]

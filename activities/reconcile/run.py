@@ -52,13 +52,13 @@ from activities.reconcile.views import (
 from activities.starting import Starter
 from activities.streams.facts import FactStore
 from activities.streams.positions import StreamPosition
+from domain.balances import Taken
 from domain.messages import StatusSource
 from domain.money import ZERO, plain
 from domain.reconcile import (
     Difference,
     Finding,
     Remedy,
-    Taken,
     compare,
     resolve,
 )

@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 
 from domain.adoption import Sale, bear_sales, bought_after, has_our_shape, is_news
+from domain.balances import OpenQuantity
 from domain.ids import client_order_id, intent_key
-from domain.reconcile import OpenQuantity
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 BEFORE, AFTER = START - timedelta(seconds=1), START + timedelta(seconds=1)
