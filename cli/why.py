@@ -144,7 +144,7 @@ def _answers(
 
 
 def _standing(symbol: str, policy: "Policy", control: "Control") -> list[str]:
-    from activities.orders.admission import disabled_why
+    from activities.orders.entry_facts import disabled_why
 
     found = []
     if control.halted:

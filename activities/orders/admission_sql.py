@@ -1,6 +1,7 @@
-"""What admission reads and writes: the facts of entries, those of a sell, and a decision, one statement each.
+"""What admission reads: the facts of entries and those of a sell, one statement each.
 
-What a sell of the pool may take is read by `activities.ledger.holdings`.
+What a sell of the pool may take is read by `activities.ledger.holdings`; what is written, by
+`activities.orders.decisions`.
 
 `ENTRY_FACTS`: account, quote currency, order keys, symbols (both in the order of the answer's rows), 1 + the fee rate,
 trades to look at for a losing streak, wall seconds for which a price is fresh, and the names of the account's own
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from activities.orders.limits import closed_results, of_today
 
-__all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "INSERT_ORDER", "LAST_PRICE", "SELL_FACTS", "TURN"]
+__all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "LAST_PRICE", "SELL_FACTS", "TURN"]
 
 # Available = the last snapshot's total, less what later buys spent and what open buys still need, own and others', plus
 # what later sells brought. A buy's fill counts if it was *recorded* after the balance was asked for (it may be counted
@@ -150,38 +151,4 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
 LAST_PRICE = """
 SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_prices m
  WHERE m.account = $1 AND m.symbol = $2 AND coalesce(m.bid, m.price) > 0
-"""
-
-INSERT_ORDER = """
-WITH gates AS (
-    INSERT INTO gate_results (order_key, position, gate, passed, numbers)
-    SELECT $1, g.position, g.gate, g.passed, g.numbers
-    FROM unnest($28::text[], $29::bool[], $30::jsonb[]) WITH ORDINALITY AS g (gate, passed, numbers, position)
-), attempt AS (
-    INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
-    SELECT $32::text, $1, 1, $2, $3, $33::jsonb, 'SUBMITTING', $23::numeric, $25::numeric WHERE $32::text IS NOT NULL
-), plan AS (
-    UPDATE exit_plans SET state = 'EXITING', exit_reason = $36::text, updated_at = now(),
-           revision = nextval('exit_plan_revision')
-     WHERE entry_key = $6::text AND state <> 'DISARMED' AND $34::bool
-), trade AS (
-    UPDATE trades SET state = CASE WHEN $34::bool THEN 'CLOSING' ELSE state END, exit_reason = $36::text,
-           exit_legs = exit_legs + $34::bool::int, trigger_price = $37::numeric,
-           trailing_state = coalesce($38::jsonb, trailing_state)
-     WHERE entry_key = $6::text AND $35::bool
-)
-INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
-    exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
-    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base,
-    protection_role)
-SELECT $1,$2,$3,$4,$5,$6::text,$7,$8,$9,$10,$11,coalesce(e.snapshot_id, $12::uuid),
-    coalesce(e.buy_score, $13), coalesce(m.sell_score, $14),
-    coalesce(e.indicator_breakdown, $15), coalesce(e.indicators_fired, $16), $17,$18,$19,$20,$21,$22,
-    $23::numeric,$24,$25::numeric,$26,$27,$31
-FROM take_turn($2, $40::bigint, $41::timestamptz, $42::interval) one
--- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
-LEFT JOIN orders e ON $5 = 'EXIT' AND $9 <> 'passive_mm' AND e.order_key = $6::text
-LEFT JOIN LATERAL (SELECT sell_score FROM market_snapshots WHERE $5 = 'EXIT' AND account = $2 AND symbol = $3
-                   ORDER BY at DESC LIMIT 1) m ON true
-RETURNING CASE WHEN $39::bool THEN pg_notify('exit_plan', $6::text) END
 """

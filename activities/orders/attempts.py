@@ -19,7 +19,7 @@ from activities.database import Pool
 from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
 from activities.ledger.record import Ledger, update_of
-from activities.orders.admission import EXIT_ASKS_SECONDS
+from activities.orders.touches import EXIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.messages import (

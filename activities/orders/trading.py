@@ -50,25 +50,18 @@ from activities.interfaces.orders import (
 from activities.ledger.closing import close_trade, finish_order, position_view
 from activities.ledger.record import Ledger, UnknownAttemptError
 from activities.ledger.rows import totals_of
-from activities.orders.admission import (
-    EXIT_ASKS_SECONDS,
-    PROFIT_ASKS_SECONDS,
-    Admissions,
-    Draft,
-    IntentConflictError,
-    disabled_why,
-    insert_attempt,
-    limits_of,
-    plan_of,
-    store_gates,
-)
+from activities.orders.admission import Admissions
 from activities.orders.attempts import AttemptCommands
 from activities.orders.controls import trading_control
+from activities.orders.decisions import IntentConflictError, insert_attempt, plan_of, store_gates
+from activities.orders.entry_facts import disabled_why, limits_of
 from activities.orders.limits import halt_if_lost_too_much
+from activities.orders.touches import EXIT_ASKS_SECONDS, PROFIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
-from domain.exits import ExitReason, exit_limit_price
+from domain.drafting import Draft, at_bid, remainder, rests_again
+from domain.exits import ExitReason
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import client_order_id, order_workflow_id
@@ -87,8 +80,7 @@ from domain.messages import (
     TradeOutcome,
 )
 from domain.money import ZERO, average
-from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState, move_order
-from domain.sizing import limit_price, post_only_price, size_problem, sized
+from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, TradeState, move_order
 from domain.stops import StopsRefusedError
 
 __all__ = ["TradingActivities"]
@@ -119,6 +111,7 @@ class TradingActivities(OrderActivities):
         self._account = policy().account
         self._trouble = trouble
         self._admissions = Admissions(pool, venue, policy, trouble)
+        self._touches = self._admissions.touches
         self.ledger = Ledger(pool, self._account)
         self._attempts = AttemptCommands(pool, venue, policy, self.ledger)
 
@@ -170,13 +163,12 @@ class TradingActivities(OrderActivities):
         price is known to go by it goes MARKET.
         """
         rules = asyncio.create_task(self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS))
-        touch = None if request.market else await self._admissions.last_touch(intent)
+        touch = None if request.market else await self._touches.last_touch(intent)
         product = await rules
         if touch is None or product is None:
-            draft = await self._admissions.market_exit(intent, product)
+            draft = await self._touches.market_exit(intent, product)
         else:
-            price = exit_limit_price(touch.bid, intent.rules, product.price_increment)
-            draft = Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
+            draft = at_bid(touch, intent.rules, product)
         async with bounded_transaction(self._pool) as connection:
             return await self._plan_rest(connection, intent, draft, product, request)
 
@@ -184,15 +176,10 @@ class TradingActivities(OrderActivities):
         self, connection: Connection, intent: OrderIntent, draft: Draft, product: Product | None, request: NextAttempt
     ) -> AttemptPlan | None:
         """Commit an attempt at what is left of the order; None if that can't be sold or bought."""
-        left = await self._left_of(connection, request.order_key)
-        size = left if product is None else sized(left, product)
-        if size <= 0 or (product is not None and size_problem(size, draft.limit_price, product) is not None):
+        rest = remainder(draft, await self._left_of(connection, request.order_key), product)
+        if rest is None:
             return None
-        plan = self._admissions.plan(
-            intent,
-            Draft(draft.order_type, size, None, draft.limit_price, draft.time_in_force, draft.post_only),
-            request.number,
-        )
+        plan = self._admissions.decisions.plan(intent, rest, request.number)
         await insert_attempt(connection, intent, plan)
         return plan
 
@@ -236,21 +223,15 @@ class TradingActivities(OrderActivities):
     async def _redraft_resting(
         self, intent: OrderIntent, order: Any, product: Product, number: int
     ) -> tuple[Draft, Market]:
-        """The next attempt at no worse a price than asked; a buy's at none above the first, which was reserved for."""
-        first = order["limit_price"]
-        wanted = intent.limit_price or first
-        if intent.side is Side.BUY and first is not None:
-            wanted = min(wanted, first)
+        """`domain.drafting.rests_again`, and the market that its gates go by."""
         attempt = client_order_id(intent.order_key, number)
         if intent.post_only:
             quote = await self._venue.quote_for(attempt, intent.symbol)
             market = Market(quote.bid, quote.ask, datetime.now(UTC))
-            price = post_only_price(wanted, intent.side, quote, product)
         else:
-            asks_for = None if intent.entry_point == "manual" else attempt
-            market = await self._admissions.market(intent.symbol, self._policy(), asks_for=asks_for)
-            price = limit_price(wanted, intent.side, product)
-        return Draft(OrderType.LIMIT, None, None, price, intent.time_in_force, intent.post_only), market
+            quote, asks_for = None, None if intent.entry_point == "manual" else attempt
+            market = await self._touches.market(intent.symbol, asks_for=asks_for)
+        return rests_again(intent, order["limit_price"], quote, product), market
 
     async def _redraft(self, intent: OrderIntent, order: Any, product: Product, request: NextAttempt) -> Draft | None:
         """What follows of a sell that is no due stop's; None for a profit exit that doesn't hold any more, or of which
@@ -258,12 +239,11 @@ class TradingActivities(OrderActivities):
         """
         if intent.role is OrderRole.EXIT and not intent.post_only:
             if request.market:
-                return await self._admissions.market_exit(intent, product)
+                return await self._touches.market_exit(intent, product)
             quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
-            if quote is None or (request.recheck and not await self._admissions.holds_at(intent, quote.bid, quote.at)):
+            if quote is None or (request.recheck and not await self._touches.holds_at(intent, quote.bid, quote.at)):
                 return None
-            price = exit_limit_price(quote.bid, intent.rules, product.price_increment)
-            return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
+            return at_bid(quote, intent.rules, product)
         draft, _ = await self._redraft_resting(intent, order, product, request.number)
         return draft
 

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from activities.database import Pool
-from activities.orders import admission as own
+from activities.orders import decisions, entries
 from activities.orders.admission import Admissions
 from activities.orders.admission_sql import ENTRY_FACTS
 from activities.orders.controls import halt, resume
@@ -110,7 +110,7 @@ async def test_the_same_intent_in_two_processes_is_one_order(desk: Desk) -> None
 
 async def test_a_process_that_stood_still_reads_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Facts that were read too long ago are not decided by."""
-    monkeypatch.setattr(own, "_LONGEST", timedelta(seconds=0.05))
+    monkeypatch.setattr(decisions, "_LONGEST", timedelta(seconds=0.05))
     between = interrupted(desk, lambda: desk.pool.execute("SELECT pg_sleep(0.1)"))
     assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
     assert between.reads == 2
@@ -124,13 +124,13 @@ async def test_who_always_comes_second_gets_its_turn(desk: Desk) -> None:
     async def overtake() -> None:
         between.reads = 0
         overtaking.append(asyncio.create_task(other.admit(limit_buy(desk.account, "0.001", "49000"))))
-        if len(overtaking) <= own._TRIES:
+        if len(overtaking) <= entries._TRIES:
             await overtaking[-1]
 
     between = interrupted(desk, overtake)
     assert (await desk.admit(limit_buy(desk.account, "0.001", "49000"))).accepted
-    assert len(overtaking) == own._TRIES
-    assert await desk.value("SELECT count(*) FROM orders WHERE NOT finished") == own._TRIES + 1
+    assert len(overtaking) == entries._TRIES
+    assert await desk.value("SELECT count(*) FROM orders WHERE NOT finished") == entries._TRIES + 1
 
 
 @pytest.mark.parametrize("seed", range(4))
