@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from activities.exits.watch import Plan, SymbolState
 from activities.streams.tenure import Tenure
+from domain.watch import Plan, SymbolState
 
 __all__ = ["Alarms"]
 

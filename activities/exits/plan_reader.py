@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from activities.exits.alarms import Alarms
 from activities.exits.plans import PlanTable, plan_of
 from activities.exits.unprotected import UnprotectedTime
-from activities.exits.watch import SymbolState, Watch
 from activities.incidents import report_once
 from activities.streams.tenure import Tenure
 from domain.exits import signal_exit_unknown
+from domain.watch import SymbolState, Watch
 
 __all__ = ["PlanReader"]
 
