@@ -34,12 +34,12 @@ from activities.interfaces.reconcile import (
     TransferRow,
 )
 from activities.leases import Lease, LeaseTerms, hold
-from activities.ledger.exchange_fills import SETTLED_WITHIN, settle_symbol
 from activities.ledger.holdings import held_currencies
 from activities.long_running import holder_name
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.balances import BalanceReconciliation
 from activities.reconcile.delivery import CHUNK, FactDelivery, lock_reconcile
+from activities.reconcile.settlement import Settlement
 from activities.reconcile.views import (
     ExchangeView,
     executions_of,
@@ -54,7 +54,7 @@ from activities.streams.facts import FactStore
 from activities.streams.positions import StreamPosition
 from domain.balances import Taken
 from domain.messages import StatusSource
-from domain.money import ZERO, plain
+from domain.money import plain
 from domain.reconcile import (
     Difference,
     Finding,
@@ -62,13 +62,12 @@ from domain.reconcile import (
     compare,
     resolve,
 )
-from exchange.port import Exchange, ExchangeError, Unavailable, VenueFill
+from exchange.port import Exchange, ExchangeError, Unavailable
 
 __all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]
 
 log = structlog.get_logger(__name__)
 
-_SETTLE_AT_ONCE = 6
 _MOST_SHOWN = 200
 _FAILING = "RECONCILE_FAILING"
 _TELL_AFTER_ATTEMPTS = 3
@@ -83,18 +82,6 @@ _IMPORTED_UNTIL = """
 SELECT max(at) + CASE WHEN date_trunc('second', max(at)) = max(at) THEN interval '1 second' ELSE interval '0' END
   FROM fills WHERE account = $1 AND ingest_via = 'import'
 """
-_DERIVED = """
-SELECT DISTINCT exchange_order_id FROM fills
- WHERE account = $1 AND origin = 'derived'
-   AND (exchange_order_id = ANY($2::text[]) OR recorded_at > now() - $3::interval)
-"""
-_UNSETTLED = "FILLS_DONT_ADD_UP"
-_LONG_DERIVED = """
-SELECT exchange_order_id, sum(size) AS size FROM fills
- WHERE account = $1 AND origin = 'derived' AND recorded_at BETWEEN now() - $2::interval AND now() - $3::interval
- GROUP BY exchange_order_id
-"""
-_OPEN_OF_KIND = "SELECT subject FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL"
 _SOLD_OUT = """
 SELECT entry_key FROM trades WHERE account = $1 AND state <> 'CLOSED' AND remaining <= 0 AND external_size > 0
 """
@@ -209,7 +196,8 @@ class _Run:
         view, findings = await self._look(since)
         await self._tell_people(view, findings)
         recorded, arrived = await self._delivery().deliver(view, findings)
-        settled = await self._settle(view)
+        recent = timedelta(seconds=self._options.first_look_back_seconds)
+        settled = await Settlement(self._pool, self._exchange, self._account, self._slots).settle(view, recent)
         await self._mark(view)
         if arrived:
             booked, sentence = await self._balances(since).reconcile()
@@ -328,61 +316,6 @@ class _Run:
             self._held,
             seconds=self._options.arrive_seconds,
         )
-
-    async def _settle(self, view: ExchangeView) -> int:
-        """Put the exchange's own executions in the place of derived fills; of how many orders."""
-        recent = timedelta(seconds=self._options.first_look_back_seconds)
-        derived = {
-            row["exchange_order_id"]
-            for row in await self._pool.fetch(_DERIVED, self._account, sorted(view.fills), recent)
-        }
-        asked = [identity for identity in sorted(derived) if identity not in view.fills]
-        for identity, fills in await asyncio.gather(*(self._executions(identity) for identity in asked)):
-            view.fills[identity] = fills
-        chunks: list[tuple[str, dict[str, list[VenueFill]]]] = []
-        for symbol in sorted({fill.symbol for identity in derived for fill in view.fills[identity]}):
-            lists = {i: view.fills[i] for i in derived if view.fills[i] and view.fills[i][0].symbol == symbol}
-            names = sorted(lists, key=lambda identity: lists[identity][0].at)
-            chunks += [
-                (symbol, {name: lists[name] for name in names[start : start + CHUNK]})
-                for start in range(0, len(names), CHUNK)
-            ]
-        slots = asyncio.Semaphore(_SETTLE_AT_ONCE)
-
-        async def settle(symbol: str, lists: dict[str, list[VenueFill]]) -> int:
-            async with slots:
-                return await settle_symbol(self._pool, self._account, symbol, lists)
-
-        settled = sum(await asyncio.gather(*(settle(symbol, lists) for symbol, lists in chunks)))
-        await self._tell_of_unsettled(view, recent)
-        return settled
-
-    async def _tell_of_unsettled(self, view: ExchangeView, recent: timedelta) -> None:
-        """Orders whose executions have not added up for long; over for those where they do by now."""
-        rows = await self._pool.fetch(_LONG_DERIVED, self._account, recent, SETTLED_WITHIN)
-        for row in rows:
-            identity = row["exchange_order_id"]
-            listed = sum((fill.size for fill in view.fills.get(identity, [])), ZERO)
-            await report_once(
-                self._pool,
-                self._account,
-                _UNSETTLED,
-                "WARNING",
-                identity,
-                f"the exchange lists executions of {plain(listed)} for order {identity}, whose fills by its totals are "
-                f"{plain(row['size'])}: those stay in the books, and balances are compared all the same",
-            )
-        unsettled = {row["exchange_order_id"] for row in rows}
-        for row in await self._pool.fetch(_OPEN_OF_KIND, self._account, _UNSETTLED):
-            if row["subject"] not in unsettled:
-                await resolve_incidents(self._pool, self._account, _UNSETTLED, row["subject"])
-
-    async def _executions(self, identity: str) -> tuple[str, list[VenueFill]]:
-        """An order's executions, by its id; none where they can't be read now."""
-        async with self._slots:
-            with suppress(Unavailable):
-                return identity, list(await self._exchange.fills(exchange_order_id=identity))
-        return identity, []
 
     async def _mark(self, view: ExchangeView) -> None:
         """Note on trade records that the exchange says the same, and where it says so."""
