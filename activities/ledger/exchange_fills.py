@@ -23,10 +23,11 @@ from activities.database import Connection, Pool, lock_symbol, write_many
 from activities.incidents import report_incident, report_once
 from activities.ledger.lots import rematch_from, unmatch_from
 from activities.ledger.rows import totals_of
+from domain.differences import Execution
 from domain.market import base_of
 from domain.money import ZERO
 from domain.orders import Side, Totals, rounding
-from domain.reconcile import Execution, execution_problem
+from domain.reconcile import execution_problem
 from exchange.port import Exchange, ExchangeError, VenueFill
 
 __all__ = ["SETTLED_WITHIN", "replace_derived_fills", "settle_fills", "settle_symbol"]

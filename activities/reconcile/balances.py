@@ -14,9 +14,9 @@ from activities.database import Pool
 from activities.ledger.exchange_fills import SETTLED_WITHIN
 from activities.ledger.holdings import book_transfers, books_are_open, earlier_balances, expected_balances
 from domain.balances import Transfer, transfers
+from domain.differences import Difference, Finding, Remedy
 from domain.market import currencies
 from domain.money import plain
-from domain.reconcile import Difference, Finding, Remedy
 from exchange.port import Exchange
 
 __all__ = ["BalanceReconciliation"]

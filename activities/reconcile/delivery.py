@@ -19,8 +19,8 @@ from activities.reconcile.views import ExchangeView, read_journal
 from activities.starting import Starter
 from activities.streams.fact_router import FactRouter
 from activities.streams.facts import Fact, FactStore, Observed
+from domain.differences import Finding, Remedy
 from domain.orders import merge
-from domain.reconcile import Finding, Remedy
 
 __all__ = ["CHUNK", "FactDelivery", "lock_reconcile"]
 

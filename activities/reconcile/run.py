@@ -53,15 +53,10 @@ from activities.starting import Starter
 from activities.streams.facts import FactStore
 from activities.streams.positions import StreamPosition
 from domain.balances import Taken
+from domain.differences import Difference, Finding, Remedy
 from domain.messages import StatusSource
 from domain.money import plain
-from domain.reconcile import (
-    Difference,
-    Finding,
-    Remedy,
-    compare,
-    resolve,
-)
+from domain.reconcile import compare, resolve
 from exchange.port import Exchange, ExchangeError, Unavailable
 
 __all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]

@@ -12,9 +12,9 @@ from typing import Any
 
 from activities.database import Connection, Pool
 from activities.ledger.rows import report_of
+from domain.differences import Execution, Journal, Known, Records, Seen
 from domain.messages import StatusSource
 from domain.orders import OrderRole, Report, Side, Totals
-from domain.reconcile import Execution, Journal, Known, Records, Seen
 from exchange.port import Exchange, ExchangeError, MalformedMessage, VenueFill, VenueOrder
 
 __all__ = [

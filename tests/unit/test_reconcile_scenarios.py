@@ -10,20 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.differences import Difference, Execution, Finding, Journal, Known, Records, Remedy, Seen
 from domain.messages import StatusSource
 from domain.orders import AttemptStatus, Report, Side, Totals, merge
-from domain.reconcile import (
-    Difference,
-    Execution,
-    Finding,
-    Journal,
-    Known,
-    Records,
-    Remedy,
-    Seen,
-    compare,
-    resolve,
-)
+from domain.reconcile import compare, resolve
 
 NOW = datetime(2026, 8, 9, 12, 0, tzinfo=UTC)
 BEFORE = NOW - timedelta(minutes=10)
