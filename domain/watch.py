@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from domain.candles import CANDLE, ask_again, holds, settles
+from domain.candle_window import CandleWindow
 from domain.exits import (
     ExitReason,
     Position,
@@ -22,8 +22,6 @@ from domain.exits import (
     Trailing,
     Verdict,
     advance_trailing,
-    atr_reading,
-    atr_window,
     due_exit,
     outranks,
     price_stop,
@@ -80,6 +78,7 @@ class SymbolState:
 
     symbol: str
     watched_since: float
+    window: CandleWindow
     plans: dict[str, Plan] = field(default_factory=dict)
     stale_seconds: float = 120.0
     bid: Decimal | None = None
@@ -97,18 +96,7 @@ class SymbolState:
     """Since when the stream says so, monotonic."""
     doubts: int = 0
     """How many looks at the book in a row found another bid, while the stream's stood still and others moved."""
-    atr: Decimal | None = None
     signal: SellSignal | None = None
-    candles: dict[datetime, Candle] = field(default_factory=dict)
-    """Without a hole between them."""
-    settled: set[datetime] = field(default_factory=set)
-    """When those began that only the venue's records change (`domain.candles`)."""
-    boundary: datetime | None = None
-    """Candles that began before have closed."""
-    asked_until: datetime | None = None
-    """The boundary up to which REST has told all the candles that it has."""
-    breaks: int = 0
-    """How often candles may have been missed."""
     rebuilding: bool = False
     """A missed peak is being looked up: profit exits wait for it."""
 
@@ -166,7 +154,6 @@ class Watch:
         self._now = now
         self._monotonic = monotonic
         self._atr_period = atr_period
-        self._atr_window = atr_window(atr_period)
         self._moved: dict[str, Plan] = {}
         # The last two symbols whose bids moved in the stream, and when: one of them is another than the one asked of.
         self._movers: tuple[tuple[str, float], tuple[str, float]] = (("", float("-inf")), ("", float("-inf")))
@@ -177,7 +164,7 @@ class Watch:
         """The symbol's state, made if it is new."""
         state = self.symbols.get(symbol)
         if state is None:
-            state = self.symbols[symbol] = SymbolState(symbol, self._monotonic())
+            state = self.symbols[symbol] = SymbolState(symbol, self._monotonic(), CandleWindow(self._atr_period))
         return state
 
     def put(self, row: PlanRow) -> None:
@@ -212,8 +199,8 @@ class Watch:
             plan.revision, plan.exiting, plan.exit_reason = row.revision, row.exiting, row.exit_reason
             self._acknowledge(plan)
         state.stale_seconds = min(float(item.position.rules.stale_seconds) for item in state.plans.values())
-        if state.atr is not None and wants_atr(plan.position.rules):
-            self._fix_target(plan, state.atr)
+        if state.window.atr is not None and wants_atr(plan.position.rules):
+            self._fix_target(plan, state.window.atr)
         self._set_band(plan, state)
         self._look_again(plan, state)
 
@@ -299,73 +286,22 @@ class Watch:
         `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
         """
         state = self.watched(symbol)
-        boundary, newest, changed = state.boundary, state.boundary, False
-        for candle in candles:
-            final = settles(candle.start, last_closed)
-            if not holds(settled=candle.start in state.settled, settles=final):
-                continue
-            if final:
-                state.settled.add(candle.start)
-            if candle == state.candles.get(candle.start):
-                continue
-            state.candles[candle.start] = candle
-            if newest is None or candle.start > newest:
-                newest = candle.start
-            changed = changed or (boundary is not None and candle.start < boundary)
-        if newest is not None and newest != boundary:
-            self.closed(symbol, newest)
-        elif changed:
-            self._read_atr(state)
+        if state.window.take(candles, last_closed=last_closed):
+            self._fix_targets(state)
 
     def closed(self, symbol: str, boundary: datetime) -> None:
         """Candles that began before `boundary` have closed."""
         state = self.watched(symbol)
-        before = state.boundary
-        if before is not None and boundary <= before:
-            return
-        state.boundary = boundary
-        news = before is None or any(before <= start < boundary for start in state.candles)
-        if news or self._closed_of(state) < self._atr_window:
-            self._read_atr(state)
-
-    def atr_wanted(self, state: SymbolState) -> bool:
-        """Whether REST is to be asked for candles: for ATR there are not enough, and it hasn't said that these are all,
-        or what it has corrected since it was asked last isn't known (`domain.candles`).
-        """
-        if state.boundary is None or self._asked(state):
-            return False
-        return self._closed_of(state) < self._atr_window or ask_again(state.asked_until, state.boundary, CANDLE)
-
-    def _closed_of(self, state: SymbolState) -> int:
-        return sum(1 for start in state.candles if state.boundary is not None and start < state.boundary)
-
-    def _asked(self, state: SymbolState) -> bool:
-        return state.asked_until is not None and state.asked_until == state.boundary
-
-    def missed_candles(self, symbol: str) -> None:
-        """Candles may be missing now: those that are known make no window any more. ATR stays until one has closed."""
-        state = self.watched(symbol)
-        state.candles.clear()
-        state.settled.clear()
-        state.asked_until = None
-        state.breaks += 1
-
-    def _read_atr(self, state: SymbolState) -> None:
-        starts = sorted(start for start in state.candles if state.boundary is not None and start < state.boundary)
-        for start in starts[: -self._atr_window]:
-            del state.candles[start]
-            state.settled.discard(start)
-        closed = [state.candles[start] for start in starts[-self._atr_window :]]
-        state.atr = atr_reading([(c.high, c.low, c.close) for c in closed], self._atr_period)
-        self._fix_targets(state)
+        if state.window.close(boundary):
+            self._fix_targets(state)
 
     def _fix_targets(self, state: SymbolState) -> None:
         """The targets that are measured in ATR and had none so far; from then on they stay."""
-        if state.atr is None:
+        if state.window.atr is None:
             return
         for plan in state.plans.values():
             if wants_atr(plan.position.rules):
-                self._fix_target(plan, state.atr)
+                self._fix_target(plan, state.window.atr)
                 self._set_band(plan, state)
                 self._look_again(plan, state)
 
@@ -394,7 +330,9 @@ class Watch:
             start = since.get(plan.entry_key)
             seen = [candle.high for candle in highs if start is not None and candle.start >= start]
             if seen:
-                self._move(plan, state, advance_trailing(plan.position.trailing, plan.position, max(seen), state.atr))
+                self._move(
+                    plan, state, advance_trailing(plan.position.trailing, plan.position, max(seen), state.window.atr)
+                )
 
     def look_again(self, symbol: str) -> None:
         """Ask the rules again about the newest bid of a symbol, if there is one."""
@@ -446,7 +384,7 @@ class Watch:
             bid,
             bid_at,
             now,
-            atr=state.atr,
+            atr=state.window.atr,
             signal=state.signal,
             signal_max_age=self._signal_max_age,
         )

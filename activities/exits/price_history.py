@@ -74,7 +74,7 @@ class PriceHistory:
 
     async def past_candles(self, state: SymbolState) -> None:
         """Candles that no stream has brought, so that ATR is known from the start and after a gap."""
-        boundary, breaks = state.boundary, state.breaks
+        boundary, breaks = state.window.boundary, state.window.breaks
         if boundary is None:
             return
         try:
@@ -85,9 +85,9 @@ class PriceHistory:
         except _TROUBLE as problem:
             log.warning("no past candles", symbol=state.symbol, problem=repr(problem))
             return
-        if breaks != state.breaks:
+        if breaks != state.window.breaks:
             return  # what was missed since is not in them
-        state.asked_until = boundary
+        state.window.asked_until = boundary
         last_closed = boundary - timedelta(seconds=self._candle_seconds)
         self._watch.candles(state.symbol, candles, last_closed=last_closed)
 
@@ -147,7 +147,7 @@ class PriceHistory:
         server_time = await self._exchange.server_time()
         if self._speed == 1:
             return server_time
-        start = state.boundary or server_time
+        start = state.window.boundary or server_time
         newest = await self._exchange.candles(
             state.symbol, 60, start, start + timedelta(seconds=2 * self._candle_seconds)
         )

@@ -317,10 +317,10 @@ class WatchSession:
     def _candles_close(self, symbol: str, boundary: datetime) -> None:
         """Candles before `boundary` have closed. Where the stream has none of ATR's length, all are asked for again."""
         state = self.watch.watched(symbol)
-        if state.boundary is not None and boundary <= state.boundary:
+        if state.window.boundary is not None and boundary <= state.window.boundary:
             return
         if self._options.atr_candle_seconds != CANDLE_SECONDS:
-            self.watch.missed_candles(symbol)
+            self.watch.watched(symbol).window.missed()
         self.watch.closed(symbol, boundary)
 
     def _too_late(self, event: Ticker) -> bool:
@@ -339,7 +339,7 @@ class WatchSession:
             *(other.symbols for other in self._feeds.feeds if other is not feed and other.delivering)
         )
         for symbol in feed.symbols - elsewhere:
-            self.watch.missed_candles(symbol)
+            self.watch.watched(symbol).window.missed()
             state = self.watch.symbols[symbol]
             if state.plans:
                 self._tenure.background.start(self._history.missed_peak(state, state.fed_at or self._before))
@@ -357,7 +357,7 @@ class WatchSession:
 
     async def _past_candles(self, symbol: str) -> None:
         state = self.watch.symbols[symbol]
-        if self.watch.atr_wanted(state):  # another look may have brought them meanwhile
+        if state.window.wanted:  # another look may have brought them meanwhile
             await self._history.past_candles(state)
 
     # --- stale prices ---------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ class WatchSession:
         for state in self.watch.symbols.values():
             if boundary is not None:
                 self._candles_close(state.symbol, boundary)
-            if state.plans and self.watch.atr_wanted(state):
+            if state.plans and state.window.wanted:
                 self._ask_soon(self._candles_asked, state.symbol, options.quote_repeat_seconds, self._past_candles)
 
     async def _look_after(self) -> None:

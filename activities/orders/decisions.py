@@ -84,7 +84,7 @@ RECORD: Mapping[str, str] = {
     "tells_watcher": "bool",
     "left_for": "text",
     "trigger_price": "numeric",
-    "trailing": "jsonb",
+    "trailing_state": "jsonb",
     "turn": "bigint",
     "read_at": "timestamptz",
     "longest": "interval",
@@ -112,7 +112,7 @@ WITH decision AS MATERIALIZED (
 ), trade AS (
     UPDATE trades t SET state = CASE WHEN d.takes_plan THEN 'CLOSING' ELSE t.state END, exit_reason = d.left_for,
            exit_legs = t.exit_legs + d.takes_plan::int, trigger_price = d.trigger_price,
-           trailing_state = coalesce(d.trailing, t.trailing_state)
+           trailing_state = coalesce(d.trailing_state, t.trailing_state)
       FROM decision d WHERE t.entry_key = d.entry_key AND d.takes_trade
 )
 INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
@@ -357,7 +357,7 @@ def _of_intent(intent: OrderIntent) -> dict[str, Any]:
         "protection_role": role.value if role else None,
         "left_for": (intent.exit_reason or ExitReason.MANUAL).value,
         "trigger_price": intent.trigger_price,
-        "trailing": intent.trailing,
+        "trailing_state": intent.trailing,
     }
 
 

@@ -51,7 +51,7 @@ def test_the_last_word_holds_unless_the_records_have_settled_it(told: list[tuple
         last = {"stream": None, "records, early": START, "records": START + MINUTES}[by]
         watch.candles(SYMBOL, [word], last_closed=last)
     settled = [close for close, by in told if by == "records"]
-    assert watch.symbols[SYMBOL].candles[START].close == (settled or [close for close, _ in told])[-1]
+    assert watch.symbols[SYMBOL].window.candles[START].close == (settled or [close for close, _ in told])[-1]
 
 
 def test_records_are_asked_from_the_oldest_candle_that_may_be_missing_or_corrected() -> None:

@@ -267,29 +267,29 @@ def test_a_watcher_that_has_just_started_reads_the_atr_of_one_that_runs_for_days
         old.candles(SYMBOL, [replace(candle, volume=candle.volume / 2, high=candle.close)])
         old.candles(SYMBOL, [candle])
     new.candles(SYMBOL, [candles[2 * window - 1]])
-    assert new.symbols[SYMBOL].atr is None
-    assert new.atr_wanted(new.symbols[SYMBOL])
+    assert new.symbols[SYMBOL].window.atr is None
+    assert new.symbols[SYMBOL].window.wanted
     new.candles(SYMBOL, candles[window - 1 : 2 * window - 1])
-    new.symbols[SYMBOL].asked_until = new.symbols[SYMBOL].boundary
-    assert not new.atr_wanted(new.symbols[SYMBOL])
-    assert new.symbols[SYMBOL].atr == old.symbols[SYMBOL].atr == reading(candles[: 2 * window - 1])
-    old.missed_candles(SYMBOL)
-    assert old.symbols[SYMBOL].atr == new.symbols[SYMBOL].atr
+    new.symbols[SYMBOL].window.asked_until = new.symbols[SYMBOL].window.boundary
+    assert not new.symbols[SYMBOL].window.wanted
+    assert new.symbols[SYMBOL].window.atr == old.symbols[SYMBOL].window.atr == reading(candles[: 2 * window - 1])
+    old.symbols[SYMBOL].window.missed()
+    assert old.symbols[SYMBOL].window.atr == new.symbols[SYMBOL].window.atr
     for number in range(2 * window, 2 * window + 5):
         for watch in (old, new):
             watch.candles(SYMBOL, [candles[number]])
-        assert old.symbols[SYMBOL].atr is None
-        assert new.symbols[SYMBOL].atr == reading(candles[:number])
+        assert old.symbols[SYMBOL].window.atr is None
+        assert new.symbols[SYMBOL].window.atr == reading(candles[:number])
         # What the exchange's records have settled, late news of the stream don't change.
         late = candles[number - 2]
         new.candles(SYMBOL, [late], last_closed=candles[number - 1].start)
         new.candles(SYMBOL, [replace(late, volume=late.volume * 2, high=late.high * 2)])
-        assert new.symbols[SYMBOL].atr == reading(candles[:number])
+        assert new.symbols[SYMBOL].window.atr == reading(candles[:number])
     old.candles(SYMBOL, candles[number - window : number])
-    assert old.symbols[SYMBOL].atr == new.symbols[SYMBOL].atr
+    assert old.symbols[SYMBOL].window.atr == new.symbols[SYMBOL].window.atr
     for watch in (old, new):
         watch.closed(SYMBOL, candles[number].start + timedelta(minutes=5))
-        assert watch.symbols[SYMBOL].atr == reading(candles[: number + 1])
+        assert watch.symbols[SYMBOL].window.atr == reading(candles[: number + 1])
 
 
 def candles_with_range(width: str, count: int = atr_window(14) + 1) -> list[Candle]:
