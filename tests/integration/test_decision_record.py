@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest_asyncio
 
@@ -80,7 +81,7 @@ async def test_an_exit_begins_in_its_trade_and_carries_its_entrys_decision(desk:
         "UPDATE orders SET snapshot_id = $1, buy_score = 0.7 WHERE order_key = $2", snapshot, entry_key
     )
     trailing = {"stop": "1.000000000000000001", "steps": 2}
-    fields = {"entry_key": entry_key, "entry_point": "exit", "exit_reason": ExitReason.TRAILING_STOP}
+    fields: dict[str, Any] = {"entry_key": entry_key, "entry_point": "exit", "exit_reason": ExitReason.TRAILING_STOP}
     first = sell(desk.account, "1", **fields, trigger_price=TINY, trailing=trailing)
     await store(desk.pool, desk.admissions.decisions.decided(first, DRAFT, [PASSED], claimed=TINY, begins_exit=True))
     again = sell(desk.account, "1", **fields, trigger_price=HUGE)
