@@ -99,8 +99,9 @@ WITH decision AS MATERIALIZED (
     SELECT * FROM jsonb_to_record($1::jsonb) AS d ({", ".join(f"{name} {kind}" for name, kind in RECORD.items())})
 ), gates AS (
     INSERT INTO gate_results (order_key, position, gate, passed, numbers)
-    SELECT d.order_key, g.position, g.gate ->> 'gate', (g.gate -> 'passed')::bool, g.gate -> 'numbers'
-      FROM decision d, jsonb_array_elements(d.gates) WITH ORDINALITY AS g (gate, position)
+    SELECT d.order_key, g.position, g.gate, g.passed, g.numbers
+      FROM decision d, ROWS FROM (jsonb_to_recordset(d.gates) AS (gate text, passed bool, numbers jsonb))
+           WITH ORDINALITY AS g (gate, passed, numbers, position)
 ), attempt AS (
     INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
     SELECT d.client_order_id, d.order_key, 1, d.account, d.symbol, d.body, 'SUBMITTING', d.base_size, d.limit_price
