@@ -124,7 +124,7 @@ async def test_prices_are_each_accounts_own(desk: Desk) -> None:
         admission = await desk.admit(limit_buy(policy.account, "0.001", "19000", dry_run=True))
         assert (admission.gate in ("SKIP_RED_DAY", "SKIP_SPREAD_TOO_WIDE")) is fall, admission.sentence
         assert (await desk.pool.fetchrow(LAST_PRICE, policy.account, BTC))["bid"] == Decimal(bid)
-        kept = await desk.admissions.market(BTC, policy, asks_for=None)
+        kept = await desk.admissions.touches.market(BTC, asks_for=None)
         assert kept.bid == Decimal(bid)
         assert [row.bid for row in (await CandleTable(desk.pool, policy.account).states([BTC])).values()] == [kept.bid]
     store = StrategyStore(desk.pool)
