@@ -48,7 +48,6 @@ INSERT INTO sorted (id, symbol, time, buy, line, size, price, value, quote_fees,
 SELECT id, symbol, time, buy, line, size, price, value, quote_fees, base_fees FROM read
  ORDER BY symbol, time, seq * {sign}, tie;
 DROP TABLE read;
-CREATE INDEX by_symbol ON sorted (symbol, fate);
 CREATE INDEX by_line ON sorted (line);
 CREATE INDEX by_id ON sorted (id);
 """
@@ -143,6 +142,8 @@ class OldFills:
         self._file.executescript(_SET_UP)
         self._file.execute(_AS_READ)
         self._file.execute("BEGIN")
+        self._numbers: dict[str, tuple[int, int]] = {}
+        """Of a symbol, the first and the last: its fills lie side by side."""
 
     def __len__(self) -> int:
         return self._count("SELECT count(*) FROM sorted")
@@ -174,27 +175,31 @@ class OldFills:
         """After the last: by symbol, time, sequence and id. A sequence counts backwards in a file of that direction."""
         self._file.execute("COMMIT")
         self._file.executescript(_SORTED.format(sign=-1 if newest_first else 1))
+        for symbol, first, last in self._file.execute("SELECT symbol, min(number), max(number) FROM sorted GROUP BY 1"):
+            self._numbers[symbol] = first, last
 
     def symbols(self) -> list[str]:
         """Those that are there, by name."""
-        return [name for (name,) in self._file.execute("SELECT DISTINCT symbol FROM sorted ORDER BY 1")]
+        return sorted(self._numbers)
 
     def count(self, symbol: str, fate: Fate) -> int:
         """How many of a symbol have a fate."""
-        return self._count("SELECT count(*) FROM sorted WHERE symbol = ? AND fate = ?", symbol, fate.value)
+        return self._count(
+            "SELECT count(*) FROM sorted WHERE number BETWEEN ? AND ? AND fate = ?", *self._numbers[symbol], fate.value
+        )
 
     def chunks(self, symbol: str, fate: Fate | None) -> Iterator[list[OldFill]]:
         """A symbol's fills with this fate (None: yet to be seen), in order, some thousand at a time."""
-        last = 0
+        number, last = self._numbers[symbol]
         while True:
             rows = self._file.execute(
-                f"SELECT number, {_COLUMNS} FROM sorted WHERE symbol = ? AND fate IS ? AND number > ? "
+                f"SELECT number, {_COLUMNS} FROM sorted WHERE number BETWEEN ? AND ? AND fate IS ? "
                 "ORDER BY number LIMIT ?",
-                (symbol, fate and fate.value, last, _CHUNK),
+                (number, last, fate and fate.value, _CHUNK),
             ).fetchall()
             if not rows:
                 return
-            last = rows[-1][0]
+            number = rows[-1][0] + 1
             yield [_old(row[1:]) for row in rows]
 
     def of_lines(self, lines: Iterable[int]) -> Iterator[list[OldFill]]:
@@ -207,7 +212,9 @@ class OldFills:
 
     def decide(self, fates: Iterable[tuple[str, Fate]]) -> None:
         """Give the fills with these ids their fates."""
+        self._file.execute("BEGIN")
         self._file.executemany("UPDATE sorted SET fate = ? WHERE id = ?", [(fate.value, name) for name, fate in fates])
+        self._file.execute("COMMIT")
 
     def leave_out(self, lines: Collection[int]) -> None:
         """What is new of these lines is not new after all."""
