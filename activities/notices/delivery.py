@@ -166,6 +166,8 @@ class Notifier:
         self.delivering = False
         """Whether this process holds the lease."""
         self._noted: dict[str, int] = {}
+        self._unwritten: dict[str, tuple[list[int], list[int]]] = {}
+        """What a target has taken and the table doesn't say yet: incidents told, and told to be over."""
 
     async def run(self) -> None:
         """Until cancelled: wait for the lease, deliver; a database that is away is waited for."""
@@ -225,9 +227,11 @@ class Notifier:
     async def deliver(self, target: Target) -> str | None:
         """Tell one target what it has to be told now; why not, if it did not take something.
 
-        Raises the database's errors.
+        Raises the database's errors. What it took and could not be written down then is written down first, and is not
+        told again.
         """
         options = self._options
+        await self._write_down(target)
         rows = await self._pool.fetch(
             _CANDIDATES,
             self._account,
@@ -250,8 +254,14 @@ class Notifier:
                 return problem
             told = [item for notice in message.notices for item in notice.reported]
             over = [item for notice in message.notices for item in notice.over]
-            await self._pool.execute(_TOLD, target.name, told, over)
+            self._unwritten[target.name] = told, over
+            await self._write_down(target)
         return None
+
+    async def _write_down(self, target: Target) -> None:
+        if target.name in self._unwritten:
+            await self._pool.execute(_TOLD, target.name, *self._unwritten[target.name])
+            del self._unwritten[target.name]
 
     async def tell_all(self, message: Message) -> dict[str, str | None]:
         """Send a message to every target at once, past the table; what each did not take, and why."""

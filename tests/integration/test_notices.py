@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -136,6 +137,28 @@ async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool
         "BotTrader main: SUCCESS stale_price BTC-USD",
     ]
     assert [item["type"] for item in service.taken] == ["failure", "warning", "success"]
+
+
+async def test_what_could_not_be_written_down_is_not_told_again(pool: Pool, service: Service) -> None:
+    """While the database takes no writes (its disk is full), each message is sent once, and noted when writes work."""
+    await pool.execute(
+        """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$"""
+    )
+    await pool.execute("CREATE TRIGGER disk BEFORE INSERT ON notices EXECUTE FUNCTION full_disk()")
+    await report(pool, "oversold")
+    await report(pool, "stale_price", "WARNING")
+    target = Target(service.url)
+    notifier = Notifier(pool, ACCOUNT, [target], options())
+    for _ in range(4):
+        with pytest.raises(asyncpg.DiskFullError):
+            await notifier.deliver(target)
+    assert service.titles == ["BotTrader main: CRITICAL oversold x"]
+    await pool.execute("DROP TRIGGER disk ON notices")
+    for _ in range(2):
+        assert await notifier.deliver(target) is None
+    assert service.titles[1:] == ["BotTrader main: WARNING stale_price x"]
+    assert await pool.fetch("SELECT times FROM notices") == [(1,), (1,)]
 
 
 async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: Service) -> None:
