@@ -60,6 +60,7 @@ from workers.settings.types import (
 from workers.settings.webhook import WebhookSettings
 
 __all__ = [
+    "DEFAULT_TRIGGERS",
     "AdoptionSettings",
     "DatabaseSettings",
     "ExchangeSettings",
