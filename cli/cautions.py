@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["known_costs", "market_costs", "of_order", "warn"]
 
-_RATE = "SELECT taker FROM fee_rates WHERE account = $1"
-_MARKET = """
-SELECT bid, ask FROM market_prices WHERE account = $1 AND symbol = $2 AND at > now() - make_interval(secs => $3)
-"""
-
 
 def warn(sentences: Iterable[str]) -> None:
     """Each as a line of its own."""
@@ -29,10 +24,10 @@ def warn(sentences: Iterable[str]) -> None:
 
 async def known_costs(ledger: Any, settings: "Settings") -> "RoundTrip":
     """What a round trip costs by the account's own rates, else by assumed ones. Raises the database's errors."""
+    from web.views.costs import taker_rate
     from workers.settings.near_costs import assumed_round_trip
 
-    trip, taker = assumed_round_trip(settings), await ledger.fetchval(_RATE, settings.account)
-    return trip if taker is None else replace(trip, taker=taker, known=True)
+    return _with_rate(assumed_round_trip(settings), await taker_rate(ledger, settings.account))
 
 
 async def market_costs(
@@ -40,11 +35,16 @@ async def market_costs(
 ) -> "tuple[RoundTrip, Decimal | None, Decimal | None]":
     """The same with the spread that is kept of a symbol, and its bid and ask (None: not known now)."""
     from domain.round_trip import spread_of
+    from web.views.costs import read_costs
+    from workers.settings.near_costs import assumed_round_trip
 
-    trip = await known_costs(ledger, settings)
-    row = await ledger.fetchrow(_MARKET, settings.account, symbol, float(settings.risk.market_stale_after_s))
-    spread = None if row is None else spread_of(row["bid"], row["ask"])
-    return (trip, None, None) if spread is None else (replace(trip, spread=spread), row["bid"], row["ask"])
+    found = await read_costs(ledger, settings.account, symbol, float(settings.risk.market_stale_after_s))
+    trip, spread = _with_rate(assumed_round_trip(settings), found.taker), spread_of(found.bid, found.ask)
+    return (trip, None, None) if spread is None else (replace(trip, spread=spread), found.bid, found.ask)
+
+
+def _with_rate(trip: "RoundTrip", taker: "Decimal | None") -> "RoundTrip":
+    return trip if taker is None else replace(trip, taker=taker, known=True)
 
 
 async def of_order(ledger: Any, settings: "Settings", intent: "OrderIntent") -> list[str]:

@@ -16,8 +16,8 @@ from cli.quotes import quotes_leave
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from cli.ledger import Row
     from domain.messages import CloseRequest
+    from web.views import Row
     from workers.settings import Settings
 
 __all__ = ["flatten", "halt", "resume"]
@@ -132,23 +132,6 @@ def flatten(
     )
 
 
-_OPEN = """
-SELECT t.entry_key AS key, t.symbol, 'trade' AS what, t.remaining AS size, t.state FROM trades t
- WHERE t.account = $1 AND t.state <> 'CLOSED'
-UNION ALL
-SELECT o.order_key, o.symbol, 'entry', o.base_size - o.filled_size, o.state FROM orders o
- WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished
-   AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key AND t.state <> 'CLOSED')
- ORDER BY 2, 1
-"""
-_ENDS = """
-SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exit_reason, t.pnl,
-       (SELECT sentence FROM incidents i WHERE i.subject = o.order_key AND i.kind = 'EXIT_REFUSED'
-          AND i.resolved_at IS NULL ORDER BY i.id DESC LIMIT 1) AS refusal
-  FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = ANY($1::text[])
-"""
-
-
 @dataclass
 class _Wish:
     """What is to be closed, and how asking for it went."""
@@ -180,11 +163,12 @@ async def _flatten(
 
     from activities.orders import controls
     from cli.ledger import open_ledger
+    from web.views.trades import how_they_ended, what_is_open
     from workers.temporal_connection import connect
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     async with open_ledger(settings) as ledger:
-        listed = await ledger.fetch(_OPEN, settings.account)
+        listed = await what_is_open(ledger, settings.account)
         if listed and not yes:
             _confirm(listed)
         if first_halt:
@@ -196,8 +180,8 @@ async def _flatten(
         if listed:
             client = await connect(settings)
             await _until_flat(ledger, client, settings.account, wishes, by, why, wait=wait, timeout=timeout)
-        left = {row["key"] for row in await ledger.fetch(_OPEN, settings.account)}
-        ends = {row["key"]: row for row in await ledger.fetch(_ENDS, sorted({*wishes, *left}))}
+        left = {row["key"] for row in await what_is_open(ledger, settings.account)}
+        ends = await how_they_ended(ledger, {*wishes, *left})
     rows = [_end(wish, ends.get(wish.key), left=wish.key in left) for wish in wishes.values()]
     _print(rows, left, as_json=as_json)
     return int(ExitCode.NO if left else ExitCode.OK)
@@ -229,6 +213,7 @@ async def _until_flat(
     import time
 
     from cli.asking import commanded, keep_until_started
+    from web.views.trades import what_is_open
 
     deadline, told = time.monotonic() + timeout, -1
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -238,7 +223,7 @@ async def _until_flat(
             wish.heard = await _ask(client, wish, request, min(_ANSWER_SECONDS, max(deadline - time.monotonic(), 0.5)))
             wish.asked_at = time.monotonic()
 
-    while rows := await ledger.fetch(_OPEN, account):
+    while rows := await what_is_open(ledger, account):
         for row in rows:
             known = wishes.setdefault(row["key"], _Wish(row["key"], row["symbol"], row["what"], row["size"]))
             if known.what != row["what"]:

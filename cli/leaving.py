@@ -11,17 +11,6 @@ __all__ = ["ledger_check", "left_behind", "left_sentences"]
 _PATIENCE_S = 2.0
 _SYMBOLS_SHOWN = 8
 
-_LEFT = """
-SELECT (SELECT array_agg(symbol ORDER BY symbol) FROM trades
-         WHERE account = $1 AND state <> 'CLOSED') AS trades,
-       (SELECT count(DISTINCT o.entry_key) FROM orders o JOIN attempts a ON a.order_key = o.order_key AND a.live
-         WHERE o.account = $1 AND o.protection_role IS NOT NULL AND NOT o.finished) AS protected,
-       (SELECT count(*) FROM attempts a JOIN orders o USING (order_key)
-         WHERE o.account = $1 AND a.live AND o.protection_role IS NOT NULL) AS protections,
-       (SELECT count(*) FROM attempts a JOIN orders o USING (order_key)
-         WHERE o.account = $1 AND a.live AND o.protection_role IS NULL AND o.role <> 'EXTERNAL') AS others
-"""
-
 
 async def left_behind(dsn: str, account: str, *, paper: bool) -> list[str]:
     """What is no longer watched when the workers stop now, and what rests at the exchange: a few sentences, or none.
@@ -33,12 +22,13 @@ async def left_behind(dsn: str, account: str, *, paper: bool) -> list[str]:
     import asyncpg
 
     from activities.leases import DATABASE_TROUBLE
+    from web.views.running import what_is_left
 
     try:
         async with asyncio.timeout(_PATIENCE_S):
             connection = await asyncpg.connect(dsn, timeout=_PATIENCE_S)
             try:
-                row = await connection.fetchrow(_LEFT, account)
+                row = await what_is_left(connection, account)
             finally:
                 connection.terminate()
     except DATABASE_TROUBLE:
@@ -77,13 +67,13 @@ async def ledger_check(dsn: str, account: str, since: "datetime", *, within_s: f
     import asyncpg
 
     from activities.leases import DATABASE_TROUBLE
+    from web.views.running import newest_check
 
-    query = "SELECT ok, violations, seconds FROM ledger_checks WHERE account = $1 AND at >= $2 ORDER BY at DESC LIMIT 1"
     try:
         async with asyncio.timeout(within_s):
             connection = await asyncpg.connect(dsn, timeout=5)
             try:
-                while (row := await connection.fetchrow(query, account, since)) is None:  # noqa: ASYNC110 - in the database
+                while (row := await newest_check(connection, account, since)) is None:  # noqa: ASYNC110 - in the database
                     await asyncio.sleep(0.5)
             finally:
                 connection.terminate()

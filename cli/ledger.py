@@ -1,7 +1,7 @@
 """Reading the ledger for people: one connection a command, exact decimals, keys that may be shortened."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,8 @@ async def resolve_key(connection: Any, account: str, given: str, *, trade: bool 
 
     With `trade`, only what opens a trade counts. Raises UserError: BAD_KEY, NO_SUCH_ORDER, AMBIGUOUS_KEY.
     """
+    from web.views.orders import keys_beginning
+
     what = "trade" if trade else "order"
     match = _ID.fullmatch(given.strip().lower())
     if match is None:
@@ -75,15 +77,7 @@ async def resolve_key(connection: Any, account: str, given: str, *, trade: bool 
     prefix = match[1]
     if len(prefix) < _SHORTEST_PREFIX:
         raise UserError("BAD_KEY", f"{given!r} is too short: give at least {_SHORTEST_PREFIX} characters of the key.")
-    rows: Sequence[Row] = await connection.fetch(
-        """SELECT order_key, symbol, side, received_at FROM orders
-           WHERE account = $3 AND order_key LIKE $1 || '%'
-             AND ($2 = false OR role = 'ENTRY' OR entry_key = order_key)
-           ORDER BY received_at DESC LIMIT 4""",
-        prefix,
-        trade,
-        account,
-    )
+    rows = await keys_beginning(connection, account, prefix, of_trades=trade, most=4)
     if not rows:
         raise UserError(
             "NO_SUCH_ORDER", f"No {what} has a key that begins with {prefix}: `bottrader {what}s` lists them."

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import ExitCode, UserError, print_json, print_table, shown
+from cli.output import ExitCode, UserError, print_json, print_table
+from domain.text import shown
 
 if TYPE_CHECKING:
     from workers.settings import Settings
@@ -18,14 +19,6 @@ notify_app = typer.Typer(help="Messages to people about incidents.", no_args_is_
 incident_app = typer.Typer(help="Say that an incident is dealt with.", no_args_is_help=True)
 
 _JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-
-_INCIDENTS = """
-SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at,
-       coalesce((SELECT sum(n.times) FROM notices n WHERE n.incident_id = i.id), 0)::int AS messages
-  FROM incidents i
- WHERE i.account = $1 AND (NOT $2 OR i.resolved_at IS NULL)
- ORDER BY i.id DESC LIMIT $3
-"""
 
 
 @notify_app.command("test")
@@ -93,9 +86,11 @@ def incidents(
 
 async def _incidents(settings: "Settings", *, only_open: bool, limit: int) -> list[dict[str, Any]]:
     from cli.ledger import open_ledger
+    from web.views.incidents import read_incidents
 
     async with open_ledger(settings) as ledger:
-        return [dict(row) for row in await ledger.fetch(_INCIDENTS, settings.account, only_open, limit)]
+        rows = await read_incidents(ledger, settings.account, only_open=only_open, limit=limit)
+    return [dict(row) for row in rows]
 
 
 @incident_app.command("resolve")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from cli.ledger import Row
     from domain.messages import OrderIntent
+    from web.views import Row
 
 __all__ = ["differences", "what_holds"]
 
@@ -77,19 +77,6 @@ def _percent(fraction: "Decimal | None") -> str:
 
 # --- what can't be sold ----------------------------------------------------------------------------------------------
 
-_SELLS = """
-SELECT entry_key, protection_role, exit_reason, order_key,
-       greatest(coalesce(base_size, claimed_base) - filled_size, 0) AS size
-  FROM orders
- WHERE account = $1 AND (symbol = $2 OR $4::text IS NULL AND split_part(symbol, '-', 1) = split_part($2, '-', 1))
-   AND side = 'SELL' AND NOT finished AND order_key <> $3 AND ($4::text IS NULL OR entry_key = $4)
- ORDER BY received_at
-"""
-_TRADES = """
-SELECT entry_key, remaining FROM trades
- WHERE account = $1 AND split_part(symbol, '-', 1) = split_part($2, '-', 1) AND state <> 'CLOSED' AND remaining > 0
- ORDER BY opened_at
-"""
 _SHOWN = 3
 
 
@@ -100,13 +87,14 @@ async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
     product of the coin. Raises the database's errors.
     """
     from domain.wording import short
+    from web.views.orders import sells_at_work, trades_owning
 
-    sells = await ledger.fetch(_SELLS, intent.account, intent.symbol, intent.order_key, intent.entry_key)
+    sells = await sells_at_work(ledger, intent)
     base = intent.symbol.partition("-")[0]
     told = [_of_sell(row, base) for row in sells if row["size"] > 0 and (intent.entry_key or not row["entry_key"])]
     if intent.entry_key is None:
         protected = {row["entry_key"] for row in sells if row["protection_role"] is not None}
-        for row in await ledger.fetch(_TRADES, intent.account, intent.symbol):
+        for row in await trades_owning(ledger, intent.account, intent.symbol):
             key = short(row["entry_key"])
             # What rests at the exchange for it holds every part of it, too.
             part = "" if row["entry_key"] in protected else f", `bottrader order sell --trade {key}` a part of it"

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from domain.text import shown
 from workers.errors import ExitCode, UnreachableError, UserError
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "print_error",
     "print_json",
     "print_table",
-    "shown",
     "wants_json",
     "working",
 ]
@@ -93,24 +92,6 @@ def emit(
         return
     columns = list(rows[0]) if rows else []
     print_table(columns, ([row[name] for name in columns] for row in rows), title=title, empty=empty)
-
-
-def shown(value: object) -> str:
-    """A value as a person reads it: no exponents, times in UTC to the second, nothing for None.
-
-    Control characters of a text, and those that turn its direction, are written out: a terminal would obey them.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-    from domain.text import visible
-
-    return visible(str(value))
 
 
 def note(line: str) -> None:

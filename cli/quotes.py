@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from activities.interfaces.quotes import WithdrawReport
     from domain.messages import CloseRequest
+    from web.views import Row
     from workers.settings import Settings
 
 __all__ = ["quotes_app", "quotes_leave", "stop_quotes", "take_quotes_away"]
@@ -33,24 +34,6 @@ _LOOK_SECONDS = 0.2
 
 
 # --- show ------------------------------------------------------------------------------------------------------------
-
-_QUOTES = """
-SELECT o.order_key, o.symbol, o.side, coalesce(a.limit_price, o.limit_price) AS price, o.base_size AS size,
-       o.filled_size AS filled, o.state, CASE WHEN o.role = 'EXIT' THEN o.entry_key END AS trade, o.received_at
-  FROM orders o LEFT JOIN LATERAL (
-       SELECT limit_price FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1) a ON true
- WHERE o.account = $1 AND NOT o.finished AND o.entry_point = 'passive_mm' AND ($2::text IS NULL OR o.symbol = $2)
- ORDER BY o.symbol, o.side, o.received_at
-"""
-_ROUNDS = """
-SELECT q.*, b.gate AS bid_gate, b.gate_sentence AS bid_gate_sentence, a.gate AS ask_gate,
-       a.gate_sentence AS ask_gate_sentence
-  FROM (SELECT *, row_number() OVER (PARTITION BY symbol ORDER BY at DESC) AS nth FROM quote_rounds
-         WHERE account = $1 AND ($2::text IS NULL OR symbol = $2) AND at > now() - interval '30 days') q
-  LEFT JOIN orders b ON b.order_key = q.bid_order_key
-  LEFT JOIN orders a ON a.order_key = q.ask_order_key
- WHERE q.nth <= $3 ORDER BY q.symbol, q.at DESC
-"""
 
 
 @quotes_app.command("show")
@@ -70,12 +53,14 @@ def show(
 async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_json: bool) -> int:
     from cli.ledger import open_ledger
     from domain.wording import short, tidy
+    from web.views.quotes import described_round, read_quotes, read_rounds
 
     async with open_ledger(settings) as ledger:
-        quotes = [dict(row) for row in await ledger.fetch(_QUOTES, settings.account, symbol)]
-        looks = [dict(row) for row in await ledger.fetch(_ROUNDS, settings.account, symbol, rounds)]
+        quotes = await read_quotes(ledger, settings.account, symbol)
+        looks = await read_rounds(ledger, settings.account, symbol, rounds)
     if as_json:
-        print_json({"account": settings.account, "quotes": quotes, "rounds": [_round(row) for row in looks]})
+        resting = [dict(row) for row in quotes]
+        print_json({"account": settings.account, "quotes": resting, "rounds": [described_round(row) for row in looks]})
         return int(ExitCode.OK)
     print_table(
         ("key", "symbol", "side", "price", "size", "filled", "state", "trade"),
@@ -106,29 +91,11 @@ async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_jso
     return int(ExitCode.OK)
 
 
-def _side(row: dict[str, Any], side: str) -> str:
+def _side(row: "Row", side: str) -> str:
     """What a side got, with the gate that refused it after all."""
     told = f"{row[f'{side}_code']}: {row[f'{side}_sentence']}"
     gate = row[f"{side}_gate"]
     return f"{told}, refused by {gate}: {row[f'{side}_gate_sentence']}" if gate else told
-
-
-def _round(row: dict[str, Any]) -> dict[str, Any]:
-    sides = {
-        side: {
-            name: row[f"{side}_{name}"]
-            for name in ("code", "sentence", "price", "size", "order_key", "gate", "gate_sentence")
-        }
-        for side in ("bid", "ask")
-    }
-    return {
-        "symbol": row["symbol"],
-        "at": row["at"],
-        "snapshot_id": str(row["snapshot_id"]),
-        **sides,
-        "numbers": row["numbers"],
-        "cancelled": row["cancelled"],
-    }
 
 
 # --- stop and start --------------------------------------------------------------------------------------------------

@@ -150,12 +150,11 @@ def show(
 
 async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json: bool) -> int:
     from cli.ledger import ago, open_ledger
+    from web.views.strategy import newest_run, read_matrix
 
     name = symbol.strip().upper() if symbol else None
     async with open_ledger(settings) as ledger:
-        run_row = await ledger.fetchrow(
-            "SELECT * FROM strategy_runs WHERE account = $1 ORDER BY at DESC LIMIT 1", settings.account
-        )
+        run_row = await newest_run(ledger, settings.account)
         if run_row is None:
             raise UserError(
                 "NO_MATRIX",
@@ -163,7 +162,7 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
                 "`bottrader strategy run` asks for one now.",
                 ExitCode.NO,
             )
-        rows = await ledger.fetch(_MATRIX, run_row["snapshot_id"], name, most)
+        rows = await read_matrix(ledger, run_row["snapshot_id"], symbol=name, most=most)
     if name is not None and not rows:
         raise UserError(
             "NOT_LOOKED_AT", f"{name} is not in the newest matrix: only what symbols.allow has is.", ExitCode.NO
@@ -193,17 +192,6 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
     if name is not None:
         _print_parts(rows[0]["indicator_breakdown"])
     return int(ExitCode.OK)
-
-
-_MATRIX = """
-SELECT m.symbol, m.price, m.action, m.trigger, m.buy_score, m.sell_score, m.indicators_fired, m.indicator_breakdown,
-       m.reason, s.decision, s.order_key, s.details ->> 'sentence' AS sentence
-  FROM market_snapshots m
-  LEFT JOIN LATERAL (SELECT decision, order_key, details FROM trade_signals
-                      WHERE snapshot_id = m.snapshot_id AND symbol = m.symbol ORDER BY id DESC LIMIT 1) s ON true
- WHERE m.snapshot_id = $1 AND ($2::text IS NULL OR m.symbol = $2)
- ORDER BY (m.action = 'hold'), GREATEST(m.buy_score, m.sell_score) DESC, m.symbol LIMIT $3
-"""
 
 
 def _contributions(breakdown: dict[str, dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Text from elsewhere (an alert, an import, a strategy of one's own), as it may be shown and written to files.
+"""Values, and text from elsewhere (an alert, an import, a strategy of one's own), as they may be shown and written.
 
 What is stored is left as it came; these are for the moment in which somebody, or somebody's spreadsheet, reads it.
 """
@@ -6,10 +6,12 @@ What is stored is left as it came; these are for the moment in which somebody, o
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from html import escape
 from typing import Final
 
-__all__ = ["FORMULA_STARTS", "html_text", "spreadsheet_text", "visible"]
+__all__ = ["FORMULA_STARTS", "html_text", "shown", "spreadsheet_text", "visible"]
 
 FORMULA_STARTS: Final = "=+-@\t\r"
 """A cell that begins so is a formula to a spreadsheet, and may call programs or send what stands beside it."""
@@ -21,6 +23,22 @@ _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 def visible(text: str) -> str:
     """The text with what nobody sees, but what changes the order or look of the rest, written out (\\u202e)."""
     return text if text.isprintable() else _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shown(value: object) -> str:
+    """A value as a person reads it: no exponents, times in UTC to the second, nothing for None.
+
+    Control characters of a text, and those that turn its direction, are written out: a terminal would obey them.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    return visible(str(value))
 
 
 def html_text(text: str) -> str:

@@ -269,11 +269,11 @@ class Decisions:
     async def _cautions(self, intent: OrderIntent, terms: AlertTerms) -> tuple[str, ...]:
         """What of the order may not be meant; nothing where the ledger doesn't tell: a warning keeps no order."""
         try:
-            taker, bid, ask = await self._journal.costs(intent.symbol, _FRESH_S)
+            found = await self._journal.costs(intent.symbol, _FRESH_S)
         except Refused:
             return ()
-        trip = RoundTrip(terms.taker) if taker is None else RoundTrip(taker, known=True)
-        return tuple(of_order(intent, trip, bid, ask))
+        trip = RoundTrip(terms.taker) if found.taker is None else RoundTrip(found.taker, known=True)
+        return tuple(of_order(intent, trip, found.bid, found.ask))
 
     async def _decision(self, intent: OrderIntent, terms: AlertTerms) -> OrderDecision | None:
         """Start the order and hear the decision in one round trip; None if nobody has decided in time."""

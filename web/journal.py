@@ -11,21 +11,23 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import asyncpg
 import structlog
 
-from domain.ids import order_workflow_id
 from domain.intents import intent_digest
 from domain.messages import OrderDecision, OrderIntent
-from domain.orders import OrderState, Side
+from domain.orders import Side
 from web.refusals import Refused
 from web.scopes import Refusal
+from web.views.costs import Costs, read_costs
+from web.views.orders import decision_on, numbers_of_refusal
 
 __all__ = ["AlertJournal", "Noted"]
 
 _log = structlog.get_logger()
+_Answer = TypeVar("_Answer")
 
 _NOTE = """
 WITH noted AS (
@@ -62,16 +64,6 @@ SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
         AND a.received_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))
 """
 """An order counts from when its alert is written down, unless a gate has refused it since."""
-_PRICE = """
-SELECT bid, ask FROM market_prices WHERE account = $1 AND symbol = $2 AND at > now() - make_interval(secs => $3)
-"""
-_COSTS = """
-SELECT (SELECT taker FROM fee_rates WHERE account = $1) AS taker, m.bid, m.ask
-  FROM (VALUES (1)) one LEFT JOIN market_prices m
-    ON m.account = $1 AND m.symbol = $2 AND m.at > now() - make_interval(secs => $3)
-"""
-_DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
-_GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
 _OLDEST = """
 SELECT t.entry_key FROM trades t
  WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
@@ -194,22 +186,11 @@ class AlertJournal:
 
     async def decision(self, order_key: str) -> OrderDecision | None:
         """The stored decision on an order; None while there is none."""
-        row = await self._row(_DECISION, order_key)
-        if row is None:
-            return None
-        return OrderDecision(
-            order_key=order_key,
-            accepted=row["gate"] is None,
-            state=OrderState(row["state"]),
-            gate=row["gate"],
-            sentence=row["gate_sentence"] or "",
-            workflow_id=order_workflow_id(order_key),
-        )
+        return await self._within(decision_on(self._pool, order_key))
 
     async def gate_numbers(self, order_key: str) -> dict[str, str]:
         """What the gate that refused the order compared."""
-        row = await self._row(_GATE_NUMBERS, order_key)
-        return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
+        return await self._within(numbers_of_refusal(self._pool, order_key))
 
     async def keep_close(self, key: str, command: str) -> None:
         """The close of a trade for which no workflow runs is promised: the one that the sweep starts does it."""
@@ -217,13 +198,12 @@ class AlertJournal:
 
     async def price(self, symbol: str, side: Side, seconds: float) -> Decimal | None:
         """The ask (to buy) or bid (to sell) of the last `seconds`, quote per base; None without one."""
-        row = await self._row(_PRICE, self._account, symbol, seconds)
-        return None if row is None else row["ask" if side is Side.BUY else "bid"]
+        found = await self.costs(symbol, seconds)
+        return found.ask if side is Side.BUY else found.bid
 
-    async def costs(self, symbol: str, seconds: float) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
-        """The account's taker rate (a fraction), and the bid and ask of the last `seconds`; None: not known."""
-        row = await self._row(_COSTS, self._account, symbol, seconds)
-        return row["taker"], row["bid"], row["ask"]
+    async def costs(self, symbol: str, seconds: float) -> Costs:
+        """The account's taker rate, and the bid and ask of the last `seconds`."""
+        return await self._within(read_costs(self._pool, self._account, symbol, seconds))
 
     async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:
         """The oldest open trade that holds `size` (base) to be sold; None if no single one does."""
@@ -245,7 +225,7 @@ class AlertJournal:
     async def _row(self, sql: str, *values: object) -> Any:
         return await self._within(self._pool.fetchrow(sql, *values))
 
-    async def _within(self, answer: Awaitable[Any]) -> Any:
+    async def _within(self, answer: Awaitable[_Answer]) -> _Answer:
         # Not asyncio.timeout: the pool waits for a connection that it takes back, and a frozen server holds it.
         asking = asyncio.ensure_future(answer)
         done, _ = await asyncio.wait({asking}, timeout=self._seconds)

@@ -25,14 +25,13 @@ from activities.market.keeper import MarketDataOptions, MarketKeeper, market_dat
 from activities.market.universe import Universe
 from activities.orders.admission_sql import LAST_PRICE
 from activities.strategy.store import Signal, StrategyStore
-from cli.why import _MATRIX as WHY_MATRIX
-from cli.why import _SIGNALS as WHY_SIGNALS
 from domain.candles import CANDLE, holds, settles
 from domain.scoring import Action, Decision
 from exchange.port import Candle
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy
 from tests.support.waiting import eventually
+from web.views.why import newest_matrix, newest_signals
 
 BTC = "BTC-USD"
 OURS, THEIRS = "ours", "theirs"
@@ -154,9 +153,9 @@ async def test_the_matrix_and_what_it_decided_are_each_accounts_own(pool: Pool) 
         signal_of = (await PlanTable(pool, account).sell_signals([BTC], timedelta(hours=1)))[BTC]
         assert (signal_of.says_sell, str(signal_of.snapshot_id)) == (sells, snapshots[account])
         assert bool(await store.decided(account, [BTC], "C", now)) is sells
-        matrix = await pool.fetch(WHY_MATRIX, account, BTC, 9)
+        matrix = await newest_matrix(pool, account, BTC, 9)
         assert [str(row["snapshot_id"]) for row in matrix] == [snapshots[account]]
-        told_of = await pool.fetch(WHY_SIGNALS, account, BTC, 9)
+        told_of = await newest_signals(pool, account, BTC, 9)
         assert [row["sentence"] for row in told_of] == ([f"of {account}"] if sells else [])
 
 

@@ -1,0 +1,26 @@
+"""What people see of the ledger, as data: one read each, for the command line, the API and the page.
+
+A view asks the ledger and answers with rows, or with what is shown of them; it decides nothing, prints nothing, and
+imports `domain` only. A read raises the database's errors.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+__all__ = ["Ledger", "Row"]
+
+Row = Mapping[str, Any]
+"""A row of the ledger: columns by name, with JSON columns as values and UUIDs as text."""
+
+
+class Ledger(Protocol):
+    """A connection to the ledger, or a pool of them."""
+
+    async def fetch(self, query: str, *values: object) -> list[Row]:
+        """Every row."""
+
+    async def fetchrow(self, query: str, *values: object) -> Row | None:
+        """The first row; None without one."""
+
+    async def fetchval(self, query: str, *values: object) -> Any:
+        """The first column of the first row; None without one."""
