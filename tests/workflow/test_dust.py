@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import pytest
 
-from cli.trades import TRADE, described
 from domain.exits import ExitReason, ExitRules
 from domain.messages import CloseRequest
 from domain.protection import Protection, ProtectionKind
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
+from web.views.trades import described_trade, read_trade
 
 
 async def cancelled_early(system: TradingSystem) -> tuple[Trade, str]:
@@ -43,8 +43,8 @@ async def test_what_is_too_small_to_sell_closes_as_dust_and_says_so(system: Trad
     assert outcome.dust_why == sentence
     assert "nothing was sold; " + sentence in (await trade.story()).splitlines()[-1]
     assert "STOP" not in (await trade.story()).splitlines()[-1]
-    (row,) = await system.rows(TRADE)
-    assert (described(row)["dust_why"], row["remaining"]) == (sentence, 0)
+    row = await read_trade(system.pool, trade.key)
+    assert (described_trade(row)["dust_why"], row["remaining"]) == (sentence, 0)
     told = await system.rows("SELECT severity, sentence FROM incidents WHERE kind = 'DUST_LEFT'")
     assert [(item["severity"], sentence in item["sentence"]) for item in told] == [("INFO", True)]
     assert await system.value("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0

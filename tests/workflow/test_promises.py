@@ -12,7 +12,6 @@ from activities.commands import note_commands
 from activities.interfaces.streams import SweepInput
 from activities.reconcile.sweep import Sweep
 from cli.asking import commanded, keep_until_started
-from cli.trades import PROMISES
 from domain.commands import CommandKind
 from domain.exits import ExitReason
 from domain.ids import client_order_id, exit_workflow_id
@@ -20,6 +19,7 @@ from domain.messages import CloseAnswer, CloseRequest, MonitorStart
 from tests.support.harness import Trade, TradingSystem
 from tests.support.intents import limit_buy, market_buy
 from tests.support.waiting import eventually
+from web.views.trades import accepted_commands
 from workflows.exit_monitor import ExitMonitorWorkflow
 
 KEPT = "SELECT true FROM commands WHERE subject = $1 AND kind = $2 AND accepted_at IS NOT NULL"
@@ -62,7 +62,7 @@ async def test_a_close_holds_over_its_monitor_and_keeps_who_asked(system: Tradin
     await trade.monitor.execute_update("close", request, result_type=CloseAnswer)
     await until_kept(system, trade, CommandKind.CLOSE)
     by = "ann (log-in)" if proven else "temporal (says ann)"
-    assert [(row["given_by"], row["done"]) for row in await system.rows(PROMISES, trade.key)] == [(by, False)]
+    assert [(row["given_by"], row["done"]) for row in await accepted_commands(system.pool, trade.key)] == [(by, False)]
     await trade.monitor.terminate("a person's mistake")
     await system.control.product("BTC-USD", cancel_only=False)
     system.parts.venue.forget_product("BTC-USD")
@@ -71,7 +71,7 @@ async def test_a_close_holds_over_its_monitor_and_keeps_who_asked(system: Tradin
     assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.01"))
     asked = await system.value("SELECT intent ->> 'asked_by' FROM orders WHERE role = 'EXIT' AND state = 'FILLED'")
     assert asked == by
-    assert [row["done"] for row in await system.rows(PROMISES, trade.key)] == [True]
+    assert [row["done"] for row in await accepted_commands(system.pool, trade.key)] == [True]
     await system.assert_books_agree()
 
 
@@ -103,7 +103,8 @@ async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_m
     assert await system.parts.starter.monitor(trade.key)
     closed = await eventually(partial(system.rows, CLOSED, trade.key), what="closed")
     assert closed[0]["exit_reason"] == "MANUAL"
-    assert [(row["given_by"], row["done"]) for row in await system.rows(PROMISES, trade.key)] == [("ann", True)]
+    (promise,) = await accepted_commands(system.pool, trade.key)
+    assert (promise["given_by"], promise["done"]) == ("ann", True)
 
 
 async def test_a_close_that_a_starting_monitor_did_not_read_is_told_by_the_sweep(system: TradingSystem) -> None:
