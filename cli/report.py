@@ -5,22 +5,31 @@ fractions, ratios, seconds) are numbers of at most ten places and twelve digits.
 (2026-03-01), a time with zone, or an age such as 7d, 12h, 30min; trades count by when they closed.
 """
 
-import csv
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.report_figures import (
+    bare_percent,
+    duration,
+    figure,
+    flat,
+    milliseconds,
+    money_in,
+    percent_range,
+    print_figures,
+    ratio_range,
+    write_csv,
+)
 
 if TYPE_CHECKING:
-    from domain.statistics import Interval
     from research.analysis import Bridge, GroupResult
     from research.trades import TradeTable
 
@@ -44,7 +53,6 @@ _WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Wi
 _LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Closed trades that a symbol must have.")]
 _OUT = Annotated[Path | None, typer.Option("--out", help="File to write; else standard output.")]
 
-_FINEST = Decimal("1e-18")
 _AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
 _MONEY = ("net P&L", "fees", "currency")
 _UNITS = {"d": 86_400, "h": 3_600, "min": 60, "m": 60}
@@ -120,19 +128,19 @@ def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
 
 def _print_summary(found: "GroupResult") -> None:
     def money(value: Any) -> str:
-        return _money(value, found.currency)
+        return money_in(value, found.currency)
 
     rows = [
         ("trades", f"{found.trades} ({found.wins} won)"),
-        ("win rate", _percent(found.win_rate, 1)),
+        ("win rate", percent_range(found.win_rate, 1)),
         (f"net P&L, {found.currency}", f"{money(found.pnl)} (fees {money(found.fees)})"),
         ("average win, loss", f"{money(found.average_win)}, {money(found.average_loss)}"),
-        ("mean net result", _percent(found.mean_fraction, 3)),
-        ("profit factor", _figure(found.profit_factor)),
-        ("reward:risk configured", _figure(found.configured)),
-        ("reward:risk achieved", _ratio(found.achieved)),
-        ("slippage of exits", f"{money(found.slippage)} ({_percent(found.slippage_fraction, 3)} of price)"),
-        ("held", f"{_seconds(found.held_median)} median, {_seconds(found.held.value)} mean"),
+        ("mean net result", percent_range(found.mean_fraction, 3)),
+        ("profit factor", figure(found.profit_factor)),
+        ("reward:risk configured", figure(found.configured)),
+        ("reward:risk achieved", ratio_range(found.achieved)),
+        ("slippage of exits", f"{money(found.slippage)} ({percent_range(found.slippage_fraction, 3)} of price)"),
+        ("held", f"{duration(found.held_median)} median, {duration(found.held.value)} mean"),
     ]
     print_table(("", ""), rows, title="Closed trades")
     _print_bridges([found])
@@ -192,7 +200,7 @@ def scores(
     found = by_score(table, width)
     _show(found, as_json=as_json, as_csv=as_csv)
     if not (as_json or as_csv) and found:
-        typer.echo(f"Correlation of score and net result, within triggers: {_ratio(score_correlation(table))}.")
+        typer.echo(f"Correlation of score and net result, within triggers: {ratio_range(score_correlation(table))}.")
 
 
 @report_app.command("indicators")
@@ -202,11 +210,11 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
 
     found = of(_trades(since, until, indicators=True))
     if as_json:
-        _print_json(found)
+        print_figures(found)
         return
     if as_csv:
-        _write_csv(
-            {"indicator": item.indicator, **_flat(asdict(group)), "difference": item.difference.value}
+        write_csv(
+            {"indicator": item.indicator, **flat(asdict(group)), "difference": item.difference.value}
             for item in found
             for group in (item.fired, item.quiet)
         )
@@ -217,12 +225,12 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
             (
                 item.indicator,
                 item.fired.trades,
-                _percent(item.fired.win_rate, 1),
-                _percent(item.fired.mean_fraction, 3),
+                percent_range(item.fired.win_rate, 1),
+                percent_range(item.fired.mean_fraction, 3),
                 item.quiet.trades,
-                _percent(item.quiet.win_rate, 1),
-                _percent(item.quiet.mean_fraction, 3),
-                _percent(item.difference, 3),
+                percent_range(item.quiet.win_rate, 1),
+                percent_range(item.quiet.mean_fraction, 3),
+                percent_range(item.difference, 3),
             )
             for item in found
         ],
@@ -232,10 +240,10 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
 
 def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> None:
     if as_json:
-        _print_json([item.as_dict() for item in found])
+        print_figures([item.as_dict() for item in found])
         return
     if as_csv:
-        _write_csv(_flat(item.as_dict()) for item in found)
+        write_csv(flat(item.as_dict()) for item in found)
         return
     print_table(
         ("group", "trades", "won", *_MONEY, "mean result", "win", "loss", "reward:risk", "slippage", "held"),
@@ -243,16 +251,16 @@ def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> Non
             (
                 item.group,
                 item.trades,
-                _percent(item.win_rate, 1),
-                _money(item.pnl, item.currency),
-                _money(item.fees, item.currency),
+                percent_range(item.win_rate, 1),
+                money_in(item.pnl, item.currency),
+                money_in(item.fees, item.currency),
                 item.currency,
-                _percent(item.mean_fraction, 3),
-                _bare(item.win_fraction),
-                _bare(item.loss_fraction),
-                f"{_figure(item.configured)} → {_figure(item.achieved.value)}",
-                _bare(item.slippage_fraction),
-                _seconds(item.held_median),
+                percent_range(item.mean_fraction, 3),
+                bare_percent(item.win_fraction),
+                bare_percent(item.loss_fraction),
+                f"{figure(item.configured)} → {figure(item.achieved.value)}",
+                bare_percent(item.slippage_fraction),
+                duration(item.held_median),
             )
             for item in found
         ],
@@ -291,10 +299,10 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
     found = _read(read_linkage, since, until)
     code = int(ExitCode.NO if found.alarming else ExitCode.OK)
     if as_json:
-        _print_json({**asdict(found), "percent": found.percent, "alarming": found.alarming})
+        print_figures({**asdict(found), "percent": found.percent, "alarming": found.alarming})
         return code
     if as_csv:
-        _write_csv({**asdict(item), "percent": item.percent} for item in found.sources)
+        write_csv({**asdict(item), "percent": item.percent} for item in found.sources)
         return code
     print_table(
         ("source", "filled", "linked", "rate", "with snapshot", "placement → fill", "mean"),
@@ -305,8 +313,8 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
                 item.linked,
                 f"{item.percent:.1f} %",
                 item.with_snapshot,
-                _milliseconds(item.median_ms),
-                _milliseconds(item.mean_ms),
+                milliseconds(item.median_ms),
+                milliseconds(item.mean_ms),
             )
             for item in found.sources
         ],
@@ -335,9 +343,9 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
 
     found = _read(read, since, None)
     if as_json:
-        _print_json(found)
+        print_figures(found)
     elif as_csv:
-        _write_csv(_flat(asdict(item)) for item in found)
+        write_csv(flat(asdict(item)) for item in found)
     else:
         print_table(
             ("place", "symbol", "trades", "won", "net P&L", "mean result", "gain shown at 95 %"),
@@ -347,8 +355,8 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
                     item.symbol,
                     item.trades,
                     item.wins,
-                    _money(item.pnl, quote_of(item.symbol)),
-                    _percent(item.mean, 3),
+                    money_in(item.pnl, quote_of(item.symbol)),
+                    percent_range(item.mean, 3),
                     "yes" if item.profitable else "not shown",
                 )
                 for item in found
@@ -415,109 +423,3 @@ def _write(out: Path, text: str) -> None:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError("NO_FILE", f"{out} can't be written ({error.strerror}).") from None
-
-
-def _write_csv(rows: Any) -> None:
-    listed = list(rows)
-    if not listed:
-        return
-    writer = csv.DictWriter(sys.stdout, list(listed[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in listed)
-
-
-def _print_json(value: object) -> None:
-    print_json(_figures(value))
-
-
-def _figures(value: Any) -> Any:
-    """A value with its figures rounded as programs get them."""
-    from domain.money import plain, round_half_even
-
-    if isinstance(value, Decimal):
-        return plain(round_half_even(value, _FINEST))
-    if isinstance(value, float):
-        # Adding nothing makes a zero of a zero below zero.
-        return round(float(f"{value:.12g}"), 10) + 0.0
-    if is_dataclass(value) and not isinstance(value, type):
-        return _figures(asdict(value))
-    if isinstance(value, Mapping):
-        return {name: _figures(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_figures(part) for part in value]
-    return value
-
-
-def _cell(value: Any) -> Any:
-    """The same for a cell of a CSV file: no exponents, and no text that a spreadsheet would take for a formula."""
-    from domain.money import plain
-    from domain.text import spreadsheet_text
-
-    if isinstance(value, str):
-        return spreadsheet_text(value)
-    figure = _figures(value)
-    return plain(Decimal(str(figure))) if isinstance(figure, float) else figure
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested parts as columns: an interval is its value, then `_low` and `_high`."""
-    found: dict[str, Any] = {}
-    for name, part in value.items():
-        if isinstance(part, Mapping) and set(part) == {"value", "low", "high"}:
-            found |= {f"{prefix}{name}": part["value"], f"{prefix}{name}_low": part["low"]}
-            found[f"{prefix}{name}_high"] = part["high"]
-        elif name in ("won", "lost") and prefix == "":
-            steps = ("trades", "configured", "exit_path", "distance", "slippage", "fees", "achieved")
-            found |= {f"{name}_{step}": None if part is None else part[step] for step in steps}
-        else:
-            found[f"{prefix}{name}"] = part
-    return found
-
-
-# --- figures to read --------------------------------------------------------------------------------------------------
-
-
-def _percent(found: "Interval", places: int) -> str:
-    """A fraction in percent, with its interval."""
-    if found.value is None:
-        return "–"
-    around = (
-        ""
-        if found.low is None or found.high is None
-        else f" ({found.low * 100:.{places}f} to {found.high * 100:.{places}f})"
-    )
-    return f"{found.value * 100:.{places}f} %{around}"
-
-
-def _bare(found: "Interval") -> str:
-    return "–" if found.value is None else f"{found.value * 100:.3f} %"
-
-
-def _ratio(found: "Interval") -> str:
-    if found.value is None:
-        return "–"
-    around = "" if found.low is None or found.high is None else f" ({found.low:.2f} to {found.high:.2f})"
-    return f"{found.value:.2f}{around}"
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _money(value: Any, currency: str = "") -> str:
-    from domain.money import amount
-
-    return "–" if value is None else amount(value, currency)
-
-
-def _milliseconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f} ms"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if value >= 2 * size:
-            return f"{value / size:.1f} {unit}"
-    return f"{value:.1f} s"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.output import shown
-from cli.report import _write_csv
+from cli.report_figures import write_csv
 from domain.text import FORMULA_STARTS, html_text, spreadsheet_text, visible
 
 
@@ -38,6 +38,6 @@ def test_csv_keeps_numbers_below_zero(capsys: pytest.CaptureFixture[str]) -> Non
     """A loss is a number, not a formula; a name that begins like one is a text."""
     from decimal import Decimal
 
-    _write_csv([{"group": "=1+1", "pnl": Decimal("-2.50"), "mean": -0.5}])
+    write_csv([{"group": "=1+1", "pnl": Decimal("-2.50"), "mean": -0.5}])
     (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert line == {"group": "'=1+1", "pnl": "-2.5", "mean": "-0.5"}
