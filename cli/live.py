@@ -8,7 +8,7 @@ from cli.asking import user
 from cli.output import ExitCode, UserError, note, print_json
 
 if TYPE_CHECKING:
-    from workers.live_overview import Overview
+    from cli.live_overview import Overview
     from workers.settings import Settings
     from workers.settings.sources import Sources
 
@@ -83,8 +83,8 @@ def _of_live(settings: "Settings") -> "Settings":
 async def _arm(settings: "Settings", agreed: Any, by: str, *, as_json: bool) -> int:
     from activities import identity
     from activities.database import create_pool
+    from cli.live_overview import overview
     from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
-    from workers.live_overview import overview
     from workers.settings.values import exchange_of
 
     pool = await create_pool(settings.database.dsn, size=2)
@@ -130,7 +130,7 @@ async def _disarm(settings: "Settings", by: str, *, as_json: bool) -> int:
 
 async def _status(settings: "Settings", *, as_json: bool) -> int:
     from cli.ledger import open_ledger
-    from workers.live_overview import overview
+    from cli.live_overview import overview
     from workers.settings.values import exchange_of
 
     exchange = exchange_of(settings)
@@ -153,9 +153,9 @@ async def lines_at_start(sources: "Sources") -> list[str]:
     """
     from cli.errors import as_user_error
     from cli.ledger import open_ledger
+    from cli.live_overview import DRY_RUN, overview
     from cli.settings import in_force
     from workers.ledger_identity import found_on_ledger
-    from workers.live_overview import DRY_RUN, overview
     from workers.settings import build
     from workers.settings.values import exchange_of
 

@@ -174,12 +174,13 @@ async def _sell(
     settings: "Settings", ticket: Ticket, trade: str | None, *, wait: bool, timeout: float, as_json: bool
 ) -> int:
     from cli.ledger import open_ledger, resolve_key
+    from web.views.orders import read_order
 
     entry_key: str | None = None
     if trade is not None:
         async with open_ledger(settings) as ledger:
             entry_key = await resolve_key(ledger, settings.account, trade, trade=True)
-            owner = await ledger.fetchval("SELECT symbol FROM orders WHERE order_key = $1", entry_key)
+            owner = (await read_order(ledger, entry_key))["symbol"]
         if owner != ticket.product:
             raise UserError("WRONG_TRADE", f"Trade {entry_key} is in {owner}, not in {ticket.product}.")
     intent = sell_intent(ticket, settings, entry_key)

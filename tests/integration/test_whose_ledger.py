@@ -29,6 +29,7 @@ from activities.venue_standing import (
     StandingOptions,
     VenueStanding,
 )
+from cli.live_overview import overview
 from domain.identity import IdentityError, Names
 from exchange.paper.config import PaperConfig
 from exchange.paper.server import PaperExchange
@@ -40,7 +41,6 @@ from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
 from workers.errors import UserError
 from workers.ledger_identity import begin_on_ledger
-from workers.live_overview import overview
 from workers.settings import Settings, load_settings
 from workers.settings.values import exchange_of
 from workers.stack.dev_server import DevServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from web.views import Ledger, Row
 
-__all__ = ["read_incidents"]
+__all__ = ["newest_open_sentence", "read_incidents"]
 
 _INCIDENTS = """
 SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at,
@@ -13,6 +13,9 @@ SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at,
  WHERE i.account = $1 AND (NOT $2 OR i.resolved_at IS NULL)
  ORDER BY i.id DESC LIMIT $3
 """
+_OPEN_OF_KIND = """
+SELECT sentence FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL ORDER BY id DESC LIMIT 1
+"""
 
 
 async def read_incidents(ledger: Ledger, account: str, *, only_open: bool, limit: int) -> list[Row]:
@@ -20,3 +23,9 @@ async def read_incidents(ledger: Ledger, account: str, *, only_open: bool, limit
     that are open.
     """
     return await ledger.fetch(_INCIDENTS, account, only_open, limit)
+
+
+async def newest_open_sentence(ledger: Ledger, account: str, kind: str) -> str | None:
+    """The sentence of the newest open incident of a kind; None if there is none."""
+    sentence: str | None = await ledger.fetchval(_OPEN_OF_KIND, account, kind)
+    return sentence

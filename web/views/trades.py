@@ -25,6 +25,7 @@ __all__ = [
     "described_trade",
     "find_trade",
     "how_they_ended",
+    "open_by_symbol",
     "read_story",
     "read_trade",
     "read_trades",
@@ -84,6 +85,10 @@ SELECT o.order_key, o.symbol, 'entry', o.base_size - o.filled_size, o.state FROM
  WHERE o.account = $1 AND o.role = 'ENTRY' AND NOT o.finished
    AND NOT EXISTS (SELECT 1 FROM trades t WHERE t.entry_key = o.order_key AND t.state <> 'CLOSED')
  ORDER BY 2, 1
+"""
+_OPEN_BY_SYMBOL = """
+SELECT symbol, count(*) AS trades, sum(remaining) AS size FROM trades
+ WHERE account = $1 AND state <> 'CLOSED' GROUP BY symbol ORDER BY symbol
 """
 _ENDS = """
 SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exit_reason, t.pnl,
@@ -226,6 +231,11 @@ async def accepted_commands(ledger: Ledger, key: str) -> list[Row]:
 async def what_is_open(ledger: Ledger, account: str) -> list[Row]:
     """Trades that are not closed, and entries that have not ended and have no open trade: `what` is trade or entry."""
     return await ledger.fetch(_OPEN, account)
+
+
+async def open_by_symbol(ledger: Ledger, account: str) -> list[Row]:
+    """How many trades of each product are open, and what remains of them (base)."""
+    return await ledger.fetch(_OPEN_BY_SYMBOL, account)
 
 
 async def how_they_ended(ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:

@@ -13,6 +13,8 @@ from activities.identity import read_account, read_ledger
 from activities.venue_standing import ENTRIES_REFUSED
 from domain.money import plain
 from exchange.port import Exchange, ExchangeError
+from web.views.incidents import newest_open_sentence
+from web.views.trades import open_by_symbol
 from workers.settings import Settings
 
 __all__ = ["DRY_RUN", "Overview", "overview"]
@@ -21,13 +23,6 @@ _CANT_TRADE = "THE KEY MAY NOT TRADE: nothing is bought or sold, no stop either;
 DRY_RUN = "dry_run is set: entries are decided and not sent"
 
 _PATIENCE_S = 5.0
-_OPEN = """
-SELECT symbol, count(*) AS trades, sum(remaining) AS size FROM trades
- WHERE account = $1 AND state <> 'CLOSED' GROUP BY symbol ORDER BY symbol
-"""
-_REFUSED = """
-SELECT sentence FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL ORDER BY id DESC LIMIT 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ async def overview(connection: Any, settings: Settings, exchange: Exchange | Non
     """How the account stands; without `exchange` its balances are not asked for. Raises the database's errors."""
     ledger = await read_ledger(connection)
     known = await read_account(connection, settings.account)
-    trades = await connection.fetch(_OPEN, settings.account)
+    trades = await open_by_symbol(connection, settings.account)
     return Overview(
         mode=settings.mode if ledger is None else ledger.mode,
         account=settings.account,
@@ -96,7 +91,7 @@ async def overview(connection: Any, settings: Settings, exchange: Exchange | Non
         limits=_limits(settings),
         buys=tuple(_buys(settings)),
         sells=tuple(_sells(settings, {row["symbol"]: (row["trades"], row["size"]) for row in trades})),
-        refused=await connection.fetchval(_REFUSED, settings.account, ENTRIES_REFUSED),
+        refused=await newest_open_sentence(connection, settings.account, ENTRIES_REFUSED),
     )
 
 
