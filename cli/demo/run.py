@@ -290,14 +290,11 @@ class Demonstration:
     # --- judging -----------------------------------------------------------------------------------------------------
 
     async def _trades(self, keys: list[str] | None = None) -> list[dict[str, Any]]:
-        from cli.trades import TRADE, described
+        from web.views.trades import described_trade, every_trade
 
-        rows = await self._ledger.fetch(
-            TRADE + "WHERE $1::text[] IS NULL OR t.entry_key = ANY($1) ORDER BY t.opened_at", keys
-        )
         found = []
-        for row in rows:
-            trade = described(row)
+        for row in await every_trade(self._ledger, keys):
+            trade = described_trade(row)
             found.append(
                 {
                     **{name: trade[name] for name in ("entry_key", "symbol", "state", "entry_size", "entry_price")},

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.output import shown
 from cli.report_figures import write_csv
-from domain.text import FORMULA_STARTS, html_text, spreadsheet_text, visible
+from domain.text import FORMULA_STARTS, html_text, shown, spreadsheet_text, visible
 
 
 @given(st.text())

@@ -23,6 +23,7 @@ __all__ = [
     "accepted_commands",
     "described_story",
     "described_trade",
+    "every_trade",
     "find_trade",
     "how_they_ended",
     "open_by_symbol",
@@ -45,6 +46,7 @@ _NEWEST = (
            AND ($2::text IS NULL OR t.symbol = $2)
          ORDER BY t.opened_at DESC LIMIT $3"""
 )
+_EVERY = _TRADES + "WHERE $1::text[] IS NULL OR t.entry_key = ANY($1) ORDER BY t.opened_at"
 _ACCEPTED = """
 SELECT c.kind, c.given_by, c.note, c.accepted_at,
        CASE WHEN c.kind = 'close' THEN coalesce(t.state = 'CLOSED', o.finished) ELSE o.finished END AS done
@@ -116,6 +118,11 @@ async def read_trades(ledger: Ledger, account: str, *, state: str, symbol: str |
     or all.
     """
     return await ledger.fetch(_NEWEST, state, symbol, limit, account)
+
+
+async def every_trade(ledger: Ledger, keys: Collection[str] | None) -> list[Row]:
+    """Every trade of the ledger, whosever, or those with these keys, oldest first."""
+    return await ledger.fetch(_EVERY, keys)
 
 
 def described_trade(row: Row, bid: Decimal | None = None, alone: Collection[str] | None = None) -> dict[str, Any]:
