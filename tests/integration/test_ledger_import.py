@@ -323,6 +323,29 @@ async def test_what_only_ids_tell_apart_is_told(pool: Pool) -> None:
     assert (await planned(pool, _bot("n1"))).doubted == {}
 
 
+async def test_dust_at_zero_wraps_and_coins_that_were_spent_are_in_the_books(pool: Pool) -> None:
+    """Each with its lots and gain, and `verify` finds nothing wrong with an amount of zero."""
+    head = FORM_2024.splitlines(keepends=True)[0]
+    at = "2022-01-0{} 10:00:00 UTC"
+    rows = (
+        f"a,{at.format(1)},Buy,SHIB,3,USD,0.00,0.00,0.00,0.00,\n"
+        f"b,{at.format(2)},Sell,SHIB,-3,USD,0.00,0.00,0.00,0.00,\n"
+        f"c,{at.format(3)},Buy,ETH,2,USD,3000,6000,6000,0,\n"
+        f"d,{at.format(4)},Wrap Asset,ETH,-1,USD,4000,4000,4000,0,\n"
+        f"e,{at.format(4)},Wrap Asset,cbETH,0.95,USD,4200,3990,3990,0,\n"
+        f"f,{at.format(5)},Card Spend,ETH,-0.5,USD,5000,2500,2500,0,\n"
+    )
+    found = {item.symbol: (item.new, item.pnl_after, item.open_after) for item in await imported(pool, head + rows)}
+    assert found == {
+        "SHIB-USD": (2, Decimal(0), Decimal(0)),
+        "ETH-USD": (3, Decimal(990 + 1000), Decimal("0.5")),
+        "CBETH-USD": (1, Decimal(0), Decimal("0.95")),
+    }
+    report = await check_ledger(pool, None, ACCOUNT)
+    assert report.ok, report.violations
+    assert {item.new for item in await imported(pool, head + rows)} == {0}
+
+
 async def test_equal_conversions_of_one_second_in_two_files_are_two(pool: Pool) -> None:
     """Where each side has a row with an ID, the ids say so; the first file again is known in any order of its rows."""
     head, *_ = FORM_2024.splitlines(keepends=True)
