@@ -24,6 +24,7 @@ from domain.identity import (
     names_in_force,
     stamped_as,
 )
+from domain.incidents import IncidentKind
 from exchange.port import Exchange
 
 __all__ = [
@@ -42,8 +43,8 @@ __all__ = [
     "stamp_empty",
 ]
 
-ARMED = "LIVE_ARMED"
-DISARMED = "LIVE_DISARMED"
+ARMED = IncidentKind.LIVE_ARMED
+DISARMED = IncidentKind.LIVE_DISARMED
 _ASKED_FOR = 3
 """So many of the newest orders are asked for: the venue may have forgotten one, not all."""
 

@@ -10,18 +10,22 @@ import structlog
 
 from activities.database import Connection, Pool
 from activities.secret_values import hide_in, without_secrets
+from domain.differences import Difference
+from domain.incidents import IncidentKind
 
-__all__ = ["OpenIncident", "Severity", "report_incident", "report_once", "report_past", "resolve_incidents"]
+__all__ = ["Kind", "OpenIncident", "Severity", "report_incident", "report_once", "report_past", "resolve_incidents"]
 
 log = structlog.get_logger(__name__)
 
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
+Kind = IncidentKind | Difference
+"""What happened; a difference that reconcile has found is a kind of its own."""
 
 
 async def report_incident(
     pool: Pool | Connection,
     account: str,
-    kind: str,
+    kind: Kind,
     severity: Severity,
     subject: str,
     sentence: str,
@@ -37,7 +41,7 @@ async def report_incident(
 async def report_past(
     pool: Pool | Connection,
     account: str,
-    kind: str,
+    kind: Kind,
     severity: Severity,
     subject: str,
     sentence: str,
@@ -50,7 +54,7 @@ async def report_past(
 async def _store(
     pool: Pool | Connection,
     account: str,
-    kind: str,
+    kind: Kind,
     severity: Severity,
     subject: str,
     sentence: str,
@@ -77,7 +81,7 @@ async def _store(
 async def report_once(
     pool: Pool | Connection,
     account: str,
-    kind: str,
+    kind: Kind,
     severity: Severity,
     subject: str,
     sentence: str,
@@ -98,7 +102,7 @@ async def report_once(
     return not is_open
 
 
-async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, subject: str) -> int:
+async def resolve_incidents(pool: Pool | Connection, account: str, kind: Kind, subject: str) -> int:
     """Mark all open incidents of a kind and subject as over; how many there were. Raises the database's errors."""
     status: str = await pool.execute(
         "UPDATE incidents SET resolved_at = now() "
@@ -113,7 +117,7 @@ async def resolve_incidents(pool: Pool | Connection, account: str, kind: str, su
 class OpenIncident:
     """A condition that may last: reported as it begins, again each `repeat_seconds` (wall), resolved when over."""
 
-    def __init__(self, pool: Pool, account: str, kind: str, severity: Severity, *, repeat_seconds: float) -> None:
+    def __init__(self, pool: Pool, account: str, kind: Kind, severity: Severity, *, repeat_seconds: float) -> None:
         self._pool = pool
         self._account = account
         self._kind = kind

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+
+from domain.entries import Triggers
 
 __all__ = ["Policy"]
 
@@ -45,3 +47,5 @@ class Policy:
     late_acceptance_seconds: int = 150
     market_buffer: Decimal = Decimal("0.01")
     """How much more a market buy by base size reserves than the touch says."""
+    triggers: Triggers = field(default_factory=dict)
+    """What an entry of each trigger looks like."""

@@ -17,6 +17,7 @@ from domain.exits import ExitReason, ExitRules, price_stop
 from domain.ids import external_workflow_id
 from domain.messages import ExitDue, ExternalOrder, MonitorStart, OrderIntent, StatusSource
 from domain.money import divide
+from domain.orders import EntryPoint
 
 __all__ = ["Starter"]
 
@@ -32,10 +33,10 @@ SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, {L
          WHERE c.subject = t.entry_key AND c.account = t.account AND c.kind = 'close' AND c.accepted_at IS NOT NULL
          ORDER BY c.accepted_at LIMIT 1) AS close,
        (SELECT count(*) FROM orders e
-         WHERE e.entry_key = t.entry_key AND e.role = 'EXIT' AND e.entry_point = 'exit' AND e.finished
+         WHERE e.entry_key = t.entry_key AND e.role = 'EXIT' AND e.entry_point = '{EntryPoint.EXIT}' AND e.finished
            AND e.received_at > coalesce((
                SELECT max(s.received_at) FROM orders s
-                WHERE s.entry_key = t.entry_key AND s.role = 'EXIT' AND s.entry_point = 'exit'
+                WHERE s.entry_key = t.entry_key AND s.role = 'EXIT' AND s.entry_point = '{EntryPoint.EXIT}'
                   AND (s.filled_size > 0 OR NOT s.exit_reason = ANY($2::text[]))), '-infinity'))::int AS failures
   FROM trades t JOIN orders o ON o.order_key = t.entry_key
  WHERE t.entry_key = $1 AND t.state <> 'CLOSED'

@@ -17,13 +17,14 @@ from activities.database import Pool
 from activities.identity import Brought, check_venue_account, key_is_known, read_account
 from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
+from domain.incidents import IncidentKind
 from exchange.port import Exchange, ExchangeError
 
 __all__ = ["DRY_RUN_ARMED", "ENTRIES_REFUSED", "KEY_MAY_NOT_TRADE", "StandingOptions", "VenueStanding"]
 
-DRY_RUN_ARMED = "DRY_RUN_IN_ARMED_LEDGER"
-KEY_MAY_NOT_TRADE = "KEY_MAY_NOT_TRADE"
-ENTRIES_REFUSED = "ENTRIES_REFUSED"
+DRY_RUN_ARMED = IncidentKind.DRY_RUN_IN_ARMED_LEDGER
+KEY_MAY_NOT_TRADE = IncidentKind.KEY_MAY_NOT_TRADE
+ENTRIES_REFUSED = IncidentKind.ENTRIES_REFUSED
 """Open while a process sends no entry for what it knows of the venue: whoever believes that it trades is told."""
 _CANT_TRADE = "the key may not trade: nothing is bought, and no stop of an open trade is sold; give it the permission"
 _UNCHECKED = "the exchange has not said yet which account the key is of"

@@ -149,11 +149,7 @@ async def _store(pool: Pool, block: Block) -> None:
 
 
 async def _one(pool: Pool, block: Block) -> float:
-    def no_entries(**_: Any) -> Any:
-        raise AssertionError("nothing is bought here")
-
     options = StrategyOptions(
-        entries=no_entries,
         universe=Universe(allow=block.symbols),
         strategies=lambda: (Weighted(), RocMomentum()),
         window=_CANDLES,

@@ -15,6 +15,8 @@ from cli.placing import sentence_of, submit
 from cli.tickets import Ticket, amount, buy_intent, exit_rules_of, percent, sell_intent
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from web.views import Row
     from workers.settings import Settings
 
@@ -167,11 +169,19 @@ def sell(
         raise UserError(
             "BAD_ORDER", "--tif GTC and --trade: a sell that rests would hold what the trade's own stops must sell."
         )
-    return asyncio.run(_sell(settings_in_force(), ticket, trade, wait=wait, timeout=timeout, as_json=as_json))
+    sold = _sell(settings_in_force(), ticket, ticket.base_size, trade, wait=wait, timeout=timeout, as_json=as_json)
+    return asyncio.run(sold)
 
 
 async def _sell(
-    settings: "Settings", ticket: Ticket, trade: str | None, *, wait: bool, timeout: float, as_json: bool
+    settings: "Settings",
+    ticket: Ticket,
+    size: "Decimal",
+    trade: str | None,
+    *,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     from cli.ledger import open_ledger, resolve_key
     from web.views.orders import read_order
@@ -183,7 +193,7 @@ async def _sell(
             owner = (await read_order(ledger, entry_key))["symbol"]
         if owner != ticket.product:
             raise UserError("WRONG_TRADE", f"Trade {entry_key} is in {owner}, not in {ticket.product}.")
-    intent = sell_intent(ticket, settings, entry_key)
+    intent = sell_intent(ticket, settings, size, entry_key)
     named = ticket.request_id is not None
     return await submit(settings, intent, named=named, wait=wait, timeout=timeout, as_json=as_json)
 

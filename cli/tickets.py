@@ -61,69 +61,57 @@ class Ticket:
 
 def buy_intent(ticket: Ticket, settings: "Settings", rules: "ExitRules") -> "OrderIntent":
     """The entry, with the exit rules of its trade. Raises UserError."""
-    from domain.ids import intent_key
-    from domain.messages import Linkage, OrderIntent
-    from domain.orders import OrderRole, OrderType, Side
+    from domain.entries import buy_key, entry
+    from domain.messages import Linkage
+    from domain.orders import EntryPoint, OrderType
     from workers.settings.values import protection_for
 
     request_id = ticket.named()
-    key = intent_key("manual", request_id, settings.account, ticket.product, Side.BUY)
+    key = buy_key(EntryPoint.MANUAL, settings.account, request_id, ticket.product)
     limit = ticket.limit_price is not None
     if ticket.post_only and not limit:
         raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price takes what is there.")
     if ticket.expires_after is not None and not limit:
         raise UserError("BAD_ORDER", "--expires needs --limit: a MARKET order ends by itself.")
-    return OrderIntent(
-        order_key=key,
+    return entry(
+        entry_point=EntryPoint.MANUAL,
         account=settings.account,
+        request_id=request_id,
         symbol=ticket.product,
-        side=Side.BUY,
-        role=OrderRole.ENTRY,
+        # A person's decision is its own snapshot, the same one when the request is repeated.
+        linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
+        source="manual",
         order_type=OrderType.LIMIT if limit else OrderType.MARKET,
+        time_in_force=_time_in_force(ticket),
+        rules=rules,
+        post_only=ticket.post_only,
         base_size=ticket.base_size,
         quote_size=ticket.quote_size,
         limit_price=ticket.limit_price,
-        time_in_force=_time_in_force(ticket),
-        post_only=ticket.post_only,
         expires_after=ticket.expires_after,
         valid_until=_valid_until(settings, ticket.trigger),
-        source="manual",
-        entry_point="manual",
-        request_id=request_id,
-        # A person's decision is its own snapshot, the same one when the request is repeated.
-        linkage=Linkage(trigger=ticket.trigger, snapshot_id=str(uuid.UUID(hex=key))),
-        rules=rules,
-        signal_exit=rules.signal_exit,
         protection=protection_for(settings, ticket.trigger),
+        signal_exit=rules.signal_exit,
         dry_run=ticket.dry_run,
         asked_by=ticket.by,
     )
 
 
-def sell_intent(ticket: Ticket, settings: "Settings", entry_key: str | None) -> "OrderIntent":
-    """The sell: of the trade `entry_key`, else of what no trade owns. Raises UserError."""
-    from domain.exits import ExitReason
-    from domain.ids import intent_key
-    from domain.messages import Linkage, OrderIntent
-    from domain.orders import OrderRole, OrderType, Side
+def sell_intent(ticket: Ticket, settings: "Settings", size: "Decimal", entry_key: str | None) -> "OrderIntent":
+    """The sell of `size` (base): of the trade `entry_key`, else of what no trade owns. Raises UserError."""
+    from domain.intents import sell_of_size
+    from domain.orders import EntryPoint
 
-    request_id = ticket.named()
-    return OrderIntent(
-        order_key=intent_key("manual", request_id, settings.account, ticket.product, Side.SELL, entry_key or "0"),
+    return sell_of_size(
+        entry_point=EntryPoint.MANUAL,
         account=settings.account,
+        request_id=ticket.named(),
         symbol=ticket.product,
-        side=Side.SELL,
-        role=OrderRole.EXIT,
-        order_type=OrderType.MARKET if ticket.limit_price is None else OrderType.LIMIT,
-        base_size=ticket.base_size,
+        entry_key=entry_key,
+        size=size,
         limit_price=ticket.limit_price,
         time_in_force=_time_in_force(ticket),
         source="manual",
-        entry_point="manual",
-        request_id=request_id,
-        linkage=Linkage(trigger=ExitReason.MANUAL.value),
-        entry_key=entry_key,
-        exit_reason=ExitReason.MANUAL,
         valid_until=_valid_until(settings, "manual"),
         dry_run=ticket.dry_run,
         asked_by=ticket.by,

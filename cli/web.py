@@ -8,17 +8,17 @@ from cli.output import UnreachableError, UserError, note
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
     from pathlib import Path
 
     from pydantic import SecretStr
 
+    from activities.policy import Policy
     from web.app import RequestLimits
-    from web.decisions import AlertTerms, Enter
+    from web.decisions import AlertTerms
     from web.senders import Sender
     from workers.settings import Settings
 
-__all__ = ["enter_by", "limits_of", "senders_of", "terms_of", "web"]
+__all__ = ["limits_of", "senders_of", "terms_of", "web"]
 
 
 def web(
@@ -123,7 +123,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         background.tell.append(FaultIncidents(pool, settings.account, "the webhook"))
         live = LiveSettings(settings, pool, sources)
         journal = AlertJournal(pool, settings.account)
-        decisions = Decisions(client, journal, lambda: terms_of(live.current), enter_by(lambda: live.current))
+        decisions = Decisions(client, journal, lambda: terms_of(live.current, live.policy))
 
         async def alive() -> dict[str, bool]:
             needed, executed = await asyncio.gather(decisions.alive(), executing(client, pool, settings))
@@ -220,8 +220,8 @@ def limits_of(settings: "Settings") -> "RequestLimits":
     )
 
 
-def terms_of(settings: "Settings") -> "AlertTerms":
-    """What decisions depend on."""
+def terms_of(settings: "Settings", policy: "Policy") -> "AlertTerms":
+    """What decisions depend on; `policy` is that of the settings."""
     from web.decisions import AlertTerms
     from web.scopes import Scope
     from workers.settings.near_costs import assumed_round_trip
@@ -236,7 +236,7 @@ def terms_of(settings: "Settings") -> "AlertTerms":
         hodl=frozenset(symbols.hodl),
         source=given.source,
         trigger=given.trigger,
-        triggers=tuple(sorted(settings.triggers)),
+        triggers=policy.triggers,
         valid_s=float(trigger.valid_s),
         window_s=float(given.replay_window_s),
         decision_s=float(given.decision_timeout_s),
@@ -253,35 +253,3 @@ def terms_of(settings: "Settings") -> "AlertTerms":
             for name, sender in given.senders.items()
         },
     )
-
-
-def enter_by(current: "Callable[[], Settings]") -> "Enter":
-    """How a buy becomes an intent: by the trigger table as it is now."""
-    from web.alert import Wrong
-    from workers.entries import entry_intent
-
-    def enter(alert: Any, *, request_id: str, symbol: str, linkage: Any, now: Any, asked_by: str) -> Any:
-        settings = current()
-        style = alert.order_type
-        if style is None and alert.price is not None and settings.triggers[linkage.trigger].order_type == "MARKET":
-            style = "LIMIT_IOC"  # at once, and never worse than the price that was named
-        try:
-            return entry_intent(
-                settings,
-                entry_point="webhook",
-                request_id=request_id,
-                symbol=symbol,
-                linkage=linkage,
-                now=now,
-                asked_by=asked_by,
-                size_quote=alert.size_quote,
-                size_base=alert.size_base,
-                limit_price=alert.price,
-                order_type=style,
-                source=settings.webhook.source,
-                dry_run=alert.dry_run,
-            )
-        except UserError as error:
-            raise Wrong("", error.sentence.removesuffix(".")) from None
-
-    return enter

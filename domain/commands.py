@@ -15,7 +15,6 @@ from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.intents import intent_digest
 from domain.messages import CloseRequest, OrderIntent
-from domain.quoting import QUOTES
 
 __all__ = [
     "CommandKind",
@@ -70,9 +69,9 @@ def command_of(intent: OrderIntent) -> tuple[str, CommandKind, str] | None:
     An order that was asked for is its own command, about exactly this intent; the exit of a close is about its trade.
     None for what a rule decides (stops and targets, the market maker, protection at the exchange): it names nobody.
     """
-    if intent.protection_role is not None or intent.entry_point == QUOTES:
+    if intent.protection_role is not None or intent.by_market_maker:
         return None
-    if intent.entry_point == "exit":
+    if intent.by_monitor:
         if intent.exit_reason is not ExitReason.MANUAL:
             return None
         return intent.command, CommandKind.CLOSE, intent.entry_key or ""

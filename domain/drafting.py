@@ -119,7 +119,7 @@ def _bought_by(quote_size: Decimal, price: Decimal, product: Product) -> Decimal
 
 
 def _by_hand(intent: OrderIntent) -> bool:
-    return intent.entry_point == "manual"
+    return intent.by_hand
 
 
 # --- further attempts ------------------------------------------------------------------------------------------------

@@ -18,13 +18,14 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from domain.gate_names import GateName
 from domain.identity import Standing
 from domain.intents import must_leave
 from domain.limits import Results, daily_loss_sentence, losing_streak_sentence
 from domain.market import Product
 from domain.messages import OrderIntent
 from domain.money import EXACT, divide, plain, round_down, round_up
-from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.orders import EntryPoint, OrderRole, OrderType, Side, TimeInForce
 from domain.quoting import QUOTES
 from domain.sizing import neighbours, size_problem
 
@@ -40,6 +41,7 @@ __all__ = [
     "Market",
     "Reserved",
     "first_refusal",
+    "never_sold",
     "reservation",
     "run_gates",
     "with_admitted",
@@ -155,7 +157,7 @@ class Reserved:
 class GateResult:
     """A gate's answer with what it compared."""
 
-    gate: str
+    gate: GateName
     passed: bool
     sentence: str = ""
     numbers: dict[str, str] = field(default_factory=dict)
@@ -166,11 +168,11 @@ class GateResult:
 Gate = Callable[[Facts], GateResult]
 
 
-def _pass(gate: str, **numbers: object) -> GateResult:
+def _pass(gate: GateName, **numbers: object) -> GateResult:
     return GateResult(gate, True, "", _shown(numbers))
 
 
-def _fail(gate: str, sentence: str, asks: Ask | None = None, /, **numbers: object) -> GateResult:
+def _fail(gate: GateName, sentence: str, asks: Ask | None = None, /, **numbers: object) -> GateResult:
     return GateResult(gate, False, sentence, _shown(numbers), asks)
 
 
@@ -179,7 +181,7 @@ def _shown(numbers: Mapping[str, object]) -> dict[str, str]:
 
 
 def _by_hand(facts: Facts) -> bool:
-    return facts.intent.entry_point == "manual"
+    return facts.intent.by_hand
 
 
 def _percent(fraction: Decimal) -> str:
@@ -188,7 +190,7 @@ def _percent(fraction: Decimal) -> str:
 
 def trading_halted(facts: Facts) -> GateResult:
     """A person or a limit has stopped new entries, or they can't be sent by anybody: live unarmed, the venue away."""
-    name, standing = "SKIP_TRADING_HALTED", facts.standing
+    name, standing = GateName.TRADING_HALTED, facts.standing
     if standing.refusal:
         numbers = {"mode": standing.mode, "armed": standing.armed, "trouble": standing.trouble or "none"}
         return _fail(name, standing.refusal, halted=facts.halted, **numbers)
@@ -199,7 +201,7 @@ def trading_halted(facts: Facts) -> GateResult:
 
 def known_symbol(facts: Facts) -> GateResult:
     """The exchange knows the product."""
-    name = "UNKNOWN_SYMBOL"
+    name = GateName.UNKNOWN_SYMBOL
     if facts.product is None and must_leave(facts.intent):
         return _pass(name, product="its rules can't be had now")
     if facts.product is None:
@@ -209,7 +211,7 @@ def known_symbol(facts: Facts) -> GateResult:
 
 def venue_open(facts: Facts) -> GateResult:
     """The exchange takes orders in this product."""
-    name = "VENUE_HALTED"
+    name = GateName.VENUE_HALTED
     product = facts.product
     if product is not None and (product.halted or product.cancel_only):
         state = "cancel-only" if product.cancel_only and not product.halted else "not open for trading"
@@ -223,7 +225,7 @@ def venue_open(facts: Facts) -> GateResult:
 
 def still_valid(facts: Facts) -> GateResult:
     """The decision is not too old to be sent (ENTRY-4)."""
-    name = "DECISION_EXPIRED"
+    name = GateName.DECISION_EXPIRED
     until = facts.intent.valid_until
     if until is not None and facts.now > until:
         return _fail(name, f"the decision was valid until {until.isoformat()}", now=facts.now, valid_until=until)
@@ -232,7 +234,7 @@ def still_valid(facts: Facts) -> GateResult:
 
 def enabled(facts: Facts) -> GateResult:
     """The symbol is one that may be bought, and nobody has switched it off."""
-    name = "SKIP_DISABLED_TRADE"
+    name = GateName.DISABLED_TRADE
     if facts.disabled:
         return _fail(name, f"{facts.intent.symbol} is not bought: {facts.disabled}", why=facts.disabled)
     return _pass(name, enabled=True)
@@ -240,7 +242,7 @@ def enabled(facts: Facts) -> GateResult:
 
 def trade_amount(facts: Facts) -> GateResult:
     """There is one size, and it is a positive number."""
-    name, intent = "SKIP_INVALID_TRADE_AMOUNT", facts.intent
+    name, intent = GateName.INVALID_TRADE_AMOUNT, facts.intent
     sizes = {"base_size": intent.base_size, "quote_size": intent.quote_size}
     given = {what: size for what, size in sizes.items() if size is not None}
     if len(given) != 1:
@@ -254,14 +256,14 @@ def trade_amount(facts: Facts) -> GateResult:
 
 def has_signal(facts: Facts) -> GateResult:
     """What decides by itself says why: a score, or an indicator that fired. An alert from outside is its own reason."""
-    name, linkage = "SKIP_NO_SIGNAL", facts.intent.linkage
+    name, linkage = GateName.NO_SIGNAL, facts.intent.linkage
     numbers: dict[str, object] = {"buy_score": linkage.buy_score, "fired": ", ".join(linkage.indicators_fired)}
-    if facts.intent.entry_point in ("manual", "webhook"):
-        by = _BY_HAND if facts.intent.entry_point == "manual" else "the alert is the signal"
+    if facts.intent.entry_point in (EntryPoint.MANUAL, EntryPoint.WEBHOOK):
+        by = _BY_HAND if _by_hand(facts) else "the alert is the signal"
         return _pass(name, trigger=linkage.trigger, note=by, **numbers)
     fired = linkage.indicators_fired or any(part.fired for part in linkage.indicator_breakdown.values())
     # A market maker has no score: its breakdown (spread, fees, fair price) is the reason.
-    quoted = linkage.trigger == "passive_mm" and linkage.indicator_breakdown
+    quoted = linkage.trigger == QUOTES and linkage.indicator_breakdown
     if not fired and not quoted and (linkage.buy_score is None or linkage.buy_score <= 0):
         sentence = f"the decision of {linkage.trigger} has neither a buy score nor an indicator that fired"
         return _fail(name, sentence, trigger=linkage.trigger, **numbers)
@@ -270,7 +272,7 @@ def has_signal(facts: Facts) -> GateResult:
 
 def blacklisted(facts: Facts) -> GateResult:
     """Blocked symbols are never bought."""
-    name = "SKIP_BLACKLISTED"
+    name = GateName.BLACKLISTED
     if facts.blocked:
         return _fail(name, f"{facts.intent.symbol} is on the block list and is never bought", blocked=True)
     return _pass(name, blocked=False)
@@ -278,15 +280,20 @@ def blacklisted(facts: Facts) -> GateResult:
 
 def hodl(facts: Facts) -> GateResult:
     """HODL symbols are never sold by the system."""
-    name = "HODL"
-    if facts.hodl:
-        return _fail(name, f"{facts.intent.symbol} is on the HODL list and is never sold by the system", hodl=True)
+    return never_sold(facts.intent.symbol, listed=facts.hodl)
+
+
+def never_sold(symbol: str, *, listed: bool) -> GateResult:
+    """The gate HODL for a symbol that is on the list or not: an alert asks it before there is an intent."""
+    name = GateName.HODL
+    if listed:
+        return _fail(name, f"{symbol} is on the HODL list and is never sold by the system", hodl=True)
     return _pass(name, hodl=False)
 
 
 def price_on_tick(facts: Facts) -> GateResult:
     """A price that a person gave is taken as given or refused, never bent."""
-    name = "INVALID_PRICE"
+    name = GateName.INVALID_PRICE
     price, product = facts.intent.limit_price, facts.product
     if (
         facts.intent.order_type is OrderType.LIMIT
@@ -313,7 +320,7 @@ def price_on_tick(facts: Facts) -> GateResult:
 
 def has_price(facts: Facts) -> GateResult:
     """There is a price to size and reserve by."""
-    name = "SKIP_NO_PRICE"
+    name = GateName.NO_PRICE
     if facts.price is None and facts.intent.quote_size is None:
         return _fail(name, f"no price is known for {facts.intent.symbol}")
     return _pass(name, price=facts.price)
@@ -321,7 +328,7 @@ def has_price(facts: Facts) -> GateResult:
 
 def fresh_market(facts: Facts) -> GateResult:
     """The touch that it decides by is not too old."""
-    name, limit = "SKIP_MARKET_DATA_STALE", facts.limits.stale_seconds
+    name, limit = GateName.MARKET_DATA_STALE, facts.limits.stale_seconds
     seen, symbol = facts.market.at, facts.intent.symbol
     age = None if seen is None else Decimal(str((facts.now - seen).total_seconds()))
     if age is not None and facts.market.ahead(facts.now):
@@ -339,7 +346,7 @@ def fresh_market(facts: Facts) -> GateResult:
 
 def spread(facts: Facts) -> GateResult:
     """Bid and ask are close enough together that buying and selling again doesn't cost too much."""
-    name, market, limit = "SKIP_SPREAD_TOO_WIDE", facts.market, facts.limits.max_spread
+    name, market, limit = GateName.SPREAD_TOO_WIDE, facts.market, facts.limits.max_spread
     if market.bid is None or market.ask is None or market.bid <= 0 or market.ask <= 0:
         if _by_hand(facts):
             return _pass(name, spread=_UNKNOWN, limit=limit, note=_BY_HAND)
@@ -357,7 +364,7 @@ def spread(facts: Facts) -> GateResult:
         return _pass(name, **numbers)
     if _by_hand(facts):
         return _pass(name, note=_BY_HAND, **numbers)
-    if facts.intent.entry_point == QUOTES and facts.intent.post_only:
+    if facts.intent.by_market_maker and facts.intent.post_only:
         return _pass(name, note="a market maker's bid earns the spread and doesn't pay it", **numbers)
     return _fail(
         name,
@@ -369,7 +376,7 @@ def spread(facts: Facts) -> GateResult:
 
 def red_day(facts: Facts) -> GateResult:
     """What has fallen over 24 hours is not bought, unless that is allowed."""
-    name, change = "SKIP_RED_DAY", facts.market.change_24h
+    name, change = GateName.RED_DAY, facts.market.change_24h
     numbers: dict[str, object] = {"change_24h": "not known" if change is None else f"{change:.6f}"}
     if facts.limits.buy_on_red_day:
         return _pass(name, note="buys on red days are allowed", **numbers)
@@ -385,7 +392,7 @@ def red_day(facts: Facts) -> GateResult:
 
 def size_on_increment(facts: Facts) -> GateResult:
     """A size that a person gave is taken as given or refused, never bent."""
-    name = "INVALID_SIZE"
+    name = GateName.INVALID_SIZE
     product, in_quote = facts.product, facts.size is None
     # An amount in quote currency is sent as it is only by a market order; else it becomes a size in base.
     size = facts.intent.quote_size if in_quote else facts.intent.base_size
@@ -413,12 +420,12 @@ def size_limits(facts: Facts) -> GateResult:
     product, intent = facts.product, facts.intent
     if product is None and must_leave(intent):
         if facts.size is None or facts.size <= 0:
-            return _fail("BELOW_MINIMUM_SIZE", "nothing is left to sell", size=facts.size)
-        return _pass("BELOW_MINIMUM_SIZE", size=facts.size, minimum="not known")
+            return _fail(GateName.BELOW_MINIMUM_SIZE, "nothing is left to sell", size=facts.size)
+        return _pass(GateName.BELOW_MINIMUM_SIZE, size=facts.size, minimum="not known")
     if product is None:  # known_symbol refuses before
-        return _fail("UNKNOWN_SYMBOL", f"the exchange has no product {intent.symbol!r}")
+        return _fail(GateName.UNKNOWN_SYMBOL, f"the exchange has no product {intent.symbol!r}")
     # A person's size is looked at as it was typed, not as rounding would leave it.
-    size = facts.size if intent.entry_point != "manual" or intent.base_size is None else intent.base_size
+    size = facts.size if not intent.by_hand or intent.base_size is None else intent.base_size
     if size is not None:
         problem = size_problem(size, facts.price, product)
         if problem is not None:
@@ -431,28 +438,28 @@ def size_limits(facts: Facts) -> GateResult:
                 minimum_quote=product.quote_min,
                 maximum=product.base_max,
             )
-        return _pass("BELOW_MINIMUM_SIZE", size=size, minimum=product.base_min)
+        return _pass(GateName.BELOW_MINIMUM_SIZE, size=size, minimum=product.base_min)
     quote = intent.quote_size or Decimal(0)
     if quote < product.quote_min or quote <= 0:
         return _fail(
-            "BELOW_MINIMUM_SIZE",
+            GateName.BELOW_MINIMUM_SIZE,
             f"{plain(quote)} {product.quote} is below the minimum of {plain(product.quote_min)} for {product.symbol}",
             quote=quote,
             minimum=product.quote_min,
         )
     if quote > product.quote_max:
         return _fail(
-            "ABOVE_MAXIMUM_SIZE",
+            GateName.ABOVE_MAXIMUM_SIZE,
             f"{plain(quote)} {product.quote} is above the maximum of {plain(product.quote_max)} for {product.symbol}",
             quote=quote,
             maximum=product.quote_max,
         )
-    return _pass("BELOW_MINIMUM_SIZE", quote=quote, minimum=product.quote_min)
+    return _pass(GateName.BELOW_MINIMUM_SIZE, quote=quote, minimum=product.quote_min)
 
 
 def open_orders(facts: Facts) -> GateResult:
     """At most so many open buys a symbol."""
-    name = "SKIP_MAX_OPEN_ORDERS"
+    name = GateName.MAX_OPEN_ORDERS
     limit = facts.limits.max_open_buys
     if facts.open_buys >= limit:
         return _fail(
@@ -466,7 +473,7 @@ def open_orders(facts: Facts) -> GateResult:
 
 def position_size(facts: Facts) -> GateResult:
     """One symbol holds no more than its share of the account: its open trades, its open buys and this one."""
-    name, worth, share = "SKIP_POSITION_TOO_LARGE", facts.account_worth, facts.limits.max_position
+    name, worth, share = GateName.POSITION_TOO_LARGE, facts.account_worth, facts.limits.max_position
     held = facts.held_value
     numbers: dict[str, object] = {
         "held": _UNKNOWN if held is None else held,
@@ -515,7 +522,7 @@ def _balance_problem(facts: Facts, currency: str) -> str:
 
 def daily_loss(facts: Facts) -> GateResult:
     """The trades that closed today have not lost more than a day may."""
-    name, limit = "SKIP_DAILY_LOSS_LIMIT", facts.limits.daily_loss
+    name, limit = GateName.DAILY_LOSS_LIMIT, facts.limits.daily_loss
     pnl, unpriced = facts.results.day_pnl, ", ".join(facts.results.unpriced)
     if unpriced and limit:
         sentence = (
@@ -530,7 +537,7 @@ def daily_loss(facts: Facts) -> GateResult:
 
 def circuit_breaker(facts: Facts) -> GateResult:
     """Not so many trades in a row have lost that something must be wrong."""
-    name, limit = "SKIP_CIRCUIT_BREAKER", facts.limits.losing_streak
+    name, limit = GateName.CIRCUIT_BREAKER, facts.limits.losing_streak
     losing = facts.results.losing_streak
     if sentence := losing_streak_sentence(losing, limit):
         return _fail(name, sentence, losing_in_a_row=losing, limit=limit)
@@ -539,7 +546,7 @@ def circuit_breaker(facts: Facts) -> GateResult:
 
 def quote_balance(facts: Facts) -> GateResult:
     """The quote currency that it needs is available."""
-    name = "INSUFFICIENT_BALANCE"
+    name = GateName.INSUFFICIENT_BALANCE
     available, elsewhere = facts.available_quote, facts.held_elsewhere
     currency = facts.product.quote if facts.product else "quote currency"
     if available is None and facts.quote_why:
@@ -561,7 +568,7 @@ def quote_balance(facts: Facts) -> GateResult:
 
 def base_balance(facts: Facts) -> GateResult:
     """A sell has something to claim."""
-    name = "INSUFFICIENT_BALANCE"
+    name = GateName.INSUFFICIENT_BALANCE
     available = facts.available_base
     size = facts.size or Decimal(0)
     if available is None or size > available:
@@ -580,10 +587,10 @@ def base_balance(facts: Facts) -> GateResult:
 def dry_run(facts: Facts) -> GateResult:
     """Everything passed; a dry run stops here."""
     if facts.intent.dry_run:
-        return _fail("DRY_RUN", "dry run: it would have been sent", dry_run=True)
+        return _fail(GateName.DRY_RUN, "dry run: it would have been sent", dry_run=True)
     if facts.dry_run:
-        return _fail("DRY_RUN", "dry_run is set for the whole system: it would have been sent", dry_run=True)
-    return _pass("DRY_RUN")
+        return _fail(GateName.DRY_RUN, "dry_run is set for the whole system: it would have been sent", dry_run=True)
+    return _pass(GateName.DRY_RUN)
 
 
 ENTRY_GATES: Sequence[Gate] = (

@@ -1,18 +1,34 @@
-"""When two intents are the same one, and which of them may not be held up."""
+"""Intents to sell, when two intents are the same one, and which of them may not be held up.
+
+Intents to buy are made in `domain.entries`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from decimal import Decimal
 
-from domain.exits import ExitReason, price_stop
-from domain.messages import OrderIntent
+from domain.exits import ExitReason, ExitRules, price_stop
+from domain.ids import intent_key
+from domain.messages import CloseRequest, ExitDue, Linkage, MonitorStart, OrderIntent
 from domain.money import plain
-from domain.orders import OrderRole
-from domain.quoting import QUOTES
+from domain.orders import EntryPoint, OrderRole, OrderType, Side, TimeInForce
+from domain.protection import ProtectionRole
 
-__all__ = ["MEASURED_RULES", "as_entered", "intent_digest", "must_leave", "same_intent"]
+__all__ = [
+    "MEASURED_RULES",
+    "as_entered",
+    "intent_digest",
+    "monitor_exit",
+    "must_leave",
+    "protective_exit",
+    "quote_ask",
+    "same_intent",
+    "sell_key",
+    "sell_of_size",
+]
 
 _DECISIVE = frozenset(
     {
@@ -40,7 +56,7 @@ MEASURED_RULES = frozenset({"taker_rate", "target_atr"})
 
 def as_entered(intent: OrderIntent) -> OrderIntent:
     """An entry as its trade gets it: one that a person made has no signal exit unless that was asked for (EXIT-12)."""
-    by_hand = intent.role is OrderRole.ENTRY and intent.entry_point == "manual"
+    by_hand = intent.role is OrderRole.ENTRY and intent.by_hand
     if not by_hand or intent.signal_exit or not intent.rules.signal_exit:
         return intent
     return intent.model_copy(update={"rules": intent.rules.model_copy(update={"signal_exit": False})})
@@ -72,6 +88,158 @@ def must_leave(intent: OrderIntent) -> bool:
         intent.role is OrderRole.EXIT
         and intent.entry_key is not None
         and intent.protection_role is None
-        and intent.entry_point != QUOTES
+        and not intent.by_market_maker
         and price_stop(intent.exit_reason or ExitReason.MANUAL)
+    )
+
+
+def sell_of_size(
+    *,
+    entry_point: EntryPoint,
+    account: str,
+    request_id: str,
+    symbol: str,
+    entry_key: str | None,
+    size: Decimal,
+    limit_price: Decimal | None,
+    time_in_force: TimeInForce,
+    source: str,
+    valid_until: datetime,
+    linkage: Linkage | None = None,
+    dry_run: bool = False,
+    asked_by: str = "",
+) -> OrderIntent:
+    """A sell of `size` (base) that a person or an alert asks for: of the trade `entry_key`, else of what no trade owns.
+
+    At MARKET without a limit price (quote per base). Without a linkage its decision is the person's own.
+    """
+    return OrderIntent(
+        order_key=sell_key(entry_point, account, request_id, symbol, entry_key),
+        account=account,
+        symbol=symbol,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.MARKET if limit_price is None else OrderType.LIMIT,
+        base_size=size,
+        limit_price=limit_price,
+        time_in_force=time_in_force,
+        source=source,
+        entry_point=entry_point,
+        request_id=request_id,
+        linkage=linkage or Linkage(trigger=ExitReason.MANUAL.value),
+        entry_key=entry_key,
+        exit_reason=ExitReason.MANUAL,
+        valid_until=valid_until,
+        dry_run=dry_run,
+        asked_by=asked_by,
+    )
+
+
+def sell_key(entry_point: EntryPoint, account: str, request_id: str, symbol: str, entry_key: str | None) -> str:
+    """The order key of a sell: one request sells once of each trade, and once of what no trade owns."""
+    return intent_key(entry_point, request_id, account, symbol, Side.SELL, entry_key or "0")
+
+
+def quote_ask(
+    *,
+    account: str,
+    request_id: str,
+    symbol: str,
+    entry_key: str | None,
+    size: Decimal,
+    price: Decimal,
+    expires_after: Decimal,
+    valid_until: datetime,
+    linkage: Linkage,
+) -> OrderIntent:
+    """The market maker's ask for `size` (base) of a trade of its own, or of what no trade owns: post-only, and the
+    exchange ends it after `expires_after` (market seconds).
+    """
+    return OrderIntent(
+        order_key=sell_key(EntryPoint.MARKET_MAKER, account, request_id, symbol, entry_key),
+        account=account,
+        symbol=symbol,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.LIMIT,
+        base_size=size,
+        limit_price=price,
+        time_in_force=TimeInForce.GTD,
+        post_only=True,
+        expires_after=expires_after,
+        valid_until=valid_until,
+        source="sighook",
+        entry_point=EntryPoint.MARKET_MAKER,
+        request_id=request_id,
+        linkage=linkage,
+        entry_key=entry_key,
+        exit_reason=ExitReason.TP,
+        trigger_price=price,
+    )
+
+
+def monitor_exit(
+    start: MonitorStart, reason: ExitReason, number: int, *, due: ExitDue | None, close: CloseRequest | None
+) -> OrderIntent:
+    """Exit `number` (from 1) of a trade by its monitor; it sells what the trade has left when it is admitted.
+
+    `due` is what made it due, if a price did; `close` what a person said, which only an exit by hand carries.
+    """
+    market = reason in (ExitReason.HARD_STOP, ExitReason.MANUAL)
+    by_person = close if reason is ExitReason.MANUAL else None
+    return OrderIntent(
+        order_key=intent_key(EntryPoint.EXIT, start.entry_key, start.account, start.symbol, Side.SELL, str(number)),
+        account=start.account,
+        symbol=start.symbol,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.MARKET if market else OrderType.LIMIT,
+        source="webhook",
+        entry_point=EntryPoint.EXIT,
+        request_id=start.entry_key,
+        linkage=Linkage(trigger=reason.value, snapshot_id=start.snapshot_id),
+        rules=start.rules,
+        entry_key=start.entry_key,
+        exit_reason=reason,
+        trigger_price=due.price if due else None,
+        due_at=due.at if due else None,
+        trailing=due.trailing if due else None,
+        leg=number,
+        asked_by=by_person.by if by_person else "",
+        command=by_person.command if by_person else "",
+    )
+
+
+def protective_exit(
+    start: MonitorStart,
+    number: int,
+    *,
+    bracket: bool,
+    stop_price: Decimal | None,
+    limit_price: Decimal | None,
+    rules: ExitRules,
+) -> OrderIntent:
+    """Order `number` (from 1) that rests at the exchange for a trade: a stop-limit, or a bracket whose limit is its
+    target. Prices in quote per base.
+    """
+    return OrderIntent(
+        order_key=intent_key(
+            EntryPoint.PROTECTION, start.entry_key, start.account, start.symbol, Side.SELL, str(number)
+        ),
+        account=start.account,
+        symbol=start.symbol,
+        side=Side.SELL,
+        role=OrderRole.EXIT,
+        order_type=OrderType.BRACKET if bracket else OrderType.STOP_LIMIT,
+        limit_price=limit_price,
+        stop_price=stop_price,
+        source="webhook",
+        entry_point=EntryPoint.PROTECTION,
+        request_id=start.entry_key,
+        linkage=Linkage(trigger=ExitReason.HARD_STOP.value, snapshot_id=start.snapshot_id),
+        rules=rules,
+        entry_key=start.entry_key,
+        exit_reason=ExitReason.HARD_STOP,
+        trigger_price=stop_price,
+        protection_role=ProtectionRole.OCO if bracket else ProtectionRole.STOP_LOSS,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.exits import ExitReason, ExitRules
-from domain.orders import AttemptStatus, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
+from domain.orders import AttemptStatus, EntryPoint, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import Protection, ProtectionRole
 
 __all__ = [
@@ -106,7 +106,7 @@ class OrderIntent(Message):
     expires_after: Decimal | None = Field(default=None, description="market seconds; an unfilled entry is cancelled")
     valid_until: datetime | None = Field(default=None, description="too old to be sent after this")
     source: str
-    entry_point: str
+    entry_point: str = Field(description="an `EntryPoint`, or another program's own word")
     request_id: str
     linkage: Linkage
     rules: ExitRules = ExitRules()
@@ -126,6 +126,21 @@ class OrderIntent(Message):
     )
     leg: int = Field(default=0, description="exits of a monitor: their number in the trade, from 1")
     past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
+
+    @property
+    def by_hand(self) -> bool:
+        """A person placed it with a command of their own: not a strategy, an alert, a market maker or a monitor."""
+        return self.entry_point == EntryPoint.MANUAL
+
+    @property
+    def by_market_maker(self) -> bool:
+        """It is a quote: a bid that enters, or an ask that exits."""
+        return self.entry_point == EntryPoint.MARKET_MAKER
+
+    @property
+    def by_monitor(self) -> bool:
+        """It is an exit that a trade's own monitor began."""
+        return self.entry_point == EntryPoint.EXIT
 
     @model_validator(mode="after")
     def _entries_buy(self) -> OrderIntent:

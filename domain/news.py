@@ -11,6 +11,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
+from domain.gate_names import GateName
+from domain.incidents import IncidentKind
 from domain.money import ZERO, average, plain, round_half_even
 from domain.outcome import trade_pnl
 
@@ -28,24 +30,24 @@ __all__ = [
 
 How = Literal["on", "quiet", "off"]
 
-TRADE_OPENED = "trade_opened"
-TRADE_CLOSED = "trade_closed"
-ENTRY_REFUSED = "entry_refused"
-INCIDENT_KINDS: Mapping[str, str] = {
+TRADE_OPENED = IncidentKind.TRADE_OPENED
+TRADE_CLOSED = IncidentKind.TRADE_CLOSED
+ENTRY_REFUSED = IncidentKind.ENTRY_REFUSED
+INCIDENT_KINDS: Mapping[str, IncidentKind] = {
     "trade_opened": TRADE_OPENED,
     "trade_closed": TRADE_CLOSED,
     "entry_refused": ENTRY_REFUSED,
-    "halted": "TRADING_HALTED",
-    "resumed": "TRADING_RESUMED",
+    "halted": IncidentKind.TRADING_HALTED,
+    "resumed": IncidentKind.TRADING_RESUMED,
 }
 """The incident's kind, by the name that the settings have for it."""
 
 LIMIT_GATES = (
-    "SKIP_DAILY_LOSS_LIMIT",
-    "SKIP_CIRCUIT_BREAKER",
-    "SKIP_MAX_OPEN_ORDERS",
-    "SKIP_POSITION_TOO_LARGE",
-    "INSUFFICIENT_BALANCE",
+    GateName.DAILY_LOSS_LIMIT,
+    GateName.CIRCUIT_BREAKER,
+    GateName.MAX_OPEN_ORDERS,
+    GateName.POSITION_TOO_LARGE,
+    GateName.INSUFFICIENT_BALANCE,
 )
 """Gates that are limits of the trader's own; others say that there was nothing to trade."""
 

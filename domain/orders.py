@@ -17,6 +17,7 @@ from domain.money import ZERO, divide
 __all__ = [
     "FINAL_ORDER_STATES",
     "AttemptStatus",
+    "EntryPoint",
     "Fill",
     "IllegalMove",
     "OrderRole",
@@ -73,6 +74,27 @@ class OrderRole(StrEnum):
     EXIT = "EXIT"
     EXTERNAL = "EXTERNAL"
     """Not placed by the system: recorded all the same."""
+
+
+class EntryPoint(StrEnum):
+    """Which part of the system handed in an order, as the ledger stores it; other programs have words of their own.
+
+    It is part of the order's key, so a word never changes.
+    """
+
+    MANUAL = "manual"
+    """A person, with a command of their own."""
+    WEBHOOK = "webhook"
+    """An alert."""
+    STRATEGY = "strategy"
+    MARKET_MAKER = "passive_mm"
+    EXIT = "exit"
+    """A trade's exit monitor."""
+    PROTECTION = "protection"
+    """What rests at the exchange for a trade."""
+    DEMO = "demo"
+    EXTERNAL = "external"
+    """Not handed in: seen at the exchange."""
 
 
 class VenueStatus(StrEnum):

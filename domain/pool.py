@@ -8,12 +8,13 @@ where a fill that isn't recorded yet makes up for just these, neither side shows
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
 from domain.money import ZERO, plain
 
-__all__ = ["Coin", "Unowned", "payable", "unowned"]
+__all__ = ["Coin", "TradeLeft", "Unowned", "payable", "sold_from", "unowned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,21 @@ class Unowned:
 
     size: Decimal | None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TradeLeft:
+    """An open trade, and what no sell of it has claimed, in base currency."""
+
+    entry_key: str
+    free: Decimal
+
+
+def sold_from(oldest_first: Iterable[TradeLeft], size: Decimal) -> str | None:
+    """Which trade a sell of `size` (base) is of that names none: the oldest that has all of it free, never parts of
+    several. None: it is of what no trade owns.
+    """
+    return next((trade.entry_key for trade in oldest_first if trade.free >= size), None)
 
 
 def unowned(coin: Coin, free: Decimal | None, name: str) -> Unowned:

@@ -42,12 +42,12 @@ __all__ = [
 
 
 QUOTES = "passive_mm"
-"""The entry point and the trigger of the market maker's orders."""
+"""The trigger of the market maker's orders, in the settings and in the ledger."""
 
 
 def leaves_after_quotes(intent: OrderIntent) -> bool:
     """Whether the market maker's quotes on the symbol are to leave before this sell: an exit, or a person's."""
-    sells = intent.role is OrderRole.EXIT and intent.protection_role is None and intent.entry_point != QUOTES
+    sells = intent.role is OrderRole.EXIT and intent.protection_role is None and not intent.by_market_maker
     return sells and not intent.past_quotes and not intent.dry_run
 
 

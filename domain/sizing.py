@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from domain.gate_names import GateName
 from domain.market import Product, Quote
 from domain.money import EXACT, ZERO, plain, round_down, round_half_even, round_up
 from domain.orders import Side
@@ -29,24 +30,24 @@ def sized(wanted: Decimal, product: Product) -> Decimal:
     return round_down(wanted, product.base_increment)
 
 
-def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tuple[str, str] | None:
+def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tuple[GateName, str] | None:
     """`(gate, sentence)` if the exchange would not take this base size, else None.
 
     `price` (quote per base) is needed for the minimum in quote currency; without it only base limits are checked.
     """
     if size < product.base_min or size <= ZERO:
         return (
-            "BELOW_MINIMUM_SIZE",
+            GateName.BELOW_MINIMUM_SIZE,
             f"{plain(size)} {product.base} is below the minimum of {plain(product.base_min)} for {product.symbol}",
         )
     if size > product.base_max:
         return (
-            "ABOVE_MAXIMUM_SIZE",
+            GateName.ABOVE_MAXIMUM_SIZE,
             f"{plain(size)} {product.base} is above the maximum of {plain(product.base_max)} for {product.symbol}",
         )
     if price is not None and EXACT.multiply(size, price) < product.quote_min:
         return (
-            "BELOW_MINIMUM_SIZE",
+            GateName.BELOW_MINIMUM_SIZE,
             (
                 f"{plain(size)} {product.base} at {plain(price)} is worth less than the minimum of "
                 f"{plain(product.quote_min)} {product.quote} for {product.symbol}"
@@ -58,7 +59,7 @@ def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tupl
 def is_dust(size: Decimal, price: Decimal | None, product: Product) -> bool:
     """Whether a position is too small to be sold."""
     problem = size_problem(sized(size, product), price, product)
-    return problem is not None and problem[0] == "BELOW_MINIMUM_SIZE"
+    return problem is not None and problem[0] == GateName.BELOW_MINIMUM_SIZE
 
 
 def free_to_sell(remaining: Decimal, claimed: Decimal, price: Decimal | None, product: Product) -> Decimal:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 from temporalio.client import (
     Client,
@@ -24,10 +24,14 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.interfaces.starting import decide_order
 from domain.commands import CommandKind
+from domain.entries import EntryError, EntryStyle, Triggers, alert_entry, buy_key
 from domain.exits import ExitReason
-from domain.ids import client_order_id, intent_key, order_workflow_id
-from domain.messages import CloseRequest, Linkage, OrderDecision, OrderIntent
-from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.gates import never_sold
+from domain.ids import client_order_id, order_workflow_id
+from domain.intents import sell_key, sell_of_size
+from domain.messages import CloseRequest, OrderDecision, OrderIntent
+from domain.orders import EntryPoint, Side, TimeInForce
+from domain.pool import sold_from
 from domain.round_trip import ASSUMED_TAKER, RoundTrip, of_order
 from web.alert import Alert, Wrong
 from web.answers import Answer, TradeAnswer
@@ -38,9 +42,8 @@ from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.asking import NoAnswerError, ask_to_end
 
-__all__ = ["ENTRY_POINT", "AlertTerms", "Decisions", "Enter"]
+__all__ = ["AlertTerms", "Decisions"]
 
-ENTRY_POINT = "webhook"
 _FRESH_S = 120.0
 """How old a price may be to say what an order is worth, in wall seconds (EXIT-7)."""
 _LOOK_S = 0.4
@@ -58,7 +61,7 @@ class AlertTerms:
     hodl: Collection[str]
     source: str
     trigger: str
-    triggers: Collection[str]
+    triggers: Triggers
     valid_s: float
     window_s: float
     decision_s: float
@@ -67,23 +70,13 @@ class AlertTerms:
     scopes: Mapping[str, Scope] = field(default_factory=dict)
 
 
-class Enter(Protocol):
-    """How a buy becomes an intent by the trigger table."""
-
-    def __call__(
-        self, alert: Alert, *, request_id: str, symbol: str, linkage: Linkage, now: datetime, asked_by: str
-    ) -> OrderIntent:
-        """The intent. Raises Wrong for what the trigger table can't do."""
-
-
 class Decisions:
     """Decides on alerts of one account."""
 
-    def __init__(self, client: Client, journal: AlertJournal, terms: Callable[[], AlertTerms], enter: Enter) -> None:
+    def __init__(self, client: Client, journal: AlertJournal, terms: Callable[[], AlertTerms]) -> None:
         self._client = client
         self._journal = journal
         self._terms = terms
-        self._enter = enter
 
     async def decide(self, alert: Alert, proof: Proof) -> Answer:
         """The decision on an alert, made once.
@@ -103,8 +96,8 @@ class Decisions:
         trigger = (alert.trigger or terms.trigger) if alert.does == "buy" else None
         intent = None
         refusal = outside(scope, proof.sender, action=alert.does, symbol=symbol, trigger=trigger)
-        if refusal is None and alert.does != "buy" and symbol in terms.hodl:
-            refusal = {"gate": "HODL", "sentence": f"{symbol} is on the HODL list and is never sold by the system"}
+        if refusal is None and alert.does != "buy":
+            refusal = _never_sold(symbol, terms)
         if refusal is None and alert.does != "close":
             decided = min(at, now) if at else now
             if alert.does == "buy":
@@ -188,14 +181,25 @@ class Decisions:
     def _buy(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
     ) -> OrderIntent:
-        trigger = alert.trigger or terms.trigger
-        if trigger not in terms.triggers:
-            raise Wrong(
-                "trigger", f"there are no settings for the trigger {trigger}; known are {', '.join(terms.triggers)}"
+        key = buy_key(EntryPoint.WEBHOOK, terms.account, request_id, symbol)
+        try:
+            return alert_entry(
+                terms.triggers,
+                account=terms.account,
+                request_id=request_id,
+                symbol=symbol,
+                linkage=alert.linkage(alert.trigger or terms.trigger, key),
+                now=now,
+                source=terms.source,
+                asked_by=sender,
+                size_quote=alert.size_quote,
+                size_base=alert.size_base,
+                limit_price=alert.price,
+                style=None if alert.order_type is None else EntryStyle(alert.order_type),
+                dry_run=alert.dry_run,
             )
-        key = intent_key(ENTRY_POINT, request_id, terms.account, symbol, Side.BUY)
-        linkage = alert.linkage(trigger, key)
-        return self._enter(alert, request_id=request_id, symbol=symbol, linkage=linkage, now=now, asked_by=sender)
+        except EntryError as error:
+            raise Wrong("trigger" if error.code == "UNKNOWN_TRIGGER" else "", error.sentence) from None
 
     async def _sell(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
@@ -204,26 +208,21 @@ class Decisions:
         size = alert.size_base
         if size is None:
             raise Wrong("size_base", "sell needs size_base")
-        entry_key = await self._journal.oldest_trade(symbol, size)
-        key = intent_key(ENTRY_POINT, request_id, terms.account, symbol, Side.SELL, entry_key or "0")
+        entry_key = sold_from(await self._journal.open_trades(symbol), size)
+        key = sell_key(EntryPoint.WEBHOOK, terms.account, request_id, symbol, entry_key)
         limit = alert.order_type == "LIMIT_IOC" or (alert.order_type is None and alert.price is not None)
-        return OrderIntent(
-            order_key=key,
+        return sell_of_size(
+            entry_point=EntryPoint.WEBHOOK,
             account=terms.account,
+            request_id=request_id,
             symbol=symbol,
-            side=Side.SELL,
-            role=OrderRole.EXIT,
-            order_type=OrderType.LIMIT if limit else OrderType.MARKET,
-            base_size=size,
+            entry_key=entry_key,
+            size=size,
             limit_price=alert.price if limit else None,
             time_in_force=TimeInForce.IOC,
             source=terms.source,
-            entry_point=ENTRY_POINT,
-            request_id=request_id,
-            linkage=alert.linkage(ExitReason.MANUAL.value, key),
-            entry_key=entry_key,
-            exit_reason=ExitReason.MANUAL,
             valid_until=now + timedelta(seconds=terms.valid_s),
+            linkage=alert.linkage(ExitReason.MANUAL.value, key),
             dry_run=alert.dry_run,
             asked_by=sender,
         )
@@ -396,6 +395,12 @@ def _product(alert: Alert, terms: AlertTerms) -> str:
         return product_of(alert.symbol, venue=terms.venue, known=terms.products)
     except BadSymbol as error:
         raise Wrong("symbol", str(error)) from None
+
+
+def _never_sold(symbol: str, terms: AlertTerms) -> Refusal | None:
+    """The gate's answer before anything is stored or closed: an alert is not a person."""
+    gate = never_sold(symbol, listed=symbol in terms.hodl)
+    return None if gate.passed else {"gate": gate.gate, "sentence": gate.sentence}
 
 
 def _made_name(alert: Alert, symbol: str) -> str:

@@ -16,9 +16,11 @@ from typing import Any, TypeVar, cast
 import asyncpg
 import structlog
 
+from domain.incidents import IncidentKind
 from domain.intents import intent_digest
 from domain.messages import OrderDecision, OrderIntent
 from domain.orders import Side
+from domain.pool import TradeLeft
 from web.refusals import Refused
 from web.scopes import Refusal
 from web.views.costs import Costs, read_costs
@@ -64,13 +66,14 @@ SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
         AND a.received_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))
 """
 """An order counts from when its alert is written down, unless a gate has refused it since."""
-_OLDEST = """
-SELECT t.entry_key FROM trades t
- WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
-   AND t.remaining - coalesce((SELECT sum(o.open_claim) FROM orders o
+_OPEN_TRADES = """
+SELECT t.entry_key,
+       t.remaining - coalesce((SELECT sum(o.open_claim) FROM orders o
                                 WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
-                                  AND o.protection_role IS NULL), 0) >= $3
- ORDER BY t.opened_at, t.entry_key LIMIT 1
+                                  AND o.protection_role IS NULL), 0) AS free
+  FROM trades t
+ WHERE t.account = $1 AND t.symbol = $2 AND t.state <> 'CLOSED'
+ ORDER BY t.opened_at, t.entry_key
 """
 _KEEP_CLOSE = """
 UPDATE commands SET accepted_at = coalesce(accepted_at, now())
@@ -85,10 +88,10 @@ SELECT o.finished AND coalesce(t.state = 'CLOSED', true) AS closed
 
 _LAPSE = """
 INSERT INTO incidents (account, kind, severity, subject, sentence, details)
-SELECT $1, 'alert_refused', $2, $3, $4, $5::jsonb
- WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
+SELECT $1, $6::text, $2, $3, $4, $5::jsonb
+ WHERE NOT EXISTS (SELECT 1 FROM incidents WHERE account = $1 AND kind = $6 AND subject = $3
                       AND severity = $2 AND details ->> 'reason' = $5::jsonb ->> 'reason' AND resolved_at IS NULL)
-   AND (SELECT count(*) FROM incidents WHERE account = $1 AND kind = 'alert_refused' AND subject = $3
+   AND (SELECT count(*) FROM incidents WHERE account = $1 AND kind = $6 AND subject = $3
            AND severity = $2 AND at > now() - interval '1 hour') < 20
 RETURNING true
 """
@@ -174,10 +177,11 @@ class AlertJournal:
         A ledger that is away keeps nobody from the answer; then only the log has it.
         """
         given = {name: value for name, value in details.items() if value is not None}
+        severity = "CRITICAL" if critical else "WARNING"
         try:
-            await self._row(_LAPSE, self._account, "CRITICAL" if critical else "WARNING", sender, sentence, given)
+            await self._row(_LAPSE, self._account, severity, sender, sentence, given, IncidentKind.ALERT_REFUSED)
         except Refused:
-            _log.warning("incident_not_stored", kind="alert_refused", sender=sender, **given)
+            _log.warning("incident_not_stored", kind=IncidentKind.ALERT_REFUSED, sender=sender, **given)
 
     async def known(self, request_id: str) -> bool:
         """Whether something is written under the key."""
@@ -205,10 +209,10 @@ class AlertJournal:
         """The account's taker rate, and the bid and ask of the last `seconds`."""
         return await self._within(read_costs(self._pool, self._account, symbol, seconds))
 
-    async def oldest_trade(self, symbol: str, size: Decimal) -> str | None:
-        """The oldest open trade that holds `size` (base) to be sold; None if no single one does."""
-        row = await self._row(_OLDEST, self._account, symbol, size)
-        return None if row is None else str(row["entry_key"])
+    async def open_trades(self, symbol: str) -> list[TradeLeft]:
+        """The symbol's open trades, oldest first, with what an alert may still sell of each."""
+        rows = await self._within(self._pool.fetch(_OPEN_TRADES, self._account, symbol))
+        return [TradeLeft(row["entry_key"], row["free"]) for row in rows]
 
     async def closed(self, entry_key: str) -> bool:
         """Whether nothing of the trade or of its entry is open any more."""

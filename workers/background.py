@@ -10,6 +10,7 @@ import structlog
 from activities.database import Pool
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
+from domain.incidents import IncidentKind
 from exchange.background import Background, Fault
 from workers.log_lines import only_away
 
@@ -17,7 +18,7 @@ __all__ = ["BACKGROUND", "FaultIncidents", "watch_background"]
 
 _log = structlog.get_logger(__name__)
 
-BACKGROUND = "background_error"
+BACKGROUND = IncidentKind.BACKGROUND_ERROR
 _AGAIN_SECONDS = 600.0
 """The same error from the same line is asked about no more often (wall)."""
 

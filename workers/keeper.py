@@ -22,6 +22,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.database import Pool
 from activities.incidents import Severity, report_once, report_past, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
+from domain.incidents import IncidentKind
 from workers.health import polled_since, queue_of
 from workers.roles.quotes import quotes_schedule
 from workers.roles.strategy import market_data_singleton, strategy_schedule
@@ -34,8 +35,8 @@ __all__ = ["ENDED", "MISSING", "Keeper", "KeeperOptions", "check_at_start", "nee
 
 _log = structlog.get_logger(__name__)
 
-ENDED = "ended_by_somebody"
-MISSING = "role_missing"
+ENDED = IncidentKind.ENDED_BY_SOMEBODY
+MISSING = IncidentKind.ROLE_MISSING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ from workers.log_lines import logs_without_secrets, one_line_for_servers_away
 from workers.once_at_start import until_taken
 from workers.own_account import OwnAccount
 from workers.roles.notices import beside, beside_others, beside_streams
-from workers.roles.quotes import last_quotes_leave, quote_bid, quotes_schedule, quoting_options
+from workers.roles.quotes import last_quotes_leave, quotes_schedule, quoting_options
 from workers.roles.strategy import (
     ensure_market_data,
     ensure_strategy_schedule,
@@ -119,8 +119,7 @@ class WorkerParts:
         self.quoting = Quoting(
             pool,
             self.venue,
-            lambda: quoting_options(self.live.current),
-            lambda **quote: quote_bid(self.live.current, **quote),
+            lambda: quoting_options(self.live.current, self.live.policy),
             trouble,
         )
         self.trading = TradingActivities(pool, self.venue, lambda: self.live.policy, client, trouble)
@@ -259,7 +258,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
         found.append(_long_worker(parts, temporal.watchers_queue, [PriceWatcherWorkflow], [watcher.watch_prices]))
     if "strategy" in roles:
         keeper = MarketKeeper(parts.pool, parts.exchange, lambda: market_data_options(parts.live.current))
-        runs = StrategyRuns(parts.pool, parts.starter, lambda: strategy_options(parts.live.current))
+        runs = StrategyRuns(parts.pool, parts.starter, lambda: strategy_options(parts.live.current, parts.live.policy))
         found.append(
             _long_worker(
                 parts,

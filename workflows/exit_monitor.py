@@ -21,13 +21,14 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.search_attributes import EXIT_REASON, STATUS
     from domain.commands import CommandKind, in_words
     from domain.exits import ExitReason, outranks, price_stop, replaces
-    from domain.ids import intent_key, order_workflow_id
+    from domain.gate_names import GateName
+    from domain.ids import order_workflow_id
+    from domain.intents import monitor_exit
     from domain.messages import (
         CloseAnswer,
         CloseRequest,
         EntryNews,
         ExitDue,
-        Linkage,
         MonitorStart,
         OrderIntent,
         OrderOutcome,
@@ -36,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
         StopsRequest,
         TradeOutcome,
     )
-    from domain.orders import OrderRole, OrderState, OrderType, Side
+    from domain.orders import OrderState
     from domain.wording import money, outcome_sentence, rules_sentence
     from workflows.durable import OrderChild, start_order_child, transact, wait_until
     from workflows.exit_order import sells_beside
@@ -353,7 +354,7 @@ class ExitMonitorWorkflow:
         """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring."""
         refused = outcome is None or outcome.state in (OrderState.REJECTED, OrderState.FAILED)
         why = "it failed" if outcome is None else outcome.sentence or outcome.refusal or outcome.state.value
-        dropped = outcome is not None and outcome.gate == "NO_LONGER_DUE"
+        dropped = outcome is not None and outcome.gate == GateName.NO_LONGER_DUE
         if refused and not dropped:
             self._failures += 1
             workflow.upsert_search_attributes([STATUS.value_set("CLOSING"), EXIT_REASON.value_set(reason.value)])
@@ -362,7 +363,7 @@ class ExitMonitorWorkflow:
             if self._claims > 0:
                 # Something else may still sell it: how that ends may be known at any time.
                 pause = min(pause, _CLAIMS_LOOK)
-            if outcome is not None and outcome.gate == "HODL":
+            if outcome is not None and outcome.gate == GateName.HODL:
                 # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
                 # The watcher tells when the list has changed.
                 pause, self._on_hodl, self._hodl_changed = _HODL_PAUSE, True, False
@@ -476,7 +477,7 @@ class ExitMonitorWorkflow:
         while True:
             self._legs += 1
             self._changed = False
-            intent = self._exit_intent(reason, due)
+            intent = monitor_exit(self._start, reason, self._legs, due=due, close=self._close)
             child = await start_order_child(intent)
             if child is not None:
                 break
@@ -591,31 +592,6 @@ class ExitMonitorWorkflow:
     def _outranked(self, reason: ExitReason) -> bool:
         best = self._reason
         return best is not None and replaces(best, reason)
-
-    def _exit_intent(self, reason: ExitReason, due: ExitDue | None) -> OrderIntent:
-        start = self._start
-        market = reason in (ExitReason.HARD_STOP, ExitReason.MANUAL)
-        return OrderIntent(
-            order_key=intent_key("exit", start.entry_key, start.account, start.symbol, Side.SELL, str(self._legs)),
-            account=start.account,
-            symbol=start.symbol,
-            side=Side.SELL,
-            role=OrderRole.EXIT,
-            order_type=OrderType.MARKET if market else OrderType.LIMIT,
-            source="webhook",
-            entry_point="exit",
-            request_id=start.entry_key,
-            linkage=Linkage(trigger=reason.value, snapshot_id=start.snapshot_id),
-            rules=start.rules,
-            entry_key=start.entry_key,
-            exit_reason=reason,
-            trigger_price=due.price if due else None,
-            due_at=due.at if due else None,
-            trailing=due.trailing if due else None,
-            leg=self._legs,
-            asked_by=self._close.by if reason is ExitReason.MANUAL and self._close else "",
-            command=self._close.command if reason is ExitReason.MANUAL and self._close else "",
-        )
 
     # --- the end ---------------------------------------------------------------------------------------------------
 

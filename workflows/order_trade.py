@@ -197,7 +197,7 @@ class EntryTrade:
 
 def sold_by_hand(intent: OrderIntent) -> bool:
     """Whether it sells from a trade without being one of its monitor's exits."""
-    return intent.role is OrderRole.EXIT and intent.entry_key is not None and intent.entry_point != "exit"
+    return intent.role is OrderRole.EXIT and intent.entry_key is not None and not intent.by_monitor
 
 
 async def tell_trade_sold(progress: OrderProgress) -> None:

@@ -15,11 +15,10 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities, ProtectionRequest, ProtectionTrouble
-    from domain.exits import ExitReason
-    from domain.ids import intent_key, order_workflow_id
-    from domain.messages import CloseRequest, Linkage, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
-    from domain.orders import OrderRole, OrderType, Side
-    from domain.protection import Protection, ProtectionKind, ProtectionRole, as_moved
+    from domain.ids import order_workflow_id
+    from domain.intents import protective_exit
+    from domain.messages import CloseRequest, MonitorStart, OrderIntent, OrderOutcome, ProtectionView
+    from domain.protection import Protection, ProtectionKind, as_moved
     from domain.wording import money
     from workflows.durable import OrderChild, start_order_child, transact, wait_until
 
@@ -254,26 +253,12 @@ class ExchangeProtection:
         await transact(OrderActivities.protection_trouble, request, "protected again" if over else "not protected")
 
     def _intent(self, view: ProtectionView) -> OrderIntent:
-        start = self._start
         protection = self._protection if view.rules is None else as_moved(self._protection, view.rules)
-        bracket = protection.kind is ProtectionKind.BRACKET
-        number = str(view.used + 1)
-        return OrderIntent(
-            order_key=intent_key("protection", start.entry_key, start.account, start.symbol, Side.SELL, number),
-            account=start.account,
-            symbol=start.symbol,
-            side=Side.SELL,
-            role=OrderRole.EXIT,
-            order_type=OrderType.BRACKET if bracket else OrderType.STOP_LIMIT,
-            limit_price=view.limit_price,
+        return protective_exit(
+            self._start,
+            view.used + 1,
+            bracket=protection.kind is ProtectionKind.BRACKET,
             stop_price=view.stop_price,
-            source="webhook",
-            entry_point="protection",
-            request_id=start.entry_key,
-            linkage=Linkage(trigger=ExitReason.HARD_STOP.value, snapshot_id=start.snapshot_id),
-            rules=view.rules or start.rules,
-            entry_key=start.entry_key,
-            exit_reason=ExitReason.HARD_STOP,
-            trigger_price=view.stop_price,
-            protection_role=ProtectionRole.OCO if bracket else ProtectionRole.STOP_LOSS,
+            limit_price=view.limit_price,
+            rules=view.rules or self._start.rules,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from activities.streams.tenure import Tenure
+from domain.incidents import IncidentKind
 from domain.watch import Plan, SymbolState
 
 __all__ = ["Alarms"]
@@ -19,10 +20,14 @@ class Alarms:
     def __init__(self, tenure: Tenure, *, repeat_seconds: float, unacknowledged_seconds: float) -> None:
         self._start = tenure.background.start
         self._unacknowledged_seconds = unacknowledged_seconds
-        self._stale = tenure.open_incident("stale_price", "WARNING", repeat_seconds=repeat_seconds)
-        self._refused = tenure.open_incident("product_refused", "WARNING", repeat_seconds=repeat_seconds)
-        self._unheard = tenure.open_incident("exit_not_acknowledged", "CRITICAL", repeat_seconds=repeat_seconds)
-        self._bad_plans = tenure.open_incident("exit_plan_unreadable", "CRITICAL", repeat_seconds=repeat_seconds)
+        self._stale = tenure.open_incident(IncidentKind.STALE_PRICE, "WARNING", repeat_seconds=repeat_seconds)
+        self._refused = tenure.open_incident(IncidentKind.PRODUCT_REFUSED, "WARNING", repeat_seconds=repeat_seconds)
+        self._unheard = tenure.open_incident(
+            IncidentKind.EXIT_NOT_ACKNOWLEDGED, "CRITICAL", repeat_seconds=repeat_seconds
+        )
+        self._bad_plans = tenure.open_incident(
+            IncidentKind.EXIT_PLAN_UNREADABLE, "CRITICAL", repeat_seconds=repeat_seconds
+        )
 
     async def inherit(self) -> None:
         """Take on what earlier tenures reported. Raises the database's errors."""

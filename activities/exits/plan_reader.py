@@ -16,6 +16,7 @@ from activities.exits.unprotected import UnprotectedTime
 from activities.incidents import report_once
 from activities.streams.tenure import Tenure
 from domain.exits import signal_exit_unknown
+from domain.incidents import IncidentKind
 from domain.watch import SymbolState, Watch
 
 __all__ = ["PlanReader"]
@@ -125,7 +126,7 @@ class PlanReader:
         await report_once(
             self._tenure.pool,
             self._tenure.account,
-            "SIGNAL_EXIT_UNKNOWN",
+            IncidentKind.SIGNAL_EXIT_UNKNOWN,
             "WARNING",
             entry_key,
             f"Trade {entry_key} ({symbol}) has no signal exit: the account's taker rate was not known when it was "

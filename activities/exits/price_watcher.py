@@ -36,6 +36,7 @@ from activities.streams.feeds import Feed, Feeds
 from activities.streams.tenure import Tenure, tenure_of
 from domain.candles import CANDLE_SECONDS
 from domain.exits import atr_window
+from domain.incidents import IncidentKind
 from domain.sharding import shard_of
 from domain.watch import SymbolState, Watch
 from exchange.port import CandleUpdate, Exchange, StreamEvent, Ticker
@@ -159,7 +160,7 @@ class WatchSession:
         self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
         self._history = self._new_history()
         self._outage = tenure.open_incident(
-            "market_stream_down", "CRITICAL", repeat_seconds=options.alert_repeat_seconds
+            IncidentKind.MARKET_STREAM_DOWN, "CRITICAL", repeat_seconds=options.alert_repeat_seconds
         )
         self._alarms = Alarms(
             tenure,
@@ -348,7 +349,7 @@ class WatchSession:
         await report_incident(
             self._tenure.pool,
             self._tenure.account,
-            "missed_peak_unknown",
+            IncidentKind.MISSED_PEAK_UNKNOWN,
             "WARNING",
             symbol,
             f"The stream of {symbol} had a gap and the exchange's candles for it can't be read; trailing stops of this "

@@ -17,6 +17,7 @@ from activities.ledger.closing import KEPT_BID, free_beside
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.exits import ExitRules, atr_reading, atr_window
+from domain.incidents import IncidentKind
 from domain.market import Product
 from domain.messages import OrderIntent, ProtectionView
 from domain.money import ZERO, average, plain
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger()
 
-PROTECTION_FAILED = "PROTECTION_FAILED"
+PROTECTION_FAILED = IncidentKind.PROTECTION_FAILED
 _ASK_SECONDS = 1.0
 """What becomes due while a protective order is made up waits for it; without an answer its stop is a little wider."""
 _RULES_SECONDS = 0.3

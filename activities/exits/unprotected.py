@@ -18,13 +18,14 @@ import structlog
 from activities.database import Pool
 from activities.incidents import report_past
 from activities.leases import HELD, Lease
+from domain.incidents import IncidentKind
 from exchange.port import ExchangeError
 
 __all__ = ["UNPROTECTED", "UnprotectedTime"]
 
 _log = structlog.get_logger(__name__)
 
-UNPROTECTED = "position_unprotected"
+UNPROTECTED = IncidentKind.POSITION_UNPROTECTED
 _ASK_SECONDS = 3.0
 _FIRST_LOOKS = 5
 

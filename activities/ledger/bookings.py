@@ -19,6 +19,7 @@ import orjson
 from activities.ledger.closing import exit_row
 from activities.ledger.lots import ALLOCATION_COLUMNS, allocation_row
 from activities.ledger.rows import report_of, totals_of
+from domain.incidents import IncidentKind
 from domain.messages import OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO, average, divide, plain
 from domain.orders import (
@@ -42,7 +43,7 @@ from fifo.replay import replay
 
 __all__ = ["Booking", "LedgerState", "book", "ledger_state_of"]
 
-_OVERSOLD = "OVERSOLD"
+_OVERSOLD = IncidentKind.OVERSOLD
 _NEW = 2**63 - 1
 """The number of the fill that is being recorded: above all others, so it is the last of its instant."""
 
@@ -213,7 +214,7 @@ class _Bookkeeper:
         update, totals = self.update, self.after.totals
         if fill.size <= 0:
             self._incident(
-                "CORRECTED_TOTALS",
+                IncidentKind.CORRECTED_TOTALS,
                 "WARNING",
                 f"the exchange corrected value or fees of order {self.exchange_order_id} without a fill: "
                 f"value {fill.value}, fees {fill.quote_fees}",
@@ -391,7 +392,9 @@ class _Bookkeeper:
                 trade=dict(self.trade) | {"rules": orjson.loads(self.trade["rules"])},
             )
 
-    def _incident(self, kind: str, severity: str, sentence: str, details: dict[str, Any] | None = None) -> None:
+    def _incident(
+        self, kind: IncidentKind, severity: str, sentence: str, details: dict[str, Any] | None = None
+    ) -> None:
         self.incidents.append({"kind": kind, "severity": severity, "sentence": sentence, "details": details or {}})
 
     def _next_cover(self) -> Decimal | None:

@@ -12,10 +12,11 @@ from activities.interfaces.orders import TradeKey
 from activities.ledger.rows import totals_of
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules
+from domain.incidents import IncidentKind
 from domain.market import Product
 from domain.messages import ExitLeg, PositionView, TradeOutcome
 from domain.money import ZERO, average, divide
-from domain.orders import OrderRole, OrderState, Totals, TradeState, move_trade
+from domain.orders import EntryPoint, OrderRole, OrderState, Totals, TradeState, move_trade
 from domain.outcome import achieved, target_fraction
 from domain.protection import ProtectionRole
 from domain.sizing import dust_sentence, free_to_sell, is_dust
@@ -34,9 +35,10 @@ __all__ = [
 _PATIENCE = 1.5
 _KEPT_SECONDS = 60
 
-LEGS = """
+LEGS = f"""
 greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int)) FROM orders o
-                        WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND o.entry_point = 'exit'))::int
+                        WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
+                          AND o.entry_point = '{EntryPoint.EXIT}'))::int
 """
 """Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
 stored with their number counts as one."""
@@ -56,9 +58,10 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
         f"""
         SELECT t.*, coalesce((SELECT sum(o.open_claim) FROM orders o
                               WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished
-                                AND o.protection_role IS NULL AND o.entry_point <> 'passive_mm'), 0) AS claims,
+                                AND o.protection_role IS NULL
+                                AND o.entry_point <> '{EntryPoint.MARKET_MAKER}'), 0) AS claims,
                array(SELECT o.order_key FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
-                        AND NOT o.finished AND o.entry_point = 'exit') AS working,
+                        AND NOT o.finished AND o.entry_point = '{EntryPoint.EXIT}') AS working,
                {KEPT_BID} AS bid, {LEGS} AS legs
         FROM trades t WHERE t.entry_key = $1
         """,
@@ -298,7 +301,7 @@ async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey)
                 await report_past(
                     connection,
                     account,
-                    "DUST_LEFT",
+                    IncidentKind.DUST_LEFT,
                     "INFO",
                     request.entry_key,
                     f"trade {request.entry_key} is closed: {view.dust_why}",

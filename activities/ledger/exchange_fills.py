@@ -24,6 +24,7 @@ from activities.incidents import report_incident, report_once
 from activities.ledger.lots import rematch_from, unmatch_from
 from activities.ledger.rows import totals_of
 from domain.differences import Execution
+from domain.incidents import IncidentKind
 from domain.market import base_of
 from domain.money import ZERO
 from domain.orders import Side, Totals, rounding
@@ -75,7 +76,7 @@ async def settle_symbol(pool: Pool, account: str, symbol: str, lists: Mapping[st
             await report_once(
                 pool,
                 account,
-                "FILLS_NOT_SETTLED",
+                IncidentKind.FILLS_NOT_SETTLED,
                 "CRITICAL",
                 identity,
                 f"the executions of order {identity} don't fit the ledger, its derived fills stay: {problem}",
@@ -297,7 +298,7 @@ async def _correct(connection: Connection, account: str, attempt: Any, delta: To
     await report_incident(
         connection,
         account,
-        "CORRECTED_TOTALS",
+        IncidentKind.CORRECTED_TOTALS,
         "INFO",
         attempt["order_key"],
         f"the exchange's executions of order {attempt['exchange_order_id']} differ from its reported totals by "

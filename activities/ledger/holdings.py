@@ -24,6 +24,7 @@ from domain.adoption import Sale
 from domain.balances import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 from domain.exits import ExitReason
 from domain.ids import OUR_SHAPE
+from domain.incidents import IncidentKind
 from domain.money import ZERO, plain
 from domain.pool import Coin
 
@@ -287,7 +288,9 @@ async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], ex
                 await report_incident(
                     connection,
                     account,
-                    f"BALANCE_{item.kind.value.upper()}",
+                    IncidentKind.BALANCE_DEPOSIT
+                    if item.kind is TransferKind.DEPOSIT
+                    else IncidentKind.BALANCE_WITHDRAWAL,
                     "WARNING" if item.kind is TransferKind.WITHDRAWAL else "INFO",
                     item.currency,
                     f"the account holds {plain(item.found)} {item.currency} where fills and transfers add up to "
@@ -397,7 +400,7 @@ async def _take(connection: Connection, account: str, base: str, item: Taken, ho
     await report_incident(
         connection,
         account,
-        "SOLD_OUTSIDE",
+        IncidentKind.SOLD_OUTSIDE,
         "WARNING",
         item.entry_key,
         f"{plain(item.size)} {base} of trade {item.entry_key} {how}; {plain(item.left)} left",

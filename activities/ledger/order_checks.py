@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from activities.ledger.row_comparison import ENDED, LEGS, NEAR, ORDER_ENDS, ORDER_STATES, STATUSES, compared
+from domain.orders import EntryPoint
 
 __all__ = ["ATTEMPT", "ATTEMPT_TOTALS", "FILL", "ORDER", "ORDER_TOTALS"]
 
@@ -81,7 +82,8 @@ ORDER = compared(
         (
             "role",
             "o.role",
-            "CASE WHEN o.entry_point = 'external' THEN 'EXTERNAL' ELSE coalesce(o.intent ->> 'role', o.role) END",
+            f"""CASE WHEN o.entry_point = '{EntryPoint.EXTERNAL}' THEN 'EXTERNAL'
+                    ELSE coalesce(o.intent ->> 'role', o.role) END""",
         ),
         (
             "source",
@@ -91,7 +93,7 @@ ORDER = compared(
         (
             "entry_point",
             "o.entry_point",
-            """CASE WHEN o.role = 'EXTERNAL' THEN 'external'
+            f"""CASE WHEN o.role = 'EXTERNAL' THEN '{EntryPoint.EXTERNAL}'
                     ELSE coalesce(o.intent ->> 'entry_point', o.entry_point) END""",
         ),
         (

@@ -26,9 +26,10 @@ from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_
 from activities.ledger.rows import totals_of
 from domain.exits import ExitRules
 from domain.ids import intent_key
+from domain.incidents import IncidentKind
 from domain.messages import EntryNews, OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO
-from domain.orders import OrderState, Report, Side, Totals, TradeState
+from domain.orders import EntryPoint, OrderState, Report, Side, Totals, TradeState
 from exchange.port import VenueOrder
 
 __all__ = ["Ledger", "UnknownAttemptError", "external_key", "update_of"]
@@ -43,21 +44,21 @@ _READ = "SELECT state, md5(state) AS mark FROM (SELECT ledger_state($1, $2, $3, 
 _COMMIT = "SELECT * FROM ledger_commit_2($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 # Nothing is written if the exchange's id is known on another order, which is what it answers. The client's id may be
 # one of ours on another order: the exchange's id then stands in, the journal stays right.
-_ADOPT = """
+_ADOPT = f"""
 WITH known AS (
     SELECT o.* FROM attempts a JOIN orders o USING (order_key)
      WHERE a.account = $2 AND a.exchange_order_id = $13 AND o.order_key <> $1 LIMIT 1),
 adopted AS (
     INSERT INTO orders (order_key, account, symbol, side, role, order_type, source, entry_point, trigger, intent,
                         intent_digest, state, finished, base_size, limit_price, placed_at, entry_key)
-    SELECT $1,$2,$3,$4,'EXTERNAL',$5,$6,'external','manual',$7,'',$8,true,$9,$10,$11,$12
+    SELECT $1,$2,$3,$4,'EXTERNAL',$5,$6,'{EntryPoint.EXTERNAL}','manual',$7,'',$8,true,$9,$10,$11,$12
      WHERE NOT EXISTS (SELECT FROM known)
         ON CONFLICT (order_key) DO NOTHING),
 attempt AS (
     INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, live, exchange_order_id,
                           size, limit_price, acknowledged_at)
     SELECT CASE WHEN EXISTS (SELECT FROM attempts WHERE client_order_id = $14 AND order_key <> $1) THEN $13
-                ELSE $14 END, $1, 1, $2, $3, '{}'::jsonb, 'SUBMITTING', false, $13, $9, $10, now()
+                ELSE $14 END, $1, 1, $2, $3, '{{}}'::jsonb, 'SUBMITTING', false, $13, $9, $10, now()
      WHERE NOT EXISTS (SELECT FROM known)
         ON CONFLICT DO NOTHING)
 SELECT * FROM known
@@ -237,7 +238,7 @@ class Ledger:
         await report_once(
             self._pool,
             self._account,
-            "CHANGED_SIDE",
+            IncidentKind.CHANGED_SIDE,
             "CRITICAL",
             order.exchange_order_id,
             f"order {order.exchange_order_id} {differs}: nothing of it is booked until a person has looked at it",
@@ -257,7 +258,7 @@ class Ledger:
 
 def external_key(account: str, order: VenueOrder) -> str:
     """The order key of an order that we did not place."""
-    return intent_key("external", order.exchange_order_id, account, order.symbol, order.side)
+    return intent_key(EntryPoint.EXTERNAL, order.exchange_order_id, account, order.symbol, order.side)
 
 
 def entry_news(result: RecordResult) -> EntryNews:

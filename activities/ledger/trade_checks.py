@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from activities.ledger.row_comparison import ENDED, compared
+from domain.orders import EntryPoint
 
 __all__ = ["CLOSED_HOLDS", "EXIT_PLAN", "POSITION_BOOK", "TRADE", "TRADE_MISSING"]
 
@@ -63,11 +64,11 @@ TRADE_MISSING = """
 
 # Closing writes the trade, its plan and its entry's linkage in one statement.
 TRADE = compared(
-    """trades t JOIN orders o ON o.order_key = t.entry_key
+    f"""trades t JOIN orders o ON o.order_key = t.entry_key
           LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
           LEFT JOIN trade_strategy_link l ON l.order_key = t.entry_key
           LEFT JOIN (
-            SELECT entry_key, count(*) FILTER (WHERE entry_point = 'exit') AS legs,
+            SELECT entry_key, count(*) FILTER (WHERE entry_point = '{EntryPoint.EXIT}') AS legs,
                    array_agg(DISTINCT coalesce(exit_reason, 'MANUAL')) AS reasons,
                    array_agg((intent ->> 'trigger_price')::numeric ORDER BY received_at DESC) AS triggers
               FROM orders WHERE role = 'EXIT' AND account = $1 AND entry_key IS NOT NULL GROUP BY 1

@@ -37,6 +37,7 @@ from activities.ledger.holdings import books_are_open, expected_balances
 from activities.ledger.impossible_lots import lots_beyond_holdings
 from activities.ledger.recompute import BookDifference, compare_book, read_book, stale_records, symbols_of
 from domain.block_list import BENEATH, BlockList, Bought
+from domain.incidents import IncidentKind
 from domain.money import ZERO, plain
 from exchange.port import Exchange, ExchangeError
 
@@ -44,10 +45,10 @@ __all__ = ["INCIDENT", "UNLINKED", "Validator", "check_ledger"]
 
 log = structlog.get_logger(__name__)
 
-INCIDENT = "LEDGER_VIOLATION"
+INCIDENT = IncidentKind.LEDGER_VIOLATION
 """Kind of the incident that a violation raises; one at a time per account."""
 
-UNLINKED = "LINKAGE_ZERO"
+UNLINKED = IncidentKind.LINKAGE_ZERO
 """Kind of the incident when none of more than ten sighook orders has its linkage (LINK-3)."""
 
 _SHOWN = 200

@@ -28,6 +28,7 @@ from activities.streams.feed_notes import FeedNotes
 from activities.streams.feeds import Feed, Feeds
 from activities.streams.tenure import Tenure, tenure_of
 from domain.candles import CANDLE, CANDLE_SECONDS, ask_again, asked_from
+from domain.incidents import IncidentKind
 from exchange.port import Candle, CandleUpdate, Exchange, ExchangeError, StreamEvent, Ticker
 
 __all__ = ["MarketDataOptions", "MarketKeeper", "market_data_lease"]
@@ -98,7 +99,7 @@ class MarketDataSession:
         self._tenure = tenure
         self._options = options
         self._table = CandleTable(tenure.pool, tenure.account)
-        self._outage = tenure.open_incident("market_data_down", "WARNING", repeat_seconds=600.0)
+        self._outage = tenure.open_incident(IncidentKind.MARKET_DATA_DOWN, "WARNING", repeat_seconds=600.0)
         self._notes = FeedNotes(
             tenure,
             self._outage,

@@ -106,7 +106,7 @@ class News:
         self._since = now
 
     async def _of_trades(self, since: datetime) -> list[tuple[str, str, str, datetime]]:
-        found = []
+        found: list[tuple[str, str, str, datetime]] = []
         for row in await self._pool.fetch(_TRADES, self._account, since):
             if TRADE_OPENED in self._kinds and row["protected_at"] is not None and row["protected_at"] > since:
                 found.append((TRADE_OPENED, row["entry_key"], opened_sentence(row), row["protected_at"]))

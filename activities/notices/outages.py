@@ -21,6 +21,7 @@ from activities.incidents import Severity
 from activities.leases import DATABASE_TROUBLE
 from activities.notices.delivery import Notifier
 from activities.secret_values import without_secrets
+from domain.incidents import IncidentKind
 from domain.notices import Message
 
 __all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
@@ -180,8 +181,8 @@ class Outages:
         return not answers or len(refused) < len(answers)
 
 
-def _kind(name: str) -> str:
-    return f"{name}_away"
+def _kind(name: str) -> IncidentKind:
+    return IncidentKind(f"{name}_away")
 
 
 _MEANING = {

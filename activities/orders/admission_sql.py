@@ -13,6 +13,7 @@ symbol, entry key, and of its command the id, the kind and the subject, null for
 from __future__ import annotations
 
 from activities.orders.limits import closed_results, of_today
+from domain.orders import EntryPoint
 
 __all__ = ["ENDED_SINCE", "ENTRY_FACTS", "HOLD_TURN", "LAST_PRICE", "SELL_FACTS", "TURN"]
 
@@ -138,10 +139,10 @@ TURN = """
 SELECT coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns, statement_timestamp() AS read_at
 """
 
-SELL_FACTS = """
+SELL_FACTS = f"""
 SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
        exists(SELECT 1 FROM orders WHERE account = $2 AND symbol = $3 AND NOT finished
-                 AND entry_point = 'passive_mm') AS quoted,
+                 AND entry_point = '{EntryPoint.MARKET_MAKER}') AS quoted,
        (SELECT t.remaining - coalesce((SELECT sum(o.open_claim)
                FROM orders o WHERE o.entry_key = t.entry_key AND o.side = 'SELL' AND NOT o.finished), 0)
           FROM trades t WHERE t.entry_key = $4) AS held,

@@ -13,11 +13,12 @@ from datetime import datetime
 
 from activities.database import Connection, lock_account
 from activities.incidents import report_incident, resolve_incidents
+from domain.incidents import IncidentKind
 
 __all__ = ["Control", "halt", "resume", "trading_control", "turn_locked"]
 
-HALTED = "TRADING_HALTED"
-RESUMED = "TRADING_RESUMED"
+HALTED = IncidentKind.TRADING_HALTED
+RESUMED = IncidentKind.TRADING_RESUMED
 
 _SET = """
 INSERT INTO account_controls AS c (account, halted, reason, changed_by, changed_at)

@@ -25,7 +25,7 @@ from domain.ids import client_order_id
 from domain.intents import as_entered, intent_digest
 from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent
 from domain.money import ZERO
-from domain.orders import AttemptStatus, OrderRole, OrderState, TimeInForce, TradeState
+from domain.orders import AttemptStatus, EntryPoint, OrderRole, OrderState, TimeInForce, TradeState
 from domain.protection import ProtectionRole
 from exchange.port import OrderRequest, RepeatedId
 
@@ -127,7 +127,8 @@ SELECT d.order_key, d.account, d.symbol, d.side, d.role, d.entry_key, d.order_ty
     d.gate_sentence, d.base_size, d.quote_size, d.limit_price, d.reserved_quote, d.claimed_base, d.protection_role
 FROM decision d CROSS JOIN LATERAL take_turn(d.account, d.turn, d.read_at, d.longest) one
 -- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
-LEFT JOIN orders e ON e.order_key = CASE WHEN d.role = 'EXIT' AND d.entry_point <> 'passive_mm' THEN d.entry_key END
+LEFT JOIN orders e ON e.order_key = CASE WHEN d.role = 'EXIT' AND d.entry_point <> '{EntryPoint.MARKET_MAKER}'
+                                         THEN d.entry_key END
 LEFT JOIN LATERAL (SELECT s.sell_score FROM market_snapshots s
                     WHERE d.role = 'EXIT' AND s.account = d.account AND s.symbol = d.symbol
                     ORDER BY s.at DESC LIMIT 1) m ON true
@@ -211,7 +212,7 @@ class Decisions:
             "gates": [{"gate": item.gate, "passed": item.passed, "numbers": item.numbers} for item in results],
             "client_order_id": plan.client_order_id if plan else None,
             "body": plan.body if plan else None,
-            "takes_plan": begins_exit and intent.entry_point == "exit",
+            "takes_plan": begins_exit and intent.by_monitor,
             "takes_trade": begins_exit and refusal is None,
             "tells_watcher": begins_exit,
             "turn": None if refusal or turn is None else turn.taken,

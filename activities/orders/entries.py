@@ -33,6 +33,7 @@ from activities.orders.touches import Touches, says_something
 from activities.policy import Policy
 from activities.venue import SharedRead, Venue
 from domain.drafting import Draft, as_asked, at_touch, needs_touch
+from domain.gate_names import GateName
 from domain.gates import ENTRY_GATES, Ask, Facts, GateResult, Market, Reserved, reservation, run_gates, with_admitted
 from domain.identity import Standing
 from domain.ids import client_order_id
@@ -57,7 +58,7 @@ _PRICE_SECONDS = 60.0
 """A price that was asked for, as none was kept, values what is held for so long."""
 _COIN_SECONDS = 10.0
 """That a quote currency is no coin that trades can own is believed for so long."""
-_HALTING = frozenset({"SKIP_DAILY_LOSS_LIMIT", "SKIP_CIRCUIT_BREAKER"})
+_HALTING = frozenset({GateName.DAILY_LOSS_LIMIT, GateName.CIRCUIT_BREAKER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class EntryAdmissions:
         rate = ZERO if fees is None else fees.maker if intent.post_only else fees.taker
         buffer = 1 + policy.market_buffer if draft.order_type is OrderType.MARKET else Decimal(1)
         needed = reservation(draft.base_size, price and price * buffer, draft.quote_size, rate)
-        ask = product is not None and intent.entry_point != "manual"
+        ask = product is not None and not intent.by_hand
         taker = None if fees is None else fees.taker
         by_touch = market is not None
         return Entry(
@@ -271,7 +272,7 @@ class EntryAdmissions:
         standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
         facts = with_admitted(facts_of(entry, market, row, policy, standing, read.prices, read.coin), read.admitted)
         results = run_gates(ENTRY_GATES, facts)
-        if results[-1].gate == "DECISION_EXPIRED" and entry.undecided:
+        if results[-1].gate == GateName.DECISION_EXPIRED and entry.undecided:
             results = list(entry.undecided)
         elif entry.patient and (asking := await self._asking(read.connection, entry, row, facts, results)):
             return asking
@@ -305,7 +306,7 @@ class EntryAdmissions:
         last = results[-1]
         if last.asks is not None:
             return _Asking(last.asks, tuple(facts.unpriced), results)
-        if last.passed or last.gate != "INSUFFICIENT_BALANCE" or not facts.held_elsewhere:
+        if last.passed or last.gate != GateName.INSUFFICIENT_BALANCE or not facts.held_elsewhere:
             return None
         # What an order of ours held that has ended since looks like somebody else's: the exchange knows better now.
         if entry.since is None and await connection.fetchval(ENDED_SINCE, entry.intent.account, row["balance_at"]):

@@ -16,6 +16,7 @@ from activities.policy import Policy
 from activities.venue import Venue
 from domain.drafting import Draft, market_exit
 from domain.exits import ExitReason, SellSignal, due_exit, price_stop
+from domain.gate_names import GateName
 from domain.gates import AHEAD_SECONDS, GateResult, Market
 from domain.market import Product, Quote
 from domain.messages import OrderIntent
@@ -87,11 +88,11 @@ class Touches:
         quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
         if quote is None:
             sentence = f"{reason} can't be checked: the exchange doesn't tell the touch of {intent.symbol}"
-            return GateResult("NO_LONGER_DUE", False, sentence, {}), None
+            return GateResult(GateName.NO_LONGER_DUE, False, sentence, {}), None
         if await self.holds_at(intent, quote.bid, quote.at):
             return None, quote
         sentence = f"{reason} no longer holds at {quote.bid}"
-        return GateResult("NO_LONGER_DUE", False, sentence, {"bid": str(quote.bid)}), quote
+        return GateResult(GateName.NO_LONGER_DUE, False, sentence, {"bid": str(quote.bid)}), quote
 
     async def holds_at(self, intent: OrderIntent, bid: Decimal, at: datetime) -> bool:
         """Whether a profit exit would still be decided at this bid."""

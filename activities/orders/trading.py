@@ -65,6 +65,7 @@ from domain.exits import ExitReason
 from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import client_order_id, order_workflow_id
+from domain.incidents import IncidentKind
 from domain.intents import must_leave
 from domain.market import Product
 from domain.messages import (
@@ -229,7 +230,7 @@ class TradingActivities(OrderActivities):
             quote = await self._venue.quote_for(attempt, intent.symbol)
             market = Market(quote.bid, quote.ask, datetime.now(UTC))
         else:
-            quote, asks_for = None, None if intent.entry_point == "manual" else attempt
+            quote, asks_for = None, None if intent.by_hand else attempt
             market = await self._touches.market(intent.symbol, asks_for=asks_for)
         return rests_again(intent, order["limit_price"], quote, product), market
 
@@ -357,7 +358,7 @@ class TradingActivities(OrderActivities):
                 await report_once(
                     connection,
                     self._account,
-                    "EXIT_REFUSED",
+                    IncidentKind.EXIT_REFUSED,
                     "CRITICAL",
                     request.entry_key,
                     f"an exit of trade {request.entry_key} did not go through: {request.why}",

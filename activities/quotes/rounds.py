@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
 
 import structlog
 from temporalio import activity
@@ -31,13 +30,13 @@ from activities.ledger.holdings import coins
 from activities.ledger.leaderboard import leaderboard
 from activities.orders.controls import trading_control
 from activities.venue import Venue
-from domain.exits import ExitReason
+from domain.entries import QUOTE_VALID_SECONDS, TriggerRules, quote_bid
 from domain.identity import Standing
-from domain.ids import intent_key
+from domain.intents import quote_ask
 from domain.leaderboard import trusted_symbols
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO, average, divide, plain, round_half_even
-from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.orders import EntryPoint, Side
 from domain.quoting import (
     QUOTES,
     Level,
@@ -53,7 +52,7 @@ from domain.quoting import (
 )
 from exchange.port import ExchangeError
 
-__all__ = ["BidIntent", "Quoting", "QuotingOptions"]
+__all__ = ["Quoting", "QuotingOptions"]
 
 _log = structlog.get_logger()
 _DEPTH = 20
@@ -62,7 +61,6 @@ _AT_ONCE = 4
 _VOLUME_SECONDS = 600.0
 _SETTLE_SECONDS = 5.0
 _LOOK_SECONDS = 0.05
-_VALID_SECONDS = 15
 _SHOWN = Decimal("1e-8")
 
 
@@ -79,19 +77,11 @@ class QuotingOptions:
     leaderboard_places: int | None = None
     """Only products with such a place are quoted; None: all."""
     use_unowned: bool = False
-    expiry: Decimal = Decimal(60)
+    trigger: TriggerRules = field(default_factory=TriggerRules)
+    """What its bids look like; an ask expires as they do."""
     speed: Decimal = Decimal(1)
     keep_days: int = 30
     """Wall days that the reasons of rounds are kept."""
-
-
-class BidIntent(Protocol):
-    """Makes the entry that a bid is, by the trigger table."""
-
-    def __call__(
-        self, *, symbol: str, price: Decimal, size: Decimal, linkage: Linkage, request_id: str, now: datetime
-    ) -> OrderIntent:
-        """The intent of a post-only bid: `size` in base at `price`."""
 
 
 @dataclass(slots=True)
@@ -120,14 +110,12 @@ class Quoting(QuotingActivities):
         pool: Pool,
         venue: Venue,
         options: Callable[[], QuotingOptions],
-        bid_intent: BidIntent,
         trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._trouble = trouble
         self._pool = pool
         self._venue = venue
         self._options = options
-        self._bid_intent = bid_intent
         self._volumes: dict[str, tuple[float, Decimal]] = {}
 
     @activity.defn(name="plan_quotes")
@@ -146,7 +134,7 @@ class Quoting(QuotingActivities):
         plans = [quote_plan(facts) for facts in await asyncio.gather(*(one(symbol) for symbol in symbols))]
         now = datetime.now(UTC)
         place = {
-            (plan.symbol, wanted.side): self._intent(plan, wanted, request.snapshot_id, options, now)
+            (plan.symbol, wanted.side): _intent(plan, wanted, request.snapshot_id, options, now)
             for plan in plans
             for wanted in plan.place
         }
@@ -285,47 +273,6 @@ class Quoting(QuotingActivities):
 
     # --- what is to be placed -----------------------------------------------------------------------------------------
 
-    def _intent(
-        self, plan: QuotePlan, wanted: Wanted, snapshot_id: str, options: QuotingOptions, now: datetime
-    ) -> OrderIntent:
-        linkage = _linkage(plan, wanted.side, snapshot_id)
-        until = now + timedelta(seconds=_VALID_SECONDS)
-        if wanted.side is Side.BUY:
-            intent = self._bid_intent(
-                symbol=plan.symbol,
-                price=wanted.price,
-                size=wanted.size,
-                linkage=linkage,
-                request_id=snapshot_id,
-                now=now,
-            )
-            # The exchange ends it by itself should nobody be there to do it.
-            return intent.model_copy(
-                update={"time_in_force": TimeInForce.GTD, "valid_until": min(until, intent.valid_until or until)}
-            )
-        leg = wanted.entry_key or "0"
-        return OrderIntent(
-            order_key=intent_key(QUOTES, snapshot_id, options.account, plan.symbol, Side.SELL, leg),
-            account=options.account,
-            symbol=plan.symbol,
-            side=Side.SELL,
-            role=OrderRole.EXIT,
-            order_type=OrderType.LIMIT,
-            base_size=wanted.size,
-            limit_price=wanted.price,
-            time_in_force=TimeInForce.GTD,
-            post_only=True,
-            expires_after=options.expiry,
-            valid_until=until,
-            source="sighook",
-            entry_point=QUOTES,
-            request_id=snapshot_id,
-            linkage=linkage,
-            entry_key=wanted.entry_key,
-            exit_reason=ExitReason.TP,
-            trigger_price=wanted.price,
-        )
-
     async def _store(
         self,
         request: PlanQuotes,
@@ -378,6 +325,32 @@ def _why_not(options: QuotingOptions, *, quoted: bool) -> str:
     return "" if quoted else "it is not among the quoted products any more"
 
 
+def _intent(plan: QuotePlan, wanted: Wanted, snapshot_id: str, options: QuotingOptions, now: datetime) -> OrderIntent:
+    linkage = _linkage(plan, wanted.side, snapshot_id)
+    if wanted.side is Side.BUY:
+        return quote_bid(
+            options.trigger,
+            account=options.account,
+            request_id=snapshot_id,
+            symbol=plan.symbol,
+            linkage=linkage,
+            now=now,
+            price=wanted.price,
+            size=wanted.size,
+        )
+    return quote_ask(
+        account=options.account,
+        request_id=snapshot_id,
+        symbol=plan.symbol,
+        entry_key=wanted.entry_key,
+        size=wanted.size,
+        price=wanted.price,
+        expires_after=options.trigger.expiry,
+        valid_until=now + timedelta(seconds=QUOTE_VALID_SECONDS),
+        linkage=linkage,
+    )
+
+
 def _linkage(plan: QuotePlan, side: Side, snapshot_id: str) -> Linkage:
     """The decision behind a quote: spread, fees and fair price; the score is the spread over what it must pay."""
     numbers = plan.numbers
@@ -417,7 +390,7 @@ def _quoted(plan: QuotePlan) -> QuotedSymbol:
 
 
 # A quote's own price is its newest attempt's: post-only orders are moved off the touch.
-_RESTING = """
+_RESTING = f"""
 SELECT o.order_key, o.symbol, o.side, CASE WHEN o.role = 'EXIT' THEN o.entry_key END AS entry_key,
        coalesce(a.limit_price, o.limit_price) AS price, coalesce(a.size, o.base_size) - coalesce(a.filled_size, 0)
        AS left, (o.intent ->> 'expires_after')::numeric AS expires_after,
@@ -425,36 +398,36 @@ SELECT o.order_key, o.symbol, o.side, CASE WHEN o.role = 'EXIT' THEN o.entry_key
   FROM orders o LEFT JOIN LATERAL (
        SELECT limit_price, size, filled_size FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1
        ) a ON true
- WHERE o.account = $1 AND NOT o.finished AND o.entry_point = 'passive_mm'
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point = '{EntryPoint.MARKET_MAKER}'
  ORDER BY o.received_at
 """
 # What rests for stops only is in no book; its price is on the other side of the touch and takes nothing away there.
-_OTHERS = """
+_OTHERS = f"""
 SELECT o.order_key, o.symbol, o.side, coalesce(a.limit_price, o.limit_price) AS price,
        coalesce(a.size, o.base_size) - coalesce(a.filled_size, 0) AS left
   FROM orders o LEFT JOIN LATERAL (
        SELECT limit_price, size, filled_size FROM attempts WHERE order_key = o.order_key ORDER BY number DESC LIMIT 1
        ) a ON true
- WHERE o.account = $1 AND NOT o.finished AND o.entry_point <> 'passive_mm'
+ WHERE o.account = $1 AND NOT o.finished AND o.entry_point <> '{EntryPoint.MARKET_MAKER}'
    AND coalesce(a.limit_price, o.limit_price) IS NOT NULL AND coalesce(a.size, o.base_size) > coalesce(a.filled_size, 0)
 """
 # What protection at the exchange holds can't be asked for beside it.
-_LOTS = """
+_LOTS = f"""
 SELECT t.entry_key, t.symbol, t.remaining, t.bought_value + t.bought_quote_fees AS paid,
        t.bought_size - t.bought_base_fees AS received,
        jsonb_typeof(o.intent -> 'protection') = 'object' AS guarded,
        coalesce((SELECT sum(s.open_claim) FROM orders s
                  WHERE s.entry_key = t.entry_key AND s.side = 'SELL' AND NOT s.finished
-                   AND s.entry_point <> 'passive_mm'), 0) AS claims
+                   AND s.entry_point <> '{EntryPoint.MARKET_MAKER}'), 0) AS claims
   FROM trades t JOIN orders o ON o.order_key = t.entry_key
- WHERE t.account = $1 AND t.state <> 'CLOSED' AND o.trigger = 'passive_mm' AND t.remaining > 0
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND o.trigger = '{QUOTES}' AND t.remaining > 0
  ORDER BY t.opened_at, t.entry_key
 """
-_EXITING = """
+_EXITING = f"""
 SELECT symbol FROM trades WHERE account = $1 AND state = 'CLOSING'
 UNION
 SELECT symbol FROM orders WHERE account = $1 AND NOT finished AND role = 'EXIT' AND protection_role IS NULL
-   AND entry_point <> 'passive_mm'
+   AND entry_point <> '{EntryPoint.MARKET_MAKER}'
 """
 # Of a symbol that nobody keeps any more the table has the volume of the day when somebody did.
 _VOLUMES = """

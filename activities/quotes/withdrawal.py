@@ -20,6 +20,7 @@ from activities.database import Connection, Pool
 from activities.interfaces.quotes import QuoteWithdrawalActivity, WithdrawQuotes, WithdrawReport
 from domain.ids import order_workflow_id
 from domain.messages import CloseRequest
+from domain.orders import EntryPoint
 
 __all__ = ["QuoteWithdrawal", "resting_quotes", "withdraw"]
 
@@ -29,9 +30,9 @@ _AGAIN_SECONDS = 2.0
 _WAITING = 32
 """Withdrawals of one process at a time: a third of its slots."""
 
-_RESTING = """
+_RESTING = f"""
 SELECT order_key FROM orders
- WHERE account = $1 AND NOT finished AND entry_point = 'passive_mm'
+ WHERE account = $1 AND NOT finished AND entry_point = '{EntryPoint.MARKET_MAKER}'
    AND ($2::text IS NULL OR symbol = $2) AND ($3::text[] IS NULL OR order_key = ANY($3))
  ORDER BY received_at
 """

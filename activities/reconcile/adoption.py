@@ -28,6 +28,7 @@ from domain.adoption import bought_after, has_our_shape, is_news
 from domain.balances import Taken
 from domain.exits import ExitRules
 from domain.ids import exit_workflow_id
+from domain.incidents import IncidentKind
 from domain.market import currencies
 from domain.messages import ExternalOrder, OrderUpdate, RecordResult, StatusSource
 from domain.orders import Report, Side, Totals, TradeState
@@ -121,7 +122,7 @@ class Adoption:
         await report_once(
             self._pool,
             self._account,
-            "ANOTHER_INSTANCE",
+            IncidentKind.ANOTHER_INSTANCE,
             "CRITICAL",
             self._account,
             f"another BotTrader trades on account {self._account}: order {order.exchange_order_id} ({order.side} "

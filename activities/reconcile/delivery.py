@@ -20,6 +20,7 @@ from activities.starting import Starter
 from activities.streams.fact_router import FactRouter
 from activities.streams.facts import Fact, FactStore, Observed
 from domain.differences import Finding, Remedy
+from domain.incidents import IncidentKind
 from domain.orders import merge
 
 __all__ = ["CHUNK", "FactDelivery", "lock_reconcile"]
@@ -79,7 +80,7 @@ class FactDelivery:
             await report_incident(
                 self._pool,
                 self._account,
-                "fact_not_recorded",
+                IncidentKind.FACT_NOT_RECORDED,
                 "CRITICAL",
                 fact.order_key or fact.observed.order.exchange_order_id,
                 f"what the exchange's records say of order {fact.observed.order.exchange_order_id} is stored as fact "

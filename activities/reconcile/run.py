@@ -54,6 +54,7 @@ from activities.streams.facts import FactStore
 from activities.streams.positions import StreamPosition
 from domain.balances import Taken
 from domain.differences import Difference, Finding, Remedy
+from domain.incidents import IncidentKind
 from domain.messages import StatusSource
 from domain.money import plain
 from domain.reconcile import compare, resolve
@@ -64,7 +65,7 @@ __all__ = ["ReconcileOptions", "Reconciler", "reconcile_lease"]
 log = structlog.get_logger(__name__)
 
 _MOST_SHOWN = 200
-_FAILING = "RECONCILE_FAILING"
+_FAILING = IncidentKind.RECONCILE_FAILING
 _TELL_AFTER_ATTEMPTS = 3
 
 _MARK = """
@@ -277,7 +278,13 @@ class _Run:
             subject = hashlib.sha256(message.raw.encode("utf-8", "replace")).hexdigest()[:16]
             sentence = f"a row of the exchange's records can't be understood: {message.reason}"
             news = await report_once(
-                self._pool, self._account, "UNREADABLE_ROW", "WARNING", subject, sentence, {"raw": message.raw}
+                self._pool,
+                self._account,
+                IncidentKind.UNREADABLE_ROW,
+                "WARNING",
+                subject,
+                sentence,
+                {"raw": message.raw},
             )
             if news:
                 facts = FactStore(self._pool, self._account, self._held)

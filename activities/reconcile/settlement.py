@@ -11,6 +11,7 @@ from activities.incidents import report_once, resolve_incidents
 from activities.ledger.exchange_fills import SETTLED_WITHIN, settle_symbol
 from activities.reconcile.delivery import CHUNK
 from activities.reconcile.views import ExchangeView
+from domain.incidents import IncidentKind
 from domain.money import ZERO, plain
 from exchange.port import Exchange, Unavailable, VenueFill
 
@@ -22,7 +23,7 @@ SELECT DISTINCT exchange_order_id FROM fills
  WHERE account = $1 AND origin = 'derived'
    AND (exchange_order_id = ANY($2::text[]) OR recorded_at > now() - $3::interval)
 """
-_UNSETTLED = "FILLS_DONT_ADD_UP"
+_UNSETTLED = IncidentKind.FILLS_DONT_ADD_UP
 _LONG_DERIVED = """
 SELECT exchange_order_id, sum(size) AS size FROM fills
  WHERE account = $1 AND origin = 'derived' AND recorded_at BETWEEN now() - $2::interval AND now() - $3::interval

@@ -25,6 +25,7 @@ from activities.interfaces.streams import SweepActivity, SweepInput, SweepReport
 from activities.starting import Starter
 from domain.commands import CommandKind, heard_by
 from domain.ids import exit_workflow_id, order_workflow_id
+from domain.incidents import IncidentKind
 from domain.messages import CloseRequest
 
 __all__ = ["Sweep", "SweepOptions"]
@@ -137,7 +138,7 @@ class Sweep(SweepActivity):
             await report_incident(
                 self._pool,
                 account,
-                "order_not_resumable",
+                IncidentKind.ORDER_NOT_RESUMABLE,
                 "CRITICAL",
                 order_key,
                 f"Order {order_key} has no running workflow and its stored intent can't be read: {problem}",

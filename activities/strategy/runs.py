@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Protocol
 
 import structlog
 from temporalio import activity
@@ -28,14 +26,16 @@ from activities.starting import Starter
 from activities.strategy.loading import StrategyError
 from activities.strategy.store import Signal, StrategyStore
 from domain.candles import CANDLE, CANDLE_SECONDS
+from domain.entries import EntryError, Triggers, strategy_entry
 from domain.gates import AHEAD_SECONDS
+from domain.incidents import IncidentKind
 from domain.indicators import Parameters
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError
-from domain.messages import Linkage, OrderIntent
+from domain.messages import OrderIntent
 from domain.scoring import Action, Decision, linkage_of
 from domain.strategies import Strategy, decide_all, look_at
 
-__all__ = ["Entries", "StrategyOptions", "StrategyRuns"]
+__all__ = ["StrategyOptions", "StrategyRuns"]
 
 log = structlog.get_logger(__name__)
 
@@ -44,21 +44,14 @@ _SHOWN = 20
 _KEPT_SECONDS = 600.0
 
 
-class Entries(Protocol):
-    """Makes an order of a decision to buy, by the trigger table; raises for a trigger that has no settings."""
-
-    def __call__(
-        self, *, request_id: str, symbol: str, linkage: Linkage, now: datetime, bid: Decimal, ask: Decimal
-    ) -> OrderIntent:
-        """The intent to start."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyOptions:
     """What a run goes by; asked for anew at each run, as people change it. Wall seconds."""
 
-    entries: Entries
+    triggers: Triggers = field(default_factory=dict)
+    """What its orders look like; it buys by no other trigger."""
+    asked_by: str = ""
+    """Which strategy: who is noted as having asked for its orders."""
     enabled: bool = False
     universe: Universe = field(default_factory=Universe)
     strategies: Callable[[], Sequence[Strategy]] = tuple
@@ -184,9 +177,9 @@ class StrategyRuns(StrategyActivity):
             # Code of the user's own may raise anything; whatever it is, somebody has to hear that nothing is decided.
             known = isinstance(problem, StrategyError | UnknownIndicatorError)
             told = str(problem) if known else f"the strategy run fails with {type(problem).__name__}: {problem}"
-            await report_once(self._pool, account, "strategy_unusable", "WARNING", "strategy", f"{told}.")
+            await report_once(self._pool, account, IncidentKind.STRATEGY_UNUSABLE, "WARNING", "strategy", f"{told}.")
             raise ApplicationError(told, type="BAD_STRATEGY", non_retryable=True) from problem
-        await resolve_incidents(self._pool, account, "strategy_unusable", "strategy")
+        await resolve_incidents(self._pool, account, IncidentKind.STRATEGY_UNUSABLE, "strategy")
         return decisions
 
     async def _signals(
@@ -240,16 +233,19 @@ class StrategyRuns(StrategyActivity):
         if state is None or state.bid is None or state.ask is None:
             return nothing("no_price", f"no bid and ask of {symbol} is known")
         try:
-            intent = options.entries(
+            intent = strategy_entry(
+                options.triggers,
+                account=request.account,
                 request_id=request.snapshot_id,
                 symbol=symbol,
                 linkage=linkage_of(decision, request.snapshot_id),
                 now=market.now,
                 bid=state.bid,
                 ask=state.ask,
+                asked_by=options.asked_by,
             )
-        except Exception as problem:  # noqa: BLE001 - settings that make no entry are this decision's end, not the run's
-            return nothing("no_entry", str(problem))
+        except EntryError as problem:  # a trigger without settings is this decision's end, not the run's
+            return nothing("no_entry", problem.sentence)
         return Signal(symbol, "BUY", intent.source, trigger, "starting", "", intent)
 
     # --- acting ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from activities.incidents import OpenIncident, Severity
 from activities.leases import Lease, LeaseTerms, hold
 from activities.long_running import BackgroundTasks, holder_name
 from activities.streams.positions import StreamPosition
+from domain.incidents import IncidentKind
 from exchange.port import Exchange
 
 __all__ = ["Tenure", "tenure_of"]
@@ -39,7 +40,7 @@ class Tenure:
     heartbeat: Callable[..., None]
     background: BackgroundTasks = field(default_factory=BackgroundTasks)
 
-    def open_incident(self, kind: str, severity: Severity, *, repeat_seconds: float) -> OpenIncident:
+    def open_incident(self, kind: IncidentKind, severity: Severity, *, repeat_seconds: float) -> OpenIncident:
         """A condition of this account that may last; repeated each `repeat_seconds` (wall)."""
         return OpenIncident(self.pool, self.account, kind, severity, repeat_seconds=repeat_seconds)
 

@@ -24,6 +24,7 @@ from activities.ledger.closing import free_what_is_unsold
 from activities.ledger.holdings import others_have
 from activities.streams.tenure import Tenure
 from domain.ids import exit_workflow_id
+from domain.incidents import IncidentKind
 from domain.money import ZERO
 from domain.orders import Report, Totals, shows_end
 from exchange.port import ExchangeError, MalformedMessage, Unavailable, VenueOrder
@@ -91,7 +92,7 @@ class UnclearOrders:
         self._timeout = timeout
         self._observe = observe
         self._all_stored = all_stored
-        self._unclear = tenure.open_incident("order_unclear", "WARNING", repeat_seconds=repeat_seconds)
+        self._unclear = tenure.open_incident(IncidentKind.ORDER_UNCLEAR, "WARNING", repeat_seconds=repeat_seconds)
         self._doubted: dict[str, int] = {}
         """Orders of which something came that can't be understood: how often."""
         self._sizes: dict[str, Decimal] = {}

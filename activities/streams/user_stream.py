@@ -31,6 +31,7 @@ from activities.streams.facts import Fact, FactStore, Observed
 from activities.streams.feeds import follow
 from activities.streams.tenure import Tenure, tenure_of
 from activities.streams.unclear_orders import UnclearOrders
+from domain.incidents import IncidentKind
 from domain.messages import StatusSource
 from domain.orders import VenueStatus
 from exchange.port import (
@@ -171,8 +172,8 @@ class _Session:
         self._failure_reason = ""
         self._slots = asyncio.Semaphore(options.reads_at_once)
         again = options.alert_repeat_seconds
-        self._outage = tenure.open_incident("user_stream_down", "CRITICAL", repeat_seconds=again)
-        self._catch_up_trouble = tenure.open_incident("catch_up_failing", "CRITICAL", repeat_seconds=again)
+        self._outage = tenure.open_incident(IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=again)
+        self._catch_up_trouble = tenure.open_incident(IncidentKind.CATCH_UP_FAILING, "CRITICAL", repeat_seconds=again)
         self._unclear = UnclearOrders(
             tenure,
             client,
@@ -318,7 +319,7 @@ class _Session:
         await report_incident(
             self._tenure.pool,
             self._tenure.account,
-            "fact_not_recorded",
+            IncidentKind.FACT_NOT_RECORDED,
             "CRITICAL",
             fact.order_key or order.exchange_order_id,
             f"What the exchange said of order {order.exchange_order_id} ({order.symbol}) is stored as fact {fact.id} "

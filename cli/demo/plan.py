@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from domain.entries import entry
 from domain.exits import ExitReason, ExitRules
-from domain.ids import intent_key
 from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO
-from domain.orders import OrderRole, OrderType, Side, TimeInForce
+from domain.orders import EntryPoint, OrderType, TimeInForce
 
 __all__ = ["ACCOUNT", "KINDS", "SYMBOLS", "Kind", "Run", "intent_of", "run_of"]
 
@@ -135,21 +135,18 @@ def intent_of(
         breakdown[name] = part.model_copy(update={"fired": True, "contribution": part.weight})
     request_id = f"{demo_id}-{number}"
     by_person = kind.source == "manual"
-    return OrderIntent(
-        order_key=intent_key("demo", request_id, ACCOUNT, symbol, Side.BUY),
+    return entry(
+        entry_point=EntryPoint.DEMO,
         account=ACCOUNT,
+        request_id=request_id,
         symbol=symbol,
-        side=Side.BUY,
-        role=OrderRole.ENTRY,
         order_type=OrderType.MARKET if style == "market" else OrderType.LIMIT,
         quote_size=Decimal(200 + 37 * (number % 11)),
-        limit_price=None if style == "market" else ask if style == "limit" else bid,
+        limit_price=ask if style == "limit" else bid,
         time_in_force=TimeInForce.IOC if style == "market" else TimeInForce.GTC,
         post_only=style == "maker",
         expires_after=None if style == "market" else speed * 8,
         source=kind.source,
-        entry_point="demo",
-        request_id=request_id,
         linkage=Linkage(
             trigger=trigger,
             snapshot_id=run.snapshot_id,

@@ -14,6 +14,7 @@ import pytest_asyncio
 from activities.orders.decisions import RECORD, Turn, store
 from domain.drafting import Draft
 from domain.exits import ExitReason
+from domain.gate_names import GateName
 from domain.gates import GateResult
 from domain.messages import OrderIntent
 from domain.orders import OrderRole, OrderType, TimeInForce
@@ -23,8 +24,8 @@ from tests.support.intents import limit_buy, sell
 TINY = Decimal("0.000000000000000001")
 HUGE = Decimal("123456789012.000000000000000001")
 DRAFT = Draft(OrderType.LIMIT, TINY, None, HUGE, TimeInForce.GTC)
-PASSED = GateResult("A_GATE", True, "", {"needed": "1e-18"})
-REFUSED = GateResult("ANOTHER_GATE", False, 'not "now" \\ never', {})
+PASSED = GateResult(GateName.INSUFFICIENT_BALANCE, True, "", {"needed": "1e-18"})
+REFUSED = GateResult(GateName.DRY_RUN, False, 'not "now" \\ never', {})
 
 
 @pytest_asyncio.fixture
@@ -53,7 +54,7 @@ async def test_an_admitted_entry_is_stored_to_the_last_digit(desk: Desk) -> None
     assert (stored["base_size"], stored["limit_price"], stored["reserved_quote"]) == (TINY, HUGE, HUGE)
     assert OrderIntent.model_validate(stored["intent"]) == intent
     gates = await desk.pool.fetch("SELECT position, gate, passed, numbers FROM gate_results ORDER BY position")
-    assert [tuple(row) for row in gates] == [(at, "A_GATE", True, {"needed": "1e-18"}) for at in (1, 2)]
+    assert [tuple(row) for row in gates] == [(at, "INSUFFICIENT_BALANCE", True, {"needed": "1e-18"}) for at in (1, 2)]
     attempt = await desk.pool.fetchrow("SELECT * FROM attempts WHERE order_key = $1", intent.order_key)
     assert decided.answer.plan is not None
     assert (attempt["body"], attempt["size"], attempt["limit_price"]) == (decided.answer.plan.body, TINY, HUGE)

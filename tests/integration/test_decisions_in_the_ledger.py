@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 
 import pytest_asyncio
 
@@ -22,13 +22,14 @@ from activities.strategy.runs import StrategyOptions, StrategyRuns
 from cli.cautions import of_order
 from domain.candles import CANDLE
 from domain.exits import ExitRules
-from domain.messages import Linkage, OrderIntent
+from domain.messages import OrderIntent
 from domain.quoting import QuoteRules
 from domain.scoring import Action, Decision, Part
 from domain.strategies import Features
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
-from tests.support.intents import limit_buy, market_buy
+from tests.support.intents import limit_buy
 from workers.settings import Settings
+from workers.settings.values import triggers_of
 
 BTC, ETH = "BTC-USD", "ETH-USD"
 D = Decimal
@@ -64,10 +65,6 @@ class AnotherTrigger:
         return Decision(features.symbol, Action.BUY, next(self._triggers), 1.5, 0.0, part, ("rsi",))
 
 
-def _entry(*, request_id: str, symbol: str, linkage: Linkage, now: datetime, bid: Decimal, ask: Decimal) -> OrderIntent:
-    return market_buy("main", symbol=symbol, request_id=request_id, linkage=linkage)
-
-
 async def kept(desk: Desk, symbol: str, volume: str = "1e9") -> None:
     """A candle that has closed, the one after it, and a price of now with the day's volume."""
     start = datetime(2026, 3, 1, tzinfo=UTC)
@@ -86,7 +83,11 @@ def runs(desk: Desk, ordered: Ordered, universe: Universe) -> StrategyRuns:
     """The activity with the strategy above."""
     strategy = AnotherTrigger()
     options = StrategyOptions(
-        entries=_entry, enabled=True, universe=universe, strategies=lambda: (strategy,), by_the_clock=False
+        triggers=triggers_of(Settings()),
+        enabled=True,
+        universe=universe,
+        strategies=lambda: (strategy,),
+        by_the_clock=False,
     )
     return StrategyRuns(desk.pool, cast("Starter", ordered), lambda: options)
 
@@ -142,7 +143,7 @@ def quoting(desk: Desk) -> tuple[Quoting, QuotingOptions]:
         min_profit=D("0.001"), min_quote_volume=D(1), max_inventory=D(500), replace_after=D("0.001"), size_quote=D(50)
     )
     options = QuotingOptions(account=desk.account, rules=rules, symbols=(BTC,), enabled=True)
-    return Quoting(desk.pool, desk.venue, lambda: options, cast("Any", None)), options
+    return Quoting(desk.pool, desk.venue, lambda: options), options
 
 
 async def test_the_market_maker_sees_no_order_of_ours_in_the_book(desk: Desk) -> None:

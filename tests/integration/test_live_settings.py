@@ -16,11 +16,11 @@ import pytest_asyncio
 from activities.database import Pool, create_pool
 from cli.asking import user
 from cli.main import run
+from domain.entries import rules_of
 from domain.ids import order_workflow_id
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import linkage, market_buy
 from tests.support.waiting import eventually
-from workers.entries import entry_intent
 from workers.errors import UserError
 from workers.settings import Settings, SymbolSettings, build, read_sources
 from workers.settings.changes import Change, read_overrides, recent_changes, set_override, unset_override
@@ -135,15 +135,7 @@ async def test_lists_limits_and_sizes_apply_to_a_running_worker(system: TradingS
 
     await config("set", "triggers.rsi_oversold.size_quote", "25.50")
     await eventually(lambda: _is(live, "25.50"), what="the trigger's size is 25.50")
-    intent = entry_intent(
-        live.current,
-        entry_point="test",
-        request_id="1",
-        symbol="BTC-USD",
-        linkage=linkage(),
-        now=datetime.now(UTC),
-    )
-    assert intent.quote_size == Decimal("25.5")
+    assert rules_of(live.policy.triggers, linkage().trigger).size_quote == Decimal("25.5")
 
     await config("remove", "symbols.block", "ETH-USD")
     await config("unset", "risk.max_spread_pct")

@@ -18,6 +18,7 @@ from activities.market.candles import CandleTable, MarketRow
 from activities.market.keeper import market_data_lease
 from activities.strategy.store import StrategyStore
 from domain.candles import CANDLE
+from domain.incidents import IncidentKind
 from exchange.port import Candle
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.generated_ledger import write_ledger
@@ -110,7 +111,7 @@ async def test_a_ledger_with_open_trades_goes_back_and_forth_and_loses_nothing(d
         await add_order(pool, intent("resting"), exchange_order_id="x-resting")
         await open_books(pool, ACCOUNT, USD="1000", BTC="1")
         await repair_symbol(pool, ACCOUNT, "BTC-USD")
-        await report_incident(pool, ACCOUNT, "test", "WARNING", "subject", "sentence", {"size": "1"})
+        await report_incident(pool, ACCOUNT, IncidentKind.STALE_PRICE, "WARNING", "subject", "sentence", {"size": "1"})
         async with pool.acquire() as connection:
             await record_base(connection, Sources(), starting=True)
             await set_override(connection, Sources(), "symbols.block", ["ETH-USD"], by="ann")

@@ -14,6 +14,7 @@ from activities.notices.delivery import Notifier, NotifierOptions
 from activities.notices.outages import DATABASE, OutageOptions, Outages
 from activities.secret_values import hide
 from cli.main import run
+from domain.incidents import IncidentKind
 from tests.support.modes import open_to_others
 from tests.support.waiting import eventually
 from workers.log_lines import logs_without_secrets
@@ -77,14 +78,14 @@ async def test_no_way_to_an_incident_stores_it(database: str) -> None:
         return None
 
     try:
-        await report_past(pool, "main", "seen", "WARNING", "it", f"by {SECRET}", {"why": SECRET})
+        await report_past(pool, "main", IncidentKind.STALE_PRICE, "WARNING", "it", f"by {SECRET}", {"why": SECRET})
         notifier = Notifier(pool, "main", [], NotifierOptions())
         outages = Outages(pool, "main", {DATABASE: there, "exchange": away}, notifier, OutageOptions(after_seconds=0.0))
         await outages.look()
         stored = [dict(row) for row in await pool.fetch("SELECT * FROM incidents")]
     finally:
         await pool.close()
-    assert {row["kind"] for row in stored} == {"seen", "exchange_away"}
+    assert {row["kind"] for row in stored} == {"stale_price", "exchange_away"}
     assert SECRET not in str(stored)
 
 
@@ -158,7 +159,9 @@ async def test_what_libraries_say_is_logged_and_stored_without_secrets(
             assert SECRET not in handler.format(record)
         assert local
         pool = await create_pool(database)
-        await report_incident(pool, "main", "k", "WARNING", SECRET, f"no {SECRET}", {"why": [f"of {SECRET}"]})
+        await report_incident(
+            pool, "main", IncidentKind.STALE_PRICE, "WARNING", SECRET, f"no {SECRET}", {"why": [f"of {SECRET}"]}
+        )
         stored = str([dict(row) for row in await pool.fetch("SELECT * FROM incidents")])
         await pool.close()
     finally:

@@ -20,6 +20,7 @@ from activities.leases import LeaseTerms
 from activities.notices.delivery import BadTargetError, Notifier, NotifierOptions, Target
 from activities.notices.outages import DATABASE, OutageOptions, Outages, takes_writes
 from cli.main import run
+from domain.incidents import IncidentKind
 from tests.support.waiting import eventually
 from workers.settings import load_settings
 from workers.settings.problems import ConfigError
@@ -129,7 +130,7 @@ async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool
     async with delivering(pool, service.url), delivering(pool, service.url):
         await report(pool, "stale_price", "WARNING", "BTC-USD")
         await count(service, 2)
-        await resolve_incidents(pool, ACCOUNT, "stale_price", "BTC-USD")
+        await resolve_incidents(pool, ACCOUNT, IncidentKind.STALE_PRICE, "BTC-USD")
         await count(service, 3)
     assert service.titles == [
         "BotTrader main: CRITICAL oversold x",
@@ -165,7 +166,7 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
     """A CRITICAL incident is told again while it is open, with rows of the same story counted, then its end, then no
     more.
     """
-    lasting = OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=0.0)
+    lasting = OpenIncident(pool, ACCOUNT, IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=0.0)
     async with delivering(pool, service.url, repeat=0.3):
         await lasting.tell(ACCOUNT, "the stream is down")
         await lasting.tell(ACCOUNT, "the stream is still down")
@@ -188,8 +189,10 @@ async def test_what_lasts_is_repeated_until_it_is_resolved(pool: Pool, service: 
 
 async def test_what_an_earlier_process_told_is_ended_by_the_next(pool: Pool) -> None:
     """A process that was killed leaves its incident open; who takes over knows of it, and ends it when it is over."""
-    await OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600).tell(ACCOUNT, "it is down")
-    next_one = OpenIncident(pool, ACCOUNT, "user_stream_down", "CRITICAL", repeat_seconds=600)
+    await OpenIncident(pool, ACCOUNT, IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=600).tell(
+        ACCOUNT, "it is down"
+    )
+    next_one = OpenIncident(pool, ACCOUNT, IncidentKind.USER_STREAM_DOWN, "CRITICAL", repeat_seconds=600)
     await next_one.inherit()
     assert next_one.lasts(ACCOUNT)
     await next_one.tell(ACCOUNT, "it is down")

@@ -303,7 +303,8 @@ async def test_the_same_run_again_decides_and_buys_nothing_twice(database: str, 
 
 def strategy_runs(system: TradingSystem) -> StrategyRuns:
     """The activity, outside of a workflow."""
-    return StrategyRuns(system.pool, system.parts.starter, lambda: strategy_options(system.parts.live.current))
+    live = system.parts.live
+    return StrategyRuns(system.pool, system.parts.starter, lambda: strategy_options(live.current, live.policy))
 
 
 async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevServer) -> None:
@@ -333,7 +334,6 @@ async def test_live_and_offline_decide_the_same(database: str) -> None:
     pool = await create_pool(database)
     try:
         options = StrategyOptions(
-            entries=no_entries,
             universe=Universe(allow=(BTC,)),
             strategies=lambda: strategies,
             window=window,
@@ -362,11 +362,6 @@ async def test_live_and_offline_decide_the_same(database: str) -> None:
         assert seen == {"buy", "sell", "hold"}
     finally:
         await pool.close()
-
-
-def no_entries(**_: object) -> Any:
-    """Nothing is bought while the strategy is switched off."""
-    raise AssertionError("an entry was made")
 
 
 async def test_what_a_gap_hid_is_read_from_the_exchange(database: str, temporal_server: DevServer) -> None:
@@ -444,9 +439,7 @@ async def test_a_strategy_that_cannot_be_used_is_an_incident_until_it_can(
                 raise failure
             return (Weighted(),)
 
-        options = StrategyOptions(
-            entries=no_entries, universe=Universe(allow=(BTC,)), strategies=strategies, by_the_clock=False
-        )
+        options = StrategyOptions(universe=Universe(allow=(BTC,)), strategies=strategies, by_the_clock=False)
         live = StrategyRuns(pool, cast("Starter", None), lambda: options)
         nominal = datetime(2026, 3, 1, tzinfo=UTC)
         request = StrategyRun(account="live", snapshot_id=snapshot_of("live", nominal), nominal_at=nominal)

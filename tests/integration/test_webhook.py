@@ -19,7 +19,7 @@ import pytest_asyncio
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from cli.web import enter_by, terms_of
+from cli.web import terms_of
 from tests.support.harness import Trade, trading_system
 from tests.support.intents import market_buy
 from tests.support.live_stack import run_command
@@ -31,6 +31,7 @@ from web.journal import AlertJournal
 from web.senders import Proof
 from web.strict_json import read_json
 from workers.settings import TriggerSettings
+from workers.settings.values import policy_of
 from workers.stack.dev_server import DevServer
 from workers.stack.processes import free_port
 from workflows.order import OrderWorkflow
@@ -241,7 +242,7 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
         queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
         idle = webhook.settings.model_copy(update={"temporal": queue})
         decisions = Decisions(
-            system.client, AlertJournal(system.pool, system.account), lambda: terms_of(idle), enter_by(lambda: idle)
+            system.client, AlertJournal(system.pool, system.account), lambda: terms_of(idle, policy_of(idle))
         )
         answer = await decisions.decide(read_alert(buy("slow")), Proof("tradingview"))
         assert (answer.decision, answer.state) == ("deciding", "RECEIVED")

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from temporalio.client import Client
 
-from cli.web import enter_by, limits_of, terms_of
+from cli.web import limits_of, terms_of
 from tests.support.harness import TradingSystem
 from web.app import create_app
 from web.decisions import Decisions
@@ -24,6 +24,7 @@ from web.metrics import WebhookMetrics
 from web.senders import Sender
 from web.server import WebServer, listen
 from workers.settings import Settings
+from workers.settings.values import policy_of
 
 TOKEN, SECRET = "token-of-tradingview-1", "secret-of-the-strategist"
 
@@ -84,8 +85,7 @@ async def webhook_on(
     decisions = Decisions(
         client or system.client,
         AlertJournal(pool or system.pool, settings.account),
-        lambda: terms_of(settings),
-        enter_by(lambda: settings),
+        lambda: terms_of(settings, policy_of(settings)),
     )
     senders = (Sender("tradingview", token=TOKEN.encode()), Sender("strategist", secret=SECRET.encode()))
     app = create_app(

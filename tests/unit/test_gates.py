@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.gate_names import GateName
 from domain.gates import (
     AHEAD_SECONDS,
     ENTRY_GATES,
@@ -21,6 +24,7 @@ from domain.gates import (
     Market,
     Reserved,
     first_refusal,
+    never_sold,
     reservation,
     run_gates,
     with_admitted,
@@ -409,3 +413,19 @@ def test_entries_that_are_decided_together_share_what_there_is(
         own = [each.quote for each in admitted if each.symbol == symbol]
         assert len(own) <= slots
         assert sum(own) <= Decimal(1000)
+
+
+def test_the_hodl_list_says_the_same_before_there_is_an_intent() -> None:
+    """An alert is refused by the gate's own answer, the one that an exit gets."""
+    facts = replace(FINE, intent=sell("main", "0.01", entry_key="0" * 32), hodl=True)
+    refused = first_refusal(run_gates(EXIT_GATES, facts))
+    assert refused == never_sold(facts.intent.symbol, listed=True)
+    assert never_sold("BTC-USD", listed=False).passed
+
+
+def test_every_gate_is_explained_and_runs() -> None:
+    """The enumeration, the page about gates and what can refuse an order know the same names."""
+    page = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"`([A-Z][A-Z_]{3,})`", page))
+    assert {gate.value for gate in GateName} <= explained
+    assert {result.gate for gates in (ENTRY_GATES, EXIT_GATES) for result in run_gates(gates, FINE)} <= set(GateName)

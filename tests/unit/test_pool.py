@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.money import ZERO
-from domain.pool import Coin, payable, unowned
+from domain.pool import Coin, TradeLeft, payable, sold_from, unowned
 
 ONE = Decimal(1)
 FIVE = Coin(books=Decimal(5), owned=Decimal(3))
@@ -263,3 +263,21 @@ def test_what_a_trade_owns_is_never_sold_as_the_pool_nor_paid_with(
     for name, number, size in steps:
         getattr(coin, name)(number, size)
         assert coin.beside_the_pool >= coin.owned - coin.gone
+
+
+@pytest.mark.parametrize(
+    ("free", "size", "of"),
+    [
+        ([], "1", None),
+        (["1", "2"], "1", "trade 0"),
+        (["1", "2"], "2", "trade 1"),
+        (["1", "2"], "3", None),
+        (["0", "-1", "0.5"], "0.5", "trade 2"),
+    ],
+)
+def test_a_sell_that_names_no_trade_is_of_the_oldest_that_has_all_of_it(
+    free: list[str], size: str, of: str | None
+) -> None:
+    """Never of parts of several: where no trade has the size free, it is of what no trade owns."""
+    trades = [TradeLeft(f"trade {number}", Decimal(left)) for number, left in enumerate(free)]
+    assert sold_from(trades, Decimal(size)) == of

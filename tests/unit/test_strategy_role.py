@@ -10,8 +10,9 @@ from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
 from temporalio.exceptions import ApplicationError
 
 from cli.strategy import why_it_failed
+from domain.entries import EntryError, strategy_entry
 from domain.indicators import NAMES
-from domain.messages import Linkage
+from domain.messages import Linkage, OrderIntent
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted
 from tests.unit.test_entries import NOW
@@ -33,6 +34,7 @@ from workers.settings.strategy import (
     RocSettings,
     StrategySettings,
 )
+from workers.settings.values import policy_of
 
 
 def settings(**strategy: object) -> Settings:
@@ -142,19 +144,26 @@ def test_quote_currencies_are_written_as_products_are() -> None:
 def test_an_entry_rests_at_the_bid_or_takes_the_ask(order_type: str, price: Decimal | None) -> None:
     """By the trigger's order type; a trigger without settings is refused by name."""
     given = Settings.model_validate({"triggers": {"rsi_oversold": {"order_type": order_type}}})
-    entries = strategy_options(given).entries
-    linkage = Linkage(trigger="rsi_oversold")
-    intent = entries(request_id="run", symbol="BTC-USD", linkage=linkage, now=NOW, bid=Decimal(99), ask=Decimal(101))
-    assert (intent.limit_price, intent.entry_point, intent.source) == (price, "strategy", "sighook")
-    with pytest.raises(Exception, match="no settings for the trigger stoch"):
-        entries(
+    options = strategy_options(given, policy_of(given))
+
+    def bought(trigger: str) -> OrderIntent:
+        return strategy_entry(
+            options.triggers,
+            account="main",
             request_id="run",
             symbol="BTC-USD",
-            linkage=Linkage(trigger="stoch"),
+            linkage=Linkage(trigger=trigger),
             now=NOW,
-            bid=Decimal(1),
-            ask=Decimal(2),
+            bid=Decimal(99),
+            ask=Decimal(101),
+            asked_by=options.asked_by,
         )
+
+    intent = bought("rsi_oversold")
+    assert (intent.limit_price, intent.entry_point, intent.source) == (price, "strategy", "sighook")
+    assert intent.asked_by == "strategy weighted"
+    with pytest.raises(EntryError, match="no settings for the trigger stoch"):
+        bought("stoch")
 
 
 def test_a_run_that_failed_by_the_users_own_strategy_says_so_and_not_what_was_beneath() -> None:

@@ -22,6 +22,7 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from activities.notices.delivery import BadTargetError, Notifier, NotifierOptions, Target
 from activities.notices.outages import DATABASE, OutageOptions, Outages, takes_writes
+from domain.incidents import IncidentKind
 from domain.news import INCIDENT_KINDS
 from exchange.port import Exchange
 from workers.readiness import unwatched
@@ -31,7 +32,7 @@ from workers.settings.values import lease_terms
 __all__ = ["ask_temporal", "ask_watchers", "beside", "beside_others", "beside_streams", "notifier_of", "targets_of"]
 
 _log = structlog.get_logger()
-_BAD_URL = "notice_url_unusable"
+_BAD_URL = IncidentKind.NOTICE_URL_UNUSABLE
 _DATABASE_SECONDS = 3.0
 """Less than a probe gets: who can't ask the database misses nobody else."""
 

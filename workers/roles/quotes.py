@@ -22,15 +22,14 @@ from temporalio.client import (
 
 from activities.database import Pool
 from activities.interfaces.quotes import QuoteRoundInput, WithdrawQuotes
+from activities.policy import Policy
 from activities.quotes.rounds import QuotingOptions
 from activities.quotes.withdrawal import resting_quotes, withdraw
-from domain.messages import Linkage, OrderIntent
 from domain.quoting import QUOTES, QuoteRules
-from workers.entries import entry_intent
 from workers.settings import Settings
 from workflows.quoting import QuoteRoundWorkflow, quotes_id
 
-__all__ = ["last_quotes_leave", "quote_bid", "quotes_schedule", "quoting_options"]
+__all__ = ["last_quotes_leave", "quotes_schedule", "quoting_options"]
 
 _log = structlog.get_logger(__name__)
 _LONGEST_ROUND = timedelta(seconds=60)
@@ -39,9 +38,9 @@ _POLLED_SECONDS = 65.0
 _LEAVE_SECONDS = 5.0
 
 
-def quoting_options(settings: Settings) -> QuotingOptions:
-    """What a round needs of the settings."""
-    given, trigger = settings.quoting, settings.triggers[QUOTES]
+def quoting_options(settings: Settings, policy: Policy) -> QuotingOptions:
+    """What a round needs of the settings; `policy` is theirs."""
+    given, trigger = settings.quoting, policy.triggers[QUOTES]
     return QuotingOptions(
         account=settings.account,
         enabled=given.enabled,
@@ -50,7 +49,7 @@ def quoting_options(settings: Settings) -> QuotingOptions:
         hodl=frozenset(settings.symbols.hodl),
         leaderboard_places=given.leaderboard_places if given.leaderboard_only else None,
         use_unowned=given.use_unowned,
-        expiry=trigger.expiry_s,
+        trigger=trigger,
         speed=Decimal(str(settings.speed)),
         keep_days=given.keep_rounds_days,
         rules=QuoteRules(
@@ -59,35 +58,11 @@ def quoting_options(settings: Settings) -> QuotingOptions:
             max_inventory=given.max_inventory_quote,
             replace_after=given.replace_after_pct / 100,
             # What would expire before the look after the next one is renewed now, so that there is no gap.
-            renew_seconds=min(given.interval_s, trigger.expiry_s) / 2,
+            renew_seconds=min(given.interval_s, trigger.expiry) / 2,
             skew=given.lean_pct / 100,
             size_quote=trigger.size_quote,
             size_base=trigger.size_base,
         ),
-    )
-
-
-def quote_bid(
-    settings: Settings,
-    *,
-    symbol: str,
-    price: Decimal,
-    size: Decimal,
-    linkage: Linkage,
-    request_id: str,
-    now: datetime,
-) -> OrderIntent:
-    """The entry that a bid is: post-only whatever the trigger table says. Raises UserError as `entry_intent` does."""
-    return entry_intent(
-        settings,
-        entry_point=QUOTES,
-        request_id=request_id,
-        symbol=symbol,
-        linkage=linkage,
-        now=now,
-        size_base=size,
-        limit_price=price,
-        order_type="LIMIT_POST_ONLY",
     )
 
 

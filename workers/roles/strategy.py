@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import timedelta
 from functools import lru_cache
 
 from temporalio.client import (
@@ -20,14 +19,13 @@ from temporalio.client import (
 from activities.interfaces.strategy import MarketDataInput, StrategyInput
 from activities.market.keeper import MarketDataOptions, market_data_lease
 from activities.market.universe import Universe
+from activities.policy import Policy
 from activities.strategy.loading import load_strategy
 from activities.strategy.runs import StrategyOptions
 from domain.indicators import Parameters
 from domain.indicators_named import NamedIndicator
-from domain.messages import Linkage, OrderIntent
 from domain.momentum import RocMomentum, RocRules
 from domain.strategies import Strategy, Weighted, WeightedRules
-from workers.entries import entry_intent
 from workers.schedules import Singleton, ensure_schedule
 from workers.settings import Settings
 from workers.settings.strategy import NamedIndicatorSettings
@@ -154,29 +152,12 @@ def _loaded(name: str, parameters: str) -> Strategy:
     return load_strategy(name, json.loads(parameters))
 
 
-def strategy_options(settings: Settings) -> StrategyOptions:
-    """How a run decides."""
+def strategy_options(settings: Settings, policy: Policy) -> StrategyOptions:
+    """How a run decides; `policy` is that of the settings."""
     given = settings.strategy
-
-    def entry(
-        *, request_id: str, symbol: str, linkage: Linkage, now: datetime, bid: Decimal, ask: Decimal
-    ) -> OrderIntent:
-        trigger = settings.triggers.get(linkage.trigger)
-        rests = trigger is not None and trigger.order_type == "LIMIT_POST_ONLY"
-        return entry_intent(
-            settings,
-            entry_point="strategy",
-            request_id=request_id,
-            symbol=symbol,
-            linkage=linkage,
-            now=now,
-            # What rests is offered at the bid; what is to be filled takes the ask.
-            limit_price=bid if rests else ask,
-            asked_by=f"strategy {given.use}",
-        )
-
     return StrategyOptions(
-        entries=entry,
+        triggers=policy.triggers,
+        asked_by=f"strategy {given.use}",
         enabled=given.enabled,
         universe=universe_of_settings(settings),
         strategies=lambda: strategies_of(settings),

@@ -23,6 +23,7 @@ from activities.incidents import report_once, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from activities.notifications import listen
 from activities.policy import Policy
+from domain.incidents import IncidentKind
 from workers.settings import Settings, build
 from workers.settings.changes import CHANNEL, read_overrides, record_base
 from workers.settings.keys import applies_live, leaves
@@ -32,8 +33,8 @@ from workers.settings.values import policy_of
 
 __all__ = ["BAD_SETTINGS", "NEEDS_RESTART", "LiveSettings"]
 
-BAD_SETTINGS = "SETTINGS_UNUSABLE"
-NEEDS_RESTART = "SETTINGS_NEED_RESTART"
+BAD_SETTINGS = IncidentKind.SETTINGS_UNUSABLE
+NEEDS_RESTART = IncidentKind.SETTINGS_NEED_RESTART
 _LOOK_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
@@ -207,9 +208,9 @@ class LiveSettings:
     # --- both ---------------------------------------------------------------------------------------------------------
 
     def _take(self, settings: Settings) -> None:
+        self._policy = policy_of(settings)
         self._current = settings
         self._changed.set()
-        self._policy = policy_of(settings)
 
     def _only_live(self, settings: Settings) -> Settings:
         """`settings` with every key that is not LIVE as this process started with it."""

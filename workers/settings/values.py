@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from activities.leases import LeaseTerms
 from activities.policy import Policy
+from domain.entries import EntryStyle, TriggerRules, Triggers
 from domain.exits import ExitRules
 from domain.protection import Protection, ProtectionKind
 from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
@@ -13,7 +14,7 @@ from exchange.port import Exchange
 from exchange.streams import StreamSettings
 from workers.settings import ExitSettings, Settings
 
-__all__ = ["exchange_of", "exit_rules", "lease_terms", "policy_of", "protection_for"]
+__all__ = ["exchange_of", "exit_rules", "lease_terms", "policy_of", "protection_for", "triggers_of"]
 
 
 def exit_rules(exits: ExitSettings, *, by_hand: bool = False) -> ExitRules:
@@ -56,6 +57,23 @@ def protection_for(settings: Settings, trigger: str) -> Protection | None:
     )
 
 
+def triggers_of(settings: Settings) -> Triggers:
+    """The trigger table."""
+    return {
+        name: TriggerRules(
+            size_quote=given.size_quote,
+            size_base=given.size_base,
+            style=EntryStyle(given.order_type),
+            expiry=given.expiry_s,
+            valid_seconds=float(given.valid_s),
+            source=given.source,
+            exits=exit_rules(settings.exits_for(name)),
+            protection=protection_for(settings, name),
+        )
+        for name, given in settings.triggers.items()
+    }
+
+
 def policy_of(settings: Settings) -> Policy:
     """What the activities need of the settings."""
     return Policy(
@@ -82,6 +100,7 @@ def policy_of(settings: Settings) -> Policy:
         post_only_attempts=settings.orders.post_only_attempts,
         post_only_backoff=settings.orders.post_only_backoff_s,
         late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
+        triggers=triggers_of(settings),
     )
 
 

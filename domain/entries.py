@@ -1,0 +1,312 @@
+"""From a decision to the entry that carries it out: one way for each entry point.
+
+What decides by itself goes by the trigger table (`[triggers.<name>]`): how much, how, for how long, by which exits and
+with what protection. A decision is too old after `valid_seconds` of wall time, however fast the market runs, as
+staleness is (PAPER); its expiry is in the market's time. A trigger without rules is refused rather than guessed. A
+person says all of it themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from domain.exits import ExitRules
+from domain.ids import intent_key
+from domain.messages import Linkage, OrderIntent
+from domain.orders import EntryPoint, OrderRole, OrderType, Side, TimeInForce
+from domain.protection import Protection
+
+__all__ = [
+    "QUOTE_VALID_SECONDS",
+    "EntryError",
+    "EntryStyle",
+    "TriggerRules",
+    "Triggers",
+    "alert_entry",
+    "buy_key",
+    "entry",
+    "quote_bid",
+    "rules_of",
+    "strategy_entry",
+    "triggered_entry",
+]
+
+QUOTE_VALID_SECONDS = 15
+"""Wall seconds after which a quote that no worker has sent is dropped."""
+
+
+class EntryError(Exception):
+    """No entry can be made as asked. `code` is for programs, `sentence` a clause for people without a full stop."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+
+
+class EntryStyle(StrEnum):
+    """How an entry is placed, in the words of the settings."""
+
+    MARKET = "MARKET"
+    LIMIT = "LIMIT"
+    """Rests until it fills or expires."""
+    LIMIT_IOC = "LIMIT_IOC"
+    """At once and never worse than its price; what does not fill is cancelled."""
+    LIMIT_POST_ONLY = "LIMIT_POST_ONLY"
+    """Rests and only ever trades as maker."""
+
+
+_PLACED: Mapping[EntryStyle, tuple[OrderType, TimeInForce, bool]] = {
+    # style → order type, time in force, post-only
+    EntryStyle.MARKET: (OrderType.MARKET, TimeInForce.IOC, False),
+    EntryStyle.LIMIT: (OrderType.LIMIT, TimeInForce.GTC, False),
+    EntryStyle.LIMIT_IOC: (OrderType.LIMIT, TimeInForce.IOC, False),
+    EntryStyle.LIMIT_POST_ONLY: (OrderType.LIMIT, TimeInForce.GTC, True),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerRules:
+    """What an entry of one trigger looks like: its row of the trigger table. One of the two sizes is given."""
+
+    size_quote: Decimal | None = None
+    """Amount to spend, quote currency."""
+    size_base: Decimal | None = None
+    """Amount to buy, base currency."""
+    style: EntryStyle = EntryStyle.LIMIT_POST_ONLY
+    expiry: Decimal = Decimal(300)
+    """Market seconds after which an entry that rests is cancelled."""
+    valid_seconds: float = 60.0
+    """Wall seconds after which a decision that was not sent is dropped."""
+    source: str = "sighook"
+    exits: ExitRules = field(default_factory=ExitRules)
+    protection: Protection | None = None
+    """What rests at the exchange; None: only monitored exits."""
+
+
+Triggers = Mapping[str, TriggerRules]
+"""The trigger table: rules by the trigger's name."""
+
+
+def rules_of(triggers: Triggers, name: str) -> TriggerRules:
+    """A trigger's row of the table. Raises EntryError UNKNOWN_TRIGGER."""
+    rules = triggers.get(name)
+    if rules is None:
+        raise EntryError(
+            "UNKNOWN_TRIGGER",
+            f"there are no settings for the trigger {name}: known are {', '.join(sorted(triggers))}; "
+            f"[triggers.{name}] adds it",
+        )
+    return rules
+
+
+def buy_key(entry_point: EntryPoint, account: str, request_id: str, symbol: str) -> str:
+    """The order key of an entry: one request buys a product once."""
+    return intent_key(entry_point, request_id, account, symbol, Side.BUY)
+
+
+def entry(
+    *,
+    entry_point: EntryPoint,
+    account: str,
+    request_id: str,
+    symbol: str,
+    linkage: Linkage,
+    source: str,
+    order_type: OrderType,
+    time_in_force: TimeInForce,
+    rules: ExitRules,
+    post_only: bool = False,
+    base_size: Decimal | None = None,
+    quote_size: Decimal | None = None,
+    limit_price: Decimal | None = None,
+    expires_after: Decimal | None = None,
+    valid_until: datetime | None = None,
+    protection: Protection | None = None,
+    signal_exit: bool = False,
+    dry_run: bool = False,
+    asked_by: str = "",
+) -> OrderIntent:
+    """The intent to buy as given. Entry point, request, account and symbol make its key: the same request is the same
+    order. A MARKET order has no price. Fields: `OrderIntent`.
+    """
+    return OrderIntent(
+        order_key=buy_key(entry_point, account, request_id, symbol),
+        account=account,
+        symbol=symbol,
+        side=Side.BUY,
+        role=OrderRole.ENTRY,
+        order_type=order_type,
+        base_size=base_size,
+        quote_size=quote_size,
+        limit_price=None if order_type is OrderType.MARKET else limit_price,
+        time_in_force=time_in_force,
+        post_only=post_only,
+        expires_after=expires_after,
+        valid_until=valid_until,
+        source=source,
+        entry_point=entry_point,
+        request_id=request_id,
+        linkage=linkage,
+        rules=rules,
+        signal_exit=signal_exit,
+        protection=protection,
+        dry_run=dry_run,
+        asked_by=asked_by,
+    )
+
+
+def triggered_entry(
+    rules: TriggerRules,
+    *,
+    entry_point: EntryPoint,
+    account: str,
+    request_id: str,
+    symbol: str,
+    linkage: Linkage,
+    now: datetime,
+    asked_by: str = "",
+    size_quote: Decimal | None = None,
+    size_base: Decimal | None = None,
+    limit_price: Decimal | None = None,
+    style: EntryStyle | None = None,
+    source: str | None = None,
+    dry_run: bool = False,
+) -> OrderIntent:
+    """The buy that a trigger asks for by its rules, with what is given in place of them.
+
+    Args:
+        now: when it was decided (zoned).
+        size_quote: amount to spend, quote currency; `size_base`: amount to buy, base currency; else the rules' size.
+        limit_price: quote per base; LIMIT orders need one, MARKET orders ignore it.
+
+    Raises EntryError BAD_SIZE where both sizes are given.
+    """
+    if size_quote is not None and size_base is not None:
+        raise EntryError("BAD_SIZE", "give a size in quote or in base currency, not both")
+    if size_quote is None and size_base is None:
+        size_quote, size_base = rules.size_quote, rules.size_base
+    order_type, in_force, post_only = _PLACED[style or rules.style]
+    return entry(
+        entry_point=entry_point,
+        account=account,
+        request_id=request_id,
+        symbol=symbol,
+        linkage=linkage,
+        source=source or rules.source,
+        order_type=order_type,
+        time_in_force=in_force,
+        rules=rules.exits,
+        post_only=post_only,
+        base_size=size_base,
+        quote_size=size_quote,
+        limit_price=limit_price,
+        # An order that can't rest ends by itself.
+        expires_after=rules.expiry if in_force is TimeInForce.GTC else None,
+        valid_until=now + timedelta(seconds=rules.valid_seconds),
+        protection=rules.protection,
+        dry_run=dry_run,
+        asked_by=asked_by,
+    )
+
+
+def strategy_entry(
+    triggers: Triggers,
+    *,
+    account: str,
+    request_id: str,
+    symbol: str,
+    linkage: Linkage,
+    now: datetime,
+    bid: Decimal,
+    ask: Decimal,
+    asked_by: str,
+) -> OrderIntent:
+    """The buy that a strategy has decided on, by `linkage.trigger`. Raises EntryError UNKNOWN_TRIGGER."""
+    rules = rules_of(triggers, linkage.trigger)
+    return triggered_entry(
+        rules,
+        entry_point=EntryPoint.STRATEGY,
+        account=account,
+        request_id=request_id,
+        symbol=symbol,
+        linkage=linkage,
+        now=now,
+        # What rests is offered at the bid; what is to be filled takes the ask.
+        limit_price=bid if rules.style is EntryStyle.LIMIT_POST_ONLY else ask,
+        asked_by=asked_by,
+    )
+
+
+def alert_entry(
+    triggers: Triggers,
+    *,
+    account: str,
+    request_id: str,
+    symbol: str,
+    linkage: Linkage,
+    now: datetime,
+    source: str,
+    asked_by: str,
+    size_quote: Decimal | None = None,
+    size_base: Decimal | None = None,
+    limit_price: Decimal | None = None,
+    style: EntryStyle | None = None,
+    dry_run: bool = False,
+) -> OrderIntent:
+    """The buy that an alert asks for, by `linkage.trigger`. A price keeps a trigger that buys at MARKET from paying
+    more. Raises EntryError UNKNOWN_TRIGGER, BAD_SIZE.
+    """
+    rules = rules_of(triggers, linkage.trigger)
+    if style is None and limit_price is not None and rules.style is EntryStyle.MARKET:
+        style = EntryStyle.LIMIT_IOC
+    return triggered_entry(
+        rules,
+        entry_point=EntryPoint.WEBHOOK,
+        account=account,
+        request_id=request_id,
+        symbol=symbol,
+        linkage=linkage,
+        now=now,
+        asked_by=asked_by,
+        size_quote=size_quote,
+        size_base=size_base,
+        limit_price=limit_price,
+        style=style,
+        source=source,
+        dry_run=dry_run,
+    )
+
+
+def quote_bid(
+    rules: TriggerRules,
+    *,
+    account: str,
+    request_id: str,
+    symbol: str,
+    linkage: Linkage,
+    now: datetime,
+    price: Decimal,
+    size: Decimal,
+) -> OrderIntent:
+    """The market maker's bid for `size` (base): post-only whatever the rules say, and the exchange ends it by itself
+    should nobody be there to do it.
+    """
+    bid = triggered_entry(
+        rules,
+        entry_point=EntryPoint.MARKET_MAKER,
+        account=account,
+        request_id=request_id,
+        symbol=symbol,
+        linkage=linkage,
+        now=now,
+        size_base=size,
+        limit_price=price,
+        style=EntryStyle.LIMIT_POST_ONLY,
+    )
+    until = now + timedelta(seconds=min(QUOTE_VALID_SECONDS, rules.valid_seconds))
+    return bid.model_copy(update={"time_in_force": TimeInForce.GTD, "valid_until": until})
