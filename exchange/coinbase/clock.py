@@ -1,8 +1,8 @@
 """The exchange's clock, as an offset to ours: a token counts from its `nbf` to its `exp` by the exchange's time.
 
 Our own clock is taken as it is until the exchange says otherwise: when it refuses a token, by the refusal's date and by
-its public time, which is asked for now and then besides. A date alone is a guess, for it may be wrong, until a token by
-it is accepted. How far the two are apart is said once, not at every look.
+its public time, which is asked for now and then besides. Either is a guess, for it may be wrong, until a token by it is
+accepted. How far the two are apart is said once, not at every look.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _LONGEST_TRIP_SECONDS = 5.0
 _QUICK_TRIP_SECONDS = 1.0
 _DATE_SECONDS = 5.0
 """A Date header is rounded down and was on its way: nearer than this it says nothing new."""
-_SANE_DATE_SECONDS = 30 * 86_400.0
-"""A Date header that is further from our own clock tells no time."""
+_SANE_SECONDS = 30 * 86_400.0
+"""A date, or the public time, that is further from our own clock tells no time."""
 
 
 def moment_of(answer: Mapping[str, Any]) -> datetime:
@@ -48,20 +48,18 @@ def moment_of(answer: Mapping[str, Any]) -> datetime:
 
 
 def next_offset(used: float, known: float, dated: float | None) -> float:
-    """The offset (seconds) to try after a token made with `used` was refused; `used` if there is nothing else to try.
+    """The offset (seconds) to try after a token made with `used` was refused; what was right if nothing says more.
 
-    A date is believed once: what was guessed from it and is refused is followed by what was right before, so that a
-    wrong date costs one refusal, however often it is said.
+    A guess is believed once: one that is refused is followed by what was right before, so that a wrong date costs one
+    refusal, however often it is said. What is hardly a guess goes before neither a date nor what was right.
 
     Args:
         used: the offset of the refused token.
-        known: the offset that was last right, by the exchange's public time or by a token that was accepted.
+        known: the offset that was last right: a token by it was accepted (our own clock, before any was).
         dated: what the refusal's date says; None where it says nothing.
     """
-    if abs(used - known) >= _DATE_SECONDS:
+    if abs(used - known) >= _DATE_SECONDS or dated is None or abs(dated - used) < _DATE_SECONDS:
         return known
-    if dated is None or abs(dated - used) < _DATE_SECONDS:
-        return used
     return dated
 
 
@@ -76,6 +74,10 @@ class ExchangeClock:
         self._ours = ours
         self._offset = 0.0
         self._known = 0.0
+        self._by_public_time: float | None = None
+        """What the public time said last."""
+        self._doubted = False
+        """A token by the public time was refused, and none by what was right before."""
         self._said = False
         self._lock = threading.RLock()
 
@@ -89,51 +91,57 @@ class ExchangeClock:
         return self._ours() + self._offset
 
     def look(self, ask: Callable[[], datetime]) -> None:
-        """Have the exchange asked for its time, and take it over. What `ask` raises is passed on."""
+        """Have the exchange asked for its time, and try that. What `ask` raises is passed on."""
         sent = self._ours()
         theirs = ask().timestamp()
         trip = self._ours() - sent
-        if not 0 <= trip <= _LONGEST_TRIP_SECONDS:
-            return
-        self._take(theirs - sent - trip / 2)
+        if 0 <= trip <= _LONGEST_TRIP_SECONDS:
+            self._try(theirs - sent - trip / 2)
 
     def heard(self, theirs: datetime, sent: float) -> None:
-        """Take over a time that was asked for anyway at `sent` (Unix seconds, ours), if it was quick enough to tell."""
+        """Try a time that was asked for anyway at `sent` (Unix seconds, ours), if it was quick enough to tell."""
         trip = self._ours() - sent
         if 0 <= trip <= _QUICK_TRIP_SECONDS:
-            self._take(theirs.timestamp() - sent - trip / 2)
+            self._try(theirs.timestamp() - sent - trip / 2)
 
     def accepted(self, used: float) -> None:
         """A token made with the offset `used` was accepted: where it is still in use, it is no guess any more."""
         with self._lock:
-            if used == self._offset:
-                self._take(used)
-
-    def refused(self, used: float, theirs: datetime | None) -> bool:
-        """A token made with the offset `used` was refused, by an answer that has just come and carries the time
-        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another offset.
-
-        The time is never taken for later than it is, so that a token made by it counts already.
-        """
-        dated = None if theirs is None else theirs.timestamp() - self._ours()
-        if dated is not None and abs(dated) > _SANE_DATE_SECONDS:
-            dated = None
-        with self._lock:
-            if self._offset != used:
-                return False  # somebody has changed it since
-            self._offset = next_offset(used, self._known, dated)
-            return self._offset != used
-
-    def _take(self, offset: float) -> None:
-        with self._lock:
-            self._offset = self._known = offset
-            apart = abs(offset)
+            if used != self._offset:
+                return
+            self._known = used
+            apart = abs(used)
             tell = apart > _SAID_FROM_SECONDS and not self._said
             self._said = apart > _SAID_FROM_SECONDS or (self._said and apart > _WELL_UNTIL_SECONDS)
         if tell:
-            where = "ahead of" if offset > 0 else "behind"
+            where = "ahead of" if used > 0 else "behind"
             sentence = (
                 f"the exchange's clock is {apart:.0f} s {where} this machine's: tokens follow the exchange's; "
                 "set this machine's clock (NTP)"
             )
-            _log.warning("clock_skew", seconds=round(offset, 1), sentence=sentence)
+            _log.warning("clock_skew", seconds=round(used, 1), sentence=sentence)
+
+    def refused(self, used: float, theirs: datetime | None) -> bool:
+        """A token made with the offset `used` was refused, by an answer that has just come and carries the time
+        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another one.
+
+        The time is never taken for later than it is, so that a token made by it counts already.
+        """
+        dated = None if theirs is None else theirs.timestamp() - self._ours()
+        if dated is not None and abs(dated) > _SANE_SECONDS:
+            dated = None
+        with self._lock:
+            if self._offset != used:
+                return False  # somebody has changed it since
+            if used == self._known:
+                self._doubted = False
+            elif used == self._by_public_time:
+                self._doubted = True
+            self._offset = next_offset(used, self._known, dated)
+            return abs(self._offset - used) >= _DATE_SECONDS
+
+    def _try(self, told: float) -> None:
+        """The public time is this far ahead: a guess, which is not made again and again beside what is right."""
+        with self._lock:
+            if abs(told) <= _SANE_SECONDS and not self._doubted:
+                self._offset = self._by_public_time = told

@@ -359,7 +359,9 @@ class RestCaller:
             return
         try:
             now = time.monotonic()
-            if self.clock.offset != offset or now < self._right_until:
+            if self.clock.offset != offset or (refused and self._refused(offset, None)):
+                return  # what was right before a guess is tried before anybody is asked
+            if now < self._right_until:
                 return
             self._next_look = now + self._look_seconds
             try:

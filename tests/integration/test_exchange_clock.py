@@ -24,7 +24,9 @@ from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
 from exchange.coinbase.clock import ExchangeClock, moment_of, next_offset
 from exchange.coinbase.parse import MessageError
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
+from exchange.paper.coinbase.requests import Call
 from exchange.paper.coinbase.rest import Rest
+from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.port import Connected, Disconnected, NotAccepted, OrderRequest, StreamEvent, Unavailable
 from exchange.streams import StreamSettings
 from tests.support.waiting import eventually
@@ -163,9 +165,10 @@ async def test_the_user_stream_connects_whatever_the_clock_while_reads_fail(
                                   (1089, 90.5, 90.5), (1000, 90.5, 0.0)],
 )  # fmt: skip
 def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before: float, after: float) -> None:
-    """It is told in whole seconds, so what was asked for exactly stands beside it."""
+    """It is told in whole seconds, so what was asked for exactly and was accepted stands beside it."""
     clock = ExchangeClock(lambda: 1000.0)
     clock.look(lambda: datetime.fromtimestamp(1000 + before, UTC))
+    clock.accepted(before)
     assert clock.refused(before, datetime.fromtimestamp(date, UTC)) is (before != after)
     assert clock.offset == after
 
@@ -173,7 +176,8 @@ def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before
 @pytest.mark.parametrize(
     ("used", "known", "dated", "then"),
     [(0.0, 0.0, 90.0, 90.0), (0.0, 0.0, None, 0.0), (0.0, 0.0, 3.0, 0.0), (-3600.0, 0.0, None, 0.0),
-     (-3600.0, 0.0, -3600.0, 0.0), (-3600.0, 0.0, 90.0, 0.0), (90.0, 90.0, -90.0, -90.0)],
+     (-3600.0, 0.0, -3600.0, 0.0), (-3600.0, 0.0, 90.0, 0.0), (90.0, 90.0, -90.0, -90.0), (4.9, 0.0, None, 0.0),
+     (94.9, 90.0, 0.0, 0.0)],
 )  # fmt: skip
 def test_a_guess_that_is_refused_is_followed_by_what_was_right(
     used: float, known: float, dated: float | None, then: float
@@ -209,6 +213,46 @@ def test_a_clock_that_is_off_is_learnt_by_two_true_dates(dates: list[float | Non
             return
         clock.refused(used, None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC))
     assert abs(clock.offset - off) < 5.001
+
+
+TOLD = st.one_of(st.floats(-1e9, 1e9), st.floats(-200, 200), st.sampled_from([-3600.0, -100.0, 3600.0]))
+
+
+@given(st.lists(st.tuples(st.one_of(TOLD, st.just("nearby")), st.one_of(st.none(), st.just(0.0))), max_size=40))
+def test_of_two_orders_one_is_sent_by_a_right_clock_whatever_the_public_time_says(
+    said: list[tuple[float | str, float | None]],
+) -> None:
+    """Our own clock is right. However far the public time is off, whether it is another each time or creeps away by a
+    little more, and whether refusals have a date or not: no two tokens that follow each other are refused.
+    """
+    clock, refused = ExchangeClock(lambda: 1_800_000_000.0), False
+    for told, dated in said:
+        moment = clock.offset + 4.9 if told == "nearby" else float(told)
+        clock.look(lambda moment=moment: datetime.fromtimestamp(1_800_000_000 + moment, UTC))  # type: ignore[misc]
+        used = clock.offset
+        if -115 < used < 5:  # what a token's window forgives
+            clock.accepted(used)
+            refused = False
+            continue
+        assert not refused
+        refused = True
+        clock.refused(used, None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC))
+
+
+@given(st.lists(st.tuples(TOLD, st.booleans()), max_size=20), st.floats(-86_400, 86_400))
+def test_a_clock_that_is_off_is_learnt_by_the_public_time_whatever_was_said_before(
+    said: list[tuple[float, bool]], off: float
+) -> None:
+    """No refusal has a date: once the public time is true, the second token after it is by the exchange's clock."""
+    clock = ExchangeClock(lambda: 1_800_000_000.0)
+    for told, foreign in [*said, (off, False), (off, False), (off, False)]:
+        clock.look(lambda told=told: datetime.fromtimestamp(1_800_000_000 + told, UTC))  # type: ignore[misc]
+        used = clock.offset
+        if -115 < used - off < 5 and not foreign:
+            clock.accepted(used)
+        else:
+            clock.refused(used, None)
+    assert -115 < clock.offset - off < 5
 
 
 @pytest.mark.parametrize("milliseconds", ["1e40", "1e17", "-1e17"])
@@ -257,6 +301,42 @@ async def test_a_wrong_date_stops_nobody(
         with contextlib.suppress(NotAccepted):  # the public time may be there before it is sent once more
             await exchange.submit(body(exchange, f"b-{number}"), urgent=True)
         await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 90.0, 3600.0, 1e9])
+@pytest.mark.parametrize("fault", ["", "server_error"])
+async def test_a_wrong_public_time_stops_nobody(
+    exchange: CoinbaseExchange,
+    control: PaperControl,
+    dates: Dates,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    fault: str,
+) -> None:
+    """The public time is wrong whenever it is asked for, refusals have no date, other reads work or fail: each order is
+    taken, orders end when they are to, and the user stream connects.
+    """
+    truth = MarketViews.time
+
+    def wrong(views: MarketViews, call: Call) -> object:
+        now = datetime.now(UTC).timestamp() + seconds
+        return dict(truth(views, call)) | {"epochMillis": str(int(now * 1000))}  # type: ignore[call-overload]
+
+    monkeypatch.setattr(MarketViews, "time", wrong)
+    dates.says = lambda _: "-"
+    if fault:
+        await control.fault(fault, "GET /accounts", count=None)
+    for number in range(4):
+        await exchange.server_time()
+        await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+    stream = exchange.user_stream()
+    async with asyncio.timeout(10):
+        async for event in stream:
+            if isinstance(event, Connected):
+                break
+    await stream.aclose()
+    await exchange.submit(body(exchange, "c-4"), urgent=True)
+    assert abs(exchange._rest.clock.offset) < 5
 
 
 @pytest.mark.parametrize("seconds", [-90.0, 3600.0])
