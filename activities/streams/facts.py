@@ -77,8 +77,21 @@ SELECT f.id, f.body,"""
 )
 _MALFORMED = (
     """
-INSERT INTO raw_facts (account, source, kind, body, epoch, received_at, routed_at)
-SELECT $3, $4, 'malformed', $5, $2, $6, now() WHERE """
+INSERT INTO raw_facts (account, source, kind, body, epoch, received_at, exchange_order_id, routed_at)
+SELECT $3, $4, 'malformed', $5, $2, $6, $7::text, CASE WHEN $7::text IS NULL THEN now() END WHERE """
+    + HELD
+)
+_UNCLEAR = (
+    """
+SELECT body, received_at FROM raw_facts
+ WHERE account = $3 AND kind = 'malformed' AND routed_at IS NULL AND """
+    + HELD
+    + " ORDER BY id"
+)
+_CLEARED = (
+    """
+UPDATE raw_facts SET routed_at = now()
+ WHERE account = $3 AND kind = 'malformed' AND routed_at IS NULL AND exchange_order_id = $4 AND """
     + HELD
 )
 _ROUTED = "UPDATE raw_facts SET routed_at = now() WHERE id = ANY($3) AND " + HELD
@@ -204,10 +217,34 @@ class FactStore:
                     log.error("stored fact can't be read", fact=row["id"], problem=repr(problem))
         return facts
 
-    async def malformed(self, message: MalformedMessage, source: StatusSource = StatusSource.WEBSOCKET) -> None:
-        """Keep what could not be understood. Raises the database's errors."""
-        body = _storable({"raw": message.raw[:_LONGEST_RAW], "reason": message.reason})
-        await self._pool.execute(_MALFORMED, *self._held, self._account, source.value, body, message.at)
+    async def malformed(
+        self, message: MalformedMessage, source: StatusSource = StatusSource.WEBSOCKET, *, ends: str | None = None
+    ) -> None:
+        """Keep what could not be understood; one that tells the end of the order `ends` (the exchange's id) until that
+        has been made use of. Raises the database's errors.
+        """
+        body = {"raw": message.raw[:_LONGEST_RAW], "reason": message.reason}
+        if ends is not None:
+            body["filled_size"] = str(message.filled_size)
+        at = message.at
+        await self._pool.execute(_MALFORMED, *self._held, self._account, source.value, _storable(body), at, ends)
+
+    async def unclear(self) -> list[MalformedMessage]:
+        """The ends that an earlier reader kept with `malformed` and made no use of. Raises the database's errors."""
+        return [
+            MalformedMessage(
+                row["body"]["raw"],
+                row["body"]["reason"],
+                row["received_at"],
+                Decimal(row["body"]["filled_size"]),
+                ended=True,
+            )
+            for row in await self._pool.fetch(_UNCLEAR, *self._held, self._account)
+        ]
+
+    async def cleared(self, ends: str) -> None:
+        """Note that use has been made of what `malformed` kept of this order's end. Raises the database's errors."""
+        await self._pool.execute(_CLEARED, *self._held, self._account, ends)
 
     async def routed(self, ids: Sequence[int]) -> None:
         """Note that facts have reached what they are about. Raises the database's errors."""

@@ -22,6 +22,7 @@ from temporalio.service import RPCError
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.closing import free_what_is_unsold
 from activities.ledger.holdings import others_have
+from activities.streams.facts import FactStore
 from activities.streams.tenure import Tenure
 from domain.ids import exit_workflow_id
 from domain.incidents import IncidentKind
@@ -29,7 +30,7 @@ from domain.money import ZERO
 from domain.orders import Report, Totals, shows_end
 from exchange.port import ExchangeError, MalformedMessage, Unavailable, VenueOrder
 
-__all__ = ["UnclearOrders"]
+__all__ = ["UnclearOrders", "order_ended"]
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,12 @@ def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
     return (found, ours if isinstance(ours, str) else "") if isinstance(found, str) and found else None
 
 
+def order_ended(message: MalformedMessage) -> str | None:
+    """The exchange's id of the order of which a message tells for sure that it has ended, and with which size."""
+    named = _order_named(message)
+    return named[0] if named is not None and message.ended and message.filled_size is not None else None
+
+
 def _report(order: VenueOrder) -> Report:
     return Report.of_venue(order.status, Totals(order.filled_size, order.filled_value))
 
@@ -68,6 +75,7 @@ class UnclearOrders:
     """Those of one tenure.
 
     Args:
+        facts: where what can't be understood is kept.
         slots: how many questions the exchange is asked at once.
         timeout: wall seconds for one question.
         repeat_seconds: wall; an order that stays unclear is reported again.
@@ -79,6 +87,7 @@ class UnclearOrders:
         self,
         tenure: Tenure,
         client: Client,
+        facts: FactStore,
         slots: asyncio.Semaphore,
         *,
         timeout: float,
@@ -88,6 +97,7 @@ class UnclearOrders:
     ) -> None:
         self._tenure = tenure
         self._client = client
+        self._facts = facts
         self._slots = slots
         self._timeout = timeout
         self._observe = observe
@@ -105,6 +115,8 @@ class UnclearOrders:
     async def begin(self) -> None:
         """Go on with what an earlier tenure left. Raises the database's errors."""
         await self._unclear.inherit()
+        for message in await self._facts.unclear():
+            self.doubt(message)
         self._tenure.background.start(self._tell_of_freed())
 
     @property
@@ -136,6 +148,14 @@ class UnclearOrders:
         """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
         order = await self.look_at_end(identity, ours, filled)
         filled = max(filled, order.filled_size) if order is not None else filled
+        await self._free_once_known(identity, ours, filled)
+        # Behind the message itself, which the next reader takes up if this one dies before.
+        await self._all_stored()
+        with suppress(*DATABASE_TROUBLE):
+            await self._facts.cleared(identity)
+
+    async def _free_once_known(self, identity: str, ours: str, filled: Decimal) -> None:
+        """The journal has an order by the exchange's id only once its sending has been answered."""
         began, pause = time.monotonic(), _FIRST_PAUSE
         while time.monotonic() - began < _ASKED_ON_SECONDS:
             with suppress(*DATABASE_TROUBLE):
@@ -144,7 +164,6 @@ class UnclearOrders:
                     await self._tell_monitor(entry_key)
                 if entry_key is not None:
                     return
-            # The journal has an order by the exchange's id only once its sending has been answered.
             await asyncio.sleep(pause)
             pause = min(60.0, 2 * pause)
 

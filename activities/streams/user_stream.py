@@ -30,7 +30,7 @@ from activities.streams.fact_router import FactRouter, ReportLedger
 from activities.streams.facts import Fact, FactStore, Observed
 from activities.streams.feeds import follow
 from activities.streams.tenure import Tenure, tenure_of
-from activities.streams.unclear_orders import UnclearOrders
+from activities.streams.unclear_orders import UnclearOrders, order_ended
 from domain.incidents import IncidentKind
 from domain.messages import StatusSource
 from domain.orders import VenueStatus
@@ -177,6 +177,7 @@ class _Session:
         self._unclear = UnclearOrders(
             tenure,
             client,
+            self._facts,
             self._slots,
             timeout=options.call_timeout,
             repeat_seconds=again,
@@ -262,7 +263,8 @@ class _Session:
                     self._route(await self._insist(self._facts.unrouted))
             for item in items:
                 if isinstance(item, MalformedMessage):
-                    await self._insist(lambda: self._facts.malformed(item))  # noqa: B023 - awaited here
+                    ends = order_ended(item)
+                    await self._insist(lambda: self._facts.malformed(item, ends=ends))  # noqa: B023 - awaited here
                 elif isinstance(item, asyncio.Future) and not item.done():
                     item.set_result(None)
 

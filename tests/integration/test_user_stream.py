@@ -588,9 +588,11 @@ async def test_others_have_of_a_coin_where_anything_of_it_is_not_the_sellers(wor
     assert await have()
 
 
-async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_is(world: World) -> None:
+@pytest.mark.parametrize("reader", ["the same", "the next"])
+async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_is(world: World, reader: str) -> None:
     """An end without a price names our order by the exchange's id only, before its sending is answered: what it hasn't
-    sold is free once the journal has that id, and the monitor is told.
+    sold is free once the journal has that id, and the monitor is told, also where the reader has died meanwhile and no
+    read works.
     """
     key = await add_trade(world.pool, "a")
     name = await add_order(world.pool, intent("s", side=Side.SELL, role=OrderRole.EXIT, entry_key=key))
@@ -598,14 +600,23 @@ async def test_an_end_of_an_order_that_is_not_known_yet_frees_its_claim_once_it_
     claimed = "SELECT claimed_base FROM orders WHERE entry_key = $1 AND side = 'SELL'"
     assert await Starter(world.pool, world.client, task_queue=world.queue).monitor(key)
     monitor = world.client.get_workflow_handle(f"exit-{key}")
-    async with world.running():
+    async with world.running() as running:
         world.exchange.calls.clear()
         message = MalformedMessage('{"order_id": "x-s"}', "no price", datetime.now(UTC), Decimal("0.4"), ended=True)
         world.exchange.user_streams[-1].push(message)
         await until(lambda: truth(world.exchange.calls.count("order x-s") >= 7))
         assert await world.pool.fetchval(claimed, key) == 1
+        await until(world.unrouted)
+        if reader == "the next":
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
         await world.pool.execute("UPDATE attempts SET exchange_order_id = 'x-s' WHERE client_order_id = $1", name)
+        if reader == "the same":
+            await until(lambda: monitor.query(RecordingMonitor.changes))
+            await until(lambda: truth_of_count(world))
+    async with world.running():
         await until(lambda: monitor.query(RecordingMonitor.changes))
+        await until(lambda: truth_of_count(world))
     assert await world.pool.fetchval(claimed, key) == Decimal("0.4")
 
 
