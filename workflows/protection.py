@@ -8,6 +8,7 @@ so that a monitor that was started again finds it. Whatever goes wrong here, the
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from temporalio import workflow
@@ -30,8 +31,11 @@ _LOOK_AGAIN = 1.0
 _LONGEST_PAUSE = 8.0
 _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
 """What a venue says to a selling stop above its last trade: one that had rested there would have sold by now."""
+_SIZE_AGAIN = 60.0
+"""Wall seconds before what has been replaced for its size is replaced for no more than that size once more."""
 _DUE_FIRST = "what is due goes before a protection that is being replaced"
 _ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
+_NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
 _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is due"
 
 
@@ -65,6 +69,9 @@ class ExchangeProtection:
         self._lowering = False
         self._failures = 0
         self._reported = False
+        self._replaced_for = Decimal(0)
+        """For so much (base) what rests has been replaced, and less rests all the same: somebody else has the rest."""
+        self._replaced_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def wanted(self) -> bool:
@@ -79,7 +86,7 @@ class ExchangeProtection:
         """The position or its protection has changed."""
         self._wanted = self._news = True
         if grew:
-            self._failures = 0
+            self._failures, self._replaced_for = 0, Decimal(0)
 
     async def tend(self) -> ProtectionView:
         """See to it that what rests at the exchange sells what the trade has left; what was found."""
@@ -88,8 +95,10 @@ class ExchangeProtection:
         if not self._entry_final():
             await wait_until(lambda: self._entry_final() or self._due(), _SETTLE, "until the entry has its size")
         view = await self._view(prices=True)
-        other_size = view.live_size != view.sellable
+        other_size = self._other_size(view)
         if view.live is not None and (other_size or view.outdated) and view.sellable > 0 and not self._due():
+            if other_size:
+                self._replaced_for, self._replaced_at = view.sellable, workflow.now()
             await self.lower(
                 f"it sells {money(view.live_size)} and the trade has {money(view.sellable)}"
                 if other_size
@@ -106,6 +115,21 @@ class ExchangeProtection:
         elif view.live is None and view.sellable > 0 and not self._due():
             await self._raise(view)
         return view
+
+    def _other_size(self, view: ProtectionView) -> bool:
+        """Whether what rests is to be replaced for its size.
+
+        Its end makes us look again. So one that comes out smaller than it was meant to is not replaced for that again
+        and again, whatever a balance that lags says, unless the position grows.
+        """
+        if view.live is None:
+            return False
+        if view.live_size == view.sellable:
+            self._replaced_for = Decimal(0)
+            return False
+        lately = workflow.now() - self._replaced_at < timedelta(seconds=_SIZE_AGAIN)
+        in_vain = lately and view.live_size < view.sellable <= self._replaced_for
+        return not (in_vain and workflow.patched(_NOT_AGAIN))
 
     async def lower(
         self,

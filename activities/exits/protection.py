@@ -39,11 +39,14 @@ _RULES_SECONDS = 0.3
 
 _STATE = f"""
 SELECT t.symbol, t.remaining, t.bought_value, t.bought_size, t.rules,
+       coalesce((SELECT sum(greatest(o.claimed_base - o.filled_size - o.base_fees, 0)) FROM orders o
+                  WHERE o.entry_key = $1 AND o.side = 'SELL' AND NOT o.finished
+                    AND o.order_key IS DISTINCT FROM l.order_key), 0) AS others,
        (SELECT count(*) FROM orders o WHERE o.entry_key = $1 AND o.role = 'EXIT'
                AND o.protection_role IS NOT NULL)::int AS used,
        l.intent, least(l.base_size, l.claimed_base) AS base_size, l.filled_size, {KEPT_BID} AS bid
   FROM trades t LEFT JOIN LATERAL (
-       SELECT intent, base_size, claimed_base, filled_size FROM orders o
+       SELECT order_key, intent, base_size, claimed_base, filled_size FROM orders o
         WHERE o.entry_key = $1 AND o.role = 'EXIT' AND o.protection_role IS NOT NULL AND NOT o.finished
         ORDER BY received_at LIMIT 1) l ON true
  WHERE t.entry_key = $1
@@ -78,7 +81,10 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
         return view.model_copy(update={"sentence": sentence, "sellable": view.live_size})
     free = await free_beside(venue, product, row["remaining"], view.live_size, row["bid"], _RULES_SECONDS)
     view = view.model_copy(update={"free": free})
-    sellable = sized(row["remaining"], product)
+    # As its admission will have it: what other sells of the trade have claimed is theirs.
+    sellable = sized(row["remaining"] - row["others"], product)
+    if request.prices and 0 < view.live_size < sellable:
+        sellable = await _replaceable(venue, product, view.live_size, sellable)
     if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
         # Too little for an order of its own at that price: monitored exits sell it, or it is dust.
         return view.model_copy(update={"sentence": f"{plain(sellable)} is too little for an order at its stop"})
@@ -92,6 +98,15 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     except ValueError as problem:
         return view.model_copy(update={"sentence": str(problem)})
     return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit})
+
+
+async def _replaceable(venue: Venue, product: Product, rests: Decimal, wanted: Decimal) -> Decimal:
+    """How much of `wanted` (base) could rest instead of `rests`: what somebody else's order holds can't.
+
+    All of it where the exchange doesn't tell what is available: then it says so when it is asked to take the order.
+    """
+    free = await venue.available(product.base, within=_ASK_SECONDS)
+    return wanted if free is None else max(rests, min(wanted, sized(rests + free, product)))
 
 
 async def _prices(

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import SecretStr
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
@@ -55,6 +56,11 @@ from workflows.streams import price_watcher_workflow_id, user_stream_workflow_id
 
 __all__ = ["ALL_ROLES", "Trade", "TradingSystem", "step_market", "trading_system"]
 
+_AT_WORK = (
+    EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED,
+    EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED,
+)
 ALL_ROLES = frozenset({"orders", "streams", "watchers"})
 BID, ASK = "50000", "50001"
 WIDE = RiskSettings(
@@ -140,6 +146,22 @@ class Trade:
     async def monitor_view(self) -> MonitorViewState:
         """What the exit monitor answers to `state`."""
         return MonitorViewState.model_validate(await self.monitor.query("state"))
+
+    async def until_looked(self, within: float = 20.0) -> None:
+        """Wait until the exit monitor has looked at its position since it was told last that it has changed."""
+
+        async def so() -> bool:
+            events = (await self.monitor.fetch_history()).events
+            told = [
+                event.event_id
+                for event in events
+                if event.workflow_execution_signaled_event_attributes.signal_name == "position_changed"
+            ]
+            looked = [event.event_id for event in events if event.HasField("marker_recorded_event_attributes")]
+            at_rest = events[-1].event_type not in _AT_WORK
+            return at_rest and max(told, default=0) < max(looked, default=0)
+
+        await eventually(so, within=within, what="the monitor has looked at its position")
 
     async def result(self, within: float = 30.0) -> OrderOutcome:
         """The entry's result: it comes when the trade is closed."""

@@ -1,0 +1,114 @@
+"""Protection at the exchange where something else has claimed a part of the trade, or of the coins."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from domain.exits import ExitReason
+from domain.ids import order_workflow_id
+from domain.messages import CloseRequest, StopsAnswer, StopsRequest
+from domain.orders import OrderType
+from tests.support.harness import Trade, TradingSystem
+from tests.support.intents import limit_buy, sell
+from tests.support.waiting import eventually
+from tests.workflow.test_protection import STOP, terms
+from workflows import protection
+
+
+async def protective(system: TradingSystem) -> list[tuple[str, str]]:
+    """The status and size of each protective order that the exchange has got, in their order."""
+    orders = [item for item in await system.control.orders() if terms(item)[0].startswith("stop_limit")]
+    return [(item["status"], terms(item)[1]["base_size"]) for item in orders]
+
+
+async def until_protective(system: TradingSystem, *expected: tuple[str, str]) -> None:
+    """Wait until these are the protective orders."""
+
+    async def so() -> bool:
+        return await protective(system) == list(expected)
+
+    await eventually(so, within=20, what=f"protective orders are {expected}")
+
+
+async def replaced(trade: Trade) -> int:
+    """How often the trade's protection was taken away to be replaced, once its monitor has looked at what is told."""
+    await trade.until_looked()
+    return sum("cancelling the protection" in line for line in await trade.monitor.query("timeline"))
+
+
+async def end_of_protection(system: TradingSystem, number: int) -> None:
+    """Wait for the end of the trade's protective order of this number, from 1, and of its workflow."""
+    rows = await system.rows("SELECT order_key FROM orders WHERE protection_role = 'STOP_LOSS' ORDER BY received_at")
+    await system.client.get_workflow_handle(order_workflow_id(rows[number - 1]["order_key"])).result()
+
+
+async def beside_another_sell(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str, *, rests: str = "0.016"
+) -> tuple[Trade, Any]:
+    """A trade of 0.02 of which `rests` are protected, as a sell of 0.004 rests; and that sell."""
+    monkeypatch.setattr(protection, "_SETTLE", 60.0)  # so it rests before protection is placed
+    trade = await system.start(limit_buy(system.account, "0.02", "49000", protection=STOP))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+    other: Any
+    if whose == "by us":
+        part = sell(system.account, "0.004", entry_key=trade.key, entry_point="manual")
+        asked = {"order_type": OrderType.LIMIT, "limit_price": Decimal(60000)}
+        other = await system.start(part.model_copy(update=asked))
+        await other.exchange_id()
+    else:
+        if whose == "not told":
+            await system.control.fault("lagging", "GET /accounts", count=None, delay=3600)
+        resting = {"limit_limit_gtc": {"base_size": "0.004", "limit_price": "60000"}}
+        other = (await system.control.order("BTC-USD", "SELL", resting))["order_id"]
+    await system.control.fill(entry, "0.01")
+    await until_protective(system, ("OPEN", rests))
+    return trade, other
+
+
+@pytest.mark.parametrize("whose", ["in the app", "by us"])
+async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_has(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """A person's sell of a part rests: what is left is protected once, however often the monitor looks; moved stops
+    replace it once; and all of it is sold once in the end.
+    """
+    trade, other = await beside_another_sell(system, monkeypatch, whose)
+    await trade.monitor.signal("position_changed")
+    assert await replaced(trade) == 0
+    nearer = StopsRequest(by="a person", hard_stop=Decimal(46800), command="nearer")
+    await trade.monitor.execute_update("stops", nearer, result_type=StopsAnswer)
+    await until_protective(system, ("CANCELLED", "0.016"), ("OPEN", "0.016"))
+    await end_of_protection(system, 1)  # which tells the monitor
+    assert await replaced(trade) == 1
+    if whose == "by us":
+        await other.handle.signal("cancel", CloseRequest(by="a person"))
+        await until_protective(system, ("CANCELLED", "0.016"), ("CANCELLED", "0.016"), ("OPEN", "0.02"))
+    else:
+        await system.control.cancel(other)
+    await trade.monitor.signal("close", CloseRequest(by="a person"))
+    outcome = await trade.closed()
+    assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.02"))
+    await system.assert_books_agree()
+
+
+async def test_protection_is_not_replaced_again_and_again_by_a_balance_that_lags(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange's balance goes on saying that more is available than rests: protection is replaced for that once."""
+    trade, other = await beside_another_sell(system, monkeypatch, "not told", rests="0.01")
+    await trade.monitor.signal("position_changed")
+    await until_protective(system, ("CANCELLED", "0.01"), ("OPEN", "0.01"))
+    await end_of_protection(system, 1)
+    assert await replaced(trade) == 1
+    await trade.monitor.signal("position_changed")
+    assert await replaced(trade) == 1
+    await system.control.clear_faults()
+    await system.control.cancel(other)
+    await trade.monitor.signal("close", CloseRequest(by="a person"))
+    assert (await trade.closed()).exit_size == Decimal("0.02")
+    await system.assert_books_agree()
