@@ -52,11 +52,11 @@ class Starter:
         self._task_queue = task_queue
         self._market_speed = market_speed
 
-    async def monitor(self, entry_key: str, due: ExitDue | None = None) -> bool:
+    async def monitor(self, entry_key: str, due: ExitDue | None = None, *, changed: bool = False) -> bool:
         """Start the exit monitor of an open trade, or leave the running one; False if the trade is closed or unknown.
 
-        With `due`, the monitor gets it as its signal `exit_due`, whether it ran already or not. Raises RPCError and
-        the database's errors.
+        With `due`, the monitor gets it as its signal `exit_due`, whether it ran already or not; else with `changed`
+        it is told to look at its position. Raises RPCError and the database's errors.
         """
         row = await self._pool.fetchrow(_TRADE, entry_key, _STAYS_DUE)
         if row is None:
@@ -79,7 +79,8 @@ class Starter:
             failures=row["failures"],
             resumed=True,
         )
-        await self._start(monitor_start(start), signal=None if due is None else ("exit_due", due))
+        signal = ("exit_due", due) if due is not None else ("position_changed",) if changed else None
+        await self._start(monitor_start(start), signal=signal)
         return True
 
     async def resume(self, order_key: str) -> None:
@@ -115,5 +116,5 @@ class Starter:
         with suppress(WorkflowAlreadyStartedError):
             await self._start(external_start(order), signal=("order_update", order))
 
-    async def _start(self, wanted: Start, *, signal: tuple[str, object] | None = None) -> None:
+    async def _start(self, wanted: Start, *, signal: tuple[object, ...] | None = None) -> None:
         await start_workflow(self._client, wanted, task_queue=self._task_queue, signal=signal, rpc_timeout=_RPC_TIMEOUT)

@@ -10,6 +10,8 @@ from cli.trade_words import state_words, stops_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from temporalio.client import Client
+
     from workers.settings import Settings
 
 __all__ = ["show"]
@@ -38,9 +40,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     """Everything that the ledger has on a trade, and what its workflows tell of themselves."""
     import asyncio
 
-    from cli.asking import query
     from cli.ledger import open_ledger, resolve_key
-    from domain.commands import checked
     from domain.ids import exit_workflow_id, order_workflow_id
     from web.views.trades import described_story, read_story
     from workers.errors import UnreachableError
@@ -57,13 +57,22 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
         note(f"Without the workflows' own words: {error.sentence}")
     else:
         ids = (order_workflow_id(story.key), exit_workflow_id(story.key))
-        answers = await asyncio.gather(*(query(client, name, "timeline") for name in ids))
-        timelines = {
-            name: [checked(line, story.given_by) for line in answer]
-            for name, answer in zip(ids, answers, strict=True)
-            if answer is not None
-        }
+        answers = await asyncio.gather(*(_timeline(client, name, story.given_by) for name in ids))
+        timelines = {name: answer for name, answer in zip(ids, answers, strict=True) if answer is not None}
     return described_story(story, alone=alone, timelines=timelines)
+
+
+async def _timeline(client: "Client", workflow_id: str, commands: "Mapping[tuple[str, str], str]") -> list[str] | None:
+    """What a workflow tells of itself, with the ledger's word for whose wishes came; None where nobody answers."""
+    from cli.asking import query
+    from domain.commands import TimelineEntry
+
+    entries = await query(client, workflow_id, "timeline_entries")
+    if entries is not None:
+        return [TimelineEntry.model_validate(entry).checked(commands) for entry in entries]
+    # A worker of the release before knows only sentences: they are shown as they are, with what messages claim.
+    lines: list[str] | None = await query(client, workflow_id, "timeline")
+    return lines
 
 
 def _print_story(story: "Mapping[str, Any]") -> None:

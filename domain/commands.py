@@ -7,9 +7,10 @@ through Temporal: it keeps what it says of itself, as a claim.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
 
 from domain.exits import ExitReason
 from domain.ids import exit_workflow_id, order_workflow_id
@@ -18,12 +19,12 @@ from domain.messages import CloseRequest, OrderIntent
 
 __all__ = [
     "CommandKind",
+    "TimelineEntry",
+    "Wish",
     "asked_by",
     "cancelled_unsent",
-    "checked",
     "command_of",
     "heard_by",
-    "in_words",
     "not_understood",
     "noted",
     "through_temporal",
@@ -33,7 +34,6 @@ _LONGEST = 100
 _LONGEST_NOTE = 500
 _SHOWN = 12
 _NAMED = 5
-_IN_THE_NAME = re.compile(rf"in the name of (.*) \(command (.{{1,{_SHOWN}}})\)")
 
 
 class CommandKind(StrEnum):
@@ -91,16 +91,59 @@ def noted(note: str) -> str:
     return "".join(letter for letter in note if letter.isprintable())[:_LONGEST_NOTE]
 
 
-def in_words(verb: str, request: CloseRequest | None) -> str:
-    """A wish as a workflow can tell it, which knows what the message says and not whether it is true."""
-    asked = request or CloseRequest()
-    note = f": {noted(asked.note)}" if asked.note else ""
-    if asked.not_understood:
-        # A signal can't be refused: what it says of itself in vain is told.
-        note += f" ({not_understood(asked)}, and left out)"
-    if asked.command:
-        return f"{verb} in the name of {asked.by or 'somebody'} (command {asked.command[:_SHOWN]}){note}"
-    return f"{verb} by {through_temporal(asked.by)}{note}"
+class Wish(BaseModel):
+    """Somebody's close, cancel or move of stops as a workflow knows it: what the message says, not whether it is true.
+
+    In parts, so that nothing that is said in one can be taken for another. `rest` follows behind who it was.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: CommandKind
+    verb: str
+    by: str = ""
+    command: str = ""
+    rest: str = ""
+
+    @classmethod
+    def of(cls, kind: CommandKind, verb: str, request: CloseRequest | None, rest: str = "") -> Wish:
+        """The wish of a message; None stands for one that says nothing."""
+        asked = request or CloseRequest()
+        said = f": {noted(asked.note)}" if asked.note else ""
+        if asked.not_understood:
+            # A signal can't be refused: what it says of itself in vain is told.
+            said += f" ({not_understood(asked)}, and left out)"
+        return cls(kind=kind, verb=verb, by=asked.by, command=asked.command, rest=said + rest)
+
+    @property
+    def in_words(self) -> str:
+        """As the workflow tells it: a name with a command is the command's, one without is Temporal's."""
+        if self.command:
+            name = noted(self.by)[:_LONGEST] or "somebody"
+            return f"{self.verb} in the name of {name} (command {noted(self.command)[:_SHOWN]}){self.rest}"
+        return f"{self.verb} by {through_temporal(self.by)}{self.rest}"
+
+    def checked(self, commands: Mapping[tuple[str, str], str]) -> str:
+        """With the ledger's word in place of the message's.
+
+        Args:
+            commands: who gave each command about this trade, by its kind and id.
+        """
+        return f"{self.verb} by {commands.get((self.kind, self.command)) or through_temporal(self.by)}{self.rest}"
+
+
+class TimelineEntry(BaseModel):
+    """A line of a workflow's timeline: when (UTC), and what happened, or whose wish came."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: str
+    sentence: str
+    wish: Wish | None = None
+
+    def checked(self, commands: Mapping[tuple[str, str], str]) -> str:
+        """With the ledger's word for who it was; see `Wish.checked`."""
+        return f"{self.at} {self.wish.checked(commands) if self.wish else self.sentence}"
 
 
 def not_understood(request: CloseRequest) -> str | None:
@@ -110,20 +153,6 @@ def not_understood(request: CloseRequest) -> str | None:
     if len(unknown) > _NAMED:
         names.append(f"{len(unknown) - _NAMED} more")
     return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not understood" if names else None
-
-
-def checked(line: str, commands: Mapping[str, str]) -> str:
-    """A line of a workflow's timeline with the ledger's word in place of the message's.
-
-    Args:
-        commands: who gave each command about this trade, by its id.
-    """
-    known = {key[:_SHOWN]: by for key, by in commands.items()}
-
-    def who(told: re.Match[str]) -> str:
-        return f"by {known.get(told[2]) or through_temporal(told[1])}"
-
-    return _IN_THE_NAME.sub(who, line)
 
 
 def cancelled_unsent(verb: str, request: CloseRequest, given_by: str | None) -> str:

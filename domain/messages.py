@@ -126,6 +126,7 @@ class OrderIntent(Message):
     )
     leg: int = Field(default=0, description="exits of a monitor: their number in the trade, from 1")
     past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
+    run: str = Field(default="", description="as it is stored: the run of its workflow that had it decided")
 
     @property
     def by_hand(self) -> bool:
@@ -224,6 +225,7 @@ class Admission(Message):
     post_only_backoff_seconds: Decimal = Field(default=Decimal("0.2"), description="wall seconds, before the second")
     gates: tuple[GateView, ...] = Field(default=(), description="of a refusal: every gate that ran")
     stored: bool = Field(default=False, description="it had been decided before it was asked for")
+    own: bool = Field(default=False, description="by this very run of its workflow, whose task was lost")
     close: CloseRequest | None = Field(default=None, description="a close that was accepted before and isn't done")
     cancel: CloseRequest | None = Field(default=None, description="a cancel that was accepted before and isn't done")
     quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
@@ -346,7 +348,9 @@ class ProtectionView(Message):
 
     entry_key: str
     remaining: Decimal = Decimal(0)
-    sellable: Decimal = Field(default=Decimal(0), description="the remainder on the product's increment; 0: dust")
+    sellable: Decimal = Field(
+        default=Decimal(0), description="what may rest of the remainder beside other sells; 0: dust"
+    )
     live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
     live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
     free: Decimal | None = Field(default=None, description=_FREE)
@@ -378,7 +382,7 @@ class OrderOutcome(Message):
     trade_remaining: Decimal | None = None
     entry_final: bool | None = None
     trade: TradeOutcome | None = None
-    earlier: bool = Field(default=False, description="it had ended before this run of its workflow began")
+    earlier: bool = Field(default=False, description="it had ended before this run of its workflow had it decided")
 
 
 class ExitLeg(Message):

@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError, Terminat
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities, RearmTrade, TradeKey
     from activities.interfaces.search_attributes import EXIT_REASON, STATUS
-    from domain.commands import CommandKind, in_words
+    from domain.commands import CommandKind, TimelineEntry, Wish
     from domain.exits import ExitReason, outranks, price_stop, replaces
     from domain.gate_names import GateName
     from domain.ids import order_workflow_id
@@ -54,9 +54,13 @@ _ENTRY_LOOK = 10.0
 _EARLIER_LOOK = 0.1
 """Seconds between two looks at what an earlier monitor's exit has become."""
 _CLAIMS_LOOK = 5.0
+_ENDS_SECONDS = 15.0
+"""So long a trade of which nothing is left waits for the ends of its exits, whose sending may not be answered yet."""
 _HODL_PAUSE = 3600.0
 _TELL_AT = 3
 """So many exits in a row that sold nothing are told to people, however they ended."""
+_FIRST_PAUSE = 1.0
+"""Wall seconds after the first exit in a row that sold nothing; twice as long after each further one."""
 _LITTLE = Decimal("0.05")
 """An exit that sells less than this share of its trade has sold next to nothing."""
 _PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
@@ -65,6 +69,8 @@ _ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
 _STILL_WORKS = "an earlier monitor's exit that was waited for stands down for what became due meanwhile"
 _CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
 _HIGHER_FIRST = "no exit is begun for a reason that a higher one goes before"
+_ENDS_FIRST = "exits that were left behind end before their trade is closed"
+_KNOWN = "a pause ends when what its exit could not know is known"
 _SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
@@ -328,10 +334,11 @@ class ExitMonitorWorkflow:
                 return
         if await self._lower_protection(reason) or self._gives_way(reason):
             return
-        self._selling = reason
+        self._selling, tried = reason, self._size
         outcome = await self._sell(reason)
         self._selling = None
         if outcome is not None and outcome.filled_size > 0:
+            tried = Decimal(0)
             if not self._sold_little(reason, outcome):
                 self._failures = 0
             self._tell(
@@ -348,10 +355,13 @@ class ExitMonitorWorkflow:
             return
         if self._reason is not None and self._reason is not reason:
             return
-        await self._after_unfinished_exit(reason, outcome)
+        await self._after_unfinished_exit(reason, outcome, tried)
 
-    async def _after_unfinished_exit(self, reason: ExitReason, outcome: OrderOutcome | None) -> None:
-        """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring."""
+    async def _after_unfinished_exit(self, reason: ExitReason, outcome: OrderOutcome | None, tried: Decimal) -> None:
+        """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring.
+
+        `tried` is what one that sold nothing was for (base).
+        """
         refused = outcome is None or outcome.state in (OrderState.REJECTED, OrderState.FAILED)
         why = "it failed" if outcome is None else outcome.sentence or outcome.refusal or outcome.state.value
         dropped = outcome is not None and outcome.gate == GateName.NO_LONGER_DUE
@@ -368,13 +378,13 @@ class ExitMonitorWorkflow:
                 # The watcher tells when the list has changed.
                 pause, self._on_hodl, self._hodl_changed = _HODL_PAUSE, True, False
             await self._tell_unsold(why)
-            await self._wait_for_better(reason, pause)
+            await self._wait_for_better(reason, pause, tried)
             self._on_hodl = False
         elif outcome is None or outcome.filled_size == 0:
             if workflow.patched("a pause after an exit sold nothing"):
-                await self._after_nothing_sold(reason, why, dropped=dropped)
+                await self._after_nothing_sold(reason, why, tried, dropped=dropped)
         elif self._sold_little(reason, outcome):
-            await self._after_nothing_sold(reason, why, sold="next to nothing")
+            await self._after_nothing_sold(reason, why, tried, sold="next to nothing")
         if not price_stop(reason):
             if self._due is not None and self._due.reason is reason:
                 self._due = None
@@ -388,7 +398,7 @@ class ExitMonitorWorkflow:
         return little and price_stop(reason) and workflow.patched(_PAUSE_AFTER_LITTLE)
 
     async def _after_nothing_sold(
-        self, reason: ExitReason, why: str, *, dropped: bool = False, sold: str = "nothing"
+        self, reason: ExitReason, why: str, tried: Decimal, *, dropped: bool = False, sold: str = "nothing"
     ) -> None:
         """An exit that was taken and sold nothing (no liquidity, cancelled, expired), or that did not hold any more.
 
@@ -405,7 +415,7 @@ class ExitMonitorWorkflow:
             if self._failures >= _TELL_AT:
                 await self._tell_unsold(f"it sold {sold} ({why}), {self._failures} times in a row")
         if pause > 0:
-            await self._wait_for_better(reason, pause)
+            await self._wait_for_better(reason, pause, tried)
 
     @property
     def _longest(self) -> float:
@@ -413,7 +423,7 @@ class ExitMonitorWorkflow:
 
     def _pause_after(self, failures: int) -> float:
         """Wall seconds: 1, 2, 4, … up to the rules' longest; none after no failure."""
-        return min(2.0 ** min(failures - 1, 20), self._longest) if failures > 0 else 0.0
+        return min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 20), self._longest) if failures > 0 else 0.0
 
     async def _tell_unsold(self, why: str) -> None:
         """People are told, and the plan stays with the monitor, which tries again."""
@@ -433,16 +443,41 @@ class ExitMonitorWorkflow:
         if self._protection is not None:
             self._protection.look()
 
-    async def _wait_for_better(self, reason: ExitReason, seconds: float) -> None:
-        await wait_until(
-            lambda: (
-                (self._reason is not None and outranks(self._reason, reason))
-                or (self._on_hodl and self._hodl_changed)
-                or self._freed
-            ),
-            seconds,
-            f"before {reason} is tried again",
-        )
+    async def _wait_for_better(self, reason: ExitReason, seconds: float, tried: Decimal) -> None:
+        """The pause after an exit that sold nothing, which was for `tried` (base).
+
+        It ends at once where the ledger has less than that by now, as a fill that was missing is known, or less that
+        is claimed beside: then the next one is another exit. Nothing else that is told ends it, however often.
+        """
+        looks = workflow.patched(_KNOWN)
+        ends = workflow.now() + timedelta(seconds=seconds)
+        if looks and 0 < self._size < tried:
+            return
+        while True:
+            if not await wait_until(
+                lambda: self._is_better(reason) or (looks and self._changed),
+                max((ends - workflow.now()).total_seconds(), 0.0),
+                f"before {reason} is tried again",
+            ):
+                return
+            if self._is_better(reason) or await self._is_less_left(reason):
+                return
+
+    async def _is_less_left(self, reason: ExitReason) -> bool:
+        """Whether the ledger has less of the trade, or less claimed of it, than when it was looked at last."""
+        self._changed = False
+        before, claimed = self._size, self._claims
+        view = await self._position(reason)
+        self._entry_final, self._size, self._claims = view.entry_final, view.remaining, view.pending_claims
+        if view.remaining <= 0 and view.working:
+            return False  # what sold the last of it is about to end, and is heard then: the trade closes with it
+        self._flat = view.remaining <= 0
+        return self._size < before or self._claims < claimed
+
+    def _is_better(self, reason: ExitReason) -> bool:
+        """Whether there is no reason to wait any more before an exit is tried again."""
+        higher = self._reason is not None and outranks(self._reason, reason)
+        return higher or (self._on_hodl and self._hodl_changed) or self._freed
 
     async def _stop_entry(self) -> None:
         """Cancel what remains of the own entry and wait for its final size, bounded: a stop doesn't wait for ever."""
@@ -576,6 +611,19 @@ class ExitMonitorWorkflow:
             await child
         self._freed = self._look = True
 
+    async def _hear_ends(self) -> None:
+        """What was left behind and sold some of the trade writes that down as it ends, which the trade's outcome is to
+        have: waited for, though not for long.
+        """
+        working = [task for task in self._behind if not task.done()]
+        if not working or not workflow.patched(_ENDS_FIRST):
+            return
+        await wait_until(
+            lambda: all(task.done() for task in working),
+            _ENDS_SECONDS,
+            "until exits that were left behind have ended",
+        )
+
     async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
         """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
         await self._position(reason)
@@ -606,6 +654,7 @@ class ExitMonitorWorkflow:
                 return
         elif not self._entry_final:
             return
+        await self._hear_ends()
         # A parent hears of our end by itself; one that continued as new, or a sweep's monitor, needs a signal.
         tell_entry = workflow.info().parent is None or self._tell_when_closed
         request = TradeKey(entry_key=self._start.entry_key, reason=reason, tell_entry=tell_entry)
@@ -695,7 +744,7 @@ class ExitMonitorWorkflow:
         """Move the trade's stops or its target; answers when the plan has them."""
         answer = await move_stops(self._start.entry_key, request)
         self._start = self._start.model_copy(update={"rules": answer.rules})
-        self._tell(f"{in_words('stops moved', request)}: {answer.sentence}")
+        self._tell_wish(Wish.of(CommandKind.STOPS, "stops moved", request, f": {answer.sentence}"))
         if self._protection is not None:
             self._protection.look(grew=True)
         return answer
@@ -711,7 +760,7 @@ class ExitMonitorWorkflow:
             self._close = request
             self._promise.keep(self._start.entry_key, CommandKind.CLOSE, request)
             self._failures = 0
-            self._tell(in_words("close asked for", request))
+            self._tell_wish(Wish.of(CommandKind.CLOSE, "close asked for", request))
 
     @workflow.query
     def state(self) -> MonitorViewState:
@@ -734,9 +783,17 @@ class ExitMonitorWorkflow:
         """What happened, in order."""
         return self._timeline.lines
 
-    def _tell(self, sentence: str) -> None:
+    @workflow.query
+    def timeline_entries(self) -> list[TimelineEntry]:
+        """The timeline in its parts: whose wish came is for the ledger to say."""
+        return self._timeline.entries
+
+    def _tell_wish(self, wish: Wish) -> None:
+        self._tell(wish.in_words, wish)
+
+    def _tell(self, sentence: str, wish: Wish | None = None) -> None:
         self._sentence = sentence
-        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence)
+        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence, wish)
         start = self._start
         phase = "closed" if self._closed else "selling" if self._selling else "protected"
         workflow.set_current_details(

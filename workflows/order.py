@@ -21,7 +21,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities
     from activities.interfaces.quotes import QuoteWithdrawalActivity, WithdrawQuotes
     from activities.interfaces.search_attributes import STATUS
-    from domain.commands import CommandKind, in_words
+    from domain.commands import CommandKind, TimelineEntry
     from domain.intents import must_leave, same_intent
     from domain.messages import (
         CloseAnswer,
@@ -33,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         TradeOutcome,
     )
     from domain.orders import OrderState, OrderType
+    from domain.quoting import QUOTES
     from domain.wording import order_summary
     from workflows.durable import transact
     from workflows.order_attempts import OrderAttempts
@@ -47,6 +48,7 @@ _QUOTES_PATIENCE = 5.0
 _QUOTES_PATIENCE_MARKET = 2.0
 _QUOTES_PATIENCE_STOP = 0.5
 """Wall seconds that a sell waits for the market maker's quotes on its symbol to leave; a due stop waits least."""
+_FREED = "a sell of a trade that ended without a fill tells the exit monitor"
 
 
 @workflow.defn(name="OrderWorkflow")
@@ -74,7 +76,7 @@ class OrderWorkflow:
             except asyncio.CancelledError:
                 if life.cancelled():  # not a person's cancel: the worker puts the workflow out of its memory
                     raise
-                self._progress.wish_cancel("the workflow was cancelled")
+                self._progress.cancelled_in_temporal()
                 self._keep_cancel(CloseRequest(note="the workflow was cancelled"))
                 continue
             if outcome is None:
@@ -86,11 +88,12 @@ class OrderWorkflow:
         workflow.continue_as_new(self._intent)
 
     async def _live(self) -> OrderOutcome | None:
+        intent = self._intent.model_copy(update={"run": workflow.info().run_id})
         try:
-            admission = await transact(OrderActivities.admit, self._intent, "gates and reservation")
+            admission = await transact(OrderActivities.admit, intent, "gates and reservation")
             if admission.quotes_rest:
                 await self._withdraw_quotes()
-                intent = self._intent.model_copy(update={"past_quotes": True})
+                intent = intent.model_copy(update={"past_quotes": True})
                 admission = await transact(OrderActivities.admit, intent, "gates and claim, past the quotes")
         except ApplicationError as error:
             raise ApplicationError(str(error), type=error.type, non_retryable=True) from error
@@ -104,10 +107,10 @@ class OrderWorkflow:
             return self._progress.outcome()
         self._progress.tell(f"admitted: {order_summary(self._intent)}")
         if admission.close is not None:
-            self._progress.wish_cancel(in_words("closed", admission.close), admission.close, verb="closed")
+            self._progress.wish_cancel(admission.close, CommandKind.CLOSE)
             self._trade.close_later(admission.close)
         elif admission.cancel is not None:
-            self._progress.wish_cancel(in_words("cancelled", admission.cancel), admission.cancel)
+            self._progress.wish_cancel(admission.cancel)
         reports = asyncio.create_task(self._reports.run(cancel_attempt=self._attempts.cancel_attempt))
         try:
             if not admission.finished:
@@ -123,13 +126,23 @@ class OrderWorkflow:
                     return None
             elif not self._progress.is_entry or self._progress.state is not OrderState.FILLED:
                 workflow.upsert_search_attributes([STATUS.value_set(self._progress.state.value)])
-            if sold_by_hand(self._intent) and (self._progress.filled.size > 0 or self._intent.protection_role):
+            if self._frees_trade:
                 await tell_trade_sold(self._progress)
             # A report that came with the last step is still recorded, and an attempt that appeared late is ended.
             await workflow.wait_condition(lambda: self._reports.at_rest and workflow.all_handlers_finished())
             return self._progress.outcome()
         finally:
             reports.cancel()
+
+    @property
+    def _frees_trade(self) -> bool:
+        """Whether the end of this sell, which its trade's monitor didn't start, changes what that has to look after."""
+        if not sold_by_hand(self._intent):
+            return False
+        if self._progress.filled.size > 0 or self._intent.protection_role:
+            return True
+        # What it had claimed can be protected again. A market maker's asks come and go with each round.
+        return self._intent.entry_point != QUOTES and workflow.patched(_FREED)
 
     async def _withdraw_quotes(self) -> None:
         """The market maker's quotes on the symbol leave first (EXIT-4), within bounds: what one that isn't answered has
@@ -185,7 +198,7 @@ class OrderWorkflow:
         return CloseAnswer(accepted=True, sentence="the order is being cancelled; what was filled stays protected")
 
     def _cancel(self, request: CloseRequest) -> None:
-        self._progress.wish_cancel(in_words("cancelled", request), request)
+        self._progress.wish_cancel(request)
         self._keep_cancel(request)
 
     def _keep_cancel(self, request: CloseRequest) -> None:
@@ -220,7 +233,7 @@ class OrderWorkflow:
         refuse_unknown(request)
 
     async def _pass_close(self, request: CloseRequest) -> None:
-        self._progress.wish_cancel(in_words("closed", request), request, verb="closed")
+        self._progress.wish_cancel(request, CommandKind.CLOSE)
         await self._trade.close(request)
 
     @workflow.update
@@ -255,4 +268,9 @@ class OrderWorkflow:
     @workflow.query
     def timeline(self) -> list[str]:
         """What happened, in order."""
-        return self._progress.timeline
+        return self._progress.timeline.lines
+
+    @workflow.query
+    def timeline_entries(self) -> list[TimelineEntry]:
+        """The timeline in its parts: whose wish came is for the ledger to say."""
+        return self._progress.timeline.entries

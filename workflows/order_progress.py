@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from domain.commands import CommandKind, Wish
     from domain.exits import price_stop
     from domain.ids import exit_workflow_id
     from domain.messages import Admission, CloseRequest, OrderIntent, OrderOutcome, RecordResult, TradeOutcome
@@ -109,22 +110,32 @@ class OrderProgress:
     def resume_finished(self, admission: Admission) -> None:
         """Take over from the journal an order that had ended before this run began."""
         self.finished = True
+        self.sentence = admission.sentence
         self.number = len(admission.attempts)
         self.filled = Totals(admission.filled_size, admission.filled_value, admission.fees)
         self.average = average(admission.filled_value, admission.filled_size)
         self.trade_state = admission.trade_state
 
-    def wish_cancel(self, why: str, request: CloseRequest | None = None, *, verb: str = "cancelled") -> None:
-        """Somebody wants it cancelled; the first wish counts, and none once it has ended."""
+    def wish_cancel(self, request: CloseRequest, kind: CommandKind = CommandKind.CANCEL) -> None:
+        """Somebody wants it cancelled, or its trade closed; the first wish counts, and none once it has ended."""
+        verb = "closed" if kind is CommandKind.CLOSE else "cancelled"
+        wish = Wish.of(kind, verb, request)
+        self._wish_cancel(wish.in_words, request, wish)
+
+    def cancelled_in_temporal(self) -> None:
+        """The workflow itself was cancelled, which is the same wish."""
+        self._wish_cancel("the workflow was cancelled")
+
+    def _wish_cancel(self, why: str, request: CloseRequest | None = None, wish: Wish | None = None) -> None:
         if self.cancel_wish is None and not self.finished:
-            self.cancel_wish, self.wish, self.wish_verb = why, request, verb
-            self.tell(why)
+            self.cancel_wish, self.wish, self.wish_verb = why, request, wish.verb if wish else "cancelled"
+            self.tell(why, wish)
 
     # --- what people see of it -----------------------------------------------------------------------------------
 
-    def tell(self, sentence: str) -> None:
-        """A line more in the timeline, and the workflow's page anew."""
-        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence)
+    def tell(self, sentence: str, wish: Wish | None = None) -> None:
+        """A line more in the timeline, and the workflow's page anew; `wish` where it is somebody's in words."""
+        self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence, wish)
         intent = self.intent
         lines = [f"**{order_summary(intent)}**", "", f"Order is **{self.state}**: {sentence}"]
         if self.filled.size > 0:
@@ -141,9 +152,9 @@ class OrderProgress:
         workflow.set_current_details("\n".join(lines))
 
     @property
-    def timeline(self) -> list[str]:
+    def timeline(self) -> Timeline:
         """What happened, in order."""
-        return self._timeline.lines
+        return self._timeline
 
     def view(self) -> OrderView:
         """Where the order stands."""
@@ -166,6 +177,14 @@ class OrderProgress:
             exit_monitor=exit_workflow_id(intent.order_key) if self.monitor_started else None,
         )
 
+    @property
+    def _had_ended(self) -> bool:
+        """Whether it had ended before this run began. A task that the server threw away is run once more, and finds
+        what it has stored itself.
+        """
+        admission = self.admission
+        return admission is not None and admission.stored and admission.finished and not admission.own
+
     def outcome(self) -> OrderOutcome:
         """The workflow's result."""
         intent = self.intent
@@ -187,5 +206,5 @@ class OrderProgress:
             trade_remaining=self.trade_remaining,
             entry_final=self.entry_final,
             trade=self.trade,
-            earlier=bool(self.admission and self.admission.stored and self.admission.finished),
+            earlier=self._had_ended,
         )

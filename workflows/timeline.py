@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from domain.commands import TimelineEntry, Wish
+
 __all__ = ["Timeline"]
 
 _LONGEST = 200
@@ -12,21 +14,26 @@ class Timeline:
     """Lines with times, oldest first; when there are too many, lines of the middle are left out."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self._entries: list[TimelineEntry] = []
 
-    def add(self, at: str, sentence: str) -> None:
-        """Append a line; `at` is a time without blanks."""
-        self._lines.append(f"{at} {sentence}")
-        if len(self._lines) > _LONGEST:
-            del self._lines[_LONGEST // 2]
+    def add(self, at: str, sentence: str, wish: Wish | None = None) -> None:
+        """Append a line; `at` is a time without blanks, `wish` there where the sentence is somebody's wish in words."""
+        self._entries.append(TimelineEntry(at=at, sentence=sentence, wish=wish))
+        if len(self._entries) > _LONGEST:
+            del self._entries[_LONGEST // 2]
 
     @property
     def markdown(self) -> list[str]:
         """The newest lines as a list, newest first: the Web UI shows no code blocks."""
-        newest = self._lines[: -_SHOWN - 1 : -1]
-        return [f"- `{at}` {sentence}" for at, _, sentence in (line.partition(" ") for line in newest)]
+        newest = self._entries[: -_SHOWN - 1 : -1]
+        return [f"- `{entry.at}` {entry.sentence}" for entry in newest]
 
     @property
     def lines(self) -> list[str]:
-        """All lines, oldest first."""
-        return list(self._lines)
+        """All lines as text, oldest first."""
+        return [f"{entry.at} {entry.sentence}" for entry in self._entries]
+
+    @property
+    def entries(self) -> list[TimelineEntry]:
+        """All lines in their parts, oldest first."""
+        return list(self._entries)

@@ -155,11 +155,11 @@ async def start_workflow(
     wanted: Start,
     *,
     task_queue: str,
-    signal: tuple[str, Any] | None = None,
+    signal: tuple[Any, ...] | None = None,
     eager: bool = False,
     rpc_timeout: timedelta | None = None,
 ) -> WorkflowHandle[Any, Any]:
-    """Start a workflow, or find it running; with `signal`, a name and its argument, it gets that in either case.
+    """Start a workflow, or find it running; with `signal`, a name and its arguments, it gets that in either case.
 
     `eager` lets a worker in this process take the first task at once. Raises WorkflowAlreadyStartedError if one of this
     id has ended that is not to be started again (`REUSE`), and RPCError.
@@ -172,7 +172,7 @@ async def start_workflow(
         result_type=wanted.result_type,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         start_signal=None if signal is None else signal[0],
-        start_signal_args=[] if signal is None else [signal[1]],
+        start_signal_args=[] if signal is None else signal[1:],
         request_eager_start=eager,
         rpc_timeout=rpc_timeout,
     )

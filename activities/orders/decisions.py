@@ -255,6 +255,7 @@ class Decisions:
             fees=order["quote_fees"],
             finished=order["finished"],
             stored=True,
+            own=bool(intent.run) and order["intent"].get("run") == intent.run,
             close=promised.get(CommandKind.CLOSE),
             cancel=promised.get(CommandKind.CANCEL),
             trade_state=TradeState(trade) if trade else None,

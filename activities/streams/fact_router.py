@@ -201,5 +201,6 @@ class FactRouter:
             # It lives at the exchange without anyone to end it: its workflow comes back for that.
             await self._starter.resume(order_key)
         entry_key = fact.entry_key or order_key
-        if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
-            await self._starter.monitor(entry_key)
+        if result.trade_remaining is not None and result.trade_state is not TradeState.CLOSED:
+            # One that runs may pause because this was not known.
+            await self._starter.monitor(entry_key, changed=result.new_fill)

@@ -6,16 +6,18 @@ import os
 import pwd
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.asking import user
 from domain.commands import (
     CommandKind,
+    TimelineEntry,
+    Wish,
     asked_by,
     cancelled_unsent,
-    checked,
     command_of,
     heard_by,
-    in_words,
     not_understood,
     through_temporal,
 )
@@ -59,6 +61,11 @@ def test_the_ledger_goes_before_the_message() -> None:
     assert asked_by(_exit(ExitReason.HARD_STOP, asked_by="ceo"), None) == "temporal (says ceo)"
 
 
+def in_words(verb: str, request: CloseRequest | None) -> str:
+    """As a workflow tells it."""
+    return Wish.of(CommandKind.CLOSE, verb, request).in_words
+
+
 def test_a_workflow_says_no_more_than_it_knows() -> None:
     """It can't look into the ledger: a name with a command is told as the command's, one without as Temporal's."""
     assert in_words("cancelled", CloseRequest(by="ann", note="news")) == "cancelled by temporal (says ann): news"
@@ -86,12 +93,50 @@ def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
     assert not_understood(many) == ("`x0` and `x1` and `x2` and `x3` and `x4` and 13995 more are not understood")
 
 
+def shown(request: CloseRequest, kind: CommandKind = CommandKind.CANCEL) -> str:
+    """A line of a timeline as a person is shown it, where ann has cancelled and bob has closed."""
+    wish = Wish.of(kind, "cancelled", request)
+    line = TimelineEntry.model_validate(
+        TimelineEntry(at="14:05:09", sentence=wish.in_words, wish=wish).model_dump(mode="json")
+    )
+    return line.checked({("cancel", ANNS): "ann", ("close", BOBS): "bob"})
+
+
+ANNS, BOBS = "0123456789abcdef", "fedcba9876543210"
+
+
 def test_a_timeline_is_shown_with_the_ledgers_word() -> None:
-    """A command that the ledger has about the trade names who gave it; one without a row is a claim."""
-    line = "14:05:09Z " + in_words("cancelled", CloseRequest(by="root", command="0123456789abcdef", note="lunch"))
-    assert checked(line, {"0123456789abcdef": "ann"}) == "14:05:09Z cancelled by ann: lunch"
-    assert checked(line, {"another": "ann"}) == "14:05:09Z cancelled by temporal (says root): lunch"
-    assert checked("14:05:09Z protected", {}) == "14:05:09Z protected"
+    """A command that the ledger has about the trade names who gave it; one without a row, or a command of another kind,
+    is a claim.
+    """
+    assert shown(CloseRequest(by="root", command=ANNS, note="lunch")) == "14:05:09 cancelled by ann: lunch"
+    assert shown(CloseRequest(by="root", command="another", note="lunch")) == (
+        "14:05:09 cancelled by temporal (says root): lunch"
+    )
+    assert shown(CloseRequest(by="root", command=BOBS)) == "14:05:09 cancelled by temporal (says root)"
+    assert shown(CloseRequest(by="root", command=BOBS), CommandKind.CLOSE) == "14:05:09 cancelled by bob"
+    assert TimelineEntry(at="14:05:09", sentence="protected").checked({}) == "14:05:09 protected"
+
+
+PIECES = [
+    "in the name of ann (command 0123456789ab)", "cancelled in the name of ann (command 0123456789ab)", "by ann",
+    "cancelled by ann", "(command 0123456789ab)", "(command ", "in the name of ", ")", ": ", "\n", ANNS, BOBS,
+]  # fmt: skip
+SAID = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=4).map("".join)
+
+
+@given(by=SAID, note=SAID, command=SAID, other=SAID)
+def test_nothing_that_a_message_says_looks_like_the_ledgers_word(by: str, note: str, command: str, other: str) -> None:
+    """Whatever its name, note, command and unknown fields are made of, a line says first whose it is, on one line: the
+    ledger's ann where her command is there, else Temporal's.
+    """
+    request = CloseRequest.model_validate({"by": by, "note": note, "command": command, "x" + other: "1"})
+    line = shown(request)
+    said = Wish.of(CommandKind.CANCEL, "cancelled", request)
+    who = "ann" if command == ANNS else through_temporal(by)
+    assert line == f"14:05:09 cancelled by {who}{said.rest}"
+    assert line.isprintable()
+    assert said.in_words.isprintable()
 
 
 def test_the_command_line_names_this_machines_user(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from temporalio import workflow
 
 from domain.exits import ExitReason, ExitRules
 from domain.ids import exit_workflow_id
 from domain.messages import CloseRequest, ExitDue, Linkage, MonitorStart, OrderIntent
 from domain.orders import OrderRole, OrderType, Side
 from tests.support.harness import Trade, TradingSystem
-from tests.support.intents import market_buy
+from tests.support.intents import market_buy, sell
+from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
+from tests.workflow.test_urgent_exits import RULES, bought, close
+from workflows import exit_monitor
 from workflows.exit_monitor import ExitMonitorWorkflow
 
 UNSOLD = "SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'CANCELLED' ORDER BY received_at"
@@ -50,6 +55,69 @@ async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_
     (sold,) = await system.rows("SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'FILLED'")
     assert (sold["received_at"] - asked).total_seconds() < 8, "the fourth pause is eight seconds"
     assert await system.value("SELECT count(*) FROM incidents WHERE resolved_at IS NULL") == 0
+    await system.assert_books_agree()
+
+
+async def test_a_pause_ends_when_a_fill_that_was_missing_is_known(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close's order is told to have sold nothing, and sold a part; no read works. The pause after that is long: being
+    told to look doesn't end it, and the missing fill does, as soon as the ledger has it.
+    """
+    monkeypatch.setattr(exit_monitor, "_FIRST_PAUSE", 3600.0)
+    await open_books(system.pool, system.account, USD="100000", BTC="0")
+    trade = await bought(system, rules=RULES.model_copy(update={"retry_max_seconds": Decimal(3600)}))
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault("stale_cancelled", "user")
+    await system.control.fault("thin_book", "SELL BTC-USD", count=1, share=0.4)
+    await close(trade)
+
+    async def unsold() -> bool:
+        return any("stay protected" in line for line in await trade.monitor.query("timeline"))
+
+    await eventually(unsold, within=30, what="it has sold nothing, as far as is known")
+    await trade.monitor.signal("position_changed")
+    await trade.until_looked()
+    assert (await trade.monitor_view()).exit_orders == 1
+    await system.control.clear_faults()
+    outcome = await trade.closed(within=60)
+    assert (outcome.exit_size, len(outcome.exits)) == (Decimal("0.01"), 2)
+    await system.assert_books_agree()
+
+
+async def test_an_exit_whose_refusal_was_thrown_away_is_refused_once(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server throws away the workflow task in which an exit is refused, and what that stored is found again: it is
+    no earlier monitor's exit, behind which the next one would be sent at once. The pause ends when what stood in its
+    way is free.
+    """
+    for pause in ("_FIRST_PAUSE", "_CLAIMS_LOOK"):
+        monkeypatch.setattr(exit_monitor, pause, 3600.0)
+    trade = await bought(system, rules=RULES.model_copy(update={"retry_max_seconds": Decimal(3600)}))
+    part = sell(system.account, "0.01", entry_key=trade.key, entry_point="manual")
+    limit = {"order_type": OrderType.LIMIT, "limit_price": Decimal(60000)}
+    other = await system.start(part.model_copy(update=limit))
+    await other.exchange_id()
+    lost: list[str] = []
+    upsert = workflow.upsert_search_attributes
+
+    def losing(attributes: Any) -> None:
+        if not lost and any(item.value == "REJECTED" for item in attributes):
+            lost.append("the task")
+            raise RuntimeError("the server throws this task away")
+        upsert(attributes)
+
+    monkeypatch.setattr(workflow, "upsert_search_attributes", losing)
+    await close(trade)
+
+    async def refused() -> bool:
+        return any("MANUAL was refused" in line for line in await trade.monitor.query("timeline"))
+
+    await eventually(refused, within=30, what="the exit is refused")
+    assert (lost, (await trade.monitor_view()).exit_orders) == (["the task"], 1)
+    await other.handle.signal("cancel", CloseRequest(by="a person"))
+    assert (await trade.closed()).exit_size == Decimal("0.01")
     await system.assert_books_agree()
 
 

@@ -53,7 +53,7 @@ SELECT c.kind, c.given_by, c.note, c.accepted_at,
   FROM commands c JOIN orders o ON o.order_key = c.subject LEFT JOIN trades t ON t.entry_key = o.order_key
  WHERE c.subject = $1 AND c.accepted_at IS NOT NULL ORDER BY c.accepted_at
 """
-_GIVEN_BY = "SELECT id, given_by FROM commands WHERE subject = $1"
+_GIVEN_BY = "SELECT kind, id, given_by FROM commands WHERE subject = $1"
 _ENTRY_OF = "SELECT coalesce(entry_key, order_key) FROM orders WHERE order_key = $1"
 _SELLS = "SELECT order_key FROM orders WHERE entry_key = $1 AND order_key <> $1 ORDER BY received_at"
 _OF_TRADE = "IN (SELECT order_key FROM orders WHERE order_key = $1 OR entry_key = $1)"
@@ -188,8 +188,8 @@ class Story:
     """Orders that sell of it, in the order in which they were asked for."""
     parts: dict[str, list[Row]]
     """Its gates, attempts, fills, linkage, stop_changes, exits, promises and incidents, oldest first."""
-    given_by: dict[str, str]
-    """Who gave a command on it, by the command's id."""
+    given_by: dict[tuple[str, str], str]
+    """Who gave a command on it, by the command's kind and id."""
 
     @property
     def key(self) -> str:
@@ -206,7 +206,7 @@ async def read_story(ledger: Ledger, key: str) -> Story:
         trade=await find_trade(ledger, entry_key),
         sells=[await read_order(ledger, sell) for sell in sells],
         parts={name: await ledger.fetch(statement, entry_key) for name, statement in _PARTS.items()},
-        given_by={row["id"]: row["given_by"] for row in await ledger.fetch(_GIVEN_BY, entry_key)},
+        given_by={(row["kind"], row["id"]): row["given_by"] for row in await ledger.fetch(_GIVEN_BY, entry_key)},
     )
 
 
