@@ -1,0 +1,164 @@
+"""What follows an exit that has left something of its trade: a stop tries again, ever more slowly; a profit exit goes
+back to monitoring.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities.interfaces.search_attributes import EXIT_REASON, STATUS
+    from domain.exits import ExitReason, outranks, price_stop
+    from domain.gate_names import GateName
+    from domain.messages import OrderOutcome
+    from domain.orders import OrderState
+    from domain.wording import money
+    from workflows.durable import wait_until
+    from workflows.exit_progress import ExitProgress
+
+__all__ = ["LITTLE", "ExitPauses", "pause_after", "sold_little"]
+
+_FIRST_PAUSE = 1.0
+"""Wall seconds after the first exit in a row that sold nothing; twice as long after each further one."""
+LITTLE = Decimal("0.05")
+"""An exit that sells less than this share of its trade has sold next to nothing."""
+_CLAIMS_LOOK = 5.0
+_HODL_PAUSE = 3600.0
+_TELL_AT = 3
+"""So many exits in a row that sold nothing are told to people, however they ended."""
+_PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
+_KNOWN = "a pause ends when what its exit could not know is known"
+
+
+def pause_after(failures: int, longest: float) -> float:
+    """Wall seconds: 1, 2, 4, … up to `longest`; none after no failure."""
+    return min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 20), longest) if failures > 0 else 0.0
+
+
+def sold_little(reason: ExitReason, outcome: OrderOutcome) -> bool:
+    """Whether a stop's exit has left nearly all of its trade: a thin book takes a crumb each time it is asked."""
+    left = outcome.trade_remaining or Decimal(0)
+    little = 0 < outcome.filled_size < LITTLE * (outcome.filled_size + left)
+    return little and price_stop(reason) and workflow.patched(_PAUSE_AFTER_LITTLE)
+
+
+class ExitPauses:
+    """The pauses between the exits of one trade."""
+
+    def __init__(self, progress: ExitProgress) -> None:
+        self._progress = progress
+        self._on_hodl = False
+        self._hodl_changed = False
+        self._failed_at: datetime | None = None
+        """When an exit last sold nothing."""
+
+    def hodl_changed(self) -> None:
+        """The HODL list has changed: what waits for that is tried again."""
+        self._hodl_changed = True
+
+    async def after_unfinished_exit(self, reason: ExitReason, outcome: OrderOutcome | None, tried: Decimal) -> None:
+        """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring.
+
+        `tried` is what one that sold nothing was for (base).
+        """
+        progress = self._progress
+        refused = outcome is None or outcome.state in (OrderState.REJECTED, OrderState.FAILED)
+        why = "it failed" if outcome is None else outcome.sentence or outcome.refusal or outcome.state.value
+        dropped = outcome is not None and outcome.gate == GateName.NO_LONGER_DUE
+        if refused and not dropped:
+            await self._after_refusal(reason, why, tried, on_hodl=outcome is not None and outcome.gate == GateName.HODL)
+        elif outcome is None or outcome.filled_size == 0:
+            if workflow.patched("a pause after an exit sold nothing"):
+                await self._after_nothing_sold(reason, why, tried, dropped=dropped)
+        elif sold_little(reason, outcome):
+            await self._after_nothing_sold(reason, why, tried, sold="next to nothing")
+        if not price_stop(reason):
+            if progress.due is not None and progress.due.reason is reason:
+                progress.due = None
+            await progress.rearm(f"{reason} did not fill: back to monitoring" if not dropped else why)
+
+    async def _after_refusal(self, reason: ExitReason, why: str, tried: Decimal, *, on_hodl: bool) -> None:
+        progress = self._progress
+        progress.failures += 1
+        workflow.upsert_search_attributes([STATUS.value_set("CLOSING"), EXIT_REASON.value_set(reason.value)])
+        progress.tell(f"{reason} was refused ({why}); {money(progress.size)} stay protected")
+        pause = pause_after(progress.failures, self._longest)
+        if progress.claims > 0:
+            # Something else may still sell it: how that ends may be known at any time.
+            pause = min(pause, _CLAIMS_LOOK)
+        if on_hodl:
+            # A list that a person wrote doesn't change by asking again; a person's close is heard at any time.
+            # The watcher tells when the list has changed.
+            pause, self._on_hodl, self._hodl_changed = _HODL_PAUSE, True, False
+        await progress.tell_unsold(why)
+        await self._wait_for_better(reason, pause, tried)
+        self._on_hodl = False
+
+    async def _after_nothing_sold(
+        self, reason: ExitReason, why: str, tried: Decimal, *, dropped: bool = False, sold: str = "nothing"
+    ) -> None:
+        """An exit that was taken and sold nothing (no liquidity, cancelled, expired), or that did not hold any more.
+
+        A stop pauses as after a refusal. A profit exit goes back to monitoring at once, but not again and again.
+        """
+        progress = self._progress
+        stop, now = price_stop(reason), workflow.now()
+        failed_at = self._failed_at
+        if not stop and failed_at is not None and (now - failed_at).total_seconds() > 2 * self._longest:
+            progress.failures = 0
+        progress.failures += 1
+        self._failed_at = now
+        pause = pause_after(progress.failures if stop else progress.failures - 1, self._longest)
+        if not dropped:
+            progress.tell(
+                f"{reason} sold {sold} ({why}), {progress.failures} in a row; {money(progress.size)} stay protected"
+            )
+            if progress.failures >= _TELL_AT:
+                await progress.tell_unsold(f"it sold {sold} ({why}), {progress.failures} times in a row")
+        if pause > 0:
+            await self._wait_for_better(reason, pause, tried)
+
+    @property
+    def _longest(self) -> float:
+        return float(self._progress.start.rules.retry_max_seconds)
+
+    async def _wait_for_better(self, reason: ExitReason, seconds: float, tried: Decimal) -> None:
+        """The pause after an exit that sold nothing, which was for `tried` (base).
+
+        It ends at once where the ledger has less than that by now, as a fill that was missing is known, or less that
+        is claimed beside: then the next one is another exit. Nothing else that is told ends it, however often.
+        """
+        progress = self._progress
+        looks = workflow.patched(_KNOWN)
+        ends = workflow.now() + timedelta(seconds=seconds)
+        if looks and 0 < progress.size < tried:
+            return
+        while True:
+            left = max((ends - workflow.now()).total_seconds(), 0.0)
+            if not await wait_until(
+                lambda: self._is_better(reason) or (looks and progress.changed), left, f"before {reason} is tried again"
+            ):
+                return
+            if self._is_better(reason) or await self._is_less_left(reason):
+                return
+
+    async def _is_less_left(self, reason: ExitReason) -> bool:
+        """Whether the ledger has less of the trade, or less claimed of it, than when it was looked at last."""
+        progress = self._progress
+        progress.changed = False
+        before, claimed = progress.size, progress.claims
+        view = await progress.position(reason)
+        progress.note(view)
+        if view.remaining <= 0 and view.working:
+            return False  # what sold the last of it is about to end, and is heard then: the trade closes with it
+        progress.flat = view.remaining <= 0
+        return progress.size < before or progress.claims < claimed
+
+    def _is_better(self, reason: ExitReason) -> bool:
+        """Whether there is no reason to wait any more before an exit is tried again."""
+        progress = self._progress
+        higher = progress.reason is not None and outranks(progress.reason, reason)
+        return higher or (self._on_hodl and self._hodl_changed) or progress.freed

@@ -1,0 +1,167 @@
+"""One exit of a trade, from its order's start to its end; a higher reason that becomes due makes it stand down.
+
+The order is a child workflow of the monitor. What has not ended in time is left behind: it claims in the ledger what it
+may still sell, and the rest is sold beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from decimal import Decimal
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError
+
+with workflow.unsafe.imports_passed_through():
+    from domain.exits import ExitReason, price_stop
+    from domain.ids import order_workflow_id
+    from domain.intents import monitor_exit
+    from domain.messages import CloseRequest, OrderIntent, OrderOutcome
+    from domain.wording import money
+    from workflows.durable import OrderChild, start_order_child, wait_until
+    from workflows.exit_pauses import LITTLE, pause_after
+    from workflows.exit_progress import PATIENCE, ExitProgress
+
+__all__ = ["ExitSelling", "sells_beside"]
+
+_GOES_ON = "an exit order whose workflow was terminated goes on in another"
+_CLAIMS_FIRST = "an exit that has no claim in the ledger yet is not left behind"
+_SIZE_IS_ENOUGH = "an exit whose size is told is waited for no longer"
+_DUST_IS_NOTHING = "dust beside what may still sell a trade is nothing to sell"
+
+
+def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> bool:
+    """Whether an exit has something to sell beside what may still sell `claimed` of what its trade has left.
+
+    `free` is that as an order that the exchange takes; None where the product's rules are not known.
+    """
+    if remaining <= claimed:
+        return False
+    return free is None or free > 0 or not workflow.patched(_DUST_IS_NOTHING)
+
+
+class ExitSelling:
+    """The exit orders of one trade."""
+
+    def __init__(self, progress: ExitProgress) -> None:
+        self._progress = progress
+
+    async def sell(self, reason: ExitReason) -> OrderOutcome | None:
+        """Run one exit order to its end. None if it failed, was left behind, or gave way to a higher reason."""
+        progress = self._progress
+        due = progress.due if progress.due is not None and progress.due.reason is reason else None
+        while True:
+            progress.legs += 1
+            progress.changed = False
+            intent = monitor_exit(progress.start, reason, progress.legs, due=due, close=progress.close)
+            child = await start_order_child(intent)
+            if child is not None:
+                break
+            # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims of
+            # one that is still working keep the two from selling the same thing.
+        why = f"{reason} is due at {money(due.price)}" if due else "a person asked to close"
+        progress.tell(f"{why}: exit order {intent.order_key}")
+        while True:
+            if not await self._until_ended(child, reason):
+                return await self.sell(reason)
+            if not child.done():
+                progress.tell(f"{progress.reason} goes before {reason}: the exit order stands down")
+                with contextlib.suppress(ApplicationError):  # it has ended meanwhile
+                    await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
+                if await self._leaves_behind(child, reason):
+                    return None
+            try:
+                outcome: OrderOutcome = await child
+            except ChildWorkflowError as error:
+                progress.tell(f"the exit order's workflow failed: {error.cause or error}")
+                again = await self._goes_on(intent, error)
+                if again is not None:
+                    child = again
+                    continue
+                taken = isinstance(error.cause, ApplicationError) and error.cause.type == "INTENT_CONFLICT"
+                if taken and workflow.patched("a leg that the ledger has for another exit is passed over"):
+                    return await self._next_leg(reason)
+                return None
+            return await self._next_leg(reason) if outcome.earlier else outcome
+
+    async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> OrderChild | None:
+        """An exit order that a person terminated may rest at the exchange, and claim: it goes on from the ledger.
+
+        Where news of it has started it again already, it is no child, and stands down as an earlier monitor's does.
+        """
+        if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
+            return None
+        child = await start_order_child(intent, again=True)
+        self._progress.take_over = self._progress.take_over or child is None
+        return child
+
+    async def _until_ended(self, child: OrderChild, reason: ExitReason) -> bool:
+        """Until an exit has ended or a higher one is due; False if it was left behind.
+
+        Where the exchange has told the size of its end but not what it came to, it claims no more than that of the
+        trade, and a stop or a close sells the rest without waiting for it.
+        """
+        progress = self._progress
+        urgent = price_stop(reason) or reason is ExitReason.MANUAL
+        while True:
+            await workflow.wait_condition(lambda: child.done() or progress.outranked(reason) or progress.changed)
+            if child.done() or progress.outranked(reason):
+                return True
+            progress.changed = False
+            if not urgent or not workflow.patched(_SIZE_IS_ENOUGH):
+                continue
+            view = await progress.position(reason)
+            if child.done() or view.remaining - view.pending_claims <= LITTLE * view.remaining:
+                continue
+            if child.id not in map(order_workflow_id, view.working) and workflow.patched(_CLAIMS_FIRST):
+                continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
+            progress.note(view)
+            progress.tell(f"of {reason} only the size is told: what it has not sold is sold at once")
+            self._leave_behind(child)
+            return False
+
+    async def _leaves_behind(self, child: OrderChild, reason: ExitReason) -> bool:
+        """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
+        may still sell itself. If there isn't, people are told that its end is waited for.
+        """
+        progress = self._progress
+        if not workflow.patched("a higher exit waits half a second for a lower one"):
+            return False
+        await wait_until(child.done, PATIENCE, f"until {reason} has stood down")
+        if child.done():
+            return False
+        looks = 0
+        while True:
+            view = await progress.position(progress.reason)
+            progress.note(view)
+            if child.done():
+                return False
+            if sells_beside(view.remaining, view.pending_claims, view.free):
+                progress.tell(f"the end of {reason} is not known yet: what it may still sell is left out")
+                self._leave_behind(child)
+                return True
+            if not looks:
+                await progress.tell_unsold(
+                    f"{progress.reason} waits for the end of {reason}, which may still sell all of it"
+                )
+                if not workflow.patched("what a lower exit may still sell is looked at again"):
+                    return False
+            # The exchange may have told its size, if not what it came to.
+            looks += 1
+            pause = pause_after(looks, float(progress.start.rules.retry_max_seconds)) / 2
+            await wait_until(child.done, pause, f"until {reason} has ended, or claims less")
+
+    def _leave_behind(self, child: OrderChild) -> None:
+        self._progress.behind.append(asyncio.create_task(self._hear_behind(child)))
+
+    async def _hear_behind(self, child: OrderChild) -> None:
+        """An exit that was left behind has ended: what it had claimed is free."""
+        with contextlib.suppress(ChildWorkflowError):
+            await child
+        self._progress.freed = self._progress.look = True
+
+    async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
+        """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
+        await self._progress.position(reason)
+        return None if self._progress.gives_way(reason) else await self.sell(reason)
