@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from activities.database import Connection, Pool
+from activities.database import Statements
 from domain.commands import CommandKind, command_of, through_temporal
 from domain.messages import CloseRequest, OrderIntent
 
@@ -48,7 +48,7 @@ SELECT given_by FROM commands WHERE id = $1 AND account = $2 AND kind = $3 AND s
 
 
 async def note_commands(
-    connection: Pool | Connection, account: str, kind: CommandKind, subjects: Sequence[str], by: str, note: str = ""
+    connection: Statements, account: str, kind: CommandKind, subjects: Sequence[str], by: str, note: str = ""
 ) -> list[str]:
     """Write down that `by` has these trades closed or orders cancelled; the ids for the requests, in their order.
 
@@ -59,7 +59,7 @@ async def note_commands(
     return ids
 
 
-async def note_order(connection: Pool | Connection, intent: OrderIntent) -> None:
+async def note_order(connection: Statements, intent: OrderIntent) -> None:
     """Write down that `intent.asked_by` has this order placed; again, it stays the first one's. Raises the database's
     errors.
     """
@@ -69,9 +69,7 @@ async def note_order(connection: Pool | Connection, intent: OrderIntent) -> None
         await connection.execute(_NOTE, [key], intent.account, kind.value, [subject], intent.asked_by, "")
 
 
-async def given_by(
-    connection: Pool | Connection, account: str, command: str, kind: CommandKind, subject: str
-) -> str | None:
+async def given_by(connection: Statements, account: str, command: str, kind: CommandKind, subject: str) -> str | None:
     """Who gave the command of this id, if it is of this kind and about this; else None. Raises database errors."""
     if not command:
         return None
@@ -79,9 +77,7 @@ async def given_by(
     return found
 
 
-async def keep(
-    connection: Pool | Connection, account: str, kind: CommandKind, subject: str, request: CloseRequest
-) -> None:
+async def keep(connection: Statements, account: str, kind: CommandKind, subject: str, request: CloseRequest) -> None:
     """Write down that this close or cancel was accepted; what came straight through Temporal gets a row for it.
 
     It is done when its trade is closed or its order has ended, which the ledger knows by itself. Raises the database's
@@ -92,7 +88,7 @@ async def keep(
     await connection.execute(_KEEP, request.command, account, kind.value, subject, own_id, by, request.note)
 
 
-async def accepted(connection: Pool | Connection, account: str, subject: str) -> dict[CommandKind, CloseRequest]:
+async def accepted(connection: Statements, account: str, subject: str) -> dict[CommandKind, CloseRequest]:
     """The close and the cancel of a trade or order that were accepted first, done or not. Raises database errors."""
     rows = await connection.fetch(_ACCEPTED, account, subject)
     return {
@@ -100,7 +96,7 @@ async def accepted(connection: Pool | Connection, account: str, subject: str) ->
     }
 
 
-async def not_done(connection: Pool | Connection, account: str) -> list[tuple[CommandKind, str, CloseRequest]]:
+async def not_done(connection: Statements, account: str) -> list[tuple[CommandKind, str, CloseRequest]]:
     """The accepted closes of trades that are open and cancels of orders that work, with what each is about.
 
     Raises the database's errors.

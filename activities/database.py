@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Protocol
 
 import asyncpg
 import orjson
@@ -14,6 +15,8 @@ __all__ = [
     "SYMBOL_LOCK",
     "Connection",
     "Pool",
+    "Row",
+    "Statements",
     "account_transaction",
     "bounded_transaction",
     "coin_transaction",
@@ -28,9 +31,137 @@ __all__ = [
     "write_many",
 ]
 
-# asyncpg ships no types.
-Pool: TypeAlias = Any
-Connection: TypeAlias = Any
+
+class Row(Protocol):
+    """A row of an answer, by its columns' names or places. Types of columns are known where the statement is."""
+
+    def __getitem__(self, column: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, column: str, default: Any = None, /) -> Any:
+        """The column's value, or `default` where the statement has none of the name."""
+
+    def keys(self) -> Iterable[str]:
+        """The columns' names, in their order."""
+
+    def values(self) -> Iterable[Any]:
+        """The columns' values, in their order."""
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names with values."""
+
+
+class Statements(Protocol):
+    """What a pool and a connection both do, as asyncpg does it; asyncpg itself ships no types.
+
+    `timeout` is in wall seconds; without one the pool's limit holds. All raise asyncpg's errors,
+    OSError or TimeoutError.
+    """
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """Do it; the server's status, such as "UPDATE 1"."""
+
+    async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
+        """Do it for each of the rows."""
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Row]:
+        """All rows."""
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """The first row, or None. Not typed: whether a statement may give none is known where it is written."""
+
+    async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
+        """A column of the first row; None if there is none."""
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        records: Iterable[Sequence[Any]],
+        columns: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Write many rows at once; the server's status."""
+
+
+class Transaction(Protocol):
+    """Around a body (committed, or rolled back by an error), or begun and ended by hand."""
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(self, *_error: object) -> Any: ...
+
+    async def start(self) -> None:
+        """Begin it."""
+
+    async def commit(self) -> None:
+        """Keep what was done."""
+
+    async def rollback(self) -> None:
+        """Undo what was done."""
+
+
+class Connection(Statements, Protocol):
+    """One session of the database."""
+
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        """A transaction around the body, or a savepoint within one."""
+
+    def cursor(
+        self, query: str, *args: Any, prefetch: int | None = None, timeout: float | None = None
+    ) -> AsyncIterable[Row]:
+        """Rows a few at a time, within a transaction."""
+
+    def query_logger(self, callback: Callable[..., Any]) -> AbstractContextManager[Any]:
+        """Have each statement of the body told to `callback`."""
+
+    def is_closed(self) -> bool:
+        """Whether the session has ended."""
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+
+    async def set_type_codec(
+        self, typename: str, *, schema: str = "public", encoder: Callable[[Any], Any], decoder: Callable[[Any], Any]
+    ) -> None:
+        """How values of a type are read and written."""
+
+    async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
+        """Have notifications of a channel handed to `callback`."""
+
+    async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
+        """End that."""
+
+    def add_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Have the session's end told to `callback`."""
+
+    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """End that."""
+
+    def terminate(self) -> None:
+        """End the session at once."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """End the session."""
+
+
+class Pool(Statements, Protocol):
+    """Sessions of the database; each statement takes one that is free, or waits for one."""
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
+        """A session for the body alone."""
+
+    async def close(self) -> None:
+        """Wait until all sessions are free, then end them."""
+
+    def terminate(self) -> None:
+        """End all sessions at once."""
+
 
 _ACCOUNT_LOCK = 71
 SYMBOL_LOCK = 72
@@ -63,7 +194,7 @@ async def _keep_session(_connection: Connection) -> None:
 
 async def create_pool(dsn: str, *, size: int = 10, statement_seconds: float = 20.0) -> Pool:
     """Open a pool of `size` connections (created as needed). Raises asyncpg's and OS errors if it can't connect."""
-    return await asyncpg.create_pool(
+    pool: Pool = await asyncpg.create_pool(
         dsn,
         min_size=1,
         max_size=size,
@@ -72,6 +203,7 @@ async def create_pool(dsn: str, *, size: int = 10, statement_seconds: float = 20
         command_timeout=statement_seconds,
         server_settings={"application_name": "bottrader", "timezone": "UTC"},
     )
+    return pool
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from activities.database import Connection, Pool, lock_account
+from activities.database import Connection, Pool, Statements, lock_account
 from activities.incidents import report_incident, resolve_incidents
 from domain.identity import (
     AccountIdentity,
@@ -101,7 +101,7 @@ class Brought:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
-async def read_ledger(connection: Connection | Pool) -> LedgerIdentity | None:
+async def read_ledger(connection: Statements) -> LedgerIdentity | None:
     """The ledger's stamp; None before its first start, and in a database from before there were stamps."""
     try:
         row = await connection.fetchrow("SELECT * FROM ledger_identity")
@@ -110,13 +110,13 @@ async def read_ledger(connection: Connection | Pool) -> LedgerIdentity | None:
     return None if row is None else _ledger_of(row)
 
 
-async def read_account(connection: Connection | Pool, account: str) -> AccountIdentity | None:
+async def read_account(connection: Statements, account: str) -> AccountIdentity | None:
     """An account's stamp; None before its first start. Raises the database's errors."""
     row = await connection.fetchrow("SELECT * FROM account_identities WHERE account = $1", account)
     return None if row is None else AccountIdentity(**dict(row))
 
 
-async def require_known(connection: Connection | Pool, account: str) -> None:
+async def require_known(connection: Statements, account: str) -> None:
     """Raises IdentityError where a ledger with a stamp has accounts and this is none of them; the database's errors.
 
     An account that holds orders from before there were stamps is one.
@@ -126,12 +126,12 @@ async def require_known(connection: Connection | Pool, account: str) -> None:
         check_known(accounts, account)
 
 
-async def holds_orders(connection: Connection | Pool) -> bool:
+async def holds_orders(connection: Statements) -> bool:
     """Whether the ledger holds orders that an exchange has taken: then it is somebody's, stamped or not."""
     return bool(await connection.fetchval(_HOLDS))
 
 
-async def stamp_empty(connection: Connection | Pool, brought: Brought) -> LedgerIdentity | None:
+async def stamp_empty(connection: Statements, brought: Brought) -> LedgerIdentity | None:
     """The ledger's stamp; one that holds nothing takes what is brought. None: only the venue can say whose it is.
 
     Raises IdentityError for another's ledger, and the database's errors.
@@ -248,7 +248,7 @@ async def _require_its_own(pool: Pool, exchange: Exchange, brought: Brought) -> 
     )
 
 
-async def _stamp(connection: Connection | Pool, brought: Brought, *, holds_something: bool) -> LedgerIdentity:
+async def _stamp(connection: Statements, brought: Brought, *, holds_something: bool) -> LedgerIdentity:
     """The stamp, ours or that of another process which was faster."""
     by, names = stamped_as(brought.mode, brought.names, holds_something=holds_something)
     await connection.execute(_STAMP, brought.mode, by, *asdict(names).values())

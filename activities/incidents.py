@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import structlog
 
-from activities.database import Connection, Pool
+from activities.database import Pool, Statements
 from activities.secret_values import hide_in, without_secrets
 from domain.differences import Difference
 from domain.incidents import IncidentKind
@@ -23,7 +23,7 @@ Kind = IncidentKind | Difference
 
 
 async def report_incident(
-    pool: Pool | Connection,
+    pool: Statements,
     account: str,
     kind: Kind,
     severity: Severity,
@@ -39,7 +39,7 @@ async def report_incident(
 
 
 async def report_past(
-    pool: Pool | Connection,
+    pool: Statements,
     account: str,
     kind: Kind,
     severity: Severity,
@@ -52,7 +52,7 @@ async def report_past(
 
 
 async def _store(
-    pool: Pool | Connection,
+    pool: Statements,
     account: str,
     kind: Kind,
     severity: Severity,
@@ -79,7 +79,7 @@ async def _store(
 
 
 async def report_once(
-    pool: Pool | Connection,
+    pool: Statements,
     account: str,
     kind: Kind,
     severity: Severity,
@@ -102,7 +102,7 @@ async def report_once(
     return not is_open
 
 
-async def resolve_incidents(pool: Pool | Connection, account: str, kind: Kind, subject: str) -> int:
+async def resolve_incidents(pool: Statements, account: str, kind: Kind, subject: str) -> int:
     """Mark all open incidents of a kind and subject as over; how many there were. Raises the database's errors."""
     status: str = await pool.execute(
         "UPDATE incidents SET resolved_at = now() "

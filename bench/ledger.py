@@ -70,7 +70,7 @@ async def _record(pool: Pool, samples: int) -> list[Row]:
 
 
 async def _recorded(pool: Pool, samples: int, *, sent_here: bool, what: str) -> Row:
-    counted = _Counted(pool)
+    counted: Any = _Counted(pool)
     book = Ledger(counted, ACCOUNT)
     took: list[float] = []
     floors: list[float] = []

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 import asyncpg
 
-from activities.database import Connection, Pool
+from activities.database import Pool, Statements
 from activities.identity import Brought, establish, read_ledger, require_known, stamp_empty
 from activities.leases import DATABASE_TROUBLE
 from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, names_in_force
@@ -103,7 +103,7 @@ async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | Non
         await connection.close(timeout=5)
 
 
-async def require_own(connection: Connection | Pool, settings: Settings) -> None:
+async def require_own(connection: Statements, settings: Settings) -> None:
     """Hold an open connection to the stamp: at the look of `on_ledger` the database may have been away or too slow.
 
     Raises UserError for another's ledger or account, UnreachableError where its names came too late, and the database's

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 import asyncpg
 from temporalio.client import Client
 
-from activities.database import Connection, Pool
+from activities.database import Pool, Statements
 from activities.exits.price_watcher import watcher_lease
 from activities.market.keeper import market_data_lease
 from activities.notices.outages import takes_writes
@@ -52,7 +52,7 @@ async def leases_held(pool: Pool, names: Sequence[str], *, grace_s: float = _GRA
     return held == len(set(names))
 
 
-async def oldest_heard(connection: Pool | Connection, names: Sequence[str]) -> tuple[str, float] | None:
+async def oldest_heard(connection: Statements, names: Sequence[str]) -> tuple[str, float] | None:
     """Of these streams the one that is silent for longest, and for how many seconds; None before any was heard.
 
     The oldest speaks: fresh prices of one part say nothing of another's. Raises the database's errors.
@@ -71,7 +71,7 @@ async def _heard(pool: Pool, names: Sequence[str]) -> bool:
     return oldest is None or oldest[1] < HEARD_S
 
 
-async def unwatched(connection: Pool | Connection, account: str, symbols: Iterable[str], shards: int) -> set[str]:
+async def unwatched(connection: Statements, account: str, symbols: Iterable[str], shards: int) -> set[str]:
     """Those of `symbols` that are in a part whose watcher holds no lease, nor did a moment ago.
 
     Raises the database's errors.

@@ -23,7 +23,7 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, UnsandboxedWorkflowRunner, Worker
 
-from activities.database import create_pool
+from activities.database import Pool, create_pool
 from activities.exits.price_watcher import PriceWatcher
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.validator import Validator
@@ -97,7 +97,7 @@ class WorkerParts:
         self,
         settings: Settings,
         client: Client,
-        pool: Any,
+        pool: Pool,
         exchange: Any,
         interceptors: Sequence[Interceptor] = (),
         sources: Sources | None = None,

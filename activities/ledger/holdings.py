@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 import domain.adoption
-from activities.database import Connection, Pool, lock_symbol, lock_trade
+from activities.database import Connection, Pool, Statements, lock_symbol, lock_trade
 from activities.incidents import report_incident
 from domain.adoption import Sale
 from domain.balances import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
@@ -181,13 +181,13 @@ SELECT o.order_key, max(f.at) AS at,
 """
 
 
-async def expected_balances(pool: Pool | Connection, account: str) -> dict[str, Decimal]:
+async def expected_balances(pool: Statements, account: str) -> dict[str, Decimal]:
     """What the books add up to, by currency. Raises the database's errors."""
     rows = await pool.fetch(_EXPECTED, account, None)
     return {row["currency"]: row["amount"] for row in rows if row["currency"]}
 
 
-async def earlier_balances(pool: Pool | Connection, account: str, seconds: float) -> dict[str, set[Decimal]]:
+async def earlier_balances(pool: Statements, account: str, seconds: float) -> dict[str, set[Decimal]]:
     """What the books added up to before each fill that was recorded in the last seconds, by currency.
 
     A balance that is read may still be one of these. Raises the database's errors.
@@ -201,7 +201,7 @@ async def earlier_balances(pool: Pool | Connection, account: str, seconds: float
     return found
 
 
-async def books_are_open(pool: Pool | Connection, account: str) -> bool:
+async def books_are_open(pool: Statements, account: str) -> bool:
     """Whether opening balances are booked; before that nobody knows what the pool is. Raises the database's errors."""
     return bool(
         await pool.fetchval(
@@ -210,7 +210,7 @@ async def books_are_open(pool: Pool | Connection, account: str) -> bool:
     )
 
 
-async def coins(pool: Pool | Connection, account: str, asked: datetime, coin: str | None = None) -> dict[str, Coin]:
+async def coins(pool: Statements, account: str, asked: datetime, coin: str | None = None) -> dict[str, Coin]:
     """What the books say of each coin, or of one, all of one moment; `asked` is when the exchange was asked for its
     balance. Raises the database's errors.
     """
@@ -228,7 +228,7 @@ async def coins(pool: Pool | Connection, account: str, asked: datetime, coin: st
     }
 
 
-async def is_coin(pool: Pool | Connection, account: str, currency: str) -> bool:
+async def is_coin(pool: Statements, account: str, currency: str) -> bool:
     """Whether trades can own some of a currency: a product of it is looked at, held or ordered. Raises the database's
     errors.
     """
@@ -255,7 +255,7 @@ async def others_have(pool: Pool, account: str, exchange_order_id: str, client_o
     return bool(coin.books - coin.owned > _CRUMB * row["remaining"])
 
 
-async def held_currencies(pool: Pool | Connection, account: str) -> Sequence[str]:
+async def held_currencies(pool: Statements, account: str) -> Sequence[str]:
     """Base currencies of open trades. Raises the database's errors."""
     rows = await pool.fetch(
         f"SELECT DISTINCT {_BASE} AS base FROM trades WHERE account = $1 AND state <> 'CLOSED' ORDER BY 1", account

@@ -22,7 +22,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, Statements, lock_symbol
 from activities.ledger.holdings import books_are_open, lock_transfers
 from activities.ledger.impossible_lots import lots_beyond_holdings
 from activities.ledger.old_fills import Fate, OldFill, OldFills
@@ -279,7 +279,7 @@ class Progress:
             self.say(f"{what} …")
 
 
-async def own_records_since(pool: Pool | Connection, account: str, look_back: timedelta) -> datetime:
+async def own_records_since(pool: Statements, account: str, look_back: timedelta) -> datetime:
     """From when on the exchange's records are, or will be, read by reconcile, whose first look goes `look_back` back.
 
     Raises the database's errors.
@@ -289,7 +289,7 @@ async def own_records_since(pool: Pool | Connection, account: str, look_back: ti
 
 
 async def plan_import(
-    connection: Pool | Connection,
+    connection: Statements,
     account: str,
     fills: OldFills,
     until: datetime,
@@ -321,9 +321,7 @@ async def plan_import(
     return plan
 
 
-async def _sort_out(
-    connection: Pool | Connection, plan: ImportPlan, here: SymbolPlan, chunk: Sequence[OldFill]
-) -> None:
+async def _sort_out(connection: Statements, plan: ImportPlan, here: SymbolPlan, chunk: Sequence[OldFill]) -> None:
     rows = await connection.fetch(_KNOWN, [_key(plan.account, item) for item in chunk], timeout=_SECONDS)
     known = {row["fill_key"]: tuple(row)[1:] for row in rows}
     rows = await connection.fetch(_OWN, plan.account, [item.id for item in chunk], timeout=_SECONDS)
@@ -348,7 +346,7 @@ async def _sort_out(
     plan.fills.decide(fates)
 
 
-async def _find_alike(connection: Pool | Connection, plan: ImportPlan, other_rows: Mapping[str, str]) -> None:
+async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapping[str, str]) -> None:
     """Of what is new, which rows are there, or may be, under ids that are not in the file."""
     rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
     symbols: dict[str, list[str]] = defaultdict(list)

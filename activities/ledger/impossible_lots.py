@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
-from activities.database import Connection, Pool
+from activities.database import Statements
 from activities.ledger.holdings import books_are_open, expected_balances
 from domain.money import ZERO
 
@@ -28,7 +28,7 @@ _ROUNDING = Decimal("0.000001")
 
 
 async def lots_beyond_holdings(
-    pool: Pool | Connection,
+    pool: Statements,
     account: str,
     lots: Mapping[str, Decimal] = _NOTHING,
     moved: Mapping[str, Decimal] = _NOTHING,
@@ -45,9 +45,10 @@ async def lots_beyond_holdings(
     rows = {row["currency"]: row for row in await pool.fetch(_LOTS_AND_OPENING, account)}
     found = {}
     for currency in {*rows, *lots}:
-        row: Mapping[str, Decimal] = rows.get(currency) or {"lots": ZERO, "opening": ZERO}
-        held = row["lots"] + lots.get(currency, ZERO)
-        beyond = min(held - books.get(currency, ZERO), moved.get(currency, ZERO) - row["opening"])
+        row = rows.get(currency)
+        in_lots, opening = (row["lots"], row["opening"]) if row else (ZERO, ZERO)
+        held = in_lots + lots.get(currency, ZERO)
+        beyond = min(held - books.get(currency, ZERO), moved.get(currency, ZERO) - opening)
         if beyond >= _ROUNDING:
             found[currency] = beyond
     return found

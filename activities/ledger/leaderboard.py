@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from activities.database import Connection, Pool
+from activities.database import Statements
 from domain.leaderboard import SymbolRank, SymbolRecord, rank_symbols
 from domain.statistics import Sample
 
@@ -23,7 +23,7 @@ SELECT symbol, count(*) AS trades, count(*) FILTER (WHERE gain > 0) AS wins, sum
 
 
 async def leaderboard(
-    pool: Pool | Connection, account: str, *, since: datetime | None = None, least_trades: int = 5
+    pool: Statements, account: str, *, since: datetime | None = None, least_trades: int = 5
 ) -> Sequence[SymbolRank]:
     """Symbols by what a trade on them is likely to bring at least, best first. Raises the database's errors."""
     rows = await pool.fetch(_RECORDS, account, since)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Connection, Pool, Statements, lock_symbol
 from activities.ledger.lots import ALLOCATION_COLUMNS, FILL_COLUMNS, allocation_row, fill_record
 from domain.money import ZERO, divide
 from domain.orders import Side
@@ -132,7 +132,7 @@ class BookDifference:
         return not (self.missing or self.surplus or self.lots or self.stale)
 
 
-async def symbols_of(connection: Pool | Connection, account: str) -> list[str]:
+async def symbols_of(connection: Statements, account: str) -> list[str]:
     """Symbols with fills, by name. Raises the database's errors."""
     rows = await connection.fetch("SELECT DISTINCT symbol FROM fills WHERE account = $1 ORDER BY 1", account)
     return [row["symbol"] for row in rows]

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from activities.database import Connection, Pool, lock_symbol
+from activities.database import Pool, Statements, lock_symbol
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_of
@@ -127,7 +127,7 @@ class Ledger:
             self._remember(order_key, row, size or ZERO)
 
     async def _record_from(
-        self, connection: Pool | Connection, order_key: str, update: OrderUpdate, known: _Known | None, tries: int
+        self, connection: Statements, order_key: str, update: OrderUpdate, known: _Known | None, tries: int
     ) -> RecordResult | None:
         """Compute from what is known and write it if it still holds, `tries` times; None if it never did."""
         cover = update.filled_size + max(update.base_fees, ZERO)
@@ -166,7 +166,7 @@ class Ledger:
             booking = self._book(known, update)
         return None
 
-    async def _read(self, connection: Pool | Connection, order_key: str, update: OrderUpdate, cover: Decimal) -> _Known:
+    async def _read(self, connection: Statements, order_key: str, update: OrderUpdate, cover: Decimal) -> _Known:
         row = await connection.fetchrow(_READ, self._account, order_key, update.at, cover)
         if row["state"] is None:
             raise UnknownAttemptError(f"no order {order_key}")

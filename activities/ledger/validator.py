@@ -181,8 +181,8 @@ async def check_ledger(
     # One snapshot for all statements: what is recorded meanwhile is in all of them or in none.
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         for check, statement in _STATEMENTS:
-            rows = await connection.fetch(statement, account, timeout=120)
-            found += [Violation(check=check, **dict(row)) for row in rows]
+            wrong_rows = await connection.fetch(statement, account, timeout=120)
+            found += [Violation(check=check, **dict(row.items())) for row in wrong_rows]
         counts = await connection.fetchrow(_COUNTS, account)
         rows, wrong = await _holdings(connection, account)
         beyond = await lots_beyond_holdings(connection, account)

@@ -7,9 +7,8 @@ that trades waits or writes for it. Who delivers notices reads them, under its l
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
 
 from activities.database import Pool
 from activities.leases import HELD, Lease
@@ -109,13 +108,13 @@ class News:
         found: list[tuple[str, str, str, datetime]] = []
         for row in await self._pool.fetch(_TRADES, self._account, since):
             if TRADE_OPENED in self._kinds and row["protected_at"] is not None and row["protected_at"] > since:
-                found.append((TRADE_OPENED, row["entry_key"], opened_sentence(row), row["protected_at"]))
+                found.append((TRADE_OPENED, row["entry_key"], opened_sentence(dict(row.items())), row["protected_at"]))
             if TRADE_CLOSED in self._kinds and row["state"] == "CLOSED":
-                found.append((TRADE_CLOSED, row["entry_key"], closed_sentence(row), row["closed_at"]))
+                found.append((TRADE_CLOSED, row["entry_key"], closed_sentence(dict(row.items())), row["closed_at"]))
         return found
 
     async def _of_refusals(self) -> list[tuple[str, str, str, datetime]]:
-        rows: Sequence[Mapping[str, Any]] = await self._pool.fetch(
+        rows = await self._pool.fetch(
             _REFUSED, self._account, self._begun, ENTRY_REFUSED, list(LIMIT_GATES), self._repeat_seconds
         )
         return [

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, lock_account
+from activities.database import Pool, Statements, lock_account
 from activities.orders.controls import turn_locked
 from activities.policy import Policy
 from activities.venue import Venue
@@ -179,7 +179,7 @@ async def halt_if_lost_too_much(pool: Pool, policy: Policy, venue: Venue | None 
         )
 
 
-async def _look(connection: Pool | Connection, policy: Policy) -> Any:
+async def _look(connection: Statements, policy: Policy) -> Any:
     return await connection.fetchrow(_LOOK, policy.account, policy.losing_streak, *own_currency(policy))
 
 

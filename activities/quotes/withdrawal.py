@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.database import Connection, Pool
+from activities.database import Pool, Statements
 from activities.interfaces.quotes import QuoteWithdrawalActivity, WithdrawQuotes, WithdrawReport
 from domain.ids import order_workflow_id
 from domain.messages import CloseRequest
@@ -39,7 +39,7 @@ SELECT order_key FROM orders
 
 
 async def resting_quotes(
-    ledger: Pool | Connection, account: str, *, symbol: str | None = None, keys: Collection[str] | None = None
+    ledger: Statements, account: str, *, symbol: str | None = None, keys: Collection[str] | None = None
 ) -> list[str]:
     """Order keys of the quotes that have not ended, oldest first. Raises the database's errors."""
     rows = await ledger.fetch(_RESTING, account, symbol, None if keys is None else list(keys))
@@ -47,7 +47,7 @@ async def resting_quotes(
 
 
 async def withdraw(
-    ledger: Pool | Connection,
+    ledger: Statements,
     client: Client,
     request: WithdrawQuotes,
     *,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
-from activities.database import Connection, Pool
+from activities.database import Row, Statements
 from activities.ledger.rows import report_of
 from domain.differences import Execution, Journal, Known, Records, Seen
 from domain.messages import StatusSource
@@ -133,7 +132,7 @@ def executions_of(fills: Sequence[VenueFill]) -> list[Execution]:
     ]
 
 
-async def read_journal(pool: Pool | Connection, account: str, view: ExchangeView) -> Journal:
+async def read_journal(pool: Statements, account: str, view: ExchangeView) -> Journal:
     """What the journal has on everything that has not ended and on everything that the exchange showed.
 
     Read after the exchange, so that what is under way is in it. Raises the database's errors.
@@ -149,7 +148,7 @@ async def read_journal(pool: Pool | Connection, account: str, view: ExchangeView
     )
 
 
-def _known(row: Mapping[str, Any]) -> Known:
+def _known(row: Row) -> Known:
     return Known(
         order_key=row["order_key"],
         number=row["number"],

@@ -24,7 +24,7 @@ from activities.market.candles import CandleTable, MarketRow
 from activities.market.universe import Universe
 from activities.starting import Starter
 from activities.strategy.loading import StrategyError
-from activities.strategy.store import Signal, StrategyStore
+from activities.strategy.store import Signal, StrategyStore, deciding
 from domain.candles import CANDLE, CANDLE_SECONDS
 from domain.entries import EntryError, Triggers, strategy_entry
 from domain.gates import AHEAD_SECONDS
@@ -112,7 +112,7 @@ class StrategyRuns(StrategyActivity):
         decisions = await self._decisions(request.account, market, options)
         decisions = [_with_fresh_data(item, market, options.stale_seconds) for item in decisions]
         # Beside each other, a scheduled run and one by hand would both find that nothing was bought on this candle.
-        async with self._store.deciding(request.account) as store:
+        async with deciding(self._pool, request.account) as store:
             signals = await self._signals(request, decisions, market, options, store)
             await store.store(
                 account=request.account,

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from activities.database import Connection, Pool, decisions_transaction
+from activities.database import Pool, Statements, decisions_transaction
 from domain.intents import intent_digest
 from domain.messages import OrderIntent
 from domain.scoring import Action, Decision, score_decimal
 
-__all__ = ["Signal", "StrategyStore"]
+__all__ = ["Signal", "StrategyStore", "deciding"]
 
 _STORE = """
 WITH run AS (
@@ -75,17 +75,18 @@ class Signal:
         return self.intent.order_key if self.intent else None
 
 
+@contextlib.asynccontextmanager
+async def deciding(pool: Pool, account: str) -> AsyncIterator[StrategyStore]:
+    """A store in a transaction: what it reads of decisions is so until its own are stored, whoever else runs."""
+    async with decisions_transaction(pool, account) as connection:
+        yield StrategyStore(connection)
+
+
 class StrategyStore:
     """Reads and writes of runs, by a pool or on one connection. Every method raises the database's errors."""
 
-    def __init__(self, pool: Pool | Connection) -> None:
+    def __init__(self, pool: Statements) -> None:
         self._pool = pool
-
-    @contextlib.asynccontextmanager
-    async def deciding(self, account: str) -> AsyncIterator[StrategyStore]:
-        """The same in a transaction: what it reads of decisions is so until its own are stored, whoever else runs."""
-        async with decisions_transaction(self._pool, account) as connection:
-            yield StrategyStore(connection)
 
     async def run(self, snapshot_id: str) -> Any:
         """The run's row, None if it has not been stored."""

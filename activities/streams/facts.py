@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from activities.database import Pool
+from activities.database import Statements
 from activities.leases import HELD, Lease, LeaseLostError
 from domain.messages import StatusSource
 from domain.orders import AttemptStatus, OrderRole, Report, Totals
@@ -171,7 +171,7 @@ class Fact:
 class FactStore:
     """Facts of one account, written under a lease."""
 
-    def __init__(self, pool: Pool, account: str, lease: Lease) -> None:
+    def __init__(self, pool: Statements, account: str, lease: Lease) -> None:
         self._pool = pool
         self._account = account
         self._lease = lease

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -60,7 +60,7 @@ class Between:
 def interrupted(desk: Desk, do: Callable[[], Awaitable[object]]) -> Between:
     """From now on the desk's next entry is interrupted by this, between its read and its write."""
     between = Between(desk.pool, do)
-    desk.admissions = Admissions(between, desk.venue, lambda: desk.policy)
+    desk.admissions = Admissions(cast("Pool", between), desk.venue, lambda: desk.policy)
     return between
 
 
@@ -211,7 +211,7 @@ async def test_reads_of_an_entry_run_side_by_side_and_serve_its_retry(desk: Desk
         raise asyncpg.ConnectionDoesNotExistError("away")
 
     venue = Venue(exchange)
-    desk.admissions = Admissions(Between(desk.pool, away), venue, lambda: desk.policy)
+    desk.admissions = Admissions(cast("Pool", Between(desk.pool, away)), venue, lambda: desk.policy)
     wanted = market_buy(desk.account, "0.01")
     with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await asyncio.wait_for(desk.admit(wanted), 30)

@@ -478,7 +478,8 @@ async def test_open_books_stay_level(pool: Pool) -> None:
     await imported(pool, EXAMPLE)
     after = {name: amount for name, amount in (await expected_balances(pool, ACCOUNT)).items() if amount}
     assert after == before == {"BTC": 3, "USD": 100}
-    opening = dict(await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'"))
+    rows = await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'")
+    opening = {row["currency"]: row["amount"] for row in rows}
     assert (opening["BTC"], opening["USD"]) == (Decimal("2.5"), 100 + 105_000 - 90_000)
     report = await check_ledger(pool, exchange, ACCOUNT, settle_seconds=0)
     assert report.ok, report.violations
@@ -495,7 +496,8 @@ async def test_a_row_paid_with_a_coin_moves_that_coin(pool: Pool) -> None:
     assert {name: item.new for name, item in found.items()} == {"BTC-USD": 1, "ETH-USD": 0}
     assert (found["BTC-USD"].pnl_after, found["BTC-USD"].open_after) == (Decimal(10_060), Decimal("0.497"))
     assert found["ETH-USD"].pnl_after == 34_800 - 30_180
-    moved = dict(await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'"))
+    rows = await pool.fetch("SELECT currency, amount FROM balance_transfers WHERE kind = 'opening'")
+    moved = {row["currency"]: row["amount"] for row in rows}
     assert (moved["BTC"], moved["USD"], moved["ETH"]) == (Decimal("0.503"), 40_000 - 34_800, 0)
     report = await check_ledger(pool, None, ACCOUNT)
     assert report.ok, report.violations

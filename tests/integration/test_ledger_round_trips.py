@@ -76,7 +76,7 @@ async def exit_of(pool: Pool, entry: OrderIntent, name: str = "y") -> OrderInten
 
 async def test_a_fill_of_an_order_that_was_sent_here_is_one_round_trip(pool: Pool) -> None:
     """Read ahead when the order was sent, each of its fills is one statement: fill, both books, records, linkage."""
-    counted = Counted(pool)
+    counted: Any = Counted(pool)
     ledger = Ledger(counted, ACCOUNT)
     entry = intent("x")
     await add_order(pool, entry, exchange_order_id="x")
@@ -97,7 +97,7 @@ async def test_a_fill_of_an_order_that_was_sent_here_is_one_round_trip(pool: Poo
 
 async def test_a_fill_of_an_order_that_is_not_known_here_is_two_round_trips(pool: Pool) -> None:
     """Another process's order is read, and then written: never more without a race."""
-    counted = Counted(pool)
+    counted: Any = Counted(pool)
     entry = await bought(pool, Ledger(pool, ACCOUNT))
     sell = await exit_of(pool, entry)
     await Ledger(counted, ACCOUNT).record(sell.order_key, report("1", 4, status=AttemptStatus.FILLED, name="y"))

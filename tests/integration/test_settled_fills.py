@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,7 +34,7 @@ class FillList:
 
 
 @pytest.fixture
-async def pool(database: str) -> Pool:
+async def pool(database: str) -> AsyncIterator[Pool]:
     """A pool on a fresh ledger."""
     found = await create_pool(database, size=2)
     yield found

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from activities.database import Connection
+from activities.database import Connection, Statements
 from domain.block_list import BENEATH
 from workers.errors import UserError
 from workers.settings import Settings, build
@@ -60,7 +60,7 @@ class Change:
     at: datetime
 
 
-async def read_overrides(connection: Connection, account: str) -> dict[str, Override]:
+async def read_overrides(connection: Statements, account: str) -> dict[str, Override]:
     """What was set by command, by key. Raises the database's errors."""
     rows = await connection.fetch(
         "SELECT key, value, changed_by, changed_at FROM setting_overrides WHERE account = $1 ORDER BY key", account
@@ -68,7 +68,7 @@ async def read_overrides(connection: Connection, account: str) -> dict[str, Over
     return {row["key"]: Override(row["value"], row["changed_by"], row["changed_at"]) for row in rows}
 
 
-async def sources_in_force(connection: Connection, sources: Sources, account: str) -> Sources:
+async def sources_in_force(connection: Statements, sources: Sources, account: str) -> Sources:
     """The sources as the account's workers have them: what their file, environment and defaults say, and what was set
     by command. Where no worker ever ran, the own ones count beneath it. Raises the database's errors.
     """
@@ -80,7 +80,7 @@ async def sources_in_force(connection: Connection, sources: Sources, account: st
 
 
 async def recent_changes(
-    connection: Connection, account: str, *, limit: int = 50, key: str | None = None
+    connection: Statements, account: str, *, limit: int = 50, key: str | None = None
 ) -> list[Change]:
     """The newest changes first; of one key, or of all below it. Raises the database's errors."""
     rows = await connection.fetch(
