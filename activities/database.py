@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
@@ -112,11 +112,6 @@ class Connection(Statements, Protocol):
     ) -> Transaction:
         """A transaction around the body, or a savepoint within one."""
 
-    def cursor(
-        self, query: str, *args: Any, prefetch: int | None = None, timeout: float | None = None
-    ) -> AsyncIterable[Row]:
-        """Rows a few at a time, within a transaction."""
-
     def query_logger(self, callback: Callable[..., Any]) -> AbstractContextManager[Any]:
         """Have each statement of the body told to `callback`."""
 
@@ -158,6 +153,9 @@ class Pool(Statements, Protocol):
 
     async def close(self) -> None:
         """Wait until all sessions are free, then end them."""
+
+    async def expire_connections(self) -> None:
+        """Have each session ended and a new one opened when it is free next."""
 
     def terminate(self) -> None:
         """End all sessions at once."""

@@ -211,9 +211,9 @@ async def compare_results(
         order_id = (known_as or {}).get(order_id, order_id)
         old[order_id] = old.get(order_id, ZERO) + decimal_from(_text(row, "pnl_usd"))
     differing: dict[str, tuple[int, Decimal, Decimal]] = {}
-    for row in await pool.fetch(_RESULTS, account, list(old)):
-        before, now = old[row["sell_order_id"]], row["pnl"]
+    for result in await pool.fetch(_RESULTS, account, list(old)):
+        before, now = old[result["sell_order_id"]], result["pnl"]
         if now is not None and abs(now - before) >= _CLOSE:
-            count, theirs, ours = differing.get(row["symbol"], (0, ZERO, ZERO))
-            differing[row["symbol"]] = count + 1, theirs + before, ours + now
+            count, theirs, ours = differing.get(result["symbol"], (0, ZERO, ZERO))
+            differing[result["symbol"]] = count + 1, theirs + before, ours + now
     return differing
