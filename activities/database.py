@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
@@ -15,7 +15,6 @@ __all__ = [
     "SYMBOL_LOCK",
     "Connection",
     "Pool",
-    "Row",
     "Statements",
     "account_transaction",
     "bounded_transaction",
@@ -32,30 +31,10 @@ __all__ = [
 ]
 
 
-class Row(Protocol):
-    """A row of an answer, by its columns' names or places. Types of columns are known where the statement is."""
-
-    def __getitem__(self, column: Any, /) -> Any: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __len__(self) -> int: ...
-
-    def get(self, column: str, default: Any = None, /) -> Any:
-        """The column's value, or `default` where the statement has none of the name."""
-
-    def keys(self) -> Iterable[str]:
-        """The columns' names, in their order."""
-
-    def values(self) -> Iterable[Any]:
-        """The columns' values, in their order."""
-
-    def items(self) -> Iterable[tuple[str, Any]]:
-        """Names with values."""
-
-
 class Statements(Protocol):
     """What a pool and a connection both do, as asyncpg does it; asyncpg itself ships no types.
+
+    Rows are not typed: which columns they have, and whether there is one at all, is known where a statement is written.
 
     `timeout` is in wall seconds; without one the pool's limit holds. All raise asyncpg's errors,
     OSError or TimeoutError.
@@ -67,11 +46,11 @@ class Statements(Protocol):
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
         """Do it for each of the rows."""
 
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Row]:
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """All rows."""
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Any:
-        """The first row, or None. Not typed: whether a statement may give none is known where it is written."""
+        """The first row; None if there is none."""
 
     async def fetchval(self, query: str, *args: Any, column: int = 0, timeout: float | None = None) -> Any:
         """A column of the first row; None if there is none."""

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.commands import accepted
-from activities.database import STALLED_MS, Connection, Pool, bounded_transaction, write_many
+from activities.database import STALLED_MS, Connection, Pool, Statements, bounded_transaction, write_many
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by
@@ -221,7 +221,7 @@ class Decisions:
         }
         return Decided(answer, record)
 
-    async def stored(self, connection: Connection, intent: OrderIntent) -> Admission:
+    async def stored(self, connection: Statements, intent: OrderIntent) -> Admission:
         """The decision that was made on this intent, with what has become of it since. Raises IntentConflictError."""
         order = await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1", intent.order_key)
         if order["intent_digest"] not in (intent_digest(intent), intent_digest(as_entered(intent))):
@@ -308,7 +308,7 @@ class Decisions:
         return datetime.now(UTC) + timedelta(seconds=float(life))
 
 
-async def store(connection: Connection | Pool, decided: Decided) -> None:
+async def store(connection: Statements, decided: Decided) -> None:
     """Write a decision. Raises SerializationError if its turn was taken by another or its facts are too old,
     UniqueViolationError if the order is stored already, and the database's other errors; then nothing is written.
     """

@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg
 
-from activities.database import Connection, Pool, account_transaction
+from activities.database import Connection, Pool, Statements, account_transaction
 from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import coins, is_coin
 from activities.orders.admission_sql import ENDED_SINCE, ENTRY_FACTS, HOLD_TURN
@@ -74,7 +74,7 @@ class _Asking:
 class _Read:
     """What all entries of one read are decided by, and those of them that were admitted so far."""
 
-    connection: Connection | Pool
+    connection: Statements
     policy: Policy
     coin: Coin | None
     prices: Mapping[str, Decimal]
@@ -281,13 +281,13 @@ class EntryAdmissions:
         turn = Turn(row["turns"] + len(read.admitted), row["read_at"])
         return self._decisions.decided(known, entry.draft, results, reserved=entry.needed, turn=turn)
 
-    async def _stored(self, connection: Connection | Pool, intent: OrderIntent) -> Admission | IntentConflictError:
+    async def _stored(self, connection: Statements, intent: OrderIntent) -> Admission | IntentConflictError:
         try:
             return await self._decisions.stored(connection, intent)
         except IntentConflictError as error:
             return error
 
-    async def _coin(self, connection: Connection | Pool, account: str, quote: str) -> Coin | None:
+    async def _coin(self, connection: Statements, account: str, quote: str) -> Coin | None:
         """What the books say of the quote currency, where trades can own some of it: it goes by the pool's rule then.
 
         Read after the facts: whatever is recorded in between, each of the two is of one moment and safe by itself.
@@ -300,7 +300,7 @@ class EntryAdmissions:
         return (await coins(connection, account, datetime.now(UTC), quote))[quote] if traded else None
 
     async def _asking(
-        self, connection: Connection | Pool, entry: Entry, row: Any, facts: Facts, results: Sequence[GateResult]
+        self, connection: Statements, entry: Entry, row: Any, facts: Facts, results: Sequence[GateResult]
     ) -> _Asking | None:
         """What has to be asked for before an entry is refused; None: it is decided."""
         last = results[-1]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from activities.database import Row, Statements
+from activities.database import Statements
 from activities.ledger.rows import report_of
 from domain.differences import Execution, Journal, Known, Records, Seen
 from domain.messages import StatusSource
@@ -148,7 +149,7 @@ async def read_journal(pool: Statements, account: str, view: ExchangeView) -> Jo
     )
 
 
-def _known(row: Row) -> Known:
+def _known(row: Mapping[str, Any]) -> Known:
     return Known(
         order_key=row["order_key"],
         number=row["number"],
