@@ -19,7 +19,7 @@ from tests.support.intents import market_buy, sell
 from tests.support.ledger_rows import open_books
 from tests.support.waiting import eventually
 from tests.workflow.test_urgent_exits import RULES, bought, close
-from workflows import exit_monitor
+from workflows import exit_pauses
 from workflows.exit_monitor import ExitMonitorWorkflow
 
 UNSOLD = "SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'CANCELLED' ORDER BY received_at"
@@ -64,7 +64,7 @@ async def test_a_pause_ends_when_a_fill_that_was_missing_is_known(
     """A close's order is told to have sold nothing, and sold a part; no read works. The pause after that is long: being
     told to look doesn't end it, and the missing fill does, as soon as the ledger has it.
     """
-    monkeypatch.setattr(exit_monitor, "_FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(exit_pauses, "_FIRST_PAUSE", 3600.0)
     await open_books(system.pool, system.account, USD="100000", BTC="0")
     trade = await bought(system, rules=RULES.model_copy(update={"retry_max_seconds": Decimal(3600)}))
     await system.control.fault("server_error", "GET *", count=None)
@@ -93,7 +93,7 @@ async def test_an_exit_whose_refusal_was_thrown_away_is_refused_once(
     way is free.
     """
     for pause in ("_FIRST_PAUSE", "_CLAIMS_LOOK"):
-        monkeypatch.setattr(exit_monitor, pause, 3600.0)
+        monkeypatch.setattr(exit_pauses, pause, 3600.0)
     trade = await bought(system, rules=RULES.model_copy(update={"retry_max_seconds": Decimal(3600)}))
     part = sell(system.account, "0.01", entry_key=trade.key, entry_point="manual")
     limit = {"order_type": OrderType.LIMIT, "limit_price": Decimal(60000)}
