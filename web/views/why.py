@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+from domain.gates import never_sold
 from domain.text import shown
 from domain.wording import short, tidy
 from web.views import Ledger, Row
@@ -154,7 +155,7 @@ def _standing(symbol: str, lists: Lists, switch: Switch, not_bought: str) -> lis
     if symbol in lists.blocked:
         found.append(f"{symbol} is on the block list and is never bought (symbols.block).")
     if symbol in lists.hodl:
-        found.append(f"{symbol} is on the HODL list and is never sold by the system (symbols.hodl).")
+        found.append(f"{never_sold(symbol, listed=True).sentence} (symbols.hodl).")
     return found
 
 
