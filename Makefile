@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-lock
+DEV_STAMP := $(VENV)/.made-from-dev-lock
 # Where `make up` keeps its data; empty: a folder of the user's (~/.local/share/bottrader on Linux).
 DATA ?=
 # Recorded prices for the demo and the local stack; empty: a generated market.
@@ -19,12 +20,12 @@ ARGS ?=
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env temporal server demo test up chaos bench check lock format clean
+.PHONY: help env dev temporal server demo test up chaos bench check lock format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: $(STAMP) ## make the Python environment in .venv from requirements.lock
+env: $(STAMP) ## make the Python environment in .venv: what trading needs, from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -32,11 +33,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "[1/3] Python environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { echo "the environment can't be made: is Python's venv module installed (python3-venv)?" >&2; exit 3; }
-	@echo "[2/3] $$(grep -c == requirements.lock) packages from requirements.lock (about a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location --no-deps -r requirements.lock
+	@echo "[2/3] $$(grep -c == requirements.lock) packages from requirements.lock (about a minute, once)"
+	@$(BIN)/python -m workers.stack.packages requirements.lock
 	@echo "[3/3] the bottrader command"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+dev: $(DEV_STAMP) ## the same with the tools of development, from requirements-dev.lock
+
+$(DEV_STAMP): $(STAMP) requirements-dev.lock
+	@echo "[+] $$(grep -c == requirements-dev.lock) packages of development from requirements-dev.lock (about a minute, once)"
+	@$(BIN)/python -m workers.stack.packages requirements-dev.lock
+	@touch $(DEV_STAMP)
 
 # Tests and the demo always run their own server, so the binary is needed whatever TEMPORAL_ADDRESS says.
 temporal: env ## find Temporal's server, or download or build it (about 4 minutes, once)
@@ -48,21 +56,21 @@ server: env ## build Temporal's production server, which live runs on (about 3 m
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
 	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
-test: env temporal ## run the whole test suite; TESTS=path for a part
+test: dev temporal ## run the whole test suite; TESTS=path for a part
 	@$(BIN)/python -m pytest -q $(TESTS) $(ARGS)
 
 up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
 	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
 # CUT=1 has a power cut in every seed (as root); SEED=n runs one seed alone; DATA=folder keeps the data of failing seeds there.
-chaos: env temporal ## trade while everything fails, then audit; SEEDS=20 TRADES=50 (a seed), SEED=n alone
+chaos: dev temporal ## trade while everything fails, then audit; SEEDS=20 TRADES=50 (a seed), SEED=n alone
 	@$(BIN)/python -m tests.chaos --trades $(or $(TRADES),50) $(if $(DATA),--data "$(DATA)") \
 		$(if $(CUT),--cut) $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20)) $(ARGS)
 
-bench: env temporal ## measure, each number beside its floor
+bench: dev temporal ## measure, each number beside its floor
 	@$(BIN)/python -m bench $(ARGS)
 
-check: env ## lint, types, import rules
+check: dev ## lint, types, import rules
 	@echo "[1/4] ruff check" && $(BIN)/ruff check --quiet .
 	@echo "[2/4] ruff format" && $(BIN)/ruff format --quiet --check .
 # Without its cache: with one, mypy has accepted what it refuses on a fresh clone.
@@ -71,10 +79,10 @@ check: env ## lint, types, import rules
 		|| { cat .import_linter_report; rm -f .import_linter_report; exit 1; }
 	@rm -f .import_linter_report
 
-lock: ## write requirements.lock from what is installed in .venv
-	@$(BIN)/python -m pip freeze --all --exclude-editable | grep -vE '^(pip|bottrader)==' > requirements.lock
+lock: dev ## write both lock files from what is installed in .venv
+	@$(BIN)/python -m tests.support.locks
 
-format: env ## format the code and fix what can be fixed safely
+format: dev ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
 clean: ## remove the environment and every cache of this folder (not the user's data)

@@ -115,7 +115,7 @@ def _function(indicator: NamedIndicator) -> Any:
         library = importlib.import_module("pandas_ta_classic")
     except ImportError:
         raise UnknownIndicatorError(
-            f"the indicator {indicator.name} needs pandas-ta-classic: pip install 'bottrader[indicators]'"
+            f"the indicator {indicator.name} needs pandas-ta-classic: .venv/bin/pip install pandas-ta-classic"
         ) from None
     try:
         function = getattr(library, indicator.pandas_ta, None)

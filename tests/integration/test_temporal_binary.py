@@ -9,6 +9,7 @@ import pytest
 
 from workers.errors import UserError
 from workers.stack import temporal_binary
+from workers.stack.go_build import go_install, how_far
 
 WORKING = "#!/bin/sh\necho temporal version 0\n"
 BROKEN = "#!/bin/sh\nexit 1\n"
@@ -78,6 +79,24 @@ def test_nothing_works_names_every_way(machine: Path) -> None:
         assert way in caught.value.sentence
     assert any("no network" in line for line in said)
     assert list((machine / "cache/bin").iterdir()) == []
+
+
+def test_a_build_tells_how_far_it_is() -> None:
+    """Modules while Go fetches them, then the packages that it has compiled, of those that the program consists of."""
+    assert how_far("", 1298) == ""
+    fetching = "go: downloading golang.org/x/sync v0.13.0\ngo: downloading cel.dev/expr v0.20.0\n"
+    assert how_far(fetching, 1298) == "2 modules fetched"
+    compiling = fetching + "internal/goarch\nsync\ngithub.com/russross/blackfriday/v2\ngo: warning: an old version\n"
+    assert how_far(compiling, 1298) == "3 of 1,298 packages compiled"
+
+
+def test_a_failed_build_says_what_failed_and_not_what_was_compiled_last(machine: Path) -> None:
+    """Go compiles several packages at once, so that the last line of its output may be one that went well."""
+    lines = "errors\n# github.com/a/b\n./b.go:1:2: undefined: c\ngithub.com/d/e"
+    program(machine / "path", "go", f"#!/bin/sh\nprintf '{lines}\\n' >&2\nexit 1\n")
+    said: list[str] = []
+    assert not go_install("a@v1", machine / "built", "A program", said.append, packages=3)
+    assert said[-1] == "A program: the build failed: ./b.go:1:2: undefined: c"
 
 
 def test_build_can_be_given_up(machine: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,16 +14,21 @@ from pathlib import Path
 
 from workers.errors import UnreachableError
 
-__all__ = ["Say", "go_install", "run_bounded"]
+__all__ = ["Say", "go_install", "how_far", "run_bounded"]
 
 _BUILD_TIMEOUT_S = 1800.0
+_PACKAGE = re.compile(r"[\w.~-]+(/[\w.~-]+)*")
+"""What `go install -v` writes a line for each: the name of a package, as it is compiled."""
 
 Say = Callable[[str], None]
 
 
-def go_install(package: str, target: Path, name: str, say: Say, stop: threading.Event | None = None) -> bool:
+def go_install(
+    package: str, target: Path, name: str, say: Say, stop: threading.Event | None = None, *, packages: int
+) -> bool:
     """Build `package` (path@version) as `target`; False when there is no Go or the build fails, which `say` explains.
 
+    `packages`: how many the program consists of, to tell how far the build is. Go compiles none again that it has kept.
     Raises UnreachableError(BUILD_STOPPED) when `stop` was set.
     """
     go = shutil.which("go")
@@ -34,22 +40,34 @@ def go_install(package: str, target: Path, name: str, say: Say, stop: threading.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as scratch:
         folder, log = Path(scratch) / "bin", Path(scratch) / "log"
         run_bounded(
-            [go, "install", package],
+            [go, "install", "-v", package],
             log,
             f"{name}: building",
             _BUILD_TIMEOUT_S,
             say,
             stop,
             {"GOBIN": str(folder), "CGO_ENABLED": "0"},
+            far=lambda: how_far(log.read_text(errors="replace"), packages),
         )
         built = next(folder.iterdir(), None) if folder.is_dir() else None
         if built is None:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["no message"])[-1]
-            say(f"{name}: the build failed: {last}")
+            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            told = [line for line in lines if not _PACKAGE.fullmatch(line)] or lines or ["no message"]
+            say(f"{name}: the build failed: {told[-1].strip()}")
             return False
         built.replace(target)  # atomic: never a half-written program in the cache
     say(f"{name}: built in {time.monotonic() - began:.0f} s, kept in {target}")
     return True
+
+
+def how_far(log: str, packages: int) -> str:
+    """What `go install -v` has done by its output: modules fetched, then packages compiled."""
+    lines = log.splitlines()
+    compiled = sum(1 for line in lines if _PACKAGE.fullmatch(line))
+    if compiled:
+        return f"{compiled:,} of {packages:,} packages compiled"
+    fetched = sum(1 for line in lines if line.startswith("go: downloading"))
+    return f"{fetched:,} modules fetched" if fetched else ""
 
 
 def run_bounded(
@@ -60,8 +78,10 @@ def run_bounded(
     say: Say,
     stop: threading.Event | None = None,
     environment: Mapping[str, str] | None = None,
+    far: Callable[[], str] = str,
 ) -> None:
-    """Run to the end, the time-out or `stop`, saying each ten seconds how long it took. Leaves no process behind.
+    """Run to the end, the time-out or `stop`, saying each ten seconds how long it took and how `far` it is. Leaves no
+    process behind.
 
     Raises UnreachableError(BUILD_STOPPED) when `stop` was set.
     """
@@ -84,7 +104,7 @@ def run_bounded(
             if stop is not None and stop.is_set():
                 raise UnreachableError("BUILD_STOPPED", f"{doing} was stopped; nothing was kept.")
             if elapsed >= next_word:
-                say(f"{doing}, {elapsed:.0f} s")
+                say(", ".join(part for part in (doing, far(), f"{elapsed:.0f} s") if part))
                 next_word += 10.0
     finally:
         with contextlib.suppress(ProcessLookupError):

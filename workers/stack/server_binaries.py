@@ -28,6 +28,8 @@ PROGRAMS = {
     "ui-server": (UI_VERSION, f"github.com/temporalio/ui-server/v2/cmd/server@v{UI_VERSION}"),
 }
 """Program, as the images call it → its version and Go package."""
+_PACKAGES = {"temporal-server": 1254, "temporal-sql-tool": 747, "ui-server": 415}
+"""How many Go packages each consists of in its version, those in common counted with each: `go list -deps`."""
 
 
 def cached(program: str) -> Path:
@@ -49,7 +51,7 @@ def ensure(programs: Iterable[str], say: Say, stop: threading.Event | None = Non
     if missing:
         say(f"Temporal's server: building {' and '.join(missing)} with Go (about 3 minutes, once)")
     for program in missing:
-        if not go_install(PROGRAMS[program][1], cached(program), program, say, stop):
+        if not go_install(PROGRAMS[program][1], cached(program), program, say, stop, packages=_PACKAGES[program]):
             raise UnreachableError(
                 "BUILD_FAILED",
                 f"{program} could not be built: install Go 1.24 or newer (go.dev/dl) on PATH, let this machine reach "
