@@ -20,7 +20,8 @@ from activities.venue import Venue
 from domain.commands import CommandKind, asked_by
 from domain.drafting import Draft
 from domain.exits import ExitReason
-from domain.gates import GateResult, first_refusal
+from domain.gate_facts import GateResult
+from domain.gates import first_refusal
 from domain.ids import client_order_id
 from domain.intents import as_entered, intent_digest
 from domain.messages import Admission, AttemptPlan, AttemptView, CloseRequest, GateView, OrderIntent

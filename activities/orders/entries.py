@@ -33,8 +33,9 @@ from activities.orders.touches import Touches, says_something
 from activities.policy import Policy
 from activities.venue import SharedRead, Venue
 from domain.drafting import Draft, as_asked, at_touch, needs_touch
+from domain.gate_facts import Ask, Facts, GateResult, Market, Reserved
 from domain.gate_names import GateName
-from domain.gates import ENTRY_GATES, Ask, Facts, GateResult, Market, Reserved, reservation, run_gates, with_admitted
+from domain.gates import ENTRY_GATES, reservation, run_gates, with_admitted
 from domain.identity import Standing
 from domain.ids import client_order_id
 from domain.intents import as_entered, intent_digest

@@ -15,7 +15,7 @@ from activities.orders.limits import results_of
 from activities.orders.touches import is_fresh, says_something
 from activities.policy import Policy
 from domain.drafting import Draft
-from domain.gates import AHEAD_SECONDS, Facts, GateResult, Limits, Market
+from domain.gate_facts import AHEAD_SECONDS, Facts, GateResult, Limits, Market
 from domain.identity import Standing
 from domain.market import Product
 from domain.messages import OrderIntent

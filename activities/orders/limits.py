@@ -20,7 +20,7 @@ from activities.database import Pool, Statements, lock_account
 from activities.orders.controls import turn_locked
 from activities.policy import Policy
 from activities.venue import Venue
-from domain.gates import AHEAD_SECONDS
+from domain.gate_facts import AHEAD_SECONDS
 from domain.limits import Breach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 

@@ -35,7 +35,8 @@ from activities.venue import Venue
 from domain.commands import command_of
 from domain.drafting import Draft, as_asked, at_touch, claimable, limit_exit, needs_touch, protecting, selling
 from domain.exits import ExitReason
-from domain.gates import EXIT_GATES, Facts, GateResult, run_gates
+from domain.gate_facts import Facts, GateResult
+from domain.gates import EXIT_GATES, run_gates
 from domain.ids import client_order_id
 from domain.intents import must_leave
 from domain.market import Product, Quote, base_of

@@ -16,8 +16,8 @@ from activities.policy import Policy
 from activities.venue import Venue
 from domain.drafting import Draft, market_exit
 from domain.exits import ExitReason, SellSignal, due_exit, price_stop
+from domain.gate_facts import AHEAD_SECONDS, GateResult, Market
 from domain.gate_names import GateName
-from domain.gates import AHEAD_SECONDS, GateResult, Market
 from domain.market import Product, Quote
 from domain.messages import OrderIntent
 from exchange.port import ExchangeError

@@ -62,7 +62,8 @@ from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
 from domain.drafting import Draft, at_bid, remainder, rests_again
 from domain.exits import ExitReason
-from domain.gates import ATTEMPT_GATES, Facts, Market, first_refusal, run_gates
+from domain.gate_facts import Facts, Market
+from domain.gates import ATTEMPT_GATES, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import client_order_id, order_workflow_id
 from domain.incidents import IncidentKind

@@ -27,7 +27,7 @@ from activities.strategy.loading import StrategyError
 from activities.strategy.store import Signal, StrategyStore, deciding
 from domain.candles import CANDLE, CANDLE_SECONDS
 from domain.entries import EntryError, Triggers, strategy_entry
-from domain.gates import AHEAD_SECONDS
+from domain.gate_facts import AHEAD_SECONDS
 from domain.incidents import IncidentKind
 from domain.indicators import Parameters
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError

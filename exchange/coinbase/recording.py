@@ -35,7 +35,7 @@ from exchange.port import (
     StreamEvent,
     Ticker,
 )
-from exchange.streams import Arrival, SequenceTracker
+from exchange.sequence import Arrival, SequenceTracker
 
 __all__ = ["RecordingCheck"]
 

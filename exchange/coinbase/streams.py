@@ -20,7 +20,8 @@ from exchange.coinbase.messages import SNAPSHOT_BATCH, events_of, malformed, ord
 from exchange.coinbase.parse import MessageError
 from exchange.coinbase.twins import Twins
 from exchange.port import BookUpdate, CandleUpdate, Gap, PublicTrade, SnapshotComplete, StreamEvent, Ticker
-from exchange.streams import SequenceTracker, StreamStats, SubscriptionError
+from exchange.sequence import SequenceTracker
+from exchange.streams import StreamStats, SubscriptionError
 
 __all__ = ["CoinbaseSession", "SnapshotProgress"]
 

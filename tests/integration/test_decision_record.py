@@ -14,8 +14,8 @@ import pytest_asyncio
 from activities.orders.decisions import RECORD, Turn, store
 from domain.drafting import Draft
 from domain.exits import ExitReason
+from domain.gate_facts import GateResult
 from domain.gate_names import GateName
-from domain.gates import GateResult
 from domain.messages import OrderIntent
 from domain.orders import OrderRole, OrderType, TimeInForce
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange

@@ -29,7 +29,8 @@ from exchange.port import (
     StreamEvent,
     Ticker,
 )
-from exchange.streams import SequenceTracker, StreamStats, SubscriptionError
+from exchange.sequence import SequenceTracker
+from exchange.streams import StreamStats, SubscriptionError
 
 D = Decimal
 STAMP = "2026-08-09T21:05:48.228568804Z"

@@ -13,22 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.gate_facts import AHEAD_SECONDS, Ask, Facts, Limits, Market, Reserved
 from domain.gate_names import GateName
-from domain.gates import (
-    AHEAD_SECONDS,
-    ENTRY_GATES,
-    EXIT_GATES,
-    Ask,
-    Facts,
-    Limits,
-    Market,
-    Reserved,
-    first_refusal,
-    never_sold,
-    reservation,
-    run_gates,
-    with_admitted,
-)
+from domain.gates import ENTRY_GATES, EXIT_GATES, first_refusal, never_sold, reservation, run_gates, with_admitted
 from domain.limits import Results, breach_of, losing_streak
 from domain.market import Product
 from domain.messages import IndicatorPart, Linkage

@@ -15,9 +15,9 @@ from typing import Any
 from dotenv import dotenv_values
 
 from domain.money import plain
+from workers.settings.exits import DEFAULT_TRIGGERS
 from workers.settings.problems import ENV_PREFIX, shown_key
 from workers.settings.sources import merge
-from workers.settings.tree import DEFAULT_TRIGGERS
 
 __all__ = ["OldSettings", "Taken", "read_old", "sections_of"]
 

@@ -8,12 +8,11 @@ Percentages are percent (2.5 is 2.5 %), durations are seconds of the market (div
 time.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,11 +24,18 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from domain.identity import names_of
-from workers.errors import UnreachableError, UserError
+from workers.errors import UnreachableError
+from workers.settings.connections import (
+    COINBASE_REST,
+    COINBASE_STREAM,
+    COINBASE_USER_STREAM,
+    DatabaseSettings,
+    ExchangeSettings,
+    TemporalSettings,
+)
+from workers.settings.exits import DEFAULT_TRIGGERS, ExitSettings, TriggerSettings
 from workers.settings.paper import PaperSettings
 from workers.settings.problems import Problem, paper_only_problems, raise_all
 from workers.settings.quoting import QuotingSettings
@@ -37,22 +43,14 @@ from workers.settings.risk import RiskSettings
 from workers.settings.sources import Sources, merge
 from workers.settings.strategy import MarketDataSettings, RocSettings, StrategySettings
 from workers.settings.types import (
-    AT_START,
     LIVE,
     Hosts,
-    Multiple,
     Name,
-    OrderType,
     PaperOnly,
     Percent,
-    PlainFile,
     Products,
     Seconds,
-    SecretFile,
     Section,
-    Size,
-    Source,
-    Unit,
     on_this_machine,
     plain_number,
     split_commas,
@@ -60,182 +58,20 @@ from workers.settings.types import (
 from workers.settings.webhook import WebhookSettings
 
 __all__ = [
-    "DEFAULT_TRIGGERS",
     "AdoptionSettings",
-    "DatabaseSettings",
-    "ExchangeSettings",
-    "ExitOverrides",
-    "ExitSettings",
     "OrderSettings",
     "Settings",
     "StreamSettings",
     "SymbolSettings",
     "TelemetrySettings",
-    "TemporalSettings",
-    "TriggerSettings",
     "WatcherSettings",
     "build",
     "load_settings",
     "read_sources",
 ]
 
-COINBASE_REST = "api.coinbase.com"
-COINBASE_STREAM = "wss://advanced-trade-ws.coinbase.com"
-COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
 _LATE_ACCEPTANCE_S = 150
 """How long after it was sent a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
-
-
-class TemporalSettings(Section):
-    """Where Temporal is, and the names of what lives there."""
-
-    address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
-    namespace: str = Field(
-        "default", min_length=1, max_length=200, description="namespace of all workflows; live: bottrader-live"
-    )
-    profile: str | None = Field(
-        None, description="profile of the temporal command's own configuration, for TLS and login"
-    )
-    retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
-    tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
-    tls_client_cert_file: PlainFile | None = Field(None, description="PEM file of our certificate for the server")
-    tls_client_key_file: SecretFile | None = Field(None, description="PEM file of that certificate's private key")
-    tls_ca_file: PlainFile | None = Field(None, description="PEM file of the authority of the server's certificate")
-    tls_server_name: str | None = Field(
-        None, min_length=1, max_length=253, description="name in the server's certificate, if not its address"
-    )
-    api_key: SecretStr | None = Field(None, description="API key of Temporal Cloud")
-    orders_queue: Name = Field("orders", description="task queue of orders, exits, and the ledger; live: live-orders")
-    streams_queue: Name = Field(
-        "streams", description="task queue of the exchange's streams and bulk reads; live: live-streams"
-    )
-    watchers_queue: Name = Field("watchers", description="task queue of price watchers; live: live-watchers")
-    strategy_queue: Name = Field(
-        "strategy", description="task queue of market data, strategy and quotes; live: live-strategy"
-    )
-    connect_timeout_s: Seconds = Field(Decimal(10), description="wall seconds to wait for the first connection")
-
-    @model_validator(mode="after")
-    def _certificate_with_key(self) -> Self:
-        if (self.tls_client_cert_file is None) != (self.tls_client_key_file is None):
-            raise ValueError("tls_client_cert_file and tls_client_key_file go together: set both or neither")
-        return self
-
-
-class DatabaseSettings(Section):
-    """The ledger's PostgreSQL."""
-
-    url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
-    password_file: SecretFile | None = Field(None, description="file with the password, instead of one in the address")
-    pool_size: int = Field(10, ge=1, le=200, description="connections a process works with at most; one more listens")
-    statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
-
-    @field_validator("url")
-    @classmethod
-    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
-            raise ValueError("an address is written like postgresql://user:password@host:5432/bottrader") from None
-        if url.get_backend_name() != "postgresql":
-            raise ValueError("the ledger needs PostgreSQL: the address begins with postgresql://")
-        return value
-
-    @property
-    def dsn(self) -> str:
-        """The address for asyncpg and libpq. Raises UnreachableError(NO_DATABASE) when none is set."""
-        return self._url().set(drivername="postgresql").render_as_string(hide_password=False)
-
-    @property
-    def sqlalchemy_url(self) -> URL:
-        """The address for SQLAlchemy's asyncio engine. Raises UnreachableError(NO_DATABASE) when none is set."""
-        return self._url().set(drivername="postgresql+asyncpg")
-
-    def open_hosts(self) -> list[str]:
-        """Hosts elsewhere that the address names without having them prove who they are (sslmode=verify-full); an
-        address without a host could be any.
-        """
-        if self.url is None:
-            return []
-        url = make_url(self.url.get_secret_value())
-        named = url.query.get("host", url.host or "")
-        hosts = [host for part in ((named,) if isinstance(named, str) else named) for host in part.split(",")]
-        if url.query.get("sslmode") == "verify-full":
-            return []
-        return [host for host in hosts if not host.startswith("/") and not on_this_machine(host)]
-
-    def _url(self) -> URL:
-        if self.url is None:
-            raise UnreachableError(
-                "NO_DATABASE",
-                "No database is configured: set DATABASE_URL or start the local stack with `bottrader up`.",
-            )
-        url = make_url(self.url.get_secret_value())
-        if self.password_file is None:
-            return url
-        try:
-            return url.set(password=self.password_file.read_text(encoding="utf-8").strip())
-        except OSError as error:
-            raise UserError("NO_FILE", f"database.password_file: can't be read ({error.strerror}).") from None
-
-
-# Compared as they are: what only looks like the venue (another port, a login before an @, an ending) isn't it.
-_VENUE_ADDRESS = PaperOnly(f"only {COINBASE_REST} is the exchange", lambda address: address == COINBASE_REST)
-_VENUE_STREAM = PaperOnly(
-    f"only {COINBASE_STREAM} and {COINBASE_USER_STREAM} are the exchange's",
-    lambda address: address.rstrip("/") in {COINBASE_STREAM, COINBASE_USER_STREAM},
-)
-# Libraries read %2e, or a full stop of another script, as a dot: what isn't written plainly may be anybody.
-_PLAIN_ADDRESS = re.compile(
-    r"(?:[a-z]+://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
-)
-
-
-class ExchangeSettings(Section):
-    """The venue's addresses, keys and patience. Without addresses, live mode uses the venue's own; paper mode needs
-    some.
-    """
-
-    venue: Literal["coinbase"] = Field("coinbase", description="the exchange; paper speaks its protocol, too")
-    rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always reached over TLS")
-    stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
-    user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
-    ca_file: Annotated[
-        PlainFile | None,
-        PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between"),
-    ] = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
-    key_file: SecretFile | None = Field(None, description="API key file in the exchange's own JSON format")
-    connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
-    timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
-    private_requests_per_s: int = Field(
-        30, ge=1, le=1000, description="the account's REST rate, all processes together"
-    )
-    public_requests_per_s: int = Field(10, ge=1, le=1000, description="the address's public REST rate")
-
-    @field_validator("rest", "stream", "user_stream")
-    @classmethod
-    def _is_plain(cls, value: str | None) -> str | None:
-        if value is not None and not _PLAIN_ADDRESS.fullmatch(value):
-            raise ValueError(
-                "is not an address: letters, digits, dots, hyphens, a port and a path are all that is read"
-            )
-        return value
-
-    @field_validator("stream", "user_stream")
-    @classmethod
-    def _is_websocket(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("wss://", "ws://")):
-            raise ValueError("a stream's address starts with wss:// (ws:// for a paper exchange)")
-        return value
-
-    @field_validator("rest")
-    @classmethod
-    def _is_host(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        return value.removeprefix("https://").rstrip("/")
 
 
 class StreamSettings(Section):
@@ -268,140 +104,6 @@ class OrderSettings(Section):
     market_collar_pct: Percent = Field(
         Decimal(1), description="how far past the touch an IOC may trade where market orders aren't taken"
     )
-
-
-Gain = Annotated[Decimal, Field(ge=0, lt=100, decimal_places=12), Unit("percent")]
-
-_AS_IN_EXITS: Any = Field(None, description="as in [exits]")
-
-
-class ExitOverrides(Section):
-    """Exit rules that a trigger sets for its own trades; what is left out comes from `[exits]`."""
-
-    hard_stop_pct: Percent | None = _AS_IN_EXITS
-    soft_stop_pct: Percent | None = _AS_IN_EXITS
-    trailing_arm_pct: Percent | None = _AS_IN_EXITS
-    trailing_atr_multiple: Multiple | None = _AS_IN_EXITS
-    trailing_min_distance_pct: Percent | None = _AS_IN_EXITS
-    trailing_max_distance_pct: Percent | None = _AS_IN_EXITS
-    trailing_step_atr: Multiple | None = _AS_IN_EXITS
-    take_profit_pct: Percent | None = _AS_IN_EXITS
-    take_profit_enabled: bool | None = _AS_IN_EXITS
-    take_profit_atr_multiple: Multiple | None = _AS_IN_EXITS
-    signal_exit_enabled: bool | None = _AS_IN_EXITS
-    signal_exit_after_fees: bool | None = _AS_IN_EXITS
-    signal_exit_min_gain_pct: Gain | None = _AS_IN_EXITS
-    signal_exit_by_hand: bool | None = _AS_IN_EXITS
-
-
-class ExitSettings(Section):
-    """How a position is left. Losses are written as positive percentages of the entry price."""
-
-    hard_stop_pct: Percent = Field(Decimal(5), description="loss at which a MARKET exit is due")
-    soft_stop_pct: Percent = Field(Decimal("2.5"), description="loss at which a LIMIT exit is due")
-    trailing_arm_pct: Percent = Field(Decimal("3.5"), description="gain at which the trailing stop arms")
-    trailing_atr_multiple: Multiple = Field(Decimal(2), description="trailing distance in ATR")
-    trailing_min_distance_pct: Percent = Field(Decimal(1), description="least trailing distance, percent of price")
-    trailing_max_distance_pct: Percent = Field(Decimal(2), description="greatest trailing distance, percent of price")
-    trailing_step_atr: Multiple = Field(Decimal("0.5"), description="the stop is raised in steps of this many ATR")
-    atr_period: Annotated[int, AT_START] = Field(14, ge=2, le=200, description="candles in the ATR")
-    atr_candle_minutes: Annotated[Literal[1, 5, 15, 30, 60], AT_START] = Field(
-        5, description="length of those candles, minutes"
-    )
-    take_profit_pct: Percent = Field(Decimal("2.5"), description="gain at which a LIMIT exit is due, if enabled")
-    take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
-    take_profit_atr_multiple: Multiple | None = Field(
-        None,
-        description="that gain in ATR as it is at the first fill; none, or while no ATR is known: take_profit_pct",
-    )
-    signal_exit_enabled: bool = Field(
-        True, description="whether the strategy's sell signal may close a trade that is not losing"
-    )
-    signal_exit_after_fees: bool = Field(
-        True, description="whether not losing means after the fees of both sides, or by the bare prices"
-    )
-    signal_exit_min_gain_pct: Gain = Field(
-        Decimal(0), description="least gain, so measured, at which a sell signal may close a trade"
-    )
-    signal_exit_by_hand: bool = Field(
-        False, description="whether a sell signal may also close trades that a person entered"
-    )
-    signal_max_age_s: Annotated[Seconds, AT_START] = Field(
-        Decimal(600), description="older buy/sell matrices are ignored (two runs)"
-    )
-    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=10, decimal_places=12), Unit("percent")] = Field(
-        Decimal("0.01"), description="a LIMIT exit is this far above the best bid, rounded up to the tick"
-    )
-    reprice_interval_s: Seconds = Field(Decimal(5), description="a LIMIT exit is re-priced after this long")
-    max_reprices: int = Field(5, ge=0, le=50, description="re-pricings before MARKET (stops) or giving up (profits)")
-    price_stale_after_s: Seconds = Field(Decimal(120), description="wall seconds after which a price decides nothing")
-    retry_backoff_max_s: Seconds = Field(Decimal(60), description="longest wait before a refused exit is tried again")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.soft_stop_pct >= self.hard_stop_pct:
-            raise ValueError("soft_stop_pct must be below hard_stop_pct, or the soft stop never acts")
-        if self.trailing_min_distance_pct > self.trailing_max_distance_pct:
-            raise ValueError("trailing_min_distance_pct must not be above trailing_max_distance_pct")
-        return self
-
-    def with_overrides(self, overrides: ExitOverrides) -> "ExitSettings":
-        """These rules with a trigger's own in place. Raises pydantic's ValidationError when they contradict each
-        other.
-        """
-        return ExitSettings(**{**self.model_dump(), **overrides.model_dump(exclude_none=True)})
-
-
-class ProtectionSettings(Section):
-    """What rests at the exchange after an entry of a trigger, so that a dead machine still has a stop."""
-
-    kind: Literal["none", "stop_limit", "bracket"] = Field(
-        "none", description="a stop-limit, or a bracket: target and stop of which one fills"
-    )
-    stop_pct: Percent | None = Field(
-        None, description="loss at which it sells, costs and swings come on top; none: the trigger's hard stop"
-    )
-    take_profit_pct: Percent | None = Field(
-        None, description="gain of a bracket's target; none: the trigger's take profit"
-    )
-    limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50, decimal_places=12), Unit("percent")] = Field(
-        Decimal(1), description="a stop-limit may sell this far below its stop"
-    )
-    failsafe_on_sltp_error: bool = Field(False, description="a failure's message has recommended actions")
-    tries: int = Field(5, ge=1, le=20, description="tries before the position is left to monitored exits alone")
-
-
-class TriggerSettings(Section):
-    """What an entry of one trigger looks like: how much, how, for how long, and its own exit rules."""
-
-    size_quote: Size | None = Field(None, description="amount to spend, in quote currency (USD)")
-    size_base: Size | None = Field(None, description="amount to buy, in base currency; instead of size_quote")
-    order_type: OrderType = Field("LIMIT_POST_ONLY", description="how the entry is placed")
-    expiry_s: Seconds = Field(Decimal(300), description="an entry that is not filled by then is cancelled")
-    valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
-    source: Source = Field("sighook", description="the source that its orders carry")
-    exits: ExitOverrides = ExitOverrides()
-    protection: ProtectionSettings = ProtectionSettings()
-
-    @model_validator(mode="after")
-    def _one_size(self) -> Self:
-        if (self.size_quote is None) == (self.size_base is None):
-            raise ValueError("exactly one of size_quote and size_base must be given")
-        return self
-
-
-DEFAULT_TRIGGERS: Mapping[str, Mapping[str, Any]] = {
-    "rsi_oversold": {"size_quote": "100"},
-    "macd_cross": {"size_quote": "120"},
-    "bb_squeeze": {"size_quote": "80"},
-    "volume_spike": {"size_quote": "60"},
-    "multi_signal": {"size_quote": "150"},
-    "roc_momo": {"size_quote": "200", "exits": {"take_profit_pct": "4", "take_profit_enabled": True}},
-    "passive_mm": {"size_quote": "50", "expiry_s": "60"},
-    "manual": {"size_quote": "100", "order_type": "LIMIT", "source": "manual"},
-    "webhook": {"size_quote": "100", "order_type": "MARKET"},
-}
-"""Entry triggers out of the box; a file's `[triggers.<name>]` changes or adds to them."""
 
 
 class SymbolSettings(Section):

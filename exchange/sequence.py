@@ -1,0 +1,58 @@
+"""Sequence numbers of a stream: what was missed, came late or came again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Arrival", "SequenceTracker"]
+
+_MOST_MISSING = 100_000
+"""Missing numbers remembered one by one; a jump beyond that only counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a numbered message stands: `in_order`, after a gap (`missed` > 0), `late` (it fills a gap) or a repeat."""
+
+    missed: int = 0
+    late: bool = False
+    repeat: bool = False
+
+
+_AFTER = Arrival()
+_LATE = Arrival(late=True)
+_REPEAT = Arrival(repeat=True)
+
+
+class SequenceTracker:
+    """Places the numbers of one connection: each is new once, and what is missing is known."""
+
+    __slots__ = ("expected", "missing", "overflow")
+
+    def __init__(self, first: int = 0) -> None:
+        self.expected = first
+        self.missing: set[int] = set()
+        self.overflow = 0
+
+    @property
+    def missed(self) -> int:
+        """How many numbers below `expected` never came."""
+        return len(self.missing) + self.overflow
+
+    def place(self, number: int) -> Arrival:
+        """Take note of a number and say where it stands."""
+        expected = self.expected
+        if number == expected:
+            self.expected = expected + 1
+            return _AFTER
+        if number > expected:
+            missed = number - expected
+            remembered = min(missed, max(0, _MOST_MISSING - len(self.missing)))
+            self.missing.update(range(number - remembered, number))
+            self.overflow += missed - remembered
+            self.expected = number + 1
+            return Arrival(missed=missed)
+        if number in self.missing:
+            self.missing.discard(number)
+            return _LATE
+        return _REPEAT
