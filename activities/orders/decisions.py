@@ -1,8 +1,9 @@
 """A decision on an intent: what its caller is answered, what is stored of it, and what is read of it again.
 
-A decision is one record and one statement: the order's row, its gates, the first attempt with the exact body that will
-be sent, the plan and the trade that its exit has begun, and the account's turn. The order key's uniqueness is the
-database's: the same intent again gets the stored decision, the same key with another body is refused.
+A decision is one record: the order's row, its gates, the first attempt with the exact body that will be sent, the plan
+and the trade that its exit has begun, and the account's turn. It is written by one statement; entries that are decided
+together share it. The order key's uniqueness is the database's: the same intent again gets the stored decision, the
+same key with another body is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from activities.commands import accepted
-from activities.database import STALLED_MS, Connection, Pool, Statements, bounded_transaction, write_many
+from activities.database import STALLED_MS, Connection, Statements
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by
@@ -39,7 +40,7 @@ __all__ = [
     "insert_attempt",
     "plan_of",
     "store",
-    "store_all",
+    "store_entries",
     "store_gates",
     "with_who_asked",
 ]
@@ -95,10 +96,9 @@ then the gates' results in their order, the first attempt (null: none), what its
 (null: it takes none) with when the facts were read and how long ago that may be.
 """
 
-INSERT_ORDER = f"""
-WITH decision AS MATERIALIZED (
-    SELECT * FROM jsonb_to_record($1::jsonb) AS d ({", ".join(f"{name} {kind}" for name, kind in RECORD.items())})
-), gates AS (
+_COLUMNS = ", ".join(f"{name} {kind}" for name, kind in RECORD.items())
+_GATES_AND_ATTEMPT = """
+gates AS (
     INSERT INTO gate_results (order_key, position, gate, passed, numbers)
     SELECT d.order_key, g.position, g.gate, g.passed, g.numbers
       FROM decision d, ROWS FROM (jsonb_to_recordset(d.gates) AS (gate text, passed bool, numbers jsonb))
@@ -107,7 +107,18 @@ WITH decision AS MATERIALIZED (
     INSERT INTO attempts (client_order_id, order_key, number, account, symbol, body, status, size, limit_price)
     SELECT d.client_order_id, d.order_key, 1, d.account, d.symbol, d.body, 'SUBMITTING', d.base_size, d.limit_price
       FROM decision d WHERE d.client_order_id IS NOT NULL
-), plan AS (
+)"""
+_ORDER = (
+    "order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger, exit_reason, "
+    "snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest, state, "
+    "finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base, protection_role"
+)
+_TURN = "take_turn(d.account, d.turn, d.read_at, d.longest)"
+
+_STORE = f"""
+WITH decision AS MATERIALIZED (
+    SELECT * FROM jsonb_to_record($1::jsonb) AS d ({_COLUMNS})
+), {_GATES_AND_ATTEMPT}, plan AS (
     UPDATE exit_plans p SET state = 'EXITING', exit_reason = d.left_for, updated_at = now(),
            revision = nextval('exit_plan_revision')
       FROM decision d WHERE p.entry_key = d.entry_key AND p.state <> 'DISARMED' AND d.takes_plan
@@ -117,16 +128,13 @@ WITH decision AS MATERIALIZED (
            trailing_state = coalesce(d.trailing_state, t.trailing_state)
       FROM decision d WHERE t.entry_key = d.entry_key AND d.takes_trade
 )
-INSERT INTO orders (order_key, account, symbol, side, role, entry_key, order_type, source, entry_point, trigger,
-    exit_reason, snapshot_id, buy_score, sell_score, indicator_breakdown, indicators_fired, intent, intent_digest,
-    state, finished, gate, gate_sentence, base_size, quote_size, limit_price, reserved_quote, claimed_base,
-    protection_role)
+INSERT INTO orders ({_ORDER})
 SELECT d.order_key, d.account, d.symbol, d.side, d.role, d.entry_key, d.order_type, d.source, d.entry_point, d.trigger,
     d.exit_reason, coalesce(e.snapshot_id, d.snapshot_id), coalesce(e.buy_score, d.buy_score),
     coalesce(m.sell_score, d.sell_score), coalesce(e.indicator_breakdown, d.indicator_breakdown),
     coalesce(e.indicators_fired, d.indicators_fired), d.intent, d.intent_digest, d.state, d.finished, d.gate,
     d.gate_sentence, d.base_size, d.quote_size, d.limit_price, d.reserved_quote, d.claimed_base, d.protection_role
-FROM decision d CROSS JOIN LATERAL take_turn(d.account, d.turn, d.read_at, d.longest) one
+FROM decision d CROSS JOIN LATERAL {_TURN} one
 -- an exit carries its entry's decision (a market maker's ask its own), and the newest sell score that the matrix has
 LEFT JOIN orders e ON e.order_key = CASE WHEN d.role = 'EXIT' AND d.entry_point <> '{EntryPoint.MARKET_MAKER}'
                                          THEN d.entry_key END
@@ -134,6 +142,15 @@ LEFT JOIN LATERAL (SELECT s.sell_score FROM market_snapshots s
                     WHERE d.role = 'EXIT' AND s.account = d.account AND s.symbol = d.symbol
                     ORDER BY s.at DESC LIMIT 1) m ON true
 RETURNING CASE WHEN (SELECT d.tells_watcher FROM decision d) THEN pg_notify('exit_plan', entry_key) END
+"""
+# Entries begin no exit and carry their own decision, so many cost the database little more than one. Each takes its
+# own turn, in the order of the array.
+_STORE_ENTRIES = f"""
+WITH decision AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS d ({_COLUMNS})
+), {_GATES_AND_ATTEMPT}
+INSERT INTO orders ({_ORDER})
+SELECT {_ORDER} FROM decision d CROSS JOIN LATERAL {_TURN} one
 """
 
 
@@ -313,19 +330,15 @@ async def store(connection: Statements, decided: Decided) -> None:
     """Write a decision. Raises SerializationError if its turn was taken by another or its facts are too old,
     UniqueViolationError if the order is stored already, and the database's other errors; then nothing is written.
     """
-    await connection.execute(INSERT_ORDER, decided.record)
+    await connection.execute(_STORE, decided.record)
 
 
-async def store_all(pool: Pool, decisions: Sequence[Decided], within: Connection | None = None) -> None:
-    """Write all of them or none, in their order; raises as `store` does. `within` a transaction that holds the
-    account's lock, or in one of their own: a process that stands still on the way loses the turn that it took.
+async def store_entries(connection: Statements, decisions: Sequence[Decided]) -> None:
+    """Write the decisions on entries, all or none, in their order; raises as `store` does.
+
+    It is one statement: a process that stands still keeps no turn that it took.
     """
-    rows = [(decided.record,) for decided in decisions]
-    if within is not None:
-        await write_many(within, INSERT_ORDER, rows)
-        return
-    async with bounded_transaction(pool) as connection:
-        await write_many(connection, INSERT_ORDER, rows)
+    await connection.execute(_STORE_ENTRIES, [decided.record for decided in decisions])
 
 
 def with_who_asked(intent: OrderIntent, given_by: str | None) -> OrderIntent:

@@ -26,7 +26,7 @@ from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import coins, is_coin
 from activities.orders.admission_sql import ENDED_SINCE, ENTRY_FACTS, HOLD_TURN
 from activities.orders.batches import Batches
-from activities.orders.decisions import Decided, Decisions, IntentConflictError, Turn, store, store_all, with_who_asked
+from activities.orders.decisions import Decided, Decisions, IntentConflictError, Turn, store_entries, with_who_asked
 from activities.orders.entry_facts import Entry, facts_of
 from activities.orders.limits import halt_if_lost_too_much, learn_rates, own_currency
 from activities.orders.touches import Touches, says_something
@@ -255,10 +255,8 @@ class EntryAdmissions:
             writes[entry.intent.order_key] = decided
             if decided.answer.accepted:
                 read.admitted.append(Reserved(entry.intent.symbol, entry.needed))
-        if len(writes) == 1:
-            await store(connection, next(iter(writes.values())))
-        elif writes:
-            await store_all(self._pool, list(writes.values()), within)
+        if writes:
+            await store_entries(connection, list(writes.values()))
         return [
             await self._stored(connection, entry.intent) if answer is None else answer
             for entry, answer in zip(entries, answers, strict=True)

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
+import pytest
 import pytest_asyncio
 
-from activities.orders.decisions import RECORD, Turn, store
+from activities.orders.decisions import RECORD, Turn, store, store_entries
 from domain.drafting import Draft
 from domain.exits import ExitReason
 from domain.gate_facts import GateResult
@@ -47,7 +49,7 @@ async def test_an_admitted_entry_is_stored_to_the_last_digit(desk: Desk) -> None
     turn = Turn(0, datetime.now(UTC))
     decided = desk.admissions.decisions.decided(intent, DRAFT, [PASSED, PASSED], reserved=HUGE, turn=turn)
     assert set(decided.record) == set(RECORD)
-    await store(desk.pool, decided)
+    await store_entries(desk.pool, [decided])
     stored = await columns_of(desk, intent.order_key)
     assert len(stored) > 25
     assert stored == {name: decided.record[name] for name in stored}
@@ -66,12 +68,40 @@ async def test_a_refused_entry_has_no_attempt_and_takes_no_turn(desk: Desk) -> N
     intent = limit_buy(desk.account, "1", "1")
     turn = Turn(0, datetime.now(UTC))
     decided = desk.admissions.decisions.decided(intent, DRAFT, [PASSED, REFUSED], reserved=HUGE, turn=turn)
-    await store(desk.pool, decided)
+    await store_entries(desk.pool, [decided])
     stored = await columns_of(desk, intent.order_key)
     assert (stored["gate"], stored["gate_sentence"], stored["finished"]) == (REFUSED.gate, REFUSED.sentence, True)
     assert stored["reserved_quote"] == 0
     assert await desk.value("SELECT count(*) FROM attempts") == 0
     assert await desk.value("SELECT count(*) FROM admission_turns") == 0
+
+
+async def test_entries_decided_together_are_one_statement_that_stores_all_or_none(desk: Desk) -> None:
+    """Each has its own gates, attempt and turn, a refused one among them; if one can't be stored, none is."""
+    now, decide = datetime.now(UTC), desk.admissions.decisions.decided
+    intents = [limit_buy(desk.account, "1", "1") for _ in range(4)]
+    decisions = [
+        decide(intents[0], DRAFT, [PASSED], reserved=HUGE, turn=Turn(0, now)),
+        decide(intents[1], DRAFT, [PASSED, REFUSED], reserved=HUGE, turn=Turn(1, now)),
+        decide(intents[2], DRAFT, [PASSED, PASSED], reserved=TINY, turn=Turn(1, now)),
+    ]
+    late = decide(intents[3], DRAFT, [PASSED], reserved=HUGE, turn=Turn(7, now))
+    with pytest.raises(asyncpg.SerializationError):
+        await store_entries(desk.pool, [*decisions, late])
+    for nothing in ("orders", "attempts", "gate_results", "admission_turns"):
+        assert await desk.value(f"SELECT count(*) FROM {nothing}") == 0  # noqa: S608 - names of ours
+    await store_entries(desk.pool, decisions)
+    for decided in decisions:
+        stored = await columns_of(desk, decided.record["order_key"])
+        assert stored == {name: decided.record[name] for name in stored}
+        key = decided.record["order_key"]
+        gates = await desk.pool.fetch(
+            "SELECT gate, passed FROM gate_results WHERE order_key = $1 ORDER BY position", key
+        )
+        assert [tuple(row) for row in gates] == [(item["gate"], item["passed"]) for item in decided.record["gates"]]
+        bodies = await desk.pool.fetch("SELECT body FROM attempts WHERE order_key = $1", key)
+        assert [row["body"] for row in bodies] == ([decided.answer.plan.body] if decided.answer.plan else [])
+    assert await desk.value("SELECT taken FROM admission_turns WHERE account = $1", desk.account) == 2
 
 
 async def test_an_exit_begins_in_its_trade_and_carries_its_entrys_decision(desk: Desk) -> None:
