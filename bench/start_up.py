@@ -48,7 +48,20 @@ async def start_up(say: Callable[[str], None], *, quick: bool) -> list[Row]:
 async def _start_once() -> tuple[float, float]:
     own = {name: value for name, value in os.environ.items() if not _of_the_user(name)}
     with tempfile.TemporaryDirectory(prefix="bt-bench-", ignore_cleanup_errors=True) as folder:
-        arguments = ["up", "--data", folder, "--temporal-port", "0", "--ui-port", "0", "--web-port", "0", "--json"]
+        arguments = [
+            "up",
+            "--data",
+            folder,
+            "--temporal-port",
+            "0",
+            "--ui-port",
+            "0",
+            "--web-port",
+            "0",
+            "--api-port",
+            "0",
+        ]
+        arguments.append("--json")
         began = time.monotonic()
         child = await Child.start(
             Command(

@@ -16,6 +16,7 @@ from cli import config as config_commands
 from cli import config_import
 from cli import db as db_commands
 from cli import stack as stack_commands
+from cli.api import api_app
 from cli.control import flatten, halt, resume
 from cli.demo.command import demo
 from cli.errors import as_user_error
@@ -80,6 +81,7 @@ def _options(
 app.command("up")(stack_commands.up)
 app.command("worker")(stack_commands.worker)
 app.command("web")(web)
+app.add_typer(api_app, name="api")
 app.command("doctor")(stack_commands.doctor)
 app.command("demo")(demo)
 app.command("paper")(paper)

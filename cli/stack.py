@@ -82,6 +82,10 @@ def up(
         bool, typer.Option("--mtls", help="Temporal by certificate, its Web UI by log-in; live always has both.")
     ] = False,
     no_web: Annotated[bool, typer.Option("--no-web", help="Without the webhook that takes alerts.")] = False,
+    api_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help=f"Port of the API and the page {_PORT}; else api.port.")
+    ] = None,
+    no_api: Annotated[bool, typer.Option("--no-api", help="Without the API and the page.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
     """Run the whole system on this machine until Ctrl-C, then stop everything that was started, and only that."""
@@ -135,6 +139,8 @@ def up(
         web=not no_web and _takes_alerts(settings),
         web_port=settings.webhook.port if web_port is None else web_port,
         web_token=not settings.webhook.senders,
+        api=not no_api,
+        api_port=settings.api.port if api_port is None else api_port,
         config_file=config_path(),
         config_folder=usual_path().absolute().parent,
         mode=settings.mode,
@@ -259,6 +265,8 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
             "paper": stack.paper or None,
             "webhook": stack.webhook_url,
             "webhook_token": None if stack.webhook_token is None else str(stack.webhook_token),
+            "api": stack.api_url,
+            "page": stack.page_link,
             "environment": stack.environment,
         }
         print_json(ready, indent=False)
@@ -271,6 +279,8 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     rows += [(f"paper {name.replace('_', ' ')}", address) for name, address in stack.paper.items()]
     if stack.webhook_url is not None:
         rows.append(("webhook", stack.webhook_url))
+    if stack.page_link is not None:
+        rows.insert(0, ("page (logs in once)", stack.page_link))
     rows += [("data", str(stack.data)), ("logs", str(stack.data / "logs"))]
     print_table(["what", "where"], rows)
     if stack.config.temporal_address is None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from web.senders import Sender
     from workers.settings import Settings
 
-__all__ = ["limits_of", "senders_of", "terms_of", "web"]
+__all__ = ["limits_of", "listen_at", "only_on_this_machine", "senders_of", "terms_of", "web"]
+
+_SERVER = {"api": "API"}
 
 
 def web(
@@ -51,20 +53,25 @@ def web(
     asked = settings.webhook
     if not asked.behind_proxy:
         _require_loopback(host or asked.host)
-    address = _listen(host or asked.host, asked.port if port is None else port)
+    address = listen_at(host or asked.host, asked.port if port is None else port, "webhook")
     uvloop.run(_serve(settings, sources, senders, address))
 
 
-def _require_loopback(host: str) -> None:
-    """Raises UserError(NO_TLS) for an address that other machines reach: tokens would go there for all to read."""
+def only_on_this_machine(host: str, key: str) -> bool:
+    """Whether a host leads to loopback only. Raises UserError(BAD_HOST) where it is no address; `key` names it."""
     import ipaddress
     import socket
 
     try:
         found = {str(item[4][0]) for item in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
-        raise UserError("BAD_HOST", f"webhook.host is no address of this machine ({error.strerror}).") from None
-    if not all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found):
+        raise UserError("BAD_HOST", f"{key} is no address of this machine ({error.strerror}).") from None
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+def _require_loopback(host: str) -> None:
+    """Raises UserError(NO_TLS) for an address that other machines reach: tokens would go there for all to read."""
+    if not only_on_this_machine(host, "webhook.host"):
         raise UserError(
             "NO_TLS",
             "Alerts would be taken from other machines without TLS: listen on 127.0.0.1 (webhook.host, --host), or set "
@@ -72,7 +79,8 @@ def _require_loopback(host: str) -> None:
         )
 
 
-def _listen(host: str, port: int) -> "socket.socket":
+def listen_at(host: str, port: int, what: str) -> "socket.socket":
+    """A socket that listens for the webhook or the API. Raises UnreachableError(PORT_IN_USE)."""
     from cli.errors import reason_of
     from web.server import listen
 
@@ -81,8 +89,8 @@ def _listen(host: str, port: int) -> "socket.socket":
     except OSError as error:
         raise UnreachableError(
             "PORT_IN_USE",
-            f"The webhook can't listen at its address ({reason_of(error)}): stop what listens there, or set "
-            "webhook.host and webhook.port (0 = any free port).",
+            f"The {_SERVER.get(what, what)} can't listen at its address ({reason_of(error)}): stop what listens there, "
+            f"or set {what}.host and {what}.port (0 = any free port).",
         ) from None
 
 

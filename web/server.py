@@ -1,4 +1,4 @@
-"""The webhook's HTTP server: uvicorn, with a limit to the time that a request may take to arrive.
+"""The HTTP server of the webhook and of the API: uvicorn, with a limit to the time that a request may take to arrive.
 
 uvicorn itself waits for ever for the end of a request's headers. Here a connection that has not brought a whole request
 in time, or goes on sending after its answer, is closed, so that slow senders hold nothing for long. And where all
@@ -42,13 +42,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class WebServer(uvicorn.Server):
-    """Serves an application until `stop()`. Leaves signals to whoever runs it."""
+    """Serves an application until `stop()`. Leaves signals to whoever runs it. `name` stands before its log lines."""
 
-    def __init__(self, app: Any, *, arrival_s: float, max_connections: int) -> None:
+    def __init__(self, app: Any, *, arrival_s: float, max_connections: int, name: str = "webhook") -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_patient_for(arrival_s, _Room(max_connections), _counting(Tally("webhook_http"))),
+                http=_patient_for(arrival_s, _Room(max_connections), _counting(Tally(f"{name}_http"))),
                 loop="none",
                 ws="none",
                 lifespan="off",

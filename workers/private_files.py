@@ -5,7 +5,14 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-__all__ = ["folder_problem", "make_private", "secret_file_problem", "settings_file_problem", "tighten"]
+__all__ = [
+    "folder_problem",
+    "make_private",
+    "secret_file_problem",
+    "settings_file_problem",
+    "tighten",
+    "write_private",
+]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -14,6 +21,15 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def make_private() -> None:
     """What this process and its children make from now on is their user's alone: folders 0700, files 0600."""
     os.umask(_OTHERS)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Put `text` in place of what the file held, at once; only its owner can ever read it. Raises OSError."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
 
 
 def tighten(folder: Path, names: Collection[str]) -> None:

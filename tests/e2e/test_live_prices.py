@@ -15,7 +15,7 @@ from workers.stack.processes import Child, Command, python_environment, python_m
 
 BTC = "BTC-USD"
 FEED = PaperConfig(step=True, products=[BTC], connection_rate=0)
-WITHOUT_WEB = ("--no-web", "--temporal-port=0", "--ui-port=0")
+WITHOUT_WEB = ("--no-web", "--no-api", "--temporal-port=0", "--ui-port=0")
 
 
 @pytest.mark.timeout(240)

@@ -310,9 +310,8 @@ async def test_up_takes_its_own_port_for_alerts_or_none(data: Path, tmp_path: Pa
 
 async def start_up(data: Path, folder: Path, *arguments: str) -> Child:
     """`bottrader up --json` on free ports."""
-    argv = python_module(
-        "cli.main", "up", "--json", "--data", str(data), "--temporal-port=0", "--ui-port=0", "--web-port=0", *arguments
-    )
+    ports = ("--temporal-port=0", "--ui-port=0", "--web-port=0", "--api-port=0")
+    argv = python_module("cli.main", "up", "--json", "--data", str(data), *ports, *arguments)
     return await Child.start(
         Command(
             name="up",

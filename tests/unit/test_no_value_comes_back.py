@@ -27,6 +27,13 @@ TOKEN = "9c41e7ab02d4f6e8a1b3c5d7e9f00112"
 EXAMPLE: dict[str, Any] = {
     "database": {"url": "postgresql://h/d", "password_file": "p"},
     "webhook": {"senders": {"mine": {"secret": "0123456789abcdef", "token_file": "t"}}},
+    "api": {
+        "users": {
+            "mine": {"password_digest": f"scrypt$15$8$1${'0' * 32}${'0' * 64}"},
+            "yours": {"password_digest_file": "d"},
+        },
+        "programs": {"robot": {"token": "0123456789abcdef"}, "other": {"token_file": "t"}},
+    },
     "strategy": {
         "parameters": {"k": 1},
         "indicators": {"mine": {"pandas_ta": "stoch", "parameters": {"k": 1}, "buy_below": 1, "trigger": "manual"}},

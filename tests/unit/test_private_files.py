@@ -32,8 +32,16 @@ SECRET_FILES = {
     "temporal.tls_client_key_file",
     "webhook.senders.mine.secret_file",
     "webhook.senders.mine.token_file",
+    "api.users.mine.password_digest_file",
+    "api.programs.robot.token_file",
 }
-SENDER = {"webhook": {"senders": {"mine": {"secret_file": "s", "token_file": "t"}}}}
+SENDER = {
+    "webhook": {"senders": {"mine": {"secret_file": "s", "token_file": "t"}}},
+    "api": {
+        "users": {"mine": {"password_digest_file": "d"}},
+        "programs": {"robot": {"token_file": "t"}},
+    },
+}
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from domain.identity import names_of
 from workers.errors import UnreachableError
+from workers.settings.api import ApiSettings
 from workers.settings.connections import (
     COINBASE_REST,
     COINBASE_STREAM,
@@ -275,6 +276,7 @@ class Settings(BaseSettings):
     roc: Annotated[RocSettings, LIVE] = RocSettings()
     quoting: Annotated[QuotingSettings, LIVE] = QuotingSettings()
     webhook: WebhookSettings = WebhookSettings()
+    api: ApiSettings = ApiSettings()
     watcher: WatcherSettings = WatcherSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
     adoption: Annotated[AdoptionSettings, LIVE] = AdoptionSettings()

@@ -65,7 +65,7 @@ _WORKER_READY_TIMEOUT_S = 120.0
 """A worker that is alive may take so long on a busy machine after an upgrade; one that ended is seen at once."""
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)
 
-_OUR_FILES = ("logs", "paper", "tls", "temporal*", "stack.*", "webhook_token")
+_OUR_FILES = ("logs", "paper", "tls", "temporal*", "stack.*", "webhook_token", "page_link*")
 """What a stack makes in its data folder, beside PostgreSQL's, which sees to its own."""
 
 Say = Callable[[str], None]
@@ -79,10 +79,11 @@ class LocalStackConfig:
     shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
     `postgres_port` None is a Unix socket only. `database_url` and `temporal_address` name servers that run already;
     the stack then starts none of its own and stops none. `web` runs the webhook, with `web_token` for a sender `local`
-    whose token is made in the data folder. `mtls` runs Temporal's production server, which asks for a certificate, and
-    puts its Web UI behind a log-in, as in live. `names` are those in Temporal that the settings say themselves
-    (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one, those of its `mode`. `env` is
-    added to the environment of worker and webhook, `for_commands` to that of the commands that find the stack. Without
+    whose token is made in the data folder; `api` runs the API and the page. `mtls` runs Temporal's production server,
+    which asks for a certificate, and puts its Web UI behind a log-in, as in live. `names` are those in Temporal that
+    the settings say themselves (`namespace`, `orders_queue` …); the others are the ledger's own, or, of a new one,
+    those of its `mode`. `env` is added to the environment of worker, webhook and API, `for_commands` to that of the
+    commands that find the stack. Without
     a `config_file` the one of `config_folder` (else of the working folder) counts once it appears.
     """
 
@@ -100,6 +101,8 @@ class LocalStackConfig:
     web: bool = False
     web_port: int = 0
     web_token: bool = True
+    api: bool = False
+    api_port: int = 0
     mode: str = "paper"
     names: Mapping[str, str] = field(default_factory=dict)
     config_file: Path | None = None
@@ -129,6 +132,8 @@ class LocalStack:
         self._worker: Supervised | None = None
         self._web: Supervised | None = None
         self._web_port = 0
+        self._api: Supervised | None = None
+        self._api_port = 0
         self._names = replace(names_of(self.config.mode), **dict(self.config.names))
         self._servers: dict[_Server, Supervised] = {}
         self._lock_file: IO[str] | None = None
@@ -192,6 +197,23 @@ class LocalStack:
         return self.data / "webhook_token" if self.config.web and self.config.web_token else None
 
     @property
+    def api_url(self) -> str | None:
+        """Where the API and the page are; None without them."""
+        return None if self._api is None else f"http://127.0.0.1:{self._api_port}"
+
+    @property
+    def page_link(self) -> str | None:
+        """What a person opens to see the page: a link that logs in once. None without it, or while it is started."""
+        try:
+            return None if self._api is None else self._page_link_file.read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def _page_link_file(self) -> Path:
+        return self.data / "page_link"
+
+    @property
     def worker_pid(self) -> int | None:
         """The worker's process id; None while there is none."""
         child = None if self._worker is None else self._worker.child
@@ -233,6 +255,7 @@ class LocalStack:
             self._exit.push_async_callback(self._stop_paper)
             self._exit.push_async_callback(self._stop_worker)
             self._exit.push_async_callback(self._stop_web)
+            self._exit.push_async_callback(self._stop_api)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._start_ledger())
@@ -256,6 +279,8 @@ class LocalStack:
                         group.create_task(self._start_worker())
                     if self.config.web:
                         group.create_task(self._start_web())
+                    if self.config.api:
+                        group.create_task(self._start_api())
             except BaseExceptionGroup as failures:
                 raise _first(failures) from None
             self._write_addresses()
@@ -307,7 +332,7 @@ class LocalStack:
         one moment, then `disk` is called; nothing is written or tidied up. This stack is over then, and another one may
         go on from what is in its folder.
         """
-        kept = [*self._servers.values(), *(each for each in (self._worker, self._web) if each is not None)]
+        kept = [*self._servers.values(), *(each for each in (self._worker, self._web, self._api) if each is not None)]
         children = [each.child for each in kept if each.child is not None]
         for each in kept:
             await each.release()
@@ -400,6 +425,8 @@ class LocalStack:
             require_free_port(config.postgres_port, "PostgreSQL", "--postgres-port")
         if config.web and config.web_port:
             require_free_port(config.web_port, "the webhook", "--web-port")
+        if config.api and config.api_port:
+            require_free_port(config.api_port, "the API", "--api-port")
 
     async def _start_ledger(self) -> None:
         if self.config.database_url is None:
@@ -544,22 +571,41 @@ class LocalStack:
         ours = {"BOTTRADER_WEBHOOK__HOST": "127.0.0.1", "BOTTRADER_WEBHOOK__PORT": str(self._web_port)}
         if self.webhook_token is not None:
             ours["BOTTRADER_WEBHOOK__SENDERS__LOCAL__TOKEN_FILE"] = str(self.webhook_token)
+        return await self._listener("webhook", ("web",), self._web_port, ours)
+
+    async def _start_api(self) -> None:
+        self._api_port = self.config.api_port or free_port()
+        self._api = Supervised("API", self._api_child, self.config.say)
+        await self._timed("API", self._api.start())
+
+    async def _api_child(self) -> Child:
+        ours = {"BOTTRADER_API__HOST": "127.0.0.1", "BOTTRADER_API__PORT": str(self._api_port)}
+        if self.ui_url is not None:
+            ours["BOTTRADER_API__TEMPORAL_UI"] = self.ui_url
+        self._page_link_file.unlink(missing_ok=True)  # of a process that was killed: its link logs nobody in
+        arguments = ("api", "serve", "--link-file", str(self._page_link_file))
+        return await self._listener("API", arguments, self._api_port, ours, self._page_link_file)
+
+    async def _listener(
+        self, name: str, arguments: Sequence[str], port: int, ours: Mapping[str, str], writes: Path | None = None
+    ) -> Child:
+        """A command of ours that serves `port`, once it listens and has written the file `writes`, if it does."""
         child = await Child.start(
             Command(
-                name="the webhook",
-                argv=python_module("cli.main", "web"),
-                log=self._log("webhook"),
+                name=f"the {name}",
+                argv=python_module("cli.main", *arguments),
+                log=self._log(name.lower()),
                 env=python_environment({**self.environment, **ours}, self._shell()),
                 grace_s=15.0,
             )
         )
         deadline = time.monotonic() + _WORKER_READY_TIMEOUT_S
         try:
-            while not _listens(child.pid, self._web_port):
+            while not (_listens(child.pid, port) and _written(writes)):
                 if not child.running or time.monotonic() > deadline:
                     tail = child.log_tail(1) or "no message"
                     raise UnreachableError(
-                        "WEBHOOK_FAILED", f"The webhook did not start: {tail} (log: {child.command.log})"
+                        f"{name.upper()}_FAILED", f"The {name} did not start: {tail} (log: {child.command.log})"
                     )
                 await asyncio.sleep(0.1)
         except BaseException:
@@ -600,6 +646,7 @@ class LocalStack:
             "database": self.dsn,
             "paper": self.paper or None,
             "webhook": self.webhook_url,
+            "api": self.api_url,
             "environment": {**self.environment, **self.config.for_commands},
         }
         path = self.data / STACK_FILE
@@ -619,6 +666,10 @@ class LocalStack:
     async def _stop_web(self) -> None:
         if self._web is not None:
             await self._web.stop()
+
+    async def _stop_api(self) -> None:
+        if self._api is not None:
+            await self._api.stop()
 
     async def _stop_paper(self) -> None:
         await self._stop_server(self._paper)
@@ -673,6 +724,10 @@ def _listens(pid: int, port: int) -> bool:
     except psutil.Error:
         return False
     return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in found)
+
+
+def _written(file: Path | None) -> bool:
+    return file is None or file.exists()
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

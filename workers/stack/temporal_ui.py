@@ -25,6 +25,7 @@ from yarl import URL
 
 from domain.browser import refusal
 from workers.errors import UnreachableError
+from workers.private_files import write_private
 
 __all__ = ["PUBLIC_PATH", "UiGate", "UiGateConfig", "UiUpstream"]
 
@@ -163,14 +164,8 @@ class UiGate:
             self.config.link_file.unlink(missing_ok=True)
 
     def _write_link(self) -> None:
-        path = self.config.link_file
-        if path is None:
-            return
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(self.link + "\n")
-        fresh.replace(path)
+        if self.config.link_file is not None:
+            write_private(self.config.link_file, self.link + "\n")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         why = refusal(request.method, request.headers, self.config.public_port or self._port)

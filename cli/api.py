@@ -1,0 +1,222 @@
+"""`bottrader api`: the process that serves the API and the page (docs/api.md)."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import UserError, note
+from cli.web import listen_at, only_on_this_machine
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+    from web.api.callers import Program, User
+    from web.api.door import DoorTerms
+    from web.api.login import About
+    from workers.settings import Settings
+
+__all__ = ["about_of", "api_app", "door_terms", "programs_of", "users_of"]
+
+api_app = typer.Typer(help="The API and the page: serve them; make a user's password.", no_args_is_help=True)
+
+
+@api_app.command("serve")
+def serve(
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else api.host.")] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65_535, help="Its port (0 = any free one); else api.port.")
+    ] = None,
+    link_file: Annotated[
+        str | None,
+        typer.Option("--link-file", help="Where the link that logs in once is kept (0600); else it is printed."),
+    ] = None,
+) -> None:
+    """Serve the API and the page until Ctrl-C.
+
+    On loopback a link logs the owner in, once; then there is a next one. Exit code 2 on an address that other machines
+    reach without api.behind_proxy, api.origin and a user; 3 when a port can't be had.
+    """
+    from pathlib import Path
+
+    import uvloop
+
+    from cli.settings import current_sources
+    from workers.settings import build
+    from workers.settings.secret_files import require_files
+
+    sources = current_sources()
+    settings = build(sources)
+    require_files(settings)
+    users, programs = users_of(settings), programs_of(settings)
+    asked = settings.api
+    on_loopback = only_on_this_machine(host or asked.host, "api.host")
+    if not on_loopback:
+        _require_protection(settings)
+    address = listen_at(host or asked.host, asked.port if port is None else port, "api")
+    terms = door_terms(settings, int(address.getsockname()[1]), users, programs)
+    link = None if not on_loopback else Path(link_file) if link_file else True
+    uvloop.run(_serve(settings, sources, terms, address, link))
+
+
+@api_app.command("password")
+def password() -> None:
+    """Ask for a password and print its digest, for api.users.NAME.password_digest or its file."""
+    from web.api.passwords import SHORTEST, digest_of
+
+    given = typer.prompt(
+        f"Password ({SHORTEST} characters or more)", hide_input=True, confirmation_prompt=True, err=True
+    )
+    try:
+        typer.echo(digest_of(given))
+    except ValueError as error:
+        raise UserError("BAD_PASSWORD", f"It can't be used: {error}.") from None
+
+
+def _require_protection(settings: "Settings") -> None:
+    """Raises UserError(NO_TLS): beyond this machine passwords and sessions go over TLS only, and somebody logs in."""
+    asked = settings.api
+    if not (asked.behind_proxy and asked.origin and (asked.users or asked.programs)):
+        raise UserError(
+            "NO_TLS",
+            "The API would be reached from other machines without TLS or without a log-in: listen on 127.0.0.1 "
+            "(api.host, --host), or set api.behind_proxy = true with a reverse proxy in front, api.origin to the "
+            "address that a browser shows, and a user in [api.users].",
+        )
+
+
+async def _serve(
+    settings: "Settings", sources: Any, terms: "DoorTerms", address: "socket.socket", link_file: "Path | bool | None"
+) -> None:
+    """Serve until SIGINT or SIGTERM. `link_file`: where the link is kept; True: it is printed; None: there is none."""
+    import asyncio
+    import contextlib
+    import signal
+
+    import structlog
+
+    from activities.database import create_pool
+    from cli.asking import user
+    from web.api.app import create_api
+    from web.api.sessions import OneTimeLink, Sessions
+    from web.server import WebServer
+    from workers.background import FaultIncidents, watch_background
+    from workers.ledger_identity import require_own
+    from workers.log_lines import logs_without_secrets, one_line_for_servers_away
+    from workers.private_files import write_private
+
+    logs_without_secrets()
+    one_line_for_servers_away()
+    background = watch_background()
+    pool = await create_pool(
+        settings.database.dsn,
+        size=settings.database.pool_size,
+        statement_seconds=float(settings.database.statement_timeout_s),
+    )
+
+    def changed(token: str) -> None:
+        line = f"{terms.origins[0]}/login?token={token}"
+        if link_file is True:
+            note(f"Log in, once, at {line}")
+        elif link_file:
+            write_private(link_file, line + "\n")
+
+    try:
+        await require_own(pool, settings)
+        background.tell.append(FaultIncidents(pool, settings.account, "the API"))
+        link = None if link_file is None else OneTimeLink(user(""), changed)
+        sessions = Sessions(float(settings.api.session_s), float(settings.api.idle_s))
+        app = create_api(terms, about_of(settings), sessions=sessions, link=link)
+        server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, server.stop)
+        note(f"The API is served at {terms.origins[0]}")
+        structlog.get_logger().info("api_ready", origin=terms.origins[0])
+        await server.serve(sockets=[address])
+    finally:
+        if link_file and link_file is not True:
+            link_file.unlink(missing_ok=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await pool.close()
+
+
+# --- the settings in the words of `web.api` ---------------------------------------------------------------------------
+
+
+def door_terms(
+    settings: "Settings", port: int, users: "tuple[User, ...]", programs: "tuple[Program, ...]"
+) -> "DoorTerms":
+    """Where the page is found, and who may come in."""
+    from domain.browser import own_hosts
+    from web.api.door import DoorTerms
+
+    own = tuple(f"http://{host}" for host in own_hosts(port))
+    origins = (settings.api.origin,) if settings.api.origin else own
+    return DoorTerms(origins, f"__Host-bottrader-{port}", users, programs, behind_proxy=settings.api.behind_proxy)
+
+
+def about_of(settings: "Settings") -> "About":
+    """What is looked at."""
+    from web.api.login import About
+
+    return About(
+        account=settings.account,
+        mode=settings.mode,
+        dry_run=settings.dry_run,
+        speed=f"{settings.speed:g}",
+        temporal_ui=settings.api.temporal_ui,
+        namespace=settings.temporal.namespace,
+    )
+
+
+def users_of(settings: "Settings") -> "tuple[User, ...]":
+    """Who may log in with a password. Raises UserError(BAD_SECRET) for a file that can't be used."""
+    from web.api.callers import Role, User
+    from workers.settings.api import UserSettings
+
+    def digest(name: str, given: UserSettings) -> str:
+        key = f"api.users.{name}.password_digest"
+        found = given.password_digest or _from_file(f"{key}_file", given.password_digest_file, UserSettings, key)
+        return str(found.get_secret_value())
+
+    return tuple(User(name, Role(given.role), digest(name, given)) for name, given in settings.api.users.items())
+
+
+def programs_of(settings: "Settings") -> "tuple[Program, ...]":
+    """Who may ask with a token. Raises UserError(BAD_SECRET): a file can't be used, or two share one token."""
+    from web.api.callers import Program, Role
+    from workers.settings.api import ProgramSettings
+
+    def token(name: str, given: ProgramSettings) -> bytes:
+        key = f"api.programs.{name}.token"
+        found = given.token or _from_file(f"{key}_file", given.token_file, ProgramSettings, key)
+        return str(found.get_secret_value()).encode()
+
+    found = tuple(Program(name, Role(given.role), token(name, given)) for name, given in settings.api.programs.items())
+    if len({program.token for program in found}) != len(found):
+        raise UserError("BAD_SECRET", "Two programs in [api.programs] have the same token: nobody could tell who asks.")
+    return found
+
+
+def _from_file(key: str, file: "Path | None", kind: Any, field: str) -> "SecretStr":
+    """What a file holds, by the rules of the setting that it stands for. Raises UserError(BAD_SECRET)."""
+    from pydantic import SecretStr, ValidationError
+
+    if file is None:
+        raise UserError("BAD_SECRET", f"{key}: it is not given.")
+    try:
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text in ASCII"
+        raise UserError("BAD_SECRET", f"{key}: it can't be read ({why}).") from None
+    name = field.rpartition(".")[2]
+    try:
+        found: SecretStr = getattr(kind.model_validate({name: text}), name)
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UserError("BAD_SECRET", f"{key}: it can't be used: {reason}.") from None
+    return found

@@ -1,0 +1,212 @@
+"""The API's door over a real socket: who comes in, what an action needs, and what nobody gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from fastapi import APIRouter
+
+from tests.support.api import PASSWORD, TRADER, VIEWER, Api, api_on
+from web.api.sessions import Sessions
+
+acted: list[str] = []
+router = APIRouter()
+
+
+@router.get("/api/probe")
+async def probe(number: int = 0) -> dict[str, int]:
+    """Something that is read."""
+    if number == 500:
+        raise RuntimeError("a fault with Sw0rd-f1sh in it")
+    return {"number": number}
+
+
+@router.post("/api/probe")
+async def act() -> dict[str, bool]:
+    """Something that is done."""
+    acted.append("done")
+    return {"done": True}
+
+
+@pytest_asyncio.fixture
+async def api() -> AsyncIterator[Api]:
+    """A running API with something to read and something to do."""
+    acted.clear()
+    async with api_on(routers=[router]) as found:
+        yield found
+
+
+@pytest.mark.parametrize("path", ["/", "/api/session", "/api/probe", "/api/openapi.json", "/api/none", "/docs"])
+async def test_nothing_is_read_without_a_log_in(api: Api, path: str) -> None:
+    """Every address answers 401 in one form, whether there is something behind it or not."""
+    answer = await api.http.get(path)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "NOT_LOGGED_IN"
+    assert answer.json()["status"] == 401
+
+
+async def test_a_link_logs_in_once(api: Api) -> None:
+    """The link opens a session with the role trade; used again it opens none, and the next one does."""
+    token = api.link.token
+    first = await api.http.get("/login", params={"token": token})
+    assert (first.status_code, first.headers["location"]) == (303, "/")
+    cookie = first.headers["set-cookie"]
+    assert cookie.startswith(f"__Host-bottrader-{api.port}=")
+    assert all(part in cookie for part in ("; Path=/", "; Secure", "; HttpOnly", "; SameSite=Strict"))
+    again = await api.http.get("/login", params={"token": token})
+    assert (again.status_code, again.json()["code"], "set-cookie" in again.headers) == (401, "BAD_LINK", False)
+    async with api.page() as page:
+        session = (await page.http.get("/api/session")).json()
+    assert (session["name"], session["role"], session["about"]["account"]) == ("owner", "trade", "main")
+
+
+async def test_an_action_needs_origin_json_and_csrf(api: Api) -> None:
+    """Without the exact origin, as another content type, or without the session's own X-CSRF, nothing is done."""
+    async with api.page() as page, api.page() as other:
+        assert (await page.post("/api/probe", Origin="http://127.0.0.1:9")).json()["code"] == "FOREIGN_REQUEST"
+        assert (await page.post("/api/probe", Origin="null")).status_code == 403
+        bare = await page.http.post("/api/probe", json={}, headers={"X-CSRF": page.csrf})
+        assert bare.json()["code"] == "FOREIGN_REQUEST"
+        crossed = await page.post("/api/probe", **{"Sec-Fetch-Site": "same-site"})
+        assert crossed.json()["code"] == "FOREIGN_REQUEST"
+        text = await page.post("/api/probe", **{"Content-Type": "text/plain"})
+        assert (text.status_code, text.json()["code"]) == (415, "NOT_JSON")
+        for csrf in ("", "x", other.csrf):
+            assert (await page.post("/api/probe", **{"X-CSRF": csrf})).json()["code"] == "NO_CSRF"
+        assert acted == []
+        assert (await page.post("/api/probe")).json() == {"done": True}
+    assert acted == ["done"]
+
+
+async def test_a_rebound_name_gets_nothing(api: Api) -> None:
+    """A page under a name of its own that leads here is refused, logged in or not."""
+    async with api.page() as page:
+        for host in ("evil.test", f"evil.test:{api.port}", f"127.0.0.1:{api.port + 1}"):
+            answer = await page.http.get("/api/session", headers={"Host": host})
+            assert (answer.status_code, answer.json()["code"]) == (403, "FOREIGN_REQUEST")
+    answer = await api.http.get("/login", params={"token": api.link.token}, headers={"Host": "evil.test"})
+    assert answer.status_code == 403
+
+
+async def test_the_role_view_does_nothing(api: Api) -> None:
+    """A program of the role view reads and is refused every action; one of the role trade may act."""
+    async with api.program(VIEWER) as viewer, api.program(TRADER) as trader:
+        assert (await viewer.get("/api/probe")).status_code == 200
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            refused = await viewer.request(method, "/api/probe", json={})
+            assert (refused.status_code, refused.json()["code"]) == (403, "ROLE_MAY_NOT")
+        assert acted == []
+        assert (await trader.post("/api/probe", json={})).json() == {"done": True}
+        session = (await trader.get("/api/session")).json()
+    assert (session["name"], session["role"], session["csrf"]) == ("trader", "trade", None)
+
+
+async def test_a_token_is_refused_from_a_foreign_page(api: Api) -> None:
+    """A program need not say its origin; a page that says another one is refused even with a good token."""
+    async with api.program() as trader:
+        refused = await trader.post("/api/probe", json={}, headers={"Origin": "http://evil.test"})
+        assert refused.json()["code"] == "FOREIGN_REQUEST"
+    async with api.program("token-of-nobody-at-all") as nobody:
+        assert (await nobody.get("/api/probe")).json()["code"] == "BAD_TOKEN"
+
+
+async def test_a_bad_token_opens_nothing_beside_a_good_session(api: Api) -> None:
+    """Who sends a token is known by the token alone, so a session's X-CSRF can't be left out with a made-up one."""
+    async with api.page() as page:
+        answer = await page.http.post("/api/probe", json={}, headers={"Authorization": "Bearer made-up-token-1"})
+    assert (answer.json()["code"], acted) == ("BAD_TOKEN", [])
+
+
+async def test_passwords_log_in_and_failures_wait(api: Api) -> None:
+    """The right password opens a session; after five wrong ones at once even the right one is put off, for everybody
+    who tries from there; who is logged in goes on.
+    """
+    headers = {"Origin": api.origin}
+    good = {"user": "ana", "password": PASSWORD}
+    answer = await api.http.post("/api/login", json=good, headers=headers)
+    assert (answer.status_code, answer.json()["name"], answer.json()["role"]) == (200, "ana", "trade")
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    tries = [
+        {"user": name, "password": "wrong"} for name in ("ana", "ana", "ana", "nobody", "ana", "ana", "ana", "ana")
+    ]
+    async with api.client(**headers) as http:
+        answers = await asyncio.gather(*(http.post("/api/login", json=given) for given in tries))
+        codes = sorted(item.json()["code"] for item in answers)
+        assert codes == ["BAD_LOGIN"] * 5 + ["TOO_MANY_FAILURES"] * 3
+        put_off = await http.post("/api/login", json=good)
+    assert (put_off.status_code, put_off.json()["code"]) == (429, "TOO_MANY_FAILURES")
+    assert int(put_off.headers["retry-after"]) > 0
+    assert (await api.http.get("/api/session", headers={"Cookie": cookie})).status_code == 200
+    elsewhere = await api.http.post("/api/login", json=good, headers={"Origin": "http://127.0.0.1:9"})
+    assert elsewhere.status_code == 403
+
+
+async def test_a_session_ends(api: Api) -> None:
+    """After a log-out, after its time, and after a time without a request its cookie opens nothing."""
+    async with api.page() as page:
+        assert (await page.post("/api/logout")).status_code == 204
+        assert (await page.http.get("/api/session")).status_code == 401
+    now = 0.0
+    async with api_on(sessions=Sessions(100, 10, clock=lambda: now)) as timed, timed.page() as page:
+        for now in (9.0, 18.0, 27.0):  # noqa: B007 - the clock reads it
+            assert (await page.http.get("/api/session")).status_code == 200
+        now = 38.0
+        assert (await page.http.get("/api/session")).status_code == 401
+        async with timed.page() as fresh:
+            for now in range(40, 138, 9):  # noqa: B007
+                assert (await fresh.http.get("/api/session")).status_code == 200
+            now = 138.5
+            assert (await fresh.http.get("/api/session")).status_code == 401
+
+
+async def test_every_answer_forbids_what_a_page_could_be_made_to_do(api: Api) -> None:
+    """Answers of all kinds have the policy without `unsafe`, and the API's are kept nowhere; none allows an origin."""
+    async with api.program() as trader:
+        answers = [
+            await trader.get("/api/probe"),
+            await trader.get("/api/none"),
+            await trader.get("/api/probe", params={"number": "x"}),
+            await trader.get("/api/probe", params={"number": 500}),
+            await trader.options("/api/probe", headers={"Origin": "http://evil.test"}),
+            await api.http.get("/"),
+            await api.http.get("/health"),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 404, 422, 500, 403, 401, 200]
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self';")
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in answer.headers
+        assert "server" not in answer.headers
+    assert all(answer.headers["cache-control"] == "no-store" for answer in answers[:5])
+    assert all(answer.json()["code"] for answer in answers[1:5])
+    assert "Sw0rd" not in answers[3].text
+
+
+async def test_a_large_or_broken_body_is_refused(api: Api) -> None:
+    """Bodies have a bound, and what is no JSON or has an unknown field is said by name, never by value."""
+    headers = {"Origin": api.origin, "Content-Type": "application/json"}
+    large = await api.http.post("/api/login", content=b"x" * 20_000, headers=headers)
+    assert (large.status_code, large.json()["code"]) == (413, "BODY_TOO_LARGE")
+    broken = await api.http.post("/api/login", content=b'{"user": "Sw0rd', headers=headers)
+    assert (broken.status_code, broken.json()["code"]) == (422, "BAD_REQUEST")
+    unknown = await api.http.post("/api/login", json={"user": "a", "password": "b", "Sw0rd": 1}, headers=headers)
+    assert unknown.status_code == 422
+    assert "Sw0rd" not in broken.text
+
+
+async def test_the_schema_says_what_there_is(api: Api) -> None:
+    """OpenAPI 3.1, for who is logged in: operations, problems and how one proves who asks."""
+    async with api.program(VIEWER) as viewer:
+        schema = (await viewer.get("/api/openapi.json")).json()
+    assert schema["openapi"].startswith("3.1")
+    assert {"/api/login", "/api/logout", "/api/session"} <= set(schema["paths"])
+    assert "Problem" in schema["components"]["schemas"]
+    assert set(schema["components"]["securitySchemes"]) == {"session", "csrf", "bearer"}

@@ -1,0 +1,108 @@
+"""The API over a real socket, for tests: logged in, as a page or as a program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import APIRouter
+
+from domain.browser import own_hosts
+from web.api.app import create_api
+from web.api.callers import Program, Role, User
+from web.api.door import Door, DoorTerms
+from web.api.login import About
+from web.api.passwords import digest_of
+from web.api.sessions import OneTimeLink, Sessions
+from web.server import WebServer, listen
+
+VIEWER, TRADER = "token-of-the-viewer-1", "token-of-the-trader-1"
+PASSWORD = "correct horse battery"
+
+
+@functools.cache
+def digest() -> str:
+    """The digest of PASSWORD; it takes a while to make."""
+    return digest_of(PASSWORD)
+
+
+@dataclass
+class Page:
+    """What a page of ours has: its origin, a session, and that session's X-CSRF."""
+
+    http: httpx.AsyncClient
+    origin: str
+    csrf: str
+
+    async def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        """An action, as the page asks for it."""
+        given = {"Origin": self.origin, "X-CSRF": self.csrf, **headers}
+        return await self.http.post(path, json={} if body is None else body, headers=given)
+
+
+@dataclass
+class Api:
+    """A running API. `http` has no cookies and no token."""
+
+    door: Door
+    link: OneTimeLink
+    origin: str
+    http: httpx.AsyncClient
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.origin.rpartition(":")[2])
+
+    @contextlib.asynccontextmanager
+    async def client(self, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
+        """Another browser or program."""
+        async with httpx.AsyncClient(base_url=self.origin, timeout=20, trust_env=False, headers=headers) as http:
+            yield http
+
+    @contextlib.asynccontextmanager
+    async def page(self) -> AsyncIterator[Page]:
+        """Log in by the link, as the owner does. httpx gives a Secure cookie to https only, so it is handed over."""
+        answer = await self.http.get("/login", params={"token": self.link.token})
+        cookie = answer.headers["set-cookie"].partition(";")[0]
+        async with self.client(Cookie=cookie) as http:
+            session = (await http.get("/api/session")).json()
+            yield Page(http, self.origin, session["csrf"])
+
+    @contextlib.asynccontextmanager
+    async def program(self, token: str = TRADER) -> AsyncIterator[httpx.AsyncClient]:
+        """A program with a bearer token."""
+        async with self.client(Authorization=f"Bearer {token}") as http:
+            yield http
+
+
+@contextlib.asynccontextmanager
+async def api_on(
+    *, routers: Sequence[APIRouter] = (), sessions: Sessions | None = None, account: str = "main"
+) -> AsyncIterator[Api]:
+    """The API as `bottrader api serve` wires it, with two programs and a user ana (trade)."""
+    address = listen("127.0.0.1", 0)
+    port = address.getsockname()[1]
+    terms = DoorTerms(
+        tuple(f"http://{host}" for host in own_hosts(port)),
+        f"__Host-bottrader-{port}",
+        users=(User("ana", Role.TRADE, digest()),),
+        programs=(Program("viewer", Role.VIEW, VIEWER.encode()), Program("trader", Role.TRADE, TRADER.encode())),
+    )
+    link = OneTimeLink("owner")
+    about = About(account=account, mode="paper", dry_run=False, speed="1", temporal_ui=None, namespace="default")
+    door = create_api(terms, about, sessions=sessions or Sessions(43_200, 3600), link=link, routers=routers)
+    server = WebServer(door, arrival_s=10, max_connections=100, name="api")
+    serving = asyncio.create_task(server.serve(sockets=[address]))
+    origin = f"http://127.0.0.1:{port}"
+    try:
+        async with httpx.AsyncClient(base_url=origin, timeout=20, trust_env=False) as http:
+            yield Api(door, link, origin, http)
+    finally:
+        server.stop()
+        await serving

@@ -1,0 +1,124 @@
+"""The application of the API: its addresses, behind the door."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from web.api.callers import Caller
+from web.api.door import CSRF_HEADER, Door, DoorTerms, caller_of
+from web.api.login import About, login_routes
+from web.api.problems import Problem, problem
+from web.api.sessions import OneTimeLink, Sessions
+from web.refusals import Refused
+from web.strangers import Tally
+
+__all__ = ["create_api"]
+
+
+def create_api(
+    terms: DoorTerms,
+    about: About,
+    *,
+    sessions: Sessions,
+    link: OneTimeLink | None = None,
+    routers: Sequence[APIRouter] = (),
+) -> Door:
+    """The application: the log-in's addresses and those of `routers`, which only who is logged in reaches.
+
+    `link` logs in the owner of this machine; None: there is none.
+    """
+    # The documentation pages of FastAPI load their scripts from the network.
+    app = FastAPI(title="BotTrader API", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    door = Door(app, terms, sessions, link)
+    faults = Tally("api_fault")
+
+    @app.get("/health", include_in_schema=False)
+    async def health() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.get("/api/openapi.json", include_in_schema=False)
+    async def schema() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    @app.get("/", include_in_schema=False)
+    async def front(request: Request) -> Response:
+        caller: Caller = caller_of(request)
+        text = (
+            f"{caller.name} is logged in with the role {caller.role.value}. The API is described at /api/openapi.json"
+        )
+        return Response(text + "\n", media_type="text/plain")
+
+    app.include_router(login_routes(door, about))
+    for router in routers:
+        app.include_router(router)
+    _with_problems(app, faults)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return door
+
+
+def _with_problems(app: FastAPI, faults: Tally) -> None:
+    """Every error has one form."""
+
+    def say(kind: type[Exception], answer: Callable[[Any], Response]) -> None:
+        async def handle(_: Request, error: Exception) -> Response:
+            return answer(error)
+
+        app.add_exception_handler(kind, handle)
+
+    def fault(error: Exception) -> Response:
+        # Where, and nothing of what: messages may hold what was sent.
+        faults.add(f"{type(error).__name__} at {_where(error)}")
+        return problem(Refused(500, "FAULT", "Something went wrong inside; the log has where."))
+
+    say(Refused, problem)
+    say(RequestValidationError, lambda error: problem(_wrong(error)))
+    say(HTTPException, lambda error: problem(_http(error)))
+    say(Exception, fault)
+
+
+def _wrong(error: RequestValidationError) -> Refused:
+    """The first thing that is wrong, by its name and the rule that it breaks; never by its value."""
+    found = error.errors()[0]
+    name = ".".join(str(part) for part in found["loc"][1:]) or "body"
+    return Refused(422, "BAD_REQUEST", f"{name}: {found['msg']}.", field=name[:100])
+
+
+def _http(error: HTTPException) -> Refused:
+    if error.status_code == 404:
+        return Refused(404, "NOT_FOUND", "There is nothing at this address.")
+    return Refused(error.status_code, str(error.detail).upper().replace(" ", "_"), f"{error.detail}.")
+
+
+def _where(error: Exception) -> str:
+    places = traceback.extract_tb(error.__traceback__)[-3:]
+    return " > ".join(f"{Path(place.filename).name}:{place.lineno} {place.name}" for place in places)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        found = get_openapi(
+            title=app.title,
+            version=app.version,
+            description="What the page shows, and what it may have done. Money and sizes are strings, times are UTC.",
+            routes=app.routes,
+        )
+        parts = found.setdefault("components", {})
+        parts.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        parts["securitySchemes"] = {
+            "session": {"type": "apiKey", "in": "cookie", "name": "__Host-bottrader-<port>"},
+            "csrf": {"type": "apiKey", "in": "header", "name": CSRF_HEADER},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        found["security"] = [{"session": []}, {"session": [], "csrf": []}, {"bearer": []}]
+        app.openapi_schema = found
+    return app.openapi_schema

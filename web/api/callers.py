@@ -1,0 +1,70 @@
+"""Who may ask: users with passwords, programs with tokens, and what role lets them do.
+
+A role *view* reads; a role *trade* acts, too. There is no default user and no default password.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from web.api.sessions import Session
+
+__all__ = ["Caller", "Program", "Role", "User", "program_with"]
+
+
+class Role(StrEnum):
+    """What somebody may do here."""
+
+    VIEW = "view"
+    TRADE = "trade"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person with a password. `digest` is that of `web.api.passwords`."""
+
+    name: str
+    role: Role
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program with a bearer token."""
+
+    name: str
+    role: Role
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, once that is proven. `session` is None for a program."""
+
+    name: str
+    role: Role
+    session: Session | None = None
+
+    @property
+    def by(self) -> str:
+        """The name under which commands are stored."""
+        return f"{self.name} (API)"
+
+    @property
+    def may_trade(self) -> bool:
+        """Whether it may act, and not only read."""
+        return self.role is Role.TRADE
+
+
+def program_with(token: str, programs: Sequence[Program]) -> Program | None:
+    """The program whose token this is; None for nobody's. Every token is compared, in constant time."""
+    given = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+    found = None
+    for program in programs:
+        if hmac.compare_digest(hashlib.sha256(program.token).digest(), given):
+            found = program
+    return found
