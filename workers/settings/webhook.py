@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from workers.settings.types import LIVE, Name, Products, Seconds, SecretFile, Section, Size, Unit, split_commas
 
-__all__ = ["SenderSettings", "WebhookSettings"]
+__all__ = ["Secret", "SenderSettings", "WebhookSettings"]
 
 SHORTEST_SECRET = 16
 """Characters; `openssl rand -hex 24` makes 48."""
