@@ -67,7 +67,6 @@ _DUST = (
     "Price and Subtotal are both rounded to zero, and Notes say nothing finer: it is booked with an amount of zero, as "
     "its worth was less than the smallest unit of its currency"
 )
-_FOR_NOTHING = "Subtotal is zero though Quantity times Price is not: it is booked with an amount of zero"
 
 
 class TransactionsReport:
@@ -252,10 +251,12 @@ class TransactionsReport:
         `told` is what Notes say. Raises FifoError where nothing says what it was.
         """
         if price:
-            if value is None or size * price < max(_A_HUNDREDTH, smallest_unit(currency)) * UNIT:
+            if value is None or size * price <= max(_A_HUNDREDTH, rounding(currency)) * UNIT:
                 return None
-            self._doubt(line, _FOR_NOTHING)
-            return 0
+            raise FifoError(
+                "CONTRADICTION",
+                f"Subtotal is zero and Quantity times Price is {text_of(size * price // UNIT)}: which of them is it?",
+            )
         if told is not None:
             return told
         if price is None:

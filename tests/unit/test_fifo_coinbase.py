@@ -262,7 +262,7 @@ def test_the_forms_agree(buy: bool, size: int, cents: int, fee: int, negative: b
         (row(price="kr 3000"), "CONTRADICTION", "Price 'kr 3000' is not in USD"),
         (row(size="$10"), "CONTRADICTION", "Quantity '$10' is not in ETH"),
         (row(total="99999"), "CONTRADICTION", "30000 was traded, Fees are 180 and Total is 99999"),
-        (row(subtotal="0.00", fee="0", total="30180"), "CONTRADICTION", "0 was traded"),
+        (row(subtotal="0.00", fee="0", total="30180"), "CONTRADICTION", "Subtotal is zero"),
         (row(kind="Sell", size="10", subtotal="30000", total="30000", fee="30100"), "CONTRADICTION", "Fees are 30100"),
         (row(fee='"31,500"', total=""), "CONTRADICTION", "Fees are 31500, and more than 30000"),
         (row(fee="", total='"101,500"'), "CONTRADICTION", "Fees are 71500, and more than 30000"),
@@ -586,20 +586,32 @@ def test_files_that_were_put_together(heading: str, first: str, second: str) -> 
 
 
 def test_what_is_odd_is_said_and_taken_as_it_stands() -> None:
-    """A pair that is not named, a total that is no sum, coins for nothing: each with its first line and how many."""
+    """A pair that is not named, a total that is no sum: each with its first line and how many."""
     reading = read_text(
         HEADING
         + row(fill_id="1", kind="Advanced Trade Buy")
         + row(fill_id="2", kind="Advanced Trade Buy")
         + row(fill_id="3", total="31000")
-        + row(fill_id="4", subtotal="0.00", total="0.00", fee="0.00")
     )
     assert [(where, sentence.split()[0]) for sentence, where in reading.doubts.items()] == [
         ((2, 2), "Notes"),
         ((4, 1), "Total"),
-        ((5, 1), "Subtotal"),
     ]
-    assert [text.split()[-1] for text in fills(reading)] == ["30180", "30180", "30180", "0"]
+    assert [text.split()[-1] for text in fills(reading)] == ["30180", "30180", "30180"]
+
+
+@pytest.mark.parametrize("kind", ["Buy", "Sell", "Advanced Trade Sell", "Card Spend", "Convert"])
+def test_coins_are_neither_bought_nor_sold_for_nothing(kind: str) -> None:
+    """A subtotal of zero beside a quantity and price that are worth something is no amount: the line is refused."""
+    sign = "" if kind == "Buy" else "-"
+    notes = "Converted 10 ETH to 1 BTC" if kind == "Convert" else ""
+    amounts = {"subtotal": "0.00", "total": "0.00", "fee": "0.00", "notes": notes}
+    reading = read_text(HEADING + row(fill_id="1") + row(fill_id="2", kind=kind, size=f"{sign}10", **amounts))
+    assert [(bad.number, bad.code) for bad in reading.bad] == [(3, "CONTRADICTION")]
+    assert "Subtotal is zero and Quantity times Price is 30000" in reading.bad[0].sentence
+    assert fills(reading) == ["ETH-USD buy 10 30180"]
+    beside = row(kind="Buy", size="0.000016", price="3000", subtotal="0.00", total="0.00", fee="0.00")
+    assert fills(read_text(HEADING + beside)) == ["ETH-USD buy 0.000016 0.048"], "within five cents it is rounding"
 
 
 def test_a_subtotal_that_was_rounded_to_zero_is_quantity_times_price() -> None:
