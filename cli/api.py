@@ -98,14 +98,17 @@ async def _serve(
     import structlog
 
     from activities.database import create_pool
+    from cli.api_sources import sources_of
     from cli.asking import user
     from web.api.app import create_api
+    from web.api.reads import read_routes
     from web.api.sessions import OneTimeLink, Sessions
     from web.server import WebServer
     from workers.background import FaultIncidents, watch_background
     from workers.ledger_identity import require_own
     from workers.log_lines import logs_without_secrets, one_line_for_servers_away
     from workers.private_files import write_private
+    from workers.settings.live import LiveSettings
 
     logs_without_secrets()
     one_line_for_servers_away()
@@ -128,14 +131,17 @@ async def _serve(
         background.tell.append(FaultIncidents(pool, settings.account, "the API"))
         link = None if link_file is None else OneTimeLink(user(""), changed)
         sessions = Sessions(float(settings.api.session_s), float(settings.api.idle_s))
-        app = create_api(terms, about_of(settings), sessions=sessions, link=link)
+        live = LiveSettings(settings, pool, sources)
+        reads = read_routes(sources_of(settings, pool, lambda: live.policy))
+        app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=[reads])
         server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, server.stop)
-        note(f"The API is served at {terms.origins[0]}")
-        structlog.get_logger().info("api_ready", origin=terms.origins[0])
-        await server.serve(sockets=[address])
+        async with live.following():
+            note(f"The API is served at {terms.origins[0]}")
+            structlog.get_logger().info("api_ready", origin=terms.origins[0])
+            await server.serve(sockets=[address])
     finally:
         if link_file and link_file is not True:
             link_file.unlink(missing_ok=True)

@@ -124,6 +124,13 @@ orders = Table(
     Index("ix_orders_open", "account", "symbol", postgresql_where=text("NOT finished")),
     Index("ix_orders_entry_key", "entry_key"),
     Index("ix_orders_received_at", "received_at"),
+    Index(
+        "ix_orders_ended",
+        "account",
+        text("COALESCE(finished_at, received_at)"),
+        "order_key",
+        postgresql_where=text("finished"),
+    ),
 )
 
 attempts = Table(

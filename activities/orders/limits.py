@@ -24,7 +24,15 @@ from domain.gate_facts import AHEAD_SECONDS
 from domain.limits import Breach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 
-__all__ = ["closed_results", "halt_if_lost_too_much", "learn_rates", "of_today", "own_currency", "results_of"]
+__all__ = [
+    "closed_results",
+    "closed_today",
+    "halt_if_lost_too_much",
+    "learn_rates",
+    "of_today",
+    "own_currency",
+    "results_of",
+]
 
 _RATE_SECONDS = 1.0
 """So long the exchange is waited for to tell a rate."""
@@ -114,6 +122,11 @@ def own_currency(policy: Policy) -> tuple[list[str], str]:
 def results_of(row: Any) -> Results:
     """The three columns as `domain` wants them."""
     return Results(row["day_pnl"], losing_streak(row["last_pnls"]), tuple(sorted(set(row["day_unpriced"]))))
+
+
+async def closed_today(connection: Statements, policy: Policy) -> Results:
+    """What the limits look at, as it stands: the day's result and the losses in a row. Raises the database's errors."""
+    return results_of(await _look(connection, policy))
 
 
 async def learn_rates(pool: Pool, policy: Policy, venue: Venue | None = None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -83,7 +84,26 @@ def _with_problems(app: FastAPI, faults: Tally) -> None:
     say(Refused, problem)
     say(RequestValidationError, lambda error: problem(_wrong(error)))
     say(HTTPException, lambda error: problem(_http(error)))
+    say(OSError, _away)
+    say(asyncpg.InterfaceError, _away)
+    say(asyncpg.PostgresError, lambda error: _away(error) if _is_away(error) else fault(error))
     say(Exception, fault)
+
+
+def _is_away(error: asyncpg.PostgresError) -> bool:
+    """Whether the database could not be asked (a connection, its resources, or somebody who ended it)."""
+    return str(error.sqlstate or "").startswith(("08", "53", "57"))
+
+
+def _away(error: Exception) -> Response:
+    return problem(
+        Refused(
+            503,
+            "NO_DATABASE",
+            f"The ledger does not answer ({type(error).__name__}): ask again.",
+            retry_after=5,
+        )
+    )
 
 
 def _wrong(error: RequestValidationError) -> Refused:

@@ -1,0 +1,263 @@
+"""What the API reads, over a real socket and a real ledger: every row once, exact, of its own account only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+
+from activities.database import Pool, create_pool
+from cli.api_sources import sources_of
+from tests.support.api import VIEWER, Api, api_on
+from tests.support.generated_ledger import write_ledger
+from tests.support.ledger_rows import add_order, intent
+from web.api.reads import read_routes
+from workers.settings import Settings
+from workers.settings.values import policy_of
+
+TRADES = 60
+
+
+@pytest_asyncio.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    """A ledger with closed trades of two accounts, and some open orders."""
+    await write_ledger(database, TRADES, seed=3)
+    await write_ledger(database, 5, seed=4, account="other")
+    found = await create_pool(database, size=4, statement_seconds=20)
+    for number in range(8):
+        await add_order(found, intent(f"open-{number}"))
+    yield found
+    found.terminate()
+
+
+@pytest_asyncio.fixture
+async def api(pool: Pool) -> AsyncIterator[Api]:
+    """The API on it."""
+    settings = Settings()
+    async with api_on(routers=[read_routes(sources_of(settings, pool, lambda: policy_of(settings)))]) as found:
+        yield found
+
+
+@pytest_asyncio.fixture
+async def viewer(api: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """Somebody who may read."""
+    async with api.program(VIEWER) as found:
+        yield found
+
+
+async def pages(viewer: httpx.AsyncClient, path: str, **filters: Any) -> list[dict[str, Any]]:
+    """All rows of a list, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        given = {**filters, **({"cursor": cursor} if cursor else {})}
+        answer = await viewer.get(path, params=given)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert len(body["items"]) <= filters.get("limit", 100)
+        found += body["items"]
+        cursor = body["next_cursor"]
+        if cursor is None:
+            return found
+
+
+async def test_every_order_is_in_exactly_one_list(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Page by page each order of the account comes once, in the list of open ones or in that of executed ones."""
+    open_ones = await pages(viewer, "/api/open-orders", limit=3)
+    ended = await pages(viewer, "/api/executed-orders", limit=7)
+    keys = [row["order_key"] for row in [*open_ones, *ended]]
+    ours = await pool.fetch("SELECT order_key FROM orders WHERE account = 'main'")
+    assert sorted(keys) == sorted(row["order_key"] for row in ours)
+    assert {row["public_state"] for row in open_ones} <= {"NEW", "ACTIVE", "PARTIALLY_FILLED"}
+    assert len(open_ones) == 8
+    assert [row["ended_at"] for row in ended] == sorted((row["ended_at"] for row in ended), reverse=True)
+
+
+@pytest.mark.parametrize("state", ["FAILED", "REJECTED", "EXPIRED", "CANCELLED", "UNKNOWN"])
+async def test_an_order_is_found_however_it_stands(viewer: httpx.AsyncClient, pool: Pool, state: str) -> None:
+    """Whatever its state, and without a time of its end, an order is shown: by whether more of it will follow."""
+    key = await pool.fetchval("SELECT order_key FROM orders WHERE NOT finished AND account = 'main' LIMIT 1")
+    for finished in (False, True):
+        await pool.execute("UPDATE orders SET state = $2, finished = $3 WHERE order_key = $1", key, state, finished)
+        lists = {
+            path: [row for row in await pages(viewer, path) if row["order_key"] == key]
+            for path in ("/api/open-orders", "/api/executed-orders")
+        }
+        shown, absent = ("/api/executed-orders", "/api/open-orders")[:: 1 if finished else -1]
+        assert not lists[absent]
+        (row,) = lists[shown]
+        assert row["state"] == state
+        assert finished or row["public_state"] == "NEW"
+
+
+async def test_rows_that_come_meanwhile_neither_hide_nor_repeat_others(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """A walk through the pages shows each row that was there when it began once, while new ones are added."""
+    before = {row["order_key"] for row in await pages(viewer, "/api/open-orders")}
+    seen: list[str] = []
+    cursor, number = None, 0
+    while True:
+        body = (
+            await viewer.get("/api/open-orders", params={"limit": 2, **({"cursor": cursor} if cursor else {})})
+        ).json()
+        seen += [row["order_key"] for row in body["items"]]
+        cursor = body["next_cursor"]
+        if cursor is None:
+            break
+        number += 1
+        await add_order(pool, intent(f"later-{number}"))
+    assert sorted(seen) == sorted(before)
+
+
+async def test_filters_are_the_cursors_own(viewer: httpx.AsyncClient) -> None:
+    """A cursor of other filters or another list, or a made-up one, is refused by name; none of them is a fault."""
+    body = (await viewer.get("/api/executed-orders", params={"limit": 5, "side": "SELL"})).json()
+    cursor = body["next_cursor"]
+    assert {row["side"] for row in body["items"]} == {"SELL"}
+    wrong = [
+        ("/api/executed-orders", {"cursor": cursor}),
+        ("/api/executed-orders", {"cursor": cursor, "side": "BUY"}),
+        ("/api/open-orders", {"cursor": cursor, "side": "SELL"}),
+        ("/api/trades", {"cursor": cursor}),
+        ("/api/monitoring/telegram-messages", {"cursor": cursor}),
+        *(("/api/open-orders", {"cursor": made}) for made in ("", "x", "[]", "é", "W10", "A" * 5000, cursor[:-4])),
+    ]
+    for path, given in wrong:
+        answer = await viewer.get(path, params=given)
+        assert (answer.status_code, answer.json()["code"]) == (422, "BAD_CURSOR"), (path, given)
+    for given in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"side": "HOLD"}, {"kind": "all"}):
+        answer = await viewer.get("/api/open-orders", params=given)
+        assert (answer.status_code, answer.json()["field"]) == (422, next(iter(given)))
+
+
+async def test_numbers_are_exact_text_and_times_are_utc(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Money and sizes are the ledger's own numbers as text, without exponent; times end in Z."""
+    for row in await pages(viewer, "/api/executed-orders", limit=50):
+        ours = await pool.fetchrow("SELECT * FROM orders WHERE order_key = $1", row["order_key"])
+        assert Decimal(row["filled_size"]) == ours["filled_size"]
+        assert Decimal(row["fees"]) == ours["quote_fees"]
+        assert isinstance(row["fees"], str)
+        assert "E" not in row["fees"]
+        assert row["received_at"].endswith("Z")
+        assert datetime.fromisoformat(row["finished_at"]) == ours["finished_at"]
+
+
+async def test_nothing_of_another_account_is_shown(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Neither in lists nor by its key, nor in a figure."""
+    theirs = await pool.fetch("SELECT order_key FROM orders WHERE account = 'other'")
+    for path in ("orders", "trades"):
+        for key in (theirs[0]["order_key"], "0" * 32, "x", "%00", "a" * 31 + "'"):
+            answer = await viewer.get(f"/api/{path}/{key}")
+            assert (answer.status_code, answer.json()["code"]) in {(404, "NO_SUCH_ORDER"), (404, "NO_SUCH_TRADE")}
+    closed = await pages(viewer, "/api/trades", state="closed", limit=9)
+    assert len(closed) == TRADES
+    (group,) = (await viewer.get("/api/pnl")).json()["groups"]
+    assert group["trades"] == TRADES
+
+
+async def test_figures_are_those_of_the_books(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Groups, the sum over time and the list of closed trades give the same profit, to the last digit that is shown."""
+    total = await pool.fetchval("SELECT sum(pnl) FROM trades WHERE account = 'main'")
+    for by in ("all", "day", "hour", "symbol", "trigger", "exit"):
+        groups = (await viewer.get("/api/pnl", params={"by": by})).json()["groups"]
+        assert abs(sum(Decimal(group["pnl"]) for group in groups) - total) < Decimal("0.000001"), by
+    for bucket in ("hour", "day", "week", "month"):
+        (series,) = (await viewer.get("/api/equity", params={"bucket": bucket})).json()["series"]
+        assert abs(Decimal(series["points"][-1]["total"]) - total) < Decimal("0.000001")
+        assert all(Decimal(point["drawdown"]) >= 0 for point in series["points"])
+    trades = await pages(viewer, "/api/trades", state="closed")
+    assert abs(sum(Decimal(trade["pnl"]) for trade in trades) - total) < Decimal("0.000001")
+    naive = await viewer.get("/api/pnl", params={"since": "2026-01-01T00:00:00"})
+    assert (naive.status_code, naive.json()["field"]) == (422, "since")
+
+
+async def test_one_order_and_one_trade_tell_their_story(viewer: httpx.AsyncClient) -> None:
+    """An order has its attempts and fills; a trade is found by any order of it, and tells of all of them."""
+    trade = (await pages(viewer, "/api/trades", state="closed", limit=50))[0]
+    story = (await viewer.get(f"/api/trades/{trade['entry_key']}")).json()
+    assert story["trade"] == trade
+    (sell,) = story["exit_orders"]
+    by_sell = (await viewer.get(f"/api/trades/{sell['order_key']}")).json()
+    assert by_sell["trade"] == trade
+    assert {fill["side"] for fill in story["fills"]} == {"BUY", "SELL"}
+    order = (await viewer.get(f"/api/orders/{sell['order_key']}")).json()
+    assert order["order"]["kind"] == "exit"
+    assert [fill["order_key"] for fill in story["fills"] if fill["side"] == "SELL"] == [sell["order_key"]]
+    assert len(order["fills"]) == len(order["attempts"]) == 1
+
+
+async def test_candles_come_with_our_fills(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """The newest candles of a product, oldest first, with the fills since the first of them, and what lengths exist."""
+    trade = (await pages(viewer, "/api/trades", state="closed"))[0]
+    closed = datetime.fromisoformat(trade["closed_at"]).replace(second=0, microsecond=0)
+    starts = [closed + timedelta(minutes=number) for number in range(-3, 3)]
+    rows = [("main", trade["symbol"], 60, at, *map(Decimal, "1234"), Decimal(5)) for at in starts]
+    await pool.executemany(
+        """INSERT INTO candles (account, symbol, seconds, start, open, high, low, close, volume)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+        rows,
+    )
+    found = (await viewer.get(f"/api/candles/{trade['symbol']}", params={"seconds": 60, "limit": 4})).json()
+    assert [datetime.fromisoformat(candle["at"]) for candle in found["candles"]] == starts[2:]
+    assert found["candles"][0]["open"] == "1"
+    assert found["lengths"] == [60]
+    assert all(datetime.fromisoformat(mark["at"]) >= starts[2] for mark in found["marks"])
+    nothing = await viewer.get("/api/candles/%3Cscript%3E")
+    assert (nothing.status_code, nothing.json()["candles"]) == (200, [])
+
+
+async def test_the_summary_says_how_it_stands(viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Counts, the day's result beside its limit, the switch, incidents, and streams that nobody has heard yet."""
+    await pool.execute(
+        """INSERT INTO incidents (account, kind, severity, subject, sentence, resolved_at) VALUES
+           ('main', 'TEST_KIND', 'CRITICAL', 'x', 'something <b>broke</b>', NULL),
+           ('main', 'TEST_KIND', 'INFO', 'y', 'it is over', now()),
+           ('other', 'TEST_KIND', 'INFO', 'z', 'theirs', NULL)"""
+    )
+    await pool.execute("INSERT INTO account_controls VALUES ('main', true, 'a break', 'ana', now())")
+    found = (await viewer.get("/api/monitoring/summary")).json()
+    assert found["counts"]["open_orders"] == 8
+    assert found["counts"]["closed_trades"] == TRADES
+    assert (found["counts"]["open_incidents"], found["counts"]["critical_incidents"]) == (1, 1)
+    assert (found["switch"]["halted"], found["switch"]["by"]) == (True, "ana")
+    assert [item["sentence"] for item in found["incidents"]] == ["something <b>broke</b>"]
+    assert found["today"]["loss_limit"] is not None
+    assert {stream["held"] for stream in found["streams"]} == {False}
+    told = await pages(viewer, "/api/monitoring/telegram-messages", limit=1)
+    assert [item["sentence"] for item in told] == ["it is over", "something <b>broke</b>"]
+    assert [item["messages"] for item in told] == [0, 0]
+
+
+async def test_a_ledger_that_is_away_is_said(api: Api, viewer: httpx.AsyncClient, pool: Pool) -> None:
+    """Without its database the API answers 503 in its one form, and who is logged in stays so."""
+    await pool.close()
+    answer = await viewer.get("/api/open-orders")
+    assert (answer.status_code, answer.json()["code"]) == (503, "NO_DATABASE")
+    assert (await viewer.get("/api/session")).status_code == 200
+    assert api.door.sessions is not None
+
+
+async def test_deep_pages_read_by_the_index(database: str, pool: Pool) -> None:
+    """The page behind any row is read from the index at its place, so a deep one costs what the first does."""
+    connection = await asyncpg.connect(database)
+    try:
+        await connection.execute("SET enable_seqscan = off; SET enable_sort = off")
+        plan = await connection.fetch(
+            """EXPLAIN SELECT order_key FROM orders o WHERE o.account = $1 AND o.finished
+                  AND (coalesce(o.finished_at, o.received_at), o.order_key)
+                      < (coalesce($2::timestamptz, 'infinity'), coalesce($3::text, ''))
+                ORDER BY coalesce(o.finished_at, o.received_at) DESC, o.order_key DESC LIMIT 100""",
+            "main",
+            datetime.now(UTC),
+            "f" * 32,
+        )
+    finally:
+        await connection.close()
+    text = "\n".join(row[0] for row in plan)
+    assert "Backward using ix_orders_ended" in text
+    assert "Sort" not in text

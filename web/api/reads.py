@@ -1,0 +1,248 @@
+"""What the page reads: orders, trades, figures, the market and how the account stands."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
+
+from web.api.cursors import cursor_of, place_of
+from web.api.plain import PlainJson
+from web.api.problems import RESPONSES
+from web.api.rows import EventRow, OrderKind, OrderRow, Page, Severity, Side, TradeRow
+from web.refusals import Refused
+from web.views import Ledger
+from web.views import lists as views
+from web.views.standing import equity, market_of, newest_signals_of_all, read_standing
+from web.views.trades import described_story, read_story
+
+__all__ = ["Sources", "event_line", "read_routes"]
+
+By = Literal["all", "day", "hour", "symbol", "trigger", "exit", "score"]
+Limit = Annotated[int, Query(ge=1, le=1000, description="rows of a page")]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before, with the same filters")]
+Symbol = Annotated[str | None, Query(max_length=40, description="a product, such as BTC-USD")]
+Moment = Annotated[AwareDatetime | None, Query(description="a time with its zone")]
+_NOTHING = "There is no such {} in this account."
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the answers come from. `streams` are the names of those that should be heard."""
+
+    ledger: Ledger
+    account: str
+    unwatched: Callable[[Collection[str]], Awaitable[Collection[str]]]
+    """Those of these symbols whose price nobody watches now."""
+    groups: Callable[[str, datetime | None, datetime | None], Awaitable[list[dict[str, Any]]]]
+    """Figures of closed trades by `By`, of a range of closing times, as `bottrader report` has them."""
+    today: Callable[[], Awaitable[dict[str, Any]]]
+    """The UTC day's result and the losses in a row, each beside its limit."""
+    streams: Sequence[str] = ()
+
+
+def read_routes(sources: Sources) -> APIRouter:
+    """The addresses that read."""
+    router = APIRouter(responses=RESPONSES)
+    _orders(router, sources)
+    _trades(router, sources)
+    _figures(router, sources)
+    _monitoring(router, sources)
+    return router
+
+
+def _orders(router: APIRouter, sources: Sources) -> None:
+    ledger, account = sources.ledger, sources.account
+
+    @router.get("/api/open-orders", operation_id="open_orders", response_model=Page[OrderRow], tags=["orders"])
+    async def open_orders(
+        symbol: Symbol = None,
+        side: Side | None = None,
+        kind: OrderKind | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """Orders that have not ended, the newest first."""
+        filters = {"list": "open", "symbol": symbol, "side": side, "kind": kind}
+        place = place_of(cursor, filters, datetime, str)
+        rows = await views.open_orders(
+            ledger,
+            account,
+            symbol=symbol,
+            side=side,
+            kind=kind,
+            after=views.Place(*place) if place else None,
+            limit=limit + 1,
+        )
+        lines = [views.described_order_line(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        last = cursor_of(filters, lines[-1]["received_at"], lines[-1]["order_key"]) if more else None
+        return {"items": lines, "next_cursor": last}
+
+    @router.get("/api/executed-orders", operation_id="executed_orders", response_model=Page[OrderRow], tags=["orders"])
+    async def executed_orders(
+        symbol: Symbol = None,
+        side: Side | None = None,
+        kind: OrderKind | None = None,
+        state: Literal["FILLED", "CANCELLED", "EXPIRED", "REJECTED", "FAILED"] | None = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """Orders that have ended, however, by when they did, the last first."""
+        filters = {"list": "executed", "symbol": symbol, "side": side, "kind": kind, "state": state}
+        place = place_of(cursor, filters, datetime, str)
+        rows = await views.ended_orders(
+            ledger,
+            account,
+            symbol=symbol,
+            side=side,
+            kind=kind,
+            state=state,
+            after=views.Place(*place) if place else None,
+            limit=limit + 1,
+        )
+        lines = [views.described_order_line(row) for row in rows[:limit]]
+        more = len(rows) > limit
+        last = cursor_of(filters, lines[-1]["ended_at"], lines[-1]["order_key"]) if more else None
+        return {"items": lines, "next_cursor": last}
+
+    @router.get("/api/orders/{key}", operation_id="order", tags=["orders"])
+    async def order(key: str) -> PlainJson:
+        """One order with its gates, attempts, fills, commands and incidents."""
+        row = await views.order_line(ledger, account, _key(key))
+        if row is None:
+            raise Refused(404, "NO_SUCH_ORDER", _NOTHING.format("order"))
+        parts = await views.order_parts(ledger, account, row["order_key"])
+        return PlainJson({"order": views.described_order_line(row), **parts})
+
+
+def _trades(router: APIRouter, sources: Sources) -> None:
+    ledger, account = sources.ledger, sources.account
+
+    @router.get("/api/trades", operation_id="trades", response_model=Page[TradeRow], tags=["trades"])
+    async def trades(
+        state: Literal["open", "closed"] = "open",
+        symbol: Symbol = None,
+        trigger: Annotated[str | None, Query(max_length=100)] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """Trades: open ones by when they were opened, closed ones by when they closed, the last first."""
+        filters = {"list": "trades", "state": state, "symbol": symbol, "trigger": trigger}
+        place = place_of(cursor, filters, datetime, str)
+        rows = await views.trades_of(
+            ledger,
+            account,
+            closed=state == "closed",
+            symbol=symbol,
+            trigger=trigger,
+            after=views.Place(*place) if place else None,
+            limit=limit + 1,
+        )
+        alone = await sources.unwatched({row["symbol"] for row in rows if row["state"] != "CLOSED"})
+        lines = [views.described_trade_line(row, alone) for row in rows[:limit]]
+        at = "closed_at" if state == "closed" else "opened_at"
+        last = cursor_of(filters, lines[-1][at], lines[-1]["entry_key"]) if len(rows) > limit else None
+        return {"items": lines, "next_cursor": last}
+
+    @router.get("/api/trades/{key}", operation_id="trade", tags=["trades"])
+    async def trade(key: str) -> PlainJson:
+        """A trade's whole story, by its entry's key or that of an order that sells of it."""
+        row = await views.order_line(ledger, account, _key(key))
+        if row is None:
+            raise Refused(404, "NO_SUCH_TRADE", _NOTHING.format("trade"))
+        story = await read_story(ledger, row["order_key"])
+        line = await views.trade_line(ledger, account, story.key)
+        alone = await sources.unwatched([row["symbol"]])
+        found = described_story(story, alone=alone, timelines={})
+        return PlainJson(found | {"trade": None if line is None else views.described_trade_line(line, alone)})
+
+
+def _figures(router: APIRouter, sources: Sources) -> None:
+    ledger, account = sources.ledger, sources.account
+
+    @router.get("/api/pnl", operation_id="pnl", tags=["figures"])
+    async def pnl(by: By = "all", since: Moment = None, until: Moment = None) -> PlainJson:
+        """Figures of closed trades in groups, each currency for itself, as `bottrader report` has them."""
+        return PlainJson({"by": by, "groups": await sources.groups(by, since, until)})
+
+    @router.get("/api/equity", operation_id="equity", tags=["figures"])
+    async def equity_over_time(
+        bucket: Literal["hour", "day", "week", "month"] = "day", since: Moment = None, until: Moment = None
+    ) -> PlainJson:
+        """What closed trades brought, summed up over time, and how far that is below its highest point."""
+        return PlainJson({"bucket": bucket, "series": await equity(ledger, account, bucket, since, until)})
+
+    @router.get("/api/candles/{symbol}", operation_id="candles", tags=["figures"])
+    async def candles(
+        symbol: str,
+        seconds: Annotated[int, Query(ge=1, le=604_800, description="length of a candle")] = 300,
+        since: Moment = None,
+        until: Moment = None,
+        limit: Limit = 300,
+    ) -> PlainJson:
+        """A product's newest candles, oldest first, with our fills among them."""
+        if len(symbol) > 40 or not symbol.isprintable():
+            raise Refused(422, "BAD_SYMBOL", "A product is written like BTC-USD.", field="symbol")
+        return PlainJson(await market_of(ledger, account, symbol, seconds, since, until, limit))
+
+
+def _monitoring(router: APIRouter, sources: Sources) -> None:
+    ledger, account = sources.ledger, sources.account
+
+    @router.get("/api/monitoring/summary", operation_id="summary", tags=["monitoring"])
+    async def summary() -> PlainJson:
+        """How the account stands: counts, the day's result against its limits, switch, incidents, streams, signals."""
+        standing = await read_standing(ledger, account, sources.streams)
+        incidents = await views.events(ledger, account, only_open=True, limit=100)
+        signals = await newest_signals_of_all(ledger, account, 50)
+        return PlainJson(
+            standing
+            | {
+                "today": await sources.today(),
+                "incidents": [event_line(row) for row in incidents],
+                "signals": [dict(row) for row in signals],
+            }
+        )
+
+    @router.get(
+        "/api/monitoring/telegram-messages",
+        operation_id="messages",
+        response_model=Page[EventRow],
+        tags=["monitoring"],
+    )
+    async def messages(
+        kind: Annotated[str | None, Query(max_length=100)] = None,
+        severity: Severity | None = None,
+        only_open: bool = False,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> dict[str, Any]:
+        """Every event that people are to know, told or not, the newest first."""
+        filters = {"list": "events", "kind": kind, "severity": severity, "only_open": only_open}
+        place = place_of(cursor, filters, int)
+        rows = await views.events(
+            ledger,
+            account,
+            kind=kind,
+            severity=severity,
+            only_open=only_open,
+            before=place[0] if place else None,
+            limit=limit + 1,
+        )
+        last = cursor_of(filters, rows[limit - 1]["id"]) if len(rows) > limit else None
+        return {"items": [event_line(row) for row in rows[:limit]], "next_cursor": last}
+
+
+def event_line(row: Any) -> dict[str, Any]:
+    """An event as `EventRow` has it."""
+    return dict(row) | {"messages": row["messages"] or 0, "targets": row["targets"] or 0}
+
+
+def _key(given: str) -> str:
+    """A whole key as text that can be looked for; nothing else is one."""
+    return given if len(given) == 32 and given.isascii() and given.isalnum() else ""

@@ -1,0 +1,285 @@
+"""Long lists by the page: orders that are open, orders that have ended, trades, events; each by key, newest first.
+
+A page begins behind the last row of the one before (its time and key), so that a deep one costs no more than the first
+and nothing is left out or shown twice while rows are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from domain.money import divide
+from domain.orders import Side
+from domain.wording import tidy
+from web.views import Ledger, Row
+from web.views.orders import described_order
+from web.views.trades import described_trade
+
+__all__ = [
+    "ORDER_KINDS",
+    "Place",
+    "described_order_line",
+    "described_trade_line",
+    "ended_orders",
+    "events",
+    "open_orders",
+    "order_line",
+    "order_lines",
+    "order_parts",
+    "trade_line",
+    "trade_lines",
+    "trades_of",
+]
+
+ORDER_KINDS = ("entry", "exit", "protection", "quote", "external")
+_OPEN_WORDS = frozenset({"NEW", "ACTIVE", "PARTIALLY_FILLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The last row that was seen: its time (UTC) and key."""
+
+    at: datetime
+    key: str
+
+
+_KIND = """CASE WHEN o.protection_role IS NOT NULL THEN 'protection' WHEN o.role = 'EXTERNAL' THEN 'external'
+                WHEN o.entry_point = 'passive_mm' THEN 'quote' WHEN o.role = 'EXIT' THEN 'exit' ELSE 'entry' END"""
+_ENDED_AT = "coalesce(o.finished_at, o.received_at)"
+_ORDER_COLUMNS = f"""
+SELECT o.order_key, o.symbol, o.side, o.role, o.order_type, o.state, o.finished, o.gate, o.gate_sentence, o.refusal,
+       o.base_size, o.quote_size, o.limit_price, o.filled_size, o.filled_value, o.quote_fees, o.trigger, o.source,
+       o.exit_reason, o.entry_key, o.snapshot_id, o.received_at, o.finished_at, o.protection_role, o.status_source,
+       o.entry_point, o.placed_at, o.first_fill_at, o.last_fill_at, o.buy_score, o.sell_score,
+       o.intent ->> 'time_in_force' AS time_in_force, o.intent ->> 'post_only' AS post_only,
+       t.state AS trade_state, {_KIND} AS kind, m.bid, m.ask, m.at AS price_at,
+       e.achieved_net, e.slippage, {_ENDED_AT} AS ended_at,
+       (SELECT a.refusal_text FROM attempts a WHERE a.order_key = o.order_key ORDER BY a.number DESC LIMIT 1)
+           AS refusal_text,
+       (SELECT count(*) FROM attempts a WHERE a.order_key = o.order_key)::int AS attempts
+  FROM orders o LEFT JOIN trades t ON t.entry_key = coalesce(o.entry_key, o.order_key)
+  LEFT JOIN market_prices m ON m.account = o.account AND m.symbol = o.symbol
+  LEFT JOIN trade_exits e ON e.order_key = o.order_key
+ WHERE o.account = $1"""  # noqa: S608 - our own texts, every value is a parameter
+_FILTERED = f"""
+   AND ($2::text IS NULL OR o.symbol = $2) AND ($3::text IS NULL OR o.side = $3)
+   AND ($4::text IS NULL OR {_KIND} = $4)"""
+_OPEN_ORDERS = f"""{_ORDER_COLUMNS} AND NOT o.finished {_FILTERED}
+   AND (o.received_at, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
+ ORDER BY o.received_at DESC, o.order_key DESC LIMIT $7"""
+_ENDED_ORDERS = f"""{_ORDER_COLUMNS} AND o.finished {_FILTERED} AND ($8::text IS NULL OR o.state = $8)
+   AND ({_ENDED_AT}, o.order_key) < (coalesce($5::timestamptz, 'infinity'), coalesce($6::text, ''))
+ ORDER BY {_ENDED_AT} DESC, o.order_key DESC LIMIT $7"""
+_ORDER_LINES = f"{_ORDER_COLUMNS} AND o.order_key = ANY($2::text[])"
+_PARTS = {
+    "gates": """SELECT g.position, g.gate, g.passed, g.numbers, g.at FROM gate_results g JOIN orders o USING (order_key)
+                 WHERE g.order_key = $2 AND o.account = $1 ORDER BY g.position, g.id""",
+    "attempts": """SELECT number, client_order_id, exchange_order_id, status, size, limit_price, filled_size,
+                          filled_value, quote_fees, status_source, refusal, refusal_text, sends, prepared_at,
+                          acknowledged_at, final_at
+                     FROM attempts WHERE account = $1 AND order_key = $2 ORDER BY number""",
+    "fills": """SELECT side, size, price, value, quote_fees, base_fees, liquidity, origin, ingest_via,
+                       exchange_order_id, trade_id, at
+                  FROM fills WHERE account = $1 AND order_key = $2 ORDER BY at, id""",
+    "commands": """SELECT kind, given_by, note, at, accepted_at FROM commands
+                    WHERE account = $1 AND subject = $2 ORDER BY at""",
+    "incidents": """SELECT kind, severity, sentence, at, resolved_at FROM incidents
+                     WHERE account = $1 AND subject = $2 ORDER BY at""",
+}
+_TRADE_COLUMNS = """
+SELECT t.*, o.trigger, o.source, o.snapshot_id, o.buy_score, o.sell_score, o.entry_point, o.state AS entry_state,
+       p.state AS plan_state, p.peak, p.stop, p.distance, p.atr, p.steps, m.bid, m.at AS price_at,
+       (SELECT count(*) FROM trade_exits e WHERE e.entry_key = t.entry_key)::int AS exits,
+       (SELECT count(*) FROM orders s WHERE s.entry_key = t.entry_key AND s.protection_role IS NOT NULL
+           AND NOT s.finished)::int AS protections
+  FROM trades t JOIN orders o ON o.order_key = t.entry_key LEFT JOIN exit_plans p ON p.entry_key = t.entry_key
+  LEFT JOIN market_prices m ON m.account = t.account AND m.symbol = t.symbol
+ WHERE t.account = $1"""
+_OPEN_TRADES = f"""{_TRADE_COLUMNS} AND t.state <> 'CLOSED' AND ($2::text IS NULL OR t.symbol = $2)
+   AND ($3::text IS NULL OR o.trigger = $3)
+   AND (t.opened_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
+ ORDER BY t.opened_at DESC, t.entry_key DESC LIMIT $6"""
+_CLOSED_TRADES = f"""{_TRADE_COLUMNS} AND t.state = 'CLOSED' AND ($2::text IS NULL OR t.symbol = $2)
+   AND ($3::text IS NULL OR o.trigger = $3)
+   AND (t.closed_at, t.entry_key) < (coalesce($4::timestamptz, 'infinity'), coalesce($5::text, ''))
+ ORDER BY t.closed_at DESC, t.entry_key DESC LIMIT $6"""
+_TRADE_LINES = f"{_TRADE_COLUMNS} AND t.entry_key = ANY($2::text[])"
+_EVENTS = """
+SELECT i.id, i.at, i.severity, i.kind, i.subject, i.sentence, i.resolved_at, o.symbol, o.side, o.role,
+       n.messages, n.targets, n.told_at
+  FROM incidents i
+  LEFT JOIN orders o ON o.order_key = i.subject AND o.account = i.account
+  LEFT JOIN LATERAL (SELECT sum(times)::int AS messages, count(*)::int AS targets, min(told_at) AS told_at
+                       FROM notices WHERE incident_id = i.id) n ON true
+ WHERE i.account = $1 AND i.id < coalesce($2::bigint, 9223372036854775807)
+   AND ($3::text IS NULL OR i.kind = $3) AND ($4::text IS NULL OR i.severity = $4)
+   AND (NOT $5 OR i.resolved_at IS NULL)
+ ORDER BY i.id DESC LIMIT $6
+"""
+
+
+async def open_orders(
+    ledger: Ledger,
+    account: str,
+    *,
+    symbol: str | None = None,
+    side: str | None = None,
+    kind: str | None = None,
+    after: Place | None = None,
+    limit: int,
+) -> list[Row]:
+    """At most `limit` orders that have not ended, the newest first."""
+    at, key = (after.at, after.key) if after else (None, None)
+    return await ledger.fetch(_OPEN_ORDERS, account, symbol, side, kind, at, key, limit)
+
+
+async def ended_orders(
+    ledger: Ledger,
+    account: str,
+    *,
+    symbol: str | None = None,
+    side: str | None = None,
+    kind: str | None = None,
+    state: str | None = None,
+    after: Place | None = None,
+    limit: int,
+) -> list[Row]:
+    """At most `limit` orders that have ended, by when they did, the last first. None is in both lists or in neither."""
+    at, key = (after.at, after.key) if after else (None, None)
+    return await ledger.fetch(_ENDED_ORDERS, account, symbol, side, kind, at, key, limit, state)
+
+
+async def order_line(ledger: Ledger, account: str, key: str) -> Row | None:
+    """One order of the account as those lists have it; None if it has none of this key."""
+    rows = await order_lines(ledger, account, [key])
+    return rows[0] if rows else None
+
+
+async def order_lines(ledger: Ledger, account: str, keys: Sequence[str]) -> list[Row]:
+    """Those of the account's orders that have these keys, as those lists have them."""
+    return await ledger.fetch(_ORDER_LINES, account, keys)
+
+
+async def order_parts(ledger: Ledger, account: str, key: str) -> dict[str, list[dict[str, Any]]]:
+    """An order's own gates, attempts, fills, commands and incidents, oldest first."""
+    return {
+        name: [dict(row) for row in await ledger.fetch(statement, account, key)] for name, statement in _PARTS.items()
+    }
+
+
+def described_order_line(row: Row) -> dict[str, Any]:
+    """An order for a table: `described_order` with what a table shows beside it.
+
+    `distance_to_touch`: how far its limit is from its own side's best price, a fraction of that, above zero: behind it.
+    `kind` is one of ORDER_KINDS.
+    """
+    found: dict[str, Any] = described_order(row)
+    size = row["base_size"]
+    open_word = found["public_state"] in _OPEN_WORDS
+    if not row["finished"] and not open_word:  # between two attempts: another one follows
+        found["public_state"] = "PARTIALLY_FILLED" if row["filled_size"] > 0 else "NEW"
+    return found | {
+        "kind": row["kind"],
+        "protection_role": row["protection_role"],
+        "entry_point": row["entry_point"],
+        "status_source": row["status_source"],
+        "refusal_text": row["refusal_text"],
+        "filled_fraction": None if not size else tidy(divide(row["filled_size"], size)),
+        "bid": row["bid"],
+        "ask": row["ask"],
+        "price_at": row["price_at"],
+        "distance_to_touch": None if row["finished"] else _distance(row),
+        "buy_score": row["buy_score"],
+        "sell_score": row["sell_score"],
+        "achieved_net": tidy(row["achieved_net"]),
+        "slippage": tidy(row["slippage"]),
+        "placed_at": row["placed_at"],
+        "first_fill_at": row["first_fill_at"],
+        "last_fill_at": row["last_fill_at"],
+        "ended_at": row["ended_at"] if row["finished"] else None,
+    }
+
+
+def _distance(row: Row) -> Decimal | None:
+    limit, buys = row["limit_price"], row["side"] == Side.BUY
+    touch = row["bid"] if buys else row["ask"]
+    if limit is None or not touch:
+        return None
+    return tidy(divide(touch - limit if buys else limit - touch, touch))
+
+
+async def trades_of(
+    ledger: Ledger,
+    account: str,
+    *,
+    closed: bool,
+    symbol: str | None = None,
+    trigger: str | None = None,
+    after: Place | None = None,
+    limit: int,
+) -> list[Row]:
+    """At most `limit` trades, the last first: open ones by when they opened, or closed ones by when they closed."""
+    at, key = (after.at, after.key) if after else (None, None)
+    statement = _CLOSED_TRADES if closed else _OPEN_TRADES
+    return await ledger.fetch(statement, account, symbol, trigger, at, key, limit)
+
+
+async def trade_line(ledger: Ledger, account: str, key: str) -> Row | None:
+    """One trade of the account as those lists have it; None if it has none of this key."""
+    rows = await trade_lines(ledger, account, [key])
+    return rows[0] if rows else None
+
+
+async def trade_lines(ledger: Ledger, account: str, keys: Sequence[str]) -> list[Row]:
+    """Those of the account's trades that have these keys, as those lists have them."""
+    return await ledger.fetch(_TRADE_LINES, account, keys)
+
+
+def described_trade_line(row: Row, alone: Collection[str] | None) -> dict[str, Any]:
+    """A trade for a table: `described_trade` at the price that is kept, with what a table shows beside it.
+
+    `nearest_stop`: the highest of its stops. `stop_distance`: from the bid down to it, a fraction of the bid.
+    `at_risk`: what is lost if it sells there, in quote currency. `result_fraction`: of what was paid, with fees.
+    """
+    found = described_trade(row, None if row["state"] == "CLOSED" else row["bid"], alone)
+    stops = [found[name] for name in ("hard_stop", "soft_stop", "trailing_stop") if found[name] is not None]
+    nearest, bid = max(stops, default=None), found["bid"]
+    cost = row["bought_value"] + row["bought_quote_fees"]
+    known = row["state"] != "CLOSED" and nearest is not None and bool(bid)
+    return found | {
+        "entry_point": row["entry_point"],
+        "buy_score": row["buy_score"],
+        "sell_score": row["sell_score"],
+        "entry_state": row["entry_state"],
+        "price_at": row["price_at"],
+        "would_gain_fraction": _of_cost(found["unrealised_pnl"], row["remaining"] * (found["entry_price"] or 0)),
+        "nearest_stop": nearest if row["state"] != "CLOSED" else None,
+        "stop_distance": tidy(divide(bid - nearest, bid)) if known else None,
+        "at_risk": tidy((bid - nearest) * row["remaining"]) if known else None,
+        "protections": row["protections"],
+        "unprotected_seconds": tidy(row["unprotected_seconds"]),
+        "result_fraction": _of_cost(found["pnl"], cost) if row["state"] == "CLOSED" else None,
+        "currency": row["symbol"].replace("_", "-").partition("-")[2],
+    }
+
+
+def _of_cost(gain: Decimal | None, cost: Decimal) -> Decimal | None:
+    return None if gain is None or not cost else tidy(divide(gain, cost))
+
+
+async def events(
+    ledger: Ledger,
+    account: str,
+    *,
+    kind: str | None = None,
+    severity: str | None = None,
+    only_open: bool = False,
+    before: int | None = None,
+    limit: int,
+) -> list[Row]:
+    """At most `limit` incidents, the newest first, with the messages that were sent of each and to how many targets."""
+    return await ledger.fetch(_EVENTS, account, before, kind, severity, only_open, limit)

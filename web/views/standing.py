@@ -1,0 +1,130 @@
+"""How an account stands, for the line above the page and its monitoring: counts, switch, age of prices, what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from domain.wording import tidy
+from web.views import Ledger, Row
+
+__all__ = ["equity", "market_of", "newest_signals_of_all", "read_standing"]
+
+_ZERO = Decimal(0)
+_COUNTS = """
+SELECT (SELECT count(*) FROM trades WHERE account = $1 AND state <> 'CLOSED')::int AS open_trades,
+       (SELECT count(*) FROM trades WHERE account = $1 AND state = 'CLOSED')::int AS closed_trades,
+       (SELECT count(*) FROM orders WHERE account = $1 AND NOT finished)::int AS open_orders,
+       (SELECT count(*) FROM orders WHERE account = $1 AND NOT finished AND state = 'UNKNOWN')::int AS unknown_orders,
+       (SELECT count(*) FROM incidents WHERE account = $1 AND resolved_at IS NULL)::int AS open_incidents,
+       (SELECT count(*) FROM incidents WHERE account = $1 AND resolved_at IS NULL AND severity = 'CRITICAL')::int
+           AS critical_incidents,
+       (SELECT count(*) FROM commands WHERE account = $1 AND kind IN ('close', 'cancel') AND accepted_at > now()
+           - interval '1 day')::int AS closes_and_cancels_today
+"""
+_SWITCH = "SELECT halted, reason, changed_by, changed_at FROM account_controls WHERE account = $1"
+_STREAMS = """
+SELECT n.name, coalesce(l.expires_at > now(), false) AS held, p.connected, p.connections, p.gaps, p.malformed,
+       p.last_message_at
+  FROM unnest($1::text[]) AS n (name)
+  LEFT JOIN stream_positions p ON p.name = n.name LEFT JOIN leases l ON l.name = n.name
+ ORDER BY n.name
+"""
+_RUN = """
+SELECT at, started_at, finished_at, symbols, buys, sells FROM strategy_runs WHERE account = $1 ORDER BY at DESC LIMIT 1
+"""
+_CHECK = "SELECT at, ok, violations, seconds FROM ledger_checks WHERE account = $1 ORDER BY at DESC LIMIT 1"
+_PRICES = """
+SELECT min(m.at) AS oldest_at, count(*)::int AS symbols
+  FROM (SELECT DISTINCT symbol FROM trades WHERE account = $1 AND state <> 'CLOSED') t
+  LEFT JOIN market_prices m ON m.account = $1 AND m.symbol = t.symbol
+"""
+_SIGNALS = """
+SELECT at, symbol, side, source, trigger, decision, coalesce(details ->> 'sentence', '') AS sentence, snapshot_id,
+       order_key
+  FROM trade_signals WHERE account = $1 ORDER BY id DESC LIMIT $2
+"""
+_EQUITY = """
+SELECT split_part(translate(symbol, '_', '-'), '-', 2) AS currency, date_trunc($2, closed_at, 'UTC') AS at,
+       sum(pnl) AS pnl, sum(bought_quote_fees + sold_quote_fees) AS fees, count(*)::int AS trades
+  FROM trades
+ WHERE account = $1 AND state = 'CLOSED' AND sold_size > 0
+   AND ($3::timestamptz IS NULL OR closed_at >= $3) AND ($4::timestamptz IS NULL OR closed_at < $4)
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_CANDLES = """
+SELECT start AS at, open, high, low, close, volume, settled FROM candles
+ WHERE account = $1 AND symbol = $2 AND seconds = $3
+   AND ($4::timestamptz IS NULL OR start >= $4) AND ($5::timestamptz IS NULL OR start < $5)
+ ORDER BY start DESC LIMIT $6
+"""
+_LENGTHS = "SELECT DISTINCT seconds FROM candles WHERE account = $1 AND symbol = $2 ORDER BY seconds"
+_MARKS = """
+SELECT f.at, f.side, f.size, f.price, f.order_key, o.entry_key, o.role, o.exit_reason
+  FROM fills f JOIN orders o ON o.order_key = f.order_key
+ WHERE f.account = $1 AND f.symbol = $2 AND ($3::timestamptz IS NULL OR f.at >= $3)
+   AND ($4::timestamptz IS NULL OR f.at < $4)
+ ORDER BY f.at DESC, f.id DESC LIMIT $5
+"""
+
+
+async def read_standing(ledger: Ledger, account: str, streams: Sequence[str]) -> dict[str, Any]:
+    """Counts, the switch of entries, the newest run and check, how old the oldest price of an open trade is, and
+    whether these streams are `held` by somebody and when each was last heard.
+    """
+    counts = await ledger.fetchrow(_COUNTS, account)
+    switch = await ledger.fetchrow(_SWITCH, account)
+    prices = await ledger.fetchrow(_PRICES, account)
+    run = await ledger.fetchrow(_RUN, account)
+    check = await ledger.fetchrow(_CHECK, account)
+    return {
+        "counts": dict(counts or {}),
+        "switch": {
+            "halted": bool(switch and switch["halted"]),
+            "by": switch["changed_by"] if switch else "",
+            "reason": switch["reason"] if switch else "",
+            "since": switch["changed_at"] if switch else None,
+        },
+        "prices": dict(prices or {}),
+        "streams": [dict(row) for row in await ledger.fetch(_STREAMS, list(streams))],
+        "run": dict(run) if run else None,
+        "ledger_check": dict(check) if check else None,
+    }
+
+
+async def newest_signals_of_all(ledger: Ledger, account: str, most: int) -> list[Row]:
+    """The newest signals on any product and what became of them, newest first."""
+    return await ledger.fetch(_SIGNALS, account, most)
+
+
+async def equity(ledger: Ledger, account: str, bucket: str, since: object, until: object) -> list[dict[str, Any]]:
+    """By currency what closed trades brought in each `bucket` (hour, day, week, month; UTC), summed up from the first
+    one of the range, and how far that is below its highest point so far.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in await ledger.fetch(_EQUITY, account, bucket, since, until):
+        series = found.setdefault(
+            row["currency"], {"currency": row["currency"], "points": [], "sum": _ZERO, "top": _ZERO}
+        )
+        series["sum"] += row["pnl"]
+        series["top"] = max(series["top"], series["sum"])
+        point = {"at": row["at"], "trades": row["trades"], "pnl": tidy(row["pnl"]), "fees": tidy(row["fees"])}
+        sums = {"total": tidy(series["sum"]), "drawdown": tidy(series["top"] - series["sum"])}
+        series["points"].append(point | sums)
+    return [{"currency": each["currency"], "points": each["points"]} for each in found.values()]
+
+
+async def market_of(
+    ledger: Ledger, account: str, symbol: str, seconds: int, since: object, until: object, most: int
+) -> dict[str, Any]:
+    """The newest `most` candles of one length (seconds), oldest first, with our fills in the same range, and which
+    lengths there are.
+    """
+    candles = [dict(row) for row in await ledger.fetch(_CANDLES, account, symbol, seconds, since, until, most)]
+    candles.reverse()
+    first = since if not candles else candles[0]["at"]
+    marks = [dict(row) for row in await ledger.fetch(_MARKS, account, symbol, first, until, most)]
+    marks.reverse()
+    lengths = [row["seconds"] for row in await ledger.fetch(_LENGTHS, account, symbol)]
+    return {"symbol": symbol, "seconds": seconds, "lengths": lengths, "candles": candles, "marks": marks}
