@@ -139,6 +139,8 @@ async def _serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, server.stop)
         async with live.following():
+            if link is not None:
+                link.tell()
             note(f"The API is served at {terms.origins[0]}")
             structlog.get_logger().info("api_ready", origin=terms.origins[0])
             await server.serve(sockets=[address])

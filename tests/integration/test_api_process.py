@@ -24,7 +24,7 @@ async def test_the_stack_serves_it_and_its_link_logs_in() -> None:
         assert link is not None
         assert link.startswith(f"{stack.api_url}/login?token=")
         assert json.loads((stack.data / "stack.json").read_text())["api"] == stack.api_url
-        async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
             assert (await http.get(f"{stack.api_url}/health")).json() == {"ok": True}
             assert (await http.get(link)).status_code == 303
             assert (await http.get(link)).status_code == 401

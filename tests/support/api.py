@@ -62,7 +62,7 @@ class Api:
     @contextlib.asynccontextmanager
     async def client(self, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
         """Another browser or program."""
-        async with httpx.AsyncClient(base_url=self.origin, timeout=20, trust_env=False, headers=headers) as http:
+        async with httpx.AsyncClient(base_url=self.origin, timeout=120, trust_env=False, headers=headers) as http:
             yield http
 
     @contextlib.asynccontextmanager
@@ -101,7 +101,7 @@ async def api_on(
     serving = asyncio.create_task(server.serve(sockets=[address]))
     origin = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(base_url=origin, timeout=20, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=origin, timeout=120, trust_env=False) as http:
             yield Api(door, link, origin, http)
     finally:
         server.stop()

@@ -82,6 +82,7 @@ def test_a_link_is_taken_once() -> None:
     """A token that was taken is followed by another, which whoever keeps it hears of."""
     heard: list[str] = []
     link = OneTimeLink("owner", heard.append)
+    link.tell()
     first = link.token
     assert not link.take(first + "x")
     assert not link.take("é")

@@ -86,14 +86,17 @@ class OneTimeLink:
         self.user = user
         self._changed = changed
         self.token = secrets.token_urlsafe(32)
-        changed(self.token)
+
+    def tell(self) -> None:
+        """Let whoever keeps it know the token: once the server is about to serve."""
+        self._changed(self.token)
 
     def take(self, token: str) -> bool:
         """Whether this was the token; if so, it works no more."""
         if not hmac.compare_digest(_digest(token), _digest(self.token)):
             return False
         self.token = secrets.token_urlsafe(32)
-        self._changed(self.token)
+        self.tell()
         return True
 
 
