@@ -253,6 +253,7 @@ async def _say_what_the_check_found(dsn: str, account: str, since: "datetime") -
 def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
     addresses: dict[str, object] = {
         "temporal_ui": stack.ui_link,
+        "temporal_ui_views": stack.ui_views,
         "temporal": stack.temporal_address,
         "database": stack.dsn,
         "data": str(stack.data),
@@ -273,6 +274,7 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
         return
     rows = [
         ("Temporal Web UI", stack.ui_link or "the server's own"),
+        *((f"  {name.lower()}", address) for name, address in stack.ui_views.items()),
         ("Temporal", stack.temporal_address),
         ("PostgreSQL", _without_password(stack.dsn)),
     ]

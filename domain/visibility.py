@@ -1,13 +1,13 @@
-"""The names under which workflows can be found in Temporal, in one place.
+"""How workflows are found in Temporal: their search attributes, and what the Web UI's list shows of them.
 
-The dev server, the compose file's set-up job, `bottrader doctor` and the typed keys of `workflows/` all read this
-mapping. SQL visibility allows at most ten Keyword attributes and three of every other type in a namespace.
+The dev server, the compose file's set-up job, `bottrader doctor` and the typed keys of `workflows/` all read the names
+here. SQL visibility allows at most ten Keyword attributes and three of every other type in a namespace.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["SEARCH_ATTRIBUTES"]
+__all__ = ["COLUMNS", "SEARCH_ATTRIBUTES", "VIEWS"]
 
 SEARCH_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     {
@@ -22,3 +22,29 @@ SEARCH_ATTRIBUTES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Search attribute name → Temporal indexed value type."""
+
+COLUMNS = (
+    "Status",
+    "Symbol",
+    "Side",
+    "TradeTrigger",
+    "TradeStatus",
+    "ExitReason",
+    "Role",
+    "Workflow ID",
+    "Start",
+    "End",
+    "Type",
+)
+"""Columns of the Web UI's list, by the UI's own names: what a trader looks for, then the id, which is the link."""
+
+VIEWS: Mapping[str, str] = MappingProxyType(
+    {
+        "Open trades": '`Role`="ENTRY" AND `ExecutionStatus`="Running"',
+        "Closed trades": '`Role`="ENTRY" AND `TradeStatus`="CLOSED"',
+        "Exit orders": '`Role`="EXIT"',
+        "Refused orders": '`TradeStatus`="REJECTED"',
+        "Orders of others": '`Role`="EXTERNAL"',
+    }
+)
+"""Name → query of each list that people look at, in the form in which the Web UI writes queries."""

@@ -203,7 +203,8 @@ class OrderProgress:
             attempts=self.number,
             refusal=self.refusal,
             exit_reason=intent.exit_reason,
-            trade_remaining=self.trade_remaining,
+            # What the entry's last report left has been sold since, and its dust is the trade's own number.
+            trade_remaining=self.trade_remaining if self.trade is None else Decimal(0),
             entry_final=self.entry_final,
             trade=self.trade,
             earlier=self._had_ended,

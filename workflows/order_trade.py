@@ -15,7 +15,7 @@ from temporalio.workflow import ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import OrderActivities, TradeKey
-    from activities.interfaces.search_attributes import STATUS
+    from activities.interfaces.search_attributes import EXIT_REASON, STATUS
     from activities.interfaces.starting import monitor_start
     from domain.commands import CommandKind
     from domain.ids import exit_workflow_id
@@ -75,7 +75,9 @@ class EntryTrade:
             elif progress.trade is None:
                 return False
         progress.tell(f"closed: {outcome_sentence(progress.trade)}")
-        workflow.upsert_search_attributes([STATUS.value_set("CLOSED")])
+        reason = progress.trade.exit_reason
+        found_by = [EXIT_REASON.value_set(reason.value)] if reason else []
+        workflow.upsert_search_attributes([STATUS.value_set("CLOSED"), *found_by])
         return True
 
     def closed(self, outcome: TradeOutcome) -> None:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
 import pytest
@@ -21,6 +21,7 @@ from playwright.async_api import Browser, Page, Route, async_playwright
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
 
+from domain.visibility import VIEWS
 from tests.support.waiting import eventually
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 
@@ -212,6 +213,31 @@ async def test_a_page_under_a_rebound_name_gets_nothing_done_on_any_port(beside:
     assert beside.door.passed(f"evil.test:{beside.door.port}")
     await page.close()
     assert await beside.state() == before
+
+
+async def test_the_list_shows_trades_and_keeps_the_columns_that_somebody_chose(beside: Beside) -> None:
+    """A new browser has a trader's columns and saved views; columns chosen by hand and a view's deletion are kept."""
+    context = await beside.browser.new_context(viewport={"width": 1440, "height": 800})
+    page = await context.new_page()
+    await page.goto(beside.stack.ui_views["Open trades"])
+    for name in ("Symbol", "Side", "TradeTrigger", "TradeStatus", "ExitReason"):
+        await page.get_by_role("columnheader", name=name, exact=True).wait_for(timeout=60_000)
+    for name in VIEWS:
+        await page.get_by_role("button", name=name).wait_for(timeout=30_000)
+    assert parse_qs(urlsplit(page.url).query) == {"query": [VIEWS["Open trades"]]}
+    await page.evaluate(
+        """() => {
+          const columns = JSON.stringify({default: [{label: 'Type'}, {label: 'Workflow ID'}]});
+          localStorage.setItem('namespace-workflow-table-columns', columns);
+          localStorage.setItem('saved-workflow-queries', JSON.stringify({default: []}));
+        }"""
+    )
+    await page.goto(f"{beside.stack.ui_url}/namespaces/default/workflows")
+    await page.get_by_text(beside.handle.id).first.wait_for(timeout=60_000)
+    assert await page.get_by_role("columnheader", name="Type", exact=True).count() == 1
+    assert await page.get_by_role("columnheader", name="TradeStatus").count() == 0
+    assert await page.get_by_role("button", name="Open trades").count() == 0
+    await context.close()
 
 
 async def test_the_owners_page_shows_signals_and_cancels(beside: Beside) -> None:

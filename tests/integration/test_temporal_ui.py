@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import aiohttp
 import pytest
@@ -13,6 +13,7 @@ import pytest_asyncio
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowHistory
 from yarl import URL
 
+from domain.visibility import VIEWS
 from tests.support.waiting import eventually
 from workers.errors import UserError
 from workers.stack import dev_server, temporal_binary
@@ -81,6 +82,27 @@ async def test_the_owners_page_loads_and_acts(shown: Shown) -> None:
     await eventually(listed, what="the workflow in the list")
     assert await shown.cancel(base, handle, Origin=base) == 200
     assert await asked_to_cancel(handle)
+
+
+async def test_a_short_address_leads_to_each_list(shown: Shown) -> None:
+    """It leads to the UI's own list with the query, which Temporal's API accepts; the UI's page gets our columns first
+    of all its scripts, a workflow's details get none.
+    """
+    assert list(shown.gate.views) == list(VIEWS)
+    for name, address in shown.gate.views.items():
+        async with shown.http.get(address, allow_redirects=False) as answer:
+            assert answer.status == 303
+            where = urlsplit(answer.headers["Location"])
+        assert where.path == "/namespaces/default/workflows"
+        assert parse_qs(where.query) == {"query": [VIEWS[name]]}
+        async with shown.http.get(f"{shown.gate.url}/api/v1{where.path}?{where.query}") as answer:
+            assert answer.status == 200, await answer.text()
+        async with shown.http.get(address) as answer:
+            page = await answer.text()
+        assert page.index("<head><script>") < page.index("<meta")
+        assert page.count("TradeTrigger") == 1
+    async with shown.http.get(f"{shown.gate.url}/render", params={"content": "text"}) as answer:
+        assert "TradeTrigger" not in await answer.text()
 
 
 async def test_a_history_can_be_downloaded(shown: Shown) -> None:

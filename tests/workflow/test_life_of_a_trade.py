@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from temporalio.client import WorkflowUpdateFailedError
 
+from activities.interfaces.search_attributes import EXIT_REASON, STATUS
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id
 from domain.messages import CloseRequest
@@ -19,7 +20,9 @@ from workers.stack.dev_server import DevServer
 
 
 async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
-    """A hard stop sells everything at MARKET, and the entry's workflow returns the trade's outcome."""
+    """A hard stop sells everything at MARKET. The entry's workflow returns the trade's outcome, with nothing remaining,
+    and the list of workflows has how it ended.
+    """
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.price("47000")
@@ -32,6 +35,14 @@ async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
     assert leg.trigger_price == leg.average_price == 47000
     body = await system.value("SELECT body FROM attempts WHERE order_key = $1", leg.order_key)
     assert list(body["order_configuration"]) == ["market_market_ioc"]
+    told = await trade.handle.result()
+    assert (told.state, told.trade_remaining, told.trade) == (OrderState.FILLED, 0, outcome)
+
+    async def found() -> bool:
+        seen = (await trade.handle.describe()).typed_search_attributes
+        return (seen.get(STATUS), seen.get(EXIT_REASON)) == ("CLOSED", "HARD_STOP")
+
+    await eventually(found, what="how it ended in the list of workflows")
     await system.assert_books_agree()
 
 

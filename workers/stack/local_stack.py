@@ -182,6 +182,11 @@ class LocalStack:
         return None if self._ui is None else self._ui.link
 
     @property
+    def ui_views(self) -> dict[str, str]:
+        """Name → address of the Web UI's lists of trades and orders; none when the stack has no UI of its own."""
+        return {} if self._ui is None else self._ui.views
+
+    @property
     def temporal_profile(self) -> Path:
         """The configuration file for the owner's `temporal` commands (TEMPORAL_CONFIG_FILE)."""
         return self.data / "temporal.toml"

@@ -26,6 +26,7 @@ from yarl import URL
 from domain.browser import refusal
 from workers.errors import UnreachableError
 from workers.private_files import write_private
+from workers.stack.temporal_views import VIEW_PATHS, view_address, with_views
 
 __all__ = ["PUBLIC_PATH", "UiGate", "UiGateConfig", "UiUpstream"]
 
@@ -132,6 +133,11 @@ class UiGate:
         """What a person opens: the address, or where a log-in is needed the link that works once."""
         return self.url if self.config.link_file is None else f"{self.url}/login?token={self._logins.token}"
 
+    @property
+    def views(self) -> dict[str, str]:
+        """The lists of trades and orders: name → address."""
+        return {name: self.url + path for path, name in VIEW_PATHS.items()}
+
     async def start(self) -> None:
         """Listen. Raises UnreachableError(PORT_IN_USE)."""
         app = web.Application(client_max_size=_LARGEST_BODY)
@@ -181,6 +187,9 @@ class UiGate:
                 return _plain(401, _LOG_IN)
         if request.path == "/api/v1/settings":
             return _with_headers(web.json_response(_settings(self.config)))
+        if request.method == "GET" and (name := VIEW_PATHS.get(request.path)):
+            where = view_address(name, self.config.namespace)
+            return _with_headers(web.Response(status=303, headers={"Location": where}))
         if request.method == "GET" and (asked := _DOWNLOAD.fullmatch(request.rel_url.raw_path)):
             return await self._download(*asked.groups())
         return await self._pass_on(request)
@@ -251,8 +260,11 @@ class UiGate:
         passed = {name: answer.headers[name] for name in _TO_BROWSER if name in answer.headers}
         if api:
             passed["Content-Type"] = "application/json"
-        elif upstream.public_path and answer.content_type == "text/html":
-            body = body.replace(upstream.public_path.encode(), b"")
+        elif answer.content_type == "text/html":
+            if upstream.public_path:
+                body = body.replace(upstream.public_path.encode(), b"")
+            if request.path != "/render":
+                body = with_views(body, self.config.namespace)
         return _with_headers(web.Response(status=answer.status, body=body, headers=passed))
 
 
