@@ -4,14 +4,14 @@ Answers go to stdout; progress, notes and errors go to stderr, so that `bottrade
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from domain.text import shown
+from cli.tables import print_table
 from workers.errors import ExitCode, UnreachableError, UserError
 
 __all__ = [
@@ -27,9 +27,6 @@ __all__ = [
     "working",
 ]
 
-_WIDE = 120
-_NEVER_BROKEN = frozenset({"key", "symbol", "side", "state", "size", "filled", "entry", "reason", "P&L", "setting"})
-
 
 def print_json(value: object, *, indent: bool = True) -> None:
     """One JSON document on stdout. Decimals are strings (exact), times ISO 8601 in UTC."""
@@ -38,49 +35,6 @@ def print_json(value: object, *, indent: bool = True) -> None:
     options = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
     sys.stdout.write(orjson.dumps(value, default=_as_json, option=options).decode() + "\n")
     sys.stdout.flush()
-
-
-def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    title: str | None = None,
-    empty: str = "Nothing to show.",
-    narrow_without: Collection[str] = (),
-) -> None:
-    """A table on stdout; numbers are right-aligned. Without rows, the sentence `empty`.
-
-      On a terminal of less than 120 columns the columns `narrow_without` and the rules between columns are left out;
-    names of rows, sizes and results are never broken. A pipe gets everything.
-    """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    listed = [list(row) for row in rows]
-    console = Console(soft_wrap=False)
-    if not listed:
-        console.print(empty, markup=False)
-        return
-    narrow = console.is_terminal and console.width < _WIDE
-    table = Table(title=title, title_justify="left", header_style="bold")
-    if narrow:
-        table.box, table.padding, table.show_edge = box.SIMPLE_HEAD, 0, False
-    kept = [position for position, column in enumerate(columns) if not (narrow and column in narrow_without)]
-    for position in kept:
-        column = columns[position]
-        values = [row[position] for row in listed if row[position] is not None]
-        numeric = bool(values) and all(isinstance(value, int | float | Decimal) for value in values)
-        table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold", no_wrap=column in _NEVER_BROKEN
-        )
-    for row in listed:
-        table.add_row(*(Text(shown(row[position])) for position in kept))
-    if not console.is_terminal:
-        # A pipe has no width: lines are as long as they need to be.
-        console = Console(width=max(80, Console(width=10_000).measure(table).maximum))
-    console.print(table)
 
 
 def emit(
@@ -95,8 +49,10 @@ def emit(
 
 
 def note(line: str) -> None:
-    """A line on stderr: what is going on."""
-    sys.stderr.write(line + "\n")
+    """Lines on stderr: what is going on. A terminal gets them broken between words, but for an indented one, which may
+    be a command to copy.
+    """
+    sys.stderr.write("\n".join(part if part.startswith("  ") else _wrapped(part) for part in line.split("\n")) + "\n")
     sys.stderr.flush()
 
 

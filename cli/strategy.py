@@ -62,7 +62,7 @@ async def _run(settings: "Settings", timeout: float, *, as_json: bool) -> int:
         ),
         title=f"Run {report.snapshot_id}",
         empty="No symbol was looked at.",
-        narrow_without={"fired", "order"},
+        narrow_without=("order", "fired"),
     )
     note(
         f"{report.symbols} symbols, {report.buys} buys, {report.sells} sells, {report.started} orders started"
@@ -187,7 +187,7 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
             for row in rows
         ),
         title=f"Run {run_row['snapshot_id']}, {ago(run_row['at'])} ago",
-        narrow_without={"price", "trigger"} if name is None else {"trigger"},
+        narrow_without=("trigger", "price") if name is None else ("trigger",),
     )
     if name is not None:
         _print_parts(rows[0]["indicator_breakdown"])

@@ -61,7 +61,7 @@ def trades(
         _columns(bids=bids),
         [_line(row, bids=bids) for row in rows],
         empty=words.get(state, "There are no trades."),
-        narrow_without=("exit", "trigger", "age", *_left_out(state, bids=bids)),
+        narrow_without=("exit", "age", "trigger", *_left_out(state, bids=bids)),
     )
 
 
@@ -122,7 +122,7 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
 
     from cli.ledger import ago
     from domain.money import round_half_even
-    from domain.wording import rounded, short
+    from domain.wording import rounded, short, tidy
 
     def cents(value: "Decimal | None") -> "Decimal | None":
         return None if value is None else Decimal(round_half_even(value))
@@ -133,7 +133,7 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
         short(row["entry_key"]),
         row["symbol"],
         state_words(row),
-        row["entry_size"] if closed else row["remaining"],
+        tidy(row["entry_size"] if closed else row["remaining"]),
         rounded(row["entry_price"]),
         *live,
         "" if closed else stops_words(row),

@@ -20,6 +20,7 @@ __all__ = [
     "books_agree",
     "duplicates",
     "linkage",
+    "outcomes",
     "won_and_lost",
 ]
 
@@ -101,6 +102,13 @@ def won_and_lost(trades: Sequence[Mapping[str, Any]]) -> tuple[Outcome, Outcome]
     won = [trade for trade in closed if trade["pnl"] > 0]
     lost = [trade for trade in closed if trade["pnl"] <= 0]
     return _outcome(won), _outcome(lost)
+
+
+def outcomes(trades: Sequence[Mapping[str, Any]]) -> dict[str, Outcome]:
+    """What the closed ones among `trades` came to, by how they were left."""
+    closed = [trade for trade in trades if trade["state"] == "CLOSED" and trade["pnl"] is not None]
+    reasons = sorted({trade["reason"] or "" for trade in closed})
+    return {reason: _outcome([trade for trade in closed if (trade["reason"] or "") == reason]) for reason in reasons}
 
 
 def _outcome(trades: Sequence[Mapping[str, Any]]) -> Outcome:

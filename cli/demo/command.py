@@ -21,6 +21,20 @@ _CANDLES_A_SECOND = 2
 _MINUTE = 60.0
 _FEES = ("--maker-fee", "0.0001", "--taker-fee", "0.0002")
 """Far below a beginner's: trades of seconds win a tenth of a percent at most, and winners are to be seen, too."""
+_ABOUT = """\
+This trades play money on a paper exchange of its own. Its prices are {prices} and pass {speed} times as fast.
+Trades are entered for many reasons on {symbols}; each is left by the rule that it was given. Stops and targets are \
+a tenth of a percent away, so that trades win or lose within seconds; fees are far below a beginner's, so that not \
+every gain is lost to them. At the end the books of both sides are compared."""
+_MEANING = {
+    "HARD_STOP": "the loss that ends a trade in any case: sold at market",
+    "SOFT_STOP": "a smaller loss: sold by limit orders that follow the price",
+    "TRAILING_STOP": "it had gained, then the price fell back: what is left is taken",
+    "TP": "the target was reached: sold by a limit order",
+    "SIGNAL_EXIT": "the strategy said sell, and the trade was not losing",
+    "MANUAL": "closed by hand at market, wherever the price was",
+}
+"""What each exit reason means, for somebody who sees the words for the first time."""
 
 
 def demo(
@@ -148,10 +162,10 @@ async def _run(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool)
     from workers.stack.local_stack import LocalStack
 
     began = time.monotonic()
-    note("Starting a stack of its own for the demonstration")
+    _say_what_comes(config, terms)
     async with LocalStack(config) as stack:
         ready = time.monotonic() - began
-        note(f"Ready after {ready:.1f} s. Watch the trades as they live: {stack.ui_url}")
+        note(f"Ready after {ready:.1f} s. Watch the trades as they live: {stack.ui_views['Open trades']}")
         result = await _demonstrate(stack, terms)
         note("Stopping, and removing what was stored")
     took = time.monotonic() - began
@@ -162,6 +176,14 @@ async def _run(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool)
     if result.problems:
         raise UserError("DEMO_FAILED", "The demonstration failed: " + "; ".join(result.problems) + ".", ExitCode.NO)
     return int(ExitCode.OK)
+
+
+def _say_what_comes(config: "LocalStackConfig", terms: "DemoTerms") -> None:
+    from cli.demo.plan import SYMBOLS
+
+    prices = "those of the file" if "--prices" in config.paper_arguments else "made up"
+    note(_ABOUT.format(prices=prices, speed=f"{terms.speed:f}", symbols=", ".join(SYMBOLS)))
+    note("Starting the stack")
 
 
 async def _demonstrate(stack: "LocalStack", terms: "DemoTerms") -> "Result":
@@ -231,7 +253,7 @@ def _as_json(result: "Result") -> dict[str, Any]:
 
 
 def _print(result: "Result", took: float) -> None:
-    from cli.demo.audit import won_and_lost
+    from cli.demo.audit import outcomes, won_and_lost
     from domain.money import round_half_even
     from domain.wording import about
 
@@ -253,7 +275,22 @@ def _print(result: "Result", took: float) -> None:
             )
             for trade in result.trades
         ],
-        title="Trades",
+        title="Trades, in USD: net is gross (what the price moved) less fees",
+        narrow_without=("seconds", "source", "trigger"),
+    )
+    by_reason = outcomes(result.trades)
+    print_table(
+        ("exit", "trades", "gross", "fees", "net", "which means"),
+        [
+            (
+                reason,
+                some.count,
+                *(round_half_even(amount) for amount in (some.gross, some.fees, some.net)),
+                _MEANING.get(reason, ""),
+            )
+            for reason, some in by_reason.items()
+        ],
+        title="How they were left",
     )
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(result.reasons.items()))
     sent = result.duplicates
@@ -287,7 +324,7 @@ def _why(trade: "Mapping[str, Any]") -> str:
     if trade["reason"] is None:
         return f"({trade['state'].lower()})"
     eaten = trade["pnl"] is not None and trade["gross"] > 0 >= trade["pnl"]
-    return f"{trade['reason']}, gained less than its fees" if eaten else str(trade["reason"])
+    return f"{trade['reason']}, fees ate the gain" if eaten else str(trade["reason"])
 
 
 def _came_to(some: "Outcome") -> str:

@@ -244,10 +244,10 @@ class Demonstration:
         self._reported.add(key)
         trade = (await self._trades([key]))[0]
         self._reasons[trade["reason"]] += 1
-        came_to = f"{trade['gross']:.2f} less {trade['fees']:.2f} of fees is {trade['pnl']:.2f}"
+        came_to = f"{trade['gross']:.2f} less {trade['fees']:.2f} fees = {trade['pnl']:.2f}"
         self._say(
-            f"{time.monotonic() - self._began:5.1f} s  {trade['symbol']} {trade['reason'] or 'no exit'}, "
-            f"{came_to} ({trade['trigger']}): {len(self._reported)} closed"
+            f"{time.monotonic() - self._began:5.1f} s  {len(self._reported):2}. {trade['symbol']} "
+            f"{trade['reason'] or 'no exit'}: {came_to} ({trade['trigger']})"
         )
 
     # --- closing up --------------------------------------------------------------------------------------------------

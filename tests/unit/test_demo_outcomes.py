@@ -3,7 +3,9 @@
 from decimal import Decimal
 from typing import Any
 
-from cli.demo.audit import won_and_lost
+from cli.demo.audit import outcomes, won_and_lost
+from cli.demo.command import _MEANING
+from domain.exits import ExitReason
 
 
 def trade(gross: str, fees: str, reason: str, state: str = "CLOSED") -> dict[str, Any]:
@@ -26,3 +28,25 @@ def test_a_winner_is_what_gains_after_fees() -> None:
     assert [won.gross, won.fees, won.net] == [8, 2, 6]
     assert [lost.gross, lost.fees, lost.net] == [Decimal("-3.5"), 2, Decimal("-5.5")]
     assert (won.reasons, lost.reasons) == ({"TP": 1, "TRAILING_STOP": 1}, {"TP": 1, "HARD_STOP": 1})
+
+
+def test_each_way_out_has_its_sum() -> None:
+    """Closed trades by their exit reason, by name; together they are all winners and losers."""
+    trades = [
+        trade("5", "1", "TP"),
+        trade("-4", "1", "HARD_STOP"),
+        trade("0.5", "1", "TP"),
+        trade("9", "1", "TP", state="PROTECTED"),
+    ]
+    found = outcomes(trades)
+    assert [(reason, some.count, some.net) for reason, some in found.items()] == [
+        ("HARD_STOP", 1, Decimal(-5)),
+        ("TP", 2, Decimal("3.5")),
+    ]
+    won, lost = won_and_lost(trades)
+    assert sum(some.net for some in found.values()) == won.net + lost.net
+
+
+def test_every_way_out_is_explained() -> None:
+    """A new exit reason needs its words for whoever sees it for the first time."""
+    assert set(_MEANING) == {reason.value for reason in ExitReason}
