@@ -36,7 +36,7 @@ async def test_a_market_entry_is_stopped_out(system: TradingSystem) -> None:
     body = await system.value("SELECT body FROM attempts WHERE order_key = $1", leg.order_key)
     assert list(body["order_configuration"]) == ["market_market_ioc"]
     told = await trade.handle.result()
-    assert (told.state, told.trade_remaining, told.trade) == (OrderState.FILLED, 0, outcome)
+    assert (told.state, told.trade_remaining, told.trade) == (OrderState.FILLED, Decimal(0), outcome)
 
     async def found() -> bool:
         seen = (await trade.handle.describe()).typed_search_attributes
