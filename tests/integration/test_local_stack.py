@@ -1,6 +1,7 @@
 """The local stack: what was started is stopped, and nothing is half-started. Real servers, real processes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -386,6 +387,22 @@ async def test_program_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_free_port_can_be_listened_on() -> None:
-    """The port that is given out is free."""
+    """The port that is given out is free for a server."""
     with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", free_port()))
+        sock.listen()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems choose ports by other rules")
+def test_free_port_is_kept_from_others_until_it_is_used() -> None:
+    """Who asks for any free port, as every server of a test does, never gets one that was given out a moment ago."""
+    given = {free_port() for _ in range(500)}
+    with contextlib.ExitStack() as strangers:
+        for reuse in (0, 1):
+            for _ in range(250):
+                stranger = strangers.enter_context(socket.socket())
+                stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+                stranger.bind(("127.0.0.1", 0))
+                stranger.listen()
+                assert stranger.getsockname()[1] not in given

@@ -36,12 +36,19 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that is free now. Another process may take it before it is used: start, check, try
-    again.
+    """A TCP port on 127.0.0.1 that is free now, and on Linux for a minute is given to nobody who asks for any free one.
+
+    A connection that was closed at its server's end leaves the port in TIME_WAIT: the system then passes it over when
+    it chooses a port, and a server that names it, with SO_REUSEADDR as servers have it, can listen on it at once.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        # Only now: had the port been chosen with it, the system would give it to the next socket that has it, too.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.listen(1)
+        port: int = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            listener.accept()[0].close()
     return port
 
 
