@@ -20,7 +20,6 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-import talib
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -319,9 +318,13 @@ def _impulse(length: int, answer: Callable[[Floats], Sequence[float] | Floats]) 
 @lru_cache(maxsize=256)
 def _macd_weights(length: int, fast: int, slow: int, signal: int) -> Floats:
     """Weights of the last value of MACD's histogram."""
+    import talib  # noqa: PLC0415 - loads pandas, a quarter of the start of a worker, which may have no strategies
+
     return _impulse(length, lambda single: talib.MACD(single, fast, slow, signal)[2][-1:])[:, 0]
 
 
 @lru_cache(maxsize=256)
 def _ema_weights(length: int, period: int) -> Floats:
+    import talib  # noqa: PLC0415 - as above
+
     return _impulse(length, lambda single: talib.EMA(single, period)[-1:])[:, 0]

@@ -13,14 +13,9 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
-from prometheus_client import CollectorRegistry, start_http_server
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from activities.interfaces.orders import PlaceAttempt
@@ -29,6 +24,10 @@ from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, T
 from exchange.background import Fault
 from workers.errors import UserError
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import CallbackOptions, Observation
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["Telemetry", "telemetry"]
 
@@ -81,6 +80,12 @@ class Telemetry(Interceptor):
     """The instruments of one process, and the interceptor that feeds them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        # Slow to load: who has no port starts without them.
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
+        from opentelemetry.metrics import Observation  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+        from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View  # noqa: PLC0415
+
         reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
         buckets = View(instrument_name="bottrader_*_seconds", aggregation=ExplicitBucketHistogramAggregation(_SECONDS))
         self._provider = MeterProvider(metric_readers=[reader], views=[buckets], shutdown_on_exit=False)
@@ -130,6 +135,8 @@ class Telemetry(Interceptor):
         self._provider.shutdown()
 
     def _observer(self, name: str, label: str) -> Any:
+        from opentelemetry.metrics import Observation  # noqa: PLC0415 - slow to load
+
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(value, {label: of}) for of, value in self._seen.get(name, ())]
 
@@ -218,6 +225,8 @@ async def telemetry(settings: Settings, pool: Any) -> AsyncIterator[Sequence[Int
     if not asked.port:
         yield ()
         return
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - slow to load
+
     registry = CollectorRegistry()
     telemetry = Telemetry(registry)
     try:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import apprise
 import structlog
 
 from activities.database import Pool
@@ -29,12 +28,8 @@ __all__ = ["BadTargetError", "Notifier", "NotifierOptions", "Target", "notifier_
 
 log = structlog.get_logger(__name__)
 
-_TYPES = {
-    "INFO": apprise.NotifyType.INFO,
-    "WARNING": apprise.NotifyType.WARNING,
-    "CRITICAL": apprise.NotifyType.FAILURE,
-    "SUCCESS": apprise.NotifyType.SUCCESS,
-}
+_TYPES = {"INFO": "info", "WARNING": "warning", "CRITICAL": "failure", "SUCCESS": "success"}
+"""How apprise calls a message's level."""
 _SEVERITIES = ("INFO", "WARNING", "CRITICAL")
 
 _CANDIDATES = """
@@ -127,6 +122,8 @@ class Target:
     """
 
     def __init__(self, url: str, *, position: int = 1) -> None:
+        import apprise  # noqa: PLC0415 - slow to load; who has no address starts without it
+
         with _unheard(apprise.logger):
             service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         scheme = url.partition("://")[0].lower()[:20]

@@ -2,14 +2,16 @@
 
 import re
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from workers.errors import UnreachableError, UserError
+from workers.settings.postgres_address import asyncpg_address, parsed, plain_address
 from workers.settings.types import Name, PaperOnly, PlainFile, Seconds, SecretFile, Section, on_this_machine
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 __all__ = [
     "COINBASE_REST",
@@ -72,11 +74,11 @@ class DatabaseSettings(Section):
     @field_validator("url")
     @classmethod
     def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
+        if value is None or plain_address(value.get_secret_value()):
+            return value
         try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
+            url = parsed(value.get_secret_value())
+        except ValueError:
             raise ValueError("an address is written like postgresql://user:password@host:5432/bottrader") from None
         if url.get_backend_name() != "postgresql":
             raise ValueError("the ledger needs PostgreSQL: the address begins with postgresql://")
@@ -85,10 +87,12 @@ class DatabaseSettings(Section):
     @property
     def dsn(self) -> str:
         """The address for asyncpg and libpq. Raises UnreachableError(NO_DATABASE) when none is set."""
+        if self.url is not None and self.password_file is None:
+            return asyncpg_address(self.url.get_secret_value())
         return self._url().set(drivername="postgresql").render_as_string(hide_password=False)
 
     @property
-    def sqlalchemy_url(self) -> URL:
+    def sqlalchemy_url(self) -> "URL":
         """The address for SQLAlchemy's asyncio engine. Raises UnreachableError(NO_DATABASE) when none is set."""
         return self._url().set(drivername="postgresql+asyncpg")
 
@@ -98,20 +102,20 @@ class DatabaseSettings(Section):
         """
         if self.url is None:
             return []
-        url = make_url(self.url.get_secret_value())
+        url = parsed(self.url.get_secret_value())
         named = url.query.get("host", url.host or "")
         hosts = [host for part in ((named,) if isinstance(named, str) else named) for host in part.split(",")]
         if url.query.get("sslmode") == "verify-full":
             return []
         return [host for host in hosts if not host.startswith("/") and not on_this_machine(host)]
 
-    def _url(self) -> URL:
+    def _url(self) -> "URL":
         if self.url is None:
             raise UnreachableError(
                 "NO_DATABASE",
                 "No database is configured: set DATABASE_URL or start the local stack with `bottrader up`.",
             )
-        url = make_url(self.url.get_secret_value())
+        url = parsed(self.url.get_secret_value())
         if self.password_file is None:
             return url
         try:
