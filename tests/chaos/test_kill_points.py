@@ -28,7 +28,6 @@ from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 PATIENT = ExitRules(reprice_seconds=Decimal(3600))
 PAPER = ("--step", "--no-rate-limits", "--product", "BTC-USD")
-pytestmark = pytest.mark.timeout(120)
 
 
 @dataclass

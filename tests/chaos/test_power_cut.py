@@ -18,8 +18,6 @@ from tests.chaos.harness_disk import PowerCutDisk, why_no_power_cut
 from tests.chaos.test_failover import SYMBOL, entry, judged, start, until_at_exchange, until_closed, until_size
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def _where_power_can_be_cut() -> None:

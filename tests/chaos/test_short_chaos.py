@@ -15,7 +15,6 @@ TERMS = ChaosTerms(trades=20, crash_points=CRASH_POINTS, calm_beats=2, outage_ev
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_fault_changes_an_outcome(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever dies or goes wrong on the way, both sides' books agree in the end, and everything of ours is guarded."""

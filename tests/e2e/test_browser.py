@@ -28,7 +28,6 @@ from workers.stack.local_stack import LocalStack, LocalStackConfig
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 pytestmark = [
-    pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 

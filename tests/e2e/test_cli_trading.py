@@ -17,8 +17,6 @@ from tests.support.live_stack import LiveStack, Outcome, live_stack
 from tests.support.waiting import eventually
 from workers.errors import UserError
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest_asyncio.fixture(scope="module")
 async def trading() -> AsyncIterator[LiveStack]:

@@ -20,7 +20,7 @@ from domain.exits import ExitReason
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 async def _demo(*arguments: str, env: Mapping[str, str] | None = None) -> Outcome:

@@ -5,8 +5,6 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from tests.support.live_stack import ROOT, Outcome, run_command
 from tests.support.waiting import eventually
@@ -18,7 +16,6 @@ FEED = PaperConfig(step=True, products=[BTC], connection_rate=0)
 WITHOUT_WEB = ("--no-web", "--no-api", "--temporal-port=0", "--ui-port=0")
 
 
-@pytest.mark.timeout(240)
 async def test_a_trade_on_live_prices_from_buy_to_stop(servers_folder: Path, tmp_path: Path) -> None:
     """`up` says what it trades on, how it fills and what the feed lacks; a buy fills at the feed's price, follows it,
     and the hard stop sells when the feed falls.

@@ -21,8 +21,6 @@ from tests.support.live_stack import LiveStack, Outcome, live_stack, run_command
 from tests.support.waiting import eventually
 from workers.stack import temporal_binary
 
-pytestmark = pytest.mark.timeout(240)
-
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "temporal-cli.md"
 _BLOCK = re.compile(r"<!-- test: (\w+) -->\n```bash\n(.*?)```", re.DOTALL)
 BLOCKS = dict(_BLOCK.findall(DOCUMENT.read_text(encoding="utf-8")))

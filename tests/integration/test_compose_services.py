@@ -47,8 +47,6 @@ def _full_postgres() -> Path | None:
 
 pytestmark = [
     pytest.mark.slow,
-    # Two dozen processes are started, one after the other or beside each other; how fast is not what is promised.
-    pytest.mark.timeout(600),
     pytest.mark.skipif(not server_binaries.all_cached(), reason="Temporal's server is not built: run `make server`"),
     pytest.mark.skipif(_full_postgres() is None, reason="no PostgreSQL with btree_gin is installed"),
 ]

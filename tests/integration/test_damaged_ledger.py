@@ -175,7 +175,6 @@ async def _changed(connection: Connection, table: str, key: str, value: object, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # hundreds of checks of the whole ledger
 async def test_each_damage_is_found_or_docs_say_why_it_can_not_be(database: str, temporal_server: DevServer) -> None:
     """Each column of each kind of row of the books is changed and emptied, each row taken away: `verify` sees it, or
     docs name the column among those that nothing tells.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
+from temporalio.service import RPCError
 
 from cli.asking import user
 from domain.exits import ExitReason
@@ -22,11 +24,10 @@ from domain.orders import OrderState
 from tests.support.command import environment
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
-from tests.support.waiting import eventually
-from workers.schedules import sweep_schedule_id
+from tests.support.waiting import SLACK, eventually
+from workers.schedules import schedules
 from workers.stack.dev_server import DevServer
 from workers.stack.processes import Child, Command, python_module
-from workflows.reconcile import reconcile_id
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ async def command(system: TradingSystem, *arguments: str, timeout: float = 60) -
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), timeout)
+    out, err = await asyncio.wait_for(process.communicate(), SLACK * timeout)
     return Answer(process.returncode or 0, out.decode(), err.decode())
 
 
@@ -189,11 +190,15 @@ async def worker(system: TradingSystem, folder: Path, name: str) -> AsyncIterato
             argv=python_module("cli.main", "worker"),
             log=folder / f"{name}.log",
             env=environment(system),
-            grace_s=30,
+            grace_s=30 * SLACK,
         )
     )
     try:
-        await system.until_streams_are_up()
+        try:
+            # From the start of the process: what it has to load takes most of that on a busy machine.
+            await system.until_streams_are_up(within=45)
+        except AssertionError as late:
+            raise AssertionError(f"{late}; the worker's log:\n{child.log_tail(30)}") from None
         yield child
     finally:
         await child.stop()
@@ -213,7 +218,7 @@ async def test_a_draining_worker_loses_nothing(database: str, temporal_server: D
                 late = [await system.start(market_buy(system.account, symbol="ETH-USD")) for _ in range(8)]
                 await eventually(lambda: sent(system, 6), what="orders are under way")
                 os.kill(first.pid, signal.SIGTERM)
-                assert await asyncio.wait_for(first.wait(), 30) == 0
+                assert await asyncio.wait_for(first.wait(), SLACK * 30) == 0
             await system.control.latency(accept=0.0)
             async with worker(system, tmp_path, "second"):
                 for trade in held:
@@ -226,8 +231,10 @@ async def test_a_draining_worker_loses_nothing(database: str, temporal_server: D
                 await eventually(lambda: settled(system), within=60, what="the exchange's own fills are in")
             await system.assert_books_agree()
         finally:
-            for name in (reconcile_id(system.account), sweep_schedule_id(system.account)):
-                await system.client.get_schedule_handle(name).delete()
+            for name in schedules(system.settings):
+                # A worker that never got so far has set up none, and the reason is what is to be shown.
+                with contextlib.suppress(RPCError):
+                    await system.client.get_schedule_handle(name).delete()
 
 
 async def sent(system: TradingSystem, wanted: int) -> bool:

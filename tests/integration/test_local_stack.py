@@ -97,7 +97,6 @@ async def test_stack_survives_the_death_of_its_servers_and_leaves_nothing(data: 
     assert running_stack(data) is None
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("entry_points", ["sighook", "webhook", "both"])
 async def test_a_stack_is_ready_with_each_value_of_entry_points(entry_points: str) -> None:
     """Ready is when each role that the worker has got takes tasks, and no other role is waited for (ENTRY-3)."""
@@ -117,7 +116,6 @@ def server_process(stack: LocalStack, *words: str) -> psutil.Process:
     )
 
 
-@pytest.mark.timeout(240)
 async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
     """Each server comes back by itself at its address with its data, announced in a line, and the next order is
     bought.

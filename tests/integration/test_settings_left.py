@@ -18,8 +18,6 @@ from tests.support.live_stack import Outcome, run_command
 from workers.settings import ExitSettings, read_sources
 from workers.stack.dev_server import DevServer
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest_asyncio.fixture
 async def system(database: str, temporal_server: DevServer) -> AsyncIterator[TradingSystem]:

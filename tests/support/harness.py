@@ -31,7 +31,7 @@ from domain.messages import OrderIntent, OrderOutcome, TradeOutcome
 from exchange.paper.config import PaperConfig
 from exchange.paper.control_client import PaperControl
 from exchange.paper.server import PaperExchange
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.ledger_identity import brought_by
 from workers.runner import WorkerParts, workers_for
 from workers.schedules import ensure_singletons
@@ -166,10 +166,10 @@ class Trade:
     async def result(self, within: float = 30.0) -> OrderOutcome:
         """The entry's result: it comes when the trade is closed."""
         try:
-            async with asyncio.timeout(within):
+            async with asyncio.timeout(SLACK * within):
                 return await self.handle.result()
         except TimeoutError:
-            raise AssertionError(f"no result within {within:g} s:\n{await self.story()}") from None
+            raise AssertionError(f"no result within {SLACK} × {within:g} s:\n{await self.story()}") from None
 
     async def story(self) -> str:
         """What the entry and its monitor tell of themselves, for a failed test's message."""

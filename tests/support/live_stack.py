@@ -19,6 +19,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from exchange.paper import PaperControl
+from tests.support.waiting import SLACK
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 
@@ -67,7 +68,10 @@ class LiveStack:
 
 
 async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: float = 60, cwd: Path = ROOT) -> Outcome:
-    """Run a program in a folder, else the repository's root, and collect what it prints."""
+    """Run a program in a folder, else the repository's root, and collect what it prints.
+
+    `timeout` is in seconds of a free machine.
+    """
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -77,7 +81,7 @@ async def run_command(argv: Sequence[str], env: Mapping[str, str], timeout: floa
         cwd=cwd,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout)
+        out, err = await asyncio.wait_for(process.communicate(), SLACK * timeout)
     except BaseException:
         if process.returncode is None:
             process.kill()

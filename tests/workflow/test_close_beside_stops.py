@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from typing import Any
 
 import pytest_asyncio
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowHandle
 
 from domain.exits import ExitReason, ExitRules
 from domain.ids import client_order_id
@@ -92,6 +95,17 @@ async def test_a_close_ends_the_pause_before_a_refused_stop_is_tried_again(syste
     await eventually(paused, what="three refusals, so a pause of four seconds")
     await system.control.product("BTC-USD", cancel_only=False)
     await trade.monitor.signal("close", CloseRequest(by="a person"))
-    outcome = await trade.closed(within=3.0)
+    outcome = await trade.closed()
     assert outcome.exit_reason is ExitReason.MANUAL
+    assert await first_timer_after(trade.monitor, "close") == EventType.EVENT_TYPE_TIMER_CANCELED
     await system.assert_books_agree()
+
+
+async def first_timer_after(handle: WorkflowHandle[Any, Any], signal: str) -> int:
+    """How the first timer ended that ended after this signal: by itself (it fired) or because it was ended."""
+    events = (await handle.fetch_history()).events
+    told = next(
+        event.event_id for event in events if event.workflow_execution_signaled_event_attributes.signal_name == signal
+    )
+    ends = (EventType.EVENT_TYPE_TIMER_FIRED, EventType.EVENT_TYPE_TIMER_CANCELED)
+    return next(event.event_type for event in events if event.event_id > told and event.event_type in ends)
