@@ -56,8 +56,9 @@ server: env ## build Temporal's production server, which live runs on (about 3 m
 demo: env temporal ## trade on the paper exchange and show what happened; PRICES=file.csv.gz for real prices
 	@$(BIN)/bottrader demo $(if $(PRICES),--prices "$(PRICES)") $(ARGS)
 
-test: dev temporal ## run the whole test suite; TESTS=path for a part
-	@$(BIN)/python -m pytest -q $(TESTS) $(ARGS)
+# A file's tests stay together, in a process that has servers of its own; the files are shared among one process a core.
+test: dev temporal ## run the whole test suite; TESTS=path for a part, ARGS=-n0 for one process
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(TESTS) $(ARGS)
 
 up: env temporal ## run the local stack until Ctrl-C; DATA=folder for its data
 	@exec $(BIN)/bottrader up $(if $(DATA),--data "$(DATA)") $(if $(PRICES),--prices "$(PRICES)") $(ARGS)

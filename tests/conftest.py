@@ -1,5 +1,7 @@
 """Servers that tests share: one PostgreSQL and one Temporal for the session, a fresh migrated database for each test.
 
+`make test` has several processes (pytest-xdist), each of which is a session with servers of its own.
+
 They are our own children whatever DATABASE_URL and TEMPORAL_ADDRESS say: a test never touches a database of the user's.
 """
 
@@ -34,6 +36,20 @@ _TEMPLATE = "template_migrated"
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_IN_MEMORY = 4 * 2**30
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Among how many processes `make test` shares the files: one a core, up to four; a single file needs no other."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    if len(files) == 1 and Path(*files).is_file():
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests without servers come last: their files are short, so that no process works long alone in the end."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/unit/"))
 
 
 @pytest.fixture(scope="session", autouse=True)
