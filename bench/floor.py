@@ -24,7 +24,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
-    from workers.health import polled_since
+    from workers.polling import polled_since
     from workers.stack.processes import Child, Command, python_environment, python_module
 
 __all__ = ["FloorWorkflow", "floor_once", "floor_process", "floor_rate", "floor_worker"]

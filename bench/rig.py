@@ -31,7 +31,7 @@ from domain.messages import Linkage, OrderIntent, OrderOutcome
 from domain.orders import OrderRole, OrderType, Side
 from domain.protection import Protection
 from exchange.paper.control_client import PaperControl
-from workers.health import polled_since
+from workers.polling import polled_since
 from workers.runner import ROLES, WorkerParts, worker_parts, workers_for
 from workers.schedules import ensure_singletons
 from workers.settings import load_settings

@@ -81,7 +81,7 @@ async def until(look: Callable[[], Awaitable[Found | None]], seconds: float) -> 
 
 async def worker_missing(client: "Client", settings: "Settings") -> bool:
     """Whether nobody has asked Temporal for work on orders in the last minute and a half."""
-    from workers.health import FRESH_S, polled_since
+    from workers.polling import FRESH_S, polled_since
 
     return not await polled_since(client, settings.temporal.orders_queue, time.time() - FRESH_S)
 

@@ -46,7 +46,7 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
 
     from activities.interfaces.reconcile import ReconcileInput
     from cli.asking import patience
-    from workers.health import FRESH_S, polled_since
+    from workers.polling import FRESH_S, polled_since
     from workers.temporal_connection import connect
     from workflows.reconcile import ReconcileWorkflow, reconcile_id
 

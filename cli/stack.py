@@ -364,7 +364,7 @@ def worker(
     import uvloop
 
     from cli.settings import current_sources
-    from workers.health import ROLES
+    from workers.polling import ROLES
 
     unknown = [name for name in role if name not in {*ROLES, "all"}]
     if unknown:
@@ -378,7 +378,7 @@ async def _work(sources: "Sources", roles: set[str]) -> None:
     import contextlib
     import signal
 
-    from workers.health import roles_of
+    from workers.polling import roles_of
     from workers.runner import run_worker
     from workers.settings import build
     from workers.settings.secret_files import require_files

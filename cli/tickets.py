@@ -21,9 +21,6 @@ __all__ = ["Ticket", "amount", "buy_intent", "exit_rules_of", "percent", "sell_i
 
 _SYMBOL = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
-_NUMBER = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
-_LONGEST_NUMBER = 40
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,19 +167,19 @@ def amount(option: str, text: str | None) -> "Decimal | None":
     """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
     from decimal import Decimal
 
+    from domain.amounts import LONGEST_NUMBER, number_in, out_of_range
     from domain.money import plain
 
     if text is None:
         return None
-    shown = text if len(text) <= _LONGEST_NUMBER else f"{text[:_LONGEST_NUMBER]}…"
-    typed = text.strip()
-    if not _NUMBER.fullmatch(typed):
-        raise UserError("BAD_NUMBER", f"{option} {shown}: that is not a positive number; write it like 0.25.")
-    value = Decimal(typed)
-    if value <= 0:
-        raise UserError("BAD_NUMBER", f"{option} {shown}: it must be more than zero.")
-    if len(typed) > _LONGEST_NUMBER or not _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT:
-        raise UserError("BAD_NUMBER", f"{option} {shown}: no amount and no price is that large, small or long.")
+    value = number_in(text)
+    if value is None:
+        problem: str | None = f"that is not a number of at most {LONGEST_NUMBER} characters; write it like 0.25"
+    else:
+        problem = "it must be more than zero" if value <= 0 else out_of_range(value)
+    if value is None or problem is not None:
+        shown = text if len(text) <= LONGEST_NUMBER else f"{text[:LONGEST_NUMBER]}…"
+        raise UserError("BAD_NUMBER", f"{option} {shown}: {problem}.")
     # 0.10 and 0.1 are the same request.
     return Decimal(plain(value))
 

@@ -2,6 +2,9 @@
 
 Everything here crosses a process boundary as JSON, so it is a frozen pydantic model with exact Decimals (as strings)
 and zoned times. Fields are only ever added with a default, so that an old history still replays.
+
+Long on purpose: these are all the forms in saved histories; whoever changes one sees the others, as a field that is
+renamed can't be read from a history any more.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ differences are data (`Capabilities`, `VenueOrder`), so that nothing above this 
 Two rules hold for every adapter. Every call has a timeout. And a submit or cancel ends in exactly one of three ways:
 it returns (the venue has answered), it raises `NotAccepted` (the venue certainly did not take it), or it raises
 `OutcomeUnknown` (nobody knows; the caller resolves it by the venue's records before anything else is sent).
+
+Long on purpose: whoever writes an adapter reads it from the first line to the last.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ impossible: a second order for one key, two live attempts, a fill counted twice,
 exchange's facts* (`raw_facts`) carry none: what doesn't fit our rows becomes an incident, never a lost fill.
 
 Money and sizes are NUMERIC without a scale, times are TIMESTAMPTZ (UTC).
+
+Long on purpose: it is the one description of one schema, which a migrated database has to equal.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,15 +30,13 @@ from pydantic import (
     model_validator,
 )
 
+from domain.amounts import LONGEST_NUMBER, is_number, number_in, out_of_range
 from domain.messages import IndicatorPart, Linkage
 from domain.money import ZERO, plain
 from web.strict_json import BadJson, check_texts
 
 __all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert", "with_readable_record"]
 
-_NUMBER = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,2})?")
-_LONGEST_NUMBER = 40
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = -18, 15
 _OLDEST, _NEWEST = 946_684_800, 4_102_444_800
 """1 January 2000 and 2100: what a number of seconds must be between to be a time."""
 _LONGEST_NAME, _SHORT_NAME = 80, 10
@@ -93,20 +90,20 @@ def _decimal(value: object) -> Decimal:
         raise ValueError("must be a number that can be traded by (NaN, or longer or larger than any amount)")
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
         found = Decimal(value)
-    elif isinstance(value, str) and len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value.strip()):
-        found = Decimal(value.strip())
     else:
-        raise ValueError("must be a number")
-    if not found.is_finite() or (found and not _SMALLEST_EXPONENT <= found.adjusted() <= _LARGEST_EXPONENT):
-        raise ValueError("no amount and no price is that large or small")
-    if len(found.as_tuple().digits) > _LONGEST_NUMBER:
-        raise ValueError("no amount and no price is that long")
+        typed = number_in(value) if isinstance(value, str) else None
+        if typed is None:
+            raise ValueError("must be a number")
+        found = typed
+    problem = out_of_range(found)
+    if problem is not None:
+        raise ValueError(problem)
     return Decimal(plain(found))
 
 
 def _moment(value: object) -> datetime:
     """ISO 8601 with a zone, or seconds or milliseconds since 1970."""
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and not is_number(value):
         try:
             found = datetime.fromisoformat(value.strip())
         except ValueError:
@@ -133,7 +130,7 @@ def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
-_NUMBER_TEXT: dict[str, Any] = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+$", "maxLength": _LONGEST_NUMBER}
+_NUMBER_TEXT: dict[str, Any] = {"type": "string", "pattern": r"^-?[0-9]*\.?[0-9]+$", "maxLength": LONGEST_NUMBER}
 
 
 def _schema(*, positive: bool) -> WithJsonSchema:

@@ -12,9 +12,10 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+from domain.amounts import LONGEST_NUMBER
+
 __all__ = ["BadJson", "check_texts", "read_json"]
 
-_LONGEST_NUMBER = 40
 _LARGEST_EXPONENT = 30
 _NAME = re.compile(r"[A-Za-z_]{1,40}")
 _NO_NUMBER: Final = Decimal("NaN")
@@ -83,7 +84,7 @@ def _constant(_: str) -> Decimal:
 
 
 def _number(text: str) -> Decimal:
-    if len(text) > _LONGEST_NUMBER:
+    if len(text) > LONGEST_NUMBER:
         return _NO_NUMBER
     try:
         value = Decimal(text)
@@ -93,7 +94,7 @@ def _number(text: str) -> Decimal:
 
 
 def _integer(text: str) -> int | Decimal:
-    return int(text) if len(text) <= _LONGEST_NUMBER else _NO_NUMBER
+    return int(text) if len(text) <= LONGEST_NUMBER else _NO_NUMBER
 
 
 def check_texts(value: Any) -> None:

@@ -8,66 +8,15 @@ lost its connection counts as ill. The worker's identity ends in @ and the machi
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from temporalio.api.enums.v1 import TaskQueueType
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 
 from workers.errors import UserError
 from workers.leave import leave
 from workers.ledger_identity import on_ledger
+from workers.polling import ROLES
+from workers.readiness import ailments
 from workers.settings import build, read_sources
 
-if TYPE_CHECKING:
-    from temporalio.client import Client
-
-    from workers.settings import Settings
-
-__all__ = ["FRESH_S", "ROLES", "ROLES_OF", "polled_since", "queue_of", "roles_of"]
-
-# A poll lasts up to a minute, and counts from its beginning.
-FRESH_S = 90.0
-
-ROLES = ("orders", "streams", "watchers", "strategy")
-ROLES_OF = {"sighook": {"strategy"}, "webhook": {"orders", "streams", "watchers"}, "both": set(ROLES)}
-"""What the role `all` means, by the setting `entry_points` (ENTRY-3)."""
-
-
-def roles_of(settings: "Settings", named: Iterable[str]) -> set[str]:
-    """The roles that a worker which is told these runs; `all` is what the settings let it be."""
-    roles = set(named)
-    return ROLES_OF[settings.entry_points] if "all" in roles else roles
-
-
-async def polled_since(client: "Client", queue: str, since: float, *, identity_suffix: str = "") -> bool:
-    """Whether a worker asked for activities of `queue` after `since` (seconds since 1970).
-
-    `identity_suffix` narrows it to workers whose identity ends so. Raises temporalio's RPCError.
-    """
-    answer = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=queue),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        )
-    )
-    return any(
-        poller.last_access_time.ToNanoseconds() / 1e9 >= since and poller.identity.endswith(identity_suffix)
-        for poller in answer.pollers
-    )
-
-
-def queue_of(settings: "Settings", role: str) -> str:
-    """The task queue that workers of `role` listen on."""
-    temporal = settings.temporal
-    return {
-        "orders": temporal.orders_queue,
-        "streams": temporal.streams_queue,
-        "watchers": temporal.watchers_queue,
-        "strategy": temporal.strategy_queue,
-    }[role]
+__all__ = ["main"]
 
 
 def main() -> int:
@@ -77,8 +26,6 @@ def main() -> int:
     )
     parser.add_argument("--role", choices=ROLES, required=True)
     role: str = parser.parse_args().role
-    from workers.readiness import ailments  # noqa: PLC0415 - who only asks for pollers doesn't load what this needs
-
     try:
         found = asyncio.run(ailments(build(on_ledger(read_sources())), role))
     except UserError as error:

@@ -23,7 +23,7 @@ from activities.database import Pool
 from activities.incidents import Severity, report_once, report_past, resolve_incidents
 from activities.leases import DATABASE_TROUBLE
 from domain.incidents import IncidentKind
-from workers.health import polled_since, queue_of
+from workers.polling import polled_since, queue_of
 from workers.roles.quotes import quotes_schedule
 from workers.roles.strategy import market_data_singleton, strategy_schedule
 from workers.schedules import Singleton, check_ledger_once, schedules, singletons

@@ -16,7 +16,7 @@ from activities.market.keeper import market_data_lease
 from activities.notices.outages import takes_writes
 from activities.streams.user_stream import user_stream_lease
 from domain.sharding import shard_of
-from workers.health import FRESH_S, polled_since, queue_of
+from workers.polling import FRESH_S, polled_since, queue_of
 from workers.settings import Settings
 from workers.settings.values import exchange_of
 from workers.temporal_connection import connect

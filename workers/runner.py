@@ -50,12 +50,7 @@ from workers.once_at_start import until_taken
 from workers.own_account import OwnAccount
 from workers.roles.notices import beside, beside_others, beside_streams
 from workers.roles.quotes import last_quotes_leave, quotes_schedule, quoting_options
-from workers.roles.strategy import (
-    ensure_market_data,
-    ensure_strategy_schedule,
-    market_data_options,
-    strategy_options,
-)
+from workers.roles.strategy import ensure_market_data, ensure_strategy_schedule, market_data_options, strategy_options
 from workers.roles.streams import reconcile_options, user_stream_options, watcher_options
 from workers.schedules import ensure_schedule, ensure_schedules, ensure_singletons, reconcile_soon
 from workers.settings import Settings

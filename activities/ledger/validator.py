@@ -22,7 +22,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -32,11 +32,11 @@ from temporalio import activity
 from activities.database import Connection, Pool
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces.ledger import BalanceCheck, LedgerReport, ValidateActivity, ValidateInput, Violation
+from activities.ledger.block_list_check import bought_while_blocked
 from activities.ledger.checks import CHECKS as ROWS
 from activities.ledger.holdings import books_are_open, expected_balances
 from activities.ledger.impossible_lots import lots_beyond_holdings
 from activities.ledger.recompute import BookDifference, compare_book, read_book, stale_records, symbols_of
-from domain.block_list import BENEATH, BlockList, Bought
 from domain.incidents import IncidentKind
 from domain.money import ZERO, plain
 from exchange.port import Exchange, ExchangeError
@@ -117,29 +117,6 @@ SELECT currency, coalesce(lots.size, 0) AS in_lots, coalesce(bare.size, 0) AS un
   FROM lots FULL JOIN bare USING (currency) FULL JOIN held USING (currency) FULL JOIN came USING (currency)
 """
 
-_LIST_CHANGES = f"""
-SELECT at, old, new FROM setting_changes
- WHERE account = $1 AND key = 'symbols.block' AND why NOT LIKE '%{BENEATH}' ORDER BY id
-"""
-_LIST_NOW = """
-SELECT least((SELECT at FROM setting_bases WHERE account = $1),
-             (SELECT min(at) FROM setting_changes WHERE account = $1)) AS since,
-       coalesce((SELECT value FROM setting_overrides WHERE account = $1 AND key = 'symbols.block'),
-                (SELECT said -> 'symbols.block' FROM setting_bases WHERE account = $1)) AS names
-"""
-_BOUGHT = """
-SELECT o.order_key, o.symbol, o.received_at AS at FROM orders o
- WHERE o.account = $1 AND o.role = 'ENTRY' AND o.side = 'BUY' AND o.gate IS NULL AND o.symbol = ANY ($2)
-UNION ALL
-SELECT o.order_key, o.symbol, a.prepared_at FROM attempts a JOIN orders o USING (order_key)
- WHERE a.account = $1 AND a.number > 1 AND o.role = 'ENTRY' AND o.side = 'BUY' AND o.symbol = ANY ($2)
-"""
-_BOUGHT_BEFORE = """
-SELECT count(*) AS entries, min(received_at) AS first, max(received_at) AS last FROM orders
- WHERE account = $1 AND role = 'ENTRY' AND side = 'BUY' AND gate IS NULL
-   AND ($2::timestamptz IS NULL OR received_at < $2)
-"""
-_LATE = timedelta(days=7)
 
 # The latest check from before the last complete pass of reconcile began, or from longer ago than its passes may take.
 _EARLIER = """
@@ -186,7 +163,7 @@ async def check_ledger(
         counts = await connection.fetchrow(_COUNTS, account)
         rows, wrong = await _holdings(connection, account)
         beyond = await lots_beyond_holdings(connection, account)
-        blocked, told = await _blocked(connection, account)
+        blocked, told = await bought_while_blocked(connection, account)
     left = await _left(pool, account, patience_seconds)
     balances, differing, compared = await _compare(pool, exchange, account, rows, settle_seconds)
     differing, waiting = _lasting(differing, balances, left)
@@ -217,48 +194,6 @@ def _beyond(currency: str, size: Decimal) -> str:
         f"lots hold {plain(size)} {currency} more than the account, which did not have them when its books were "
         "opened: the imported fills lack sells, or the coins were withdrawn before"
     )
-
-
-async def _blocked(connection: Connection, account: str) -> tuple[list[Violation], list[str]]:
-    """What was bought while it was blocked; and as sentences what of that is long ago, and what nobody knows."""
-    now = await connection.fetchrow(_LIST_NOW, account)
-    rows = await connection.fetch(_LIST_CHANGES, account)
-    first = rows[0]["old"] if rows else now["names"]
-    since = None if first is None and not rows else now["since"]
-    history = BlockList(since, frozenset(first or ()), [(row["at"], frozenset(row["new"] or ())) for row in rows])
-    ever = history.first.union(*(names for _, names in history.changes))
-    bought = [Bought(**dict(row)) for row in await connection.fetch(_BOUGHT, account, sorted(ever))]
-    wrong, told = [], []
-    for item in history.breaches(bought):
-        sentence = (
-            f"order {item.bought.order_key} bought {item.bought.symbol} at {_time(item.bought.at)}, which was on the "
-            f"block list since {_time(item.since)}"
-        )
-        if item.early:
-            told.append(f"{sentence}: not every worker had heard of that yet")
-        elif datetime.now(UTC) - item.bought.at > _LATE:
-            told.append(sentence)
-        else:
-            wrong.append(
-                Violation(
-                    check="BOUGHT_WHILE_BLOCKED",
-                    subject=item.bought.order_key,
-                    symbol=item.bought.symbol,
-                    sentence=sentence,
-                )
-            )
-    before = await connection.fetchrow(_BOUGHT_BEFORE, account, history.since)
-    if before["entries"]:
-        known = f"before {_time(history.since)}" if history.since else "as no worker has recorded its settings"
-        told.append(
-            f"what the block list had is not known {known}: whether one of the {before['entries']} entries from "
-            f"{_time(before['first'])} to {_time(before['last'])} was blocked can't be said"
-        )
-    return wrong, told
-
-
-def _time(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3] + "Z"
 
 
 async def _check_symbol(pool: Pool, account: str, symbol: str) -> list[Violation]:

@@ -3,6 +3,9 @@
 The stream and REST feed one handler: each report is a fact that is stored, then routed. After every connect and every
 gap REST tells what the stream did not: all orders since the time up to which everything is known, less an overlap, and
 each attempt of the journal that has not ended. Totals are cumulative, so telling them twice changes nothing.
+
+Long on purpose: it is one session, of which reading, storing, routing and catching up share what they know of the
+connection.
 """
 
 from __future__ import annotations

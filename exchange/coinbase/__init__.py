@@ -1,6 +1,7 @@
 """Coinbase Advanced Trade behind the port."""
 
-from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
+from exchange.coinbase.adapter import CoinbaseExchange
+from exchange.coinbase.config import CoinbaseConfig
 from exchange.coinbase.keys import ApiKey, ApiKeyError
 
 __all__ = ["ApiKey", "ApiKeyError", "CoinbaseConfig", "CoinbaseExchange"]

@@ -8,35 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
-from domain.orders import Side
+from exchange.coinbase.cancels import CancelBatch
 from exchange.coinbase.clock import moment_of
-from exchange.coinbase.keys import ApiKey
+from exchange.coinbase.config import CoinbaseConfig
 from exchange.coinbase.messages import CHANNELS
-from exchange.coinbase.orders import cancel_answers, order_body, submit_answer
+from exchange.coinbase.orders import order_body, submit_answer
 from exchange.coinbase.parse import (
     MessageError,
+    book_from,
     candle,
+    fee_rates_from,
     fill,
-    number,
-    optional_number,
-    optional_time,
     order_from_rest,
-    positive,
     product,
     trades_from,
     wallet,
 )
+from exchange.coinbase.reading import each_row, reading
 from exchange.coinbase.rest import RestCaller
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.coinbase.twins import Twins
@@ -44,16 +39,12 @@ from exchange.port import (
     UNREADABLE,
     Balance,
     Book,
-    BookLevel,
     CancelAnswer,
-    CancelVerdict,
     Candle,
     Capabilities,
-    CommandRefused,
     FeeRates,
     MalformedMessage,
     OrderRequest,
-    OutcomeUnknown,
     Product,
     Quote,
     RepeatedId,
@@ -63,13 +54,12 @@ from exchange.port import (
     VenueOrder,
 )
 from exchange.rate_limit import RateLimiter
-from exchange.streams import FrameTap, ReconnectingStream, StreamSettings, StreamStats
+from exchange.streams import FrameTap, ReconnectingStream, StreamStats
 
-__all__ = ["CoinbaseConfig", "CoinbaseExchange"]
+__all__ = ["CoinbaseExchange"]
 
 _log = structlog.get_logger(__name__)
 
-Row = TypeVar("Row")
 
 GRANULARITY: Mapping[int, str] = {
     60: "ONE_MINUTE",
@@ -83,49 +73,10 @@ GRANULARITY: Mapping[int, str] = {
 }
 _CANDLES_A_CALL = 300
 _MOST_NAMED_PRODUCTS = 50
-_MOST_CANCELS_A_CALL = 100
 _TWINS_SECONDS = 2.0
 """A market stream waits so long for the names of its products at most."""
 _CLOCK_MARGIN = timedelta(minutes=5)
 """An order is looked for from this much before it was sent: the venue's clock may be behind ours."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoinbaseConfig:
-    """Where the account is and how patient we are. Seconds of wall time; rates in requests a second."""
-
-    rest_address: str = "api.coinbase.com"
-    """host or host:port; always https."""
-    stream_url: str = "wss://advanced-trade-ws.coinbase.com"
-    user_stream_url: str = "wss://advanced-trade-ws-user.coinbase.com"
-    key_file: Path | None = None
-    """Coinbase's own JSON file; or name and secret below."""
-    key_name: str | None = None
-    key_secret: str | None = field(default=None, repr=False)
-    ca_file: Path | None = None
-    """PEM file to trust instead of the public authorities."""
-    connect_timeout: float = 3.0
-    read_timeout: float = 8.0
-    private_rate: float = 30.0
-    """This process's share of the account's rate; 0 = no limit."""
-    threads: int = 32
-    page_size: int = 250
-    late_acceptance_seconds: int = 150
-    clock_look_seconds: float = 600.0
-    """How often the venue's clock is looked at, beside each time that it refuses a token."""
-    streams: StreamSettings = field(default_factory=StreamSettings)
-
-    def key(self) -> ApiKey | None:
-        """The API key, or None where none is given (public calls only).
-
-        Raises:
-            ApiKeyError: it is given and can't be used.
-        """
-        if self.key_file is not None:
-            return ApiKey.from_file(self.key_file)
-        if self.key_name is not None or self.key_secret is not None:
-            return ApiKey.of(self.key_name or "", self.key_secret or "")
-        return None
 
 
 class CoinbaseExchange:
@@ -153,7 +104,7 @@ class CoinbaseExchange:
             clock_look_seconds=config.clock_look_seconds,
         )
         self._twins = Twins()
-        self._cancels: dict[bool, _Cancels] = {}
+        self._cancels: dict[bool, CancelBatch] = {}
         self._capabilities = Capabilities(
             venue="coinbase",
             repeated_id=RepeatedId.RETURNS_FIRST,
@@ -182,7 +133,7 @@ class CoinbaseExchange:
         """The venue's clock (UTC), from which tokens and ends of orders follow from then on. Raises Unavailable."""
         sent = time.time()
         answer = await self._rest.read("/time", public=True)
-        with _reading("the venue's time"):
+        with reading("the venue's time"):
             moment = moment_of(answer)
         self._rest.clock.heard(moment, sent)
         return moment
@@ -190,7 +141,7 @@ class CoinbaseExchange:
     async def account_id(self) -> str:
         """The id of the portfolio that the key is of. Raises Unavailable."""
         answer = await self._rest.read("/key_permissions")
-        with _reading("the key's permissions"):
+        with reading("the key's permissions"):
             found = answer.get("portfolio_uuid")
             if not isinstance(found, str) or not found:
                 raise MessageError("portfolio_uuid is missing")
@@ -199,7 +150,7 @@ class CoinbaseExchange:
     async def may_trade(self) -> bool:
         """Whether the key has the permission to trade. Raises Unavailable."""
         answer = await self._rest.read("/key_permissions")
-        with _reading("the key's permissions"):
+        with reading("the key's permissions"):
             found = answer.get("can_trade")
             if not isinstance(found, bool):
                 raise MessageError("can_trade is missing")
@@ -218,7 +169,7 @@ class CoinbaseExchange:
         answer = await self._market("/products", "/market/products", params)
         rows = answer.get("products")
         wanted = None if symbols is None else set(symbols)
-        with _reading("the list of products"):
+        with reading("the list of products"):
             if not isinstance(rows, list):
                 raise MessageError("products is no list")
             found = []
@@ -243,23 +194,9 @@ class CoinbaseExchange:
     async def book(self, symbol: str, depth: int) -> Book:
         """The best `depth` levels of both sides, now, by REST. Raises Unavailable."""
         answer = await self._market("/product_book", "/market/product_book", {"product_id": symbol, "limit": depth})
-        with _reading(f"the book of {symbol}"):
-            book = answer.get("pricebook")
-            if not isinstance(book, Mapping):
-                raise MessageError("pricebook is missing")
-            bids, asks = (
-                [
-                    BookLevel(
-                        side,
-                        positive(level.get("price"), name),
-                        optional_number(level.get("size"), "size") or Decimal(0),
-                    )
-                    for level in (book.get(name + "s") or [])[:depth]
-                ]
-                for side, name in ((Side.BUY, "bid"), (Side.SELL, "ask"))
-            )
+        with reading(f"the book of {symbol}"):
             latest = datetime.fromtimestamp(self._rest.clock.now(), UTC)
-            return Book(symbol, bids, asks, min(optional_time(book.get("time"), "time") or latest, latest))
+            return book_from(answer, symbol, depth, latest)
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """Candles with `start <= candle.start < end`, oldest first.
@@ -279,7 +216,7 @@ class CoinbaseExchange:
             params = {"start": str(begin), "end": str(min(begin + step, last)), "granularity": name}
             path = f"/products/{symbol}/candles"
             answer = await self._market(path, f"/market{path}", params)
-            with _reading(f"the candles of {symbol}"):
+            with reading(f"the candles of {symbol}"):
                 rows = answer.get("candles")
                 if not isinstance(rows, list):
                     raise MessageError("candles is no list")
@@ -293,7 +230,7 @@ class CoinbaseExchange:
         """What can be traded of each currency: its wallets added up, without vaults and such. Raises Unavailable."""
         found: dict[str, Balance] = {}
         async for rows in self._rest.pages("/accounts", {"limit": self._config.page_size}, "accounts"):
-            with _reading("the balances"):
+            with reading("the balances"):
                 for row in rows:
                     if not trades_from(row):
                         continue
@@ -307,13 +244,8 @@ class CoinbaseExchange:
     async def fee_rates(self) -> FeeRates:
         """The account's own rates. Raises Unavailable."""
         answer = await self._rest.read("/transaction_summary", {"product_type": "SPOT"})
-        with _reading("the fee rates"):
-            tier = answer.get("fee_tier")
-            if not isinstance(tier, Mapping) or not tier.get("maker_fee_rate") or not tier.get("taker_fee_rate"):
-                raise MessageError("fee_tier lacks a rate")
-            return FeeRates(
-                number(tier["maker_fee_rate"], "maker_fee_rate"), number(tier["taker_fee_rate"], "taker_fee_rate")
-            )
+        with reading("the fee rates"):
+            return fee_rates_from(answer)
 
     async def order(self, exchange_order_id: str) -> VenueOrder | None:
         """One order by the venue's id; None if the venue does not know it. Raises Unavailable."""
@@ -323,7 +255,7 @@ class CoinbaseExchange:
             if problem.code == "NOT_FOUND":
                 return None
             raise
-        with _reading("the order"):
+        with reading("the order"):
             raw = answer.get("order")
             if not isinstance(raw, Mapping):
                 raise MessageError("order is missing")
@@ -388,8 +320,8 @@ class CoinbaseExchange:
         self, query: Mapping[str, Any], unreadable: list[MalformedMessage] | None = None
     ) -> AsyncIterator[list[VenueOrder]]:
         async for rows in self._rest.pages("/orders/historical/batch", query, "orders"):
-            with _reading("the list of orders"):
-                yield [item for _, item in _each(rows, order_from_rest, unreadable)]
+            with reading("the list of orders"):
+                yield [item for _, item in each_row(rows, order_from_rest, unreadable)]
 
     async def fills(
         self,
@@ -408,8 +340,8 @@ class CoinbaseExchange:
             )
         found: dict[tuple[str, str, str], VenueFill] = {}
         async for rows in self._rest.pages("/orders/historical/fills", params, "fills"):
-            with _reading("the fills"):
-                for row, item in _each(rows, fill, unreadable):
+            with reading("the fills"):
+                for row, item in each_row(rows, fill, unreadable):
                     if since is None or item.at >= since:
                         # A page boundary that moves shows a row twice; its entry id tells it from another fill.
                         found[item.exchange_order_id, item.trade_id, str(row.get("entry_id") or "")] = item
@@ -445,7 +377,7 @@ class CoinbaseExchange:
         """
         batch = self._cancels.get(urgent)
         if batch is None or not batch.add(exchange_order_id):
-            batch = self._cancels[urgent] = _Cancels(self._rest, self._limiter, urgent, exchange_order_id)
+            batch = self._cancels[urgent] = CancelBatch(self._rest, self._limiter, urgent, exchange_order_id)
         return await batch.answer(exchange_order_id)
 
     # --- streams -------------------------------------------------------------------------------------------------
@@ -512,73 +444,6 @@ class CoinbaseExchange:
     async def close(self) -> None:
         """Release sessions and threads, after calls in flight have ended. Streams end by their own `aclose`."""
         await self._rest.close()
-
-
-class _Cancels:
-    """Cancels that go out as one request, collected until the rate limiter lets it go."""
-
-    def __init__(self, rest: RestCaller, limiter: RateLimiter, urgent: bool, first: str) -> None:
-        self._rest = rest
-        self._limiter = limiter
-        self._urgent = urgent
-        self._ids = {first: None}
-        self._gone = False
-        self._sending = asyncio.ensure_future(self._send())
-        # All who asked may have gone by the time it fails: then there is nobody to tell.
-        self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    def add(self, order_id: str) -> bool:
-        """Join the batch, if it has not gone out and has room."""
-        if self._gone or (order_id not in self._ids and len(self._ids) >= _MOST_CANCELS_A_CALL):
-            return False
-        self._ids[order_id] = None
-        return True
-
-    async def answer(self, order_id: str) -> CancelAnswer:
-        """The venue's answer for one order. One caller's own cancellation leaves the batch alone."""
-        try:
-            answers = await asyncio.shield(self._sending)
-        except CommandRefused as problem:
-            return CancelAnswer(CancelVerdict.REFUSED, problem.code)
-        answer = answers.get(order_id)
-        if answer is None:
-            raise OutcomeUnknown("the exchange answered the cancel without naming the order", code="UNREADABLE_ANSWER")
-        return answer
-
-    async def _send(self) -> dict[str, CancelAnswer]:
-        async with self._limiter.turn(urgent=self._urgent):
-            self._gone = True
-            body = {"order_ids": list(self._ids)}
-            return cancel_answers(await self._rest.command_now("/orders/batch_cancel", body, urgent=self._urgent))
-
-
-def _each(
-    rows: Iterable[Any], parse: Callable[[Mapping[str, Any]], Row], unreadable: list[MalformedMessage] | None
-) -> Iterator[tuple[Mapping[str, Any], Row]]:
-    """Rows with what they say; one that can't be understood goes to `unreadable` where there is such a list."""
-    for row in rows:
-        try:
-            item = parse(row)
-        except (MessageError, AttributeError, TypeError) as problem:
-            if unreadable is None:
-                raise
-            unreadable.append(MalformedMessage(json.dumps(row, default=str), str(problem), datetime.now(UTC)))
-        else:
-            yield row, item
-
-
-class _reading:  # noqa: N801 - reads as a statement
-    """Turns what can't be understood in an answer into `Unavailable`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, MessageError | AttributeError | TypeError):
-            raise Unavailable(f"{self._what} can't be understood: {problem}", code=UNREADABLE) from problem
 
 
 def _age(item: VenueOrder) -> tuple[datetime, str]:

@@ -15,11 +15,13 @@ from typing import Any
 
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side, VenueStatus
-from exchange.port import Balance, Candle, Product, VenueFill, VenueOrder
+from exchange.port import Balance, Book, BookLevel, Candle, FeeRates, Product, VenueFill, VenueOrder
 
 __all__ = [
     "MessageError",
+    "book_from",
     "candle",
+    "fee_rates_from",
     "fill",
     "fraction_of_percent",
     "known_status",
@@ -409,3 +411,30 @@ def wallet(raw: Mapping[str, Any]) -> Balance:
     return Balance(
         text_of(raw, "currency"), number(available.get("value"), "available_balance"), number(hold.get("value"), "hold")
     )
+
+
+def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: datetime) -> Book:
+    """The best `depth` levels of both sides, of no later than `latest`. Raises MessageError."""
+    book = answer.get("pricebook")
+    if not isinstance(book, Mapping):
+        raise MessageError("pricebook is missing")
+    bids, asks = (
+        [
+            BookLevel(
+                side,
+                positive(level.get("price"), name),
+                optional_number(level.get("size"), "size") or Decimal(0),
+            )
+            for level in (book.get(name + "s") or [])[:depth]
+        ]
+        for side, name in ((Side.BUY, "bid"), (Side.SELL, "ask"))
+    )
+    return Book(symbol, bids, asks, min(optional_time(book.get("time"), "time") or latest, latest))
+
+
+def fee_rates_from(answer: Mapping[str, Any]) -> FeeRates:
+    """The account's rates of its fee tier. Raises MessageError."""
+    tier = answer.get("fee_tier")
+    if not isinstance(tier, Mapping) or not tier.get("maker_fee_rate") or not tier.get("taker_fee_rate"):
+        raise MessageError("fee_tier lacks a rate")
+    return FeeRates(number(tier["maker_fee_rate"], "maker_fee_rate"), number(tier["taker_fee_rate"], "taker_fee_rate"))

@@ -14,155 +14,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from domain.money import EXACT, ZERO, plain
+from domain.money import plain
 from domain.orders import AttemptStatus, Report, Side, Totals, fill_between, merge
 from exchange.coinbase.messages import events_of, orders_in
-from exchange.coinbase.parse import MessageError, time_of
-from exchange.coinbase.streams import SnapshotProgress
-from exchange.port import (
-    BookLevel,
-    BookUpdate,
-    MalformedMessage,
-    OrderEvent,
-    PublicTrade,
-    StreamEvent,
-    Ticker,
-)
-from exchange.sequence import Arrival, SequenceTracker
+from exchange.coinbase.parse import MessageError
+from exchange.coinbase.recorded import RecordedBook, RecordedConnection, RecordedOrder, RecordedProduct
+from exchange.coinbase.recorded_sums import candles, iso, order_report, plain_or_none, ratio, stamp_of, sum_of
+from exchange.port import BookUpdate, MalformedMessage, OrderEvent, PublicTrade, StreamEvent, Ticker
+from exchange.sequence import SequenceTracker
 
 __all__ = ["RecordingCheck"]
-
-_RATIO = Context(prec=28, rounding=ROUND_HALF_EVEN)
-_CANDLE = timedelta(minutes=5)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_MISSING = 100_000
-"""Missing numbers remembered one by one below a recording's first; more are only counted."""
-
-
-def _ratio(numerator: Decimal, denominator: Decimal) -> str | None:
-    return plain(_RATIO.divide(numerator, denominator)) if denominator else None
-
-
-class _Book:
-    """One product's book. Levels carry the number of the message that set them while an earlier one is missing."""
-
-    __slots__ = ("_newest", "_since", "connection", "sides")
-
-    def __init__(self) -> None:
-        self.sides: dict[Side, dict[Decimal, Decimal]] = {Side.BUY: {}, Side.SELL: {}}
-        self.connection = 0
-        self._since: int | None = None
-        self._newest: dict[tuple[Side, Decimal], int] = {}
-
-    def apply(self, update: BookUpdate, connection: _Connection, sequence: int) -> None:
-        """Take an update in its place, whenever it comes."""
-        if connection.number != self.connection:
-            self.sides = {Side.BUY: {}, Side.SELL: {}}
-            self._since, self.connection = None, connection.number
-            self._newest.clear()
-        late = connection.late
-        keep = late or connection.cut or bool(connection.tracker.missing)
-        if not keep:
-            self._newest.clear()
-        if self._since is not None and sequence < self._since:
-            return
-        if update.snapshot:
-            self._replace(update, sequence)
-            return
-        newest, sides = self._newest, self.sides
-        for level in update.levels:
-            key = (level.side, level.price)
-            if late and newest.get(key, -1) > sequence:
-                continue
-            if keep:
-                newest[key] = sequence
-            _set(sides[level.side], level)
-
-    def _replace(self, update: BookUpdate, sequence: int) -> None:
-        # What a later message set stays, if the snapshot is the late one.
-        later = {key: number for key, number in self._newest.items() if number > sequence}
-        kept = [BookLevel(side, price, self.sides[side].get(price, ZERO)) for side, price in later]
-        self.sides = {Side.BUY: {}, Side.SELL: {}}
-        for level in (*update.levels, *kept):
-            _set(self.sides[level.side], level)
-        self._since, self._newest = sequence, later
-
-    def complete(self, connection: _Connection) -> bool:
-        """Whether it began with a snapshot on this connection and no message has been missed since."""
-        since, tracker = self._since, connection.tracker
-        return (
-            since is not None
-            and self.connection == connection.number
-            and not tracker.overflow
-            and not any(number > since for number in tracker.missing)
-        )
-
-
-def _set(side: dict[Decimal, Decimal], level: BookLevel) -> None:
-    if level.size:
-        side[level.price] = level.size
-    else:
-        side.pop(level.price, None)
-
-
-@dataclass(slots=True)
-class _Product:
-    book: _Book | None = None
-    trades: dict[str, PublicTrade] = field(default_factory=dict)
-    ticker: Ticker | None = None
-    ticker_place: tuple[int, int] = (0, -1)
-
-
-@dataclass(slots=True)
-class _Order:
-    symbol: str
-    side: Side
-    client_order_id: str
-    report: Report
-    status: str
-    status_place: tuple[int, int] = (0, -1)
-    fills: list[dict[str, Any]] = field(default_factory=list)
-    updates: int = 0
-
-
-@dataclass(slots=True)
-class _Connection:
-    number: int
-    line: int
-    tracker: SequenceTracker
-    lowest: int
-    """The lowest number seen, or the first expected one."""
-    cut: bool
-    """The recording begins in its middle: numbers below the lowest may still come."""
-    newest: datetime = _EPOCH
-    """The newest message time."""
-    first: bytes = b""
-    late: bool = False
-    """The message at hand is late."""
-    user_messages: list[tuple[int, tuple[int, bool, bool]]] = field(default_factory=list)
-    """Number and content (orders, in a snapshot, in an update) of the user channel's messages."""
-
-    def reach_back(self, sequence: int) -> Arrival:
-        """Take a number below the lowest: what lies between is missing."""
-        first = max(sequence + 1, self.lowest - _MOST_MISSING)
-        self.tracker.missing.update(range(first, self.lowest))
-        self.tracker.overflow += first - sequence - 1
-        self.lowest, self.cut = sequence, sequence > 0
-        return Arrival(late=True)
-
-    def snapshot(self) -> SnapshotProgress:
-        """How far the list of open orders came, its messages taken in order."""
-        progress = SnapshotProgress()
-        for sequence, content in sorted(self.user_messages):
-            progress.note(*content, sequence, self.tracker)
-        return progress
 
 
 class RecordingCheck:
@@ -173,7 +39,7 @@ class RecordingCheck:
         self._sent = 0
         self._messages = 0
         self._channels: Counter[str] = Counter()
-        self._connection: _Connection | None = None
+        self._connection: RecordedConnection | None = None
         self._ended = False
         self._sent_since = False
         self._missed_before = 0
@@ -183,9 +49,9 @@ class RecordingCheck:
         self._unknown: list[dict[str, Any]] = []
         self._malformed: list[dict[str, Any]] = []
         self._errors: list[dict[str, Any]] = []
-        self._products: dict[str, _Product] = {}
-        self._orders: dict[str, _Order] = {}
-        self._user_connection: _Connection | None = None
+        self._products: dict[str, RecordedProduct] = {}
+        self._orders: dict[str, RecordedOrder] = {}
+        self._user_connection: RecordedConnection | None = None
 
     @property
     def lines(self) -> int:
@@ -255,10 +121,10 @@ class RecordingCheck:
 
     # --- connections and sequence --------------------------------------------------------------------------------
 
-    def _connection_of(self, message: Mapping[str, Any], sequence: int) -> _Connection:
+    def _connection_of(self, message: Mapping[str, Any], sequence: int) -> RecordedConnection:
         """The connection that a message belongs to: the one at hand, or a new one."""
         now = self._connection
-        stamp = _stamp(message)
+        stamp = stamp_of(message)
         if now is None or self._ended or self._starts_again(now, message, sequence, stamp):
             # A recording that begins without a word of ours may be cut from the middle of a connection.
             cut = now is None and not self._sent_since and not self._ended and sequence > 0
@@ -266,7 +132,7 @@ class RecordingCheck:
                 self._missed_before += now.tracker.missed
             number = now.number + 1 if now else 1
             first = sequence if cut else 0
-            now = _Connection(number, self._lines, SequenceTracker(first), first, cut)
+            now = RecordedConnection(number, self._lines, SequenceTracker(first), first, cut)
             self._connection = now
         self._ended = self._sent_since = False
         if sequence == 0 and not now.first:
@@ -274,7 +140,9 @@ class RecordingCheck:
         now.newest = max(now.newest, stamp)
         return now
 
-    def _starts_again(self, now: _Connection, message: Mapping[str, Any], sequence: int, stamp: datetime) -> bool:
+    def _starts_again(
+        self, now: RecordedConnection, message: Mapping[str, Any], sequence: int, stamp: datetime
+    ) -> bool:
         if sequence >= now.tracker.expected or (sequence in now.tracker.missing and not self._sent_since):
             return False
         if sequence > 0:
@@ -284,7 +152,7 @@ class RecordingCheck:
         # The first message has been overtaken by later ones, or this is a new start.
         return stamp > now.newest
 
-    def _placed(self, connection: _Connection, sequence: int) -> bool:
+    def _placed(self, connection: RecordedConnection, sequence: int) -> bool:
         """Whether the message is new on its connection; gaps, late ones and repeats are noted."""
         tracker = connection.tracker
         expected = tracker.expected
@@ -311,7 +179,7 @@ class RecordingCheck:
 
     # --- what the messages say -----------------------------------------------------------------------------------
 
-    def _read(self, connection: _Connection, message: Mapping[str, Any], channel: str, sequence: int) -> None:
+    def _read(self, connection: RecordedConnection, message: Mapping[str, Any], channel: str, sequence: int) -> None:
         events: list[StreamEvent] = []
         try:
             events_of(message, sequence, events)
@@ -326,38 +194,38 @@ class RecordingCheck:
             self._user_connection = connection
             connection.user_messages.append((sequence, orders_in(message)))
 
-    def _product(self, symbol: str) -> _Product:
+    def _product(self, symbol: str) -> RecordedProduct:
         found = self._products.get(symbol)
         if found is None:
-            found = self._products[symbol] = _Product()
+            found = self._products[symbol] = RecordedProduct()
         return found
 
-    def _take_malformed(self, event: MalformedMessage, connection: _Connection, sequence: int) -> None:
+    def _take_malformed(self, event: MalformedMessage, connection: RecordedConnection, sequence: int) -> None:
         self._bad(event.reason, unknown=event.reason.startswith("unknown"))
 
-    def _take_book(self, event: BookUpdate, connection: _Connection, sequence: int) -> None:
+    def _take_book(self, event: BookUpdate, connection: RecordedConnection, sequence: int) -> None:
         product = self._product(event.symbol)
         if product.book is None:
-            product.book = _Book()
+            product.book = RecordedBook()
         product.book.apply(event, connection, sequence)
 
-    def _take_trade(self, event: PublicTrade, connection: _Connection, sequence: int) -> None:
+    def _take_trade(self, event: PublicTrade, connection: RecordedConnection, sequence: int) -> None:
         # Snapshots repeat trades; their ids say so.
         self._product(event.symbol).trades.setdefault(event.trade_id, event)
 
-    def _take_ticker(self, event: Ticker, connection: _Connection, sequence: int) -> None:
+    def _take_ticker(self, event: Ticker, connection: RecordedConnection, sequence: int) -> None:
         product, place = self._product(event.symbol), (connection.number, sequence)
         if place >= product.ticker_place:
             product.ticker, product.ticker_place = event, place
 
-    def _take_order(self, event: OrderEvent, connection: _Connection, sequence: int) -> None:
+    def _take_order(self, event: OrderEvent, connection: RecordedConnection, sequence: int) -> None:
         order = event.order
         totals = Totals(order.filled_size, order.filled_value, order.quote_fees, order.base_fees)
         news = Report.of_venue(order.status, totals)
         known = self._orders.get(order.exchange_order_id)
         venue_status = str(order.raw.get("status"))
         if known is None:
-            known = self._orders[order.exchange_order_id] = _Order(
+            known = self._orders[order.exchange_order_id] = RecordedOrder(
                 order.symbol, order.side, order.client_order_id, Report(AttemptStatus.SUBMITTING), venue_status
             )
         before = known.report
@@ -372,7 +240,7 @@ class RecordingCheck:
             known.fills.append(
                 {
                     "size": plain(fill.size),
-                    "price": _ratio(fill.value, fill.size),
+                    "price": ratio(fill.value, fill.size),
                     "value": plain(fill.value),
                     "fee": plain(fill.quote_fees),
                     "line": self._lines,
@@ -407,7 +275,7 @@ class RecordingCheck:
             "malformed": self._malformed,
             "errors": self._errors,
             "products": {symbol: self._product_report(item) for symbol, item in sorted(self._products.items())},
-            "orders": {order_id: _order_report(item) for order_id, item in self._orders.items()},
+            "orders": {order_id: order_report(item) for order_id, item in self._orders.items()},
             "snapshot": self._snapshot_report(),
         }
 
@@ -423,13 +291,13 @@ class RecordingCheck:
             "connection": connection.number,
         }
 
-    def _product_report(self, product: _Product) -> dict[str, Any]:
+    def _product_report(self, product: RecordedProduct) -> dict[str, Any]:
         ticker = product.ticker
         # Without a book, the touch is the ticker's.
         report: dict[str, Any] = {
-            "best_bid": _plain_or_none(ticker.bid) if ticker is not None else None,
+            "best_bid": plain_or_none(ticker.bid) if ticker is not None else None,
             "best_bid_size": None,
-            "best_ask": _plain_or_none(ticker.ask) if ticker is not None else None,
+            "best_ask": plain_or_none(ticker.ask) if ticker is not None else None,
             "best_ask_size": None,
             "depth": None,
             "book_complete": None,
@@ -444,86 +312,25 @@ class RecordingCheck:
                 "best_ask": plain(best_ask) if best_ask is not None else None,
                 "best_ask_size": plain(asks[best_ask]) if best_ask is not None else None,
                 "depth": {
-                    "bids": {"levels": len(bids), "size": plain(_sum(bids.values()))},
-                    "asks": {"levels": len(asks), "size": plain(_sum(asks.values()))},
+                    "bids": {"levels": len(bids), "size": plain(sum_of(bids.values()))},
+                    "asks": {"levels": len(asks), "size": plain(sum_of(asks.values()))},
                 },
                 "book_complete": book.complete(connection),
             }
         if ticker is not None:
             report["ticker"] = {
                 "price": plain(ticker.price),
-                "best_bid": _plain_or_none(ticker.bid),
-                "best_ask": _plain_or_none(ticker.ask),
-                "at": _iso(ticker.at),
+                "best_bid": plain_or_none(ticker.bid),
+                "best_ask": plain_or_none(ticker.ask),
+                "at": iso(ticker.at),
             }
         trades = product.trades.values()
-        report["trades"] = {"count": len(trades), "size": plain(_sum(trade.size for trade in trades))}
-        report["candles"] = _candles(product.trades)
+        report["trades"] = {"count": len(trades), "size": plain(sum_of(trade.size for trade in trades))}
+        report["candles"] = candles(product.trades)
         return report
 
 
-def _plain_or_none(price: Decimal | None) -> str | None:
-    return None if price is None else plain(price)
-
-
-def _order_report(order: _Order) -> dict[str, Any]:
-    totals = order.report.totals
-    return {
-        "client_order_id": order.client_order_id,
-        "product_id": order.symbol,
-        "side": order.side.value,
-        "status": order.status,
-        "filled_size": plain(totals.size),
-        "average_price": _ratio(totals.value, totals.size),
-        "filled_value": plain(totals.value),
-        "fees": plain(totals.quote_fees),
-        "updates": order.updates,
-        "fills": order.fills,
-    }
-
-
-def _candles(trades: Mapping[str, PublicTrade]) -> list[dict[str, Any]]:
-    """Five-minute candles of the trades, oldest first; a period without trades has none."""
-    periods: dict[int, list[PublicTrade]] = {}
-    for trade in sorted(trades.values(), key=_trade_order):
-        periods.setdefault((trade.at - _EPOCH) // _CANDLE, []).append(trade)
-    return [
-        {
-            "start": _iso(_EPOCH + period * _CANDLE),
-            "open": plain(items[0].price),
-            "high": plain(max(item.price for item in items)),
-            "low": plain(min(item.price for item in items)),
-            "close": plain(items[-1].price),
-            "volume": plain(_sum(item.size for item in items)),
-            "trades": len(items),
-        }
-        for period, items in sorted(periods.items())
-    ]
-
-
-def _trade_order(trade: PublicTrade) -> tuple[datetime, int, str]:
-    return trade.at, int(trade.trade_id) if trade.trade_id.isdigit() else 0, trade.trade_id
-
-
-def _sum(values: Any) -> Decimal:
-    total = ZERO
-    for value in values:
-        total = EXACT.add(total, value)
-    return total
-
-
-def _stamp(message: Mapping[str, Any]) -> datetime:
-    try:
-        return time_of(message.get("timestamp"), "timestamp")
-    except MessageError:
-        return _EPOCH
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
-
-
-_TAKE: Mapping[type, Callable[[RecordingCheck, Any, _Connection, int], None]] = {
+_TAKE: Mapping[type, Callable[[RecordingCheck, Any, RecordedConnection, int], None]] = {
     MalformedMessage: RecordingCheck._take_malformed,
     BookUpdate: RecordingCheck._take_book,
     PublicTrade: RecordingCheck._take_trade,

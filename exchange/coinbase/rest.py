@@ -21,7 +21,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -33,9 +32,10 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 
 from exchange.coinbase.clock import ExchangeClock, moment_of
+from exchange.coinbase.failures import AUTH_FAILURE, command_failure, date_of, read_failure, response_of
 from exchange.coinbase.keys import ApiKey
 from exchange.coinbase.parse import MessageError
-from exchange.port import CommandRefused, ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
+from exchange.port import ExchangeError, NotAccepted, OutcomeUnknown, Unavailable
 from exchange.rate_limit import RateLimiter
 from exchange.trust import authorities
 
@@ -43,8 +43,6 @@ __all__ = ["PREFIX", "RestCaller"]
 
 PREFIX = "/api/v3/brokerage"
 
-_AUTH_FAILURE = "AUTH_FAILURE"
-_RATE_LIMITED = "RATE_LIMITED"
 _SPARE_SECONDS = 2.0
 """A call is given up this long after its own timeouts: they bound silence, not an answer that trickles."""
 
@@ -186,9 +184,9 @@ class RestCaller:
             return client.get(PREFIX + path, params=arguments, public=public)
 
         if self._key is None and not public:
-            raise Unavailable("no API key is configured, so the account can't be read", code=_AUTH_FAILURE)
+            raise Unavailable("no API key is configured, so the account can't be read", code=AUTH_FAILURE)
         async with self._limiter.turn():
-            answer = await self._run(call, _read_failure, f"GET {path}", late=Unavailable, public=public)
+            answer = await self._run(call, read_failure, f"GET {path}", late=Unavailable, public=public)
         if time.monotonic() >= self._next_look:
             self.look_at_the_clock()
         return answer
@@ -202,7 +200,7 @@ class RestCaller:
             OutcomeUnknown: nobody knows.
         """
         if self._key is None:
-            raise NotAccepted("no API key is configured, so nothing can be ordered", code=_AUTH_FAILURE)
+            raise NotAccepted("no API key is configured, so nothing can be ordered", code=AUTH_FAILURE)
         async with self._limiter.turn(urgent=urgent):
             return await self.command_now(path, body, urgent=urgent)
 
@@ -212,7 +210,7 @@ class RestCaller:
         def call(client: RESTClient) -> Any:
             return client.post(PREFIX + path, data=dict(body))
 
-        return await self._run(call, _command_failure, f"POST {path}", late=OutcomeUnknown, urgent=urgent)
+        return await self._run(call, command_failure, f"POST {path}", late=OutcomeUnknown, urgent=urgent)
 
     async def pages(self, path: str, params: Mapping[str, Any], items: str) -> AsyncIterator[list[dict[str, Any]]]:
         """The lists named `items` of all pages; an empty page goes on as long as the venue says there is more.
@@ -341,10 +339,10 @@ class RestCaller:
         The refusal's own date says so at once, whatever becomes of a read; the exact time is then asked for beside.
         Where it says nothing the time is waited for, if the request could be sent `once_more`.
         """
-        response = _response_of(problem)
+        response = response_of(problem)
         if response is None or response.status_code != 401 or self._key is None:
             return False
-        if self._refused(offset, _date_of(response)):
+        if self._refused(offset, date_of(response)):
             self.look_at_the_clock()
         elif once_more:
             self._look(offset, refused=True, wait=True)
@@ -369,8 +367,8 @@ class RestCaller:
             except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
                 if refused:
                     # An answer that says nothing else says when it was given; without one our own clock is left.
-                    response = _response_of(problem)
-                    date = None if response is None else _date_of(response)
+                    response = response_of(problem)
+                    date = None if response is None else date_of(response)
                     self._refused(offset, date or datetime.now(UTC))
                 return
             if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
@@ -391,101 +389,3 @@ class RestCaller:
         for session in self._sessions:
             session.close()
         self._sessions.clear()
-
-
-def _read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
-    response = _response_of(problem)
-    if response is None:
-        return Unavailable(f"{what} failed: {_said(problem)}")
-    status = response.status_code
-    code = {401: _AUTH_FAILURE, 403: _AUTH_FAILURE, 429: _RATE_LIMITED}.get(status)
-    venue_code, text = _venue_error(response)
-    if code is None and venue_code is not None and 400 <= status < 500:
-        # Only the venue's own words say that it does not know something, not a gateway's empty 404.
-        code = "NOT_FOUND" if status == 404 or "not found" in text else venue_code
-    return Unavailable(f"{what}: {text}", code=code, retry_after=_retry_after(response))
-
-
-def _command_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
-    response = _response_of(problem)
-    if response is None:
-        if begun:
-            return OutcomeUnknown(f"{what}: sent, but no readable answer came: {_said(problem)}")
-        return NotAccepted(f"{what} was not sent: {_said(problem)}")
-    status = response.status_code
-    code, text = _venue_error(response)
-    if status == 429:
-        return NotAccepted(f"{what}: {text}", code=_RATE_LIMITED, retry_after=_retry_after(response))
-    if status in (401, 403):
-        return NotAccepted(
-            f"{what}: {text}; check the API key, its permissions and this machine's clock", code=_AUTH_FAILURE
-        )
-    if 400 <= status < 500 and status != 408:
-        return CommandRefused(f"{what}: {text}", code=code or f"HTTP_{status}")
-    return OutcomeUnknown(f"{what}: {text}", retry_after=_retry_after(response))
-
-
-def _response_of(problem: BaseException) -> requests.Response | None:
-    """The venue's answer behind an error status; a redirect is no answer."""
-    if isinstance(problem, requests.HTTPError) and problem.response is not None:
-        return problem.response
-    return None
-
-
-def _date_of(response: requests.Response) -> datetime | None:
-    """When the answer was given, by its Date header; None where that can't be read."""
-    try:
-        date = parsedate_to_datetime(response.headers.get("Date", ""))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return date.replace(tzinfo=date.tzinfo or UTC)
-
-
-def _venue_error(response: requests.Response) -> tuple[str | None, str]:
-    """The venue's own code, and its words with the status before them."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    code, words = None, response.content[:200].decode("utf-8", "replace").strip()
-    if isinstance(body, dict):
-        errors = body.get("errors")
-        if isinstance(errors, list) and errors and isinstance(errors[0], dict):
-            body = {"error": errors[0].get("id"), **errors[0]}
-        code = body.get("error") if isinstance(body.get("error"), str) else None
-        words = str(body.get("error_details") or body.get("message") or code or words)
-    return code, f"the venue answered {response.status_code}: {words or response.reason}"
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Seconds to wait, from Retry-After or x-ratelimit-reset (seconds, or a Unix time)."""
-    for name in ("retry-after", "x-ratelimit-reset"):
-        try:
-            seconds = float(response.headers[name])
-        except (KeyError, ValueError):
-            continue
-        if seconds > 1e8:
-            seconds -= time.time()
-        if 0 <= seconds <= 3600:
-            return seconds
-    return None
-
-
-def _said(problem: BaseException) -> str:
-    """A short reason without object addresses."""
-    if isinstance(problem, TimeoutError):
-        return "no answer in time"
-    if isinstance(problem, requests.Timeout):
-        return "timed out"
-    cause: BaseException = problem
-    while True:
-        inner = cause.args[0] if cause.args and isinstance(cause.args[0], BaseException) else None
-        inner = getattr(cause, "reason", None) if isinstance(getattr(cause, "reason", None), BaseException) else inner
-        if inner is None:
-            break
-        cause = inner
-    if isinstance(cause, orjson.JSONDecodeError):
-        return "the body is no JSON"
-    text = str(cause)
-    text = text.partition(": ")[2] if text.startswith("<") or "object at 0x" in text.partition(": ")[0] else text
-    return text or type(cause).__name__

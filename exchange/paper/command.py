@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from collections.abc import Sequence
@@ -117,7 +116,9 @@ def paper(
 
 
 async def _serve(config: PaperConfig, *, as_json: bool) -> None:
-    from exchange.background import Background  # noqa: PLC0415  only when it runs: other commands start fast
+    import asyncio  # noqa: PLC0415  only when it runs: other commands start fast
+
+    from exchange.background import Background  # noqa: PLC0415  as above
     from exchange.paper.server import PaperExchange  # noqa: PLC0415  as above
 
     Background().install(asyncio.get_running_loop())

@@ -70,7 +70,7 @@ from tests.chaos.schedule import (
     describe,
     plan_run,
 )
-from workers.health import polled_since
+from workers.polling import polled_since
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.paper_process import PaperConfig, PaperExchange

@@ -31,7 +31,7 @@ from tests.chaos.harness import ACCOUNT, Rig, open_rig
 from tests.chaos.harness_evidence import collect
 from tests.chaos.harness_histories import most_tries, outlines
 from tests.support.waiting import eventually
-from workers.health import polled_since
+from workers.polling import polled_since
 
 SYMBOL = "CHA-USD"
 RULES = ExitRules.model_validate({"hard_stop": "0.05", "soft_stop": "0.04", "trailing_arm": None, "signal_exit": False})

@@ -23,7 +23,8 @@ from activities.identity import (
     stamp_empty,
 )
 from domain.identity import WHAT_IT_HELD, IdentityError, Names, names_of
-from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
+from exchange.coinbase.adapter import CoinbaseExchange
+from exchange.coinbase.config import CoinbaseConfig
 from exchange.paper.config import PaperConfig
 from exchange.paper.server import PaperExchange
 from exchange.port import Unavailable

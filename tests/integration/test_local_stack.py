@@ -21,8 +21,8 @@ from temporalio.client import Client
 from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
 from workers.errors import ExitCode, UserError
-from workers.health import ROLES, ROLES_OF, polled_since, queue_of
 from workers.namespace import keep_closed
+from workers.polling import ROLES, ROLES_OF, polled_since, queue_of
 from workers.settings import Settings
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.processes import Child, Command, free_port, python_environment, python_module

@@ -16,8 +16,8 @@ from domain.messages import Linkage, OrderIntent
 from domain.momentum import RocMomentum
 from domain.strategies import Weighted
 from tests.unit.test_entries import NOW
-from workers.health import ROLES as NAMED_ROLES
-from workers.health import ROLES_OF
+from workers.polling import ROLES as NAMED_ROLES
+from workers.polling import ROLES_OF
 from workers.roles.strategy import (
     indicator_parameters,
     named_indicators,

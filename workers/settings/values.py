@@ -9,7 +9,8 @@ from activities.policy import Policy
 from domain.entries import EntryStyle, TriggerRules, Triggers
 from domain.exits import ExitRules
 from domain.protection import Protection, ProtectionKind
-from exchange.coinbase.adapter import CoinbaseConfig, CoinbaseExchange
+from exchange.coinbase.adapter import CoinbaseExchange
+from exchange.coinbase.config import CoinbaseConfig
 from exchange.port import Exchange
 from exchange.streams import StreamSettings
 from workers.settings import ExitSettings, Settings

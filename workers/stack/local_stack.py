@@ -10,6 +10,9 @@ benchmarks and the tests of crashes stand on:
 
 The data folder belongs to one stack at a time (a lock that the kernel releases when its owner dies). `stack.json` in
 it has the addresses while it runs, which is how the other commands find it.
+
+Long on purpose: it is one object, whose servers start in the order of their needs and stop in the reverse one, and
+each of its methods is about that order.
 """
 
 import asyncio
@@ -34,9 +37,9 @@ from activities.identity import Brought
 from domain.identity import Names, names_of
 from schema import migrate
 from workers.errors import ExitCode, UnreachableError, UserError
-from workers.health import polled_since, queue_of, roles_of
 from workers.ledger_identity import refuse_other_account, refuse_other_mode, stamp_before_start
 from workers.namespace import keep_closed, set_up
+from workers.polling import polled_since, queue_of, roles_of
 from workers.private_files import folder_problem, tighten
 from workers.settings import Settings, load_settings
 from workers.settings.sources import CONFIG_FOLDER

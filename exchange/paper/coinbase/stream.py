@@ -10,30 +10,24 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from decimal import Decimal
+from collections.abc import Callable
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from exchange.paper.candles import Candle
 from exchange.paper.coinbase import render
 from exchange.paper.coinbase.auth import Keyring, Unauthorized
 from exchange.paper.coinbase.connection import Connection
+from exchange.paper.coinbase.stream_messages import StreamMessages, candle_of, level_of
 from exchange.paper.faults import CONNECT_FAULTS, FaultKind
-from exchange.paper.numbers import ZERO, plain, rfc3339
-from exchange.paper.orders import Side, Status
+from exchange.paper.numbers import rfc3339
 from exchange.paper.venue import Venue
 
 __all__ = ["SENT_CHANNELS", "STREAM_PATHS", "Streams"]
 
 MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
-_SNAPSHOT_BATCH = 50
-_SNAPSHOT_TRADES = 100
 _REPLAYED = 50
-_SNAPSHOT_CANDLES = 100
 _EXPIRY_CHECK = 0.05
 _DEPTH_SHARE = 10  # a deep book is compared again after this many times the time that the last comparison took
 _WIRE_NAME = {"level2": "l2_data"}
@@ -49,7 +43,7 @@ class Streams:
         self._keyring = keyring
         self._connections: set[Connection] = set()
         self._started = time.monotonic()
-        self._depth: dict[str, dict[tuple[str, Decimal], Decimal]] = {}
+        self._messages = StreamMessages(venue)
         self._shown: dict[str, dict[str, object]] = {}
         self._stale_depth: set[str] = set()
         self._depth_due: dict[str, float] = {}
@@ -219,8 +213,8 @@ class Streams:
             known.update(dict.fromkeys(products))
         if channel == "level2":
             for product_id in fresh:
-                self._depth_changes(product_id)
-        for name, events in self._snapshot(channel, fresh):
+                self._messages.depth_changes(product_id)
+        for name, events in self._messages.snapshot(channel, fresh):
             connection.send(name, events)
         self._acknowledge(connection)
         strikes = channel == "user" and bool(self._venue.faults)
@@ -254,79 +248,6 @@ class Streams:
                 shown[channel] = [self._venue.wire_name(name) for name in products or self._every_product(channel)]
         connection.send("subscriptions", orjson.dumps([{"subscriptions": shown}]))
 
-    # -- snapshots ---------------------------------------------------------------------------------------------
-
-    def _snapshot(self, channel: str, products: list[str]) -> Iterable[tuple[str, bytes]]:
-        venue = self._venue
-        if channel == "user":
-            yield from self._user_snapshot(products)
-        elif channel == "status":
-            yield channel, orjson.dumps([{"type": "snapshot", "products": [self._status(name) for name in products]}])
-        elif channel in ("ticker", "ticker_batch"):
-            for name in products:
-                yield channel, orjson.dumps([{"type": "snapshot", "tickers": [self._ticker(name)]}])
-        elif channel == "market_trades":
-            for name in products:
-                recent = list(venue.recent[name])[-_SNAPSHOT_TRADES:]
-                trades = [render.public_trade(trade, venue.wire_name(name)) for trade in reversed(recent)]
-                yield channel, orjson.dumps([{"type": "snapshot", "trades": trades}])
-        elif channel == "candles":
-            for name in products:
-                end = venue.market_time()
-                bars = venue.candles[name].bars(300, end - (_SNAPSHOT_CANDLES - 1) * 300)
-                yield (
-                    channel,
-                    orjson.dumps(
-                        [{"type": "snapshot", "candles": [_candle(bar, venue.wire_name(name)) for bar in bars]}]
-                    ),
-                )
-        elif channel == "level2":
-            for name in products:
-                at = rfc3339(venue.now())
-                updates = [_level(side, at, price, size) for (side, price), size in self._depth[name].items()]
-                yield (
-                    "l2_data",
-                    orjson.dumps([{"type": "snapshot", "product_id": venue.wire_name(name), "updates": updates}]),
-                )
-
-    def _user_snapshot(self, products: list[str]) -> Iterable[tuple[str, bytes]]:
-        orders = [
-            render.user_order(order, self._venue.portfolio_id)
-            for order in self._venue.engine.live.values()
-            if order.status in (Status.OPEN, Status.CANCEL_QUEUED) and order.product_id in products
-        ]
-        for start in range(0, len(orders) + 1, _SNAPSHOT_BATCH):
-            yield (
-                "user",
-                orjson.dumps(
-                    [
-                        {
-                            "type": "snapshot",
-                            "orders": orders[start : start + _SNAPSHOT_BATCH],
-                            "positions": {"perpetual_futures_positions": [], "expiring_futures_positions": []},
-                        }
-                    ]
-                ),
-            )
-
-    def _ticker(self, lead: str) -> dict[str, object]:
-        return {**self._venue.ticker(lead), "product_id": self._venue.wire_name(lead)}
-
-    def _status(self, lead: str) -> dict[str, str]:
-        product, name = self._venue.engine.books[lead].product, self._venue.wire_name(lead)
-        return {
-            "product_type": "SPOT",
-            "id": name,
-            "base_currency": product.base,
-            "quote_currency": name.rpartition("-")[2],
-            "base_increment": plain(product.base_increment),
-            "quote_increment": plain(product.quote_increment),
-            "display_name": name.replace("-", "/"),
-            "status": product.status,
-            "status_message": "",
-            "min_market_funds": plain(product.quote_min_size),
-        }
-
     # -- publishing --------------------------------------------------------------------------------------------
 
     def publish(self) -> None:
@@ -339,7 +260,7 @@ class Streams:
         venue.changed_orders.clear()
         venue.user_updates.clear()
         for product_id, order in updates:
-            for orders in self._lists_with(order) if venue.faults else ([order],):
+            for orders in self._messages.lists_with(order) if venue.faults else ([order],):
                 events = orjson.dumps([{"type": "update", "orders": orders}])
                 self._user_updates.append((product_id, events))
                 self._broadcast("user", product_id, lambda events=events: events)  # type: ignore[misc]
@@ -360,39 +281,13 @@ class Streams:
             self._publish_candles()
             self._five_seconds()
 
-    def _lists_with(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
-        """The lists of orders that tell of an order: one, unless the venue is strange."""
-        may = {FaultKind.USER_UNKNOWN_SIDE, FaultKind.USER_NULL_ORDERS}
-        if order["cumulative_quantity"] != "0":
-            may |= {FaultKind.USER_NO_PRICE}
-            if order["status"] == Status.CANCELLED:
-                may |= {FaultKind.USER_STALE_CANCELLED}
-        fault = self._venue.faults.strike(frozenset(may), "user", time.monotonic())
-        if fault is None:
-            return [[order]]
-        if fault.kind is FaultKind.USER_NULL_ORDERS:
-            return [None, [order]]
-        if fault.kind is FaultKind.USER_NO_PRICE:
-            return [[{**order, "avg_price": "0", "filled_value": "", "total_value_after_fees": ""}]]
-        if fault.kind is FaultKind.USER_UNKNOWN_SIDE:
-            return [[{**order, "order_side": "UNKNOWN_ORDER_SIDE"}]]
-        known = self._venue.engine.orders[str(order["order_id"])]
-        last = next(fill for fill in reversed(self._venue.engine.fills) if fill.order_id == known.order_id)
-        value = last.size * last.price
-        before = replace(
-            known,
-            filled_size=known.filled_size - last.size,
-            filled_value=known.filled_value - value,
-            fees=known.fees - last.commission,
-            fills=known.fills - 1,
-        )
-        return [[render.user_order(before, self._venue.portfolio_id)]]
-
     def product_changed(self, product_id: str) -> None:
         """Tell the status channel about a product's new status, as its market's."""
         product_id = self._venue.lead(product_id)
         self._broadcast(
-            "status", product_id, lambda: orjson.dumps([{"type": "update", "products": [self._status(product_id)]}])
+            "status",
+            product_id,
+            lambda: orjson.dumps([{"type": "update", "products": [self._messages.status(product_id)]}]),
         )
 
     def _broadcast(self, channel: str, product_id: str, events: Callable[[], bytes]) -> None:
@@ -419,7 +314,7 @@ class Streams:
         listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
         if not listening:
             return
-        ticker = self._ticker(product_id)
+        ticker = self._messages.ticker(product_id)
         if not printed and self._shown.get(product_id) == ticker:
             return
         self._shown[product_id] = ticker
@@ -437,7 +332,9 @@ class Streams:
                 continue
             started = time.monotonic()
             at = rfc3339(self._venue.now())
-            updates = [_level(side, at, price, size) for side, price, size in self._depth_changes(product_id)]
+            updates = [
+                level_of(side, at, price, size) for side, price, size in self._messages.depth_changes(product_id)
+            ]
             self._depth_due[product_id] = started + _DEPTH_SHARE * (time.monotonic() - started)
             if updates:
                 name = self._venue.wire_name(product_id)
@@ -448,18 +345,6 @@ class Streams:
                         orjson.dumps([{"type": "update", "product_id": name, "updates": found}])
                     ),
                 )
-
-    def _depth_changes(self, product_id: str) -> list[tuple[str, Decimal, Decimal]]:
-        book = self._venue.engine.books[product_id]
-        known = self._depth.get(product_id, {})
-        current: dict[tuple[str, Decimal], Decimal] = {}
-        for name, side in (("bid", Side.BUY), ("offer", Side.SELL)):
-            current.update({(name, price): size for price, size in book.levels(side)})
-        gone = [(side, price, ZERO) for side, price in known if (side, price) not in current]
-        self._depth[product_id] = current
-        return gone + [
-            (side, price, size) for (side, price), size in current.items() if known.get((side, price)) != size
-        ]
 
     def _publish_candles(self) -> None:
         """Every bar that changed since the last message, so that none that has ended since is left unfinished."""
@@ -475,7 +360,7 @@ class Streams:
                         {
                             "type": "update",
                             "candles": [
-                                _candle(bar, self._venue.wire_name(name))
+                                candle_of(bar, self._venue.wire_name(name))
                                 for bar in self._venue.candles[name].bars(300, since // 300 * 300)
                             ],
                         }
@@ -507,7 +392,7 @@ class Streams:
                 "ticker_batch",
                 product_id,
                 lambda name=product_id: orjson.dumps(  # type: ignore[misc]
-                    [{"type": "update", "tickers": [self._ticker(name)]}]
+                    [{"type": "update", "tickers": [self._messages.ticker(name)]}]
                 ),
             )
 
@@ -519,19 +404,3 @@ def _admit(seen: deque[float], now: float, rate: int) -> bool:
         return False
     seen.append(now)
     return True
-
-
-def _candle(bar: Candle, product_id: str) -> dict[str, str]:
-    return {
-        "start": str(bar.start),
-        "high": plain(bar.high),
-        "low": plain(bar.low),
-        "open": plain(bar.open),
-        "close": plain(bar.close),
-        "volume": plain(bar.volume),
-        "product_id": product_id,
-    }
-
-
-def _level(side: str, at: str, price: Decimal, size: Decimal) -> dict[str, str]:
-    return {"side": side, "event_time": at, "price_level": plain(price), "new_quantity": plain(size)}
