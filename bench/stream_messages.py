@@ -22,7 +22,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.port import Disconnected, Gap, MalformedMessage, OrderEvent, Ticker
-from exchange.streams import ReconnectingStream, StreamSettings, StreamStats
+from exchange.streams import ReconnectingStream, ReconnectSettings, StreamStats
 
 __all__ = ["run"]
 
@@ -101,7 +101,7 @@ async def _ours(url: str, count: int) -> float:
     stream = ReconnectingStream(
         url,
         lambda: CoinbaseSession([channel], ["BTC-USD", "ETH-USD"], None, stats),
-        settings=StreamSettings(),
+        settings=ReconnectSettings(),
         stats=stats,
     )
     routes: dict[str, int] = {"BTC-USD": 0, "ETH-USD": 0}

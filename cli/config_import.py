@@ -9,7 +9,7 @@ import typer
 from cli.output import UserError, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from workers.settings.old_env import OldSettings, Taken
+    from workers.settings.old_env import OldSettings, TakenSettings
 
 __all__ = ["import_env"]
 
@@ -75,7 +75,7 @@ def _tell(file: Path, found: "OldSettings", *, written: bool, as_json: bool) -> 
         typer.echo(f"Wrote {file}: look at it, then run `bottrader config check`.")
 
 
-def _shown(item: "Taken") -> "dict[str, str]":
+def _shown(item: "TakenSettings") -> "dict[str, str]":
     from cli.settings_file import toml_value
 
     return {key: _HIDDEN if item.secret else toml_value(value).strip('"') for key, value in item.values.items()}

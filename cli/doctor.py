@@ -41,14 +41,14 @@ if TYPE_CHECKING:
 
     from workers.settings import Settings
 
-__all__ = ["Finding", "Verdict", "age_finding", "clock_finding", "examine"]
+__all__ = ["HealthFinding", "HealthVerdict", "age_finding", "clock_finding", "examine"]
 
 SKEW_WARN_S = 1.0
 SKEW_FAIL_S = 30.0
 _PATIENCE_S = 15.0
 
 
-class Verdict(Enum):
+class HealthVerdict(Enum):
     """How bad a finding is; only FAIL makes the command's answer no."""
 
     OK = "ok"
@@ -57,21 +57,21 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """One row: what was looked at, how it is, and what to do (empty when nothing)."""
 
     check: str
-    verdict: Verdict
+    verdict: HealthVerdict
     finding: str
     advice: str = ""
 
 
-async def examine(settings: "Settings", instead: str = "") -> list[Finding]:
+async def examine(settings: "Settings", instead: str = "") -> list[HealthFinding]:
     """All checks, side by side; each answers within fifteen seconds, and none raises.
 
     `instead`: the settings in force can't be used, and what these are in their place.
     """
-    checks: dict[str, Callable[[Settings], Awaitable[list[Finding]]]] = {
+    checks: dict[str, Callable[[Settings], Awaitable[list[HealthFinding]]]] = {
         "database": _database,
         "temporal": _temporal,
         "exchange": _exchange,
@@ -79,35 +79,49 @@ async def examine(settings: "Settings", instead: str = "") -> list[Finding]:
     }
     rooms = await asyncio.gather(*(_guarded(name, check(settings)) for name, check in checks.items()))
     mode = "LIVE: real money" if settings.mode == "live" else f"mode {settings.mode}"
-    said = [Finding("settings", Verdict.OK, f"{mode}, account {settings.account}")]
+    said = [HealthFinding("settings", HealthVerdict.OK, f"{mode}, account {settings.account}")]
     if instead:
-        said = [Finding("settings", Verdict.FAIL, instead, "run `bottrader config check`, and correct what it says")]
+        said = [
+            HealthFinding(
+                "settings", HealthVerdict.FAIL, instead, "run `bottrader config check`, and correct what it says"
+            )
+        ]
     if settings.dry_run:
-        said.append(Finding("dry run", Verdict.WARN, "entries are decided and not sent", "dry_run = false sends them"))
-    said += [Finding("files", Verdict.FAIL, problem, "see the finding") for problem in file_problems(settings)]
+        said.append(
+            HealthFinding(
+                "dry run", HealthVerdict.WARN, "entries are decided and not sent", "dry_run = false sends them"
+            )
+        )
+    said += [
+        HealthFinding("files", HealthVerdict.FAIL, problem, "see the finding") for problem in file_problems(settings)
+    ]
     return said + [finding for room in rooms for finding in room]
 
 
-async def _guarded(name: str, checking: Awaitable[list[Finding]]) -> list[Finding]:
+async def _guarded(name: str, checking: Awaitable[list[HealthFinding]]) -> list[HealthFinding]:
     try:
         return await asyncio.wait_for(checking, _PATIENCE_S)
     except TimeoutError:
-        return [Finding(name, Verdict.FAIL, f"no answer within {_PATIENCE_S:g} s", f"check that the {name} runs")]
+        return [
+            HealthFinding(
+                name, HealthVerdict.FAIL, f"no answer within {_PATIENCE_S:g} s", f"check that the {name} runs"
+            )
+        ]
     except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever the reason
-        return [Finding(name, Verdict.FAIL, as_user_error(error).sentence, "see the finding")]
+        return [HealthFinding(name, HealthVerdict.FAIL, as_user_error(error).sentence, "see the finding")]
 
 
-def clock_finding(check: str, skew_s: float) -> Finding:
+def clock_finding(check: str, skew_s: float) -> HealthFinding:
     """The verdict on a clock that is `skew_s` seconds ahead of ours (negative: behind)."""
     text = f"{abs(skew_s):.2f} s {'ahead of' if skew_s >= 0 else 'behind'} this machine"
     if abs(skew_s) >= SKEW_FAIL_S:
-        return Finding(check, Verdict.FAIL, text, "set this machine's clock (NTP): logins will be refused")
+        return HealthFinding(check, HealthVerdict.FAIL, text, "set this machine's clock (NTP): logins will be refused")
     if abs(skew_s) >= SKEW_WARN_S:
-        return Finding(check, Verdict.WARN, text, "synchronise this machine's clock (NTP)")
-    return Finding(check, Verdict.OK, text)
+        return HealthFinding(check, HealthVerdict.WARN, text, "synchronise this machine's clock (NTP)")
+    return HealthFinding(check, HealthVerdict.OK, text)
 
 
-async def _database(settings: "Settings") -> list[Finding]:
+async def _database(settings: "Settings") -> list[HealthFinding]:
     dsn = settings.database.dsn
     connection = await asyncpg.connect(dsn, timeout=5)
     try:
@@ -118,10 +132,10 @@ async def _database(settings: "Settings") -> list[Finding]:
         revision, newest = await migrate.current_revision(dsn), migrate.head_revision()
         findings = [await _writes(connection, version)]
         if revision == newest:
-            findings.append(Finding("database schema", Verdict.OK, f"version {revision}"))
+            findings.append(HealthFinding("database schema", HealthVerdict.OK, f"version {revision}"))
         else:
             finding = f"version {revision or 'none'}, newest is {newest}"
-            findings.append(Finding("database schema", Verdict.FAIL, finding, "run `bottrader db upgrade`"))
+            findings.append(HealthFinding("database schema", HealthVerdict.FAIL, finding, "run `bottrader db upgrade`"))
         findings.append(clock_finding("database clock", skew))
         if settings.mode == "live" and revision == newest:
             findings.append(await _armed(connection, settings.account))
@@ -133,28 +147,34 @@ async def _database(settings: "Settings") -> list[Finding]:
     return findings
 
 
-async def _armed(connection: Any, account: str) -> Finding:
+async def _armed(connection: Any, account: str) -> HealthFinding:
     known = await read_account(connection, account)
     if known is None or not known.armed:
         finding = "LIVE, not armed: no entry is sent, exits are"
-        return Finding("armed", Verdict.WARN, finding, "look at it and arm it with `bottrader live arm`")
-    return Finding("armed", Verdict.OK, f"LIVE, armed by {known.armed_by or 'somebody'} at {known.armed_at:%Y-%m-%d}")
+        return HealthFinding("armed", HealthVerdict.WARN, finding, "look at it and arm it with `bottrader live arm`")
+    return HealthFinding(
+        "armed", HealthVerdict.OK, f"LIVE, armed by {known.armed_by or 'somebody'} at {known.armed_at:%Y-%m-%d}"
+    )
 
 
-async def _writes(connection: Any, version: str) -> Finding:
+async def _writes(connection: Any, version: str) -> HealthFinding:
     """One that only reads is as good as away: nothing can be decided or recorded."""
     try:
         await connection.fetchval("SELECT write_heartbeat()", timeout=5)
     except asyncpg.UndefinedFunctionError:
-        return Finding("database", Verdict.OK, f"PostgreSQL {version} answers")  # the row of the schema says the rest
+        return HealthFinding(
+            "database", HealthVerdict.OK, f"PostgreSQL {version} answers"
+        )  # the row of the schema says the rest
     except (asyncpg.PostgresError, TimeoutError) as error:
         reason = str(error) or "no answer within 5 s"
         advice = "make room on its disk, or see why it is read-only; nothing is decided or recorded until then"
-        return Finding("database", Verdict.FAIL, f"PostgreSQL {version} reads, but takes no writes: {reason}", advice)
-    return Finding("database", Verdict.OK, f"PostgreSQL {version} answers and takes writes")
+        return HealthFinding(
+            "database", HealthVerdict.FAIL, f"PostgreSQL {version} reads, but takes no writes: {reason}", advice
+        )
+    return HealthFinding("database", HealthVerdict.OK, f"PostgreSQL {version} answers and takes writes")
 
 
-async def _watched(connection: Any, settings: "Settings") -> list[Finding]:
+async def _watched(connection: Any, settings: "Settings") -> list[HealthFinding]:
     """Whether somebody reads the user stream and watches prices, now: whoever does holds a lease."""
     rows = await connection.fetch(
         "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED' ORDER BY 1", settings.account
@@ -165,42 +185,44 @@ async def _watched(connection: Any, settings: "Settings") -> list[Finding]:
     advice = "run `bottrader worker` or `bottrader up`, and see `bottrader incidents`"
     if alone:
         text = f"nobody watches {', '.join(sorted(alone))}, and a position is open there"
-        watchers = Finding("watchers", Verdict.FAIL, text, advice)
+        watchers = HealthFinding("watchers", HealthVerdict.FAIL, text, advice)
     elif not held:
-        watchers = Finding("watchers", Verdict.WARN, "not every part is watched; no position is open there", advice)
+        watchers = HealthFinding(
+            "watchers", HealthVerdict.WARN, "not every part is watched; no position is open there", advice
+        )
     else:
         text = f"prices are watched; open: {', '.join(symbols)}" if symbols else "prices are watched"
-        watchers = Finding("watchers", Verdict.OK, text)
+        watchers = HealthFinding("watchers", HealthVerdict.OK, text)
     if await leases_held(connection, leases_of(settings, "streams")):
-        return [watchers, Finding("user stream", Verdict.OK, "orders and fills are read")]
-    verdict = Verdict.FAIL if symbols else Verdict.WARN
-    return [watchers, Finding("user stream", verdict, "nobody reads the exchange's orders and fills", advice)]
+        return [watchers, HealthFinding("user stream", HealthVerdict.OK, "orders and fills are read")]
+    verdict = HealthVerdict.FAIL if symbols else HealthVerdict.WARN
+    return [watchers, HealthFinding("user stream", verdict, "nobody reads the exchange's orders and fills", advice)]
 
 
-async def _data_age(connection: Any, settings: "Settings") -> Finding:
+async def _data_age(connection: Any, settings: "Settings") -> HealthFinding:
     names = [name for role in ("streams", "watchers", "strategy") for name in leases_of(settings, role)]
     oldest = await oldest_heard(connection, names)
     if oldest is None:
-        return Finding(
-            "data age", Verdict.WARN, "no stream has delivered anything yet", "start a worker: `bottrader up`"
+        return HealthFinding(
+            "data age", HealthVerdict.WARN, "no stream has delivered anything yet", "start a worker: `bottrader up`"
         )
     return age_finding(*oldest)
 
 
-def age_finding(stream: str, age_s: float) -> Finding:
+def age_finding(stream: str, age_s: float) -> HealthFinding:
     """The verdict on the most silent stream having said nothing for `age_s` seconds."""
     text = f"each stream was heard within {max(age_s, 0):.0f} s"
     if age_s < HEARD_S:
-        return Finding("data age", Verdict.OK, text)
-    return Finding(
+        return HealthFinding("data age", HealthVerdict.OK, text)
+    return HealthFinding(
         "data age",
-        Verdict.FAIL,
+        HealthVerdict.FAIL,
         f"nothing has come of {stream} for {age_s:.0f} s",
         "check that a worker with role streams runs and reaches the exchange",
     )
 
 
-async def _stops(settings: "Settings") -> list[Finding]:
+async def _stops(settings: "Settings") -> list[HealthFinding]:
     """Whether what the settings say of stops and targets is further away than a round trip costs."""
     trip = assumed_round_trip(settings)
     # That no database is set or answers is said by its own check.
@@ -211,14 +233,16 @@ async def _stops(settings: "Settings") -> list[Finding]:
         finally:
             await connection.close()
     advice = "move it further away: as it is, the costs alone reach it"
-    found = [Finding("stops", Verdict.WARN, sentence, advice) for sentence in near_costs(settings, trip)]
-    return found or [Finding("stops", Verdict.OK, f"further away than a round trip costs: {trip.sentence}")]
+    found = [HealthFinding("stops", HealthVerdict.WARN, sentence, advice) for sentence in near_costs(settings, trip)]
+    return found or [HealthFinding("stops", HealthVerdict.OK, f"further away than a round trip costs: {trip.sentence}")]
 
 
-async def _temporal(settings: "Settings") -> list[Finding]:
+async def _temporal(settings: "Settings") -> list[HealthFinding]:
     client = await connect(settings)
     await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
-    findings = [Finding("temporal", Verdict.OK, f"{settings.temporal.address}, namespace {client.namespace}")]
+    findings = [
+        HealthFinding("temporal", HealthVerdict.OK, f"{settings.temporal.address}, namespace {client.namespace}")
+    ]
     known = await client.operator_service.list_search_attributes(
         ListSearchAttributesRequest(namespace=client.namespace)
     )
@@ -226,15 +250,15 @@ async def _temporal(settings: "Settings") -> list[Finding]:
     if missing:
         commands = " ".join(f"--name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
         findings.append(
-            Finding(
+            HealthFinding(
                 "search attributes",
-                Verdict.FAIL,
+                HealthVerdict.FAIL,
                 f"missing: {', '.join(missing)}",
                 f"run `temporal operator search-attribute create {commands}`",
             )
         )
     else:
-        findings.append(Finding("search attributes", Verdict.OK, f"all {len(SEARCH_ATTRIBUTES)} are known"))
+        findings.append(HealthFinding("search attributes", HealthVerdict.OK, f"all {len(SEARCH_ATTRIBUTES)} are known"))
     temporal = settings.temporal
     for queue in (temporal.orders_queue, temporal.streams_queue, temporal.watchers_queue, temporal.strategy_queue):
         answer = await client.workflow_service.describe_task_queue(
@@ -245,38 +269,40 @@ async def _temporal(settings: "Settings") -> list[Finding]:
             )
         )
         if answer.pollers:
-            findings.append(Finding(f"worker {queue}", Verdict.OK, f"{len(answer.pollers)} listening"))
+            findings.append(HealthFinding(f"worker {queue}", HealthVerdict.OK, f"{len(answer.pollers)} listening"))
         else:
             findings.append(
-                Finding(f"worker {queue}", Verdict.WARN, "nobody listens", "run `bottrader worker` or `bottrader up`")
+                HealthFinding(
+                    f"worker {queue}", HealthVerdict.WARN, "nobody listens", "run `bottrader worker` or `bottrader up`"
+                )
             )
     return findings
 
 
-async def _exchange(settings: "Settings") -> list[Finding]:
+async def _exchange(settings: "Settings") -> list[HealthFinding]:
     address = settings.rest_address
     key_file = settings.exchange.key_file
     if settings.exchange.ca_file is not None and not settings.exchange.ca_file.is_file():
         advice = "correct exchange.ca_file, or restart the paper exchange"
-        return [Finding("exchange", Verdict.FAIL, "not asked: exchange.ca_file is not there", advice)]
+        return [HealthFinding("exchange", HealthVerdict.FAIL, "not asked: exchange.ca_file is not there", advice)]
     try:
         findings = await asyncio.to_thread(_clock, settings, address)
     except requests.exceptions.SSLError:
         advice = "name the authority's file in exchange.ca_file, or correct exchange.rest"
-        return [Finding("exchange", Verdict.FAIL, "its certificate is not trusted", advice)]
+        return [HealthFinding("exchange", HealthVerdict.FAIL, "its certificate is not trusted", advice)]
     except (requests.RequestException, OSError) as error:
         kind = type(error).__name__
         advice = "check exchange.rest and the network; locally, start `bottrader up`"
-        return [Finding("exchange", Verdict.FAIL, f"exchange.rest does not answer ({kind})", advice)]
+        return [HealthFinding("exchange", HealthVerdict.FAIL, f"exchange.rest does not answer ({kind})", advice)]
     if key_file is None:
         advice = "download a key file from the exchange and set exchange.key_file"
-        return [*findings, Finding("API keys", Verdict.WARN, "no key file is set", advice)]
+        return [*findings, HealthFinding("API keys", HealthVerdict.WARN, "no key file is set", advice)]
     if file_problems(settings):
-        return [*findings, Finding("API keys", Verdict.WARN, "not tried", "see the findings on files")]
+        return [*findings, HealthFinding("API keys", HealthVerdict.WARN, "not tried", "see the findings on files")]
     return [*findings, await asyncio.to_thread(_permissions, settings)]
 
 
-def _clock(settings: "Settings", address: str) -> list[Finding]:
+def _clock(settings: "Settings", address: str) -> list[HealthFinding]:
     """Does it answer, and what time is it there? Without keys: what they are worth is another question."""
     client = _client(settings, None)
     before = time.time()
@@ -284,7 +310,7 @@ def _clock(settings: "Settings", address: str) -> list[Finding]:
     after = time.time()
     their_clock = int(answer["epoch_millis"]) / 1000
     return [
-        Finding("exchange", Verdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
+        HealthFinding("exchange", HealthVerdict.OK, f"{address} answers in {(after - before) * 1000:.0f} ms"),
         clock_finding("exchange clock", their_clock - (before + after) / 2),
     ]
 
@@ -307,24 +333,28 @@ def _client(settings: "Settings", key_file: "Path | None") -> "RESTClient":
     return client
 
 
-def _permissions(settings: "Settings") -> Finding:
+def _permissions(settings: "Settings") -> HealthFinding:
     try:
         answer = _client(settings, settings.exchange.key_file).get_api_key_permissions()
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         advice = "check that the key exists, belongs to this exchange and this machine's clock is right"
-        return Finding("API keys", Verdict.FAIL, f"refused with {status}", advice)
+        return HealthFinding("API keys", HealthVerdict.FAIL, f"refused with {status}", advice)
     except requests.RequestException as error:
-        return Finding("API keys", Verdict.FAIL, f"no answer ({type(error).__name__})", "see the check of the exchange")
+        return HealthFinding(
+            "API keys", HealthVerdict.FAIL, f"no answer ({type(error).__name__})", "see the check of the exchange"
+        )
     except Exception:  # noqa: BLE001 - the client raises bare exceptions for keys that it can't parse
         advice = "download the key file from the exchange again"
-        return Finding("API keys", Verdict.FAIL, "the key file can't be used", advice)
+        return HealthFinding("API keys", HealthVerdict.FAIL, "the key file can't be used", advice)
     granted = [name for name in ("can_view", "can_trade", "can_transfer") if answer[name]]
     text = ", ".join(name.removeprefix("can_") for name in granted) or "nothing"
     if not {"can_view", "can_trade"} <= set(granted):
-        return Finding("API keys", Verdict.FAIL, f"may {text}", "give the key the permissions view and trade")
-    if "can_transfer" in granted:
-        return Finding(
-            "API keys", Verdict.WARN, f"may {text}", "take away the permission to transfer: it is not needed"
+        return HealthFinding(
+            "API keys", HealthVerdict.FAIL, f"may {text}", "give the key the permissions view and trade"
         )
-    return Finding("API keys", Verdict.OK, f"may {text}")
+    if "can_transfer" in granted:
+        return HealthFinding(
+            "API keys", HealthVerdict.WARN, f"may {text}", "take away the permission to transfer: it is not needed"
+        )
+    return HealthFinding("API keys", HealthVerdict.OK, f"may {text}")

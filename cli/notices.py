@@ -40,7 +40,7 @@ def send_test(as_json: _JSON = False) -> int:
 async def _test(settings: "Settings") -> list[dict[str, Any]]:
     import asyncio
 
-    from domain.notices import Message
+    from domain.notices import NoticeMessage
     from workers.roles.notices import targets_of
 
     if not settings.notices.urls:
@@ -50,7 +50,7 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
             "writes them; docs/notices.md shows some.",
         )
     targets, problems = targets_of(settings)
-    message = Message(
+    message = NoticeMessage(
         f"BotTrader {'LIVE ' if settings.mode == 'live' else ''}{settings.account}: test",
         "This is what a notice looks like. Nothing is wrong.",
         "INFO",

@@ -399,13 +399,13 @@ def doctor(
     """Look at everything the system needs and say what to do about what is wrong: exit code 0 or 1."""
     import asyncio
 
-    from cli.doctor import Verdict, examine
+    from cli.doctor import HealthVerdict, examine
     from cli.settings_left import settings_at_hand
 
     settings, instead = settings_at_hand()
     with working("Looking at clocks, keys, database, Temporal and data"):
         findings = asyncio.run(examine(settings, instead))
-    failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+    failed = any(finding.verdict is HealthVerdict.FAIL for finding in findings)
     if as_json:
         print_json({"ok": not failed, "checks": findings})
     else:

@@ -104,7 +104,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
 
     from activities.database import create_pool
     from web.app import create_app
-    from web.decisions import Decisions
+    from web.decisions import AlertDecisions
     from web.journal import AlertJournal
     from web.metrics import WebhookMetrics
     from web.server import WebServer
@@ -131,7 +131,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
         background.tell.append(FaultIncidents(pool, settings.account, "the webhook"))
         live = LiveSettings(settings, pool, sources)
         journal = AlertJournal(pool, settings.account)
-        decisions = Decisions(client, journal, lambda: terms_of(live.current, live.policy))
+        decisions = AlertDecisions(client, journal, lambda: terms_of(live.current, live.policy))
 
         async def alive() -> dict[str, bool]:
             needed, executed = await asyncio.gather(decisions.alive(), executing(client, pool, settings))

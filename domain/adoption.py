@@ -15,11 +15,11 @@ from domain.balances import OpenQuantity, Taken
 from domain.ids import parse_client_order_id
 from domain.money import ZERO
 
-__all__ = ["Borne", "Sale", "bear_sales", "bought_after", "has_our_shape", "is_news"]
+__all__ = ["AdoptedSale", "Borne", "bear_sales", "bought_after", "has_our_shape", "is_news"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sale:
+class AdoptedSale:
     """An order of somebody else's that sold (or spent) `size` base which no adopted trade has borne yet.
 
     `at` is when the last of it was sold.
@@ -59,7 +59,7 @@ def is_news(first_start: datetime | None, created_at: datetime | None, *, open_s
     return open_still or first_start is None or created_at is None or created_at >= first_start
 
 
-def bear_sales(sales: Iterable[Sale], trades: Sequence[OpenQuantity]) -> list[Borne]:
+def bear_sales(sales: Iterable[AdoptedSale], trades: Sequence[OpenQuantity]) -> list[Borne]:
     """Which adopted trades bear which sales: oldest sale first, of each the oldest trade that was bought before it.
 
     `trades` are those that somebody else's buys opened; what an exit order of ours has claimed can't have been sold.

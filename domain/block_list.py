@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-__all__ = ["BENEATH", "HEARD_WITHIN", "BlockList", "Bought", "Breach"]
+__all__ = ["BENEATH", "HEARD_WITHIN", "BlockList", "BlockedBuy", "Bought"]
 
 BENEATH: Final = "what was set by command stays in force"
 """How the recorded reason ends of a setting's change that changes nothing in force."""
@@ -26,7 +26,7 @@ class Bought:
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class BlockedBuy:
     """An entry in a symbol that had been blocked since `since`; `early`: not every worker had heard of it yet."""
 
     bought: Bought
@@ -57,14 +57,14 @@ class BlockList:
             since = None if symbol not in names else since or changed
         return since
 
-    def breaches(self, bought: Iterable[Bought]) -> list[Breach]:
+    def breaches(self, bought: Iterable[Bought]) -> list[BlockedBuy]:
         """Entries that were made while their symbol was blocked, each once, by its first such time."""
-        found: dict[str, Breach] = {}
+        found: dict[str, BlockedBuy] = {}
         for item in sorted(bought, key=lambda item: item.at):
             since = self.blocked_since(item.symbol, item.at) if self.knows(item.at) else None
             if since is not None:
                 early = any(at == since for at, _ in self.changes) and item.at - since < HEARD_WITHIN
                 known = found.get(item.order_key)
                 if known is None or (known.early and not early):
-                    found[item.order_key] = Breach(item, since, early)
+                    found[item.order_key] = BlockedBuy(item, since, early)
         return list(found.values())

@@ -24,7 +24,7 @@ __all__ = [
     "Gate",
     "GateResult",
     "Limits",
-    "Market",
+    "MarketFacts",
     "Reserved",
     "by_hand",
     "failed",
@@ -48,7 +48,7 @@ class Ask(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Market:
+class MarketFacts:
     """What is known of a market. Prices in quote per base; `at` is when the touch was seen (UTC)."""
 
     bid: Decimal | None = None
@@ -103,7 +103,7 @@ class Facts:
     disabled: str = ""
     """Why the symbol may not be bought at all; empty: it may."""
     limits: Limits = Limits()
-    market: Market = Market()
+    market: MarketFacts = MarketFacts()
     open_buys: int = 0
     open_buys_value: Decimal = Decimal(0)
     """What open buys of the symbol may still spend."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from domain.money import plain
 
-__all__ = ["Breach", "Results", "breach_of", "daily_loss_sentence", "losing_streak", "losing_streak_sentence"]
+__all__ = ["LimitBreach", "Results", "breach_of", "daily_loss_sentence", "losing_streak", "losing_streak_sentence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class LimitBreach:
     """A limit that was reached: who halts by its name, and why in a sentence."""
 
     by: str
@@ -53,13 +53,13 @@ def losing_streak_sentence(streak: int, limit: int) -> str:
     return f"the last {streak} closed trades lost, the limit is {limit} in a row"
 
 
-def breach_of(results: Results, daily_loss: Decimal, streak: int) -> Breach | None:
+def breach_of(results: Results, daily_loss: Decimal, streak: int) -> LimitBreach | None:
     """The limit that was reached, if one was. Money in the account's own currency.
 
     A day of which a part is not known reaches none: it refuses entries as long as that is so, and halts nobody.
     """
     if not results.unpriced and (sentence := daily_loss_sentence(results.day_pnl, daily_loss)):
-        return Breach("daily loss limit", sentence)
+        return LimitBreach("daily loss limit", sentence)
     if sentence := losing_streak_sentence(results.losing_streak, streak):
-        return Breach("circuit breaker", sentence)
+        return LimitBreach("circuit breaker", sentence)
     return None

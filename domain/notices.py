@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-__all__ = ["Incident", "Message", "Notice", "Phase", "as_messages", "due_notices", "loud_and_quiet"]
+__all__ = ["Incident", "Notice", "NoticeMessage", "Phase", "as_messages", "due_notices", "loud_and_quiet"]
 
 _RANK = {"INFO": 0, "WARNING": 1, "CRITICAL": 2}
 _SINGLE_MESSAGES = 3
@@ -87,7 +87,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class NoticeMessage:
     """What is sent in one piece. `level` is INFO, WARNING, CRITICAL or SUCCESS."""
 
     title: str
@@ -156,19 +156,19 @@ def loud_and_quiet(
     return loud, waiting if due else []
 
 
-def as_messages(account: str, notices: Sequence[Notice], *, together: bool = False) -> list[Message]:
+def as_messages(account: str, notices: Sequence[Notice], *, together: bool = False) -> list[NoticeMessage]:
     """One message a notice while there are few; many at once, or all that are to be told `together`, in one message of
     twenty, so that nobody is flooded.
     """
     if len(notices) <= _SINGLE_MESSAGES and not together:
-        return [Message(f"BotTrader {account}: {item.title}", item.line, item.level, (item,)) for item in notices]
+        return [NoticeMessage(f"BotTrader {account}: {item.title}", item.line, item.level, (item,)) for item in notices]
     found = []
     for start in range(0, len(notices), _LONGEST_DIGEST):
         part = tuple(notices[start : start + _LONGEST_DIGEST])
         worst = max((item.level for item in part), key=lambda level: _RANK.get(level, -1))
         body = "\n\n".join(f"{item.title}\n{item.line}" for item in part)
         many = f"{len(part)} notices, the worst {worst}" if len(part) > 1 else part[0].title
-        found.append(Message(f"BotTrader {account}: {many}", body, worst, part))
+        found.append(NoticeMessage(f"BotTrader {account}: {many}", body, worst, part))
     return found
 
 

@@ -18,7 +18,7 @@ __all__ = [
     "FINAL_ORDER_STATES",
     "AttemptStatus",
     "EntryPoint",
-    "Fill",
+    "FillStep",
     "IllegalMove",
     "OrderRole",
     "OrderState",
@@ -242,7 +242,7 @@ def shows_end(seen: Report, told: Decimal) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class FillStep:
     """What one report adds to what was known before: price and fees derived from totals.
 
     `size` in base, `value` in quote before fees; `price` is `value / size`.
@@ -254,7 +254,7 @@ class Fill:
     base_fees: Decimal
 
 
-def fill_between(before: Totals, after: Totals) -> Fill | None:
+def fill_between(before: Totals, after: Totals) -> FillStep | None:
     """The fill that leads from `before` to `after`, or None if nothing was traded.
 
     A change of fees or value alone (a correction) is a fill of size zero: money is never dropped.
@@ -262,7 +262,7 @@ def fill_between(before: Totals, after: Totals) -> Fill | None:
     delta = after - before
     if delta == Totals():
         return None
-    return Fill(delta.size, delta.value, delta.quote_fees, delta.base_fees)
+    return FillStep(delta.size, delta.value, delta.quote_fees, delta.base_fees)
 
 
 def rounding(prices: Iterable[Decimal]) -> Totals:

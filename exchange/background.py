@@ -16,13 +16,13 @@ from typing import Any
 
 import structlog
 
-__all__ = ["Background", "Fault"]
+__all__ = ["Background", "TaskFault"]
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TaskFault:
     """An error that nobody awaited: its type's name, and the module and line that raised it."""
 
     kind: str
@@ -43,7 +43,7 @@ class Background:
         self._passing = passing
         self.counted: Counter[str] = Counter()
         """By the error's type."""
-        self.tell: list[Callable[[Fault], None]] = []
+        self.tell: list[Callable[[TaskFault], None]] = []
         """Called with each, in any thread, as an unused task may be found by the garbage collector of any."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,7 +55,7 @@ class Background:
         if error is None or self._passing(error):
             loop.default_exception_handler(context)
             return
-        fault = Fault(type(error).__name__, _where(error))
+        fault = TaskFault(type(error).__name__, _where(error))
         self.counted[fault.kind] += 1
         lines = "".join(traceback.format_tb(error.__traceback__))
         # The loop's own message shows a callback's arguments.

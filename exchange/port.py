@@ -26,7 +26,6 @@ from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 __all__ = [
     "UNREADABLE",
     "Balance",
-    "Book",
     "BookLevel",
     "BookUpdate",
     "CancelAnswer",
@@ -44,6 +43,7 @@ __all__ = [
     "Heartbeat",
     "MalformedMessage",
     "NotAccepted",
+    "OrderBook",
     "OrderEvent",
     "OrderRequest",
     "OutcomeUnknown",
@@ -324,7 +324,7 @@ class BookLevel:
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class OrderBook:
     """The top of a book, best first on both sides; a side may be empty. `at` is when the venue or we saw it (UTC)."""
 
     symbol: str
@@ -416,7 +416,7 @@ class Exchange(Protocol):
         """The touch, now, by REST."""
         ...
 
-    async def book(self, symbol: str, depth: int) -> Book:
+    async def book(self, symbol: str, depth: int) -> OrderBook:
         """The best `depth` levels of both sides, now, by REST. Raises Unavailable."""
         ...
 

@@ -30,8 +30,8 @@ from exchange.trust import client_context
 __all__ = [
     "FrameSession",
     "FrameTap",
+    "ReconnectSettings",
     "ReconnectingStream",
-    "StreamSettings",
     "StreamStats",
     "SubscriptionError",
 ]
@@ -40,7 +40,7 @@ _JITTER = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
+class ReconnectSettings:
     """All times in seconds of wall time."""
 
     open_timeout: float = 8.0
@@ -169,7 +169,7 @@ class _Connection(ClientConnection):
 class _Watchdog:
     """Ends a connection that is silent while we listen. Time in which the consumer keeps us from listening is free."""
 
-    def __init__(self, connection: ClientConnection, settings: StreamSettings, stats: StreamStats, heartbeats: bool):
+    def __init__(self, connection: ClientConnection, settings: ReconnectSettings, stats: StreamStats, heartbeats: bool):
         self._connection = connection
         self._idle = settings.idle
         self._heartbeat = settings.heartbeat if heartbeats else 0.0
@@ -245,7 +245,7 @@ class ReconnectingStream:
         open_session: Callable[[], FrameSession],
         *,
         prepare: Callable[[], Awaitable[None]] | None = None,
-        settings: StreamSettings,
+        settings: ReconnectSettings,
         stats: StreamStats,
         ca_file: Path | str | None = None,
         tap: FrameTap | None = None,

@@ -7,7 +7,7 @@ once; `coinbase`, `transactions` and `notes` for Coinbase's exports), `alike` (t
 `writing` (files in, JSON out).
 """
 
-from fifo.book import Book, OpenLot, Part, Sale, SymbolTotals
+from fifo.book import Book, LotPart, OpenLot, Sale, SymbolTotals
 from fifo.fills import FeeCurrency, FifoError, Fill
 
-__all__ = ["Book", "FeeCurrency", "FifoError", "Fill", "OpenLot", "Part", "Sale", "SymbolTotals"]
+__all__ = ["Book", "FeeCurrency", "FifoError", "Fill", "LotPart", "OpenLot", "Sale", "SymbolTotals"]

@@ -21,7 +21,7 @@ from domain.money import EXACT, ZERO
 from fifo.amounts import decimal_of
 from fifo.currencies import ONE_BOOK, RENAMED, smallest_unit
 
-__all__ = ["Seen", "Twins", "asset_of", "second_of", "without_id"]
+__all__ = ["AlikeFills", "SeenFill", "asset_of", "second_of", "without_id"]
 
 _PLACE = Decimal("1e-8")
 """To which reports round sizes, the finest of them at least."""
@@ -38,7 +38,7 @@ _FIRST_NAME = {name: min(names) for names in RENAMED for name in names}
 _Key = tuple[str, bool, Decimal, datetime]
 
 
-class Seen(NamedTuple):
+class SeenFill(NamedTuple):
     """A fill as it happened. `net`: with the fee for a buy, without it for a sell, in quote currency."""
 
     id: str
@@ -63,7 +63,7 @@ class Seen(NamedTuple):
         """The id of its row, of which another fill may be there, too."""
         return self.id.removesuffix(f"/{self.symbol.partition('-')[0]}")
 
-    def costs_the_same(self, other: Seen) -> bool:
+    def costs_the_same(self, other: SeenFill) -> bool:
         """Whether both can be one fill by what it cost: within what reports round. Of other currencies nobody knows."""
         if self.quote != other.quote:
             return True
@@ -71,20 +71,20 @@ class Seen(NamedTuple):
         return abs(self.net - other.net) <= rounded + _SPREAD * max(abs(self.net), abs(other.net))
 
 
-class Twins:
+class AlikeFills:
     """Rows of fills that are there, each to be found once by a row of another form."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, dict[str, Seen]] = defaultdict(dict)
+        self._rows: dict[str, dict[str, SeenFill]] = defaultdict(dict)
 
-    def put(self, there: Iterable[Seen]) -> None:
+    def put(self, there: Iterable[SeenFill]) -> None:
         """More of those that are there; a second time adds nothing."""
         for seen in there:
             self._rows[seen.row][seen.id] = seen
 
     def pair(
-        self, rows: Sequence[Sequence[Seen]], other_rows: Mapping[str, str] = MappingProxyType({})
-    ) -> dict[int, list[tuple[Seen, Seen]]]:
+        self, rows: Sequence[Sequence[SeenFill]], other_rows: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[int, list[tuple[SeenFill, SeenFill]]]:
         """Which of these rows are there: by place, its fills with those that they are. None is found twice.
 
         Of more that may be the same, those are paired first that cost the most alike. `other_rows`: of conversions with
@@ -98,7 +98,7 @@ class Twins:
                 pairs = _legs_alike(row, there) if _of_other_forms(row, there, other_rows) else []
                 if pairs:
                     possible.append((_apart(pairs), place, name, pairs))
-        found: dict[int, list[tuple[Seen, Seen]]] = {}
+        found: dict[int, list[tuple[SeenFill, SeenFill]]] = {}
         taken: set[str] = set()
         for _, place, name, pairs in sorted(possible, key=lambda item: item[:3]):
             if place not in found and name not in taken:
@@ -106,13 +106,13 @@ class Twins:
                 taken.add(name)
         return found
 
-    def doubted(self, rows: Sequence[Sequence[Seen]], paired: Collection[str]) -> dict[int, Seen]:
+    def doubted(self, rows: Sequence[Sequence[SeenFill]], paired: Collection[str]) -> dict[int, SeenFill]:
         """Of rows that are new, those with a fill that is there under another id for as much: by place, that one.
 
         Nothing but ids of their own says that they are two. Each that is there is named once, those `paired` never.
         """
         by_key = self._by_key()
-        found: dict[int, Seen] = {}
+        found: dict[int, SeenFill] = {}
         taken = set(paired)
         for place, row in enumerate(rows):
             for leg in row:
@@ -138,7 +138,7 @@ def asset_of(symbol: str) -> str:
     return _FIRST_NAME.get(base, base)
 
 
-def _form(legs: Sequence[Seen]) -> tuple[str, bool]:
+def _form(legs: Sequence[SeenFill]) -> tuple[str, bool]:
     """Which kind of report a row's ids are from, and whether it is a conversion there."""
     first = legs[0]
     if first.id.startswith(f"{first.symbol}/"):
@@ -149,7 +149,7 @@ def _form(legs: Sequence[Seen]) -> tuple[str, bool]:
     return "coinbase" if _COINBASES.fullmatch(first.row) else "own", all(leg.id != leg.row for leg in legs)
 
 
-def _of_other_forms(new: Sequence[Seen], there: Sequence[Seen], other_rows: Mapping[str, str]) -> bool:
+def _of_other_forms(new: Sequence[SeenFill], there: Sequence[SeenFill], other_rows: Mapping[str, str]) -> bool:
     """Whether two ids can be one row. Only a conversion has a row, and an id, for each side in one form, too.
 
     Where both of its rows are in the file, it is none of a third one.
@@ -171,7 +171,7 @@ def _of_other_forms(new: Sequence[Seen], there: Sequence[Seen], other_rows: Mapp
     return conversion == converted and (form != other or renamed)
 
 
-def _legs_alike(new: Sequence[Seen], there: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+def _legs_alike(new: Sequence[SeenFill], there: Sequence[SeenFill]) -> list[tuple[SeenFill, SeenFill]]:
     """The fills of a row with those of one that is there, empty if these are two rows.
 
     All of them must be there; a pair's fill is both of a row's that name its currencies. Where one report knows only
@@ -189,21 +189,21 @@ def _legs_alike(new: Sequence[Seen], there: Sequence[Seen]) -> list[tuple[Seen, 
     return pairs if pair_named or (other.id == other.row and _one_quote(leg, other)) else []
 
 
-def _same_fill(one: Seen, other: Seen) -> bool:
+def _same_fill(one: SeenFill, other: SeenFill) -> bool:
     return _key(one) == _key(other) and _same_moment(one.at, other.at)
 
 
-def _may_be_one(leg: Seen, other: Seen) -> bool:
+def _may_be_one(leg: SeenFill, other: SeenFill) -> bool:
     same = _same_fill(leg, other) and _one_quote(leg, other) and leg.costs_the_same(other)
     # In the fills report each execution has a number.
     return same and not (leg.id.startswith(f"{leg.symbol}/") and other.id.startswith(f"{other.symbol}/"))
 
 
-def _one_quote(one: Seen, other: Seen) -> bool:
+def _one_quote(one: SeenFill, other: SeenFill) -> bool:
     return one.quote == other.quote or {one.quote, other.quote} in ONE_BOOK
 
 
-def _apart(pairs: Sequence[tuple[Seen, Seen]]) -> tuple[bool, Decimal]:
+def _apart(pairs: Sequence[tuple[SeenFill, SeenFill]]) -> tuple[bool, Decimal]:
     """In other currencies, and by how much."""
     unlike = any(leg.quote != other.quote for leg, other in pairs)
     return unlike, sum((abs(leg.net - other.net) for leg, other in pairs if leg.quote == other.quote), ZERO)
@@ -219,7 +219,7 @@ def second_of(at: datetime) -> datetime:
     return at.replace(microsecond=0)
 
 
-def _key(seen: Seen) -> _Key:
+def _key(seen: SeenFill) -> _Key:
     size = seen.size.quantize(_PLACE, ROUND_HALF_EVEN, EXACT)
     return seen.asset, seen.buy, size, second_of(seen.at)
 

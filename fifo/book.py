@@ -11,13 +11,13 @@ from decimal import Decimal
 
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError, Fill, entry_of, id_order
-from fifo.line import Entry, Line, Piece
+from fifo.line import FillEntry, Line, Piece
 
-__all__ = ["Book", "OpenLot", "Part", "Sale", "SymbolTotals"]
+__all__ = ["Book", "LotPart", "OpenLot", "Sale", "SymbolTotals"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LotPart:
     """What a sell took of the lot that buy `lot` opened: size in base, cost in quote currency."""
 
     lot: str
@@ -43,7 +43,7 @@ class Sale:
     uncovered_proceeds: Decimal
     cost_basis: Decimal
     pnl: Decimal
-    parts: tuple[Part, ...]
+    parts: tuple[LotPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Book:
 
     def __init__(self, fills: Iterable[Fill] = ()) -> None:
         self._lines: dict[str, Line] = {}
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, FillEntry] = {}
         self.extend(fills)
 
     def __len__(self) -> int:
@@ -95,10 +95,10 @@ class Book:
         """Add many fills at once; returns how many were new. Raises as `add`, and then none is added."""
         return self.extend_entries([entry_of(fill) for fill in fills])
 
-    def extend_entries(self, entries: Iterable[Entry]) -> int:
+    def extend_entries(self, entries: Iterable[FillEntry]) -> int:
         """As `extend`, for entries that were made already."""
-        new: dict[str, list[Entry]] = {}
-        admitted: list[Entry] = []
+        new: dict[str, list[FillEntry]] = {}
+        admitted: list[FillEntry] = []
         try:
             for entry in entries:
                 if self._admit(entry):
@@ -112,7 +112,7 @@ class Book:
             self.line(symbol).extend(group)
         return len(admitted)
 
-    def _admit(self, entry: Entry) -> bool:
+    def _admit(self, entry: FillEntry) -> bool:
         known = self._known.setdefault(entry.tie, entry)
         if known is entry:
             return True
@@ -163,7 +163,7 @@ def _totals(line: Line) -> SymbolTotals:
     return SymbolTotals(decimal_of(pnl), decimal_of(size), decimal_of(cost), len(line))
 
 
-def _sale(line: Line, sell: Entry, pieces: list[Piece], covered: int, proceeds: int) -> Sale:
+def _sale(line: Line, sell: FillEntry, pieces: list[Piece], covered: int, proceeds: int) -> Sale:
     cost = sum(part for _, _, part in pieces)
     return Sale(
         id=sell.id,
@@ -175,5 +175,5 @@ def _sale(line: Line, sell: Entry, pieces: list[Piece], covered: int, proceeds: 
         uncovered_proceeds=decimal_of(sell.amount - proceeds),
         cost_basis=decimal_of(cost),
         pnl=decimal_of(proceeds - cost),
-        parts=tuple(Part(line.lot(lot).id, decimal_of(size), decimal_of(part)) for lot, size, part in pieces),
+        parts=tuple(LotPart(line.lot(lot).id, decimal_of(size), decimal_of(part)) for lot, size, part in pieces),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fifo.amounts import PLACES, divide_half_even
 from fifo.fills import FifoError, entry_from_units
-from fifo.line import Entry
+from fifo.line import FillEntry
 from fifo.parsing import SIDES, Inexact, fee, fee_currency, nanoseconds, number, sequence
 
 __all__ = ["NotPlain", "plain_entries"]
@@ -38,7 +38,7 @@ class NotPlain(Exception):
     """These rows are to be read one by one."""
 
 
-def plain_entries(columns: Mapping[str, Column]) -> list[Entry]:
+def plain_entries(columns: Mapping[str, Column]) -> list[FillEntry]:
     """The fills of columns by their names, each with one element a row. Raises NotPlain."""
     try:
         return _entries(columns)
@@ -46,7 +46,7 @@ def plain_entries(columns: Mapping[str, Column]) -> list[Entry]:
         raise NotPlain from error
 
 
-def _entries(columns: Mapping[str, Column]) -> list[Entry]:
+def _entries(columns: Mapping[str, Column]) -> list[FillEntry]:
     sizes, size_places = _numbers("size", columns["size"])
     prices, price_places = _numbers("price", columns["price"])
     if min(sizes) <= 0 or min(prices) <= 0:
@@ -80,7 +80,7 @@ def _entries(columns: Mapping[str, Column]) -> list[Entry]:
     # Entry's own constructor, without a call in Python for each.
     made: Callable[..., Any] = tuple.__new__
     rows = zip(times, seqs, ties, ids, symbols, buys, units, units, amounts, strict=False)
-    return list(map(made, repeat(Entry), rows))
+    return list(map(made, repeat(FillEntry), rows))
 
 
 def _amounts(

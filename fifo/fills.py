@@ -14,7 +14,7 @@ from typing import NamedTuple
 from domain.money import EXACT, ZERO
 from domain.orders import Side
 from fifo.amounts import PLACES, UNIT
-from fifo.line import Entry
+from fifo.line import FillEntry
 
 __all__ = ["FeeCurrency", "FifoError", "Fill", "Stated", "entry_from_units", "entry_of", "id_order", "units_exactly"]
 
@@ -106,7 +106,7 @@ def id_order(fill_id: str | int) -> str:
     return str(fill_id).rjust(_ID_WIDTH)
 
 
-def entry_of(fill: Fill) -> Entry:
+def entry_of(fill: Fill) -> FillEntry:
     """What a fill does. Raises FifoError for one that can't be."""
     return entry_from_units(
         str(fill.id),
@@ -134,7 +134,7 @@ def entry_from_units(
     fee_currency: str,
     fee_rate: int | None,
     value: int | None = None,
-) -> Entry:
+) -> FillEntry:
     """The same from whole numbers of 1e-18. `value` is what an export states for size * price, if it does.
 
     Raises FifoError: SIZE_NOT_POSITIVE, PRICE_NOT_POSITIVE, FEE_RATE_MISSING, FEE_RATE_NEGATIVE, FEE_EATS_SIZE.
@@ -164,4 +164,4 @@ def entry_from_units(
     quotient, remainder = divmod(amount, UNIT)
     if remainder >= _HALF and (remainder > _HALF or quotient & 1):
         quotient += 1
-    return _new(Entry, (time, seq, fill_id.rjust(_ID_WIDTH), fill_id, symbol, buy, size, moved, quotient))
+    return _new(FillEntry, (time, seq, fill_id.rjust(_ID_WIDTH), fill_id, symbol, buy, size, moved, quotient))

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from fifo.amounts import share, split
 
-__all__ = ["Entry", "Line", "Piece"]
+__all__ = ["FillEntry", "Line", "Piece"]
 
 
-class Entry(NamedTuple):
+class FillEntry(NamedTuple):
     """A fill as the line needs it. Entries sort by time, sequence and id, in this order."""
 
     time: int
@@ -49,7 +49,7 @@ class Line:
     __slots__ = ("_costs", "_earned", "_entries", "_lot_ends", "_lot_rows", "_sell_ends", "_sell_rows")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[FillEntry] = []
         self._lot_rows: list[int] = []
         self._lot_ends: list[int] = []
         self._costs: list[int] = []
@@ -60,7 +60,7 @@ class Line:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry) -> int:
+    def add(self, entry: FillEntry) -> int:
         """Put an entry in its place and compute what follows; returns how many entries that were."""
         entries = self._entries
         if not entries or entry > entries[-1]:
@@ -72,7 +72,7 @@ class Line:
         self._replay(row)
         return len(entries) - row
 
-    def extend(self, entries: list[Entry]) -> None:
+    def extend(self, entries: list[FillEntry]) -> None:
         """Put many entries in their places and compute from the first of them on."""
         ordered = self._entries
         if not ordered:
@@ -115,15 +115,15 @@ class Line:
                 sell_ends.append(taken)
                 earned.append(brought)
 
-    def lot(self, number: int) -> Entry:
+    def lot(self, number: int) -> FillEntry:
         """The buy that opened lot `number`."""
         return self._entries[self._lot_rows[number]]
 
-    def sell(self, number: int) -> Entry:
+    def sell(self, number: int) -> FillEntry:
         """Sell `number` of the line."""
         return self._entries[self._sell_rows[number]]
 
-    def sell_number(self, entry: Entry) -> int:
+    def sell_number(self, entry: FillEntry) -> int:
         """The number of a sell that is on the line."""
         return bisect_left(self._sell_rows, bisect_left(self._entries, entry))
 
@@ -134,7 +134,7 @@ class Line:
             (ends[number] - ends[number - 1], earned[number] - earned[number - 1]) if number else (ends[0], earned[0])
         )
 
-    def sells(self) -> Iterator[tuple[Entry, list[Piece], int, int]]:
+    def sells(self) -> Iterator[tuple[FillEntry, list[Piece], int, int]]:
         """All sells in order: with what each took, how much of it lots cover, and the net proceeds of that."""
         entries, lot_rows, lot_ends = self._entries, self._lot_rows, self._lot_ends
         number, at, brought_before = -1, 0, 0
@@ -173,7 +173,7 @@ class Line:
             start, lot = upto, lot + 1
         return pieces
 
-    def lots(self, *, every: bool = False) -> Iterator[tuple[Entry, int, int]]:
+    def lots(self, *, every: bool = False) -> Iterator[tuple[FillEntry, int, int]]:
         """Open lots in order (with `every`, all): the buy, the size that is left and what that cost."""
         taken = self._sell_ends[-1] if self._sell_ends else 0
         for number in range(0 if every else bisect_right(self._lot_ends, taken), len(self._lot_ends)):

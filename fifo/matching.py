@@ -19,7 +19,7 @@ from decimal import Decimal
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side
 from fifo.amounts import decimal_of, split, units_of
-from fifo.line import Entry, Line
+from fifo.line import FillEntry, Line
 
 __all__ = ["Allocation", "FillRecord", "Lot", "Match", "match_all", "match_sell"]
 
@@ -162,10 +162,10 @@ def match_all(fills: Iterable[FillRecord]) -> Match:
     return Match(allocations, lots)
 
 
-def _entry(record: FillRecord, size: int, base_fees: int) -> Entry:
+def _entry(record: FillRecord, size: int, base_fees: int) -> FillEntry:
     buy = record.side is Side.BUY
     fees = record.quote_fees if buy else -record.quote_fees
-    return Entry(
+    return FillEntry(
         time=(record.at - _EPOCH) // _MICROSECOND,
         seq=record.fill_id,
         tie="",

@@ -15,11 +15,11 @@ from typing import Protocol
 from fifo.bulk import NotPlain, plain_entries
 from fifo.fills import FifoError, Stated, entry_from_units
 from fifo.forms import Form, recognise
-from fifo.line import Entry, Line
+from fifo.line import FillEntry, Line
 from fifo.parsing import shown
 from fifo.transactions import Doubts
 
-__all__ = ["BadLine", "Keeper", "Reading", "StatedFill", "read_fills", "read_into", "read_stated"]
+__all__ = ["BadLine", "FillKeeper", "Reading", "StatedFill", "read_fills", "read_into", "read_stated"]
 
 _LINES_AT_ONCE = 4_000
 
@@ -42,7 +42,7 @@ class Reading:
     trades, by kind.
     """
 
-    fills: dict[str, list[Entry]] = field(default_factory=dict)
+    fills: dict[str, list[FillEntry]] = field(default_factory=dict)
     bad: list[BadLine] = field(default_factory=list)
     repeated: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -71,7 +71,7 @@ class StatedFill:
 
     line: int
     stated: Stated
-    entry: Entry
+    entry: FillEntry
 
 
 def read_fills(lines: Iterable[bytes]) -> Reading:
@@ -92,18 +92,18 @@ def read_stated(lines: Iterable[bytes]) -> tuple[Reading, list[StatedFill]]:
     ]
 
 
-def read_into(lines: Iterable[bytes], keeper: Keeper) -> Reading:
+def read_into(lines: Iterable[bytes], keeper: FillKeeper) -> Reading:
     """The same of a file of any length, whose fills `keeper` has. Raises as `read_fills`."""
     return _read(lines, keeper)
 
 
-class Keeper(Protocol):
+class FillKeeper(Protocol):
     """Has the fills that were read, each once."""
 
-    def find(self, tie: str) -> Entry | None:
+    def find(self, tie: str) -> FillEntry | None:
         """The one with an Entry's `tie`, if it is there."""
 
-    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[FillEntry]) -> None:
         """One more row: all of its fills, or none, and FifoError says why not."""
 
     def put_in_order(self, *, newest_first: bool) -> None:
@@ -114,20 +114,20 @@ class _InMemory:
     """Fills by symbol."""
 
     def __init__(self) -> None:
-        self.fills: dict[str, list[Entry]] = {}
+        self.fills: dict[str, list[FillEntry]] = {}
         self.stated: dict[str, tuple[int, Stated]] = {}
-        self._known: dict[str, Entry] = {}
+        self._known: dict[str, FillEntry] = {}
 
-    def find(self, tie: str) -> Entry | None:
+    def find(self, tie: str) -> FillEntry | None:
         return self._known.get(tie)
 
-    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[FillEntry]) -> None:
         for entry, fill in zip(entries, stated, strict=True):
             self._known[entry.tie] = entry
             self.stated[entry.tie] = line, fill
         self._file(entries)
 
-    def put_plain(self, entries: Sequence[Entry]) -> bool:
+    def put_plain(self, entries: Sequence[FillEntry]) -> bool:
         """Many at once; False, and none is put, if an id is there already or twice."""
         new = {entry.tie: entry for entry in entries}
         if len(new) < len(entries) or not self._known.keys().isdisjoint(new):
@@ -141,7 +141,7 @@ class _InMemory:
             for symbol, entries in self.fills.items():
                 self.fills[symbol] = [entry._replace(seq=-entry.seq) for entry in entries]
 
-    def _file(self, entries: Sequence[Entry]) -> None:
+    def _file(self, entries: Sequence[FillEntry]) -> None:
         fills = self.fills
         for entry in entries:
             try:
@@ -151,7 +151,7 @@ class _InMemory:
 
 
 def _read(
-    lines: Iterable[bytes], keeper: Keeper, put_plain: Callable[[Sequence[Entry]], bool] | None = None
+    lines: Iterable[bytes], keeper: FillKeeper, put_plain: Callable[[Sequence[FillEntry]], bool] | None = None
 ) -> Reading:
     """`put_plain` takes plain lines together, where the format has them."""
     source = iter(lines)
@@ -172,7 +172,7 @@ def _read(
     return reader.reading
 
 
-def _taken(form: Form, lines: Sequence[bytes], put_plain: Callable[[Sequence[Entry]], bool]) -> bool:
+def _taken(form: Form, lines: Sequence[bytes], put_plain: Callable[[Sequence[FillEntry]], bool]) -> bool:
     """Take plain lines together; False, and none is taken, if they have to be judged one by one."""
     columns = None if form.columns is None else form.columns(lines)
     if columns is None:
@@ -187,7 +187,7 @@ def _taken(form: Form, lines: Sequence[bytes], put_plain: Callable[[Sequence[Ent
 class _Reader:
     """Judges lines, one at a time."""
 
-    def __init__(self, form: Form, keeper: Keeper) -> None:
+    def __init__(self, form: Form, keeper: FillKeeper) -> None:
         self.reading = Reading()
         self._form = form
         self._keeper = keeper
@@ -223,7 +223,7 @@ class _Reader:
             self.reading.kept += len(entries)
             self._first, self._last = entries[0].time if self._first is None else self._first, entries[-1].time
 
-    def _require_same(self, before: Entry, entry: Entry) -> None:
+    def _require_same(self, before: FillEntry, entry: FillEntry) -> None:
         if (before._replace(seq=entry.seq) if self._form.in_file_order else before) != entry:
             raise _other_content(entry)
 
@@ -242,5 +242,5 @@ class _Reader:
         self._keeper.put_in_order(newest_first=self._form.in_file_order and backwards)
 
 
-def _other_content(entry: Entry) -> FifoError:
+def _other_content(entry: FillEntry) -> FifoError:
     return FifoError("DUPLICATE_ID", f"the fill id {shown(entry.id)} was seen before with other content")

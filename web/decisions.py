@@ -38,7 +38,7 @@ from web.senders import Proof, check_time
 from web.symbols import BadSymbol, product_of
 from workflows.asking import NoAnswerError, ask_to_end
 
-__all__ = ["AlertTerms", "Decisions"]
+__all__ = ["AlertDecisions", "AlertTerms"]
 
 _FRESH_S = 120.0
 """How old a price may be to say what an order is worth, in wall seconds (EXIT-7)."""
@@ -66,7 +66,7 @@ class AlertTerms:
     scopes: Mapping[str, Scope] = field(default_factory=dict)
 
 
-class Decisions:
+class AlertDecisions:
     """Decides on alerts of one account."""
 
     def __init__(self, client: Client, journal: AlertJournal, terms: Callable[[], AlertTerms]) -> None:

@@ -11,7 +11,7 @@ from activities.database import Pool
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from domain.incidents import IncidentKind
-from exchange.background import Background, Fault
+from exchange.background import Background, TaskFault
 from workers.log_lines import only_away
 
 __all__ = ["BACKGROUND", "FaultIncidents", "watch_background"]
@@ -42,15 +42,15 @@ class FaultIncidents:
         self._account = account
         self._process = process
         self._loop = asyncio.get_running_loop()
-        self._reported: dict[Fault, float] = {}
+        self._reported: dict[TaskFault, float] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
-    def __call__(self, fault: Fault) -> None:
+    def __call__(self, fault: TaskFault) -> None:
         """Have it stored; in any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._begin, fault)
 
-    def _begin(self, fault: Fault) -> None:
+    def _begin(self, fault: TaskFault) -> None:
         now = time.monotonic()
         if now - self._reported.get(fault, -_AGAIN_SECONDS) < _AGAIN_SECONDS:
             return
@@ -59,7 +59,7 @@ class FaultIncidents:
         self._storing.add(task)
         task.add_done_callback(self._storing.discard)
 
-    async def _store(self, fault: Fault) -> None:
+    async def _store(self, fault: TaskFault) -> None:
         sentence = (
             f"Something that {self._process} did in the background failed ({fault}), and nobody waited for it: what it "
             "was for may not have been done. It is a fault of the program: the log has more, to be reported."

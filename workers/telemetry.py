@@ -21,7 +21,7 @@ from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, 
 from activities.interfaces.orders import PlaceAttempt
 from domain.ids import client_order_id
 from domain.messages import Admission, OrderUpdate, PlaceAnswer, RecordResult, TradeOutcome
-from exchange.background import Fault
+from exchange.background import TaskFault
 from workers.errors import UserError
 from workers.settings import Settings
 
@@ -170,7 +170,7 @@ class Telemetry(Interceptor):
         """An activity raised."""
         self._calls.record(seconds, {"activity": name, "outcome": "failed"})
 
-    def background(self, fault: Fault) -> None:
+    def background(self, fault: TaskFault) -> None:
         """Something failed that nobody awaited."""
         self._background.add(1, {"kind": fault.kind})
 

@@ -28,8 +28,8 @@ __all__ = [
     "ORDER_WORKFLOW",
     "REUSE",
     "TASK_TIMEOUT",
-    "Kind",
     "Start",
+    "WorkflowKind",
     "decide_order",
     "external_start",
     "monitor_start",
@@ -46,7 +46,7 @@ TASK_TIMEOUT = timedelta(seconds=5)
 """A workflow task that a dead worker took with it is given to another after this."""
 
 
-class Kind(Enum):
+class WorkflowKind(Enum):
     """What is started, as far as it matters for an id that was used before."""
 
     NEW_ORDER = "an order that somebody decided on"
@@ -55,16 +55,16 @@ class Kind(Enum):
     EXTERNAL = "an order of somebody else's, to be shown"
 
 
-REUSE: Mapping[Kind, WorkflowIDReusePolicy] = MappingProxyType(
+REUSE: Mapping[WorkflowKind, WorkflowIDReusePolicy] = MappingProxyType(
     {
         # A repeated decision is the same order: one that has completed is not run again, one that failed is.
-        Kind.NEW_ORDER: WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
+        WorkflowKind.NEW_ORDER: WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
         # A fill or an attempt that appeared late needs its workflow again, also if that had completed.
-        Kind.KNOWN_ORDER: WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        WorkflowKind.KNOWN_ORDER: WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         # What the ledger has as open is guarded, whatever became of an earlier monitor.
-        Kind.MONITOR: WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        WorkflowKind.MONITOR: WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         # It commands nothing: what has been shown to its end is not shown again.
-        Kind.EXTERNAL: WorkflowIDReusePolicy.REJECT_DUPLICATE,
+        WorkflowKind.EXTERNAL: WorkflowIDReusePolicy.REJECT_DUPLICATE,
     }
 )
 """What becomes of a start whose id belongs to a workflow that has ended. One that runs is always left as it is."""
@@ -85,7 +85,7 @@ class Options(TypedDict):
 class Start:
     """A workflow to be started, and how people find and read it."""
 
-    kind: Kind
+    kind: WorkflowKind
     workflow: str
     request: OrderIntent | MonitorStart | ExternalOrder
     workflow_id: str
@@ -111,7 +111,7 @@ def order_start(intent: OrderIntent, *, known: bool = False) -> Start:
     """An order's workflow. `known`: the ledger has the order, and its workflow is to go on, or to be there again."""
     opens_trade = intent.role is OrderRole.ENTRY
     return Start(
-        Kind.KNOWN_ORDER if known else Kind.NEW_ORDER,
+        WorkflowKind.KNOWN_ORDER if known else WorkflowKind.NEW_ORDER,
         ORDER_WORKFLOW,
         intent,
         order_workflow_id(intent.order_key),
@@ -126,7 +126,7 @@ def monitor_start(start: MonitorStart) -> Start:
     """The exit monitor of an open trade."""
     bought = f" bought at {money(start.entry_price)}" if start.entry_price is not None else ""
     return Start(
-        Kind.MONITOR,
+        WorkflowKind.MONITOR,
         EXIT_MONITOR_WORKFLOW,
         start,
         exit_workflow_id(start.entry_key),
@@ -140,7 +140,7 @@ def monitor_start(start: MonitorStart) -> Start:
 def external_start(order: ExternalOrder) -> Start:
     """An order of somebody else's, which its workflow only shows."""
     return Start(
-        Kind.EXTERNAL,
+        WorkflowKind.EXTERNAL,
         EXTERNAL_WORKFLOW,
         order,
         external_workflow_id(order.order_key),

@@ -24,7 +24,7 @@ from domain.messages import OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO, average, divide, plain
 from domain.orders import (
     AttemptStatus,
-    Fill,
+    FillStep,
     OrderRole,
     OrderState,
     Report,
@@ -190,7 +190,7 @@ class _Bookkeeper:
             self.writes["incidents"] = self.incidents
         return Booking(self.writes, self._result(state, fill, first=first, finished=finished), self._next_cover())
 
-    def _report(self, state: OrderState, fill: Fill | None) -> None:
+    def _report(self, state: OrderState, fill: FillStep | None) -> None:
         after, update = self.after, self.update
         self.writes["attempt"] = {
             "client_order_id": self.attempt["client_order_id"],
@@ -209,7 +209,7 @@ class _Bookkeeper:
             "filled_at": update.at if fill is not None else None,
         }
 
-    def _fill(self, fill: Fill) -> bool:
+    def _fill(self, fill: FillStep) -> bool:
         """The fill's own row, the trade record, and the FIFO book; False if the state tells too few lots."""
         update, totals = self.update, self.after.totals
         if fill.size <= 0:
@@ -244,7 +244,7 @@ class _Bookkeeper:
         }
         return self._match(fill)
 
-    def _match(self, fill: Fill) -> bool:
+    def _match(self, fill: FillStep) -> bool:
         """The FIFO book: a fill that came late has the sells after it matched again."""
         record = FillRecord(
             fill_id=_NEW,
@@ -302,7 +302,7 @@ class _Bookkeeper:
         self.leg = (role.value, reason.value)
         self.writes["leg"] = {"role": role.value, "reason": reason.value}
 
-    def _grow(self, fill: Fill) -> None:
+    def _grow(self, fill: FillStep) -> None:
         now = self.trade
         state = TradeState(now["state"]) if now else TradeState.OPENING
         # A correction of value or fees alone is no reason to protect a trade again.
@@ -320,7 +320,7 @@ class _Bookkeeper:
             "entry_price": divide(value, size) if size else ZERO,
         }
 
-    def _shrink(self, fill: Fill) -> None:
+    def _shrink(self, fill: FillStep) -> None:
         held = self.trade["remaining"] if self.trade else ZERO
         surplus = fill.size + fill.base_fees - held
         size, value, fees, base_fees = fill.size, fill.value, fill.quote_fees, fill.base_fees
@@ -339,7 +339,7 @@ class _Bookkeeper:
             )
         self.writes["shrink"] = {"size": size, "value": value, "quote_fees": fees, "base_fees": base_fees}
 
-    def _records(self, fill: Fill | None) -> None:
+    def _records(self, fill: FillStep | None) -> None:
         """Keep the status columns true: the trade record's, and the open-order row, which exists while it's open."""
         attempt, after = self.attempt, self.after
         if fill is None and after.totals.size > 0:
@@ -358,7 +358,7 @@ class _Bookkeeper:
             "status": after.status.value,
         }
 
-    def _ended(self, fill: Fill | None) -> bool:
+    def _ended(self, fill: FillStep | None) -> bool:
         """Whether the order has ended with this report, or had before."""
         others_live = any(row["live"] for row in self.state.attempts if row is not self.attempt)
         if self.order["finished"]:
@@ -405,7 +405,7 @@ class _Bookkeeper:
             return ZERO
         return None if size is None else max(size - self.after.totals.size, ZERO)
 
-    def _result(self, state: OrderState, fill: Fill | None, *, first: bool, finished: bool) -> RecordResult:
+    def _result(self, state: OrderState, fill: FillStep | None, *, first: bool, finished: bool) -> RecordResult:
         trade = self.trade
         return RecordResult(
             attempt=self.update.attempt,

@@ -20,7 +20,7 @@ from typing import Any
 import domain.adoption
 from activities.database import Connection, Pool, Statements, lock_symbol, lock_trade
 from activities.incidents import report_incident
-from domain.adoption import Sale
+from domain.adoption import AdoptedSale
 from domain.balances import OpenQuantity, Taken, Transfer, TransferKind, shortage, take_from_trades
 from domain.exits import ExitReason
 from domain.ids import OUR_SHAPE
@@ -314,7 +314,7 @@ async def bear_sales(pool: Pool, account: str, base: str) -> list[Taken]:
             return []
         sales = await connection.fetch(_SALES, account, base, min(row["bought_at"] for row in rows), OUR_SHAPE)
         borne = domain.adoption.bear_sales(
-            [Sale(row["order_key"], row["at"], row["size"]) for row in sales if row["size"] > ZERO],
+            [AdoptedSale(row["order_key"], row["at"], row["size"]) for row in sales if row["size"] > ZERO],
             [_open_quantity(row, row["bought_at"]) for row in rows],
         )
         for item in borne:

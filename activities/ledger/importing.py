@@ -30,7 +30,7 @@ from activities.ledger.recompute import compare_book, read_book, repair_symbol
 from domain.market import currencies
 from domain.money import ZERO, plain
 from domain.orders import Side
-from fifo.alike import Seen, Twins, asset_of, second_of, without_id
+from fifo.alike import AlikeFills, SeenFill, asset_of, second_of, without_id
 from fifo.parsing import shown
 
 __all__ = ["ImportPlan", "Progress", "SymbolImport", "SymbolPlan", "own_records_since", "plan_import"]
@@ -352,7 +352,7 @@ async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapp
     symbols: dict[str, list[str]] = defaultdict(list)
     for (symbol,) in rows:
         symbols[asset_of(symbol)].append(symbol)
-    twins = Twins()
+    twins = AlikeFills()
     possible: set[int] = set()
     for name in plan.symbols:
         # What was paid with a coin may be there as a fill of that coin beside the asset's.
@@ -360,7 +360,7 @@ async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapp
         for chunk in plan.fills.chunks(name, Fate.NEW) if products else ():
             seconds = sorted({second_of(item.at) for item in chunk})
             rows = await connection.fetch(_AT_THAT_SECOND, plan.account, products, seconds, timeout=_SECONDS)
-            there = [Seen(*row) for row in rows if not plan.fills.has(row[0])]
+            there = [SeenFill(*row) for row in rows if not plan.fills.has(row[0])]
             twins.put(there)
             moments = {second_of(seen.at) for seen in there}
             possible |= {item.line for item in chunk if second_of(item.at) in moments}
@@ -381,7 +381,7 @@ async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapp
         plan.doubted[lines[left[place]][0].line] = other.id
 
 
-def _other_cost(seen: Seen, twin: Seen) -> str:
+def _other_cost(seen: SeenFill, twin: SeenFill) -> str:
     return (
         f"a fill of the same moment, side and size is there as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
         f"this one is for {_shown(seen.net)}: if they are two, import with --keep-alike"

@@ -17,10 +17,10 @@ from typing import Any
 from domain.market import currencies
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side
-from fifo.alike import Seen
+from fifo.alike import SeenFill
 from fifo.amounts import decimal_of
 from fifo.fills import FifoError, Stated
-from fifo.line import Entry
+from fifo.line import FillEntry
 from fifo.parsing import shown
 from fifo.reading import StatedFill
 
@@ -83,11 +83,11 @@ class OldFill:
     at: datetime
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> SeenFill:
         """What tells it from others without its id."""
         buy = self.side is Side.BUY
         net = self.value + self.quote_fees if buy else self.value - self.quote_fees
-        return Seen(self.id, self.symbol, buy, self.size, net, self.at)
+        return SeenFill(self.id, self.symbol, buy, self.size, net, self.at)
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -134,7 +134,7 @@ def old_fill(given: StatedFill) -> OldFill:
 
 
 class OldFills:
-    """The fills of a file (a `fifo.reading.Keeper`): read, then `put_in_order`, then gone through."""
+    """The fills of a file (a `fifo.reading.FillKeeper`): read, then `put_in_order`, then gone through."""
 
     def __init__(self) -> None:
         # No name: a file in the folder for temporary ones, which nobody else sees.
@@ -148,14 +148,14 @@ class OldFills:
     def __len__(self) -> int:
         return self._count("SELECT count(*) FROM sorted")
 
-    def find(self, tie: str) -> Entry | None:
+    def find(self, tie: str) -> FillEntry | None:
         """The fill as it was read, by its Entry's `tie`."""
         row = self._file.execute(
             "SELECT time, seq, tie, id, symbol, buy, entry_size, moved, amount FROM read WHERE tie = ?", (tie,)
         ).fetchone()
-        return None if row is None else Entry._make([*row[:5], bool(row[5]), *map(int, row[6:])])
+        return None if row is None else FillEntry._make([*row[:5], bool(row[5]), *map(int, row[6:])])
 
-    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[Entry]) -> None:
+    def put(self, line: int, stated: Sequence[Stated], entries: Sequence[FillEntry]) -> None:
         """One row's fills, all or none. Raises FifoError, as `old_fill` or NOT_A_NUMBER."""
         rows = []
         for fill, entry in zip(stated, entries, strict=True):

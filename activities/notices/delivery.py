@@ -22,7 +22,7 @@ from activities.leases import DATABASE_TROUBLE, Lease, LeaseLostError, LeaseTerm
 from activities.long_running import holder_name
 from activities.notices.news import News
 from domain.news import How
-from domain.notices import Incident, Message, as_messages, due_notices, loud_and_quiet
+from domain.notices import Incident, NoticeMessage, as_messages, due_notices, loud_and_quiet
 
 __all__ = ["BadTargetError", "Notifier", "NotifierOptions", "Target", "notifier_lease"]
 
@@ -136,7 +136,7 @@ class Target:
         self._service = apprise.Apprise()
         self._service.add(service)
 
-    async def send(self, message: Message, *, timeout: float) -> str | None:
+    async def send(self, message: NoticeMessage, *, timeout: float) -> str | None:
         """Send it; None if the service took it, else why not."""
         try:
             async with asyncio.timeout(timeout):
@@ -260,7 +260,7 @@ class Notifier:
             await self._pool.execute(_TOLD, target.name, *self._unwritten[target.name])
             del self._unwritten[target.name]
 
-    async def tell_all(self, message: Message) -> dict[str, str | None]:
+    async def tell_all(self, message: NoticeMessage) -> dict[str, str | None]:
         """Send a message to every target at once, past the table; what each did not take, and why."""
         answers = await asyncio.gather(
             *(target.send(message, timeout=self._options.send_timeout) for target in self._targets)

@@ -22,7 +22,7 @@ from activities.leases import DATABASE_TROUBLE
 from activities.notices.delivery import Notifier
 from activities.secret_values import without_secrets
 from domain.incidents import IncidentKind
-from domain.notices import Message
+from domain.notices import NoticeMessage
 
 __all__ = ["DATABASE", "OutageOptions", "Outages", "Probe", "takes_writes"]
 
@@ -173,7 +173,7 @@ class Outages:
     async def _directly(self, name: str, level: str, text: str) -> bool:
         """Whether somebody was told, or nobody wants to be."""
         place = f" (seen by {self._where})" if self._where else ""
-        message = Message(f"BotTrader {self._notifier.name}: {level} {_kind(name)}", text + place, level)
+        message = NoticeMessage(f"BotTrader {self._notifier.name}: {level} {_kind(name)}", text + place, level)
         answers = await self._notifier.tell_all(message)
         refused = {target: why for target, why in answers.items() if why}
         if refused:

@@ -33,7 +33,7 @@ from activities.orders.touches import Touches, says_something
 from activities.policy import Policy
 from activities.venue import SharedRead, Venue
 from domain.drafting import Draft, as_asked, at_touch, needs_touch
-from domain.gate_facts import Ask, Facts, GateResult, Market, Reserved
+from domain.gate_facts import Ask, Facts, GateResult, MarketFacts, Reserved
 from domain.gate_names import GateName
 from domain.gates import ENTRY_GATES, reservation, run_gates, with_admitted
 from domain.identity import Standing
@@ -265,7 +265,7 @@ class EntryAdmissions:
     async def _decide_one(self, read: _Read, entry: Entry, row: Any) -> Decided | _Asking:
         """The decision on one entry beside those that are admitted with it, or what has to be asked for first."""
         intent, policy = entry.intent, read.policy
-        market = entry.market or Market(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
+        market = entry.market or MarketFacts(row["bid"], row["ask"], row["seen_at"], row["change_24h"])
         if entry.needs_touch and not says_something(market, policy):
             return _Asking(Ask.TOUCH)
         standing = Standing(row["mode"], bool(row["armed"]), self._trouble())
@@ -312,13 +312,13 @@ class EntryAdmissions:
             return _Asking(Ask.BALANCE)
         return None
 
-    async def _drafted(self, intent: OrderIntent) -> tuple[Product | None, Draft, Decimal | None, Market | None]:
+    async def _drafted(self, intent: OrderIntent) -> tuple[Product | None, Draft, Decimal | None, MarketFacts | None]:
         """The product, the first attempt, what one base unit is worth, and the touch if it had to be asked for."""
         product = await self._venue.product(intent.symbol)
         if product is None or not needs_touch(intent, product):
             return product, *as_asked(intent, product), None
         quote = await self._venue.quote_for(client_order_id(intent.order_key, 1), intent.symbol)
-        market = Market(quote.bid, quote.ask, datetime.now(UTC))
+        market = MarketFacts(quote.bid, quote.ask, datetime.now(UTC))
         return product, *at_touch(intent, product, quote, self._policy().market_collar), market
 
 

@@ -15,7 +15,7 @@ from activities.orders.limits import results_of
 from activities.orders.touches import is_fresh, says_something
 from activities.policy import Policy
 from domain.drafting import Draft
-from domain.gate_facts import AHEAD_SECONDS, Facts, GateResult, Limits, Market
+from domain.gate_facts import AHEAD_SECONDS, Facts, GateResult, Limits, MarketFacts
 from domain.identity import Standing
 from domain.market import Product
 from domain.messages import OrderIntent
@@ -37,7 +37,7 @@ class Entry:
     rate: Decimal
     taker: Decimal | None
     """What an exit will cost at most, as a fraction; None: not known."""
-    market: Market | None
+    market: MarketFacts | None
     """The touch if it was asked for; None: the one that is kept for all."""
     needs_touch: bool
     """The exchange is to be asked if the touch that is kept is too old."""
@@ -76,7 +76,7 @@ def disabled_why(symbol: str, policy: Policy) -> str:
 
 def facts_of(
     entry: Entry,
-    market: Market,
+    market: MarketFacts,
     row: Any,
     policy: Policy,
     standing: Standing,
@@ -122,7 +122,7 @@ def facts_of(
 
 
 def _worth_of(
-    symbol: str, market: Market, row: Any, policy: Policy, prices: Mapping[str, Decimal]
+    symbol: str, market: MarketFacts, row: Any, policy: Policy, prices: Mapping[str, Decimal]
 ) -> tuple[Decimal | None, Decimal, tuple[str, ...]]:
     """What open trades of the symbol are worth, what those of others, and the symbols of which no price is known."""
     unpriced: list[str] = []
@@ -147,7 +147,7 @@ def _halted_by(row: Any) -> str:
     return ": ".join(part for part in (row["halted_by"] or "somebody", row["halted_why"]) if part)
 
 
-def _with_change(market: Market, row: Any, product: Product | None, policy: Policy) -> Market:
+def _with_change(market: MarketFacts, row: Any, product: Product | None, policy: Policy) -> MarketFacts:
     """The 24-hour change as it is kept for all, if that is fresh; else as the product's rules had it a minute ago."""
     kept = row["change_24h"]
     of_product = product.change_24h if product else None

@@ -21,7 +21,7 @@ from activities.orders.controls import turn_locked
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.gate_facts import AHEAD_SECONDS
-from domain.limits import Breach, Results, breach_of, losing_streak
+from domain.limits import LimitBreach, Results, breach_of, losing_streak
 from domain.rates import own_names, rate_from, rate_products
 
 __all__ = [
@@ -196,5 +196,5 @@ async def _look(connection: Statements, policy: Policy) -> Any:
     return await connection.fetchrow(_LOOK, policy.account, policy.losing_streak, *own_currency(policy))
 
 
-def _breach(row: Any, policy: Policy) -> Breach | None:
+def _breach(row: Any, policy: Policy) -> LimitBreach | None:
     return None if row["halted"] else breach_of(results_of(row), policy.daily_loss_limit, policy.losing_streak)

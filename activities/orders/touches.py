@@ -16,7 +16,7 @@ from activities.policy import Policy
 from activities.venue import Venue
 from domain.drafting import Draft, market_exit
 from domain.exits import ExitReason, SellSignal, due_exit, price_stop
-from domain.gate_facts import AHEAD_SECONDS, GateResult, Market
+from domain.gate_facts import AHEAD_SECONDS, GateResult, MarketFacts
 from domain.gate_names import GateName
 from domain.market import Product, Quote
 from domain.messages import OrderIntent
@@ -39,7 +39,7 @@ class Touches:
         self._venue = venue
         self._policy = policy
 
-    async def market(self, symbol: str, *, asks_for: str | None) -> Market:
+    async def market(self, symbol: str, *, asks_for: str | None) -> MarketFacts:
         """The touch that is kept for all; where that is too old, the exchange's own, if it answers.
 
         `asks_for` is the attempt that needs it; without one the exchange isn't asked.
@@ -49,14 +49,14 @@ class Touches:
             self._policy().account,
             symbol,
         )
-        kept = Market() if row is None else Market(row["bid"], row["ask"], row["at"], row["change_24h"])
+        kept = MarketFacts() if row is None else MarketFacts(row["bid"], row["ask"], row["at"], row["change_24h"])
         if asks_for is None or says_something(kept, self._policy()):
             return kept
         try:
             quote = await self._venue.quote_for(asks_for, symbol)
         except ExchangeError:
             return kept
-        return Market(quote.bid, quote.ask, datetime.now(UTC), kept.change_24h)
+        return MarketFacts(quote.bid, quote.ask, datetime.now(UTC), kept.change_24h)
 
     async def of_stop(self, intent: OrderIntent) -> Quote | None:
         """At what the exit of a due stop goes: the price that made it due while that is fresh, else the touch."""
@@ -122,7 +122,7 @@ def is_fresh(at: datetime | None, policy: Policy) -> bool:
     return -float(AHEAD_SECONDS) <= (datetime.now(UTC) - at).total_seconds() <= float(policy.market_stale_seconds)
 
 
-def says_something(market: Market, policy: Policy) -> bool:
+def says_something(market: MarketFacts, policy: Policy) -> bool:
     """The touch is one to decide by: fresh, and not crossed."""
     return is_fresh(market.at, policy) and not market.crossed
 

@@ -62,7 +62,7 @@ from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
 from domain.drafting import Draft, at_bid, remainder, rests_again
 from domain.exits import ExitReason
-from domain.gate_facts import Facts, Market
+from domain.gate_facts import Facts, MarketFacts
 from domain.gates import ATTEMPT_GATES, first_refusal, run_gates
 from domain.identity import Standing
 from domain.ids import client_order_id, order_workflow_id
@@ -224,12 +224,12 @@ class TradingActivities(OrderActivities):
 
     async def _redraft_resting(
         self, intent: OrderIntent, order: Any, product: Product, number: int
-    ) -> tuple[Draft, Market]:
+    ) -> tuple[Draft, MarketFacts]:
         """`domain.drafting.rests_again`, and the market that its gates go by."""
         attempt = client_order_id(intent.order_key, number)
         if intent.post_only:
             quote = await self._venue.quote_for(attempt, intent.symbol)
-            market = Market(quote.bid, quote.ask, datetime.now(UTC))
+            market = MarketFacts(quote.bid, quote.ask, datetime.now(UTC))
         else:
             quote, asks_for = None, None if intent.by_hand else attempt
             market = await self._touches.market(intent.symbol, asks_for=asks_for)

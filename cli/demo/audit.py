@@ -12,9 +12,9 @@ from typing import Any
 from domain.money import CENT, EXACT, ZERO, divide, round_half_even
 
 __all__ = [
-    "Account",
+    "AuditedAccount",
     "Duplicates",
-    "Linkage",
+    "LinkageCount",
     "Outcome",
     "account",
     "books_agree",
@@ -26,7 +26,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Linkage:
+class LinkageCount:
     """Filled orders that the system placed, and how many of them have their decision (LINK-1)."""
 
     filled: int
@@ -56,7 +56,7 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AuditedAccount:
     """Both sides of the same account, in USD: ours is start + realised + what open lots are up."""
 
     start: Decimal
@@ -121,14 +121,14 @@ def _outcome(trades: Sequence[Mapping[str, Any]]) -> Outcome:
     )
 
 
-async def linkage(ledger: Any) -> Linkage:
+async def linkage(ledger: Any) -> LinkageCount:
     """Of the filled orders with a row in our journal, those with a row in `trade_strategy_link`."""
     rows = await ledger.fetch(
         """SELECT o.order_key, l.order_key IS NOT NULL AS linked FROM orders o
            LEFT JOIN trade_strategy_link l USING (order_key) WHERE o.filled_size > 0 AND o.role <> 'EXTERNAL'"""
     )
     missing = tuple(row["order_key"] for row in rows if not row["linked"])
-    return Linkage(len(rows), len(rows) - len(missing), missing)
+    return LinkageCount(len(rows), len(rows) - len(missing), missing)
 
 
 async def duplicates(
@@ -160,7 +160,9 @@ async def books_agree(ledger: Any, fills: Sequence[Mapping[str, Any]]) -> bool:
     return not busy and ours == theirs
 
 
-async def account(ledger: Any, balances: Mapping[str, Mapping[str, Decimal]], marks: Mapping[str, Decimal]) -> Account:
+async def account(
+    ledger: Any, balances: Mapping[str, Mapping[str, Decimal]], marks: Mapping[str, Decimal]
+) -> AuditedAccount:
     """Our account from the FIFO book, and the exchange's from its balances, at the same `marks` (USD per base)."""
     realised = await ledger.fetchval("SELECT coalesce(sum(pnl), 0) FROM fifo_allocations")
     lots = await ledger.fetch(
@@ -176,7 +178,7 @@ async def account(ledger: Any, balances: Mapping[str, Mapping[str, Decimal]], ma
     for currency, balance in balances.items():
         price = Decimal(1) if currency == "USD" else marks.get(f"{currency}-USD", ZERO)
         theirs += EXACT.multiply(balance["total"], price)
-    return Account(
+    return AuditedAccount(
         start=balances["USD"]["deposited"],
         realised=realised,
         open_gain=gain,

@@ -15,7 +15,7 @@ from domain.messages import IndicatorPart, Linkage, OrderIntent
 from domain.money import ZERO
 from domain.orders import EntryPoint, OrderType, TimeInForce
 
-__all__ = ["ACCOUNT", "KINDS", "SYMBOLS", "Kind", "Run", "intent_of", "run_of"]
+__all__ = ["ACCOUNT", "KINDS", "SYMBOLS", "Run", "StepKind", "intent_of", "run_of"]
 
 ACCOUNT = "main"
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
@@ -40,7 +40,7 @@ _FIRED_BY: Mapping[str, Sequence[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class StepKind:
     """One way in and one way out. `reason` None stays open until the end, protected."""
 
     name: str
@@ -62,8 +62,8 @@ def _rules(**given: object) -> ExitRules:
     return ExitRules.model_validate({**wide, **given})
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind(
+KINDS: tuple[StepKind, ...] = (
+    StepKind(
         "hard stop",
         ExitReason.HARD_STOP,
         ("volume_spike", "multi_signal"),
@@ -71,18 +71,20 @@ KINDS: tuple[Kind, ...] = (
         # The soft stop lies less than a tick before it, so that the hard one is always the first to be reached.
         _rules(hard_stop="0.0012", soft_stop="0.0011999999"),
     ),
-    Kind("soft stop", ExitReason.SOFT_STOP, ("macd_cross", "bb_squeeze"), "sighook", _rules(soft_stop="0.001")),
-    Kind(
+    StepKind("soft stop", ExitReason.SOFT_STOP, ("macd_cross", "bb_squeeze"), "sighook", _rules(soft_stop="0.001")),
+    StepKind(
         "trailing stop",
         ExitReason.TRAILING_STOP,
         ("roc_momo", "multi_signal"),
         "sighook",
         _rules(trailing_arm="0.0008", trailing_min_distance="0.0004", trailing_max_distance="0.0008"),
     ),
-    Kind("take profit", ExitReason.TP, ("rsi_oversold", "passive_mm"), "sighook", _rules(take_profit="0.001")),
-    Kind("sell signal", ExitReason.SIGNAL_EXIT, ("rsi_oversold", "tradingview"), "webhook", _rules(signal_exit=True)),
-    Kind("a person's close", ExitReason.MANUAL, ("manual",), "manual", _rules()),
-    Kind("kept open", None, ("bb_squeeze",), "sighook", _rules()),
+    StepKind("take profit", ExitReason.TP, ("rsi_oversold", "passive_mm"), "sighook", _rules(take_profit="0.001")),
+    StepKind(
+        "sell signal", ExitReason.SIGNAL_EXIT, ("rsi_oversold", "tradingview"), "webhook", _rules(signal_exit=True)
+    ),
+    StepKind("a person's close", ExitReason.MANUAL, ("manual",), "manual", _rules()),
+    StepKind("kept open", None, ("bb_squeeze",), "sighook", _rules()),
 )
 
 
@@ -124,7 +126,7 @@ def _breakdown(dice: random.Random) -> dict[str, IndicatorPart]:
 
 
 def intent_of(
-    kind: Kind, symbol: str, number: int, run: Run, *, demo_id: str, speed: Decimal, bid: Decimal, ask: Decimal
+    kind: StepKind, symbol: str, number: int, run: Run, *, demo_id: str, speed: Decimal, bid: Decimal, ask: Decimal
 ) -> OrderIntent:
     """The entry `number` of the demonstration: at market, at a limit that takes the ask, or as a maker at the bid."""
     trigger = kind.triggers[number % len(kind.triggers)]

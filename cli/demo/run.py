@@ -22,8 +22,8 @@ from temporalio.service import RPCError
 from activities.commands import note_order
 from activities.interfaces.starting import decide_order
 from cli.asking import commanded, end, until
-from cli.demo.audit import Account, Duplicates, Linkage, account, books_agree, duplicates, linkage
-from cli.demo.plan import ACCOUNT, KINDS, SYMBOLS, Kind, Run, intent_of, run_of
+from cli.demo.audit import AuditedAccount, Duplicates, LinkageCount, account, books_agree, duplicates, linkage
+from cli.demo.plan import ACCOUNT, KINDS, SYMBOLS, Run, StepKind, intent_of, run_of
 from cli.output import UnreachableError, UserError
 from domain.exits import ExitReason
 from domain.money import ZERO
@@ -60,7 +60,7 @@ class _Slot:
     Prices may go the other way for long: then the place goes to a newer trade, and the old one waits beside it.
     """
 
-    kind: Kind
+    kind: StepKind
     symbol: str
     key: str | None = None
     since: float = 0.0
@@ -75,9 +75,9 @@ class Result:
     refused: Counter[str] = field(default_factory=Counter)
     snapshots: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    linkage: Linkage = field(default_factory=lambda: Linkage(0, 0))
+    linkage: LinkageCount = field(default_factory=lambda: LinkageCount(0, 0))
     duplicates: Duplicates = field(default_factory=lambda: Duplicates(0, 0, 0, 0, 0))
-    account: Account | None = None
+    account: AuditedAccount | None = None
     fees: Decimal = ZERO
     placement_to_fill_ms: float | None = None
     problems: list[str] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Demonstration:
                 self._say("The price file has ended: prices stand still from here.")
                 return
 
-    def _wanted(self, kind: Kind) -> int:
+    def _wanted(self, kind: StepKind) -> int:
         """How many closed trades of a kind are enough; the last ones are closed by a person."""
         by_rules = [other for other in KINDS if other.reason not in (None, ExitReason.MANUAL)]
         if kind not in by_rules:

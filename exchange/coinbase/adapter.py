@@ -38,12 +38,12 @@ from exchange.coinbase.twins import Twins
 from exchange.port import (
     UNREADABLE,
     Balance,
-    Book,
     CancelAnswer,
     Candle,
     Capabilities,
     FeeRates,
     MalformedMessage,
+    OrderBook,
     OrderRequest,
     Product,
     Quote,
@@ -191,7 +191,7 @@ class CoinbaseExchange:
             raise Unavailable(f"{symbol} has no {'bids' if not book.bids else 'asks'} now", code="EMPTY_BOOK")
         return Quote(symbol, book.bids[0].price, book.asks[0].price, book.at)
 
-    async def book(self, symbol: str, depth: int) -> Book:
+    async def book(self, symbol: str, depth: int) -> OrderBook:
         """The best `depth` levels of both sides, now, by REST. Raises Unavailable."""
         answer = await self._market("/product_book", "/market/product_book", {"product_id": symbol, "limit": depth})
         with reading(f"the book of {symbol}"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exchange.coinbase.keys import ApiKey
-from exchange.streams import StreamSettings
+from exchange.streams import ReconnectSettings
 
 __all__ = ["CoinbaseConfig"]
 
@@ -34,7 +34,7 @@ class CoinbaseConfig:
     late_acceptance_seconds: int = 150
     clock_look_seconds: float = 600.0
     """How often the venue's clock is looked at, beside each time that it refuses a token."""
-    streams: StreamSettings = field(default_factory=StreamSettings)
+    streams: ReconnectSettings = field(default_factory=ReconnectSettings)
 
     def key(self) -> ApiKey | None:
         """The API key, or None where none is given (public calls only).

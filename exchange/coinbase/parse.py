@@ -15,7 +15,7 @@ from typing import Any
 
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side, VenueStatus
-from exchange.port import Balance, Book, BookLevel, Candle, FeeRates, Product, VenueFill, VenueOrder
+from exchange.port import Balance, BookLevel, Candle, FeeRates, OrderBook, Product, VenueFill, VenueOrder
 
 __all__ = [
     "MessageError",
@@ -413,7 +413,7 @@ def wallet(raw: Mapping[str, Any]) -> Balance:
     )
 
 
-def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: datetime) -> Book:
+def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: datetime) -> OrderBook:
     """The best `depth` levels of both sides, of no later than `latest`. Raises MessageError."""
     book = answer.get("pricebook")
     if not isinstance(book, Mapping):
@@ -429,7 +429,7 @@ def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: dateti
         ]
         for side, name in ((Side.BUY, "bid"), (Side.SELL, "ask"))
     )
-    return Book(symbol, bids, asks, min(optional_time(book.get("time"), "time") or latest, latest))
+    return OrderBook(symbol, bids, asks, min(optional_time(book.get("time"), "time") or latest, latest))
 
 
 def fee_rates_from(answer: Mapping[str, Any]) -> FeeRates:

@@ -13,17 +13,17 @@ from decimal import ROUND_DOWN, Decimal
 
 from exchange.paper.numbers import ZERO, floor_to
 from exchange.paper.orders import Order, Side
-from exchange.paper.products import Product
+from exchange.paper.products import PaperProduct
 
-__all__ = ["Book"]
+__all__ = ["RestingBook"]
 
 _KNUTH = 2654435761
 
 
-class Book:
+class RestingBook:
     """The book of one product. `depth` is synthetic levels a side; `level_value` their size in quote currency."""
 
-    def __init__(self, product: Product, *, depth: int, level_value: Decimal, gap: Decimal) -> None:
+    def __init__(self, product: PaperProduct, *, depth: int, level_value: Decimal, gap: Decimal) -> None:
         self.product = product
         self.bid = ZERO
         self.ask = ZERO

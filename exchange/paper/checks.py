@@ -6,22 +6,22 @@ from decimal import Decimal
 
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import on_grid
-from exchange.paper.orders import Kind, OrderTerms, Side
-from exchange.paper.products import Product
+from exchange.paper.orders import OrderTerms, PaperOrderKind, Side
+from exchange.paper.products import PaperProduct
 
 __all__ = ["check_edited", "check_prices", "check_size", "check_stop", "check_tradable"]
 
 _PRICE_LIMIT = Decimal(10) ** 12
 
 
-def check_tradable(product: Product, terms: OrderTerms) -> None:
+def check_tradable(product: PaperProduct, terms: OrderTerms) -> None:
     """The product's status allows such an order."""
     name = product.product_id
     if product.trading_disabled or product.is_disabled or product.status == "delisted" or product.view_only:
         raise Refusal("ORDER_ENTRY_DISABLED", f"Trading of {name} is disabled.", "PREVIEW_ORDER_ENTRY_DISABLED")
     if product.cancel_only:
         raise Refusal("ORDER_ENTRY_DISABLED", f"{name} takes cancels only.", "PREVIEW_ORDER_ENTRY_DISABLED")
-    if product.limit_only and terms.kind is Kind.MARKET:
+    if product.limit_only and terms.kind is PaperOrderKind.MARKET:
         raise Refusal(
             "UNSUPPORTED_ORDER_CONFIGURATION",
             f"{name} takes limit orders only.",
@@ -35,7 +35,7 @@ def check_tradable(product: Product, terms: OrderTerms) -> None:
         )
 
 
-def check_prices(product: Product, side: Side, terms: OrderTerms) -> None:
+def check_prices(product: PaperProduct, side: Side, terms: OrderTerms) -> None:
     """Prices are on the grid, and a stop is on the right side of its limit."""
     for price in (terms.limit_price, terms.stop_price):
         if price is not None and (price > _PRICE_LIMIT or not on_grid(price, product.price_increment)):
@@ -46,7 +46,7 @@ def check_prices(product: Product, side: Side, terms: OrderTerms) -> None:
             )
     if terms.limit_price is None or terms.stop_price is None:
         return
-    if terms.kind is Kind.STOP_LIMIT:
+    if terms.kind is PaperOrderKind.STOP_LIMIT:
         if side is Side.BUY and terms.stop_price > terms.limit_price:
             raise Refusal(
                 "INVALID_STOP_PRICE",
@@ -71,7 +71,7 @@ def check_stop(side: Side, terms: OrderTerms, last: Decimal) -> None:
     """A stop waits for the market: one that the last trade is beyond already is refused, and not triggered."""
     if terms.stop_price is None or not last:
         return
-    up = terms.stop_up if terms.kind is Kind.STOP_LIMIT else side is Side.BUY
+    up = terms.stop_up if terms.kind is PaperOrderKind.STOP_LIMIT else side is Side.BUY
     if up and terms.stop_price < last:
         raise Refusal(
             "UNKNOWN_FAILURE_REASON",
@@ -86,7 +86,7 @@ def check_stop(side: Side, terms: OrderTerms, last: Decimal) -> None:
         )
 
 
-def check_size(product: Product, terms: OrderTerms) -> None:
+def check_size(product: PaperProduct, terms: OrderTerms) -> None:
     """The size is within the product's limits and on its grid."""
     for size, low, high, step, name in (
         (terms.base_size, product.base_min_size, product.base_max_size, product.base_increment, "BASE"),
@@ -106,7 +106,7 @@ def check_size(product: Product, terms: OrderTerms) -> None:
             )
 
 
-def check_edited(product: Product, price: Decimal, size: Decimal) -> None:
+def check_edited(product: PaperProduct, price: Decimal, size: Decimal) -> None:
     """New price and size of an edited order are possible ones."""
     if not 0 < price <= _PRICE_LIMIT or not on_grid(price, product.price_increment):
         raise Refusal("INVALID_EDITED_PRICE", f"Price must be a multiple of {product.price_increment}.")

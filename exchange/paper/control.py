@@ -21,9 +21,9 @@ from exchange.paper.faults import FaultKind, read_fault, require_reachable
 from exchange.paper.market import Market
 from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
-__all__ = ["Control"]
+__all__ = ["PaperControl"]
 
 Body = Mapping[str, object]
 
@@ -34,10 +34,12 @@ _LONGEST_LATENCY = 86_400.0
 """Bounds in seconds."""
 
 
-class Control:
+class PaperControl:
     """Routes of the control interface; `application` is the aiohttp application."""
 
-    def __init__(self, venue: Venue, market: Market, streams: Streams, requests: Sequence[str], *, token: str) -> None:
+    def __init__(
+        self, venue: PaperVenue, market: Market, streams: Streams, requests: Sequence[str], *, token: str
+    ) -> None:
         self._venue = venue
         self._engine = venue.engine
         self._market = market

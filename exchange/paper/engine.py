@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from exchange.paper.book import Book
+from exchange.paper.book import RestingBook
 from exchange.paper.checks import check_edited, check_prices, check_size, check_stop, check_tradable
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
-from exchange.paper.orders import Fill, Kind, Order, OrderTerms, Side, Status, TimeInForce, read_terms
-from exchange.paper.products import Product
-from exchange.paper.wallet import Balance
+from exchange.paper.orders import Execution, Order, OrderTerms, PaperOrderKind, Side, Status, TimeInForce, read_terms
+from exchange.paper.products import PaperProduct
+from exchange.paper.wallet import WalletBalance
 
 __all__ = ["Engine", "Estimate", "Fees", "Liquidity", "Listener"]
 
@@ -98,13 +98,13 @@ class Engine(Matcher):
         terms = read_terms(configuration)
         self._check(book, side, terms)
         order = self._new("", book, side, terms, configuration, "")
-        if (self._cost(order, book) if terms.kind is Kind.MARKET else self._needed(order)) > self.wallet[
+        if (self._cost(order, book) if terms.kind is PaperOrderKind.MARKET else self._needed(order)) > self.wallet[
             self._paying(order)
         ].available:
             raise Refusal("INSUFFICIENT_FUND", "Insufficient balance in source account", "PREVIEW_INSUFFICIENT_FUND")
         return self._estimate(order, book)
 
-    def _estimate(self, order: Order, book: Book) -> Estimate:
+    def _estimate(self, order: Order, book: RestingBook) -> Estimate:
         rate = self._reserve_rate(order.terms)
         if order.limit_price is not None:
             value = order.remaining * order.limit_price
@@ -194,7 +194,7 @@ class Engine(Matcher):
         product = book.product
         if order.status is not Status.OPEN:
             raise Refusal("CAN_ONLY_EDIT_OPEN_ORDERS", "Only an open order can be edited.")
-        if order.terms.kind is not Kind.LIMIT or order.terms.time_in_force is not TimeInForce.GTC:
+        if order.terms.kind is not PaperOrderKind.LIMIT or order.terms.time_in_force is not TimeInForce.GTC:
             raise Refusal("ONLY_LIMIT_ORDER_EDITS_SUPPORTED", "Only limit GTC orders can be edited.")
         if size <= order.filled_size:
             raise Refusal("CANNOT_EDIT_TO_BELOW_FILLED_SIZE", "The new size must be above the filled size.")
@@ -234,7 +234,7 @@ class Engine(Matcher):
         self._fill(order, at, size, maker=True)
         self._after_trades(self.books[order.product_id])
 
-    def restore(self, orders: Iterable[Order], fills: Iterable[Fill], balances: Iterable[Balance]) -> None:
+    def restore(self, orders: Iterable[Order], fills: Iterable[Execution], balances: Iterable[WalletBalance]) -> None:
         """Take over a kept account. Resting orders are in the book again and trade with the next tick.
 
         Raises `PaperError` where an order's product is not there.
@@ -253,7 +253,7 @@ class Engine(Matcher):
         self.fills.extend(fills)
         self.wallet.restore(balances)
 
-    def set_product(self, product_id: str, flags: Mapping[str, object]) -> Product:
+    def set_product(self, product_id: str, flags: Mapping[str, object]) -> PaperProduct:
         """Change a product's trading status; a delisting cancels its open orders.
 
         Raises `PaperError` for a wrong flag, `Refusal` for a wrong product.
@@ -263,7 +263,7 @@ class Engine(Matcher):
         if book.product.status == "delisted":
             for order in [order for order in self.live.values() if order.product_id == product_id]:
                 if order.live:
-                    self._cancel(order, "Product delisted")
+                    self._cancel(order, "PaperProduct delisted")
         return book.product
 
     # -- the market --------------------------------------------------------------------------------------------
@@ -327,13 +327,13 @@ class Engine(Matcher):
 
     # -- checks and holds --------------------------------------------------------------------------------------
 
-    def _book(self, product_id: str) -> Book:
+    def _book(self, product_id: str) -> RestingBook:
         book = self.books.get(product_id)
         if book is None:
             raise Refusal("INVALID_PRODUCT_ID", f"Product {product_id} does not exist.", "PREVIEW_INVALID_PRODUCT_ID")
         return book
 
-    def _check(self, book: Book, side: Side, terms: OrderTerms) -> None:
+    def _check(self, book: RestingBook, side: Side, terms: OrderTerms) -> None:
         check_tradable(book.product, terms)
         check_prices(book.product, side, terms)
         check_size(book.product, terms)
@@ -347,24 +347,24 @@ class Engine(Matcher):
                 "PREVIEW_INVALID_LIMIT_PRICE_POSTONLY",
             )
 
-    def _check_attached(self, book: Book, side: Side, attached: Mapping[str, object]) -> OrderTerms:
+    def _check_attached(self, book: RestingBook, side: Side, attached: Mapping[str, object]) -> OrderTerms:
         terms = read_terms(attached, attached=True)
         check_prices(book.product, side.opposite, terms)
         return terms
 
-    def _would_cross(self, side: Side, price: Decimal, book: Book) -> bool:
+    def _would_cross(self, side: Side, price: Decimal, book: RestingBook) -> bool:
         touch = book.best(side.opposite)
         if touch is None:
             return False
         return price >= touch if side is Side.BUY else price <= touch
 
-    def _crosses(self, order: Order, book: Book) -> bool:
+    def _crosses(self, order: Order, book: RestingBook) -> bool:
         return order.limit_price is not None and self._would_cross(order.side, order.limit_price, book)
 
     def _new(
         self,
         client_order_id: str,
-        book: Book,
+        book: RestingBook,
         side: Side,
         terms: OrderTerms,
         configuration: Mapping[str, object],
@@ -404,16 +404,16 @@ class Engine(Matcher):
         self._seq += 1
         return self._seq
 
-    def _reserve(self, order: Order, book: Book) -> None:
+    def _reserve(self, order: Order, book: RestingBook) -> None:
         """Hold what the order can cost. Raises `Refusal` where that is not available."""
         balance = self.wallet[self._paying(order)]
-        needed = self._cost(order, book) if order.terms.kind is Kind.MARKET else self._needed(order)
+        needed = self._cost(order, book) if order.terms.kind is PaperOrderKind.MARKET else self._needed(order)
         if needed > balance.available:
             raise Refusal("INSUFFICIENT_FUND", "Insufficient balance in source account", "PREVIEW_INSUFFICIENT_FUND")
         balance.hold += needed
         order.hold = needed
 
-    def _cost(self, order: Order, book: Book) -> Decimal:
+    def _cost(self, order: Order, book: RestingBook) -> Decimal:
         """What a market order takes from the book as it stands, fees included, in the currency it pays with."""
         if order.side is Side.SELL and order.base_size is not None:
             return order.base_size
@@ -432,6 +432,6 @@ class Engine(Matcher):
             return (cost + left * price) * (ONE + self.fees.taker)
         return floor_to(cost, book.product.base_increment)
 
-    def _small(self, book: Book) -> Decimal:
+    def _small(self, book: RestingBook) -> Decimal:
         size = next(book.synthetic(Side.BUY), (ZERO, book.product.base_min_size))[1]
         return max(floor_to(size / 100, book.product.base_increment), book.product.base_increment)

@@ -17,12 +17,12 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
-from exchange.paper.candles import MEAN_SHARE, MINUTE, Candle, Pace
+from exchange.paper.candles import MEAN_SHARE, MINUTE, Bar, Pace
 from exchange.paper.config import PriceFile
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Tick
 from exchange.paper.numbers import parse, parse_time
-from exchange.paper.products import Product
+from exchange.paper.products import PaperProduct
 
 __all__ = ["FileTicks", "symbols_of"]
 
@@ -43,7 +43,7 @@ class _Bar:
 class FileTicks:
     """Ticks from a file for one or several products; see `PriceFile`. Raises `PaperError` when made."""
 
-    def __init__(self, products: Mapping[str, Product], settings: PriceFile) -> None:
+    def __init__(self, products: Mapping[str, PaperProduct], settings: PriceFile) -> None:
         self._path = settings.path
         self._products = products
         text = _read(settings.path)
@@ -97,14 +97,14 @@ class FileTicks:
                     first.setdefault(name, tick.price * self._scales[name])
         return first
 
-    def history(self) -> Mapping[str, list[Candle]]:
+    def history(self) -> Mapping[str, list[Bar]]:
         """The candles at the file's head, their starts relative to the first tick."""
         if not self._history_rows:
             return {}
         start = self._bars[self._history_rows].at
         return {
             name: [
-                Candle(
+                Bar(
                     int(bar.at - start),
                     bar.open * scale,
                     bar.high * scale,
@@ -266,7 +266,7 @@ def _positive(path: Path, line: int, row: Row, name: str) -> Decimal:
     return number
 
 
-def _recorded_ticks(path: Path, text: str, products: Mapping[str, Product]) -> list[Tick]:
+def _recorded_ticks(path: Path, text: str, products: Mapping[str, PaperProduct]) -> list[Tick]:
     """Prices of a recorded public stream: its trades, and its tickers for products without trades in it."""
     trades: list[Tick] = []
     tickers: list[Tick] = []
@@ -301,7 +301,7 @@ def _recorded_ticks(path: Path, text: str, products: Mapping[str, Product]) -> l
 
 
 def _keep(
-    ticks: list[Tick], products: Mapping[str, Product], item: Mapping[str, str], at: float, size: Decimal | None
+    ticks: list[Tick], products: Mapping[str, PaperProduct], item: Mapping[str, str], at: float, size: Decimal | None
 ) -> None:
     if item["product_id"] in products:
         ticks.append(Tick(at, item["product_id"], Decimal(item["price"]), size))

@@ -19,12 +19,12 @@ from typing import Any
 import aiohttp
 import orjson
 
-from exchange.paper.candles import MINUTE, Candle, Pace
+from exchange.paper.candles import MINUTE, Bar, Pace
 from exchange.paper.config import Live
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Market, Tick
 from exchange.paper.orders import Side
-from exchange.paper.products import Product
+from exchange.paper.products import PaperProduct
 
 __all__ = ["LiveTicks"]
 
@@ -40,7 +40,7 @@ _HISTORY_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class LiveQuote:
     """The real touch: prices in quote, sizes in base currency. `last` trade only where trades may have been missed."""
 
     product_id: str
@@ -70,11 +70,11 @@ class LiveTicks:
     `left_out` are products that it gives no price of.
     """
 
-    def __init__(self, products: Mapping[str, Product], settings: Live) -> None:
+    def __init__(self, products: Mapping[str, PaperProduct], settings: Live) -> None:
         self._products = dict(products)
         self._settings = settings
-        self._quotes: dict[str, Quote] = {}
-        self._history: dict[str, list[Candle]] = {}
+        self._quotes: dict[str, LiveQuote] = {}
+        self._history: dict[str, list[Bar]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +107,7 @@ class LiveTicks:
         """The first live price of each product that the feed has."""
         return {name: quote.last or quote.bid for name, quote in self._quotes.items()}
 
-    def history(self) -> Mapping[str, list[Candle]]:
+    def history(self) -> Mapping[str, list[Bar]]:
         """Five-minute candles of before, their times relative to now; what could not be had is empty, not invented."""
         return {name: self._history.get(name, []) for name in self._products}
 
@@ -155,7 +155,7 @@ class LiveTicks:
                         del wanted[name]
             raise _Refused("it has none of the products")
 
-    async def _subscribe(self, wanted: Mapping[str, Product]) -> None:
+    async def _subscribe(self, wanted: Mapping[str, PaperProduct]) -> None:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         if self._socket is not None:
@@ -165,10 +165,10 @@ class LiveTicks:
             await self._socket.send_json({"type": "subscribe", "product_ids": list(wanted), "channel": channel})
         while not set(wanted) <= set(self._quotes):
             for item in await self._receive():
-                if isinstance(item, Quote):
+                if isinstance(item, LiveQuote):
                     self._quotes[item.product_id] = item
 
-    async def _receive(self) -> list[Quote | Print]:
+    async def _receive(self) -> list[LiveQuote | Print]:
         if self._socket is None:
             raise ConnectionError("not connected")
         message = await self._socket.receive(timeout=_IDLE_SECONDS)
@@ -214,7 +214,7 @@ class LiveTicks:
                     self._history[name] = await self._candles(name)
                     await asyncio.sleep(_HISTORY_PAUSE)
 
-    async def _candles(self, name: str) -> list[Candle]:
+    async def _candles(self, name: str) -> list[Bar]:
         if self._session is None or self._settings.rest is None:
             return []
         now = time.time()
@@ -234,17 +234,17 @@ class LiveTicks:
             return []
 
 
-def _candle(row: Mapping[str, str], now: float) -> Candle:
+def _candle(row: Mapping[str, str], now: float) -> Bar:
     prices = (Decimal(row[name]) for name in ("open", "high", "low", "close", "volume"))
-    return Candle(int(row["start"]) - int(now), *prices)
+    return Bar(int(row["start"]) - int(now), *prices)
 
 
-def _parse(message: Mapping[str, Any]) -> Iterator[Quote | Print]:
+def _parse(message: Mapping[str, Any]) -> Iterator[LiveQuote | Print]:
     for event in message.get("events", ()):
         snapshot = event.get("type") == "snapshot"
         for item in event.get("tickers", ()):
             if item["best_bid"] and item["best_ask"]:
-                yield Quote(
+                yield LiveQuote(
                     item["product_id"],
                     Decimal(item["best_bid"]),
                     Decimal(item["best_ask"]),
@@ -257,8 +257,8 @@ def _parse(message: Mapping[str, Any]) -> Iterator[Quote | Print]:
                 yield Print(item["product_id"], Decimal(item["price"]), Decimal(item["size"]), maker.opposite)
 
 
-def _apply(market: Market, item: Quote | Print) -> None:
-    if isinstance(item, Quote):
+def _apply(market: Market, item: LiveQuote | Print) -> None:
+    if isinstance(item, LiveQuote):
         market.quote(item.product_id, item.bid, item.ask, item.sizes, item.last)
     else:
         market.trade(item.product_id, item.price, item.size, item.aggressor)

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from exchange.paper.candles import Candle, Pace
+from exchange.paper.candles import Bar, Pace
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated
 from exchange.paper.numbers import nearest_on
 from exchange.paper.orders import Side
-from exchange.paper.products import Product
-from exchange.paper.venue import Venue
+from exchange.paper.products import PaperProduct
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["GeneratedTicks", "Market", "Tick", "TickSource"]
 
@@ -43,7 +43,7 @@ class TickSource(Protocol):
     def first_prices(self) -> Mapping[str, Decimal]:
         """The price each fed product starts at."""
 
-    def history(self) -> Mapping[str, list[Candle]]:
+    def history(self) -> Mapping[str, list[Bar]]:
         """One-minute candles before the start, their times relative to it (so negative)."""
 
     def pace(self, product_id: str, most: float) -> Pace:
@@ -56,7 +56,7 @@ class TickSource(Protocol):
 class GeneratedTicks:
     """A geometric random walk with jumps for each product; `speed` scales a tick's market time."""
 
-    def __init__(self, products: Mapping[str, Product], settings: Generated, seed: int, speed: float) -> None:
+    def __init__(self, products: Mapping[str, PaperProduct], settings: Generated, seed: int, speed: float) -> None:
         self._products = products
         self._settings = settings
         self._seed = seed
@@ -66,7 +66,7 @@ class GeneratedTicks:
         """The products' reference prices."""
         return {name: product.price for name, product in self._products.items()}
 
-    def history(self) -> Mapping[str, list[Candle]]:
+    def history(self) -> Mapping[str, list[Bar]]:
         """None: it is generated backwards."""
         return {}
 
@@ -103,7 +103,7 @@ def _volatility(settings: Generated, product_id: str) -> float:
 class Market:
     """Feeds a source's ticks to the venue: in time with the wall clock, or (step mode) when told."""
 
-    def __init__(self, venue: Venue, source: TickSource) -> None:
+    def __init__(self, venue: PaperVenue, source: TickSource) -> None:
         self._venue = venue
         self._ticks = source.ticks()
         self._dice = random.Random(venue.config.seed)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Protocol
 
-from exchange.paper.book import Book
+from exchange.paper.book import RestingBook
 from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
-from exchange.paper.orders import Fill, Kind, Order, OrderTerms, Side, Status, TimeInForce, Trade
-from exchange.paper.products import Product, leads
+from exchange.paper.orders import Execution, Order, OrderTerms, PaperOrderKind, Side, Status, TimeInForce, Trade
+from exchange.paper.products import PaperProduct, leads
 from exchange.paper.wallet import Wallet
 
 __all__ = ["Fees", "Liquidity", "Listener", "Matcher"]
@@ -57,7 +57,7 @@ class Matcher:
 
     def __init__(
         self,
-        products: Mapping[str, Product],
+        products: Mapping[str, PaperProduct],
         balances: Mapping[str, Decimal],
         listener: Listener,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -76,8 +76,8 @@ class Matcher:
         self.orders: dict[str, Order] = {}
         self.by_client_id: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
-        self.fills: list[Fill] = []
-        self.books: dict[str, Book] = {}
+        self.fills: list[Execution] = []
+        self.books: dict[str, RestingBook] = {}
         self._listener = listener
         self._clock = clock
         self._offered = offered
@@ -86,22 +86,22 @@ class Matcher:
         shape = liquidity or Liquidity()
         for product_id, product in products.items():
             gap = nearest_on(product.price * shape.gap_bps / 10_000, product.price_increment)
-            self.books[product_id] = Book(product, depth=shape.depth, level_value=shape.level_value, gap=gap)
+            self.books[product_id] = RestingBook(product, depth=shape.depth, level_value=shape.level_value, gap=gap)
         self.leads = leads(products)
-        self._markets: dict[str, list[Book]] = {}
+        self._markets: dict[str, list[RestingBook]] = {}
         for product_id, book in self.books.items():
             self._markets.setdefault(self.leads[product_id], []).append(book)
         self._next_trade_id = dict.fromkeys(products, first_trade_id)
 
-    def _market(self, book: Book) -> list[Book]:
+    def _market(self, book: RestingBook) -> list[RestingBook]:
         """The books of one market: this product's and its twins', which share price and prints."""
         return self._markets[self.leads[book.product.product_id]]
 
-    def _to_market(self, order: Order, book: Book) -> None:
+    def _to_market(self, order: Order, book: RestingBook) -> None:
         order.status = Status.OPEN
-        if order.terms.kind in (Kind.STOP_LIMIT, Kind.BRACKET) and not order.triggered:
+        if order.terms.kind in (PaperOrderKind.STOP_LIMIT, PaperOrderKind.BRACKET) and not order.triggered:
             book.stops[order.order_id] = order
-            if order.terms.kind is Kind.BRACKET:
+            if order.terms.kind is PaperOrderKind.BRACKET:
                 self._take(order, book)
                 if order.live:
                     book.rest(order)
@@ -110,7 +110,7 @@ class Matcher:
             self._changed(order)
             self._after_trades(book)
             return
-        share = self._offered(order.product_id, order.side) if order.terms.kind is Kind.MARKET else None
+        share = self._offered(order.product_id, order.side) if order.terms.kind is PaperOrderKind.MARKET else None
         short = share is not None and share < ONE
         if order.terms.time_in_force is TimeInForce.FOK and (short or not self._fillable(order, book)):
             self._cancel(order, "Fill-or-kill could not be filled at once")
@@ -119,7 +119,7 @@ class Matcher:
         self._settle(order, book)
         self._after_trades(book)
 
-    def _settle(self, order: Order, book: Book) -> None:
+    def _settle(self, order: Order, book: RestingBook) -> None:
         """What becomes of an order after it took what it could."""
         if not order.live:
             return
@@ -141,17 +141,17 @@ class Matcher:
             self._end(order, Status.CANCELLED)
         self._changed(order)
 
-    def _rest_again(self, order: Order, book: Book) -> None:
+    def _rest_again(self, order: Order, book: RestingBook) -> None:
         """Put an open order back where it was, without trading."""
-        waits = order.terms.kind in (Kind.STOP_LIMIT, Kind.BRACKET) and not order.triggered
+        waits = order.terms.kind in (PaperOrderKind.STOP_LIMIT, PaperOrderKind.BRACKET) and not order.triggered
         if waits:
             book.stops[order.order_id] = order
-        if not waits or order.terms.kind is Kind.BRACKET:
+        if not waits or order.terms.kind is PaperOrderKind.BRACKET:
             book.rest(order)
         if order.terms.time_in_force is TimeInForce.GTD:
             self._expiring[order.order_id] = order
 
-    def _take(self, order: Order, book: Book, share: Decimal | None = None) -> None:
+    def _take(self, order: Order, book: RestingBook, share: Decimal | None = None) -> None:
         """Fill from the opposite side until the order's price, its size or the liquidity ends.
 
         `share` of a MARKET order, at most, finds somebody (None: what the book shows), as when quotes flee.
@@ -195,12 +195,12 @@ class Matcher:
         return True
 
     @staticmethod
-    def _size_of_share(order: Order, product: Product, share: Decimal, price: Decimal) -> Decimal:
+    def _size_of_share(order: Order, product: PaperProduct, share: Decimal, price: Decimal) -> Decimal:
         """What `share` of the order still is at `price`, in base."""
         whole = order.base_size if order.base_size is not None else order.quote_size / price
         return max(floor_to(whole * share, product.base_increment) - order.filled_size, ZERO)
 
-    def _price_paid(self, side: Side, price: Decimal, limit: Decimal | None, book: Book) -> Decimal:
+    def _price_paid(self, side: Side, price: Decimal, limit: Decimal | None, book: RestingBook) -> Decimal:
         """What a taker pays (or gets) where the book shows `price`, by the fill rule; at worst its limit."""
         tick = book.product.price_increment
         beyond = self.rule.beyond(price, book.ask - book.bid, tick)
@@ -209,7 +209,9 @@ class Matcher:
         least = max(price - beyond, tick)
         return least if limit is None else min(max(least, limit), price)
 
-    def _wanted(self, order: Order, product: Product, price: Decimal, available: Decimal, rate: Decimal) -> Decimal:
+    def _wanted(
+        self, order: Order, product: PaperProduct, price: Decimal, available: Decimal, rate: Decimal
+    ) -> Decimal:
         if order.base_size is not None:
             size = min(order.remaining, available)
             if order.side is Side.SELL or order.limit_price is not None:
@@ -229,7 +231,7 @@ class Matcher:
             size = available
         return min(size, floor_to(max(budget, ZERO) / (price * (ONE + rate)), product.base_increment))
 
-    def _clear_own(self, order: Order, book: Book, price: Decimal, *, inclusive: bool) -> None:
+    def _clear_own(self, order: Order, book: RestingBook, price: Decimal, *, inclusive: bool) -> None:
         """Cancel the account's own orders that stand before `price` (or at it, where `inclusive`)."""
         while True:
             own = book.best_resting(order.side.opposite)
@@ -241,7 +243,7 @@ class Matcher:
                 return
             self._cancel(own, "Self trade prevention")
 
-    def _fillable(self, order: Order, book: Book) -> bool:
+    def _fillable(self, order: Order, book: RestingBook) -> bool:
         """True where the book could fill all of the order at once."""
         size = value = ZERO
         for price, available in book.synthetic(order.side.opposite):
@@ -253,7 +255,7 @@ class Matcher:
             value += available * price
         return size >= order.base_size if order.base_size is not None else value >= order.quote_size
 
-    def _trade_through(self, book: Book, price: Decimal, size: Decimal, aggressor: Side) -> None:
+    def _trade_through(self, book: RestingBook, price: Decimal, size: Decimal, aggressor: Side) -> None:
         left = size
         for each in self._market(book):
             left = self._sweep(each, aggressor.opposite, price, left)
@@ -263,7 +265,7 @@ class Matcher:
             self._print(book, price, left, aggressor.opposite)
         self._after_trades(book)
 
-    def _sweep(self, book: Book, side: Side, price: Decimal, volume: Decimal) -> Decimal:
+    def _sweep(self, book: RestingBook, side: Side, price: Decimal, volume: Decimal) -> Decimal:
         """Fill resting orders on `side` that trades at `price` reach, by the fill rule; what is left of `volume`."""
         through = book.product.price_increment * self.rule.ticks_through
         reached = price + through if side is Side.BUY else price - through
@@ -280,7 +282,7 @@ class Matcher:
             filled += size
         return volume - filled
 
-    def _after_trades(self, book: Book) -> None:
+    def _after_trades(self, book: RestingBook) -> None:
         """Trigger the stops that the last price reached, until no more trade follows from them."""
         while True:
             due = [
@@ -292,11 +294,11 @@ class Matcher:
                 self._trigger(order, each)
         self._listener.book_changed(book.product.product_id)
 
-    def _trigger(self, order: Order, book: Book) -> None:
+    def _trigger(self, order: Order, book: RestingBook) -> None:
         if book.stops.pop(order.order_id, None) is None:
             return  # ended, or triggered by what another stop of the same round did
         order.triggered = True
-        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None:
+        if order.terms.kind is PaperOrderKind.BRACKET and order.terms.stop_price is not None:
             book.remove(order)
             tick = book.product.price_increment
             if order.side is Side.SELL:
@@ -327,7 +329,7 @@ class Matcher:
         order.last_fill = now
         trade_id = self._print(book, price, size, order.side if maker else order.side.opposite)
         self.fills.append(
-            Fill(
+            Execution(
                 len(self.fills) + 1,
                 str(uuid.uuid4()),
                 str(trade_id),
@@ -342,7 +344,7 @@ class Matcher:
                 now,
             )
         )
-        if order.terms.kind is Kind.MARKET:
+        if order.terms.kind is PaperOrderKind.MARKET:
             paid = value + fee if order.side is Side.BUY else size
             self._hold(order, max(order.hold - paid, ZERO))
         else:
@@ -351,7 +353,7 @@ class Matcher:
             self._end(order, Status.FILLED)
         self._changed(order)
 
-    def _print(self, book: Book, price: Decimal, size: Decimal, maker_side: Side) -> int:
+    def _print(self, book: RestingBook, price: Decimal, size: Decimal, maker_side: Side) -> int:
         product_id = self.leads[book.product.product_id]
         trade_id = self._next_trade_id[product_id]
         self._next_trade_id[product_id] = trade_id + 1
@@ -378,7 +380,7 @@ class Matcher:
         if order.child_id:
             self._start_child(order, book)
 
-    def _start_child(self, order: Order, book: Book) -> None:
+    def _start_child(self, order: Order, book: RestingBook) -> None:
         """An attached bracket starts with what its parent filled, or ends with it."""
         child = self.orders[order.child_id]
         if not child.live:
@@ -408,7 +410,7 @@ class Matcher:
         if order.side is Side.SELL:
             return order.remaining
         price = order.price
-        if order.terms.kind is Kind.BRACKET and order.terms.stop_price is not None and not order.triggered:
+        if order.terms.kind is PaperOrderKind.BRACKET and order.terms.stop_price is not None and not order.triggered:
             price = max(price, order.terms.stop_price * (ONE + _BRACKET_COLLAR))
         return order.remaining * price * (ONE + self._reserve_rate(order.terms))
 
@@ -422,9 +424,9 @@ class Matcher:
         self._listener.order_changed(order)
 
 
-def _stop_due(order: Order, book: Book) -> bool:
+def _stop_due(order: Order, book: RestingBook) -> bool:
     stop = order.terms.stop_price
     if stop is None or not book.last:
         return False
-    up = order.terms.stop_up if order.terms.kind is Kind.STOP_LIMIT else order.side is Side.BUY
+    up = order.terms.stop_up if order.terms.kind is PaperOrderKind.STOP_LIMIT else order.side is Side.BUY
     return book.last >= stop if up else book.last <= stop

@@ -11,7 +11,18 @@ from enum import StrEnum
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import ZERO, parse, parse_time
 
-__all__ = ["TERMINAL", "Fill", "Kind", "Order", "OrderTerms", "Side", "Status", "TimeInForce", "Trade", "read_terms"]
+__all__ = [
+    "TERMINAL",
+    "Execution",
+    "Order",
+    "OrderTerms",
+    "PaperOrderKind",
+    "Side",
+    "Status",
+    "TimeInForce",
+    "Trade",
+    "read_terms",
+]
 
 
 class Side(StrEnum):
@@ -43,7 +54,7 @@ class Status(StrEnum):
 TERMINAL = frozenset({Status.FILLED, Status.CANCELLED, Status.EXPIRED, Status.FAILED})
 
 
-class Kind(StrEnum):
+class PaperOrderKind(StrEnum):
     """Order type, by the venue's names."""
 
     MARKET = "MARKET"
@@ -65,7 +76,7 @@ class TimeInForce(StrEnum):
 class OrderTerms:
     """What an order asks for. Exactly one of `base_size` and `quote_size` is set (neither on an attached bracket)."""
 
-    kind: Kind
+    kind: PaperOrderKind
     time_in_force: TimeInForce
     base_size: Decimal | None = None
     quote_size: Decimal | None = None
@@ -76,17 +87,17 @@ class OrderTerms:
     post_only: bool = False
 
 
-_CONFIGURATIONS: dict[str, tuple[Kind, TimeInForce]] = {
-    "market_market_ioc": (Kind.MARKET, TimeInForce.IOC),
-    "market_market_fok": (Kind.MARKET, TimeInForce.FOK),
-    "sor_limit_ioc": (Kind.LIMIT, TimeInForce.IOC),
-    "limit_limit_gtc": (Kind.LIMIT, TimeInForce.GTC),
-    "limit_limit_gtd": (Kind.LIMIT, TimeInForce.GTD),
-    "limit_limit_fok": (Kind.LIMIT, TimeInForce.FOK),
-    "stop_limit_stop_limit_gtc": (Kind.STOP_LIMIT, TimeInForce.GTC),
-    "stop_limit_stop_limit_gtd": (Kind.STOP_LIMIT, TimeInForce.GTD),
-    "trigger_bracket_gtc": (Kind.BRACKET, TimeInForce.GTC),
-    "trigger_bracket_gtd": (Kind.BRACKET, TimeInForce.GTD),
+_CONFIGURATIONS: dict[str, tuple[PaperOrderKind, TimeInForce]] = {
+    "market_market_ioc": (PaperOrderKind.MARKET, TimeInForce.IOC),
+    "market_market_fok": (PaperOrderKind.MARKET, TimeInForce.FOK),
+    "sor_limit_ioc": (PaperOrderKind.LIMIT, TimeInForce.IOC),
+    "limit_limit_gtc": (PaperOrderKind.LIMIT, TimeInForce.GTC),
+    "limit_limit_gtd": (PaperOrderKind.LIMIT, TimeInForce.GTD),
+    "limit_limit_fok": (PaperOrderKind.LIMIT, TimeInForce.FOK),
+    "stop_limit_stop_limit_gtc": (PaperOrderKind.STOP_LIMIT, TimeInForce.GTC),
+    "stop_limit_stop_limit_gtd": (PaperOrderKind.STOP_LIMIT, TimeInForce.GTD),
+    "trigger_bracket_gtc": (PaperOrderKind.BRACKET, TimeInForce.GTC),
+    "trigger_bracket_gtd": (PaperOrderKind.BRACKET, TimeInForce.GTD),
 }
 
 
@@ -107,16 +118,19 @@ def read_terms(configuration: object, *, attached: bool = False) -> OrderTerms:
             raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", "An attached order takes no size of its own.")
     elif (base is None) == (quote is None):
         raise Refusal("INVALID_REQUEST", "Give either base_size or quote_size.", "PREVIEW_INVALID_ORDER_CONFIG")
-    elif quote is not None and kind not in (Kind.MARKET, Kind.LIMIT):
+    elif quote is not None and kind not in (PaperOrderKind.MARKET, PaperOrderKind.LIMIT):
         raise Refusal("UNSUPPORTED_ORDER_CONFIGURATION", f"{name} takes base_size, not quote_size.")
-    limit = None if kind is Kind.MARKET else _required(values, "limit_price", "INVALID_LIMIT_PRICE")
+    limit = None if kind is PaperOrderKind.MARKET else _required(values, "limit_price", "INVALID_LIMIT_PRICE")
     stop = None
-    if kind is Kind.STOP_LIMIT:
+    if kind is PaperOrderKind.STOP_LIMIT:
         stop = _required(values, "stop_price", "INVALID_STOP_PRICE")
-    elif kind is Kind.BRACKET:
+    elif kind is PaperOrderKind.BRACKET:
         stop = _required(values, "stop_trigger_price", "INVALID_STOP_PRICE")
     stop_direction = values.get("stop_direction")
-    if kind is Kind.STOP_LIMIT and stop_direction not in ("STOP_DIRECTION_STOP_UP", "STOP_DIRECTION_STOP_DOWN"):
+    if kind is PaperOrderKind.STOP_LIMIT and stop_direction not in (
+        "STOP_DIRECTION_STOP_UP",
+        "STOP_DIRECTION_STOP_DOWN",
+    ):
         raise Refusal("INVALID_REQUEST", "stop_direction must be STOP_DIRECTION_STOP_UP or STOP_DIRECTION_STOP_DOWN.")
     end_time = None
     if time_in_force is TimeInForce.GTD:
@@ -229,7 +243,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class Execution:
     """One execution of one order: size in base, price and commission in quote."""
 
     seq: int

@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exchange.paper.engine import Engine
-from exchange.paper.orders import Fill, Order
-from exchange.paper.wallet import Balance
+from exchange.paper.orders import Execution, Order
+from exchange.paper.wallet import WalletBalance
 
-__all__ = ["Account", "Past"]
+__all__ = ["Past", "PastAccount"]
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PastAccount:
     """Orders by id, executions in order, balances."""
 
     orders: Mapping[str, Order]
-    fills: Sequence[Fill]
-    balances: Sequence[Balance]
+    fills: Sequence[Execution]
+    balances: Sequence[WalletBalance]
 
 
 class Past:
@@ -31,7 +31,7 @@ class Past:
         self._changed: dict[str, Order] = dict(engine.orders)
         self._orders: dict[str, list[tuple[float, Order]]] = {}
         self._fills: list[tuple[float, int]] = []
-        self._balances: list[tuple[float, list[Balance]]] = []
+        self._balances: list[tuple[float, list[WalletBalance]]] = []
         self.note()
 
     def changed(self, order: Order) -> None:
@@ -50,7 +50,7 @@ class Past:
         if not self._balances or self._balances[-1][1] != balances:
             self._balances.append((now, balances))
 
-    def account(self, lag: float) -> Account:
+    def account(self, lag: float) -> PastAccount:
         """The account `lag` seconds ago, or as it was when this was made where that is later."""
         at = max(time.monotonic() - lag, self._fills[0][0])
         orders = {
@@ -60,4 +60,4 @@ class Past:
         }
         count = self._fills[bisect_right(self._fills, at, key=lambda row: row[0]) - 1][1]
         balances = self._balances[bisect_right(self._balances, at, key=lambda row: row[0]) - 1][1]
-        return Account(orders, self._engine.fills[:count], balances)
+        return PastAccount(orders, self._engine.fills[:count], balances)

@@ -15,11 +15,11 @@ from pathlib import Path
 from exchange.paper.errors import PaperError
 from exchange.paper.numbers import parse, plain
 
-__all__ = ["STATUS_FLAGS", "Product", "bundled", "choose", "describe", "leads", "load", "with_twins"]
+__all__ = ["STATUS_FLAGS", "PaperProduct", "bundled", "choose", "describe", "leads", "load", "with_twins"]
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class PaperProduct:
     """One spot product. Sizes and increments in base or quote currency as named; `price` is a reference, in quote."""
 
     product_id: str
@@ -59,7 +59,7 @@ class Product:
         """Quote currency, such as USD."""
         return self.product_id.split("-")[1]
 
-    def with_status(self, **flags: object) -> Product:
+    def with_status(self, **flags: object) -> PaperProduct:
         """This product with other trading flags or status.
 
         Raises `PaperError` for a name that is not a trading flag or a value of the wrong kind.
@@ -98,13 +98,13 @@ PEPE-USD  Pepe       0.00000293  1           0.00000001  539937939102  10000000
 """
 
 
-def bundled() -> dict[str, Product]:
+def bundled() -> dict[str, PaperProduct]:
     """The products that come with the paper exchange."""
     found = {}
     for line in _BUNDLED.split("\n"):
         if line:
             product_id, name, price, base, tick, base_max, quote_max = line.split()
-            found[product_id] = Product(
+            found[product_id] = PaperProduct(
                 product_id=product_id,
                 base_name=name,
                 price=Decimal(price),
@@ -119,7 +119,7 @@ def bundled() -> dict[str, Product]:
     return found
 
 
-def load(path: Path) -> dict[str, Product]:
+def load(path: Path) -> dict[str, PaperProduct]:
     """Products from a file in the shape of `GET /products`. Raises `PaperError` with what is wrong and where."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
@@ -133,7 +133,7 @@ def load(path: Path) -> dict[str, Product]:
         ) from error
 
 
-def _from_row(row: Mapping[str, object]) -> Product:
+def _from_row(row: Mapping[str, object]) -> PaperProduct:
     def number(name: str) -> Decimal:
         value = parse(row[name])
         if value is None:
@@ -143,7 +143,7 @@ def _from_row(row: Mapping[str, object]) -> Product:
     flags = {name: row[name] for name in STATUS_FLAGS if name in row}
     aliases = row.get("alias_to")
     product_id = str(row["product_id"])
-    return Product(
+    return PaperProduct(
         product_id=product_id,
         base_name=str(row.get("base_name", "")),
         quote_name=str(row.get("quote_name", "")),
@@ -161,7 +161,7 @@ def _from_row(row: Mapping[str, object]) -> Product:
     )
 
 
-def choose(products: Mapping[str, Product], wanted: Iterable[str] | None) -> dict[str, Product]:
+def choose(products: Mapping[str, PaperProduct], wanted: Iterable[str] | None) -> dict[str, PaperProduct]:
     """The wanted ones of `products` (all where None). Raises `PaperError` for a name that is not there."""
     if wanted is None:
         return dict(products)
@@ -181,7 +181,7 @@ def _twin(product_id: str) -> str:
     return f"{base}-USD" if quote == "USDC" else ""
 
 
-def with_twins(products: Mapping[str, Product]) -> dict[str, Product]:
+def with_twins(products: Mapping[str, PaperProduct]) -> dict[str, PaperProduct]:
     """`products` with the names of their -USDC twins, where those are among them and the list didn't say."""
     twins: dict[str, list[str]] = {}
     for row in products.values():
@@ -193,7 +193,7 @@ def with_twins(products: Mapping[str, Product]) -> dict[str, Product]:
     }
 
 
-def leads(products: Mapping[str, Product]) -> dict[str, str]:
+def leads(products: Mapping[str, PaperProduct]) -> dict[str, str]:
     """Which product's book and prints stand for each product's market, by product and by the market's own name.
 
     A -USDC product and its -USD twin have one market at the venue.
@@ -207,7 +207,7 @@ def leads(products: Mapping[str, Product]) -> dict[str, str]:
 
 
 def describe(
-    product: Product,
+    product: PaperProduct,
     *,
     price: str,
     change_24h: str,

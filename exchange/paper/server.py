@@ -19,16 +19,16 @@ from exchange.paper.coinbase.auth import Keyring
 from exchange.paper.coinbase.rest import Rest
 from exchange.paper.coinbase.stream import Streams
 from exchange.paper.config import Generated, Live, PaperConfig, check
-from exchange.paper.control import Control
+from exchange.paper.control import PaperControl
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
 from exchange.paper.faults import FaultKind
 from exchange.paper.files import FileTicks
 from exchange.paper.live import LiveTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
-from exchange.paper.products import Product, bundled, choose, leads, load, with_twins
+from exchange.paper.products import PaperProduct, bundled, choose, leads, load, with_twins
 from exchange.paper.store import LIVE, MADE_UP, Store
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["PaperExchange"]
 
@@ -92,7 +92,7 @@ class PaperExchange:
             }
         self.keyring = Keyring(folder)
         tls = _certificate(folder)
-        self.venue = Venue(config, products, source.pace)
+        self.venue = PaperVenue(config, products, source.pace)
         for product_id, bars in source.history().items():
             self._give_history(product_id, bars)
         self.market = Market(self.venue, source)
@@ -112,7 +112,7 @@ class PaperExchange:
         rest.on_response_prepare.append(answers.date)
         stream = web.Application()
         stream.router.add_get("/{path:market|user}", self.streams.serve)
-        control = Control(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
+        control = PaperControl(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
         rest_port = await self._serve(rest, config.rest_port, "REST", tls)
         stream_port = await self._serve(stream, config.stream_port, "stream")
         control_port = await self._serve(control.application, config.control_port, "control", host=_LOOPBACK)
@@ -217,7 +217,7 @@ class PaperExchange:
         return int(runner.addresses[0][1])
 
 
-def _source(config: PaperConfig, products: dict[str, Product]) -> TickSource:
+def _source(config: PaperConfig, products: dict[str, PaperProduct]) -> TickSource:
     if isinstance(config.source, Live):
         return LiveTicks({row.market: row for row in products.values()}, config.source)
     lead = leads(products)

@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from exchange.paper.errors import PaperError
-from exchange.paper.orders import Fill, Order, Side, Status, read_terms
-from exchange.paper.products import STATUS_FLAGS, Product
-from exchange.paper.wallet import Balance
+from exchange.paper.orders import Execution, Order, Side, Status, read_terms
+from exchange.paper.products import STATUS_FLAGS, PaperProduct
+from exchange.paper.wallet import WalletBalance
 
 __all__ = ["LIVE", "MADE_UP", "Kept", "Store"]
 
@@ -49,8 +49,8 @@ class Kept:
     """What was kept: orders by age, fills in order, balances, last price and status flags by product."""
 
     orders: list[Order]
-    fills: list[Fill]
-    balances: list[Balance]
+    fills: list[Execution]
+    balances: list[WalletBalance]
     prices: dict[str, Decimal]
     products: dict[str, dict[str, object]]
 
@@ -82,8 +82,8 @@ class Store:
             rows = {table: self._rows(table) for table in _TABLES}
             return Kept(
                 orders=sorted((_order(row) for row in rows["orders"].values()), key=lambda order: order.seq),
-                fills=sorted((Fill(**_read(row)) for row in rows["fills"].values()), key=lambda fill: fill.seq),
-                balances=[Balance(**_read(row)) for row in rows["balances"].values()],
+                fills=sorted((Execution(**_read(row)) for row in rows["fills"].values()), key=lambda fill: fill.seq),
+                balances=[WalletBalance(**_read(row)) for row in rows["balances"].values()],
                 prices={str(name): Decimal(row["last"]) for name, row in rows["prices"].items()},
                 products={str(name): dict(row) for name, row in rows["products"].items()},
             )
@@ -95,7 +95,11 @@ class Store:
         return {key: orjson.loads(body) for key, body in found}
 
     def save(
-        self, orders: Iterable[Order], fills: Iterable[Fill], balances: Iterable[Balance], prices: Mapping[str, Decimal]
+        self,
+        orders: Iterable[Order],
+        fills: Iterable[Execution],
+        balances: Iterable[WalletBalance],
+        prices: Mapping[str, Decimal],
     ) -> None:
         """Keep the changes of one event."""
         self._file.execute("BEGIN")
@@ -125,7 +129,7 @@ class Store:
             )
         self._put("account", [("prices", orjson.dumps({"kind": prices}))])
 
-    def save_product(self, product: Product) -> None:
+    def save_product(self, product: PaperProduct) -> None:
         """Keep a product's trading status."""
         flags = {name: getattr(product, name) for name in STATUS_FLAGS}
         self._put("products", [(product.product_id, orjson.dumps(flags))])
@@ -138,7 +142,7 @@ class Store:
         self._file.close()
 
 
-def _dump(item: Order | Fill | Balance) -> bytes:
+def _dump(item: Order | Execution | WalletBalance) -> bytes:
     values = {field.name: getattr(item, field.name) for field in fields(item) if field.name != "terms"}
     return orjson.dumps(values, default=str)
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from exchange.paper.book import Book
+from exchange.paper.book import RestingBook
 from exchange.paper.candles import LEAST_SHARE, MINUTE, CandleStore, Pace
 from exchange.paper.coinbase import render
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated, PaperConfig
@@ -23,24 +23,24 @@ from exchange.paper.engine import Engine, Fees, Liquidity
 from exchange.paper.faults import MARKET_FAULTS, FaultBook, FaultKind
 from exchange.paper.numbers import nearest_on, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status, Trade
-from exchange.paper.past import Account, Past
-from exchange.paper.products import Product
+from exchange.paper.past import Past, PastAccount
+from exchange.paper.products import PaperProduct
 from exchange.paper.store import Kept, Store
-from exchange.paper.wallet import Balance
+from exchange.paper.wallet import WalletBalance
 
-__all__ = ["Venue"]
+__all__ = ["PaperVenue"]
 
 RECENT_TRADES = 1000
 _PRICES_EVERY = 1.0
 
 
-class Venue:
+class PaperVenue:
     """One account's exchange. All times are wall time plus `skew`, candles excepted (market time)."""
 
     def __init__(
         self,
         config: PaperConfig,
-        products: Mapping[str, Product],
+        products: Mapping[str, PaperProduct],
         pace: Callable[[str, float], Pace] = lambda product_id, most: Pace(MINUTE, most),
     ) -> None:
         self.config = config
@@ -129,11 +129,11 @@ class Venue:
         if self._past is None:
             self._past = Past(self.engine)
 
-    def account(self, lag: float = 0.0) -> Account:
+    def account(self, lag: float = 0.0) -> PastAccount:
         """The account as REST shows it, `lag` seconds late."""
         if lag and self._past is not None:
             return self._past.account(lag)
-        return Account(self.engine.orders, self.engine.fills, self.engine.wallet.all())
+        return PastAccount(self.engine.orders, self.engine.fills, self.engine.wallet.all())
 
     def keep(self) -> None:
         """Write what changed to the store, where there is one. Before anybody is told of it."""
@@ -248,7 +248,7 @@ class Venue:
 
     # -- prices ------------------------------------------------------------------------------------------------
 
-    def spread(self, product: Product, price: Decimal) -> Decimal:
+    def spread(self, product: PaperProduct, price: Decimal) -> Decimal:
         """The quoted spread of `product` at `price`."""
         return nearest_on(price * self.config.spread_bps / 10_000, product.price_increment)
 
@@ -285,7 +285,7 @@ class Venue:
         """The product whose prints, candles and book stand for the market of `name` (a product's, or the market's)."""
         return self.engine.leads[name]
 
-    def markets(self) -> list[tuple[str, Book]]:
+    def markets(self) -> list[tuple[str, RestingBook]]:
         """Each market once, by its leading product."""
         return [(name, book) for name, book in self.engine.books.items() if self.lead(name) == name]
 
@@ -329,7 +329,7 @@ class Venue:
             self.recent[product_id].append(Trade(product_id, first + number, price, size, side, at))
 
 
-def _figures(balance: Balance) -> tuple[Decimal, ...]:
+def _figures(balance: WalletBalance) -> tuple[Decimal, ...]:
     return (balance.total, balance.hold, balance.deposited)
 
 

@@ -10,11 +10,11 @@ from decimal import Decimal
 from exchange.paper.errors import Refusal
 from exchange.paper.numbers import ZERO
 
-__all__ = ["Balance", "Wallet"]
+__all__ = ["Wallet", "WalletBalance"]
 
 
 @dataclass(slots=True)
-class Balance:
+class WalletBalance:
     """One currency: `total` includes `hold`. Both in that currency, exact."""
 
     currency: str
@@ -33,19 +33,19 @@ class Wallet:
     """All balances of the one account of the paper exchange."""
 
     def __init__(self, start: Mapping[str, Decimal]) -> None:
-        self._balances = {name: Balance(name, amount, deposited=amount) for name, amount in start.items()}
+        self._balances = {name: WalletBalance(name, amount, deposited=amount) for name, amount in start.items()}
 
-    def __getitem__(self, currency: str) -> Balance:
+    def __getitem__(self, currency: str) -> WalletBalance:
         balance = self._balances.get(currency)
         if balance is None:
-            balance = self._balances[currency] = Balance(currency, ZERO)
+            balance = self._balances[currency] = WalletBalance(currency, ZERO)
         return balance
 
-    def all(self) -> list[Balance]:
+    def all(self) -> list[WalletBalance]:
         """Every balance, in the order in which the currencies appeared."""
         return list(self._balances.values())
 
-    def restore(self, balances: Iterable[Balance]) -> None:
+    def restore(self, balances: Iterable[WalletBalance]) -> None:
         """Replace every balance by kept ones."""
         self._balances = {balance.currency: balance for balance in balances}
 

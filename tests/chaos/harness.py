@@ -73,7 +73,7 @@ from tests.chaos.schedule import (
 from workers.polling import polled_since
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.local_stack import LocalStack, LocalStackConfig
-from workers.stack.paper_process import PaperConfig, PaperExchange
+from workers.stack.paper_process import PaperProcess, PaperProcessConfig
 
 __all__ = ["ChaosRun", "Rig", "Verdict", "open_rig", "run_seed"]
 
@@ -203,8 +203,8 @@ async def open_rig(
         if disk is not None:
             await asyncio.to_thread(disk.open)
             closing.push_async_callback(asyncio.to_thread, disk.close)
-        exchange = PaperExchange(
-            PaperConfig(data / "logs" / "paper.log", ["--data-folder", str(data / "paper"), *arguments])
+        exchange = PaperProcess(
+            PaperProcessConfig(data / "logs" / "paper.log", ["--data-folder", str(data / "paper"), *arguments])
         )
         await exchange.start()
         closing.push_async_callback(exchange.stop)

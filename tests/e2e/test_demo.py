@@ -14,7 +14,7 @@ import asyncpg
 import psutil
 import pytest
 
-from cli.demo.audit import Account, books_agree, duplicates, linkage
+from cli.demo.audit import AuditedAccount, books_agree, duplicates, linkage
 from cli.demo.plan import SYMBOLS
 from domain.exits import ExitReason
 from tests.support.live_stack import ROOT, Outcome, run_command
@@ -122,8 +122,8 @@ async def test_audit_finds_what_is_wrong(database: str) -> None:
         assert not await books_agree(ledger, [{"order_id": "1", "size": "1"}])
     finally:
         await ledger.close()
-    assert Account(Decimal(100), Decimal("1.0101"), Decimal(0), Decimal(0), exchange=Decimal("101.0099")).equal
-    assert not Account(Decimal(100), Decimal("1.01"), Decimal(0), Decimal(0), exchange=Decimal("101.02")).equal
+    assert AuditedAccount(Decimal(100), Decimal("1.0101"), Decimal(0), Decimal(0), exchange=Decimal("101.0099")).equal
+    assert not AuditedAccount(Decimal(100), Decimal("1.01"), Decimal(0), Decimal(0), exchange=Decimal("101.02")).equal
 
 
 async def test_damaged_price_file_is_a_sentence(tmp_path: Path) -> None:

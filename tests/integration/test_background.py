@@ -11,7 +11,7 @@ import pytest_asyncio
 import structlog
 
 from activities.database import Pool, create_pool
-from exchange.background import Fault
+from exchange.background import TaskFault
 from tests.support.waiting import eventually
 from workers.background import BACKGROUND, FaultIncidents, watch_background
 
@@ -68,7 +68,7 @@ async def test_an_error_that_nobody_awaited_is_counted_logged_and_one_incident(p
 async def test_that_a_server_is_away_is_no_fault_of_the_program(caplog: pytest.LogCaptureFixture) -> None:
     """A dropped task whose server was not there stays a line of the log."""
     background = watch_background()
-    told: list[Fault] = []
+    told: list[TaskFault] = []
     background.tell.append(told.append)
     await dropped(ConnectionRefusedError("nobody listens"))
     assert told == []

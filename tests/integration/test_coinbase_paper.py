@@ -36,11 +36,11 @@ from exchange.port import (
     Unavailable,
     VenueOrder,
 )
-from exchange.streams import ReconnectingStream, StreamSettings
+from exchange.streams import ReconnectingStream, ReconnectSettings
 
 D = Decimal
 BTC = "BTC-USD"
-FAST = StreamSettings(backoff_first=0.02, backoff_cap=0.1, heartbeat=2.5, first_frame=2.0, open_timeout=2.0)
+FAST = ReconnectSettings(backoff_first=0.02, backoff_cap=0.1, heartbeat=2.5, first_frame=2.0, open_timeout=2.0)
 
 
 def start_of_test() -> datetime:
@@ -465,7 +465,7 @@ async def test_a_half_open_socket_is_noticed_by_missing_heartbeats(
 
 async def test_silence_from_the_start_is_noticed(paper: PaperExchange, control: PaperControl) -> None:
     """No first message in time counts as a failure, and the next try works."""
-    exchange = adapter(paper, streams=StreamSettings(first_frame=0.4, backoff_first=0.02))
+    exchange = adapter(paper, streams=ReconnectSettings(first_frame=0.4, backoff_first=0.02))
     await control.fault("half_open", "user", count=1)
     reader = Reader(exchange.user_stream())
     await reader.until(lambda: bool(reader.of(Connected)))
@@ -477,7 +477,7 @@ async def test_silence_from_the_start_is_noticed(paper: PaperExchange, control: 
 
 async def test_a_slow_consumer_is_not_taken_for_a_silent_venue(paper: PaperExchange, control: PaperControl) -> None:
     """While the consumer is busy with an event longer than every limit, the connection stays."""
-    exchange = adapter(paper, streams=StreamSettings(heartbeat=1.5, idle=1.5))
+    exchange = adapter(paper, streams=ReconnectSettings(heartbeat=1.5, idle=1.5))
     stream = exchange.user_stream()
     assert isinstance(await anext(stream), Connected)
     await asyncio.sleep(2.5)
@@ -545,7 +545,7 @@ async def test_a_key_the_venue_does_not_know_is_told_as_the_reason(paper: PaperE
 async def test_nobody_at_the_address_is_tried_again_with_growing_pauses(paper: PaperExchange) -> None:
     """Refused connections are told with the number of failures, and pauses grow up to the cap."""
     exchange = adapter(
-        paper, user_stream_url="ws://127.0.0.1:9/user", streams=StreamSettings(backoff_first=0.01, backoff_cap=0.04)
+        paper, user_stream_url="ws://127.0.0.1:9/user", streams=ReconnectSettings(backoff_first=0.01, backoff_cap=0.04)
     )
     reader = Reader(exchange.user_stream())
     await reader.until(lambda: len(reader.of(Disconnected)) >= 6)

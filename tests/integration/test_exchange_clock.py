@@ -28,7 +28,7 @@ from exchange.paper.coinbase.requests import Call
 from exchange.paper.coinbase.rest import Rest
 from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.port import Connected, Disconnected, NotAccepted, OrderRequest, StreamEvent, Unavailable
-from exchange.streams import StreamSettings
+from exchange.streams import ReconnectSettings
 from tests.support.waiting import eventually
 
 D = Decimal
@@ -85,7 +85,7 @@ def adapter(paper: PaperExchange, **changes: Any) -> CoinbaseExchange:
         "key_file": paper.key_file,
         "private_rate": 0,
         "threads": 8,
-        "streams": StreamSettings(backoff_first=0.02, backoff_cap=0.1, first_frame=2.0, open_timeout=2.0),
+        "streams": ReconnectSettings(backoff_first=0.02, backoff_cap=0.1, first_frame=2.0, open_timeout=2.0),
     }
     return CoinbaseExchange(CoinbaseConfig(**(settings | changes)))
 

@@ -29,7 +29,7 @@ from domain.messages import ExitDue, MonitorStart
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Candle, CandleUpdate, Connected, Disconnected
-from exchange.streams import StreamSettings
+from exchange.streams import ReconnectSettings
 from tests.support.fake_exchange import FakeExchange, ticker
 from tests.support.ledger_rows import ACCOUNT, add_trade, cut_connections, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -622,7 +622,7 @@ async def on_paper(world: World, options: WatcherOptions, speed: float = 1.0) ->
                 user_stream_url=paper.user_stream_url,
                 ca_file=paper.ca_file,
                 key_file=paper.key_file,
-                streams=StreamSettings(backoff_first=0.05, backoff_cap=0.2),
+                streams=ReconnectSettings(backoff_first=0.05, backoff_cap=0.2),
             )
         )
         starter = Starter(world.pool, world.client, task_queue=world.queue)

@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed
 
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.port import BookUpdate, Connected, Disconnected, Gap, MalformedMessage, StreamEvent, Ticker
-from exchange.streams import ReconnectingStream, StreamSettings, StreamStats
+from exchange.streams import ReconnectingStream, ReconnectSettings, StreamStats
 
-FAST = StreamSettings(backoff_first=0.01, backoff_cap=0.05)
+FAST = ReconnectSettings(backoff_first=0.01, backoff_cap=0.05)
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -46,7 +46,7 @@ async def server(handler: Handler, tls: ssl.SSLContext | None = None, **options:
 
 
 def stream_of(
-    url: str, settings: StreamSettings = FAST, *, channels: Sequence[str] = ("ticker",), **options: Any
+    url: str, settings: ReconnectSettings = FAST, *, channels: Sequence[str] = ("ticker",), **options: Any
 ) -> ReconnectingStream:
     """A ticker stream."""
     stats = StreamStats()
@@ -121,7 +121,7 @@ async def test_a_frame_beyond_the_limit_is_a_lost_connection() -> None:
         await connection.wait_closed()
 
     async with server(handler) as url:
-        stream = stream_of(url, StreamSettings(backoff_first=0.01, max_message_bytes=10_000))
+        stream = stream_of(url, ReconnectSettings(backoff_first=0.01, max_message_bytes=10_000))
         assert kinds(await take(stream, 4)) == ["Connected", "Ticker", "Disconnected", "Connected"]
         await stream.aclose()
 
@@ -134,7 +134,7 @@ async def test_silence_is_noticed_by_the_idle_watchdog() -> None:
         await connection.wait_closed()
 
     async with server(handler) as url:
-        stream = stream_of(url, StreamSettings(idle=0.4, backoff_first=0.01))
+        stream = stream_of(url, ReconnectSettings(idle=0.4, backoff_first=0.01))
         events = await take(stream, 4)
         assert kinds(events) == ["Connected", "Ticker", "Disconnected", "Connected"]
         assert isinstance(events[2], Disconnected)
@@ -167,7 +167,7 @@ async def test_a_peer_that_answers_no_ping_is_left() -> None:
 
     running = await asyncio.start_server(raw, "127.0.0.1", 0)
     url = f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}"
-    stream = stream_of(url, StreamSettings(ping_interval=0.2, ping_timeout=0.2, backoff_first=0.01))
+    stream = stream_of(url, ReconnectSettings(ping_interval=0.2, ping_timeout=0.2, backoff_first=0.01))
     events = await take(stream, 3)
     assert kinds(events) == ["Connected", "Ticker", "Disconnected"]
     assert isinstance(events[2], Disconnected)
@@ -200,7 +200,7 @@ async def test_a_handshake_that_never_ends_is_given_up() -> None:
     """A server that accepts and never answers costs the open timeout, not more."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"ws://127.0.0.1:{mute.getsockname()[1]}"
-        stream = stream_of(url, StreamSettings(open_timeout=0.2, backoff_first=0.01))
+        stream = stream_of(url, ReconnectSettings(open_timeout=0.2, backoff_first=0.01))
         (event,) = await take(stream, 1, 3)
         assert isinstance(event, Disconnected)
         assert "too long" in event.reason
@@ -248,7 +248,7 @@ async def test_pauses_grow_and_start_anew_after_a_stable_connection() -> None:
         await asyncio.sleep(next(lives))
 
     async with server(handler) as url:
-        settings = StreamSettings(backoff_first=0.02, backoff_cap=10, stable_after=0.3)
+        settings = ReconnectSettings(backoff_first=0.02, backoff_cap=10, stable_after=0.3)
         stream = stream_of(url, settings, jitter=lambda: 1.0)
         events = await take(stream, 14)
         lost = [event for event in events if isinstance(event, Disconnected)]

@@ -33,7 +33,7 @@ from domain.orders import AttemptStatus, OrderRole, OrderType, Side, VenueStatus
 from exchange.coinbase import CoinbaseConfig, CoinbaseExchange
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.port import Balance, Disconnected, Exchange, Gap, Heartbeat, MalformedMessage, OrderEvent, OrderRequest
-from exchange.streams import StreamSettings
+from exchange.streams import ReconnectSettings
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, cut_connections, intent, open_books, until
 from tests.support.recording_workflows import RecordingMonitor, RecordingOrder
@@ -433,7 +433,7 @@ async def resting_at_paper(world: World) -> AsyncIterator[tuple[PaperControl, Wo
                 user_stream_url=paper.user_stream_url,
                 ca_file=paper.ca_file,
                 key_file=paper.key_file,
-                streams=StreamSettings(backoff_first=0.05, backoff_cap=0.2),
+                streams=ReconnectSettings(backoff_first=0.05, backoff_cap=0.2),
             )
         )
         wanted = intent("a")

@@ -26,7 +26,7 @@ from tests.support.live_stack import run_command
 from tests.support.waiting import eventually
 from tests.support.webhook import SECRET, TOKEN, Webhook, buy, raw, webhook_on
 from web.alert import read_alert
-from web.decisions import Decisions
+from web.decisions import AlertDecisions
 from web.journal import AlertJournal
 from web.senders import Proof
 from web.strict_json import read_json
@@ -241,7 +241,7 @@ async def test_without_a_worker_the_answer_is_that_it_is_being_decided(
     ):
         queue = system.settings.temporal.model_copy(update={"orders_queue": f"{system.account}-nobody"})
         idle = webhook.settings.model_copy(update={"temporal": queue})
-        decisions = Decisions(
+        decisions = AlertDecisions(
             system.client, AlertJournal(system.pool, system.account), lambda: terms_of(idle, policy_of(idle))
         )
         answer = await decisions.decide(read_alert(buy("slow")), Proof("tradingview"))

@@ -14,7 +14,6 @@ from domain.orders import Side, VenueStatus
 from exchange.port import (
     UNREADABLE,
     Balance,
-    Book,
     BookLevel,
     CancelAnswer,
     CancelVerdict,
@@ -22,6 +21,7 @@ from exchange.port import (
     Capabilities,
     Connected,
     MalformedMessage,
+    OrderBook,
     OrderEvent,
     OrderRequest,
     RepeatedId,
@@ -185,14 +185,14 @@ class FakeExchange:
         bid = self.quotes[symbol]
         return Quote(symbol, bid, bid + Decimal("0.01"), datetime.now(UTC))
 
-    async def book(self, symbol: str, depth: int) -> Book:
+    async def book(self, symbol: str, depth: int) -> OrderBook:
         """One unit on each side of the bid that the test set."""
         self._read(f"book {symbol}")
         if symbol not in self.quotes:
             raise Unavailable(f"no quote of {symbol}")
         bid = BookLevel(Side.BUY, self.quotes[symbol], Decimal(1))
         ask = BookLevel(Side.SELL, bid.price + Decimal("0.01"), Decimal(1))
-        return Book(symbol, [bid][:depth], [] if self.no_asks else [ask][:depth], datetime.now(UTC))
+        return OrderBook(symbol, [bid][:depth], [] if self.no_asks else [ask][:depth], datetime.now(UTC))
 
     async def candles(self, symbol: str, granularity_seconds: int, start: datetime, end: datetime) -> Sequence[Candle]:
         """The test's candles within the time asked for."""

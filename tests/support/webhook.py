@@ -18,7 +18,7 @@ from temporalio.client import Client
 from cli.web import limits_of, terms_of
 from tests.support.harness import TradingSystem
 from web.app import create_app
-from web.decisions import Decisions
+from web.decisions import AlertDecisions
 from web.journal import AlertJournal
 from web.metrics import WebhookMetrics
 from web.senders import Sender
@@ -82,7 +82,7 @@ async def webhook_on(
     given = {"requests_per_minute": 100_000, "burst": 10_000, **changes}
     settings = system.settings.model_copy(update={"webhook": type(system.settings.webhook).model_validate(given)})
     metrics = WebhookMetrics()
-    decisions = Decisions(
+    decisions = AlertDecisions(
         client or system.client,
         AlertJournal(pool or system.pool, settings.account),
         lambda: terms_of(settings, policy_of(settings)),

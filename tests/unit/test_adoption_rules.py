@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from domain.adoption import Sale, bear_sales, bought_after, has_our_shape, is_news
+from domain.adoption import AdoptedSale, bear_sales, bought_after, has_our_shape, is_news
 from domain.balances import OpenQuantity
 from domain.ids import client_order_id, intent_key
 
@@ -55,12 +55,12 @@ def trade(name: str, seconds: int, remaining: str, claimed: str = "0") -> OpenQu
     return OpenQuantity(name, START + timedelta(seconds=seconds), Decimal(remaining), Decimal(claimed), adopted=True)
 
 
-def sale(name: str, seconds: int, size: str) -> Sale:
+def sale(name: str, seconds: int, size: str) -> AdoptedSale:
     """A sale so many seconds after the start."""
-    return Sale(name, START + timedelta(seconds=seconds), Decimal(size))
+    return AdoptedSale(name, START + timedelta(seconds=seconds), Decimal(size))
 
 
-def borne(sales: list[Sale], trades: list[OpenQuantity]) -> list[tuple[str, str, Decimal, Decimal]]:
+def borne(sales: list[AdoptedSale], trades: list[OpenQuantity]) -> list[tuple[str, str, Decimal, Decimal]]:
     """Sale, trade, what it took and what is left."""
     return [
         (item.sale_key, item.taken.entry_key, item.taken.size, item.taken.left) for item in bear_sales(sales, trades)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fifo.alike import Seen, Twins
+from fifo.alike import AlikeFills, SeenFill
 
 AT = datetime(2022, 1, 1, 10, tzinfo=UTC)
 _FILLS = st.lists(
@@ -29,12 +29,12 @@ CONVERT = "2022-01-01T10:00:00+00:00 convert 1 BTC to 2 ETH for"
 
 def seen(
     fill_id: str = "BTC-USD/1", symbol: str = "BTC-USD", size: str = "1", net: str = "100", after: int = 0
-) -> Seen:
+) -> SeenFill:
     """A buy, so many microseconds after ten o'clock."""
-    return Seen(fill_id, symbol, True, Decimal(size), Decimal(net), AT + timedelta(microseconds=after))
+    return SeenFill(fill_id, symbol, True, Decimal(size), Decimal(net), AT + timedelta(microseconds=after))
 
 
-def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool = False) -> list[Seen]:
+def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool = False) -> list[SeenFill]:
     """Two units of an asset that were bought with 100 of a coin."""
     return [
         seen(f"{row}/{asset}" if conversion else row, f"{asset}-USD", "2"),
@@ -42,9 +42,9 @@ def paid(row: str, asset: str = "ETH", coin: str = "USDC", *, conversion: bool =
     ]
 
 
-def pairs(there: list[Seen], *rows: list[Seen], other_rows: dict[str, str] | None = None) -> list[str | None]:
+def pairs(there: list[SeenFill], *rows: list[SeenFill], other_rows: dict[str, str] | None = None) -> list[str | None]:
     """For each row the id of the first fill that it is."""
-    twins = Twins()
+    twins = AlikeFills()
     twins.put(there)
     found = twins.pair(rows, other_rows or {})
     return [found[place][0][1].id if place in found else None for place in range(len(rows))]
@@ -58,7 +58,7 @@ def test_fills_of_another_form_are_found_once_and_of_the_same_never(
     if the forms are two; none at all if it is one form, whose ids differ.
     """
     fine = [
-        Seen(_FORMS[first](f"{asset}-USD", f"9{number}"), f"{asset}-USD", buy, Decimal(size), Decimal(size),
+        SeenFill(_FORMS[first](f"{asset}-USD", f"9{number}"), f"{asset}-USD", buy, Decimal(size), Decimal(size),
              AT + timedelta(milliseconds=after))
         for number, (asset, buy, size, after) in enumerate(fills)
     ]  # fmt: skip
@@ -67,7 +67,7 @@ def test_fills_of_another_form_are_found_once_and_of_the_same_never(
         for number, item in enumerate(fine)
     ]
     order.shuffle(coarse)  # type: ignore[attr-defined]
-    twins = Twins()
+    twins = AlikeFills()
     twins.put(fine)
     twins.put(fine[:7])
     found = twins.pair([[item] for item in coarse])
@@ -100,7 +100,7 @@ def test_fills_of_another_form_are_found_once_and_of_the_same_never(
         (seen(HEX), seen(HEX.replace("f", "e")), False),
     ],
 )
-def test_what_is_the_same(there: Seen, new: Seen, same: bool) -> None:
+def test_what_is_the_same(there: SeenFill, new: SeenFill, same: bool) -> None:
     """As exactly as the coarser of two moments and sizes; USD and USDC are one book, other currencies are not, and an
     asset may have another name by now. Ids that Coinbase gave are of another form than one's own.
     """
@@ -128,7 +128,7 @@ def test_what_is_the_same(there: Seen, new: Seen, same: bool) -> None:
         (paid(f"{CONVERT} 100 USD", conversion=True), paid(SAYS), False),
     ],
 )
-def test_a_row_is_the_same_with_all_of_its_fills(there: list[Seen], new: list[Seen], same: bool) -> None:
+def test_a_row_is_the_same_with_all_of_its_fills(there: list[SeenFill], new: list[SeenFill], same: bool) -> None:
     """The other coin's fill alone makes no two rows one; a pair's fill is both of a row that names its currencies."""
     assert pairs(there, new) == [there[[leg.asset for leg in there].index(new[0].asset)].id if same else None]
     assert (pairs(new, there) != [None]) == same
@@ -155,9 +155,9 @@ def test_a_conversion_of_which_both_rows_are_there_is_no_third_one() -> None:
         (seen("BTC-USD/1"), seen("BTC-USD/2"), False),
     ],
 )
-def test_what_may_be_there_under_another_id(there: Seen, new: Seen, may_be: bool) -> None:
+def test_what_may_be_there_under_another_id(there: SeenFill, new: SeenFill, may_be: bool) -> None:
     """What only ids of one form tell apart; each that is there is named for one row, and none that has its twin."""
-    twins = Twins()
+    twins = AlikeFills()
     twins.put([there])
     assert twins.doubted([[new], [new]], ()) == ({0: there} if may_be else {})
     assert twins.doubted([[new]], {there.id}) == {}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fifo import Book, FifoError
-from fifo.line import Entry
+from fifo.line import FillEntry
 from fifo.parsing import money, nanoseconds, number
 from fifo.reading import Reading, read_fills
 from fifo.writing import json_lines
@@ -57,7 +57,7 @@ def read_text(text: str) -> Reading:
     return read_fills(text.encode().splitlines(keepends=True))
 
 
-def entries(reading: Reading) -> list[Entry]:
+def entries(reading: Reading) -> list[FillEntry]:
     """All fills, by symbol."""
     return [entry for group in reading.fills.values() for entry in group]
 

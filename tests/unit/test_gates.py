@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.gate_facts import AHEAD_SECONDS, Ask, Facts, Limits, Market, Reserved
+from domain.gate_facts import AHEAD_SECONDS, Ask, Facts, Limits, MarketFacts, Reserved
 from domain.gate_names import GateName
 from domain.gates import ENTRY_GATES, EXIT_GATES, first_refusal, never_sold, reservation, run_gates, with_admitted
 from domain.limits import Results, breach_of, losing_streak
@@ -42,7 +42,7 @@ FINE = Facts(
     size=Decimal("0.01"),
     available_quote=Decimal(1000),
     needed_quote=Decimal(503),
-    market=Market(Decimal(49_999), Decimal(50_001), NOW - timedelta(seconds=1), Decimal("0.02")),
+    market=MarketFacts(Decimal(49_999), Decimal(50_001), NOW - timedelta(seconds=1), Decimal("0.02")),
     account_worth=Decimal(10_000),
 )
 UNSIGNED = Linkage(trigger="rsi_oversold")
@@ -70,7 +70,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("INVALID_PRICE", {"intent": limit_buy("main", "0.01", "50000.005", entry_point="manual")}, "50000 and 50000.01"),
     ("SKIP_NO_PRICE", {"price": None}, "no price"),
     ("SKIP_MARKET_DATA_STALE", {"market": replace(FINE.market, at=NOW - timedelta(seconds=121))}, "121 s old"),
-    ("SKIP_MARKET_DATA_STALE", {"market": Market()}, "no market data"),
+    ("SKIP_MARKET_DATA_STALE", {"market": MarketFacts()}, "no market data"),
     ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, ask=Decimal(51_000))}, "1.98 %"),
     ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, bid=None)}, "not known"),
     ("SKIP_RED_DAY", {"market": replace(FINE.market, change_24h=Decimal("-0.031"))}, "fell by 3.10 %"),
@@ -135,7 +135,7 @@ def survives(number: int, chosen: set[int]) -> bool:
 @pytest.mark.parametrize(
     "odd",
     [
-        {"market": Market()},
+        {"market": MarketFacts()},
         {"market": replace(FINE.market, ask=Decimal(60_000))},
         {"market": replace(FINE.market, change_24h=Decimal("-0.2"))},
         {"market": replace(FINE.market, at=NOW - timedelta(days=1))},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -32,3 +33,20 @@ def test_long_files_say_why() -> None:
             needless.append(str(path.relative_to(ROOT)))
     assert without == []
     assert needless == []
+
+
+SAME_THING = {
+    "Side": "buy or sell, as the paper exchange writes it: its matching imports nothing of ours",
+    "TimeInForce": "the paper exchange's, as its protocol writes it: its matching imports nothing of ours",
+}
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    """Two public classes of ours never share a name, apart from those that say here why."""
+    places = defaultdict(list)
+    for path in _files():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(ROOT)))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert set(shared) == set(SAME_THING), shared

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.orders import (
     AttemptStatus,
-    Fill,
+    FillStep,
     IllegalMove,
     OrderState,
     Report,
@@ -131,7 +131,7 @@ def test_a_correction_of_fees_alone_is_a_fill_of_size_zero() -> None:
     after = Totals(Decimal(1), Decimal(50_000), Decimal(310))
     fill = fill_between(before, after)
     assert fill is not None
-    assert fill == Fill(Decimal(0), Decimal(0), Decimal(10), Decimal(0))
+    assert fill == FillStep(Decimal(0), Decimal(0), Decimal(10), Decimal(0))
 
 
 def test_an_attempt_taken_for_absent_comes_to_life_when_the_exchange_shows_it() -> None:

@@ -10,27 +10,27 @@ import pytest
 
 from domain.indicators import Block, scan
 from domain.strategies import WeightedRules
-from exchange.paper.candles import Candle, CandleStore, Pace
+from exchange.paper.candles import Bar, CandleStore, Pace
 from exchange.paper.config import Generated, PaperConfig, PriceFile
 from exchange.paper.files import FileTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
-from exchange.paper.products import Product, bundled, choose
-from exchange.paper.venue import Venue
+from exchange.paper.products import PaperProduct, bundled, choose
+from exchange.paper.venue import PaperVenue
 
 PRODUCTS = choose(bundled(), ["BTC-USD", "XRP-USD", "DOGE-USD", "PEPE-USD"])
 HOUR = 3600.0
 
 
-def traded(source: TickSource, config: PaperConfig, seconds: float) -> Venue:
+def traded(source: TickSource, config: PaperConfig, seconds: float) -> PaperVenue:
     """A venue on which `source` has traded for so many market seconds since its start."""
-    venue = Venue(config, PRODUCTS, source.pace)
+    venue = PaperVenue(config, PRODUCTS, source.pace)
     market = Market(venue, source)
     while venue.stepped < seconds:
         market.step(100)
     return venue
 
 
-def volume_readings(bars: dict[str, list[Candle]]) -> list[float]:
+def volume_readings(bars: dict[str, list[Bar]]) -> list[float]:
     """The indicator's reading of each symbol's newest candle: a multiple of the usual volume."""
 
     def column(name: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -85,7 +85,7 @@ def test_volume_of_a_file_meets_its_history(tmp_path: Path, sized: bool) -> None
     assert 0.7 < float(volume(after) / volume(before)) < 1.4
 
 
-def volume(bars: Sequence[Candle]) -> Decimal:
+def volume(bars: Sequence[Bar]) -> Decimal:
     """What was traded in all of them, in base."""
     return sum((bar.volume for bar in bars), Decimal(0))
 
@@ -94,7 +94,7 @@ def test_bars_are_on_the_products_grid_and_the_seeds_own() -> None:
     """Prices and volumes are whole increments, highs and lows hold, and the same seed makes the same history."""
     for product in PRODUCTS.values():
 
-        def store(seed: int, product: Product = product) -> CandleStore:
+        def store(seed: int, product: PaperProduct = product) -> CandleStore:
             return CandleStore(product, 1_800_000_000.0, seed=seed, volatility=0.01, pace=lambda: Pace(15, 25_000))
 
         bars = store(1).bars(60)

@@ -13,8 +13,8 @@ from activities.interfaces.starting import (
     ORDER_WORKFLOW,
     REUSE,
     TASK_TIMEOUT,
-    Kind,
     Start,
+    WorkflowKind,
     monitor_start,
     order_start,
 )
@@ -57,9 +57,9 @@ def test_a_decision_that_has_completed_is_not_run_again(start: Start, policy: Wo
 
 def test_every_kind_has_a_policy_and_running_workflows_are_never_ended() -> None:
     """No kind of start is left to a default, and none ends a workflow that runs."""
-    assert set(REUSE) == set(Kind)
+    assert set(REUSE) == set(WorkflowKind)
     assert WorkflowIDReusePolicy.TERMINATE_IF_RUNNING not in REUSE.values()
-    assert REUSE[Kind.EXTERNAL] is WorkflowIDReusePolicy.REJECT_DUPLICATE
+    assert REUSE[WorkflowKind.EXTERNAL] is WorkflowIDReusePolicy.REJECT_DUPLICATE
 
 
 def test_workflows_are_started_under_the_names_that_they_have() -> None:

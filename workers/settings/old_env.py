@@ -19,7 +19,7 @@ from workers.settings.exits import DEFAULT_TRIGGERS
 from workers.settings.problems import ENV_PREFIX, shown_key
 from workers.settings.sources import merge
 
-__all__ = ["OldSettings", "Taken", "read_old", "sections_of"]
+__all__ = ["OldSettings", "TakenSettings", "read_old", "sections_of"]
 
 _MOST_FRACTION, _LEAST_PERCENT = Decimal("0.3"), Decimal(1)
 _YES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -28,7 +28,7 @@ _CHAT = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_TOKEN", "TELEGRAM_CHAT_ID")
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenSettings:
     """One old name and what it became: keys of ours with their values, and what to know of it."""
 
     name: str
@@ -41,7 +41,7 @@ class Taken:
 class OldSettings:
     """What a file said. `left` are names that are not taken, each with the reason as a clause."""
 
-    taken: list[Taken] = field(default_factory=list)
+    taken: list[TakenSettings] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,13 +78,13 @@ def read_old(text: str) -> OldSettings:
     return found
 
 
-def _taken(name: str, value: str) -> Taken:
+def _taken(name: str, value: str) -> TakenSettings:
     """Raises LookupError for a name that is not known, ValueError with a clause for a value that can't be read."""
     if (read := _PLAIN.get(name)) is not None:
         return read(name, value)
     rule, trigger = _of_a_trigger(name)
     note = "" if trigger == _TAKES_PROFIT else rule.note
-    return Taken(name, dict.fromkeys((f"triggers.{trigger}.{key}" for key in rule.keys), _percent(value)), note)
+    return TakenSettings(name, dict.fromkeys((f"triggers.{trigger}.{key}" for key in rule.keys), _percent(value)), note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class _Percents:
     keys: tuple[str, ...]
     note: str = ""
 
-    def __call__(self, name: str, value: str) -> Taken:
-        return Taken(name, dict.fromkeys(self.keys, _percent(value)), self.note)
+    def __call__(self, name: str, value: str) -> TakenSettings:
+        return TakenSettings(name, dict.fromkeys(self.keys, _percent(value)), self.note)
 
 
 _TAKES_PROFIT = "roc_momo"
@@ -106,19 +106,19 @@ def _exit(key: str, note: str = "") -> _Percents:
     return _Percents((f"exits.{key}",), note)
 
 
-def _switch(key: str) -> Callable[[str, str], Taken]:
-    return lambda name, value: Taken(name, {key: _yes(value)})
+def _switch(key: str) -> Callable[[str, str], TakenSettings]:
+    return lambda name, value: TakenSettings(name, {key: _yes(value)})
 
 
-def _coins(name: str, value: str) -> Taken:
+def _coins(name: str, value: str) -> TakenSettings:
     """Coins or products, in either form of before (`BTC`, `BTC_USD`)."""
     coins = [part.strip().upper().replace("_", "-").replace("/", "-") for part in value.split(",") if part.strip()]
     products = [coin if "-" in coin else f"{coin}-USD" for coin in coins]
     dollars = "" if all("-" in coin for coin in coins) else "coins are taken as products in USD"
-    return Taken(name, {"symbols.hodl": products}, dollars)
+    return TakenSettings(name, {"symbols.hodl": products}, dollars)
 
 
-_PLAIN: Mapping[str, Callable[[str, str], Taken]] = {
+_PLAIN: Mapping[str, Callable[[str, str], TakenSettings]] = {
     "HARD_STOP": _exit("hard_stop_pct"),
     "STOP_LOSS": _exit("soft_stop_pct"),
     "TAKE_PROFIT": _exit("take_profit_pct", _NOT_ON),
@@ -178,7 +178,7 @@ def _take_chat(given: Mapping[str, str], found: OldSettings) -> None:
         return
     if bots and given.get(_CHAT[2]):
         address = f"tgram://{given[bots[0]].strip()}/{given[_CHAT[2]].strip()}/"
-        found.taken.append(Taken(f"{bots[0]}, {_CHAT[2]}", {"notices.urls": [address]}, secret=True))
+        found.taken.append(TakenSettings(f"{bots[0]}, {_CHAT[2]}", {"notices.urls": [address]}, secret=True))
         return
     alone = bots[0] if bots else _CHAT[2]
     found.left[alone] = "a message needs the bot's token and the chat's id"

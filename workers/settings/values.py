@@ -12,7 +12,7 @@ from domain.protection import Protection, ProtectionKind
 from exchange.coinbase.adapter import CoinbaseExchange
 from exchange.coinbase.config import CoinbaseConfig
 from exchange.port import Exchange
-from exchange.streams import StreamSettings
+from exchange.streams import ReconnectSettings
 from workers.settings import ExitSettings, Settings
 
 __all__ = ["exchange_of", "exit_rules", "lease_terms", "policy_of", "protection_for", "triggers_of"]
@@ -128,7 +128,7 @@ def exchange_of(settings: Settings) -> Exchange:
             read_timeout=float(settings.exchange.timeout_s),
             private_rate=float(settings.exchange.private_requests_per_s),
             late_acceptance_seconds=int(settings.orders.unknown_resolution_s),
-            streams=StreamSettings(
+            streams=ReconnectSettings(
                 first_frame=float(streams.first_frame_timeout_s),
                 idle=float(streams.idle_timeout_s),
                 backoff_first=float(streams.reconnect_min_s),

@@ -46,7 +46,7 @@ from workers.settings.sources import CONFIG_FOLDER
 from workers.stack import local_temporal
 from workers.stack.dev_server import DevServer
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
-from workers.stack.paper_process import PaperConfig, PaperExchange
+from workers.stack.paper_process import PaperProcess, PaperProcessConfig
 from workers.stack.processes import (
     Child,
     Command,
@@ -117,7 +117,7 @@ class LocalStackConfig:
     say: Say = lambda _: None
 
 
-_Server = EmbeddedPostgres | DevServer | SecuredServer | UiFiles | PaperExchange
+_Server = EmbeddedPostgres | DevServer | SecuredServer | UiFiles | PaperProcess
 
 
 class LocalStack:
@@ -131,7 +131,7 @@ class LocalStack:
         self._temporal: DevServer | SecuredServer | None = None
         self._ui_files: UiFiles | None = None
         self._ui: UiGate | None = None
-        self._paper: PaperExchange | None = None
+        self._paper: PaperProcess | None = None
         self._worker: Supervised | None = None
         self._web: Supervised | None = None
         self._web_port = 0
@@ -481,9 +481,9 @@ class LocalStack:
         )
         await self._ui.start()
 
-    def _wanted(self) -> local_temporal.Wanted:
+    def _wanted(self) -> local_temporal.WantedTemporal:
         config = self.config
-        return local_temporal.Wanted(
+        return local_temporal.WantedTemporal(
             data=self.data,
             logs=self.data / "logs",
             port=config.temporal_port,
@@ -495,8 +495,8 @@ class LocalStack:
         )
 
     async def _start_paper(self) -> None:
-        self._paper = PaperExchange(
-            PaperConfig(
+        self._paper = PaperProcess(
+            PaperProcessConfig(
                 log=self._log("paper"),
                 arguments=["--data-folder", str(self.data / "paper"), *self.config.paper_arguments],
             )

@@ -18,7 +18,7 @@ __all__ = ["require_listening"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedTemporal:
     """What the stack's configuration says of Temporal, and where its files go; see `LocalStackConfig`."""
 
     data: Path
@@ -51,7 +51,7 @@ async def require_listening(address: str, *, within: float = 10.0) -> None:
     writer.close()
 
 
-async def prepare(wanted: Wanted) -> tuple[DevServer | SecuredServer, UiFiles | None]:
+async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, UiFiles | None]:
     """Temporal, and the server of its Web UI's files where that is a program of its own; neither is started.
 
     Gets the programs if they are not here. Raises UnreachableError when they can't be had.
@@ -108,7 +108,7 @@ def upstream(server: DevServer | SecuredServer, files: UiFiles | None) -> UiUpst
     return UiUpstream(files=files.address, api=server.api, tls=server.config.certificates.client_context())
 
 
-def environment(wanted: Wanted) -> dict[str, str]:
+def environment(wanted: WantedTemporal) -> dict[str, str]:
     """Environment variables with which processes of ours show the client's certificate; none without `mtls`."""
     if not wanted.mtls:
         return {}
@@ -120,7 +120,7 @@ def environment(wanted: Wanted) -> dict[str, str]:
     }
 
 
-def write_profile(path: Path, address: str, wanted: Wanted) -> None:
+def write_profile(path: Path, address: str, wanted: WantedTemporal) -> None:
     """The file that TEMPORAL_CONFIG_FILE names, for the owner's `temporal` commands (0600)."""
     lines = ["[profile.default]", f"address = {json.dumps(address)}", f"namespace = {json.dumps(wanted.namespace)}"]
     if wanted.mtls:

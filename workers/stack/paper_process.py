@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 from workers.errors import UnreachableError
 from workers.stack.processes import Child, Command, python_environment, python_module
 
-__all__ = ["PaperConfig", "PaperExchange"]
+__all__ = ["PaperProcess", "PaperProcessConfig"]
 
 _START_TIMEOUT_S = 30.0
 _ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control", "control_token_file")
 
 
 @dataclass(frozen=True)
-class PaperConfig:
+class PaperProcessConfig:
     """`arguments` go to `python -m exchange.paper` as they are."""
 
     log: Path
@@ -26,14 +26,14 @@ class PaperConfig:
     env: Mapping[str, str] | None = None
 
 
-class PaperExchange:
+class PaperProcess:
     """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file, control
     and control_token_file.
 
     Its ports stay the same over a restart, so that clients find it again.
     """
 
-    def __init__(self, config: PaperConfig) -> None:
+    def __init__(self, config: PaperProcessConfig) -> None:
         self.config = config
         self.addresses: dict[str, str] = {}
         self.left_out: tuple[str, ...] = ()

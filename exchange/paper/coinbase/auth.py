@@ -40,7 +40,7 @@ class Unauthorized(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
+class PaperKey:
     """A key the exchange knows: its public half, algorithm and scopes."""
 
     name: str
@@ -56,7 +56,7 @@ class Keyring:
         self.key_file = folder / "api_key.json"
         self.ed25519_key_file = folder / "api_key_ed25519.json"
         self.view_key_file = folder / "api_key_view.json"
-        self._keys: dict[str, ApiKey] = {}
+        self._keys: dict[str, PaperKey] = {}
         self._adopt(self.key_file, ALL_SCOPES, ed=False)
         self._adopt(self.ed25519_key_file, ALL_SCOPES, ed=True)
         self._adopt(self.view_key_file, ("view",), ed=False)
@@ -72,9 +72,9 @@ class Keyring:
                 "KEY_FILE_BROKEN", f"{path} is not an API key file; delete it to have a new one made."
             ) from error
         algorithm = "ES256" if isinstance(private, ec.EllipticCurvePrivateKey) else "EdDSA"
-        self._keys[name] = ApiKey(name, private.public_key(), algorithm, scopes)
+        self._keys[name] = PaperKey(name, private.public_key(), algorithm, scopes)
 
-    def verify(self, token: str, *, now: float, uri: str | None) -> ApiKey:
+    def verify(self, token: str, *, now: float, uri: str | None) -> PaperKey:
         """The key that signed `token`, valid at `now` (unix seconds) for `uri`. Raises `Unauthorized`."""
         try:
             header = jwt.get_unverified_header(token)
@@ -115,14 +115,14 @@ class Keyring:
         return key
 
 
-def _issued_for(key: ApiKey, claims: Mapping[str, object]) -> bool:
+def _issued_for(key: PaperKey, claims: Mapping[str, object]) -> bool:
     """Whether the issuer is one that the venue takes for such a key."""
     if claims["iss"] == _CCXT_ISSUER:
         return key.algorithm == "ES256" and claims.get("aud") == _CCXT_AUDIENCE["ES256"]
     return claims["iss"] == _ISSUER
 
 
-def _uri(key: ApiKey, claims: Mapping[str, object]) -> object:
+def _uri(key: PaperKey, claims: Mapping[str, object]) -> object:
     """The request that the token is for, None where it doesn't say in a way that the venue takes."""
     uris = claims.get("uris")
     if "uri" in claims or not isinstance(uris, list) or len(uris) != 1:

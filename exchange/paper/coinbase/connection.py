@@ -11,17 +11,17 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from exchange.paper.coinbase import render
 from exchange.paper.faults import MESSAGE_FAULTS, Fault, FaultKind
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
-__all__ = ["Connection"]
+__all__ = ["StreamConnection"]
 
 _SLOW_CONSUMER = 50_000  # a client that is this many messages behind is dropped
 
 
-class Connection:
+class StreamConnection:
     """One client's socket: its subscriptions, sequence counter and outgoing queue."""
 
-    def __init__(self, venue: Venue, socket: web.WebSocketResponse, request: web.Request, path: str) -> None:
+    def __init__(self, venue: PaperVenue, socket: web.WebSocketResponse, request: web.Request, path: str) -> None:
         self.path = path
         self.subscriptions: dict[str, dict[str, None]] = {}
         self.half_open = False

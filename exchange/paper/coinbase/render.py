@@ -14,8 +14,8 @@ import orjson
 from exchange.paper.currencies import FIAT
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.numbers import ZERO, plain, rfc3339
-from exchange.paper.orders import Fill, Kind, Order, Status, TimeInForce, Trade
-from exchange.paper.wallet import Balance
+from exchange.paper.orders import Execution, Order, PaperOrderKind, Status, TimeInForce, Trade
+from exchange.paper.wallet import WalletBalance
 
 NO_TIME = "0001-01-01T00:00:00Z"
 USER_ID = "8c0a1d52-5d1e-4c0e-9f55-6f2b6b1f2a10"
@@ -29,7 +29,7 @@ def average(order: Order) -> str:
 
 
 def _trigger_status(order: Order) -> str:
-    if order.terms.kind not in (Kind.STOP_LIMIT, Kind.BRACKET):
+    if order.terms.kind not in (PaperOrderKind.STOP_LIMIT, PaperOrderKind.BRACKET):
         return "INVALID_ORDER_TYPE"
     return "STOP_TRIGGERED" if order.triggered else "STOP_PENDING"
 
@@ -56,7 +56,7 @@ def rest_order(order: Order, portfolio: str) -> dict[str, object]:
         "pending_cancel": order.status is Status.CANCEL_QUEUED,
         "size_in_quote": terms.quote_size is not None,
         "total_fees": plain(order.fees),
-        "size_inclusive_of_fees": terms.quote_size is not None and terms.kind is Kind.MARKET,
+        "size_inclusive_of_fees": terms.quote_size is not None and terms.kind is PaperOrderKind.MARKET,
         "total_value_after_fees": plain(order.value_after_fees),
         "trigger_status": _trigger_status(order),
         "order_type": order.terms.kind,
@@ -125,7 +125,7 @@ def user_order(order: Order, portfolio: str) -> dict[str, object]:
     }
 
 
-def rest_fill(fill: Fill, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
+def rest_fill(fill: Execution, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
     """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote where told."""
     return {
         "entry_id": fill.entry_id,
@@ -146,7 +146,7 @@ def rest_fill(fill: Fill, portfolio: str, *, in_quote: bool = False) -> dict[str
     }
 
 
-def account(balance: Balance, created: datetime, portfolio: str) -> dict[str, object]:
+def account(balance: WalletBalance, created: datetime, portfolio: str) -> dict[str, object]:
     """A balance as `GET /accounts` shows it."""
     return {
         "uuid": balance.account_id,

@@ -21,7 +21,7 @@ from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.paper.coinbase.rest_orders import OrderCalls
 from exchange.paper.errors import ApiError
 from exchange.paper.faults import REST_FAULTS, Fault, FaultKind
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["PREFIX", "Rest"]
 
@@ -52,7 +52,7 @@ class Rate:
 class Rest:
     """Answers requests; `handle` is the aiohttp handler for every path."""
 
-    def __init__(self, venue: Venue, keyring: Keyring) -> None:
+    def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
         self._venue = venue
         market, orders, older = MarketViews(venue), OrderCalls(venue), rest_v2.OlderViews(venue)
         self._keyring = keyring

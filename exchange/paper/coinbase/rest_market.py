@@ -11,7 +11,7 @@ from exchange.paper.errors import ApiError
 from exchange.paper.numbers import ZERO, plain, rfc3339, whole
 from exchange.paper.orders import Side
 from exchange.paper.products import describe
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["MarketViews"]
 
@@ -22,7 +22,7 @@ _NOW_SECONDS = 5.0  # a range that ends within this of the clock ends "now"
 class MarketViews:
     """Answers of account and market paths; each method is one path."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._engine = venue.engine
 

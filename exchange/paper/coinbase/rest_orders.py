@@ -12,7 +12,7 @@ from exchange.paper.coinbase.requests import Call, read_cursor, read_moment, spo
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.numbers import ZERO, floor_to, parse, plain, rfc3339
 from exchange.paper.orders import Order, Side, Status
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["OrderCalls"]
 
@@ -69,7 +69,7 @@ class OrderFilter:
 class OrderCalls:
     """Answers of order paths; each method is one path."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._engine = venue.engine
 

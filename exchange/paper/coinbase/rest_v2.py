@@ -10,8 +10,8 @@ from exchange.paper.coinbase.requests import Call
 from exchange.paper.currencies import FIAT
 from exchange.paper.errors import ApiError
 from exchange.paper.numbers import plain, rfc3339
-from exchange.paper.venue import Venue
-from exchange.paper.wallet import Balance
+from exchange.paper.venue import PaperVenue
+from exchange.paper.wallet import WalletBalance
 
 PREFIX = "/v2"
 PRIVATE = ("/v2/accounts",)
@@ -23,7 +23,7 @@ _SCALE = 8
 class OlderViews:
     """Answers of the /v2 paths; each method is one path."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._engine = venue.engine
 
@@ -76,7 +76,7 @@ class OlderViews:
             "data": [self._account(balance, names.get(balance.currency, "")) for balance in page],
         }
 
-    def _account(self, balance: Balance, name: str) -> dict[str, object]:
+    def _account(self, balance: WalletBalance, name: str) -> dict[str, object]:
         code, at = balance.currency, rfc3339(self._venue.created)
         fiat = code in FIAT
         currency: dict[str, object] = _asset(code, name, 0)

@@ -17,11 +17,11 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from exchange.paper.coinbase import render
 from exchange.paper.coinbase.auth import Keyring, Unauthorized
-from exchange.paper.coinbase.connection import Connection
+from exchange.paper.coinbase.connection import StreamConnection
 from exchange.paper.coinbase.stream_messages import StreamMessages, candle_of, level_of
 from exchange.paper.faults import CONNECT_FAULTS, FaultKind
 from exchange.paper.numbers import rfc3339
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["SENT_CHANNELS", "STREAM_PATHS", "Streams"]
 
@@ -38,10 +38,10 @@ STREAM_PATHS = ("market", "user")
 class Streams:
     """All connections, and what is published to them."""
 
-    def __init__(self, venue: Venue, keyring: Keyring) -> None:
+    def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
         self._venue = venue
         self._keyring = keyring
-        self._connections: set[Connection] = set()
+        self._connections: set[StreamConnection] = set()
         self._started = time.monotonic()
         self._messages = StreamMessages(venue)
         self._shown: dict[str, dict[str, object]] = {}
@@ -127,7 +127,7 @@ class Streams:
             return web.Response(status=429, text="Too Many Requests")
         socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=1 << 20)
         await socket.prepare(request)
-        connection = Connection(venue, socket, request, path)
+        connection = StreamConnection(venue, socket, request, path)
         self._connections.add(connection)
         writer = asyncio.create_task(connection.write())
         loop = asyncio.get_running_loop()
@@ -165,7 +165,7 @@ class Streams:
         rate = self._venue.config.message_rate
         return bool(rate) and '"jwt"' not in text and not _admit(seen, time.monotonic(), rate)
 
-    def _receive(self, connection: Connection, text: str) -> None:
+    def _receive(self, connection: StreamConnection, text: str) -> None:
         try:
             asked = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -206,7 +206,7 @@ class Streams:
             return False
         return True
 
-    def _subscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+    def _subscribe(self, connection: StreamConnection, channel: str, products: list[str]) -> None:
         known = connection.subscriptions.setdefault(channel, {})
         fresh = [name for name in (products or self._every_product(channel)) if name not in known]
         if products and channel != "heartbeats":
@@ -228,7 +228,7 @@ class Streams:
         engine = self._venue.engine
         return list(engine.books) if channel in USER_CHANNELS else list(dict.fromkeys(engine.leads.values()))
 
-    def _unsubscribe(self, connection: Connection, channel: str, products: list[str]) -> None:
+    def _unsubscribe(self, connection: StreamConnection, channel: str, products: list[str]) -> None:
         known = connection.subscriptions.get(channel)
         if known is not None:
             for name in products:
@@ -237,7 +237,7 @@ class Streams:
                 del connection.subscriptions[channel]
         self._acknowledge(connection)
 
-    def _acknowledge(self, connection: Connection) -> None:
+    def _acknowledge(self, connection: StreamConnection) -> None:
         shown = {}
         for channel, products in connection.subscriptions.items():
             if channel == "heartbeats":

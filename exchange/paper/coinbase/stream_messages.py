@@ -9,12 +9,12 @@ from decimal import Decimal
 
 import orjson
 
-from exchange.paper.candles import Candle
+from exchange.paper.candles import Bar
 from exchange.paper.coinbase import render
 from exchange.paper.faults import FaultKind
 from exchange.paper.numbers import ZERO, plain, rfc3339
 from exchange.paper.orders import Side, Status
-from exchange.paper.venue import Venue
+from exchange.paper.venue import PaperVenue
 
 __all__ = ["StreamMessages", "candle_of", "level_of"]
 
@@ -26,7 +26,7 @@ _SNAPSHOT_CANDLES = 100
 class StreamMessages:
     """Makes events of what the venue is like now; of a deep book it remembers what subscribers know."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._depth: dict[str, dict[tuple[str, Decimal], Decimal]] = {}
 
@@ -146,7 +146,7 @@ class StreamMessages:
         ]
 
 
-def candle_of(bar: Candle, product_id: str) -> dict[str, str]:
+def candle_of(bar: Bar, product_id: str) -> dict[str, str]:
     """A candle as the `candles` channel writes it."""
     return {
         "start": str(bar.start),
