@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 
-from bench.rig import CALM, PROBE, SYMBOLS, Rig, Trade, open_rig
+from bench.rig import CALM, PROBE, SYMBOLS, BenchTrade, Rig, open_rig
 from bench.rows import Row
 from domain.ids import exit_workflow_id
 
@@ -55,7 +55,7 @@ async def _writes(rig: Rig) -> int:
     return int(await rig.database.fetchval(_WRITES))
 
 
-async def _events(rig: Rig, trades: list[Trade]) -> int:
+async def _events(rig: Rig, trades: list[BenchTrade]) -> int:
     total = 0
     for trade in trades:
         for handle in (trade.handle, rig.client.get_workflow_handle(exit_workflow_id(trade.entry_key))):

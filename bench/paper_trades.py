@@ -66,7 +66,7 @@ _TRIGGER_OF = {
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class RecordedSignal:
     """What a run of the strategy thinks of the market."""
 
     trigger: str
@@ -79,7 +79,7 @@ class Signal:
         return tuple(sorted(name for name, part in self.parts.items() if part.fired))
 
 
-def signal_of(candles: Sequence[Candle]) -> Signal | None:
+def signal_of(candles: Sequence[Candle]) -> RecordedSignal | None:
     """The entry that the indicators speak for, if any; three or more that fire are a multi_signal."""
     close = np.array([float(item.close) for item in candles])
     volume = np.array([float(item.volume) for item in candles])
@@ -115,10 +115,10 @@ def signal_of(candles: Sequence[Candle]) -> Signal | None:
     if not fired:
         return None
     trigger = "multi_signal" if len(fired) >= 3 else _TRIGGER_OF[max(fired, key=lambda name: parts[name].weight)]
-    return Signal(trigger, sum((part.contribution for part in parts.values()), Decimal(0)), parts)
+    return RecordedSignal(trigger, sum((part.contribution for part in parts.values()), Decimal(0)), parts)
 
 
-def intent_of(found: Signal, run: str, number: int, speed: Decimal) -> OrderIntent:
+def intent_of(found: RecordedSignal, run: str, number: int, speed: Decimal) -> OrderIntent:
     """The entry as a strategy's: at market, with its trigger's exit rules."""
     take_profit, soft, hard = _RULES[found.trigger]
     request = f"{run}-{number}"

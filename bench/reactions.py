@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 import psutil
 
 from bench.floor import floor_once, floor_process, floor_rate, floor_worker
-from bench.rig import CALM, CRASH, PROBE, SYMBOLS, Rig, Trade, arrival, open_rig
+from bench.rig import CALM, CRASH, PROBE, SYMBOLS, BenchTrade, Rig, arrival, open_rig
 from bench.rows import Row, percentile, reaction
 from domain.ids import exit_workflow_id, order_workflow_id
 
@@ -60,7 +60,7 @@ async def exits(say: Say, *, quick: bool) -> list[Row]:
     rounds, crowd = (8, (1, 50)) if quick else (25, (1, 100, 1000))
     rows: list[Row] = []
     async with open_rig() as rig, rig.worker_process() as pid, _floor(rig):
-        others: list[Trade] = []
+        others: list[BenchTrade] = []
         for open_trades in crowd:
             say(f"tick → exit order with {open_trades} open trades (opening {open_trades - 1 - len(others)} more)")
             others += await rig.open_many(open_trades - 1 - len(others))
@@ -77,7 +77,7 @@ def _floor(rig: Rig) -> AbstractAsyncContextManager[None]:
     return floor_process(rig.client, rig.stack.temporal_address, rig.stack.data / "logs" / "floor.log")
 
 
-async def _round_trip(rig: Rig) -> tuple[Trade, float]:
+async def _round_trip(rig: Rig) -> tuple[BenchTrade, float]:
     """A trade opened and stopped out on the probe's symbol; when its stop was crossed."""
     trade = await rig.open(PROBE)
     crossed = await rig.price(PROBE, CRASH)
@@ -86,7 +86,7 @@ async def _round_trip(rig: Rig) -> tuple[Trade, float]:
     return trade, crossed
 
 
-async def _events(rig: Rig, trade: Trade) -> int:
+async def _events(rig: Rig, trade: BenchTrade) -> int:
     """Events of the entry, its monitor and its exit order."""
     names = [
         order_workflow_id(trade.entry_key),
@@ -106,7 +106,7 @@ async def _tick_to_exit(rig: Rig, rounds: int, open_trades: int) -> Row:
     return reaction(f"tick → exit order at the exchange, {open_trades:,} open trades", waits, floors, 1.5)
 
 
-async def _stops_at_once(rig: Rig, trades: Sequence[Trade]) -> Row:
+async def _stops_at_once(rig: Rig, trades: Sequence[BenchTrade]) -> Row:
     before = await floor_rate(rig.client, 3)
     await rig.prices(SYMBOLS, CALM)
     crossed = await rig.prices(SYMBOLS, CRASH)

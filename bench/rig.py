@@ -40,7 +40,7 @@ from workers.stack.local_stack import LocalStack, LocalStackConfig
 from workers.stack.processes import Child, Command, python_environment, python_module
 from workflows.order import OrderWorkflow
 
-__all__ = ["CALM", "CRASH", "PROBE", "SYMBOLS", "Rig", "Trade", "arrival", "open_rig", "through"]
+__all__ = ["CALM", "CRASH", "PROBE", "SYMBOLS", "BenchTrade", "Rig", "arrival", "open_rig", "through"]
 
 SYMBOLS = tuple(f"B{number:02}-USD" for number in range(50))
 """The market of the measurements."""
@@ -62,7 +62,7 @@ VALUES ($1, $2, 'opening', $3, 0, $3)
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class BenchTrade:
     """An entry that was started, and when (wall seconds), just before the call."""
 
     entry_key: str
@@ -110,7 +110,7 @@ class Rig:
 
     # --- trades ---------------------------------------------------------------------------------------------------
 
-    async def enter(self, symbol: str, protection: Protection | None = None) -> Trade:
+    async def enter(self, symbol: str, protection: Protection | None = None) -> BenchTrade:
         """Decide to buy at market; `protection` is what is to rest at the exchange."""
         request = uuid.uuid4().hex
         key = intent_key("sighook", request, _ACCOUNT, symbol, Side.BUY)
@@ -130,9 +130,9 @@ class Rig:
         )
         self._armed[key] = asyncio.Event()
         decided = time.time()
-        return Trade(key, symbol, decided, await start_order(self.client, intent))
+        return BenchTrade(key, symbol, decided, await start_order(self.client, intent))
 
-    async def protected(self, trade: Trade) -> None:
+    async def protected(self, trade: BenchTrade) -> None:
         """Until the trade's plan is armed and its exit monitor runs."""
         armed = self._armed[trade.entry_key]
         ended = asyncio.ensure_future(trade.handle.result())
@@ -155,13 +155,13 @@ class Rig:
                 else:
                     return
 
-    async def open(self, symbol: str, protection: Protection | None = None) -> Trade:
+    async def open(self, symbol: str, protection: Protection | None = None) -> BenchTrade:
         """A trade that is protected."""
         trade = await self.enter(symbol, protection)
         await self.protected(trade)
         return trade
 
-    async def open_many(self, count: int, *, at_once: int = 40) -> list[Trade]:
+    async def open_many(self, count: int, *, at_once: int = 40) -> list[BenchTrade]:
         """Protected trades, spread evenly over SYMBOLS."""
         return await through([self.open(SYMBOLS[n % len(SYMBOLS)]) for n in range(count)], at_once)
 
@@ -176,7 +176,7 @@ class Rig:
             await asyncio.sleep(0.25)
         return time.time()
 
-    async def result(self, trade: Trade) -> OrderOutcome:
+    async def result(self, trade: BenchTrade) -> OrderOutcome:
         """The outcome of a trade that is on its way out."""
         return await asyncio.wait_for(trade.handle.result(), 120)
 

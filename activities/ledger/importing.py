@@ -33,7 +33,7 @@ from domain.orders import Side
 from fifo.alike import AlikeFills, SeenFill, asset_of, second_of, without_id
 from fifo.parsing import shown
 
-__all__ = ["ImportPlan", "Progress", "SymbolImport", "SymbolPlan", "own_records_since", "plan_import"]
+__all__ = ["ImportPlan", "ImportProgress", "SymbolImport", "SymbolPlan", "own_records_since", "plan_import"]
 
 _MANY = 1_000
 _BETWEEN_NOTES = 50_000
@@ -164,7 +164,7 @@ class ImportPlan:
         """
         names = sorted(self.symbols)
         before = {name: await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS) for name in names}
-        progress = Progress("written", sum(plan.new for plan in self.symbols.values()), say)
+        progress = ImportProgress("written", sum(plan.new for plan in self.symbols.values()), say)
         written = await self._write_fills(pool, progress) if progress.total else dict.fromkeys(names, 0)
         if sum(written.values()) >= _MANY:
             # The planner must not go on thinking that these tables are small.
@@ -184,7 +184,7 @@ class ImportPlan:
             )  # fmt: skip
         return done
 
-    async def _write_fills(self, pool: Pool, progress: Progress) -> dict[str, int]:
+    async def _write_fills(self, pool: Pool, progress: ImportProgress) -> dict[str, int]:
         """Write what is new in one transaction; how many, by symbol.
 
         Nobody waits for a lock while the rows are written, which takes minutes for a million: no one else writes them,
@@ -233,7 +233,7 @@ class ImportPlan:
     async def preview(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
         """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
         done = []
-        progress = Progress("tried", sum(plan.new for plan in self.symbols.values()), say)
+        progress = ImportProgress("tried", sum(plan.new for plan in self.symbols.values()), say)
         for name, plan in sorted(self.symbols.items()):
             async with pool.acquire() as connection:
                 attempt = connection.transaction()
@@ -259,7 +259,7 @@ class ImportPlan:
 
 
 @dataclass(slots=True)
-class Progress:
+class ImportProgress:
     """How far a long import is; a short one says nothing. `done` is the word for what is done to fills."""
 
     done: str
@@ -307,7 +307,7 @@ async def plan_import(
     `say` hears how far a long import is. Raises the database's errors.
     """
     plan = ImportPlan(account, until, fills)
-    progress = Progress("held against the ledger", len(fills), say)
+    progress = ImportProgress("held against the ledger", len(fills), say)
     for symbol in fills.symbols():
         here = plan.symbols[symbol] = SymbolPlan(symbol)
         for chunk in fills.chunks(symbol, None):

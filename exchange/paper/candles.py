@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from exchange.paper.numbers import ZERO, plain
 from exchange.paper.products import PaperProduct
 
-__all__ = ["GRANULARITIES", "LEAST_SHARE", "MEAN_SHARE", "MINUTE", "Bar", "CandleStore", "Pace"]
+__all__ = ["GRANULARITIES", "LEAST_SHARE", "MEAN_SHARE", "MINUTE", "CandleStore", "Pace", "PaperCandle"]
 
 GRANULARITIES = {
     "ONE_MINUTE": 60,
@@ -52,7 +52,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Bar:
+class PaperCandle:
     """One bar; `start` in unix seconds of market time, volume in base currency."""
 
     start: int
@@ -102,21 +102,21 @@ class _Past:
     tick: Decimal
     step: Decimal
 
-    def between(self, start: float, end: float) -> list[Bar]:
+    def between(self, start: float, end: float) -> list[PaperCandle]:
         """The bars that start within [start, end)."""
         first, last = np.searchsorted(self.starts, (start, end))
         at = self.starts[first:last].tolist()
         opened, high, low, close = ([value * self.tick for value in row] for row in self.prices[:, first:last].tolist())
         volumes = [int(value) * self.step for value in self.volumes[first:last].tolist()]
-        return list(map(Bar, at, opened, high, low, close, volumes))
+        return list(map(PaperCandle, at, opened, high, low, close, volumes))
 
-    def since(self, start: float) -> Bar | None:
+    def since(self, start: float) -> PaperCandle | None:
         """All bars after `start` as one; None where there is none."""
         first = int(np.searchsorted(self.starts, start, side="right"))
         if first == len(self.starts):
             return None
         opened, high, low, close = self.prices[:, first:]
-        return Bar(
+        return PaperCandle(
             start=int(self.starts[first]),
             open=int(opened[0]) * self.tick,
             high=int(high.max()) * self.tick,
@@ -140,14 +140,14 @@ class CandleStore:
         seed: int,
         volatility: float,
         pace: Callable[[], Pace],
-        history: Sequence[Bar] | None = None,
+        history: Sequence[PaperCandle] | None = None,
     ) -> None:
         self._product = product
         self._start = start
         self._seed = seed
         self._volatility = volatility
         self._pace = pace
-        self._bars: list[Bar] = list(history or ())
+        self._bars: list[PaperCandle] = list(history or ())
         self._invents = history is None
         self._day: tuple[int, Day] | None = None
 
@@ -157,13 +157,13 @@ class CandleStore:
         if self._bars and self._bars[-1].start >= start:
             self._bars[-1].add(price, size)
         else:
-            self._bars.append(Bar(start, price, price, price, price, size))
+            self._bars.append(PaperCandle(start, price, price, price, price, size))
 
-    def bars(self, seconds: int, start: float | None = None, end: float | None = None) -> list[Bar]:
+    def bars(self, seconds: int, start: float | None = None, end: float | None = None) -> list[PaperCandle]:
         """Bars of `seconds` whose start is within [start, end], oldest first."""
         first = -math.inf if start is None else -(-start // seconds) * seconds
         until = math.inf if end is None else end // seconds * seconds + seconds
-        merged: list[Bar] = []
+        merged: list[PaperCandle] = []
         for bar in self._minutes(first, until):
             begin = bar.start // seconds * seconds
             if merged and merged[-1].start == begin:
@@ -171,7 +171,7 @@ class CandleStore:
                 last.high, last.low = max(last.high, bar.high), min(last.low, bar.low)
                 last.close, last.volume = bar.close, last.volume + bar.volume
             else:
-                merged.append(Bar(begin, bar.open, bar.high, bar.low, bar.close, bar.volume))
+                merged.append(PaperCandle(begin, bar.open, bar.high, bar.low, bar.close, bar.volume))
         return merged
 
     def day(self, at: float) -> Day:
@@ -194,7 +194,7 @@ class CandleStore:
             self._day = (minute, found)
         return self._day[1]
 
-    def _minutes(self, start: float, end: float) -> list[Bar]:
+    def _minutes(self, start: float, end: float) -> list[PaperCandle]:
         """The bars that start within [start, end): made-up ones are of five minutes where they are old."""
         past = self._past.between(start, end) if self._past is not None else []
         first, last = (bisect_left(self._bars, at, key=lambda bar: bar.start) for at in (start, end))
@@ -224,7 +224,7 @@ class CandleStore:
             self._fill_up(self._bars[0], dice)
         return _Past(starts[::-1], prices[:, ::-1], volumes[::-1], tick, step)
 
-    def _fill_up(self, bar: Bar, dice: np.random.Generator) -> None:
+    def _fill_up(self, bar: PaperCandle, dice: np.random.Generator) -> None:
         """The start was within a minute: what would have traded before it in that minute."""
         before = np.array([min(max(self._start - bar.start, 0.0), MINUTE)])
         steps = math.floor(

@@ -23,7 +23,7 @@ from exchange.paper.numbers import on_grid, parse, plain, rfc3339
 from exchange.paper.orders import Side, Status
 from exchange.paper.venue import PaperVenue
 
-__all__ = ["PaperControl"]
+__all__ = ["ControlServer"]
 
 Body = Mapping[str, object]
 
@@ -34,7 +34,7 @@ _LONGEST_LATENCY = 86_400.0
 """Bounds in seconds."""
 
 
-class PaperControl:
+class ControlServer:
     """Routes of the control interface; `application` is the aiohttp application."""
 
     def __init__(

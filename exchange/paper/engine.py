@@ -25,7 +25,7 @@ from exchange.paper.checks import check_edited, check_prices, check_size, check_
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.matching import Fees, Liquidity, Listener, Matcher
 from exchange.paper.numbers import ONE, ZERO, floor_to, plain
-from exchange.paper.orders import Execution, Order, OrderTerms, PaperOrderKind, Side, Status, TimeInForce, read_terms
+from exchange.paper.orders import Order, OrderTerms, PaperFill, PaperOrderKind, Side, Status, TimeInForce, read_terms
 from exchange.paper.products import PaperProduct
 from exchange.paper.wallet import WalletBalance
 
@@ -234,7 +234,7 @@ class Engine(Matcher):
         self._fill(order, at, size, maker=True)
         self._after_trades(self.books[order.product_id])
 
-    def restore(self, orders: Iterable[Order], fills: Iterable[Execution], balances: Iterable[WalletBalance]) -> None:
+    def restore(self, orders: Iterable[Order], fills: Iterable[PaperFill], balances: Iterable[WalletBalance]) -> None:
         """Take over a kept account. Resting orders are in the book again and trade with the next tick.
 
         Raises `PaperError` where an order's product is not there.

@@ -17,7 +17,7 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
-from exchange.paper.candles import MEAN_SHARE, MINUTE, Bar, Pace
+from exchange.paper.candles import MEAN_SHARE, MINUTE, Pace, PaperCandle
 from exchange.paper.config import PriceFile
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Tick
@@ -97,14 +97,14 @@ class FileTicks:
                     first.setdefault(name, tick.price * self._scales[name])
         return first
 
-    def history(self) -> Mapping[str, list[Bar]]:
+    def history(self) -> Mapping[str, list[PaperCandle]]:
         """The candles at the file's head, their starts relative to the first tick."""
         if not self._history_rows:
             return {}
         start = self._bars[self._history_rows].at
         return {
             name: [
-                Bar(
+                PaperCandle(
                     int(bar.at - start),
                     bar.open * scale,
                     bar.high * scale,

@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from exchange.paper.candles import MINUTE, Bar, Pace
+from exchange.paper.candles import MINUTE, Pace, PaperCandle
 from exchange.paper.config import Live
 from exchange.paper.errors import PaperError
 from exchange.paper.market import Market, Tick
@@ -74,7 +74,7 @@ class LiveTicks:
         self._products = dict(products)
         self._settings = settings
         self._quotes: dict[str, LiveQuote] = {}
-        self._history: dict[str, list[Bar]] = {}
+        self._history: dict[str, list[PaperCandle]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +107,7 @@ class LiveTicks:
         """The first live price of each product that the feed has."""
         return {name: quote.last or quote.bid for name, quote in self._quotes.items()}
 
-    def history(self) -> Mapping[str, list[Bar]]:
+    def history(self) -> Mapping[str, list[PaperCandle]]:
         """Five-minute candles of before, their times relative to now; what could not be had is empty, not invented."""
         return {name: self._history.get(name, []) for name in self._products}
 
@@ -214,7 +214,7 @@ class LiveTicks:
                     self._history[name] = await self._candles(name)
                     await asyncio.sleep(_HISTORY_PAUSE)
 
-    async def _candles(self, name: str) -> list[Bar]:
+    async def _candles(self, name: str) -> list[PaperCandle]:
         if self._session is None or self._settings.rest is None:
             return []
         now = time.time()
@@ -234,9 +234,9 @@ class LiveTicks:
             return []
 
 
-def _candle(row: Mapping[str, str], now: float) -> Bar:
+def _candle(row: Mapping[str, str], now: float) -> PaperCandle:
     prices = (Decimal(row[name]) for name in ("open", "high", "low", "close", "volume"))
-    return Bar(int(row["start"]) - int(now), *prices)
+    return PaperCandle(int(row["start"]) - int(now), *prices)
 
 
 def _parse(message: Mapping[str, Any]) -> Iterator[LiveQuote | Print]:

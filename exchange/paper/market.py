@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from exchange.paper.candles import Bar, Pace
+from exchange.paper.candles import Pace, PaperCandle
 from exchange.paper.config import DEFAULT_VOLATILITY, Generated
 from exchange.paper.numbers import nearest_on
 from exchange.paper.orders import Side
@@ -43,7 +43,7 @@ class TickSource(Protocol):
     def first_prices(self) -> Mapping[str, Decimal]:
         """The price each fed product starts at."""
 
-    def history(self) -> Mapping[str, list[Bar]]:
+    def history(self) -> Mapping[str, list[PaperCandle]]:
         """One-minute candles before the start, their times relative to it (so negative)."""
 
     def pace(self, product_id: str, most: float) -> Pace:
@@ -66,7 +66,7 @@ class GeneratedTicks:
         """The products' reference prices."""
         return {name: product.price for name, product in self._products.items()}
 
-    def history(self) -> Mapping[str, list[Bar]]:
+    def history(self) -> Mapping[str, list[PaperCandle]]:
         """None: it is generated backwards."""
         return {}
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from exchange.paper.book import RestingBook
 from exchange.paper.fills import OPTIMISTIC, FillRule
 from exchange.paper.numbers import ONE, ZERO, floor_to, nearest_on
-from exchange.paper.orders import Execution, Order, OrderTerms, PaperOrderKind, Side, Status, TimeInForce, Trade
+from exchange.paper.orders import Order, OrderTerms, PaperFill, PaperOrderKind, Side, Status, TimeInForce, Trade
 from exchange.paper.products import PaperProduct, leads
 from exchange.paper.wallet import Wallet
 
@@ -76,7 +76,7 @@ class Matcher:
         self.orders: dict[str, Order] = {}
         self.by_client_id: dict[str, Order] = {}
         self.live: dict[str, Order] = {}
-        self.fills: list[Execution] = []
+        self.fills: list[PaperFill] = []
         self.books: dict[str, RestingBook] = {}
         self._listener = listener
         self._clock = clock
@@ -329,7 +329,7 @@ class Matcher:
         order.last_fill = now
         trade_id = self._print(book, price, size, order.side if maker else order.side.opposite)
         self.fills.append(
-            Execution(
+            PaperFill(
                 len(self.fills) + 1,
                 str(uuid.uuid4()),
                 str(trade_id),

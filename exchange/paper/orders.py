@@ -13,9 +13,9 @@ from exchange.paper.numbers import ZERO, parse, parse_time
 
 __all__ = [
     "TERMINAL",
-    "Execution",
     "Order",
     "OrderTerms",
+    "PaperFill",
     "PaperOrderKind",
     "Side",
     "Status",
@@ -243,7 +243,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class PaperFill:
     """One execution of one order: size in base, price and commission in quote."""
 
     seq: int

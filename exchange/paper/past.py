@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exchange.paper.engine import Engine
-from exchange.paper.orders import Execution, Order
+from exchange.paper.orders import Order, PaperFill
 from exchange.paper.wallet import WalletBalance
 
 __all__ = ["Past", "PastAccount"]
@@ -19,7 +19,7 @@ class PastAccount:
     """Orders by id, executions in order, balances."""
 
     orders: Mapping[str, Order]
-    fills: Sequence[Execution]
+    fills: Sequence[PaperFill]
     balances: Sequence[WalletBalance]
 
 

@@ -19,7 +19,7 @@ from exchange.paper.coinbase.auth import Keyring
 from exchange.paper.coinbase.rest import Rest
 from exchange.paper.coinbase.stream import Streams
 from exchange.paper.config import Generated, Live, PaperConfig, check
-from exchange.paper.control import PaperControl
+from exchange.paper.control import ControlServer
 from exchange.paper.control_access import TOKEN_FILE, own_token
 from exchange.paper.errors import PaperError
 from exchange.paper.faults import FaultKind
@@ -112,7 +112,7 @@ class PaperExchange:
         rest.on_response_prepare.append(answers.date)
         stream = web.Application()
         stream.router.add_get("/{path:market|user}", self.streams.serve)
-        control = PaperControl(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
+        control = ControlServer(self.venue, self.market, self.streams, answers.requests(), token=own_token(folder))
         rest_port = await self._serve(rest, config.rest_port, "REST", tls)
         stream_port = await self._serve(stream, config.stream_port, "stream")
         control_port = await self._serve(control.application, config.control_port, "control", host=_LOOPBACK)

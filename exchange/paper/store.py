@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from exchange.paper.errors import PaperError
-from exchange.paper.orders import Execution, Order, Side, Status, read_terms
+from exchange.paper.orders import Order, PaperFill, Side, Status, read_terms
 from exchange.paper.products import STATUS_FLAGS, PaperProduct
 from exchange.paper.wallet import WalletBalance
 
@@ -49,7 +49,7 @@ class Kept:
     """What was kept: orders by age, fills in order, balances, last price and status flags by product."""
 
     orders: list[Order]
-    fills: list[Execution]
+    fills: list[PaperFill]
     balances: list[WalletBalance]
     prices: dict[str, Decimal]
     products: dict[str, dict[str, object]]
@@ -82,7 +82,7 @@ class Store:
             rows = {table: self._rows(table) for table in _TABLES}
             return Kept(
                 orders=sorted((_order(row) for row in rows["orders"].values()), key=lambda order: order.seq),
-                fills=sorted((Execution(**_read(row)) for row in rows["fills"].values()), key=lambda fill: fill.seq),
+                fills=sorted((PaperFill(**_read(row)) for row in rows["fills"].values()), key=lambda fill: fill.seq),
                 balances=[WalletBalance(**_read(row)) for row in rows["balances"].values()],
                 prices={str(name): Decimal(row["last"]) for name, row in rows["prices"].items()},
                 products={str(name): dict(row) for name, row in rows["products"].items()},
@@ -97,7 +97,7 @@ class Store:
     def save(
         self,
         orders: Iterable[Order],
-        fills: Iterable[Execution],
+        fills: Iterable[PaperFill],
         balances: Iterable[WalletBalance],
         prices: Mapping[str, Decimal],
     ) -> None:
@@ -142,7 +142,7 @@ class Store:
         self._file.close()
 
 
-def _dump(item: Order | Execution | WalletBalance) -> bytes:
+def _dump(item: Order | PaperFill | WalletBalance) -> bytes:
     values = {field.name: getattr(item, field.name) for field in fields(item) if field.name != "terms"}
     return orjson.dumps(values, default=str)
 

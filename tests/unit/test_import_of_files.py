@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activities.ledger import old_fills
-from activities.ledger.importing import Progress
+from activities.ledger.importing import ImportProgress
 from activities.ledger.old_fills import Fate, OldFill, OldFills, old_fill
 from fifo import reading as reading_module
 from fifo.reading import Reading, read_into, read_stated
@@ -125,14 +125,14 @@ def test_each_fill_has_its_fate() -> None:
 def test_a_long_import_says_how_far_it_is_and_a_short_one_nothing() -> None:
     """At every so many fills, and before each long step."""
     heard: list[str] = []
-    long = Progress("written", 1_000_000, heard.append)
+    long = ImportProgress("written", 1_000_000, heard.append)
     for _ in range(200):
         long.add(5_000)
     long.begin("matching sells of BTC-USD with lots")
     assert len(heard) == 21
     assert heard[0] == "50,000 of 1,000,000 fills are written"
     assert heard[-2:] == ["1,000,000 of 1,000,000 fills are written", "matching sells of BTC-USD with lots …"]
-    short = Progress("written", 9, heard.append)
+    short = ImportProgress("written", 9, heard.append)
     short.add(9)
     short.begin("matching")
     assert len(heard) == 21

@@ -10,7 +10,7 @@ import pytest
 
 from domain.indicators import Block, scan
 from domain.strategies import WeightedRules
-from exchange.paper.candles import Bar, CandleStore, Pace
+from exchange.paper.candles import CandleStore, Pace, PaperCandle
 from exchange.paper.config import Generated, PaperConfig, PriceFile
 from exchange.paper.files import FileTicks
 from exchange.paper.market import GeneratedTicks, Market, TickSource
@@ -30,7 +30,7 @@ def traded(source: TickSource, config: PaperConfig, seconds: float) -> PaperVenu
     return venue
 
 
-def volume_readings(bars: dict[str, list[Bar]]) -> list[float]:
+def volume_readings(bars: dict[str, list[PaperCandle]]) -> list[float]:
     """The indicator's reading of each symbol's newest candle: a multiple of the usual volume."""
 
     def column(name: str) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -85,7 +85,7 @@ def test_volume_of_a_file_meets_its_history(tmp_path: Path, sized: bool) -> None
     assert 0.7 < float(volume(after) / volume(before)) < 1.4
 
 
-def volume(bars: Sequence[Bar]) -> Decimal:
+def volume(bars: Sequence[PaperCandle]) -> Decimal:
     """What was traded in all of them, in base."""
     return sum((bar.volume for bar in bars), Decimal(0))
 

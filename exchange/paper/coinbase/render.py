@@ -14,7 +14,7 @@ import orjson
 from exchange.paper.currencies import FIAT
 from exchange.paper.errors import ApiError, Refusal
 from exchange.paper.numbers import ZERO, plain, rfc3339
-from exchange.paper.orders import Execution, Order, PaperOrderKind, Status, TimeInForce, Trade
+from exchange.paper.orders import Order, PaperFill, PaperOrderKind, Status, TimeInForce, Trade
 from exchange.paper.wallet import WalletBalance
 
 NO_TIME = "0001-01-01T00:00:00Z"
@@ -125,7 +125,7 @@ def user_order(order: Order, portfolio: str) -> dict[str, object]:
     }
 
 
-def rest_fill(fill: Execution, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
+def rest_fill(fill: PaperFill, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
     """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote where told."""
     return {
         "entry_id": fill.entry_id,

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import orjson
 
-from exchange.paper.candles import Bar
+from exchange.paper.candles import PaperCandle
 from exchange.paper.coinbase import render
 from exchange.paper.faults import FaultKind
 from exchange.paper.numbers import ZERO, plain, rfc3339
@@ -146,7 +146,7 @@ class StreamMessages:
         ]
 
 
-def candle_of(bar: Bar, product_id: str) -> dict[str, str]:
+def candle_of(bar: PaperCandle, product_id: str) -> dict[str, str]:
     """A candle as the `candles` channel writes it."""
     return {
         "start": str(bar.start),
