@@ -20,7 +20,7 @@ from typing import Any
 
 from activities.database import Pool, create_pool
 from activities.ledger.recompute import repair_symbols, symbols_of
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import check_ledger
 from bench.rows import Row, percentile
 from domain.messages import OrderUpdate, StatusSource
@@ -71,7 +71,7 @@ async def _record(pool: Pool, samples: int) -> list[Row]:
 
 async def _recorded(pool: Pool, samples: int, *, sent_here: bool, what: str) -> Row:
     counted: Any = _Counted(pool)
-    book = Ledger(counted, ACCOUNT)
+    book = LedgerWriter(counted, ACCOUNT)
     took: list[float] = []
     floors: list[float] = []
     trips = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from domain.round_trip import RoundTrip
     from workers.settings import Settings
     from workers.settings.changes import Change, Edit
-    from workers.settings.sources import Override, Sources
+    from workers.settings.sources import Override, SettingSources
 
 __all__ = ["config_app"]
 
@@ -118,7 +118,7 @@ def show(
     print_table(["setting", "value", "from", "meaning"], rows, narrow_without=("meaning",), empty=empty)
 
 
-def _origin(key: str, value: object, sources: "Sources") -> str:
+def _origin(key: str, value: object, sources: "SettingSources") -> str:
     """Where a value that is not the default comes from; empty for one that is."""
     from workers.settings import Settings
     from workers.settings.keys import leaves

@@ -29,7 +29,7 @@ def import_env(
     """
     from workers.settings import Settings
     from workers.settings.old_env import read_old
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
 
     try:
         found = read_old(env.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def import_env(
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError("CANNOT_READ", f"{env} can't be read ({why}).") from None
     if found.taken:
-        Sources(from_file=found.tree).build(Settings)
+        SettingSources(from_file=found.tree).build(Settings)
         if not dry_run:
             _write(file, env, found, force=force)
     _tell(file, found, written=bool(found.taken) and not dry_run, as_json=as_json)

@@ -10,7 +10,7 @@ from cli.output import ExitCode, UserError, note, print_json
 if TYPE_CHECKING:
     from cli.live_overview import Overview
     from workers.settings import Settings
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
 
 __all__ = ["lines_at_start", "live_app"]
 
@@ -147,7 +147,7 @@ async def _status(settings: "Settings", *, as_json: bool) -> int:
     return int(ExitCode.OK)
 
 
-async def lines_at_start(sources: "Sources") -> list[str]:
+async def lines_at_start(sources: "SettingSources") -> list[str]:
     """What `up` says of whose money it is and what would spend it, a line each, by the settings that its workers have;
     what can't be had is said, and stops nothing.
     """

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workers.settings import Settings
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
 
 __all__ = ["current_settings", "current_sources", "environment", "in_force", "settings_in_force"]
 
 
-def current_sources() -> "Sources":
+def current_sources() -> "SettingSources":
     """What file and environment say, with the addresses of the local stack that runs on the user's data folder where
     none are given, and what the ledger is stamped with.
 
@@ -41,7 +41,7 @@ def settings_in_force() -> "Settings":
     return asyncio.run(in_force(current_sources()))
 
 
-async def in_force(sources: "Sources") -> "Settings":
+async def in_force(sources: "SettingSources") -> "Settings":
     """The settings as the workers have them, of the account and ledger that `sources` say; raises the same."""
     from cli.ledger import open_ledger
     from workers.settings import build

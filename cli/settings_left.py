@@ -15,7 +15,7 @@ from cli.settings import current_settings
 
 if TYPE_CHECKING:
     from workers.settings import Settings
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
 
 __all__ = ["settings_at_hand", "settings_to_stop"]
 
@@ -70,7 +70,7 @@ def _of_the_live_system() -> "Settings | None":
     return build(on_ledger(read_sources(environ={**stack["environment"], **os.environ})))
 
 
-def _built(sources: "Sources") -> "Settings | None":
+def _built(sources: "SettingSources") -> "Settings | None":
     from workers.settings import build
     from workers.settings.problems import ConfigError
 
@@ -80,11 +80,11 @@ def _built(sources: "Sources") -> "Settings | None":
         return None
 
 
-def _left() -> "Iterator[tuple[Sources, str]]":
+def _left() -> "Iterator[tuple[SettingSources, str]]":
     """What may still be used, the fullest first, each with where it is from."""
     from workers.settings import Settings
     from workers.settings.problems import ConfigError
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
 
     stack = _stack(os.environ.get("BOTTRADER_MODE") or _file(os.environ).get("mode"))
     environ = {**(stack["environment"] if stack else {}), **os.environ}
@@ -92,7 +92,7 @@ def _left() -> "Iterator[tuple[Sources, str]]":
     file = _file(environ)
     for variables in (environ, _needed_of(environ)):
         try:
-            given = Sources.of_environment(Settings, variables)
+            given = SettingSources.of_environment(Settings, variables)
         except ConfigError:
             continue
         for keys in (_USEFUL, _NEEDED) if file else ():

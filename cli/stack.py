@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from workers.settings import Settings
-    from workers.settings.sources import Sources
+    from workers.settings.sources import SettingSources
     from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 _JSON = typer.Option("--json", help="JSON for programs: one line when it is ready.")
@@ -372,7 +372,7 @@ def worker(
     uvloop.run(_work(current_sources(), set(role)))  # an eighth less CPU than asyncio's own loop
 
 
-async def _work(sources: "Sources", roles: set[str]) -> None:
+async def _work(sources: "SettingSources", roles: set[str]) -> None:
     """Run the worker; SIGTERM and SIGINT cancel it, which lets it finish what it holds."""
     import asyncio
     import contextlib

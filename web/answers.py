@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Answer", "Problem", "ProblemAnswer", "TradeAnswer"]
+__all__ = ["AlertProblem", "Answer", "ProblemAnswer", "TradeAnswer"]
 
 
 class _Shown(BaseModel):
@@ -45,7 +45,7 @@ class Answer(_Shown):
     trades: tuple[TradeAnswer, ...] = Field((), description="close: what each trade answered")
 
 
-class Problem(_Shown):
+class AlertProblem(_Shown):
     """Why a request was refused."""
 
     code: str
@@ -56,4 +56,4 @@ class Problem(_Shown):
 class ProblemAnswer(_Shown):
     """A refused request. Nothing was traded."""
 
-    error: Problem
+    error: AlertProblem

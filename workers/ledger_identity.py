@@ -20,7 +20,7 @@ from domain.identity import IdentityError, LedgerIdentity, Names, check_mode, na
 from exchange.port import Exchange, ExchangeError
 from workers.errors import UnreachableError, UserError
 from workers.settings import Settings, build
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 
 __all__ = [
     "begin_on_ledger",
@@ -53,7 +53,7 @@ def in_sentences() -> Iterator[None]:
         ) from None
 
 
-def brought_by(settings: Settings, sources: Sources | None = None) -> Brought:
+def brought_by(settings: Settings, sources: SettingSources | None = None) -> Brought:
     """What these settings bring to a ledger; with `sources`, what the ledger itself has added to them is not theirs."""
     given = {
         name: getattr(settings.temporal, name)
@@ -64,17 +64,17 @@ def brought_by(settings: Settings, sources: Sources | None = None) -> Brought:
     return Brought(settings.mode, settings.account, settings.exchange.venue, given)
 
 
-def with_names(sources: Sources, names: Names) -> Sources:
+def with_names(sources: SettingSources, names: Names) -> SettingSources:
     """The sources with the names that the ledger is stamped with, where they say none."""
     return replace(sources, from_ledger={"temporal": asdict(names)})
 
 
-def on_ledger(sources: Sources) -> Sources:
+def on_ledger(sources: SettingSources) -> SettingSources:
     """`found_on_ledger` for a command that runs no event loop yet."""
     return asyncio.run(found_on_ledger(sources))
 
 
-async def found_on_ledger(sources: Sources) -> Sources:
+async def found_on_ledger(sources: SettingSources) -> SettingSources:
     """The sources with what the ledger is stamped with: one look at the database, none at the venue.
 
     A database that is not named or does not answer changes nothing: whoever needs it will say so, and whoever opens it
@@ -148,8 +148,8 @@ async def refuse_other_account(dsn: str, account: str) -> None:
 
 
 async def begin_on_ledger(
-    settings: Settings, sources: Sources | None, pool: Pool, exchange: Exchange
-) -> tuple[Settings, Sources | None]:
+    settings: Settings, sources: SettingSources | None, pool: Pool, exchange: Exchange
+) -> tuple[Settings, SettingSources | None]:
     """Settings and sources with the names in force, once it is sure that the ledger is theirs. It is stamped here at
     its first start. Raises UserError, UnreachableError and the database's errors.
     """

@@ -55,7 +55,7 @@ from workers.roles.streams import reconcile_options, user_stream_options, watche
 from workers.schedules import ensure_schedule, ensure_schedules, ensure_singletons, reconcile_soon
 from workers.settings import Settings
 from workers.settings.live import LiveSettings
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 from workers.settings.values import exchange_of, exit_rules
 from workers.telemetry import Telemetry, telemetry
 from workers.temporal_connection import connect
@@ -95,7 +95,7 @@ class WorkerParts:
         pool: Pool,
         exchange: Any,
         interceptors: Sequence[Interceptor] = (),
-        sources: Sources | None = None,
+        sources: SettingSources | None = None,
         standing: VenueStanding | None = None,
     ) -> None:
         trouble = standing.trouble if standing is not None else lambda: ""
@@ -139,7 +139,7 @@ class WorkerParts:
 
 
 @contextlib.asynccontextmanager
-async def worker_parts(settings: Settings, sources: Sources | None = None) -> AsyncIterator[WorkerParts]:
+async def worker_parts(settings: Settings, sources: SettingSources | None = None) -> AsyncIterator[WorkerParts]:
     """Open everything a worker needs, and close it in reverse order.
 
     Raises UnreachableError for what isn't there, and UserError for a ledger that is another's.
@@ -357,7 +357,7 @@ async def _open_trades(parts: WorkerParts) -> int | None:
     return found
 
 
-async def run_worker(settings: Settings, roles: set[str], sources: Sources | None = None) -> None:
+async def run_worker(settings: Settings, roles: set[str], sources: SettingSources | None = None) -> None:
     """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
 
     With `sources`, from which the settings were made, changes of their file are followed.

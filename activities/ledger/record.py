@@ -32,7 +32,7 @@ from domain.money import ZERO
 from domain.orders import EntryPoint, OrderState, Report, Side, Totals, TradeState
 from exchange.port import VenueOrder
 
-__all__ = ["Ledger", "UnknownAttemptError", "external_key", "update_of"]
+__all__ = ["LedgerWriter", "UnknownAttemptError", "external_key", "update_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class _Known:
     cover: Decimal
 
 
-class Ledger:
+class LedgerWriter:
     """Both books and everything written with them.
 
     What a report depends on is read, what follows is computed, and the database writes it in one call if what was read

@@ -18,7 +18,7 @@ from activities.crash_points import crash_at
 from activities.database import Pool
 from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
-from activities.ledger.record import Ledger, update_of
+from activities.ledger.record import LedgerWriter, update_of
 from activities.orders.touches import EXIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
@@ -53,7 +53,7 @@ _LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
 class AttemptCommands:
     """The exchange's commands on attempts of one account's orders, and what their answers say in the journal."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy], ledger: Ledger) -> None:
+    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy], ledger: LedgerWriter) -> None:
         self._pool = pool
         self._venue = venue
         self._policy = policy

@@ -48,7 +48,7 @@ from activities.interfaces.orders import (
     TradeKey,
 )
 from activities.ledger.closing import close_trade, finish_order, position_view
-from activities.ledger.record import Ledger, UnknownAttemptError
+from activities.ledger.record import LedgerWriter, UnknownAttemptError
 from activities.ledger.rows import totals_of
 from activities.orders.admission import Admissions
 from activities.orders.attempts import AttemptCommands
@@ -114,7 +114,7 @@ class TradingActivities(OrderActivities):
         self._trouble = trouble
         self._admissions = Admissions(pool, venue, policy, trouble)
         self._touches = self._admissions.touches
-        self.ledger = Ledger(pool, self._account)
+        self.ledger = LedgerWriter(pool, self._account)
         self._attempts = AttemptCommands(pool, venue, policy, self.ledger)
 
     @activity.defn(name="admit")

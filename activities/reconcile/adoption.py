@@ -21,7 +21,7 @@ from activities.database import Pool
 from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.holdings import OUTSIDE, Available, bear_sales, cover_shortage
-from activities.ledger.record import Ledger, external_key
+from activities.ledger.record import LedgerWriter, external_key
 from activities.long_running import BackgroundTasks
 from activities.starting import Starter
 from domain.adoption import bought_after, has_our_shape, is_news
@@ -56,7 +56,7 @@ class Adoption:
     def __init__(
         self,
         pool: Pool,
-        ledger: Ledger,
+        ledger: LedgerWriter,
         client: Client,
         starter: Starter,
         account: str,

@@ -16,7 +16,7 @@ import pytest_asyncio
 from activities.database import Pool, create_pool
 from activities.interfaces.ledger import LedgerReport, ValidateInput
 from activities.ledger.recompute import repair_symbol
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import INCIDENT, UNLINKED, Validator, check_ledger
 from domain.exits import ExitRules
 from domain.messages import StatusSource
@@ -26,7 +26,7 @@ from exchange.port import Balance, VenueOrder
 from tests.support.fake_exchange import FakeExchange, order
 from tests.support.ledger_rows import add_order, intent
 from workers.settings.changes import record_base, set_override
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 
 ACCOUNT = "main"
 SYMBOLS = ("BTC-USD", "ETH-USD")
@@ -66,9 +66,9 @@ def history(seed: int, count: int = 60) -> list[VenueOrder]:
     return found
 
 
-async def recorded(pool: Pool, orders: list[VenueOrder], protect: ExitRules | None = None) -> Ledger:
+async def recorded(pool: Pool, orders: list[VenueOrder], protect: ExitRules | None = None) -> LedgerWriter:
     """A ledger that has recorded them one by one, as they came."""
-    ledger = Ledger(pool, ACCOUNT)
+    ledger = LedgerWriter(pool, ACCOUNT)
     for item in orders:
         await ledger.adopt(item, StatusSource.WEBSOCKET, protect=protect)
     return ledger
@@ -268,7 +268,7 @@ class _Trading(FakeExchange):
 
 async def test_all_columns_of_a_balance_are_of_one_moment(pool: Pool) -> None:
     """A trade that is sold meanwhile is in books, lots and trades, or in none of them."""
-    ledger = Ledger(pool, ACCOUNT)
+    ledger = LedgerWriter(pool, ACCOUNT)
     bought, sold = (
         order(
             f"x{number}", f"outside-{number}", symbol="BTC-USD", side=side, status=VenueStatus.FILLED, size="2",
@@ -367,7 +367,7 @@ async def test_what_was_bought_while_it_was_blocked_is_named_with_both_times(poo
     """By the recorded changes of the list, those beneath a command's left out; refused entries and other symbols are
     none, and what is long ago is no violation any more, but told.
     """
-    sources = Sources()
+    sources = SettingSources()
     async with pool.acquire() as connection:
         await record_base(connection, sources, starting=True)
         await set_override(connection, sources, "symbols.block", ["BTC-USD"], by="ann")
@@ -393,7 +393,7 @@ async def test_entries_of_before_the_lists_history_are_told_as_unknown(pool: Poo
     (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
     assert "is not known as no worker has recorded its settings: whether one of the 1 entries" in told
     async with pool.acquire() as connection:
-        await record_base(connection, Sources(), starting=True)
+        await record_base(connection, SettingSources(), starting=True)
     await an_entry(pool, "BTC-USD", ago=-1)
     (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
     assert "is not known before 2" in told

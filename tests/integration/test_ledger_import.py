@@ -20,7 +20,7 @@ from activities.ledger import old_fills
 from activities.ledger.holdings import expected_balances, lock_transfers
 from activities.ledger.importing import ImportPlan, SymbolImport, own_records_since, plan_import
 from activities.ledger.old_fills import Fate, OldFill, OldFills
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import check_ledger
 from domain.messages import StatusSource
 from domain.orders import Side, VenueStatus
@@ -405,7 +405,7 @@ async def test_the_second_of_the_ledgers_own_first_fill_is_the_ledgers(pool: Poo
     bought = order(
         "x9", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="40000", at=at
     )
-    await Ledger(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
+    await LedgerWriter(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
     found = {item.symbol: item for item in await imported(pool, FORM_2021)}
     assert (found["BTC-USD"].new, found["BTC-USD"].later) == (0, 2)
 
@@ -553,7 +553,7 @@ async def test_what_the_ledger_has_itself_is_not_taken_again(pool: Pool) -> None
     bought = order(
         "x1", "outside-1", symbol="BTC-USD", side=Side.BUY, status=VenueStatus.FILLED, size="1", price="9", at=at
     )
-    await Ledger(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
+    await LedgerWriter(pool, ACCOUNT).adopt(bought, StatusSource.WEBSOCKET)
     (btc, _) = await imported(pool, EXAMPLE + "x1,2024-01-01T12:00:00Z,9,BTC-USD,buy,1,9,0,quote,\n")
     assert (btc.new, btc.own, btc.later) == (2, 1, 1)
     assert await pool.fetchval("SELECT count(*) FROM fills WHERE exchange_order_id = 'x1'") == 1
@@ -566,7 +566,7 @@ async def test_older_lots_go_first_to_the_ledgers_own_sells(pool: Pool) -> None:
         "x1", "outside-1", symbol="BTC-USD", side=Side.SELL, status=VenueStatus.FILLED, size="0.5", price="60000",
         at=now,
     )  # fmt: skip
-    await Ledger(pool, ACCOUNT).adopt(sold, StatusSource.WEBSOCKET)
+    await LedgerWriter(pool, ACCOUNT).adopt(sold, StatusSource.WEBSOCKET)
     first = "".join(EXAMPLE.splitlines(keepends=True)[:2])
     plan = await planned(pool, first)
     before = await everything(pool)

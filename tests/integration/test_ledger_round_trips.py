@@ -11,7 +11,7 @@ from typing import Any
 import pytest_asyncio
 
 from activities.database import Pool, create_pool, symbol_transaction
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import check_ledger
 from domain.messages import OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus, OrderRole, Side, TradeState
@@ -59,7 +59,7 @@ def report(size: str, second: int, *, status: AttemptStatus = AttemptStatus.OPEN
     )
 
 
-async def bought(pool: Pool, ledger: Ledger, name: str = "x") -> OrderIntent:
+async def bought(pool: Pool, ledger: LedgerWriter, name: str = "x") -> OrderIntent:
     """An entry of 1 that has filled."""
     wanted = intent(name)
     await add_order(pool, wanted, exchange_order_id=name)
@@ -77,7 +77,7 @@ async def exit_of(pool: Pool, entry: OrderIntent, name: str = "y") -> OrderInten
 async def test_a_fill_of_an_order_that_was_sent_here_is_one_round_trip(pool: Pool) -> None:
     """Read ahead when the order was sent, each of its fills is one statement: fill, both books, records, linkage."""
     counted: Any = Counted(pool)
-    ledger = Ledger(counted, ACCOUNT)
+    ledger = LedgerWriter(counted, ACCOUNT)
     entry = intent("x")
     await add_order(pool, entry, exchange_order_id="x")
     await ledger.expect(entry.order_key, Decimal(1))
@@ -98,15 +98,15 @@ async def test_a_fill_of_an_order_that_was_sent_here_is_one_round_trip(pool: Poo
 async def test_a_fill_of_an_order_that_is_not_known_here_is_two_round_trips(pool: Pool) -> None:
     """Another process's order is read, and then written: never more without a race."""
     counted: Any = Counted(pool)
-    entry = await bought(pool, Ledger(pool, ACCOUNT))
+    entry = await bought(pool, LedgerWriter(pool, ACCOUNT))
     sell = await exit_of(pool, entry)
-    await Ledger(counted, ACCOUNT).record(sell.order_key, report("1", 4, status=AttemptStatus.FILLED, name="y"))
+    await LedgerWriter(counted, ACCOUNT).record(sell.order_key, report("1", 4, status=AttemptStatus.FILLED, name="y"))
     assert len(counted.statements) == 2
 
 
 async def test_what_another_process_wrote_meanwhile_is_seen(pool: Pool) -> None:
     """A state that was read ahead and has grown old is not written from: the books are as if it had been read then."""
-    ours, theirs = Ledger(pool, ACCOUNT), Ledger(pool, ACCOUNT)
+    ours, theirs = LedgerWriter(pool, ACCOUNT), LedgerWriter(pool, ACCOUNT)
     entry = await bought(pool, theirs)
     sell = await exit_of(pool, entry)
     await ours.expect(sell.order_key, Decimal(1))
@@ -122,7 +122,7 @@ async def test_what_another_process_wrote_meanwhile_is_seen(pool: Pool) -> None:
 
 async def test_many_sells_of_one_symbol_at_once_take_each_lot_once(pool: Pool) -> None:
     """Sells that race for the same lots from several processes are matched as if they had come one by one."""
-    ledgers = [Ledger(pool, ACCOUNT) for _ in range(4)]
+    ledgers = [LedgerWriter(pool, ACCOUNT) for _ in range(4)]
     sells = []
     for number in range(12):
         entry = await bought(pool, ledgers[0], f"x-{number}")
@@ -154,7 +154,7 @@ async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Po
     """The exit's admission has the plan and goes on to the trade: a growing entry waits at the plan without the trade,
     and keeps what the admission wrote.
     """
-    ledger = Ledger(pool, ACCOUNT)
+    ledger = LedgerWriter(pool, ACCOUNT)
     entry = intent("x")
     await add_order(pool, entry, exchange_order_id="x")
     await ledger.record(entry.order_key, report("0.4", 1))
@@ -174,7 +174,7 @@ async def test_a_fill_holds_nothing_of_a_trade_that_an_exit_takes_first(pool: Po
 
 async def test_an_order_that_ends_without_a_fill_waits_for_no_lock_of_its_symbol(pool: Pool) -> None:
     """Its claim is what a due stop waits for; lots, which the symbol's lock is for, are not touched by it."""
-    ledger = Ledger(pool, ACCOUNT)
+    ledger = LedgerWriter(pool, ACCOUNT)
     entry = await bought(pool, ledger)
     sell = await exit_of(pool, entry)
     async with symbol_transaction(pool, ACCOUNT, entry.symbol):

@@ -26,7 +26,7 @@ from workers.settings import Settings, SymbolSettings, build, read_sources
 from workers.settings.changes import Change, read_overrides, recent_changes, set_override, unset_override
 from workers.settings.live import BAD_SETTINGS, NEEDS_RESTART, LiveSettings
 from workers.settings.problems import ConfigError
-from workers.settings.sources import CONFIG_FOLDER, Sources
+from workers.settings.sources import CONFIG_FOLDER, SettingSources
 from workers.stack.dev_server import DevServer
 
 
@@ -81,7 +81,7 @@ def config(
     return CommandLine(capsys)
 
 
-def settings_file(folder: Path, text: str) -> tuple[Path, Sources]:
+def settings_file(folder: Path, text: str) -> tuple[Path, SettingSources]:
     """A settings file and all that is read with it."""
     file = folder / "bottrader.toml"
     file.write_text(text)
@@ -285,8 +285,8 @@ async def test_a_file_that_is_edited_applies_to_a_running_worker(system: Trading
     await system.stop_workers()
     file, _ = settings_file(tmp_path, "[symbols]\nallow = ['BTC-USD', 'ETH-USD']\nmax_open_buys = 1000\n")
     rest = system.settings.model_dump(exclude={"symbols"})
-    system.sources = Sources.read(Settings, file, {})
-    system.sources = Sources(file, system.sources.from_file, rest, stamp=system.sources.stamp)
+    system.sources = SettingSources.read(Settings, file, {})
+    system.sources = SettingSources(file, system.sources.from_file, rest, stamp=system.sources.stamp)
     system.settings = build(system.sources)
     await system.start_workers()
     assert await gate_of(system, "ETH-USD") is None
@@ -304,7 +304,7 @@ async def test_a_file_that_appears_later_is_taken_up(pool: Pool, tmp_path: Path)
     """A process that started without a settings file has what one says that is put where it would have looked; one
     that can't be used yet is an incident, as an edit is.
     """
-    sources = Sources.read(Settings, environ={CONFIG_FOLDER: str(tmp_path)})
+    sources = SettingSources.read(Settings, environ={CONFIG_FOLDER: str(tmp_path)})
     live = LiveSettings(build(sources), pool, sources)
     async with live.following():
         (tmp_path / "bottrader.toml").write_text("[exits]\nhard_stop_pct = 600\n")

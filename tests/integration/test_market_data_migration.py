@@ -25,7 +25,7 @@ from tests.support.generated_ledger import write_ledger
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent, open_books
 from tests.support.migrations import differences, in_schema, to
 from workers.settings.changes import record_base, set_override
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 
 BTC = "BTC-USD"
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -113,8 +113,8 @@ async def test_a_ledger_with_open_trades_goes_back_and_forth_and_loses_nothing(d
         await repair_symbol(pool, ACCOUNT, "BTC-USD")
         await report_incident(pool, ACCOUNT, IncidentKind.STALE_PRICE, "WARNING", "subject", "sentence", {"size": "1"})
         async with pool.acquire() as connection:
-            await record_base(connection, Sources(), starting=True)
-            await set_override(connection, Sources(), "symbols.block", ["ETH-USD"], by="ann")
+            await record_base(connection, SettingSources(), starting=True)
+            await set_override(connection, SettingSources(), "symbols.block", ["ETH-USD"], by="ann")
     finally:
         await pool.close()
     await in_schema(database, to("0015", down=True))

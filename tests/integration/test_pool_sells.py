@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from activities.database import coin_transaction, trade_transaction
 from activities.ledger.holdings import cover_shortage
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from domain.exits import ExitReason
 from domain.messages import Admission, OrderIntent, OrderUpdate, StatusSource
 from domain.orders import AttemptStatus
@@ -65,7 +65,7 @@ async def record(desk: Desk, intent: OrderIntent, size: str, status: AttemptStat
         source=StatusSource.WEBSOCKET,
         at=datetime.now(UTC),
     )
-    await Ledger(desk.pool, desk.account).record(intent.order_key, update)
+    await LedgerWriter(desk.pool, desk.account).record(intent.order_key, update)
 
 
 @pytest.mark.parametrize("recorded", [True, False])

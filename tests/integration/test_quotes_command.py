@@ -22,7 +22,7 @@ from workers.roles.quotes import last_quotes_leave, quotes_schedule
 from workers.settings import SymbolSettings
 from workers.settings.changes import set_override
 from workers.settings.quoting import QuotingSettings
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 from workers.stack.dev_server import DevServer
 from workers.stack.processes import python_environment
 from workflows.quoting import quotes_id
@@ -129,7 +129,7 @@ async def test_switched_off_by_a_setting(system: TradingSystem) -> None:
     """`quoting.enabled = false` while workers run: the next round takes everything away and says why."""
     await until_resting(system, "BUY")
     async with system.pool.acquire() as connection:
-        sources = Sources(from_file=system.settings.model_dump())
+        sources = SettingSources(from_file=system.settings.model_dump())
         await set_override(connection, sources, "quoting.enabled", ["false"], by="ada")
     await until_nothing_rests(system)
 

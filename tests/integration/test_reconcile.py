@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from activities.database import Pool, create_pool
 from activities.interfaces.ledger import ValidateInput
 from activities.interfaces.reconcile import ReconcileInput, ReconcileReport
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import INCIDENT, Validator
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.run import ReconcileOptions, Reconciler, reconcile_lease
@@ -229,7 +229,7 @@ async def odd(database: str, temporal_client: Client) -> AsyncIterator[tuple[Rec
     pool, exchange = await create_pool(database), OddExchange()
     starter = Starter(pool, temporal_client, task_queue=f"nobody-{uuid.uuid4().hex[:8]}")
     available = Venue(exchange).available
-    adoption = Adoption(pool, Ledger(pool, ACCOUNT), temporal_client, starter, ACCOUNT, available=available)
+    adoption = Adoption(pool, LedgerWriter(pool, ACCOUNT), temporal_client, starter, ACCOUNT, available=available)
     options = ReconcileOptions(confirm_seconds=0.05, arrive_seconds=3)
     yield Reconciler(pool, exchange, temporal_client, adoption, starter, options), exchange, pool
     await pool.close()

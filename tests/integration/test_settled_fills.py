@@ -11,7 +11,7 @@ import pytest
 
 from activities.database import Pool, create_pool
 from activities.ledger.exchange_fills import settle_fills
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.ledger.validator import check_ledger
 from domain.messages import OrderUpdate
 from domain.money import divide
@@ -53,7 +53,7 @@ async def bought(pool: Pool, symbol: str, exchange_order_id: str) -> None:
         filled_value=Decimal(100),
         at=AT,
     )
-    await Ledger(pool, ACCOUNT).record(wanted.order_key, update)
+    await LedgerWriter(pool, ACCOUNT).record(wanted.order_key, update)
 
 
 def execution(symbol: str, exchange_order_id: str, trade_id: str) -> VenueFill:
@@ -125,7 +125,7 @@ async def test_executions_add_up_to_the_exchange_s_own_places(pool: Pool, off: s
         quote_fees=Decimal("0.7235898412755388"),
         at=AT,
     )
-    await Ledger(pool, ACCOUNT).record(wanted.order_key, update)
+    await LedgerWriter(pool, ACCOUNT).record(wanted.order_key, update)
     sizes = [Decimal("0.001"), divide(Decimal("99.37766687925647"), price).quantize(Decimal("1e-18"))]
     assert sum(sizes) != size
     fees = [Decimal("0.12732384"), Decimal("0.5962660012755389")]
@@ -173,7 +173,7 @@ async def test_what_is_settled_stays_when_the_same_report_comes_again(pool: Pool
 async def again(pool: Pool, exchange_order_id: str, value: Decimal) -> None:
     """A report of a filled order: 1 for this value."""
     key = await pool.fetchval("SELECT order_key FROM attempts WHERE exchange_order_id = $1", exchange_order_id)
-    await Ledger(pool, ACCOUNT).record(
+    await LedgerWriter(pool, ACCOUNT).record(
         key,
         OrderUpdate(
             attempt=1,
@@ -238,7 +238,7 @@ async def test_an_execution_is_as_new_as_the_fill_in_whose_place_it_is(pool: Poo
             filled_value=100 * Decimal(size),
             at=AT,
         )
-        await Ledger(pool, ACCOUNT).record(wanted.order_key, update)
+        await LedgerWriter(pool, ACCOUNT).record(wanted.order_key, update)
     derived = [row["recorded_at"] for row in await pool.fetch("SELECT recorded_at FROM fills ORDER BY id")]
     assert derived[0] < derived[1]
     executions = [

@@ -23,7 +23,7 @@ from activities.interfaces.streams import UserStreamInput
 from activities.leases import LeaseLostError, LeaseTerms, acquire
 from activities.ledger.balances import keep_balances
 from activities.ledger.holdings import others_have
-from activities.ledger.record import Ledger
+from activities.ledger.record import LedgerWriter
 from activities.starting import Starter
 from activities.streams import unclear_orders
 from activities.streams.facts import FactStore, Observed
@@ -66,7 +66,9 @@ class World:
         """The activity's implementation."""
         client = client or self.client
         starter = Starter(self.pool, client, task_queue=self.queue)
-        return UserStream(self.pool, exchange or self.exchange, client, Ledger(self.pool, ACCOUNT), starter, options)
+        return UserStream(
+            self.pool, exchange or self.exchange, client, LedgerWriter(self.pool, ACCOUNT), starter, options
+        )
 
     @asynccontextmanager
     async def running(self, client: Client | None = None) -> AsyncIterator[asyncio.Task[None]]:

@@ -46,7 +46,7 @@ from workers.settings import (
 )
 from workers.settings.quoting import QuotingSettings
 from workers.settings.risk import RiskSettings
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 from workers.settings.strategy import StrategySettings
 from workers.settings.values import exchange_of
 from workflows.exit_monitor import MonitorViewState
@@ -196,7 +196,7 @@ class TradingSystem:
     settings: Settings
     control: PaperControl
     roles: frozenset[str]
-    sources: Sources | None = None
+    sources: SettingSources | None = None
     """Where the settings come from, for a test that changes their file while workers run."""
     parts: WorkerParts = field(init=False)
     _running: contextlib.AsyncExitStack | None = field(default=None, init=False)

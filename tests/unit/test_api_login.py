@@ -11,7 +11,7 @@ from web.api.sessions import OneTimeLink, Sessions
 from web.refusals import Refused
 from workers.settings import build
 from workers.settings.problems import ConfigError
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 
 
 def test_a_digest_is_of_one_password_and_tells_nothing() -> None:
@@ -31,11 +31,11 @@ def test_a_digest_is_of_one_password_and_tells_nothing() -> None:
 def test_settings_take_a_digest_as_it_is_printed() -> None:
     """What `bottrader api password` prints is taken, anything else is refused without being repeated."""
     given = {"api": {"users": {"ana": {"role": "trade", "password_digest": digest()}}}}
-    assert build(Sources(from_file=given)).api.users["ana"].role == "trade"
+    assert build(SettingSources(from_file=given)).api.users["ana"].role == "trade"
     for bad in (PASSWORD, digest()[:-1], digest().replace("$15$", "$2$")):
         given["api"]["users"]["ana"]["password_digest"] = bad
         with pytest.raises(ConfigError, match="api password") as error:
-            build(Sources(from_file=given))
+            build(SettingSources(from_file=given))
         assert bad not in str(error.value)
 
 
@@ -56,7 +56,7 @@ def test_settings_take_a_digest_as_it_is_printed() -> None:
 def test_settings_that_would_let_somebody_in_are_refused(api: dict[str, object], clause: str) -> None:
     """No user without a password, no name for two, and no address that a browser would reach without TLS."""
     with pytest.raises(ConfigError, match=clause):
-        build(Sources(from_file={"api": api}))
+        build(SettingSources(from_file={"api": api}))
 
 
 def test_a_session_is_known_by_its_cookie_only_while_it_lives() -> None:

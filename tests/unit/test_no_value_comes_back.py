@@ -18,7 +18,7 @@ from workers.settings import Settings, build, load_settings
 from workers.settings.changes import Edit, propose
 from workers.settings.keys import leaves, secrets_in
 from workers.settings.problems import ConfigError, is_plain_name
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 
 SECRET = "Sw0rd-f1sh/9c41e7ab02d4"
 """Neither a name, nor a number, nor an address."""
@@ -96,9 +96,9 @@ def test_a_secret_in_any_setting_is_not_repeated(key: str) -> None:
     """Whatever is wrong with it, and from whatever source: what is said names the key and not the value."""
     for value in WRONG:
         for sources in (
-            Sources(from_file=nested(key, value)),
-            Sources(from_environment=nested(key, value)),
-            Sources(from_file={"mode": "live", **nested(key, value)}),
+            SettingSources(from_file=nested(key, value)),
+            SettingSources(from_environment=nested(key, value)),
+            SettingSources(from_file={"mode": "live", **nested(key, value)}),
         ):
             without_fragments(refusal(partial(build, sources)))
 
@@ -173,7 +173,7 @@ def test_what_is_set_by_command_is_not_repeated_when_it_is_refused(key: str) -> 
     """Nor a key that isn't written as one: arguments are easily given in the wrong order."""
     edits: tuple[Edit, ...] = ("set", "add", "remove")
     for edit in edits:
-        without_fragments(refusal(partial(propose, Sources(from_file=EXAMPLE), key, [SECRET], edit)))
+        without_fragments(refusal(partial(propose, SettingSources(from_file=EXAMPLE), key, [SECRET], edit)))
 
 
 def test_every_known_name_can_be_shown() -> None:

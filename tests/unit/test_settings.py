@@ -19,7 +19,7 @@ from workers.settings import Settings, build, load_settings
 from workers.settings.changes import Edit, propose
 from workers.settings.keys import constraints, find, holds_secret, leaves
 from workers.settings.problems import ConfigError
-from workers.settings.sources import Override, Sources, merge
+from workers.settings.sources import Override, SettingSources, merge
 from workers.settings.types import PaperOnly
 from workers.temporal_connection import connect
 
@@ -266,7 +266,7 @@ def test_live_mode_refuses_what_is_for_trying(key: str, value: object) -> None:
     Settings(**({"exchange": {"rest": "localhost:1"}} | given) if "coinbase.com" not in str(value) else {})
     given = merge(LIVE_KEYS, given)
     with pytest.raises(ConfigError) as refused:
-        Sources(from_file=given).build(Settings)
+        SettingSources(from_file=given).build(Settings)
     (sentence,) = refused.value.problems
     assert sentence.startswith(f"{key}: ")
     assert "can't be used with mode = live" in sentence
@@ -279,12 +279,12 @@ def test_live_mode_takes_the_venues_own_addresses() -> None:
         "exchange": {"key_file": "/k", "rest": "api.coinbase.com", "stream": "wss://advanced-trade-ws.coinbase.com"},
         "orders": {"unknown_resolution_s": 200},
     }
-    assert Sources(from_file=given).build(Settings).rest_address == "api.coinbase.com"
+    assert SettingSources(from_file=given).build(Settings).rest_address == "api.coinbase.com"
     with pytest.raises(ConfigError, match="BOTTRADER_CRASH_AT"):
-        Sources(from_file=given, environ={"BOTTRADER_CRASH_AT": "before_place=x"}).build(Settings)
+        SettingSources(from_file=given, environ={"BOTTRADER_CRASH_AT": "before_place=x"}).build(Settings)
     given["exchange"] = {"key_file": "/k", "rest": "api.coinbase.com.evil.example"}
     with pytest.raises(ConfigError, match=r"exchange\.rest"):
-        Sources(from_file=given).build(Settings)
+        SettingSources(from_file=given).build(Settings)
 
 
 def test_all_that_live_refuses_is_told_at_once() -> None:
@@ -412,7 +412,7 @@ VALUES = st.lists(
 @given(KEYS, VALUES, st.sampled_from(["set", "add", "remove"]))
 def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, values: list[str], edit: Edit) -> None:
     """Whatever is typed: it is refused in words, or what is stored as JSON gives the same settings when it is read."""
-    sources = Sources()
+    sources = SettingSources()
     try:
         proposed = propose(sources, key, values, edit)
     except UserError:
@@ -426,14 +426,14 @@ def test_a_change_is_a_sentence_or_comes_back_from_storage_as_it_was(key: str, v
 def test_a_number_that_is_typed_is_plain_digits(text: str) -> None:
     """What Python would read as another number than a person sees is refused in one sentence."""
     with pytest.raises(ConfigError, match="must be a number in plain digits"):
-        propose(Sources(), "exits.hard_stop_pct", [text])
+        propose(SettingSources(), "exits.hard_stop_pct", [text])
     with pytest.raises(ConfigError, match="must be a number in plain digits"):
         load_settings(environ={"BOTTRADER_EXITS__HARD_STOP_PCT": text})
 
 
 def test_items_are_put_on_a_list_and_taken_off_it() -> None:
     """However they are written, none is on it twice."""
-    sources = Sources(from_file={"symbols": {"block": ["BTC-USD"]}})
+    sources = SettingSources(from_file={"symbols": {"block": ["BTC-USD"]}})
     assert propose(sources, "symbols.block", ["btc-usd", "eth-usd,sol-usd"], "add").value == [
         "BTC-USD",
         "ETH-USD",
@@ -445,7 +445,7 @@ def test_items_are_put_on_a_list_and_taken_off_it() -> None:
 
 def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
     """An empty symbols.allow allows everything, so removing the last product is refused; emptying it has to be said."""
-    sources = Sources()
+    sources = SettingSources()
     everything = [*build(sources).symbols.allow]
     assert propose(sources, "symbols.allow", everything[1:], "remove").value == everything[:1]
     with pytest.raises(UserError, match="lets every product be bought") as refused:
@@ -475,7 +475,7 @@ def test_live_takes_the_exact_hosts_of_the_exchange_and_nothing_like_them(key_an
     """A port, a login, a path, another or a longer name: each could be somebody else who reads the login."""
     key, address = key_and_address
     with pytest.raises(ConfigError, match=r"exchange's|is the exchange|is not an address"):
-        build(Sources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
+        build(SettingSources(from_file={**LIVE_KEYS, "exchange": {"key_file": "/keys.json", key: address}}))
 
 
 @pytest.mark.parametrize("tls", ["", "tls.disabled = true"])
@@ -488,7 +488,7 @@ async def test_a_profile_without_tls_reaches_no_temporal_elsewhere_in_live(
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(file))
     given = {"profile": "away", "address": "temporal.example.com:7233"}
     with pytest.raises(UserError, match="neither") as refused:
-        await connect(build(Sources(from_file={**LIVE_KEYS, "temporal": given})))
+        await connect(build(SettingSources(from_file={**LIVE_KEYS, "temporal": given})))
     assert refused.value.code == "OPEN_TEMPORAL"
 
 
@@ -507,13 +507,13 @@ def test_an_address_that_is_not_written_plainly_is_refused(host: str) -> None:
     """Escaped or in other letters it is the real exchange to the libraries that ask it, and paper would spend money."""
     for key, address in (("rest", host), ("stream", f"wss://{host}"), ("user_stream", f"wss://{host}/user")):
         with pytest.raises(ConfigError, match="is not an address"):
-            build(Sources(from_file={"mode": "paper", "exchange": {key: address}}))
+            build(SettingSources(from_file={"mode": "paper", "exchange": {key: address}}))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8443", "[::1]:8443", "paper-exchange", "exchange.example.com:443"])
 def test_a_paper_exchange_may_be_anywhere(host: str) -> None:
     """By name or number, with a port or without."""
-    built = build(Sources(from_file={"exchange": {"rest": f"https://{host}/", "stream": f"ws://{host}/market"}}))
+    built = build(SettingSources(from_file={"exchange": {"rest": f"https://{host}/", "stream": f"ws://{host}/market"}}))
     assert built.rest_address == host
 
 
@@ -532,10 +532,10 @@ def test_a_paper_exchange_may_be_anywhere(host: str) -> None:
 def test_live_reaches_no_server_elsewhere_without_tls(given: dict[str, Any], word: str) -> None:
     """The sentence names what is missing and nothing of the address; paper may do as it likes."""
     with pytest.raises(ConfigError) as refused:
-        build(Sources(from_file={**LIVE_KEYS, **given}))
+        build(SettingSources(from_file={**LIVE_KEYS, **given}))
     assert word in refused.value.sentence
     assert "hidden" not in refused.value.sentence
-    build(Sources(from_file=given))
+    build(SettingSources(from_file=given))
 
 
 @pytest.mark.parametrize(
@@ -552,20 +552,20 @@ def test_live_reaches_no_server_elsewhere_without_tls(given: dict[str, Any], wor
 )
 def test_live_takes_servers_on_this_machine_by_tls_or_on_a_private_network(given: dict[str, Any]) -> None:
     """A host on a network of its own has to be named for that."""
-    assert build(Sources(from_file={**LIVE_KEYS, **given})).mode == "live"
+    assert build(SettingSources(from_file={**LIVE_KEYS, **given})).mode == "live"
 
 
 def test_a_key_of_the_real_exchange_has_no_place_beside_paper() -> None:
     """Paper without an exchange of its own named would hand the key to the stack's paper exchange, or forget it."""
     with pytest.raises(ConfigError, match=r"exchange\.key_file is a key of the real exchange beside mode = paper"):
-        build(Sources(from_file={"exchange": {"key_file": "/keys.json"}}))
-    build(Sources(from_file={"exchange": {"key_file": "/keys.json", "rest": "127.0.0.1:8443"}}))
+        build(SettingSources(from_file={"exchange": {"key_file": "/keys.json"}}))
+    build(SettingSources(from_file={"exchange": {"key_file": "/keys.json", "rest": "127.0.0.1:8443"}}))
 
 
 def test_names_in_temporal_go_by_mode_unless_they_are_said() -> None:
     """New ledgers of paper and live share no queue; what is given stays, and is known as given."""
     assert Settings().temporal.orders_queue == "orders"
-    live = build(Sources(from_file={**LIVE_KEYS, "temporal": {"streams_queue": "mine"}}))
+    live = build(SettingSources(from_file={**LIVE_KEYS, "temporal": {"streams_queue": "mine"}}))
     assert (live.temporal.namespace, live.temporal.orders_queue) == ("bottrader-live", "live-orders")
     assert live.temporal.streams_queue == "mine"
     assert live.temporal.model_fields_set == {"streams_queue"}

@@ -18,7 +18,7 @@ from tests.support.intents import market_buy
 from tests.support.waiting import eventually
 from workers.settings import SymbolSettings
 from workers.settings.changes import set_override
-from workers.settings.sources import Sources
+from workers.settings.sources import SettingSources
 from workers.stack.dev_server import DevServer
 
 
@@ -50,7 +50,7 @@ async def test_a_close_sells_what_a_hodl_list_keeps_from_a_due_stop(hodl: Tradin
 
 async def test_a_change_of_the_hodl_list_counts_within_seconds(hodl: TradingSystem) -> None:
     """A stop that the list refused sells as soon as the symbol leaves it, and one at work stands down when it joins."""
-    sources = Sources(from_file=hodl.settings.model_dump())
+    sources = SettingSources(from_file=hodl.settings.model_dump())
 
     async def listed(*symbols: str) -> None:
         async with hodl.pool.acquire() as connection:

@@ -7,13 +7,13 @@ imports `domain` only. A read raises the database's errors.
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-__all__ = ["LedgerReads", "Row"]
+__all__ = ["Ledger", "Row"]
 
 Row = Mapping[str, Any]
 """A row of the ledger: columns by name, with JSON columns as values and UUIDs as text."""
 
 
-class LedgerReads(Protocol):
+class Ledger(Protocol):
     """A connection to the ledger, or a pool of them."""
 
     async def fetch(self, query: str, *values: object) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from web.views import LedgerReads
+from web.views import Ledger
 
 __all__ = ["Costs", "read_costs", "taker_rate"]
 
@@ -26,13 +26,13 @@ class Costs:
     ask: Decimal | None
 
 
-async def taker_rate(ledger: LedgerReads, account: str) -> Decimal | None:
+async def taker_rate(ledger: Ledger, account: str) -> Decimal | None:
     """The account's own taker rate, a fraction; None where it isn't known."""
     rate: Decimal | None = await ledger.fetchval(_RATE, account)
     return rate
 
 
-async def read_costs(ledger: LedgerReads, account: str, symbol: str, seconds: float) -> Costs:
+async def read_costs(ledger: Ledger, account: str, symbol: str, seconds: float) -> Costs:
     """The account's taker rate, with the product's bid and ask if they are of the last `seconds`."""
     row = await ledger.fetchrow(_COSTS, account, symbol, seconds)
     return Costs(None, None, None) if row is None else Costs(row["taker"], row["bid"], row["ask"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = ["newest_open_sentence", "read_incidents"]
 
@@ -18,14 +18,14 @@ SELECT sentence FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at 
 """
 
 
-async def read_incidents(ledger: LedgerReads, account: str, *, only_open: bool, limit: int) -> list[Row]:
+async def read_incidents(ledger: Ledger, account: str, *, only_open: bool, limit: int) -> list[Row]:
     """At most `limit` incidents of an account, newest first, with how many messages were sent of each: all, or those
     that are open.
     """
     return await ledger.fetch(_INCIDENTS, account, only_open, limit)
 
 
-async def newest_open_sentence(ledger: LedgerReads, account: str, kind: str) -> str | None:
+async def newest_open_sentence(ledger: Ledger, account: str, kind: str) -> str | None:
     """The sentence of the newest open incident of a kind; None if there is none."""
     sentence: str | None = await ledger.fetchval(_OPEN_OF_KIND, account, kind)
     return sentence

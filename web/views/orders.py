@@ -7,7 +7,7 @@ from domain.messages import OrderDecision, OrderIntent
 from domain.money import average
 from domain.orders import OrderState, public_state
 from domain.wording import tidy
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = [
     "decision_on",
@@ -62,12 +62,12 @@ _DECISION = "SELECT state, gate, gate_sentence FROM orders WHERE order_key = $1"
 _GATE_NUMBERS = "SELECT numbers FROM gate_results WHERE order_key = $1 AND NOT passed ORDER BY position DESC LIMIT 1"
 
 
-async def find_order(ledger: LedgerReads, key: str) -> Row | None:
+async def find_order(ledger: Ledger, key: str) -> Row | None:
     """An order with its number of attempts, the last one's refusal and its trade's state; None if there is none."""
     return await ledger.fetchrow(_ORDER, key)
 
 
-async def read_order(ledger: LedgerReads, key: str) -> Row:
+async def read_order(ledger: Ledger, key: str) -> Row:
     """The same of an order that the ledger has. Raises LookupError where it has none."""
     row = await find_order(ledger, key)
     if row is None:
@@ -75,9 +75,7 @@ async def read_order(ledger: LedgerReads, key: str) -> Row:
     return row
 
 
-async def read_orders(
-    ledger: LedgerReads, account: str, *, symbol: str | None, only_open: bool, limit: int
-) -> list[Row]:
+async def read_orders(ledger: Ledger, account: str, *, symbol: str | None, only_open: bool, limit: int) -> list[Row]:
     """The same of at most `limit` orders of an account, newest first: of one product, or all; all, or open ones."""
     return await ledger.fetch(_NEWEST, symbol, only_open, limit, account)
 
@@ -116,7 +114,7 @@ def described_order(row: Row) -> dict[str, object]:
     }
 
 
-async def same_request(ledger: LedgerReads, intent: OrderIntent) -> Row | None:
+async def same_request(ledger: Ledger, intent: OrderIntent) -> Row | None:
     """The `intent` of the first order that came the same way with the same request id; None if there is none.
 
     The key is made of the symbol and the side, too, so a request id on another one is another key.
@@ -124,12 +122,12 @@ async def same_request(ledger: LedgerReads, intent: OrderIntent) -> Row | None:
     return await ledger.fetchrow(_SAME_REQUEST, intent.account, intent.request_id, intent.entry_point)
 
 
-async def keys_beginning(ledger: LedgerReads, account: str, prefix: str, *, of_trades: bool, most: int) -> list[Row]:
+async def keys_beginning(ledger: Ledger, account: str, prefix: str, *, of_trades: bool, most: int) -> list[Row]:
     """Key, symbol and side of at most `most` orders whose keys begin so, newest first; `of_trades`: entries only."""
     return await ledger.fetch(_KEYS, prefix, of_trades, account, most)
 
 
-async def decision_on(ledger: LedgerReads, key: str) -> OrderDecision | None:
+async def decision_on(ledger: Ledger, key: str) -> OrderDecision | None:
     """The stored decision on an order; None while there is none."""
     row = await ledger.fetchrow(_DECISION, key)
     if row is None:
@@ -144,19 +142,19 @@ async def decision_on(ledger: LedgerReads, key: str) -> OrderDecision | None:
     )
 
 
-async def numbers_of_refusal(ledger: LedgerReads, key: str) -> dict[str, str]:
+async def numbers_of_refusal(ledger: Ledger, key: str) -> dict[str, str]:
     """What the gate that refused the order compared; empty if none did."""
     row = await ledger.fetchrow(_GATE_NUMBERS, key)
     return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
 
 
-async def sells_at_work(ledger: LedgerReads, intent: OrderIntent) -> list[Row]:
+async def sells_at_work(ledger: Ledger, intent: OrderIntent) -> list[Row]:
     """Other sells that have not ended, with the `size` (base) left of each: of the intent's trade, or, for one from
     the pool, on every product of the coin.
     """
     return await ledger.fetch(_SELLS, intent.account, intent.symbol, intent.order_key, intent.entry_key)
 
 
-async def trades_owning(ledger: LedgerReads, account: str, symbol: str) -> list[Row]:
+async def trades_owning(ledger: Ledger, account: str, symbol: str) -> list[Row]:
     """Open trades that own some of a product's coin, on whatever product: key and what remains (base), oldest first."""
     return await ledger.fetch(_OWNERS, account, symbol)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from domain.quoting import QUOTES
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = ["described_round", "read_quotes", "read_rounds"]
 
@@ -28,12 +28,12 @@ SELECT q.*, b.gate AS bid_gate, b.gate_sentence AS bid_gate_sentence, a.gate AS 
 """
 
 
-async def read_quotes(ledger: LedgerReads, account: str, symbol: str | None) -> list[Row]:
+async def read_quotes(ledger: Ledger, account: str, symbol: str | None) -> list[Row]:
     """Quotes that have not ended: of one product, or all. Sizes in base, prices in quote per base."""
     return await ledger.fetch(_QUOTES, account, symbol, QUOTES)
 
 
-async def read_rounds(ledger: LedgerReads, account: str, symbol: str | None, most: int) -> list[Row]:
+async def read_rounds(ledger: Ledger, account: str, symbol: str | None, most: int) -> list[Row]:
     """At most `most` rounds of the last 30 days a product, newest first, with the gates that refused a quote."""
     return await ledger.fetch(_ROUNDS, account, symbol, most)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = ["newest_check", "what_is_left"]
 
@@ -21,7 +21,7 @@ SELECT (SELECT array_agg(symbol ORDER BY symbol) FROM trades
 _CHECK = "SELECT ok, violations, seconds FROM ledger_checks WHERE account = $1 AND at >= $2 ORDER BY at DESC LIMIT 1"
 
 
-async def what_is_left(ledger: LedgerReads, account: str) -> Row:
+async def what_is_left(ledger: Ledger, account: str) -> Row:
     """The symbols of open `trades` (one each, None without any), how many of them are `protected` at the exchange, and
     how many `protections` and `others` of our orders rest there.
     """
@@ -29,6 +29,6 @@ async def what_is_left(ledger: LedgerReads, account: str) -> Row:
     return row
 
 
-async def newest_check(ledger: LedgerReads, account: str, since: datetime) -> Row | None:
+async def newest_check(ledger: Ledger, account: str, since: datetime) -> Row | None:
     """Whether the newest check of the ledger since then was `ok`, its `violations` and `seconds`; None: none yet."""
     return await ledger.fetchrow(_CHECK, account, since)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = ["newest_run", "read_matrix"]
 
@@ -18,11 +18,11 @@ SELECT m.symbol, m.price, m.action, m.trigger, m.buy_score, m.sell_score, m.indi
 """
 
 
-async def newest_run(ledger: LedgerReads, account: str) -> Row | None:
+async def newest_run(ledger: Ledger, account: str) -> Row | None:
     """The newest run of an account's strategy; None before the first."""
     return await ledger.fetchrow(_RUN, account)
 
 
-async def read_matrix(ledger: LedgerReads, snapshot_id: str, *, symbol: str | None, most: int) -> list[Row]:
+async def read_matrix(ledger: Ledger, snapshot_id: str, *, symbol: str | None, most: int) -> list[Row]:
     """At most `most` rows of a run's matrix: what acts first, then the highest scores; of one product, or all."""
     return await ledger.fetch(_MATRIX, snapshot_id, symbol, most)

@@ -15,7 +15,7 @@ from domain.exits import ExitRules, target_price
 from domain.ids import exit_workflow_id, order_workflow_id
 from domain.money import average
 from domain.wording import tidy
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 from web.views.orders import described_order, read_order
 
 __all__ = [
@@ -100,12 +100,12 @@ SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exi
 """
 
 
-async def find_trade(ledger: LedgerReads, key: str) -> Row | None:
+async def find_trade(ledger: Ledger, key: str) -> Row | None:
     """A trade by its entry's key, with its entry's decision and where its exit plan stands; None: there is none."""
     return await ledger.fetchrow(_TRADE, key)
 
 
-async def read_trade(ledger: LedgerReads, key: str) -> Row:
+async def read_trade(ledger: Ledger, key: str) -> Row:
     """The same of a trade that the ledger has. Raises LookupError where it has none."""
     row = await find_trade(ledger, key)
     if row is None:
@@ -113,14 +113,14 @@ async def read_trade(ledger: LedgerReads, key: str) -> Row:
     return row
 
 
-async def read_trades(ledger: LedgerReads, account: str, *, state: str, symbol: str | None, limit: int) -> list[Row]:
+async def read_trades(ledger: Ledger, account: str, *, state: str, symbol: str | None, limit: int) -> list[Row]:
     """The same of at most `limit` trades of an account, newest first: `state` is open, closed or all; of one product,
     or all.
     """
     return await ledger.fetch(_NEWEST, state, symbol, limit, account)
 
 
-async def every_trade(ledger: LedgerReads, keys: Collection[str] | None) -> list[Row]:
+async def every_trade(ledger: Ledger, keys: Collection[str] | None) -> list[Row]:
     """Every trade of the ledger, whosever, or those with these keys, oldest first."""
     return await ledger.fetch(_EVERY, keys)
 
@@ -197,7 +197,7 @@ class Story:
         return str(self.entry["order_key"])
 
 
-async def read_story(ledger: LedgerReads, key: str) -> Story:
+async def read_story(ledger: Ledger, key: str) -> Story:
     """The whole story of the trade that the order `key`, which exists, enters or sells."""
     entry_key = await ledger.fetchval(_ENTRY_OF, key)
     sells = [row["order_key"] for row in await ledger.fetch(_SELLS, entry_key)]
@@ -230,21 +230,21 @@ def described_story(story: Story, *, alone: Collection[str] | None, timelines: d
     }
 
 
-async def accepted_commands(ledger: LedgerReads, key: str) -> list[Row]:
+async def accepted_commands(ledger: Ledger, key: str) -> list[Row]:
     """Closes and cancels of an entry's trade that were accepted, and whether they are done."""
     return await ledger.fetch(_ACCEPTED, key)
 
 
-async def what_is_open(ledger: LedgerReads, account: str) -> list[Row]:
+async def what_is_open(ledger: Ledger, account: str) -> list[Row]:
     """Trades that are not closed, and entries that have not ended and have no open trade: `what` is trade or entry."""
     return await ledger.fetch(_OPEN, account)
 
 
-async def open_by_symbol(ledger: LedgerReads, account: str) -> list[Row]:
+async def open_by_symbol(ledger: Ledger, account: str) -> list[Row]:
     """How many trades of each product are open, and what remains of them (base)."""
     return await ledger.fetch(_OPEN_BY_SYMBOL, account)
 
 
-async def how_they_ended(ledger: LedgerReads, keys: Iterable[str]) -> dict[str, Row]:
+async def how_they_ended(ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:
     """Entries by their keys, with their trades' results and why an exit was refused that still is."""
     return {row["key"]: row for row in await ledger.fetch(_ENDS, sorted(keys))}

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from domain.gates import never_sold
 from domain.text import shown
 from domain.wording import short, tidy
-from web.views import LedgerReads, Row
+from web.views import Ledger, Row
 
 __all__ = ["Lists", "Switch", "newest_matrix", "newest_signals", "read_why"]
 
@@ -68,7 +68,7 @@ class Switch(Protocol):
 
 
 async def read_why(
-    ledger: LedgerReads, account: str, symbol: str, last: int, *, lists: Lists, switch: Switch, not_bought: str
+    ledger: Ledger, account: str, symbol: str, last: int, *, lists: Lists, switch: Switch, not_bought: str
 ) -> dict[str, Any]:
     """Why `symbol` was traded or not, as JSON: answers in plain words, and the newest `last` rows of the matrix, the
     signals and the orders behind them. `not_bought`: why the settings keep it from being bought; empty if they don't.
@@ -99,12 +99,12 @@ async def read_why(
     }
 
 
-async def newest_matrix(ledger: LedgerReads, account: str, symbol: str, most: int) -> list[Row]:
+async def newest_matrix(ledger: Ledger, account: str, symbol: str, most: int) -> list[Row]:
     """What the newest runs of the strategy thought of a product, newest first."""
     return await ledger.fetch(_MATRIX, account, symbol, most)
 
 
-async def newest_signals(ledger: LedgerReads, account: str, symbol: str, most: int) -> list[Row]:
+async def newest_signals(ledger: Ledger, account: str, symbol: str, most: int) -> list[Row]:
     """The newest signals on a product and what became of them, newest first."""
     return await ledger.fetch(_SIGNALS, account, symbol, most)
 

@@ -23,7 +23,7 @@ from workers.errors import UserError
 from workers.settings import Settings, build
 from workers.settings.keys import as_json, find, holds_secret, leaves, live_values
 from workers.settings.problems import ConfigError, shown_key
-from workers.settings.sources import Override, Sources
+from workers.settings.sources import Override, SettingSources
 
 __all__ = [
     "CHANNEL",
@@ -68,7 +68,7 @@ async def read_overrides(connection: Statements, account: str) -> dict[str, Over
     return {row["key"]: Override(row["value"], row["changed_by"], row["changed_at"]) for row in rows}
 
 
-async def sources_in_force(connection: Statements, sources: Sources, account: str) -> Sources:
+async def sources_in_force(connection: Statements, sources: SettingSources, account: str) -> SettingSources:
     """The sources as the account's workers have them: what their file, environment and defaults say, and what was set
     by command. Where no worker ever ran, the own ones count beneath it. Raises the database's errors.
     """
@@ -95,7 +95,7 @@ async def recent_changes(
 
 async def set_override(
     connection: Connection,
-    sources: Sources,
+    sources: SettingSources,
     key: str,
     values: Sequence[str],
     *,
@@ -147,7 +147,7 @@ class Proposal:
     replaces: str = ""
 
 
-def propose(sources: Sources, key: str, values: Sequence[str], edit: Edit = "set") -> Proposal:
+def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit = "set") -> Proposal:
     """What would be if `key` were set so, on top of `sources` with all that is set already.
 
     Raises ConfigError and UserError as `set_override` does.
@@ -170,7 +170,9 @@ def propose(sources: Sources, key: str, values: Sequence[str], edit: Edit = "set
     return Proposal(value, before, after, replaces)
 
 
-async def unset_override(connection: Connection, sources: Sources, key: str, *, by: str, why: str = "") -> list[Change]:
+async def unset_override(
+    connection: Connection, sources: SettingSources, key: str, *, by: str, why: str = ""
+) -> list[Change]:
     """Take back what was set by command, so that file, environment or default count again; what changed.
 
     Works, too, when what is stored can't be used any more. Raises ConfigError when what is left would not be valid,
@@ -207,7 +209,7 @@ async def unset_override(connection: Connection, sources: Sources, key: str, *, 
         return await _record(connection, account, differences, by, why)
 
 
-async def record_base(connection: Connection, sources: Sources, *, starting: bool) -> list[Change]:
+async def record_base(connection: Connection, sources: SettingSources, *, starting: bool) -> list[Change]:
     """Record what file, environment and defaults say differently from when any worker of the account last read them.
 
     Raises ConfigError and the database's errors.

@@ -28,7 +28,7 @@ from workers.settings import Settings, build
 from workers.settings.changes import CHANNEL, read_overrides, record_base
 from workers.settings.keys import applies_live, leaves
 from workers.settings.problems import ConfigError, shown_key
-from workers.settings.sources import Override, Sources, file_stamp
+from workers.settings.sources import Override, SettingSources, file_stamp
 from workers.settings.values import policy_of
 
 __all__ = ["BAD_SETTINGS", "NEEDS_RESTART", "LiveSettings"]
@@ -45,11 +45,11 @@ class LiveSettings:
     Without `sources` they are those of the call, with what is set by command on top.
     """
 
-    def __init__(self, settings: Settings, pool: Pool, sources: Sources | None = None) -> None:
+    def __init__(self, settings: Settings, pool: Pool, sources: SettingSources | None = None) -> None:
         self._pool = pool
         self._account = settings.account
         self._started = settings
-        self._base = (sources or Sources(from_file=settings.model_dump())).under({})
+        self._base = (sources or SettingSources(from_file=settings.model_dump())).under({})
         self._overrides: dict[str, Override] = {}
         self._stamp = self._stamp_seen = self._base.stamp
         self._hint = asyncio.Event()
@@ -165,7 +165,7 @@ class LiveSettings:
             await self._say_what_waits(settings)
         self._stamp = stamp
 
-    def _applied(self, base: Sources) -> Sources:
+    def _applied(self, base: SettingSources) -> SettingSources:
         """`base` as it counts in this process: an account that the file names anew counts from the next start."""
         return replace(base, from_environment={**base.from_environment, "account": self._account})
 

@@ -37,7 +37,7 @@ __all__ = [
     "CONFIG_FOLDER",
     "Origin",
     "Override",
-    "Sources",
+    "SettingSources",
     "config_path",
     "file_stamp",
     "merge",
@@ -63,7 +63,7 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class SettingSources:
     """What each source says; `settings` puts them together and checks the whole.
 
     `environ` is the environment that was read, kept to read everything again.
@@ -85,7 +85,7 @@ class Sources:
     @classmethod
     def read(
         cls, settings: type[BaseSettings], path: Path | None = None, environ: Mapping[str, str] | None = None
-    ) -> Sources:
+    ) -> SettingSources:
         """Read file and environment. Raises ConfigError for what can't be read at all."""
         environ = os.environ if environ is None else environ
         file = config_path(path, environ)
@@ -96,7 +96,7 @@ class Sources:
         return replace(given, file=file, from_file=from_file, awaited=awaited, stamp=stamp)
 
     @classmethod
-    def of_environment(cls, settings: type[BaseSettings], environ: Mapping[str, str]) -> Sources:
+    def of_environment(cls, settings: type[BaseSettings], environ: Mapping[str, str]) -> SettingSources:
         """What the environment says, without any file. Raises ConfigError for what can't be read at all."""
         known = {name: value for name, value in environ.items() if name != CONFIG_FOLDER}
         return cls(
@@ -105,11 +105,11 @@ class Sources:
             environ=dict(environ),
         )
 
-    def with_file(self, from_file: Mapping[str, Any]) -> Sources:
+    def with_file(self, from_file: Mapping[str, Any]) -> SettingSources:
         """These sources with this in place of what the file says."""
         return replace(self, from_file=from_file)
 
-    def again(self) -> Sources:
+    def again(self) -> SettingSources:
         """The same file read anew, or the one that has appeared, beneath the same overrides. Raises ConfigError."""
         stamp = file_stamp(self.watched)
         file = self.file or (self.awaited if stamp is not None else None)
@@ -120,11 +120,11 @@ class Sources:
         """The file whose changes count: the one that was read, or the one that may appear."""
         return self.file or self.awaited
 
-    def under(self, overrides: Mapping[str, Override]) -> Sources:
+    def under(self, overrides: Mapping[str, Override]) -> SettingSources:
         """These sources with other overrides on top."""
         return replace(self, overrides=dict(overrides))
 
-    def on(self, said: Mapping[str, Any], live: Callable[[Sequence[str]], bool]) -> Sources:
+    def on(self, said: Mapping[str, Any], live: Callable[[Sequence[str]], bool]) -> SettingSources:
         """These sources with the live settings that the account's workers have (`said`, by key) in place of the own
         ones; `live` tells which keys those are.
         """

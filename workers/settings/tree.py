@@ -41,7 +41,7 @@ from workers.settings.paper import PaperSettings
 from workers.settings.problems import Problem, paper_only_problems, raise_all
 from workers.settings.quoting import QuotingSettings
 from workers.settings.risk import RiskSettings
-from workers.settings.sources import Sources, merge
+from workers.settings.sources import SettingSources, merge
 from workers.settings.strategy import MarketDataSettings, RocSettings, StrategySettings
 from workers.settings.types import (
     LIVE,
@@ -409,12 +409,12 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
     return build(read_sources(path, environ))
 
 
-def read_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Sources:
+def read_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> SettingSources:
     """What file and environment say. Raises ConfigError for what can't be read at all."""
-    return Sources.read(Settings, path, environ)
+    return SettingSources.read(Settings, path, environ)
 
 
-def build(sources: Sources) -> Settings:
+def build(sources: SettingSources) -> Settings:
     """The settings that `sources` make together. Raises ConfigError with one sentence a problem."""
     settings: Settings = sources.build(Settings)
     return settings
