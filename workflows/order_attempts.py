@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import CancelAttempt, EndOrder, LookUp, NextAttempt, OrderActivities, PlaceAttempt
+    from domain.funds import LACK_OF_FUNDS
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
     from domain.orders import AttemptStatus, OrderState, OrderType, end_state
     from domain.wording import money
@@ -33,6 +34,7 @@ _LONGEST_WISH_EXIT = 2.0
 _LONGEST_CANCEL_PAUSE = 30.0
 _LONGEST_CANCEL_PAUSE_URGENT = 4.0
 """Wall seconds between two cancels: a due exit may wait for what rests of its trade."""
+_LESS = "an exit that is refused for lack of funds asks for less"
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 
 
@@ -230,12 +232,30 @@ class OrderAttempts:
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code="NO_ANSWER", message=str(error.cause or error))
 
     async def _after_refusal(self, plan: AttemptPlan) -> AttemptPlan | None:
-        """A post-only order that would have crossed is moved off the touch and tried again."""
+        """A post-only order that would have crossed is moved off the touch and tried again; an exit that is refused for
+        lack of funds asks for less.
+        """
+        if self._lacks_funds():
+            return await self._next_smaller(plan)
         attempts = self._progress.admission.max_post_only_attempts if self._progress.admission else 1
         if self._progress.refusal not in _WOULD_CROSS or plan.number >= attempts or self._too_late() is not None:
             return None
         await self._back_off()
         return await self._next(market=False)
+
+    def _lacks_funds(self) -> bool:
+        """Whether it is an exit of whatever its trade has left, of which the exchange has not so much available."""
+        progress, intent = self._progress, self._intent
+        takes_less = not progress.is_entry and intent.entry_key is not None and intent.base_size is None
+        short = takes_less and progress.refusal in LACK_OF_FUNDS
+        return short and progress.cancel_wish is None and workflow.patched(_LESS)
+
+    async def _next_smaller(self, refused: AttemptPlan) -> AttemptPlan | None:
+        plan = await self._next(market=refused.limit_price is None, smaller=True)
+        if plan is not None:
+            self._progress.tell(f"{money(refused.size)} are not available: it asks for {money(plan.size)}")
+            self._progress.refusal, self._progress.sentence = None, ""
+        return plan
 
     async def _back_off(self) -> None:
         """Twice as long before each further attempt, with jitter, so that many don't come back together."""
@@ -243,12 +263,13 @@ class OrderAttempts:
         jitter = 0.5 + workflow.random().random()
         await self._pause(first * 2 ** (self._progress.number - 1) * jitter, "back off before a fresh book")
 
-    async def _next(self, *, market: bool) -> AttemptPlan | None:
+    async def _next(self, *, market: bool, smaller: bool = False) -> AttemptPlan | None:
         number = self._progress.number + 1
         request = NextAttempt(
             order_key=self._intent.order_key,
             number=number,
             market=market,
+            smaller=smaller,
             recheck=not self._progress.is_entry and not self._progress.stays_due,
         )
         try:

@@ -66,6 +66,8 @@ class NextAttempt(_Request):
     number: int
     market: bool = False
     """Escalate to MARKET (or its stand-in where the product takes none)."""
+    smaller: bool = False
+    """The exchange has just refused one for lack of funds: ask for less, if that is worth an order."""
     recheck: bool = False
     """Send only if the profit exit still holds on a fresh price."""
 

@@ -38,6 +38,7 @@ __all__ = [
     "cover_shortage",
     "earlier_balances",
     "expected_balances",
+    "free_by_books",
     "held_currencies",
     "is_coin",
     "lock_transfers",
@@ -126,6 +127,23 @@ SELECT coin, coalesce(expected.amount, 0) AS books, coalesce(owned.size, 0) AS o
   LEFT JOIN expected ON expected.currency = names.coin
   LEFT JOIN owned USING (coin) LEFT JOIN moving USING (coin)
  WHERE coin IS NOT NULL
+"""
+# What open orders hold of a coin is not free: sells of ours and of others, and buys that pay with it.
+_FREE = f"""
+WITH expected AS ({_EXPECTED})
+SELECT coalesce((SELECT amount FROM expected), 0)
+     - coalesce((SELECT sum(CASE o.side WHEN 'SELL' THEN o.open_claim
+                                 ELSE greatest(o.reserved_quote - o.filled_value - o.quote_fees, 0) END)
+                   FROM orders o
+                  WHERE o.account = $1 AND NOT o.finished AND o.order_key <> $3
+                    AND split_part(translate(o.symbol, '_', '-'), '-', CASE o.side WHEN 'SELL' THEN 1 ELSE 2 END) = $2
+                ), 0)
+     - coalesce((SELECT sum(greatest(a.size - a.filled_size, 0) * CASE o.side WHEN 'SELL' THEN 1 ELSE a.limit_price END)
+                   FROM attempts a JOIN orders o USING (order_key)
+                  WHERE a.account = $1 AND a.status NOT IN ('FILLED','CANCELLED','EXPIRED','FAILED') AND NOT a.live
+                    AND o.role = 'EXTERNAL'
+                    AND split_part(translate(o.symbol, '_', '-'), '-', CASE o.side WHEN 'SELL' THEN 1 ELSE 2 END) = $2
+                ), 0)
 """
 # By what is kept of the account's market, or open: an old ledger has too many orders to look through.
 _TRADED = """
@@ -253,6 +271,13 @@ async def others_have(pool: Pool, account: str, exchange_order_id: str, client_o
     if coin.books is None or coin.owned > row["remaining"]:
         return True
     return bool(coin.books - coin.owned > _CRUMB * row["remaining"])
+
+
+async def free_by_books(connection: Statements, account: str, base: str, beside: str) -> Decimal:
+    """What of a coin no open order holds by the books, other than the order `beside`; below zero where the books lack
+    some, also as they aren't opened yet. Raises the database's errors.
+    """
+    return Decimal(await connection.fetchval(_FREE, account, base, beside))
 
 
 async def held_currencies(pool: Statements, account: str) -> Sequence[str]:

@@ -29,6 +29,7 @@ from activities.database import (
 from activities.ledger.holdings import coins
 from activities.orders.admission_sql import HOLD_TURN, SELL_FACTS, TURN
 from activities.orders.decisions import Decided, Decisions, Turn, store, with_who_asked
+from activities.orders.funds import first_size
 from activities.orders.touches import EXIT_ASKS_SECONDS, PROFIT_ASKS_SECONDS, Touches
 from activities.policy import Policy
 from activities.venue import Venue
@@ -88,6 +89,7 @@ class SellAdmissions:
             if (known := await self._decided_before(connection, intent, found)) is not None:
                 return known
             size = claimable(intent, found["held"] or ZERO, asked.free, asked.product)
+            size = await first_size(connection, intent, size, asked.product, asked.price)
             decided = self._decided(intent, asked, found, size)
             await store(connection, decided)
             return decided.answer

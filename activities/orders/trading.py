@@ -55,12 +55,13 @@ from activities.orders.attempts import AttemptCommands
 from activities.orders.controls import trading_control
 from activities.orders.decisions import IntentConflictError, insert_attempt, plan_of, store_gates
 from activities.orders.entry_facts import disabled_why, limits_of
+from activities.orders.funds import next_size
 from activities.orders.limits import halt_if_lost_too_much
 from activities.orders.touches import EXIT_ASKS_SECONDS, PROFIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, cancelled_unsent
-from domain.drafting import Draft, at_bid, remainder, rests_again
+from domain.drafting import Draft, at_bid, protecting, remainder, rests_again
 from domain.exits import ExitReason
 from domain.gate_facts import Facts, MarketFacts
 from domain.gates import ATTEMPT_GATES, first_refusal, run_gates
@@ -68,7 +69,7 @@ from domain.identity import Standing
 from domain.ids import client_order_id, order_workflow_id
 from domain.incidents import IncidentKind
 from domain.intents import must_leave
-from domain.market import Product
+from domain.market import Product, base_of
 from domain.messages import (
     Admission,
     AttemptPlan,
@@ -145,12 +146,14 @@ class TradingActivities(OrderActivities):
             return None
         if intent.role is OrderRole.ENTRY:
             return await self._next_of_entry(intent, order, product, request)
-        draft = await self._redraft(intent, order, product, request)
+        draft, free = await asyncio.gather(
+            self._redraft(intent, order, product, request), self._free(intent, request, PROFIT_ASKS_SECONDS)
+        )
         if draft is None:
             return None
         async with self._pool.acquire() as connection, connection.transaction():
             await lock_symbol(connection, intent.account, intent.symbol)
-            return await self._plan_rest(connection, intent, draft, product, request)
+            return await self._plan_rest(connection, intent, draft, product, request, free)
 
     def _kept(self, intent: OrderIntent) -> bool:
         """Whether the HODL list came while an exit was at work: its monitor's next order is refused by the gate, which
@@ -165,20 +168,34 @@ class TradingActivities(OrderActivities):
         price is known to go by it goes MARKET.
         """
         rules = asyncio.create_task(self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS))
+        asked = asyncio.create_task(self._free(intent, request, EXIT_ASKS_SECONDS))
         touch = None if request.market else await self._touches.last_touch(intent)
-        product = await rules
+        product, free = await rules, await asked
         if touch is None or product is None:
             draft = await self._touches.market_exit(intent, product)
         else:
             draft = at_bid(touch, intent.rules, product)
         async with bounded_transaction(self._pool) as connection:
-            return await self._plan_rest(connection, intent, draft, product, request)
+            return await self._plan_rest(connection, intent, draft, product, request, free)
+
+    async def _free(self, intent: OrderIntent, request: NextAttempt, within: float) -> Decimal | None:
+        """What is available by the exchange, for an order that asks for less as that says no; None: it doesn't say."""
+        return await self._venue.available(base_of(intent.symbol), within=within) if request.smaller else None
 
     async def _plan_rest(
-        self, connection: Connection, intent: OrderIntent, draft: Draft, product: Product | None, request: NextAttempt
+        self,
+        connection: Connection,
+        intent: OrderIntent,
+        draft: Draft,
+        product: Product | None,
+        request: NextAttempt,
+        free: Decimal | None = None,
     ) -> AttemptPlan | None:
-        """Commit an attempt at what is left of the order; None if that can't be sold or bought."""
-        rest = remainder(draft, await self._left_of(connection, request.order_key), product)
+        """Commit an attempt at what is left of the order, or at less; None if that can't be sold or bought."""
+        left = await self._left_of(connection, request.order_key)
+        if request.smaller:
+            left = await next_size(connection, intent, left, free, product, draft.limit_price or intent.trigger_price)
+        rest = remainder(draft, left, product)
         if rest is None:
             return None
         plan = self._admissions.decisions.plan(intent, rest, request.number)
@@ -239,6 +256,8 @@ class TradingActivities(OrderActivities):
         """What follows of a sell that is no due stop's; None for a profit exit that doesn't hold any more, or of which
         nobody knows.
         """
+        if intent.protection_role is not None and intent.role is OrderRole.EXIT:
+            return protecting(intent)
         if intent.role is OrderRole.EXIT and not intent.post_only:
             if request.market:
                 return await self._touches.market_exit(intent, product)

@@ -240,24 +240,28 @@ def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
 def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
     """An order of the user channel; `at` is the message's time.
 
-    `base_size` stays None: `leaves_quantity` is in the currency the order was placed in, which the message doesn't say.
+    `leaves_quantity` is in the currency the order was placed in, which the message doesn't say: `base_size` is known
+    only of a sell that holds just as much, as a sell's hold is in base.
 
     Raises:
         MessageError: it has no id, product or side, a number is none, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "cumulative_quantity", "avg_price")
+    side, leaves = side_of(raw, "order_side"), number_or_none(raw.get("leaves_quantity"))
+    in_base = side is Side.SELL and leaves == number_or_none(raw.get("outstanding_hold_amount"))
     status = _STATUS.get(str(raw.get("status")), VenueStatus.PENDING)
     return VenueOrder(
         exchange_order_id=text_of(raw, "order_id"),
         client_order_id=str(raw.get("client_order_id") or ""),
         symbol=text_of(raw, "product_id"),
-        side=side_of(raw, "order_side"),
+        side=side,
         status=status,
         filled_size=size,
         filled_value=value,
         quote_fees=fees,
         fill_count=_count(raw.get("number_of_fills")),
         order_type=str(raw.get("order_type") or "").upper(),
+        base_size=size + leaves if in_base and leaves else None,
         limit_price=optional_number(raw.get("limit_price"), "limit_price"),
         created_at=optional_time(raw.get("creation_time"), "creation_time"),
         updated_at=at,

@@ -84,7 +84,7 @@ def test_the_venues_words_for_no_time() -> None:
 
 
 def test_an_order_of_the_user_channel() -> None:
-    """Totals, status and times come over; the original size is not in the message and is not guessed."""
+    """Totals, status and times come over; a buy's original size is not in the message and is not guessed."""
     order = order_from_stream(STREAM_ORDER, AT)
     assert (order.exchange_order_id, order.client_order_id, order.symbol, order.side) == (
         "o-1",
@@ -96,6 +96,19 @@ def test_an_order_of_the_user_channel() -> None:
     assert (order.status, order.order_type, order.limit_price) == (VenueStatus.OPEN, "LIMIT", D("0.19"))
     assert (order.fill_count, order.base_size, order.updated_at) == (2, None, AT)
     assert order.created_at == datetime(2026, 8, 9, 21, 5, 48, 228568, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("side", "leaves", "hold", "size"),
+    [("SELL", "0.004", "0.004", "0.504"), ("SELL", "200", "0.004", None), ("SELL", "0", "0", None),
+     ("BUY", "0.004", "0.004", None), ("SELL", "many", "many", None), ("SELL", None, None, None)],
+)  # fmt: skip
+def test_the_size_of_a_sell_is_known_where_it_holds_what_it_leaves(
+    side: str, leaves: object, hold: object, size: str | None
+) -> None:
+    """A sell holds base currency: where that is what it leaves, its size is what it has filled and that; no other's."""
+    told = {"order_side": side, "leaves_quantity": leaves, "outstanding_hold_amount": hold}
+    assert order_from_stream({**STREAM_ORDER, **told}, AT).base_size == (None if size is None else D(size))
 
 
 def test_an_order_of_the_rest_api() -> None:

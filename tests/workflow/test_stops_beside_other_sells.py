@@ -1,0 +1,149 @@
+"""A due stop and a person's close sell what the exchange still has for them, though somebody else's sell has taken or
+holds a part of the coins and no read says how much (EXIT-4, EXIT-10).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.support.harness import Trade, TradingSystem
+from tests.support.intents import limit_buy
+from tests.support.waiting import eventually
+from tests.workflow.test_urgent_exits import RULES, STOP, bought, close, sells, told, told_in_story, until_sold
+
+READS: dict[str, dict[str, Any]] = {
+    "failing": {"kind": "server_error"},
+    "hanging": {"kind": "slow", "delay": 20},
+    "slow": {"kind": "slow", "delay": 0.8},
+    "lagging": {"kind": "lagging", "delay": 3600},
+}
+PART = "0.004"
+
+
+async def reads(system: TradingSystem, how: str) -> None:
+    """From now on the exchange answers no read as it should."""
+    fault = dict(READS[how])
+    await system.control.fault(fault.pop("kind"), "GET *", count=None, **fault)
+
+
+async def rests_a_sell(system: TradingSystem, size: str = PART) -> str:
+    """A person rests a sell in the exchange's app; its id there."""
+    resting = {"limit_limit_gtc": {"base_size": size, "limit_price": "90000"}}
+    return str((await system.control.order("BTC-USD", "SELL", resting))["order_id"])
+
+
+async def in_journal(system: TradingSystem, exchange_order_id: str) -> None:
+    """Wait until the ledger has what the stream told of an order."""
+    await eventually(
+        lambda: system.value("SELECT count(*) > 0 FROM attempts WHERE exchange_order_id = $1", exchange_order_id),
+        what="the journal has the person's order",
+    )
+
+
+async def refusals(system: TradingSystem) -> int:
+    """How many orders the exchange has refused."""
+    return sum(bool(item["refused"]) for item in await system.control.journal())
+
+
+async def most_sold(system: TradingSystem, trade: Trade, size: str) -> None:
+    """Wait until nearly `size` is sold; more of it can't be."""
+
+    async def so() -> bool:
+        sold = sum(Decimal(item["filled_size"]) for item in await sells(system, trade))
+        assert sold <= Decimal(size)
+        return sold >= Decimal(size) * Decimal("0.95")
+
+    try:
+        await eventually(so, within=30, what=f"nearly {size} is sold")
+    except AssertionError as problem:
+        raise AssertionError(f"{problem}\n{await trade.story()}\n{await sells(system, trade)}") from None
+
+
+@pytest.mark.parametrize("how", list(READS))
+async def test_a_persons_resting_sell_of_a_part_keeps_nothing_else_from_being_sold(
+    system: TradingSystem, how: str
+) -> None:
+    """The stream told of the person's sell, and no read answers as it should: what that leaves is sold by the second
+    order, for a close and for a stop, people are told of the rest, and it is sold once the person takes theirs away.
+    """
+    for by in ("close", "stop"):
+        trade = await bought(system)
+        await reads(system, how)
+        other = await rests_a_sell(system)
+        await in_journal(system, other)
+        refused = await refusals(system)
+        if by == "stop":
+            await system.price("47000")
+        else:
+            await close(trade)
+        await until_sold(system, trade, "0.006")
+        assert await refusals(system) - refused <= 1, await trade.story()
+        await told(system, "INSUFFICIENT_FUND")
+        await system.control.cancel(other)
+        await system.control.clear_faults()
+        assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("how", ["failing", "lagging"])
+async def test_what_holds_a_part_and_was_told_by_nobody_is_found_by_smaller_orders(
+    system: TradingSystem, how: str
+) -> None:
+    """No message and no read tells of the person's sell: the stop asks for less after each refusal, so that nearly all
+    that is left is sold with few orders, and the rest once it is free.
+    """
+    trade = await bought(system)
+    await system.control.fault("missing", "user", count=1)
+    await system.control.fault("server_error", "GET /time", count=None)  # so no catch-up tells of it
+    await reads(system, how)
+    other = await rests_a_sell(system)
+    await system.price("47000")
+    await most_sold(system, trade, "0.006")
+    assert len(await system.control.journal()) < 30
+    await system.control.cancel(other)
+    await system.control.clear_faults()
+    assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
+
+
+@pytest.mark.parametrize("how", ["failing", "lagging"])
+async def test_what_a_person_sold_at_the_market_keeps_nothing_else_from_being_sold(
+    system: TradingSystem, how: str
+) -> None:
+    """The person sold a part in the app, and no read says so: the stop sells what is left by its second order."""
+    trade = await bought(system)
+    await reads(system, how)
+    sold = await system.control.order("BTC-USD", "SELL", {"market_market_ioc": {"base_size": PART}})
+    await in_journal(system, sold["order_id"])
+    await system.price("47000")
+    await until_sold(system, trade, "0.006")
+
+
+async def test_what_neither_protection_without_an_end_nor_a_person_holds_is_sold(system: TradingSystem) -> None:
+    """Protection of one part has no end, a person's sell holds another, and reads fail: the stop sells what is left."""
+    trade = await system.start(limit_buy(system.account, "0.01", "49999", rules=RULES, protection=STOP))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.006")
+    await trade.until_protected("0.006")
+
+    async def rests() -> str | None:
+        return next((item["order_id"] for item in await sells(system, trade) if item["status"] == "OPEN"), None)
+
+    protection = await eventually(rests, what="the protection of the first part rests")
+    await system.control.latency(cancel=None)
+    await system.control.fill(entry, "0.004")
+    await told_in_story(trade, "cancelling the protection at the exchange first: it sells 0.006")
+    other = await rests_a_sell(system, "0.002")
+    await in_journal(system, other)
+    await reads(system, "failing")
+    await system.price("47000")
+    await until_sold(system, trade, "0.002")
+    await system.control.latency(cancel=0)
+    await system.control.finish_cancel(protection)
+    await system.control.cancel(other)
+    await system.control.clear_faults()
+    assert (await trade.closed(within=60)).exit_size == Decimal("0.01")
+    await system.assert_books_agree()
