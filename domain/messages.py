@@ -357,6 +357,9 @@ class ProtectionView(Message):
     live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
     live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
     free: Decimal | None = Field(default=None, description=_FREE)
+    available: Decimal | None = Field(
+        default=None, description="with prices: what of `sellable` the exchange has for it; None: it doesn't say"
+    )
     used: int = Field(default=0, description="protective orders so far")
     outdated: bool = Field(default=False, description="a person has moved the stops since that order was made")
     rules: ExitRules | None = Field(default=None, description="the trade's, where a person has moved what protects it")

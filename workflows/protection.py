@@ -194,7 +194,7 @@ class ExchangeProtection:
             self._wanted = True
             return
         self._tell(
-            f"protecting {money(view.sellable)} at the exchange: stop {money(view.stop_price)}, "
+            f"protecting {_how_much(view)} at the exchange: stop {money(view.stop_price)}, "
             f"limit {money(view.limit_price)}"
         )
         if self._reported:
@@ -286,3 +286,12 @@ class ExchangeProtection:
             limit_price=view.limit_price,
             rules=view.rules or self._start.rules,
         )
+
+
+def _how_much(view: ProtectionView) -> str:
+    """What a protective order sells, in words: its admission leaves out what is not available."""
+    if view.available is None:
+        return f"up to {money(view.sellable)}"
+    if view.available < view.sellable:
+        return f"{money(view.available)} of {money(view.sellable)}"
+    return money(view.sellable)

@@ -14,6 +14,7 @@ from activities.exits.past_candles import begins, closed_candles
 from activities.incidents import report_once, resolve_incidents
 from activities.interfaces.orders import ProtectionRequest, ProtectionTrouble
 from activities.ledger.closing import KEPT_BID, free_beside
+from activities.ledger.holdings import books_are_open, free_by_books
 from activities.policy import Policy
 from activities.venue import Venue
 from domain.exits import ExitRules, atr_reading, atr_window
@@ -84,7 +85,7 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     # As its admission will have it: what other sells of the trade have claimed is theirs.
     sellable = sized(row["remaining"] - row["others"], product)
     if request.prices and 0 < view.live_size < sellable:
-        sellable = await _replaceable(venue, product, view.live_size, sellable)
+        sellable = await _replaceable(pool, venue, product, live, view.live_size, sellable)
     if size_problem(sellable, entry_price * (1 - request.protection.stop), product) is not None:
         # Too little for an order of its own at that price: monitored exits sell it, or it is dust.
         return view.model_copy(update={"sentence": f"{plain(sellable)} is too little for an order at its stop"})
@@ -94,18 +95,27 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     if not request.prices or live is not None:
         return view
     try:
-        prices = await _prices(venue, policy, request, product, entry_price)
+        prices, free = await asyncio.gather(
+            _prices(venue, policy, request, product, entry_price), venue.available(product.base, within=_ASK_SECONDS)
+        )
     except ValueError as problem:
         return view.model_copy(update={"sentence": str(problem)})
-    return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit})
+    available = None if free is None else min(sellable, sized(free, product))
+    return view.model_copy(update={"stop_price": prices.stop, "limit_price": prices.limit, "available": available})
 
 
-async def _replaceable(venue: Venue, product: Product, rests: Decimal, wanted: Decimal) -> Decimal:
-    """How much of `wanted` (base) could rest instead of `rests`: what somebody else's order holds can't.
+async def _replaceable(
+    pool: Pool, venue: Venue, product: Product, live: OrderIntent | None, rests: Decimal, wanted: Decimal
+) -> Decimal:
+    """How much of `wanted` (base) could rest instead of the order `live`, which is for `rests`: what somebody else's
+    order holds can't.
 
-    All of it where the exchange doesn't tell what is available: then it says so when it is asked to take the order.
+    Where the exchange doesn't tell what is available, the books do; all of it before they are opened, as the exchange
+    says so when it is asked to take the order.
     """
     free = await venue.available(product.base, within=_ASK_SECONDS)
+    if free is None and live is not None and await books_are_open(pool, live.account):
+        free = max(await free_by_books(pool, live.account, product.base, live.order_key) - rests, ZERO)
     return wanted if free is None else max(rests, min(wanted, sized(rests + free, product)))
 
 

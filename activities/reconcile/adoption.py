@@ -39,10 +39,20 @@ __all__ = ["Adoption"]
 log = structlog.get_logger(__name__)
 
 _RPC_TIMEOUT = timedelta(seconds=5)
+_NEWS = timedelta(hours=1)
+"""An order that ended longer ago than this frees nothing that anybody waits for."""
 _FIRST_START = "SELECT first_start_at FROM account_identities WHERE account = $1"
 _BY_OTHERS = "were sold by another trade's exit, as one before it had sold more than was told"
 _COVER_PAUSES = (0.0, 5.0, 20.0)
 """Seconds before each look: a balance or an exit that is under way may be late."""
+# An exit at work, or what protects a trade, may have got less of the coin than its trade has.
+_LACKING = """
+SELECT t.entry_key FROM trades t JOIN exit_plans p USING (entry_key)
+ WHERE t.account = $1 AND t.state <> 'CLOSED' AND split_part(translate(t.symbol, '_', '-'), '-', 1) = $2
+   AND (p.state = 'EXITING'
+        OR EXISTS (SELECT FROM orders o WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND NOT o.finished
+                      AND o.protection_role IS NOT NULL AND o.open_claim < t.remaining))
+"""
 _KNOWN_ID = "SELECT EXISTS (SELECT FROM attempts WHERE client_order_id = $1 AND order_key <> $2)"
 
 
@@ -97,10 +107,19 @@ class Adoption:
             await self.cover(base)
         if result.trade_remaining and result.trade_state is not TradeState.CLOSED:
             await self._tell_monitor(external_key(self._account, order))
+        ended_at = order.updated_at or datetime.now(UTC)
+        if pair is not None and result.attempt_status.final and datetime.now(UTC) - ended_at < _NEWS:
+            # What it had held is free.
+            base = pair[0] if order.side is Side.SELL else pair[1]
+            await self.look_again(await self._lacking(base))
         if result.booked:
             # Last: what protects money doesn't wait for what shows it.
             await self._starter.external(self._shown(order, source, result))
         return result
+
+    async def _lacking(self, base: str) -> list[str]:
+        """Open trades that may have wanted more of a coin than there was."""
+        return [row["entry_key"] for row in await self._pool.fetch(_LACKING, self._account, base)]
 
     async def _first_start(self) -> datetime | None:
         """When this account was first started here; None while nobody has noted it."""

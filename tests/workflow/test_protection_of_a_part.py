@@ -74,10 +74,12 @@ async def beside_another_sell(
 async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_has(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
-    """A person's sell of a part rests: what is left is protected once, however often the monitor looks; moved stops
-    replace it once; and all of it is sold once in the end.
+    """A person's sell of a part rests: what is left is protected once, as the story says, however often the monitor
+    looks; moved stops replace it once; without that sell all is protected; and all of it is sold once in the end.
     """
     trade, other = await beside_another_sell(system, monkeypatch, whose)
+    size = "0.016 of 0.02" if whose == "in the app" else "0.016"
+    assert any(f"protecting {size} at the exchange" in line for line in await trade.monitor.query("timeline"))
     await trade.monitor.signal("position_changed")
     assert await replaced(trade) == 0
     nearer = StopsRequest(by="a person", hard_stop=Decimal(46800), command="nearer")
@@ -87,9 +89,9 @@ async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_ha
     assert await replaced(trade) == 1
     if whose == "by us":
         await other.handle.signal("cancel", CloseRequest(by="a person"))
-        await until_protective(system, ("CANCELLED", "0.016"), ("CANCELLED", "0.016"), ("OPEN", "0.02"))
     else:
         await system.control.cancel(other)
+    await until_protective(system, ("CANCELLED", "0.016"), ("CANCELLED", "0.016"), ("OPEN", "0.02"))
     await trade.monitor.signal("close", CloseRequest(by="a person"))
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.02"))
@@ -112,3 +114,47 @@ async def test_protection_is_not_replaced_again_and_again_by_a_balance_that_lags
     await trade.monitor.signal("close", CloseRequest(by="a person"))
     assert (await trade.closed()).exit_size == Decimal("0.02")
     await system.assert_books_agree()
+
+
+async def test_a_moved_target_replaces_no_protection_while_reads_fail(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protection rests beside a person's sell and every read fails: whoever moves the target, which it has not, leaves
+    it where it is.
+    """
+    trade, _ = await beside_another_sell(system, monkeypatch, "in the app")
+    await system.pool.execute(
+        "INSERT INTO balance_transfers (account, currency, kind, amount, expected, found) "
+        "VALUES ($1, 'BTC', 'opening', 0, 0, 0)",
+        system.account,
+    )
+    await system.control.fault("server_error", "GET *", count=None)
+    moved = StopsRequest(by="a person", take_profit=Decimal(60000), command="target")
+    await trade.monitor.execute_update("stops", moved, result_type=StopsAnswer)
+    await trade.monitor.signal("position_changed")
+    assert await replaced(trade) == 0
+    assert await protective(system) == [("OPEN", "0.016")]
+
+
+async def test_protection_rests_for_what_is_left_while_reads_fail(
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every read fails as protection is placed beside a person's sell: it rests for what that leaves, at its second
+    try, and nobody is alarmed.
+    """
+    monkeypatch.setattr(protection, "_SETTLE", 60.0)
+    trade = await system.start(limit_buy(system.account, "0.02", "49000", protection=STOP))
+    entry = await trade.exchange_id()
+    await system.control.fill(entry, "0.01")
+    await trade.until_protected("0.01")
+    resting = {"limit_limit_gtc": {"base_size": "0.004", "limit_price": "60000"}}
+    other = (await system.control.order("BTC-USD", "SELL", resting))["order_id"]
+    await eventually(
+        lambda: system.value("SELECT count(*) > 0 FROM attempts WHERE exchange_order_id = $1", other),
+        what="the journal has the person's sell",
+    )
+    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fill(entry, "0.01")
+    await until_protective(system, ("OPEN", "0.016"))
+    assert sum(bool(item["refused"]) for item in await system.control.journal()) == 1
+    assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'PROTECTION_FAILED'") == 0
