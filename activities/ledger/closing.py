@@ -44,10 +44,15 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
 stored with their number counts as one."""
 
 KEPT_BID = f"""
-(SELECT m.bid FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
-    AND m.at > now() - make_interval(secs => {_KEPT_SECONDS}))
+(SELECT known.bid FROM (
+    SELECT m.bid, m.at FROM market_prices m WHERE m.account = t.account AND m.symbol = t.symbol
+    UNION ALL
+    (SELECT (o.intent ->> 'trigger_price')::numeric, (o.intent ->> 'due_at')::timestamptz FROM orders o
+      WHERE o.entry_key = t.entry_key AND o.role = 'EXIT' AND o.entry_point = '{EntryPoint.EXIT}'
+      ORDER BY o.received_at DESC LIMIT 1)) known
+  WHERE known.bid > 0 AND known.at > now() - make_interval(secs => {_KEPT_SECONDS}) ORDER BY known.at DESC LIMIT 1)
 """
-"""The bid of the last minute in a trade `t`'s symbol."""
+"""The newest bid of the last minute that is known in a trade `t`'s symbol: of the market, or of its last exit."""
 
 
 async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE) -> PositionView:
@@ -122,13 +127,13 @@ async def free_beside(
 async def _bid_of(
     venue: Venue, product: Product, size: Decimal, kept: Decimal | None, seconds: float
 ) -> Decimal | None:
-    """The bid that says whether `size` is dust: the kept one where that is far from the minimum, else the exchange's;
-    None if it doesn't say in time (wall seconds).
+    """The bid that says whether `size` is dust: the kept one where that is far from the minimum or the exchange doesn't
+    say in time (wall seconds), else the exchange's; None if nobody knows.
     """
     if kept is not None and size * kept > 2 * product.quote_min:
         return kept
     quote = await venue.touch(product.symbol, within=seconds)
-    return quote.bid if quote is not None and quote.bid > 0 else None
+    return quote.bid if quote is not None and quote.bid > 0 else kept
 
 
 async def free_what_is_unsold(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from activities.ledger import closing
 from domain.exits import ExitReason, ExitRules
 from domain.messages import CloseRequest
 from domain.protection import Protection, ProtectionKind
@@ -53,8 +55,31 @@ async def test_what_is_too_small_to_sell_closes_as_dust_and_says_so(system: Trad
     await system.assert_books_agree()
 
 
-async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem) -> None:
-    """Without an answer of the exchange's book the trade stays open, and is dust once its worth is known."""
+@pytest.mark.parametrize("fault", [{"kind": "server_error"}, {"kind": "slow", "delay": 20}], ids=["failing", "hanging"])
+async def test_dust_is_called_so_by_what_the_stream_told_while_reads_fail(
+    system: TradingSystem, fault: dict[str, Any]
+) -> None:
+    """With every read failing, or hanging, what is too small to sell at the bid of the stream closes as dust, and
+    nobody is alarmed.
+    """
+    trade = await system.start(market_buy(system.account, "0.0003"))
+    await trade.until_protected("0.0003")
+    await system.control.fault(scope="GET *", count=None, **fault)
+    await system.price("2500")
+    outcome = await trade.closed()
+    assert (outcome.dust_size, outcome.exit_reason) == (Decimal("0.0003"), None)
+    assert outcome.dust_why == "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and stay as dust"
+    alarms = await system.rows("SELECT kind, sentence FROM incidents WHERE severity = 'CRITICAL'")
+    assert [item for item in alarms if "EXIT" in item["kind"].upper()] == []
+    await system.control.clear_faults()
+    await system.assert_books_agree()
+
+
+async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer of the exchange's book, and no bid that is kept, the trade stays open, and is dust once its
+    worth is known.
+    """
+    monkeypatch.setattr(closing, "KEPT_BID", "NULL::numeric")
     trade = await system.start(market_buy(system.account, "0.0003"))
     await trade.until_protected("0.0003")
     fault = await system.control.fault("server_error", "GET /product_book", duration=600)
