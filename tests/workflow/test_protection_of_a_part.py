@@ -116,11 +116,11 @@ async def test_protection_is_not_replaced_again_and_again_by_a_balance_that_lags
     await system.assert_books_agree()
 
 
-async def test_a_moved_target_replaces_no_protection_while_reads_fail(
+async def test_a_moved_target_replaces_no_protection_while_no_balance_is_read(
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protection rests beside a person's sell and every read fails: whoever moves the target, which it has not, leaves
-    it where it is.
+    """Protection rests beside a person's sell and no balance can be read: whoever moves the target, which it has not,
+    leaves it where it is.
     """
     trade, _ = await beside_another_sell(system, monkeypatch, "in the app")
     await system.pool.execute(
@@ -128,7 +128,7 @@ async def test_a_moved_target_replaces_no_protection_while_reads_fail(
         "VALUES ($1, 'BTC', 'opening', 0, 0, 0)",
         system.account,
     )
-    await system.control.fault("server_error", "GET *", count=None)
+    await system.control.fault("server_error", "GET /accounts", count=None)
     moved = StopsRequest(by="a person", take_profit=Decimal(60000), command="target")
     await trade.monitor.execute_update("stops", moved, result_type=StopsAnswer)
     await trade.monitor.signal("position_changed")
