@@ -251,7 +251,9 @@ class OrderAttempts:
         return short and progress.cancel_wish is None and workflow.patched(_LESS)
 
     async def _next_smaller(self, refused: AttemptPlan) -> AttemptPlan | None:
-        plan = await self._next(market=refused.limit_price is None, smaller=True)
+        # Where the product takes no market orders, the limit that stands in for one is followed by one.
+        market = refused.limit_price is None or self._intent.order_type is OrderType.MARKET
+        plan = await self._next(market=market, smaller=True)
         if plan is not None:
             self._progress.tell(f"{money(refused.size)} are not available: it asks for {money(plan.size)}")
             self._progress.refusal, self._progress.sentence = None, ""
