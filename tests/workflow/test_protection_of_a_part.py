@@ -75,7 +75,7 @@ async def test_protection_beside_a_resting_sell_is_not_replaced_for_what_that_ha
     system: TradingSystem, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     """A person's sell of a part rests: what is left is protected once, however often the monitor looks, and the story
-    doesn't say that all is; moved stops replace it once; without that sell all is; and all of it is sold once in the end.
+    doesn't say that all is; moved stops replace it once; without that sell all is; and all is sold once in the end.
     """
     trade, other = await beside_another_sell(system, monkeypatch, whose)
     # How much of it can be is known in time or not, which is then said.
