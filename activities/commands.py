@@ -48,13 +48,21 @@ SELECT given_by FROM commands WHERE id = $1 AND account = $2 AND kind = $3 AND s
 
 
 async def note_commands(
-    connection: Statements, account: str, kind: CommandKind, subjects: Sequence[str], by: str, note: str = ""
+    connection: Statements,
+    account: str,
+    kind: CommandKind,
+    subjects: Sequence[str],
+    by: str,
+    note: str = "",
+    *,
+    ids: Sequence[str] | None = None,
 ) -> list[str]:
     """Write down that `by` has these trades closed or orders cancelled; the ids for the requests, in their order.
 
-    Raises the database's errors.
+    `ids` are those of who may write the same again, where the first one stays; else they are new. Raises the database's
+    errors.
     """
-    ids = [secrets.token_hex(16) for _ in subjects]
+    ids = [secrets.token_hex(16) for _ in subjects] if ids is None else list(ids)
     await connection.execute(_NOTE, ids, account, kind.value, list(subjects), by, note)
     return ids
 

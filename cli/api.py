@@ -98,8 +98,10 @@ async def _serve(
     import structlog
 
     from activities.database import create_pool
+    from cli.api_hands import hands_of
     from cli.api_sources import sources_of
     from cli.asking import user
+    from web.api.actions import action_routes
     from web.api.app import create_api
     from web.api.reads import read_routes
     from web.api.sessions import OneTimeLink, Sessions
@@ -133,7 +135,8 @@ async def _serve(
         sessions = Sessions(float(settings.api.session_s), float(settings.api.idle_s))
         live = LiveSettings(settings, pool, sources)
         reads = read_routes(sources_of(settings, pool, lambda: live.policy))
-        app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=[reads])
+        routers = [reads, action_routes(hands_of(settings, pool))]
+        app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers)
         server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -797,6 +797,23 @@ commands = Table(
     Index("ix_commands_accepted", "subject", postgresql_where=text("accepted_at IS NOT NULL")),
 )
 
+api_actions = Table(
+    "api_actions",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("given_by", Text, primary_key=True, comment="who is logged in, or the program with the token"),
+    Column("key", Text, primary_key=True, comment="the asker's own: the same one again is the same action"),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False, comment="the trade, order or incident; empty: the account"),
+    Column("digest", Text, nullable=False, comment="the same key with another digest is refused"),
+    Column("body", JSONB, nullable=False),
+    _time("at", now=True),
+    Column("status", Integer, comment="the answer's; null: none was given yet"),
+    Column("answer", JSONB),
+    _time("answered_at"),
+    Index("ix_api_actions_at", "account", "at"),
+)
+
 stop_changes = Table(
     "stop_changes",
     metadata,

@@ -130,6 +130,7 @@ async def test_filters_are_the_cursors_own(viewer: httpx.AsyncClient) -> None:
     for path, given in wrong:
         answer = await viewer.get(path, params=given)
         assert (answer.status_code, answer.json()["code"]) == (422, "BAD_CURSOR"), (path, given)
+    assert (await viewer.get("/api/open-orders?symbol=%00")).json()["code"] == "BAD_TEXT"
     for given in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"side": "HOLD"}, {"kind": "all"}):
         answer = await viewer.get("/api/open-orders", params=given)
         assert (answer.status_code, answer.json()["field"]) == (422, next(iter(given)))

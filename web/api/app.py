@@ -67,6 +67,9 @@ def create_api(
     return door
 
 
+_NO_TEXT = Refused(422, "BAD_TEXT", "A text has characters in it that can't be stored: leave them out.")
+
+
 def _with_problems(app: FastAPI, faults: Tally) -> None:
     """Every error has one form."""
 
@@ -87,6 +90,10 @@ def _with_problems(app: FastAPI, faults: Tally) -> None:
     say(OSError, _away)
     say(asyncpg.InterfaceError, _away)
     say(asyncpg.PostgresError, lambda error: _away(error) if _is_away(error) else fault(error))
+    # A zero byte, half a character: it is no text that a key, a note or a filter could be.
+    say(UnicodeEncodeError, lambda _: problem(_NO_TEXT))
+    say(asyncpg.CharacterNotInRepertoireError, lambda _: problem(_NO_TEXT))
+    say(asyncpg.UntranslatableCharacterError, lambda _: problem(_NO_TEXT))
     say(Exception, fault)
 
 

@@ -1,0 +1,86 @@
+"""The record of actions: who asked for what, when, and what was answered; one row a key of its asker.
+
+The row comes before anything is done. The same key again gets the stored answer; with another body it is refused. So a
+double click is one action, and every action is on record, done or not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from web.refusals import Refused
+from web.views import Ledger
+
+__all__ = ["ActionLog", "Begun"]
+
+_BEGIN = """
+WITH made AS (
+    INSERT INTO api_actions (account, given_by, key, kind, subject, digest, body)
+    VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING true AS fresh)
+SELECT coalesce((SELECT fresh FROM made), false) AS fresh, a.digest, a.status, a.answer
+  FROM (SELECT 1) one LEFT JOIN api_actions a ON a.account = $1 AND a.given_by = $2 AND a.key = $3
+"""
+_END = """
+UPDATE api_actions SET status = $4, answer = $5, answered_at = now()
+ WHERE account = $1 AND given_by = $2 AND key = $3 AND status IS NULL
+"""
+_RESOLVE = """
+WITH done AS (UPDATE incidents SET resolved_at = now()
+               WHERE account = $1 AND id = $2 AND resolved_at IS NULL RETURNING id)
+SELECT EXISTS (SELECT FROM done) AS changed FROM incidents WHERE account = $1 AND id = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An action that is on record. `id` is the same for the same action: it makes what follows happen once.
+
+    `fresh`: nobody has begun it before. `status` and `answer` are what was answered to it, if it was.
+    """
+
+    id: str
+    by: str
+    key: str
+    fresh: bool
+    status: int | None
+    answer: dict[str, Any] | None
+
+
+class ActionLog:
+    """Of one account."""
+
+    def __init__(self, ledger: Ledger, account: str) -> None:
+        self._ledger = ledger
+        self._account = account
+
+    async def begin(self, by: str, key: str, kind: str, subject: str, body: Mapping[str, Any]) -> Begun:
+        """Write it down, or find it written. Raises Refused(409, IDEMPOTENCY_CONFLICT), and the database's errors."""
+        said = json.dumps([kind, subject, body], sort_keys=True, default=str)
+        digest = hashlib.sha256(said.encode()).hexdigest()
+        row = await self._ledger.fetchrow(_BEGIN, self._account, by, key, kind, subject, digest, dict(body))
+        if row is None or (not row["fresh"] and row["digest"] is None):
+            # It was written between the two looks of that statement.
+            row = await self._ledger.fetchrow(_BEGIN, self._account, by, key, kind, subject, digest, dict(body))
+        if row is None:
+            raise RuntimeError("an action could not be recorded")
+        if not row["fresh"] and row["digest"] != digest:
+            raise Refused(
+                409,
+                "IDEMPOTENCY_CONFLICT",
+                "This Idempotency-Key was used for another action: nothing was done; use a new one.",
+            )
+        name = hashlib.sha256(json.dumps([self._account, by, key]).encode()).hexdigest()[:32]
+        return Begun(name, by, key, row["fresh"], row["status"], row["answer"])
+
+    async def end(self, begun: Begun, status: int, answer: Mapping[str, Any]) -> None:
+        """Keep its answer; the first one stays. Raises the database's errors."""
+        await self._ledger.fetchrow(_END + " RETURNING true", self._account, begun.by, begun.key, status, dict(answer))
+
+    async def resolve_incident(self, number: int) -> bool | None:
+        """An incident is over: False: it was so already; None: the account has none of this number."""
+        changed: bool | None = await self._ledger.fetchval(_RESOLVE, self._account, number)
+        return changed

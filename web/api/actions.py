@@ -1,0 +1,379 @@
+"""What may be done: cancel, close, flatten, halt, resume, move stops, resolve an incident; each once, on record.
+
+An action asks the same workflows as the command line does, in the same words, under a command that the ledger has; its
+answer is the workflow's own sentence. Where no worker answers, a close or a cancel is kept in the ledger as a promise,
+and the answer is 202.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from domain.commands import CommandKind
+from domain.ids import exit_workflow_id
+from domain.messages import CloseRequest, StopsRequest
+from web.api.action_log import ActionLog, Begun
+from web.api.callers import Caller
+from web.api.door import caller_of
+from web.api.plain import as_plain
+from web.api.problems import RESPONSES, Problem, problem
+from web.refusals import Refused
+from web.views import Ledger
+from web.views.lists import order_line
+from web.views.orders import find_order
+from web.views.trades import find_trade, what_is_open
+from workflows.asking import NoAnswerError, Reply, ask, ask_to_end
+
+__all__ = ["Answer", "Hands", "NoTemporalError", "action_routes"]
+
+_SECONDS = 10.0
+_AT_ONCE = 20
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[A-Za-z0-9_-]{8,100}$",
+        description="of the asker's own making, one for each action: the same one again is the same action",
+    ),
+]
+Note = Annotated[str, Field("", max_length=500, description="a word for the record")]
+Price = Annotated[Decimal, Field(gt=0, max_digits=30, decimal_places=16)]
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What actions are done with. Every function raises the database's errors."""
+
+    ledger: Ledger
+    account: str
+    live: bool
+    client: Callable[[], Awaitable[Client]]
+    """Raises NoTemporalError."""
+    write_command: Callable[[CommandKind, Sequence[tuple[str, str]], str, str], Awaitable[None]]
+    """Kind, ids and subjects, who asks, note: written down, once an id."""
+    keep: Callable[[CommandKind, str, CloseRequest], Awaitable[None]]
+    """Promise a close or a cancel, for whichever workflow the sweep starts or finds."""
+    turn: Callable[[bool, str, str], Awaitable[bool]]
+    """Halt (True) or resume entries, why, who: whether that changed anything. A halt withdraws quotes, too."""
+
+
+class NoTemporalError(Exception):
+    """Temporal can't be reached."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    note: Note = ""
+
+
+class Confirmed(_Body):
+    """An action that wants a word typed: its own name, or live the account's."""
+
+    confirm: str = Field(max_length=100)
+
+
+class Flatten(Confirmed):
+    """Sell and cancel everything."""
+
+    halt: bool = Field(False, description="halt entries first, so that none follows")
+
+
+class Stops(_Body):
+    """Prices, quote per base; what is not given stays."""
+
+    hard_stop: Price | None = None
+    soft_stop: Price | None = None
+    trailing_stop: Price | None = Field(None, description="raised to here, or armed here")
+    trailing_arm: Price | None = Field(None, description="where trailing arms")
+    take_profit: Price | Literal["off"] | None = None
+    further: bool = Field(False, description="also further away from the price than it is")
+    sell_now: bool = Field(False, description="also where the bid is past it already")
+
+
+class Answer(BaseModel):
+    """What became of an action."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accepted: bool
+    sentence: str = Field(description="the workflow's own, where one was asked")
+    kept: bool = Field(False, description="no worker answered: it is promised, and done once one is there")
+    changed: bool | None = Field(None, description="of halt, resume and resolve: whether it was otherwise before")
+    items: list[dict[str, Any]] | None = Field(None, description="flatten: each trade and order that was asked")
+
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
+    200: {"model": Answer},
+    202: {"model": Answer, "description": "promised: no worker has answered yet"},
+    404: {"model": Problem, "description": "the account has no such order, trade or incident"},
+    409: {"model": Problem, "description": "it can't be done (any more), or the key was used for something else"},
+}
+
+
+class _Actions:
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        self._log = ActionLog(hands.ledger, hands.account)
+
+    async def once(
+        self,
+        request: Request,
+        key: str,
+        kind: str,
+        subject: str,
+        body: BaseModel,
+        act: Callable[[Begun], Awaitable[Answer]],
+        *,
+        again: bool = True,
+    ) -> JSONResponse:
+        """Do it and keep its answer, or give the one that is kept.
+
+        `again`: what was begun and never answered may be done again. Raises Refused.
+        """
+        caller: Caller = caller_of(request)
+        begun = await self._log.begin(caller.by, key, kind, subject, body.model_dump(mode="json"))
+        if begun.answer is not None and begun.status is not None:
+            return _answered(begun.status, begun.answer, again=True)
+        if not begun.fresh and not again:
+            raise Refused(
+                409,
+                "OUTCOME_UNKNOWN",
+                "What became of this action is not known (it is under way, or the process ended in between): look how "
+                "it stands, and use a new Idempotency-Key.",
+            )
+        try:
+            found = await act(begun)
+        except Refused as refused:
+            if refused.status < 500:
+                raw = bytes(problem(refused).body)
+                await self._log.end(begun, refused.status, _loaded(raw))
+            raise
+        status, answer = 202 if found.kept else 200, as_plain(found.model_dump(exclude_none=True))
+        await self._log.end(begun, status, answer)
+        return _answered(status, answer)
+
+    async def cancel(self, begun: Begun, key: str, note: str) -> Answer:
+        """Raises Refused."""
+        row = await order_line(self._hands.ledger, self._hands.account, key)
+        if row is None:
+            raise Refused(404, "NO_SUCH_ORDER", "There is no such order in this account.")
+        if row["finished"]:
+            raise Refused(409, "ORDER_ENDED", f"There is nothing to cancel: the order is {row['state']}.")
+        if row["role"] == "EXTERNAL":
+            raise Refused(409, "NOT_OURS", "The order was placed elsewhere: cancel it where it was placed.")
+        return await self._end(CommandKind.CANCEL, key, begun, note)
+
+    async def close(self, begun: Begun, key: str, note: str) -> Answer:
+        """Raises Refused."""
+        await self._open_trade(key)
+        return await self._end(CommandKind.CLOSE, key, begun, note)
+
+    async def _open_trade(self, key: str) -> None:
+        row = await find_trade(self._hands.ledger, key)
+        if row is None or row["account"] != self._hands.account:
+            entry = await find_order(self._hands.ledger, key)
+            if entry is None or entry["account"] != self._hands.account or entry["role"] != "ENTRY":
+                raise Refused(404, "NO_SUCH_TRADE", "There is no such trade in this account.")
+            raise Refused(409, "NO_POSITION", "Nothing of it has filled: cancel the order instead.")
+        if row["state"] == "CLOSED":
+            why = row["exit_reason"] or row["dust_why"] or "without an exit of ours"
+            raise Refused(409, "TRADE_CLOSED", f"The trade is closed already ({why}).")
+
+    async def _end(self, kind: CommandKind, key: str, begun: Begun, note: str, part: str = "") -> Answer:
+        """Ask whoever can; keep the wish where nobody answers. Raises Refused where it is refused."""
+        name = begun.id if not part else hashlib.sha256(f"{begun.id}/{part}".encode()).hexdigest()[:32]
+        await self._hands.write_command(kind, [(name, key)], begun.by, note)
+        wish = CloseRequest(request_id=name, by=begun.by, note=note, command=name)
+        with contextlib.suppress(NoAnswerError, LookupError, RPCError, NoTemporalError):
+            client = await self._hands.client()
+            return _said(await ask_to_end(client, kind, key, wish, _SECONDS, update_id=name))
+        await self._hands.keep(kind, key, wish)
+        return Answer(
+            accepted=True,
+            sentence=f"no worker has answered: the {kind.value} is kept, and done once one is there",
+            kept=True,
+        )
+
+    async def stops(self, begun: Begun, key: str, given: Stops) -> Answer:
+        """Raises Refused."""
+        await self._open_trade(key)
+        off = given.take_profit == "off"
+        named = given.model_dump(exclude={"take_profit", "note"}, exclude_none=True)
+        levels = {"hard_stop", "soft_stop", "trailing_stop", "trailing_arm"}
+        if given.take_profit is None and not levels & set(named):
+            raise Refused(422, "BAD_REQUEST", "Say which stop or target is to be moved.", field="hard_stop")
+        await self._hands.write_command(CommandKind.STOPS, [(begun.id, key)], begun.by, given.note)
+        wish = StopsRequest(
+            request_id=begun.id,
+            by=begun.by,
+            note=given.note,
+            command=begun.id,
+            take_profit=None if isinstance(given.take_profit, str) else given.take_profit,
+            no_take_profit=off,
+            **named,
+        )
+        try:
+            client = await self._hands.client()
+            reply = await ask(client, exit_workflow_id(key), "stops", wish, _SECONDS, update_id=begun.id)
+        except LookupError:
+            raise Refused(
+                503, "NO_WORKFLOW", "No workflow guards the trade at the moment; one is started within minutes."
+            ) from None
+        except NoAnswerError:
+            raise Refused(
+                503, "NO_ANSWER", "No worker has answered: whether the stops were moved is not known; ask again."
+            ) from None
+        except (RPCError, NoTemporalError):
+            raise Refused(
+                503, "NO_TEMPORAL", "Temporal does not answer: ask again with the same Idempotency-Key.", retry_after=5
+            ) from None
+        return _said(reply)
+
+    async def turn(self, begun: Begun, note: str, *, halted: bool) -> Answer:
+        """Raises the database's errors."""
+        changed = await self._hands.turn(halted, note, begun.by)
+        word = "halted" if halted else "resumed"
+        when = "" if changed else " already" if halted else "; nothing was halted"
+        return Answer(accepted=True, sentence=f"entries are {word}{when}", changed=changed)
+
+    async def flatten(self, begun: Begun, given: Flatten) -> Answer:
+        """Everything that is open now is asked at once; what opens meanwhile is the next one's."""
+        if given.halt:
+            await self._hands.turn(True, given.note or "flatten", begun.by)
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(row: Mapping[str, Any]) -> dict[str, Any]:
+            kind = CommandKind.CLOSE if row["what"] == "trade" else CommandKind.CANCEL
+            async with slots:
+                try:
+                    found = await self._end(kind, row["key"], begun, given.note, f"{kind.value}/{row['key']}")
+                except Refused as refused:
+                    found = Answer(accepted=False, sentence=refused.sentence)
+            return {
+                "key": row["key"],
+                "what": row["what"],
+                "symbol": row["symbol"],
+                **found.model_dump(exclude_none=True),
+            }
+
+        rows = await what_is_open(self._hands.ledger, self._hands.account)
+        items = await asyncio.gather(*(one(row) for row in rows))
+        done = sum(item["accepted"] for item in items)
+        kept = any(item["kept"] for item in items)
+        sentence = f"{done} of {len(items)} are being sold or cancelled" if items else "there was nothing to close"
+        return Answer(accepted=done == len(items), sentence=sentence, kept=kept, items=items)
+
+    async def resolve(self, number: int) -> Answer:
+        """Raises Refused."""
+        changed = await self._log.resolve_incident(number)
+        if changed is None:
+            raise Refused(404, "NO_SUCH_INCIDENT", "There is no such incident in this account.")
+        return Answer(accepted=True, sentence="resolved" if changed else "it was resolved already", changed=changed)
+
+    def require_word(self, given: Confirmed, word: str) -> None:
+        """Raises Refused(422, NOT_CONFIRMED)."""
+        wanted = self._hands.account if self._hands.live else word
+        if given.confirm != wanted:
+            what = "the account's name" if self._hands.live else f"the word {word}"
+            raise Refused(422, "NOT_CONFIRMED", f"Confirm it by {what}.", field="confirm")
+
+
+def action_routes(hands: Hands) -> APIRouter:
+    """The addresses that act; the door lets in only who may."""
+    router = APIRouter(tags=["actions"], responses=_ANSWERS)
+    actions = _Actions(hands)
+
+    @router.post("/api/orders/{key}/cancel", operation_id="cancel_order")
+    async def cancel(request: Request, key: str, given: _Body, idempotency_key: Key) -> JSONResponse:
+        """Cancel an order. What filled stays, and is guarded."""
+        return await actions.once(
+            request, idempotency_key, "cancel", key, given, lambda begun: actions.cancel(begun, key, given.note)
+        )
+
+    @router.post("/api/trades/{key}/close", operation_id="close_trade")
+    async def close(request: Request, key: str, given: _Body, idempotency_key: Key) -> JSONResponse:
+        """Sell a trade at MARKET, and cancel what is left of its entry."""
+        return await actions.once(
+            request, idempotency_key, "close", key, given, lambda begun: actions.close(begun, key, given.note)
+        )
+
+    @router.post("/api/trades/{key}/stops", operation_id="move_stops")
+    async def stops(request: Request, key: str, given: Stops, idempotency_key: Key) -> JSONResponse:
+        """Move an open trade's stops or target."""
+        return await actions.once(
+            request, idempotency_key, "stops", key, given, lambda begun: actions.stops(begun, key, given)
+        )
+
+    @router.post("/api/flatten", operation_id="flatten")
+    async def flatten(request: Request, given: Flatten, idempotency_key: Key) -> JSONResponse:
+        """Sell every open trade at MARKET and cancel every open entry."""
+        actions.require_word(given, "flatten")
+        return await actions.once(
+            request, idempotency_key, "flatten", "", given, lambda begun: actions.flatten(begun, given)
+        )
+
+    @router.post("/api/halt", operation_id="halt")
+    async def halt(request: Request, given: _Body, idempotency_key: Key) -> JSONResponse:
+        """Refuse every new entry from now on. Exits go on."""
+        return await actions.once(
+            request, idempotency_key, "halt", "", given, lambda begun: actions.turn(begun, given.note, halted=True)
+        )
+
+    @router.post("/api/resume", operation_id="resume")
+    async def resume(request: Request, given: Confirmed, idempotency_key: Key) -> JSONResponse:
+        """Let entries pass again, whoever or whatever halted them."""
+        actions.require_word(given, "resume")
+        # Done again, it could end a halt that came in between.
+        return await actions.once(
+            request,
+            idempotency_key,
+            "resume",
+            "",
+            given,
+            lambda begun: actions.turn(begun, given.note, halted=False),
+            again=False,
+        )
+
+    @router.post("/api/incidents/{number}/resolve", operation_id="resolve_incident")
+    async def resolve(request: Request, number: int, given: _Body, idempotency_key: Key) -> JSONResponse:
+        """Say that an incident is over."""
+        if not 0 < number < 2**63:
+            raise Refused(404, "NO_SUCH_INCIDENT", "There is no such incident in this account.")
+        return await actions.once(
+            request, idempotency_key, "resolve", str(number), given, lambda _: actions.resolve(number)
+        )
+
+    return router
+
+
+def _said(reply: Reply) -> Answer:
+    """Raises Refused(409) with the workflow's own code and sentence; what is being done already is accepted."""
+    if reply.accepted or reply.code == "CLOSING":
+        return Answer(accepted=True, sentence=reply.sentence)
+    raise Refused(409, reply.code, f"{reply.sentence[:1].upper()}{reply.sentence[1:]}.")
+
+
+def _loaded(raw: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(raw)
+    return found
+
+
+def _answered(status: int, answer: Mapping[str, Any], *, again: bool = False) -> JSONResponse:
+    kind = "application/json" if status < 400 else "application/problem+json"
+    return JSONResponse(dict(answer), status, {"Idempotent-Replayed": "true"} if again else None, media_type=kind)
