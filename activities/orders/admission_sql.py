@@ -73,6 +73,9 @@ WITH buys AS MATERIALIZED (
 ), account AS MATERIALIZED (
     SELECT statement_timestamp() AS read_at,
            coalesce((SELECT taken FROM admission_turns WHERE account = $1), 0) AS turns,
+           EXISTS (SELECT FROM orders o WHERE o.account = $1 AND NOT o.finished AND {_OF_BASE.format("o")})
+             OR EXISTS (SELECT FROM trades t WHERE t.account = $1 AND t.state <> 'CLOSED' AND {_OF_BASE.format("t")})
+             AS quote_is_traded,
            (SELECT mode FROM ledger_identity) AS mode,
            (SELECT armed_at IS NOT NULL FROM account_identities WHERE account = $1) AS armed,
            coalesce(c.halted, false) AS halted, c.reason AS halted_why, c.changed_by AS halted_by,

@@ -58,7 +58,7 @@ _ASKS_SECONDS = 1.0
 _PRICE_SECONDS = 60.0
 """A price that was asked for, as none was kept, values what is held for so long."""
 _COIN_SECONDS = 10.0
-"""That a quote currency is no coin that trades can own is believed for so long."""
+"""That nobody looks at a product of a quote currency is believed for so long: nothing of it is held or ordered."""
 _HALTING = frozenset({GateName.DAILY_LOSS_LIMIT, GateName.CIRCUIT_BREAKER})
 
 
@@ -238,7 +238,7 @@ class EntryAdmissions:
             float(policy.market_stale_seconds),
             *own_currency(policy),
         )
-        coin = await self._coin(connection, account, quote)
+        coin = await self._coin(connection, account, quote, traded=rows[0]["quote_is_traded"])
         read = _Read(connection, policy, coin, self._asked_prices(), [])
         answers: list[Admission | _Asking | None] = []
         writes: dict[str, Decided] = {}
@@ -286,13 +286,15 @@ class EntryAdmissions:
         except IntentConflictError as error:
             return error
 
-    async def _coin(self, connection: Statements, account: str, quote: str) -> Coin | None:
+    async def _coin(self, connection: Statements, account: str, quote: str, *, traded: bool) -> Coin | None:
         """What the books say of the quote currency, where trades can own some of it: it goes by the pool's rule then.
 
-        Read after the facts: whatever is recorded in between, each of the two is of one moment and safe by itself.
+        `traded`: by the facts, an order at work or a trade is of it. Read after the facts: whatever is recorded in
+        between, each of the two is of one moment and safe by itself.
         """
         now = time.monotonic()
-        looked, traded = self._coins.get((account, quote), (-_COIN_SECONDS, False))
+        looked, known = self._coins.get((account, quote), (-_COIN_SECONDS, False))
+        traded = traded or known
         if not traded and now - looked >= _COIN_SECONDS:
             traded = await is_coin(connection, account, quote)
             self._coins[account, quote] = (now, traded)

@@ -250,6 +250,23 @@ async def test_what_trades_own_of_the_quote_currency_is_not_spent(database: str)
         await refused(desk, limit_buy(desk.account, "0.01", "49000"), "INSUFFICIENT_BALANCE", "0 are available")
 
 
+async def test_the_quote_currency_is_a_coin_once_an_order_buys_it(database: str) -> None:
+    """What an order has bought and nobody has recorded yet is that order's, also a moment after the first look."""
+    products = ("BTC-USD", "ETH-USD", "ETH-BTC")
+    async with desk_at_a_paper_exchange(database, products=products, products_file=CATALOGUE) as desk:
+        desk.policy = replace(desk.policy, max_position=Decimal(1))
+        await desk.market("ETH-BTC", bid="0.05", ask="0.0501", price="0.05")
+        await desk.balance("100000")
+        await desk.balance("2", currency="BTC")
+        await open_books(desk.pool, desk.account, BTC="2")
+        assert (await desk.admit(limit_buy(desk.account, "1", "0.05", symbol="ETH-BTC"))).accepted
+        assert (await desk.admit(limit_buy(desk.account, "1", "49000"))).accepted
+        await desk.balance("3", currency="BTC")  # it has filled
+        buy = limit_buy(desk.account, "50", "0.05", symbol="ETH-BTC")
+        await refused(desk, buy, "INSUFFICIENT_BALANCE", "are available")
+        assert (await desk.admit(limit_buy(desk.account, "30", "0.05", symbol="ETH-BTC"))).accepted
+
+
 async def test_a_ledger_without_its_stamp_is_nobodys(desk: Desk) -> None:
     """Whether money is real is not guessed: where the stamp is gone, entries wait for a worker that looks again."""
     await desk.pool.execute("DELETE FROM ledger_identity")
