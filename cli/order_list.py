@@ -35,7 +35,7 @@ def orders(
         _COLUMNS,
         [_line(row) for row in rows],
         empty="There are no open orders." if only_open else "There are no orders.",
-        narrow_without=("source", "age", "role", "fees", "average", "why"),
+        narrow_without=("source", "age", "role", "fees", "average", "why", "size"),
     )
 
 

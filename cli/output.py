@@ -23,6 +23,7 @@ __all__ = [
     "print_error",
     "print_json",
     "print_table",
+    "tell",
     "wants_json",
     "working",
 ]
@@ -52,8 +53,18 @@ def note(line: str) -> None:
     """Lines on stderr: what is going on. A terminal gets them broken between words, but for an indented one, which may
     be a command to copy.
     """
-    sys.stderr.write("\n".join(part if part.startswith("  ") else _wrapped(part) for part in line.split("\n")) + "\n")
+    whole = not sys.stderr.isatty()
+    lines = [part if whole or part.startswith("  ") else _wrapped(part) for part in line.split("\n")]
+    sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
+
+
+def tell(text: str) -> None:
+    """Sentences on stdout; a terminal gets them broken between words, below their own indentation."""
+    whole = not sys.stdout.isatty()
+    lines = [line if whole else _wrapped(line) for line in text.split("\n")]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -81,18 +92,17 @@ def print_error(error: UserError, *, as_json: bool) -> None:
 
         note(orjson.dumps({"error": {"code": error.code, "message": error.sentence}}).decode())
     else:
-        note("\n".join(_wrapped(f"error: {line}") for line in error.sentence.splitlines()))
+        note("\n".join(f"error: {line}" for line in error.sentence.splitlines()))
 
 
 def _wrapped(line: str) -> str:
-    """Broken between words on a terminal; a pipe gets the line whole."""
+    """Broken between words at the terminal's width; further lines are indented below the first."""
     import shutil
     import textwrap
 
-    if not sys.stderr.isatty():
-        return line
     width = max(40, shutil.get_terminal_size().columns)
-    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    further = line[: len(line) - len(line.lstrip())] + "  "
+    return textwrap.fill(line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
 
 
 def _as_json(value: object) -> Any:

@@ -216,7 +216,6 @@ def _require_taken(row: "Row", advice: str) -> None:
 
 def sentence_of(row: "Row") -> str:
     """What became of an order, for a person."""
-    from domain.money import plain
     from domain.wording import about, book_price, money, short
 
     # What was asked for, not what was left of it after rounding.
@@ -227,7 +226,7 @@ def sentence_of(row: "Row") -> str:
         text = text.removesuffix("REJECTED") + "DRY RUN, every gate passed, nothing was sent"
     if row["filled_size"] > 0:
         text += (
-            f", filled {plain(row['filled_size'])} at {about(book_price(row['filled_value'], row['filled_size']))}, "
+            f", filled {money(row['filled_size'])} at {about(book_price(row['filled_value'], row['filled_size']))}, "
             f"fees {money(row['quote_fees'])}"
         )
     text += f"  [{short(row['order_key'])}]"

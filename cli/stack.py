@@ -412,5 +412,6 @@ def doctor(
         print_table(
             ["check", "", "finding", "what to do"],
             [(finding.check, finding.verdict.value, finding.finding, finding.advice) for finding in findings],
+            narrow_without=("what to do",),
         )
     return int(ExitCode.NO if failed else ExitCode.OK)

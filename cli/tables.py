@@ -36,23 +36,24 @@ class _Column:
     @property
     def natural(self) -> int:
         """Nothing is broken."""
-        return max(map(_wide, self._lines))
+        return self._widest((self.name, *self.cells))
 
     @property
     def tight(self) -> int:
         """No word is broken, so that no number is."""
+        heading = max((_wide(word) for word in self.name.split()), default=0)
         if self.name in _NEVER_BROKEN or self.numeric:
-            return self.natural
-        return max((_wide(word) for line in self._lines for word in line.split()), default=0)
+            return max(heading, self._widest(self.cells))
+        return max(heading, self._widest(word for text in self.cells for word in text.split()))
 
     @property
     def easy(self) -> int:
-        """Only sentences are broken."""
-        return max(self.tight, min(self.natural, _SENTENCE))
+        """Only headings and sentences are broken."""
+        return max(self.tight, min(self._widest(self.cells), _SENTENCE))
 
-    @property
-    def _lines(self) -> list[str]:
-        return [line for text in (self.name, *self.cells) for line in text.splitlines() or [""]]
+    @staticmethod
+    def _widest(texts: Iterable[str]) -> int:
+        return max((_wide(line) for text in texts for line in text.splitlines()), default=0)
 
 
 def print_table(
@@ -78,6 +79,8 @@ def print_table(
         console.print(empty, markup=False)
         return
     if title is not None:
+        if console.is_terminal:
+            console.print()
         console.print(Text(title, style="table.title"))
     found = [_column(name, [row[position] for row in listed]) for position, name in enumerate(columns)]
     if not console.is_terminal:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import note, print_json, print_table
+from cli.output import note, print_json, print_table, tell
 from cli.trade_words import state_words, stops_words
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def _timeline(client: "Client", workflow_id: str, commands: "Mapping[tuple
 
 def _print_story(story: "Mapping[str, Any]") -> None:
     from cli.ledger import ago
-    from domain.wording import book_price, money, percent, short, tidy
+    from domain.wording import book_price, compared, money, percent, short, tidy
 
     _print_head(story)
     print_table(
@@ -149,7 +149,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         ("order", "role", "gate", "", "what it compared"),
         [
             (short(row["order_key"]), row["role"], row["gate"], "passed" if row["passed"] else "REFUSED",
-             ", ".join(f"{name} {_readable(value)}" for name, value in row["numbers"].items()))
+             compared(row["numbers"]))
             for row in story["gates"]
         ],
         title="Gates",
@@ -158,18 +158,18 @@ def _print_story(story: "Mapping[str, Any]") -> None:
     for row in story["promises"]:
         note_of = f" ({row['note']})" if row["note"] else ""
         done = "done" if row["done"] else "not done yet, and held to until it is"
-        typer.echo(f"{row['kind']} by {row['given_by']}{note_of}, accepted {row['accepted_at']:%H:%M:%S}Z: {done}")
+        tell(f"{row['kind']} by {row['given_by']}{note_of}, accepted {row['accepted_at']:%H:%M:%S}Z: {done}")
     for row in story["stop_changes"]:
         noted = f" ({row['note']})" if row["note"] else ""
-        typer.echo(f"{row['at']:%H:%M:%S}Z stops moved by {row['given_by']}{noted}: {row['sentence']}")
+        tell(f"{row['at']:%H:%M:%S}Z stops moved by {row['given_by']}{noted}: {row['sentence']}")
     for row in story["incidents"]:
-        typer.echo(f"{row['severity']} {row['at']:%H:%M:%S}Z {row['kind']}: {row['sentence']}")
+        tell(f"{row['severity']} {row['at']:%H:%M:%S}Z {row['kind']}: {row['sentence']}")
     for workflow_id, lines in story["timelines"].items():
         typer.echo(f"\n{workflow_id}")
         for line in lines:
-            typer.echo(f"  {line}")
+            tell(f"  {line}")
     if not story["timelines"]:
-        typer.echo("\nIts workflows' timelines are not to be had now (no worker answers, or Temporal has let them go).")
+        tell("\nIts workflows' timelines are not to be had now (no worker answers, or Temporal has let them go).")
     if story["trade"] is not None and story["trade"]["pnl"] is not None:
         typer.echo(f"\nP&L {money(story['trade']['pnl'])} after {money(story['trade']['fees'])} fees.")
 
@@ -215,15 +215,3 @@ def _indicators(decision: "Mapping[str, Any]") -> str:
         f"({money(Decimal(part.get('contribution') or 0))})"
         for name, part in ranked
     )
-
-
-def _readable(number: str) -> str:
-    """A gate's number without exponent and trailing zeros; anything else as it is."""
-    from decimal import Decimal, InvalidOperation
-
-    from domain.wording import money
-
-    try:
-        return money(Decimal(number))
-    except InvalidOperation:
-        return number

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import UserError, print_json, print_table
+from cli.output import UserError, print_json, print_table, tell
 from domain.text import shown
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ async def _look(settings: "Settings", symbol: str, last: int) -> dict[str, Any]:
 
 def _print(found: dict[str, Any]) -> None:
     for answer in found["answers"]:
-        typer.echo(answer)
+        tell(answer)
     market = found["market"]
     if market is not None:
         known = [f"{name} {shown(market[name])}" for name in ("bid", "ask", "price") if market[name] is not None]
         if market["change_24h"] is not None:
             known.append(f"24 h {100 * market['change_24h']:+.2f} %")
-        typer.echo(f"Market at {shown(market['at'])}: {', '.join(known)}.")
+        tell(f"Market at {shown(market['at'])}: {', '.join(known)}.")
     _print_matrix(found["matrix"])
     if found["signals"]:
         print_table(
@@ -111,7 +111,7 @@ def _print_matrix(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_order(order: dict[str, Any]) -> None:
-    from domain.wording import short
+    from domain.wording import compared, short
 
     how = f"refused by {order['gate']}" if order["gate"] else order["state"]
     print_table(
@@ -120,7 +120,7 @@ def _print_order(order: dict[str, Any]) -> None:
             (
                 "passed" if gate["passed"] else "REFUSED",
                 gate["gate"] + (f" (attempt {gate['attempt']})" if gate["attempt"] > 1 else ""),
-                ", ".join(f"{name} {value}" for name, value in gate["numbers"].items() if value not in ("", "None")),
+                compared(gate["numbers"]),
             )
             for gate in order["gates"]
         ],

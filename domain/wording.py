@@ -5,8 +5,8 @@ Everything here is for reading: it rounds, and leaves out. What is owed or compa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 
 from domain.exits import ExitRules, target_price
 from domain.messages import ExternalOrder, GateView, OrderIntent, TradeOutcome
@@ -16,6 +16,7 @@ __all__ = [
     "about",
     "book_price",
     "cash",
+    "compared",
     "external_summary",
     "gates_table",
     "level",
@@ -105,13 +106,24 @@ def external_summary(order: ExternalOrder) -> str:
     return f"{order.side.value} {size}{order.symbol} {order.order_type}{price} · external, by {order.source.value}"
 
 
+def compared(numbers: Mapping[str, str]) -> str:
+    """What a gate compared: each of its numbers as a person reads it, and nothing of what it did not know."""
+    return ", ".join(f"{name} {_readable(value)}" for name, value in numbers.items() if value not in ("", "None"))
+
+
+def _readable(value: str) -> str:
+    """A number without exponent, and with at most eight places; anything else as it is."""
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return value
+    return money(number) if number.is_finite() else value
+
+
 def gates_table(gates: Sequence[GateView]) -> list[str]:
     """Every gate that ran, with what it compared, as a table in Markdown."""
     rows = [
-        f"| {'passed' if gate.passed else '**refused**'} | {gate.gate} | "
-        + ", ".join(f"{name} {value}" for name, value in gate.numbers.items() if value not in ("", "None"))
-        + " |"
-        for gate in gates
+        f"| {'passed' if gate.passed else '**refused**'} | {gate.gate} | {compared(gate.numbers)} |" for gate in gates
     ]
     return ["| | gate | what it compared |", "|---|---|---|", *rows]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import ExitCode, UserError, note, print_json, print_table
+from cli.output import ExitCode, UserError, note, print_json, print_table, tell
 from cli.prices import require_prices
 
 if TYPE_CHECKING:
@@ -314,9 +314,7 @@ def _print(result: "Result", took: float) -> None:
             ("the exchange's", f"{_usd(account.exchange)} USD, {verdict} to the cent"),
         ]
     print_table(("", ""), rows, title=f"After {took:.0f} s")
-    typer.echo(
-        "Next: `bottrader up` keeps such a stack running; `bottrader order buy BTC-USD --quote 100` trades on it."
-    )
+    tell("Next: `bottrader up` keeps such a stack running; `bottrader order buy BTC-USD --quote 100` trades on it.")
 
 
 def _why(trade: "Mapping[str, Any]") -> str:

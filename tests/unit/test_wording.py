@@ -9,7 +9,18 @@ import pytest
 
 from domain.messages import ExternalOrder, StatusSource
 from domain.orders import AttemptStatus, OrderState, Side
-from domain.wording import about, book_price, cash, external_summary, money, percent, rounded, short, tidy
+from domain.wording import (
+    about,
+    book_price,
+    cash,
+    compared,
+    external_summary,
+    money,
+    percent,
+    rounded,
+    short,
+    tidy,
+)
 from workflows.timeline import Timeline
 
 
@@ -74,3 +85,20 @@ def test_a_timeline_keeps_its_ends_and_shows_the_newest_first() -> None:
     assert len(timeline.lines) == 200
     assert (timeline.lines[0], timeline.lines[-1]) == ("t0 line 0", "t499 line 499")
     assert (timeline.markdown[0], len(timeline.markdown)) == ("- `t499` line 499", 20)
+
+
+def test_what_a_gate_compared_is_read_and_not_computed_with() -> None:
+    """Quotients have eight places, words stay as they are, and what was not known is left out."""
+    numbers = {
+        "limit": "9985.14076032317532099918686",
+        "share": "0.100",
+        "dust": "1.5E-9",
+        "enabled": "True",
+        "until": "2026-11-30 16:31:28+00:00",
+        "rate": "NaN",
+        "score": "None",
+        "fired": "",
+    }
+    assert compared(numbers) == (
+        "limit 9985.14076032, share 0.1, dust 0.0000000015, enabled True, until 2026-11-30 16:31:28+00:00, rate NaN"
+    )
