@@ -81,7 +81,7 @@ def print_table(
     if title is not None:
         if console.is_terminal:
             console.print()
-        console.print(Text(title, style="table.title"))
+        console.print(Text(title, style="table.title"), soft_wrap=not console.is_terminal)
     found = [_column(name, [row[position] for row in listed]) for position, name in enumerate(columns)]
     if not console.is_terminal:
         widths = [column.natural for column in found]

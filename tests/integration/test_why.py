@@ -71,7 +71,7 @@ async def test_a_refused_decision_is_explained(desk: Desk, capsys: pytest.Captur
     told = await why(capsys, "btc-usd")
     assert "decided to buy by rsi_oversold (buy score 0.7, sell score 0.1)." in told
     assert "was refused by SKIP_RED_DAY: BTC-USD fell by 4.20 % over the last 24 hours." in told
-    for line in ("24.5", "no cross", "REFUSED", "change_24h -0.042000", "bid 50000, ask 50001", "24 h -4.20 %"):
+    for line in ("24.5", "no cross", "REFUSED", "change_24h -0.042 ", "bid 50000, ask 50001", "24 h -4.20 %"):
         assert line in told
     found = json.loads(await why(capsys, "BTC-USD", "--json"))
     assert [gate["passed"] for gate in found["orders"][0]["gates"]][-2:] == [True, False]
