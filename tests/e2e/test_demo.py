@@ -18,7 +18,7 @@ from cli.demo.audit import AuditedAccount, books_agree, duplicates, linkage
 from cli.demo.plan import SYMBOLS
 from domain.exits import ExitReason
 from tests.support.live_stack import ROOT, Outcome, run_command
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -153,13 +153,13 @@ async def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     assert process.stderr is not None
     children: list[psutil.Process] = []
     try:
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(SLACK * 90):
             while b"Watch the trades" not in await process.stderr.readline():
                 pass
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 4
         process.send_signal(signal.SIGINT)
-        _, said = await asyncio.wait_for(process.communicate(), 60)
+        _, said = await asyncio.wait_for(process.communicate(), SLACK * 60)
     finally:
         if process.returncode is None:
             process.kill()

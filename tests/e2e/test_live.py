@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from tests.support.live_stack import ROOT, Outcome, run_command
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.stack import server_binaries
 
 _BETWEEN = {
@@ -96,7 +96,7 @@ async def _live(folder: Path) -> AsyncIterator[Live]:
         yield Live(process.pid, env, said)
         for child in psutil.Process(process.pid).children():
             child.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.wait(), 60)
+        await asyncio.wait_for(process.wait(), SLACK * 60)
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)

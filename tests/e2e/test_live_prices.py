@@ -7,7 +7,7 @@ from pathlib import Path
 
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from tests.support.live_stack import ROOT, Outcome, run_command
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.settings.risk import WITHOUT_LIMITS
 from workers.stack.processes import Child, Command, python_environment, python_module
 
@@ -41,7 +41,7 @@ async def test_a_trade_on_live_prices_from_buy_to_stop(servers_folder: Path, tmp
         )
         try:
             assert up.process.stdout is not None
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(SLACK * 90):
                 ready = json.loads(await up.process.stdout.readline())
             said = up.log_tail(20)
             assert f"Paper money on live prices of {exchange.stream_url}. Fills, base: resting orders" in said

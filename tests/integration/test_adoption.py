@@ -24,7 +24,7 @@ from domain.orders import OrderState
 from exchange.paper.control_client import PaperControl
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import market_buy
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.settings import AdoptionSettings
 from workers.stack.dev_server import DevServer
 from workflows.external import ExternalOrderWorkflow
@@ -130,7 +130,7 @@ async def test_an_order_by_hand_is_a_workflow_until_it_ends(system: TradingSyste
     await reconcile(system)
     assert (await handle.describe()).status is RUNNING
     await system.control.cancel(order["order_id"])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SLACK * 20):
         ended: ExternalOrder = await handle.result()
     assert (ended.state, ended.filled_size) == (OrderState.CANCELLED, Decimal("0.005"))
     assert len(await handle.query(ExternalOrderWorkflow.timeline)) == 3

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
+from tests.support.waiting import SLACK
 
 BTC, ETH = "BTC/USD", "ETH/USD"
 PAGE = Path(__file__).parents[2] / "docs" / "paper.md"
@@ -335,7 +336,7 @@ async def heard(
 ) -> None:
     """Let something happen, over and over, until what ccxt hears of it fits."""
     count = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLACK * 30):
         while True:
             hearing = asyncio.ensure_future(wait())
             while not hearing.done():
@@ -408,7 +409,7 @@ async def un_watch(desk: Desk) -> None:
         alone.set_markets(desk.ccxt.markets)
         try:
             await getattr(alone, f"watch_{name}")(BTC)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SLACK * 20):
                 await getattr(alone, f"un_watch_{name}")(BTC)
         finally:
             await alone.close()

@@ -37,6 +37,7 @@ from exchange.port import (
     VenueOrder,
 )
 from exchange.streams import ReconnectingStream, ReconnectSettings
+from tests.support.waiting import SLACK
 
 D = Decimal
 BTC = "BTC-USD"
@@ -117,7 +118,7 @@ async def until(
     exchange: CoinbaseExchange, order_id: str, condition: Callable[[VenueOrder], bool], seconds: float = 5.0
 ) -> VenueOrder:
     """The order, as soon as it is as wanted."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(SLACK * seconds):
         while True:
             order = await exchange.order(order_id)
             if order is not None and condition(order):
@@ -381,7 +382,7 @@ class Reader:
 
     async def until(self, condition: Callable[[], bool], seconds: float = 8.0) -> None:
         """Wait for a condition on the events."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(SLACK * seconds):
             while not condition():
                 self._news.clear()
                 await self._news.wait()

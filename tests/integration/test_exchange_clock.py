@@ -29,7 +29,7 @@ from exchange.paper.coinbase.rest import Rest
 from exchange.paper.coinbase.rest_market import MarketViews
 from exchange.port import Connected, Disconnected, NotAccepted, OrderRequest, StreamEvent, Unavailable
 from exchange.streams import ReconnectSettings
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 
 D = Decimal
 BTC = "BTC-USD"
@@ -140,7 +140,7 @@ async def test_orders_are_taken_whatever_the_clock_while_no_read_works(
     await control.skew(seconds)
     await control.fault(fault, "GET *", count=None, delay=30)
     for number in range(3):
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(SLACK * 8):
             await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
     await control.clear_faults()
     assert sorted(str(entry["client_order_id"]) for entry in await control.journal()) == ["c-0", "c-1", "c-2"]
@@ -153,7 +153,7 @@ async def test_the_user_stream_connects_whatever_the_clock_while_reads_fail(
     await control.skew(-90)
     await control.fault("server_error", "GET *", count=None)
     stream = exchange.user_stream()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SLACK * 20):
         async for event in stream:
             if isinstance(event, Connected):
                 break
@@ -330,7 +330,7 @@ async def test_a_wrong_public_time_stops_nobody(
         await exchange.server_time()
         await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
     stream = exchange.user_stream()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SLACK * 10):
         async for event in stream:
             if isinstance(event, Connected):
                 break
@@ -363,7 +363,7 @@ async def test_the_user_stream_connects_whatever_the_clock(
     await control.skew(seconds)
     events: list[StreamEvent] = []
     stream = exchange.user_stream()
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(SLACK * 8):
         async for event in stream:
             events.append(event)
             if isinstance(event, Connected):
@@ -420,7 +420,7 @@ async def test_the_clock_is_looked_at_now_and_then(paper: PaperExchange, control
         while exchange._rest.clock.offset > -2:
             await exchange.fee_rates()
 
-    await asyncio.wait_for(learnt(), 5)
+    await asyncio.wait_for(learnt(), SLACK * 5)
     await exchange.close()
 
 

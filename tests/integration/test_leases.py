@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from activities.database import Pool, create_pool
 from activities.leases import HELD, LeaseLostError, LeaseTerms, acquire, hold
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 
 SHORT = LeaseTerms(seconds=0.6, renew_seconds=0.15, wait_seconds=0.02)
 
@@ -132,7 +132,7 @@ async def test_a_stopped_process_writes_nothing_after_it_wakes(pool: Pool, datab
             assert time.monotonic() - started < SHORT.seconds + 1
             written = await pool.fetchval(count)
             child.send_signal(signal.SIGCONT)
-            _, errors = await asyncio.wait_for(child.communicate(), 20)
+            _, errors = await asyncio.wait_for(child.communicate(), SLACK * 20)
             assert await write(pool, "stream", successor.epoch)
         assert b"LeaseLostError" in errors
         assert await pool.fetchval(count) == written

@@ -20,6 +20,7 @@ from temporalio.client import Client
 
 from exchange.paper import PaperControl
 from tests.support.live_stack import ROOT, run_command
+from tests.support.waiting import SLACK
 from workers.errors import ExitCode, UserError
 from workers.namespace import keep_closed
 from workers.polling import ROLES, ROLES_OF, polled_since, queue_of
@@ -40,8 +41,8 @@ def servers_on(folder: Path) -> list[str]:
 
 
 async def until(condition: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
-    """Poll `condition`; fails after `within_s` seconds."""
-    async with asyncio.timeout(within_s):
+    """Poll `condition`; fails after `within_s` seconds of a free machine."""
+    async with asyncio.timeout(SLACK * within_s):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.05)
     assert condition(), what
@@ -179,7 +180,7 @@ async def test_what_keeps_failing_is_given_up_with_its_last_words(tmp_path: Path
 
     supervised = Supervised("short", start_child, lambda _: None, backoff_s=0.01, limit=Limit(3, 60))
     await supervised.start()
-    reason = await asyncio.wait_for(supervised.wait_given_up(), 20)
+    reason = await asyncio.wait_for(supervised.wait_given_up(), SLACK * 20)
     assert reason == f"short ended by itself: the disk is full (log: {tmp_path / 'log'})"
     assert supervised.restarts == 2
     await supervised.stop()
@@ -252,7 +253,7 @@ async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: 
     """
     up = await start_up(data, tmp_path)
     try:
-        addresses = json.loads(await asyncio.wait_for(read_line(up), 60))
+        addresses = json.loads(await asyncio.wait_for(read_line(up), SLACK * 60))
         assert addresses["paper"]["rest"].startswith("127.0.0.1:")
         worker = next(
             child
@@ -262,7 +263,7 @@ async def test_up_runs_until_told_and_stops_everything(data: Path, stop_signal: 
         worker.kill()
         await until(lambda: "running again" in up.log_tail(3), "the worker is restarted")
         os.kill(up.pid, stop_signal)
-        assert await asyncio.wait_for(up.wait(), 60) == 0
+        assert await asyncio.wait_for(up.wait(), SLACK * 60) == 0
     finally:
         await up.stop()
     assert servers_on(data) == []
@@ -274,7 +275,7 @@ async def test_up_told_to_stop_while_starting_leaves_nothing(data: Path, tmp_pat
     try:
         await until(lambda: "Starting in" in up.log_tail(5), "it has begun")
         os.kill(up.pid, signal.SIGINT)
-        assert await asyncio.wait_for(up.wait(), 60) in {0, 130}
+        assert await asyncio.wait_for(up.wait(), SLACK * 60) in {0, 130}
     finally:
         await up.stop()
     assert servers_on(data) == []
@@ -284,7 +285,7 @@ async def test_up_told_to_stop_while_starting_leaves_nothing(data: Path, tmp_pat
 async def test_servers_end_when_up_is_killed(data: Path, tmp_path: Path) -> None:
     """kill -9 on `up` leaves no server behind, and the next `up` on the folder starts."""
     up = await start_up(data, tmp_path, "--no-paper", "--no-worker")
-    await asyncio.wait_for(read_line(up), 60)
+    await asyncio.wait_for(read_line(up), SLACK * 60)
     await up.kill()
     await until(lambda: servers_on(data) == [], "the servers are gone")
     async with LocalStack(config(data)) as stack:

@@ -15,6 +15,7 @@ from coinbase.rest import RESTClient
 from coinbase.websocket import WSUserClient
 
 from exchange.paper import Generated, PaperConfig, PaperControl, PaperExchange
+from tests.support.waiting import SLACK
 
 PRODUCTS = ("BTC-USD", "ETH-USD", "LTC-USD")
 START = Decimal(100_000)
@@ -126,7 +127,7 @@ async def test_stream_lists_fills_and_balances_agree(monkeypatch: pytest.MonkeyP
 
         await asyncio.to_thread(run)
         await control.pause()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLACK * 5):
             while await is_anything_waiting(control):  # noqa: ASYNC110  what is awaited is asked for over HTTP
                 await asyncio.sleep(0.02)
         orders = await asyncio.to_thread(all_orders, client())

@@ -18,6 +18,7 @@ from coinbase.rest import RESTClient
 from cli.prices import PaperOptions, paper_market
 from exchange.paper import PaperControl
 from exchange.paper.testing import StreamClient
+from tests.support.waiting import SLACK
 from workers.settings.paper import PaperSettings
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ async def start(*arguments: str) -> Process:
 async def addresses(process: Process) -> dict[str, str]:
     """The line of JSON with which it says that it is ready."""
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    line = await asyncio.wait_for(process.stdout.readline(), SLACK * 20)
     found: dict[str, str] = json.loads(line)
     return found
 
@@ -46,7 +47,7 @@ async def addresses(process: Process) -> dict[str, str]:
 async def end(process: Process, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
     """Stop it; exit code and what it wrote to stderr."""
     process.send_signal(number)
-    _, errors = await asyncio.wait_for(process.communicate(), 10)
+    _, errors = await asyncio.wait_for(process.communicate(), SLACK * 10)
     return process.returncode or 0, errors.decode()
 
 
@@ -71,7 +72,7 @@ async def test_prints_its_addresses_serves_and_stops_cleanly(
             assert await control.step(100) == 8
             assert (await control.state())["exhausted"]
         assert await end(process, number) == (0, "")
-        await asyncio.wait_for(stream.closed.wait(), 5)
+        await asyncio.wait_for(stream.closed.wait(), SLACK * 5)
     assert not await asyncio.to_thread(Path(found["ca_file"]).exists)
 
 
@@ -167,12 +168,12 @@ async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, mon
     assert (await end(second))[0] == 0
 
     without = await start("--json", "--data-folder", str(folder), "--product", "ETH-USD")
-    _, errors = await asyncio.wait_for(without.communicate(), 20)
+    _, errors = await asyncio.wait_for(without.communicate(), SLACK * 20)
     assert without.returncode == 2
     assert "orders of BTC-USD" in errors.decode()
     (folder / "state.sqlite3").write_bytes(b"nothing of ours" * 100)
     broken = await start("--json", "--data-folder", str(folder))
-    _, errors = await asyncio.wait_for(broken.communicate(), 20)
+    _, errors = await asyncio.wait_for(broken.communicate(), SLACK * 20)
     assert broken.returncode == 2
     assert "delete it to start afresh" in errors.decode()
 
@@ -203,7 +204,7 @@ async def test_a_killed_exchange_comes_back_with_its_account(tmp_path: Path, mon
 async def test_bad_input_is_one_sentence_and_exit_code_2(arguments: list[str], words: str) -> None:
     """No traceback, nothing on stdout, nothing half-started."""
     process = await start("--json", *arguments)
-    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    output, errors = await asyncio.wait_for(process.communicate(), SLACK * 20)
     assert (process.returncode, output) == (2, b"")
     assert words in errors.decode()
     assert "Traceback" not in errors.decode()
@@ -217,6 +218,6 @@ async def test_port_in_use_is_said() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         process = await start("--json", "--stream-port", str(port))
-        output, errors = await asyncio.wait_for(process.communicate(), 20)
+        output, errors = await asyncio.wait_for(process.communicate(), SLACK * 20)
     assert (process.returncode, output) == (2, b"")
     assert f"127.0.0.1:{port} for stream" in errors.decode()

@@ -18,6 +18,7 @@ from requests.exceptions import HTTPError
 
 from exchange.paper import ControlError, Fault, FaultKind, PaperConfig, PaperControl, PaperExchange
 from exchange.paper.testing import StreamClient
+from tests.support.waiting import SLACK
 
 BTC = "BTC-USD"
 
@@ -54,7 +55,7 @@ async def place(client: RESTClient, client_order_id: str | None = None) -> str:
 
 async def until(true: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
     """Poll a condition. Raises `TimeoutError`."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(SLACK * seconds):
         while not await true():  # noqa: ASYNC110  what is awaited is asked for over HTTP
             await asyncio.sleep(0.01)
 
@@ -256,7 +257,7 @@ async def test_sockets_that_end(
         await stream.until(lambda seen: len(seen) == 2)
         await control.fault(kind, "ticker", **settings)
         await prices(control, 64990)
-        await asyncio.wait_for(stream.closed.wait(), 5)
+        await asyncio.wait_for(stream.closed.wait(), SLACK * 5)
         assert stream.close_code == code
     async with StreamClient(paper.stream_url) as stream:
         await stream.subscribe("ticker", [BTC])
@@ -271,7 +272,7 @@ async def test_sockets_by_command(paper: PaperExchange, control: PaperControl) -
         await user.subscribe("user")
         await user.until(lambda seen: len(seen) == 2)
         assert await control.sockets("close", "user", 1001) == 1
-        await asyncio.wait_for(user.closed.wait(), 5)
+        await asyncio.wait_for(user.closed.wait(), SLACK * 5)
         assert user.close_code == 1001
         await prices(control, 64990)
         await market.until(lambda seen: len(seen) == 3)

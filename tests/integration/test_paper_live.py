@@ -19,7 +19,7 @@ from exchange.paper.config import Live
 from exchange.paper.errors import PaperError
 from exchange.paper.fills import OPTIMISTIC
 from tests.integration.test_paper_command import addresses, end, start
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 
 BTC, ETH = "BTC-USD", "ETH-USD"
 FEED = PaperConfig(step=True, products=[BTC, ETH], connection_rate=0)
@@ -104,7 +104,7 @@ async def test_while_the_feed_is_away_so_is_the_exchange(feed: Any) -> None:
                 return await status() == 503
 
             await eventually(away, what="it answers nothing", within=20)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SLACK * 10):
                 async for _ in stream:
                     pass
         with pytest.raises(aiohttp.WSServerHandshakeError):
@@ -178,7 +178,7 @@ async def test_candles_of_before_are_the_venues_or_none(feed: Any, monkeypatch: 
 async def test_without_a_feed_it_is_a_sentence_and_exit_code_3() -> None:
     """Nothing is started, and what to do instead is said."""
     process = await start("--json", "--live", "--live-url", "ws://127.0.0.1:9/none")
-    output, errors = await asyncio.wait_for(process.communicate(), 40)
+    output, errors = await asyncio.wait_for(process.communicate(), SLACK * 40)
     assert (process.returncode, output) == (3, b"")
     assert "No live prices from ws://127.0.0.1:9/none: there may be no network" in errors.decode()
     assert errors.decode().count("\n") == 1
@@ -190,7 +190,7 @@ async def test_the_command_says_how_it_fills(feed: Any) -> None:
         "--live", "--live-url", feed.stream, "--fills", "pessimistic", "--product", BTC, "--product", "SOL-USD"
     )
     assert process.stdout is not None
-    lines = [(await asyncio.wait_for(process.stdout.readline(), 40)).decode() for _ in range(3)]
+    lines = [(await asyncio.wait_for(process.stdout.readline(), SLACK * 40)).decode() for _ in range(3)]
     assert (await end(process, signal.SIGINT))[0] == 0
     assert f"live prices of {feed.stream}. Fills, pessimistic:" in lines[1]
     assert "Not traded, as the feed has no price of them: SOL-USD." in lines[2]

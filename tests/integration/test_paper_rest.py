@@ -17,6 +17,7 @@ from coinbase.rest import RESTClient
 
 from exchange.paper import Generated, Live, PaperConfig, PaperControl, PaperExchange, PriceFile
 from exchange.paper.testing import StreamClient
+from tests.support.waiting import SLACK
 
 PREFIX = "/api/v3/brokerage"
 BTC = "BTC-USD"
@@ -263,7 +264,7 @@ async def test_a_buy_sized_in_quote_ends_in_a_fraction() -> None:
 
 async def until(true: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
     """Poll a condition. Raises `TimeoutError`."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(SLACK * seconds):
         while not await true():  # noqa: ASYNC110  what is awaited is asked for over HTTP
             await asyncio.sleep(0.02)
 

@@ -16,6 +16,7 @@ import pytest_asyncio
 from exchange.paper import Generated, PaperConfig, PaperControl, PaperExchange
 from exchange.paper.products import bundled
 from exchange.paper.testing import StreamClient
+from tests.support.waiting import SLACK
 
 BTC = "BTC-USD"
 CRYPTO = {"USD": Decimal(10_000_000), "BTC": Decimal(1000)}
@@ -215,7 +216,7 @@ async def test_silent_connection_is_dropped() -> None:
         PaperExchange(PaperConfig(step=True, subscribe_within=0.1)) as paper,
         StreamClient(paper.stream_url) as stream,
     ):
-        await asyncio.wait_for(stream.closed.wait(), 5)
+        await asyncio.wait_for(stream.closed.wait(), SLACK * 5)
 
 
 async def test_connection_rate_is_limited() -> None:

@@ -17,7 +17,7 @@ from domain.exits import ExitReason
 from domain.ids import order_workflow_id
 from domain.messages import OrderOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.roles.quotes import last_quotes_leave, quotes_schedule
 from workers.settings import SymbolSettings
 from workers.settings.changes import set_override
@@ -102,7 +102,7 @@ async def command(system: TradingSystem, *arguments: str) -> tuple[int, str, str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), SLACK * 60)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -183,7 +183,7 @@ async def test_a_bid_filled_in_part_is_asked_for_and_its_trade_ends_with_it(syst
     assert [item["order_id"] for item in await resting(system)] == [bid["order_id"]]
     assert (await command(system, "quotes", "stop"))[0] == 0
     handle = system.client.get_workflow_handle(order_workflow_id(key), result_type=OrderOutcome)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SLACK * 20):
         result: OrderOutcome = await handle.result()
     assert result.trade is not None
     assert (result.trade.exit_reason, result.trade.exit_size) == (ExitReason.TP, Decimal("0.0005"))

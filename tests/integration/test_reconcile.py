@@ -31,7 +31,7 @@ from tests.support.fake_exchange import FakeExchange, order
 from tests.support.harness import TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
 from tests.support.ledger_rows import ACCOUNT, add_order, add_trade, intent
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.schedules import ensure_schedules, reconcile_soon
 from workers.stack.dev_server import DevServer
 from workflows.reconcile import ReconcileWorkflow, reconcile_id
@@ -446,7 +446,7 @@ async def test_an_exchange_that_stays_away_is_told_until_it_is_back(odd: Odd, te
         )
         await eventually(lambda: kinds(pool), within=30, what="an incident")
         exchange.unavailable = False
-        report = await asyncio.wait_for(handle.result(), 40)
+        report = await asyncio.wait_for(handle.result(), SLACK * 40)
     assert report.balances.startswith("opening")
     assert await kinds(pool) == ["RECONCILE_FAILING"]
     assert await pool.fetchval("SELECT resolved_at FROM incidents") is not None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
+from tests.support.waiting import SLACK
 
 D = Decimal
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,14 +45,14 @@ async def start(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
 async def run(*arguments: str, given: bytes | None = None) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `bottrader stream …`."""
     process = await start(*arguments, stdin=asyncio.subprocess.PIPE)
-    out, error = await asyncio.wait_for(process.communicate(given), 60)
+    out, error = await asyncio.wait_for(process.communicate(given), SLACK * 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), error.decode()
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for it, for a while."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SLACK * 20):
         while True:
             if condition():
                 return
@@ -117,7 +118,7 @@ async def test_a_user_recording_masks_its_token_and_shows_the_fills(paper: Paper
         await control.fill(order["order_id"], "0.2", "39000")
         await until(lambda: b"FILLED" in content(out))
         recording.send_signal(signal.SIGINT)
-        _, error = await asyncio.wait_for(recording.communicate(), 20)
+        _, error = await asyncio.wait_for(recording.communicate(), SLACK * 20)
     assert recording.returncode == 0, error
     assert b'"jwt":"***"' in out.read_bytes()
     code, report, _ = await run("check", str(out), "--json")
@@ -141,7 +142,7 @@ async def test_a_recording_goes_on_after_a_lost_connection(paper: PaperExchange,
         await control.sockets("drop", "market")
         await until(lambda: ticker in content(out).partition(b"disconnected")[2])
         recording.send_signal(signal.SIGTERM)
-        _, error = await asyncio.wait_for(recording.communicate(), 20)
+        _, error = await asyncio.wait_for(recording.communicate(), SLACK * 20)
     assert recording.returncode == 0, error
     assert b"disconnected" in error
     _, report, _ = await run("check", str(out), "--json")

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from exchange.coinbase.streams import CoinbaseSession
 from exchange.port import BookUpdate, Connected, Disconnected, Gap, MalformedMessage, StreamEvent, Ticker
 from exchange.streams import ReconnectingStream, ReconnectSettings, StreamStats
+from tests.support.waiting import SLACK
 
 FAST = ReconnectSettings(backoff_first=0.01, backoff_cap=0.05)
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -57,7 +58,7 @@ def stream_of(
 
 async def take(stream: ReconnectingStream, count: int, seconds: float = 8.0) -> list[StreamEvent]:
     """The next events."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(SLACK * seconds):
         return [await anext(stream) for _ in range(count)]
 
 
@@ -276,19 +277,19 @@ async def test_closing_the_iterator_closes_the_connection() -> None:
         stream = stream_of(url)
         await take(stream, 2)
         await stream.aclose()
-        assert await asyncio.wait_for(gone.get(), 5)
+        assert await asyncio.wait_for(gone.get(), SLACK * 5)
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
         second = stream_of(url)
         task = asyncio.create_task(consume(second))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLACK * 5):
             while True:
                 if second.stats.connected:
                     break
                 await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert await asyncio.wait_for(gone.get(), 5)
+        assert await asyncio.wait_for(gone.get(), SLACK * 5)
         await second.aclose()
 
 
@@ -350,7 +351,7 @@ async def test_what_was_sent_before_the_end_is_delivered_to_a_slow_reader() -> N
     async with server(handler) as url:
         stream = stream_of(url)
         events = await take(stream, 2)
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), SLACK * 5)
         events += await take(stream, 50)
         assert kinds(events) == ["Connected", *["Ticker"] * 50, "Disconnected"]
         assert isinstance(events[-1], Disconnected)

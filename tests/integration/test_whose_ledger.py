@@ -38,7 +38,7 @@ from tests.support.fake_exchange import FakeExchange
 from tests.support.harness import trading_system
 from tests.support.intents import market_buy
 from tests.support.live_stack import ROOT, Outcome, run_command
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.errors import UserError
 from workers.ledger_identity import begin_on_ledger
 from workers.settings import Settings, load_settings
@@ -251,7 +251,7 @@ async def test_the_venue_away_at_the_start_refuses_entries_until_it_has_answered
     await late.begin()
     another.unavailable = False
     with pytest.raises(IdentityError, match="the key is of another"):
-        await asyncio.wait_for(late.run(), 20)
+        await asyncio.wait_for(late.run(), SLACK * 20)
 
 
 async def test_a_paper_process_that_starts_again_while_nothing_can_be_read_sends_entries(pool: Any) -> None:

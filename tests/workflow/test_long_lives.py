@@ -18,7 +18,7 @@ from domain.messages import CloseRequest, ExitDue, OrderUpdate
 from domain.orders import AttemptStatus
 from tests.support.harness import Trade, TradingSystem, trading_system
 from tests.support.intents import limit_buy, market_buy
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.stack import temporal_binary
 from workers.stack.dev_server import DevServer, DevServerConfig
 
@@ -36,7 +36,7 @@ async def protected_part(system: TradingSystem) -> Trade:
 async def test_a_worker_stops_at_once_with_waiting_trades_and_another_goes_on(system: TradingSystem) -> None:
     """Putting running workflows out of a worker's memory ends them there, and the next worker has them all."""
     trade = await protected_part(system)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(SLACK * 15):
         await system.stop_workers()
     await system.start_workers()
     handle = system.client.get_workflow_handle(trade.handle.id)

@@ -20,7 +20,7 @@ from domain.ids import exit_workflow_id, order_workflow_id
 from domain.messages import OrderOutcome, TradeOutcome
 from tests.support.harness import ALL_ROLES, TradingSystem, trading_system
 from tests.support.ledger_rows import open_books
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from workers.settings import SymbolSettings
 from workers.settings.quoting import QuotingSettings
 from workers.stack.dev_server import DevServer
@@ -105,7 +105,7 @@ async def bought(system: TradingSystem) -> str:
 
 async def outcome(system: TradingSystem, key: str) -> TradeOutcome:
     """The trade's outcome, when it is closed."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLACK * 30):
         handle = system.client.get_workflow_handle(order_workflow_id(key), result_type=OrderOutcome)
         result: OrderOutcome = await handle.result()
     trade = result.trade
