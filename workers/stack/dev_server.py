@@ -27,7 +27,8 @@ from workers.stack.temporal_ui import PUBLIC_PATH, UiUpstream
 
 __all__ = ["DevServer", "DevServerConfig"]
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 120.0
+"""One that is alive may take so long on a busy machine; one that ended is seen at once."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ _MARK = "bottrader.data"
 """An option that PostgreSQL keeps and does nothing with: the command line says whose server it is."""
 _SOCKET_PORT = 5432  # only a part of the socket's name when there is no TCP
 _SOCKET_PATH_MAX = 107  # bytes: sun_path less its terminator
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 120.0
+"""One that is alive may take so long on a busy machine; one that ended is seen at once."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from workers.stack.processes import Child, Command, python_environment, python_m
 
 __all__ = ["PaperProcess", "PaperProcessConfig"]
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 120.0
+"""One that is alive may take so long on a busy machine; one that ended is seen at once."""
 _ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control", "control_token_file")
 
 

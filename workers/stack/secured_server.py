@@ -23,7 +23,8 @@ from workers.stack.temporal_tuning import as_yaml
 
 __all__ = ["SecuredServer", "SecuredServerConfig", "UiFiles", "client_tls"]
 
-_START_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 120.0
+"""One that is alive may take so long on a busy machine; one that ended is seen at once."""
 _CLUSTER = "active"  # the dev server's name of itself: a file that it began can be gone on with
 _NOWHERE = "127.0.0.1:1"
 # Without it the members' ports answer in the clear, and who asks one of them to leave stops every workflow.
