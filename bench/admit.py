@@ -23,6 +23,7 @@ from domain.messages import Admission
 from schema import migrate
 from tests.support.admission_desk import Desk, desk_at_a_paper_exchange
 from tests.support.intents import limit_buy
+from workers.memory import keep_what_is_loaded
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 
 __all__ = ["admit"]
@@ -42,6 +43,7 @@ async def admit(say: Callable[[str], None], *, quick: bool) -> list[Row]:
         for _ in range(_WARM):
             await _floor(desk, _BURST)
             await _burst(desk, _BURST)
+        keep_what_is_loaded()  # as a worker does
         await desk.pool.execute("ANALYZE")  # as autovacuum does within a minute: plans follow the tables' sizes
         say(f"{alone} entries one after the other, each beside an empty transaction")
         await _burst(desk, 1)

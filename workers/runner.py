@@ -46,6 +46,7 @@ from workers.background import FaultIncidents, watch_background
 from workers.keeper import Keeper, check_at_start
 from workers.ledger_identity import begin_on_ledger, brought_by, in_sentences
 from workers.log_lines import logs_without_secrets, one_line_for_servers_away
+from workers.memory import keep_what_is_loaded
 from workers.once_at_start import until_taken
 from workers.own_account import OwnAccount
 from workers.roles.notices import beside, beside_others, beside_streams
@@ -371,6 +372,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: SettingSource
     background = watch_background()
     async with worker_parts(settings, sources) as parts, contextlib.AsyncExitStack() as running:
         settings = parts.settings
+        keep_what_is_loaded()
         wrong = asyncio.create_task(_watch_standing(parts.standing, stop))
         running.push_async_callback(_end, wrong)
         background.tell.append(FaultIncidents(parts.pool, settings.account, "the worker"))

@@ -1,0 +1,18 @@
+"""What a worker has loaded is not looked through again and again."""
+
+from __future__ import annotations
+
+import gc
+
+from workers.memory import keep_what_is_loaded
+
+
+def test_what_was_loaded_is_no_part_of_later_collections() -> None:
+    """What is there by then is left out; garbage that is made afterwards is collected as ever."""
+    loaded: list[object] = [{}]
+    keep_what_is_loaded()
+    assert not any(item is loaded for item in gc.get_objects())
+    ring: list[object] = []
+    ring.append(ring)
+    del ring
+    assert gc.collect() > 0
