@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from web.api.callers import Program, User
     from web.api.door import DoorTerms
     from web.api.login import About
+    from web.api.stream import Streams
+    from web.server import WebServer
     from workers.settings import Settings
 
 __all__ = ["about_of", "api_app", "door_terms", "programs_of", "users_of"]
@@ -105,6 +107,7 @@ async def _serve(
     from web.api.app import create_api
     from web.api.reads import read_routes
     from web.api.sessions import OneTimeLink, Sessions
+    from web.api.stream import Streams, stream_routes
     from web.server import WebServer
     from workers.background import FaultIncidents, watch_background
     from workers.ledger_identity import require_own
@@ -134,13 +137,14 @@ async def _serve(
         link = None if link_file is None else OneTimeLink(user(""), changed)
         sessions = Sessions(float(settings.api.session_s), float(settings.api.idle_s))
         live = LiveSettings(settings, pool, sources)
-        reads = read_routes(sources_of(settings, pool, lambda: live.policy))
-        routers = [reads, action_routes(hands_of(settings, pool))]
+        seen = sources_of(settings, pool, lambda: live.policy)
+        streams = Streams(seen, sessions)
+        routers = [read_routes(seen), action_routes(hands_of(settings, pool)), stream_routes(streams)]
         app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers)
         server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, server.stop)
+            loop.add_signal_handler(number, _stop, streams, server)
         async with live.following():
             if link is not None:
                 link.tell()
@@ -153,6 +157,11 @@ async def _serve(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pool.close()
+
+
+def _stop(streams: "Streams", server: "WebServer") -> None:
+    streams.stop()  # first: the server waits for every answer to end
+    server.stop()
 
 
 # --- the settings in the words of `web.api` ---------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +83,13 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def api_on(
-    *, routers: Sequence[APIRouter] = (), sessions: Sessions | None = None, account: str = "main"
+    *,
+    routers: Sequence[APIRouter] = (),
+    sessions: Sessions | None = None,
+    account: str = "main",
+    stop: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Api]:
-    """The API as `bottrader api serve` wires it, with two programs and a user ana (trade)."""
+    """The API as `bottrader api serve` wires it, with two programs and a user ana (trade). `stop`: before its end."""
     address = listen("127.0.0.1", 0)
     port = address.getsockname()[1]
     terms = DoorTerms(
@@ -104,5 +108,6 @@ async def api_on(
         async with httpx.AsyncClient(base_url=origin, timeout=120, trust_env=False) as http:
             yield Api(door, link, origin, http)
     finally:
+        stop()
         server.stop()
         await serving

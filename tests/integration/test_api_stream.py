@@ -1,0 +1,179 @@
+"""The stream of changes, over a real socket and a real ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from activities.database import Pool, create_pool
+from cli.api_sources import sources_of
+from tests.support.api import VIEWER, Api, api_on
+from tests.support.ledger_rows import add_order, intent
+from tests.support.waiting import eventually
+from web.api.reads import read_routes
+from web.api.sessions import Sessions
+from web.api.stream import Streams, stream_routes
+from workers.settings import Settings
+from workers.settings.values import policy_of
+
+
+@dataclass
+class Streaming:
+    """A running API with its streams."""
+
+    api: Api
+    streams: Streams
+    pool: Pool
+
+
+@pytest_asyncio.fixture
+async def streaming(database: str) -> AsyncIterator[Streaming]:
+    """One on a ledger with an open order, which is looked at often."""
+    pool = await create_pool(database, size=4, statement_seconds=60)
+    await add_order(pool, intent("open-1"))
+    settings, sessions = Settings(), Sessions(43_200, 3600)
+    sources = sources_of(settings, pool, lambda: policy_of(settings))
+    streams = Streams(sources, sessions, look_s=0.25)
+    routers = [read_routes(sources), stream_routes(streams)]
+    async with api_on(routers=routers, sessions=sessions, stop=streams.stop) as api:
+        yield Streaming(api, streams, pool)
+    pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    streaming: Streaming, last: str | None = None
+) -> AsyncIterator[AsyncIterator[tuple[str, str, dict[str, Any]]]]:
+    """What a viewer hears: event, id, data."""
+    headers = {} if last is None else {"Last-Event-ID": last}
+    async with (
+        streaming.api.program(VIEWER) as viewer,
+        viewer.stream("GET", "/api/stream", headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield _events(answer)
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+    found: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        if line:
+            name, _, text = line.partition(": ")
+            found[name] = text
+        else:
+            yield found["event"], found["id"], json.loads(found["data"])
+            found = {}
+
+
+async def until(events: AsyncIterator[tuple[str, str, dict[str, Any]]], topic: str) -> tuple[str, dict[str, Any]]:
+    """The next event of a topic, with its id."""
+    async for event, number, data in events:
+        if event == topic:
+            return number, data
+    raise AssertionError(f"the stream ended without {topic}")
+
+
+async def test_changes_come_as_rows_and_ends_as_keys(streaming: Streaming) -> None:
+    """A new order comes as the row that the list has, a change as the row anew, and an end as a key that is gone."""
+    pool = streaming.pool
+    async with watching(streaming) as events, streaming.api.program(VIEWER) as viewer:
+        await until(events, "hello")
+        await add_order(pool, intent("open-2"))
+        _, news = await until(events, "orders")
+        (row,) = news["changed"]
+        listed = (await viewer.get("/api/open-orders", params={"limit": 1})).json()["items"]
+        assert [row] == listed
+        assert news["gone"] == []
+        await pool.execute(
+            "UPDATE orders SET filled_size = 0.5, filled_value = 1 WHERE order_key = $1", row["order_key"]
+        )
+        _, news = await until(events, "orders")
+        assert news["changed"][0]["filled_size"] == "0.5"
+        await pool.execute(
+            "UPDATE orders SET finished = true, finished_at = now(), state = 'CANCELLED' WHERE order_key = $1",
+            row["order_key"],
+        )
+        _, news = await until(events, "orders")
+        assert news == {"changed": [], "gone": [row["order_key"]]}
+
+
+async def test_events_and_the_switch_are_told(streaming: Streaming) -> None:
+    """An incident comes once as an event of the list of events, and a halt changes the summary."""
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        await streaming.pool.execute(
+            "INSERT INTO incidents (account, kind, severity, sentence) "
+            "VALUES ('main', 'TEST', 'INFO', 'it <b>broke</b>')"
+        )
+        _, news = await until(events, "audit")
+        assert [item["sentence"] for item in news["changed"]] == ["it <b>broke</b>"]
+        await streaming.pool.execute("INSERT INTO account_controls VALUES ('main', true, 'a break', 'ana', now())")
+        async for event, _, data in events:
+            if event == "summary" and data["switch"]["halted"]:
+                break
+
+
+async def test_who_comes_back_late_reads_anew(streaming: Streaming) -> None:
+    """An id that is not the last look's gets `reset`, also one of another process."""
+    async with watching(streaming) as events:
+        number, _ = await until(events, "tick")
+    for last in (number + "0", "of-another-process-7"):
+        async with watching(streaming, last) as events:
+            event, _, _ = await anext(events)
+            assert event == "reset"
+
+
+async def test_nobody_is_looked_for_when_nobody_watches(streaming: Streaming) -> None:
+    """The looker ends with the last who watches, whoever left how, and begins again with the next."""
+    for _ in range(2):
+        async with watching(streaming) as events:
+            await until(events, "tick")
+            assert streaming.streams.watchers == 1
+
+        async def alone() -> bool:
+            return not streaming.streams.looks
+
+        await eventually(alone, what="nobody looks any more")
+        assert streaming.streams.watchers == 0
+
+
+async def test_streams_are_few_and_only_for_who_is_logged_in(streaming: Streaming) -> None:
+    """Nobody watches without a log-in, and the seventeenth is told so instead of slowing the others."""
+    assert (await streaming.api.http.get("/api/stream")).status_code == 401
+    async with contextlib.AsyncExitStack() as stack:
+        heard = [await stack.enter_async_context(watching(streaming)) for _ in range(16)]
+        for events in heard:
+            await until(events, "hello")
+        async with streaming.api.program(VIEWER) as viewer:
+            answer = await viewer.get("/api/stream")
+        assert (answer.status_code, answer.json()["code"]) == (503, "TOO_MANY_STREAMS")
+
+
+async def test_a_ledger_that_is_away_is_told_and_waited_for(streaming: Streaming) -> None:
+    """While the database refuses, `away` comes; afterwards changes are told again, those of meanwhile among them."""
+    pool = streaming.pool
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        await pool.execute("ALTER TABLE market_prices RENAME TO elsewhere")
+        await until(events, "away")
+        await add_order(pool, intent("open-3"))
+        await pool.execute("ALTER TABLE elsewhere RENAME TO market_prices")
+        _, news = await until(events, "orders")
+        assert len(news["changed"]) == 1
+
+
+async def test_a_stop_ends_the_streams(streaming: Streaming) -> None:
+    """Told to stop, every stream ends by itself, so that the server does not have to cut it off."""
+    async with watching(streaming) as events:
+        await until(events, "hello")
+        streaming.streams.stop()
+        with pytest.raises(AssertionError, match="ended without"):
+            await until(events, "nothing of this name")
