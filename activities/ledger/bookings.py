@@ -12,13 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 import orjson
 
 from activities.ledger.closing import exit_row
-from activities.ledger.lots import ALLOCATION_COLUMNS, allocation_row
-from activities.ledger.rows import report_of, totals_of
+from activities.ledger.lots import allocation_write
+from activities.ledger.rows import (
+    AttemptTold,
+    FillTold,
+    OrderTold,
+    StateTold,
+    TotalsRow,
+    TradeTold,
+    report_of,
+    totals_of,
+)
+from activities.ledger.writes import IncidentWrite, Writes
 from domain.incidents import IncidentKind
 from domain.messages import OrderUpdate, RecordResult, StatusSource
 from domain.money import ZERO, average, divide, plain
@@ -64,9 +73,9 @@ class LedgerState:
     `sells` are those after the new fill, `lots` the oldest open ones; `cut`: there are others after them.
     """
 
-    order: Mapping[str, Any]
-    attempts: Sequence[Mapping[str, Any]]
-    trade: Mapping[str, Any] | None
+    order: OrderTold
+    attempts: Sequence[AttemptTold]
+    trade: TradeTold | None
     sells: Sequence[FillRecord]
     lots: Sequence[StoredLot]
     cut: bool
@@ -80,7 +89,7 @@ class Booking:
     lots. None if no report is expected, or nobody knows how much.
     """
 
-    writes: dict[str, Any]
+    writes: Writes
     result: RecordResult
     next_cover: Decimal | None
 
@@ -92,13 +101,13 @@ class Booking:
 
 def ledger_state_of(text: str) -> LedgerState:
     """The state that `ledger_state` told."""
-    told = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    told: StateTold = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     sells = [_fill(row, Side.SELL) for row in told["sells"]]
     lots = [StoredLot(_fill(row, Side.BUY), row["left"], row["freed"]) for row in told["lots"]]
     return LedgerState(told["order"], told["attempts"], told["trade"], sells, lots, told["cut"])
 
 
-def _fill(row: Mapping[str, Any], side: Side) -> FillRecord:
+def _fill(row: FillTold, side: Side) -> FillRecord:
     return FillRecord(
         fill_id=int(row["id"]),
         order_id=row["order"],
@@ -125,7 +134,7 @@ def book(account: str, state: LedgerState, update: OrderUpdate) -> Booking | Non
 class _Bookkeeper:
     """One report's way through the books; `writes` grows as it goes."""
 
-    def __init__(self, account: str, state: LedgerState, update: OrderUpdate, attempt: Mapping[str, Any]) -> None:
+    def __init__(self, account: str, state: LedgerState, update: OrderUpdate, attempt: AttemptTold) -> None:
         self.account = account
         self.state = state
         self.order = state.order
@@ -137,8 +146,8 @@ class _Bookkeeper:
         self.after = merge(self.before, Report(update.status, news), settled=attempt["settled"] or ZERO)
         self.reports = [self.after if row is attempt else report_of(row) for row in state.attempts]
         self.sums = total(report.totals for report in self.reports)
-        self.writes: dict[str, Any] = {}
-        self.incidents: list[dict[str, Any]] = []
+        self.writes: Writes = {}
+        self.incidents: list[IncidentWrite] = []
         self.leg: tuple[str, str] | None = None
 
     @property
@@ -167,7 +176,7 @@ class _Bookkeeper:
                     "client_order_id": self.attempt["client_order_id"],
                 }
             if order["protection_role"] is not None and order["role"] == OrderRole.EXIT:
-                self._name_the_leg()
+                self._name_the_leg(ProtectionRole(order["protection_role"]))
             if order["entry_key"] is not None and self.side is Side.BUY:
                 self._grow(fill)
                 has_trade = True
@@ -281,9 +290,7 @@ class _Bookkeeper:
         if changed:
             self.writes["lots"] = [{"id": number, "remaining": size} for number, size in changed.items()]
         if allocations:
-            self.writes["allocations"] = [
-                dict(zip(ALLOCATION_COLUMNS, allocation_row(item), strict=True)) for item in allocations
-            ]
+            self.writes["allocations"] = [allocation_write(item) for item in allocations]
         # A lot that was given back and taken again as it was has other sells' profit all the same.
         concerned = {lot.fill.fill_id for lot in known.lots if lot.freed} | set(touched)
         refresh_buys |= {lot.fill.order_id for lot in lots if lot.fill.fill_id in concerned}
@@ -293,12 +300,10 @@ class _Bookkeeper:
             self.writes["refresh_sells"] = sorted({sell.order_id for sell in sells})
         return True
 
-    def _name_the_leg(self) -> None:
+    def _name_the_leg(self, resting: ProtectionRole) -> None:
         """A protective order has filled: its leg is its role and its exit reason, everywhere it is told."""
         totals = self.after.totals
-        role, reason = leg_of(
-            ProtectionRole(self.order["protection_role"]), self.order["limit_price"], totals.size, totals.value
-        )
+        role, reason = leg_of(resting, self.order["limit_price"], totals.size, totals.value)
         self.leg = (role.value, reason.value)
         self.writes["leg"] = {"role": role.value, "reason": reason.value}
 
@@ -379,21 +384,27 @@ class _Bookkeeper:
         self._exit()
 
     def _exit(self) -> None:
-        if self.order["role"] == OrderRole.EXIT and self.trade is not None and self.sums.size > 0:
+        entry_key, trade = self.order["entry_key"], self.trade
+        if self.order["role"] == OrderRole.EXIT and entry_key and trade is not None and self.sums.size > 0:
             role, reason = self.leg or (self.order["protection_role"], self.order["exit_reason"])
             self.writes["exit"] = exit_row(
-                entry_key=self.order["entry_key"],
+                entry_key=entry_key,
                 totals=self.sums,
                 reason=reason,
                 protection_role=role,
                 limit_price=self.order["limit_price"],
                 trigger_price=self.order["trigger_price"],
                 due_at=self.order["due_at"],
-                trade=dict(self.trade) | {"rules": orjson.loads(self.trade["rules"])},
+                trade={
+                    "bought_size": trade["bought_size"],
+                    "bought_value": trade["bought_value"],
+                    "bought_quote_fees": trade["bought_quote_fees"],
+                    "rules": orjson.loads(trade["rules"] or "null"),  # told for every exit
+                },
             )
 
     def _incident(
-        self, kind: IncidentKind, severity: str, sentence: str, details: dict[str, Any] | None = None
+        self, kind: IncidentKind, severity: str, sentence: str, details: Mapping[str, object] | None = None
     ) -> None:
         self.incidents.append({"kind": kind, "severity": severity, "sentence": sentence, "details": details or {}})
 
@@ -424,7 +435,7 @@ class _Bookkeeper:
         )
 
 
-def _amounts(totals: Totals) -> dict[str, Decimal]:
+def _amounts(totals: Totals) -> TotalsRow:
     return {
         "filled_size": totals.size,
         "filled_value": totals.value,

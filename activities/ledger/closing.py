@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from activities.database import Connection, Pool, bounded_transaction, lock_order, lock_symbol, lock_trade
 from activities.incidents import report_past
 from activities.interfaces.orders import TradeKey
-from activities.ledger.rows import totals_of
+from activities.ledger.rows import SoldTradeRow, totals_of
+from activities.ledger.writes import ExitWrite, Writes
 from activities.venue import Venue
 from domain.exits import ExitReason, ExitRules
 from domain.incidents import IncidentKind
@@ -183,7 +183,7 @@ async def finish_order(
     connection: Connection, order: Any, state: OrderState, *, refusal: str | None = None, sentence: str = ""
 ) -> None:
     """No attempt will follow: release what was reserved or claimed, tell the trade. The order's rows are held."""
-    writes: dict[str, Any] = {"finish": {"state": state.value, "refusal": refusal, "sentence": sentence or None}}
+    writes: Writes = {"finish": {"state": state.value, "refusal": refusal, "sentence": sentence or None}}
     if order["role"] == OrderRole.ENTRY:
         writes["entry_final"] = True
     elif order["role"] == OrderRole.EXIT and order["entry_key"] and order["filled_size"] > 0:
@@ -211,8 +211,8 @@ def exit_row(
     limit_price: Decimal | None,
     trigger_price: str | None,
     due_at: str | None,
-    trade: Mapping[str, Any],
-) -> dict[str, Any]:
+    trade: SoldTradeRow,
+) -> ExitWrite:
     """What an exit order with these totals achieved (EXIT-5), as `ledger_write` takes it. Pure.
 
     `trade` is its trade's row; `again` is told if exits of that trade had been refused before.

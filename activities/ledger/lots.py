@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from activities.database import Connection
+from activities.ledger.writes import AllocationWrite, Writes
 from domain.money import ZERO, divide, plain
 from domain.orders import Side
 from fifo.matching import Allocation, FillRecord, Lot
@@ -22,6 +23,7 @@ __all__ = [
     "ALLOCATION_COLUMNS",
     "FILL_COLUMNS",
     "allocation_row",
+    "allocation_write",
     "fill_record",
     "refresh_records",
     "rematch_from",
@@ -177,6 +179,12 @@ def allocation_row(item: Allocation) -> tuple[Any, ...]:
     )
 
 
+def allocation_write(item: Allocation) -> AllocationWrite:
+    """An allocation as `ledger_write` takes it: `allocation_row` by name."""
+    row = dict(zip(ALLOCATION_COLUMNS, allocation_row(item), strict=True))
+    return cast("AllocationWrite", row)
+
+
 async def refresh_records(
     connection: Connection, account: str, sells: set[str], buys: set[str], *, timeout: float | None = None
 ) -> None:
@@ -186,6 +194,6 @@ async def refresh_records(
     await connection.execute(
         "SELECT ledger_write($1, NULL, $2)",
         account,
-        {"refresh_buys": sorted(buys), "refresh_sells": sorted(sells)},
+        Writes(refresh_buys=sorted(buys), refresh_sells=sorted(sells)),
         timeout=timeout,
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from activities.database import Statements
-from activities.ledger.rows import report_of
+from activities.ledger.rows import ReportRow, report_of
 from domain.differences import Execution, Journal, Known, Records, Seen
 from domain.messages import StatusSource
 from domain.orders import OrderRole, Report, Side, Totals
@@ -149,7 +148,22 @@ async def read_journal(pool: Statements, account: str, view: ExchangeView) -> Jo
     )
 
 
-def _known(row: Mapping[str, Any]) -> Known:
+class _KnownRow(ReportRow):
+    """A row of _ATTEMPTS."""
+
+    order_key: str
+    number: int
+    client_order_id: str
+    exchange_order_id: str | None
+    symbol: str
+    side: str
+    role: str
+    sends: int
+    acknowledged_at: datetime | None
+    settled_size: Decimal | None
+
+
+def _known(row: _KnownRow) -> Known:
     return Known(
         order_key=row["order_key"],
         number=row["number"],
