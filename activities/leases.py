@@ -1,6 +1,7 @@
 """Leases: one holder of a name at a time, and an epoch that every write of the holder carries (INGEST-2).
 
 A heartbeat timeout does not stop a stalled process. So a holder counts its own lease down on its monotonic clock,
+from domain.errors import BotTraderError
 from before it asked, and stops by itself when it runs out; and each of its statements carries `HELD`, so that what a
 stalled predecessor still sends writes nothing. Every acquisition has a new, greater epoch.
 """
@@ -52,7 +53,7 @@ _RELEASE = (
 )
 
 
-class LeaseLostError(Exception):
+class LeaseLostError(BotTraderError):
     """The lease ran out or another holder has it: whoever held it must stop at once and write nothing more."""
 
     code = "LEASE_LOST"

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from domain.errors import BotTraderError
 from domain.exits import ExitRules
 from domain.ids import intent_key
 from domain.messages import Linkage, OrderIntent
@@ -39,7 +40,7 @@ QUOTE_VALID_SECONDS = 15
 """Wall seconds after which a quote that no worker has sent is dropped."""
 
 
-class EntryError(Exception):
+class EntryError(BotTraderError):
     """No entry can be made as asked. `code` is for programs, `sentence` a clause for people without a full stop."""
 
     def __init__(self, code: str, sentence: str) -> None:

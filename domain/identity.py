@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
+from domain.errors import BotTraderError
+
 __all__ = [
     "FIRST_START",
     "WHAT_IT_HELD",
@@ -30,7 +32,7 @@ FIRST_START = "first start"
 WHAT_IT_HELD = "what it held"
 
 
-class IdentityError(Exception):
+class IdentityError(BotTraderError):
     """A process came to a ledger that isn't its own. `code` is for programs, `sentence` for people."""
 
     def __init__(self, code: str, sentence: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from domain.errors import BotTraderError
 from domain.indicators import NAMES, Floats, Scan
 
 __all__ = ["NamedIndicator", "NamedReading", "UnknownIndicatorError", "read_named", "require_own_names"]
@@ -22,7 +23,7 @@ _COLUMNS = ("open", "high", "low", "close", "volume")
 _SHORTEST = 2
 
 
-class UnknownIndicatorError(ValueError):
+class UnknownIndicatorError(BotTraderError, ValueError):
     """There is no such indicator, its name is another's, or no library computes it; the text says which."""
 
     code = "UNKNOWN_INDICATOR"

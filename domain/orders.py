@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 
+from domain.errors import BotTraderError
 from domain.money import ZERO, divide
 
 __all__ = [
@@ -320,8 +321,10 @@ class TradeState(StrEnum):
     CLOSED = "CLOSED"
 
 
-class IllegalMove(ValueError):
+class IllegalMove(BotTraderError, ValueError):
     """A state was asked to become one that it can't become."""
+
+    code = "ILLEGAL_MOVE"
 
 
 _S = OrderState

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from pydantic import ValidationError
 
+from domain.errors import BotTraderError
 from domain.exits import ExitRules, Position, Trailing, target_price
 from domain.messages import StopsRequest
 from domain.money import ZERO, divide, plain, round_down, round_half_even
@@ -25,7 +26,7 @@ LEVELS = frozenset({"hard_stop", "soft_stop", "trailing_stop", "trailing_arm", "
 """What a request can ask for; its other fields say who asks, and what is allowed."""
 
 
-class StopsRefusedError(ValueError):
+class StopsRefusedError(BotTraderError, ValueError):
     """The stops stay as they are; `code` says why for programs, the message for people."""
 
     def __init__(self, code: str, sentence: str) -> None:

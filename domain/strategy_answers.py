@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from domain.errors import BotTraderError
 from domain.scoring import Action, Decision, Part
 
 __all__ = ["MalformedError", "checked", "one_line"]
@@ -17,8 +18,10 @@ _A_NAME: Final = f"1 to {_NAME_LENGTH} printable characters"
 _REASON_LENGTH: Final = 300
 
 
-class MalformedError(Exception):
+class MalformedError(BotTraderError):
     """An answer that can't be stored or acted on; the text says what it was."""
+
+    code = "BAD_ANSWER"
 
 
 def checked(answer: object, symbol: str) -> Decision:

@@ -20,6 +20,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
 
+from domain.errors import BotTraderError
 from domain.market import Candle, FeeRates, Product, Quote
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 
-class ExchangeError(Exception):
+class ExchangeError(BotTraderError):
     """Anything an exchange can answer or fail with. `code` is for programs, the text is for people."""
 
     code: str = "EXCHANGE_ERROR"

@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
 from websockets.frames import Opcode
 
+from domain.errors import BotTraderError
 from exchange.port import Connected, Disconnected, StreamEvent
 from exchange.trust import client_context
 
@@ -86,8 +87,10 @@ class StreamStats:
     """When the newest frame before the last watchdog look was there."""
 
 
-class SubscriptionError(Exception):
+class SubscriptionError(BotTraderError):
     """The venue refused what a session asked for before anything came: connect again later."""
+
+    code = "SUBSCRIPTION_REFUSED"
 
 
 class FrameSession(Protocol):

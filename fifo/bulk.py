@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from domain.errors import InternalSignal
 from fifo.amounts import PLACES, divide_half_even
 from fifo.fills import FifoError, entry_from_units
 from fifo.line import FillEntry
@@ -34,7 +35,7 @@ _YEARS = 1700, 2250
 """Whose nanoseconds since 1970 fit 64 bits."""
 
 
-class NotPlain(Exception):
+class NotPlain(InternalSignal):
     """These rows are to be read one by one."""
 
 

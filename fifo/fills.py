@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from domain.errors import BotTraderError
 from domain.money import EXACT, ZERO
 from domain.orders import Side
 from fifo.amounts import PLACES, UNIT
@@ -24,7 +25,7 @@ _HALF = UNIT // 2
 _new = tuple.__new__
 
 
-class FifoError(ValueError):
+class FifoError(BotTraderError, ValueError):
     """A fill that can't be matched. `code` is stable, `sentence` says what is wrong.
 
     Codes: NOT_A_NUMBER, TOO_FINE, TOO_LARGE, SIZE_NOT_POSITIVE, PRICE_NOT_POSITIVE, FEE_RATE_MISSING,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
+from domain.errors import InternalSignal
 from fifo.amounts import PLACES
 from fifo.fills import FifoError, units_exactly
 
@@ -59,7 +60,7 @@ _LONGEST_SEQ = 18
 _CURRENCIES = frozenset({"quote", "base", "other"})
 
 
-class Inexact(Exception):
+class Inexact(InternalSignal):
     """A JSON number that a float can't be trusted with: the line is to be read again, exactly."""
 
 

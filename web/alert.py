@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from domain.amounts import LONGEST_NUMBER, is_number, number_in, out_of_range
+from domain.errors import BotTraderError
 from domain.messages import IndicatorPart, Linkage
 from domain.money import ZERO, plain
 from web.strict_json import BadJson, check_texts
@@ -76,8 +77,10 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Wrong(Exception):
+class Wrong(BotTraderError):
     """The alert can't be used: which field (empty: the whole), and a sentence without a full stop."""
+
+    code = "BAD_ALERT"
 
     def __init__(self, field: str, sentence: str) -> None:
         super().__init__(sentence)

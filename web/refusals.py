@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from domain.errors import BotTraderError
+
 __all__ = ["Lapse", "Refused"]
 
 
@@ -20,7 +22,7 @@ class Lapse:
     closes: bool
 
 
-class Refused(Exception):
+class Refused(BotTraderError):
     """The request is refused. `sentence` says what is wrong and what to do; `retry_after` is in seconds."""
 
     def __init__(

@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from domain.amounts import LONGEST_NUMBER
+from domain.errors import BotTraderError
 
 __all__ = ["BadJson", "check_texts", "read_json"]
 
@@ -21,8 +22,10 @@ _NAME = re.compile(r"[A-Za-z_]{1,40}")
 _NO_NUMBER: Final = Decimal("NaN")
 
 
-class BadJson(Exception):
+class BadJson(BotTraderError):
     """The text can't be read; its text is a sentence without a full stop."""
+
+    code = "BAD_JSON"
 
 
 def read_json(raw: bytes, *, max_depth: int) -> Any:

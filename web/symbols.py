@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from domain.errors import BotTraderError
+
 __all__ = ["BadSymbol", "product_of"]
 
 _PRODUCT = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,10}")
@@ -18,8 +20,10 @@ _QUOTES = ("USDT", "USDC", "USD", "EUR", "GBP", "BTC", "ETH")
 """The longer first: BTCUSDT is priced in USDT."""
 
 
-class BadSymbol(Exception):
+class BadSymbol(BotTraderError):
     """The symbol is no product of ours; its text is a sentence without a full stop."""
+
+    code = "BAD_SYMBOL"
 
 
 def product_of(given: str, *, venue: str, known: Collection[str]) -> str:

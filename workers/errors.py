@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from domain.errors import BotTraderError
+
 __all__ = ["ExitCode", "UnreachableError", "UserError"]
 
 
@@ -15,7 +17,7 @@ class ExitCode(IntEnum):
     FAULT = 4  # a fault of ours
 
 
-class UserError(Exception):
+class UserError(BotTraderError):
     """Something the user can put right.
 
     `code` is stable and in SCREAMING_SNAKE_CASE; `sentence` says what is wrong and what to do; `exit_code` is the

@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.commands import CommandKind, heard_by
+from domain.errors import BotTraderError
 from domain.messages import CloseAnswer, CloseRequest
 
 __all__ = ["NoAnswerError", "Reply", "ask", "ask_to_end"]
@@ -23,8 +24,10 @@ _SETTLED = frozenset({"CLOSING", "TRADE_CLOSED", "ORDER_ENDED"})
 _NO_ANSWER = frozenset({RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED})
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(BotTraderError):
     """A workflow runs and did not answer in time, probably because no worker does: whether it was heard is unknown."""
+
+    code = "NO_ANSWER"
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(workflow_id)

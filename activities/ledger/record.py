@@ -24,6 +24,7 @@ from activities.incidents import report_once
 from activities.leases import DATABASE_TROUBLE
 from activities.ledger.bookings import Booking, LedgerState, book, ledger_state_of
 from activities.ledger.rows import totals_of
+from domain.errors import BotTraderError
 from domain.exits import ExitRules
 from domain.ids import intent_key
 from domain.incidents import IncidentKind
@@ -65,8 +66,10 @@ SELECT * FROM known
 """
 
 
-class UnknownAttemptError(LookupError):
+class UnknownAttemptError(BotTraderError, LookupError):
     """A report speaks of an attempt that the journal doesn't have."""
+
+    code = "UNKNOWN_ATTEMPT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from activities.database import Pool
 from activities.leases import DATABASE_TROUBLE, Lease, LeaseLostError, LeaseTerms, hold
 from activities.long_running import holder_name
 from activities.notices.news import News
+from domain.errors import BotTraderError
 from domain.news import How
 from domain.notices import Incident, NoticeMessage, as_messages, due_notices, loud_and_quiet
 
@@ -66,7 +67,7 @@ def notifier_lease(account: str) -> str:
     return f"notices/{account}"
 
 
-class BadTargetError(ValueError):
+class BadTargetError(BotTraderError, ValueError):
     """apprise knows no service for an address; the text doesn't show it, as addresses hold passwords."""
 
     code = "BAD_NOTICE_URL"

@@ -20,6 +20,7 @@ from activities.policy import Policy
 from activities.venue import Venue
 from domain.commands import CommandKind, asked_by
 from domain.drafting import Draft
+from domain.errors import BotTraderError
 from domain.exits import ExitReason
 from domain.gate_facts import GateResult
 from domain.gates import first_refusal
@@ -154,8 +155,10 @@ SELECT {_ORDER} FROM decision d CROSS JOIN LATERAL {_TURN} one
 """
 
 
-class IntentConflictError(Exception):
+class IntentConflictError(BotTraderError):
     """The order key is taken by another intent."""
+
+    code = "INTENT_CONFLICT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
+from domain.errors import BotTraderError
 from domain.strategies import Strategy
 
 __all__ = ["GROUP", "StrategyError", "load_strategy", "look_at_strategy"]
@@ -27,7 +28,7 @@ GROUP = "bottrader.strategies"
 _files: dict[Path, Any] = {}
 
 
-class StrategyError(Exception):
+class StrategyError(BotTraderError):
     """A strategy that can't be used; the text says which and why."""
 
     code = "BAD_STRATEGY"

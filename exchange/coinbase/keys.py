@@ -17,6 +17,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from domain.errors import BotTraderError
+
 __all__ = ["TOKEN_SECONDS", "ApiKey", "ApiKeyError"]
 
 TOKEN_SECONDS = 120
@@ -27,7 +29,7 @@ _BEFORE_SECONDS = 5
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-class ApiKeyError(ValueError):
+class ApiKeyError(BotTraderError, ValueError):
     """The key can't be used; the text says why and what to do. `code` is for programs."""
 
     code = "BAD_API_KEY"

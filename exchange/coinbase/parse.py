@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from domain.errors import BotTraderError
 from domain.money import EXACT, ZERO, divide
 from domain.orders import Side, VenueStatus
 from exchange.port import Balance, BookLevel, Candle, FeeRates, OrderBook, Product, VenueFill, VenueOrder
@@ -43,8 +44,10 @@ __all__ = [
 ]
 
 
-class MessageError(ValueError):
+class MessageError(BotTraderError, ValueError):
     """Something the venue sent can't be understood."""
+
+    code = "UNREADABLE_MESSAGE"
 
 
 _ASKED_FOR = "user requested"

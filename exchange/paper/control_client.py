@@ -10,12 +10,14 @@ from typing import Any, Self
 
 import aiohttp
 
+from domain.errors import BotTraderError
+
 __all__ = ["ControlError", "PaperControl"]
 
 Number = Decimal | str | int
 
 
-class ControlError(Exception):
+class ControlError(BotTraderError):
     """The control interface refused: `code` is for programs, the message for people."""
 
     def __init__(self, code: str, message: str) -> None:

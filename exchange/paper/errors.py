@@ -6,10 +6,12 @@ answer (HTTP 4xx); `PaperError` is a mistake in how the paper exchange itself wa
 
 from __future__ import annotations
 
+from domain.errors import BotTraderError
+
 __all__ = ["ApiError", "PaperError", "Refusal"]
 
 
-class PaperError(Exception):
+class PaperError(BotTraderError):
     """The paper exchange cannot start or do as told; `code` is for programs, the message for people."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -18,21 +20,23 @@ class PaperError(Exception):
         self.message = message
 
 
-class Refusal(Exception):
+class Refusal(BotTraderError):
     """An order the venue refuses: `reason` is its `new_order_failure_reason`, `preview` its preview twin."""
 
     def __init__(self, reason: str, message: str, preview: str = "UNKNOWN_PREVIEW_FAILURE_REASON") -> None:
         super().__init__(message)
+        self.code = reason
         self.reason = reason
         self.message = message
         self.preview = preview
 
 
-class ApiError(Exception):
+class ApiError(BotTraderError):
     """A request answered with an HTTP error and Coinbase's error body."""
 
     def __init__(self, status: int, error: str, details: str) -> None:
         super().__init__(details)
         self.status = status
+        self.code = error
         self.error = error
         self.details = details

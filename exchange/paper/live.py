@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from domain.errors import InternalSignal
 from exchange.paper.candles import MINUTE, Pace, PaperCandle
 from exchange.paper.config import Live
 from exchange.paper.errors import PaperError
@@ -60,7 +61,7 @@ class Print:
     aggressor: Side
 
 
-class _Refused(Exception):
+class _Refused(InternalSignal):
     """The feed's first word was an error."""
 
 

@@ -22,6 +22,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
+from domain.errors import BotTraderError
 from exchange.paper.errors import PaperError
 
 __all__ = ["Keyring", "Unauthorized"]
@@ -35,8 +36,10 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
-class Unauthorized(Exception):
+class Unauthorized(BotTraderError):
     """A token that does not count; the message says why (for the log, the venue itself tells nothing)."""
+
+    code = "UNAUTHORIZED"
 
 
 @dataclass(frozen=True, slots=True)
