@@ -20,7 +20,7 @@ ARGS ?=
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help env dev temporal server demo test up chaos bench check lock format clean
+.PHONY: help env dev temporal server demo test up chaos bench check rooms codes lock format clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ check: dev ## lint, types, import rules
 	@echo "[4/4] import rules" && $(BIN)/lint-imports --no-logo > .import_linter_report 2>&1 \
 		|| { cat .import_linter_report; rm -f .import_linter_report; exit 1; }
 	@rm -f .import_linter_report
+
+rooms: dev ## count the rooms of ARCHITECTURE.md, and renew its table
+	@$(BIN)/python -m tests.support.rooms && $(BIN)/python -m tests.support.rooms --write
+
+codes: dev ## renew the table of codes in docs/errors.md
+	@$(BIN)/python -m tests.support.codes
 
 lock: dev ## write both lock files from what is installed in .venv
 	@$(BIN)/python -m tests.support.locks

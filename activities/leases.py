@@ -1,7 +1,6 @@
 """Leases: one holder of a name at a time, and an epoch that every write of the holder carries (INGEST-2).
 
 A heartbeat timeout does not stop a stalled process. So a holder counts its own lease down on its monotonic clock,
-from domain.errors import BotTraderError
 from before it asked, and stops by itself when it runs out; and each of its statements carries `HELD`, so that what a
 stalled predecessor still sends writes nothing. Every acquisition has a new, greater epoch.
 """
@@ -18,6 +17,7 @@ import asyncpg
 import structlog
 
 from activities.database import Pool
+from domain.errors import BotTraderError
 
 __all__ = ["DATABASE_TROUBLE", "HELD", "Lease", "LeaseLostError", "LeaseTerms", "acquire", "hold"]
 

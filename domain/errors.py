@@ -50,5 +50,5 @@ class BotTraderError(Exception):
     code: str = "ERROR"
 
 
-class InternalSignal(Exception):  # noqa: N818 - it is none
+class InternalSignal(Exception):
     """The base of what is raised and caught within one room: another way to go on, not an error."""
