@@ -25,6 +25,7 @@
     ├── IntentConflictError         another order under the same key
     ├── BadTargetError              an address for notices that can't be used
     ├── NoAnswerError               a workflow that should have answered did not
+    ├── NoTemporalError             Temporal can't be reached by the API
     ├── FifoError                   a fill, or a file of fills, that can't be used
     ├── Refused                     a request over HTTP is refused; has the status
     ├── Wrong                       an alert that can't be used: which field, and why

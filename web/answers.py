@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AlertProblem", "Answer", "ProblemAnswer", "TradeAnswer"]
+__all__ = ["AlertAnswer", "AlertProblem", "ProblemAnswer", "TradeAnswer"]
 
 
 class _Shown(BaseModel):
@@ -21,7 +21,7 @@ class TradeAnswer(_Shown):
     sentence: str
 
 
-class Answer(_Shown):
+class AlertAnswer(_Shown):
     """The decision on an alert."""
 
     decision: Literal["admitted", "refused", "deciding", "closing", "nothing_to_close"] = Field(

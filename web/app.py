@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from web.alert import EXAMPLES, Alert, Wrong, asks_to_close, read_alert, with_readable_record
-from web.answers import Answer, ProblemAnswer
+from web.answers import AlertAnswer, ProblemAnswer
 from web.limits import Rates, Slots, read_body
 from web.metrics import CONTENT_TYPE, WebhookMetrics
 from web.refusals import Lapse, Refused
@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 _JSON_TYPES = ("application/json", "text/plain", "application/x-www-form-urlencoded", "")
 """Charting programs send JSON under any of these; what counts is that the body is JSON."""
 
-Decide = Callable[[Alert, Proof], Awaitable[Answer]]
+Decide = Callable[[Alert, Proof], Awaitable[AlertAnswer]]
 Alive = Callable[[], Awaitable[dict[str, bool]]]
 Tell = Callable[[Lapse], Awaitable[None]]
 
@@ -84,7 +84,7 @@ def create_app(
     app.post(
         "/webhook",
         summary="Send an alert and get its decision",
-        response_model=Answer,
+        response_model=AlertAnswer,
         responses=_RESPONSES,
         openapi_extra=_REQUEST,
         operation_id="send_alert",
@@ -224,7 +224,7 @@ class _Alerts:
         except Exception as error:  # noqa: BLE001 - the answer is the refusal, not what its record failed by
             self._faults.add(f"{type(error).__name__} at {_where(error)}")
 
-    async def _answer(self, request: Request, who: _Seen) -> Answer:
+    async def _answer(self, request: Request, who: _Seen) -> AlertAnswer:
         """The decision; `who` is told the sender as soon as it is known. Raises Refused."""
         now, limit, senders = datetime.now(UTC), self._limits(), self._senders()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -284,7 +284,7 @@ _PROBLEMS = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the decision"},
-    202: {"model": Answer, "description": "no decision yet"},
+    202: {"model": AlertAnswer, "description": "no decision yet"},
     **{status: {"model": ProblemAnswer, "description": text} for status, text in _PROBLEMS.items()},
 }
 _REQUEST: dict[str, Any] = {

@@ -30,7 +30,7 @@ from domain.orders import EntryPoint, Side, TimeInForce
 from domain.pool import sold_from
 from domain.round_trip import ASSUMED_TAKER, RoundTrip, of_order
 from web.alert import Alert, Wrong
-from web.answers import Answer, TradeAnswer
+from web.answers import AlertAnswer, TradeAnswer
 from web.journal import AlertJournal, Noted
 from web.refusals import Lapse, Refused
 from web.scopes import Refusal, Scope, order_worth, outside, too_large, too_many_today, without_trade
@@ -74,7 +74,7 @@ class AlertDecisions:
         self._journal = journal
         self._terms = terms
 
-    async def decide(self, alert: Alert, proof: Proof) -> Answer:
+    async def decide(self, alert: Alert, proof: Proof) -> AlertAnswer:
         """The decision on an alert, made once.
 
         Raises Wrong (a field can't be used), and Refused: OLD_TIMESTAMP, FUTURE_TIMESTAMP (401), INTENT_CONFLICT
@@ -132,7 +132,7 @@ class AlertDecisions:
         if noted.refusal is not None:
             if noted.refusal["gate"].startswith("SENDER_") and not noted.repeated:
                 await self._tell_outside(proof.sender, name, noted.refusal)
-            return Answer(
+            return AlertAnswer(
                 decision="refused", sentence=f"{noted.refusal['sentence']}.", gate=noted.refusal["gate"], **common
             )
         if noted.intent is None:
@@ -223,7 +223,7 @@ class AlertDecisions:
             asked_by=sender,
         )
 
-    async def _order(self, intent: OrderIntent, noted: Noted, terms: AlertTerms, common: dict[str, Any]) -> Answer:
+    async def _order(self, intent: OrderIntent, noted: Noted, terms: AlertTerms, common: dict[str, Any]) -> AlertAnswer:
         stored = await self._journal.decision(intent.order_key) if noted.repeated else None
         decision, warnings = stored, await self._cautions(intent, terms) if stored else ()
         if stored is None:
@@ -234,7 +234,7 @@ class AlertDecisions:
             "warnings": warnings,
         }
         if decision is None:
-            return Answer(
+            return AlertAnswer(
                 decision="deciding",
                 sentence=f"No worker has decided on it within {terms.decision_s:g} s; it waits, and is dropped if it "
                 "gets too old. The same alert with the same key tells what became of it.",
@@ -243,7 +243,7 @@ class AlertDecisions:
                 **common,
             )
         if not decision.accepted:
-            return Answer(
+            return AlertAnswer(
                 decision="refused",
                 sentence=f"{decision.sentence[:1].upper()}{decision.sentence[1:]}.",
                 state=decision.state.value,
@@ -252,7 +252,7 @@ class AlertDecisions:
                 **ids,
                 **common,
             )
-        return Answer(
+        return AlertAnswer(
             decision="admitted",
             sentence=f"{intent.side} {intent.symbol} is admitted and goes to the exchange.",
             state=decision.state.value,
@@ -320,10 +320,10 @@ class AlertDecisions:
 
     async def _close(
         self, noted: Noted, request_id: str, alert: Alert, terms: AlertTerms, common: dict[str, Any]
-    ) -> Answer:
+    ) -> AlertAnswer:
         """Every trade that was open when the alert first came is asked to sell; repeated, the same ones."""
         if not noted.closes:
-            return Answer(
+            return AlertAnswer(
                 decision="nothing_to_close", sentence=f"No trade in {noted.symbol} was open.", trades=(), **common
             )
         request = CloseRequest(request_id=request_id, by=common["sender"], note=alert.note or "closed by webhook")
@@ -339,7 +339,7 @@ class AlertDecisions:
             sentence = f"{len(closing)} of {len(told)} trades in {noted.symbol} are being sold or withdrawn."
         else:
             sentence = f"No trade in {noted.symbol} is open any more."
-        return Answer(
+        return AlertAnswer(
             decision="closing" if closing else "nothing_to_close", sentence=sentence, trades=tuple(told), **common
         )
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.waiting import eventually
 from web.alert import Alert, Wrong, read_alert
-from web.answers import Answer
+from web.answers import AlertAnswer
 from web.app import RequestLimits, create_app
 from web.limits import Rates
 from web.metrics import WebhookMetrics
@@ -219,7 +219,7 @@ async def test_a_fault_of_ours_is_said_and_counted_without_what_was_sent(capsys:
     """Whatever breaks inside is a sentence, a count and a place in the log; the log has neither token nor alert."""
     metrics = WebhookMetrics()
 
-    async def broken(alert: Alert, proof: Proof) -> Answer:
+    async def broken(alert: Alert, proof: Proof) -> AlertAnswer:
         raise ValueError(f"{alert.note} of {proof.sender}")
 
     async def alive() -> dict[str, bool]:
@@ -329,7 +329,7 @@ async def test_however_many_ask_whether_it_is_ready_one_look_serves_them() -> No
     """A crowd of strangers at /ready costs the database no more than one of them."""
     metrics, asked, looks, may_answer = WebhookMetrics(), 0, 0, asyncio.Event()
 
-    async def decide(alert: Alert, proof: Proof) -> Answer:
+    async def decide(alert: Alert, proof: Proof) -> AlertAnswer:
         raise NotImplementedError
 
     async def alive() -> dict[str, bool]:

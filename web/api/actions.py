@@ -24,6 +24,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from domain.commands import CommandKind
+from domain.errors import BotTraderError
 from domain.ids import exit_workflow_id
 from domain.messages import CloseRequest, StopsRequest
 from web.api.action_log import ActionLog, Begun
@@ -71,8 +72,10 @@ class Hands:
     """Halt (True) or resume entries, why, who: whether that changed anything. A halt withdraws quotes, too."""
 
 
-class NoTemporalError(Exception):
+class NoTemporalError(BotTraderError):
     """Temporal can't be reached."""
+
+    code = "NO_TEMPORAL"
 
 
 class _Body(BaseModel):
