@@ -68,6 +68,8 @@ class Venue:
         self._products: dict[str, tuple[float, Product | None]] = {}
         self._product_reads: dict[str, asyncio.Task[Product | None]] = {}
         self._last_rules: dict[str, Product] = {}
+        self._refused_market: dict[str, float] = {}
+        """When a MARKET order of a symbol was last refused as one that the product doesn't take (monotonic)."""
         self._fees: tuple[float, FeeRates] | None = None
         self._balances = SharedRead(self._read_balances)
         self._patience = _Patience()
@@ -94,8 +96,15 @@ class Venue:
 
         Those are in the ledger, too, for after a restart. None only where nobody ever knew them. That it takes no
         orders is believed only of a fresh answer, and that it isn't listed never: what stands between a due stop and
-        its order is the exchange's own refusal alone.
+        its order is the exchange's own refusal alone. One of a MARKET order says more than a read that may lag.
         """
+        product = await self._rules(symbol, within)
+        refused_at = self._refused_market.get(symbol)
+        if product is None or refused_at is None or time.monotonic() - refused_at >= _REMEMBER_SECONDS:
+            return product
+        return replace(product, limit_only=True)
+
+    async def _rules(self, symbol: str, within: float) -> Product | None:
         known = self._products.get(symbol)
         fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
         if fresh and known is not None and known[1] is not None and not (known[1].halted or known[1].cancel_only):
@@ -148,6 +157,12 @@ class Venue:
     def forget_product(self, symbol: str) -> None:
         """Read its rules again next time: the exchange just behaved as if they had changed."""
         self._products.pop(symbol, None)
+
+    def refused_market(self, symbol: str) -> None:
+        """The exchange has just refused a MARKET order as one that the product doesn't take: for a minute exits go by
+        that, which is nothing lost should it take them again.
+        """
+        self._refused_market[symbol] = time.monotonic()
 
     async def fee_rates(self) -> FeeRates:
         """The account's own rates, at most a minute old."""

@@ -179,13 +179,20 @@ def quote_ask(
 
 
 def monitor_exit(
-    start: MonitorStart, reason: ExitReason, number: int, *, due: ExitDue | None, close: CloseRequest | None
+    start: MonitorStart,
+    reason: ExitReason,
+    number: int,
+    *,
+    due: ExitDue | None,
+    close: CloseRequest | None,
+    market: bool = False,
 ) -> OrderIntent:
     """Exit `number` (from 1) of a trade by its monitor; it sells what the trade has left when it is admitted.
 
-    `due` is what made it due, if a price did; `close` what a person said, which only an exit by hand carries.
+    `due` is what made it due, if a price did; `close` what a person said, which only an exit by hand carries. `market`
+    where it sells at MARKET for a reason that begins with limits.
     """
-    market = reason in (ExitReason.HARD_STOP, ExitReason.MANUAL)
+    market = market or reason in (ExitReason.HARD_STOP, ExitReason.MANUAL)
     by_person = close if reason is ExitReason.MANUAL else None
     return OrderIntent(
         order_key=intent_key(EntryPoint.EXIT, start.entry_key, start.account, start.symbol, Side.SELL, str(number)),

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.exits import ExitReason, ExitRules
+from domain.obstacles import Obstacle
 from domain.orders import AttemptStatus, EntryPoint, OrderRole, OrderState, OrderType, Side, TimeInForce, TradeState
 from domain.protection import Protection, ProtectionRole
 
@@ -34,6 +35,7 @@ __all__ = [
     "IndicatorPart",
     "Linkage",
     "MonitorStart",
+    "ObstacleGone",
     "OrderDecision",
     "OrderIntent",
     "OrderOutcome",
@@ -383,6 +385,7 @@ class OrderOutcome(Message):
     fees: Decimal = Decimal(0)
     average_price: Decimal | None = None
     attempts: int = 0
+    at_market: bool = Field(default=False, description="a stop's limits have not filled: it went MARKET")
     refusal: str | None = None
     exit_reason: ExitReason | None = None
     trade_remaining: Decimal | None = None
@@ -472,6 +475,14 @@ class MonitorStart(Message):
     due: ExitDue | None = Field(default=None, description="what was due when the history started anew")
     close: CloseRequest | None = Field(default=None, description="a close that was accepted and isn't done")
     failures: int = Field(default=0, description="exits in a row that sold nothing")
+    at_market: bool = Field(default=False, description="a stop's limits have not filled: its next exits go MARKET")
+
+
+class ObstacleGone(Message):
+    """What stood in the way of an exit has gone, as far as something else shows."""
+
+    obstacle: Obstacle
+    why: str
 
 
 class EntryNews(Message):

@@ -17,6 +17,7 @@ from domain.money import ZERO, divide
 
 __all__ = [
     "FINAL_ORDER_STATES",
+    "TAKES_NO_MARKET",
     "AttemptStatus",
     "EntryPoint",
     "FillStep",
@@ -326,6 +327,9 @@ class IllegalMove(BotTraderError, ValueError):
 
     code = "ILLEGAL_MOVE"
 
+
+TAKES_NO_MARKET = frozenset({"UNSUPPORTED_ORDER_CONFIGURATION", "PREVIEW_INVALID_ORDER_TYPE_FOR_PRODUCT"})
+"""Refusals of a MARKET order that say that its product takes only others now, whatever its rules said before."""
 
 _S = OrderState
 _LIVE = frozenset({_S.SUBMITTING, _S.UNKNOWN, _S.OPEN, _S.PARTIALLY_FILLED, _S.CANCELLING})

@@ -901,6 +901,16 @@ product_rules = Table(
     _time("at", null=False, now=True),
 )
 
+# What the price watcher has of symbols with an open trade; another's row is of its last one.
+exit_bids = Table(
+    "exit_bids",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("bid", Numeric, nullable=False, comment="quote per base"),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when it was received"),
+)
+
 quote_rounds = Table(
     "quote_rounds",
     metadata,

@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         EntryNews,
         ExitDue,
         MonitorStart,
+        ObstacleGone,
         StopsAnswer,
         StopsRequest,
         TradeOutcome,
@@ -42,6 +43,7 @@ with workflow.unsafe.imports_passed_through():
 
 __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
+_ASKED_AGAIN = "a close that is asked for again ends the pause before the next exit"
 _LONG_HISTORY = 2000
 """Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
 is about 17, so this is far below the 51,200 at which a server with its own limits ends the workflow."""
@@ -151,6 +153,7 @@ class ExitMonitorWorkflow:
         """One try at selling everything for a reason."""
         progress = self._progress
         progress.freed = False
+        self._pauses.begin()
         if progress.take_over and workflow.patched("exits of an earlier monitor end before another is sent"):
             await end_earlier_exits(progress, reason)
         if not progress.entry_final:
@@ -167,6 +170,7 @@ class ExitMonitorWorkflow:
         progress.selling, tried = reason, progress.size
         outcome = await self._selling.sell(reason)
         progress.selling = None
+        progress.at_market = progress.at_market or (outcome is not None and outcome.at_market)
         if outcome is not None and outcome.filled_size > 0:
             tried = Decimal(0)
             if not sold_little(reason, outcome):
@@ -280,6 +284,11 @@ class ExitMonitorWorkflow:
         if self._progress.protection is not None:
             self._progress.protection.look()
 
+    @workflow.signal
+    def obstacle_gone(self, news: ObstacleGone) -> None:
+        """What may have stood in the way of an exit has gone: a pause that waits for it ends."""
+        self._pauses.obstacle_gone(news)
+
     @workflow.signal(name="close")
     def close_signal(self, request: CloseRequest | None = None) -> None:
         """Sell the position."""
@@ -287,16 +296,21 @@ class ExitMonitorWorkflow:
 
     @workflow.update(name="close")
     async def close_update(self, request: CloseRequest) -> CloseAnswer:
-        """Sell the position; answers at once."""
+        """Sell the position; answers at once. Asked for again it ends the pause after an exit that sold nothing."""
+        progress, again = self._progress, self._progress.close is not None
         self._ask_close(request)
-        progress = self._progress
+        if again:
+            return CloseAnswer(
+                accepted=True,
+                sentence=f"{money(progress.size)} {progress.start.symbol} are not sold yet; it is tried again now",
+            )
         return CloseAnswer(accepted=True, sentence=f"{money(progress.size)} {progress.start.symbol} are being sold")
 
     @close_update.validator
     def _may_close(self, request: CloseRequest) -> None:
         if self._progress.closed is not None:
             raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
-        if self._progress.close is not None:
+        if self._progress.close is not None and not self._pauses.pausing:
             raise ApplicationError("the trade is being closed already", type="CLOSING")
         refuse_unknown(request)
 
@@ -324,6 +338,9 @@ class ExitMonitorWorkflow:
             self._promise.keep(progress.start.entry_key, CommandKind.CLOSE, request)
             progress.failures = 0
             progress.tell_wish(Wish.of(CommandKind.CLOSE, "close asked for", request))
+        elif self._pauses.pausing and workflow.patched(_ASKED_AGAIN):
+            self._pauses.ask_again()
+            progress.tell_wish(Wish.of(CommandKind.CLOSE, "close asked for again", request))
 
     @workflow.query
     def state(self) -> MonitorViewState:

@@ -68,6 +68,8 @@ class ExitProgress:
         self.selling: ExitReason | None = None
         self.failures = start.failures
         """Exits in a row that sold nothing."""
+        self.at_market = start.at_market
+        """A stop's limits have not filled: what follows goes MARKET, too."""
         self.flat = False
         """All that the entry has filled, as far as it was known, is sold."""
         self.changed = False
@@ -206,5 +208,6 @@ class ExitProgress:
                 "due": self.due,
                 "close": self.close,
                 "failures": self.failures,
+                "at_market": self.at_market,
             }
         )

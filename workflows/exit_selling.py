@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from domain.messages import CloseRequest, OrderIntent, OrderOutcome
     from domain.wording import money
     from workflows.durable import OrderChild, start_order_child, wait_until
-    from workflows.exit_pauses import LITTLE, pause_after
+    from workflows.exit_pauses import LITTLE, pause_of_stop
     from workflows.exit_progress import PATIENCE, ExitProgress
 
 __all__ = ["ExitSelling", "sells_beside"]
@@ -54,7 +54,8 @@ class ExitSelling:
         while True:
             progress.legs += 1
             progress.changed = False
-            intent = monitor_exit(progress.start, reason, progress.legs, due=due, close=progress.close)
+            market = progress.at_market and price_stop(reason)
+            intent = monitor_exit(progress.start, reason, progress.legs, due=due, close=progress.close, market=market)
             child = await start_order_child(intent)
             if child is not None:
                 break
@@ -149,7 +150,7 @@ class ExitSelling:
                     return False
             # The exchange may have told its size, if not what it came to.
             looks += 1
-            pause = pause_after(looks, float(progress.start.rules.retry_max_seconds)) / 2
+            pause = pause_of_stop(looks, float(progress.start.rules.retry_max_seconds)) / 2
             await wait_until(child.done, pause, f"until {reason} has ended, or claims less")
 
     def _leave_behind(self, child: OrderChild) -> None:

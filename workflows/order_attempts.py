@@ -16,8 +16,9 @@ from temporalio.exceptions import ActivityError, ApplicationError
 with workflow.unsafe.imports_passed_through():
     from activities.interfaces.orders import CancelAttempt, EndOrder, LookUp, NextAttempt, OrderActivities, PlaceAttempt
     from domain.funds import LACK_OF_FUNDS
+    from domain.intents import must_leave
     from domain.messages import Admission, AttemptPlan, PlaceAnswer, PlaceVerdict, ResolveVerdict
-    from domain.orders import AttemptStatus, OrderState, OrderType, end_state
+    from domain.orders import TAKES_NO_MARKET, AttemptStatus, OrderState, OrderType, end_state
     from domain.wording import money
     from workflows.durable import HEARTBEAT, ask_until, transact, wait_until
     from workflows.order_progress import OrderProgress
@@ -36,6 +37,7 @@ _LONGEST_CANCEL_PAUSE_URGENT = 4.0
 """Wall seconds between two cancels: a due exit may wait for what rests of its trade."""
 _LESS = "an exit that is refused for lack of funds asks for less"
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
+_LIMIT_AT_ONCE = "a MARKET exit that the product doesn't take is followed by a limit at once"
 
 
 class OrderAttempts:
@@ -47,6 +49,8 @@ class OrderAttempts:
         self._intent = progress.intent
         self._stopped = False
         """A gate has ended a post-only entry between two attempts."""
+        self._limit_only = False
+        """The exchange has refused a MARKET attempt as one that the product doesn't take."""
         self._wanted_until: datetime | None = None
         self._time_is_up = False
         """An attempt was cancelled because the order's time was over, whatever a clock says afterwards."""
@@ -113,7 +117,8 @@ class OrderAttempts:
                 return end
             if not repricing and workflow.patched("back-off before a post-only attempt follows one that was ended"):
                 await self._back_off()
-            plan = await self._next(market=reprices > self._intent.rules.max_reprices)
+            self._progress.at_market = reprices > self._intent.rules.max_reprices
+            plan = await self._next(market=self._progress.at_market)
             if plan is None:
                 return OrderState.CANCELLED
 
@@ -234,9 +239,14 @@ class OrderAttempts:
     async def _after_refusal(self, plan: AttemptPlan) -> AttemptPlan | None:
         """A post-only order that would have crossed is moved off the touch and tried again; an exit that is refused for
         lack of funds asks for less.
+
+        A due exit whose MARKET order the product doesn't take is sent as a limit that trades at once: the refusal says
+        so before any read does.
         """
         if self._lacks_funds():
             return await self._next_smaller(plan)
+        if self._is_refused_market(plan):
+            return await self._next_at_limit()
         attempts = self._progress.admission.max_post_only_attempts if self._progress.admission else 1
         if self._progress.refusal not in _WOULD_CROSS or plan.number >= attempts or self._too_late() is not None:
             return None
@@ -259,6 +269,24 @@ class OrderAttempts:
             self._progress.refusal, self._progress.sentence = None, ""
         return plan
 
+    def _is_refused_market(self, plan: AttemptPlan) -> bool:
+        """Whether it is a due exit's first MARKET attempt that is refused as one."""
+        return (
+            plan.limit_price is None
+            and self._progress.refusal in TAKES_NO_MARKET
+            and not self._limit_only
+            and must_leave(self._intent)
+            and self._too_late() is None
+            and workflow.patched(_LIMIT_AT_ONCE)
+        )
+
+    async def _next_at_limit(self) -> AttemptPlan | None:
+        self._limit_only = True
+        plan = await self._next(market=True)
+        if plan is not None:
+            self._progress.refusal, self._progress.sentence = None, ""
+        return plan
+
     async def _back_off(self) -> None:
         """Twice as long before each further attempt, with jitter, so that many don't come back together."""
         first = float(self._progress.admission.post_only_backoff_seconds) if self._progress.admission else 0.2
@@ -272,6 +300,7 @@ class OrderAttempts:
             number=number,
             market=market,
             smaller=smaller,
+            limit_only=self._limit_only,
             recheck=not self._progress.is_entry and not self._progress.stays_due,
         )
         try:

@@ -65,6 +65,8 @@ class OrderProgress:
         self.wish: CloseRequest | None = None
         """The message that it came by, if one did, and what that asks for: cancelled or closed."""
         self.wish_verb = "cancelled"
+        self.at_market = False
+        """A stop's limits have not filled, so that it goes MARKET."""
         self.withdrawn = False
         """The wish ended it before it was sent."""
         self.trade: TradeOutcome | None = None
@@ -201,6 +203,7 @@ class OrderProgress:
             fees=self.filled.quote_fees,
             average_price=self.average,
             attempts=self.number,
+            at_market=self.at_market,
             refusal=self.refusal,
             exit_reason=intent.exit_reason,
             # What the entry's last report left has been sold since, and its dust is the trade's own number.

@@ -18,6 +18,7 @@ from temporalio.client import Client
 
 from activities.database import Pool
 from activities.exits.alarms import Alarms
+from activities.exits.exit_bids import ExitBids
 from activities.exits.hodl_news import HodlNews
 from activities.exits.past_candles import begins
 from activities.exits.plan_reader import PlanReader
@@ -157,6 +158,7 @@ class WatchSession:
             timeout=options.signal_timeout,
             at_once=options.signals_at_once,
         )
+        self._exit_bids = ExitBids(tenure.pool, request.account, tenure.lease, self.watch)
         self._hodl_news = HodlNews(client, options.hodl, timeout=options.signal_timeout)
         self._history = self._new_history()
         self._outage = tenure.open_incident(
@@ -237,6 +239,7 @@ class WatchSession:
             every(0.25, self._subscribe, hint=self._new_symbols),
             every(options.poll_seconds, self._read_signals, hint=self._matrix_hint),
             every(options.save_seconds, self._save_trailing),
+            every(0.25, self._exit_bids.save),
             every(0.25, self._look_after),
             every(0.25, self._look_after_candles),
             every(0.5, self._tell_of_hodl),

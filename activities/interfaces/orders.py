@@ -68,6 +68,8 @@ class NextAttempt(_Request):
     """Escalate to MARKET (or its stand-in where the product takes none)."""
     smaller: bool = False
     """The exchange has just refused one for lack of funds: ask for less, if that is worth an order."""
+    limit_only: bool = False
+    """The exchange has just refused a MARKET attempt as one that the product doesn't take, whatever its rules say."""
     recheck: bool = False
     """Send only if the profit exit still holds on a fresh price."""
 

@@ -153,6 +153,9 @@ SELECT exists(SELECT 1 FROM orders WHERE order_key = $1) AS existing,
 """
 
 LAST_PRICE = """
-SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_prices m
- WHERE m.account = $1 AND m.symbol = $2 AND coalesce(m.bid, m.price) > 0
+SELECT bid, at FROM (
+    SELECT coalesce(m.bid, m.price) AS bid, m.at FROM market_prices m WHERE m.account = $1 AND m.symbol = $2
+    UNION ALL
+    SELECT b.bid, b.at FROM exit_bids b WHERE b.account = $1 AND b.symbol = $2) known
+ WHERE bid > 0 AND at IS NOT NULL ORDER BY at DESC LIMIT 1
 """

@@ -19,6 +19,7 @@ from activities.database import Pool
 from activities.heartbeat import alive
 from activities.interfaces.orders import CancelAttempt, LookUp, PlaceAttempt
 from activities.ledger.record import LedgerWriter, update_of
+from activities.obstacles import ObstacleNews
 from activities.orders.touches import EXIT_ASKS_SECONDS
 from activities.policy import Policy
 from activities.venue import Venue
@@ -30,7 +31,8 @@ from domain.messages import (
     ResolveVerdict,
     StatusSource,
 )
-from domain.orders import AttemptStatus
+from domain.obstacles import Obstacle
+from domain.orders import TAKES_NO_MARKET, AttemptStatus
 from exchange.port import (
     CancelVerdict,
     CommandRefused,
@@ -53,12 +55,18 @@ _LONGEST_WISH, _LONGEST_WISH_URGENT = 30.0, 2.0
 class AttemptCommands:
     """The exchange's commands on attempts of one account's orders, and what their answers say in the journal."""
 
-    def __init__(self, pool: Pool, venue: Venue, policy: Callable[[], Policy], ledger: LedgerWriter) -> None:
+    def __init__(
+        self, pool: Pool, venue: Venue, policy: Callable[[], Policy], ledger: LedgerWriter, obstacles: ObstacleNews
+    ) -> None:
         self._pool = pool
         self._venue = venue
         self._policy = policy
         self._account = policy().account
         self._ledger = ledger
+        self._obstacles = obstacles
+        self._takes_none = False
+        """The exchange did not take the last order that this process sent, whatever it was."""
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def place(self, request: PlaceAttempt) -> PlaceAnswer:
         """Send an attempt, once: one that was marked as sent before is UNKNOWN, to be looked up."""
@@ -71,7 +79,10 @@ class AttemptCommands:
             async with alive():
                 answer = await self._venue.exchange.submit(plan.body, urgent=request.urgent)
         except CommandRefused as error:
+            self._takes_orders(again=True)
             self._venue.forget_product(request.symbol)
+            if plan.limit_price is None and error.code in TAKES_NO_MARKET:
+                self._venue.refused_market(request.symbol)
             await self._pool.execute(
                 """UPDATE attempts SET status = 'FAILED', live = false, refusal = $2, refusal_text = $3,
                    final_at = now(), status_source = 'submit_response'
@@ -82,6 +93,7 @@ class AttemptCommands:
             )
             return PlaceAnswer(verdict=PlaceVerdict.REFUSED, code=error.code, message=str(error))
         except NotAccepted as error:
+            self._takes_orders(again=False)
             await self._pool.execute("UPDATE attempts SET sends = 0 WHERE client_order_id = $1", plan.client_order_id)
             return PlaceAnswer(
                 verdict=PlaceVerdict.NOT_ACCEPTED, code=error.code, message=str(error), retry_after=error.retry_after
@@ -92,10 +104,20 @@ class AttemptCommands:
                 plan.client_order_id,
             )
             return PlaceAnswer(verdict=PlaceVerdict.UNKNOWN, code=error.code, message=str(error))
+        self._takes_orders(again=True)
         crash_at(f"before_{leg}_acknowledgement")
         await self._acknowledge(plan.client_order_id, answer.exchange_order_id)
         await self._ledger.expect(request.order_key, plan.size)
         return PlaceAnswer(verdict=PlaceVerdict.ACCEPTED, exchange_order_id=answer.exchange_order_id)
+
+    def _takes_orders(self, *, again: bool) -> None:
+        """Note whether the exchange answered an order as one; where it does so again, exits that pause are told."""
+        if again and self._takes_none:
+            why = "the exchange takes orders again"
+            telling = asyncio.create_task(self._obstacles.tell(Obstacle.EXCHANGE, why))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+        self._takes_none = not again
 
     async def _mark_sent(self, client_order_id: str) -> bool:
         """True once per attempt: a reset workflow that comes by again looks the attempt up instead of sending it."""

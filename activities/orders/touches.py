@@ -71,11 +71,23 @@ class Touches:
         quote = await self._venue.touch(intent.symbol, within=EXIT_ASKS_SECONDS)
         if quote is not None:
             return quote
-        trigger = _trigger(intent)
+        trigger, kept = _trigger(intent), await self._kept(intent)
+        return kept if kept is not None and (trigger is None or kept.at > trigger.at) else trigger
+
+    async def of_profit(self, intent: OrderIntent) -> Quote | None:
+        """The touch that a profit exit is checked by, now; where the exchange doesn't tell it in time, the stream's bid
+        while that is fresh. None: nobody knows one.
+        """
+        quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
+        if quote is not None:
+            return quote
+        kept = await self._kept(intent)
+        return kept if kept is not None and is_fresh(kept.at, self._policy()) else None
+
+    async def _kept(self, intent: OrderIntent) -> Quote | None:
+        """The newest price that a stream has told, whoever keeps it."""
         kept = await self._pool.fetchrow(LAST_PRICE, intent.account, intent.symbol)
-        if kept is not None and kept["at"] is not None and (trigger is None or kept["at"] > trigger.at):
-            return Quote(intent.symbol, kept["bid"], kept["bid"], kept["at"])
-        return trigger
+        return None if kept is None else Quote(intent.symbol, kept["bid"], kept["bid"], kept["at"])
 
     async def still_due(self, intent: OrderIntent) -> tuple[GateResult | None, Quote | None]:
         """A profit exit is checked again on a fresh price before it is sent (EXIT-3); without one it isn't."""
@@ -85,7 +97,7 @@ class Touches:
         if price_stop(reason):
             # A stop, and what a person sells from the pool, stays due whatever the price does.
             return None, await self.last_touch(intent)
-        quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
+        quote = await self.of_profit(intent)
         if quote is None:
             sentence = f"{reason} can't be checked: the exchange doesn't tell the touch of {intent.symbol}"
             return GateResult(GateName.NO_LONGER_DUE, False, sentence, {}), None

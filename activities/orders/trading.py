@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -50,6 +51,7 @@ from activities.interfaces.orders import (
 from activities.ledger.closing import close_trade, finish_order, position_view
 from activities.ledger.record import LedgerWriter, UnknownAttemptError
 from activities.ledger.rows import totals_of
+from activities.obstacles import ObstacleNews
 from activities.orders.admission import Admissions
 from activities.orders.attempts import AttemptCommands
 from activities.orders.controls import trading_control
@@ -116,7 +118,7 @@ class TradingActivities(OrderActivities):
         self._admissions = Admissions(pool, venue, policy, trouble)
         self._touches = self._admissions.touches
         self.ledger = LedgerWriter(pool, self._account)
-        self._attempts = AttemptCommands(pool, venue, policy, self.ledger)
+        self._attempts = AttemptCommands(pool, venue, policy, self.ledger, ObstacleNews(pool, client, self._account))
 
     @activity.defn(name="admit")
     async def admit(self, intent: OrderIntent) -> Admission:
@@ -171,6 +173,8 @@ class TradingActivities(OrderActivities):
         asked = asyncio.create_task(self._free(intent, request, EXIT_ASKS_SECONDS))
         touch = None if request.market else await self._touches.last_touch(intent)
         product, free = await rules, await asked
+        if product is not None and request.limit_only:
+            product = replace(product, limit_only=True)
         if touch is None or product is None:
             draft = await self._touches.market_exit(intent, product)
         else:
@@ -261,7 +265,7 @@ class TradingActivities(OrderActivities):
         if intent.role is OrderRole.EXIT and not intent.post_only:
             if request.market:
                 return await self._touches.market_exit(intent, product)
-            quote = await self._venue.touch(intent.symbol, within=PROFIT_ASKS_SECONDS)
+            quote = await self._touches.of_profit(intent)
             if quote is None or (request.recheck and not await self._touches.holds_at(intent, quote.bid, quote.at)):
                 return None
             return at_bid(quote, intent.rules, product)

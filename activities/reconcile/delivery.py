@@ -14,6 +14,7 @@ from temporalio.client import Client
 from activities.database import Connection, Pool
 from activities.incidents import report_incident
 from activities.leases import Lease
+from activities.obstacles import ObstacleNews
 from activities.reconcile.adoption import Adoption
 from activities.reconcile.views import ExchangeView, read_journal
 from activities.starting import Starter
@@ -92,6 +93,7 @@ class FactDelivery:
             self._client,
             self._adoption,
             self._starter,
+            ObstacleNews(self._pool, self._client, self._account),
             spawn=lambda work: lanes.add(asyncio.create_task(work)),
             routed=done.extend,
             defect=defect,

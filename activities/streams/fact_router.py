@@ -18,11 +18,14 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.leases import DATABASE_TROUBLE
+from activities.obstacles import ObstacleNews
 from activities.starting import Starter
 from activities.streams.facts import Fact
 from domain.ids import order_workflow_id
+from domain.market import base_of
 from domain.messages import OrderUpdate, RecordResult, StatusSource
-from domain.orders import OrderRole, Report, TradeState, merge
+from domain.obstacles import Obstacle
+from domain.orders import AttemptStatus, OrderRole, Report, Side, TradeState, merge
 from exchange.port import VenueOrder
 
 __all__ = ["FactRouter", "ReportLedger"]
@@ -97,6 +100,7 @@ class FactRouter:
         client: Client,
         ledger: ReportLedger,
         starter: Starter,
+        obstacles: ObstacleNews,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         routed: Callable[[list[int]], None],
@@ -110,6 +114,7 @@ class FactRouter:
         self._client = client
         self._ledger = ledger
         self._starter = starter
+        self._obstacles = obstacles
         self._spawn = spawn
         self._routed = routed
         self._defect = defect
@@ -139,7 +144,7 @@ class FactRouter:
         try:
             while lane:
                 attempt, waiting = next(iter(lane.items()))
-                pause = 0.0
+                pause, arrived = 0.0, False
                 async with self._slots:
                     del lane[attempt]  # what comes from now on is a signal of its own
                     try:
@@ -154,6 +159,9 @@ class FactRouter:
                             await self._tell(waiting.fact, problem)
                     else:
                         self._routed(waiting.ids)
+                        arrived = True
+                if arrived:
+                    await self._tell_of_coins(waiting)
                 if pause:
                     await asyncio.sleep(pause)
         finally:
@@ -169,6 +177,13 @@ class FactRouter:
         lane[attempt] = waiting
         log.warning("fact not routed yet", order=waiting.fact.order_key, attempt=attempt, problem=repr(problem))
         return min(longest, 0.05 * 2.0 ** min(waiting.failures, 16))
+
+    async def _tell_of_coins(self, waiting: _Waiting) -> None:
+        """A sell that ended with coins unsold holds them no more: exits that these were not there for try again."""
+        order, report = waiting.fact.observed.order, waiting.report
+        if order.side is Side.SELL and report.final and report.status is not AttemptStatus.FILLED:
+            why = f"a sell of {order.symbol} has ended, and its coins are free"
+            await self._obstacles.tell(Obstacle.COINS, why, base=base_of(order.symbol))
 
     async def _tell(self, fact: Fact, problem: Exception) -> None:
         try:

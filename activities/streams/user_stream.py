@@ -28,6 +28,7 @@ from activities.leases import DATABASE_TROUBLE, LeaseTerms
 from activities.ledger.balances import AccountReader
 from activities.ledger.exchange_fills import settle_fills
 from activities.long_running import every, hinted, together, until_shutdown
+from activities.obstacles import ObstacleNews
 from activities.starting import Starter
 from activities.streams.fact_router import FactRouter, ReportLedger
 from activities.streams.facts import Fact, FactStore, Observed
@@ -155,6 +156,7 @@ class _Session:
             client,
             ledger,
             starter,
+            ObstacleNews(tenure.pool, client, tenure.account),
             spawn=tenure.background.start,
             routed=self._note_routed,
             defect=self._report_defect,

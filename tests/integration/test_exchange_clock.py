@@ -37,17 +37,20 @@ SKEWS = (20.0, -20.0, 300.0, -300.0)
 
 
 class Dates:
-    """What the dates of refusals and failed reads say: by the number of those said so far; None for the truth."""
+    """What the dates of refusals and failed reads say: by the number of those said so far; None for the truth. `time`
+    does for the public time: seconds that it is off our clock.
+    """
 
     def __init__(self) -> None:
         self.said = 0
         self.says: Callable[[int], str] | None = None
+        self.time: Callable[[], float] | None = None
 
 
 @pytest.fixture
 def dates(monkeypatch: pytest.MonkeyPatch) -> Dates:
-    """The dates of the paper exchange's errors, as a gateway in front of it may write them."""
-    dates, truth = Dates(), Rest.date
+    """The dates of the paper exchange's errors, and its public time, as a gateway in front of it may write them."""
+    dates, truth, time = Dates(), Rest.date, MarketViews.time
 
     async def date(rest: Rest, request: web.Request, response: web.StreamResponse) -> None:
         await truth(rest, request, response)
@@ -55,7 +58,14 @@ def dates(monkeypatch: pytest.MonkeyPatch) -> Dates:
             response.headers["Date"] = dates.says(dates.said)
             dates.said += 1
 
+    def public_time(views: MarketViews, call: Call) -> object:
+        told = dict(time(views, call))  # type: ignore[call-overload]
+        if dates.time is None:
+            return told
+        return told | {"epochMillis": str(int((datetime.now(UTC).timestamp() + dates.time()) * 1000))}
+
     monkeypatch.setattr(Rest, "date", date)
+    monkeypatch.setattr(MarketViews, "time", public_time)  # before it starts: then its routes have it
     return dates
 
 
@@ -309,20 +319,13 @@ async def test_a_wrong_public_time_stops_nobody(
     exchange: CoinbaseExchange,
     control: PaperControl,
     dates: Dates,
-    monkeypatch: pytest.MonkeyPatch,
     seconds: float,
     fault: str,
 ) -> None:
     """The public time is wrong whenever it is asked for, refusals have no date, other reads work or fail: each order is
     taken, orders end when they are to, and the user stream connects.
     """
-    truth = MarketViews.time
-
-    def wrong(views: MarketViews, call: Call) -> object:
-        now = datetime.now(UTC).timestamp() + seconds
-        return dict(truth(views, call)) | {"epochMillis": str(int(now * 1000))}  # type: ignore[call-overload]
-
-    monkeypatch.setattr(MarketViews, "time", wrong)
+    dates.time = lambda: seconds
     dates.says = lambda _: "-"
     if fault:
         await control.fault(fault, "GET /accounts", count=None)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("activities", "workers", "web", "cli", "research")
 _TABLE = re.compile(
-    r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(candles|market_prices|market_state|market_snapshots|trade_signals)\b(?:\s+(\w+))?"
+    r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(candles|exit_bids|market_prices|market_state|market_snapshots|trade_signals)\b(?:\s+(\w+))?"
 )
 # A snapshot's id follows from its account, so it names it.
 _APART = re.compile(r"\baccount\b|\bsnapshot_id = ")

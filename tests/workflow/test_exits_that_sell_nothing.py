@@ -26,11 +26,12 @@ UNSOLD = "SELECT received_at FROM orders WHERE role = 'EXIT' AND state = 'CANCEL
 
 
 async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_the_pause(
-    system: TradingSystem,
+    system: TradingSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MARKET sells that end CANCELLED with nothing sold, or a hundredth, come after 1, 2 and 4 seconds, the third is
     told, and a close goes out before the fourth pause is over.
     """
+    monkeypatch.setattr(exit_pauses, "_QUICK_PAUSE", 3600.0)
     trade = await system.start(market_buy(system.account, "0.01"))
     await trade.until_protected("0.01")
     await system.control.fault("thin_book", "SELL BTC-USD", count=2)

@@ -1,0 +1,67 @@
+"""The stream's bids of open trades, for the processes that sell them: these read the exchange's book, which may fail.
+
+A stop's re-priced limit, and one that stands in for a MARKET order, follow the market by them (EXIT-10).
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from decimal import Decimal
+
+from activities.database import Pool
+from activities.leases import HELD, Lease, LeaseLostError
+from domain.watch import Watch
+
+__all__ = ["ExitBids"]
+
+_AT_REST_SECONDS = 5.0
+"""Between two writes of a bid where no exit is due or at work: a person may close the trade at any time."""
+
+# Nothing is lost with a write that the database's machine forgets: the next one is a moment later.
+_SAVE = (
+    """
+WITH held AS (SELECT """
+    + HELD
+    + """ AS so, set_config('synchronous_commit', 'off', true) AS quick), saved AS (
+    INSERT INTO exit_bids AS known (account, symbol, bid, at)
+    SELECT $3, n.symbol, n.bid, n.at
+      FROM unnest($4::text[], $5::numeric[], $6::timestamptz[]) AS n (symbol, bid, at), held WHERE held.so
+    ON CONFLICT (account, symbol) DO UPDATE SET bid = excluded.bid, at = excluded.at
+     WHERE known.at < excluded.at)
+SELECT so FROM held WHERE quick = 'off'
+"""
+)
+
+
+class ExitBids:
+    """Writes them for one tenure of a watcher."""
+
+    def __init__(self, pool: Pool, account: str, lease: Lease, watch: Watch) -> None:
+        self._pool = pool
+        self._account = account
+        self._lease = lease
+        self._watch = watch
+        self._saved: dict[str, tuple[datetime, float]] = {}
+        """When each symbol's last bid that was written was received, and when it was written (monotonic)."""
+
+    async def save(self) -> None:
+        """Write the bids that have come since the last time; now and then where no exit is due or at work.
+
+        Raises LeaseLostError if the lease is another's, and the database's errors.
+        """
+        now, watch, lease = time.monotonic(), self._watch, self._lease
+        at_work = {plan.symbol for plan in watch.plans.values() if plan.exiting or plan.due is not None}
+        news: list[tuple[str, Decimal, datetime]] = []
+        for symbol, state in watch.symbols.items():
+            if not state.plans or state.bid is None or state.bid_at is None:
+                continue
+            saved_at, written = self._saved.get(symbol, (None, -_AT_REST_SECONDS))
+            if saved_at != state.bid_at and (symbol in at_work or now - written >= _AT_REST_SECONDS):
+                news.append((symbol, state.bid, state.bid_at))
+        if not news:
+            return
+        symbols, bids, times = ([item[place] for item in news] for place in range(3))
+        if not await self._pool.fetchval(_SAVE, lease.name, lease.epoch, self._account, symbols, bids, times):
+            raise LeaseLostError(f"the lease {lease.name} is another holder's by now")
+        self._saved |= {symbol: (at, now) for symbol, _, at in news}
