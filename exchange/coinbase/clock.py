@@ -2,7 +2,8 @@
 
 Our own clock is taken as it is until the exchange says otherwise: when it refuses a token, by the refusal's date and by
 its public time, which is asked for now and then besides. Either is a guess, for it may be wrong, until a token by it is
-accepted. How far the two are apart is said once, not at every look.
+accepted: after a refusal what was right before is tried, then the date, then the public time, each once before any is
+tried again, so that one of them that is true is enough. How far the two are apart is said once, not at every look.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import structlog
 
 from exchange.coinbase.parse import MessageError, number, optional_time
 
-__all__ = ["ExchangeClock", "moment_of", "next_offset"]
+__all__ = ["ExchangeClock", "moment_of"]
 
 _log = structlog.get_logger(__name__)
 
@@ -47,20 +49,15 @@ def moment_of(answer: Mapping[str, Any]) -> datetime:
     return moment
 
 
-def next_offset(used: float, known: float, dated: float | None) -> float:
-    """The offset (seconds) to try after a token made with `used` was refused; what was right if nothing says more.
+class _Source(StrEnum):
+    """Who says how far the exchange's clock is ahead; in this order they are tried after a refusal."""
 
-    A guess is believed once: one that is refused is followed by what was right before, so that a wrong date costs one
-    refusal, however often it is said. What is hardly a guess goes before neither a date nor what was right.
-
-    Args:
-        used: the offset of the refused token.
-        known: the offset that was last right: a token by it was accepted (our own clock, before any was).
-        dated: what the refusal's date says; None where it says nothing.
-    """
-    if abs(used - known) >= _DATE_SECONDS or dated is None or abs(dated - used) < _DATE_SECONDS:
-        return known
-    return dated
+    KNOWN = "known"
+    """What was last right: a token by it was accepted (our own clock, before any was)."""
+    DATE = "date"
+    """The date of the refusal itself."""
+    PUBLIC = "public"
+    """What the public time said last."""
 
 
 class ExchangeClock:
@@ -78,6 +75,8 @@ class ExchangeClock:
         """What the public time said last."""
         self._doubted = False
         """A token by the public time was refused, and none by what was right before."""
+        self._tried: set[_Source] = set()
+        """Whose offsets were refused since a token was accepted, or since all of them were."""
         self._said = False
         self._lock = threading.RLock()
 
@@ -110,6 +109,7 @@ class ExchangeClock:
             if used != self._offset:
                 return
             self._known = used
+            self._tried.clear()
             apart = abs(used)
             tell = apart > _SAID_FROM_SECONDS and not self._said
             self._said = apart > _SAID_FROM_SECONDS or (self._said and apart > _WELL_UNTIL_SECONDS)
@@ -123,7 +123,8 @@ class ExchangeClock:
 
     def refused(self, used: float, theirs: datetime | None) -> bool:
         """A token made with the offset `used` was refused, by an answer that has just come and carries the time
-        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another one.
+        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another one,
+        which has not been refused since a token was accepted.
 
         The time is never taken for later than it is, so that a token made by it counts already.
         """
@@ -133,15 +134,33 @@ class ExchangeClock:
         with self._lock:
             if self._offset != used:
                 return False  # somebody has changed it since
-            if used == self._known:
-                self._doubted = False
-            elif used == self._by_public_time:
+            told = {_Source.KNOWN: self._known, _Source.DATE: dated, _Source.PUBLIC: self._by_public_time}
+            source = next((name for name in (_Source.KNOWN, _Source.PUBLIC) if told[name] == used), _Source.DATE)
+            if source is _Source.PUBLIC:
                 self._doubted = True
-            self._offset = next_offset(used, self._known, dated)
-            return abs(self._offset - used) >= _DATE_SECONDS
+            elif source is _Source.KNOWN and _Source.PUBLIC not in self._tried:
+                self._doubted = False
+            self._tried.add(source)
+            fresh = self._untried(told, used)
+            if fresh is None:
+                self._tried = {source}
+            following = fresh if fresh is not None else self._untried(told, used)
+            self._offset = self._known if following is None else following
+            return fresh is not None
+
+    def _untried(self, told: Mapping[_Source, float | None], used: float) -> float | None:
+        """The first offset that was not refused yet, by who says it; what is hardly another one than `used` is none."""
+        for source in _Source:
+            offset = told[source]
+            if source not in self._tried and offset is not None and abs(offset - used) >= _DATE_SECONDS:
+                return offset
+        return None
 
     def _try(self, told: float) -> None:
         """The public time is this far ahead: a guess, which is not made again and again beside what is right."""
         with self._lock:
-            if abs(told) <= _SANE_SECONDS and not self._doubted:
-                self._offset = self._by_public_time = told
+            if abs(told) > _SANE_SECONDS:
+                return
+            self._by_public_time = told
+            if not self._doubted and _Source.PUBLIC not in self._tried:
+                self._offset = told

@@ -6,8 +6,8 @@ for commands: as long as no byte of the request was given to the connection, the
 is observed in the connection itself rather than guessed from exception types. Nothing is ever sent twice: no retries,
 no redirects. A failed read is `Unavailable`.
 
-One exception: a request that the venue turned away with 401, and so did not take, is sent once more with a new token if
-the refusal's date, or a look at the venue's clock, shows that the first token's time was wrong.
+One exception: a request that the venue turned away with 401, and so did not take, is sent again with a new token, twice
+at most, if the refusal's date, or a look at the venue's clock, shows that the token's time was wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,10 @@ logging.getLogger("coinbase.RESTClient").propagate = False
 
 _CLOCK_WRONG_SECONDS = 1.0
 """A token's time was wrong if the venue's clock turns out to be this far from where it was taken to be."""
+_CLOCK_WAIT_SECONDS = 0.5
+"""So long a refused request waits for the venue's time where its refusal's date says nothing."""
+_SENT_AGAIN = 2
+"""How often a request whose token was refused is sent again, as often as there is another time to try."""
 _CLOCK_RIGHT_SECONDS = 10.0
 """After a look that found the clock right, a refused token is no reason for another look for this long."""
 
@@ -171,6 +175,8 @@ class RestCaller:
         self._next_look = time.monotonic() + clock_look_seconds
         self._looking = threading.Lock()
         self._right_until = 0.0
+        self._looked_at = float("-inf")
+        """When a look last ended, whatever it brought (monotonic)."""
 
     async def read(self, path: str, params: Mapping[str, Any] | None = None, *, public: bool = False) -> dict[str, Any]:
         """GET `path` (after the prefix) and return the JSON object.
@@ -249,22 +255,22 @@ class RestCaller:
     ) -> dict[str, Any]:
         began = time.monotonic()
 
-        def send(*, again: bool) -> Any:
+        def send(again: int = 0) -> Any:
             _sending.begun = False
             offset = self.clock.offset
             try:
                 answer = call(self._client(public=public))
             except Exception as problem:  # every way to fail must end in one of the port's errors
-                once_more = not again and time.monotonic() - began < self._deadline / 2
+                once_more = again < _SENT_AGAIN and time.monotonic() - began < self._deadline / 2
                 if not self._clock_was_wrong(problem, offset, once_more=once_more) or not once_more:
                     raise failure(what, problem, _sending.begun) from problem
-                return send(again=True)
+                return send(again + 1)
             if not public:
                 self.clock.accepted(offset)
             return answer
 
         def run() -> dict[str, Any]:
-            answer = send(again=False)
+            answer = send()
             if not isinstance(answer, dict):
                 raise late(f"{what}: the answer is no JSON object", code="UNREADABLE_ANSWER")
             return answer
@@ -331,50 +337,71 @@ class RestCaller:
         """Ask for the venue's time, beside everything else; a look that fails changes nothing, except after a token
         was `refused` by a message that tells no time: then the failed look's date tells it."""
         with contextlib.suppress(RuntimeError):  # closed meanwhile
-            self._threads.submit(self._look, self.clock.offset, refused=refused, wait=False)
+            self._threads.submit(self._look, self.clock.offset, refused=refused)
 
     def _clock_was_wrong(self, problem: BaseException, offset: float, *, once_more: bool) -> bool:
         """Whether the venue refused a token, which was made with `offset`, and another offset is to be tried.
 
         The refusal's own date says so at once, whatever becomes of a read; the exact time is then asked for beside.
-        Where it says nothing the time is waited for, if the request could be sent `once_more`.
+        Where it says nothing new the time is waited for, but not for long, if the request could be sent `once_more`.
         """
         response = response_of(problem)
         if response is None or response.status_code != 401 or self._key is None:
             return False
+        refused_at = time.monotonic()
         if self._refused(offset, date_of(response)):
             self.look_at_the_clock()
         elif once_more:
-            self._look(offset, refused=True, wait=True)
+            self._wait_for_a_look(offset, refused_at)
         return abs(self.clock.offset - offset) >= _CLOCK_WRONG_SECONDS
 
-    def _look(self, offset: float, *, refused: bool, wait: bool) -> None:
-        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`.
+    def _wait_for_a_look(self, offset: float, refused_at: float) -> None:
+        """Until somebody has asked for the venue's time since a token with `offset` was refused (monotonic seconds).
 
-        Without `wait` also not while somebody does, so that a venue that hangs holds one thread.
+        Not for long: a read that hangs must not keep an order.
         """
-        if not self._looking.acquire(blocking=wait):
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            wait([self._threads.submit(self._look_since, offset, refused_at)], timeout=_CLOCK_WAIT_SECONDS)
+
+    def _look_since(self, offset: float, refused_at: float) -> None:
+        if not self._looking.acquire(timeout=_CLOCK_WAIT_SECONDS):
             return
         try:
-            now = time.monotonic()
-            if self.clock.offset != offset or (refused and self._refused(offset, None)):
-                return  # what was right before a guess is tried before anybody is asked
-            if now < self._right_until:
-                return
-            self._next_look = now + self._look_seconds
-            try:
-                self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
-            except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
-                if refused:
-                    # An answer that says nothing else says when it was given; without one our own clock is left.
-                    response = response_of(problem)
-                    date = None if response is None else date_of(response)
-                    self._refused(offset, date or datetime.now(UTC))
-                return
-            if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
-                self._right_until = now + _CLOCK_RIGHT_SECONDS
+            if self._looked_at <= refused_at and time.monotonic() >= self._right_until:
+                self._ask_time(offset, refused=True)
         finally:
             self._looking.release()
+
+    def _look(self, offset: float, *, refused: bool) -> None:
+        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`, or does
+        so now: a venue that hangs holds one thread.
+        """
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            if self.clock.offset != offset or (refused and self._refused(offset, None)):
+                return  # what else is known is tried before anybody is asked
+            if time.monotonic() >= self._right_until:
+                self._ask_time(offset, refused=refused)
+        finally:
+            self._looking.release()
+
+    def _ask_time(self, offset: float, *, refused: bool) -> None:
+        now = time.monotonic()
+        self._next_look = now + self._look_seconds
+        try:
+            self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
+        except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
+            if refused:
+                # An answer that says nothing else says when it was given; without one our own clock is left.
+                response = response_of(problem)
+                date = None if response is None else date_of(response)
+                self._refused(offset, date or datetime.now(UTC))
+            return
+        finally:
+            self._looked_at = time.monotonic()
+        if abs(self.clock.offset - offset) < _CLOCK_WRONG_SECONDS:
+            self._right_until = now + _CLOCK_RIGHT_SECONDS
 
     def _refused(self, offset: float, date: datetime | None) -> bool:
         changed = self.clock.refused(offset, date)

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from domain.orders import OrderType, Side, TimeInForce, VenueStatus
 from exchange.coinbase import ApiKey, CoinbaseConfig, CoinbaseExchange
-from exchange.coinbase.clock import ExchangeClock, moment_of, next_offset
+from exchange.coinbase.clock import ExchangeClock, moment_of
 from exchange.coinbase.parse import MessageError
 from exchange.paper import PaperConfig, PaperControl, PaperExchange
 from exchange.paper.coinbase.requests import Call
@@ -184,16 +184,17 @@ def test_a_date_counts_only_where_it_is_far_from_what_is_known(date: int, before
 
 
 @pytest.mark.parametrize(
-    ("used", "known", "dated", "then"),
-    [(0.0, 0.0, 90.0, 90.0), (0.0, 0.0, None, 0.0), (0.0, 0.0, 3.0, 0.0), (-3600.0, 0.0, None, 0.0),
-     (-3600.0, 0.0, -3600.0, 0.0), (-3600.0, 0.0, 90.0, 0.0), (90.0, 90.0, -90.0, -90.0), (4.9, 0.0, None, 0.0),
-     (94.9, 90.0, 0.0, 0.0)],
+    ("dates", "tried"),
+    [([None, None], [0.0, 0.0]), ([90.0], [90.0]), ([3.0], [0.0]), ([90.0, 90.0, 90.0], [90.0, 0.0, 90.0]),
+     ([90.0, -3600.0, 300.0], [90.0, 0.0, 300.0])],
 )  # fmt: skip
-def test_a_guess_that_is_refused_is_followed_by_what_was_right(
-    used: float, known: float, dated: float | None, then: float
-) -> None:
+def test_a_guess_that_is_refused_is_followed_by_what_was_right(dates: list[float | None], tried: list[float]) -> None:
     """A date is tried at once, and what was right before is tried after it, whatever the next date says."""
-    assert next_offset(used, known, dated) == then
+    clock = ExchangeClock(lambda: 1_800_000_000.0)
+    for dated, then in zip(dates, tried, strict=True):
+        said = None if dated is None else datetime.fromtimestamp(1_800_000_000 + dated, UTC)
+        clock.refused(clock.offset, said)
+        assert clock.offset == then
 
 
 DATES = st.one_of(st.none(), st.floats(-1e9, 1e9), st.sampled_from([-3600.0, 0.0, 90.0, 3600.0]))
@@ -340,6 +341,36 @@ async def test_a_wrong_public_time_stops_nobody(
     await stream.aclose()
     await exchange.submit(body(exchange, "c-4"), urgent=True)
     assert abs(exchange._rest.clock.offset) < 5
+
+
+@pytest.mark.parametrize("skew", [-90.0, 3600.0])
+@pytest.mark.parametrize("lie", [-3600.0, 7200.0])
+async def test_a_true_date_is_enough_beside_a_wrong_public_time(
+    exchange: CoinbaseExchange, control: PaperControl, dates: Dates, skew: float, lie: float
+) -> None:
+    """Our clock is off, and the public time, which is asked for before each order, is wrong: each order is taken."""
+    await control.skew(skew)
+    dates.time = lambda: lie
+    for number in range(6):
+        await exchange.server_time()
+        await exchange.submit(body(exchange, f"c-{number}"), urgent=True)
+    assert abs(exchange._rest.clock.offset - skew) < 5
+
+
+async def test_an_order_is_not_kept_by_a_look_that_hangs(paper: PaperExchange, control: PaperControl) -> None:
+    """Its token is refused, for which no clock is to blame, while every read hangs: it is told so before one ends."""
+    exchange = adapter(paper, read_timeout=60.0)
+    await control.fault("slow", "GET *", count=None, delay=10)
+    reading = asyncio.create_task(exchange.server_time())
+    await control.fault("server_error", "POST /orders", count=1, status=401)
+    with pytest.raises(NotAccepted):
+        await exchange.submit(body(exchange, "c-0"), urgent=True)
+    assert not reading.done()
+    await exchange.submit(body(exchange, "c-1"), urgent=True)
+    assert not reading.done()
+    reading.cancel()
+    await control.clear_faults()
+    await exchange.close()
 
 
 @pytest.mark.parametrize("seconds", [-90.0, 3600.0])
