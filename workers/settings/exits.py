@@ -74,7 +74,9 @@ class ExitSettings(Section):
     reprice_interval_s: Seconds = Field(Decimal(5), description="a LIMIT exit is re-priced after this long")
     max_reprices: int = Field(5, ge=0, le=50, description="re-pricings before MARKET (stops) or giving up (profits)")
     price_stale_after_s: Seconds = Field(Decimal(120), description="wall seconds after which a price decides nothing")
-    retry_backoff_max_s: Seconds = Field(Decimal(60), description="longest wait before a refused exit is tried again")
+    retry_backoff_max_s: Seconds = Field(
+        Decimal(60), description="longest wait before a refused exit is tried again; a stop's is 5 for two minutes"
+    )
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
