@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from domain.funds import LACK_OF_FUNDS
 from domain.gate_names import GateName
 
 __all__ = ["Obstacle", "obstacle_of"]
@@ -19,8 +20,7 @@ class Obstacle(StrEnum):
 
 
 _OF_CODE = {
-    "INSUFFICIENT_FUND": Obstacle.COINS,
-    "PREVIEW_INSUFFICIENT_FUND": Obstacle.COINS,
+    **dict.fromkeys(LACK_OF_FUNDS, Obstacle.COINS),
     "AUTH_FAILURE": Obstacle.EXCHANGE,
     "RATE_LIMITED": Obstacle.EXCHANGE,
     "UNAVAILABLE": Obstacle.EXCHANGE,
