@@ -224,6 +224,23 @@ async def test_a_day_that_is_known_in_part_refuses_and_halts_nobody(desk: Desk) 
     assert await halt_if_lost_too_much(desk.pool, desk.policy), "530 are lost, as is known now"
 
 
+async def test_a_day_ends_at_midnight_in_utc_and_a_halt_does_not(desk: Desk) -> None:
+    """A loss of the last microsecond of yesterday is none of today's, one of the first is; who was halted by it stays
+    halted when the day is over.
+    """
+    await desk.balance("100000")
+    key = await desk.trade("-600")
+    closed = "UPDATE trades SET closed_at = date_trunc('day', now(), 'UTC') + $2::interval WHERE entry_key = $1"
+    await desk.pool.execute(closed, key, timedelta(microseconds=-1))
+    assert not await halt_if_lost_too_much(desk.pool, desk.policy)
+    assert (await desk.admit(soon(desk))).accepted
+    await desk.pool.execute(closed, key, timedelta())
+    assert await halt_if_lost_too_much(desk.pool, desk.policy)
+    await desk.pool.execute(closed, key, timedelta(microseconds=-1))
+    refused, _ = await decided(desk, soon(desk))
+    assert refused.gate == "SKIP_TRADING_HALTED"
+
+
 async def test_the_days_result_is_the_sum_of_what_is_known(desk: Desk) -> None:
     """Trades in three currencies and an alias, some rates unknown: the gate has each at its rate, to the last digit,
     and names the currencies of which it has none; the account's own currency may be any."""
