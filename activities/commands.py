@@ -1,5 +1,5 @@
-"""Commands in the ledger: written by our own processes before they ask through Temporal, read by whoever stores who
-asked. That somebody could write here is the proof: Temporal's door leads to its histories only.
+"""Commands in the ledger: recorded by our own processes before they send a request through Temporal, and read when the
+requester's name is stored. The row is the proof: a client of Temporal alone can't write here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ async def note_commands(
     *,
     ids: Sequence[str] | None = None,
 ) -> list[str]:
-    """Write down that `by` has these trades closed or orders cancelled; the ids for the requests, in their order.
+    """Record that `by` requests these trades to be closed or orders to be cancelled; returns the requests' ids, in
+    their order.
 
     `ids` are those of who may write the same again, where the first one stays; else they are new. Raises the database's
     errors.
@@ -68,8 +69,9 @@ async def note_commands(
 
 
 async def note_order(connection: Statements, intent: OrderIntent) -> None:
-    """Write down that `intent.asked_by` has this order placed; again, it stays the first one's. Raises the database's
-    errors.
+    """Record that `intent.asked_by` requests this order; a repeat keeps the first name.
+
+    Raises the database's errors.
     """
     command = command_of(intent)
     if command is not None:
@@ -78,7 +80,8 @@ async def note_order(connection: Statements, intent: OrderIntent) -> None:
 
 
 async def given_by(connection: Statements, account: str, command: str, kind: CommandKind, subject: str) -> str | None:
-    """Who gave the command of this id, if it is of this kind and about this; else None. Raises database errors."""
+    """The author of the command with this id, if it has this kind and subject; else None. Raises the database's
+    errors."""
     if not command:
         return None
     found: str | None = await connection.fetchval(_GIVEN_BY, command, account, kind.value, subject)
@@ -86,10 +89,9 @@ async def given_by(connection: Statements, account: str, command: str, kind: Com
 
 
 async def keep(connection: Statements, account: str, kind: CommandKind, subject: str, request: CloseRequest) -> None:
-    """Write down that this close or cancel was accepted; what came straight through Temporal gets a row for it.
+    """Record that this close or cancel was accepted; one sent directly through Temporal gets a row.
 
-    It is done when its trade is closed or its order has ended, which the ledger knows by itself. Raises the database's
-    errors.
+    It is done when its trade is closed or its order has ended, as the ledger shows. Raises the database's errors.
     """
     own_id = f"{kind.value}/{subject}"
     by = through_temporal(request.by)
@@ -97,7 +99,7 @@ async def keep(connection: Statements, account: str, kind: CommandKind, subject:
 
 
 async def accepted(connection: Statements, account: str, subject: str) -> dict[CommandKind, CloseRequest]:
-    """The close and the cancel of a trade or order that were accepted first, done or not. Raises database errors."""
+    """The first accepted close and cancel of a trade or order, done or not. Raises the database's errors."""
     rows = await connection.fetch(_ACCEPTED, account, subject)
     return {
         CommandKind(row["kind"]): CloseRequest(by=row["given_by"], note=row["note"], command=row["id"]) for row in rows
@@ -105,7 +107,7 @@ async def accepted(connection: Statements, account: str, subject: str) -> dict[C
 
 
 async def not_done(connection: Statements, account: str) -> list[tuple[CommandKind, str, CloseRequest]]:
-    """The accepted closes of trades that are open and cancels of orders that work, with what each is about.
+    """The accepted closes of open trades and cancels of working orders, each with its subject.
 
     Raises the database's errors.
     """

@@ -1,7 +1,7 @@
-"""Places where a test may have the worker killed, to show that it doesn't matter.
+"""Crash points at which a test can kill the worker, to show that nothing is lost.
 
 BOTTRADER_CRASH_AT="<point>=<marker file>" makes the process kill itself the first time it reaches that point; the
-marker then says that it happened, so that the next process goes on. Without the variable nothing is done.
+marker file records it, so that the next process continues. Without the variable nothing happens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ CRASH_AT = "BOTTRADER_CRASH_AT"
 
 
 def crash_at(point: str) -> None:
-    """SIGKILL this process if that is asked for here and has not happened yet. Raises OSError for a wrong marker."""
+    """SIGKILL this process if that is requested for this point and has not happened yet. Raises OSError for a wrong
+    marker."""
     wanted = os.environ.get(CRASH_AT)
     if wanted is None:
         return

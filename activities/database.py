@@ -32,19 +32,18 @@ __all__ = [
 
 
 class Statements(Protocol):
-    """What a pool and a connection both do, as asyncpg does it; asyncpg itself ships no types.
+    """The methods common to a pool and a connection, as in asyncpg, which ships no types.
 
-    Rows are not typed: which columns they have, and whether there is one at all, is known where a statement is written.
+    Rows are not typed: their columns, and whether there is one, are known where the statement is written.
 
-    `timeout` is in wall seconds; without one the pool's limit holds. All raise asyncpg's errors,
-    OSError or TimeoutError.
+    `timeout` is in wall seconds; the default is the pool's limit. All raise asyncpg's errors, OSError or TimeoutError.
     """
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """Do it; the server's status, such as "UPDATE 1"."""
+        """Execute a statement; returns the server's status, such as "UPDATE 1"."""
 
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
-        """Do it for each of the rows."""
+        """Execute a statement for each row."""
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """All rows."""
@@ -63,11 +62,11 @@ class Statements(Protocol):
         columns: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Write many rows at once; the server's status."""
+        """Write many rows at once; returns the server's status."""
 
 
 class Transaction(Protocol):
-    """Around a body (committed, or rolled back by an error), or begun and ended by hand."""
+    """A transaction around a body (committed, or rolled back on an error), or begun and ended explicitly."""
 
     async def __aenter__(self) -> Any: ...
 
@@ -92,7 +91,7 @@ class Connection(Statements, Protocol):
         """A transaction around the body, or a savepoint within one."""
 
     def query_logger(self, callback: Callable[..., Any]) -> AbstractContextManager[Any]:
-        """Have each statement of the body told to `callback`."""
+        """Call `callback` with each statement of the body."""
 
     def is_closed(self) -> bool:
         """Whether the session has ended."""
@@ -103,16 +102,16 @@ class Connection(Statements, Protocol):
     async def set_type_codec(
         self, typename: str, *, schema: str = "public", encoder: Callable[[Any], Any], decoder: Callable[[Any], Any]
     ) -> None:
-        """How values of a type are read and written."""
+        """Set how values of a type are read and written."""
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
-        """Have notifications of a channel handed to `callback`."""
+        """Call `callback` with each notification of a channel."""
 
     async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """End that."""
 
     def add_termination_listener(self, callback: Callable[..., Any]) -> None:
-        """Have the session's end told to `callback`."""
+        """Call `callback` when the session ends."""
 
     def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
         """End that."""
@@ -125,7 +124,7 @@ class Connection(Statements, Protocol):
 
 
 class Pool(Statements, Protocol):
-    """Sessions of the database; each statement takes one that is free, or waits for one."""
+    """A pool of database sessions; each statement uses a free one, or waits for one."""
 
     def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
         """A session for the body alone."""
@@ -134,7 +133,7 @@ class Pool(Statements, Protocol):
         """Wait until all sessions are free, then end them."""
 
     async def expire_connections(self) -> None:
-        """Have each session ended and a new one opened when it is free next."""
+        """Replace each session by a new one when it is next free."""
 
     def terminate(self) -> None:
         """End all sessions at once."""
@@ -145,9 +144,9 @@ SYMBOL_LOCK = 72
 _COIN_LOCK = 76
 _DECISIONS_LOCK = 75
 STALLED_MS = 4_000
-"""A process that stands still in the middle of a transaction loses it after this, and with it the locks that everybody
-else waits for; one that waits for a lock gives up after this, so that a process that stands still does not get the
-lock in its turn, again and again. Milliseconds of wall time.
+"""A process that stalls inside a transaction loses it after this time, together with its locks; one that waits for a
+lock gives up after this time, so that a stalled process does not get the lock again and again. Milliseconds of wall
+time.
 """
 
 
@@ -162,10 +161,10 @@ async def _prepare(connection: Connection) -> None:
 
 
 async def _keep_session(_connection: Connection) -> None:
-    """Nothing of ours outlives its transaction (locks, SET LOCAL), so a connection goes back to the pool as it is.
+    """Nothing we set outlives its transaction (locks, SET LOCAL), so a connection returns to the pool unchanged.
 
-    asyncpg's own reset would cost each transaction a round trip more. What is left of a transaction or of a listener
-    it ends all the same before this is called.
+    asyncpg's own reset would cost each transaction another round trip. It still ends open transactions and listeners
+    before this is called.
     """
 
 
@@ -199,8 +198,7 @@ async def symbol_transaction(pool: Pool, account: str, symbol: str) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def coin_transaction(pool: Pool, account: str, base: str) -> AsyncIterator[Connection]:
-    """A transaction that holds the lock of a coin: who claims of what no trade owns of it comes after the other,
-    whatever product it sells on.
+    """A transaction that holds a coin's lock: claims on the coin's pool are serialised, for all its products.
 
     No other lock but the account's turn is taken while it is held.
     """
@@ -210,16 +208,16 @@ async def coin_transaction(pool: Pool, account: str, base: str) -> AsyncIterator
 
 @contextlib.asynccontextmanager
 async def decisions_transaction(pool: Pool, account: str) -> AsyncIterator[Connection]:
-    """A transaction in which no other strategy run of the account stores what it has decided."""
+    """A transaction that excludes other strategy runs of the account from storing their decisions."""
     async with _locked(pool, _DECISIONS_LOCK, account) as connection:
         yield connection
 
 
 @contextlib.asynccontextmanager
 async def trade_transaction(pool: Pool, entry_key: str) -> AsyncIterator[Connection]:
-    """A transaction that holds a trade, begun and locked in one round trip: what it claims of it is exact.
+    """A transaction that locks a trade, begun and locked in one round trip, so that its claim is exact.
 
-    Exits hold this and no lock of the symbol, so that nobody who stands still with one holds up a due stop.
+    Exits take this lock and not the symbol's, so that a stalled holder of the latter can't delay a due stop.
     """
     literal = _literal(entry_key)
     rows = "".join(
@@ -231,7 +229,7 @@ async def trade_transaction(pool: Pool, entry_key: str) -> AsyncIterator[Connect
 
 @contextlib.asynccontextmanager
 async def bounded_transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction that ends soon if its process stands still, and waits no longer than that for a row."""
+    """A transaction that ends soon if its process stalls, with the same limit on waiting for a row."""
     async with _begun(pool, "") as connection:
         yield connection
 
@@ -264,11 +262,11 @@ async def _begun(pool: Pool, lock: str) -> AsyncIterator[Connection]:
 
 
 async def write_many(connection: Connection, query: str, rows: Iterable[Sequence[Any]]) -> None:
-    """`executemany` within a transaction, in pieces that are sent whole.
+    """`executemany` within a transaction, in complete batches.
 
-    asyncpg sends many rows piece by piece before the server is told that they end, and PostgreSQL doesn't call a
-    session idle in between: a process that stands still there would keep its locks for ever. Between pieces of ours it
-    is idle in its transaction, and loses it.
+    asyncpg sends many rows in chunks before it signals their end, and PostgreSQL does not count the session as idle in
+    between: a process that stalls there would keep its locks for ever. Between our batches the session is idle in its
+    transaction, so the time limit applies.
     """
     piece: list[Sequence[Any]] = []
     size = 0
@@ -302,23 +300,23 @@ async def lock_account(connection: Connection, account: str) -> None:
 async def lock_symbol(connection: Connection, account: str, symbol: str, *, long: bool = False) -> None:
     """Serialise everything that moves a symbol's quantity until the transaction ends.
 
-    `long`: for work that computes for more than seconds between two statements; it may stand still with the lock.
+    `long`: for work that computes for more than a few seconds between two statements; the idle limit does not apply.
     """
     limit = "0" if long else str(STALLED_MS)
     await connection.execute(_LOCK, SYMBOL_LOCK, f"{account}/{symbol}", limit)
 
 
 async def lock_trade(connection: Connection, entry_key: str) -> None:
-    """Hold a trade until the transaction ends: who claims of it, sells it or closes it comes after the other.
+    """Lock a trade until the transaction ends: claims, sells and closes of it are serialised.
 
-    Always after the symbol's lock, where that is held at all, and the plan before the trade, as a fill takes them.
+    Always after the symbol's lock, if that is held, and the plan before the trade, in the same order as a fill.
     """
     await connection.execute(_LOCK_TRADE, entry_key, str(STALLED_MS))
 
 
 async def lock_order(connection: Connection, order_key: str) -> Any:
-    """Hold an order and its attempts until the transaction ends, in the order in which its reports take them; the
-    order's row.
+    """Lock an order and its attempts until the transaction ends, in the same order as reports do; returns the order's
+    row.
     """
     await connection.execute("SELECT FROM attempts WHERE order_key = $1 ORDER BY number FOR NO KEY UPDATE", order_key)
     return await connection.fetchrow("SELECT * FROM orders WHERE order_key = $1 FOR NO KEY UPDATE", order_key)

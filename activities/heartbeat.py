@@ -1,4 +1,4 @@
-"""Calls to the exchange say that they live, so that a dead worker is noticed long before their own time limit."""
+"""Heartbeats for calls to the exchange, so that a dead worker is noticed long before their own timeout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_SECONDS = 1.0
 
 @asynccontextmanager
 async def alive() -> AsyncIterator[None]:
-    """Heartbeat each second while the body runs; a body shorter than that costs nothing."""
+    """Heartbeat each second while the body runs; a shorter body costs nothing."""
 
     async def beat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Incidents: what a person should know of, once and again while it lasts, and that it is over."""
+"""Incidents: problems a person should know of, reported once, repeated while they last, and resolved when over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 Severity = Literal["INFO", "WARNING", "CRITICAL"]
 Kind = IncidentKind | Difference
-"""What happened; a difference that reconcile has found is a kind of its own."""
+"""The kind of event; each difference found by reconcile is its own kind."""
 
 
 async def report_incident(
@@ -33,7 +33,7 @@ async def report_incident(
 ) -> None:
     """Store an incident and log it. `subject` is an order key, a symbol or a stream. Raises the database's errors.
 
-    Secrets of the settings are neither stored nor logged, whatever text they came in.
+    Secrets from the settings are neither stored nor logged, in whatever text they occur.
     """
     await _store(pool, account, kind, severity, subject, sentence, details, over=False)
 
@@ -47,7 +47,7 @@ async def report_past(
     sentence: str,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """`report_incident` for what was over when it was found. Raises the database's errors."""
+    """`report_incident` for an event that was over when it was found. Raises the database's errors."""
     await _store(pool, account, kind, severity, subject, sentence, details, over=True)
 
 
@@ -62,7 +62,7 @@ async def _store(
     *,
     over: bool,
 ) -> None:
-    """Neither the table nor the log gets a secret of the settings."""
+    """Stores and logs it, with secrets from the settings removed."""
     subject, sentence = without_secrets(subject), without_secrets(sentence)
     log.warning("incident", kind=kind, severity=severity, subject=subject, sentence=sentence)
     await pool.execute(
@@ -87,9 +87,9 @@ async def report_once(
     sentence: str,
     details: Mapping[str, Any] | None = None,
 ) -> bool:
-    """`report_incident`, unless one of this kind and subject is open; whether it was news.
+    """`report_incident`, unless one of this kind and subject is open; returns whether it was new.
 
-    For what is found again at each look until somebody has dealt with it. Raises the database's errors.
+    For problems that are found at each check until a person has dealt with them. Raises the database's errors.
     """
     is_open = await pool.fetchval(
         "SELECT true FROM incidents WHERE account = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL LIMIT 1",
@@ -103,7 +103,7 @@ async def report_once(
 
 
 async def resolve_incidents(pool: Statements, account: str, kind: Kind, subject: str) -> int:
-    """Mark all open incidents of a kind and subject as over; how many there were. Raises the database's errors."""
+    """Resolve all open incidents of a kind and subject; returns how many. Raises the database's errors."""
     status: str = await pool.execute(
         "UPDATE incidents SET resolved_at = now() "
         "WHERE account = $1 AND kind = $2 AND subject = $3 AND resolved_at IS NULL",
@@ -126,7 +126,7 @@ class OpenIncident:
         self._reported: dict[str, float] = {}
 
     async def inherit(self) -> None:
-        """Take on what an earlier process reported without seeing its end. Raises the database's errors."""
+        """Take over incidents that an earlier process reported and did not resolve. Raises the database's errors."""
         rows = await self._pool.fetch(
             "SELECT DISTINCT subject FROM incidents WHERE account = $1 AND kind = $2 AND resolved_at IS NULL",
             self._account,
@@ -136,11 +136,12 @@ class OpenIncident:
             self._reported.setdefault(row["subject"], time.monotonic())
 
     def lasts(self, subject: str) -> bool:
-        """Whether it was reported and is not over yet."""
+        """Whether it is reported and not resolved."""
         return subject in self._reported
 
     async def tell(self, subject: str, sentence: str, details: Mapping[str, Any] | None = None) -> None:
-        """It is so, now: reported unless it was within the last `repeat_seconds`. Raises the database's errors."""
+        """The condition holds now: report it unless that was done within the last `repeat_seconds`. Raises the
+        database's errors."""
         now, reported = time.monotonic(), self._reported.get(subject)
         if reported is None or now - reported >= self._repeat_seconds:
             # Noted first: who asks again while the database is slow must not tell it twice.
@@ -155,7 +156,7 @@ class OpenIncident:
                 raise
 
     async def over(self, subject: str) -> None:
-        """It is no longer so. Raises the database's errors."""
+        """The condition no longer holds: resolve it. Raises the database's errors."""
         if (reported := self._reported.pop(subject, None)) is not None:
             try:
                 await resolve_incidents(self._pool, self._account, self._kind, subject)

@@ -1,4 +1,4 @@
-"""What the activities need of the settings, as plain values."""
+"""The settings that activities need, as plain values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Policy:
     """The account's own: limits on losses count in it."""
     speed: Decimal = Decimal(1)
     dry_run: bool = False
-    """Nothing is sent but what closes trades that are open."""
+    """Only orders that close open trades are sent."""
     allowed: frozenset[str] = frozenset()
     """Products that may be bought; empty: all."""
     disabled: frozenset[str] = frozenset()
-    """Products that a person has switched off for buying."""
+    """Products that a person has disabled for buying."""
     blocked: frozenset[str] = frozenset()
     hodl: frozenset[str] = frozenset()
     signals_sell: bool = True
@@ -32,7 +32,7 @@ class Policy:
     max_spread: Decimal = Decimal("0.01")
     buy_on_red_day: bool = False
     max_position: Decimal = Decimal("0.1")
-    """Of the account's worth; 1 or more: no limit."""
+    """Share of the account's value; 1 or more: no limit."""
     daily_loss_limit: Decimal = Decimal(500)
     """0: no limit."""
     losing_streak: int = 5
@@ -46,6 +46,6 @@ class Policy:
     post_only_backoff: Decimal = Decimal("0.2")
     late_acceptance_seconds: int = 150
     market_buffer: Decimal = Decimal("0.01")
-    """How much more a market buy by base size reserves than the touch says."""
+    """The margin above the touch that a market buy by base size reserves."""
     triggers: Triggers = field(default_factory=dict)
-    """What an entry of each trigger looks like."""
+    """The rules of each trigger's entries."""

@@ -1,4 +1,5 @@
-"""Products' rules as the exchange last told them, in the ledger: for exits after a restart, while it tells nothing."""
+"""Products' rules as the exchange last reported them, stored in the ledger for exits after a restart while it does not
+answer."""
 
 from __future__ import annotations
 
@@ -26,14 +27,14 @@ _NAMES = ("base", "quote", "limit_only")
 
 
 class ProductRules:
-    """Reads and writes them for one account. What fails here fails nothing else: then they are not known."""
+    """Reads and writes them for one account. An error here causes no other failure: the rules are then not known."""
 
     def __init__(self, pool: Pool, account: str) -> None:
         self._pool = pool
         self._account = account
 
     async def keep(self, product: Product) -> None:
-        """Store what was told, if it is news."""
+        """Store the rules if they are new."""
         rules = {name: plain(getattr(product, name)) for name in _SIZES}
         rules |= {name: getattr(product, name) for name in _NAMES}
         with contextlib.suppress(*DATABASE_TROUBLE):
@@ -49,7 +50,7 @@ class ProductRules:
             )
 
     async def kept(self, symbol: str) -> Product | None:
-        """The last that was stored; None where nothing was, or the ledger doesn't tell."""
+        """The last stored rules; None if there are none, or the ledger can't be read."""
         with contextlib.suppress(*DATABASE_TROUBLE):
             rules = await self._pool.fetchval(
                 "SELECT rules FROM product_rules WHERE account = $1 AND symbol = $2", self._account, symbol

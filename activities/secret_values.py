@@ -1,7 +1,7 @@
-"""What this process knows that nobody may read in its output: secrets of the settings, taken out of logs and incidents.
+"""Secrets from the settings, which are removed from logs and incidents.
 
-Our own sentences never hold a setting's value. Texts of libraries do at times (an address with a password in it), and
-are logged or stored as they come: so whoever reads a secret says it here, and what goes out is looked through.
+Our own sentences never contain a setting's value. Texts of libraries sometimes do (an address with a password), and are
+logged or stored unchanged: so every secret that is read is registered here, and all output is filtered.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["hide", "hide_in", "without_secrets"]
 
 _MASK = "***"
 _SHORTEST = 6
-"""Characters; less would be found in words that mean something else."""
+"""Minimum length in characters; shorter ones would match ordinary words."""
 _hidden: set[str] = set()
 
 
 def hide(values: Iterable[str]) -> None:
-    """Take these out of all that this process logs or stores from now on, also as they are written in an address.
+    """Remove these from everything this process logs or stores from now on, also in their URL-encoded form.
 
-    What is shorter than six characters stays.
+    Secrets shorter than six characters are not removed.
     """
     for value in values:
         forms = {value, unquote(value), quote(value, safe=""), repr(value)[1:-1], *value.split()}
@@ -29,7 +29,7 @@ def hide(values: Iterable[str]) -> None:
 
 
 def without_secrets(text: str) -> str:
-    """The text with what is hidden as ***."""
+    """The text with secrets replaced by ***."""
     for value in sorted((value for value in _hidden if value in text), key=len, reverse=True):
         text = text.replace(value, _MASK)
     return text

@@ -1,4 +1,4 @@
-"""Starting the workflows of orders and trades from what the ledger knows of them: any number of times, one result."""
+"""Starts the workflows of orders and trades from the ledger. Idempotent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Starter"]
 _RPC_TIMEOUT = timedelta(seconds=10)
 
 _STAYS_DUE = [reason.value for reason in ExitReason if price_stop(reason)]
-"""What is tried again until it has sold, ever more slowly: the ledger knows how often it was tried in vain."""
+"""Exit reasons that are retried with backoff until something is sold: the ledger has the number of failed tries."""
 _TRADE = f"""
 SELECT t.entry_key, t.account, t.symbol, t.rules, t.remaining, t.entry_final, {LEGS} AS exit_legs, t.bought_size,
        t.bought_value, o.source, o.trigger, o.snapshot_id,
@@ -55,8 +55,8 @@ class Starter:
     async def monitor(self, entry_key: str, due: ExitDue | None = None, *, changed: bool = False) -> bool:
         """Start the exit monitor of an open trade, or leave the running one; False if the trade is closed or unknown.
 
-        With `due`, the monitor gets it as its signal `exit_due`, whether it ran already or not; else with `changed`
-        it is told to look at its position. Raises RPCError and the database's errors.
+        With `due`, the monitor receives it as its signal `exit_due`, running or new; else with `changed` it is told to
+        check its position. Raises RPCError and the database's errors.
         """
         row = await self._pool.fetchrow(_TRADE, entry_key, _STAYS_DUE)
         if row is None:
@@ -84,7 +84,7 @@ class Starter:
         return True
 
     async def resume(self, order_key: str) -> None:
-        """Start the workflow of an order of the ledger again, or leave the running one.
+        """Restart the workflow of an order in the ledger, or leave the running one.
 
         Raises RPCError, the database's errors, and pydantic's ValidationError for an intent that can't be read.
         """
@@ -92,7 +92,7 @@ class Starter:
         await self._start(order_start(OrderIntent.model_validate(intent), known=True))
 
     async def order(self, intent: OrderIntent) -> None:
-        """Start the workflow of an order that was decided on, or leave the one that runs or has ended.
+        """Start the workflow of a decided order, or leave the one that is running or has ended.
 
         Raises RPCError.
         """
@@ -100,10 +100,10 @@ class Starter:
             await self._start(order_start(intent))
 
     async def external(self, order: ExternalOrder) -> None:
-        """Show an order of somebody else's as a workflow, or tell the running one; one that has ended stays ended.
+        """Show an external order as a workflow, or update the running one; one that has ended stays ended.
 
-        An order that had ended when a look back first found it gets none: there is nothing left to follow, and a first
-        look back may find thousands. Raises RPCError.
+        An order that had already ended when it was first found gets none: there is nothing to follow, and the first run
+        may find thousands. Raises RPCError.
         """
         if order.status.final and order.source is not StatusSource.WEBSOCKET:
             handle = self._client.get_workflow_handle(external_workflow_id(order.order_key))

@@ -1,1 +1,2 @@
-"""What trading means: pure, synchronous, deterministic rules. No clock, no random, no I/O, nothing of ours imported."""
+"""The rules of trading: pure, synchronous and deterministic. No clock, no randomness, no I/O, no imports of our other
+packages."""

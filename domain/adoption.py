@@ -1,7 +1,7 @@
-"""Orders of somebody else: whose they are, and what of them concerns our trades (SAFE-10, RECONCILE-5). Pure.
+"""External orders: who placed them, and how they affect our trades (SAFE-10, RECONCILE-5). Pure.
 
-History before the first start is nobody's trade. What somebody sells by hand, they sell of what they bought by hand
-first; only then of what no trade owns, and last of our trades (`domain.balances.take_from_trades`).
+Orders from before the first start belong to no trade. An external sell is taken first from coins that external orders
+bought, then from the pool, and last from our own trades (`domain.balances.take_from_trades`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["AdoptedSale", "Borne", "bear_sales", "bought_after", "has_our_shape"
 
 @dataclass(frozen=True, slots=True)
 class AdoptedSale:
-    """An order of somebody else's that sold (or spent) `size` base which no adopted trade has borne yet.
+    """An external order that sold (or spent) `size` base not yet deducted from any adopted trade.
 
-    `at` is when the last of it was sold.
+    `at` is the time of its last fill.
     """
 
     order_key: str
@@ -32,17 +32,18 @@ class AdoptedSale:
 
 @dataclass(frozen=True, slots=True)
 class Borne:
-    """A trade that an adopted buy opened loses what this sale sold of it."""
+    """The part of a sale that is deducted from a trade opened by an adopted buy."""
 
     sale_key: str
     taken: Taken
 
 
 def bought_after(first_start: datetime | None, created_at: datetime | None, filled: Decimal) -> bool:
-    """Whether everything that an order buys is bought after the account's first start.
+    """Whether all of an order's fills come after the account's first start.
 
-    `filled` (base) is its total when we first see it. One from before that had bought something by then is history as
-    a whole: its totals don't say what was bought when. What isn't known is history.
+    `filled` (base) is its total when it is first seen. An order placed before the start that already had fills counts
+    as history as a whole, because its totals don't say when each part was bought. If it isn't known, the order counts
+    as history.
     """
     if first_start is None:
         return False
@@ -50,20 +51,21 @@ def bought_after(first_start: datetime | None, created_at: datetime | None, fill
 
 
 def has_our_shape(client_order_id: str) -> bool:
-    """Whether an order's client id is one that a BotTrader gives."""
+    """Whether an order's client order id has the format that BotTrader uses."""
     return parse_client_order_id(client_order_id) is not None
 
 
 def is_news(first_start: datetime | None, created_at: datetime | None, *, open_still: bool) -> bool:
-    """Whether another instance's order says that it trades now, and not that one did before the first start."""
+    """Whether an order of another instance shows that it is trading now, not merely that it traded before the first
+    start."""
     return open_still or first_start is None or created_at is None or created_at >= first_start
 
 
 def bear_sales(sales: Iterable[AdoptedSale], trades: Sequence[OpenQuantity]) -> list[Borne]:
-    """Which adopted trades bear which sales: oldest sale first, of each the oldest trade that was bought before it.
+    """Assigns sales to adopted trades: the oldest sale first, and for each the oldest trade bought before it.
 
-    `trades` are those that somebody else's buys opened; what an exit order of ours has claimed can't have been sold.
-    What a buy gets after a sale bears nothing of it. What no trade bears came out of the pool.
+    `trades` are those opened by external buys. Size that one of our exit orders has claimed can't have been sold. Fills
+    after a sale bear no part of it. Whatever no trade bears came from the pool.
     """
     left = {item.entry_key: max(item.remaining - item.claimed, ZERO) for item in trades}
     remaining = {item.entry_key: item.remaining for item in trades}

@@ -1,6 +1,7 @@
-"""Balances against the books: what no fill explains, and which trades bear what an account is short of (INGEST-5).
+"""Compares balances with the books: differences that no fill explains, and which trades bear an account's shortage
+(INGEST-5).
 
-Pure: what the exchange holds and what the books add up to are given, of a moment in which nothing traded.
+Pure: the exchange's balances and the books' totals are passed in, both from a moment without trading.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ __all__ = ["OpenQuantity", "Taken", "Transfer", "TransferKind", "shortage", "tak
 
 
 class TransferKind(StrEnum):
-    """Why a balance differs from what our fills add up to."""
+    """Why a balance differs from the sum of our fills."""
 
     OPENING = "opening"
-    """What was there when the books were opened."""
+    """The balance when the books were opened."""
     DEPOSIT = "deposit"
     WITHDRAWAL = "withdrawal"
     ROUNDING = "rounding"
-    """Less than a millionth of a unit: the exchange rounds where we don't."""
+    """Less than a millionth of a unit: a difference in rounding between the exchange and us."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """An amount of a currency (below zero: it left) that no fill explains."""
+    """An amount of a currency that no fill explains; negative for an outflow."""
 
     currency: str
     kind: TransferKind
@@ -42,7 +43,7 @@ _ROUNDING = Decimal("0.000001")
 
 
 def transfers(expected: Mapping[str, Decimal], found: Mapping[str, Decimal], *, opened: bool) -> list[Transfer]:
-    """The named differences between what the books add up to and what the exchange holds, by currency.
+    """The differences between the books and the exchange's balances, by currency, each with its kind.
 
     Both views must be of a moment in which nothing traded. Before the books are `opened`, every currency that the
     exchange lists gets its opening row, whatever its amount.
@@ -65,7 +66,7 @@ def transfers(expected: Mapping[str, Decimal], found: Mapping[str, Decimal], *, 
 class OpenQuantity:
     """An open trade's base quantity; `claimed` of it is in exit orders that have not ended.
 
-    `adopted`: a buy of somebody else's opened it. `bought` is when and how much of it was bought, fill by fill.
+    `adopted`: opened by an external buy. `bought` lists time and size of each entry fill.
     """
 
     entry_key: str
@@ -76,13 +77,13 @@ class OpenQuantity:
     bought: tuple[tuple[datetime, Decimal], ...] = ()
 
     def bought_after(self, moment: datetime) -> Decimal:
-        """What of it was bought later than this."""
+        """The size bought after this time."""
         return sum((size for at, size in self.bought if at > moment), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What an external sell or a withdrawal took from a trade, and what the trade has left."""
+    """The size that an external sell or a withdrawal took from a trade, and the trade's remainder."""
 
     entry_key: str
     size: Decimal
@@ -92,19 +93,19 @@ class Taken:
 def shortage(trades: Iterable[OpenQuantity], pool: Decimal, available: Decimal) -> Decimal:
     """How much of a base currency open trades have to bear (INGEST-5), never below zero.
 
-    `pool` is what the books leave to nobody when trades have theirs; `available` is what the exchange says can be
-    sold, which leaves out what exit orders hold. Both must say so. Below zero alone the pool may only lack a buy or a
-    deposit that is not booked yet; too little available alone may be an exit that has just been filled.
+    `pool` is what the books hold beyond the open trades; `available` is the exchange's available balance, which
+    excludes size held by exit orders. Both must show the shortage. A negative pool alone may mean a buy or deposit that
+    is not booked yet; a low available balance alone may mean an exit that has just filled.
     """
     free = sum((max(item.remaining - item.claimed, ZERO) for item in trades), ZERO)
     return max(min(-pool, free - available), ZERO)
 
 
 def take_from_trades(trades: Iterable[OpenQuantity], short: Decimal) -> list[Taken]:
-    """Who bears what the account is short of: trades of somebody else's buys first, then ours, the oldest first.
+    """Which trades bear the account's shortage: those opened by external buys first, then ours, each oldest first.
 
-    Each bears what its exit orders have not claimed: what those hold at the exchange can't have been sold by somebody
-    else.
+    Each bears at most what its exit orders have not claimed: size held by those at the exchange can't have been sold by
+    anyone else.
     """
     taken = []
     for trade in sorted(trades, key=lambda item: (not item.adopted, item.opened_at, item.entry_key)):

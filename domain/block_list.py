@@ -1,4 +1,4 @@
-"""What was bought while its symbol was on the block list, by the recorded history of the list (HER-12). Pure."""
+"""Finds entries in symbols that were on the block list at the time, by the list's recorded history (HER-12). Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Final
 __all__ = ["BENEATH", "HEARD_WITHIN", "BlockList", "BlockedBuy", "Bought"]
 
 BENEATH: Final = "what was set by command stays in force"
-"""How the recorded reason ends of a setting's change that changes nothing in force."""
+"""The suffix of the recorded reason when a change of a setting has no effect."""
 HEARD_WITHIN: Final = timedelta(seconds=5)
-"""So long after a change every worker has heard of it; an entry of before went by the list that it knew."""
+"""After this time every worker has received a change; an earlier entry used the list its worker knew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """When an entry was admitted, or sent once more."""
+    """When an entry was admitted or sent again."""
 
     order_key: str
     symbol: str
@@ -27,7 +27,8 @@ class Bought:
 
 @dataclass(frozen=True, slots=True)
 class BlockedBuy:
-    """An entry in a symbol that had been blocked since `since`; `early`: not every worker had heard of it yet."""
+    """An entry in a symbol that had been blocked since `since`; `early`: not every worker had received the change
+    yet."""
 
     bought: Bought
     since: datetime
@@ -36,8 +37,8 @@ class BlockedBuy:
 
 @dataclass(frozen=True, slots=True)
 class BlockList:
-    """The list's history: from `since` on it is known (None: never), `first` is what it had then, and `changes` are
-    when it changed and to what, oldest first.
+    """The list's history: known from `since` on (None: never), with the symbols in `first` at that time; `changes`
+    holds each change's time and new list, oldest first.
     """
 
     since: datetime | None
@@ -45,7 +46,7 @@ class BlockList:
     changes: Sequence[tuple[datetime, frozenset[str]]] = ()
 
     def knows(self, at: datetime) -> bool:
-        """Whether what the list had then is known."""
+        """Whether the list's content at that time is known."""
         return self.since is not None and at >= self.since
 
     def blocked_since(self, symbol: str, at: datetime) -> datetime | None:
@@ -58,7 +59,7 @@ class BlockList:
         return since
 
     def breaches(self, bought: Iterable[Bought]) -> list[BlockedBuy]:
-        """Entries that were made while their symbol was blocked, each once, by its first such time."""
+        """Entries made while their symbol was blocked, each once, at its first such time."""
         found: dict[str, BlockedBuy] = {}
         for item in sorted(bought, key=lambda item: item.at):
             since = self.blocked_since(item.symbol, item.at) if self.knows(item.at) else None

@@ -1,4 +1,4 @@
-"""The newest closed candles of a symbol without a hole between them, and the ATR that is read from them."""
+"""The newest closed candles of a symbol without a gap, and the ATR computed from them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["CandleWindow"]
 
 @dataclass(slots=True)
 class CandleWindow:
-    """Candles as a stream and the venue's records tell them, each as the last word that holds (`domain.candles`).
+    """Candles from the stream and from the venue's records, each in its version in force (`domain.candles`).
 
     `period` is the ATR's, in candles.
     """
 
     period: int
     candles: dict[datetime, Candle] = field(default_factory=dict)
-    """By when they began, without a hole between them; the newest one may still be open."""
+    """By opening time, without a gap; the newest one may still be open."""
     settled: set[datetime] = field(default_factory=set)
-    """When those began that only the venue's records change."""
+    """Opening times of candles that only the venue's records may change."""
     boundary: datetime | None = None
-    """Candles that began before have closed."""
+    """Candles that opened earlier have closed."""
     asked_until: datetime | None = None
-    """The boundary up to which REST has told all the candles that it has."""
+    """The time up to which REST has returned all its candles."""
     breaks: int = 0
-    """How often candles may have been missed."""
+    """How many times candles may have been missed."""
     atr: Decimal | None = None
     """In quote per base; None until enough candles have closed."""
 
     def take(self, candles: Iterable[Candle], *, last_closed: datetime | None = None) -> bool:
-        """Take candles, of which the newest is still open; whether the ATR was read anew.
+        """Take candles, of which the newest is still open; returns whether the ATR was recomputed.
 
         `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
         """
@@ -60,7 +60,7 @@ class CandleWindow:
         return changed
 
     def close(self, boundary: datetime) -> bool:
-        """Candles that began before `boundary` have closed; whether the ATR was read anew."""
+        """Candles that opened before `boundary` have closed; returns whether the ATR was recomputed."""
         before = self.boundary
         if before is not None and boundary <= before:
             return False
@@ -73,15 +73,16 @@ class CandleWindow:
 
     @property
     def wanted(self) -> bool:
-        """Whether REST is to be asked for candles: for ATR there are not enough, and it hasn't said that these are all,
-        or what it has corrected since it was asked last isn't known.
+        """Whether to ask REST for candles: there are too few for the ATR and REST has not said that there are no more,
+        or its latest corrections are unknown.
         """
         if self.boundary is None or self.asked_until == self.boundary:
             return False
         return len(self._closed()) < atr_window(self.period) or ask_again(self.asked_until, self.boundary, CANDLE)
 
     def missed(self) -> None:
-        """Candles may be missing now: those that are known make no window any more. ATR stays until one has closed."""
+        """Candles may now be missing, so the known ones no longer form a window. The ATR stays until the next candle
+        closes."""
         self.candles.clear()
         self.settled.clear()
         self.asked_until = None

@@ -21,33 +21,33 @@ class Difference(StrEnum):
     """What a difference is called."""
 
     UNKNOWN_TO_US = "UNKNOWN_TO_US"
-    """The exchange has an order that the journal has not: somebody else placed it."""
+    """The exchange has an order that is not in the journal: an external order."""
     UNKNOWN_TO_EXCHANGE = "UNKNOWN_TO_EXCHANGE"
-    """The journal has the exchange's own id of an order, and the exchange says that there is none."""
+    """The journal has an order with an exchange id that the exchange does not know."""
     BEHIND = "BEHIND"
-    """The exchange knows more of an order than we do."""
+    """The exchange's report of an order is newer than ours."""
     AHEAD = "AHEAD"
-    """We know more than the list, which was made a moment earlier."""
+    """Our report is newer than the list, which was read a moment earlier."""
     OVERBOOKED = "OVERBOOKED"
     """The order has ended at the exchange with less than we have booked."""
     VANISHED = "VANISHED"
-    """Not among the open orders and not in the list: what became of it must be looked up."""
+    """Neither among the open orders nor in the list: its state must be looked up."""
     STILL_OPEN = "STILL_OPEN"
-    """Looked up: it lives (lists of open orders leave out what is not on the book yet)."""
+    """Looked up: it is open (lists of open orders omit orders that are not on the book yet)."""
     ENDED = "ENDED"
-    """Its end stands in the order history and the trade history adds up to it."""
+    """Its end is in the order history, and the trade history adds up to it."""
     UNCONFIRMED = "UNCONFIRMED"
-    """Its end stands in the order history, but the trade history does not add up to it (yet)."""
+    """Its end is in the order history, but the trade history does not add up to it (yet)."""
     LATE_APPEARANCE = "LATE_APPEARANCE"
-    """An attempt that was taken for absent is there all the same."""
+    """An attempt that was recorded as absent is at the exchange after all."""
     IN_FLIGHT = "IN_FLIGHT"
-    """Sent and not listed, or only just acknowledged: its workflow finds out."""
+    """Sent but not listed, or only just acknowledged: its workflow looks it up."""
     CHANGED_SIDE = "CHANGED_SIDE"
     CHANGED_SYMBOL = "CHANGED_SYMBOL"
     FILL_WITHOUT_ORDER = "FILL_WITHOUT_ORDER"
     """An execution of an order that neither the journal nor the list has."""
     FILLS_TO_SETTLE = "FILLS_TO_SETTLE"
-    """The exchange's own executions are to take the place of the derived ones."""
+    """The exchange's own executions replace the derived fills."""
     BAD_FILL = "BAD_FILL"
     UNKNOWN_PRODUCT = "UNKNOWN_PRODUCT"
     FEE_IN_OTHER_CURRENCY = "FEE_IN_OTHER_CURRENCY"
@@ -58,20 +58,20 @@ class Remedy(StrEnum):
 
     NONE = "NONE"
     RECORD = "RECORD"
-    """The report goes the way of a live update: stored, then routed to its workflow or the ledger."""
+    """The report is handled like a stream update: stored, then routed to its workflow or the ledger."""
     ADOPT = "ADOPT"
     """Recorded as an order that we did not place."""
     LOOK_UP = "LOOK_UP"
-    """The order is asked for by its id, then `resolve` decides."""
+    """The order is requested by its id, then `resolve` decides."""
     SETTLE = "SETTLE"
     WAIT = "WAIT"
-    """Nothing yet; the next run looks again."""
+    """Nothing yet; the next run checks again."""
     INCIDENT = "INCIDENT"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An attempt of the journal. `acknowledged_at` is when the exchange's answer came, in our time."""
+    """An attempt of the journal. `acknowledged_at` is when the exchange's answer arrived, by our clock."""
 
     order_key: str
     number: int
@@ -117,7 +117,7 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What we know: attempts that have not ended and those that the lists name, and the executions that are booked.
+    """Our side: open attempts, attempts named in the lists, and booked executions.
 
     `booked` are pairs of the exchange's order id and trade id; `derived` are orders with fills that were computed from
     totals.
@@ -130,7 +130,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What the exchange shows, read before the journal was. `asked_at` is our time just before the first question."""
+    """The exchange's side, read before the journal. `asked_at` is our time just before the first request."""
 
     asked_at: datetime
     orders: Sequence[Seen] = ()

@@ -1,8 +1,8 @@
-"""Prices and sizes of an order's attempts, given a quote: the one place where an intent becomes what may be sent.
+"""Prices and sizes of an order's attempts, given a quote: the one place that turns an intent into an order to send.
 
-Sizes are on the product's step and go down, prices are on its tick and on the side that can't cost more than was asked
-(`domain.sizing`). A price or an amount that a person named is taken as it is, or refused by a gate. All prices are in
-quote per base.
+Sizes are rounded down to the product's increment; prices are rounded to its tick, to the side that can't cost more than
+requested (`domain.sizing`). A price or amount given by a person is used as it is, or refused by a gate. All prices are
+in quote per base.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Draft:
 
 
 def needs_touch(intent: OrderIntent, product: Product) -> bool:
-    """Whether price or size of the first attempt follow from the touch: `at_touch` drafts it then, else `as_asked`."""
+    """Whether price or size of the first attempt depend on the touch: if so `at_touch` drafts it, else `as_asked`."""
     if intent.post_only:
         return True
     if intent.order_type is OrderType.MARKET:
@@ -60,9 +60,9 @@ def needs_touch(intent: OrderIntent, product: Product) -> bool:
 
 
 def as_asked(intent: OrderIntent, product: Product | None) -> tuple[Draft, Decimal | None]:
-    """The first attempt where the touch isn't needed, and what one base unit is worth by it; None: not known.
+    """The first attempt if the touch isn't needed, and the resulting value of one base unit; None: not known.
 
-    Without a product nothing is rounded: no such order passes the gates.
+    Without a product nothing is rounded; such an order does not pass the gates.
     """
     size, quote_size = _sizes(intent, product)
     price = intent.limit_price
@@ -72,9 +72,9 @@ def as_asked(intent: OrderIntent, product: Product | None) -> tuple[Draft, Decim
 
 
 def at_touch(intent: OrderIntent, product: Product, touch: Quote, collar: Decimal) -> tuple[Draft, Decimal]:
-    """The first attempt by the touch, and what one base unit is worth by it.
+    """The first attempt based on the touch, and the resulting value of one base unit.
 
-    `collar` is the fraction that what stands in for a market order may go beyond the touch.
+    `collar` is the fraction by which an order that replaces a market order may go beyond the touch.
     """
     size, quote_size = _sizes(intent, product)
     if intent.order_type is OrderType.MARKET and not product.limit_only:
@@ -94,7 +94,7 @@ def at_touch(intent: OrderIntent, product: Product, touch: Quote, collar: Decima
 
 
 def _resting_price(intent: OrderIntent, product: Product, touch: Quote) -> Decimal:
-    """The price that was asked for, or the touch's own side."""
+    """The requested price, or the touch's own side."""
     own_side = touch.bid if intent.side is Side.BUY else touch.ask
     wanted = own_side if intent.limit_price is None else intent.limit_price
     if intent.post_only:
@@ -105,7 +105,7 @@ def _resting_price(intent: OrderIntent, product: Product, touch: Quote) -> Decim
 
 
 def _sizes(intent: OrderIntent, product: Product | None) -> tuple[Decimal | None, Decimal | None]:
-    """Base and quote size as the product takes them. An amount that a person named is meant as it is."""
+    """Base and quote size as the product accepts them. An amount given by a person is not changed."""
     size, quote_size = intent.base_size, intent.quote_size
     if product is not None and size is not None:
         size = sized(size, product)
@@ -126,10 +126,10 @@ def _by_hand(intent: OrderIntent) -> bool:
 
 
 def rests_again(intent: OrderIntent, first: Decimal | None, touch: Quote | None, product: Product) -> Draft:
-    """The next attempt of what rests, at no worse a price than asked; a buy's at none above the first attempt's, as so
-    much was reserved for it. `touch` is needed where it is post-only.
+    """The next attempt of a resting order, at a price no worse than requested; for a buy also not above the first
+    attempt's price, which its reservation covers. `touch` is needed for a post-only order.
 
-    Raises ValueError if there is no price to go by, or no touch for a post-only order.
+    Raises ValueError if there is no price, or no touch for a post-only order.
     """
     wanted = intent.limit_price or first
     if wanted is None:
@@ -146,7 +146,7 @@ def rests_again(intent: OrderIntent, first: Decimal | None, touch: Quote | None,
 
 
 def remainder(draft: Draft, left: Decimal, product: Product | None) -> Draft | None:
-    """The draft for what is left of its order, in base; None if the exchange would not take so little."""
+    """The draft for the remainder of its order, in base; None if it is below the exchange's minimum."""
     size = left if product is None else sized(left, product)
     if size <= 0 or (product is not None and size_problem(size, draft.limit_price, product) is not None):
         return None
@@ -157,7 +157,8 @@ def remainder(draft: Draft, left: Decimal, product: Product | None) -> Draft | N
 
 
 def limit_exit(intent: OrderIntent, product: Product | None, touch: Quote | None) -> Draft | None:
-    """An exit's first attempt at a limit price; None: it goes by `market_exit`, as asked or as no price is known."""
+    """An exit's first attempt at a limit price; None: `market_exit` applies, as requested or because no price is
+    known."""
     if intent.order_type is not OrderType.LIMIT:
         return None
     if intent.limit_price is not None:
@@ -169,26 +170,26 @@ def limit_exit(intent: OrderIntent, product: Product | None, touch: Quote | None
 
 
 def at_bid(touch: Quote, rules: ExitRules, product: Product) -> Draft:
-    """An exit that rests at the bid times the rules' offset (EXIT-4)."""
+    """An exit that rests at the best bid times the rules' offset (EXIT-4)."""
     price = exit_limit_price(touch.bid, rules, product.price_increment)
     return Draft(OrderType.LIMIT, None, None, price, TimeInForce.GTC)
 
 
 def market_exit(product: Product | None, touch: Quote | None, collar: Decimal) -> Draft:
-    """MARKET, or a limit IOC with a collar where the product takes no market orders and a price is known."""
+    """MARKET, or a limit IOC with a collar if the product accepts no market orders and a price is known."""
     if product is None or touch is None or not product.limit_only:
         return Draft(OrderType.MARKET, None, None, None, TimeInForce.IOC)
     return Draft(OrderType.LIMIT, None, None, collar_price(touch, Side.SELL, collar, product), TimeInForce.IOC)
 
 
 def protecting(intent: OrderIntent) -> Draft:
-    """What rests at the exchange to protect a trade, as it was asked for."""
+    """The order that rests at the exchange to protect a trade, as requested."""
     return Draft(intent.order_type, None, None, intent.limit_price, TimeInForce.GTC, stop_price=intent.stop_price)
 
 
 def claimable(intent: OrderIntent, held: Decimal, free: Decimal | None, product: Product | None) -> Decimal:
-    """Base size that a sell may claim of its trade: what other claims leave (`held`), at most what the exchange says is
-    available (`free`; None: not known).
+    """Base size that a sell may claim from its trade: what other claims leave (`held`), at most the exchange's
+    available balance (`free`; None: not known).
     """
     size = held if free is None else min(held, free)
     if must_leave(intent) and (size if product is None else sized(size, product)) <= 0:
@@ -198,9 +199,9 @@ def claimable(intent: OrderIntent, held: Decimal, free: Decimal | None, product:
 
 
 def selling(intent: OrderIntent, draft: Draft | None, claimed: Decimal | None, product: Product | None) -> Draft:
-    """A sell's first attempt with its size: what it may claim, or exactly what was named, which a gate may refuse.
+    """A sell's first attempt with its size: what it may claim, or exactly the requested size, which a gate may refuse.
 
-    None as `claimed`: nobody knows how much, which sells nothing. Without a `draft` nothing is known of the product.
+    `claimed` None: the size is not known, so nothing is sold. No `draft`: the product is not known.
     """
     wanted = intent.base_size if intent.base_size is not None else claimed
     size = sized(wanted or ZERO, product) if product is not None else wanted

@@ -35,11 +35,11 @@ __all__ = [
 BY_HAND = "a person's order"
 UNKNOWN = "not known"
 AHEAD_SECONDS = Decimal(5)
-"""A time that is ahead of ours by no more is now: clocks differ. Beyond that nobody knows how old a thing is."""
+"""A time ahead of ours by at most this counts as now, because clocks differ. Beyond it, an age can't be determined."""
 
 
 class Ask(StrEnum):
-    """What would have to be asked for, so that a gate knows what it compares."""
+    """The data to request so that a gate has what it compares."""
 
     TOUCH = "touch"
     BALANCE = "balance"
@@ -49,7 +49,7 @@ class Ask(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MarketFacts:
-    """What is known of a market. Prices in quote per base; `at` is when the touch was seen (UTC)."""
+    """The known state of a market. Prices in quote per base; `at` is when the touch was seen (UTC)."""
 
     bid: Decimal | None = None
     ask: Decimal | None = None
@@ -59,17 +59,17 @@ class MarketFacts:
 
     @property
     def crossed(self) -> bool:
-        """Somebody bids more than another asks: no such book exists, so it isn't known what it is."""
+        """The best bid is above the best ask: no such book can exist, so the data is wrong."""
         return self.bid is not None and self.ask is not None and self.bid > self.ask
 
     def ahead(self, now: datetime) -> bool:
-        """It was seen at a time that has not come yet."""
+        """Its time is in the future."""
         return self.at is not None and (self.at - now).total_seconds() > AHEAD_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What entries are held to. Fractions as fractions, wall seconds, money in quote currency; see `Policy`."""
+    """The limits for entries. Fractions as fractions, wall seconds, money in quote currency; see `Policy`."""
 
     max_open_buys: int = 3
     max_spread: Decimal = Decimal("0.01")
@@ -83,56 +83,57 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One read of everything the gates look at. Money in quote currency, sizes in base."""
+    """One read of everything the gates use. Money in quote currency, sizes in base."""
 
     intent: OrderIntent
     now: datetime
     product: Product | None
     price: Decimal | None
-    """What one base unit is worth: the limit price, else the touch."""
+    """The value of one base unit: the limit price, else the touch."""
     size: Decimal | None
     """Base size after rounding; None for a market buy by quote size."""
     standing: Standing = field(default_factory=Standing)
     dry_run: bool = False
-    """The whole system decides and sends nothing of this kind."""
+    """The whole system decides but sends no orders of this kind."""
     halted: bool = False
     halted_by: str = ""
-    """By whom, and why if that was said."""
+    """By whom, and why if a reason was given."""
     blocked: bool = False
     hodl: bool = False
     disabled: str = ""
-    """Why the symbol may not be bought at all; empty: it may."""
+    """Why the symbol may not be bought; empty: it may."""
     limits: Limits = Limits()
     market: MarketFacts = MarketFacts()
     open_buys: int = 0
     open_buys_value: Decimal = Decimal(0)
-    """What open buys of the symbol may still spend."""
+    """The amount that open buys of the symbol may still spend."""
     held_value: Decimal | None = Decimal(0)
-    """Open trades of the symbol at the newest price; None: there are some, and no price that is fresh."""
+    """Value of the symbol's open trades at the newest price; None: there are some, but no fresh price."""
     account_worth: Decimal | None = None
-    """Quote currency and open trades at the newest price; None while the balance or one of the prices is not known."""
+    """Quote currency plus open trades at the newest price; None while the balance or a price is not known."""
     unpriced: Sequence[str] = ()
-    """Symbols of open trades of which no fresh price is known."""
+    """Symbols of open trades without a fresh price."""
     results: Results = field(default_factory=Results)
     """Of trades that closed since a person last resumed."""
     available_quote: Decimal | None = None
-    """None: not known, or so long ago (or in the future) that it says nothing."""
+    """None: not known, too old, or in the future."""
     balance_age: Decimal | None = None
-    """Wall seconds since the exchange told the balance; below zero: a time that has not come yet. None: never told."""
+    """Wall seconds since the exchange reported the balance; negative: a time in the future. None: never reported."""
     held_elsewhere: Decimal = Decimal(0)
-    """Quote currency that the exchange holds for orders that we don't know: it is not available."""
+    """Quote currency that the exchange holds for unknown orders: it is not available."""
     quote_why: str = ""
-    """Of a quote currency that is a coin: why that is not known, or not more, as a clause."""
+    """For a coin as quote currency: why that amount is not known or not larger, as a clause."""
     needed_quote: Decimal = Decimal(0)
     available_base: Decimal | None = None
-    """Sells: what may be claimed of the named trade or the unowned pool, at most the account's available balance."""
+    """Sells: size that may be claimed from the named trade or the unowned pool, at most the account's available
+    balance."""
     base_why: str = ""
-    """Why that is not known, or not more, as a clause; empty: there is nothing to say."""
+    """Why that is not known or not larger, as a clause; empty: no remark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """What an admitted entry takes of its account: a place among the symbol's open buys, and quote currency."""
+    """What an admitted entry reserves: a place among the symbol's open buys, and quote currency."""
 
     symbol: str
     quote: Decimal
@@ -140,14 +141,14 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A gate's answer with what it compared."""
+    """A gate's result with the values it compared."""
 
     gate: GateName
     passed: bool
     sentence: str = ""
     numbers: dict[str, str] = field(default_factory=dict)
     asks: Ask | None = None
-    """It was refused because this isn't known, and not for what it is."""
+    """It was refused because this value is not known, not because of the value."""
 
 
 Gate = Callable[[Facts], GateResult]

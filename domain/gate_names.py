@@ -1,4 +1,4 @@
-"""The gates by name: what the ledger, messages and people call the check that stopped an order."""
+"""The names of the gates, as the ledger and messages show which check stopped an order."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ class GateName(StrEnum):
     INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE"
     DRY_RUN = "DRY_RUN"
     NO_LONGER_DUE = "NO_LONGER_DUE"
-    """Of a profit exit: its reason no longer holds, or cannot be checked."""
+    """Of a profit exit: its reason no longer applies or can't be checked."""

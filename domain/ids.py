@@ -1,8 +1,8 @@
-"""Keys and ids: everything that must never happen twice is named by what it is, not by when it was sent.
+"""Keys and ids: everything that must never happen twice gets its id from its content, not from when it was sent.
 
 An order key is 32 hex digits of a UUIDv5 over the intent. An attempt's client order id is `<key>-<attempt>` (both
 venues allow 36 characters, so 999 attempts), and workflow ids contain the key, so that a stream event finds its
-workflow without a look-up. Whose order it really is, the journal decides, not the shape of the id.
+workflow without a look-up. Whether an order is ours is decided by the journal, not by the format of its id.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = [
 MAX_ATTEMPTS = 999
 _NAMESPACE = uuid.UUID("6f1f3c52-0f2b-5b0a-9a3e-6c1f8f6f0b7a")
 OUR_SHAPE = r"^([0-9a-f]{32})-([1-9][0-9]{0,2})$"
-"""The shape of our client order ids, as Python and PostgreSQL read it. Anchored for the latter."""
+"""The format of our client order ids, as a pattern for Python and PostgreSQL. Anchored for the latter."""
 _CLIENT_ORDER_ID = re.compile(OUR_SHAPE)
 
 
 def intent_key(entry_point: str, request_id: str, account: str, symbol: str, side: str, leg: str = "0") -> str:
     """The order key of an intent: the same intent always has the same key (LIFE-2).
 
-    `request_id` is the run's or the caller's own id; `leg` tells apart several orders of one request.
-    Parts are length-prefixed so that no two different intents share a text.
+    `request_id` is the run's or the caller's own id; `leg` distinguishes several orders of one request. Parts are
+    length-prefixed so that two different intents never give the same text.
     """
     parts = (entry_point, request_id, account, symbol, side, leg)
     return uuid.uuid5(_NAMESPACE, "|".join(f"{len(part)}:{part}" for part in parts)).hex
@@ -50,7 +50,7 @@ def client_order_id(order_key: str, attempt: int) -> str:
 
 
 def parse_client_order_id(text: str) -> tuple[str, int] | None:
-    """`(order key, attempt)` if the text has our shape, else None. Shape is a hint, never proof of ownership."""
+    """`(order key, attempt)` if the text has our format, else None. The format is a hint, never proof of ownership."""
     match = _CLIENT_ORDER_ID.fullmatch(text)
     return (match[1], int(match[2])) if match else None
 
@@ -66,5 +66,5 @@ def exit_workflow_id(entry_key: str) -> str:
 
 
 def external_workflow_id(order_key: str) -> str:
-    """The id of the workflow that shows an order of somebody else's."""
+    """The id of the workflow that shows an external order."""
     return f"external-{order_key}"

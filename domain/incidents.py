@@ -1,4 +1,4 @@
-"""Incidents by kind: what happened that a person should know of, or what lasts until somebody has seen to it."""
+"""Kinds of incidents: events that a person should know of, and states that last until a person has dealt with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["IncidentKind"]
 
 
 class IncidentKind(StrEnum):
-    """Stored with each incident, and what people's rules for notices go by, so a word never changes.
+    """Stored with each incident and used in people's notice rules, so a name never changes.
 
-    Differences of a reconcile are incidents by their own words (`domain.differences.Difference`).
+    Differences found by a reconcile are incidents under their own names (`domain.differences.Difference`).
     """
 
     TRADING_HALTED = "TRADING_HALTED"

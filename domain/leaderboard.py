@@ -1,8 +1,8 @@
-"""Which symbols have earned trust: ranked by what a trade on them is likely to bring at least.
+"""Which symbols have earned trust: ranked by the least a trade in them is likely to gain.
 
-The measure is the lower end of the confidence interval of the mean net result a trade: a high mean of few trades ranks
-below a smaller one that held over many. Symbols that lost on the whole come after all that gained: that a loss is well
-known, and so has a narrow interval, earns no trust.
+The measure is the lower end of the confidence interval of the mean net result of a trade: a high mean of few trades
+ranks below a smaller one that held over many. Symbols with a total loss rank after all that gained: a narrow interval
+around a loss earns no trust.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["SymbolRank", "SymbolRecord", "rank_symbols", "trusted_symbols"]
 
 @dataclass(frozen=True, slots=True)
 class SymbolRecord:
-    """What closed trades of a symbol brought; `results` are net results as fractions of the cost, `pnl` in quote."""
+    """The results of a symbol's closed trades; `results` are net results as fractions of the cost, `pnl` in quote."""
 
     symbol: str
     results: Sample
@@ -28,7 +28,7 @@ class SymbolRecord:
 
 @dataclass(frozen=True, slots=True)
 class SymbolRank:
-    """A symbol's place, from 1; `mean` is the mean net result a trade, a fraction of the cost."""
+    """A symbol's place, from 1; `mean` is the mean net result of a trade, a fraction of the cost."""
 
     place: int
     symbol: str
@@ -39,7 +39,7 @@ class SymbolRank:
 
     @property
     def gains(self) -> bool:
-        """Whether its trades brought more than they cost, in the mean of each and in all."""
+        """Whether its trades gained, both on average and in total."""
         return self.pnl > 0 and (self.mean.value or 0.0) > 0
 
     @property
@@ -65,5 +65,5 @@ def rank_symbols(
 
 
 def trusted_symbols(ranks: Iterable[SymbolRank], places: int) -> set[str]:
-    """Symbols of the first `places` whose trades gained: what is traded because it is on the leaderboard."""
+    """Symbols in the first `places` whose trades gained: those traded because they are on the leaderboard."""
     return {item.symbol for item in ranks if item.place <= places and item.gains}

@@ -1,4 +1,4 @@
-"""What a market is: a product's rules, its touch, its candles, an account's fee rates."""
+"""A market: a product's rules, its touch and candles, an account's fee rates."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Product:
     """Delisted, disabled, in auction or otherwise not taking orders."""
     price: Decimal | None = None
     change_24h: Decimal | None = None
-    """A fraction: -0.05 is a fall of 5 %. None where the venue doesn't say."""
+    """A fraction: -0.05 is a fall of 5 %. None if the venue doesn't give it."""
     quote_volume_24h: Decimal | None = None
-    """What was traded, in quote currency. None where the venue doesn't say."""
+    """Traded volume, in quote currency. None if the venue doesn't give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class FeeRates:
 
 
 def currencies(symbol: str) -> tuple[str, str] | None:
-    """Base and quote currency of a product such as BTC-USD or BTC_USD; None if the name tells no such thing."""
+    """Base and quote currency of a product such as BTC-USD or BTC_USD; None if the name does not contain them."""
     base, dash, quote = symbol.replace("_", "-").partition("-")
     return (base, quote) if base and dash and quote and "-" not in quote else None
 
 
 def base_of(symbol: str) -> str:
-    """What is traded on a product such as BTC-USD or BTC_USD: BTC. The whole name where it tells no such thing."""
+    """The base currency of a product such as BTC-USD or BTC_USD: BTC. The whole name if it does not contain one."""
     return symbol.replace("_", "-").partition("-")[0]

@@ -1,6 +1,6 @@
-"""ROC momentum: a price that has risen fast enough is bought, one that has fallen as fast is left (ENTRY).
+"""ROC momentum: buys when a price has risen fast enough, sells when it has fallen as fast (ENTRY).
 
-The score is the rate of change itself, in percent, so that it can be compared with what the trade made of it.
+The score is the rate of change itself, in percent, so that it can be compared with the trade's result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RocMomentum:
         self.rules = rules or RocRules()
 
     def decide(self, features: Features) -> Decision:
-        """What one symbol's rate of change comes to."""
+        """The decision for one symbol's rate of change."""
         look, row = features.look, features.row
         return self._row(look, row, float(look.scan.values["roc"][row]), float(look.scan.values["volume"][row]))
 

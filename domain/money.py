@@ -1,8 +1,7 @@
-"""Money and sizes are Decimals; this module is the one gateway to them and the only place that rounds.
+"""Money and sizes are Decimals; this module is the only place that parses and rounds them.
 
-Rounding always names its direction, because the decimal context is per thread and workflow tasks run on threads:
-sizes go down (never more than we have), limit prices go to the side that protects the caller, reported money is
-rounded half-even.
+Rounding always names its direction, because the decimal context is per thread and workflow tasks run on threads: sizes
+are rounded down (never more than we have), limit prices to the side that protects the caller, reported money half-even.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ decimal.setcontext(EXACT.copy())
 
 
 def decimal_from(text: object) -> Decimal:
-    """Parse a venue's number; `""`, `None` and `".19"` are what venues really send.
+    """Parse a venue's number; `""`, `None` and `".19"` are values that venues really send.
 
     Raises:
         ValueError: the value is not a finite number.
@@ -99,9 +98,9 @@ def amount(value: Decimal, currency: str) -> str:
 
 
 def to_read(value: Decimal) -> Decimal:
-    """To eight places after the point, or two digits where there are none before the ninth: what is there is not 0.
+    """Rounded to eight decimal places, or to two significant digits if smaller: a non-zero amount never shows as 0.
 
-    What is below the exchange's own 16 places is what a division left.
+    Digits beyond the exchange's own 16 places come from a division.
     """
     places = min(max(8, 1 - value.adjusted()), 16) if value else 8
     return round_half_even(value, Decimal(1).scaleb(-places))

@@ -1,9 +1,9 @@
-"""Which incidents a person is told of, and when: once, again while a CRITICAL one lasts, and when it is over.
+"""Which incidents are reported to people, and when: once, again while a CRITICAL one lasts, and when it is resolved.
 
-Incidents of one kind about one subject are one story. While a story was told within the repeat time, more of the same
-waits and is told with the next repeat, so that a thing that happens each second is told each ten minutes and none of
-it is left out. A story that ended before anybody was told of it is told once, with its end. News (what is only INFO and
-over) is told once, as it is; what is to be told quietly waits until there is an hour of it.
+Incidents of one kind about one subject form one story. If a story was reported within the repeat time, further
+incidents wait for the next repeat: an event that occurs every second is reported every ten minutes, with its full
+count. A story that was resolved before it was reported is reported once, with its end. News (INFO and over) is reported
+once; quiet news is collected for up to an hour.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _LONGEST_DIGEST = 20
 
 
 class Phase(StrEnum):
-    """Where a story stands when it is told."""
+    """A story's phase when it is reported."""
 
     NEW = "new"
     LASTING = "still so"
     OVER = "over"
     PAST = "over already"
-    """It began and ended before anybody was told."""
+    """It began and was resolved before it was reported."""
     NEWS = "news"
-    """It happened, and was never a state that lasts."""
+    """An event, not a lasting state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """An incident, and what one target was told of it. Times are UTC."""
+    """An incident, and what one target has been sent about it. Times are UTC."""
 
     id: int
     kind: str
@@ -48,7 +48,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A story that one target has to be told now. `reported` and `over` are the incidents that this settles."""
+    """A story to send to one target now. `reported` and `over` are the incidents that this settles."""
 
     phase: Phase
     kind: str
@@ -75,20 +75,20 @@ class Notice:
 
     @property
     def title(self) -> str:
-        """What it is, in a few words; news names its subject in its sentence."""
+        """A short title; news names its subject in its sentence."""
         if self.phase is Phase.NEWS:
             return self.kind.replace("_", " ").lower()
         return f"{self.level} {self.kind} {self.subject}".strip()
 
     @property
     def level(self) -> str:
-        """INFO, WARNING or CRITICAL; SUCCESS for what is over."""
+        """INFO, WARNING or CRITICAL; SUCCESS if resolved."""
         return "SUCCESS" if self.phase in (Phase.OVER, Phase.PAST) else self.severity
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeMessage:
-    """What is sent in one piece. `level` is INFO, WARNING, CRITICAL or SUCCESS."""
+    """One message as sent. `level` is INFO, WARNING, CRITICAL or SUCCESS."""
 
     title: str
     body: str
@@ -97,10 +97,9 @@ class NoticeMessage:
 
 
 def due_notices(incidents: Iterable[Incident], now: datetime, *, repeat: timedelta) -> list[Notice]:
-    """What a target has to be told now, the most severe first, then the oldest.
+    """The notices to send to a target now, the most severe first, then the oldest.
 
-    `incidents` are those it was not told of and, of what it was told, those that are not settled or were told within
-    the repeat time.
+    `incidents` are those not sent yet and, of those sent, the ones not settled or sent within the repeat time.
     """
     stories: dict[tuple[str, str], list[Incident]] = {}
     for incident in incidents:
@@ -149,7 +148,8 @@ def _of(items: Sequence[Incident], phase: Phase, *, settled: Sequence[Incident] 
 def loud_and_quiet(
     notices: Sequence[Notice], quiet: Collection[str], now: datetime, *, wait: timedelta
 ) -> tuple[list[Notice], list[Notice]]:
-    """What is told at once, and what of the `quiet` kinds is told together: all, once the oldest has waited so long."""
+    """Splits notices into those sent at once and those of the `quiet` kinds sent together, once the oldest has waited
+    this long."""
     loud = [item for item in notices if item.kind not in quiet]
     waiting = [item for item in notices if item.kind in quiet]
     due = any(now - item.since >= wait for item in waiting)
@@ -157,8 +157,8 @@ def loud_and_quiet(
 
 
 def as_messages(account: str, notices: Sequence[Notice], *, together: bool = False) -> list[NoticeMessage]:
-    """One message a notice while there are few; many at once, or all that are to be told `together`, in one message of
-    twenty, so that nobody is flooded.
+    """One message for each notice while there are few; many at once, or all marked `together`, are combined, twenty to
+    a message, to avoid a flood.
     """
     if len(notices) <= _SINGLE_MESSAGES and not together:
         return [NoticeMessage(f"BotTrader {account}: {item.title}", item.line, item.level, (item,)) for item in notices]

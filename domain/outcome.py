@@ -1,4 +1,4 @@
-"""What a trade and its exits achieved."""
+"""The results of a trade and its exits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUANTUM = Decimal("1e-18")
 
 
 def target_fraction(reason: ExitReason, rules: ExitRules, entry_price: Decimal | None = None) -> Decimal | None:
-    """What the rule aimed for, as a fraction of the entry price; None where it aims for no fixed one."""
+    """The gain the rule aimed for, as a fraction of the entry price; None if it has no fixed target."""
     match reason:
         case ExitReason.HARD_STOP:
             return -rules.hard_stop
@@ -42,7 +42,7 @@ def achieved(
 
 
 def trade_pnl(bought: Decimal, cost: Decimal, sold: Decimal, proceeds: Decimal) -> Decimal:
-    """Net proceeds of what was sold, less its share of the cost (all with fees): the position book's own P&L."""
+    """Net proceeds of the sold size less its share of the cost (all with fees): the position book's P&L."""
     if bought <= 0 or sold <= 0:
         return ZERO
     if sold >= bought:

@@ -1,8 +1,8 @@
-"""Protection that rests at the exchange (EXIT-8): what it is, and at which prices.
+"""Protection that rests at the exchange (EXIT-8): its kinds and its prices.
 
-A stop-limit sells when the price falls to its stop. A bracket is one order with two legs of which one can fill: a
-limit at the target, and a stop. Its stop is wider than the hard stop that the price watcher acts on, by what costs and
-ordinary swings take (EXIT-6), so that it acts when nobody watches and stands aside while somebody does.
+A stop-limit sells when the price falls to its stop. A bracket is one order with two legs, of which only one can fill: a
+limit at the target, and a stop. The stop is wider than the price watcher's hard stop, by costs and ordinary swings
+(EXIT-6), so that it acts only when no price watcher does.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _ONE = Decimal(1)
 
 
 class ProtectionKind(StrEnum):
-    """What rests at the exchange."""
+    """The kind of protective order at the exchange."""
 
     STOP_LIMIT = "STOP_LIMIT"
     BRACKET = "BRACKET"
 
 
 class ProtectionRole(StrEnum):
-    """What an order is to a protected trade."""
+    """An order's part in a protected trade."""
 
     PRIMARY = "PRIMARY"
     """The entry."""
@@ -81,10 +81,10 @@ class ProtectivePrices:
 def stop_fraction(
     configured: Decimal, *, taker_fee: Decimal, spread: Decimal | None, atr: Decimal | None, price: Decimal
 ) -> Decimal:
-    """The loss at which an exchange-side stop sits: the configured one plus taker fee, spread and one ATR.
+    """The loss at which a stop at the exchange triggers: the configured one plus taker fee, spread and one ATR.
 
-    `spread` and `atr` in quote per base, the others as fractions. Without ATR, or where the sum makes no sense (not
-    above zero, or more than twice the configured one), bounded by the configured stop and its double.
+    `spread` and `atr` in quote per base, the others as fractions. Without an ATR, or if the sum is not plausible (not
+    above zero, or more than twice the configured one), it is bounded by the configured stop and its double.
     """
     if atr is None or atr <= 0 or price <= 0:
         return configured
@@ -111,12 +111,12 @@ def protective_prices(
 
 
 def moved_by_person(rules: ExitRules) -> bool:
-    """Whether a person has moved what rests at the exchange."""
+    """Whether a person has moved the protective order's prices."""
     return rules.protection_stop is not None or rules.protection_target is not None or rules.protection_alone
 
 
 def as_moved(protection: Protection, rules: ExitRules) -> Protection:
-    """What rests at the exchange for a trade whose stops a person may have moved (EXIT-14)."""
+    """The protection of a trade whose stops a person may have moved (EXIT-14)."""
     stop, target = rules.protection_stop, rules.protection_target
     bracket = protection.kind is ProtectionKind.BRACKET
     return protection.model_copy(

@@ -1,6 +1,7 @@
-"""What one currency is worth in another: by the venue's own product of the two, or not known (RISK-6, LEDGER-5).
+"""Rates between currencies: from the venue's own product of the two, or not known (RISK-6, LEDGER-5).
 
-An alias is one to one, as the venue takes one for the other (USDC for USD at Coinbase). USDT is none: it has a price.
+An alias has the rate 1, because the venue treats both as one (USDC for USD at Coinbase). USDT is not an alias: it has a
+price.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _ALIASES = (("USD", "USDC"),)
 
 
 def own_names(currency: str) -> tuple[str, ...]:
-    """The currency, first, and what is one to one with it."""
+    """The currency, first, and its aliases."""
     for names in _ALIASES:
         if currency in names:
             return (currency, *(name for name in names if name != currency))
@@ -24,9 +25,9 @@ def own_names(currency: str) -> tuple[str, ...]:
 
 
 def rate_products(currency: str, own: str) -> Iterator[tuple[str, bool]]:
-    """Products whose price tells what one unit of `currency` is worth in `own`, the best first.
+    """Products whose price gives the value of one unit of `currency` in `own`, the best first.
 
-    True with it: the price's reciprocal does.
+    True with it: the price's reciprocal is the rate.
     """
     names = own_names(own)
     yield from ((f"{currency}-{name}", False) for name in names)
@@ -34,7 +35,7 @@ def rate_products(currency: str, own: str) -> Iterator[tuple[str, bool]]:
 
 
 def rate_from(price: Decimal | None, *, reciprocal: bool) -> Decimal | None:
-    """The rate that a product's price tells; None: it tells none."""
+    """The rate from a product's price; None: there is none."""
     if price is None or price <= 0:
         return None
     return divide(Decimal(1), price) if reciprocal else price

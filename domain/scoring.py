@@ -1,9 +1,9 @@
-"""What a look at a market comes to: buy, sell or hold, with every indicator's part in it.
+"""The decision for a symbol: buy, sell or hold, with every indicator's part in it.
 
-A fired indicator contributes its weight, and up to as much again the farther it is past its threshold:
-contribution = weight × (1 + excess), excess in 0…1. Contributions are positive where they speak for buying and negative
-for selling; a buy score is the sum of the positive ones, a sell score the sum of the negative ones without the sign.
-Scores and readings are floats: they rank, nothing is owed by them.
+A fired indicator contributes its weight, and up to the same again the further it is past its threshold: contribution =
+weight × (1 + excess), excess in 0…1. Contributions are positive for buying and negative for selling; a buy score is the
+sum of the positive ones, a sell score the sum of the negative ones without the sign. Scores and readings are floats:
+they only rank, no money is computed from them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     why: str = ""
 
     def document(self) -> dict[str, Any]:
-        """As it is stored in the matrix: exact text for numbers."""
+        """As stored in the matrix: numbers as exact text."""
         shown: dict[str, Any] = {
             "value": None if self.value is None else str(score_decimal(self.value)),
             "fired": self.fired,
@@ -64,7 +64,7 @@ class Decision(NamedTuple):
 
 
 def hold(symbol: str, reason: str) -> Decision:
-    """Nothing is decided, and why."""
+    """A decision to hold, with the reason."""
     return Decision(symbol, Action.HOLD, None, 0.0, 0.0, reason=reason)
 
 

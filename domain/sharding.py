@@ -1,4 +1,4 @@
-"""Which watcher a symbol belongs to: a stable hash, so that every process on every machine gives the same answer."""
+"""Which price watcher a symbol belongs to: a stable hash, so that every process on every machine computes the same."""
 
 from __future__ import annotations
 

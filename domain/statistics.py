@@ -1,4 +1,5 @@
-"""Intervals for what a number of trades showed. Pure; floats, for these are estimates and nothing is owed by them.
+"""Confidence intervals for results of trades. Pure; floats, because these are estimates and no money is computed from
+them.
 
 Rates: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927): holds for
 few samples and near 0 and 1, where the normal interval does not. Means: Student's t; its quantiles by G. W. Hill,
@@ -35,7 +36,7 @@ _PERFECT = 0.9999
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and where the true value is with the confidence asked for; None where too little is known."""
+    """An estimate and its interval at the requested confidence; None if there is too little data."""
 
     value: float | None
     low: float | None = None
@@ -57,7 +58,7 @@ class Sample:
 
 
 def wilson_interval(hits: int, count: int, confidence: float = 0.95) -> Interval:
-    """The rate `hits / count` with Wilson's interval; nothing is known of no samples."""
+    """The rate `hits / count` with Wilson's interval; without samples there is none."""
     if count == 0:
         return Interval(None)
     z = _NORMAL.inv_cdf((1 + confidence) / 2)
@@ -146,8 +147,8 @@ def correlation_interval(correlation: float, count: int, confidence: float = 0.9
 def pooled_correlation(groups: Sequence[tuple[float, int]], confidence: float = 0.95) -> Interval:
     """The correlation within groups, from each group's own coefficient and number of pairs, with Fisher's interval.
 
-    Groups may differ in scale and in level: what lies between them is no part of it. Groups of fewer than four pairs
-    tell nothing.
+    Groups may differ in scale and mean: differences between groups are not included. Groups of fewer than four pairs
+    are ignored.
     """
     told = [(correlation, count) for correlation, count in groups if count >= _LEAST_PAIRS]
     if not told:

@@ -1,6 +1,6 @@
-"""Values, and text from elsewhere (an alert, an import, a strategy of one's own), as they may be shown and written.
+"""Values, and text from outside (an alert, an import, a user's strategy), made safe to show and write.
 
-What is stored is left as it came; these are for the moment in which somebody, or somebody's spreadsheet, reads it.
+Stored text is not changed; these functions are for showing it to a person or writing it to a spreadsheet.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Final
 __all__ = ["FORMULA_STARTS", "html_text", "shown", "spreadsheet_text", "visible"]
 
 FORMULA_STARTS: Final = "=+-@\t\r"
-"""A cell that begins so is a formula to a spreadsheet, and may call programs or send what stands beside it."""
+"""A spreadsheet treats a cell that begins with one of these as a formula, which may run programs or send neighbouring
+cells."""
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but the new line, and those that turn the direction of what follows."""
+"""Control characters except the newline, and characters that change the text direction."""
 
 
 def visible(text: str) -> str:
@@ -28,7 +29,7 @@ def visible(text: str) -> str:
 def shown(value: object) -> str:
     """A value as a person reads it: no exponents, times in UTC to the second, nothing for None.
 
-    Control characters of a text, and those that turn its direction, are written out: a terminal would obey them.
+    Control characters and direction changes are written out, because a terminal would act on them.
     """
     if value is None:
         return ""
@@ -42,10 +43,10 @@ def shown(value: object) -> str:
 
 
 def html_text(text: str) -> str:
-    """The text as HTML, with nothing unseen in it."""
+    """The text as HTML, without invisible characters."""
     return escape(visible(text))
 
 
 def spreadsheet_text(text: str) -> str:
-    """The text as a cell of a CSV file that no spreadsheet takes for a formula: with an apostrophe before it."""
+    """The text as a CSV cell that no spreadsheet reads as a formula: with a leading apostrophe if needed."""
     return f"'{text}" if text[:1] and text[0] in FORMULA_STARTS else text

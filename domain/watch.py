@@ -1,8 +1,8 @@
-"""What a price watcher knows, and what follows from a tick: pure bookkeeping, without waiting, clock or I/O.
+"""A price watcher's state and the consequences of a tick: pure, without waiting, clock or I/O.
 
-Per plan the quiet band of `domain.exits` is kept, so that an uneventful tick costs two comparisons a plan; outside of
-it `due_exit` decides, the one implementation of the rules. What comes of a tick is left here for others to carry out:
-`on_due` is called for an exit that must be signalled, `unsaved` names trailing stops that must be written.
+For each plan the quiet band of `domain.exits` is kept, so that an uneventful tick costs two comparisons; outside it
+`due_exit` decides, the one implementation of the rules. Callers carry out the results: `on_due` is called for an exit
+that must be signalled, `unsaved` lists trailing stops that must be written.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MARKET_RULES = (ExitReason.TP, ExitReason.SIGNAL_EXIT)
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """An exit plan as the database has it. `armed_at` is when the position was first protected (UTC, wall)."""
+    """An exit plan as stored in the database. `armed_at` is when the position was first protected (UTC, wall)."""
 
     entry_key: str
     symbol: str
@@ -74,7 +74,7 @@ class Plan:
 
 @dataclass(slots=True)
 class SymbolState:
-    """The newest bid of a symbol, where it came from, and the plans that wait for it."""
+    """The newest bid of a symbol, its source, and the plans that depend on it."""
 
     symbol: str
     watched_since: float
@@ -93,9 +93,9 @@ class SymbolState:
     stream_bid: Decimal | None = None
     """The stream's last bid."""
     moved: float = 0.0
-    """Since when the stream says so, monotonic."""
+    """Since when the stream has reported it, monotonic."""
     doubts: int = 0
-    """How many looks at the book in a row found another bid, while the stream's stood still and others moved."""
+    """How many successive reads of the book showed another bid while the stream's did not change and others did."""
     signal: SellSignal | None = None
     rebuilding: bool = False
     """A missed peak is being looked up: profit exits wait for it."""
@@ -113,7 +113,7 @@ def trailing_document(trailing: Trailing) -> dict[str, Any]:
 
 
 def _greatest(known: Trailing | None, news: Trailing | None) -> Trailing | None:
-    """Both writers' stops are real: the higher one holds, so that no order of arrival lowers it."""
+    """Both writers' stops are valid: the higher one holds, so that the order of arrival never lowers it."""
     if known is None or news is None:
         return known or news
     return replace(
@@ -127,8 +127,8 @@ def _greatest(known: Trailing | None, news: Trailing | None) -> Trailing | None:
 class Watch:
     """All plans of one watcher by symbol.
 
-    `signal_max_age` is how old a sell signal may be (wall). `epoch` is the lease's, carried by every exit that is due.
-    `now` tells the time (UTC), by which prices and signals age; `monotonic` a clock that nobody sets (seconds).
+    `signal_max_age` is how old a sell signal may be (wall). `epoch` is the lease's and is sent with every due exit.
+    `now` returns the time (UTC) for the age of prices and signals; `monotonic` a clock that is never set (seconds).
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Watch:
         self.pending: dict[str, Plan] = {}
         """Plans with an exit that is due and not acknowledged."""
         self.unsaved_targets: dict[str, Plan] = {}
-        """Plans whose target has got its ATR, which is to be written."""
+        """Plans whose target now has its ATR, which must be written."""
         self.ticks = 0
         self._epoch = epoch
         self._signal_max_age = signal_max_age
@@ -168,7 +168,7 @@ class Watch:
         return state
 
     def put(self, row: PlanRow) -> None:
-        """Take a plan as the database has it: new, changed, or acknowledged. An older revision changes nothing."""
+        """Take a plan from the database: new, changed, or acknowledged. An older revision changes nothing."""
         plan = self.plans.get(row.entry_key)
         if plan is not None and row.revision <= plan.revision:
             return
@@ -237,7 +237,7 @@ class Watch:
     # --- what the market says -------------------------------------------------------------------------------------
 
     def tick(self, symbol: str, bid: Decimal, received_at: datetime, *, from_feed: bool = True) -> None:
-        """Hold a fresh best bid (quote per base) against the symbol's plans."""
+        """Compare a fresh best bid (quote per base) with the symbol's plans."""
         state = self.symbols.get(symbol)
         if state is None or bid <= 0:
             return
@@ -263,7 +263,7 @@ class Watch:
         self._movers = (state.symbol, now), (before if newest[0] == state.symbol else newest)
 
     def stands_still(self, state: SymbolState) -> bool:
-        """Whether the stream has told one bid for so long that an older one would be stale, while others moved."""
+        """Whether the stream has repeated one bid for longer than the stale limit while other symbols moved."""
         if state.stream_bid is None:
             return False
         now, (newest, before) = self._monotonic(), self._movers
@@ -281,7 +281,7 @@ class Watch:
             self._look_again(plan, state)
 
     def candles(self, symbol: str, candles: Iterable[Candle], *, last_closed: datetime | None = None) -> None:
-        """Take candles; the newest one is still open and counts for nothing. ATR follows from the closed ones.
+        """Take candles; the newest one is still open and is not used. The ATR is computed from the closed ones.
 
         `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
         """
@@ -296,7 +296,7 @@ class Watch:
             self._fix_targets(state)
 
     def _fix_targets(self, state: SymbolState) -> None:
-        """The targets that are measured in ATR and had none so far; from then on they stay."""
+        """Fix targets in ATRs that had no ATR so far; from then on they don't change."""
         if state.window.atr is None:
             return
         for plan in state.plans.values():
@@ -312,7 +312,7 @@ class Watch:
             self.unsaved_targets[plan.entry_key] = plan
 
     def target_saved(self, entry_key: str, atr: Decimal) -> None:
-        """The plan's ATR is written; an earlier watcher's holds, if it had one."""
+        """The plan's ATR is written; if an earlier watcher wrote one, that one holds."""
         plan = self.unsaved_targets.pop(entry_key, None)
         if plan is not None and plan.position.rules.target_atr != atr:
             self._fix_target(plan, atr)
@@ -320,9 +320,9 @@ class Watch:
             self._set_band(plan, self.symbols[plan.symbol])
 
     def rebuild_peaks(self, symbol: str, candles: Iterable[Candle], since: Mapping[str, datetime]) -> None:
-        """Raise trailing stops by the highs that were missed: per plan those of candles that start at `since` or later.
+        """Raise trailing stops by missed highs: for each plan those of candles that start at `since` or later.
 
-        Then the newest bid is looked at again, as profit exits waited for this.
+        Then the newest bid is checked again, because profit exits waited for this.
         """
         state = self.symbols[symbol]
         highs = list(candles)
@@ -335,13 +335,13 @@ class Watch:
                 )
 
     def look_again(self, symbol: str) -> None:
-        """Ask the rules again about the newest bid of a symbol, if there is one."""
+        """Apply the rules again to the newest bid of a symbol, if there is one."""
         state = self.symbols[symbol]
         for plan in state.plans.values():
             self._look_again(plan, state)
 
     def still_due(self, plan: Plan) -> bool:
-        """Whether the plan's due exit may be sent now: a price stop stays due, the others are asked again."""
+        """Whether the plan's due exit may be sent now: a price stop stays due, the others are checked again."""
         due, state = plan.due, self.symbols.get(plan.symbol)
         if due is None or state is None:
             return False
@@ -358,7 +358,7 @@ class Watch:
     # --- what follows ---------------------------------------------------------------------------------------------
 
     def unsaved(self, peak_seconds: float) -> list[Plan]:
-        """Plans whose trailing stop must be written: a new or raised stop at once, a mere peak now and then."""
+        """Plans whose trailing stop must be written: a new or raised stop at once, a new peak only now and then."""
         now = self._monotonic()
         return [
             plan

@@ -1,1 +1,1 @@
-"""The HTTP API and the page: they talk to Temporal and read the ledger."""
+"""The HTTP API and the page: they call Temporal and read the ledger."""

@@ -1,7 +1,7 @@
-"""The ledger as the webhook sees it: which alert had which key, and what was decided on its order.
+"""The webhook's part of the ledger: alerts by key, and the decisions on their orders.
 
-One row a key, written before anything is started, with the whole intent: the same key again starts the same order or
-none, whatever the settings say by then, and another body under it is found out however both were sent.
+One row for each key, written before anything is started, with the whole intent: the same key again starts the same
+order or none, even if settings have changed, and another body under it is detected.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SELECT count(*) AS orders, bool_or(a.request_id = $3) AS known
         AND (a.intent ->> 'dry_run')::boolean IS NOT TRUE
         AND a.received_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'))
 """
-"""An order counts from when its alert is written down, unless a gate has refused it since."""
+"""An order counts from when its alert is recorded, unless a gate has refused it since."""
 _OPEN_TRADES = """
 SELECT t.entry_key,
        t.remaining - coalesce((SELECT sum(o.open_claim) FROM orders o
@@ -79,7 +79,7 @@ _KEEP_CLOSE = """
 UPDATE commands SET accepted_at = coalesce(accepted_at, now())
  WHERE id = $1 AND account = $2 AND kind = 'close' AND subject = $3 RETURNING true
 """
-"""The alert has written the command down (activities.commands says who reads it)."""
+"""The command recorded for the alert (see activities.commands)."""
 _CLOSED = """
 SELECT o.finished AND coalesce(t.state = 'CLOSED', true) AS closed
   FROM orders o LEFT JOIN trades t ON t.entry_key = o.order_key WHERE o.order_key = $1
@@ -99,7 +99,7 @@ RETURNING true
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """What is written under a key. Of an alert that came before, the first one's."""
+    """The record under a key; for a repeat, the first alert's."""
 
     repeated: bool
     digest: str
@@ -134,10 +134,10 @@ class AlertJournal:
         orders_per_day: int | None = None,
         too_many: Refusal | None = None,
     ) -> Noted:
-        """Write the alert down under its key, or find what is written there.
+        """Record the alert under its key, or return the existing record.
 
-        Where the sender has had `orders_per_day` orders of this UTC day, a new one is written down as refused by
-        `too_many`; they are counted one at a time, so that a burst gets no more.
+        If the sender has had `orders_per_day` orders of this UTC day, a new one is recorded as refused by `too_many`;
+        counting is serialised, so that a burst gets no more.
         """
 
         def write(where: Any, intent: OrderIntent | None, refusal: Mapping[str, str] | None) -> Awaitable[Any]:
@@ -171,10 +171,10 @@ class AlertJournal:
     async def lapsed(
         self, sender: str, sentence: str, details: Mapping[str, str | None], *, critical: bool = False
     ) -> None:
-        """Tell people that a proven sender's alert was refused: once for a `reason` of the details while that is open,
-        and of one sender and severity at most 20 in an hour: bad buys are no reason to be silent of a bad close.
+        """Report that an authenticated sender's alert was refused: once for each `reason` of the details while that is
+        open, and at most 20 an hour for each sender and severity, so that bad buys don't suppress a bad close.
 
-        A ledger that is away keeps nobody from the answer; then only the log has it.
+        If the ledger is unreachable, the answer is not delayed; then only the log has it.
         """
         given = {name: value for name, value in details.items() if value is not None}
         severity = "CRITICAL" if critical else "WARNING"
@@ -184,7 +184,7 @@ class AlertJournal:
             _log.warning("incident_not_stored", kind=IncidentKind.ALERT_REFUSED, sender=sender, **given)
 
     async def known(self, request_id: str) -> bool:
-        """Whether something is written under the key."""
+        """Whether there is a record under the key."""
         sql = "SELECT true FROM webhook_alerts WHERE account = $1 AND request_id = $2"
         return await self._row(sql, self._account, request_id) is not None
 
@@ -193,11 +193,11 @@ class AlertJournal:
         return await self._within(decision_on(self._pool, order_key))
 
     async def gate_numbers(self, order_key: str) -> dict[str, str]:
-        """What the gate that refused the order compared."""
+        """The values compared by the gate that refused the order."""
         return await self._within(numbers_of_refusal(self._pool, order_key))
 
     async def keep_close(self, key: str, command: str) -> None:
-        """The close of a trade for which no workflow runs is promised: the one that the sweep starts does it."""
+        """Store the close of a trade without a running workflow, for the one that the sweep starts."""
         await self._row(_KEEP_CLOSE, command, self._account, key)
 
     async def price(self, symbol: str, side: Side, seconds: float) -> Decimal | None:
@@ -206,7 +206,7 @@ class AlertJournal:
         return found.ask if side is Side.BUY else found.bid
 
     async def costs(self, symbol: str, seconds: float) -> Costs:
-        """The account's taker rate, and the bid and ask of the last `seconds`."""
+        """The account's taker fee rate, and the bid and ask of the last `seconds`."""
         return await self._within(read_costs(self._pool, self._account, symbol, seconds))
 
     async def open_trades(self, symbol: str) -> list[TradeLeft]:
@@ -215,12 +215,12 @@ class AlertJournal:
         return [TradeLeft(row["entry_key"], row["free"]) for row in rows]
 
     async def closed(self, entry_key: str) -> bool:
-        """Whether nothing of the trade or of its entry is open any more."""
+        """Whether neither the trade nor its entry is open any more."""
         row = await self._row(_CLOSED, entry_key)
         return row is None or bool(row["closed"])
 
     async def alive(self) -> bool:
-        """Whether the database takes writes."""
+        """Whether the database accepts writes."""
         try:
             return await self._row("SELECT write_heartbeat()") is not None
         except (Refused, asyncpg.PostgresError):
@@ -248,7 +248,7 @@ class AlertJournal:
             raise
 
     def _ended_late(self, asking: asyncio.Future[Any]) -> None:
-        """Nobody waits any more for what it says; its row, if it wrote one, is found by the same key again."""
+        """The caller no longer waits for it; its row, if written, is found by the same key again."""
         self._late.discard(asking)
         if not asking.cancelled():
             asking.exception()

@@ -1,9 +1,9 @@
 """The HTTP server of the webhook and of the API: uvicorn, with a limit to the time that a request may take to arrive.
 
-uvicorn itself waits for ever for the end of a request's headers. Here a connection that has not brought a whole request
-in time, or goes on sending after its answer, is closed, so that slow senders hold nothing for long. And where all
-connections are taken, the one that waits longest without a request makes room, of the address that has the most: who
-holds them open in masses is not in the way of who has something to say.
+uvicorn itself waits for ever for the end of a request's headers. Here a connection that has not sent a whole request in
+time, or keeps sending after its answer, is closed, so that slow senders hold nothing for long. If all connections are
+in use, the one waiting longest without a request is closed, of the address with the most: idle connections in masses
+don't block real requests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEADER_BYTES = 16_384
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 is any free one. Raises OSError."""
+    """A listening socket; port 0 is any free one. Raises OSError."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     found = socket.socket(family, kind, protocol)
     try:
@@ -42,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class WebServer(uvicorn.Server):
-    """Serves an application until `stop()`. Leaves signals to whoever runs it. `name` stands before its log lines."""
+    """Serves an application until `stop()`. Leaves signals to the caller. `name` stands before its log lines."""
 
     def __init__(self, app: Any, *, arrival_s: float, max_connections: int, name: str = "webhook") -> None:
         super().__init__(
@@ -63,7 +63,7 @@ class WebServer(uvicorn.Server):
         )
 
     def stop(self) -> None:
-        """Take no new requests and return from `serve` once those under way are answered."""
+        """Accept no new requests and return from `serve` once those in progress are answered."""
         self.should_exit = True
 
     @contextlib.contextmanager
@@ -73,7 +73,7 @@ class WebServer(uvicorn.Server):
 
 
 class _Room:
-    """The open connections, by address, and within it by when they last had something to say."""
+    """The open connections, by address, ordered by their last activity."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -89,13 +89,13 @@ class _Room:
         return True
 
     def spoke(self, address: str, connection: Any) -> None:
-        """It has had an answer: of its address, it gives way last."""
+        """It was answered: of its address, it is closed last."""
         of_address = self._by_address.get(address, {})
         if (give_way := of_address.pop(connection, None)) is not None:
             of_address[connection] = give_way
 
     def leave(self, address: str, connection: Any) -> None:
-        """It is closed, or about to be. May be said again."""
+        """It is closed, or about to be. Idempotent."""
         of_address = self._by_address.get(address, {})
         if of_address.pop(connection, None) is not None:
             self._count -= 1
@@ -112,7 +112,7 @@ class _Room:
 
 
 def _counting(tally: Tally) -> logging.Logger:
-    """uvicorn's log of what strangers do wrong (it has one constant text for each): counted, a line a minute."""
+    """Counts uvicorn's log messages about bad requests (each has a constant text): one line a minute."""
 
     def count(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -125,7 +125,7 @@ def _counting(tally: Tally) -> logging.Logger:
 
 
 class _Impatient(H11Protocol):
-    """Closes a connection that brings no whole request within `seconds`, and gives way when there is no self.room."""
+    """Closes a connection that sends no whole request within `seconds`, and gives way when there is no room."""
 
     seconds: float
     room: _Room
@@ -160,7 +160,7 @@ class _Impatient(H11Protocol):
         self._timer = self.loop.call_later(self.seconds, self._look)
 
     def _look(self) -> None:
-        """While a request is being answered, the application holds the time; its answer is awaited."""
+        """While a request is being answered, the application's own time limit applies."""
         cycle: Any = self.cycle  # None before the first request
         if cycle is not None and not cycle.response_complete:
             self._watch()
@@ -168,7 +168,7 @@ class _Impatient(H11Protocol):
             self.transport.close()
 
     def _waits(self) -> bool:
-        """Whether its side has not said all of a request."""
+        """Whether the client has not sent a whole request."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     def _give_way(self) -> bool:

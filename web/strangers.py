@@ -1,7 +1,7 @@
-"""Requests that prove nothing: counted by their address, put off when there are too many, and a line a minute.
+"""Unauthenticated requests: counted by address, rate limited, and logged with one line a minute.
 
-Who proves himself is never put off for what others at his address did: behind a proxy, and on this machine, all share
-one.
+Authenticated senders are never limited because of others at the same address: behind a proxy, and on this machine, all
+share one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _log = structlog.get_logger()
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 600.0
 _FORGOTTEN_S = 3600.0
-"""Wall seconds without a failure after which an address is as if it had never failed."""
+"""Wall seconds without a failure after which an address's count is reset."""
 
 
 def address_of(request: Request, *, behind_proxy: bool) -> str:
-    """Where a request comes from: the peer, or behind a proxy what the proxy says of it. Of IPv6 its network (/64),
-    all of which one host may use.
+    """The address of a request: the peer's, or behind a proxy the one the proxy reports. For IPv6 its network (/64),
+    because one host may use all of it.
     """
     peer = request.client.host if request.client else ""
     told = request.headers.getlist("x-forwarded-for") if behind_proxy else []
@@ -53,15 +53,16 @@ class _Address:
 
 @dataclass
 class Strangers:
-    """A bucket of failures for each address, of at most `most` addresses; the one that failed longest ago goes."""
+    """A bucket of failures for each address, for at most `most` addresses; the one that failed longest ago is
+    dropped."""
 
     clock: Callable[[], float] = time.monotonic
     most: int = 4096
     _addresses: OrderedDict[str, _Address] = field(default_factory=OrderedDict)
 
     def failed(self, address: str, *, per_minute: int) -> int:
-        """A request from `address` proved nothing. 0 if that is still borne, else the seconds that it is put off:
-        longer each time.
+        """A request from `address` was not authenticated. Returns 0 within the limit, else the seconds to wait, which
+        grow each time.
         """
         now = self.clock()
         known = self._addresses.get(address)
@@ -86,7 +87,7 @@ def _later(seconds: float, action: Callable[[], None]) -> None:
 
 
 class Tally:
-    """Counts what may come too often for a line each: the first is said at once, then a minute's sum in one line."""
+    """Counts frequent events: the first is logged at once, then one line with the sum each minute."""
 
     def __init__(
         self, event: str, *, seconds: float = 60.0, later: Callable[[float, Callable[[], None]], None] = _later
@@ -99,7 +100,7 @@ class Tally:
         self._waits = False
 
     def add(self, kind: str, address: str = "") -> None:
-        """One more of a kind (a code or a place in our code, never what a stranger wrote)."""
+        """Count one event of a kind (a code or a place in our code, never text from a request)."""
         self._kinds[kind] += 1
         if address and (address in self._addresses or len(self._addresses) < 1024):
             self._addresses[address] += 1

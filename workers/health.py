@@ -1,8 +1,8 @@
 """`python -m workers.health --role orders`: can a worker on this machine (or in this container) do the role's work?
 
-Exit code 0 or 1, and a sentence for each thing that keeps it from it: the database takes a write, the exchange answers,
-whoever does the role's work holds its lease, and Temporal itself is asked who polls, so that a worker that hangs or
-lost its connection counts as ill. The worker's identity ends in @ and the machine's name, as the SDK makes it.
+Exit code 0 or 1, and a sentence for each problem. Checked are: the database accepts a write, the exchange answers, the
+role's lease is held, and Temporal has seen a poll, so that a worker that hangs or lost its connection counts as
+unhealthy. The worker's identity ends in @ and the machine's name, as set by the SDK.
 """
 
 import argparse
@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Answer by exit code, and with a sentence when the answer is no."""
+    """Exit with code 0 or 1, and print a sentence for each problem."""
     parser = argparse.ArgumentParser(
         prog="python -m workers.health", description="Can this machine's worker do the role's work?"
     )

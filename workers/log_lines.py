@@ -1,7 +1,7 @@
-"""What is logged: no secret of the settings, and of a server that is away one line instead of a library's traceback.
+"""Log filters: no secrets from the settings, and for an unreachable server one line instead of a library's traceback.
 
-Tracebacks show lines of code and never the values in them. Only errors that say that a server, or the connection to it,
-was not there are made short. A fault that nobody foresaw keeps its traceback.
+Tracebacks show lines of code and never values. Only errors about an unreachable server or lost connection are
+shortened. An unexpected error keeps its traceback.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _last(_logger: Any, _method: str, line: Any) -> Any:
 
 
 def logs_without_secrets() -> None:
-    """Have it so in this process from now on: in our own lines and those of libraries. May be called again."""
+    """Remove secrets from this process's log lines from now on, ours and those of libraries. Idempotent."""
     processors = [
         each
         for each in structlog.get_config()["processors"]
@@ -75,13 +75,13 @@ def logs_without_secrets() -> None:
 
 
 def one_line_for_servers_away() -> None:
-    """Have it so in this process from now on. May be called again."""
+    """Shorten such errors in this process from now on. Idempotent."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_FILTER)
 
 
 def only_away(error: BaseException) -> bool:
-    """Whether the error says no more than that a server, or the connection to it, was not there."""
+    """Whether the error only means that a server was unreachable or a connection was lost."""
     if isinstance(error, RPCError):
         return error.status in TRANSIENT
     if isinstance(error, asyncpg.InterfaceError):  # that we used a connection wrongly is one, too

@@ -1,1 +1,1 @@
-"""The order of things, and waiting. No I/O, and no arithmetic that belongs in `domain`."""
+"""The order of steps, and waiting. No I/O, and no arithmetic that belongs in `domain`."""

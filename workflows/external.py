@@ -1,7 +1,7 @@
-"""An order of somebody else's as people find it in the Web UI: it follows what the ledger recorded, and ends with it.
+"""An external order as shown in the Web UI: it follows the ledger's record, and ends with the order.
 
-Nothing waits for this workflow and it commands nothing; the ledger is where such an order is accounted for. It is here
-so that everything that trades in the account can be listed, queried and explained in one place.
+Nothing depends on this workflow and it sends no commands; such an order is booked in the ledger. It exists so that
+every order of the account can be listed and queried in one place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ExternalOrderWorkflow"]
 
 @workflow.defn(name="ExternalOrderWorkflow")
 class ExternalOrderWorkflow:
-    """One order that the system did not place, from when it is seen until it ends at the exchange."""
+    """One order that the system did not place, from when it is first seen until it ends at the exchange."""
 
     @workflow.init
     def __init__(self, order: ExternalOrder) -> None:
@@ -28,7 +28,7 @@ class ExternalOrderWorkflow:
 
     @workflow.run
     async def run(self, order: ExternalOrder) -> ExternalOrder:
-        """Wait for its end; the result is what became of it. Cancelling this workflow leaves the order alone."""
+        """Wait for its end; the result is its outcome. Cancelling this workflow does not cancel the order."""
         await workflow.wait_condition(lambda: self._order.status.final)
         workflow.upsert_search_attributes([STATUS.value_set(self._order.state.value)])
         self._show()
@@ -36,7 +36,7 @@ class ExternalOrderWorkflow:
 
     @workflow.signal
     def order_update(self, order: ExternalOrder) -> None:
-        """What the ledger has of it now: totals that only grow, so an older message changes nothing."""
+        """The ledger's current totals, which only grow, so an older message changes nothing."""
         if (order.status.final, order.filled_size) >= (self._order.status.final, self._order.filled_size):
             if (order.state, order.filled_size) != (self._order.state, self._order.filled_size):
                 self._note(order)
@@ -45,12 +45,12 @@ class ExternalOrderWorkflow:
 
     @workflow.query
     def state(self) -> ExternalOrder:
-        """The order as it stands."""
+        """The order's state."""
         return self._order
 
     @workflow.query
     def timeline(self) -> list[str]:
-        """What was learnt when, oldest first."""
+        """Its reports with times, oldest first."""
         return self._timeline
 
     def _note(self, order: ExternalOrder) -> None:

@@ -1,4 +1,4 @@
-"""A person moves an open trade's stops: one transaction, whose answer says what the plan has now."""
+"""A person's change of an open trade's stops: one transaction, whose answer has the plan's new stops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["move_stops"]
 
 
 async def move_stops(entry_key: str, request: StopsRequest) -> StopsAnswer:
-    """Have the plan's stops moved. Raises ApplicationError with the refusal's code as its type."""
+    """Move the plan's stops. Raises ApplicationError with the refusal's code as its type."""
     info = workflow.current_update_info()
     change_id = request.command or f"{entry_key}/{info.id if info else workflow.uuid4()}"
     wanted = MoveStops(entry_key=entry_key, change_id=change_id, request=request)

@@ -1,4 +1,4 @@
-"""What happened to an order or a trade, as the Web UI and the query `timeline` show it."""
+"""The timeline of an order or a trade, as the Web UI and the query `timeline` show it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SHOWN = 20
 
 
 class Timeline:
-    """Lines with times, oldest first; when there are too many, lines of the middle are left out."""
+    """Lines with times, oldest first; if there are too many, lines in the middle are left out."""
 
     def __init__(self) -> None:
         self._entries: list[TimelineEntry] = []
 
     def add(self, at: str, sentence: str, wish: Wish | None = None) -> None:
-        """Append a line; `at` is a time without blanks, `wish` there where the sentence is somebody's wish in words."""
+        """Append a line; `at` is a time without blanks, `wish` is given if the sentence is a person's request."""
         self._entries.append(TimelineEntry(at=at, sentence=sentence, wish=wish))
         if len(self._entries) > _LONGEST:
             del self._entries[_LONGEST // 2]

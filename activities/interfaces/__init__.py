@@ -1,1 +1,1 @@
-"""Activities as workflows see them, and how a workflow is found: nothing here does anything."""
+"""Interfaces of activities for workflows, and how workflows are found; no implementations."""

@@ -1,4 +1,5 @@
-"""The ledger's upkeep as workflows see it: names and types, no code. `activities.ledger.validator` implements it."""
+"""The ledger's maintenance activities for workflows: names and types, no code. `activities.ledger.validator` implements
+it."""
 
 from __future__ import annotations
 
@@ -24,14 +25,14 @@ class _Message(BaseModel):
 
 
 class ValidateInput(_Message):
-    """Whose ledger to check, and why now."""
+    """The account whose ledger to check, and why now."""
 
     account: str
     why: str = "schedule"
 
 
 class Violation(_Message):
-    """One thing that is not as it must be. `subject` is an order, a trade, a fill or a currency."""
+    """A violated rule. `subject` is an order, a trade, a fill or a currency."""
 
     check: str
     subject: str
@@ -40,10 +41,10 @@ class Violation(_Message):
 
 
 class BalanceCheck(_Message):
-    """One currency, in that currency: where the account's holdings are by the books, and what the exchange says.
+    """One currency, in that currency: the account's holdings by the books, and the exchange's balance.
 
     `books` = fills + `transferred`. For a base currency `books` = `in_lots` - `uncovered` + `transferred`, and
-    `in_trades` + `unowned` = `books`. `exchange` and `difference` are None where nobody was asked.
+    `in_trades` + `unowned` = `books`. `exchange` and `difference` are None if the exchange was not asked.
     """
 
     currency: str
@@ -70,20 +71,20 @@ class LedgerReport(_Message):
     allocations: int = 0
     trades: int = 0
     uncovered_sells: int = 0
-    """Sells with an uncovered remainder: named, hence no violation."""
+    """Sells with an uncovered remainder: listed, but not a violation."""
     counts: dict[str, int] = {}
     """All violations, by check."""
     violations: tuple[Violation, ...] = ()
     """The first of them; `counts` has all."""
     warnings: tuple[str, ...] = ()
-    """What contradicts nothing and a person should look at, a sentence each; no violation, hence no incident."""
+    """Remarks for a person, one sentence each; they are not violations, so there is no incident."""
     balances: tuple[BalanceCheck, ...] = ()
     compared: str = ""
-    """What came of comparing with the exchange, in a sentence."""
+    """The result of comparing with the exchange, in a sentence."""
 
 
 class ValidateActivity(ABC):
-    """The ledger held against itself and the exchange."""
+    """Checks the ledger's consistency and compares it with the exchange."""
 
     @activity.defn(name="validate_ledger")
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Reconcile as workflows see it: names and types, no code. `activities.reconcile.run` implements it."""
+"""Reconcile for workflows: names and types, no code. `activities.reconcile.run` implements it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class _Message(BaseModel):
 
 
 class ReconcileInput(_Message):
-    """What to compare, and why now."""
+    """What to compare, and the reason for this run."""
 
     account: str
     dry_run: bool = False
-    """Only say what would be done."""
+    """Only report what would be done."""
     why: str = "schedule"
     look_back_seconds: float | None = None
-    """Look at least this far back (wall seconds), whatever is known to be level already."""
+    """Check at least this far back (wall seconds), even what is already reconciled."""
 
 
 class FindingRow(_Message):
@@ -41,7 +41,7 @@ class FindingRow(_Message):
 
 
 class TransferRow(_Message):
-    """What no fill explains, by currency; amounts in that currency, below zero: it left."""
+    """A change that no fill explains, by currency; amounts in that currency, negative for an outflow."""
 
     currency: str
     kind: str
@@ -49,7 +49,7 @@ class TransferRow(_Message):
 
 
 class TakenRow(_Message):
-    """What was sold or withdrawn outside and taken from a trade, in base currency."""
+    """A size sold or withdrawn outside and deducted from a trade, in base currency."""
 
     entry_key: str
     size: Decimal
@@ -57,7 +57,7 @@ class TakenRow(_Message):
 
 
 class ReconcileReport(_Message):
-    """One run. Times in UTC; counts of orders and executions that the exchange showed."""
+    """One run. Times in UTC; counts of orders and executions in the exchange's records."""
 
     account: str
     dry_run: bool
@@ -77,20 +77,20 @@ class ReconcileReport(_Message):
     settled: int = 0
     """Orders whose derived fills the exchange's executions replaced."""
     unreadable: int = 0
-    """Rows of the exchange's lists that can't be understood: kept as incidents."""
+    """Rows of the exchange's lists that can't be parsed: recorded as incidents."""
     transfers: tuple[TransferRow, ...] = ()
     taken: tuple[TakenRow, ...] = ()
     balances: str = ""
-    """What came of comparing balances, in a sentence."""
+    """The result of comparing balances, in a sentence."""
 
 
 class ReconcileActivity(ABC):
-    """The journal and the exchange's records, brought level."""
+    """Corrects differences between the journal and the exchange's records."""
 
     @activity.defn(name="reconcile")
     @abstractmethod
     async def reconcile(self, request: ReconcileInput) -> ReconcileReport:
-        """Compare and, unless it is a dry run, do what is to be done. May be repeated: level things stay as they are.
+        """Compare and, unless it is a dry run, correct the differences. Idempotent: matching records are not changed.
 
-        Raises the exchange's and the database's errors; what was done before stays done.
+        Raises the exchange's and the database's errors; corrections made before that stay.
         """

@@ -19,7 +19,7 @@ ROLE = SearchAttributeKey.for_keyword("Role")
 
 
 def of_order(intent: OrderIntent) -> TypedSearchAttributes:
-    """What an order's workflow is found by, from its start."""
+    """Search attributes of an order's workflow, from its start."""
     pairs = [
         SearchAttributePair(SYMBOL, intent.symbol),
         SearchAttributePair(SIDE, intent.side.value),
@@ -36,7 +36,7 @@ def of_order(intent: OrderIntent) -> TypedSearchAttributes:
 
 
 def of_external(order: ExternalOrder) -> TypedSearchAttributes:
-    """What an order of somebody else's is found by."""
+    """Search attributes of an external order's workflow."""
     return TypedSearchAttributes(
         [
             SearchAttributePair(SYMBOL, order.symbol),
@@ -50,7 +50,7 @@ def of_external(order: ExternalOrder) -> TypedSearchAttributes:
 
 
 def of_monitor(start: MonitorStart) -> TypedSearchAttributes:
-    """What an exit monitor is found by, from its start."""
+    """Search attributes of an exit monitor, from its start."""
     pairs = [
         SearchAttributePair(SYMBOL, start.symbol),
         SearchAttributePair(STATUS, "PROTECTED"),

@@ -1,4 +1,4 @@
-"""Market data and the strategy run as workflows see them: names and types, no code.
+"""Market data and strategy runs for workflows: names and types, no code.
 
 `activities.market.keeper` and `activities.strategy.runs` implement them.
 """
@@ -30,19 +30,19 @@ class _Message(BaseModel):
 
 
 class MarketDataInput(_Message):
-    """Whose market data."""
+    """The account whose market data is kept."""
 
     account: str
 
 
 class StrategyInput(_Message):
-    """Whose strategy."""
+    """The account whose strategy is run."""
 
     account: str
 
 
 class StrategyRun(_Message):
-    """One run: its snapshot follows from the account and the nominal time, so it is the same when it is retried."""
+    """One run: its snapshot id is derived from the account and the nominal time, so a retry has the same one."""
 
     account: str
     snapshot_id: str
@@ -50,7 +50,7 @@ class StrategyRun(_Message):
 
 
 class StrategyRow(_Message):
-    """A symbol's row of the matrix, with what became of the decision (empty for a hold)."""
+    """A symbol's row of the matrix, with the decision's outcome (empty for a hold)."""
 
     symbol: str
     action: str
@@ -64,7 +64,7 @@ class StrategyRow(_Message):
 
 
 class StrategyReport(_Message):
-    """What a run decided. `rows` are those that act, then the highest scores, the first of them."""
+    """A run's decisions. `rows` starts with buys and sells, then the highest scores, up to a limit."""
 
     account: str
     snapshot_id: str
@@ -84,7 +84,7 @@ class MarketDataActivity(ABC):
     @activity.defn(name="keep_market_data")
     @abstractmethod
     async def keep_market_data(self, request: MarketDataInput) -> StreamEnd:
-        """Keep the account's prices and candles current, for as long as it is not cancelled."""
+        """Keep the account's prices and candles current until cancelled."""
 
 
 class StrategyActivity(ABC):
@@ -93,4 +93,4 @@ class StrategyActivity(ABC):
     @activity.defn(name="run_strategy")
     @abstractmethod
     async def run_strategy(self, request: StrategyRun) -> StrategyReport:
-        """Compute and store the matrix, start an order for each buy; the same run again does nothing twice."""
+        """Compute and store the matrix, start an order for each buy. Idempotent for the same run."""

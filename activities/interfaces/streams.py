@@ -1,4 +1,4 @@
-"""The long activities behind the streams as workflows see them: names and types, no code.
+"""The long-running activities behind the streams, for workflows: names and types, no code.
 
 Workflows import this module and `activities.interfaces.orders` only; `activities.streams.user_stream`,
 `activities.exits.price_watcher` and `activities.reconcile.sweep` implement it.
@@ -28,13 +28,13 @@ class _Message(BaseModel):
 
 
 class UserStreamInput(_Message):
-    """Whose user stream."""
+    """The account whose user stream is read."""
 
     account: str
 
 
 class WatcherInput(_Message):
-    """Which part of an account's symbols to watch."""
+    """The part of an account's symbols to watch."""
 
     account: str
     shard: int = Field(default=0, ge=0)
@@ -42,13 +42,13 @@ class WatcherInput(_Message):
 
 
 class StreamEnd(_Message):
-    """Why a stream activity returned. It normally never does: it is cancelled, or fails and is tried again."""
+    """Why a stream activity returned. Normally it never returns: it is cancelled, or fails and is retried."""
 
     reason: str
 
 
 class SweepInput(_Message):
-    """Which account's open trades and orders to look through."""
+    """The account whose open trades and orders to check."""
 
     account: str
 
@@ -63,7 +63,7 @@ class SweepReport(_Message):
     orders_started: tuple[str, ...] = ()
     """Keys of orders that had no running workflow."""
     wishes_told: tuple[str, ...] = ()
-    """Accepted closes and cancels that are not done, as `close/<key>`, and were told to whoever runs."""
+    """Accepted closes and cancels that are not done, as `close/<key>`, sent again to the running workflows."""
 
 
 class UserStreamActivity(ABC):
@@ -72,22 +72,22 @@ class UserStreamActivity(ABC):
     @activity.defn(name="run_user_stream")
     @abstractmethod
     async def run_user_stream(self, request: UserStreamInput) -> StreamEnd:
-        """Commit each fact and route it, for as long as it is not cancelled."""
+        """Commit each fact and route it, until cancelled."""
 
 
 class WatcherActivity(ABC):
-    """Prices, held against the armed exit plans."""
+    """Compares prices with the armed exit plans."""
 
     @activity.defn(name="watch_prices")
     @abstractmethod
     async def watch_prices(self, request: WatcherInput) -> StreamEnd:
-        """Signal each exit that is due, for as long as it is not cancelled."""
+        """Signal each due exit, until cancelled."""
 
 
 class SweepActivity(ABC):
-    """What must have a live workflow gets one."""
+    """Restores workflows that must be running."""
 
     @activity.defn(name="sweep")
     @abstractmethod
     async def sweep(self, request: SweepInput) -> SweepReport:
-        """Start what is missing, tell what was promised; starting what runs, or telling it again, changes nothing."""
+        """Start missing workflows and resend accepted closes and cancels. Idempotent."""

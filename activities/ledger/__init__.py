@@ -1,1 +1,1 @@
-"""The books, and everything that is written with them in one transaction."""
+"""The books, and everything written in the same transaction."""

@@ -1,7 +1,7 @@
-"""The account's balances and fee rates, as last answered by the exchange.
+"""The account's balances and fee rates, as last reported by the exchange.
 
-One reader keeps them, under its lease. An entry's gate that finds none, or an old one, asks for itself and stores what
-it got: a snapshot never takes the place of a newer one, whoever asked.
+One reader keeps them current, under its lease. If an entry's gate finds none, or an old one, it requests and stores
+them itself: a snapshot never replaces a newer one.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def keep_balances(
 ) -> None:
     """Store all currencies of the account, under the lease if there is one. Raises the database's errors.
 
-    A currency that the exchange no longer lists is empty.
+    A currency that the exchange no longer lists is stored as empty.
     """
     news = [
         {"currency": item.currency, "available": str(item.available), "hold": str(item.hold)} for item in found.values()
@@ -65,7 +65,7 @@ async def keep_balances(
 
 
 class AccountReader:
-    """Reads by REST and stores under the lease. A read that fails leaves what is stored, with its age."""
+    """Reads by REST and stores under the lease. After a failed read the stored values stay, with their age."""
 
     def __init__(self, pool: Pool, exchange: Exchange, account: str, lease: Lease, *, timeout: float) -> None:
         self._pool = pool
@@ -74,10 +74,10 @@ class AccountReader:
         self._lease = lease
         self._timeout = timeout
         self.something_held = False
-        """Whether the exchange held any of them for orders, when it last told; while it is asked, it may."""
+        """Whether the exchange last reported any of them as held for orders; assumed during a request."""
 
     async def balances(self) -> None:
-        """All currencies, with when the exchange was asked and when it answered. Raises the database's errors."""
+        """All currencies, with the times of request and answer. Raises the database's errors."""
         asked = datetime.now(UTC)
         self.something_held = True  # it may be, until the answer says that it isn't
         try:

@@ -1,9 +1,9 @@
-"""What each row of the ledger must say, as statements: every derived column is told anew from what it is derived from.
+"""SQL checks of the ledger's rows: every derived column is recomputed from its sources and compared.
 
-A statement each, over all rows of an account ($1) at once. It gives the row's subject, its symbol and a sentence with
-the row, the column, what is stored and what is right. A row that another one demands is looked for from that other one,
-so that a deleted row is missed. Rows that are written together are compared with each other; what two transactions
-write one after the other is never held against each other.
+Each check is one statement over all rows of an account ($1). It returns the row's subject, its symbol and a sentence
+with the row, the column, the stored and the right value. Required rows are searched for from the rows that require
+them, so that a deleted row is noticed. Only rows written in the same transaction are compared; rows that two successive
+transactions write are not.
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ CHECKS: Mapping[str, Sequence[str]] = {
     "TRANSFER": (TRANSFER, TRANSFER_MISSING),
     "LINKAGE": (LINK_MISSING, LINK),
 }
-"""The statements by the name of their check; docs/reports.md says what each holds against what."""
+"""The statements by the name of their check; docs/reports.md describes each."""

@@ -1,7 +1,7 @@
-"""FIFO lots that the account can't have: more was bought by its fills than it held when its books were opened.
+"""FIFO lots that the account can't have: its fills bought more than it held when its books were opened.
 
-The opening balance of such a currency is negative, which is a row with a name, so the books add up and nothing is
-violated (LEDGER-1). Yet later sells would take their cost from lots that are not there, so a person should look.
+The opening balance of such a currency is then negative, but it is booked, so the books add up and no rule is violated
+(LEDGER-1). Later sells would still take their cost from lots that don't exist, so a person should check.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ async def lots_beyond_holdings(
     lots: Mapping[str, Decimal] = _NOTHING,
     moved: Mapping[str, Decimal] = _NOTHING,
 ) -> dict[str, Decimal]:
-    """How much more FIFO lots hold than the account, of what it did not have when its books were opened, by currency.
+    """How much more the FIFO lots hold than the account had when its books were opened, by currency.
 
-    Fills then moved more into it than it held, so the opening balance is negative. `lots` and `moved` are what an
-    import would add to lots and take off opening balances. Empty while no opening balance is booked. Raises the
+    Fills then moved more into it than it held, so the opening balance is negative. `lots` and `moved` are an import's
+    additions to lots and deductions from opening balances. Empty while no opening balance is booked. Raises the
     database's errors.
     """
     if not await books_are_open(pool, account):

@@ -1,4 +1,4 @@
-"""The leaderboard of symbols from the ledger's closed trades, for whoever chooses symbols: market making, strategy."""
+"""The leaderboard of symbols from the ledger's closed trades, used by market making and strategy to choose symbols."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SELECT symbol, count(*) AS trades, count(*) FILTER (WHERE gain > 0) AS wins, sum
 async def leaderboard(
     pool: Statements, account: str, *, since: datetime | None = None, least_trades: int = 5
 ) -> Sequence[SymbolRank]:
-    """Symbols by what a trade on them is likely to bring at least, best first. Raises the database's errors."""
+    """Symbols by the least a trade in them is likely to gain, best first. Raises the database's errors."""
     rows = await pool.fetch(_RECORDS, account, since)
     records = [
         SymbolRecord(row["symbol"], Sample(row["trades"], row["mean"], row["variance"]), row["wins"], row["pnl"])

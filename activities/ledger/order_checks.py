@@ -1,4 +1,4 @@
-"""What the rows of orders, attempts and fills must say; see `activities.ledger.checks`."""
+"""Checks of the rows of orders, attempts and fills; see `activities.ledger.checks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rows of trade records, exits, transfers and linkages must say; see `activities.ledger.checks`."""
+"""Checks of the rows of trade records, exits, transfers and linkages; see `activities.ledger.checks`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements that hold what a row of the ledger stores against what it follows from, and the words they may use."""
+"""SQL that compares a ledger row's stored values with their sources, and the allowed values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDED = _listed([status.value for status in AttemptStatus if status.final])
 REASONS = _listed([reason.value for reason in ExitReason])
 LEGS = "('OCO', 'TAKE_PROFIT', 'STOP_LOSS')"
 NEAR = "1e-8"
-"""Prices are quotients, and an exchange rounds: so far they may be apart, as a fraction."""
+"""Prices are quotients, and an exchange rounds: the allowed difference, as a fraction."""
 
 
 def compared(rows: str, what: str, subject: str, columns: Sequence[tuple[str, str, str]], symbol: str) -> str:
@@ -43,5 +43,5 @@ def compared(rows: str, what: str, subject: str, columns: Sequence[tuple[str, st
 
 
 def near(stored: str, right: str, of: str) -> str:
-    """The right value, or what is stored where the two are apart by a hundred-millionth of `of` at most."""
+    """The right value, or the stored one if they differ by at most a hundred-millionth of `of`."""
     return f"CASE WHEN abs({stored} - ({right})) <= {NEAR} * abs({of}) THEN {stored} ELSE {right} END"

@@ -1,4 +1,4 @@
-"""What the rows of trades and their exit plans must say; see `activities.ledger.checks`."""
+"""Checks of the rows of trades and their exit plans; see `activities.ledger.checks`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Prices and candles that are kept, and the symbols that are traded."""
+"""Stored prices and candles, and the traded symbols."""

@@ -1,6 +1,6 @@
 """The tables of candles and of the newest prices, by account: each account has its own venue and mode (RISK-7).
 
-Each candle is stored once; whose word on it holds says `domain.candles`. Writers hold a lease, so that a stalled
+Each candle is stored once; `domain.candles` decides which version holds. Writers hold a lease, so that a stalled
 predecessor can't write (INGEST-2).
 """
 
@@ -95,7 +95,7 @@ class MarketRow:
     change_24h: Decimal | None = None
     quote_volume_24h: Decimal | None = None
     at: datetime | None = None
-    """When the price was received; None: this row says nothing of prices."""
+    """When the price was received; None: this row has no price."""
 
 
 class CandleTable:
@@ -115,7 +115,7 @@ class CandleTable:
     ) -> None:
         """Store what is new in one statement. Raises LeaseLostError if the lease is another's.
 
-        `last_closed` for candles of the venue's records (REST): when the newest one that had closed began.
+        `last_closed` for candles from the venue's records (REST): the opening time of the newest closed one.
         """
         documents = [
             {name: getattr(row, name) for name in MarketRow.__slots__ if getattr(row, name) is not None}
@@ -143,17 +143,17 @@ class CandleTable:
     async def missing(
         self, symbols: Sequence[str], first: datetime, last: datetime
     ) -> dict[str, tuple[datetime, datetime]]:
-        """For each symbol without all candles in `first`…`last`: the first and the last start that are not there."""
+        """For each symbol with missing candles in `first`…`last`: the first and the last missing start."""
         rows = await self._pool.fetch(_MISSING, list(symbols), first, last, CANDLE_SECONDS, self._account)
         return {row["symbol"]: (row["first"], row["last"]) for row in rows}
 
     async def newest(self, symbols: Sequence[str]) -> datetime | None:
-        """When the newest candle of any of these symbols began."""
+        """The opening time of the newest candle of any of these symbols."""
         found: datetime | None = await self._pool.fetchval(_NEWEST, list(symbols), CANDLE_SECONDS, self._account)
         return found
 
     async def block(self, symbols: Sequence[str], last: datetime, count: int) -> Block:
-        """The `count` candles up to the one that begins at `last`, NaN where there is none."""
+        """The `count` candles up to the one that opens at `last`, NaN where there is none."""
         first = last - CANDLE * (count - 1)
         rows = await self._pool.fetch(_BLOCK, list(symbols), first, last, CANDLE_SECONDS, self._account)
         columns = {name: np.full((len(symbols), count), np.nan) for name in ("open", "high", "low", "close", "volume")}
@@ -169,5 +169,5 @@ class CandleTable:
         return {row["symbol"]: MarketRow(**dict(row)) for row in rows}
 
     async def forget(self, before: datetime) -> None:
-        """Delete the account's candles that began before."""
+        """Delete the account's candles that opened before this time."""
         await self._pool.execute("DELETE FROM candles WHERE account = $1 AND start < $2", self._account, before)

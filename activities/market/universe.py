@@ -1,7 +1,7 @@
-"""Which symbols are looked at: those allowed, or where none are named the most traded; and whatever is held.
+"""Which symbols are evaluated: the allowed ones, or by default the most traded; and all that are held.
 
-What is held is looked at whatever the lists say: its exits depend on what the matrix says of it. What is blocked is
-not bought, so it is looked at only while it is held.
+Held symbols are always included, because their exits depend on the matrix. Blocked symbols are not bought, so they are
+included only while held.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Universe:
 
 @dataclass(frozen=True, slots=True)
 class ChosenSymbols:
-    """The symbols, what the exchange says of their day, and named ones that it doesn't have."""
+    """The symbols, the exchange's data on their day, and configured ones that it doesn't have."""
 
     symbols: tuple[str, ...]
     states: tuple[MarketRow, ...] = ()
@@ -39,7 +39,7 @@ class ChosenSymbols:
 
 
 def choose_symbols(products: Iterable[Product], universe: Universe, held: Iterable[str] = ()) -> ChosenSymbols:
-    """The universe out of the exchange's products."""
+    """Choose the universe from the exchange's products."""
     known = {product.symbol: product for product in products}
     blocked = frozenset(universe.block)
     if universe.allow:

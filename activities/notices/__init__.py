@@ -1,1 +1,1 @@
-"""Incidents and news told to people."""
+"""Notices: incidents and news sent to people."""

@@ -1,7 +1,7 @@
-"""News of trading as incidents, taken from the ledger's own rows where people are told of them.
+"""News of trading as incidents, read from the ledger's own rows when notices are delivered.
 
-A trade's row, or a refused order's, was committed with what happened, so nothing is missed whatever died, and nothing
-that trades waits or writes for it. Who delivers notices reads them, under its lease, and stores each once.
+The row of a trade or a refused order was committed with the event itself, so nothing is missed after a crash, and
+trading neither waits nor writes for news. The holder of the notices' lease reads the rows and stores each news once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["News"]
 
 _KINDS = (TRADE_OPENED, TRADE_CLOSED, ENTRY_REFUSED)
 _OVERLAP = timedelta(seconds=60)
-"""What is read again each time: a row's time is its transaction's beginning, and others commit before it."""
+"""The overlap read again each time: a row has its transaction's start time, and later ones may commit earlier."""
 
 _REFUSALS_SECONDS = 10.0
 
@@ -64,12 +64,12 @@ SELECT $3, n.kind, 'INFO', n.subject, n.sentence, n.at, n.at
 
 
 class News:
-    """Of one account, of the kinds that are wanted, by one holder of the lease.
+    """The configured kinds of news of one account, collected by one holder of the lease.
 
     Args:
         kinds: kinds of incidents; others are not stored.
-        repeat_seconds: a gate that refuses is told of no more often (wall).
-        look_back_seconds: what is older is no news (wall).
+        repeat_seconds: minimum time between reports of a refusing gate (wall).
+        look_back_seconds: older events are not news (wall).
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class News:
         self._refusals_at = 0.0
 
     async def collect(self, lease: Lease) -> None:
-        """Store what happened since the last time, or since the last that was stored. Raises the database's errors.
+        """Store the events since the last call, or since the last stored one. Raises the database's errors.
 
-        Where nothing ever was stored it begins with now: who asks to be told wants no history.
+        If nothing was ever stored it begins now: history is not reported.
         """
         if not self._kinds:
             return

@@ -1,7 +1,7 @@
-"""Taking the market maker's quotes away: each one's own workflow cancels it, and the ledger says when it has ended.
+"""Withdrawing the market maker's quotes: each quote's own workflow cancels it, and the ledger shows when it has ended.
 
-A quote has ended when its order is finished: then its final size is known and what it had claimed or reserved is free.
-One whose workflow isn't there is started again from its stored intent, so that somebody cancels it.
+A quote has ended when its order is finished: then its final size is known and its claim or reservation is released. If
+its workflow is missing, it is restarted from the stored intent, so that it can cancel the quote.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 _LOOK_SECONDS = 0.05
 _AGAIN_SECONDS = 2.0
 _WAITING = 32
-"""Withdrawals of one process at a time: a third of its slots."""
+"""Concurrent withdrawals of one process: a third of its slots."""
 
 _RESTING = f"""
 SELECT order_key FROM orders
@@ -54,10 +54,10 @@ async def withdraw(
     revive: Callable[[str], Awaitable[None]] | None = None,
     requests: Callable[[Sequence[str]], Awaitable[Mapping[str, CloseRequest]]] | None = None,
 ) -> WithdrawReport:
-    """Ask each quote's workflow to cancel, again every two seconds, until all have ended or the time is over.
+    """Ask each quote's workflow to cancel, every two seconds, until all have ended or the time is over.
 
-    `revive` starts the workflow of an order that has none; `requests` makes what these orders are asked, for whoever
-    can prove who asks. Raises RPCError and the database's errors.
+    `revive` starts the workflow of an order that has none; `requests` creates the cancel requests, for callers that can
+    prove the requester. Raises RPCError and the database's errors.
     """
     deadline = time.monotonic() + request.seconds
     asked: dict[str, float] = {}
@@ -107,8 +107,8 @@ class QuoteWithdrawal(QuoteWithdrawalActivity):
     async def withdraw_quotes(self, request: WithdrawQuotes) -> WithdrawReport:
         """Raises RPCError and the database's errors.
 
-        Where very many exits want this at once, the first ones ask and wait; the others go on without, or they would
-        hold the slots that the quotes' own cancels need.
+        If very many exits need this at once, only the first ones request and wait; the others continue without, or they
+        would take the slots that the quotes' own cancels need.
         """
         if self._waiting >= _WAITING:
             left = await resting_quotes(self._pool, request.account, symbol=request.symbol, keys=request.keys)

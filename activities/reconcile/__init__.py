@@ -1,1 +1,1 @@
-"""The journal held against the exchange and against the running workflows."""
+"""Compares the journal with the exchange and with the running workflows."""

@@ -1,8 +1,8 @@
-"""The sweep: what must have a live workflow and has none gets one (LIFE-9, 10), and hears what was promised (LIFE-11).
+"""The sweep: restores missing workflows (LIFE-9, 10), and sends them accepted closes and cancels again (LIFE-11).
 
-Visibility says what runs, a little late; so whatever it does not list is asked for by name before it is started, and
-starting what runs already changes nothing. An accepted close or cancel that is not done is told to whoever runs, as it
-may have been written just after that one had read the ledger; who knows of it does nothing more.
+Temporal's visibility lags a little, so every workflow it does not list is checked by id before it is started, and
+starting a running one changes nothing. An accepted close or cancel that is not done is sent to the running workflow
+again, because it may have been recorded just after that one read the ledger; a repeat changes nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Sweep(SweepActivity):
 
     @activity.defn(name="sweep")
     async def sweep(self, request: SweepInput) -> SweepReport:
-        """Look once through the account's open trades and orders. Raises RPCError and the database's errors."""
+        """Check the account's open trades and orders once. Raises RPCError and the database's errors."""
         options = self._options
         trades = [
             row["entry_key"]
@@ -98,7 +98,7 @@ class Sweep(SweepActivity):
         )
 
     async def _tell(self, kind: CommandKind, key: str, request: CloseRequest) -> bool:
-        """Whether a workflow runs that hears of it."""
+        """Send it; returns whether a workflow is running that receives it."""
         for workflow_id in heard_by(kind, key):
             try:
                 await self._client.get_workflow_handle(workflow_id).signal(kind.value, request)
@@ -147,7 +147,7 @@ class Sweep(SweepActivity):
         return True
 
     async def _each(self, keys: Sequence[str], act: Callable[[str], Awaitable[bool]]) -> list[str]:
-        """Those of `keys` for which `act` said yes, some at a time."""
+        """Those of `keys` for which `act` returned True, some at a time."""
         slots = asyncio.Semaphore(self._options.at_once)
 
         async def one(key: str) -> bool:

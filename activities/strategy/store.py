@@ -1,7 +1,7 @@
-"""What a strategy run leaves behind: the matrix, the run, and a row for each decision with what became of it.
+"""A strategy run's records: the matrix, the run, and a row for each decision with its outcome.
 
-All of it is written in one statement, before anything is started, so a run that is tried again finds what it decided
-and only goes on: the same decisions, the same orders.
+All of it is written in one statement before anything is started, so a retried run finds its decisions and only
+continues: the same decisions, the same orders.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SELECT DISTINCT symbol FROM trade_signals
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A decision to buy or sell with what became of it; `intent` for a buy that is to be started."""
+    """A decision to buy or sell with its outcome; `intent` for a buy that has to be started."""
 
     symbol: str
     side: str
@@ -77,7 +77,7 @@ class Signal:
 
 @contextlib.asynccontextmanager
 async def deciding(pool: Pool, account: str) -> AsyncIterator[StrategyStore]:
-    """A store in a transaction: what it reads of decisions is so until its own are stored, whoever else runs."""
+    """A store in a transaction: the decisions it reads do not change until its own are stored, even with other runs."""
     async with decisions_transaction(pool, account) as connection:
         yield StrategyStore(connection)
 
@@ -89,7 +89,7 @@ class StrategyStore:
         self._pool = pool
 
     async def run(self, snapshot_id: str) -> Any:
-        """The run's row, None if it has not been stored."""
+        """The run's row; None if it is not stored."""
         return await self._pool.fetchrow("SELECT * FROM strategy_runs WHERE snapshot_id = $1", snapshot_id)
 
     async def store(
@@ -104,7 +104,7 @@ class StrategyStore:
         candle: str,
         details: Mapping[str, Any],
     ) -> bool:
-        """The whole run; False if it had been stored before, and then nothing is written."""
+        """Store the whole run; False, writing nothing, if it was stored before."""
         intents = [item.intent for item in signals if item.intent is not None]
         row = await self._pool.fetchrow(
             _STORE,
@@ -155,7 +155,7 @@ class StrategyStore:
         return [OrderIntent.model_validate(row["intent"]) for row in rows]
 
     async def became(self, snapshot_id: str, order_key: str, decision: str, sentence: str = "") -> None:
-        """What became of a buy; its intent is with the order from now on."""
+        """Store a buy's outcome; from now on its intent is stored with the order."""
         await self._pool.execute(
             """UPDATE trade_signals SET decision = $3,
                       details = (details - 'intent') || jsonb_build_object('sentence', $4::text)
@@ -171,7 +171,7 @@ class StrategyStore:
         return bool(await self._pool.fetchval("SELECT true FROM orders WHERE order_key = $1", order_key))
 
     async def outcomes(self, snapshot_id: str) -> dict[str, Any]:
-        """What became of a run's decisions, by symbol."""
+        """The outcomes of a run's decisions, by symbol."""
         rows = await self._pool.fetch(
             """SELECT symbol, decision, order_key, details ->> 'sentence' AS sentence FROM trade_signals
                WHERE snapshot_id = $1""",
@@ -180,7 +180,7 @@ class StrategyStore:
         return {row["symbol"]: row for row in rows}
 
     async def shown(self, snapshot_id: str, most: int) -> list[Any]:
-        """The rows of the matrix that act, then those with the highest scores; `most` in all."""
+        """The matrix's buys and sells, then the rows with the highest scores; at most `most`."""
         return list(
             await self._pool.fetch(
                 """SELECT symbol, action, trigger, buy_score, sell_score, indicators_fired, reason FROM market_snapshots
@@ -207,8 +207,8 @@ class StrategyStore:
         return {(row["symbol"], row["trigger"]) for row in rows}
 
     async def decided(self, account: str, symbols: Sequence[str], candle: str, now: datetime) -> set[str]:
-        """Symbols that an earlier run has bought on this very candle, by whatever trigger: a candle's last trades may
-        come after a run, and change which trigger it is."""
+        """Symbols that an earlier run bought on this same candle, by any trigger: a candle's last trades may arrive
+        after a run and change the trigger."""
         rows = await self._pool.fetch(_DECIDED, account, list(symbols), now - timedelta(days=1), candle)
         return {row["symbol"] for row in rows}
 
@@ -229,8 +229,8 @@ class StrategyStore:
         least: Decimal,
         without: Sequence[str] = (),
     ) -> list[str]:
-        """Symbols whose prices are kept for the account, by volume, as `activities.market.universe` chooses them:
-        prices are kept of what is held, too, and that is not bought for it."""
+        """Symbols with stored prices for the account, by volume, as `activities.market.universe` chooses them: held
+        symbols have stored prices too, but are not bought for that reason."""
         rows = await self._pool.fetch(
             """SELECT symbol FROM market_prices
                 WHERE account = $6 AND at > $2 AND split_part(symbol, '-', 2) = ANY($3)

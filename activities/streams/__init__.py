@@ -1,1 +1,1 @@
-"""How the exchange's events come in: feeds, their facts, and the workflow that each one concerns."""
+"""How the exchange's events are received: feeds, their facts, and the workflow each one is routed to."""

@@ -1,7 +1,7 @@
-"""The exchange's facts about orders: stored first, under the lease, before anything is made of them (LIFE-5).
+"""The exchange's facts about orders: stored first, under the lease, before they are used (LIFE-5).
 
-A batch is one statement, whose answer says for each fact which attempt of the journal it speaks of. Whose order it is
-the journal decides, by our id where it names the same order, else by the exchange's id; never the id's shape.
+A batch is one statement, which returns for each fact the attempt of the journal it is about. The journal decides whose
+order it is, by our id if it is the same order, else by the exchange's id; never by the id's format.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _ROUTED = "UPDATE raw_facts SET routed_at = now() WHERE id = ANY($3) AND " + HEL
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An order as the exchange reported it; `at` is when it was received, `snapshot` that it need not be news."""
+    """An order as the exchange reported it; `at` is when it was received; `snapshot`: it may be known already."""
 
     order: VenueOrder
     source: StatusSource
@@ -109,14 +109,14 @@ class Observed:
 
     @property
     def report(self) -> Report:
-        """What it says, in our terms."""
+        """Its report in our terms."""
         order = self.order
         return Report.of_venue(
             order.status, Totals(order.filled_size, order.filled_value, order.quote_fees, order.base_fees)
         )
 
     def document(self) -> dict[str, Any]:
-        """As it is stored, exact."""
+        """Its exact stored form."""
         return {
             "order": _ORDER.dump_python(self.order, mode="json", fallback=str),
             "source": self.source.value,
@@ -139,7 +139,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A stored observation, with the attempt that it speaks of; `order_key` is None for an order nobody knows."""
+    """A stored observation, with its attempt; `order_key` is None for an unknown order."""
 
     id: int
     observed: Observed
@@ -148,7 +148,7 @@ class Fact:
     role: OrderRole | None = None
     entry_key: str | None = None
     known: bool = False
-    """The journal already says exactly this."""
+    """The journal already has exactly this."""
     size: Decimal | None = None
     """The attempt's size (base), where it was sent with one."""
 
@@ -159,8 +159,8 @@ class Fact:
 
     @property
     def ends_short(self) -> bool:
-        """Whether it tells an end that leaves some of the order, so that what it says was filled may not be the last:
-        any but FILLED, and FILLED with less than the attempt's size.
+        """Whether it reports an end with an unfilled rest, so that its filled size may not be final: any end but
+        FILLED, and FILLED with less than the attempt's size.
         """
         report = self.observed.report
         if report.status is AttemptStatus.FILLED:
@@ -177,7 +177,8 @@ class FactStore:
         self._lease = lease
 
     async def commit(self, batch: Sequence[Observed]) -> list[Fact]:
-        """Store a batch in one statement; the facts in the same order, less what can't be stored as an order.
+        """Store a batch in one statement; returns the facts in the same order, without those that can't be stored as an
+        order.
 
         Raises LeaseLostError if the lease is another's, and the database's errors.
         """
@@ -205,7 +206,7 @@ class FactStore:
         return [_fact(row, seen) for row, seen in zip(rows, batch, strict=True)]
 
     async def unrouted(self) -> list[Fact]:
-        """Everything that an earlier reader stored and did not route."""
+        """Everything that an earlier reader stored but did not route."""
         facts: list[Fact] = []
         last = 0
         while rows := await self._pool.fetch(_UNROUTED, *self._held, self._account, last):
@@ -220,8 +221,8 @@ class FactStore:
     async def malformed(
         self, message: MalformedMessage, source: StatusSource = StatusSource.WEBSOCKET, *, ends: str | None = None
     ) -> None:
-        """Keep what could not be understood; one that tells the end of the order `ends` (the exchange's id) until that
-        has been made use of. Raises the database's errors.
+        """Store an unreadable message; one that reports the end of the order `ends` (the exchange's id) is kept until
+        it has been used. Raises the database's errors.
         """
         body = {"raw": message.raw[:_LONGEST_RAW], "reason": message.reason}
         if ends is not None:
@@ -230,7 +231,7 @@ class FactStore:
         await self._pool.execute(_MALFORMED, *self._held, self._account, source.value, _storable(body), at, ends)
 
     async def unclear(self) -> list[MalformedMessage]:
-        """The ends that an earlier reader kept with `malformed` and made no use of. Raises the database's errors."""
+        """The ends that an earlier reader stored with `malformed` and did not use. Raises the database's errors."""
         return [
             MalformedMessage(
                 row["body"]["raw"],
@@ -243,11 +244,11 @@ class FactStore:
         ]
 
     async def cleared(self, ends: str) -> None:
-        """Note that use has been made of what `malformed` kept of this order's end. Raises the database's errors."""
+        """Record that this order's end, stored by `malformed`, has been used. Raises the database's errors."""
         await self._pool.execute(_CLEARED, *self._held, self._account, ends)
 
     async def routed(self, ids: Sequence[int]) -> None:
-        """Note that facts have reached what they are about. Raises the database's errors."""
+        """Mark facts as routed. Raises the database's errors."""
         await self._pool.execute(_ROUTED, *self._held, list(ids))
 
     @property
@@ -277,7 +278,7 @@ def _fact(row: asyncpg.Record, seen: Observed) -> Fact:
 
 
 def _storable(value: Any) -> Any:
-    """The same with texts that PostgreSQL takes: no NUL, no half of a surrogate pair."""
+    """The same with texts that PostgreSQL accepts: no NUL, no lone surrogates."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""What is noted of a tenure's market feeds: connections, gaps and bad messages for its row, an outage for people.
+"""Records about a tenure's market feeds: connections, gaps and bad messages for its row, an outage for people.
 
-Used by all who hold `Feeds` under a lease. What the prices and candles themselves mean is theirs; so is how they catch
-up, which they are told to.
+Used by every holder of `Feeds` under a lease. Handling prices and candles, and catching up when told to, is the
+holder's part.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ class FeedNotes:
     """The book-keeping of one tenure.
 
     Args:
-        outage: told when a feed fails `alert_after` times in a row, over when all are up; its subject is the lease.
-        stream: what people call it, such as "market stream".
+        outage: reported when a feed fails `alert_after` times in a row, resolved when all are connected; its subject is
+            the lease.
+        stream: its name for people, such as "market stream".
         meanwhile: what happens until it is back, for people.
     """
 
@@ -42,7 +43,7 @@ class FeedNotes:
         self._meanwhile = meanwhile
 
     def missed(self, feed: Feed, event: StreamEvent, *, all_connected: bool) -> bool:
-        """Note what happened to a feed's connection; whether its symbols may have missed something.
+        """Record an event of a feed's connection; returns whether its symbols may have missed something.
 
         `all_connected` says whether every feed is up now, this one included.
         """
@@ -63,7 +64,7 @@ class FeedNotes:
         return False
 
     def failed(self, feed: Feed, reason: str, failures: int) -> None:
-        """A feed could not be had, so often in a row."""
+        """A feed could not be opened, this many times in a row."""
         if failures >= self._alert_after():
             self._tenure.background.start(
                 self._outage.tell(

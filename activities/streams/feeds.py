@@ -1,8 +1,8 @@
-"""Market streams for a set of symbols that grows and shrinks, without dropping the prices of those that stay.
+"""Market streams for a changing set of symbols, without interrupting the prices of those that stay.
 
-A symbol that joins gets a connection of its own at once. When there are many connections, one for all symbols is
-opened, and only when it delivers are the others closed: make before break. A symbol that the venue refuses by name (one
-that was delisted, or mistyped in a list) is left out, so that it costs the others nothing, and tried again each minute.
+A new symbol gets its own connection at once. When there are many connections, one for all symbols is opened, and the
+others are closed only once it delivers: make before break. A symbol that the venue refuses by name (delisted or
+mistyped) is left out, so that the others are not affected, and tried again each minute.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PRODUCT = re.compile(r"[A-Z0-9]+-[A-Z0-9]+")
 _AHEAD = timedelta(days=1)
 """The market of a paper exchange may be a little ahead of its clock."""
 _NOTHING_WANTED = timedelta(seconds=10)
-"""Where nothing is wanted, nothing is missed, which is noted this often."""
+"""Without symbols nothing can be missed; this is recorded this often."""
 _HANDOVER_SECONDS = 1.0
-"""A feed for all gets this long to bring each symbol's first price before those that it replaces are closed."""
+"""A combined feed gets this long to deliver each symbol's first price before the feeds it replaces are closed."""
 
 
 async def close_stream(stream: AsyncIterator[StreamEvent]) -> None:
@@ -47,9 +47,10 @@ async def follow(
     take: Callable[[StreamEvent], Awaitable[None] | None],
     failed: Callable[[str, int], None],
 ) -> None:
-    """Take every event of a stream, for ever. One that ends or breaks is opened again after a growing pause.
+    """Handle every event of a stream, for ever. A stream that ends or breaks is reopened with backoff.
 
-    Streams reconnect by themselves; this is for what they can't (`failed` gets the reason and how often in a row).
+    Streams reconnect automatically; this handles the remaining failures (`failed` is called with the reason and the
+    number in a row).
     """
     failures = 0
     while True:
@@ -93,14 +94,14 @@ class Feed:
     opened: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
     heard: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """When anything came of it, or it was opened (ours)."""
+    """When it last received anything or was opened (our clock)."""
     clock: datetime | None = None
-    """The exchange's time when it last said something here."""
+    """The exchange's time of the last message."""
     behind: bool = False
-    """Its last word was of before `clock`."""
+    """Its last message was older than `clock`."""
 
     def hears(self, at: datetime) -> None:
-        """Note the exchange's time. One word from before is late; two in a row are a clock that was set back."""
+        """Record the exchange's time. One older message is late; two in a row mean that the clock was set back."""
         self.behind = self.clock is not None and at < self.clock and not self.behind
         if not self.behind:
             self.clock = at
@@ -137,11 +138,11 @@ class Feeds:
 
     @property
     def clock(self) -> datetime | None:
-        """The exchange's time, as the feed that is furthest says; None before anything was heard."""
+        """The exchange's time, by the most advanced feed; None before the first message."""
         return max((feed.clock for feed in self.feeds if feed.clock is not None), default=None)
 
     def note_heard(self, position: StreamPosition) -> None:
-        """Up to when all that is wanted was heard: the feed that is silent for longest speaks, not the newest one."""
+        """Record up to when all symbols were received: by the feed with the oldest message, not the newest."""
         now = datetime.now(UTC)
         if self.feeds:
             position.last_message_at = min(feed.heard for feed in self.feeds)
@@ -149,9 +150,9 @@ class Feeds:
             position.last_message_at = now
 
     def ahead(self, start: datetime) -> bool:
-        """Whether a candle begins long after all that the exchange has said of time (in a market that isn't sped up).
+        """Whether a candle opens long after the exchange's latest time (in a market that isn't sped up).
 
-        It is left out: as the newest one it would make all that are true after it look old.
+        It is left out, because as the newest one it would make all correct later ones look old.
         """
         clock = self.clock
         return clock is not None and start > clock + _AHEAD
@@ -162,7 +163,7 @@ class Feeds:
         return frozenset(self._refused)
 
     async def want(self, symbols: Iterable[str]) -> None:
-        """Have all of `symbols` delivered, as soon as can be. Safe to call as often as one likes."""
+        """Deliver all of `symbols` as soon as possible. Idempotent."""
         wanted = frozenset(symbols)
         self._refused = {symbol: until for symbol, until in self._refused.items() if symbol in wanted}
         waiting = {symbol for symbol, until in self._refused.items() if until > time.monotonic()}
@@ -219,7 +220,7 @@ class Feeds:
         self._take(feed, event)
 
     async def _hand_over(self, wanted: frozenset[str]) -> None:
-        """Close the feeds whose wanted symbols a newer one delivers."""
+        """Close the feeds whose symbols a newer feed delivers."""
         now = time.monotonic()
         for index, feed in reversed(list(enumerate(self.feeds))):
             older = [other for other in self.feeds[:index] if other.symbols & wanted <= feed.symbols]

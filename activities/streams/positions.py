@@ -1,4 +1,4 @@
-"""Where a stream stands, as one row that is kept current by the holder of its lease."""
+"""A stream's position, as one row kept current by the holder of its lease."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ON CONFLICT (name) DO UPDATE
 
 @dataclass(slots=True)
 class StreamPosition:
-    """Counts since the stream was first read, whoever read it. `caught_up_to` is in the exchange's time."""
+    """Counts since the stream was first read, over all holders. `caught_up_to` is in the exchange's time."""
 
     name: str
     caught_up_to: datetime | None = None
@@ -71,7 +71,7 @@ class StreamPosition:
             self._saved = now
 
     def document(self, epoch: int) -> dict[str, Any]:
-        """What a heartbeat carries."""
+        """The details of a heartbeat."""
         return {
             "epoch": epoch,
             "connected": self.connected,

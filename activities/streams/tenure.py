@@ -1,8 +1,8 @@
-"""One holder of a stream's lease: what every long activity of a stream has for as long as it holds the lease.
+"""A tenure: what every long-running stream activity has while it holds its lease.
 
 The user stream, the price watchers and the market data each are one long activity under a lease with an epoch. A tenure
-is the time from one activity's taking the lease until it gives it up or loses it; what it holds and does then is here,
-what it makes of the stream is the activity's own.
+is the time from acquiring the lease until it is released or lost; the common state and work are here, the handling of
+the stream is in each activity.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["Tenure", "tenure_of"]
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """What the holder of a stream's lease works with.
+    """The state of the holder of a stream's lease.
 
-    `position` is the stream's row, carried on from the holder before. `heartbeat` is the activity's. `background` is
+    `position` is the stream's row, continued from the previous holder. `heartbeat` is the activity's. `background` is
     stopped before the lease is given up, so nothing started there outlives it.
     """
 
@@ -45,7 +45,7 @@ class Tenure:
         return OpenIncident(self.pool, self.account, kind, severity, repeat_seconds=repeat_seconds)
 
     async def beat(self, counts: Callable[[], Mapping[str, Any]], seconds: float = 1.0) -> None:
-        """Heartbeat for ever, each `seconds` (wall): the position, and what `counts` says then."""
+        """Heartbeat for ever, every `seconds` (wall), with the position and the current `counts`."""
         while True:
             self.heartbeat({**self.position.document(self.lease.epoch), **counts()})
             await asyncio.sleep(seconds)
@@ -59,7 +59,7 @@ class Tenure:
 async def tenure_of(
     name: str, pool: Pool, exchange: Exchange, account: str, terms: LeaseTerms, heartbeat: Callable[..., None]
 ) -> AsyncIterator[Tenure]:
-    """Wait for the lease `name` and hold it while the body runs; heartbeats say so meanwhile.
+    """Wait for the lease `name` and hold it while the body runs; heartbeats are sent meanwhile.
 
     Raises:
         LeaseLostError: Another holder took over; the body was cancelled.

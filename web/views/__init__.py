@@ -1,7 +1,7 @@
-"""What people see of the ledger, as data: one read each, for the command line, the API and the page.
+"""Views of the ledger as data: one read each, for the command line, the API and the page.
 
-A view asks the ledger and answers with rows, or with what is shown of them; it decides nothing, prints nothing, and
-imports `domain` only. A read raises the database's errors.
+A view queries the ledger and returns rows, or their JSON form; it decides nothing, prints nothing, and imports `domain`
+only. A read raises the database's errors.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a trade costs now, as far as the ledger knows: the account's taker rate, and a product's touch."""
+"""The current cost of a trade from the ledger: the account's taker fee rate, and a product's touch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SELECT (SELECT taker FROM fee_rates WHERE account = $1) AS taker, m.bid, m.ask
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The taker rate as a fraction, bid and ask in quote per base; None: not known now."""
+    """The taker fee rate as a fraction, bid and ask in quote per base; None: not known now."""
 
     taker: Decimal | None
     bid: Decimal | None
@@ -27,12 +27,12 @@ class Costs:
 
 
 async def taker_rate(ledger: Ledger, account: str) -> Decimal | None:
-    """The account's own taker rate, a fraction; None where it isn't known."""
+    """The account's own taker fee rate, a fraction; None if not known."""
     rate: Decimal | None = await ledger.fetchval(_RATE, account)
     return rate
 
 
 async def read_costs(ledger: Ledger, account: str, symbol: str, seconds: float) -> Costs:
-    """The account's taker rate, with the product's bid and ask if they are of the last `seconds`."""
+    """The account's taker fee rate, with the product's bid and ask of the last `seconds`, if any."""
     row = await ledger.fetchrow(_COSTS, account, symbol, seconds)
     return Costs(None, None, None) if row is None else Costs(row["taker"], row["bid"], row["ask"])

@@ -1,4 +1,4 @@
-"""Incidents: what a person should know of."""
+"""Incidents: problems a person should know of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders: one, a list of them, who holds what a sell was refused for, and which orders a shortened key may mean."""
+"""Orders: one, a list, the holders of coins that a sell was refused for, and the orders that match a shortened key."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def find_order(ledger: Ledger, key: str) -> Row | None:
 
 
 async def read_order(ledger: Ledger, key: str) -> Row:
-    """The same of an order that the ledger has. Raises LookupError where it has none."""
+    """The same for an existing order. Raises LookupError if there is none."""
     row = await find_order(ledger, key)
     if row is None:
         raise LookupError(key)
@@ -115,9 +115,9 @@ def described_order(row: Row) -> dict[str, object]:
 
 
 async def same_request(ledger: Ledger, intent: OrderIntent) -> Row | None:
-    """The `intent` of the first order that came the same way with the same request id; None if there is none.
+    """The `intent` of the first order with the same entry point and request id; None if there is none.
 
-    The key is made of the symbol and the side, too, so a request id on another one is another key.
+    Symbol and side are part of the key, so the same request id for another one gives another key.
     """
     return await ledger.fetchrow(_SAME_REQUEST, intent.account, intent.request_id, intent.entry_point)
 
@@ -143,7 +143,7 @@ async def decision_on(ledger: Ledger, key: str) -> OrderDecision | None:
 
 
 async def numbers_of_refusal(ledger: Ledger, key: str) -> dict[str, str]:
-    """What the gate that refused the order compared; empty if none did."""
+    """The values compared by the gate that refused the order; empty if none did."""
     row = await ledger.fetchrow(_GATE_NUMBERS, key)
     return {} if row is None else {name: str(value) for name, value in row["numbers"].items()}
 

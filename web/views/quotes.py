@@ -1,4 +1,4 @@
-"""The market maker: the quotes that rest, and what its last rounds decided on each side."""
+"""The market maker: its resting quotes, and the last rounds' decisions for each side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a system leaves as it stops, and what its check of the ledger found as it started."""
+"""What is still open when a system stops, and the result of its ledger check at the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strategy's newest run: what it thought of each product, and what became of its signals."""
+"""The strategy's newest run: its decision for each product, and the outcomes of its signals."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ async def newest_run(ledger: Ledger, account: str) -> Row | None:
 
 
 async def read_matrix(ledger: Ledger, snapshot_id: str, *, symbol: str | None, most: int) -> list[Row]:
-    """At most `most` rows of a run's matrix: what acts first, then the highest scores; of one product, or all."""
+    """At most `most` rows of a run's matrix: buys and sells first, then the highest scores; of one product, or all."""
     return await ledger.fetch(_MATRIX, snapshot_id, symbol, most)

@@ -1,7 +1,7 @@
-"""Trades: one, a list of them, one's whole story, what is open and how it ended.
+"""Trades: one, a list, a trade's full record, open ones and results.
 
 A trade is its entry and everything that closes it, named by the entry's key. Profit and loss are the position book's:
-net proceeds of what was sold less its share of the cost, both with fees.
+net proceeds of the sold size less its share of the cost, both with fees.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ SELECT o.order_key AS key, o.state, o.filled_size, t.state AS trade_state, t.exi
 
 
 async def find_trade(ledger: Ledger, key: str) -> Row | None:
-    """A trade by its entry's key, with its entry's decision and where its exit plan stands; None: there is none."""
+    """A trade by its entry's key, with its entry's decision and its exit plan; None: there is none."""
     return await ledger.fetchrow(_TRADE, key)
 
 
 async def read_trade(ledger: Ledger, key: str) -> Row:
-    """The same of a trade that the ledger has. Raises LookupError where it has none."""
+    """The same for an existing trade. Raises LookupError if there is none."""
     row = await find_trade(ledger, key)
     if row is None:
         raise LookupError(key)
@@ -121,14 +121,14 @@ async def read_trades(ledger: Ledger, account: str, *, state: str, symbol: str |
 
 
 async def every_trade(ledger: Ledger, keys: Collection[str] | None) -> list[Row]:
-    """Every trade of the ledger, whosever, or those with these keys, oldest first."""
+    """Every trade of the ledger in all accounts, or those with these keys, oldest first."""
     return await ledger.fetch(_EVERY, keys)
 
 
 def described_trade(row: Row, bid: Decimal | None = None, alone: Collection[str] | None = None) -> dict[str, Any]:
     """A trade as JSON: sizes in base, prices in quote per base, P&L and fees in quote currency, times in UTC.
 
-    `alone`: the symbols whose price nobody watches now; None if nobody asked.
+    `alone`: the symbols whose price is not watched now; None if not checked.
     """
 
     rules = ExitRules.model_validate(row["rules"])
@@ -179,17 +179,17 @@ def described_trade(row: Row, bid: Decimal | None = None, alone: Collection[str]
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that the ledger has on a trade."""
+    """Everything in the ledger about a trade."""
 
     entry: Row
     trade: Row | None
     """None while nothing has filled."""
     sells: list[Row]
-    """Orders that sell of it, in the order in which they were asked for."""
+    """Orders that sell from it, in the order of their requests."""
     parts: dict[str, list[Row]]
     """Its gates, attempts, fills, linkage, stop_changes, exits, promises and incidents, oldest first."""
     given_by: dict[tuple[str, str], str]
-    """Who gave a command on it, by the command's kind and id."""
+    """The authors of commands on it, by the command's kind and id."""
 
     @property
     def key(self) -> str:
@@ -198,7 +198,7 @@ class Story:
 
 
 async def read_story(ledger: Ledger, key: str) -> Story:
-    """The whole story of the trade that the order `key`, which exists, enters or sells."""
+    """The full record of the trade that the existing order `key` enters or sells."""
     entry_key = await ledger.fetchval(_ENTRY_OF, key)
     sells = [row["order_key"] for row in await ledger.fetch(_SELLS, entry_key)]
     return Story(
@@ -211,7 +211,8 @@ async def read_story(ledger: Ledger, key: str) -> Story:
 
 
 def described_story(story: Story, *, alone: Collection[str] | None, timelines: dict[str, list[str]]) -> dict[str, Any]:
-    """A trade's story as JSON; `alone` as in `described_trade`, `timelines`: what its workflows tell, by their ids."""
+    """A trade's full record as JSON; `alone` as in `described_trade`, `timelines`: its workflows' timelines, by their
+    ids."""
     entry = story.entry
     return {
         "trade": None if story.trade is None else described_trade(story.trade, alone=alone),
@@ -241,10 +242,10 @@ async def what_is_open(ledger: Ledger, account: str) -> list[Row]:
 
 
 async def open_by_symbol(ledger: Ledger, account: str) -> list[Row]:
-    """How many trades of each product are open, and what remains of them (base)."""
+    """The number of open trades in each product, and their remaining size (base)."""
     return await ledger.fetch(_OPEN_BY_SYMBOL, account)
 
 
 async def how_they_ended(ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:
-    """Entries by their keys, with their trades' results and why an exit was refused that still is."""
+    """Entries by their keys, with their trades' results and the reason of a still refused exit."""
     return {row["key"]: row for row in await ledger.fetch(_ENDS, sorted(keys))}

@@ -1,1 +1,1 @@
-"""What a worker does, one module a role."""
+"""Worker roles, one module each."""

@@ -1,4 +1,4 @@
-"""Market making in the words of the settings: the options of a round, the entry that a bid is, its schedule."""
+"""Market making from the settings: the options of a round, the entry for a bid, the schedule."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = ["last_quotes_leave", "quotes_schedule", "quoting_options"]
 _log = structlog.get_logger(__name__)
 _LONGEST_ROUND = timedelta(seconds=60)
 _POLLED_SECONDS = 65.0
-"""A worker that is there has asked its queue for work within the minute that such a question waits at most."""
+"""A running worker has polled its queue within the last minute, the maximum duration of a poll."""
 _LEAVE_SECONDS = 5.0
 
 
 def quoting_options(settings: Settings, policy: Policy) -> QuotingOptions:
-    """What a round needs of the settings; `policy` is theirs."""
+    """The settings for a round; `policy` is built from them."""
     given, trigger = settings.quoting, policy.triggers[QUOTES]
     return QuotingOptions(
         account=settings.account,
@@ -67,7 +67,7 @@ def quoting_options(settings: Settings, policy: Policy) -> QuotingOptions:
 
 
 def quotes_schedule(settings: Settings) -> Schedule:
-    """A round each `quoting.interval_s` of the market's time; one that is late is not made up for."""
+    """A round each `quoting.interval_s` of market time; missed ones are not made up."""
     account = settings.account
     # Temporal's schedules count in seconds.
     every = max(timedelta(seconds=float(settings.quoting.interval_s) / settings.speed), timedelta(seconds=1))
@@ -86,7 +86,7 @@ def quotes_schedule(settings: Settings) -> Schedule:
 
 
 async def last_quotes_leave(client: Client, pool: Pool, settings: Settings) -> None:
-    """When no other process looks after the quotes, they leave before this one does. Never fails, takes seconds.
+    """Withdraw all quotes before this process ends if no other one manages them. Never fails, takes seconds.
 
     What can't be cancelled now expires at the exchange.
     """
@@ -103,7 +103,7 @@ async def last_quotes_leave(client: Client, pool: Pool, settings: Settings) -> N
 
 
 async def _others(client: Client, queue: str) -> bool:
-    """Whether other processes have asked this queue for workflow tasks lately."""
+    """Whether other processes have recently polled this queue for workflow tasks."""
     answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,

@@ -1,4 +1,4 @@
-"""The role `strategy`: market data and the scheduled strategy run, by the settings that are in force."""
+"""The role `strategy`: market data and the scheduled strategy run, by the settings in force."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LONGEST_RUN = timedelta(seconds=20)
 
 
 def universe_of_settings(settings: Settings) -> Universe:
-    """Which symbols are looked at."""
+    """How the evaluated symbols are chosen."""
     return Universe(
         allow=settings.symbols.allow,
         block=settings.symbols.block,
@@ -99,7 +99,7 @@ def indicator_parameters(settings: Settings) -> Parameters:
 
 
 def named_indicators(settings: Settings) -> tuple[NamedIndicator, ...]:
-    """The indicators that the configuration names, in the order of their names."""
+    """The configured indicators, sorted by name."""
     return tuple(_named(name, given) for name, given in sorted(settings.strategy.indicators.items()))
 
 
@@ -153,7 +153,7 @@ def _loaded(name: str, parameters: str) -> Strategy:
 
 
 def strategy_options(settings: Settings, policy: Policy) -> StrategyOptions:
-    """How a run decides; `policy` is that of the settings."""
+    """The settings of a run; `policy` is built from them."""
     given = settings.strategy
     return StrategyOptions(
         triggers=policy.triggers,
@@ -171,7 +171,7 @@ def strategy_options(settings: Settings, policy: Policy) -> StrategyOptions:
 
 
 def market_data_singleton(settings: Settings) -> Singleton:
-    """Who keeps the account's market data."""
+    """The account's market data workflow."""
     account = settings.account
     return Singleton(
         MarketDataWorkflow.run,
@@ -185,18 +185,18 @@ def market_data_singleton(settings: Settings) -> Singleton:
 
 
 async def ensure_market_data(client: Client, settings: Settings) -> None:
-    """Start the account's market data, or leave those that run. Raises RPCError."""
+    """Start the account's market data workflow, or leave the running one. Raises RPCError."""
     await market_data_singleton(settings).ensure(client)
 
 
 async def ensure_strategy_schedule(client: Client, settings: Settings) -> None:
-    """Have the strategy run as often as is set, as described here and now. Raises RPCError."""
+    """Create or update the strategy's schedule from the settings. Raises RPCError."""
     account, schedule = settings.account, strategy_schedule(settings)
     await ensure_schedule(client, strategy_schedule_id(account), schedule, at_once=False)
 
 
 def strategy_schedule(settings: Settings) -> Schedule:
-    """Every interval of the market's time, a little after a candle's end; a run that is late is not made up for."""
+    """Each interval of market time, a little after a candle's end; missed runs are not made up."""
     account = settings.account
     every = max(timedelta(seconds=float(settings.strategy.interval_s) / settings.speed), _SHORTEST_INTERVAL)
     offset = min(timedelta(seconds=float(settings.strategy.offset_s)), every / 10)

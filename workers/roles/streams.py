@@ -1,4 +1,4 @@
-"""The streams and watchers roles: how the user stream is read, prices are watched and the books are kept level."""
+"""The roles streams and watchers: options of the user stream, the price watchers and reconcile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["reconcile_options", "user_stream_options", "watcher_options"]
 
 
 def user_stream_options(settings: Settings) -> UserStreamOptions:
-    """How the user stream is read."""
+    """Options of the user stream."""
     return UserStreamOptions(
         lease=lease_terms(settings),
         call_timeout=float(settings.exchange.timeout_s) * 3,
@@ -23,12 +23,12 @@ def user_stream_options(settings: Settings) -> UserStreamOptions:
 
 
 def reconcile_options(settings: Settings) -> ReconcileOptions:
-    """How the books are kept level."""
+    """Options of reconcile."""
     return ReconcileOptions(first_look_back_seconds=settings.reconcile.first_look_back_days * 86_400.0)
 
 
 class AllowedSymbols:
-    """The products that may be bought, as the settings have them whenever somebody looks."""
+    """The products that may be bought, always by the settings in force."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
@@ -38,7 +38,7 @@ class AllowedSymbols:
 
 
 def watcher_options(current: Callable[[], Settings]) -> WatcherOptions:
-    """How prices are watched. `current` gives the settings in force."""
+    """Options of the price watchers. `current` returns the settings in force."""
     settings = current()
     exits = settings.exits
     return WatcherOptions(

@@ -1,4 +1,4 @@
-"""The tree of settings: where they come from, what they may be, and what domain and activities get of them."""
+"""The tree of settings: sources, allowed values, and their conversion for domain and activities."""
 
 from workers.settings.connections import DatabaseSettings, ExchangeSettings, TemporalSettings
 from workers.settings.exits import ExitOverrides, ExitSettings, TriggerSettings

@@ -1,4 +1,4 @@
-"""The API key file's form, looked at before it is used; never its content."""
+"""Checks the format of the API key file before it is used; its content is never shown."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,7 @@ __all__ = ["key_file_problems"]
 
 
 def key_file_problems(path: Path) -> list[str]:
-    """Sentences for what is wrong with an API key file in the exchange's own format ({"name", "privateKey"}); none if
-    good.
-    """
+    """Problems of an API key file in the exchange's own format ({"name", "privateKey"}), as sentences."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

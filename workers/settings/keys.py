@@ -1,4 +1,5 @@
-"""Settings by name: `exits.hard_stop_pct`, `triggers.roc_momo.size_quote`; what each holds, and when a change applies.
+"""Settings by name: `exits.hard_stop_pct`, `triggers.roc_momo.size_quote`; the value of each, and when a change
+applies.
 
 A key is live when a section above it or its own field is marked LIVE and nothing nearer is marked AT_START.
 """
@@ -32,7 +33,7 @@ __all__ = [
 
 
 _LOGIN = re.compile(r"(?:[^:/@\s]*://)?(?P<login>[^/@\s]+)@")
-"""What stands before the @ of an address."""
+"""The part of an address before the @."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a key is written: its section (None: nowhere) and its field (None: the section has no such key).
+    """The place of a key: its section (None: none) and its field (None: the section has no such key).
 
     `section` is the model that the key itself stands for, if it stands for one.
     """
@@ -76,7 +77,7 @@ def _below(key: str, value: Any, field: FieldInfo, live: bool) -> Iterator[Leaf]
 
 
 def live_values(settings: BaseModel) -> dict[str, Any]:
-    """Live keys that have a value, in the form in which changes are stored."""
+    """Dynamic settings that have a value, in the form in which changes are stored."""
     return {leaf.key: as_json(leaf.value) for leaf in leaves(settings) if leaf.live and leaf.value is not None}
 
 
@@ -148,9 +149,9 @@ def holds_secret(annotation: object) -> bool:
 
 
 def secrets_in(settings: BaseModel) -> Iterator[str]:
-    """What of the values nobody may read in any output: secrets, and the logins in addresses.
+    """Values that must not appear in any output: secrets, and logins in addresses.
 
-    In a text that is no address and has no place for a secret nothing is looked for.
+    Text that is not an address and can't contain a secret is not searched.
     """
     for leaf in leaves(settings):
         secret = holds_secret(leaf.field.annotation)
@@ -166,7 +167,7 @@ def secrets_in(settings: BaseModel) -> Iterator[str]:
 
 
 def applies_live(field: FieldInfo, *, above: bool) -> bool:
-    """Whether a change of this field counts while workers run, in a section that is live or not (`above`)."""
+    """Whether a change of this field applies while workers run, in a section that is dynamic or not (`above`)."""
     noted = field.metadata
     if AT_START in noted or holds_secret(field.annotation):
         return False

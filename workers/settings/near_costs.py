@@ -1,4 +1,4 @@
-"""Settings whose stops or targets are nearer than a round trip costs: warnings for people, by the settings' keys."""
+"""Warnings about stops and targets in the settings that are within the cost of a round trip, by key."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["assumed_round_trip", "near_costs"]
 
 
 def assumed_round_trip(settings: Settings) -> RoundTrip:
-    """What a round trip costs where the account's own rates aren't known: the paper exchange's, else Coinbase's."""
+    """The cost of a round trip if the account's own fee rates aren't known: the paper exchange's, else Coinbase's."""
     return RoundTrip(settings.paper.taker_fee_pct / 100 if settings.mode == "paper" else ASSUMED_TAKER)
 
 
 def near_costs(settings: Settings, trip: RoundTrip) -> Iterator[str]:
-    """A sentence for each setting that is so, the most general first; what a trigger takes from `[exits]` once only."""
+    """A sentence for each such setting, the most general first; values a trigger inherits from `[exits]` only once."""
     general = near_levels(exit_rules(settings.exits), trip)
     for name, sentence in general.items():
         yield f"exits.{name}_pct: {sentence}"

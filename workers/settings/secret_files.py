@@ -1,4 +1,4 @@
-"""The files that settings name: they are there, and those with a secret in them are their owner's alone (SAFE-4)."""
+"""Checks the files named in settings: they exist, and those with secrets are readable by their owner only (SAFE-4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["file_problems", "require_files"]
 
 
 def file_problems(settings: Settings) -> list[str]:
-    """One sentence for each file that can't be used as it is; none names the file, a secret may stand in its place."""
+    """One sentence for each unusable file; the file's name is not shown, because a secret may be in its place."""
     found = []
     for leaf in leaves(settings):
         uses = [noted for noted in constraints(leaf.field) if isinstance(noted, FileUse)]
@@ -30,7 +30,7 @@ def file_problems(settings: Settings) -> list[str]:
 
 
 def require_files(settings: Settings) -> None:
-    """What every process asks before it starts. Raises ConfigError with a sentence for each file."""
+    """The check of every process before it starts. Raises ConfigError with a sentence for each file."""
     if problems := file_problems(settings):
         raise ConfigError(problems)
 

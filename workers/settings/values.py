@@ -1,4 +1,4 @@
-"""Settings in the words of `domain` and `activities`: percent becomes a fraction, sections become plain values."""
+"""Settings converted for `domain` and `activities`: percent becomes a fraction, sections become plain values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exit_rules(exits: ExitSettings, *, by_hand: bool = False) -> ExitRules:
 
 
 def protection_for(settings: Settings, trigger: str) -> Protection | None:
-    """What rests at the exchange for a trade that `trigger` entered; None: only monitored exits."""
+    """The protection at the exchange for a trade entered by `trigger`; None: only monitored exits."""
     given = settings.triggers.get(trigger)
     if given is None or given.protection.kind == "none":
         return None
@@ -76,7 +76,7 @@ def triggers_of(settings: Settings) -> Triggers:
 
 
 def policy_of(settings: Settings) -> Policy:
-    """What the activities need of the settings."""
+    """The settings for the activities."""
     return Policy(
         account=settings.account,
         currency=settings.risk.currency,
@@ -106,13 +106,13 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def lease_terms(settings: Settings) -> LeaseTerms:
-    """Leases of streams and watchers."""
+    """Lease terms of streams and watchers."""
     seconds = float(settings.streams.lease_s)
     return LeaseTerms(seconds=seconds, renew_seconds=seconds / 4)
 
 
 def exchange_of(settings: Settings) -> Exchange:
-    """The account's exchange; paper and live differ in address, trust root and keys only.
+    """The account's exchange; paper and live differ only in address, trust root and keys.
 
     Raises UnreachableError(NO_EXCHANGE) without addresses, and ApiKeyError for a key that can't be used.
     """

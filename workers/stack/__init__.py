@@ -1,1 +1,1 @@
-"""The local stack: its servers, their programs, and how they are kept running."""
+"""The local stack: its servers, their programs, and their supervision."""

@@ -1,8 +1,8 @@
-"""Certificates for the local stack's own Temporal, so that nobody connects who can't read the owner's files.
+"""Certificates for the local stack's own Temporal, so that only users who can read the owner's files can connect.
 
-One authority signs the server's and the client's certificate and is then forgotten: its key is never written, so
-nobody can ever make another one. All of it is made anew when less than a year is left, which a stack looks at when it
-starts: the longest that one runs without a restart is thereby a year.
+One authority signs the server's and the client's certificate and is then discarded: its key is never written, so no
+further certificate can be made. All are renewed when less than a year is left, which is checked at the start of a
+stack, so a stack can run for a year without a restart.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ _RENEWED_BEFORE = timedelta(days=365)
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files in a folder that is the owner's alone."""
+    """PEM files in a folder that only the owner can read."""
 
     folder: Path
 
     @property
     def ca_file(self) -> Path:
-        """The authority's certificate, by which either side knows the other."""
+        """The authority's certificate, with which both sides verify each other."""
         return self.folder / "ca.pem"
 
     @property
@@ -47,7 +47,7 @@ class Certificates:
 
     @property
     def client_cert_file(self) -> Path:
-        """The certificate of whoever may use Temporal: our processes and the owner's commands."""
+        """The client certificate of our processes and the owner's commands."""
         return self.folder / "client.pem"
 
     @property
@@ -69,7 +69,8 @@ class Certificates:
 
 
 def ensure(folder: Path, now: datetime | None = None) -> Certificates:
-    """The certificates in `folder`, made if one is missing, unreadable or near its end at `now` (None: this moment).
+    """The certificates in `folder`, created if one is missing, unreadable or about to expire at `now` (None: the
+    current time).
 
     Folder 0700, files 0600. Raises OSError.
     """

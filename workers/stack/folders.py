@@ -1,6 +1,4 @@
-"""Where the product keeps files of the user's: data (ledger, histories) and cache (what can be fetched or built
-again).
-"""
+"""Folders for the user's files: data (ledger, histories) and cache (files that can be fetched or built again)."""
 
 import os
 from pathlib import Path
@@ -11,7 +9,7 @@ __all__ = ["cache_dir", "data_dir"]
 
 
 def data_dir(mode: str = "paper") -> Path:
-    """The local stack's data folder: BOTTRADER_DATA as it is, else the platform's own, one for each mode
+    """The local stack's data folder: BOTTRADER_DATA if set, else the platform's default, one for each mode
     (~/.local/share/bottrader and bottrader-live on Linux).
     """
     given = os.environ.get("BOTTRADER_DATA")
@@ -20,7 +18,7 @@ def data_dir(mode: str = "paper") -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder of built or downloaded programs: BOTTRADER_CACHE, else the platform's own (~/.cache/bottrader on
+    """The folder of built or downloaded programs: BOTTRADER_CACHE, else the platform's default (~/.cache/bottrader on
     Linux).
     """
     given = os.environ.get("BOTTRADER_CACHE")

@@ -1,9 +1,9 @@
-"""`python -m workers.stack.server_binaries`: Temporal's production server, its schema tool and its Web UI, built and
-cached.
+"""`python -m workers.stack.server_binaries`: Builds and caches Temporal's production server, its schema tool and its
+Web UI.
 
-They are what the compose file's images contain, so that its services can run as plain processes, in tests and
-benchmarks; and what a live stack runs on. Built when one of these needs them, or by `make server` (about three minutes
-on two cores), never by `make test`.
+They are the programs in the compose file's images, so that its services can run as plain processes in tests and
+benchmarks; a live stack uses them too. Built when one of these needs them, or by `make server` (about three minutes on
+two cores), never by `make test`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ PROGRAMS = {
     "temporal-sql-tool": (SERVER_VERSION, f"go.temporal.io/server/cmd/tools/sql@v{SERVER_VERSION}"),
     "ui-server": (UI_VERSION, f"github.com/temporalio/ui-server/v2/cmd/server@v{UI_VERSION}"),
 }
-"""Program, as the images call it → its version and Go package."""
+"""Program name as in the images → its version and Go package."""
 _PACKAGES = {"temporal-server": 1254, "temporal-sql-tool": 747, "ui-server": 415}
 """How many Go packages each consists of in its version, those in common counted with each: `go list -deps`."""
 
@@ -43,7 +43,7 @@ def all_cached() -> bool:
 
 
 def ensure(programs: Iterable[str], say: Say, stop: threading.Event | None = None) -> None:
-    """Build what is missing of `programs`.
+    """Build the missing ones of `programs`.
 
     Raises UnreachableError: BUILD_FAILED, or BUILD_STOPPED when `stop` was set.
     """
@@ -83,7 +83,7 @@ def ui_config() -> Path | None:
 
 
 def main() -> int:
-    """Build what is missing and say so."""
+    """Build what is missing, and report it."""
 
     def say(line: str) -> None:
         sys.stderr.write(line + "\n")

@@ -1,9 +1,8 @@
-"""Temporal's dynamic configuration as this system needs it, for the dev server and (as YAML) for the compose file's
-server.
+"""Temporal's dynamic configuration for this system, for the dev server and (as YAML) for the compose file's server.
 
-The defaults read each history queue at most 20 times a second, so that every hop waits up to 50 ms: that is most of
-a decision's way to the exchange. The rate limits are raised so that a thousand stops due in one second are not
-queued behind a limit meant for shared clusters.
+With the defaults each history queue is read at most 20 times a second, so that every hop waits up to 50 ms, most of the
+time from decision to exchange. The rate limits are raised so that a thousand stops due in one second don't wait for a
+limit meant for shared clusters.
 """
 
 import sys
