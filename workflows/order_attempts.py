@@ -3,6 +3,8 @@
 One attempt at a time: the next is prepared only when the last has its final size, or certainly is not at the exchange.
 An outcome that is unknown is looked up before anything else is sent. The exchange's answers are given to
 `order_reports`, and the next step waits until the ledger has them.
+
+Long on purpose: it is one order's attempts, of which sending, resolving and replacing share what is known of the last.
 """
 
 from __future__ import annotations

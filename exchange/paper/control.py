@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from exchange.paper.coinbase import render
-from exchange.paper.coinbase.stream import SENT_CHANNELS, STREAM_PATHS, Streams
+from exchange.paper.coinbase.stream import SENT_CHANNELS, STREAM_PATHS, PaperStreams
 from exchange.paper.control_access import guard
 from exchange.paper.errors import ApiError, PaperError, Refusal
 from exchange.paper.faults import FaultKind, read_fault, require_reachable
@@ -38,7 +38,7 @@ class ControlServer:
     """Routes of the control interface; `application` is the aiohttp application."""
 
     def __init__(
-        self, venue: PaperVenue, market: Market, streams: Streams, requests: Sequence[str], *, token: str
+        self, venue: PaperVenue, market: Market, streams: PaperStreams, requests: Sequence[str], *, token: str
     ) -> None:
         self._venue = venue
         self._engine = venue.engine

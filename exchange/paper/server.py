@@ -17,7 +17,7 @@ from aiohttp import web
 from exchange.paper.candles import CandleStore, Pace
 from exchange.paper.coinbase.auth import Keyring
 from exchange.paper.coinbase.rest import Rest
-from exchange.paper.coinbase.stream import Streams
+from exchange.paper.coinbase.stream import PaperStreams
 from exchange.paper.config import Generated, Live, PaperConfig, check
 from exchange.paper.control import ControlServer
 from exchange.paper.control_access import TOKEN_FILE, own_token
@@ -96,7 +96,7 @@ class PaperExchange:
         for product_id, bars in source.history().items():
             self._give_history(product_id, bars)
         self.market = Market(self.venue, source)
-        self.streams = Streams(self.venue, self.keyring)
+        self.streams = PaperStreams(self.venue, self.keyring)
         self.venue.publish = self._publish
         self.venue.store = store
         if store is not None:

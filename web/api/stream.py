@@ -29,7 +29,7 @@ from web.api.reads import Sources, event_line
 from web.api.sessions import Sessions
 from web.refusals import Refused
 from web.views import lists
-from web.views.changes import Seen, changes_since
+from web.views.changes import SeenChanges, changes_since
 from web.views.standing import read_standing
 
 __all__ = ["Streams", "stream_routes"]
@@ -71,7 +71,7 @@ class Streams:
         self._look_s = look_s
         self._watchers: set[_Watcher] = set()
         self._looker: asyncio.Task[None] | None = None
-        self._seen = Seen()
+        self._seen = SeenChanges()
         self._number = 0
         self._boot = secrets.token_hex(4)
         self._stopped = asyncio.Event()
@@ -105,7 +105,7 @@ class Streams:
         watcher = _Watcher()
         self._watchers.add(watcher)
         if not self.looks:
-            self._seen = Seen()
+            self._seen = SeenChanges()
             self._looked.clear()
             self._looker = asyncio.create_task(self._look())
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from typing import Any
 from web.views import Ledger, Row
 from web.views.lists import order_lines, trade_lines
 
-__all__ = ["Changes", "Seen", "changes_since"]
+__all__ = ["Changes", "SeenChanges", "changes_since"]
 
 _ORDERS = "SELECT order_key AS key, xmin::text AS version FROM orders WHERE account = $1 AND NOT finished"
 _TRADES = """
@@ -27,7 +27,7 @@ _NEWEST_EVENT = "SELECT coalesce(max(id), 0) FROM incidents WHERE account = $1"
 
 
 @dataclass
-class Seen:
+class SeenChanges:
     """The versions of the last look."""
 
     orders: dict[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Changes:
     """The newest event that was known before, where there is a newer one."""
 
 
-async def changes_since(ledger: Ledger, account: str, seen: Seen) -> Changes:
+async def changes_since(ledger: Ledger, account: str, seen: SeenChanges) -> Changes:
     """What has changed since `seen`, which becomes what is seen now. Nothing has since a look that saw nothing yet."""
     first = seen.event is None
     found = Changes()

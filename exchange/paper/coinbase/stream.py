@@ -23,7 +23,7 @@ from exchange.paper.faults import CONNECT_FAULTS, FaultKind
 from exchange.paper.numbers import rfc3339
 from exchange.paper.venue import PaperVenue
 
-__all__ = ["SENT_CHANNELS", "STREAM_PATHS", "Streams"]
+__all__ = ["SENT_CHANNELS", "STREAM_PATHS", "PaperStreams"]
 
 MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", "level2", "market_trades")
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
@@ -35,7 +35,7 @@ SENT_CHANNELS = sorted({_WIRE_NAME.get(name, name) for name in (*MARKET_CHANNELS
 STREAM_PATHS = ("market", "user")
 
 
-class Streams:
+class PaperStreams:
     """All connections, and what is published to them."""
 
     def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
