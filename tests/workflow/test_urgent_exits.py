@@ -45,14 +45,14 @@ async def sells(system: TradingSystem, trade: Trade) -> list[dict[str, Any]]:
     return [item for item in await system.control.orders() if item["client_order_id"] in ours]
 
 
-async def until_sold(system: TradingSystem, trade: Trade, size: str = "0.01") -> None:
+async def until_sold(system: TradingSystem, trade: Trade, size: str = "0.01", within: float = WITHIN) -> None:
     """Wait until the exchange has sold so much for the trade."""
 
     async def so() -> bool:
         return sum(Decimal(item["filled_size"]) for item in await sells(system, trade)) == Decimal(size)
 
     try:
-        await eventually(so, within=WITHIN, what="the trade is sold")
+        await eventually(so, within=within, what="the trade is sold")
     except AssertionError as problem:
         raise AssertionError(f"{problem}\n{await trade.story()}\n{await sells(system, trade)}") from None
 
