@@ -4,10 +4,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/bottrader
 ENV PATH=/opt/bottrader/bin:$PATH
 WORKDIR /src
-COPY requirements.lock requirements-dev.lock ./
-# The optional indicators, too, in the versions of the second lock; nothing else of it.
-RUN pip install --quiet --no-deps -r requirements.lock \
-    && pip install --quiet -c requirements.lock -c requirements-dev.lock pandas pandas-ta-classic
+COPY requirements.lock ./
+RUN pip install --quiet --no-deps -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY activities activities
 COPY cli cli

@@ -1,7 +1,7 @@
 """`make lock`: the two lock files, written from what is installed in .venv.
 
 `requirements.lock` has what trading needs: what pyproject.toml's dependencies need, and theirs, and what builds the
-package. `requirements-dev.lock` has everything else: tools of development, optional indicators, clients for tests.
+package. `requirements-dev.lock` has everything else: tools of development, clients for tests.
 """
 
 import sys

@@ -12,8 +12,6 @@ from tests.support.locks import DEV_LOCK, ROOT, RUN_LOCK, lines
 from workers.stack.packages import Progress, install, locked
 
 _SHIPPED = ("activities", "cli", "domain", "exchange", "fifo", "research", "schema", "web", "workers", "workflows")
-_OPTIONAL = {"pandas", "pandas-ta-classic"}
-"""Extras: what imports them says what to install."""
 
 
 def test_run_lock_has_what_trading_needs_and_no_more() -> None:
@@ -22,13 +20,13 @@ def test_run_lock_has_what_trading_needs_and_no_more() -> None:
     assert RUN_LOCK.read_text().splitlines() == run
     tools = locked(DEV_LOCK.read_text())
     assert not tools.keys() & locked(RUN_LOCK.read_text()).keys()
-    assert {"pytest", "mypy", "ruff", "ccxt", "pandas"} <= tools.keys()
+    assert {"pytest", "mypy", "ruff", "ccxt"} <= tools.keys()
     assert tools.items() <= locked("\n".join(dev)).items()
 
 
 def test_nothing_that_ships_imports_a_tool_of_development() -> None:
-    """Each import of a shipped module is in `requirements.lock`, but for the optional indicators."""
-    run = locked(RUN_LOCK.read_text()).keys() | _OPTIONAL
+    """Each import of a shipped module is in `requirements.lock`."""
+    run = locked(RUN_LOCK.read_text()).keys()
     origins = packages_distributions()
     for path, module in _imports():
         names = {canonicalize_name(name) for name in origins.get(module, ())}
