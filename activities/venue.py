@@ -1,7 +1,8 @@
 """The exchange as the activities use it: product rules and fee rates remembered, balance reads shared.
 
 What an exit asks, it asks beside its order and within a bound (EXIT-10): `rules`, `touch` and `available` answer with
-what is known, or None, and never raise.
+what is known, or None, and never raise. For one that is `due` (a stop, a person's close) the bound is short, and next
+to nothing where an answer stayed away just now.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _REMEMBER_SECONDS = 60.0
 _BALANCE_SECONDS = 2.0
 _ATTEMPT_SECONDS = 1.5
 """What was read for an attempt serves its retries for so long."""
-_URGENT_SECONDS = 0.5
-"""Who waits no longer than that is an exit that is due."""
+_IN_TIME_SECONDS = 0.5
+"""An answer that takes longer is too late for an exit that is due."""
 _IMPATIENT_SECONDS = 0.05
 _SILENT_SECONDS = 5.0
 
@@ -40,15 +41,15 @@ class _Patience:
     def __init__(self) -> None:
         self._until = 0.0
 
-    def seconds(self, within: float) -> float:
-        """What is left of a bound of `within` seconds."""
-        if within > _URGENT_SECONDS or time.monotonic() >= self._until:
+    def seconds(self, within: float, *, due: bool) -> float:
+        """What is left of a bound of `within` seconds; `due` where an exit that is due waits."""
+        if not due or time.monotonic() >= self._until:
             return within
         return min(within, _IMPATIENT_SECONDS)
 
     def answered(self, after: float) -> None:
         """An answer came after so many seconds. One too late for a due exit says that the next one will be, too."""
-        if after <= _URGENT_SECONDS:
+        if after <= _IN_TIME_SECONDS:
             self._until = 0.0
 
     def unanswered(self, waited: float) -> None:
@@ -91,25 +92,25 @@ class Venue:
                 return known[1]
             raise
 
-    async def rules(self, symbol: str, *, within: float) -> Product | None:
+    async def rules(self, symbol: str, *, within: float, due: bool = False) -> Product | None:
         """A product's rules for an exit, asked for at most `within` seconds: the last known where no answer comes.
 
         Those are in the ledger, too, for after a restart. None only where nobody ever knew them. That it takes no
         orders is believed only of a fresh answer, and that it isn't listed never: what stands between a due stop and
         its order is the exchange's own refusal alone. One of a MARKET order says more than a read that may lag.
         """
-        product = await self._rules(symbol, within)
+        product = await self._rules(symbol, within, due=due)
         refused_at = self._refused_market.get(symbol)
         if product is None or refused_at is None or time.monotonic() - refused_at >= _REMEMBER_SECONDS:
             return product
         return replace(product, limit_only=True)
 
-    async def _rules(self, symbol: str, within: float) -> Product | None:
+    async def _rules(self, symbol: str, within: float, *, due: bool) -> Product | None:
         known = self._products.get(symbol)
         fresh = known is not None and time.monotonic() - known[0] < _REMEMBER_SECONDS
         if fresh and known is not None and known[1] is not None and not (known[1].halted or known[1].cancel_only):
             return known[1]
-        reading, waits = self._reading(symbol), self._patience.seconds(within)
+        reading, waits = self._reading(symbol), self._patience.seconds(within, due=due)
         await asyncio.wait({reading}, timeout=waits)
         if not reading.done():
             self._patience.unanswered(waits)
@@ -198,12 +199,12 @@ class Venue:
         """Read the touch again for this attempt: what was read is nothing to decide by."""
         self._attempts.pop((attempt, symbol), None)
 
-    async def touch(self, symbol: str, *, within: float) -> Quote | None:
+    async def touch(self, symbol: str, *, within: float, due: bool = False) -> Quote | None:
         """The touch for an exit, now; None if it can't be had within so many seconds, or nobody buys.
 
         An exit goes by the bid alone: where nobody sells, the bid stands for the ask, too.
         """
-        waits, began = self._patience.seconds(within), time.monotonic()
+        waits, began = self._patience.seconds(within, due=due), time.monotonic()
         try:
             async with asyncio.timeout(waits):
                 book = await self.exchange.book(symbol, 1)
@@ -218,9 +219,9 @@ class Venue:
         bid = book.bids[0].price
         return Quote(symbol, bid, book.asks[0].price if book.asks else bid, book.at)
 
-    async def balances(self, *, within: float) -> Mapping[str, Balance] | None:
+    async def balances(self, *, within: float, due: bool = False) -> Mapping[str, Balance] | None:
         """All currencies, from a read begun after the call; None if it can't be had in time."""
-        waits = self._patience.seconds(within)
+        waits = self._patience.seconds(within, due=due)
         try:
             async with asyncio.timeout(waits):
                 return await self._balances.read()
@@ -236,9 +237,9 @@ class Venue:
         self._patience.answered(time.monotonic() - began)
         return found
 
-    async def available(self, currency: str, *, within: float = _BALANCE_SECONDS) -> Decimal | None:
+    async def available(self, currency: str, *, within: float = _BALANCE_SECONDS, due: bool = False) -> Decimal | None:
         """What of a currency is available, from a read begun after the call; None if it can't be had in time."""
-        balances = await self.balances(within=within)
+        balances = await self.balances(within=within, due=due)
         if balances is None:
             return None
         balance = balances.get(currency)

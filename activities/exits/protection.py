@@ -62,7 +62,7 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     row = await pool.fetchrow(_STATE, request.entry_key)
     if row is None:
         return ProtectionView(entry_key=request.entry_key, sentence="there is no such trade")
-    product = await venue.rules(row["symbol"], within=_RULES_SECONDS)
+    product = await venue.rules(row["symbol"], within=_RULES_SECONDS, due=True)
     rules = ExitRules.model_validate(row["rules"])
     first = request.protection
     request = request.model_copy(update={"protection": as_moved(first, rules)})
@@ -80,7 +80,7 @@ async def protection_view(pool: Pool, venue: Venue, policy: Policy, request: Pro
     if product is None or entry_price is None:
         sentence = f"the rules of {row['symbol']} can't be had from the exchange"
         return view.model_copy(update={"sentence": sentence, "sellable": view.live_size})
-    free = await free_beside(venue, product, row["remaining"], view.live_size, row["bid"], _RULES_SECONDS)
+    free = await free_beside(venue, product, row["remaining"], view.live_size, row["bid"], _RULES_SECONDS, due=True)
     view = view.model_copy(update={"free": free})
     # As its admission will have it: what other sells of the trade have claimed is theirs.
     sellable = sized(row["remaining"] - row["others"], product)

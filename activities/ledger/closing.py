@@ -55,7 +55,9 @@ KEPT_BID = f"""
 """The newest bid of the last minute that is known in a trade `t`'s symbol: of the market, or of its last exit."""
 
 
-async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE) -> PositionView:
+async def position_view(
+    pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE, due: bool = False
+) -> PositionView:
     """A trade's row of the position book, with whether what is left is dust; the exchange is asked that long for its
     touch (wall seconds), where the answer depends on it.
     """
@@ -74,8 +76,8 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
     )
     if row is None:
         return PositionView(entry_key=entry_key, state=TradeState.CLOSED, remaining=ZERO)
-    product = await venue.rules(row["symbol"], within=seconds) if row["remaining"] > 0 else None
-    dust = await _dust(venue, product, row["remaining"], row["bid"], seconds)
+    product = await venue.rules(row["symbol"], within=seconds, due=due) if row["remaining"] > 0 else None
+    dust = await _dust(venue, product, row["remaining"], row["bid"], seconds, due=due)
     return PositionView(
         entry_key=entry_key,
         state=TradeState(row["state"]),
@@ -85,7 +87,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
         dust=dust is not None,
         dust_why=dust or "",
         pending_claims=row["claims"],
-        free=await free_beside(venue, product, row["remaining"], row["claims"], row["bid"], seconds),
+        free=await free_beside(venue, product, row["remaining"], row["claims"], row["bid"], seconds, due=due),
         rules=ExitRules.model_validate(row["rules"]),
         exit_legs=row["exit_legs"],
         legs=row["legs"],
@@ -94,7 +96,7 @@ async def position_view(pool: Pool, venue: Venue, entry_key: str, *, seconds: fl
 
 
 async def _dust(
-    venue: Venue, product: Product | None, remaining: Decimal, kept: Decimal | None, seconds: float
+    venue: Venue, product: Product | None, remaining: Decimal, kept: Decimal | None, seconds: float, *, due: bool
 ) -> str | None:
     """What is left in words if it can't be sold; None if it can, or if nobody knows what it is worth.
 
@@ -105,14 +107,21 @@ async def _dust(
         return None
     if is_dust(remaining, None, product):
         return dust_sentence(remaining, kept, product)
-    bid = await _bid_of(venue, product, remaining, kept, seconds)
+    bid = await _bid_of(venue, product, remaining, kept, seconds, due=due)
     if bid is None or not is_dust(remaining, bid, product):
         return None
     return dust_sentence(remaining, bid, product)
 
 
 async def free_beside(
-    venue: Venue, product: Product | None, remaining: Decimal, claimed: Decimal, kept: Decimal | None, seconds: float
+    venue: Venue,
+    product: Product | None,
+    remaining: Decimal,
+    claimed: Decimal,
+    kept: Decimal | None,
+    seconds: float,
+    *,
+    due: bool,
 ) -> Decimal | None:
     """What an order of its own can sell of a trade beside what may still sell `claimed` of it, as `free_to_sell`; None
     where the product's rules are not known. What a rest of unknown worth comes to is no dust.
@@ -120,19 +129,19 @@ async def free_beside(
     if product is None:
         return None
     beside = 0 < claimed < remaining
-    bid = await _bid_of(venue, product, remaining - claimed, kept, seconds) if beside else kept
+    bid = await _bid_of(venue, product, remaining - claimed, kept, seconds, due=due) if beside else kept
     return free_to_sell(remaining, claimed, bid, product)
 
 
 async def _bid_of(
-    venue: Venue, product: Product, size: Decimal, kept: Decimal | None, seconds: float
+    venue: Venue, product: Product, size: Decimal, kept: Decimal | None, seconds: float, *, due: bool
 ) -> Decimal | None:
     """The bid that says whether `size` is dust: the kept one where that is far from the minimum or the exchange doesn't
     say in time (wall seconds), else the exchange's; None if nobody knows.
     """
     if kept is not None and size * kept > 2 * product.quote_min:
         return kept
-    quote = await venue.touch(product.symbol, within=seconds)
+    quote = await venue.touch(product.symbol, within=seconds, due=due)
     return quote.bid if quote is not None and quote.bid > 0 else kept
 
 

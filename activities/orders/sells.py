@@ -216,7 +216,7 @@ class SellAdmissions:
     async def _rules_and_free(self, intent: OrderIntent) -> tuple[Product | None, Decimal | None]:
         """The product's rules, the last known if need be, and what is available, if that is told in time."""
         product, free = await asyncio.gather(
-            self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS),
-            self._venue.available(base_of(intent.symbol), within=EXIT_ASKS_SECONDS),
+            self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS, due=True),
+            self._venue.available(base_of(intent.symbol), within=EXIT_ASKS_SECONDS, due=True),
         )
         return product, free

@@ -68,7 +68,7 @@ class Touches:
         """The touch, now; where the exchange doesn't tell it in time, the newest price that is known. None: nobody
         knows one.
         """
-        quote = await self._venue.touch(intent.symbol, within=EXIT_ASKS_SECONDS)
+        quote = await self._venue.touch(intent.symbol, within=EXIT_ASKS_SECONDS, due=True)
         if quote is not None:
             return quote
         trigger, kept = _trigger(intent), await self._kept(intent)

@@ -169,7 +169,7 @@ class TradingActivities(OrderActivities):
         It sells what the order has claimed and not sold, which nobody but this order's own reports changes. Where no
         price is known to go by it goes MARKET.
         """
-        rules = asyncio.create_task(self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS))
+        rules = asyncio.create_task(self._venue.rules(intent.symbol, within=EXIT_ASKS_SECONDS, due=True))
         asked = asyncio.create_task(self._free(intent, request, EXIT_ASKS_SECONDS))
         touch = None if request.market else await self._touches.last_touch(intent)
         product, free = await rules, await asked
@@ -184,7 +184,9 @@ class TradingActivities(OrderActivities):
 
     async def _free(self, intent: OrderIntent, request: NextAttempt, within: float) -> Decimal | None:
         """What is available by the exchange, for an order that asks for less as that says no; None: it doesn't say."""
-        return await self._venue.available(base_of(intent.symbol), within=within) if request.smaller else None
+        if not request.smaller:
+            return None
+        return await self._venue.available(base_of(intent.symbol), within=within, due=must_leave(intent))
 
     async def _plan_rest(
         self,
@@ -351,7 +353,7 @@ class TradingActivities(OrderActivities):
         if request.reason is None:
             return await position_view(self._pool, self._venue, request.entry_key)
         # An exit is due, which doesn't wait for what may not come.
-        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE)
+        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE, due=True)
 
     @activity.defn(name="protection")
     async def protection(self, request: ProtectionRequest) -> ProtectionView:
@@ -387,7 +389,7 @@ class TradingActivities(OrderActivities):
                     request.entry_key,
                     f"an exit of trade {request.entry_key} did not go through: {request.why}",
                 )
-        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE)
+        return await position_view(self._pool, self._venue, request.entry_key, seconds=_LOOK_WHILE_DUE, due=True)
 
     @activity.defn(name="move_stops")
     async def move_stops(self, request: MoveStops) -> StopsAnswer:

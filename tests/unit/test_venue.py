@@ -47,15 +47,15 @@ def test_a_due_exit_waits_for_silent_reads_in_full_only_once(monkeypatch: pytest
     monkeypatch.setattr("activities.venue._SILENT_SECONDS", 3600.0)  # however slow this machine is
     patience = _Patience()
     patience.unanswered(0.05)
-    assert patience.seconds(0.3) == 0.3
+    assert patience.seconds(0.3, due=True) == 0.3
     patience.unanswered(0.3)
-    assert patience.seconds(0.3) == 0.05
-    assert patience.seconds(0.01) == 0.01
-    assert patience.seconds(2) == 2
+    assert patience.seconds(0.3, due=True) == 0.05
+    assert patience.seconds(0.01, due=True) == 0.01
+    assert patience.seconds(2, due=False) == 2
     patience.answered(3)
-    assert patience.seconds(0.3) == 0.05
+    assert patience.seconds(0.3, due=True) == 0.05
     patience.answered(0.4)
-    assert patience.seconds(0.3) == 0.3
+    assert patience.seconds(0.3, due=True) == 0.3
 
 
 async def test_reads_that_answer_again_are_waited_for_again() -> None:
@@ -63,6 +63,6 @@ async def test_reads_that_answer_again_are_waited_for_again() -> None:
     exchange = FakeExchange(quotes={BTC: Decimal(90)})
     venue = Venue(exchange)
     venue._patience.unanswered(0.3)
-    assert venue._patience.seconds(0.3) == 0.05
+    assert venue._patience.seconds(0.3, due=True) == 0.05
     await venue.balances(within=30)
-    assert venue._patience.seconds(0.3) == 0.3
+    assert venue._patience.seconds(0.3, due=True) == 0.3
