@@ -1,6 +1,6 @@
 """The ledger's stamps, read and written (SAFE-1, SAFE-2): mode, names in Temporal, accounts of the venue, armed or not.
 
-What follows from them is decided in `domain.identity`.
+Decisions about them are made in `domain.identity`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 ARMED = IncidentKind.LIVE_ARMED
 DISARMED = IncidentKind.LIVE_DISARMED
 _ASKED_FOR = 3
-"""So many of the newest orders are asked for: the venue may have forgotten one, not all."""
+"""How many of the newest orders are requested: the venue may no longer know one, but not all."""
 
 _HOLDS = "SELECT EXISTS (SELECT 1 FROM attempts WHERE exchange_order_id IS NOT NULL)"
 _HOLDS_OF = "SELECT EXISTS (SELECT 1 FROM attempts WHERE account = $1 AND exchange_order_id IS NOT NULL)"
@@ -93,7 +93,7 @@ INSERT INTO admission_turns AS t (account, taken) VALUES ($1, 1) ON CONFLICT (ac
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What a process brings to a ledger. `names` are those that its settings say themselves."""
+    """The identity a process claims for its ledger. `names` are those given in its settings."""
 
     mode: str
     account: str
@@ -102,7 +102,7 @@ class Brought:
 
 
 async def read_ledger(connection: Statements) -> LedgerIdentity | None:
-    """The ledger's stamp; None before its first start, and in a database from before there were stamps."""
+    """The ledger's stamp; None before its first start, and in a database older than stamps."""
     try:
         row = await connection.fetchrow("SELECT * FROM ledger_identity")
     except asyncpg.UndefinedTableError:
@@ -117,9 +117,9 @@ async def read_account(connection: Statements, account: str) -> AccountIdentity 
 
 
 async def require_known(connection: Statements, account: str) -> None:
-    """Raises IdentityError where a ledger with a stamp has accounts and this is none of them; the database's errors.
+    """Raises IdentityError if a stamped ledger has accounts and this is not one of them; the database's errors.
 
-    An account that holds orders from before there were stamps is one.
+    An account with orders older than stamps is one of them.
     """
     accounts = [row["account"] for row in await connection.fetch("SELECT account FROM account_identities")]
     if accounts and account not in accounts and not await connection.fetchval(_HOLDS_OF, account):
@@ -127,14 +127,15 @@ async def require_known(connection: Statements, account: str) -> None:
 
 
 async def holds_orders(connection: Statements) -> bool:
-    """Whether the ledger holds orders that an exchange has taken: then it is somebody's, stamped or not."""
+    """Whether the ledger has orders that an exchange accepted: then it belongs to an account, stamped or not."""
     return bool(await connection.fetchval(_HOLDS))
 
 
 async def stamp_empty(connection: Statements, brought: Brought) -> LedgerIdentity | None:
-    """The ledger's stamp; one that holds nothing takes what is brought. None: only the venue can say whose it is.
+    """The ledger's stamp; an empty ledger is stamped with the process's identity. None: only the venue can tell whose
+    it is.
 
-    Raises IdentityError for another's ledger, and the database's errors.
+    Raises IdentityError for another account's ledger, and the database's errors.
     """
     stamped = await read_ledger(connection)
     if stamped is None:
@@ -147,10 +148,10 @@ async def stamp_empty(connection: Statements, brought: Brought) -> LedgerIdentit
 
 
 async def establish(pool: Pool, exchange: Exchange, brought: Brought) -> tuple[LedgerIdentity, AccountIdentity]:
-    """Whose ledger and account it is, stamped if this is the first start. The account may still lack the venue's id.
+    """The ledger's and account's identity, stamped at the first start. The account may still lack the venue's id.
 
-    Raises IdentityError for another's ledger; Unavailable if only the venue could say whose it is and does not answer;
-    the database's errors.
+    Raises IdentityError for another account's ledger; Unavailable if only the venue can tell whose it is and it does
+    not answer; the database's errors.
     """
     stamped = await stamp_empty(pool, brought)
     if stamped is None:
@@ -171,9 +172,9 @@ async def establish(pool: Pool, exchange: Exchange, brought: Brought) -> tuple[L
 
 
 async def check_venue_account(pool: Pool, exchange: Exchange, brought: Brought) -> AccountIdentity:
-    """Ask the venue which account the key is of, and hold it to the stamp, or stamp it.
+    """Ask the venue for the API key's account, and compare it with the stamp, or stamp it.
 
-    Raises Unavailable, IdentityError for another's account, and the database's errors.
+    Raises Unavailable, IdentityError for another account, and the database's errors.
     """
     answered = await exchange.account_id()
     if (named := await pool.fetchval(_OTHER_NAME, brought.account, answered)) is not None:
@@ -191,24 +192,25 @@ async def check_venue_account(pool: Pool, exchange: Exchange, brought: Brought) 
 
 
 async def key_is_known(pool: Pool, exchange: Exchange, brought: Brought) -> bool:
-    """Whether the venue has said of this very key, at any time, that it is of this account. A key never changes its
-    account. Raises the database's errors.
+    """Whether the venue has ever confirmed that this API key belongs to this account. A key never changes its account.
+    Raises the database's errors.
     """
     return bool(await pool.fetchval(_KEY_IS_KNOWN, brought.account, exchange.key_mark, brought.venue))
 
 
 async def arm(connection: Connection, account: str, by: str) -> bool:
-    """Let entries of a live account pass; False if they did already. Raises the database's errors."""
+    """Allow entries of a live account; False if they were allowed already. Raises the database's errors."""
     return await _turn(connection, account, by, armed=True)
 
 
 async def disarm(connection: Connection, account: str, by: str) -> bool:
-    """Refuse entries of a live account until it is armed again; False if that was so. Raises the database's errors."""
+    """Refuse entries of a live account until it is armed again; False if it was not armed. Raises the database's
+    errors."""
     return await _turn(connection, account, by, armed=False)
 
 
 async def _turn(connection: Connection, account: str, by: str, *, armed: bool) -> bool:
-    """Taken as a turn, like a halt: no entry passes any more that had read the stamp before."""
+    """Takes a turn, like a halt, so that no entry passes that had read the earlier stamp."""
     change = (
         "armed_at = now(), armed_by = $2, disarmed_at = NULL WHERE account = $1 AND armed_at IS NULL"
         if armed
@@ -220,7 +222,7 @@ async def _turn(connection: Connection, account: str, by: str, *, armed: bool) -
             return False
         await connection.execute(_TURN, account)
         kind, word = (ARMED, "armed") if armed else (DISARMED, "disarmed")
-        sentence = f"live trading of account {account} was {word} by {by or 'somebody'}"
+        sentence = f"live trading of account {account} was {word} by {by or 'an unknown person'}"
         await report_incident(connection, account, kind, "WARNING", account, sentence)
         await resolve_incidents(connection, account, kind, account)  # it is news, not a state that lasts
     return True
@@ -235,7 +237,7 @@ async def _account_of(pool: Pool, account: str) -> AccountIdentity:
 
 
 async def _require_its_own(pool: Pool, exchange: Exchange, brought: Brought) -> None:
-    """Raises IdentityError where the configured venue knows none of the newest orders that the account holds."""
+    """Raises IdentityError if the configured venue knows none of the account's newest orders."""
     newest = [row["exchange_order_id"] for row in await pool.fetch(_NEWEST, brought.account, _ASKED_FOR)]
     for exchange_order_id in newest:
         if await exchange.order(exchange_order_id) is not None:
@@ -243,18 +245,18 @@ async def _require_its_own(pool: Pool, exchange: Exchange, brought: Brought) -> 
     raise IdentityError(
         "LEDGER_OF_ANOTHER",
         f"This ledger holds orders, and the exchange of the settings (mode = {brought.mode}, account "
-        f"{brought.account}) knows none of the newest: start it with the mode, account and key that it was kept with, "
-        "or give this one a ledger of its own (another --data folder, or another database).",
+        f"{brought.account}) knows none of the newest: start it with the mode, account and API key it was created "
+        f"with, or use a separate ledger (another --data folder or another database).",
     )
 
 
 async def _stamp(connection: Statements, brought: Brought, *, holds_something: bool) -> LedgerIdentity:
-    """The stamp, ours or that of another process which was faster."""
+    """The stamp, ours or that of another process that was faster."""
     by, names = stamped_as(brought.mode, brought.names, holds_something=holds_something)
     await connection.execute(_STAMP, brought.mode, by, *asdict(names).values())
     stamped = await read_ledger(connection)
     if stamped is None:
-        raise AssertionError("the ledger's stamp is gone that was there")
+        raise AssertionError("the ledger's stamp has disappeared")
     return stamped
 
 

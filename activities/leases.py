@@ -1,8 +1,8 @@
-"""Leases: one holder of a name at a time, and an epoch that every write of the holder carries (INGEST-2).
+"""Leases: one holder of a name at a time, and an epoch sent with every write of the holder (INGEST-2).
 
-A heartbeat timeout does not stop a stalled process. So a holder counts its own lease down on its monotonic clock,
-from before it asked, and stops by itself when it runs out; and each of its statements carries `HELD`, so that what a
-stalled predecessor still sends writes nothing. Every acquisition has a new, greater epoch.
+A heartbeat timeout does not stop a stalled process. So a holder measures its lease with its own monotonic clock, from
+before the request, and stops when it expires; and each of its statements contains `HELD`, so that statements of a
+stalled predecessor write nothing. Every acquisition has a new, greater epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DATABASE_TROUBLE = (
     OSError,
     TimeoutError,
 )
-"""What a database that can't be reached, or an interrupted statement, looks like."""
+"""The exceptions of an unreachable database or an interrupted statement."""
 
 _ACQUIRE = """
 INSERT INTO leases (name, holder, epoch, expires_at, acquired_at, renewed_at)
@@ -66,7 +66,7 @@ class LeaseTerms:
     seconds: float = 6.0
     renew_seconds: float = 1.5
     wait_seconds: float = 0.25
-    """How often one who waits for the lease looks again."""
+    """How often a waiting process tries again."""
 
     def __post_init__(self) -> None:
         if not 0 < self.renew_seconds * 2 <= self.seconds:
@@ -76,7 +76,7 @@ class LeaseTerms:
 
 
 class Lease:
-    """A lease that was acquired. `held` is by our own clock and never says yes for longer than the database would."""
+    """An acquired lease. `held` uses our own clock and is never true for longer than in the database."""
 
     def __init__(self, pool: Pool, name: str, epoch: int, deadline: float, terms: LeaseTerms) -> None:
         self.name = name
@@ -88,16 +88,16 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether we may still act for the name."""
+        """Whether we still hold the name."""
         return not self._given_up and time.monotonic() < self._deadline
 
     def require(self) -> None:
         """Raise LeaseLostError unless it is still held."""
         if not self.held:
-            raise LeaseLostError(f"the lease {self.name} (epoch {self.epoch}) has run out")
+            raise LeaseLostError(f"the lease {self.name} (epoch {self.epoch}) has expired")
 
     async def renew(self) -> None:
-        """Make it last from now on. Raises LeaseLostError if it is no longer ours, and the database's errors."""
+        """Extend it from now. Raises LeaseLostError if it is no longer ours, and the database's errors."""
         asked = time.monotonic()
         left = max(0.05, self._deadline - asked)
         status = await self._pool.execute(_RENEW, self.name, self.epoch, self._terms.seconds, timeout=left)
@@ -107,7 +107,8 @@ class Lease:
         self._deadline = asked + self._terms.seconds
 
     async def keep(self) -> None:
-        """Renew for as long as it can be; raises LeaseLostError when it ran out, whatever the database is doing."""
+        """Renew it as long as possible; raises LeaseLostError when it has expired, whatever state the database is
+        in."""
         pause = self._terms.renew_seconds
         while True:
             await asyncio.sleep(max(0.0, min(pause, self._deadline - time.monotonic())))
@@ -120,18 +121,18 @@ class Lease:
                 pause = self._terms.renew_seconds / 4
 
     async def release(self) -> None:
-        """Give it up, so that another may have it at once. The database's trouble is left to the lease's end."""
+        """Release it, so that another process can take it at once. If the database fails, it expires."""
         if self._given_up:
             return
         self._given_up = True
         try:
             await self._pool.execute(_RELEASE, self.name, self.epoch, timeout=2.0)
         except DATABASE_TROUBLE as problem:
-            log.warning("lease not released, it will run out", lease=self.name, problem=repr(problem))
+            log.warning("lease not released, it will expire", lease=self.name, problem=repr(problem))
 
 
 async def acquire(pool: Pool, name: str, holder: str, terms: LeaseTerms) -> Lease | None:
-    """The lease with a new epoch if nobody has it, else None. Raises the database's errors."""
+    """The lease with a new epoch if it is free, else None. Raises the database's errors."""
     asked = time.monotonic()
     epoch = await pool.fetchval(_ACQUIRE, name, holder, terms.seconds, timeout=terms.seconds)
     return None if epoch is None else Lease(pool, name, epoch, asked + terms.seconds, terms)
@@ -141,10 +142,10 @@ async def acquire(pool: Pool, name: str, holder: str, terms: LeaseTerms) -> Leas
 async def hold(
     pool: Pool, name: str, holder: str, terms: LeaseTerms, *, waiting: Callable[[], None] = lambda: None
 ) -> AsyncIterator[Lease]:
-    """Wait for the lease, keep it renewed while the body runs, give it up at the end however it ends.
+    """Wait for the lease, renew it while the body runs, and release it at the end in every case.
 
-    `waiting` is called each time it is found taken. The body is cancelled, and LeaseLostError raised, when the lease is
-    lost. Raises the database's errors if it can't be reached.
+    `waiting` is called each time the lease is taken by another. If the lease is lost, the body is cancelled and
+    LeaseLostError raised. Raises the database's errors if it can't be reached.
     """
     while (lease := await acquire(pool, name, holder, terms)) is None:
         waiting()

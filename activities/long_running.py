@@ -1,4 +1,4 @@
-"""Activities that never end by themselves: they stop at once when their worker does, so that another goes on."""
+"""Long-running activities: they stop at once when their worker shuts down, so that another worker continues."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ T = TypeVar("T")
 
 
 def holder_name() -> str:
-    """Who holds a lease: machine, process and a random part, as one process may try again while an old try stalls."""
+    """The name of a lease holder: machine, process and a random part, because a process may retry while an old attempt
+    stalls."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 async def until_shutdown(body: Coroutine[Any, Any, None]) -> None:
-    """Run `body` until it ends, is cancelled, or the worker shuts down; then its own clean-up has run.
+    """Run `body` until it ends, is cancelled, or the worker shuts down; its own clean-up has then run.
 
     Raises:
-        ApplicationError: WORKER_SHUTDOWN (retryable, so that another worker goes on), or what the body raised.
+        ApplicationError: WORKER_SHUTDOWN (retryable, so that another worker continues), or the body's exception.
     """
     work = asyncio.create_task(body)
     shutdown = asyncio.create_task(activity.wait_for_worker_shutdown())
@@ -40,7 +41,7 @@ async def until_shutdown(body: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait({work, shutdown}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             raise ApplicationError(
-                "The worker is shutting down; another one goes on.",
+                "The worker is shutting down; another one continues.",
                 type="WORKER_SHUTDOWN",
                 # It is tried again as any other is; but it is no failure, so it is neither logged nor counted as one.
                 category=ApplicationErrorCategory.BENIGN,
@@ -53,9 +54,9 @@ async def until_shutdown(body: Coroutine[Any, Any, None]) -> None:
 
 
 async def every(seconds: float, act: Callable[[], Awaitable[None]], *, hint: asyncio.Event | None = None) -> None:
-    """Do `act` at once and then each `seconds` (wall), or as soon as `hint` is set, for ever.
+    """Call `act` at once and then every `seconds` (wall), or as soon as `hint` is set, for ever.
 
-    The database's trouble is left to the next time: the lease's own clock decides how long that may go on.
+    Database errors are retried the next time: the lease's own clock limits how long.
     """
     while True:
         if hint is not None:
@@ -71,7 +72,7 @@ async def every(seconds: float, act: Callable[[], Awaitable[None]], *, hint: asy
 
 
 async def hinted(hint: asyncio.Event, seconds: float) -> bool:
-    """Wait until `hint` is set, at most `seconds` (wall); whether it was."""
+    """Wait until `hint` is set, at most `seconds` (wall); returns whether it was."""
     # Not wait_for: on Python 3.11 it forgets a cancel that comes together with what it waits for.
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
@@ -80,7 +81,7 @@ async def hinted(hint: asyncio.Event, seconds: float) -> bool:
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines side by side until one fails or ends; the others are stopped and what it raised is raised."""
+    """Run coroutines concurrently until one fails or ends; then the others are stopped and its exception is raised."""
     tasks = [asyncio.create_task(item) for item in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -93,7 +94,7 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
 
 
 class BackgroundTasks:
-    """Short pieces of work that run in the background. An error is logged; it never stops what started them."""
+    """Short background tasks. An error is logged and never stops their starter."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -108,10 +109,10 @@ class BackgroundTasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
-            log.error("work beside the stream failed", problem=repr(problem), exc_info=problem)
+            log.error("background task of the stream failed", problem=repr(problem), exc_info=problem)
 
     async def stop(self) -> None:
-        """Cancel all of it and wait until it has ended."""
+        """Cancel all tasks and wait until they have ended."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""PostgreSQL notifications, as hints: whoever takes them finds everything by polling too, a little later."""
+"""PostgreSQL notifications, as hints: receivers also find everything by polling, a little later."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _AGAIN_SECONDS = 0.25
 async def listen(
     pool: Pool, channels: Sequence[str], heard: Callable[[str, str], None], listening: Callable[[], None]
 ) -> None:
-    """Listen for ever, on a connection of its own: `heard` gets channel and payload.
+    """Listen for ever, on its own connection: `heard` is called with channel and payload.
 
-    `listening` is called each time it begins, as what was told while nobody listened must be read now.
+    `listening` is called each time it begins, because earlier notifications were missed and must be read now.
     """
 
     def hear(_connection: Any, _pid: int, channel: str, payload: str) -> None:
@@ -50,5 +50,5 @@ async def listen(
                         for channel in channels:
                             await connection.remove_listener(channel, hear)
         except DATABASE_TROUBLE as problem:
-            log.warning("not listening, polling goes on", problem=repr(problem))
+            log.warning("not listening, polling continues", problem=repr(problem))
         await asyncio.sleep(_AGAIN_SECONDS)

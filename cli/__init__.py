@@ -1,1 +1,1 @@
-"""The command line: talks to Temporal, reads the ledger, starts processes. No trading rule lives here."""
+"""The command line: talks to Temporal, reads the ledger, starts processes. It contains no trading rules."""

@@ -1,4 +1,4 @@
-"""Who asks, and asking workflows from the command line: never waiting for an answer that nobody will give."""
+"""Requests from the command line to workflows, with the requester's name; never waits for an answer that can't come."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -38,7 +38,8 @@ _LONGEST_NAME = 100
 
 
 def user(by: str) -> str:
-    """Who asks: this machine's user, as the system knows it and not the environment, with the name given as a note."""
+    """The requester: this machine's user according to the operating system, not the environment; a given name is kept
+    as a note."""
     import os
     import pwd
 
@@ -52,7 +53,7 @@ def user(by: str) -> str:
 
 @contextmanager
 def patience(what: str) -> Iterator[None]:
-    """Say on stderr what is being waited for, once it has taken two seconds."""
+    """Print on stderr what the command is waiting for, once it has taken two seconds."""
     import asyncio
 
     notice = asyncio.get_running_loop().call_later(_QUIET_SECONDS, note, f"{what} …")
@@ -63,7 +64,7 @@ def patience(what: str) -> Iterator[None]:
 
 
 async def until(look: Callable[[], Awaitable[Found | None]], seconds: float) -> Found | None:
-    """What `look` finds first, looking again and again with growing pauses; None after `seconds`."""
+    """The first result of `look`, called repeatedly with growing pauses; None after `seconds`."""
     import asyncio
 
     deadline = time.monotonic() + seconds
@@ -80,29 +81,29 @@ async def until(look: Callable[[], Awaitable[Found | None]], seconds: float) -> 
 
 
 async def worker_missing(client: "Client", settings: "Settings") -> bool:
-    """Whether nobody has asked Temporal for work on orders in the last minute and a half."""
+    """Whether no worker has polled the task queue for orders in the last 90 seconds."""
     from workers.polling import FRESH_S, polled_since
 
     return not await polled_since(client, settings.temporal.orders_queue, time.time() - FRESH_S)
 
 
 async def require_worker(client: "Client", settings: "Settings", what: str) -> None:
-    """Raises UnreachableError(NO_WORKER), before anything is stored, when nobody takes work on orders."""
+    """Raises UnreachableError(NO_WORKER), before anything is stored, if no worker polls the task queue for orders."""
     if await worker_missing(client, settings):
         raise UnreachableError(
             "NO_WORKER",
-            f"No worker takes tasks of the queue of orders, so {what}: "
-            "start one with `bottrader worker`, or everything with `bottrader up`.",
+            f"No worker polls the task queue for orders, so {what}: "
+            "start one with `bottrader worker`, or the whole system with `bottrader up`.",
         )
 
 
 async def ask(
     client: "Client", workflow_id: str, update: str, request: object, seconds: float, *, as_signal: bool = True
 ) -> str:
-    """Send an update and return its answer. `as_signal`: a signal of the same name asks for the same.
+    """Send an update and return its answer. `as_signal`: a signal of the same name makes the same request.
 
     Raises UserError(code of the refusal, exit code 1) when it is refused, LookupError when no such workflow runs, and
-    UnreachableError(NO_ANSWER) when nobody answers in `seconds`.
+    UnreachableError(NO_ANSWER) when there is no answer in `seconds`.
     """
     from workflows import asking
 
@@ -116,7 +117,8 @@ async def ask(
 async def end(
     client: "Client", kind: Literal["close", "cancel"], key: str, request: "CloseRequest", seconds: float
 ) -> str:
-    """Have a trade closed or an order cancelled by whoever can. Returns and raises as `ask` does."""
+    """Request the close of a trade or the cancel of an order from the workflow that can do it. Returns and raises as
+    `ask` does."""
     from domain.commands import CommandKind
     from workflows import asking
 
@@ -136,7 +138,7 @@ async def end_or_keep(
     request: "CloseRequest",
     seconds: float,
 ) -> str:
-    """`end`, and where no workflow runs for it, keep the wish in the ledger for the one that the sweep starts.
+    """`end`; if no workflow runs for it, store the request in the ledger for the one that the sweep starts.
 
     Returns the answer; raises as `ask` does but for LookupError, and the database's errors.
     """
@@ -151,14 +153,14 @@ async def end_or_keep(
 
 
 def no_answer(workflow_id: str, signal: str | None, seconds: float) -> UnreachableError:
-    """The error for a workflow that did not answer in time; `signal` asks for the same without waiting."""
+    """The error for a workflow that did not answer in time; `signal` makes the same request without waiting."""
     or_leave_it = (
-        ", or leave the wish with Temporal, which keeps it: "
+        ", or send the request as a signal, which Temporal keeps: "
         f"`temporal workflow signal --workflow-id {workflow_id} --name {signal}`"
     )
     return UnreachableError(
         "NO_ANSWER",
-        f"{workflow_id} did not answer within {seconds:g} s, probably because no worker runs: start one with "
+        f"{workflow_id} did not answer within {seconds:g} s, probably because no worker is running: start one with "
         f"`bottrader worker` and repeat the command{or_leave_it if signal else ''}.",
     )
 
@@ -172,9 +174,8 @@ def _accepted(reply: "Reply") -> str:
 async def commanded(
     ledger: Any, account: str, kind: Literal["close", "cancel", "stops"], keys: Sequence[str], by: str, why: str = ""
 ) -> "dict[str, CloseRequest]":
-    """The requests that close these trades, cancel these orders or move these trades' stops, written down in the
-    ledger first: that proves who asks. One that can't be written stops nothing: the request is sent without its proof,
-    and that is said.
+    """The requests that close these trades, cancel these orders or move these trades' stops, recorded in the ledger
+    first, which proves the requester. If that fails, the request is sent without the proof, with a warning.
     """
     import asyncpg
 
@@ -186,14 +187,17 @@ async def commanded(
     try:
         ids = await note_commands(ledger, account, CommandKind(kind), keys, by, why)
     except (asyncpg.PostgresError, OSError, TimeoutError) as problem:
-        note(f"Who asks could not be written down ({type(problem).__name__}): it is asked for all the same.")
+        note(
+            f"Your name could not be recorded in the ledger ({type(problem).__name__}); the request is sent without it."
+        )
     return {key: CloseRequest(by=by, note=why, command=command) for key, command in zip(keys, ids, strict=True)}
 
 
 async def keep_until_started(
     ledger: Any, account: str, kind: Literal["close", "cancel"], key: str, request: "CloseRequest"
 ) -> str:
-    """Keep a close or a cancel for which no workflow runs, for the one that the sweep starts or finds. The answer.
+    """Store a close or cancel for which no workflow runs, for the one that the sweep starts or finds. Returns the
+    answer.
 
     Raises the database's errors.
     """
@@ -202,13 +206,13 @@ async def keep_until_started(
 
     await keep(ledger, account, CommandKind(kind), key, request)
     return (
-        f"no workflow runs for it at the moment: the {kind} is kept, and done once the sweep has started one, "
-        "within minutes"
+        f"no workflow runs for it at the moment: the {kind} is stored and carried out once the sweep has started "
+        f"one, within minutes"
     )
 
 
 async def query(client: "Client", workflow_id: str, name: str) -> Any | None:
-    """A query's answer; None when no such workflow is known or nobody answers."""
+    """A query's answer; None if there is no such workflow or no answer."""
     import asyncio
 
     from temporalio.client import WorkflowQueryFailedError

@@ -1,4 +1,4 @@
-"""Warnings about an order or a setting that can be used and may not be meant: on stderr, before it is done."""
+"""Warnings about an order or a setting that is valid but may be a mistake: on stderr, before it is carried out."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,13 +17,13 @@ __all__ = ["known_costs", "market_costs", "of_order", "warn"]
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """Each as a line of its own."""
+    """Print each on its own line."""
     for sentence in sentences:
         note(f"warning: {sentence}")
 
 
 async def known_costs(ledger: Any, settings: "Settings") -> "RoundTrip":
-    """What a round trip costs by the account's own rates, else by assumed ones. Raises the database's errors."""
+    """The cost of a round trip at the account's own fee rates, else at assumed ones. Raises the database's errors."""
     from web.views.costs import taker_rate
     from workers.settings.near_costs import assumed_round_trip
 
@@ -33,7 +33,7 @@ async def known_costs(ledger: Any, settings: "Settings") -> "RoundTrip":
 async def market_costs(
     ledger: Any, settings: "Settings", symbol: str
 ) -> "tuple[RoundTrip, Decimal | None, Decimal | None]":
-    """The same with the spread that is kept of a symbol, and its bid and ask (None: not known now)."""
+    """The same with a symbol's stored spread, and its bid and ask (None: not known now)."""
     from domain.round_trip import spread_of
     from web.views.costs import read_costs
     from workers.settings.near_costs import assumed_round_trip
@@ -48,7 +48,7 @@ def _with_rate(trip: "RoundTrip", taker: "Decimal | None") -> "RoundTrip":
 
 
 async def of_order(ledger: Any, settings: "Settings", intent: "OrderIntent") -> list[str]:
-    """What may not be meant of an order. Raises the database's errors."""
+    """Warnings about an order. Raises the database's errors."""
     from domain.round_trip import of_order
 
     return of_order(intent, *await market_costs(ledger, settings, intent.symbol))

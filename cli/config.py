@@ -23,11 +23,11 @@ __all__ = ["config_app"]
 config_app = typer.Typer(help="Show, check, write or change the settings.", no_args_is_help=True)
 
 _KEY = typer.Argument(help="Setting, such as symbols.block; `bottrader config show` lists them.")
-_BY = typer.Option("--by", help="For whom, kept as a note beside this machine's user.")
-_WHY = typer.Option("--why", help="Why; it is recorded with the change.")
-_JSON = typer.Option("--json", help="JSON for programs.")
+_BY = typer.Option("--by", help="Your name, recorded as a note with this machine's user.")
+_WHY = typer.Option("--why", help="Reason, recorded with the change.")
+_JSON = typer.Option("--json", help="Print JSON, for programs.")
 _NAMED = 20
-"""So many products are told by name."""
+"""How many products a message lists."""
 _ALIVE_SECONDS = 3.0
 _AS_BY_DEFAULT = " (default)"
 
@@ -49,7 +49,7 @@ async def _costs(settings: "Settings") -> "RoundTrip":
 
 
 def _costs_if_known(settings: "Settings") -> "RoundTrip":
-    """What a round trip costs by the account's own rates, or assumed where no database answers."""
+    """The cost of a round trip at the account's own fee rates, or at assumed ones if no database answers."""
     import asyncio
     from contextlib import suppress
 
@@ -62,14 +62,15 @@ def _costs_if_known(settings: "Settings") -> "RoundTrip":
 
 
 def _no_ledger() -> tuple[type[Exception], ...]:
-    """What asking a ledger raises that is away, is another's or has no such table; a defect of ours is none of it."""
+    """The exceptions raised if the ledger is unreachable, belongs to another account or lacks a table; not internal
+    errors."""
     import asyncpg
 
     return UserError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError
 
 
 def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
-    """What was set by command, or nothing when no database answers, which is said."""
+    """The settings set by command, or none with a warning if no database answers."""
     import asyncio
 
     from cli.errors import as_user_error
@@ -79,17 +80,17 @@ def _overrides_if_any(settings: "Settings") -> "Mapping[str, Override]":
     try:
         return asyncio.run(asyncio.wait_for(_overrides(settings), _ALIVE_SECONDS))
     except Exception as error:  # noqa: BLE001 - whatever the database's trouble is, the rest can be shown
-        note(f"What `bottrader config set` has changed is not known: {as_user_error(error).sentence}")
+        note(f"The settings changed with `bottrader config set` are not known: {as_user_error(error).sentence}")
         return {}
 
 
 @config_app.command("show")
 def show(
-    prefix: Annotated[str, typer.Argument(help="Only keys that begin so, such as exits or triggers.roc_momo.")] = "",
-    changed: Annotated[bool, typer.Option("--changed", help="Only what is not a default.")] = False,
+    prefix: Annotated[str, typer.Argument(help="Only keys with this prefix, such as exits or triggers.roc_momo.")] = "",
+    changed: Annotated[bool, typer.Option("--changed", help="Only values that are not the default.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Show every setting that is in force, where it comes from, and what it means. Secrets are masked."""
+    """Show every setting in force, its origin and its meaning. Secrets are masked."""
     from workers.settings import build
     from workers.settings.keys import leaves
 
@@ -114,12 +115,12 @@ def show(
         return
     note(f"Settings file: {sources.file or 'none (defaults and environment)'}")
     rows = [(leaf.key, _text(leaf.value), origin, leaf.field.description or "") for leaf, origin in found]
-    empty = "Everything has its default." if changed else f"No setting begins with {prefix}."
+    empty = "All settings have their defaults." if changed else f"No setting begins with {prefix}."
     print_table(["setting", "value", "from", "meaning"], rows, narrow_without=("meaning",), empty=empty)
 
 
 def _origin(key: str, value: object, sources: "SettingSources") -> str:
-    """Where a value that is not the default comes from; empty for one that is."""
+    """The origin of a value that is not the default; empty for a default."""
     from workers.settings import Settings
     from workers.settings.keys import leaves
 
@@ -134,12 +135,12 @@ def _origin(key: str, value: object, sources: "SettingSources") -> str:
 
 @config_app.command("check")
 def check(
-    file: Annotated[Path | None, typer.Argument(help="Settings file; else the one in force.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="Settings file; default: the one in force.")] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Check the settings: exit code 0 when they can be used, 2 with one sentence a problem.
+    """Check the settings. Exit code 0 if they are valid, 2 with one sentence for each problem.
 
-    Stops and targets that are nearer than a round trip costs can be used; a warning says so.
+    Stops and targets within the cost of a round trip are valid; there is a warning.
     """
     from cli.cautions import warn
     from workers.settings import build, load_settings
@@ -170,11 +171,11 @@ def check(
     if problems:
         raise ConfigError(problems)
     warn(warnings)
-    typer.echo(f"{where}: every setting can be used.")
+    typer.echo(f"{where}: all settings are valid.")
 
 
 def _strategy_problems(settings: "Settings") -> list[str]:
-    """What is wrong with the strategy as far as it shows without running its code, which is said."""
+    """Problems of the strategy that can be found without running its code, with a note about that."""
     from activities.strategy.loading import StrategyError, look_at_strategy
 
     if settings.strategy.use == "weighted":
@@ -183,12 +184,12 @@ def _strategy_problems(settings: "Settings") -> list[str]:
         look_at_strategy(settings.strategy.use)
     except StrategyError as error:
         return [f"{error}."]
-    note("The strategy's file was looked at and not loaded: that would run it, as a worker's next run does.")
+    note("The strategy's file was read but not loaded, because loading runs it; a worker's next run loads it.")
     return []
 
 
 def _paper_problems(settings: "Settings") -> list[str]:
-    """Products that the paper exchange doesn't have, which `up` would refuse; their text isn't repeated (SAFE-5)."""
+    """Products that the paper exchange doesn't have, which `up` would refuse; their names are not shown (SAFE-5)."""
     from exchange.paper.errors import PaperError
     from exchange.paper.products import bundled, load
 
@@ -198,31 +199,31 @@ def _paper_problems(settings: "Settings") -> list[str]:
     try:
         known = bundled() if paper.products_file is None else load(paper.products_file)
     except PaperError:
-        return ["paper.products_file: it can't be read as a list of products, as GET /products has it."]
+        return ["paper.products_file: it is not a list of products in the format of GET /products."]
     unknown = [place for place, name in enumerate(paper.products, start=1) if name not in known]
     if not unknown:
         return []
-    whose = "that the paper exchange brings along" if paper.products_file is None else "of paper.products_file"
+    whose = "of the paper exchange" if paper.products_file is None else "of paper.products_file"
     which = f"{' and '.join(map(str, unknown))} of {len(paper.products)}"
     named = f"{', '.join(known)}" if len(known) <= _NAMED else f"such as {next(iter(known), 'none')}"
-    return [f"paper.products: number {which} is none of the {len(known)} products {whose}: {named}."]
+    return [f"paper.products: number {which} is not one of the {len(known)} products {whose}: {named}."]
 
 
 @config_app.command("init")
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("bottrader.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a settings file with every setting, its default, unit and allowed range, all commented out."""
     if file.exists() and not force:
-        raise UserError("FILE_EXISTS", f"{file} is there already: name another file, or replace it with --force.")
+        raise UserError("FILE_EXISTS", f"{file} already exists: name another file, or replace it with --force.")
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             os.fchmod(out.fileno(), 0o600)  # one that was there may have been open to others
             out.write(sample())
     except OSError as error:
         raise UserError("CANNOT_WRITE", f"{file} can't be written ({error.strerror}).") from None
-    typer.echo(f"Wrote {file}: take the # from what you change, then run `bottrader config check`.")
+    typer.echo(f"Wrote {file}: remove the # from the lines you change, then run `bottrader config check`.")
 
 
 # --- changes while workers run ---------------------------------------------------------------------------------------
@@ -232,12 +233,12 @@ def init(
 @config_app.command("set", context_settings={"ignore_unknown_options": True})
 def set_value(
     key: Annotated[str, _KEY],
-    values: Annotated[list[str], typer.Argument(help="Its new value; of a list, all items (BTC-USD ETH-USD).")],
+    values: Annotated[list[str], typer.Argument(help="Its new value; for a list, all items (BTC-USD ETH-USD).")],
     why: Annotated[str, _WHY] = "",
     by: Annotated[str, _BY] = "",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Change a trigger, list or limit at once, without a restart; who, when and why is recorded."""
+    """Change a trigger, list or limit at once, without a restart. Name, time and reason are recorded."""
     for value in values:
         if value.startswith("--"):
             raise UserError("BAD_OPTION", f"No such option: {value}; see `bottrader config set --help`.")
@@ -247,24 +248,24 @@ def set_value(
 @config_app.command("add")
 def add(
     key: Annotated[str, _KEY],
-    values: Annotated[list[str], typer.Argument(help="Items to put on the list.")],
+    values: Annotated[list[str], typer.Argument(help="Items to add to the list.")],
     why: Annotated[str, _WHY] = "",
     by: Annotated[str, _BY] = "",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Put items on a list, such as symbols.block, at once and recorded."""
+    """Add items to a list, such as symbols.block, at once. The change is recorded."""
     _change(key, values, "add", why=why, by=by, as_json=as_json)
 
 
 @config_app.command("remove")
 def remove(
     key: Annotated[str, _KEY],
-    values: Annotated[list[str], typer.Argument(help="Items to take off the list.")],
+    values: Annotated[list[str], typer.Argument(help="Items to remove from the list.")],
     why: Annotated[str, _WHY] = "",
     by: Annotated[str, _BY] = "",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Take items off a list, such as symbols.block, at once and recorded."""
+    """Remove items from a list, such as symbols.block, at once. The change is recorded."""
     _change(key, values, "remove", why=why, by=by, as_json=as_json)
 
 
@@ -275,7 +276,7 @@ def unset(
     by: Annotated[str, _BY] = "",
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Take back what was set by command: file, environment or default count again."""
+    """Undo `config set`: the value from file, environment or default applies again."""
     import asyncio
 
     from cli.asking import user
@@ -294,11 +295,13 @@ def unset(
 
 @config_app.command("changes")
 def changes(
-    key: Annotated[str | None, typer.Argument(help="Only of this setting, or of all below it.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most, the newest.")] = 20,
+    key: Annotated[str | None, typer.Argument(help="Only this setting, or all below it.")] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, help="Maximum number of changes, newest first.")
+    ] = 20,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """Who changed which setting, when, from what to what, and why; the newest first."""
+    """List changes of settings, newest first: who, when, old and new value, reason."""
     import asyncio
 
     from cli.ledger import open_ledger
@@ -343,7 +346,7 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
     if key.endswith("_pct"):
         _warn_of(key)
     if not found and not as_json:
-        typer.echo(f"{key} has {', '.join(values)} already: nothing changed.")
+        typer.echo(f"{key} already contains {', '.join(values)}: nothing changed.")
         return
     _tell(found, as_json=as_json)
     if trigger and trigger not in known:
@@ -351,7 +354,7 @@ def _change(key: str, values: "Sequence[str]", edit: "Edit", *, why: str, by: st
 
 
 def _warn_of(key: str) -> None:
-    """What may not be meant of a setting that was changed just now."""
+    """Warnings about a setting that was changed just now."""
     from cli.cautions import warn
     from workers.settings.near_costs import near_costs
 
@@ -370,15 +373,15 @@ def _tell(found: "list[Change]", *, as_json: bool) -> None:
             else f"{item.key} = {_text(item.new)}, as it was"
         )
         if item.key == "symbols.allow" and not item.new:
-            note("An empty symbols.allow lets every product be bought.")
-    note("Workers apply it within a second; `bottrader config changes` has the record.")
+            note("With an empty symbols.allow every product may be bought.")
+    note("Workers apply it within a second; `bottrader config changes` shows the record.")
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
 def _text(value: object) -> str:
-    """A value in a cell: lists without brackets, nothing as a dash."""
+    """A value in a table cell: lists without brackets, a missing value as a dash."""
     if isinstance(value, tuple | list):
         return ", ".join(_text(item) for item in value) or "-"
     if value is None:

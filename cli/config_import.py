@@ -1,4 +1,4 @@
-"""`bottrader config import .env`: settings of the systems before, written as a settings file of ours."""
+"""`bottrader config import .env`: converts the settings of an older system to a settings file."""
 
 import os
 from pathlib import Path
@@ -19,13 +19,13 @@ _HIDDEN = "***"
 def import_env(
     env: Annotated[Path, typer.Argument(metavar="ENV", help="The old system's .env file.")],
     file: Annotated[Path, typer.Option("--to", help="Where to write the settings.")] = Path("bottrader.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be written.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Write a settings file from an older system's .env: stops, take profit, HODL, dry run, Telegram.
 
-    What has no counterpart, or can't be read, is named and left out.
+    Values that have no counterpart or can't be read are listed and left out.
     """
     from workers.settings import Settings
     from workers.settings.old_env import read_old
@@ -44,12 +44,12 @@ def import_env(
 
 
 def _write(file: Path, env: Path, found: "OldSettings", *, force: bool) -> None:
-    """It may hold a bot's token, so it is its owner's alone."""
+    """Write the file readable by its owner only, because it may hold a bot's token."""
     from cli.settings_file import toml_value
     from workers.settings.old_env import sections_of
 
     if file.exists() and not force:
-        raise UserError("FILE_EXISTS", f"{file} is there already: name another file, or replace it with --force.")
+        raise UserError("FILE_EXISTS", f"{file} already exists: name another file, or replace it with --force.")
     lines = [f"# From {env.name} by `bottrader config import`; `bottrader config init` explains every setting."]
     for name, values in sections_of(found.tree):
         lines += ["", f"[{name}]"] if name else []
@@ -72,7 +72,7 @@ def _tell(file: Path, found: "OldSettings", *, written: bool, as_json: bool) -> 
     for name, why in found.left.items():
         note(f"{name} is left out: {why}.")
     if written:
-        typer.echo(f"Wrote {file}: look at it, then run `bottrader config check`.")
+        typer.echo(f"Wrote {file}: review it, then run `bottrader config check`.")
 
 
 def _shown(item: "TakenSettings") -> "dict[str, str]":

@@ -1,7 +1,8 @@
-"""`bottrader halt`, `resume` and `flatten`: the switches that a person turns.
+"""`bottrader halt`, `resume` and `flatten`: a person's switches.
 
 A halt is the ledger's own: it works whether or not Temporal and the workers do, and no entry is admitted once it is
-set. Exits go on. Flattening asks each trade's own workflows, so nothing is sold twice whoever else asks meanwhile.
+set. Exits go on. Flatten sends requests to each trade's own workflows, so nothing is sold twice even if others request
+it meanwhile.
 """
 
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["flatten", "halt", "resume"]
 
-_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_BY = Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _ANSWER_SECONDS = 10.0
 _LOOK_SECONDS = 0.25
 _AGAIN_SECONDS = 5.0
@@ -35,11 +36,11 @@ _ASKED: dict[str, Literal["close", "cancel"]] = {"trade": "close", "entry": "can
 
 
 def halt(
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record and for who wonders.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Refuse every new entry at once (SKIP_TRADING_HALTED), until somebody resumes. Exits go on.
+    """Refuse every new entry at once (SKIP_TRADING_HALTED), until `bottrader resume`. Exits go on.
 
     Exit code 1 when entries were halted already.
     """
@@ -47,11 +48,11 @@ def halt(
 
 
 def resume(
-    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, for the record.")] = "",
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Let entries pass again after a halt, whoever or whatever halted them. Exit code 1 when nothing was halted."""
+    """Allow entries again after any halt, by a person or a limit. Exit code 1 when nothing was halted."""
     return _turn(reason, user(by), halted=False, as_json=as_json)
 
 
@@ -71,7 +72,7 @@ async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as
     from activities.orders import controls
     from cli.ledger import open_ledger
 
-    # What it does, the command says itself; standard output is for its answer.
+    # Runs without log lines: the command prints its own messages, and standard output is for its answer.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     turn = controls.halt if halted else controls.resume
     async with open_ledger(settings) as ledger:
@@ -101,17 +102,17 @@ def _described(now: Any) -> dict[str, Any]:
 
 
 def flatten(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is sold.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=86_400, help="Wall seconds to wait.")] = 120.0,
-    first_halt: Annotated[bool, typer.Option("--halt", help="Halt entries first, so that none follows.")] = False,
+    first_halt: Annotated[bool, typer.Option("--halt", help="Halt entries first, so that no new trade opens.")] = False,
     by: _BY = "",
-    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    why: Annotated[str, typer.Option("--note", help="A note for the record.")] = "",
     as_json: _JSON = False,
 ) -> int:
-    """Sell every open trade at MARKET and cancel every open entry; tell of each how it ended or why it has not.
+    """Sell every open trade at MARKET and cancel every open entry; show how each ended, or why it has not.
 
-    Exit code 1 when something is left.
+    Exit code 1 when something is still open.
     """
     import asyncio
 
@@ -134,7 +135,7 @@ def flatten(
 
 @dataclass
 class _Wish:
-    """What is to be closed, and how asking for it went."""
+    """A trade or entry to close, and the result of the request."""
 
     key: str
     symbol: str
@@ -145,7 +146,8 @@ class _Wish:
     asked_at: float = field(default=0.0)
     heard: bool = False
     kept: bool = False
-    """No workflow ran that could hear of it: it is left in the ledger for the one that the sweep starts, or tells."""
+    """No workflow was running for it: the request is stored in the ledger for the one that the sweep starts or
+    finds."""
 
 
 async def _flatten(
@@ -174,7 +176,9 @@ async def _flatten(
         if first_halt:
             await controls.halt(ledger, settings.account, why or "flatten", by)
         if not (await controls.trading_control(ledger, settings.account)).halted:
-            note("Entries are not halted: what is decided meanwhile may open new trades (`--halt` stops that first).")
+            note(
+                "Entries are not halted: decisions in the meantime may open new trades (add `--halt` to prevent that)."
+            )
         await quotes_leave(ledger, settings, by)
         wishes: dict[str, _Wish] = {}
         if listed:
@@ -193,7 +197,7 @@ def _confirm(listed: "list[Row]") -> None:
     trades = sum(row["what"] == "trade" for row in listed)
     question = f"Sell {trades} open trades at MARKET and cancel {len(listed) - trades} open entries?"
     if not sys.stdin.isatty():
-        raise UserError("NOT_CONFIRMED", f"{question} Say so with --yes.")
+        raise UserError("NOT_CONFIRMED", f"{question} Confirm with --yes.")
     typer.confirm(question, abort=True, err=True)
 
 
@@ -208,7 +212,7 @@ async def _until_flat(
     wait: bool,
     timeout: float,
 ) -> None:
-    """Ask everything that is open, also what opens meanwhile, until nothing is left or the time is over."""
+    """Send requests for everything open, including new trades, until nothing is left or the time is over."""
     import asyncio
     import time
 
@@ -253,9 +257,10 @@ async def _until_flat(
 
 
 async def _ask(client: "Client", wish: _Wish, request: "CloseRequest", seconds: float) -> bool:
-    """Have a trade closed or an entry cancelled; a refusal that says it is going on already is an answer, too.
+    """Request the close of a trade or the cancel of an entry; a refusal because it is already under way also counts as
+    an answer.
 
-    False where no workflow runs that could hear of it.
+    Returns False if no workflow is running for it.
     """
     from cli.asking import no_answer
     from domain.commands import CommandKind
@@ -282,10 +287,10 @@ def _end(wish: _Wish, row: "Row | None", *, left: bool) -> dict[str, Any]:
 
     pnl = None
     if row is None:
-        state, told = "UNKNOWN", "the ledger does not have it"
+        state, told = "UNKNOWN", "it is not in the ledger"
     elif left:
         state = row["trade_state"] or row["state"]
-        told = row["refusal"] or (wish.problem if wish.answer is None else "it is being sold; more time is needed")
+        told = row["refusal"] or (wish.problem if wish.answer is None else "it is still being sold")
     elif row["trade_state"] is None:
         state, told = row["state"], "cancelled with nothing filled" if row["filled_size"] == 0 else "ended"
     else:
@@ -318,4 +323,4 @@ def _print(rows: list[dict[str, Any]], left: set[str], *, as_json: bool) -> None
         empty="There was nothing to close.",
     )
     if left:
-        typer.echo(f"{len(left)} are left.")
+        typer.echo(f"{len(left)} are still open.")

@@ -11,9 +11,9 @@ db_app = typer.Typer(help="The ledger's database.", no_args_is_help=True)
 
 @db_app.command("upgrade")
 def upgrade(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Bring the database to the newest schema. Safe to run again, and by two at once."""
+    """Upgrade the database to the newest schema. Safe to repeat, and to run twice at the same time."""
     import asyncio
 
     from cli.output import working
@@ -30,6 +30,6 @@ def upgrade(
     if as_json:
         print_json({"before": before, "after": after})
     elif before == after:
-        typer.echo(f"The database is at the newest version already ({after}).")
+        typer.echo(f"The database is already at the newest version ({after}).")
     else:
-        typer.echo(f"The database went from {before or 'empty'} to {after}.")
+        typer.echo(f"The database was upgraded from {before or 'empty'} to {after}.")

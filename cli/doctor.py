@@ -1,7 +1,7 @@
-"""What `bottrader doctor` looks at: each finding is ok, warn or fail, with what to do about it.
+"""The checks of `bottrader doctor`: each finding is ok, warn or fail, with advice.
 
-Limits: a clock may differ by 1 s from the exchange's (warn) and by 30 s (fail: a login token lives 120 s and is
-refused when it seems to come from the future); the most silent of the streams is healthy below 60 s.
+Limits: a clock may differ by 1 s from the exchange's (warn) and by 30 s (fail: a login token is valid for 120 s and is
+refused if it seems to come from the future); the quietest stream is healthy below 60 s.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _PATIENCE_S = 15.0
 
 
 class HealthVerdict(Enum):
-    """How bad a finding is; only FAIL makes the command's answer no."""
+    """How bad a finding is; only FAIL gives exit code 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -58,7 +58,7 @@ class HealthVerdict(Enum):
 
 @dataclass(frozen=True)
 class HealthFinding:
-    """One row: what was looked at, how it is, and what to do (empty when nothing)."""
+    """One row: the check, its result, and what to do (empty if nothing)."""
 
     check: str
     verdict: HealthVerdict
@@ -67,9 +67,9 @@ class HealthFinding:
 
 
 async def examine(settings: "Settings", instead: str = "") -> list[HealthFinding]:
-    """All checks, side by side; each answers within fifteen seconds, and none raises.
+    """Runs all checks in parallel; each takes at most fifteen seconds, and none raises.
 
-    `instead`: the settings in force can't be used, and what these are in their place.
+    `instead`: the settings in force are invalid, and this says which ones are used instead.
     """
     checks: dict[str, Callable[[Settings], Awaitable[list[HealthFinding]]]] = {
         "database": _database,
@@ -83,13 +83,16 @@ async def examine(settings: "Settings", instead: str = "") -> list[HealthFinding
     if instead:
         said = [
             HealthFinding(
-                "settings", HealthVerdict.FAIL, instead, "run `bottrader config check`, and correct what it says"
+                "settings",
+                HealthVerdict.FAIL,
+                instead,
+                "run `bottrader config check`, and correct the problems it shows",
             )
         ]
     if settings.dry_run:
         said.append(
             HealthFinding(
-                "dry run", HealthVerdict.WARN, "entries are decided and not sent", "dry_run = false sends them"
+                "dry run", HealthVerdict.WARN, "entries are decided but not sent", "set dry_run = false to send them"
             )
         )
     said += [
@@ -104,7 +107,7 @@ async def _guarded(name: str, checking: Awaitable[list[HealthFinding]]) -> list[
     except TimeoutError:
         return [
             HealthFinding(
-                name, HealthVerdict.FAIL, f"no answer within {_PATIENCE_S:g} s", f"check that the {name} runs"
+                name, HealthVerdict.FAIL, f"no answer within {_PATIENCE_S:g} s", f"check that the {name} is running"
             )
         ]
     except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever the reason
@@ -115,7 +118,9 @@ def clock_finding(check: str, skew_s: float) -> HealthFinding:
     """The verdict on a clock that is `skew_s` seconds ahead of ours (negative: behind)."""
     text = f"{abs(skew_s):.2f} s {'ahead of' if skew_s >= 0 else 'behind'} this machine"
     if abs(skew_s) >= SKEW_FAIL_S:
-        return HealthFinding(check, HealthVerdict.FAIL, text, "set this machine's clock (NTP): logins will be refused")
+        return HealthFinding(
+            check, HealthVerdict.FAIL, text, "synchronise this machine's clock (NTP): logins will be refused"
+        )
     if abs(skew_s) >= SKEW_WARN_S:
         return HealthFinding(check, HealthVerdict.WARN, text, "synchronise this machine's clock (NTP)")
     return HealthFinding(check, HealthVerdict.OK, text)
@@ -151,14 +156,16 @@ async def _armed(connection: Any, account: str) -> HealthFinding:
     known = await read_account(connection, account)
     if known is None or not known.armed:
         finding = "LIVE, not armed: no entry is sent, exits are"
-        return HealthFinding("armed", HealthVerdict.WARN, finding, "look at it and arm it with `bottrader live arm`")
+        return HealthFinding("armed", HealthVerdict.WARN, finding, "check it and arm it with `bottrader live arm`")
     return HealthFinding(
-        "armed", HealthVerdict.OK, f"LIVE, armed by {known.armed_by or 'somebody'} at {known.armed_at:%Y-%m-%d}"
+        "armed",
+        HealthVerdict.OK,
+        f"LIVE, armed by {known.armed_by or 'an unknown person'} at {known.armed_at:%Y-%m-%d}",
     )
 
 
 async def _writes(connection: Any, version: str) -> HealthFinding:
-    """One that only reads is as good as away: nothing can be decided or recorded."""
+    """A database that accepts no writes counts as unavailable: nothing can be decided or recorded."""
     try:
         await connection.fetchval("SELECT write_heartbeat()", timeout=5)
     except asyncpg.UndefinedFunctionError:
@@ -167,15 +174,15 @@ async def _writes(connection: Any, version: str) -> HealthFinding:
         )  # the row of the schema says the rest
     except (asyncpg.PostgresError, TimeoutError) as error:
         reason = str(error) or "no answer within 5 s"
-        advice = "make room on its disk, or see why it is read-only; nothing is decided or recorded until then"
+        advice = "free space on its disk, or find out why it is read-only; nothing is decided or recorded until then"
         return HealthFinding(
-            "database", HealthVerdict.FAIL, f"PostgreSQL {version} reads, but takes no writes: {reason}", advice
+            "database", HealthVerdict.FAIL, f"PostgreSQL {version} answers, but accepts no writes: {reason}", advice
         )
-    return HealthFinding("database", HealthVerdict.OK, f"PostgreSQL {version} answers and takes writes")
+    return HealthFinding("database", HealthVerdict.OK, f"PostgreSQL {version} answers and accepts writes")
 
 
 async def _watched(connection: Any, settings: "Settings") -> list[HealthFinding]:
-    """Whether somebody reads the user stream and watches prices, now: whoever does holds a lease."""
+    """Whether a worker reads the user stream and watches prices now: it then holds a lease."""
     rows = await connection.fetch(
         "SELECT DISTINCT symbol FROM exit_plans WHERE account = $1 AND state <> 'DISARMED' ORDER BY 1", settings.account
     )
@@ -184,11 +191,11 @@ async def _watched(connection: Any, settings: "Settings") -> list[HealthFinding]
     held = await leases_held(connection, leases_of(settings, "watchers"))
     advice = "run `bottrader worker` or `bottrader up`, and see `bottrader incidents`"
     if alone:
-        text = f"nobody watches {', '.join(sorted(alone))}, and a position is open there"
+        text = f"prices of {', '.join(sorted(alone))} are not watched, and a position is open there"
         watchers = HealthFinding("watchers", HealthVerdict.FAIL, text, advice)
     elif not held:
         watchers = HealthFinding(
-            "watchers", HealthVerdict.WARN, "not every part is watched; no position is open there", advice
+            "watchers", HealthVerdict.WARN, "some symbols are not watched; no position is open in them", advice
         )
     else:
         text = f"prices are watched; open: {', '.join(symbols)}" if symbols else "prices are watched"
@@ -196,7 +203,10 @@ async def _watched(connection: Any, settings: "Settings") -> list[HealthFinding]
     if await leases_held(connection, leases_of(settings, "streams")):
         return [watchers, HealthFinding("user stream", HealthVerdict.OK, "orders and fills are read")]
     verdict = HealthVerdict.FAIL if symbols else HealthVerdict.WARN
-    return [watchers, HealthFinding("user stream", verdict, "nobody reads the exchange's orders and fills", advice)]
+    return [
+        watchers,
+        HealthFinding("user stream", verdict, "the exchange's orders and fills are not being read", advice),
+    ]
 
 
 async def _data_age(connection: Any, settings: "Settings") -> HealthFinding:
@@ -204,26 +214,26 @@ async def _data_age(connection: Any, settings: "Settings") -> HealthFinding:
     oldest = await oldest_heard(connection, names)
     if oldest is None:
         return HealthFinding(
-            "data age", HealthVerdict.WARN, "no stream has delivered anything yet", "start a worker: `bottrader up`"
+            "data age", HealthVerdict.WARN, "no stream has received a message yet", "start a worker: `bottrader up`"
         )
     return age_finding(*oldest)
 
 
 def age_finding(stream: str, age_s: float) -> HealthFinding:
-    """The verdict on the most silent stream having said nothing for `age_s` seconds."""
-    text = f"each stream was heard within {max(age_s, 0):.0f} s"
+    """The verdict on the quietest stream, whose last message is `age_s` seconds old."""
+    text = f"each stream sent a message within {max(age_s, 0):.0f} s"
     if age_s < HEARD_S:
         return HealthFinding("data age", HealthVerdict.OK, text)
     return HealthFinding(
         "data age",
         HealthVerdict.FAIL,
-        f"nothing has come of {stream} for {age_s:.0f} s",
-        "check that a worker with role streams runs and reaches the exchange",
+        f"no message from {stream} for {age_s:.0f} s",
+        "check that a worker with the role streams is running and reaches the exchange",
     )
 
 
 async def _stops(settings: "Settings") -> list[HealthFinding]:
-    """Whether what the settings say of stops and targets is further away than a round trip costs."""
+    """Whether the configured stops and targets are further away than the cost of a round trip."""
     trip = assumed_round_trip(settings)
     # That no database is set or answers is said by its own check.
     with contextlib.suppress(UnreachableError, *DATABASE_TROUBLE):
@@ -232,9 +242,11 @@ async def _stops(settings: "Settings") -> list[HealthFinding]:
             trip = await known_costs(connection, settings)
         finally:
             await connection.close()
-    advice = "move it further away: as it is, the costs alone reach it"
+    advice = "move it further away: the costs alone reach it"
     found = [HealthFinding("stops", HealthVerdict.WARN, sentence, advice) for sentence in near_costs(settings, trip)]
-    return found or [HealthFinding("stops", HealthVerdict.OK, f"further away than a round trip costs: {trip.sentence}")]
+    return found or [
+        HealthFinding("stops", HealthVerdict.OK, f"further away than the cost of a round trip: {trip.sentence}")
+    ]
 
 
 async def _temporal(settings: "Settings") -> list[HealthFinding]:
@@ -284,11 +296,11 @@ async def _exchange(settings: "Settings") -> list[HealthFinding]:
     key_file = settings.exchange.key_file
     if settings.exchange.ca_file is not None and not settings.exchange.ca_file.is_file():
         advice = "correct exchange.ca_file, or restart the paper exchange"
-        return [HealthFinding("exchange", HealthVerdict.FAIL, "not asked: exchange.ca_file is not there", advice)]
+        return [HealthFinding("exchange", HealthVerdict.FAIL, "not checked: there is no file exchange.ca_file", advice)]
     try:
         findings = await asyncio.to_thread(_clock, settings, address)
     except requests.exceptions.SSLError:
-        advice = "name the authority's file in exchange.ca_file, or correct exchange.rest"
+        advice = "set exchange.ca_file to the certificate authority's file, or correct exchange.rest"
         return [HealthFinding("exchange", HealthVerdict.FAIL, "its certificate is not trusted", advice)]
     except (requests.RequestException, OSError) as error:
         kind = type(error).__name__
@@ -303,7 +315,7 @@ async def _exchange(settings: "Settings") -> list[HealthFinding]:
 
 
 def _clock(settings: "Settings", address: str) -> list[HealthFinding]:
-    """Does it answer, and what time is it there? Without keys: what they are worth is another question."""
+    """Whether the exchange answers, and its time. Without keys, which are checked separately."""
     client = _client(settings, None)
     before = time.time()
     answer = client.get_unix_time()
@@ -316,7 +328,7 @@ def _clock(settings: "Settings", address: str) -> list[HealthFinding]:
 
 
 def _client(settings: "Settings", key_file: "Path | None") -> "RESTClient":
-    """The official client: the doctor looks past our own adapter on purpose."""
+    """The official client: the doctor deliberately bypasses our own adapter."""
     from coinbase.rest import RESTClient
 
     logging.getLogger("coinbase.RESTClient").setLevel(logging.CRITICAL)  # what it would log is in our table
@@ -355,6 +367,6 @@ def _permissions(settings: "Settings") -> HealthFinding:
         )
     if "can_transfer" in granted:
         return HealthFinding(
-            "API keys", HealthVerdict.WARN, f"may {text}", "take away the permission to transfer: it is not needed"
+            "API keys", HealthVerdict.WARN, f"may {text}", "remove the permission to transfer: it is not needed"
         )
     return HealthFinding("API keys", HealthVerdict.OK, f"may {text}")

@@ -1,6 +1,6 @@
-"""Errors of libraries, as the sentence a person can act on.
+"""Library errors as sentences that a person can act on.
 
-Their own texts are not repeated: they hold addresses, names and at times passwords of the settings (SAFE-5).
+Their own texts are not shown: they contain addresses, names and sometimes passwords from the settings (SAFE-5).
 """
 
 import errno
@@ -25,9 +25,9 @@ _NO_WRITES = {"25006": "it is read-only", "53100": "its disk is full"}
 
 
 def as_user_error(error: BaseException) -> UserError:
-    """The UserError that `error`, or what caused it, amounts to.
+    """The UserError for `error` or its cause.
 
-    What nobody foresaw becomes a FAULT that names the file with the details.
+    An unexpected error becomes a FAULT that names the file with the details.
     """
     for cause in _chain(error):
         if isinstance(cause, UserError):
@@ -57,17 +57,17 @@ def _module(error: BaseException) -> str:
 
 
 def _database(error: BaseException) -> UserError | None:
-    """Recognised by name, so that no command pays for importing what it does not use."""
+    """Recognised by class name, so that no command has to import libraries it does not use."""
     if _module(error) != "asyncpg":
         return None
     state = getattr(error, "sqlstate", None) or ""
     if not state and _lost(error):
         return UnreachableError(
-            "NO_DATABASE", f"The connection to the database was lost: {_DATABASE_HELP}, then look again."
+            "NO_DATABASE", f"The connection to the database was lost: {_DATABASE_HELP}, then try again."
         )
     if state == "42P01":
         return UserError(
-            "NOT_MIGRATED", "The database has no tables of ours yet, or old ones: run `bottrader db upgrade`."
+            "NOT_MIGRATED", "The database has no BotTrader tables yet, or old ones: run `bottrader db upgrade`."
         )
     if state == "3D000":
         return UnreachableError("NO_DATABASE", f"The database does not exist: create it, or {_DATABASE_HELP}.")
@@ -76,18 +76,18 @@ def _database(error: BaseException) -> UserError | None:
     if state in _NO_WRITES:
         return UnreachableError(
             "DATABASE_READ_ONLY",
-            f"The database takes no writes ({_NO_WRITES[state]}), so nothing was changed: make room on its disk, or "
-            "see why it is read-only, then ask again.",
+            f"The database accepts no writes ({_NO_WRITES[state]}), so nothing was changed: free space on its disk, "
+            f"or find out why it is read-only, then try again.",
         )
     if state.startswith(("08", "53", "57")):
         return UnreachableError(
-            "NO_DATABASE", f"The database does not serve us ({type(error).__name__}): {_DATABASE_HELP}."
+            "NO_DATABASE", f"The database refused the request ({type(error).__name__}): {_DATABASE_HELP}."
         )
     return None
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether asyncpg says that the connection is gone; that we used it wrongly is an InterfaceError, too."""
+    """Whether asyncpg reports a lost connection; wrong use is an InterfaceError too."""
     kind = type(error).__name__
     return kind == "InternalClientError" or (kind == "InterfaceError" and "clos" in str(error))
 
@@ -118,7 +118,8 @@ def _network(error: BaseException) -> UserError | None:
         return None
     if error.errno == errno.EADDRINUSE:
         return UnreachableError(
-            "PORT_IN_USE", f"A port is in use ({reason_of(error)}): stop what listens there or choose another."
+            "PORT_IN_USE",
+            f"A port is in use ({reason_of(error)}): stop the program that listens there or choose another port.",
         )
     if ".s.PGSQL." in str(error) or any(
         "asyncpg" in frame.filename for frame in traceback.extract_tb(error.__traceback__)
@@ -129,16 +130,18 @@ def _network(error: BaseException) -> UserError | None:
     if isinstance(error, PermissionError) and error.filename:
         return UserError("NO_PERMISSION", f"{error.filename}: permission denied.")
     if error.errno in _FULL:
-        return UnreachableError("NO_SPACE", f"It can't be written ({reason_of(error)}): make room; it is incomplete.")
+        return UnreachableError(
+            "NO_SPACE", f"The file can't be written ({reason_of(error)}) and is incomplete: free some space."
+        )
     if isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or error.errno in _NO_WAY_THERE:
         return UnreachableError("NO_ANSWER", f"A server does not answer ({reason_of(error)}): see `bottrader doctor`.")
     return None
 
 
 def reason_of(error: OSError) -> str:
-    """What the system says is wrong, without whom it was about."""
+    """The operating system's reason, without the address or name."""
     if isinstance(error, socket.gaierror):
-        return "the name of its machine is not known"
+        return "its host name can't be resolved"
     if type(error).__module__ == "ssl" or not error.errno:
         return type(error).__name__
     return os.strerror(error.errno)
@@ -159,4 +162,4 @@ def _fault(error: BaseException) -> UserError:
     except OSError:
         where = "nowhere: no file could be written"
     kind = type(error).__name__
-    return UserError("FAULT", f"Something went wrong inside ({kind}); details are in {where}.", ExitCode.FAULT)
+    return UserError("FAULT", f"Internal error ({kind}); details are in {where}.", ExitCode.FAULT)

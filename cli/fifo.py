@@ -1,4 +1,4 @@
-"""`bottrader fifo`: exact lots and realised profit from any file of fills; needs no database and no server."""
+"""`bottrader fifo`: exact lots and realised profit from a file of fills; needs no database and no server."""
 
 import gc
 import sys
@@ -33,13 +33,13 @@ def _fifo() -> None:
 @fifo_app.command("match")
 def match(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - is standard input.")
+        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - for standard input.")
     ],
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out lines that can't be read, and say how many.")
+        bool, typer.Option("--skip-bad", help="Skip lines that can't be read, and report how many.")
     ] = False,
 ) -> None:
-    """Match sells with the oldest lots and print sells, open lots and totals as JSON, exactly.
+    """Match sells with the oldest lots and print sells, open lots and totals as exact JSON.
 
     Fields: id, time (with zone), seq, symbol, side, size, price, fee, fee_currency (quote, base, other), fee_rate.
     """
@@ -76,7 +76,7 @@ def opened(file: str) -> Iterator[IO[bytes]]:
 
 
 def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The same lines; a long file says on stderr how far it is."""
+    """The same lines; for a long file, progress is printed on stderr."""
 
     def many() -> Iterator[list[bytes]]:
         source, read = iter(lines), 0
@@ -84,14 +84,14 @@ def counted(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield some
             read += len(some)
             if len(some) == _LINES_BETWEEN_NOTES:
-                note(f"{read:,} lines are read")
+                note(f"{read:,} lines read")
 
     return chain.from_iterable(many())
 
 
 @contextmanager
 def no_cycles() -> Iterator[None]:
-    """Without the collector: millions of plain tuples hold no cycles, and looking for them is slow."""
+    """Runs without the garbage collector: millions of plain tuples hold no cycles, and scanning them is slow."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -102,24 +102,24 @@ def no_cycles() -> Iterator[None]:
 
 
 def refusal(name: str, bad: "list[BadLine]", outcome: str) -> UserError:
-    """What is wrong with which lines, that therefore `outcome`, and the way out."""
+    """The bad lines with their problems, the `outcome`, and what to do."""
     more = [f"{name}: and {len(bad) - _SHOWN_LINES} more"] if len(bad) > _SHOWN_LINES else []
     lines = [f"{name}, {line}" for line in bad[:_SHOWN_LINES]]
-    hint = f"{outcome}: correct the file, or leave such lines out with --skip-bad."
+    hint = f"{outcome}: correct the file, or skip such lines with --skip-bad."
     return UserError("BAD_FILLS", "\n".join([*lines, *more, hint]), ExitCode.BAD_INPUT)
 
 
 def say(reading: "Reading", done: str) -> None:
-    """What was left out, on stderr: never silent. `done` says what became of the others."""
+    """Prints on stderr what was left out. `done` says what happened to the rest."""
     if reading.bad:
         for line in reading.bad[:_SHOWN_LINES]:
             note(f"skipped {line}")
         note(f"skipped {len(reading.bad)} bad lines; {len(reading)} fills {done}")
     if reading.repeated:
-        note(f"{reading.repeated} lines repeat a fill that was there before; each counts once")
+        note(f"{reading.repeated} lines repeat an earlier fill; each fill counts once")
     if reading.left_out:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(reading.left_out.items()))
-        note(f"{reading.left_out.total()} rows are no trades and open or take no lots: {kinds}")
+        note(f"{reading.left_out.total()} rows are not trades and don't change lots: {kinds}")
     for sentence, (first, count) in sorted(reading.doubts.items()):
         where = f"line {first}" if count == 1 else f"line {first} and {count - 1} more"
         note(f"warning: {where}: {sentence}")

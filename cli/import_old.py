@@ -1,6 +1,6 @@
-"""`bottrader import old`: the records of the systems before, from their database or from CSV exports of its tables.
+"""`bottrader import old`: the records of an older system, from its database or from CSV exports of its tables.
 
-Fills go the way of every import (`bottrader ledger import`); trigger, source, exit reason and linkage go with them.
+Fills are imported as with `bottrader ledger import`, together with trigger, source, exit reason and linkage.
 """
 
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["import_app", "import_old"]
 
-import_app = typer.Typer(help="Take over the records of other systems.", no_args_is_help=True)
+import_app = typer.Typer(help="Import the records of older systems.", no_args_is_help=True)
 
 _ADDRESS = "OLD_DATABASE_URL"
 _TABLES = ("trade_records", "trade_strategy_link", "fifo_allocations")
@@ -30,7 +30,7 @@ _SHOWN = 5
 
 @import_app.callback()
 def _import() -> None:
-    """Take over the records of other systems."""
+    """Import the records of older systems."""
 
 
 @import_app.command("old")
@@ -38,17 +38,17 @@ def import_old(
     records: Annotated[Path | None, typer.Option("--trade-records", help="CSV export of trade_records.")] = None,
     links: Annotated[Path | None, typer.Option("--links", help="CSV export of trade_strategy_link.")] = None,
     allocations: Annotated[
-        Path | None, typer.Option("--allocations", help="CSV export of fifo_allocations, to compare results with.")
+        Path | None, typer.Option("--allocations", help="CSV export of fifo_allocations, for comparing results.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out rows that can't be imported, and say how many.")
+        bool, typer.Option("--skip-bad", help="Skip rows that can't be imported, and report how many.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Import an older system's trades from before the ledger began; a second import of the same adds nothing.
+    """Import an older system's trades from before the ledger began; importing the same again adds nothing.
 
-    Without files the database is read whose address OLD_DATABASE_URL holds; nothing is written there.
+    Without files, reads the database at the address OLD_DATABASE_URL; nothing is written there.
     """
     import asyncio
 
@@ -58,7 +58,7 @@ def import_old(
     settings = current_settings()
     if records is None:
         if links is not None or allocations is not None:
-            raise UserError("BAD_OPTION", "Give --trade-records, too: the others say more of its rows.")
+            raise UserError("BAD_OPTION", "Give --trade-records too: the other files refer to its rows.")
         tables = asyncio.run(_of_database())
     else:
         tables = {
@@ -77,7 +77,7 @@ def import_old(
 async def _keep(
     settings: "Settings", found: "OldRecords", allocations: "Sequence[Mapping[str, str | None]]", plan: "ImportPlan"
 ) -> None:
-    """What the rows said beyond fills; and where their results were others."""
+    """Keeps the rows' data beyond fills, and reports results that differ."""
     from activities.database import create_pool
     from activities.ledger.old_records import compare_results, keep_old_records
     from domain.money import round_half_even
@@ -96,7 +96,7 @@ async def _keep(
         await pool.close()
     for symbol, (count, theirs, ours) in sorted(differing.items()):
         note(
-            f"{symbol}: the old FIFO has other results for {_counted(count, 'sell')}: {round_half_even(theirs):f} "
+            f"{symbol}: the old FIFO result differs for {_counted(count, 'sell')}: {round_half_even(theirs):f} "
             f"there, {round_half_even(ours):f} here."
         )
 
@@ -129,7 +129,7 @@ def _of_file(file: Path) -> "list[dict[str, str | None]]":
 
 
 async def _of_database() -> "dict[str, list[dict[str, str | None]]]":
-    """Each table's rows as texts; a table that isn't there has none, but for the records."""
+    """Each table's rows as text; a missing table has none, except that the records are required."""
     import asyncpg
 
     address = os.environ.get(_ADDRESS)
@@ -155,7 +155,7 @@ async def _of_database() -> "dict[str, list[dict[str, str | None]]]":
 
 
 def _texts(row: str) -> "dict[str, str | None]":
-    """A row's columns as text; numbers as they stand, never through a float."""
+    """A row's columns as text; numbers unchanged, never converted to float."""
     import json
 
     values: dict[str, Any] = json.loads(row, parse_float=str, parse_int=str)

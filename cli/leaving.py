@@ -1,4 +1,4 @@
-"""What `bottrader up` says of the ledger as it starts and as it stops, in bounded time."""
+"""What `bottrader up` reports about the ledger when it starts and stops, within a time limit."""
 
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,9 @@ _SYMBOLS_SHOWN = 8
 
 
 async def left_behind(dsn: str, account: str, *, paper: bool) -> list[str]:
-    """What is no longer watched when the workers stop now, and what rests at the exchange: a few sentences, or none.
+    """What is no longer watched once the workers stop, and what rests at the exchange: a few sentences, or none.
 
-    Answers within about two seconds, whatever the database does.
+    Takes at most about two seconds, even if the database hangs.
     """
     import asyncio
 
@@ -32,7 +32,7 @@ async def left_behind(dsn: str, account: str, *, paper: bool) -> list[str]:
             finally:
                 connection.terminate()
     except DATABASE_TROUBLE:
-        return ["How many trades are open is not known (the database does not answer); none is watched any more."]
+        return ["The number of open trades is not known (the database does not answer); none is watched any more."]
     return left_sentences(row, paper=paper)
 
 
@@ -45,13 +45,15 @@ def left_sentences(row: "Mapping[str, object]", *, paper: bool) -> list[str]:
         named = sorted(set(symbols))
         shown = ", ".join(named[:_SYMBOLS_SHOWN]) + (" …" if len(named) > _SYMBOLS_SHOWN else "")
         are = "open trade is" if len(symbols) == 1 else "open trades are"
-        found.append(f"{len(symbols)} {are} no longer watched ({shown}): no stop is sold from here meanwhile.")
+        found.append(
+            f"{len(symbols)} {are} no longer watched ({shown}): their stops are not acted on until it runs again."
+        )
     if (symbols or others) and paper:
-        found.append("The paper exchange stops, too: nothing happens there meanwhile.")
+        found.append("The paper exchange stops too, so nothing happens there in the meantime.")
     elif symbols or others:
         trades = f" for {_count(protected, 'trade')}" if protections else ""
         resting = f"{_count(protections, 'protection order', trades)} and {_count(others, 'other order')}"
-        end = "; what fills meanwhile is not watched either." if others else "."
+        end = "; their fills in the meantime are not watched either." if others else "."
         found.append(f"At the exchange rest {resting}{end}")
     return found
 
@@ -61,7 +63,7 @@ def _count(number: int, what: str, more: str = "") -> str:
 
 
 async def ledger_check(dsn: str, account: str, since: "datetime", *, within_s: float = 120.0) -> str | None:
-    """What the ledger's check at this start found, as soon as it is there; None if it isn't in time."""
+    """The result of the ledger's check at this start; None if it is not ready in time."""
     import asyncio
 
     import asyncpg
@@ -80,6 +82,6 @@ async def ledger_check(dsn: str, account: str, since: "datetime", *, within_s: f
     except DATABASE_TROUBLE:
         return None
     if row["ok"]:
-        return f"The ledger was checked in {row['seconds']:.1f} s: it is as it must be."
+        return f"The ledger was checked in {row['seconds']:.1f} s: no violations."
     many = _count(row["violations"], "violation")
-    return f"The ledger was checked: it is NOT as it must be ({many}); `bottrader ledger verify` shows what."
+    return f"The ledger was checked: {many} found; `bottrader ledger verify` shows them."

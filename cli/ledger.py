@@ -1,4 +1,4 @@
-"""Reading the ledger for people: one connection a command, exact decimals, keys that may be shortened."""
+"""Reading the ledger for people: one connection for each command, exact decimals, shortened keys."""
 
 import re
 from collections.abc import AsyncIterator
@@ -24,10 +24,10 @@ _ID = re.compile(r"(?:order-|exit-)?([0-9a-f]{1,32})(?:-[1-9][0-9]{0,2})?")
 
 @asynccontextmanager
 async def open_ledger(settings: "Settings", *, whosever: bool = False) -> AsyncIterator[Any]:
-    """A connection to the ledger, which has to be the settings' own but for `whosever`.
+    """A connection to the ledger, which must be the one of the settings unless `whosever`.
 
-    Raises UnreachableError(NO_DATABASE) when no address is set, and UserError for another's ledger; what asyncpg raises
-    is made a sentence at the edge.
+    Raises UnreachableError(NO_DATABASE) when no address is set, and UserError for another account's ledger; asyncpg's
+    errors are turned into sentences by the caller.
     """
     import asyncpg
 
@@ -49,7 +49,7 @@ async def open_ledger(settings: "Settings", *, whosever: bool = False) -> AsyncI
 
 
 async def with_codecs(connection: Any) -> None:
-    """JSON columns as Python values, UUIDs as text."""
+    """Reads JSON columns as Python values and UUIDs as text."""
     import orjson
 
     await connection.set_type_codec("jsonb", encoder=_dump, decoder=orjson.loads, schema="pg_catalog")
@@ -66,7 +66,7 @@ async def resolve_key(connection: Any, account: str, given: str, *, trade: bool 
     """The key of the account's order that `given` names: a key, the first six or more characters of one, or an id that
     holds one.
 
-    With `trade`, only what opens a trade counts. Raises UserError: BAD_KEY, NO_SUCH_ORDER, AMBIGUOUS_KEY.
+    With `trade`, only entries count. Raises UserError: BAD_KEY, NO_SUCH_ORDER, AMBIGUOUS_KEY.
     """
     from web.views.orders import keys_beginning
 
@@ -80,16 +80,16 @@ async def resolve_key(connection: Any, account: str, given: str, *, trade: bool 
     rows = await keys_beginning(connection, account, prefix, of_trades=trade, most=4)
     if not rows:
         raise UserError(
-            "NO_SUCH_ORDER", f"No {what} has a key that begins with {prefix}: `bottrader {what}s` lists them."
+            "NO_SUCH_ORDER", f"There is no {what} whose key begins with {prefix}: `bottrader {what}s` lists them."
         )
     if len(rows) > 1:
         listed = ", ".join(f"{row['order_key'][:16]} ({row['side']} {row['symbol']})" for row in rows[:3])
-        raise UserError("AMBIGUOUS_KEY", f"{prefix} begins the keys of several orders: {listed}; give more of it.")
+        raise UserError("AMBIGUOUS_KEY", f"{prefix} is ambiguous: {listed}; give more characters.")
     return str(rows[0]["order_key"])
 
 
 def ago(since: "datetime | None", until: "datetime | None" = None) -> str:
-    """How long ago, or how long it took, in the largest unit that makes sense."""
+    """An age or duration in the largest suitable unit."""
     from datetime import UTC, datetime
 
     if since is None:

@@ -1,8 +1,9 @@
-"""`bottrader ledger verify` and `repair`: hold the books against each other and the exchange; put the FIFO book right.
+"""`bottrader ledger verify` and `repair`: compare the books with each other and with the exchange; repair the FIFO
+book.
 
-Verify changes nothing and exits with 1 on a violation. Repair computes each symbol's FIFO book anew from its fills,
-writes only what differs, shows before and after, and asks first. The position book and the journal are never repaired
-by computing: what is wrong there needs a person, or reconcile.
+Verify changes nothing and exits with 1 on a violation. Repair recomputes each symbol's FIFO book from its fills, writes
+only differences, shows before and after, and asks first. The position book and the journal are never recomputed: errors
+there need a person, or reconcile.
 """
 
 from collections.abc import AsyncIterator
@@ -24,9 +25,9 @@ __all__ = ["ledger_app"]
 ledger_app = typer.Typer(help="Check and repair the ledger's books; import older records.", no_args_is_help=True)
 ledger_app.command("import")(import_fills)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _SYMBOL = Annotated[str | None, typer.Option("--symbol", help="Only this product.")]
-_ALONE_HELP = "Hold the books against each other only, without asking the exchange."
+_ALONE_HELP = "Only compare the books with each other, without the exchange."
 _SHOWN = 50
 
 
@@ -85,7 +86,7 @@ def _print_report(report: "LedgerReport") -> None:
     typer.echo(f"{counts}, checked in {report.seconds:.1f} s")
     typer.echo(f"{report.compared[0].upper()}{report.compared[1:]}.")
     if report.uncovered_sells:
-        typer.echo(f"{report.uncovered_sells} sells have an uncovered remainder: sold, but never bought here.")
+        typer.echo(f"{report.uncovered_sells} sells have an uncovered remainder: sold, but no buy is recorded.")
     if report.balances:
         names = ("books", "in_lots", "uncovered", "transferred", "in_trades", "unowned", "exchange", "difference")
         print_table(
@@ -95,12 +96,12 @@ def _print_report(report: "LedgerReport") -> None:
     for sentence in report.warnings:
         typer.echo(f"To look at: {sentence}.")
     if report.ok:
-        typer.echo("Everything else is as it must be." if report.warnings else "Everything is as it must be.")
+        typer.echo("No violations otherwise." if report.warnings else "No violations.")
         return
     rows = [(item.check, item.symbol or "", item.sentence) for item in report.violations[:_SHOWN]]
-    print_table(("check", "symbol", "what is wrong"), rows, title=f"{sum(report.counts.values())} violations")
-    typer.echo("`bottrader ledger repair` computes FIFO_DIFFERS, LOT_*, SELL_*, ALLOCATION_* and TRADE_RECORD anew.")
-    typer.echo("docs/reports.md says who puts the others right.")
+    print_table(("check", "symbol", "violation"), rows, title=f"{sum(report.counts.values())} violations")
+    typer.echo("`bottrader ledger repair` recomputes FIFO_DIFFERS, LOT_*, SELL_*, ALLOCATION_* and TRADE_RECORD.")
+    typer.echo("docs/reports.md describes how to repair the others.")
 
 
 @ledger_app.command("repair")
@@ -109,7 +110,7 @@ def repair(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: _JSON = False,
 ) -> int:
-    """Compute the FIFO book anew from the fills and write what differs. Shows before and after, and asks first."""
+    """Recompute the FIFO book from the fills and write the differences. Shows before and after, and asks first."""
     import asyncio
 
     from cli.settings import current_settings
@@ -122,7 +123,7 @@ def repair(
         return int(ExitCode.OK)
     if not yes:
         if as_json:
-            raise UserError("NOT_CONFIRMED", "With --json nobody can be asked: give --yes to write the differences.")
+            raise UserError("NOT_CONFIRMED", "With --json there is no prompt: give --yes to write the differences.")
         _print_differences(found, as_json=False, written=False)
         if not typer.confirm("Write this?", err=True):
             note("Nothing was changed.")
@@ -167,7 +168,7 @@ def _print_differences(found: "list[BookDifference]", *, as_json: bool, written:
         print_json({"changed": written, "symbols": [_described(item) for item in found]})
         return
     if not found:
-        typer.echo("The FIFO book is what its fills give: nothing to repair.")
+        typer.echo("The FIFO book agrees with its fills: nothing to repair.")
         return
     from domain.wording import tidy
 
@@ -187,7 +188,7 @@ def _print_differences(found: "list[BookDifference]", *, as_json: bool, written:
             )
             for item in found
         ],
-        title="Written" if written else "What differs: stored → from the fills",
+        title="Written" if written else "Differences: stored → from the fills",
     )
     if not written:
         for item in found:

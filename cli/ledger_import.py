@@ -1,6 +1,6 @@
-"""`bottrader ledger import FILE`: older fills into the ledger, each once, and the FIFO book after them.
+"""`bottrader ledger import FILE`: imports older fills into the ledger, each once, and recomputes the FIFO book.
 
-Takes what `bottrader fifo match` takes: CSV, JSON Lines, Coinbase exports. Nothing is written while a line is bad.
+Reads the formats of `bottrader fifo match`: CSV, JSON Lines, Coinbase exports. Nothing is written if a line is bad.
 """
 
 from contextlib import closing
@@ -27,18 +27,18 @@ _SHOWN_LINES = 5
 
 def import_fills(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - is standard input.")
+        str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or a Coinbase export; - for standard input.")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out lines that can't be imported, and say how many.")
+        bool, typer.Option("--skip-bad", help="Skip lines that can't be imported, and report how many.")
     ] = False,
     keep_alike: Annotated[
-        bool, typer.Option("--keep-alike", help="Import fills that look like others that are there under other ids.")
+        bool, typer.Option("--keep-alike", help="Import fills that look like existing ones with other ids.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Import fills from before the ledger began; a second import of the same, in whichever form, adds nothing.
+    """Import fills from before the ledger began; importing the same again, in any format, adds nothing.
 
     Fields as for `bottrader fifo match`; symbols are products such as BTC-USD.
     """
@@ -68,7 +68,7 @@ def import_lines(
     keep_alike: bool = False,
     as_json: bool,
 ) -> "ImportPlan":
-    """Import fills that come as lines of a file `name`, and tell what was done. Raises UserError(BAD_FILLS)."""
+    """Import fills from the lines of a file `name`, and report the result. Raises UserError(BAD_FILLS)."""
     import asyncio
 
     from activities.ledger.old_fills import OldFills
@@ -127,42 +127,43 @@ async def _import(
 
 
 def _warn(done: "list[SymbolImport]", beyond: "Mapping[str, Decimal] | None", *, dry_run: bool) -> None:
-    """Lots that the account can't have: said plainly, for later sells would take their cost from them."""
+    """Warns about lots that the account can't have, because later sells would take their cost from them."""
     from domain.money import plain
 
     if beyond is None:
         if any(item.open_after for item in done):
             note(
-                "Whether the account holds what is in lots is not known yet: no opening balances are booked. After the "
-                "first reconcile `bottrader ledger verify` says so."
+                "It is not known yet whether the account holds these lots: no opening balances are booked. After the "
+                "first reconcile `bottrader ledger verify` shows it."
             )
         return
     for currency, size in beyond.items():
         note(
             f"warning: lots {'would hold' if dry_run else 'hold'} {plain(size)} {currency} more than the account, "
-            "which did not have them when its books were opened. Sells may be missing from the file, coins may have "
-            "been withdrawn before, or it is the file of another account."
+            "and the account did not hold them when its books were opened. Sells may be missing from the file, coins "
+            "may have "
+            "been withdrawn before, or the file may be of another account."
         )
 
 
 def _tell_alike(plan: "ImportPlan") -> None:
-    """Which lines are fills that are there under other ids, as another form of a report names them."""
+    """Reports lines whose fills already exist under other ids, as in another format of the same report."""
     if plan.unnamed:
         note(
-            f"{len(plan.unnamed)} lines without an ID say what lines of an earlier import say, and count once "
-            f"({_some([f'line {line}' for line in sorted(plan.unnamed)])}); if they are trades of another portfolio, "
-            "or others of the same second, import a form that has IDs"
+            f"{len(plan.unnamed)} lines without an ID equal lines of an earlier import, and count once "
+            f"({_some([f'line {line}' for line in sorted(plan.unnamed)])}); if they are trades of another portfolio "
+            f"or different trades in the same second, import a format with IDs"
         )
     if plan.alike:
         note(
-            f"{len(plan.alike)} lines are fills that are there under other ids, of the same moment, asset, side and "
-            f"size, and count once ({_which(plan.alike, 'is')}); import with --keep-alike if they are others"
+            f"{len(plan.alike)} lines equal existing fills with other ids in time, asset, side and size, and count "
+            f"once ({_which(plan.alike, 'is')}); if they are different trades, import with --keep-alike"
         )
     if plan.doubted:
         note(
-            f"warning: {len(plan.doubted)} lines are counted beside fills of the same moment, asset, side, size and "
-            f"cost with other ids ({_which(plan.doubted, 'is like')}): where they are the same trades, they are booked "
-            "twice; a dry run says so before"
+            f"warning: {len(plan.doubted)} lines are imported although fills of the same time, asset, side, size and "
+            f"cost exist under other ids ({_which(plan.doubted, 'is like')}): if they are the same trades, they are "
+            f"booked twice; a dry run shows them beforehand"
         )
 
 
@@ -223,10 +224,10 @@ def _show(
             for item in done
         ],
         title=f"{'Would be imported' if dry_run else 'Imported'} for {plan.account}: the FIFO book before → after",
-        empty="There are no fills in it.",
+        empty="The file has no fills.",
     )
     if later:
         note(
-            f"{later} fills from {plan.until:%Y-%m-%d %H:%M} UTC on are left to reconcile: it has them, or will have "
-            "them, from the exchange itself."
+            f"{later} fills from {plan.until:%Y-%m-%d %H:%M} UTC on are left to reconcile, which gets them from the "
+            f"exchange itself."
         )

@@ -1,4 +1,4 @@
-"""`bottrader live`: arm a live account for real money, disarm it, look at it (docs/live.md)."""
+"""`bottrader live`: arm a live account for real money, disarm it, show its state (docs/live.md)."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 __all__ = ["lines_at_start", "live_app"]
 
-live_app = typer.Typer(help="Let real money be spent, or not.", no_args_is_help=True)
+live_app = typer.Typer(help="Allow or forbid spending real money.", no_args_is_help=True)
 
-_BY = Annotated[str, typer.Option("--by", help="Who asks; else the user of this machine.")]
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_BY = Annotated[str, typer.Option("--by", help="Your name; default: this machine's user.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _MOST_SKEW_S = 30.0
 
 
 @live_app.command("arm")
 def arm(
     yes_account: Annotated[
-        str, typer.Option("--yes-account", help="The account's name, for scripts; else it is asked for.")
+        str, typer.Option("--yes-account", help="The account's name, for scripts; without it you are asked.")
     ] = "",
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Let entries spend real money: shows what is at stake and wants the account's name typed. Once per ledger.
+    """Allow entries to spend real money: shows what is at stake and asks for the account's name. Needed once per
+    ledger.
 
-    Exit code 1 when it was armed already or another name was typed.
+    Exit code 1 if it was already armed or another name was typed.
     """
     import asyncio
 
@@ -44,7 +45,8 @@ def arm(
             return bool(typer.prompt("Type the account's name to arm it", err=True) == settings.account)
         except typer.Abort:
             raise UserError(
-                "NOT_AGREED", "Nobody typed the account's name: nothing was changed; scripts give --yes-account NAME."
+                "NOT_AGREED",
+                "The account's name was not typed, so nothing was changed; in scripts give --yes-account NAME.",
             ) from None
 
     return asyncio.run(_arm(settings, agreed, user(by), as_json=as_json))
@@ -52,7 +54,7 @@ def arm(
 
 @live_app.command("disarm")
 def disarm(by: _BY = "", as_json: _JSON = False) -> int:
-    """Send no entry until it is armed again. Exits go on. Exit code 1 when it was not armed."""
+    """Send no entries until it is armed again. Exits go on. Exit code 1 if it was not armed."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -62,7 +64,7 @@ def disarm(by: _BY = "", as_json: _JSON = False) -> int:
 
 @live_app.command("status")
 def status(as_json: _JSON = False) -> int:
-    """The account, its balances, limits, what would buy and what would be sold, armed or not."""
+    """Show the account, its balances and limits, what can buy and what can be sold, armed or not."""
     import asyncio
 
     return asyncio.run(_status(_live_settings(), as_json=as_json))
@@ -76,7 +78,7 @@ def _live_settings() -> "Settings":
 
 def _of_live(settings: "Settings") -> "Settings":
     if settings.mode != "live":
-        raise UserError("NOT_LIVE", "mode = paper: there is nothing to arm. Live is armed with mode = live in force.")
+        raise UserError("NOT_LIVE", "mode = paper: there is nothing to arm. To arm a live ledger, set mode = live.")
     return settings
 
 
@@ -98,9 +100,11 @@ async def _arm(settings: "Settings", agreed: Any, by: str, *, as_json: bool) -> 
             found = await overview(connection, settings, exchange)
             _show(found)
             if found.key_may_trade is False:
-                raise UserError("KEY_MAY_NOT_TRADE", "The key may not trade: give it the permission, then arm it.")
+                raise UserError(
+                    "KEY_MAY_NOT_TRADE", "The API key may not trade: give it the permission, then arm again."
+                )
             if not agreed():
-                note("That is not the account's name: nothing was changed.")
+                note("That is not the account's name, so nothing was changed.")
                 return int(ExitCode.NO)
             changed = await _quietly(identity.arm(connection, settings.account, by))
             return await _tell(connection, settings, changed, as_json=as_json)
@@ -148,8 +152,8 @@ async def _status(settings: "Settings", *, as_json: bool) -> int:
 
 
 async def lines_at_start(sources: "SettingSources") -> list[str]:
-    """What `up` says of whose money it is and what would spend it, a line each, by the settings that its workers have;
-    what can't be had is said, and stops nothing.
+    """The lines `up` prints about whose money is traded and what may spend it, by its workers' settings; a missing
+    value is reported and stops nothing.
     """
     from cli.errors import as_user_error
     from cli.ledger import open_ledger
@@ -174,7 +178,7 @@ async def lines_at_start(sources: "SettingSources") -> list[str]:
 
 
 async def _quietly(turning: Any) -> bool:
-    """What it does, the command says itself; standard output is for its answer."""
+    """Runs without log lines: the command prints its own messages, and standard output is for its answer."""
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
@@ -189,8 +193,8 @@ async def _tell(connection: Any, settings: "Settings", changed: bool, *, as_json
     if as_json:
         print_json({"account": settings.account, "changed": changed, "armed": armed})
     else:
-        word = "armed: entries may spend real money" if armed else "not armed: no entry is sent; exits go on"
-        typer.echo(f"LIVE: account {settings.account} is {word}{'' if changed else ' (as it was)'}.")
+        word = "armed: entries may spend real money" if armed else "not armed: no entries are sent; exits go on"
+        typer.echo(f"LIVE: account {settings.account} is {word}{'' if changed else ' (unchanged)'}.")
     return int(ExitCode.OK if changed else ExitCode.NO)
 
 

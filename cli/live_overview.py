@@ -1,4 +1,4 @@
-"""What a person looks at before real money is spent: account, balances, limits, what would buy, what would be sold."""
+"""What a person checks before real money is spent: account, balances, limits, what can buy and what can be sold."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from workers.settings import Settings
 
 __all__ = ["DRY_RUN", "Overview", "overview"]
 
-_CANT_TRADE = "THE KEY MAY NOT TRADE: nothing is bought or sold, no stop either; give it the permission"
-DRY_RUN = "dry_run is set: entries are decided and not sent"
+_CANT_TRADE = "THE API KEY MAY NOT TRADE: nothing is bought or sold, not even by a stop; give it the permission"
+DRY_RUN = "dry_run is set: entries are decided but not sent"
 
 _PATIENCE_S = 5.0
 
@@ -46,23 +46,23 @@ class Overview:
     buys: tuple[str, ...]
     sells: tuple[str, ...]
     refused: str | None = None
-    """Why no entry is sent now, armed or not, as a worker has told."""
+    """Why no entries are sent now, armed or not, as reported by a worker."""
 
     @property
     def lines(self) -> list[str]:
-        """For people, a line each."""
-        where = f"{self.venue} account {self.venue_account_id or '(the exchange has not said which yet)'}"
+        """The lines shown to a person."""
+        where = f"{self.venue} account {self.venue_account_id or '(not reported by the exchange yet)'}"
         balances = "not known: the exchange does not answer"
         if self.balances is not None:
             balances = ", ".join(f"{plain(size)} {name}" for name, size in sorted(self.balances.items())) or "nothing"
-        state = "armed" if self.armed else "not armed: no entry is sent until `bottrader live arm`; exits are"
+        state = "armed" if self.armed else "not armed: no entries are sent until `bottrader live arm`; exits are"
         if self.armed and self.armed_at is not None:
             state += f" by {self.armed_by or 'somebody'} at {self.armed_at:%Y-%m-%d %H:%M:%S}Z"
         found = [
             f"account {self.account}, {where}",
             f"balances: {balances}",
             f"limits: {', '.join(f'{name} {value}' for name, value in self.limits.items())}",
-            *(f"buys: {what}" for what in self.buys or ("nothing buys by itself",)),
+            *(f"buys: {what}" for what in self.buys or ("no automatic buys",)),
             *(f"sells: {what}" for what in self.sells),
             state,
             *((f"but now {self.refused}",) if self.armed and self.refused else ()),
@@ -72,7 +72,7 @@ class Overview:
 
 
 async def overview(connection: Any, settings: Settings, exchange: Exchange | None) -> Overview:
-    """How the account stands; without `exchange` its balances are not asked for. Raises the database's errors."""
+    """The account's state; without `exchange` its balances are not requested. Raises the database's errors."""
     ledger = await read_ledger(connection)
     known = await read_account(connection, settings.account)
     trades = await open_by_symbol(connection, settings.account)
@@ -127,7 +127,7 @@ def _limits(settings: Settings) -> dict[str, str]:
 
 
 def _buys(settings: Settings) -> list[str]:
-    """What may open a trade by itself."""
+    """What may open trades automatically."""
     found = []
     symbols = ", ".join(settings.symbols.allow) or "any product"
     if settings.entry_points != "webhook" and settings.strategy.enabled:
@@ -141,15 +141,15 @@ def _buys(settings: Settings) -> list[str]:
 
 
 def _sells(settings: Settings, trades: Mapping[str, tuple[int, Decimal]]) -> list[str]:
-    """What the system sells: its own trades by their exit rules, and what it is told to take for its own."""
+    """What the system sells: its own trades by their exit rules, and what the settings let it adopt."""
     found = [
         f"{plain(size)} {symbol.partition('-')[0]} of {count} open trade{'s' if count != 1 else ''}, by [exits]"
         for symbol, (count, size) in trades.items()
-    ] or ["no trade is open; each is sold by [exits] once it is"]
+    ] or ["no open trades; new ones are sold by [exits]"]
     if settings.adoption.protect:
-        found.append("buys of somebody else's since the first start, by [exits] (adoption.protect)")
+        found.append("external buys since the first start, by [exits] (adoption.protect)")
     if settings.quoting.enabled and settings.quoting.use_unowned:
-        found.append("what no trade owns, by market making (quoting.use_unowned)")
+        found.append("the unowned pool, by market making (quoting.use_unowned)")
     if settings.symbols.hodl:
         found.append(f"never {', '.join(settings.symbols.hodl)} (symbols.hodl)")
     return found

@@ -1,8 +1,7 @@
 """The `bottrader` command.
 
-Exit codes: 0 done, 1 the answer is no (a check failed, an order was refused), 2 bad input (nothing was done), 3
-something that is needed does not answer, 4 a fault of ours, 130 stopped by Ctrl-C. Errors are one sentence on
-stderr.
+Exit codes: 0 done, 1 the answer is no (a check failed, an order was refused), 2 bad input (nothing was done), 3 a
+required service does not answer, 4 an internal error, 130 stopped by Ctrl-C. Errors are one sentence on stderr.
 """
 
 import os
@@ -43,7 +42,7 @@ __all__ = ["main", "run"]
 
 app = typer.Typer(
     name="bottrader",
-    help="Crypto trading on Temporal: every order and every trade is a durable workflow.",
+    help="Crypto trading on Temporal: every order and trade is a durable workflow.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -65,7 +64,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     config: Annotated[
-        Path | None, typer.Option("--config", help="Settings file; else BOTTRADER_CONFIG, else ./bottrader.toml.")
+        Path | None, typer.Option("--config", help="Settings file; default: BOTTRADER_CONFIG, then ./bottrader.toml.")
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help=_VERSION_HELP)
@@ -111,7 +110,7 @@ app.add_typer(db_commands.db_app, name="db")
 
 
 def run(argv: list[str]) -> int:
-    """Run the command line `argv` and return its exit code; nothing escapes as a traceback."""
+    """Run the command line `argv` and return its exit code; no error is shown as a traceback."""
     try:
         result = typer.main.get_command(app).main(args=argv, prog_name="bottrader", standalone_mode=False)
     except typer.Abort:

@@ -1,6 +1,6 @@
-"""`bottrader notify test`, `incidents` and `incident resolve`: who is told, what a person should know of, what is done.
+"""`bottrader notify test`, `incidents` and `incident resolve`: test notices, list incidents, mark them as resolved.
 
-An incident stays open until what caused it is over, or, where only a person can say so, until `incident resolve`.
+An incident stays open until its cause is over, or, if only a person can know that, until `incident resolve`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["incident_app", "incidents", "notify_app"]
 
 notify_app = typer.Typer(help="Messages to people about incidents.", no_args_is_help=True)
-incident_app = typer.Typer(help="Say that an incident is dealt with.", no_args_is_help=True)
+incident_app = typer.Typer(help="Mark incidents as resolved.", no_args_is_help=True)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @notify_app.command("test")
 def send_test(as_json: _JSON = False) -> int:
-    """Send a test message to every address of [notices] urls: exit code 0 if all services took it, else 1."""
+    """Send a test message to every address in [notices] urls. Exit code 0 if all services accepted it, else 1."""
     import asyncio
 
     from cli.settings import current_settings
@@ -46,13 +46,13 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
     if not settings.notices.urls:
         raise UserError(
             "NO_NOTICE_URLS",
-            "Nobody is told of anything: set [notices] urls (BOTTRADER_NOTICES__URLS) to addresses as apprise "
-            "writes them; docs/notices.md shows some.",
+            "No addresses are configured: set [notices] urls (BOTTRADER_NOTICES__URLS) to Apprise URLs; "
+            "docs/notices.md has examples.",
         )
     targets, problems = targets_of(settings)
     message = NoticeMessage(
         f"BotTrader {'LIVE ' if settings.mode == 'live' else ''}{settings.account}: test",
-        "This is what a notice looks like. Nothing is wrong.",
+        "This is a test notice. Nothing is wrong.",
         "INFO",
     )
     answers = await asyncio.gather(*(target.send(message, timeout=30) for target in targets))
@@ -64,11 +64,11 @@ async def _test(settings: "Settings") -> list[dict[str, Any]]:
 
 
 def incidents(
-    everything: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="Include resolved ones.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Maximum number, newest first.")] = 50,
     as_json: _JSON = False,
 ) -> None:
-    """List what a person should know of, newest first: open incidents, or with --all those that are over, too."""
+    """List incidents, newest first: open ones, or with --all also resolved ones."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -98,7 +98,7 @@ def resolve(
     ids: Annotated[list[int], typer.Argument(help="Ids as `bottrader incidents` shows them.")],
     as_json: _JSON = False,
 ) -> int:
-    """Mark incidents as dealt with, so that they are not told again: exit code 1 if one was not open."""
+    """Mark incidents as resolved, so that they are not reported again. Exit code 1 if one was not open."""
     import asyncio
 
     from cli.settings_left import settings_to_stop

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 __all__ = ["orders"]
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def orders(
-    only_open: Annotated[bool, typer.Option("--open", help="Only orders that have not ended.")] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="Only open orders.")] = False,
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only this product.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Maximum number, newest first.")] = 50,
     as_json: _JSON = False,
 ) -> None:
-    """List orders, newest first: entries, exits, and what was placed elsewhere."""
+    """List orders, newest first: entries, exits, and external orders."""
     import asyncio
 
     from cli.settings_left import settings_to_stop

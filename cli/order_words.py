@@ -1,7 +1,7 @@
-"""Words for what a person asked of an order, in the options and units that the person types.
+"""Wording about orders in the options and units that a person types.
 
-A gate's sentence has what it compared; who holds what can't be sold, and how to have it sold all the same, is told
-here beside it.
+A gate's sentence shows the values it compared; this adds what holds the coins that can't be sold, and how to sell them
+anyway.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _RULE_OPTIONS = {
 
 
 def differences(stored: "OrderIntent", intent: "OrderIntent") -> str:
-    """What two orders that read alike differ in, each as `option: what it was then, what it is now`."""
+    """The differences between two similar orders, each as `option: old value, new value`."""
     return "; ".join(_differences(stored, intent))
 
 
@@ -81,10 +81,10 @@ _SHOWN = 3
 
 
 async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
-    """Who holds what this sell was refused for, and how a person has it sold; empty if the ledger has nobody.
+    """What holds the coins this sell was refused for, and how to sell them; empty if the ledger shows nothing.
 
-    A sell of a trade is held up by what rests for the trade; one from the pool by the trades themselves, on whatever
-    product of the coin. Raises the database's errors.
+    A sell of a trade is blocked by the trade's resting orders; one from the pool by trades in any product of the coin.
+    Raises the database's errors.
     """
     from domain.wording import short
     from web.views.orders import sells_at_work, trades_owning
@@ -102,7 +102,9 @@ async def what_holds(ledger: Any, intent: "OrderIntent") -> str:
                 f"Trade {key} owns {_amount(row['remaining'], base)}: `bottrader trade close {key}` sells it{part}."
             )
     more = len(told) - _SHOWN
-    return " ".join([*told[:_SHOWN], *([f"{more} more hold some: see `bottrader trades --open`."] if more > 0 else [])])
+    return " ".join(
+        [*told[:_SHOWN], *([f"{more} more trades hold some: see `bottrader trades --open`."] if more > 0 else [])]
+    )
 
 
 def _of_sell(row: "Row", base: str) -> str:
@@ -111,14 +113,14 @@ def _of_sell(row: "Row", base: str) -> str:
     held = _amount(row["size"], base)
     if row["entry_key"] is None:
         key = short(row["order_key"])
-        return f"The sell {key} is to sell {held}: `bottrader order cancel {key}` withdraws it."
+        return f"The open sell {key} holds {held}: cancel it with `bottrader order cancel {key}`."
     key = short(row["entry_key"])
     if row["protection_role"] is not None:
         return (
-            f"The protection of trade {key}, which rests at the exchange, holds {held}: `bottrader trade close {key}` "
-            "takes it away and sells."
+            f"The protection of trade {key}, which rests at the exchange, holds {held}: `bottrader trade close "
+            f"{key}` cancels it and sells."
         )
-    return f"Trade {key} is being sold already ({row['exit_reason']}, {held}): `bottrader trade show {key}` tells."
+    return f"Trade {key} is being sold already ({row['exit_reason']}, {held}): see `bottrader trade show {key}`."
 
 
 def _amount(size: "Decimal", base: str) -> str:

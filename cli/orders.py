@@ -1,8 +1,8 @@
-"""`bottrader order buy|sell|cancel`: an intent from a person, and its answer.
+"""`bottrader order buy|sell|cancel`: a person's order and the answer to it.
 
-What can be found wrong without asking anybody is exit code 2 and stores nothing. What a gate or the exchange refuses
-is exit code 1, stored with its reason. An order is named by what was asked for (`--request-id`): the same request
-again shows the same order, and never places a second one.
+Bad input gives exit code 2 and stores nothing. A refusal by a gate or the exchange gives exit code 1 and is stored with
+its reason. An order is identified by its request (`--request-id`): the same request again shows the same order and
+never places a second one.
 """
 
 from typing import TYPE_CHECKING, Annotated
@@ -24,16 +24,14 @@ __all__ = ["buy", "cancel", "order_app", "sell"]
 
 order_app = typer.Typer(help="Place and cancel orders.", no_args_is_help=True)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-_WAIT = Annotated[
-    bool, typer.Option("--wait/--no-wait", help="Wait for the decision and what the exchange makes of it.")
-]
-_TIMEOUT = Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait at most.")]
-_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+_WAIT = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the decision and the exchange's answer.")]
+_TIMEOUT = Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Maximum wall seconds to wait.")]
+_BY = Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")]
 _REQUEST = Annotated[
-    str | None, typer.Option("--request-id", help="Your own name of this request: the same id again is the same order.")
+    str | None, typer.Option("--request-id", help="Your own id for this request; the same id again is the same order.")
 ]
-_DRY = Annotated[bool, typer.Option("--dry-run", help="Run every gate and stop there.")]
+_DRY = Annotated[bool, typer.Option("--dry-run", help="Run every gate, but send nothing.")]
 
 
 # --- buy -------------------------------------------------------------------------------------------------------------
@@ -45,12 +43,12 @@ def buy(
     size: Annotated[str | None, typer.Option("--size", help="Amount to buy, in base currency (BTC).")] = None,
     quote: Annotated[str | None, typer.Option("--quote", help="Amount to spend, in quote currency (USD).")] = None,
     limit: Annotated[str | None, typer.Option("--limit", help="Limit price; without one it is a MARKET order.")] = None,
-    post_only: Annotated[bool, typer.Option("--post-only", help="Only ever as maker; needs --limit.")] = False,
+    post_only: Annotated[bool, typer.Option("--post-only", help="Trade only as maker; needs --limit.")] = False,
     tif: Annotated[str | None, typer.Option("--tif", help="Time in force of a limit order: GTC, IOC or FOK.")] = None,
     expires: Annotated[
         float | None,
         typer.Option(
-            "--expires", min=0.1, max=31_536_000, help="Market seconds after which what is unfilled is cancelled."
+            "--expires", min=0.1, max=31_536_000, help="Market seconds after which the unfilled rest is cancelled."
         ),
     ] = None,
     trigger: Annotated[str, typer.Option("--trigger", help="Trigger whose exit rules the trade gets.")] = "manual",
@@ -60,13 +58,13 @@ def buy(
         str | None, typer.Option("--trailing-arm", help="Gain in percent that arms the trailing stop.")
     ] = None,
     take_profit: Annotated[
-        str | None, typer.Option("--take-profit", help="Gain in percent that sells by LIMIT; switches it on.")
+        str | None, typer.Option("--take-profit", help="Take profit: gain in percent that sells by LIMIT.")
     ] = None,
     signal_exit: Annotated[
         bool | None,
         typer.Option(
             "--signal-exit/--no-signal-exit",
-            help="Whether a sell signal may close the trade; exits.signal_exit_by_hand says it otherwise.",
+            help="Whether a sell signal may close the trade; default: exits.signal_exit_by_hand.",
         ),
     ] = None,
     request_id: _REQUEST = None,
@@ -76,9 +74,9 @@ def buy(
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Buy: enters a trade, which is protected by its exit rules from its first fill until it is closed.
+    """Buy: opens a trade, which its exit rules protect from the first fill until it is closed.
 
-    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
+    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when a service does not answer.
     """
     import asyncio
     from decimal import Decimal
@@ -133,8 +131,8 @@ def sell(
         str | None,
         typer.Option(
             "--trade",
-            help="Key of the trade to sell from; else what no trade owns. To sell all of a trade, "
-            "`bottrader trade close` is simpler.",
+            help="Key of the trade to sell from; default: holdings that no trade owns. To sell all of a trade, use "
+            "`bottrader trade close`.",
         ),
     ] = None,
     request_id: _REQUEST = None,
@@ -146,9 +144,9 @@ def sell(
 ) -> int:
     """Sell a part of a trade, or holdings that no trade owns, at market or at a price.
 
-    Nothing is sold twice and nothing goes short; a sell that a person names is done as it is or refused.
+    Nothing is sold twice, and no short position is opened. The sell is carried out exactly as given, or refused.
 
-    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when nobody answers.
+    Exit code 1 when a gate or the exchange refuses, 2 for bad input, 3 when a service does not answer.
     """
     import asyncio
 
@@ -167,7 +165,8 @@ def sell(
         raise UserError("BAD_SIZE", "Give --size, the amount to sell in base currency.")
     if trade is not None and ticket.time_in_force == "GTC":
         raise UserError(
-            "BAD_ORDER", "--tif GTC and --trade: a sell that rests would hold what the trade's own stops must sell."
+            "BAD_ORDER",
+            "--tif GTC and --trade: a resting sell would hold the coins that the trade's own stops must sell.",
         )
     sold = _sell(settings_in_force(), ticket, ticket.base_size, trade, wait=wait, timeout=timeout, as_json=as_json)
     return asyncio.run(sold)
@@ -209,9 +208,9 @@ def cancel(
     by: _BY = "",
     as_json: _JSON = False,
 ) -> int:
-    """Cancel an order at the exchange. What was filled stays, protected by its exit rules; `trade close` sells it.
+    """Cancel an order at the exchange. What has filled stays protected by its exit rules; `trade close` sells it.
 
-    Exit code 1 when the order has ended already, or fills before it can be cancelled.
+    Exit code 1 if the order has already ended, or fills before it can be cancelled.
     """
     import asyncio
 
@@ -245,13 +244,13 @@ async def _cancel(settings: "Settings", given: str, *, wait: bool, timeout: floa
         if as_json:
             print_json({**described_order(row), "answer": answer})
         else:
-            typer.echo(sentence_of(row) if done is not None else f"Asked for: {answer}.")
+            typer.echo(sentence_of(row) if done is not None else f"Requested: {answer}.")
     if done is not None and done["state"] != "CANCELLED":
         raise UserError("ORDER_ENDED", f"The cancel came too late: the order is {done['state']}.", ExitCode.NO)
     if wait and done is None:
         raise UnreachableError(
             "NOT_CONFIRMED",
-            f"The exchange has not confirmed the cancel within {timeout:g} s; it goes on being asked. "
-            "`bottrader orders --open` shows where it stands.",
+            f"The exchange has not confirmed the cancel within {timeout:g} s; it is repeated until confirmed. "
+            f"`bottrader orders --open` shows the state.",
         )
     return int(ExitCode.OK)

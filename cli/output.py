@@ -1,4 +1,4 @@
-"""What every command has in common: tables for people, `--json` for programs, errors in a sentence, exit codes.
+"""Common parts of every command: tables for people, `--json` for programs, errors in one sentence, exit codes.
 
 Answers go to stdout; progress, notes and errors go to stderr, so that `bottrader … --json | jq` always works.
 """
@@ -69,7 +69,7 @@ def tell(text: str) -> None:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Say on stderr what takes its time: a spinner on a terminal, one line otherwise."""
+    """Show on stderr what takes time: a spinner on a terminal, one line otherwise."""
     if not sys.stderr.isatty():
         note(f"{what} …")
         yield
@@ -81,7 +81,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def wants_json(argv: Sequence[str]) -> bool:
-    """Whether the command line asks for JSON, so that errors are JSON, too."""
+    """Whether the command line has --json, so that errors are JSON too."""
     return "--json" in argv
 
 

@@ -1,4 +1,4 @@
-"""Placing an order from the command line: handing it to Temporal, waiting for what comes of it, and telling that.
+"""Placing an order from the command line: submit it to Temporal, wait for the outcome, and print it.
 
 The same request again shows the same order; the same request id on another order is refused.
 """
@@ -26,10 +26,10 @@ _OPEN_GRACE_SECONDS = 1.0
 async def submit(
     settings: "Settings", intent: "OrderIntent", *, named: bool, wait: bool, timeout: float, as_json: bool
 ) -> int:
-    """Place the order, or find what became of it, and tell that; the command's exit code.
+    """Place the order, or find its outcome, and print it; returns the command's exit code.
 
-    `named`: the request id is the person's own. With `wait`, until there is something to tell, `timeout` seconds at
-    most. Raises UserError where it is refused or its request id is taken, UnreachableError where nobody answers.
+    `named`: the request id is the person's own. With `wait`, waits for the outcome, at most `timeout` seconds. Raises
+    UserError if it is refused or its request id is taken, UnreachableError if there is no answer.
     """
     from temporalio.exceptions import WorkflowAlreadyStartedError
 
@@ -82,7 +82,10 @@ async def submit(
         _require_taken(row, advice)
         guarded = row["trade_state"] == "PROTECTED"
         if guarded and await unwatched(ledger, settings.account, [intent.symbol], settings.watcher.shards):
-            note(f"Nobody watches {intent.symbol} now, so no stop of it is sold: `bottrader doctor` says more.")
+            note(
+                f"The price of {intent.symbol} is not being watched, so its stops are not acted on: run `bottrader "
+                f"doctor`."
+            )
         if wait and not _decided(row):
             raise _not_known(row, timeout)
         return int(ExitCode.OK)
@@ -90,7 +93,7 @@ async def submit(
 
 @contextlib.contextmanager
 def _asked_for(intent: "OrderIntent") -> Iterator[None]:
-    """Whoever loses a server on the way from asking to the answer is told what may have been asked for."""
+    """If a server is lost between request and answer, the error names the order that may have been submitted."""
     try:
         yield
     except Exception as error:
@@ -102,19 +105,19 @@ def _asked_for(intent: "OrderIntent") -> Iterator[None]:
             raise
         raise UnreachableError(
             found.code,
-            f"{found.sentence} The order {short(intent.order_key)} was asked for; `bottrader orders` tells what became "
-            f"of it, and the same command with `--request-id {intent.request_id}` never places a second one.",
+            f"{found.sentence} The order {short(intent.order_key)} was submitted; `bottrader orders` shows its "
+            f"state, and the same command with `--request-id {intent.request_id}` never places a second one.",
         ) from error
 
 
 def _not_known(row: "Row", timeout: float) -> UnreachableError:
-    """The sentence about an order that was sent and whose end nobody has told yet."""
+    """The sentence about an order that was sent and whose outcome is not known yet."""
     from domain.wording import short
 
     return UnreachableError(
         "NOT_CONFIRMED",
-        f"What the exchange makes of the order is not known after {timeout:g} s ({row['state']}); it goes on being "
-        f"followed: `bottrader trade show {short(row['order_key'])}` tells.",
+        f"The exchange's answer to the order is not known after {timeout:g} s ({row['state']}); see `bottrader trade "
+        f"show {short(row['order_key'])}` later.",
     )
 
 
@@ -129,7 +132,7 @@ def _filled(ledger: Any, key: str) -> Any:
 
 
 def _decided(row: "Row") -> bool:
-    """Whether there is something to tell: refused, at the exchange to stay, or done."""
+    """Whether the outcome is known: refused, resting at the exchange, or ended."""
     if row["finished"] or row["state"] == "REJECTED":
         return True
     at_once = row["order_type"] == "MARKET" or row["time_in_force"] in ("IOC", "FOK")
@@ -137,7 +140,7 @@ def _decided(row: "Row") -> bool:
 
 
 def _require_same(row: "Row", intent: "OrderIntent") -> None:
-    """The same request id with another content is refused, also while the first one is running (LIFE-2)."""
+    """The same request id with different content is refused, also while the first order is running (LIFE-2)."""
     from domain.intents import same_intent
     from domain.messages import OrderIntent
 
@@ -146,7 +149,7 @@ def _require_same(row: "Row", intent: "OrderIntent") -> None:
 
 
 def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
-    """The request id is taken: by what, and what to do."""
+    """The error for a request id that is in use: by which order, and what to do."""
     from cli.order_words import differences
     from domain.messages import OrderIntent
     from domain.wording import order_summary
@@ -154,7 +157,7 @@ def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
     stored = OrderIntent.model_validate(row["intent"])
     other = order_summary(stored)
     if other == order_summary(intent):
-        other += f"; what differs is {differences(stored, intent)}"
+        other += f"; the differences are {differences(stored, intent)}"
     return UserError(
         "INTENT_CONFLICT",
         f"The request id {intent.request_id} was used for another order ({other}): "
@@ -163,7 +166,7 @@ def _conflict(row: "Row", intent: "OrderIntent") -> UserError:
 
 
 async def _nobody_answered(client: "Client", settings: "Settings", intent: "OrderIntent", timeout: float) -> NoReturn:
-    """Raises UnreachableError(NO_WORKER, NO_ANSWER): the order waits in Temporal without a decision."""
+    """Raises UnreachableError(NO_WORKER, NO_ANSWER): the order is waiting in Temporal without a decision."""
     from cli.asking import worker_missing
     from domain.ids import order_workflow_id
     from domain.wording import short
@@ -174,19 +177,19 @@ async def _nobody_answered(client: "Client", settings: "Settings", intent: "Orde
     if await worker_missing(client, settings):
         raise UnreachableError(
             "NO_WORKER",
-            f"No worker took the order within {timeout:g} s; it waits as {order_workflow_id(intent.order_key)}."
+            f"No worker took the order within {timeout:g} s; it is waiting as {order_workflow_id(intent.order_key)}."
             f"{until_when} Start a worker with `bottrader worker`.",
         )
     raise UnreachableError(
         "NO_ANSWER",
-        f"The order was not decided within {timeout:g} s; it waits as {order_workflow_id(intent.order_key)}."
-        f"{until_when} `bottrader doctor` says what does not answer, `bottrader order cancel "
-        f"{short(intent.order_key)}` withdraws it.",
+        f"The order was not decided within {timeout:g} s; it is waiting as {order_workflow_id(intent.order_key)}."
+        f"{until_when} `bottrader doctor` shows what does not answer; `bottrader order cancel "
+        f"{short(intent.order_key)}` cancels it.",
     )
 
 
 def _print(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json: bool) -> None:
-    """What became of the order; without a row that it was handed over."""
+    """Print the order's outcome; without a row, that it was submitted."""
     from domain.ids import order_workflow_id
     from web.views.orders import described_order
 
@@ -194,7 +197,7 @@ def _print(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json:
         identity = {"order_key": intent.order_key, "workflow_id": order_workflow_id(intent.order_key)}
         print_json({**identity, "request_id": intent.request_id, "state": "RECEIVED", "repeated": repeated})
     elif row is None:
-        typer.echo(f"{intent.side} {intent.symbol} was handed over as {order_workflow_id(intent.order_key)}.")
+        typer.echo(f"{intent.side} {intent.symbol} was submitted as {order_workflow_id(intent.order_key)}.")
     elif as_json:
         print_json({**described_order(row), "request_id": intent.request_id, "repeated": repeated})
     else:
@@ -204,7 +207,7 @@ def _print(intent: "OrderIntent", row: "Row | None", *, repeated: bool, as_json:
 
 
 def _require_taken(row: "Row", advice: str) -> None:
-    """Raises UserError (exit code 1) where a gate, with `advice` after its reason, or the exchange refused it."""
+    """Raises UserError (exit code 1) if a gate or the exchange refused the order; `advice` follows a gate's reason."""
     if row["gate"] == "DRY_RUN":
         return
     if row["gate"] is not None:
@@ -215,7 +218,7 @@ def _require_taken(row: "Row", advice: str) -> None:
 
 
 def sentence_of(row: "Row") -> str:
-    """What became of an order, for a person."""
+    """An order's outcome, for a person."""
     from domain.wording import about, book_price, money, short
 
     # What was asked for, not what was left of it after rounding.
@@ -223,7 +226,7 @@ def sentence_of(row: "Row") -> str:
     asked = f"{size} {row['symbol']}" if size else f"{row['symbol']} for {quote}" if quote else row["symbol"]
     text = f"{row['side']} {asked} {row['order_type']}{f' at {limit}' if limit else ''}: {row['state']}"
     if row["gate"] == "DRY_RUN":
-        text = text.removesuffix("REJECTED") + "DRY RUN, every gate passed, nothing was sent"
+        text = text.removesuffix("REJECTED") + "DRY RUN: every gate passed, nothing was sent"
     if row["filled_size"] > 0:
         text += (
             f", filled {money(row['filled_size'])} at {about(book_price(row['filled_value'], row['filled_size']))}, "
@@ -231,5 +234,7 @@ def sentence_of(row: "Row") -> str:
         )
     text += f"  [{short(row['order_key'])}]"
     if row["trade_state"] in ("PROTECTED", "CLOSING", "CLOSED"):
-        text += f"\nThe trade is {row['trade_state']}: `bottrader trade show {short(row['order_key'])}` tells it all."
+        text += (
+            f"\nThe trade is {row['trade_state']}: `bottrader trade show {short(row['order_key'])}` shows all of it."
+        )
     return text

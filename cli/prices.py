@@ -1,4 +1,4 @@
-"""What the paper exchange of `up` and `demo` trades on, and at which terms, looked at before anything is started."""
+"""The market and terms of the paper exchange of `up` and `demo`, checked before anything is started."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["PaperMarket", "PaperOptions", "paper_market", "require_prices"]
 
 @dataclass(frozen=True)
 class PaperMarket:
-    """`arguments` are the paper exchange's; `about` says in a line what is traded on, and how it fills."""
+    """`arguments` are the paper exchange's; `about` describes prices and fills in one line."""
 
     arguments: tuple[str, ...]
     about: str
@@ -24,7 +24,7 @@ class PaperMarket:
 
 @dataclass(frozen=True)
 class PaperOptions:
-    """The options of `up` about the paper exchange, as typed; None (or empty) where the settings count."""
+    """The options of `up` about the paper exchange, as typed; None (or empty) if the settings apply."""
 
     prices: Path | None = None
     live: bool = False
@@ -38,7 +38,7 @@ class PaperOptions:
     products_file: Path | None = None
 
     def given(self) -> list[str]:
-        """Those that only mean something where there is a paper exchange, by name; prices are always harmless."""
+        """The names of options that apply only with a paper exchange; prices are always allowed."""
         names = {
             "--live-prices": self.live,
             "--fills": self.fills,
@@ -53,9 +53,9 @@ class PaperOptions:
 
 
 def paper_market(options: PaperOptions, settings: "PaperSettings", *, speed: float, paper: bool) -> PaperMarket:
-    """The market that these options of `up` mean; `paper` says whether there is a paper exchange at all.
+    """The market for these options of `up`; `paper` says whether there is a paper exchange at all.
 
-    Raises UserError (exit code 2) where they can't be meant.
+    Raises UserError (exit code 2) if they contradict each other.
     """
     from exchange.paper.config import check
     from exchange.paper.errors import PaperError
@@ -69,12 +69,12 @@ def paper_market(options: PaperOptions, settings: "PaperSettings", *, speed: flo
             raise UserError(
                 "NO_PAPER",
                 f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for the paper exchange, which isn't "
-                "started: the settings say mode = live or exchange.rest, or --no-paper was given. For paper money "
+                "started: the settings say mode = live or exchange.rest, or --no-paper was given. For live trading "
                 "leave those out.",
             )
         return PaperMarket((), "")
     if options.live and speed != 1:
-        raise UserError("BAD_SPEED", "--live-prices needs --speed 1: real markets can't be hurried.")
+        raise UserError("BAD_SPEED", "--live-prices needs --speed 1: real markets run at their own speed.")
     try:
         config = _config(options, settings)
         check(config)
@@ -85,7 +85,7 @@ def paper_market(options: PaperOptions, settings: "PaperSettings", *, speed: flo
 
 
 def _config(options: PaperOptions, settings: "PaperSettings") -> "PaperConfig":
-    """The paper exchange that is meant: an option goes before its setting. Raises PaperError."""
+    """The paper exchange's configuration: an option overrides its setting. Raises PaperError."""
     from exchange.paper.command import balances_of, number_of
     from exchange.paper.config import LIVE_URL, Generated, Live, PaperConfig, PriceFile
     from exchange.paper.fills import fill_rule
@@ -136,7 +136,7 @@ def _arguments(config: "PaperConfig", options: PaperOptions, settings: "PaperSet
 
 
 def _require_products(config: "PaperConfig", options: PaperOptions) -> None:
-    """Raises PaperError or UserError where products, or prices for them, can't be had."""
+    """Raises PaperError or UserError if products, or prices for them, are not available."""
     from exchange.paper.products import bundled, choose, load
 
     choose(load(config.products_file) if config.products_file else bundled(), config.products)
@@ -145,7 +145,7 @@ def _require_products(config: "PaperConfig", options: PaperOptions) -> None:
 
 
 def require_prices(prices: Path, products: Sequence[str] | None = None, products_file: Path | None = None) -> None:
-    """Raises UserError (exit code 2) with what is wrong with the file, and in which line."""
+    """Raises UserError (exit code 2) with the problem in the file, and its line."""
     if not prices.is_file():
         raise UserError("NO_FILE", f"--prices {prices}: there is no such file.")
     from exchange.paper.config import PriceFile

@@ -1,7 +1,7 @@
-"""`bottrader quotes`: what the market maker has at the exchange and why, and taking it all away.
+"""`bottrader quotes`: shows the market maker's quotes and their reasons, and withdraws them.
 
-Stopping pauses the schedule of rounds, lets the round end that may be under way, cancels every quote and answers when
-the ledger knows each one's final size: nothing is left behind. What was filled stays a protected trade.
+Stopping pauses the schedule of rounds, lets a running round end, cancels every quote and returns when the ledger has
+the final size of each: nothing is left behind. Filled size stays a protected trade.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,9 +25,9 @@ __all__ = ["quotes_app", "quotes_leave", "stop_quotes", "take_quotes_away"]
 
 quotes_app = typer.Typer(help="The market maker's quotes: see them, stop and start them.", no_args_is_help=True)
 
-_BY = Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")]
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
-_NOTE = Annotated[str, typer.Option("--note", help="A word for the record.")]
+_BY = Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+_NOTE = Annotated[str, typer.Option("--note", help="A note for the record.")]
 _SLICE_SECONDS = 2.0
 _LEAVE_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
@@ -38,11 +38,13 @@ _LOOK_SECONDS = 0.2
 
 @quotes_app.command("show")
 def show(
-    symbol: Annotated[str | None, typer.Argument(help="A product, such as BTC-USD; else all.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, max=1000, help="Rounds a product, newest first.")] = 1,
+    symbol: Annotated[str | None, typer.Argument(help="A product, such as BTC-USD; default: all.")] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=1000, help="Rounds for each product, newest first.")
+    ] = 1,
     as_json: _JSON = False,
 ) -> int:
-    """Quotes that rest, and what the last rounds decided on each product, with the reason and its numbers."""
+    """Show resting quotes, and the last rounds' decisions for each product, with reasons and numbers."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -77,22 +79,22 @@ async def _show(settings: "Settings", symbol: str | None, rounds: int, *, as_jso
             )
             for row in quotes
         ],
-        empty="No quote rests.",
+        empty="There are no resting quotes.",
     )
     for row in looks:
         typer.echo(f"{row['symbol']} at {row['at']:%Y-%m-%d %H:%M:%S}Z")
         for side in ("bid", "ask"):
             typer.echo(f"  {side} {_side(row, side)}")
         for key, why in row["cancelled"].items():
-            typer.echo(f"  {short(key)} was taken away: {why}")
+            typer.echo(f"  {short(key)} was cancelled: {why}")
     if not looks:
-        seen, named = (f"looked at {symbol}", " is it quoted (quoting.symbols),") if symbol else ("been stored", "")
+        seen, named = (f"included {symbol}", " is it quoted (quoting.symbols),") if symbol else ("been stored", "")
         typer.echo(f"No round has {seen}:{named} is quoting.enabled set, and does a worker run?")
     return int(ExitCode.OK)
 
 
 def _side(row: "Row", side: str) -> str:
-    """What a side got, with the gate that refused it after all."""
+    """The result for one side, with the gate that refused it, if any."""
     told = f"{row[f'{side}_code']}: {row[f'{side}_sentence']}"
     gate = row[f"{side}_gate"]
     return f"{told}, refused by {gate}: {row[f'{side}_gate_sentence']}" if gate else told
@@ -108,7 +110,7 @@ def stop(
     why: _NOTE = "",
     as_json: _JSON = False,
 ) -> int:
-    """Pause the rounds, cancel every quote, answer when nothing rests. Exit code 1 when something may still rest."""
+    """Pause the rounds, cancel every quote, and return when none rests. Exit code 1 if one may still rest."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -127,18 +129,18 @@ async def _stop(settings: "Settings", by: str, why: str, timeout: float, *, as_j
         print_json({"account": settings.account, "stopped": not report.left, **report.model_dump(mode="json")})
     elif report.left:
         typer.echo(
-            f"The rounds are paused, but {len(report.left)} quotes are not known to have ended after {timeout:g} s. "
-            "Does a worker run? They expire by themselves at the exchange."
+            f"The rounds are paused, but {len(report.left)} quotes are not confirmed as ended after {timeout:g} s. "
+            f"Is a worker running? They also expire at the exchange."
         )
     else:
-        typer.echo(f"Quoting of {settings.account} is stopped: {len(report.ended)} quotes cancelled, nothing rests.")
+        typer.echo(f"Quoting of {settings.account} is stopped: {len(report.ended)} quotes cancelled, none rests.")
     return int(ExitCode.NO if report.left else ExitCode.OK)
 
 
 async def stop_quotes(
     ledger: Any, client: "Client", account: str, *, by: str, why: str, seconds: float
 ) -> "WithdrawReport":
-    """Pause the schedule and take everything away, also what a round under way still places.
+    """Pause the schedule and cancel all quotes, including those a running round still places.
 
     Raises RPCError and the database's errors.
     """
@@ -148,7 +150,7 @@ async def stop_quotes(
     from activities.interfaces.quotes import WithdrawReport
 
     deadline = time.monotonic() + seconds
-    await _pause(client, account, f"stopped by {by or 'somebody'}{': ' + why if why else ''}")
+    await _pause(client, account, f"stopped by {by or 'an unknown person'}{': ' + why if why else ''}")
     ended: dict[str, None] = {}
     while True:
         # Whatever a round has placed is in the ledger when it has ended; so what is looked for after that is all.
@@ -161,7 +163,7 @@ async def stop_quotes(
 
 
 async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: str, seconds: float) -> "WithdrawReport":
-    """Have every quote cancelled and wait so long for their ends. Raises RPCError and the database's errors."""
+    """Cancel every quote and wait for confirmation. Raises RPCError and the database's errors."""
     from activities.interfaces.quotes import WithdrawQuotes
     from activities.quotes.withdrawal import withdraw
     from cli.asking import commanded
@@ -174,9 +176,9 @@ async def take_quotes_away(ledger: Any, client: "Client", account: str, *, by: s
 
 
 async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
-    """Before or after something that nothing may be quoted with: what rests is cancelled, as far as that works now.
+    """Cancel resting quotes, as far as possible now, before or after a step during which nothing may be quoted.
 
-    It says on stderr how that went, if there was anything. Raises the database's errors.
+    The result is printed on stderr, if there were any. Raises the database's errors.
     """
     from temporalio.service import RPCError
 
@@ -195,7 +197,7 @@ async def quotes_leave(ledger: Any, settings: "Settings", by: str) -> None:
     if report.ended:
         note(f"{len(report.ended)} of the market maker's quotes cancelled")
     if report.left:
-        note(f"{len(report.left)} quotes are not known to have ended yet: the next round looks again")
+        note(f"{len(report.left)} quotes are not confirmed as ended yet: the next round checks again")
 
 
 async def _pause(client: "Client", account: str, words: str) -> None:
@@ -211,7 +213,7 @@ async def _pause(client: "Client", account: str, words: str) -> None:
 
 
 async def _described(client: "Client", account: str) -> "ScheduleDescription | None":
-    """The schedule of rounds; None: no worker has set it up."""
+    """The schedule of rounds; None: no worker has created it."""
     from temporalio.service import RPCError, RPCStatusCode
 
     from workflows.quoting import quotes_id
@@ -225,7 +227,7 @@ async def _described(client: "Client", account: str) -> "ScheduleDescription | N
 
 
 async def _round_under_way(client: "Client", account: str) -> bool:
-    """Whether a round may still place something: one runs, or the pause hasn't been taken yet."""
+    """Whether a round may still place quotes: one is running, or the pause is not in effect yet."""
     schedule = await _described(client, account)
     if schedule is None:
         return False
@@ -234,7 +236,7 @@ async def _round_under_way(client: "Client", account: str) -> bool:
 
 @quotes_app.command("start")
 def start(by: _BY = "", why: _NOTE = "", as_json: _JSON = False) -> int:
-    """Resume the rounds after a stop. Exit code 1 when the settings say that nothing is quoted."""
+    """Resume the rounds after a stop. Exit code 1 if quoting is disabled in the settings."""
     import asyncio
 
     from cli.settings import settings_in_force
@@ -251,10 +253,10 @@ async def _start(settings: "Settings", by: str, why: str, *, as_json: bool) -> i
     before = await _described(client, settings.account)
     if before is None:
         raise UnreachableError(
-            "NO_SCHEDULE", "There is no schedule of quotes yet: a worker sets it up when it starts (`bottrader up`)."
+            "NO_SCHEDULE", "There is no schedule of quotes yet: a worker creates it when it starts (`bottrader up`)."
         )
     schedule = client.get_schedule_handle(quotes_id(settings.account))
-    await schedule.unpause(note=f"started by {by or 'somebody'}{': ' + why if why else ''}")
+    await schedule.unpause(note=f"started by {by or 'an unknown person'}{': ' + why if why else ''}")
     await schedule.trigger()
     enabled = settings.quoting.enabled
     if as_json:
@@ -262,5 +264,5 @@ async def _start(settings: "Settings", by: str, why: str, *, as_json: bool) -> i
     else:
         typer.echo(f"Quoting of {settings.account} is started." if enabled else "The rounds run again.")
     if not enabled:
-        note("Here quoting.enabled is false: unless the workers have it otherwise, nothing is quoted.")
+        note("quoting.enabled is false in these settings: nothing is quoted unless the workers' settings differ.")
     return int(ExitCode.OK if enabled else ExitCode.NO)

@@ -1,4 +1,5 @@
-"""`bottrader reconcile`: compare the books with the exchange's records now, and bring them level or only say."""
+"""`bottrader reconcile`: compare the books with the exchange's records now, and correct differences or only show
+them."""
 
 import uuid
 from typing import TYPE_CHECKING, Annotated
@@ -15,17 +16,17 @@ __all__ = ["reconcile"]
 
 
 def reconcile(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     look_back: Annotated[
         float | None,
-        typer.Option("--look-back", min=0.01, max=24 * 365, help="Look at least so many hours back (wall time)."),
+        typer.Option("--look-back", min=0.01, max=24 * 365, help="Check at least this many past hours (wall time)."),
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=1, max=3_600, help="Wall seconds to wait.")] = 120.0,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
-    """Compare orders, fills and balances with the exchange's own records, and do what is to be done.
+    """Compare orders, fills and balances with the exchange's own records, and correct the differences.
 
-    Exit code 1 when something differs that only a person can decide.
+    Exit code 1 when a difference needs a person's decision.
     """
     import asyncio
 
@@ -54,8 +55,8 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
     if not await polled_since(client, queue, time.time() - FRESH_S):
         raise UnreachableError(
             "NO_WORKER",
-            "No worker takes tasks of the queue of streams, so nobody would reconcile: start one with "
-            "`bottrader worker`, or everything with `bottrader up`.",
+            "No worker polls the task queue for streams, which reconcile needs: start one with `bottrader worker`, "
+            "or the whole system with `bottrader up`.",
         )
     workflow_id = f"{reconcile_id(settings.account)}-asked-{uuid.uuid4().hex[:12]}"
     request = ReconcileInput(
@@ -78,7 +79,8 @@ async def _run(settings: "Settings", *, dry_run: bool, look_back: float | None, 
         except TimeoutError:
             raise UnreachableError(
                 "NOT_CONFIRMED",
-                f"It has not ended after {timeout:g} s and goes on: its result will be in the workflow {workflow_id}.",
+                f"It has not finished after {timeout:g} s and continues: its result will be in the workflow "
+                f"{workflow_id}.",
             ) from None
 
 
@@ -92,8 +94,8 @@ def _print(report: "ReconcileReport") -> None:
             (row.difference, row.action, row.subject, row.symbol, short(row.order_key), row.sentence)
             for row in report.findings
         ],
-        title=f"What differed, and what {done}",
-        empty="Journal and exchange say the same.",
+        title=f"Differences, and what {done}",
+        empty="Journal and exchange agree.",
     )
     if report.transfers or report.taken:
         print_table(

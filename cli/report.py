@@ -1,8 +1,9 @@
-"""`bottrader report`: what closed trades achieved and why, linkage, leaderboard; as tables, JSON, CSV or one HTML file.
+"""`bottrader report`: results of closed trades and their reasons, linkage, leaderboard; as tables, JSON, CSV or one
+HTML file.
 
-Results are after fees. Intervals are at 95 %. For programs money is a text of a decimal, and estimates (rates,
-fractions, ratios, seconds) are numbers of at most ten places and twelve digits. `--since` and `--until` take a day
-(2026-03-01), a time with zone, or an age such as 7d, 12h, 30min; trades count by when they closed.
+Results are after fees. Intervals are at 95 %. For programs, money is a decimal as text, and estimates (rates,
+fractions, ratios, seconds) are numbers with at most ten decimals and twelve digits. `--since` and `--until` take a day
+(2026-03-01), a time with zone, or an age such as 7d, 12h, 30min; trades are selected by closing time.
 """
 
 import re
@@ -35,23 +36,23 @@ if TYPE_CHECKING:
 
 __all__ = ["moment", "report_app"]
 
-report_app = typer.Typer(help="What trades achieved, and why.", no_args_is_help=True)
+report_app = typer.Typer(help="Results of trades, and their reasons.", no_args_is_help=True)
 
 
 def _one_form(context: typer.Context, given: bool) -> bool:
-    """Whichever of --json and --csv comes second finds the first. Raises UserError(BAD_OPTION)."""
+    """Refuses --json together with --csv. Raises UserError(BAD_OPTION)."""
     if given and (context.params.get("as_json") or context.params.get("as_csv")):
         raise UserError("BAD_OPTION", "Give --json or --csv, not both.")
     return given
 
 
-_JSON = Annotated[bool, typer.Option("--json", callback=_one_form, help="JSON for programs.")]
-_CSV = Annotated[bool, typer.Option("--csv", callback=_one_form, help="CSV, with every figure.")]
-_SINCE = Annotated[str | None, typer.Option("--since", help="From this day, time or age on (2026-03-01, 7d, 12h).")]
-_UNTIL = Annotated[str | None, typer.Option("--until", help="Before this day, time or age.")]
-_WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Width of a bucket of scores.")]
-_LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Closed trades that a symbol must have.")]
-_OUT = Annotated[Path | None, typer.Option("--out", help="File to write; else standard output.")]
+_JSON = Annotated[bool, typer.Option("--json", callback=_one_form, help="Print JSON, for programs.")]
+_CSV = Annotated[bool, typer.Option("--csv", callback=_one_form, help="Print CSV, with every figure.")]
+_SINCE = Annotated[str | None, typer.Option("--since", help="Start: a day, time or age (2026-03-01, 7d, 12h).")]
+_UNTIL = Annotated[str | None, typer.Option("--until", help="End: before this day, time or age.")]
+_WIDTH = Annotated[float, typer.Option("--width", min=0.001, max=1_000, help="Width of a score bucket.")]
+_LEAST = Annotated[int, typer.Option("--least-trades", min=2, help="Minimum closed trades for each symbol.")]
+_OUT = Annotated[Path | None, typer.Option("--out", help="File to write; default: standard output.")]
 
 _AGE = re.compile(r"(\d+)\s*(d|h|min|m)")
 _MONEY = ("net P&L", "fees", "currency")
@@ -74,12 +75,12 @@ def moment(text: str | None, now: datetime) -> datetime | None:
         return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UserError(
-            "BAD_TIME", f"{text!r} is no time: give a day like 2026-03-01, a time, or an age like 7d."
+            "BAD_TIME", f"{text!r} is not a time: give a day like 2026-03-01, a time with a zone, or an age like 7d."
         ) from None
 
 
 def _read(reader: Reader, since: str | None, until: str | None) -> Any:
-    """What `reader` finds between the two times."""
+    """The result of `reader` for the given period."""
     import asyncio
 
     from cli.ledger import open_ledger
@@ -112,7 +113,7 @@ def _trades(since: str | None, until: str | None, *, indicators: bool = False) -
 
 @report_app.command("summary")
 def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """All closed trades together, and why what they achieved is not what was configured; one a quote currency."""
+    """All closed trades together, and why results differ from the configured exits; for each quote currency."""
     from research.analysis import summaries
 
     each = summaries(_trades(since, until))
@@ -120,7 +121,7 @@ def summary(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
         _show(each, as_json=as_json, as_csv=as_csv)
         return
     if not each[0].trades:
-        typer.echo("No trades have closed in this time.")
+        typer.echo("No trades were closed in this period.")
         return
     for found in each:
         _print_summary(found)
@@ -148,7 +149,7 @@ def _print_summary(found: "GroupResult") -> None:
 
 @report_app.command("triggers")
 def triggers(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """By what decided the entry."""
+    """Results by the trigger of the entry."""
     from research.analysis import by_trigger
 
     _show(by_trigger(_trades(since, until)), as_json=as_json, as_csv=as_csv)
@@ -156,7 +157,7 @@ def triggers(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False,
 
 @report_app.command("exits")
 def exits(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """By what closed the trade, and from configured to achieved for each."""
+    """Results by exit reason, each from configured to achieved."""
     from research.analysis import by_exit
 
     found = by_exit(_trades(since, until))
@@ -167,7 +168,7 @@ def exits(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as
 
 @report_app.command("symbols")
 def symbols(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """By product."""
+    """Results by product."""
     from research.analysis import by_symbol
 
     _show(by_symbol(_trades(since, until)), as_json=as_json, as_csv=as_csv)
@@ -175,7 +176,7 @@ def symbols(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
 
 @report_app.command("hours")
 def hours(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """By the hour of the day (UTC) in which the trade was opened."""
+    """Results by hour of the day (UTC) of the entry."""
     from research.analysis import by_hour
 
     _show(by_hour(_trades(since, until)), as_json=as_json, as_csv=as_csv)
@@ -183,7 +184,7 @@ def hours(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as
 
 @report_app.command("days")
 def days(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """By the day (UTC) on which the trade was closed."""
+    """Results by day (UTC) of the close."""
     from research.analysis import by_day
 
     _show(by_day(_trades(since, until)), as_json=as_json, as_csv=as_csv)
@@ -193,7 +194,7 @@ def days(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_
 def scores(
     since: _SINCE = None, until: _UNTIL = None, width: _WIDTH = 0.5, as_json: _JSON = False, as_csv: _CSV = False
 ) -> None:
-    """By buckets of the buy score, and whether a higher score meant more."""
+    """Results by buckets of the buy score, and whether a higher score gained more."""
     from research.analysis import by_score, score_correlation
 
     table = _trades(since, until)
@@ -205,7 +206,7 @@ def scores(
 
 @report_app.command("indicators")
 def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """Each single indicator: entries at which it fired against entries at which it did not."""
+    """Results by indicator: entries where it fired against entries where it did not."""
     from research.analysis import indicators as of
 
     found = of(_trades(since, until, indicators=True))
@@ -234,7 +235,7 @@ def indicators(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = Fals
             )
             for item in found
         ],
-        empty="No closed trade carries indicators.",
+        empty="No closed trade has indicators.",
     )
 
 
@@ -264,7 +265,7 @@ def _show(found: "Sequence[GroupResult]", *, as_json: bool, as_csv: bool) -> Non
             )
             for item in found
         ],
-        empty="No trades have closed in this time.",
+        empty="No trades were closed in this period.",
     )
 
 
@@ -293,7 +294,7 @@ def _steps(bridge: "Bridge") -> tuple[str, ...]:
 
 @report_app.command("linkage")
 def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, as_csv: _CSV = False) -> int:
-    """How many filled orders carry the decision behind them, by source. Exit code 1 when there is cause for alarm."""
+    """How many filled orders have a linkage, by source. Exit code 1 if one that needs it has none."""
     from research.linkage import read_linkage
 
     found = _read(read_linkage, since, until)
@@ -318,23 +319,22 @@ def linkage(since: _SINCE = None, until: _UNTIL = None, as_json: _JSON = False, 
             )
             for item in found.sources
         ],
-        empty="No order of ours has filled in this time.",
+        empty="None of our orders has filled in this period.",
     )
     typer.echo(
-        f"Of {found.fills} fills, {found.without_order} found no order, {found.without_metadata} an order without "
-        f"metadata, {found.outside} an order that somebody else placed; {found.by_rest} came by REST, "
-        f"{found.imported} from an import."
+        f"Of {found.fills} fills, {found.without_order} have no order, {found.without_metadata} an order without "
+        f"metadata, {found.outside} an external order; {found.by_rest} came by REST, {found.imported} from an import."
     )
     for key in found.unlinked:
         typer.echo(f"  without linkage: {key}")
     if found.alarming:
-        note("error: no sighook order of this time has its linkage.")
+        note("error: no sighook order of this period has a linkage.")
     return code
 
 
 @report_app.command("leaderboard")
 def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON = False, as_csv: _CSV = False) -> None:
-    """Symbols by what a trade on them is likely to bring at least: the lower end of the mean's interval."""
+    """Symbols by the least a trade in them is likely to gain: the lower end of the mean's interval."""
     from activities.ledger.leaderboard import leaderboard as of
     from research.trades import quote_of
 
@@ -361,7 +361,7 @@ def leaderboard(since: _SINCE = None, least_trades: _LEAST = 5, as_json: _JSON =
                 )
                 for item in found
             ],
-            empty=f"No symbol has {least_trades} closed trades in this time.",
+            empty=f"No symbol has {least_trades} closed trades in this period.",
         )
 
 
@@ -376,7 +376,7 @@ def html(
     width: _WIDTH = 0.5,
     as_json: _JSON = False,
 ) -> None:
-    """Everything on one page with plots: a file that opens without a network."""
+    """All reports on one HTML page with plots; the file needs no network."""
     from activities.ledger.leaderboard import leaderboard as standings_of
     from research.html import ReportHead, html_report
     from research.linkage import read_linkage
@@ -400,7 +400,7 @@ def html(
 
 @report_app.command("tax")
 def tax(out: _OUT = None, since: _SINCE = None, until: _UNTIL = None) -> None:
-    """Realised lots as CSV: one line a part of a sell, as the FIFO book matched it, by when it was sold."""
+    """Realised lots as CSV: one line for each matched part of a sell in the FIFO book, by time of sale."""
     import io
 
     from research.tax import write_realised_lots

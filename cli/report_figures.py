@@ -1,4 +1,4 @@
-"""Figures of reports: as people read them, and as programs get them by JSON and CSV."""
+"""Figures of reports: formatted for people, and rounded for programs (JSON and CSV)."""
 
 import csv
 import sys
@@ -39,12 +39,12 @@ def write_csv(rows: Any) -> None:
 
 
 def print_figures(value: object) -> None:
-    """One JSON document on stdout, its figures rounded as programs get them."""
+    """One JSON document on stdout, with figures rounded for programs."""
     print_json(_figures(value))
 
 
 def _figures(value: Any) -> Any:
-    """A value with its figures rounded as programs get them."""
+    """A value with its figures rounded for programs."""
     from domain.money import plain, round_half_even
 
     if isinstance(value, Decimal):
@@ -62,7 +62,7 @@ def _figures(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    """The same for a cell of a CSV file: no exponents, and no text that a spreadsheet would take for a formula."""
+    """The same for a cell of a CSV file: no exponents, and no text that a spreadsheet would read as a formula."""
     from domain.money import plain
     from domain.text import spreadsheet_text
 
@@ -118,7 +118,7 @@ def figure(value: float | None) -> str:
 
 
 def money_in(value: Any, currency: str = "") -> str:
-    """An amount as its currency is written; a dash for none."""
+    """An amount formatted for its currency; a dash for none."""
     from domain.money import amount
 
     return "–" if value is None else amount(value, currency)
@@ -130,7 +130,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration(value: float | None) -> str:
-    """Seconds in the largest unit that makes sense; a dash for none."""
+    """Seconds in the largest suitable unit; a dash for none."""
     if value is None:
         return "–"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):

@@ -1,4 +1,4 @@
-"""How every command gets its settings: those of file and environment, or those that the account's workers have."""
+"""Loads the settings of commands: from file and environment, or as the account's workers have them."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ __all__ = ["current_settings", "current_sources", "environment", "in_force", "se
 
 
 def current_sources() -> "SettingSources":
-    """What file and environment say, with the addresses of the local stack that runs on the user's data folder where
-    none are given, and what the ledger is stamped with.
+    """Settings from file and environment; missing addresses are those of the local stack running on the user's data
+    folder, and the ledger's stamp is added.
 
-    Raises ConfigError, and UserError for another's ledger (exit code 2).
+    Raises ConfigError, and UserError for another account's ledger (exit code 2).
     """
     from workers.ledger_identity import on_ledger
     from workers.settings import read_sources
@@ -30,11 +30,11 @@ def current_settings() -> "Settings":
 
 
 def settings_in_force() -> "Settings":
-    """The settings as the account's workers have them, whatever folder and shell this is typed in: for whoever decides
-    by them.
+    """The settings as the account's workers have them, independent of the current folder and shell: for commands that
+    decide by them.
 
-    Where no database is configured the own ones count. Raises ConfigError (exit code 2), and what asyncpg raises for a
-    database that does not answer.
+    If no database is configured, the local settings apply. Raises ConfigError (exit code 2), and what asyncpg raises
+    for a database that does not answer.
     """
     import asyncio
 
@@ -42,7 +42,7 @@ def settings_in_force() -> "Settings":
 
 
 async def in_force(sources: "SettingSources") -> "Settings":
-    """The settings as the workers have them, of the account and ledger that `sources` say; raises the same."""
+    """The workers' settings for the account and ledger of `sources`; raises the same."""
     from cli.ledger import open_ledger
     from workers.settings import build
     from workers.settings.changes import sources_in_force
@@ -55,8 +55,8 @@ async def in_force(sources: "SettingSources") -> "Settings":
 
 
 def environment() -> dict[str, str]:
-    """Our environment on top of what a running local stack offers: the one of our mode, or, where our settings say no
-    mode, the one on the folder that BOTTRADER_DATA names.
+    """The environment, completed by a running local stack: the one of our mode, or, if our settings have no mode, the
+    one on the folder BOTTRADER_DATA.
     """
     from workers.settings import build, read_sources
     from workers.stack.folders import data_dir

@@ -1,4 +1,4 @@
-"""The text of a settings file with every setting explained: meaning, unit, what it may be, and its default."""
+"""The text of a settings file with every setting explained: meaning, unit, allowed values, and default."""
 
 import json
 import textwrap
@@ -15,15 +15,15 @@ _WIDTH = 110
 
 
 def sample() -> str:
-    """The text of a settings file with all defaults commented out; it reads as it is."""
+    """The text of a settings file with all defaults commented out; it is valid as it is."""
     from workers.settings import Settings
 
     lines = [
-        "# BotTrader's settings. Each key has its default; take the # from a line to change it.",
+        "# BotTrader's settings. Each line shows a key with its default; remove the # to change it.",
         "# Percentages are percent (2.5 is 2.5 %), losses are positive; durations are seconds of the market, which",
         "# are wall seconds divided by `speed`, unless they say wall seconds.",
-        "# Stronger than this file: the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4), then `bottrader config set`.",
-        '# A section that is marked "live" applies within seconds of saving the file; the others from the next start.',
+        "# The environment (BOTTRADER_EXITS__HARD_STOP_PCT=4) overrides this file; `bottrader config set`, both.",
+        '# A section marked "dynamic" applies within seconds of saving the file; the others from the next start.',
         "",
     ]
     lines += _section(Settings(), "", live=False)
@@ -47,7 +47,7 @@ def toml_value(value: object) -> str:
 
 
 def _section(section: "BaseModel", name: str, *, live: bool) -> Iterator[str]:
-    """Its own keys first: what follows a heading belongs to it."""
+    """Its own keys first, because keys after a heading belong to that heading."""
     from pydantic import BaseModel
 
     from workers.settings.keys import applies_live
@@ -71,7 +71,7 @@ def _section(section: "BaseModel", name: str, *, live: bool) -> Iterator[str]:
 
 
 def _table(name: str, entries: dict[str, Any], field: "FieldInfo", live: bool) -> Iterator[str]:
-    """A table whose names are the user's: sections by name, or plain values."""
+    """A table with user-defined names: sections by name, or plain values."""
     from pydantic import BaseModel
 
     kind = get_args(field.annotation)[1]
@@ -83,7 +83,7 @@ def _table(name: str, entries: dict[str, Any], field: "FieldInfo", live: bool) -
         return
     yield from _comment(field.description or "")
     yield from _heading(kind, live)
-    yield f"# One section each, [{name}.<name>]: it adds an entry, or changes keys of one that is there."
+    yield f"# One section each, [{name}.<name>]: it adds an entry, or changes keys of an existing one."
     yield from _keys_of(kind, "")
     yield "#"
     for entry, value in entries.items():
@@ -108,7 +108,7 @@ def _keys_of(kind: type["BaseModel"], prefix: str) -> Iterator[str]:
 
 
 def _entry(name: str, entry: "BaseModel") -> Iterator[str]:
-    """One entry as it is by default, all its keys commented out; what is not set is left out."""
+    """One entry with its defaults, all its keys commented out; unset keys are left out."""
     from pydantic import BaseModel
 
     yield f"#[{name}]"
@@ -123,7 +123,7 @@ def _entry(name: str, entry: "BaseModel") -> Iterator[str]:
 
 
 def _heading(kind: type["BaseModel"], live: bool) -> Iterator[str]:
-    yield from _comment(_doc(kind) + (" (live)" if live else ""))
+    yield from _comment(_doc(kind) + (" (dynamic)" if live else ""))
 
 
 def _doc(kind: type["BaseModel"]) -> str:
@@ -135,7 +135,7 @@ def _explained(field: "FieldInfo", *, live: bool) -> Iterator[str]:
 
 
 def _explanation(field: "FieldInfo") -> str:
-    """Meaning and, in brackets, unit and what it may be, as far as the meaning doesn't say the unit itself."""
+    """Meaning and, in brackets, unit and allowed values, unless the meaning already gives the unit."""
     from workers.settings.problems import range_of, unit_of
 
     meaning, unit = field.description or "", unit_of(field)

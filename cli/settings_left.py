@@ -1,8 +1,8 @@
-"""Settings for commands that stop, look or tell: they work, too, when the settings in force can't be used.
+"""Settings for commands that stop or show things: they also work when the settings in force are invalid.
 
-Such a command needs to know where the ledger and Temporal are, and which account is meant. Where the file has a mistake
-elsewhere, it still says so; where it can't be read, a running stack does, or the environment; whose ledger it is and
-what its workflows' queues are called, the ledger itself has. What enters refuses instead (`cli.settings`).
+Such a command needs the addresses of ledger and Temporal, and the account. A file with a mistake elsewhere still gives
+them; if it can't be read, a running stack or the environment does; the ledger itself has its account and its task
+queues. Commands that open trades refuse instead (`cli.settings`).
 """
 
 import contextlib
@@ -25,9 +25,9 @@ _ACCOUNTS = "SELECT account FROM setting_bases UNION SELECT account FROM account
 
 
 def settings_to_stop() -> "Settings":
-    """The settings in force, or what is left of them, which is said on stderr. Raises ConfigError (exit code 2) when
-    nothing tells where the ledger is, UserError(WHICH_MODE, WHICH_ACCOUNT) when nothing tells what is meant, and what
-    asyncpg raises for a database that does not answer.
+    """The settings in force, or the usable part of them with a note on stderr. Raises ConfigError (exit code 2) if the
+    ledger's address is not known, UserError(WHICH_MODE, WHICH_ACCOUNT) if the choice is ambiguous, and asyncpg's errors
+    if the database does not answer.
     """
     settings, instead = settings_at_hand()
     if instead:
@@ -36,7 +36,7 @@ def settings_to_stop() -> "Settings":
 
 
 def settings_at_hand() -> "tuple[Settings, str]":
-    """The same, with the sentence that says what was used instead; empty when the settings can be used."""
+    """The same, with a sentence that says what was used instead; empty if the settings are valid."""
     import asyncio
 
     from workers.settings.problems import ConfigError
@@ -48,14 +48,14 @@ def settings_at_hand() -> "tuple[Settings, str]":
         for sources, whence in _left():
             settings = _built(sources)
             if settings is not None and settings.database.url is not None:
-                instead = f"The settings can't be used (`bottrader config check` says why): this goes by {whence}."
+                instead = f"The settings are invalid (`bottrader config check` shows why): using {whence} instead."
                 return asyncio.run(_as_the_ledger_has_it(settings)), instead
         raise
 
 
 def _of_the_live_system() -> "Settings | None":
-    """The settings of a live system that runs here, where ours name neither mode nor folder nor database: who is in a
-    hurry stops it wherever they type. What enters wants to be told the mode.
+    """The settings of a live system running on this machine, if ours name neither mode nor folder nor database: in an
+    emergency it can be stopped from any shell. Commands that open trades require the mode.
     """
     from workers.ledger_identity import on_ledger
     from workers.settings import build, read_sources
@@ -66,7 +66,7 @@ def _of_the_live_system() -> "Settings | None":
         return None
     if (stack := running_stack(data_dir("live"))) is None:
         return None
-    note("This goes by the live system that runs here.")
+    note("Using the settings of the live system that runs on this machine.")
     return build(on_ledger(read_sources(environ={**stack["environment"], **os.environ})))
 
 
@@ -81,7 +81,7 @@ def _built(sources: "SettingSources") -> "Settings | None":
 
 
 def _left() -> "Iterator[tuple[SettingSources, str]]":
-    """What may still be used, the fullest first, each with where it is from."""
+    """Usable sources of settings, the most complete first, each with its origin."""
     from workers.settings import Settings
     from workers.settings.problems import ConfigError
     from workers.settings.sources import SettingSources
@@ -97,12 +97,12 @@ def _left() -> "Iterator[tuple[SettingSources, str]]":
             continue
         for keys in (_USEFUL, _NEEDED) if file else ():
             part = {key: file[key] for key in keys if key in file}
-            yield given.with_file(part), "what the file says of account, database and Temporal"
+            yield given.with_file(part), "the file's account, database and Temporal settings"
         yield given, whence
 
 
 def _file(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """What the settings file says, as far as it can be read."""
+    """The readable part of the settings file."""
     from workers.settings.problems import ConfigError
     from workers.settings.sources import config_path, read_file
 
@@ -112,9 +112,9 @@ def _file(environ: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _stack(mode: object) -> dict[str, Any] | None:
-    """The running stack of a mode; where the mode is what can't be read, the only one that runs.
+    """The running stack of a mode; if the mode can't be read, the only one that is running.
 
-    Raises UserError(WHICH_MODE) where paper's and live's both run: real coins are not sold by a guess.
+    Raises UserError(WHICH_MODE) if a paper and a live stack are both running: real coins are never sold on a guess.
     """
     from workers.stack.folders import data_dir
     from workers.stack.stack_file import running_stack
@@ -124,14 +124,14 @@ def _stack(mode: object) -> dict[str, Any] | None:
     if len(running) > 1:
         raise UserError(
             "WHICH_MODE",
-            "The settings can't be used, and a paper and a live system run here: say which one is meant with "
-            "BOTTRADER_MODE=paper or live, or correct the settings (`bottrader config check`).",
+            "The settings are invalid, and a paper and a live system run here: choose one with BOTTRADER_MODE=paper "
+            "or BOTTRADER_MODE=live, or correct the settings (`bottrader config check`).",
         )
     return next(iter(running.values()), None)
 
 
 def _needed_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings of ours that don't say where the ledger and Temporal are."""
+    """The environment with only those of our settings that locate the ledger and Temporal."""
     ours = tuple(f"BOTTRADER_{key.upper()}" for key in _NEEDED)
     return {
         name: value
@@ -141,7 +141,7 @@ def _needed_of(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 async def _as_the_ledger_has_it(settings: "Settings") -> "Settings":
-    """With the ledger's own mode and names in Temporal, and its account where it has one and none was named."""
+    """Adds the ledger's own mode and names in Temporal, and its account if it has only one and none was given."""
     from dataclasses import asdict
 
     import asyncpg
@@ -162,7 +162,7 @@ async def _as_the_ledger_has_it(settings: "Settings") -> "Settings":
         if len(accounts) > 1:
             raise UserError(
                 "WHICH_ACCOUNT",
-                "The settings can't be used, and this ledger has several accounts: say which one is meant with "
+                "The settings are invalid, and this ledger has several accounts: choose one with "
                 "BOTTRADER_ACCOUNT=NAME, or correct the settings (`bottrader config check`).",
             )
         update["account"] = accounts[0]

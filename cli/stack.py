@@ -1,4 +1,4 @@
-"""`bottrader up`, `worker` and `doctor`: the system's own processes and health."""
+"""`bottrader up`, `worker` and `doctor`: the system's processes and their health."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,74 +21,81 @@ _PORT = "(0 = any free one)"
 
 def up(
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the ledger, histories and logs; else a folder of yours.")
+        Path | None,
+        typer.Option("--data", help="Folder of the ledger, histories and logs; default: a folder in your home."),
     ] = None,
     prices: Annotated[
-        Path | None, typer.Option("--prices", help="Recorded prices for the paper exchange (CSV, .gz); else generated.")
+        Path | None,
+        typer.Option("--prices", help="Recorded prices for the paper exchange (CSV, .gz); default: generated prices."),
     ] = None,
     live_prices: Annotated[
         bool, typer.Option("--live-prices", help="Paper money on the venue's real public prices; needs a network.")
     ] = False,
     live_url: Annotated[
-        str | None, typer.Option("--live-url", help="Another public stream for --live-prices than the venue's.")
+        str | None, typer.Option("--live-url", help="Public stream for --live-prices; default: the venue's own.")
     ] = None,
     fills: Annotated[
         str | None,
         typer.Option(
             "--fills",
-            help="How paper orders fill: pessimistic, base or optimistic; else base on live prices, optimistic on "
-            "others. `up` says what that means.",
+            help="How paper orders fill: pessimistic, base or optimistic; default: base on live prices, else "
+            "optimistic. `up` explains it.",
         ),
     ] = None,
     maker_fee: Annotated[
-        str | None, typer.Option(help="Paper fee of who rests, as a fraction; else paper.maker_fee_pct (0.4 %).")
+        str | None, typer.Option(help="Paper maker fee, as a fraction; default: paper.maker_fee_pct (0.4 %).")
     ] = None,
     taker_fee: Annotated[
-        str | None, typer.Option(help="Paper fee of who takes, as a fraction; else paper.taker_fee_pct (0.6 %).")
+        str | None, typer.Option(help="Paper taker fee, as a fraction; default: paper.taker_fee_pct (0.6 %).")
     ] = None,
     spread_bps: Annotated[
         str | None,
-        typer.Option(help="Quoted paper spread in basis points, but on live prices; else paper.spread_bps (2)."),
+        typer.Option(help="Paper spread in basis points, not with live prices; default: paper.spread_bps (2)."),
     ] = None,
     balance: Annotated[
         list[str] | None,
-        typer.Option(help="What a new paper account begins with, such as USD=100000, repeatable; else paper.balances."),
+        typer.Option(
+            help="Starting balance of a new paper account, such as USD=100000; repeatable; default: paper.balances."
+        ),
     ] = None,
     product: Annotated[
         list[str] | None,
         typer.Option(
-            help="Product of the paper exchange, repeatable; with --prices NAME=SCALE scales the file's prices. "
-            "Else paper.products, or all there are."
+            help="Product of the paper exchange; repeatable; with --prices, NAME=SCALE scales the file's prices. "
+            "Default: paper.products, else all."
         ),
     ] = None,
     products_file: Annotated[
         Path | None,
-        typer.Option(help="Paper products in the shape of GET /products, instead of the bundled ones."),
+        typer.Option(help="File of paper products in the format of GET /products, instead of the bundled ones."),
     ] = None,
     speed: Annotated[
-        float | None, typer.Option("--speed", min=0.01, max=10_000, help="Market seconds in a wall second.")
+        float | None, typer.Option("--speed", min=0.01, max=10_000, help="Market seconds per wall second.")
     ] = None,
     temporal_port: Annotated[int, typer.Option(min=0, max=65_535, help=f"Port of Temporal {_PORT}.")] = 7233,
     ui_port: Annotated[int, typer.Option(min=0, max=65_535, help=f"Port of Temporal's Web UI {_PORT}.")] = 8233,
     postgres_port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, help="PostgreSQL on this port, too; else on a Unix socket only.")
+        int | None, typer.Option(min=1, max=65_535, help="Port for PostgreSQL; default: a Unix socket only.")
     ] = None,
     no_paper: Annotated[bool, typer.Option("--no-paper", help="Without the paper exchange.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start your own.")] = False,
     web_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help=f"Port of the webhook {_PORT}; else webhook.port.")
+        int | None, typer.Option(min=0, max=65_535, help=f"Port of the webhook {_PORT}; default: webhook.port.")
     ] = None,
     mtls: Annotated[
-        bool, typer.Option("--mtls", help="Temporal by certificate, its Web UI by log-in; live always has both.")
+        bool,
+        typer.Option(
+            "--mtls", help="Require a certificate for Temporal and a log-in for its Web UI; always on in live mode."
+        ),
     ] = False,
-    no_web: Annotated[bool, typer.Option("--no-web", help="Without the webhook that takes alerts.")] = False,
+    no_web: Annotated[bool, typer.Option("--no-web", help="Without the webhook for alerts.")] = False,
     api_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help=f"Port of the API and the page {_PORT}; else api.port.")
     ] = None,
     no_api: Annotated[bool, typer.Option("--no-api", help="Without the API and the page.")] = False,
     as_json: Annotated[bool, _JSON] = False,
 ) -> int:
-    """Run the whole system on this machine until Ctrl-C, then stop everything that was started, and only that."""
+    """Run the whole system on this machine until Ctrl-C, then stop everything it started, and nothing else."""
     import asyncio
 
     from workers.ledger_identity import brought_by
@@ -103,7 +110,7 @@ def up(
         note("LIVE: real money")
     require_files(settings)
     if settings.mode == "live" and speed not in {None, 1.0}:
-        raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets can't be hurried.")
+        raise UserError("BAD_SPEED", "mode = live needs --speed 1: real markets run at their own speed.")
     rate = settings.speed if speed is None else speed
     paper = not no_paper and settings.mode == "paper" and settings.exchange.rest is None
     note(_settings_file(config_path(), usual_path()))
@@ -125,7 +132,7 @@ def up(
     if paper:
         note(market.about)
     if balance and ((data or data_dir(settings.mode)) / "paper" / "state.sqlite3").exists():
-        note("The paper account of this folder is kept as it is: --balance is for a new one.")
+        note("The paper account of this folder is unchanged: --balance only applies to a new one.")
     config = LocalStackConfig(
         data=data or data_dir(settings.mode),
         durable=True,
@@ -162,28 +169,26 @@ _ONLY_DECIDES = (
 
 
 def _settings_file(file: Path | None, usual: Path) -> str:
-    """Which file the settings come from, or which one would count."""
+    """The settings file in use, or the one that would be used."""
     if file is not None:
         return f"Settings: {file.absolute()}"
-    return f"Settings: no file; workers take up {usual.absolute()} when it appears."
+    return f"Settings: no file; workers load {usual.absolute()} when it appears."
 
 
 def _for_commands(settings: "Settings") -> dict[str, str]:
-    """What a command that is typed elsewhere has to know of a live system, and its file may not say (or only from the
-    folder that it is started in).
-    """
+    """What a command in another shell has to know about a live system and may not find in its settings file."""
     if settings.mode != "live" or settings.exchange.key_file is None:
         return {}
     return {"BOTTRADER_MODE": "live", "BOTTRADER_EXCHANGE__KEY_FILE": str(settings.exchange.key_file.absolute())}
 
 
 def _takes_alerts(settings: "Settings") -> bool:
-    """Whether this system executes, and somebody may send it alerts: with paper money a sender is made."""
+    """Whether this system executes orders and has senders for alerts; with paper money one is created."""
     return settings.entry_points != "sighook" and bool(settings.webhook.senders or settings.mode == "paper")
 
 
 async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: bool) -> int:
-    """Start, announce, wait for a signal or a failure, say what is left behind, stop."""
+    """Start, announce, wait for a signal or a failure, report what is left open, stop."""
     import asyncio
     import signal
     import time
@@ -196,7 +201,7 @@ async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: 
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     background = watch_background()
-    background.tell.append(lambda fault: note(f"Something that runs in the background failed: {fault}."))
+    background.tell.append(lambda fault: note(f"A background process failed: {fault}."))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, told.set)
     stack = LocalStack(config)
@@ -207,7 +212,7 @@ async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: 
     try:
         await asyncio.wait({starting, telling}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
-            note("Stopping before everything was started")
+            note("Stopping before everything has started")
             starting.cancel()
             await asyncio.wait({starting})
             return 130
@@ -226,14 +231,14 @@ async def _run_until_told(config: "LocalStackConfig", account: str, *, as_json: 
     finally:
         telling.cancel()
         await stack.stop()
-    note("Everything that was started has stopped.")
+    note("Everything has stopped.")
     if failed is not None:
         raise UnreachableError("STACK_FAILED", failed)
     return int(ExitCode.OK)
 
 
 async def _say_what_is_live(stack: "LocalStack") -> None:
-    """Whose money, how much, what limits it and what would spend it; and what decides without sending."""
+    """Prints the account, its money and limits and what may spend it; and what decides without sending."""
     import os
 
     from cli.live import lines_at_start
@@ -289,27 +294,25 @@ def _announce(stack: "LocalStack", seconds: float, *, as_json: bool) -> None:
         if stack.config.mtls:
             note(_certificates(stack.temporal_profile))
         elif _others_log_in():
-            note(
-                "Other users of this machine can reach Temporal and trade with the paper money; --mtls shuts them out."
-            )
+            note("Other users of this machine can reach Temporal and trade with the paper money; --mtls prevents that.")
     if stack.webhook_url is not None and stack.webhook_token is not None:
         note(_test_alert(stack.webhook_url, stack.webhook_token))
     note(f"Ready after {seconds:.1f} s. Ctrl-C stops it. {_how_found(stack.data, stack.config.mode)}")
 
 
 def _test_alert(url: str, token: Path) -> str:
-    """A command that sends an alert through every gate and stops there."""
+    """A command that sends an alert through every gate without trading."""
     from shlex import quote
 
     return (
-        "A test alert, which is decided on and not traded:\n"
+        "A test alert, which is decided but not traded:\n"
         f'  curl -H "Authorization: Bearer $(cat {quote(str(token))})" {url} \\\n'
         """    -d '{"key": "test-1", "symbol": "BTCUSD", "action": "buy", "dry_run": true}'"""
     )
 
 
 def _others_log_in() -> bool:
-    """Whether somebody else than us and root has an account with a shell here."""
+    """Whether a user other than us and root has an account with a shell on this machine."""
     import os
     import pwd
 
@@ -321,17 +324,17 @@ def _others_log_in() -> bool:
 
 
 def _certificates(profile: Path) -> str:
-    """How the owner's own programs reach a Temporal that asks for a certificate."""
+    """How the owner's programs connect to a Temporal that requires a certificate."""
     from shlex import quote
 
     return (
-        "The Web UI's address logs in once; the file temporal_ui_link beside it has the next one. "
-        f"`temporal` commands show the certificate after\n  export TEMPORAL_CONFIG_FILE={quote(str(profile))}"
+        "The Web UI's link can be used once; the file temporal_ui_link in the data folder has the next one. "
+        f"`temporal` commands use the certificate after\n  export TEMPORAL_CONFIG_FILE={quote(str(profile))}"
     )
 
 
 def _how_found(data: Path, mode: str) -> str:
-    """How other commands find the stack on this folder: they look in one, and `--data` may have named another."""
+    """How other commands find this stack: they look in one folder, and `--data` may have named another."""
     from shlex import quote
 
     from workers.stack.folders import data_dir
@@ -342,8 +345,8 @@ def _how_found(data: Path, mode: str) -> str:
     export = f"  export BOTTRADER_DATA={quote(str(data.resolve()))}"
     if usual:
         return (
-            "What stops, closes or looks finds this stack by itself (halt, flatten, trades, doctor …); every "
-            f"command, from any folder, does after\n{export}"
+            "Commands that stop, close or show things find this stack by themselves (halt, flatten, trades, doctor "
+            f"…); all other commands find it after\n{export}"
         )
     return f"Other bottrader commands find this stack after\n{export}"
 
@@ -357,10 +360,10 @@ def _without_password(dsn: str) -> str:
 def worker(
     role: Annotated[
         list[str],
-        typer.Option("--role", help="orders, streams, watchers, strategy or all; may be given more than once."),
+        typer.Option("--role", help="orders, streams, watchers, strategy or all; repeatable."),
     ] = ["all"],  # noqa: B006 - Typer reads the default and never changes it
 ) -> None:
-    """Run a worker process until Ctrl-C; what is under way goes on in the next one."""
+    """Run a worker process until Ctrl-C; unfinished work continues in the next one."""
     import uvloop
 
     from cli.settings import current_sources
@@ -373,7 +376,7 @@ def worker(
 
 
 async def _work(sources: "SettingSources", roles: set[str]) -> None:
-    """Run the worker; SIGTERM and SIGINT cancel it, which lets it finish what it holds."""
+    """Run the worker; SIGTERM and SIGINT cancel it, and it finishes the tasks it holds."""
     import asyncio
     import contextlib
     import signal
@@ -394,16 +397,16 @@ async def _work(sources: "SettingSources", roles: set[str]) -> None:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
-    """Look at everything the system needs and say what to do about what is wrong: exit code 0 or 1."""
+    """Check everything the system needs and say how to mend each problem. Exit code 0 or 1."""
     import asyncio
 
     from cli.doctor import HealthVerdict, examine
     from cli.settings_left import settings_at_hand
 
     settings, instead = settings_at_hand()
-    with working("Looking at clocks, keys, database, Temporal and data"):
+    with working("Checking clocks, keys, database, Temporal and data"):
         findings = asyncio.run(examine(settings, instead))
     failed = any(finding.verdict is HealthVerdict.FAIL for finding in findings)
     if as_json:

@@ -1,4 +1,4 @@
-"""`bottrader strategy run|show`: a run of the strategy now, and the newest matrix with every indicator's part in it."""
+"""`bottrader strategy run|show`: run the strategy now, and show the newest matrix with every indicator's part."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["strategy_app", "why_it_failed"]
 
-strategy_app = typer.Typer(help="Run the strategy now, and see what it thinks of each symbol.", no_args_is_help=True)
+strategy_app = typer.Typer(help="Run the strategy now, and show its decisions.", no_args_is_help=True)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @strategy_app.command("run")
 def run(
-    timeout: Annotated[float, typer.Option("--timeout", min=1, max=600, help="Wall seconds to wait at most.")] = 60.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, max=600, help="Maximum wall seconds to wait.")] = 60.0,
     as_json: _JSON = False,
 ) -> int:
-    """Run the strategy now, as its schedule does: it stores the matrix, and buys if strategy.enabled is on.
+    """Run the strategy now, as its schedule does: store the matrix, and buy if strategy.enabled is set.
 
-    Exit code 3 when no worker of the role strategy does it in time.
+    Exit code 3 if no worker with the role strategy does it in time.
     """
     import asyncio
 
@@ -61,7 +61,7 @@ async def _run(settings: "Settings", timeout: float, *, as_json: bool) -> int:
             for row in report.rows
         ),
         title=f"Run {report.snapshot_id}",
-        empty="No symbol was looked at.",
+        empty="No symbol was evaluated.",
         narrow_without=("order", "fired"),
     )
     note(
@@ -90,7 +90,7 @@ async def _triggered(client: "Client", settings: "Settings", timeout: float) -> 
         if problem.status is RPCStatusCode.NOT_FOUND:
             raise UnreachableError(
                 "NO_STRATEGY_WORKER",
-                "Nobody has set the strategy's schedule up yet: start a worker of the role strategy "
+                "The strategy's schedule does not exist yet: start a worker with the role strategy "
                 "(`bottrader worker --role strategy`, or `bottrader up`).",
             ) from None
         raise
@@ -112,15 +112,15 @@ async def _triggered(client: "Client", settings: "Settings", timeout: float) -> 
         except TimeoutError:
             raise UnreachableError(
                 "NO_STRATEGY_WORKER",
-                f"The strategy did not run within {timeout:g} s: is there a worker of the role strategy? "
-                "`bottrader doctor` says.",
+                f"The strategy did not run within {timeout:g} s: check with `bottrader doctor` that a worker with "
+                f"the role strategy is running.",
             ) from None
         except WorkflowFailureError as failure:
             raise UserError("STRATEGY_FAILED", f"The run failed: {why_it_failed(failure)}.", ExitCode.NO) from None
 
 
 def why_it_failed(failure: BaseException) -> str:
-    """What ended a run: the sentence about the user's own strategy where it was that, else what is beneath it all."""
+    """Why a run failed: the sentence about the user's own strategy if that was the cause, else the root cause."""
     from temporalio.exceptions import ApplicationError
 
     cause: BaseException = failure
@@ -134,12 +134,12 @@ def why_it_failed(failure: BaseException) -> str:
 @strategy_app.command("show")
 def show(
     symbol: Annotated[str | None, typer.Argument(help="Only this product, such as BTC-USD.")] = None,
-    most: Annotated[int, typer.Option("--most", min=1, max=1000, help="Rows at most.")] = 20,
+    most: Annotated[int, typer.Option("--most", min=1, max=1000, help="Maximum number of rows.")] = 20,
     as_json: _JSON = False,
 ) -> int:
-    """The newest matrix: what acts first, then the highest scores, with each indicator's contribution.
+    """Show the newest matrix: buys and sells first, then the highest scores, with each indicator's contribution.
 
-    Exit code 1 when there is no matrix yet, or the symbol isn't in it.
+    Exit code 1 if there is no matrix yet, or the symbol isn't in it.
     """
     import asyncio
 
@@ -158,14 +158,16 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
         if run_row is None:
             raise UserError(
                 "NO_MATRIX",
-                "There is no matrix yet: a worker of the role strategy writes one at each run; "
-                "`bottrader strategy run` asks for one now.",
+                "There is no matrix yet: a worker with the role strategy writes one at each run; `bottrader strategy "
+                "run` starts a run now.",
                 ExitCode.NO,
             )
         rows = await read_matrix(ledger, run_row["snapshot_id"], symbol=name, most=most)
     if name is not None and not rows:
         raise UserError(
-            "NOT_LOOKED_AT", f"{name} is not in the newest matrix: only what symbols.allow has is.", ExitCode.NO
+            "NOT_LOOKED_AT",
+            f"{name} is not in the newest matrix, which only has the symbols in symbols.allow.",
+            ExitCode.NO,
         )
     if as_json:
         run_shown = {key: run_row[key] for key in ("snapshot_id", "at", "finished_at", "symbols", "buys", "sells")}
@@ -195,7 +197,7 @@ async def _show(settings: "Settings", symbol: str | None, most: int, *, as_json:
 
 
 def _contributions(breakdown: dict[str, dict[str, Any]]) -> str:
-    """What fired, with what it added; negative speaks for selling."""
+    """The indicators that fired, with their contributions; negative means selling."""
     from decimal import Decimal
 
     return ", ".join(
@@ -204,7 +206,7 @@ def _contributions(breakdown: dict[str, dict[str, Any]]) -> str:
 
 
 def _print_parts(breakdown: dict[str, dict[str, Any]]) -> None:
-    """What counts most first; then what could count, and what is only shown."""
+    """The largest contributions first; then the other weighted indicators, then those only shown."""
     from decimal import Decimal
 
     def rank(item: tuple[str, dict[str, Any]]) -> tuple[Decimal, Decimal, str]:
@@ -228,5 +230,5 @@ def _print_parts(breakdown: dict[str, dict[str, Any]]) -> None:
 
 
 def _score(value: "Decimal | None") -> "Decimal | None":
-    """Three places are enough to read."""
+    """Rounded to three decimals for display."""
     return None if value is None else round(value, 3)

@@ -1,4 +1,4 @@
-"""`bottrader stream`: record the exchange's streams, and check what a recording holds."""
+"""`bottrader stream`: record the exchange's streams, and check a recording."""
 
 import contextlib
 import sys
@@ -20,26 +20,28 @@ stream_app = typer.Typer(help="Record the exchange's streams and check recording
 
 CHANNELS = ("ticker", "trades", "candles", "book", "user")
 _VENUE_NAMES = {"market_trades": "trades", "level2": "book", "l2_data": "book"}
-"""Whoever knows the exchange's own names may use them."""
+"""The exchange's own channel names are accepted too."""
 _PATIENCE = 2.0
 """Seconds between two lines of progress."""
 
 
 @stream_app.command("record")
 def record(
-    channel: Annotated[list[str], typer.Option("--channel", help=f"{', '.join(CHANNELS)}; several: again, or a,b.")],
+    channel: Annotated[list[str], typer.Option("--channel", help=f"{', '.join(CHANNELS)}; repeatable, or a,b.")],
     out: Annotated[Path, typer.Option("--out", help="JSON Lines file to write; - for stdout.")],
     symbols: Annotated[str, typer.Option("--symbols", help="Products, such as BTC-USD,ETH-USD.")] = "",
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="Stop after this time.")] = None,
-    messages: Annotated[int | None, typer.Option("--messages", min=1, help="Stop after so many messages.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Stream address; else as in the settings.")] = None,
+    messages: Annotated[int | None, typer.Option("--messages", min=1, help="Stop after this many messages.")] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Stream address; default: from the settings.")] = None,
     ca_file: Annotated[
-        Path | None, typer.Option("--ca-file", help="PEM file to trust; else as in the settings.")
+        Path | None, typer.Option("--ca-file", help="PEM file to trust; default: from the settings.")
     ] = None,
-    key_file: Annotated[Path | None, typer.Option("--key-file", help="API key; else as in the settings.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="API key file; default: from the settings.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Record a stream to a file until Ctrl-C, --seconds or --messages: every frame as it came, tokens masked."""
+    """Record a stream to a file until Ctrl-C, --seconds or --messages: every frame unchanged, tokens masked."""
     import asyncio
 
     from cli.stream_recorder import Recorder, record_stream
@@ -83,13 +85,13 @@ def _check_request(names: list[str], products: list[str]) -> None:
             "UNKNOWN_CHANNEL", f"There is no channel {', '.join(unknown) or '(none given)'}: use {', '.join(CHANNELS)}."
         )
     if "user" in names and len(names) > 1:
-        raise UserError("TWO_STREAMS", "The user channel has a connection of its own: record it into its own file.")
+        raise UserError("TWO_STREAMS", "The user channel has its own connection: record it into a separate file.")
     if "user" not in names and not products:
-        raise UserError("NO_SYMBOLS", "Say which products to record: --symbols BTC-USD,ETH-USD.")
+        raise UserError("NO_SYMBOLS", "Name the products to record: --symbols BTC-USD,ETH-USD.")
 
 
 def _config(user: bool, url: str | None, ca_file: Path | None, key_file: Path | None) -> "CoinbaseConfig":
-    """Addresses, trust root and key from the options, and what is left out from the settings."""
+    """Addresses, trust root and key from the options, else from the settings."""
     from cli.settings import current_settings
     from exchange.coinbase import CoinbaseConfig
 
@@ -117,11 +119,11 @@ def _opened(out: Path) -> Iterator[IO[bytes]]:
 @stream_app.command("check")
 def check(
     file: Annotated[str, typer.Argument(help="A recording in JSON Lines; - for stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Run a recording through the production parsers and report what it holds.
+    """Run a recording through the production parsers and report its contents.
 
-    Exit code 0 when it could be read, whatever it holds; 2 when it could not.
+    Exit code 0 if it could be read, whatever its contents; 2 if not.
     """
     from exchange.coinbase.recording import RecordingCheck
 
@@ -153,7 +155,7 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{report['sent']} sent"
     )
     typer.echo(
-        f"{counts['gaps']} gaps ({counts['missed']} messages never came), {counts['late']} late, "
+        f"{counts['gaps']} gaps ({counts['missed']} messages missing), {counts['late']} late, "
         f"{counts['repeats']} repeats, {counts['unknown']} unknown, {counts['malformed']} malformed, "
         f"{counts['errors']} errors of the venue"
     )
@@ -165,7 +167,9 @@ def _print_report(report: dict[str, Any]) -> None:
         if report[key]:
             print_table(["line", "reason"], [(item["line"], item["reason"]) for item in report[key]], title=title)
     if report["errors"]:
-        print_table(["line", "the venue says"], [tuple(item.values()) for item in report["errors"]], title="Errors")
+        print_table(
+            ["line", "the venue's message"], [tuple(item.values()) for item in report["errors"]], title="Errors"
+        )
     if report["products"]:
         _print_products(report["products"])
     if report["snapshot"] is not None:

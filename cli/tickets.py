@@ -1,4 +1,4 @@
-"""What a person typed to buy or sell, as an intent; what is wrong with it is found here, before anybody is asked."""
+"""Turns what a person typed to buy or sell into an intent; bad input is found here, before anything is sent."""
 
 import re
 import uuid
@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,100}")
 
 @dataclass(frozen=True, kw_only=True)
 class Ticket:
-    """What a person typed. Sizes in base or quote currency, the price in quote per base."""
+    """An order as typed. Sizes in base or quote currency, the price in quote per base."""
 
     symbol: str
     base_size: "Decimal | None" = None
@@ -41,14 +41,14 @@ class Ticket:
 
     @property
     def product(self) -> str:
-        """The symbol as products are written. Raises UserError(BAD_SYMBOL)."""
+        """The symbol in the form of a product. Raises UserError(BAD_SYMBOL)."""
         name = self.symbol.strip().upper()
         if not _SYMBOL.fullmatch(name):
             raise UserError("BAD_SYMBOL", f"{self.symbol!r} is not a product: write it like BTC-USD.")
         return name
 
     def named(self) -> str:
-        """The request's id: the one given, else a new one. Raises UserError(BAD_REQUEST_ID)."""
+        """The request id: the given one, else a new one. Raises UserError(BAD_REQUEST_ID)."""
         if self.request_id is None:
             return str(uuid.uuid4())
         if not _REQUEST_ID.fullmatch(self.request_id):
@@ -67,7 +67,7 @@ def buy_intent(ticket: Ticket, settings: "Settings", rules: "ExitRules") -> "Ord
     key = buy_key(EntryPoint.MANUAL, settings.account, request_id, ticket.product)
     limit = ticket.limit_price is not None
     if ticket.post_only and not limit:
-        raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price takes what is there.")
+        raise UserError("BAD_ORDER", "--post-only needs --limit: an order without a price trades as taker.")
     if ticket.expires_after is not None and not limit:
         raise UserError("BAD_ORDER", "--expires needs --limit: a MARKET order ends by itself.")
     return entry(
@@ -95,7 +95,7 @@ def buy_intent(ticket: Ticket, settings: "Settings", rules: "ExitRules") -> "Ord
 
 
 def sell_intent(ticket: Ticket, settings: "Settings", size: "Decimal", entry_key: str | None) -> "OrderIntent":
-    """The sell of `size` (base): of the trade `entry_key`, else of what no trade owns. Raises UserError."""
+    """The sell of `size` (base): of the trade `entry_key`, else of the pool. Raises UserError."""
     from domain.intents import sell_of_size
     from domain.orders import EntryPoint
 
@@ -132,7 +132,7 @@ def _time_in_force(ticket: Ticket) -> "TimeInForce":
 
 
 def _valid_until(settings: "Settings", trigger: str) -> "datetime":
-    """A person means now: an order that no worker takes in time is dropped, not sent hours later."""
+    """An order from a person is meant now: if no worker takes it in time, it is dropped, not sent hours later."""
     from datetime import UTC, datetime, timedelta
 
     given = settings.triggers.get(trigger) or settings.triggers["manual"]
@@ -140,7 +140,7 @@ def _valid_until(settings: "Settings", trigger: str) -> "datetime":
 
 
 def exit_rules_of(settings: "Settings", trigger: str, given: Mapping[str, object]) -> "ExitRules":
-    """The trigger's exit rules with what was given on the command line in place. Raises UserError."""
+    """The trigger's exit rules with the command line's options applied. Raises UserError."""
     from pydantic import ValidationError
 
     from workers.settings import ExitOverrides
@@ -149,7 +149,7 @@ def exit_rules_of(settings: "Settings", trigger: str, given: Mapping[str, object
     if trigger not in settings.triggers:
         raise UserError(
             "UNKNOWN_TRIGGER",
-            f"--trigger {trigger}: there are no settings for it; known are {', '.join(sorted(settings.triggers))}.",
+            f"--trigger {trigger}: there are no settings for it; there are for {', '.join(sorted(settings.triggers))}.",
         )
     try:
         overrides = ExitOverrides.model_validate({name: value for name, value in given.items() if value is not None})
@@ -159,12 +159,12 @@ def exit_rules_of(settings: "Settings", trigger: str, given: Mapping[str, object
         where = ".".join(str(part) for part in problem["loc"])
         reason = str(problem["msg"]).removeprefix("Value error, ")
         raise UserError(
-            "BAD_EXIT_RULES", f"The exit rules can't be used: {where + ': ' if where else ''}{reason}."
+            "BAD_EXIT_RULES", f"The exit rules are not valid: {where + ': ' if where else ''}{reason}."
         ) from None
 
 
 def amount(option: str, text: str | None) -> "Decimal | None":
-    """A positive number as it was typed; None stays None. Raises UserError(BAD_NUMBER)."""
+    """A positive number as typed; None stays None. Raises UserError(BAD_NUMBER)."""
     from decimal import Decimal
 
     from domain.amounts import LONGEST_NUMBER, number_in, out_of_range

@@ -1,4 +1,4 @@
-"""`bottrader trade show`: a trade's whole story, from the decision to how it was left."""
+"""`bottrader trade show`: a trade's full record, from the decision to the exit."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _KEY = Annotated[str, typer.Argument(help="The trade's key, or its first six or more characters.")]
 
 
@@ -24,7 +24,7 @@ def show(
     key: _KEY,
     as_json: _JSON = False,
 ) -> None:
-    """Tell a trade's whole story: why it was entered, what was sent, what filled, how it is or was left."""
+    """Show a trade's full record: why it was entered, what was sent, what filled, how it was exited."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -37,7 +37,7 @@ def show(
 
 
 async def _story(settings: "Settings", given: str) -> dict[str, Any]:
-    """Everything that the ledger has on a trade, and what its workflows tell of themselves."""
+    """Everything in the ledger about a trade, and its workflows' timelines."""
     import asyncio
 
     from cli.ledger import open_ledger, resolve_key
@@ -54,7 +54,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
     try:
         client = await connect(settings)
     except UnreachableError as error:
-        note(f"Without the workflows' own words: {error.sentence}")
+        note(f"Without the workflows' timelines: {error.sentence}")
     else:
         ids = (order_workflow_id(story.key), exit_workflow_id(story.key))
         answers = await asyncio.gather(*(_timeline(client, name, story.given_by) for name in ids))
@@ -63,7 +63,7 @@ async def _story(settings: "Settings", given: str) -> dict[str, Any]:
 
 
 async def _timeline(client: "Client", workflow_id: str, commands: "Mapping[tuple[str, str], str]") -> list[str] | None:
-    """What a workflow tells of itself, with the ledger's word for whose wishes came; None where nobody answers."""
+    """A workflow's timeline, with the requesters' names from the ledger; None if it does not answer."""
     from cli.asking import query
     from domain.commands import TimelineEntry
 
@@ -142,11 +142,11 @@ def _print_story(story: "Mapping[str, Any]") -> None:
                 )
                 for row in story["exits"]
             ],
-            title="How it was left",
+            title="How it was exited",
             narrow_without=("target", "due at", "slippage", "fees", "attempts"),
         )
     print_table(
-        ("order", "role", "gate", "", "what it compared"),
+        ("order", "role", "gate", "", "compared values"),
         [
             (short(row["order_key"]), row["role"], row["gate"], "passed" if row["passed"] else "REFUSED",
              compared(row["numbers"]))
@@ -157,7 +157,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
     )  # fmt: skip
     for row in story["promises"]:
         note_of = f" ({row['note']})" if row["note"] else ""
-        done = "done" if row["done"] else "not done yet, and held to until it is"
+        done = "done" if row["done"] else "not done yet"
         tell(f"{row['kind']} by {row['given_by']}{note_of}, accepted {row['accepted_at']:%H:%M:%S}Z: {done}")
     for row in story["stop_changes"]:
         noted = f" ({row['note']})" if row["note"] else ""
@@ -169,7 +169,7 @@ def _print_story(story: "Mapping[str, Any]") -> None:
         for line in lines:
             tell(f"  {line}")
     if not story["timelines"]:
-        tell("\nIts workflows' timelines are not to be had now (no worker answers, or Temporal has let them go).")
+        tell("\nThe workflows' timelines are not available (no worker answers, or Temporal no longer keeps them).")
     if story["trade"] is not None and story["trade"]["pnl"] is not None:
         typer.echo(f"\nP&L {money(story['trade']['pnl'])} after {money(story['trade']['fees'])} fees.")
 
@@ -178,7 +178,7 @@ def _print_head(story: "Mapping[str, Any]") -> None:
     from domain.wording import about, money
 
     entry, decision, trade = story["entry"], story["decision"], story["trade"]
-    asked_by = f", asked by {decision['asked_by']}" if decision["asked_by"] else ""
+    asked_by = f", requested by {decision['asked_by']}" if decision["asked_by"] else ""
     rows: list[tuple[str, object]] = [
         ("trade", entry["order_key"]),
         ("entry", f"{entry['side']} {entry['symbol']} {entry['order_type']}: {entry['state']}"),
@@ -203,7 +203,7 @@ def _print_head(story: "Mapping[str, Any]") -> None:
 
 
 def _indicators(decision: "Mapping[str, Any]") -> str:
-    """Each indicator with its value and what it added to the score; those that fired first."""
+    """Each indicator with its value and its contribution to the score; those that fired first."""
     from decimal import Decimal
 
     from domain.wording import money

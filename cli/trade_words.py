@@ -1,4 +1,4 @@
-"""Where a trade stands and where it would be sold, as the list of trades and a trade's story tell it."""
+"""A trade's state and exit prices, as shown in the list of trades and in `trade show`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ __all__ = ["state_words", "stops_words"]
 
 
 def state_words(row: Mapping[str, Any]) -> str:
-    """The trade's state, and whether what it says is so: nothing is protected by stops that nobody watches."""
+    """The trade's state, with a remark if its price is not watched: then its stops don't protect it."""
     return f"{row['state']} (not watched)" if row["watched"] is False else str(row["state"])
 
 
 def stops_words(row: Mapping[str, Any]) -> str:
-    """Where it would be sold: soft and hard stop, or the trailing stop once that is armed, and the profit target."""
+    """The exit prices: soft and hard stop, or the trailing stop once that is armed, and the profit target."""
     from domain.wording import about
 
     if row["trailing_stop"] is not None:

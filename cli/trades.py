@@ -1,7 +1,7 @@
 """`bottrader trades`, `trade stops`, `trade close`: the list of trades, moving a trade's stops, selling it.
 
 A trade is its entry and everything that closes it, named by the entry's key. Profit and loss are the position book's:
-net proceeds of what was sold less its share of the cost, both with fees.
+net proceeds of the sold size less its share of the cost, both with fees.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["close", "stops", "trade_app", "trades"]
 
-trade_app = typer.Typer(help="Look into a trade, and close one.", no_args_is_help=True)
+trade_app = typer.Typer(help="Show, change and close a trade.", no_args_is_help=True)
 trade_app.command("show")(show)
 
-_JSON = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _KEY = Annotated[str, typer.Argument(help="The trade's key, or its first six or more characters.")]
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -35,13 +35,14 @@ def trades(
     only_open: Annotated[bool, typer.Option("--open", help="Only trades with a position.")] = False,
     only_closed: Annotated[bool, typer.Option("--closed", help="Only closed trades.")] = False,
     symbol: Annotated[str | None, typer.Option("--symbol", help="Only this product.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Maximum number, newest first.")] = 50,
     bids: Annotated[
-        bool, typer.Option("--bids", help="Ask the exchange for the best bids, and show what open trades would gain.")
+        bool,
+        typer.Option("--bids", help="Read the best bids from the exchange, and show open trades' unrealised gain."),
     ] = False,
     as_json: _JSON = False,
 ) -> None:
-    """List trades, newest first: what was bought, where its stops are, how it ended and what it gained."""
+    """List trades, newest first: what was bought, the stops, the exit and the gain."""
     import asyncio
 
     from cli.settings_left import settings_to_stop
@@ -68,7 +69,7 @@ def trades(
 async def _list(
     settings: "Settings", state: str, symbol: str | None, limit: int, *, bids: bool
 ) -> "tuple[list[Row], dict[str, Decimal], set[str]]":
-    """The rows, the best bids that were asked for, and the symbols whose price nobody watches now."""
+    """The rows, the requested best bids, and the symbols whose price is not watched now."""
     from cli.ledger import open_ledger
     from web.views.trades import read_trades
     from workers.readiness import unwatched
@@ -82,7 +83,7 @@ async def _list(
 
 
 async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, Decimal]":
-    """The best bid by symbol, without those that the exchange does not tell in time."""
+    """The best bid by symbol, without those that the exchange does not return in time."""
     import asyncio
 
     from exchange.port import ExchangeError
@@ -102,12 +103,13 @@ async def _bids(settings: "Settings", symbols: "Iterable[str]") -> "dict[str, De
     known = [quote for quote in quotes if not isinstance(quote, BaseException)]
     problem = next((quote for quote in quotes if isinstance(quote, ExchangeError)), None)
     if len(known) < len(symbols):
-        note(f"The exchange did not tell every bid: {problem or 'no answer within 5 s'}")
+        note(f"The exchange did not return every bid: {problem or 'no answer within 5 s'}")
     return {quote.symbol: quote.bid for quote in known}
 
 
 def _left_out(state: str, *, bids: bool) -> list[str]:
-    """What a narrow list goes without: open trades have stops and a gain to come, closed ones a reason and a result."""
+    """The columns left out of a narrow list: open trades have no exit reason and result, closed ones no stops and
+    unrealised gain."""
     others = {"open": ["reason", "P&L"], "closed": ["stops"], "all": ["size"]}[state]
     return [*others, "size", "reason"] if bids else others
 
@@ -152,15 +154,15 @@ def _line(row: "Mapping[str, Any]", *, bids: bool) -> list[object]:
 @trade_app.command("close")
 def close(
     key: _KEY,
-    by: Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")] = "",
-    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    by: Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")] = "",
+    why: Annotated[str, typer.Option("--note", help="A note for the record.")] = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sold.")] = True,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait.")] = 30.0,
     as_json: _JSON = False,
 ) -> int:
-    """Sell a trade's position at MARKET, whatever its rules say; what remains of its entry is cancelled first.
+    """Sell a trade's position at MARKET, regardless of its rules; the rest of its entry is cancelled first.
 
-    Exit code 1 when the trade is closed already.
+    Exit code 1 if the trade is already closed.
     """
     import asyncio
 
@@ -185,16 +187,20 @@ def stops(
     take_profit: Annotated[
         str | None, typer.Option("--take-profit", help="Target: a price, a gain such as 5%, or off.")
     ] = None,
-    further: Annotated[bool, typer.Option("--further", help="Also further away from the price than now.")] = False,
-    sell_now: Annotated[bool, typer.Option("--sell-now", help="Also where the bid is past it already.")] = False,
-    by: Annotated[str, typer.Option("--by", help="For whom, kept as a note beside this machine's user.")] = "",
-    why: Annotated[str, typer.Option("--note", help="A word for the record.")] = "",
+    further: Annotated[
+        bool, typer.Option("--further", help="Allow stops further away from the price than now.")
+    ] = False,
+    sell_now: Annotated[
+        bool, typer.Option("--sell-now", help="Allow prices the bid has already passed, which sells now.")
+    ] = False,
+    by: Annotated[str, typer.Option("--by", help="Your name, recorded as a note with this machine's user.")] = "",
+    why: Annotated[str, typer.Option("--note", help="A note for the record.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=3_600, help="Wall seconds to wait.")] = 10.0,
     as_json: _JSON = False,
 ) -> int:
-    """Move an open trade's stops or its target; what is not named stays. Percentages are of the entry price.
+    """Move an open trade's stops or its target; the others stay. Percentages are of the entry price.
 
-    A trailing stop is never lowered. Exit code 1 when it is refused: the sentence says why.
+    A trailing stop is never lowered. Exit code 1 if the change is refused, with the reason.
     """
     import asyncio
 
@@ -209,7 +215,9 @@ def stops(
         "take_profit": None if off else _level("--take-profit", take_profit, gain=True),
     }
     if not off and all(level is None for level in levels.values()):
-        raise UserError("BAD_OPTION", "Say what to move: --hard, --soft, --trailing, --trailing-arm or --take-profit.")
+        raise UserError(
+            "BAD_OPTION", "Name the stops to move: --hard, --soft, --trailing, --trailing-arm or --take-profit."
+        )
     flags = {"no_take_profit": off, "further": further, "sell_now": sell_now}
     return asyncio.run(
         _move_stops(settings_to_stop(), key, levels, flags, by=user(by), why=why, timeout=timeout, as_json=as_json)
@@ -217,7 +225,8 @@ def stops(
 
 
 def _level(option: str, text: str | None, *, gain: bool | None) -> "tuple[Decimal, Decimal] | None":
-    """What was typed as `price = share × entry price + amount`: the share and the amount. `gain` of None: only a price.
+    """The typed value as `price = share × entry price + amount`: the share and the amount. `gain` of None: only a price
+    is allowed.
 
     Raises UserError(BAD_NUMBER).
     """
@@ -232,7 +241,7 @@ def _level(option: str, text: str | None, *, gain: bool | None) -> "tuple[Decima
         price = amount(option, typed)
         return None if price is None else (Decimal(0), price)
     if gain is None:
-        raise UserError("BAD_NUMBER", f"{option} {typed}: it is a price, as it doesn't go by the entry price.")
+        raise UserError("BAD_NUMBER", f"{option} {typed}: give a price here, not a percentage.")
     percent = amount(option, typed.removesuffix("%")) or Decimal(0)
     if not gain and percent >= 100:
         raise UserError("BAD_NUMBER", f"{option} {typed}: a loss is less than 100%.")
@@ -265,9 +274,9 @@ async def _move_stops(
         row = await find_trade(ledger, key)
         entry = None if row is None else average(row["bought_value"], row["bought_size"])
         if row is None or entry is None:
-            raise UserError("NO_POSITION", f"Nothing of {given} has filled, so it has no stops yet.", ExitCode.NO)
+            raise UserError("NO_POSITION", f"Trade {given} has no fills, so it has no stops yet.", ExitCode.NO)
         if row["state"] == "CLOSED":
-            raise UserError("TRADE_CLOSED", f"The trade is closed already ({row['exit_reason']}).", ExitCode.NO)
+            raise UserError("TRADE_CLOSED", f"The trade is already closed ({row['exit_reason']}).", ExitCode.NO)
         client = await connect(settings)
         prices = {name: None if level is None else entry * level[0] + level[1] for name, level in levels.items()}
         trip, bid, _ = await market_costs(ledger, settings, row["symbol"])
@@ -301,12 +310,12 @@ async def _close(
         if row is None:
             raise UserError(
                 "NO_POSITION",
-                f"Nothing of {given} has filled: `bottrader order cancel {given}` withdraws the order.",
+                f"Trade {given} has no fills: cancel its entry with `bottrader order cancel {given}`.",
                 ExitCode.NO,
             )
         if row["state"] == "CLOSED":
-            why = row["exit_reason"] or row["dust_why"] or "without an exit of ours"
-            raise UserError("TRADE_CLOSED", f"The trade is closed already ({why}).", ExitCode.NO)
+            why = row["exit_reason"] or row["dust_why"] or "without one of our exits"
+            raise UserError("TRADE_CLOSED", f"The trade is already closed ({why}).", ExitCode.NO)
         client = await connect(settings)
         with patience(f"Selling {row['symbol']}"):
             request = (await commanded(ledger, settings.account, "close", [key], by, why))[key]
@@ -322,7 +331,7 @@ async def _close(
     if as_json:
         print_json({**told, "answer": answer})
     elif done is None:
-        typer.echo(f"Asked for: {answer}.")
+        typer.echo(f"Requested: {answer}.")
     else:
         dust = f" {told['dust_why']}." if told["dust_why"] else ""
         if told["exit_size"] == 0 and dust:
@@ -336,7 +345,8 @@ async def _close(
     if wait and done is None:
         raise UnreachableError(
             "NOT_CONFIRMED",
-            f"The trade is not closed after {timeout:g} s, selling goes on: see `bottrader trade show {key[:12]}`.",
+            f"The trade is not closed after {timeout:g} s and is still being sold: see `bottrader trade show "
+            f"{key[:12]}`.",
         )
     return int(ExitCode.OK)
 
@@ -344,7 +354,7 @@ async def _close(
 def _no_workflow() -> UserError:
     return UserError(
         "NO_WORKFLOW",
-        "The trade has a position but no running workflow; the sweep starts one within minutes, then repeat this. "
-        "`bottrader doctor` says whether its worker runs.",
+        "The trade has a position but no running workflow; the sweep starts one within minutes, then repeat this "
+        "command. `bottrader doctor` shows whether its worker is running.",
         ExitCode.NO,
     )

@@ -1,4 +1,4 @@
-"""The trading commands under the names that `cli.main` gives them."""
+"""The trading commands under the names that `cli.main` uses."""
 
 from cli.order_list import orders
 from cli.orders import order_app

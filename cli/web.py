@@ -1,4 +1,4 @@
-"""`bottrader web`: the process that takes alerts over HTTP (docs/webhook.md)."""
+"""`bottrader web`: the process that receives alerts over HTTP (docs/webhook.md)."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,15 +24,17 @@ _SERVER = {"api": "API"}
 
 
 def web(
-    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; else webhook.host.")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on; default: webhook.host.")] = None,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65_535, help="Its port (0 = any free one); else webhook.port.")
+        int | None,
+        typer.Option("--port", min=0, max=65_535, help="Its port (0 = any free one); default: webhook.port."),
     ] = None,
 ) -> None:
-    """Take alerts over HTTP until Ctrl-C: POST /webhook, decided on by every gate and answered with the decision.
+    """Receive alerts over HTTP until Ctrl-C (POST /webhook): each runs through every gate and is answered with the
+    decision.
 
-    Needs a sender in [webhook.senders]; a worker decides. Exit code 2 without senders, or on an
-    address that other machines reach without webhook.behind_proxy; 3 when a port can't be had.
+    Needs a sender in [webhook.senders]; a worker decides. Exit code 2 without senders, or on an address that other
+    machines reach without webhook.behind_proxy; 3 if the port is not available.
     """
     import uvloop
 
@@ -47,7 +49,7 @@ def web(
     if not senders:
         raise UserError(
             "NO_SENDERS",
-            "Nobody may send alerts yet: name a sender, such as [webhook.senders.tradingview] with a token "
+            "No senders are configured: add one, such as [webhook.senders.tradingview] with a token "
             "(`openssl rand -hex 24` makes one), in the settings; see docs/webhook.md.",
         )
     asked = settings.webhook
@@ -70,12 +72,12 @@ def only_on_this_machine(host: str, key: str) -> bool:
 
 
 def _require_loopback(host: str) -> None:
-    """Raises UserError(NO_TLS) for an address that other machines reach: tokens would go there for all to read."""
+    """Raises UserError(NO_TLS) for an address that other machines reach: tokens would be sent unencrypted."""
     if not only_on_this_machine(host, "webhook.host"):
         raise UserError(
             "NO_TLS",
-            "Alerts would be taken from other machines without TLS: listen on 127.0.0.1 (webhook.host, --host), or set "
-            "webhook.behind_proxy = true where a reverse proxy with TLS is in front.",
+            "Alerts from other machines would come without TLS: listen on 127.0.0.1 (webhook.host, --host), or set "
+            "webhook.behind_proxy = true if a reverse proxy with TLS is in front.",
         )
 
 
@@ -95,7 +97,7 @@ def listen_at(host: str, port: int, what: str) -> "socket.socket":
 
 
 async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...]", address: "socket.socket") -> None:
-    """Serve until SIGINT or SIGTERM; what is being decided is still answered."""
+    """Serve until SIGINT or SIGTERM; alerts in progress are still answered."""
     import asyncio
     import contextlib
     import signal
@@ -155,7 +157,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
             loop.add_signal_handler(number, server.stop)
         async with live.following():
             host, port = address.getsockname()[:2]
-            note(f"Alerts are taken at http://{f'[{host}]' if ':' in host else host}:{port}/webhook")
+            note(f"Alerts are received at http://{f'[{host}]' if ':' in host else host}:{port}/webhook")
             log.info("web_ready", host=host, port=port, senders=[sender.name for sender in senders])
             await server.serve(sockets=[address])
     finally:
@@ -168,7 +170,7 @@ async def _serve(settings: "Settings", sources: Any, senders: "tuple[Sender, ...
 
 
 def senders_of(settings: "Settings") -> "tuple[Sender, ...]":
-    """Who may send alerts. Raises UserError(BAD_SECRET) for a file that can't be used or a secret that two share."""
+    """The configured senders. Raises UserError(BAD_SECRET) for an unusable file or a secret that two share."""
     from web.senders import Sender
 
     found = tuple(
@@ -182,7 +184,8 @@ def senders_of(settings: "Settings") -> "tuple[Sender, ...]":
     secrets = [value for sender in found for value in {sender.secret, sender.token} if value is not None]
     if len(set(secrets)) != len(secrets):
         raise UserError(
-            "BAD_SECRET", "Two senders in [webhook.senders] have the same secret: nobody could tell which one sends."
+            "BAD_SECRET",
+            "Two senders in [webhook.senders] have the same secret, so they can't be told apart: give each its own.",
         )
     return found
 
@@ -212,7 +215,7 @@ def _why(error: "OSError | UnicodeDecodeError") -> str:
 
 
 def limits_of(settings: "Settings") -> "RequestLimits":
-    """How much, how often, how long."""
+    """The webhook's limits: sizes, rates and times."""
     from web.app import RequestLimits
 
     given = settings.webhook
@@ -229,7 +232,7 @@ def limits_of(settings: "Settings") -> "RequestLimits":
 
 
 def terms_of(settings: "Settings", policy: "Policy") -> "AlertTerms":
-    """What decisions depend on; `policy` is that of the settings."""
+    """The settings that decisions depend on; `policy` is built from them."""
     from web.decisions import AlertTerms
     from web.scopes import Scope
     from workers.settings.near_costs import assumed_round_trip

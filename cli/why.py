@@ -1,7 +1,7 @@
 """`bottrader why SYMBOL`: why did it not trade, or why did it?
 
 Everything is read from the ledger: the switch and the lists, what is known of the market, the newest rows of the matrix
-with every indicator's contribution, and the decisions on the symbol with every gate that ran and what it compared.
+with every indicator's contribution, and the decisions on the symbol with every gate that ran and compared values.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +19,13 @@ __all__ = ["why"]
 
 def why(
     symbol: Annotated[str, typer.Argument(help="A product, such as BTC-USD.")],
-    last: Annotated[int, typer.Option("--last", min=1, max=1000, help="So many runs and decisions, newest first.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    last: Annotated[
+        int, typer.Option("--last", min=1, max=1000, help="Number of runs and decisions, newest first.")
+    ] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Tell why a product was traded or not: the switch, the matrix with its indicators, every gate with its numbers."""
+    """Show why a product was traded or not: the halt switch, the matrix with its indicators, every gate with its
+    numbers."""
     import asyncio
 
     from cli.settings import settings_in_force
@@ -30,7 +33,7 @@ def why(
     product = symbol.strip().upper()
     found = asyncio.run(_look(settings_in_force(), product, last))
     if "-" not in product and not any(found[what] for what in ("matrix", "signals", "orders")):
-        what = f"{product!r} is no product, and nothing is stored of it: write it like BTC-USD."
+        what = f"{product!r} is not a product, and nothing is stored for it: write it like BTC-USD."
         raise UserError("BAD_PRODUCT", what)
     if as_json:
         print_json(found)
@@ -115,7 +118,7 @@ def _print_order(order: dict[str, Any]) -> None:
 
     how = f"refused by {order['gate']}" if order["gate"] else order["state"]
     print_table(
-        ("", "gate", "what it compared"),
+        ("", "gate", "compared values"),
         [
             (
                 "passed" if gate["passed"] else "REFUSED",

@@ -1,8 +1,8 @@
 """Which requests a browser may make to a page of ours. Pure rules.
 
-A page from anywhere can make the owner's browser send requests to 127.0.0.1, and a name that such a page owns may lead
-there, too (DNS rebinding). A browser says truthfully whom it asks (Host), for whom (Origin), and how the two are
-related (Sec-Fetch-*): a page can't forge these. So what isn't exactly ours is refused.
+Any web page can make the owner's browser send requests to 127.0.0.1, and its own domain name may resolve there too (DNS
+rebinding). The browser sets the target (Host), the requesting page (Origin) and their relation (Sec-Fetch-*); a page
+can't forge these headers. So every request that isn't exactly from our own page is refused.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,19 +28,19 @@ def refusal(method: str, headers: Mapping[str, str], port: int) -> str | None:
 def foreign(method: str, headers: Mapping[str, str], origins: Collection[str], *, by_token: bool = False) -> str | None:
     """Why a request is refused that comes to a page whose own origins these are, in one sentence; None: it isn't.
 
-    `headers` must find a name however it is written. A link on a foreign page may open ours at the top of a window,
-    which changes nothing; everything else that a foreign page asks for is refused, another port's page included.
-    `by_token`: a program asks, which need not say for whom; a page could not send its token without asking first.
+    `headers` must look names up case-insensitively. A link on a foreign page may open ours in a top-level window, which
+    changes nothing; every other request from a foreign page is refused, including pages on another port. `by_token`: a
+    program asks, which need not say for whom; a page could not send its token without asking first.
     """
     host = headers.get("Host")
     own = [origin for origin in origins if origin.partition("://")[2] == host]
     if not own:
-        return "This page answers only at its own address: see what `bottrader up` printed."
+        return "This page is served only at its own address: use the one that `bottrader up` printed."
     origin = headers.get("Origin")
     safe = method in _SAFE_METHODS
     if origin not in own and not ((safe or by_token) and origin is None):
-        return "Only this page itself may ask for that."
+        return "Only requests from this page itself are accepted."
     opened = safe and headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
     if headers.get("Sec-Fetch-Site") in _FOREIGN and not opened:
-        return "Only this page itself may ask for that."
+        return "Only requests from this page itself are accepted."
     return None

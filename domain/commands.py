@@ -1,8 +1,8 @@
-"""Who gave a command: what its way proves, never what a message says of itself.
+"""Who gave a command: decided by the channel it arrived through, never by what its message says.
 
-Our own processes (command line, webhook, strategy) write a command down in the ledger before they ask for it through
-Temporal, and whoever stores a name takes it from there (`activities.commands`). What has no such row came straight
-through Temporal: it keeps what it says of itself, as a claim.
+Our own processes (command line, webhook, strategy) record a command in the ledger before they send it through Temporal,
+and stored names are read from that record (`activities.commands`). A command without such a row came directly through
+Temporal: its own name is kept, marked as a claim.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def heard_by(kind: CommandKind, key: str) -> tuple[str, ...]:
         return exit_workflow_id(key), order_workflow_id(key)
     if kind is CommandKind.CANCEL:
         return (order_workflow_id(key),)
-    raise ValueError(f"no running workflow is asked for a command of the kind {kind}")
+    raise ValueError(f"no running workflow handles commands of the kind {kind}")
 
 
 def through_temporal(says: str) -> str:
-    """Who gave what came straight through Temporal: `temporal`, with the name that it gives itself."""
+    """The author of a command sent directly through Temporal: `temporal`, with the name given in the message."""
     name = "".join(letter for letter in says if letter.isprintable()).strip()[:_LONGEST]
     return f"temporal (says {name})" if name else "temporal"
 
@@ -66,8 +66,8 @@ def through_temporal(says: str) -> str:
 def command_of(intent: OrderIntent) -> tuple[str, CommandKind, str] | None:
     """The command that an order carries out: its id, its kind, and what it is about.
 
-    An order that was asked for is its own command, about exactly this intent; the exit of a close is about its trade.
-    None for what a rule decides (stops and targets, the market maker, protection at the exchange): it names nobody.
+    A requested order is its own command, for exactly this intent; the exit of a close refers to its trade. None for
+    orders that a rule decides (stops and targets, the market maker, protection at the exchange): no person gave them.
     """
     if intent.protection_role is not None or intent.by_market_maker:
         return None
@@ -79,7 +79,7 @@ def command_of(intent: OrderIntent) -> tuple[str, CommandKind, str] | None:
 
 
 def asked_by(intent: OrderIntent, given_by: str | None) -> str:
-    """Who is stored as having asked for an order; `given_by` is whom the ledger has for its command, if anybody."""
+    """The name stored as an order's requester; `given_by` is the ledger's author of its command, if any."""
     if given_by:
         return given_by
     by_rule = command_of(intent) is None
@@ -87,14 +87,14 @@ def asked_by(intent: OrderIntent, given_by: str | None) -> str:
 
 
 def noted(note: str) -> str:
-    """A note as the record keeps it: one line, and not a book."""
+    """A note as it is recorded: one line of limited length."""
     return "".join(letter for letter in note if letter.isprintable())[:_LONGEST_NOTE]
 
 
 class Wish(BaseModel):
-    """Somebody's close, cancel or move of stops as a workflow knows it: what the message says, not whether it is true.
+    """A request to close, cancel or move stops as a workflow sees it: the message's content, not yet verified.
 
-    In parts, so that nothing that is said in one can be taken for another. `rest` follows behind who it was.
+    Kept in separate parts, so that text in one can't pass for another. `rest` follows the name.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -107,24 +107,24 @@ class Wish(BaseModel):
 
     @classmethod
     def of(cls, kind: CommandKind, verb: str, request: CloseRequest | None, rest: str = "") -> Wish:
-        """The wish of a message; None stands for one that says nothing."""
+        """The request of a message; None for an empty one."""
         asked = request or CloseRequest()
         said = f": {noted(asked.note)}" if asked.note else ""
         if asked.not_understood:
             # A signal can't be refused: what it says of itself in vain is told.
-            said += f" ({not_understood(asked)}, and left out)"
+            said += f" ({not_understood(asked)}, and ignored)"
         return cls(kind=kind, verb=verb, by=asked.by, command=asked.command, rest=said + rest)
 
     @property
     def in_words(self) -> str:
-        """As the workflow tells it: a name with a command is the command's, one without is Temporal's."""
+        """As the workflow shows it: a name with a command is the command's author, one without comes from Temporal."""
         if self.command:
             name = noted(self.by)[:_LONGEST] or "somebody"
             return f"{self.verb} in the name of {name} (command {noted(self.command)[:_SHOWN]}){self.rest}"
         return f"{self.verb} by {through_temporal(self.by)}{self.rest}"
 
     def checked(self, commands: Mapping[tuple[str, str], str]) -> str:
-        """With the ledger's word in place of the message's.
+        """With the ledger's name in place of the message's.
 
         Args:
             commands: who gave each command about this trade, by its kind and id.
@@ -133,7 +133,7 @@ class Wish(BaseModel):
 
 
 class TimelineEntry(BaseModel):
-    """A line of a workflow's timeline: when (UTC), and what happened, or whose wish came."""
+    """A line of a workflow's timeline: the time (UTC), and the event or request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -142,12 +142,12 @@ class TimelineEntry(BaseModel):
     wish: Wish | None = None
 
     def checked(self, commands: Mapping[tuple[str, str], str]) -> str:
-        """With the ledger's word for who it was; see `Wish.checked`."""
+        """With the author's name from the ledger; see `Wish.checked`."""
         return f"{self.at} {self.wish.checked(commands) if self.wish else self.sentence}"
 
 
 def not_understood(request: CloseRequest) -> str | None:
-    """The fields of a wish that nobody here knows, in words; None if there are none."""
+    """The unknown fields of a request, in words; None if there are none."""
     unknown = request.not_understood
     names = [f"`{noted(name)[:_LONGEST]}`" for name in unknown[:_NAMED]]
     if len(unknown) > _NAMED:
@@ -156,6 +156,6 @@ def not_understood(request: CloseRequest) -> str | None:
 
 
 def cancelled_unsent(verb: str, request: CloseRequest, given_by: str | None) -> str:
-    """Why an order ended before it was sent, with who is known to have asked for it."""
+    """Why an order ended before it was sent, with the known name of who requested it."""
     note = f": {noted(request.note)}" if request.note else ""
     return f"{verb} by {given_by or through_temporal(request.by)}{note} before it was sent"

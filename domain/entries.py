@@ -1,9 +1,8 @@
-"""From a decision to the entry that carries it out: one way for each entry point.
+"""Turns a decision into the entry that carries it out: one function for each entry point.
 
-What decides by itself goes by the trigger table (`[triggers.<name>]`): how much, how, for how long, by which exits and
-with what protection. A decision is too old after `valid_seconds` of wall time, however fast the market runs, as
-staleness is (PAPER); its expiry is in the market's time. A trigger without rules is refused rather than guessed. A
-person says all of it themselves.
+Automatic decisions use the trigger table (`[triggers.<name>]`) for size, order style, expiry, exits and protection. A
+decision is too old after `valid_seconds` of wall time at any speed of the paper market, as for stale prices (PAPER);
+the order's expiry is in market time. A trigger without rules is refused. A person states all of this themselves.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ __all__ = [
 ]
 
 QUOTE_VALID_SECONDS = 15
-"""Wall seconds after which a quote that no worker has sent is dropped."""
+"""Wall seconds after which an unsent quote is dropped."""
 
 
 class EntryError(BotTraderError):
@@ -56,9 +55,9 @@ class EntryStyle(StrEnum):
     LIMIT = "LIMIT"
     """Rests until it fills or expires."""
     LIMIT_IOC = "LIMIT_IOC"
-    """At once and never worse than its price; what does not fill is cancelled."""
+    """Fills at once at its price or better; the rest is cancelled."""
     LIMIT_POST_ONLY = "LIMIT_POST_ONLY"
-    """Rests and only ever trades as maker."""
+    """Rests and only trades as maker."""
 
 
 _PLACED: Mapping[EntryStyle, tuple[OrderType, TimeInForce, bool]] = {
@@ -72,7 +71,7 @@ _PLACED: Mapping[EntryStyle, tuple[OrderType, TimeInForce, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerRules:
-    """What an entry of one trigger looks like: its row of the trigger table. One of the two sizes is given."""
+    """How a trigger's entries are made: its row of the trigger table. One of the two sizes is given."""
 
     size_quote: Decimal | None = None
     """Amount to spend, quote currency."""
@@ -80,9 +79,9 @@ class TriggerRules:
     """Amount to buy, base currency."""
     style: EntryStyle = EntryStyle.LIMIT_POST_ONLY
     expiry: Decimal = Decimal(300)
-    """Market seconds after which an entry that rests is cancelled."""
+    """Market seconds after which a resting entry is cancelled."""
     valid_seconds: float = 60.0
-    """Wall seconds after which a decision that was not sent is dropped."""
+    """Wall seconds after which an unsent decision is dropped."""
     source: str = "sighook"
     exits: ExitRules = field(default_factory=ExitRules)
     protection: Protection | None = None
@@ -99,8 +98,8 @@ def rules_of(triggers: Triggers, name: str) -> TriggerRules:
     if rules is None:
         raise EntryError(
             "UNKNOWN_TRIGGER",
-            f"there are no settings for the trigger {name}: known are {', '.join(sorted(triggers))}; "
-            f"[triggers.{name}] adds it",
+            f"there are no settings for the trigger {name} (there are for {', '.join(sorted(triggers))}); "
+            f"add a section [triggers.{name}]",
         )
     return rules
 
@@ -132,8 +131,8 @@ def entry(
     dry_run: bool = False,
     asked_by: str = "",
 ) -> OrderIntent:
-    """The intent to buy as given. Entry point, request, account and symbol make its key: the same request is the same
-    order. A MARKET order has no price. Fields: `OrderIntent`.
+    """The intent to buy as given. Its key is derived from entry point, request, account and symbol: the same request is
+    the same order. A MARKET order has no price. Fields: `OrderIntent`.
     """
     return OrderIntent(
         order_key=buy_key(entry_point, account, request_id, symbol),
@@ -178,7 +177,7 @@ def triggered_entry(
     source: str | None = None,
     dry_run: bool = False,
 ) -> OrderIntent:
-    """The buy that a trigger asks for by its rules, with what is given in place of them.
+    """The buy of a trigger by its rules; arguments that are given replace them.
 
     Args:
         now: when it was decided (zoned).
@@ -227,7 +226,7 @@ def strategy_entry(
     ask: Decimal,
     asked_by: str,
 ) -> OrderIntent:
-    """The buy that a strategy has decided on, by `linkage.trigger`. Raises EntryError UNKNOWN_TRIGGER."""
+    """The buy that a strategy decided on, by the rules of `linkage.trigger`. Raises EntryError UNKNOWN_TRIGGER."""
     rules = rules_of(triggers, linkage.trigger)
     return triggered_entry(
         rules,
@@ -259,8 +258,8 @@ def alert_entry(
     style: EntryStyle | None = None,
     dry_run: bool = False,
 ) -> OrderIntent:
-    """The buy that an alert asks for, by `linkage.trigger`. A price keeps a trigger that buys at MARKET from paying
-    more. Raises EntryError UNKNOWN_TRIGGER, BAD_SIZE.
+    """The buy that an alert requests, by the rules of `linkage.trigger`. A price caps what a trigger that buys at
+    MARKET pays. Raises EntryError UNKNOWN_TRIGGER, BAD_SIZE.
     """
     rules = rules_of(triggers, linkage.trigger)
     if style is None and limit_price is not None and rules.style is EntryStyle.MARKET:
@@ -294,8 +293,8 @@ def quote_bid(
     price: Decimal,
     size: Decimal,
 ) -> OrderIntent:
-    """The market maker's bid for `size` (base): post-only whatever the rules say, and the exchange ends it by itself
-    should nobody be there to do it.
+    """The market maker's bid for `size` (base): post-only regardless of the rules, and with an expiry at the exchange
+    in case no process is running to cancel it.
     """
     bid = triggered_entry(
         rules,

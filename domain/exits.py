@@ -1,10 +1,10 @@
-"""How a position is left (EXIT): which rule is due on a tick, and how the trailing stop moves.
+"""How a position is exited (EXIT): which rule is due on a tick, and how the trailing stop moves.
 
 Priority: hard stop, soft stop, trailing stop, take profit, signal exit. While trailing is armed, signals and take
-profit are ignored. No rule fires on a stale price. The trailing stop is never lowered, whoever asks.
+profit are ignored. No rule fires on a stale price. The trailing stop is never lowered by anyone.
 
-Fractions are of the entry price, which is the size-weighted average of the trade's own entry fills before fees;
-profit and loss on a tick is (best bid - entry price) / entry price. A signal exit alone counts fees (`signal_floor`).
+Fractions are of the entry price, the size-weighted average of the trade's own entry fills before fees; profit or loss
+on a tick is (best bid - entry price) / entry price. A signal exit alone counts fees (`signal_floor`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class ExitReason(StrEnum):
-    """Why a position was left; the order is the priority of the price rules, MANUAL stands beside them."""
+    """Why a position was exited; the order is the priority of the price rules, of which MANUAL is not one."""
 
     HARD_STOP = "HARD_STOP"
     SOFT_STOP = "SOFT_STOP"
@@ -70,17 +70,17 @@ _AT_MARKET = frozenset({ExitReason.MANUAL, ExitReason.HARD_STOP})
 
 
 def outranks(reason: ExitReason, other: ExitReason | None) -> bool:
-    """Whether `reason` goes before `other`."""
+    """Whether `reason` has priority over `other`."""
     return other is None or _PRIORITY.index(reason) < _PRIORITY.index(other)
 
 
 def replaces(reason: ExitReason, working: ExitReason) -> bool:
-    """Whether an exit order that is working stands down for `reason`; one that sells at MARKET never does."""
+    """Whether a working exit order is cancelled in favour of `reason`; one that sells at MARKET never is."""
     return outranks(reason, working) and working not in _AT_MARKET
 
 
 def price_stop(reason: ExitReason) -> bool:
-    """Whether the reason, once due, stays due (and ends with a MARKET order if limits don't fill)."""
+    """Whether the reason stays due once it is due (and ends with a MARKET order if limit orders don't fill)."""
     return reason in (ExitReason.HARD_STOP, ExitReason.SOFT_STOP, ExitReason.TRAILING_STOP, ExitReason.MANUAL)
 
 
@@ -105,20 +105,23 @@ class ExitRules(BaseModel):
     target_atr: Decimal | None = Field(
         default=None, gt=0, description="the ATR of take_profit_atr, quote per base; fixed in the plan"
     )
-    signal_exit: bool = Field(default=True, description="leave when the matrix says sell and the gain is enough")
+    signal_exit: bool = Field(default=True, description="exit when the matrix says sell and the gain is sufficient")
     signal_exit_net: bool = Field(
-        default=False, description="that gain is after the fees of both sides; False: of the bare prices"
+        default=False, description="that gain is after the fees of both sides; False: before fees"
     )
     signal_exit_gain: Decimal = Field(default=ZERO, ge=0, description="least gain of a signal exit, fraction")
     taker_rate: Decimal | None = Field(
-        default=None, ge=0, lt=1, description="the account's taker rate when the entry was decided; None: not known"
+        default=None, ge=0, lt=1, description="the account's taker fee rate when the entry was decided; None: not known"
     )
     protection_stop: Decimal | None = Field(
-        default=None, gt=0, lt=1, description="a person's stop, for what rests at the exchange; None: the trigger's"
+        default=None,
+        gt=0,
+        lt=1,
+        description="a person's stop for the protective order at the exchange; None: the trigger's",
     )
     protection_target: Decimal | None = Field(default=None, gt=0, description="the same for a bracket's target")
     protection_alone: bool = Field(
-        default=False, description="a person has taken the target away: a stop alone rests in a bracket's place"
+        default=False, description="a person has removed the target: a stop order rests instead of a bracket"
     )
     limit_offset: Decimal = Field(default=Decimal("1.0001"), gt=0, description="exit limit price = best bid times this")
     reprice_seconds: Decimal = Field(default=Decimal(5), gt=0, description="an exit limit order is re-priced after")
@@ -151,7 +154,7 @@ class Trailing:
 
 @dataclass(frozen=True, slots=True)
 class SellSignal:
-    """The newest row of the matrix for a symbol."""
+    """The newest row of a symbol in the matrix."""
 
     says_sell: bool
     at: datetime
@@ -161,15 +164,15 @@ class SellSignal:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What the rules look at: a trade's own entry price and its trailing state."""
+    """The input of the rules: a trade's own entry price and its trailing state."""
 
     entry_price: Decimal
     rules: ExitRules
     trailing: Trailing | None = None
     since: datetime | None = None
-    """When it was first protected (UTC): what the matrix said before is no reason to leave it. None: not known."""
+    """When it was first protected (UTC): earlier sell signals are no reason to exit it. None: not known."""
     cost: Decimal | None = None
-    """What a base unit cost with the entry's fees, quote per base. None: not known."""
+    """The cost of a base unit including the entry's fees, quote per base. None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +198,9 @@ def exit_limit_price(best_bid: Decimal, rules: ExitRules, tick: Decimal) -> Deci
 
 
 def target_price(rules: ExitRules, entry_price: Decimal) -> Decimal | None:
-    """Where the take profit is, quote per base; None: there is none.
+    """The take-profit price, quote per base; None: there is none.
 
-    A target in ATRs holds once the plan has its ATR; until then the one in percent does, if that is switched on.
+    A target in ATRs applies once the plan has its ATR; until then the one in percent applies, if it is set.
     """
     if rules.take_profit_atr is not None and rules.target_atr is not None:
         return entry_price + rules.take_profit_atr * rules.target_atr
@@ -210,10 +213,10 @@ def wants_atr(rules: ExitRules) -> bool:
 
 
 def signal_floor(position: Position) -> Decimal | None:
-    """The least bid at which a sell signal may close the position (EXIT-12), quote per base; None: at none.
+    """The lowest bid at which a sell signal may close the position (EXIT-12), quote per base; None: at none.
 
-    After fees: what the bid leaves after the taker rate is at least what a unit cost with its fees, and the least gain
-    on top. Rounded up, so that it never means a loss. Without the rate or the cost nobody can say, so nothing is sold.
+    After fees: the bid less the taker fee is at least the unit's cost with fees plus the minimum gain. Rounded up, so
+    that it never means a loss. Without the fee rate or the cost it can't be computed, so nothing is sold.
     """
     rules = position.rules
     if not rules.signal_exit_net:
@@ -224,7 +227,7 @@ def signal_floor(position: Position) -> Decimal | None:
 
 
 def signal_exit_unknown(position: Position) -> bool:
-    """Whether a signal exit is wanted and can't be had, as nobody can say what it would gain."""
+    """Whether a signal exit is due but impossible, because its gain can't be computed."""
     return position.rules.signal_exit and signal_floor(position) is None
 
 
@@ -244,14 +247,15 @@ def average_true_range(candles: list[tuple[Decimal, Decimal, Decimal]], period: 
 
 
 def atr_window(period: int) -> int:
-    """How many closed candles an ATR of `period` is read from: what came before them counts for less than 1 %."""
+    """How many closed candles an ATR of `period` uses: earlier ones would change it by less than 1 %."""
     return 6 * period
 
 
 def atr_reading(closed: Sequence[tuple[Decimal, Decimal, Decimal]], period: int = 14) -> Decimal | None:
     """ATR of the newest `atr_window` closed candles (high, low, close), oldest first; None with fewer.
 
-    As Wilder's smoothing never forgets, the count is fixed: the reading is the same whoever asks, whenever he began.
+    Wilder's smoothing has infinite memory, so the count is fixed: every process gets the same value, whenever it
+    started.
     """
     window = atr_window(period)
     return average_true_range(list(closed[-window:]), period) if len(closed) >= window else None
@@ -271,7 +275,7 @@ def _arm(bid: Decimal, atr: Decimal | None, rules: ExitRules) -> Trailing:
 def advance_trailing(
     trailing: Trailing | None, position: Position, bid: Decimal, atr: Decimal | None
 ) -> Trailing | None:
-    """The trailing state after a bid: armed when the gain is reached, raised in whole steps, never lowered."""
+    """The trailing state after a bid: armed once the gain is reached, raised in whole steps, never lowered."""
     rules = position.rules
     if trailing is None:
         if rules.trailing_arm is None or bid < position.entry_price * (1 + rules.trailing_arm):
@@ -297,7 +301,7 @@ def due_exit(
 ) -> Verdict:
     """Which exit is due on a bid seen at `bid_at`.
 
-    A price older than the rules' `stale_seconds` decides nothing and moves nothing.
+    A price older than the rules' `stale_seconds` triggers nothing and moves nothing.
     """
     rules, entry = position.rules, position.entry_price
     if (now - bid_at).total_seconds() > rules.stale_seconds or bid <= 0 or entry <= 0:
@@ -329,10 +333,11 @@ _INFINITE = Decimal("Infinity")
 
 
 def quiet_band(position: Position, signal: SellSignal | None = None) -> QuietBand:
-    """Where `due_exit` has nothing to do: for each fresh bid with low < bid < high it is due nothing and moves nothing.
+    """The bids for which `due_exit` has nothing to do: for each fresh bid with low < bid < high no exit is due and no
+    stop moves.
 
-    The answer holds until the position or the signal changes; outside of the band ask `due_exit`, which alone decides.
-    The bounds are the very expressions that it compares with. A signal that grows old only makes the band too narrow.
+    The answer holds until the position or the signal changes; outside the band call `due_exit`, which alone decides.
+    The bounds are the same expressions that it compares with. An expiring signal only makes the band too narrow.
     """
     rules, entry, trailing = position.rules, position.entry_price, position.trailing
     if entry <= 0:

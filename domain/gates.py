@@ -4,10 +4,10 @@ Every gate that ran is stored with the numbers it compared, so that "why did it 
 look at one read of the facts. An exit's is taken under the symbol's lock; an entry's holds as long as no other entry
 of the account was admitted and nobody halted (`with_admitted` adds those that are decided together).
 
-What a person orders by hand passes NO_SIGNAL, MARKET_DATA_STALE, SPREAD_TOO_WIDE and RED_DAY with a note among the
-numbers, as the person has looked; all others hold for everybody. What decides by itself is refused where a fact that
-its decision rests on is not known. What nobody can have looked at refuses everybody (RISK-5): an unknown balance, worth
-or rate between currencies, a crossed book, a time in the future. Such a result names what is to be asked for (`asks`).
+A person's own order passes NO_SIGNAL, MARKET_DATA_STALE, SPREAD_TOO_WIDE and RED_DAY with a note among the numbers,
+because the person has looked; all other gates apply to everyone. An automatic decision is refused if a fact it depends
+on is unknown. Facts that nobody can judge refuse everyone's orders (RISK-5): an unknown balance, value or exchange
+rate, a crossed book, a time in the future. Such a result names the data to request (`asks`).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ __all__ = [
 
 
 def trading_halted(facts: Facts) -> GateResult:
-    """A person or a limit has stopped new entries, or they can't be sent by anybody: live unarmed, the venue away."""
+    """A person or a limit has halted new entries, or none can be sent: live not armed, exchange unreachable."""
     name, standing = GateName.TRADING_HALTED, facts.standing
     if standing.refusal:
         numbers = {"mode": standing.mode, "armed": standing.armed, "trouble": standing.trouble or "none"}
         return failed(name, standing.refusal, halted=facts.halted, **numbers)
     if facts.halted:
-        return failed(name, f"new entries are halted by {facts.halted_by or 'somebody'}", halted=True)
+        return failed(name, f"new entries are halted by {facts.halted_by or 'an unknown person'}", halted=True)
     return passed(name, halted=False)
 
 
@@ -61,7 +61,7 @@ def known_symbol(facts: Facts) -> GateResult:
     """The exchange knows the product."""
     name = GateName.UNKNOWN_SYMBOL
     if facts.product is None and must_leave(facts.intent):
-        return passed(name, product="its rules can't be had now")
+        return passed(name, product="its rules can't be read now")
     if facts.product is None:
         return failed(name, f"the exchange has no product {facts.intent.symbol!r}; write it like BTC-USD")
     return passed(name, product=facts.product.symbol)
@@ -91,7 +91,7 @@ def still_valid(facts: Facts) -> GateResult:
 
 
 def enabled(facts: Facts) -> GateResult:
-    """The symbol is one that may be bought, and nobody has switched it off."""
+    """The symbol may be bought and is not disabled."""
     name = GateName.DISABLED_TRADE
     if facts.disabled:
         return failed(name, f"{facts.intent.symbol} is not bought: {facts.disabled}", why=facts.disabled)
@@ -113,7 +113,7 @@ def trade_amount(facts: Facts) -> GateResult:
 
 
 def has_signal(facts: Facts) -> GateResult:
-    """What decides by itself says why: a score, or an indicator that fired. An alert from outside is its own reason."""
+    """An automatic decision has a reason: a score, or an indicator that fired. An external alert is its own reason."""
     name, linkage = GateName.NO_SIGNAL, facts.intent.linkage
     numbers: dict[str, object] = {"buy_score": linkage.buy_score, "fired": ", ".join(linkage.indicators_fired)}
     if facts.intent.entry_point in (EntryPoint.MANUAL, EntryPoint.WEBHOOK):
@@ -142,7 +142,7 @@ def hodl(facts: Facts) -> GateResult:
 
 
 def never_sold(symbol: str, *, listed: bool) -> GateResult:
-    """The gate HODL for a symbol that is on the list or not: an alert asks it before there is an intent."""
+    """The gate HODL for a symbol and whether it is on the list: alerts use it before there is an intent."""
     name = GateName.HODL
     if listed:
         return failed(name, f"{symbol} is on the HODL list and is never sold by the system", hodl=True)
@@ -150,7 +150,7 @@ def never_sold(symbol: str, *, listed: bool) -> GateResult:
 
 
 def dry_run(facts: Facts) -> GateResult:
-    """Everything passed; a dry run stops here."""
+    """All gates passed; a dry run stops here."""
     if facts.intent.dry_run:
         return failed(GateName.DRY_RUN, "dry run: it would have been sent", dry_run=True)
     if facts.dry_run:
@@ -193,7 +193,7 @@ ATTEMPT_GATES: Sequence[Gate] = (
     spread,
     dry_run,
 )
-"""What an entry passes again before each further attempt, with a fresh book. Its money is reserved already."""
+"""The gates of an entry before each further attempt, with a fresh book. Its money is already reserved."""
 
 EXIT_GATES: Sequence[Gate] = (
     known_symbol,
@@ -219,7 +219,7 @@ def run_gates(gates: Sequence[Gate], facts: Facts) -> list[GateResult]:
 
 
 def with_admitted(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
-    """The facts as they would be read once these entries of the same account and quote currency are admitted."""
+    """The facts as they would be after these entries of the same account and quote currency are admitted."""
     here = [each.quote for each in admitted if each.symbol == facts.intent.symbol]
     together = sum((each.quote for each in admitted), Decimal(0))
     return replace(
@@ -231,11 +231,11 @@ def with_admitted(facts: Facts, admitted: Sequence[Reserved]) -> Facts:
 
 
 def first_refusal(results: Sequence[GateResult]) -> GateResult | None:
-    """The gate that stopped it, if any did."""
+    """The gate that stopped the order, if any."""
     return results[-1] if results and not results[-1].passed else None
 
 
 def reservation(size: Decimal | None, price: Decimal | None, quote_size: Decimal | None, fee_rate: Decimal) -> Decimal:
-    """Quote currency that a buy may need at most: its value and its fee."""
+    """The most quote currency that a buy may need: its value and its fee."""
     value = quote_size if quote_size is not None else EXACT.multiply(size or Decimal(0), price or Decimal(0))
     return EXACT.multiply(value, 1 + fee_rate)

@@ -1,7 +1,7 @@
-"""Whose ledger it is (SAFE-1): one mode, one set of names in Temporal, and for each account one account of the venue.
+"""A ledger's identity (SAFE-1): one mode, one set of names in Temporal, and for each account one account of the venue.
 
-A ledger is stamped at its first start, one that holds something already by what it holds, never by the settings of the
-process that comes first. Whoever comes with something else is refused with one sentence.
+A ledger is stamped at its first start; if it already has content, by that content, never by the settings of the first
+process. A process with different settings is refused with one sentence.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class IdentityError(BotTraderError):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Where a ledger's workflows are: Temporal's namespace and our task queues."""
+    """Where a ledger's workflows run: Temporal's namespace and our task queues."""
 
     namespace: str = "default"
     orders_queue: str = "orders"
@@ -53,13 +53,13 @@ class Names:
 
 
 _OF_BEFORE = Names()
-"""Of paper, and of every ledger from before there were names by mode: its open workflows are there."""
+"""For paper, and for every ledger created before names depended on the mode: its open workflows are there."""
 _OF_LIVE = Names("bottrader-live", "live-orders", "live-streams", "live-watchers", "live-strategy")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerIdentity:
-    """What a ledger is stamped with; `stamped_at` in UTC."""
+    """A ledger's stamp; `stamped_at` in UTC."""
 
     mode: str
     names: Names
@@ -87,10 +87,10 @@ class AccountIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether new entries may be sent at all, whoever asks for them.
+    """Whether new entries may be sent at all.
 
-    `mode` is the ledger's stamp, None where it is gone. `trouble` is what the process itself knows, as a clause: the
-    venue is away, its clock is off.
+    `mode` is the ledger's stamp, None if it is missing. `trouble` is the process's own finding, as a clause: the
+    exchange is unreachable, its clock is off.
     """
 
     mode: str | None = "paper"
@@ -99,11 +99,11 @@ class Standing:
 
     @property
     def refusal(self) -> str:
-        """Why no entry is sent, as a clause; empty: they are."""
+        """Why no entries are sent, as a clause; empty: they are sent."""
         if self.mode is None:
-            return "whose ledger this is isn't known, as its stamp is gone: start the worker again; exits go on"
+            return "the ledger's stamp is missing, so its mode is not known: restart the worker; exits go on"
         if self.mode == "live" and not self.armed:
-            return "this is live and not armed: look at it and arm it with `bottrader live arm`; exits go on"
+            return "the ledger is live and not armed: check it and arm it with `bottrader live arm`; exits go on"
         return f"{self.trouble}; exits go on" if self.trouble else ""
 
 
@@ -113,9 +113,9 @@ def names_of(mode: str) -> Names:
 
 
 def stamped_as(mode: str, given: Mapping[str, str], *, holds_something: bool) -> tuple[str, Names]:
-    """What to stamp: by what, and the names. `given` are names that the settings say themselves.
+    """The stamp: its origin and the names. `given` are names from the settings.
 
-    Workflows of a ledger that holds something are where they always were.
+    Workflows of a ledger with content stay where they are.
     """
     names = _OF_BEFORE if holds_something else names_of(mode)
     return WHAT_IT_HELD if holds_something else FIRST_START, replace(names, **dict(given))
@@ -127,46 +127,46 @@ def check_mode(stamped: LedgerIdentity, mode: str) -> None:
         raise IdentityError(
             "LEDGER_OF_OTHER_MODE",
             f"This ledger is {stamped.mode} since {stamped.stamped_at:%Y-%m-%d}, and the settings say mode = {mode}: "
-            f"give {mode} a ledger of its own (another --data folder, or another database), or set mode = "
+            f"use a separate ledger for {mode} (another --data folder or another database), or set mode = "
             f"{stamped.mode}.",
         )
 
 
 def names_in_force(stamped: LedgerIdentity, given: Mapping[str, str]) -> Names:
-    """The ledger's names. Raises IdentityError where the settings say others: its workflows would be left alone."""
+    """The ledger's names. Raises IdentityError if the settings differ: its workflows would be orphaned."""
     kept = asdict(stamped.names)
     for name, value in given.items():
         if value != kept[name]:
             raise IdentityError(
                 "LEDGER_OF_OTHER_NAMES",
-                f"temporal.{name} is not what this ledger's workflows run under ({kept[name]}): leave it out, or give "
-                "the other name a ledger of its own (another --data folder, or another database).",
+                f"temporal.{name} is not what this ledger's workflows run under ({kept[name]}): remove the setting, "
+                f"or use a separate ledger for the other name (another --data folder or another database).",
             )
     return stamped.names
 
 
 def check_known(accounts: Collection[str], account: str) -> None:
-    """Raises IdentityError where a ledger has accounts and this is none of them.
+    """Raises IdentityError if the ledger has accounts and this is not one of them.
 
-    Accounts of one ledger share its task queues, where one's worker would be in the way of another's: a new one has a
-    ledger of its own.
+    Accounts of one ledger share its task queues, so their workers would take each other's tasks: a new account needs
+    its own ledger.
     """
     if accounts and account not in accounts:
         one = len(accounts) == 1
         raise IdentityError(
             "NO_SUCH_ACCOUNT",
             f"This ledger has the account{'' if one else 's'} {', '.join(sorted(accounts))}, and the settings say "
-            f"account = {account}: set account = {min(accounts) if one else 'one of them'}, or give {account} a ledger "
-            "of its own (another --data folder, or another database).",
+            f"account = {account}: set account = {min(accounts) if one else 'one of them'}, or use a separate ledger "
+            f"for {account} (another --data folder or another database).",
         )
 
 
 def check_account(stamped: AccountIdentity, venue: str, venue_account_id: str) -> None:
-    """Raises IdentityError for a key of another account; a new key of the same one has the same id."""
+    """Raises IdentityError for an API key of another account; a new key of the same account has the same id."""
     if stamped.venue != venue or stamped.venue_account_id not in (None, venue_account_id):
         raise IdentityError(
             "LEDGER_OF_OTHER_ACCOUNT",
             f"Account {stamped.account} of this ledger is {stamped.venue}'s account {stamped.venue_account_id}, and "
-            f"the key is of another ({venue_account_id}): use a key of the same account (a new one will do), or give "
-            "the other a ledger of its own (another --data folder, or another database).",
+            f"the key is of another ({venue_account_id}): use a key of the same account (it may be a new one), or a "
+            f"separate ledger for the other account (another --data folder or another database).",
         )

@@ -1,15 +1,15 @@
 """Indicators of many symbols at once: the newest value of each, or why there is none.
 
-Candles come as a block, symbols × candles, oldest first, all of them closed. What an indicator remembers of the past is
-a fixed weighting of the candles, so one matrix product gives it for all symbols; the weights are what TA-Lib itself
-answers to a single one among zeros (`_impulse`), hence the values are TA-Lib's.
+Candles come as a block, symbols × candles, oldest first, all of them closed. A recursive indicator is a fixed weighting
+of past candles, so one matrix product computes it for all symbols; the weights are TA-Lib's own impulse response
+(`_impulse`), so the values are TA-Lib's.
 
-A candle that is missing or makes no sense (not finite, a price of zero) ends what is looked at: only the unbroken run
-up to the newest candle counts. An indicator for which that run is too short, or that a market without movement leaves
-undefined, has no value (NaN) and says why; nothing raises.
+A candle that is missing or invalid (not finite, a price of zero) ends the usable data: only the unbroken run up to the
+newest candle counts. An indicator for which that run is too short, or that is undefined in a market without movement,
+has no value (NaN) and a reason; nothing raises.
 
-Each is read from a fixed number of candles (`Parameters.reads`), or not at all: smoothing never forgets, so a reading
-from as many as there happen to be would depend on how long ago a hole was, or a process began.
+Each uses a fixed number of candles (`Parameters.reads`) or has no value: smoothing has infinite memory, so with a
+varying number the value would depend on the last gap or on when the process started.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ NAMES: Final = ("rsi", "macd", "bollinger", "volume", "roc", "atr", "sma", "ema"
 _NOISE = 1e-11
 """A MACD histogram below this part of the price is zero: rounding must not look like a cross."""
 _WARM_UP = 4
-"""Smoothing without an end needs this many periods at least until its first value hardly shows."""
+"""Recursive smoothing needs at least this many periods until its first value hardly matters."""
 _FORGOTTEN, _FORGOTTEN_BY_WILDER = 5, 8
-"""After so many periods what came before counts for less than a thousandth; Wilder's smoothing is slower."""
+"""After this many periods earlier candles count for less than a thousandth; Wilder's smoothing is slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Block:
         return int(self.close.shape[1])
 
     def clean(self) -> NDArray[np.int64]:
-        """For each symbol how many candles up to the newest are there and make sense, without a gap."""
+        """For each symbol the number of valid candles without a gap up to the newest."""
         # One sum sees every NaN and infinity; prices are checked for their sign besides.
         sane = np.isfinite(self.open + self.high + self.low + self.close + self.volume)
         sane &= (np.minimum(self.open, self.low) > 0) & (self.low <= self.high) & (self.volume >= 0)
@@ -100,17 +100,17 @@ class Parameters:
     bollinger: int = 20
     bollinger_deviations: float = 2.0
     squeeze: int = 120
-    """A squeeze is the narrowest band of so many candles."""
+    """A squeeze is the narrowest band of this many candles."""
     volume: int = 20
-    """A spike is measured against the average of so many candles before it."""
+    """A spike is measured against the average of this many candles before it."""
     roc: int = 12
     atr: int = 14
     sma: int = 50
     ema: int = 50
 
     def reads(self, candles: int) -> Mapping[str, int]:
-        """How many candles each indicator is read from, of a block that has room for so many. Smoothing without an end
-        gets so many, where there is room, that those before them count for less than a thousandth.
+        """How many candles each indicator uses, of a block with room for this many. Recursive smoothing gets enough,
+        where there is room, that earlier candles count for less than a thousandth.
         """
         longer = {
             "rsi": _FORGOTTEN_BY_WILDER * self.rsi,
@@ -121,7 +121,7 @@ class Parameters:
         return {name: max(least, min(candles, longer.get(name, least))) for name, least in self.needs().items()}
 
     def needs(self) -> Mapping[str, int]:
-        """How many candles a block has to have room for, for each indicator to have a value."""
+        """How many candles a block needs for every indicator to have a value."""
         return {
             "rsi": _WARM_UP * self.rsi,
             "macd": 3 * self.macd_slow + self.macd_signal,
@@ -157,14 +157,14 @@ class Scan:
     _needs: Mapping[str, int] = field(default_factory=dict)
 
     def why_not(self, name: str, row: int) -> str:
-        """Why an indicator has no value for a symbol, in words."""
+        """Why an indicator has no value for a symbol, as text."""
         there, needed = int(self.clean[row]), self._needs[name]
         if there >= needed:
             return "flat: there is nothing to measure" if name != "volume" else "no volume to compare with"
         if there == 0:
             return "the newest candle is missing"
         if there < self.block.candles:
-            return f"a gap {there} candles ago, it needs {needed} without one"
+            return f"there is a gap {there} candles ago, and it needs {needed} candles without one"
         return f"only {there} of {needed} candles"
 
 
@@ -187,7 +187,7 @@ def scan(block: Block, parameters: Parameters | None = None) -> Scan:
 
 _MORE: Final = ("macd_before", "tightness", "band_place", "body")
 _AT_ONCE: Final = 100
-"""Symbols that are computed together: what this many need fits into the processor's cache."""
+"""Symbols that are computed together: the data of this many fits into the processor's cache."""
 
 
 class _Part:
@@ -311,7 +311,7 @@ def _wilder(length: int, period: int) -> Floats:
 
 
 def _impulse(length: int, answer: Callable[[Floats], Sequence[float] | Floats]) -> Floats:
-    """The weights of a linear filter of `length` values: what it answers to each single one among zeros."""
+    """The weights of a linear filter of `length` values: its impulse response."""
     return np.array([answer(single) for single in np.eye(length)])
 
 

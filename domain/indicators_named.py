@@ -1,7 +1,7 @@
-"""Any other indicator, by the name that pandas-ta has for it, with the thresholds at which it speaks.
+"""Any other indicator, by its name in pandas-ta, with the thresholds at which it fires.
 
-It is worked out symbol by symbol in a pandas frame: milliseconds each, so only those that are asked for. What the
-library can't compute, or raises on, is a missing value with a reason, never a failure of the run.
+It is computed symbol by symbol in a pandas frame, which takes milliseconds each, so only for configured indicators. If
+the library can't compute one or raises, its value is missing with a reason; the run does not fail.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class UnknownIndicatorError(BotTraderError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedIndicator:
-    """One indicator of the configuration; what it is compared with is in its own units.
+    """One configured indicator; its thresholds are in its own units.
 
     `column` is the one to read where the indicator has several (pandas-ta's own name for it, such as STOCHk_14_3_3);
     without it the first is read.
@@ -85,13 +85,13 @@ class NamedReading:
 
 
 def require_own_names(indicators: Sequence[NamedIndicator]) -> None:
-    """Raises UnknownIndicatorError for a name that a built-in indicator or another named one has: which of the two a
-    strategy reads by that name would be anybody's guess.
+    """Raises UnknownIndicatorError for a name that a built-in indicator or another named one has: a strategy reading
+    that name could get either.
     """
     seen = set(NAMES)
     for indicator in indicators:
         if indicator.name in seen:
-            raise UnknownIndicatorError(f"there is an indicator {indicator.name} already: give yours another name")
+            raise UnknownIndicatorError(f"there is already an indicator {indicator.name}: give yours another name")
         seen.add(indicator.name)
 
 
@@ -138,7 +138,7 @@ def _one(scan: Scan, row: int, function: Any, indicator: NamedIndicator) -> tupl
         return None, "the newest candle is missing" if there == 0 else f"only {there} candles"
     if there < block.candles:
         # Nobody knows how far back it looks, so of fewer candles it could be another reading.
-        return None, f"a gap {there} candles ago, it is read from {block.candles} without one"
+        return None, f"there is a gap {there} candles ago, and it needs {block.candles} candles without one"
     frame = pd.DataFrame({name: getattr(block, name)[row, -there:] for name in _COLUMNS})
     try:
         # pandas-ta names its inputs by column; `open` is written open_ there.
@@ -150,9 +150,9 @@ def _one(scan: Scan, row: int, function: Any, indicator: NamedIndicator) -> tupl
 
 
 def _newest(answer: Any, indicator: NamedIndicator, there: int) -> tuple[float | None, str]:
-    """The last value of what the library answered: a column, a table of them, or several of those (ichimoku).
+    """The last value of the library's result: a column, a table, or several tables (ichimoku).
 
-    What lies ahead of the newest candle, as ichimoku's second table does, is named by its column or not read.
+    Values ahead of the newest candle, as in ichimoku's second table, are read only if their column is named.
     """
     if answer is None:
         return None, f"{there} candles are too few"
@@ -162,7 +162,7 @@ def _newest(answer: Any, indicator: NamedIndicator, there: int) -> tuple[float |
         for name in getattr(table, "columns", ()):
             found.setdefault(str(name), table[name])
     if not found:
-        return None, f"{indicator.pandas_ta} answered no column of values"
+        return None, f"{indicator.pandas_ta} returned no column of values"
     # A single column has whatever name the library gives it.
     wanted = next(iter(found)) if indicator.column is None or len(found) == 1 else indicator.column
     if wanted not in found:

@@ -1,4 +1,4 @@
-"""Intents to sell, when two intents are the same one, and which of them may not be held up.
+"""Intents to sell, when two intents are the same, and which of them must not be delayed.
 
 Intents to buy are made in `domain.entries`.
 """
@@ -51,11 +51,11 @@ _DECISIVE = frozenset(
 )
 
 MEASURED_RULES = frozenset({"taker_rate", "target_atr"})
-"""What is noted among an entry's exit rules as it was at that moment: facts that nobody asked for."""
+"""Facts recorded with an entry's exit rules that are not part of the request."""
 
 
 def as_entered(intent: OrderIntent) -> OrderIntent:
-    """An entry as its trade gets it: one that a person made has no signal exit unless that was asked for (EXIT-12)."""
+    """An entry with the rules its trade gets: a person's entry has no signal exit unless requested (EXIT-12)."""
     by_hand = intent.role is OrderRole.ENTRY and intent.by_hand
     if not by_hand or intent.signal_exit or not intent.rules.signal_exit:
         return intent
@@ -63,7 +63,7 @@ def as_entered(intent: OrderIntent) -> OrderIntent:
 
 
 def intent_digest(intent: OrderIntent) -> str:
-    """SHA-256 over everything that decides what would be traded; times and who asked are not part of it."""
+    """SHA-256 over everything that determines what would be traded; times and the requester are not included."""
     parts = intent.model_dump(mode="json", include=set(_DECISIVE))
     parts["trigger"] = intent.linkage.trigger
     if intent.role is OrderRole.ENTRY:
@@ -80,9 +80,9 @@ def same_intent(one: OrderIntent, other: OrderIntent) -> bool:
 
 
 def must_leave(intent: OrderIntent) -> bool:
-    """Whether it is the exit of a due price stop or a person's close: nothing that may fail stands before it (EXIT-10).
+    """Whether it is the exit of a due price stop or a person's close: no step that may fail comes before it (EXIT-10).
 
-    What only rests at the exchange (protection, the market maker's ask) and profit exits are not.
+    Resting orders (protection, the market maker's ask) and profit exits are not.
     """
     return (
         intent.role is OrderRole.EXIT
@@ -109,7 +109,7 @@ def sell_of_size(
     dry_run: bool = False,
     asked_by: str = "",
 ) -> OrderIntent:
-    """A sell of `size` (base) that a person or an alert asks for: of the trade `entry_key`, else of what no trade owns.
+    """A sell of `size` (base) requested by a person or an alert: of the trade `entry_key`, else of the pool.
 
     At MARKET without a limit price (quote per base). Without a linkage its decision is the person's own.
     """
@@ -136,7 +136,7 @@ def sell_of_size(
 
 
 def sell_key(entry_point: EntryPoint, account: str, request_id: str, symbol: str, entry_key: str | None) -> str:
-    """The order key of a sell: one request sells once of each trade, and once of what no trade owns."""
+    """The order key of a sell: one request sells once from each trade, and once from the pool."""
     return intent_key(entry_point, request_id, account, symbol, Side.SELL, entry_key or "0")
 
 
@@ -152,8 +152,8 @@ def quote_ask(
     valid_until: datetime,
     linkage: Linkage,
 ) -> OrderIntent:
-    """The market maker's ask for `size` (base) of a trade of its own, or of what no trade owns: post-only, and the
-    exchange ends it after `expires_after` (market seconds).
+    """The market maker's ask for `size` (base) of one of its trades, or of the pool: post-only, with an expiry at the
+    exchange after `expires_after` (market seconds).
     """
     return OrderIntent(
         order_key=sell_key(EntryPoint.MARKET_MAKER, account, request_id, symbol, entry_key),
@@ -187,7 +187,7 @@ def monitor_exit(
     close: CloseRequest | None,
     market: bool = False,
 ) -> OrderIntent:
-    """Exit `number` (from 1) of a trade by its monitor; it sells what the trade has left when it is admitted.
+    """Exit `number` (from 1) of a trade by its monitor; it sells the trade's remainder at admission.
 
     `due` is what made it due, if a price did; `close` what a person said, which only an exit by hand carries. `market`
     where it sells at MARKET for a reason that begins with limits.

@@ -14,7 +14,7 @@ __all__ = ["fresh_market", "has_price", "price_on_tick", "red_day", "spread"]
 
 
 def price_on_tick(facts: Facts) -> GateResult:
-    """A price that a person gave is taken as given or refused, never bent."""
+    """A price given by a person is used as given or refused, never rounded."""
     name = GateName.INVALID_PRICE
     price, product = facts.intent.limit_price, facts.product
     if (
@@ -41,7 +41,7 @@ def price_on_tick(facts: Facts) -> GateResult:
 
 
 def has_price(facts: Facts) -> GateResult:
-    """There is a price to size and reserve by."""
+    """There is a price to compute size and reservation with."""
     name = GateName.NO_PRICE
     if facts.price is None and facts.intent.quote_size is None:
         return failed(name, f"no price is known for {facts.intent.symbol}")
@@ -49,12 +49,12 @@ def has_price(facts: Facts) -> GateResult:
 
 
 def fresh_market(facts: Facts) -> GateResult:
-    """The touch that it decides by is not too old."""
+    """The touch that the decision uses is not too old."""
     name, limit = GateName.MARKET_DATA_STALE, facts.limits.stale_seconds
     seen, symbol = facts.market.at, facts.intent.symbol
     age = None if seen is None else Decimal(str((facts.now - seen).total_seconds()))
     if age is not None and facts.market.ahead(facts.now):
-        sentence = f"the market data of {symbol} are dated {-age:.0f} s ahead of our time, so their age is not known"
+        sentence = f"the market data of {symbol} has a time {-age:.0f} s ahead of ours, so its age is not known"
         return failed(name, sentence, Ask.TOUCH, age_s=age, limit_s=limit)
     age = None if age is None else max(age, Decimal(0))
     if age is not None and age <= limit:
@@ -62,12 +62,14 @@ def fresh_market(facts: Facts) -> GateResult:
     shown = UNKNOWN if age is None else plain(age)
     if by_hand(facts):
         return passed(name, age_s=shown, limit_s=limit, note=BY_HAND)
-    what = f"no market data of {symbol} is known" if age is None else f"the market data of {symbol} is {age:.0f} s old"
+    what = (
+        f"there is no market data for {symbol}" if age is None else f"the market data for {symbol} is {age:.0f} s old"
+    )
     return failed(name, f"{what}, the limit is {plain(limit)} s", age_s=shown, limit_s=limit)
 
 
 def spread(facts: Facts) -> GateResult:
-    """Bid and ask are close enough together that buying and selling again doesn't cost too much."""
+    """Bid and ask are close enough that a round trip doesn't cost too much."""
     name, market, limit = GateName.SPREAD_TOO_WIDE, facts.market, facts.limits.max_spread
     if market.bid is None or market.ask is None or market.bid <= 0 or market.ask <= 0:
         if by_hand(facts):
@@ -76,8 +78,8 @@ def spread(facts: Facts) -> GateResult:
         return failed(name, sentence, bid=market.bid, ask=market.ask, limit=limit)
     if market.crossed:
         sentence = (
-            f"the book of {facts.intent.symbol} is crossed: {plain(market.bid)} is bid and {plain(market.ask)} asked, "
-            "so its spread is not known"
+            f"the order book of {facts.intent.symbol} is crossed (bid {plain(market.bid)}, ask {plain(market.ask)}), "
+            f"so its spread is not known"
         )
         return failed(name, sentence, Ask.TOUCH, bid=market.bid, ask=market.ask, spread=UNKNOWN, limit=limit)
     wide = divide(2 * (market.ask - market.bid), market.ask + market.bid)
@@ -87,7 +89,7 @@ def spread(facts: Facts) -> GateResult:
     if by_hand(facts):
         return passed(name, note=BY_HAND, **numbers)
     if facts.intent.by_market_maker and facts.intent.post_only:
-        return passed(name, note="a market maker's bid earns the spread and doesn't pay it", **numbers)
+        return passed(name, note="a market maker's bid earns the spread instead of paying it", **numbers)
     return failed(
         name,
         f"the spread of {facts.intent.symbol} is {percent(wide)} % ({plain(market.bid)} to {plain(market.ask)}), "
@@ -97,7 +99,7 @@ def spread(facts: Facts) -> GateResult:
 
 
 def red_day(facts: Facts) -> GateResult:
-    """What has fallen over 24 hours is not bought, unless that is allowed."""
+    """A symbol that has fallen over 24 hours is not bought, unless that is allowed."""
     name, change = GateName.RED_DAY, facts.market.change_24h
     numbers: dict[str, object] = {"change_24h": "not known" if change is None else f"{change:.6f}"}
     if facts.limits.buy_on_red_day:

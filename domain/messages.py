@@ -1,4 +1,4 @@
-"""What travels between workflows, activities and people: intents, admissions, updates, outcomes.
+"""Messages between workflows, activities and people: intents, admissions, updates, outcomes.
 
 Everything here crosses a process boundary as JSON, so it is a frozen pydantic model with exact Decimals (as strings)
 and zoned times. Fields are only ever added with a default, so that an old history still replays.
@@ -55,13 +55,13 @@ __all__ = [
 
 
 class Message(BaseModel):
-    """Frozen; unknown fields are ignored, so that newer senders and older workers understand each other."""
+    """Frozen; unknown fields are ignored, so that newer senders work with older workers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class StatusSource(StrEnum):
-    """Where a piece of knowledge about an order came from (INGEST-3)."""
+    """Where a report about an order came from (INGEST-3)."""
 
     WEBSOCKET = "websocket"
     OPEN_ORDERS = "open_orders"
@@ -111,7 +111,7 @@ class OrderIntent(Message):
     expires_after: Decimal | None = Field(default=None, description="market seconds; an unfilled entry is cancelled")
     valid_until: datetime | None = Field(default=None, description="too old to be sent after this")
     source: str
-    entry_point: str = Field(description="an `EntryPoint`, or another program's own word")
+    entry_point: str = Field(description="an `EntryPoint`, or another program's own name")
     request_id: str
     linkage: Linkage
     rules: ExitRules = ExitRules()
@@ -123,15 +123,15 @@ class OrderIntent(Message):
     dry_run: bool = False
     asked_by: str = ""
     command: str = Field(default="", description="exits of a close: the id of its command in the ledger")
-    protection: Protection | None = Field(default=None, description="entries: what is to rest at the exchange")
+    protection: Protection | None = Field(default=None, description="entries: the protection to rest at the exchange")
     protection_role: ProtectionRole | None = Field(default=None, description="orders that protect a trade")
     stop_price: Decimal | None = Field(default=None, description="orders that protect a trade: where they trigger")
     signal_exit: bool = Field(
-        default=False, description="entries by a person: a sell signal may close the trade, as the rules have it"
+        default=False, description="entries by a person: a sell signal may close the trade, if the rules say so"
     )
     leg: int = Field(default=0, description="exits of a monitor: their number in the trade, from 1")
-    past_quotes: bool = Field(default=False, description="sells: waits for the market maker's quotes no more")
-    run: str = Field(default="", description="as it is stored: the run of its workflow that had it decided")
+    past_quotes: bool = Field(default=False, description="sells: no longer waits for the market maker's quotes")
+    run: str = Field(default="", description="stored: the run of its workflow that requested the decision")
 
     @property
     def by_hand(self) -> bool:
@@ -156,7 +156,7 @@ class OrderIntent(Message):
 
 
 class AttemptPlan(Message):
-    """An attempt whose row is committed: what `place` sends, to the letter."""
+    """An attempt whose row is committed: exactly what `place` sends."""
 
     number: int
     client_order_id: str
@@ -166,18 +166,18 @@ class AttemptPlan(Message):
 
 
 class AttemptView(Message):
-    """An attempt as the journal has it."""
+    """An attempt as recorded in the journal."""
 
     number: int
     status: AttemptStatus
     live: bool = True
     exchange_order_id: str | None = None
     filled_size: Decimal = Decimal(0)
-    cancel_asked: bool = Field(default=False, description="the exchange took a cancel of ours")
+    cancel_asked: bool = Field(default=False, description="the exchange accepted our cancel")
 
 
 class GateView(Message):
-    """A gate's answer, with what it compared."""
+    """A gate's result, with the values it compared."""
 
     gate: str
     passed: bool
@@ -186,10 +186,11 @@ class GateView(Message):
 
 
 class CloseRequest(Message):
-    """A person says close, or cancel. `request_id` makes it idempotent.
+    """A person's request to close or cancel. `request_id` makes it idempotent.
 
-    `by` is who asked, as the message says; it is believed where the ledger has the `command` (`domain.commands`).
-    People type it by hand: a field that is not known is kept, so that it can be refused by its name.
+    `by` is the requester's name from the message; it counts as verified if the ledger has the `command`
+    (`domain.commands`). People type the message by hand: an unknown field is kept, so that it can be refused by its
+    name.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -198,11 +199,13 @@ class CloseRequest(Message):
     by: str = ""
     note: str = ""
     command: str = ""
-    own: bool = Field(default=False, description="from another workflow of ours, which sees to it: nobody's wish")
+    own: bool = Field(
+        default=False, description="from another workflow of ours, which handles it: not a person's request"
+    )
 
     @property
     def not_understood(self) -> tuple[str, ...]:
-        """Fields that say something and that nobody here knows; a later version's with nothing in it is none."""
+        """Unknown fields that have a value; an empty field of a later version does not count."""
         return tuple(
             name for name, value in (self.model_extra or {}).items() if not (value is None or value in ("", [], {}))
         )
@@ -229,15 +232,15 @@ class Admission(Message):
     max_post_only_attempts: int = 3
     post_only_backoff_seconds: Decimal = Field(default=Decimal("0.2"), description="wall seconds, before the second")
     gates: tuple[GateView, ...] = Field(default=(), description="of a refusal: every gate that ran")
-    stored: bool = Field(default=False, description="it had been decided before it was asked for")
-    own: bool = Field(default=False, description="by this very run of its workflow, whose task was lost")
+    stored: bool = Field(default=False, description="it had already been decided")
+    own: bool = Field(default=False, description="decided by this same run of its workflow, whose task was lost")
     close: CloseRequest | None = Field(default=None, description="a close that was accepted before and isn't done")
     cancel: CloseRequest | None = Field(default=None, description="a cancel that was accepted before and isn't done")
     quotes_rest: bool = Field(default=False, description="not decided: the market maker's quotes must leave first")
 
 
 class PlaceVerdict(StrEnum):
-    """What came of sending an attempt."""
+    """The result of sending an attempt."""
 
     ACCEPTED = "ACCEPTED"
     REFUSED = "REFUSED"
@@ -268,11 +271,11 @@ class OrderUpdate(Message):
     source: StatusSource = StatusSource.WEBSOCKET
     at: datetime
     reason: str = ""
-    on_request: bool = Field(default=False, description="cancelled because somebody asked: we, or a person elsewhere")
+    on_request: bool = Field(default=False, description="cancelled on request: by us, or by a person elsewhere")
 
 
 class ResolveVerdict(StrEnum):
-    """What the exchange's records say of an attempt."""
+    """What the exchange's records show for an attempt."""
 
     FOUND = "FOUND"
     NOT_YET = "NOT_YET"
@@ -304,7 +307,7 @@ class RecordResult(Message):
     trade_state: TradeState | None = None
     entry_final: bool | None = None
     finished: bool = False
-    booked: bool = Field(default=True, description="False: it contradicts what is known, and a person was told")
+    booked: bool = Field(default=True, description="False: it contradicts what is known, and a person was notified")
 
 
 class ExternalOrder(Message):
@@ -327,7 +330,7 @@ class ExternalOrder(Message):
     at: datetime
 
 
-_FREE = "what an order of its own can sell beside what is claimed; 0: at most dust; None: the rules are not known"
+_FREE = "size that a new order can sell beside what is claimed; 0: at most dust; None: the rules are not known"
 
 
 class PositionView(Message):
@@ -338,23 +341,23 @@ class PositionView(Message):
     remaining: Decimal
     entry_price: Decimal | None = None
     entry_final: bool = False
-    dust: bool = Field(default=False, description="below what the exchange lets be sold")
+    dust: bool = Field(default=False, description="below the exchange's minimum")
     dust_why: str = Field(default="", description="the dust in words: size, worth, and the minimum that it misses")
     pending_claims: Decimal = Decimal(0)
     free: Decimal | None = Field(default=None, description=_FREE)
     rules: ExitRules = ExitRules()
     exit_legs: int = 0
-    legs: int = Field(default=0, description="the greatest number of an exit of its monitor's, refused ones too")
+    legs: int = Field(default=0, description="the highest number of its monitor's exits, refused ones included")
     working: tuple[str, ...] = Field(default=(), description="order keys of exits of its monitor's that have not ended")
 
 
 class ProtectionView(Message):
-    """What protects a trade at the exchange, and at which prices it would be protected anew. Sizes in base."""
+    """A trade's protection at the exchange, and the prices of a new protective order. Sizes in base."""
 
     entry_key: str
     remaining: Decimal = Decimal(0)
     sellable: Decimal = Field(
-        default=Decimal(0), description="what may rest of the remainder beside other sells; 0: dust"
+        default=Decimal(0), description="size of the remainder that may rest beside other sells; 0: dust"
     )
     live: OrderIntent | None = Field(default=None, description="the protective order that has not ended")
     live_size: Decimal = Field(default=Decimal(0), description="what that order still sells")
@@ -364,7 +367,7 @@ class ProtectionView(Message):
     )
     used: int = Field(default=0, description="protective orders so far")
     outdated: bool = Field(default=False, description="a person has moved the stops since that order was made")
-    rules: ExitRules | None = Field(default=None, description="the trade's, where a person has moved what protects it")
+    rules: ExitRules | None = Field(default=None, description="the trade's, if a person has moved its protection")
     stop_price: Decimal | None = None
     limit_price: Decimal | None = None
     sentence: str = ""
@@ -391,7 +394,9 @@ class OrderOutcome(Message):
     trade_remaining: Decimal | None = None
     entry_final: bool | None = None
     trade: TradeOutcome | None = None
-    earlier: bool = Field(default=False, description="it had ended before this run of its workflow had it decided")
+    earlier: bool = Field(
+        default=False, description="it had ended before this run of its workflow requested the decision"
+    )
 
 
 class ExitLeg(Message):
@@ -417,7 +422,7 @@ class OrderDecision(Message):
     gate: str | None = None
     sentence: str = ""
     workflow_id: str = ""
-    numbers: dict[str, str] = Field(default_factory=dict, description="what the gate that refused it compared")
+    numbers: dict[str, str] = Field(default_factory=dict, description="the values compared by the gate that refused it")
 
 
 class TradeOutcome(Message):
@@ -442,7 +447,7 @@ class TradeOutcome(Message):
 
 
 class ExitDue(Message):
-    """The price watcher says that an exit is due."""
+    """The price watcher's signal that an exit is due."""
 
     reason: ExitReason
     price: Decimal
@@ -454,7 +459,7 @@ class ExitDue(Message):
 
 
 class MonitorStart(Message):
-    """What an exit monitor starts with: enough to show a person, the rest is read from the position book."""
+    """The input of an exit monitor: enough to show a person; the rest is read from the position book."""
 
     entry_key: str
     account: str
@@ -470,9 +475,11 @@ class MonitorStart(Message):
     exit_legs: int = Field(default=0, description="exit orders begun so far, across continue-as-new and restarts")
     resumed: bool = Field(default=False, description="not its first run: it looks at the position book first")
     tell_when_closed: bool = Field(default=False, description="the entry that runs now is not the monitor's parent")
-    short: bool = Field(default=False, description="the entry ended before it filled to its end: it may be dust")
+    short: bool = Field(
+        default=False, description="the entry ended without filling completely: its position may be dust"
+    )
     protection: Protection | None = None
-    due: ExitDue | None = Field(default=None, description="what was due when the history started anew")
+    due: ExitDue | None = Field(default=None, description="the exit that was due at continue-as-new")
     close: CloseRequest | None = Field(default=None, description="a close that was accepted and isn't done")
     failures: int = Field(default=0, description="exits in a row that sold nothing")
     at_market: bool = Field(default=False, description="a stop's limits have not filled: its next exits go MARKET")
@@ -486,13 +493,13 @@ class ObstacleGone(Message):
 
 
 class EntryNews(Message):
-    """The entry tells its monitor: it grew, or it ended."""
+    """The entry's signal to its monitor: it has filled more, or it has ended."""
 
     size: Decimal
     entry_price: Decimal | None = None
     entry_final: bool = False
     tell_when_closed: bool = Field(default=False, description="it is not the monitor's parent and wants a signal")
-    short: bool = Field(default=False, description="it ended before it filled to its end: what it has may be dust")
+    short: bool = Field(default=False, description="it ended without filling completely: its position may be dust")
 
 
 class StopsRequest(CloseRequest):
@@ -503,13 +510,13 @@ class StopsRequest(CloseRequest):
     trailing_stop: Decimal | None = Field(default=None, description="raised to here, or armed here")
     trailing_arm: Decimal | None = Field(default=None, description="where trailing arms")
     take_profit: Decimal | None = None
-    no_take_profit: bool = Field(default=False, description="there is to be no target")
+    no_take_profit: bool = Field(default=False, description="remove the target")
     further: bool = Field(default=False, description="also further away from the price than it is")
     sell_now: bool = Field(default=False, description="also where the bid is past it already")
 
 
 class StopsAnswer(Message):
-    """What became of a change of stops: in words, and the trade's rules with it."""
+    """The result of a change of stops: in words, with the trade's new rules."""
 
     accepted: bool = True
     sentence: str

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def size_on_increment(facts: Facts) -> GateResult:
-    """A size that a person gave is taken as given or refused, never bent."""
+    """A size given by a person is used as given or refused, never rounded."""
     name = GateName.INVALID_SIZE
     product, in_quote = facts.product, facts.size is None
     # An amount in quote currency is sent as it is only by a market order; else it becomes a size in base.
@@ -49,7 +49,7 @@ def size_on_increment(facts: Facts) -> GateResult:
 
 
 def size_limits(facts: Facts) -> GateResult:
-    """The size is one that the exchange takes."""
+    """The exchange accepts the size."""
     product, intent = facts.product, facts.intent
     if product is None and must_leave(intent):
         if facts.size is None or facts.size <= 0:
@@ -91,7 +91,7 @@ def size_limits(facts: Facts) -> GateResult:
 
 
 def open_orders(facts: Facts) -> GateResult:
-    """At most so many open buys a symbol."""
+    """A limit on the number of open buys for each symbol."""
     name = GateName.MAX_OPEN_ORDERS
     limit = facts.limits.max_open_buys
     if facts.open_buys >= limit:
@@ -122,7 +122,7 @@ def position_size(facts: Facts) -> GateResult:
         why = f"no fresh price of {unpriced} is known" if unpriced else _balance_problem(facts, currency)
         numbers |= {"worth": UNKNOWN, "unpriced": unpriced} if unpriced else {"worth": UNKNOWN, **_balance_age(facts)}
         asks = Ask.PRICES if unpriced else Ask.BALANCE
-        return failed(name, f"the worth of the account is not known: {why}", asks, **numbers)
+        return failed(name, f"the value of the account is not known: {why}", asks, **numbers)
     limit = EXACT.multiply(worth, share)
     together = held + facts.open_buys_value + facts.needed_quote
     numbers |= {"worth": worth, "limit": limit}
@@ -132,7 +132,7 @@ def position_size(facts: Facts) -> GateResult:
         name,
         f"{facts.intent.symbol} would hold {together:.2f} {currency} (held {held:.2f}, open buys "
         f"{facts.open_buys_value:.2f}, this one {facts.needed_quote:.2f}); the limit is {limit:.2f}, "
-        f"{percent(share)} % of the account's {worth:.2f}",
+        f"{percent(share)} % of the account's value of {worth:.2f}",
         **numbers,
     )
 
@@ -146,21 +146,21 @@ def _balance_problem(facts: Facts, currency: str) -> str:
     """Why the balance isn't known, as a clause."""
     age = facts.balance_age
     if age is None:
-        return f"the exchange has not told the balance of {currency} yet"
+        return f"the exchange has not reported the balance of {currency} yet"
     if age < -AHEAD_SECONDS:
-        return f"the balance of {currency} is dated {-age:.0f} s ahead of our time"
+        return f"the balance of {currency} has a time {-age:.0f} s ahead of ours"
     limit = plain(facts.limits.balance_stale_seconds)
-    return f"the balance of {currency} was told {age:.0f} s ago, and is believed for {limit} s"
+    return f"the balance of {currency} was reported {age:.0f} s ago and is valid for {limit} s"
 
 
 def daily_loss(facts: Facts) -> GateResult:
-    """The trades that closed today have not lost more than a day may."""
+    """The trades closed today have not lost more than the daily limit."""
     name, limit = GateName.DAILY_LOSS_LIMIT, facts.limits.daily_loss
     pnl, unpriced = facts.results.day_pnl, ", ".join(facts.results.unpriced)
     if unpriced and limit:
         sentence = (
-            f"what today's closed trades in {unpriced} brought is not known: the exchange tells no rate, and is asked "
-            "again at the next entry; a resume begins the day's count anew"
+            f"the result of today's closed trades in {unpriced} is not known: the exchange gives no rate and is "
+            f"asked again at the next entry; a resume restarts the day's count"
         )
         return failed(name, sentence, Ask.RATES, pnl=UNKNOWN, pnl_of_others=pnl, without_rate=unpriced, limit=limit)
     if sentence := daily_loss_sentence(pnl, limit):
@@ -169,7 +169,7 @@ def daily_loss(facts: Facts) -> GateResult:
 
 
 def circuit_breaker(facts: Facts) -> GateResult:
-    """Not so many trades in a row have lost that something must be wrong."""
+    """Fewer trades in a row have lost than the limit."""
     name, limit = GateName.CIRCUIT_BREAKER, facts.limits.losing_streak
     losing = facts.results.losing_streak
     if sentence := losing_streak_sentence(losing, limit):
@@ -178,22 +178,22 @@ def circuit_breaker(facts: Facts) -> GateResult:
 
 
 def quote_balance(facts: Facts) -> GateResult:
-    """The quote currency that it needs is available."""
+    """The quote currency it needs is available."""
     name = GateName.INSUFFICIENT_BALANCE
     available, elsewhere = facts.available_quote, facts.held_elsewhere
     currency = facts.product.quote if facts.product else "quote currency"
     if available is None and facts.quote_why:
-        sentence = f"what may be spent of {currency} is not known: {facts.quote_why}"
+        sentence = f"the amount of {currency} that may be spent is not known: {facts.quote_why}"
         return failed(name, sentence, available=UNKNOWN, needed=facts.needed_quote)
     if available is None:
-        sentence = f"what is available is not known: {_balance_problem(facts, currency)}"
+        sentence = f"the available balance is not known: {_balance_problem(facts, currency)}"
         numbers = {"available": UNKNOWN, "needed": facts.needed_quote, **_balance_age(facts)}
         return failed(name, sentence, Ask.BALANCE, **numbers)
     held = {"held_elsewhere": elsewhere} if elsewhere else {}
     if facts.needed_quote > available:
         sentence = f"it needs {plain(facts.needed_quote)} {currency}, {plain(max(available, Decimal(0)))} are available"
         if elsewhere:
-            sentence += f", as {plain(elsewhere)} are held for orders that we don't know"
+            sentence += f", as {plain(elsewhere)} are held for unknown orders"
         sentence += f": {facts.quote_why}" if facts.quote_why else ""
         return failed(name, sentence, needed=facts.needed_quote, available=available, **held)
     return passed(name, needed=facts.needed_quote, available=available, **held)
@@ -206,7 +206,7 @@ def base_balance(facts: Facts) -> GateResult:
     size = facts.size or Decimal(0)
     if available is None or size > available:
         base = facts.product.base if facts.product else "base"
-        may = "nobody knows how much" if available is None and facts.base_why else plain(available or Decimal(0))
+        may = "an unknown size" if available is None and facts.base_why else plain(available or Decimal(0))
         why = f": {facts.base_why}" if facts.base_why else ""
         return failed(
             name,

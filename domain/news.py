@@ -1,7 +1,7 @@
-"""What a trader wants to be told of that is no trouble: kinds of news, and their sentences.
+"""Events a trader wants to hear of that are no problem: kinds of news, and their sentences.
 
-News happened and is over: an incident of severity INFO that is told once. Each kind is on (told at once), quiet (told
-with others, at most once an hour) or off.
+News is an event that is over: an incident of severity INFO that is reported once. Each kind is on (sent at once), quiet
+(sent with others, at most once an hour) or off.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ LIMIT_GATES = (
     GateName.POSITION_TOO_LARGE,
     GateName.INSUFFICIENT_BALANCE,
 )
-"""Gates that are limits of the trader's own; others say that there was nothing to trade."""
+"""Gates that are the trader's own limits; the others mean that there was nothing to trade."""
 
 _SHOWN = 5
 
 
 def opened_sentence(trade: Mapping[str, Any]) -> str:
-    """What was bought, for how much, and what decided it. `trade` is its row with the entry's `trigger`."""
+    """What was bought, the price paid and the trigger. `trade` is its row with the entry's `trigger`."""
     bought, quote = trade["bought_size"], _quote(trade["symbol"])
     part = "" if trade["entry_final"] else " so far"
     return (
@@ -66,14 +66,14 @@ def opened_sentence(trade: Mapping[str, Any]) -> str:
 
 
 def closed_sentence(trade: Mapping[str, Any]) -> str:
-    """Result and reason of a closed trade: net is what the position book says, gross without the quote fees."""
-    symbol, quote, reason = trade["symbol"], _quote(trade["symbol"]), trade["exit_reason"] or "no exit of ours"
+    """Result and reason of a closed trade: net is the position book's P&L, gross is before quote fees."""
+    symbol, quote, reason = trade["symbol"], _quote(trade["symbol"]), trade["exit_reason"] or "none of our exits"
     held = _span(trade["closed_at"] - trade["opened_at"])
     dust = f" {trade['dust_why']}." if trade.get("dust_why") else ""
     if trade["sold_size"] <= 0 and dust:
-        return f"The trade in {symbol} has ended with nothing sold, after {held}:{dust}"
+        return f"The trade in {symbol} ended with nothing sold, after {held}:{dust}"
     if trade["sold_size"] <= 0:
-        return f"The trade in {symbol} has ended without a sale of ours ({reason}), after {held}."
+        return f"The trade in {symbol} ended without one of our sells ({reason}), after {held}."
     bought = trade["bought_size"] - trade["bought_base_fees"]
     sold = trade["sold_size"] + trade["sold_base_fees"]
     gross = trade_pnl(bought, trade["bought_value"], sold, trade["sold_value"])
@@ -92,7 +92,7 @@ def closed_sentence(trade: Mapping[str, Any]) -> str:
 
 
 def refused_sentence(gate: str, times: int, symbols: Sequence[str], sentence: str | None) -> str:
-    """Which limit refused how many entries, and the last one's own words."""
+    """Which limit refused how many entries, and the last refusal's sentence."""
     entries = "An entry" if times == 1 else f"{times} entries"
     named = ", ".join(symbols[:_SHOWN]) + (" …" if len(symbols) > _SHOWN else "")
     why = f"; the last: {sentence}" if times > 1 else f": {sentence}"

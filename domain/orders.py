@@ -61,7 +61,7 @@ class OrderType(StrEnum):
 
 
 class TimeInForce(StrEnum):
-    """How long an order lives at the exchange."""
+    """How long an order stays at the exchange."""
 
     GTC = "GTC"
     GTD = "GTD"
@@ -70,18 +70,18 @@ class TimeInForce(StrEnum):
 
 
 class OrderRole(StrEnum):
-    """What an order is for."""
+    """An order's purpose."""
 
     ENTRY = "ENTRY"
     EXIT = "EXIT"
     EXTERNAL = "EXTERNAL"
-    """Not placed by the system: recorded all the same."""
+    """Not placed by the system, but recorded."""
 
 
 class EntryPoint(StrEnum):
-    """Which part of the system handed in an order, as the ledger stores it; other programs have words of their own.
+    """Which part of the system submitted an order, as the ledger stores it; other programs use their own names.
 
-    It is part of the order's key, so a word never changes.
+    It is part of the order's key, so a name never changes.
     """
 
     MANUAL = "manual"
@@ -93,17 +93,17 @@ class EntryPoint(StrEnum):
     EXIT = "exit"
     """A trade's exit monitor."""
     PROTECTION = "protection"
-    """What rests at the exchange for a trade."""
+    """A protective order that rests at the exchange for a trade."""
     DEMO = "demo"
     EXTERNAL = "external"
-    """Not handed in: seen at the exchange."""
+    """Not submitted by us: seen at the exchange."""
 
 
 class VenueStatus(StrEnum):
     """An order's status as any venue reports it, normalised."""
 
     PENDING = "PENDING"
-    """Taken, not yet on the book (Coinbase PENDING, QUEUED)."""
+    """Accepted, not yet on the book (Coinbase PENDING, QUEUED)."""
     OPEN = "OPEN"
     CANCELLING = "CANCELLING"
     """A cancel is queued; it can still fill."""
@@ -119,7 +119,7 @@ class AttemptStatus(StrEnum):
     SUBMITTING = "SUBMITTING"
     UNKNOWN = "UNKNOWN"
     ABSENT = "ABSENT"
-    """Proven never to have reached the exchange; if it shows up there all the same, that is believed."""
+    """Proven never to have reached the exchange; if it appears there after all, the exchange's report counts."""
     OPEN = "OPEN"
     CANCELLING = "CANCELLING"
     FILLED = "FILLED"
@@ -175,7 +175,7 @@ _PLACE = Decimal("1e-16")
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What an attempt (or an order) has traded so far.
+    """The totals traded by an attempt (or an order) so far.
 
     Sizes and base fees in base currency, value and quote fees in quote currency; a rebate is a negative fee.
     """
@@ -204,7 +204,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything known of one attempt: its status and its totals."""
+    """Everything known about one attempt: its status and its totals."""
 
     status: AttemptStatus
     totals: Totals = Totals()
@@ -221,7 +221,7 @@ class Report:
 
 
 def merge(known: Report, news: Report, *, settled: Decimal = ZERO) -> Report:
-    """Fold a report into what is known; any order and any repeats of the same reports give the same result.
+    """Merge a report into the known state; any order and any repeats of the same reports give the same result.
 
     Totals go together: the report with the greater filled size brings its value and fees. With equal sizes the greater
     value, then the greater fees win, so that a correction is taken once and for all. What is known up to the size
@@ -236,16 +236,16 @@ def merge(known: Report, news: Report, *, settled: Decimal = ZERO) -> Report:
 
 
 def shows_end(seen: Report, told: Decimal) -> bool:
-    """Whether a look at an order that was told to have ended with `told` filled (base) shows its end.
+    """Whether a look-up of an order reported as ended with `told` filled (base) shows its end.
 
-    An answer in which it lives, or has filled less, is older than what was told: it says nothing.
+    An answer in which it is open or has filled less is older than that report and is ignored.
     """
     return seen.final and seen.totals.size >= told
 
 
 @dataclass(frozen=True, slots=True)
 class FillStep:
-    """What one report adds to what was known before: price and fees derived from totals.
+    """What one report adds to the known totals: price and fees are derived.
 
     `size` in base, `value` in quote before fees; `price` is `value / size`.
     """
@@ -268,9 +268,9 @@ def fill_between(before: Totals, after: Totals) -> FillStep | None:
 
 
 def rounding(prices: Iterable[Decimal]) -> Totals:
-    """How far executions at these prices may add up beside what their order says it has traded.
+    """How far the sum of executions at these prices may differ from their order's totals.
 
-    Venues tell sizes and values to 16 places only, and the size of an execution that is told in quote is a quotient.
+    Venues report sizes and values to 16 places only, and the size of an execution reported in quote is a quotient.
     """
     rest = Totals()
     for price in prices:
@@ -387,9 +387,9 @@ def move_trade(now: TradeState, to: TradeState) -> TradeState:
 def order_state(attempts: Iterable[Report], *, finished: bool, now: OrderState = OrderState.RECEIVED) -> OrderState:
     """The state of an admitted order, from its attempts in order of their numbers.
 
-    `finished` says that no further attempt will be sent; then the last attempt's end is the order's end, and an
-    order that filled in part before ends as that end (its filled size says how much). An end that stands (`now`) stays,
-    unless the order may become the other: an expired order's attempt is a cancelled one, which a repeat of it says.
+    `finished` means that no further attempt will be sent; then the last attempt's final status is the order's, even
+    after partial fills (the filled size says how much). A final state (`now`) stays, unless the order may move to the
+    other: an expired order's attempt is a cancelled one, as a repeated report says.
     """
     reports = list(attempts)
     if not reports:
@@ -416,7 +416,7 @@ def end_state(status: AttemptStatus) -> OrderState:
 
 
 def public_state(state: OrderState, filled: Decimal) -> str:
-    """The API's word for a state: NEW (not yet at the exchange), ACTIVE (working), or the state itself."""
+    """The API's name for a state: NEW (not yet at the exchange), ACTIVE (working), or the state itself."""
     if state in (OrderState.RECEIVED, OrderState.ADMITTED, OrderState.SUBMITTING, OrderState.UNKNOWN):
         return "NEW"
     if state in (OrderState.OPEN, OrderState.CANCELLING):

@@ -1,10 +1,10 @@
-"""Passive market making (MM): at which prices, how much, and what becomes of the quotes that rest.
+"""Passive market making (MM): prices and sizes of quotes, and whether resting quotes stay.
 
-Both quotes keep half of what a round trip must earn (both maker fees and the minimum profit) from the fair price, which
-is the micro-price of the book without our own orders: the mid, weighted towards the side that has less on it
-(Gatheral and Oomen 2010). Whoever holds inventory leans down with both prices, so that it sells sooner and buys later.
-An ask never asks less than what its own lot has cost, with fees and the minimum profit. Nothing is quoted where the
-spread doesn't pay, and each side that isn't quoted has a name for the reason and a sentence with the numbers.
+Each quote keeps a distance from the fair price of half of what a round trip must earn (both maker fees and the minimum
+profit). The fair price is the micro-price of the book without our own orders: the mid, weighted towards the thinner
+side (Gatheral and Oomen 2010). With inventory both prices are lowered, so that it sells sooner and buys later. An ask
+is never below its own lot's cost with fees and the minimum profit. Nothing is quoted if the spread is too narrow; a
+side that isn't quoted has a code for the reason and a sentence with the numbers.
 
 Prices in quote per base, sizes in base, money in quote currency, rates and profits as fractions (0.001 is 0.1 %).
 """
@@ -46,13 +46,13 @@ QUOTES = "passive_mm"
 
 
 def leaves_after_quotes(intent: OrderIntent) -> bool:
-    """Whether the market maker's quotes on the symbol are to leave before this sell: an exit, or a person's."""
+    """Whether the market maker's quotes on the symbol are withdrawn before this sell: an exit, or a person's sell."""
     sells = intent.role is OrderRole.EXIT and intent.protection_role is None and not intent.by_market_maker
     return sells and not intent.past_quotes and not intent.dry_run
 
 
 class QuoteCode(StrEnum):
-    """What a side of a symbol gets in a round, or why it gets nothing."""
+    """The result for one side of a symbol in a round, or why nothing is quoted."""
 
     PLACED = "PLACED"
     KEPT = "KEPT"
@@ -75,7 +75,7 @@ class QuoteCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A price level of the book: the size that waits at a price."""
+    """A price level of the book: the size resting at a price."""
 
     price: Decimal
     size: Decimal
@@ -88,24 +88,24 @@ class QuoteRules:
     min_profit: Decimal
     """Of a round trip, after both maker fees; a fraction of the price."""
     min_quote_volume: Decimal
-    """Least volume of the last 24 hours, quote currency."""
+    """Minimum volume of the last 24 hours, quote currency."""
     max_inventory: Decimal
-    """Most that may be held or be on the way, quote currency."""
+    """Maximum inventory, held or in open bids, quote currency."""
     replace_after: Decimal
-    """A quote that is further than this from where it should be is replaced; a fraction of the price."""
+    """A quote further than this from its target price is replaced; a fraction of the price."""
     renew_seconds: Decimal = ZERO
-    """A quote with less life than this is replaced."""
+    """A quote that expires sooner than this is replaced."""
     skew: Decimal = ZERO
-    """With a full inventory both prices lean down by this part of half the spread; 0 to 1."""
+    """With a full inventory both prices are lowered by this part of half the spread; 0 to 1."""
     size_quote: Decimal | None = None
     size_base: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SellableLot:
-    """Inventory that may be sold: of one trade, or of the pool that no trade owns (`entry_key` None).
+    """Inventory that may be sold: of one trade, or of the pool (`entry_key` None).
 
-    `size` is what nobody but our own quotes has claimed; `cost` what one unit has cost with fees (None: not known).
+    `size` excludes claims other than our own quotes'; `cost` is one unit's cost with fees (None: not known).
     """
 
     entry_key: str | None
@@ -126,13 +126,14 @@ class Resting:
 
     @property
     def of_pool(self) -> bool:
-        """An ask for what no trade owns."""
+        """An ask that sells from the pool."""
         return self.side is Side.SELL and self.entry_key is None
 
 
 @dataclass(frozen=True, slots=True)
 class QuoteFacts:
-    """One read of everything a symbol's quotes depend on. The book's sides are best first and without our orders."""
+    """One read of everything a symbol's quotes depend on. The book's sides are best first and exclude our own
+    orders."""
 
     symbol: str
     rules: QuoteRules
@@ -147,7 +148,7 @@ class QuoteFacts:
     """Oldest first."""
     resting: Sequence[Resting] = ()
     disabled: str = ""
-    """Why nothing may be quoted, for a person; empty: it may."""
+    """Why nothing may be quoted, for a person; empty: quoting is allowed."""
     halted: str = ""
     blocked: bool = False
     hodl: bool = False
@@ -159,7 +160,7 @@ class QuoteFacts:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A quote to be placed; an ask names the trade that it sells from (None: the pool)."""
+    """A quote to place; an ask names the trade that it sells from (None: the pool)."""
 
     side: Side
     price: Decimal
@@ -169,7 +170,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class QuoteAnswer:
-    """What one side gets, and why."""
+    """The result for one side, and why."""
 
     code: QuoteCode
     sentence: str
@@ -179,7 +180,7 @@ class QuoteAnswer:
 
 @dataclass(frozen=True, slots=True)
 class QuotePlan:
-    """What is to be done for one symbol: cancel first, then place what has no quote on its side any more."""
+    """The steps for one symbol: first cancel, then place quotes on sides that have none."""
 
     symbol: str
     bid: QuoteAnswer
@@ -214,7 +215,7 @@ def without_own(levels: Iterable[Level], own: Iterable[Resting], side: Side) -> 
 
 
 def micro_price(bid: Level, ask: Level) -> Decimal:
-    """The mid, weighted by the other side's size: more to buy than to sell moves it up.
+    """The mid, weighted by the other side's size: a larger bid side moves it up.
 
     Source: J. Gatheral, R. Oomen, "Zero-intelligence realized variance estimation", 2010.
     """
@@ -225,7 +226,7 @@ def micro_price(bid: Level, ask: Level) -> Decimal:
 
 
 def quote_plan(facts: QuoteFacts) -> QuotePlan:
-    """Both sides of one symbol: what is placed, kept, replaced or taken away, and why."""
+    """Both sides of one symbol: which quotes are placed, kept, replaced or cancelled, and why."""
     stop = _stopped(facts)
     if stop is not None:
         return _nothing(facts, stop, {})
@@ -252,12 +253,12 @@ def quote_plan(facts: QuoteFacts) -> QuotePlan:
         numbers["quote_volume"] = facts.volume
     if rules.min_quote_volume > 0 and (facts.volume is None or facts.volume < rules.min_quote_volume):
         volume = "not known" if facts.volume is None else plain(round_half_even(facts.volume))
-        why = f"24 h volume is {volume}, the least is {plain(rules.min_quote_volume)} {product.quote}"
+        why = f"24 h volume is {volume}, the minimum is {plain(rules.min_quote_volume)} {product.quote}"
         return _nothing(facts, QuoteAnswer(QuoteCode.VOLUME_TOO_LOW, why), numbers)
     if spread <= needed:
         why = (
-            f"the spread is {_pct(spread)}, fees of both sides ({_pct(2 * facts.maker)}) and the least profit "
-            f"({_pct(rules.min_profit)}) take {_pct(needed)}"
+            f"the spread is {_pct(spread)}, fees of both sides ({_pct(2 * facts.maker)}) and the minimum profit "
+            f"({_pct(rules.min_profit)}) need {_pct(needed)}"
         )
         return _nothing(facts, QuoteAnswer(QuoteCode.SPREAD_TOO_NARROW, why), numbers)
     full = min(divide(held, rules.max_inventory), Decimal(1)) if rules.max_inventory > 0 else Decimal(1)
@@ -274,7 +275,7 @@ def quote_plan(facts: QuoteFacts) -> QuotePlan:
 
 
 def _stopped(facts: QuoteFacts) -> QuoteAnswer | None:
-    """Why neither side may be quoted, from what needs no prices."""
+    """Why neither side may be quoted, from checks that need no prices."""
     product, symbol = facts.product, facts.symbol
     if facts.disabled:
         return QuoteAnswer(QuoteCode.DISABLED, facts.disabled)
@@ -283,9 +284,12 @@ def _stopped(facts: QuoteFacts) -> QuoteAnswer | None:
     if facts.blocked:
         return QuoteAnswer(QuoteCode.BLACKLISTED, f"{symbol} is on the block list")
     if facts.hodl:
-        return QuoteAnswer(QuoteCode.HODL, f"{symbol} is on the HODL list: what is bought could not be sold")
+        return QuoteAnswer(QuoteCode.HODL, f"{symbol} is on the HODL list: bought coins could not be sold")
     if facts.off_leaderboard:
-        return QuoteAnswer(QuoteCode.NOT_ON_LEADERBOARD, f"trades on {symbol} have not earned it a place")
+        return QuoteAnswer(
+            QuoteCode.NOT_ON_LEADERBOARD,
+            f"trades on {symbol} have not earned it a place on the leaderboard",
+        )
     if facts.exiting:
         return QuoteAnswer(QuoteCode.EXIT_UNDER_WAY, f"a trade on {symbol} is being sold")
     if facts.unread:
@@ -305,7 +309,7 @@ def _nothing(facts: QuoteFacts, answer: QuoteAnswer, numbers: Mapping[str, Decim
 
 
 class _Draft:
-    """Collects what both sides want done."""
+    """Collects the steps for both sides."""
 
     def __init__(self, facts: QuoteFacts, product: Product) -> None:
         self._facts = facts
@@ -338,7 +342,7 @@ class _Draft:
         return self._settle(resting, kept, wanted)
 
     def ask(self, price: Decimal) -> QuoteAnswer:
-        """The selling side: the lot that can be sold nearest to `price`, the oldest of several."""
+        """The selling side: the lot whose price can be nearest to `price`, the oldest of several."""
         rules, maker, product = self._facts.rules, self._facts.maker, self._product
         resting = self._of(Side.SELL)
         found: list[Wanted] = []

@@ -1,9 +1,9 @@
-"""Reconcile: what differs between our journal and the exchange's records, and what has to be done about it (INGEST-3).
+"""Reconcile: differences between our journal and the exchange's records, and what to do about them (INGEST-3).
 
 `compare` is the one place that decides, a pure function of the two views; nothing is read or written here. Its rules:
-an order that is missing from a list is never taken for ended: it is looked up, and its end in the order history counts
-when the trade history adds up to it (`resolve`). Reports go through `domain.orders.merge`, so what we know already is
-never undone. What makes no sense (another side, sizes below zero, a product nobody knows) is an incident, not a guess.
+an order missing from a list does not count as ended: it is looked up, and its end in the order history counts once the
+trade history adds up to it (`resolve`). Reports go through `domain.orders.merge`, so known totals are never undone.
+Contradictory data (another side, negative sizes, an unknown product) becomes an incident; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["compare", "execution_problem", "resolve"]
 
 
 _JUST_NOW = timedelta(seconds=5)
-"""An order acknowledged this shortly before the lists were asked for need not be in them."""
+"""An order acknowledged this shortly before the lists were requested may be missing from them."""
 
 _CONFIRM_PATIENCE = timedelta(minutes=5)
-"""How long the trade history may take to show what the order history says."""
+"""How long the trade history may lag behind the order history."""
 
 
 def execution_problem(item: Execution) -> tuple[Difference, str] | None:
@@ -47,7 +47,7 @@ def execution_problem(item: Execution) -> tuple[Difference, str] | None:
 def compare(journal: Journal, records: Records) -> list[Finding]:
     """Every difference between the two views, orders by time, then executions.
 
-    What agrees is not mentioned.
+    Matches are not listed.
     """
     by_client: dict[str, Known] = {item.client_order_id: item for item in journal.attempts}
     by_exchange: dict[str, Known] = {
@@ -81,7 +81,7 @@ def compare(journal: Journal, records: Records) -> list[Finding]:
 
 
 def _match(seen: Seen, by_client: Mapping[str, Known], by_exchange: Mapping[str, Known]) -> Known | None:
-    """By our id where it names the same order, else by the exchange's: an id of ours may be on another's order."""
+    """By our id if it is the same order, else by the exchange's id: an external order may carry one of our ids."""
     known = by_client.get(seen.client_order_id) if seen.client_order_id else None
     if known is not None and known.exchange_order_id in (None, seen.exchange_order_id):
         return known
@@ -89,7 +89,7 @@ def _match(seen: Seen, by_client: Mapping[str, Known], by_exchange: Mapping[str,
 
 
 def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | None) -> Finding | None:
-    """What makes an order's report unusable, or worth a word."""
+    """Why an order's report is unusable or needs attention."""
 
     def finding_of(difference: Difference, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
@@ -100,15 +100,15 @@ def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | Non
     if known is not None and seen.side is not known.side:
         return finding_of(
             Difference.CHANGED_SIDE,
-            f"{name} was a {known.side} and is now told to be a {seen.side}: nothing of it is booked until a person "
-            "has looked at it",
+            f"{name} was a {known.side} and is now reported as a {seen.side}: nothing of it is booked until a person "
+            f"has checked it",
             critical=True,
         )
     if known is not None and seen.symbol != known.symbol:
         return finding_of(
             Difference.CHANGED_SYMBOL,
-            f"{name} was of {known.symbol} and is now told to be of {seen.symbol}: nothing of it is booked until a "
-            "person has looked at it",
+            f"{name} was of {known.symbol} and is now reported as {seen.symbol}: nothing of it is booked until a "
+            f"person has checked it",
             critical=True,
         )
     if currencies(seen.symbol) is None or (known is None and products is not None and seen.symbol not in products):
@@ -119,20 +119,20 @@ def _problem_of(seen: Seen, known: Known | None, products: Collection[str] | Non
     if totals.size < 0 or totals.value < 0:
         return finding_of(
             Difference.BAD_FILL,
-            f"{name} is told to have traded {totals.size} for {totals.value}: sizes can't be below zero",
+            f"{name} is reported to have traded {totals.size} for {totals.value}: sizes can't be negative",
             critical=True,
         )
     if seen.other_fees:
         fees = ", ".join(f"{amount} {currency}" for currency, amount in sorted(seen.other_fees.items()))
         return finding_of(
             Difference.FEE_IN_OTHER_CURRENCY,
-            f"{name} of {seen.symbol} was charged {fees}: no P&L holds that, the balances will show it",
+            f"{name} of {seen.symbol} was charged {fees}: no P&L includes that; it will appear in the balances",
         )
     return None
 
 
 def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], asked_at: datetime) -> Finding | None:
-    """What the exchange shows of one order, against what we know of it."""
+    """Compares the exchange's view of one order with ours."""
 
     def finding_of(difference: Difference, action: Remedy, sentence: str, *, critical: bool = False) -> Finding:
         return Finding(
@@ -150,7 +150,7 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
         return finding_of(
             Difference.LATE_APPEARANCE,
             Remedy.RECORD,
-            f"{name} was taken for absent and is at the exchange all the same: {seen.report.status}, "
+            f"{name} was recorded as absent but is at the exchange: {seen.report.status}, "
             f"{seen.report.totals.size} filled",
         )
     merged = merge(known.report, seen.report, settled=known.settled)
@@ -163,7 +163,7 @@ def _of_pair(seen: Seen, known: Known | None, executions: Sequence[Execution], a
                 f"{known.report.totals.size}",
             )
         if seen.report != known.report:
-            return finding_of(Difference.AHEAD, Remedy.NONE, f"{name}: the ledger knows more than the list")
+            return finding_of(Difference.AHEAD, Remedy.NONE, f"{name}: the ledger's report is newer than the list")
         return None
     if seen.report.final and not known.report.final:
         return _ended(seen, known, executions, asked_at, looked_up=False)
@@ -192,7 +192,7 @@ def _ended(
 
     if abs(shown - size) <= rounding(item.price for item in distinct).size:
         source = StatusSource.TRADE_HISTORY if size > 0 else StatusSource.ORDER_HISTORY
-        proof = f"its executions add up to {shown}" if size > 0 else "and the trade history has nothing of it"
+        proof = f"its executions add up to {shown}" if size > 0 else "and the trade history shows none of it"
         return finding_of(
             Difference.ENDED,
             Remedy.RECORD,
@@ -211,16 +211,16 @@ def _ended(
             Remedy.RECORD,
             seen.exchange_order_id,
             seen.symbol,
-            f"{sentence} for more than {_CONFIRM_PATIENCE.total_seconds() / 60:.0f} minutes; the order history counts",
+            f"{sentence} for more than {_CONFIRM_PATIENCE.total_seconds() / 60:.0f} minutes; the order history is used",
             seen,
             known,
             critical=True,
         )
-    return finding_of(Difference.UNCONFIRMED, Remedy.WAIT, f"{sentence}: it is looked at again")
+    return finding_of(Difference.UNCONFIRMED, Remedy.WAIT, f"{sentence}: it is checked again")
 
 
 def _unlisted(known: Known, asked_at: datetime) -> Finding:
-    """An attempt that has not ended as far as we know, and that no list names."""
+    """An attempt that is open as far as we know, and that no list contains."""
     subject = known.exchange_order_id or known.client_order_id
     name = f"order {subject} ({known.side} {known.symbol})"
     if known.exchange_order_id is None:
@@ -228,21 +228,27 @@ def _unlisted(known: Known, asked_at: datetime) -> Finding:
         return Finding(Difference.IN_FLIGHT, Remedy.NONE, subject, known.symbol, f"{name}: {why}", None, known)
     if known.acknowledged_at is not None and known.acknowledged_at > asked_at - _JUST_NOW:
         return Finding(
-            Difference.IN_FLIGHT, Remedy.NONE, subject, known.symbol, f"{name} was taken only just now", None, known
+            Difference.IN_FLIGHT,
+            Remedy.NONE,
+            subject,
+            known.symbol,
+            f"{name} was accepted only a moment ago",
+            None,
+            known,
         )
     return Finding(
         Difference.VANISHED,
         Remedy.LOOK_UP,
         subject,
         known.symbol,
-        f"{name} is neither open nor in the list: its end is looked up",
+        f"{name} is neither among the open orders nor in the list: it is looked up",
         None,
         known,
     )
 
 
 def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution], asked_at: datetime) -> Finding:
-    """What a look-up by the exchange's id says of a finding whose action was LOOK_UP; never LOOK_UP again."""
+    """The result of a look-up by the exchange's id for a finding with the action LOOK_UP; never LOOK_UP again."""
     known = finding.known
     name = f"order {finding.subject} ({finding.symbol})"
     if seen is None:
@@ -251,8 +257,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
             Remedy.INCIDENT,
             finding.subject,
             finding.symbol,
-            f"{name} is in our books and the exchange does not know it: nothing is changed until a person has looked "
-            "at it"
+            f"{name} is in our books but unknown to the exchange: nothing is changed until a person has checked it"
             if known is not None
             else f"an execution names {name}, which the exchange does not know: it is not booked",
             None,
@@ -273,7 +278,7 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
                 finding.subject,
                 finding.symbol,
                 f"{name} ended with {seen.report.totals.size} at the exchange, asked twice, and the ledger has "
-                f"{known.report.totals.size}: nothing is taken back until a person has looked at it",
+                f"{known.report.totals.size}: nothing is undone until a person has checked it",
                 seen,
                 known,
                 critical=True,
@@ -286,12 +291,12 @@ def resolve(finding: Finding, seen: Seen | None, executions: Sequence[Execution]
             Remedy.RECORD,
             finding.subject,
             finding.symbol,
-            f"{name} lives: {seen.report.status}, {seen.report.totals.size} filled",
+            f"{name} is open: {seen.report.status}, {seen.report.totals.size} filled",
             seen,
             known,
         )
     return Finding(
-        Difference.STILL_OPEN, Remedy.NONE, finding.subject, finding.symbol, f"{name} is as we know it", seen, known
+        Difference.STILL_OPEN, Remedy.NONE, finding.subject, finding.symbol, f"{name} is unchanged", seen, known
     )
 
 
@@ -337,7 +342,7 @@ def _of_executions(
                     Remedy.SETTLE,
                     identity,
                     symbol,
-                    f"{len(missing)} executions of order {identity} take the place of derived fills",
+                    f"{len(missing)} executions of order {identity} replace derived fills",
                     seen,
                     known,
                     trade_ids=missing,

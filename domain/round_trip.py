@@ -1,7 +1,7 @@
-"""What buying and selling again costs, and what of an order is so near or so far that a person may have meant another.
+"""The cost of a round trip, and values of an order so near or so far that they may be a typing error.
 
-A stop or target nearer than that is reached by the costs alone: 0.05 given for 5 is sold at the first move, and what it
-loses is fees. Nothing is refused for it; these are sentences for whoever asked.
+A stop or target nearer than that is reached by the costs alone: with 0.05 instead of 5 the trade is sold at the first
+move and loses its fees. Nothing is refused; these sentences are warnings for the person who placed the order.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 ASSUMED_TAKER: Final = Decimal("0.006")
-"""Coinbase's taker rate of a small account, where the account's own isn't known; a fraction."""
+"""Coinbase's taker fee rate for a small account, used if the account's own isn't known; a fraction."""
 FAR: Final = Decimal("0.1")
-"""A limit further than this from the market is told; a fraction of the market's price."""
+"""A limit further than this from the market gets a warning; a fraction of the market's price."""
 LEVELS: Final[Mapping[str, str]] = {
     "hard_stop": "the hard stop",
     "soft_stop": "the soft stop",
@@ -45,7 +45,7 @@ _LARGEST_MEANT = Decimal("0.5")
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """Costs as fractions of the price: the taker rate, which is paid twice, and the spread (None: not known)."""
+    """Costs as fractions of the price: the taker fee rate, which is paid twice, and the spread (None: not known)."""
 
     taker: Decimal = ASSUMED_TAKER
     spread: Decimal | None = None
@@ -65,7 +65,7 @@ class RoundTrip:
 
 
 def near_levels(rules: ExitRules, trip: RoundTrip) -> dict[str, str]:
-    """Rules that are nearer than a round trip costs: each one's field with a sentence."""
+    """Rules that are nearer than the cost of a round trip: the field of each with a sentence."""
     found = {}
     for name, called in LEVELS.items():
         distance = getattr(rules, name)
@@ -78,7 +78,7 @@ def near(called: str, distance: Decimal, trip: RoundTrip) -> str:
     """The sentence about one level; `distance` is a fraction of the entry price."""
     meant = distance * 100
     asked = f"; did you mean {_percent(meant)}?" if trip.cost < meant <= _LARGEST_MEANT else ""
-    return f"{called} at {_percent(distance)} is nearer than a round trip costs: {trip.sentence}{asked}"
+    return f"{called} at {_percent(distance)} is within the cost of a round trip: {trip.sentence}{asked}"
 
 
 def near_stops(
@@ -86,7 +86,7 @@ def near_stops(
 ) -> Iterator[str]:
     """Sentences about prices to which a trade's stops or target are moved; `entry` is its entry price.
 
-    A stop that is far from the bid secures a gain, however near the entry price it is.
+    A stop far from the bid secures a gain, even if it is near the entry price.
     """
     for name, called in LEVELS.items():
         price = levels.get(name)
@@ -99,7 +99,8 @@ def near_stops(
 
 
 def far_limit(side: Side, limit: Decimal, bid: Decimal | None, ask: Decimal | None) -> str:
-    """A sentence about a limit that is far from the market, on either side; empty where it is not, or nobody knows."""
+    """A sentence about a limit far from the market, on either side; empty if it is not, or if the market is not
+    known."""
     market = (ask or bid) if side is Side.BUY else (bid or ask)
     if market is None or market <= 0:
         return ""
@@ -108,17 +109,17 @@ def far_limit(side: Side, limit: Decimal, bid: Decimal | None, ask: Decimal | No
         return ""
     where = "above" if away > 0 else "below"
     takes = (side is Side.BUY) == (away > 0)
-    means = "it takes whatever is offered up to there" if takes else "it rests until the market comes there"
+    means = "it fills at any price up to the limit" if takes else "it rests until the market reaches it"
     return f"the limit {plain(limit)} is {abs(away) * 100:.0f} % {where} the market ({plain(market)}): {means}"
 
 
 def spread_of(bid: Decimal | None, ask: Decimal | None) -> Decimal | None:
-    """The spread as a fraction; None where there is no touch to tell it by."""
+    """The spread as a fraction; None without a touch."""
     return None if not bid or not ask or bid >= ask else divide(ask, bid) - 1
 
 
 def of_order(intent: OrderIntent, trip: RoundTrip, bid: Decimal | None, ask: Decimal | None) -> list[str]:
-    """What may not be meant of an order: stops and target of an entry, a limit. `trip` has the rate, the touch (None:
+    """Possible mistakes in an order: stops and target of an entry, a limit. `trip` has the fee rate, the touch (None:
     not known now) the spread.
     """
     spread = spread_of(bid, ask)

@@ -1,6 +1,6 @@
-"""Sizes and prices an exchange will take: always rounded in the direction that can't cost more than was asked.
+"""Sizes and prices an exchange accepts: always rounded in the direction that can't cost more than requested.
 
-Sizes go down. A buy's limit price goes down and a sell's up; a post-only price is moved off the touch.
+Sizes are rounded down, a buy's limit price down and a sell's up; a post-only price is moved off the touch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sized(wanted: Decimal, product: Product) -> Decimal:
 
 
 def size_problem(size: Decimal, price: Decimal | None, product: Product) -> tuple[GateName, str] | None:
-    """`(gate, sentence)` if the exchange would not take this base size, else None.
+    """`(gate, sentence)` if the exchange would not accept this base size, else None.
 
     `price` (quote per base) is needed for the minimum in quote currency; without it only base limits are checked.
     """
@@ -63,16 +63,17 @@ def is_dust(size: Decimal, price: Decimal | None, product: Product) -> bool:
 
 
 def free_to_sell(remaining: Decimal, claimed: Decimal, price: Decimal | None, product: Product) -> Decimal:
-    """Base size that an order of its own can sell of a position while another may still sell `claimed` of it.
+    """Base size of a position that a new order can sell while other orders have claimed `claimed` of it.
 
-    Zero where the rest is too small to be sold; `price` is as in `size_problem`.
+    Zero if the rest is too small to be sold; `price` is as in `size_problem`.
     """
     rest = remaining - claimed
     return ZERO if is_dust(rest, price, product) else sized(rest, product)
 
 
 def dust_sentence(size: Decimal, price: Decimal | None, product: Product) -> str:
-    """A position that is dust, in words: its size, its worth at `price` (quote per base), and the minimum it misses."""
+    """A position that is dust, in words: its size, its value at `price` (quote per base), and the minimum it is
+    below."""
     small = sized(size, product) < product.base_min or sized(size, product) <= ZERO
     least = f"{plain(product.base_min)} {product.base}" if small else f"{plain(product.quote_min)} {product.quote}"
     worth = ""
@@ -81,11 +82,11 @@ def dust_sentence(size: Decimal, price: Decimal | None, product: Product) -> str
         # Less than a cent, or a part of a quote currency that is worth much, with what digits it has.
         rounded = round_half_even(value, Decimal("0.01") if value >= Decimal("0.01") else Decimal("1e-8"))
         worth = f"worth {plain(rounded)} {product.quote}, "
-    return f"{plain(size)} {product.base} are too small to sell ({worth}minimum {least}) and stay as dust"
+    return f"{plain(size)} {product.base} are too small to sell ({worth}minimum {least}) and remain as dust"
 
 
 def limit_price(price: Decimal, side: Side, product: Product) -> Decimal:
-    """The nearest price on the tick that is not worse than asked: down for a buy, up for a sell."""
+    """The nearest price on the tick that is not worse than requested: down for a buy, up for a sell."""
     rounding = round_down if side is Side.BUY else round_up
     return rounding(price, product.price_increment)
 
@@ -104,7 +105,7 @@ def post_only_price(wanted: Decimal, side: Side, quote: Quote, product: Product)
 
 
 def collar_price(quote: Quote, side: Side, collar: Decimal, product: Product) -> Decimal:
-    """The worst price of a limit IOC that stands in for a market order; `collar` is a fraction of the touch."""
+    """The worst price of a limit IOC that replaces a market order; `collar` is a fraction of the touch."""
     if side is Side.SELL:
         return round_down(quote.bid * (1 - collar), product.price_increment)
     return round_up(quote.ask * (1 + collar), product.price_increment)

@@ -1,8 +1,8 @@
-"""What a person may change on an open trade's stops and target (EXIT-14), and what it means for its rules.
+"""How a person may change an open trade's stops and target (EXIT-14), and the resulting rules.
 
-Nearer to the price at any time; further away only with a word that says so; and a trailing stop is never lowered by
-anybody. Stops of a plan are shares of the entry price: a price that is given becomes such a share, rounded so that a
-bid at exactly that price is past it.
+Nearer to the price at any time; further away only with an explicit option; a trailing stop is never lowered. A plan's
+stops are fractions of the entry price: a given price is converted to a fraction, rounded so that a bid at exactly that
+price triggers it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LEVELS", "Moved", "StopsRefusedError", "moved_stops", "same_levels"]
 
 _QUANTUM = Decimal("1e-18")
 LEVELS = frozenset({"hard_stop", "soft_stop", "trailing_stop", "trailing_arm", "take_profit", "no_take_profit"})
-"""What a request can ask for; its other fields say who asks, and what is allowed."""
+"""The levels a request can change; its other fields give the requester and what is allowed."""
 
 
 class StopsRefusedError(BotTraderError, ValueError):
@@ -45,7 +45,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A price that sells: where it is, where it is to be, and whether that is further from the price. None: nowhere."""
+    """A price that sells: the current and the new one, and whether that is further from the market. None: not set."""
 
     name: str
     now: Decimal | None
@@ -56,9 +56,9 @@ class _Level:
 def moved_stops(
     position: Position, bid: Decimal | None, request: StopsRequest, protection: Protection | None = None
 ) -> Moved:
-    """A trade's stops as a person wants them. Prices in quote per base; `bid` is None if it is not known now.
+    """A trade's stops as a person requests them. Prices in quote per base; `bid` is None if it is not known now.
 
-    `protection` is what the trade was to have at the exchange: a bracket's target there sells, too.
+    `protection` is the trade's configured protection at the exchange: a bracket's target also sells.
 
     Raises StopsRefusedError with the code NOTHING_TO_CHANGE, BAD_STOP, FURTHER_AWAY, TRAILING_NEVER_LOWERED,
     WOULD_SELL_NOW or BID_UNKNOWN.
@@ -67,7 +67,7 @@ def moved_stops(
     _check_signs(entry, request)
     levels = [level for level in _levels(position, request, protection) if level.now != level.wanted]
     if not levels:
-        raise StopsRefusedError("NOTHING_TO_CHANGE", "nothing of it is different from what the trade has")
+        raise StopsRefusedError("NOTHING_TO_CHANGE", "the trade already has these stops")
     trailing = _trailing(position, bid, request)
     rules = _rules(position, request)
     _check_order(position, rules, trailing, request)
@@ -75,8 +75,7 @@ def moved_stops(
     if further and not request.further:
         raise StopsRefusedError(
             "FURTHER_AWAY",
-            f"that puts the {' and the '.join(further)} further away than now: it is done where the request says "
-            "`further`",
+            f"that puts the {' and the '.join(further)} further away than now: this needs `further` in the request",
         )
     _check_bid(bid, request, {level.name for level in levels})
     words = "; ".join(f"{level.name} {_at(level.now)} → {_at(level.wanted)}" for level in levels)
@@ -84,19 +83,19 @@ def moved_stops(
 
 
 def same_levels(one: StopsRequest, other: StopsRequest) -> bool:
-    """Whether two requests ask for the same stops and target."""
+    """Whether two requests have the same stops and target."""
     return all(getattr(one, name) == getattr(other, name) for name in LEVELS)
 
 
 def _at(price: Decimal | None) -> str:
-    """To eight places, or six digits where a coin costs so little that these are more."""
+    """To eight places, or to six significant digits for a very low price."""
     if price is None:
         return "none"
     return plain(round_half_even(price, Decimal(1).scaleb(-max(8, 5 - price.adjusted()))))
 
 
 def _target(position: Position, protection: Protection | None) -> Decimal | None:
-    """The lowest price at which a target sells: the plan's, or a bracket's at the exchange."""
+    """The lowest target price: the plan's, or a bracket's at the exchange."""
     entry = position.entry_price
     found = [target_price(position.rules, entry)]
     if protection is not None:
@@ -141,7 +140,7 @@ def _levels(position: Position, request: StopsRequest, protection: Protection | 
 
 def _check_signs(entry: Decimal, request: StopsRequest) -> None:
     if request.no_take_profit and request.take_profit is not None:
-        raise StopsRefusedError("BAD_STOP", "a take profit can't be set and taken away at once")
+        raise StopsRefusedError("BAD_STOP", "a take profit can't be set and removed in one request")
     given = {
         "hard stop": request.hard_stop,
         "soft stop": request.soft_stop,
@@ -151,38 +150,38 @@ def _check_signs(entry: Decimal, request: StopsRequest) -> None:
     }
     for name, price in given.items():
         if price is not None and (not price.is_finite() or price <= ZERO):
-            raise StopsRefusedError("BAD_STOP", f"the {name} is a price above zero")
+            raise StopsRefusedError("BAD_STOP", f"the {name} must be a price above zero")
     for name in ("hard stop", "soft stop"):
         price = given[name]
         if price is not None and price >= entry:
             raise StopsRefusedError(
                 "BAD_STOP",
-                f"a {name} is below the entry price of {_at(entry)}, {_at(price)} is not: a gain is kept "
-                "by the trailing stop",
+                f"a {name} must be below the entry price of {_at(entry)}, and {_at(price)} is not: use the trailing "
+                f"stop to keep a gain",
             )
     for name in ("price that arms trailing", "take profit"):
         price = given[name]
         if price is not None and price <= entry:
-            raise StopsRefusedError("BAD_STOP", f"a {name} is above the entry price of {_at(entry)}")
+            raise StopsRefusedError("BAD_STOP", f"a {name} must be above the entry price of {_at(entry)}")
 
 
 def _trailing(position: Position, bid: Decimal | None, request: StopsRequest) -> Trailing | None:
-    """The trailing stop as it is to be: raised, or armed now at the price that is asked for."""
+    """The new trailing stop: raised, or armed now at the requested price."""
     now, wanted = position.trailing, request.trailing_stop
     if now is not None and request.trailing_arm is not None:
-        raise StopsRefusedError("BAD_STOP", f"trailing is armed already, its stop is at {_at(now.stop)}")
+        raise StopsRefusedError("BAD_STOP", f"trailing is already armed, with its stop at {_at(now.stop)}")
     if wanted is None or (now is not None and wanted == now.stop):
         return now
     if now is not None and wanted < now.stop:
         raise StopsRefusedError(
-            "TRAILING_NEVER_LOWERED", f"a trailing stop is never lowered, and this one is at {_at(now.stop)}"
+            "TRAILING_NEVER_LOWERED", f"a trailing stop can't be lowered, and this one is at {_at(now.stop)}"
         )
     if bid is None:
-        raise StopsRefusedError("BID_UNKNOWN", "the bid is not known now, and a trailing stop goes by it; try again")
+        raise StopsRefusedError("BID_UNKNOWN", "the bid is not known now, and a trailing stop needs it; try again")
     if wanted >= bid:
         raise StopsRefusedError(
             "WOULD_SELL_NOW",
-            f"the bid is {_at(bid)}: a trailing stop at {_at(wanted)} would sell at once; `close` does",
+            f"the bid is {_at(bid)}: a trailing stop at {_at(wanted)} would sell at once; use `close` for that",
         )
     peak = bid if now is None else max(now.peak, bid)
     steps = 0 if now is None else now.steps
@@ -195,7 +194,7 @@ def _trailing(position: Position, bid: Decimal | None, request: StopsRequest) ->
 
 
 def _rules(position: Position, request: StopsRequest) -> ExitRules:
-    """The rules with what was asked for. Raises StopsRefusedError where they contradict each other."""
+    """The rules with the requested changes. Raises StopsRefusedError if they contradict each other."""
     entry = position.entry_price
     changes: dict[str, Decimal | bool | None] = {}
     if request.hard_stop is not None:
@@ -216,7 +215,7 @@ def _rules(position: Position, request: StopsRequest) -> ExitRules:
         rules = position.rules.model_copy(update=changes)
         raise StopsRefusedError(
             "BAD_STOP",
-            f"the soft stop sells before the hard one, so it is the higher price: with that they would be at "
+            f"the soft stop must be above the hard stop, so that it sells first; with this change they would be at "
             f"{_at(entry * (1 - rules.soft_stop))} and {_at(entry * (1 - rules.hard_stop))}",
         ) from None
 
@@ -225,12 +224,13 @@ def _check_order(position: Position, rules: ExitRules, trailing: Trailing | None
     soft = position.entry_price * (1 - rules.soft_stop)
     if request.trailing_stop is not None and trailing is not None and trailing.stop <= soft:
         raise StopsRefusedError(
-            "BAD_STOP", f"a trailing stop is above the soft stop, which is at {_at(soft)}: below it never acts"
+            "BAD_STOP",
+            f"a trailing stop must be above the soft stop, which is at {_at(soft)}: below, it would never act",
         )
 
 
 def _check_bid(bid: Decimal | None, request: StopsRequest, moved: set[str]) -> None:
-    """A stop at or above the bid, a target at or below it, would sell at once."""
+    """Refuses a stop at or above the bid and a target at or below it: they would sell at once."""
     if request.sell_now:
         return
     sells = {"hard stop": request.hard_stop, "soft stop": request.soft_stop, "take profit": request.take_profit}
@@ -240,12 +240,12 @@ def _check_bid(bid: Decimal | None, request: StopsRequest, moved: set[str]) -> N
     if bid is None:
         raise StopsRefusedError(
             "BID_UNKNOWN",
-            "the bid is not known now, so nobody can say whether that would sell at once: try again, or say `sell_now`",
+            "the bid is not known now, so that might sell at once: try again, or add `sell_now`",
         )
     for name, price in given.items():
         if (price <= bid) if name == "take profit" else (price >= bid):
             raise StopsRefusedError(
                 "WOULD_SELL_NOW",
-                f"the bid is {_at(bid)}: a {name} at {_at(price)} would sell at once; it is done where the request "
-                "says `sell_now`",
+                f"the bid is {_at(bid)}: a {name} at {_at(price)} would sell at once; this needs `sell_now` in the "
+                f"request",
             )

@@ -1,6 +1,6 @@
 """Strategies: small classes that look at one symbol's features and decide. The same class runs live and offline.
 
-A strategy of one's own needs `decide` only:
+Your own strategy needs only `decide`:
 
     class BuyTheDip:
         def decide(self, features: Features) -> Decision:
@@ -9,7 +9,7 @@ A strategy of one's own needs `decide` only:
                 return hold(features.symbol, "not a dip")
             return Decision(features.symbol, Action.BUY, "rsi_oversold", 1.0, 0.0, fired=("rsi",))
 
-What it decides must follow from the features alone: no clock, no randomness, nothing kept between calls.
+Its decision must depend on the features alone: no clock, no randomness, no state kept between calls.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything that a run sees of its symbols."""
+    """The input of a run: all its symbols with their indicators."""
 
     scan: Scan
     named: tuple[NamedReading, ...] = ()
@@ -65,7 +65,7 @@ def look_at(block: Block, parameters: Parameters | None = None, named: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a strategy sees of one symbol: closed candles without a gap, oldest first, and the indicators' readings."""
+    """A strategy's input for one symbol: closed candles without a gap, oldest first, and the indicators' readings."""
 
     look: Look
     row: int
@@ -101,7 +101,7 @@ class Features:
         return self._run(self.look.scan.block.volume)
 
     def value(self, name: str) -> float | None:
-        """An indicator's newest reading, None if it has none. Raises KeyError for a name that nobody computes."""
+        """An indicator's newest reading, None if it has none. Raises KeyError for an unknown name."""
         value = float(self._column(name)[self.row])
         return None if math.isnan(value) else value
 
@@ -129,13 +129,13 @@ class Strategy(Protocol):
     """Decides for one symbol."""
 
     def decide(self, features: Features) -> Decision:
-        """What to do, from what is seen of the symbol."""
+        """The decision for one symbol."""
         ...
 
 
 @runtime_checkable
 class BatchStrategy(Protocol):
-    """One that decides for all symbols in one go, with the answers of `decide`."""
+    """A strategy that decides for all symbols in one call, with the same results as `decide`."""
 
     def decide_rows(self, look: Look) -> list[Decision]:
         """A decision for each row of the look."""
@@ -153,12 +153,12 @@ class WeightedRules:
     rsi_above: float = 70.0
     volume_multiple: float = 2.0
     squeeze_tolerance: float = 0.05
-    """A band at most this much wider than its narrowest is a squeeze; a fraction."""
+    """A band at most this much wider than its narrowest counts as a squeeze; a fraction."""
     buy_from: float = 1.0
-    """The least score that buys."""
+    """The minimum score to buy."""
     sell_from: float = 1.0
     multi_signal: int = 2
-    """So many fired indicators are a trigger of their own."""
+    """This many fired indicators make a trigger of their own."""
 
 
 _TRIGGERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -182,7 +182,7 @@ class Weighted:
         self.rules = rules or WeightedRules()
 
     def decide(self, features: Features) -> Decision:
-        """What the indicators of one symbol come to."""
+        """The decision from one symbol's indicators."""
         return self._decide(features.look, np.array([features.row]))[0]
 
     def decide_rows(self, look: Look) -> list[Decision]:
@@ -306,12 +306,12 @@ def _named_vote(indicator: NamedIndicator, value: float) -> float:
 
 
 def decide_all(look: Look, strategies: Sequence[Strategy]) -> list[Decision]:
-    """One decision a symbol: that of the highest score, with the parts that all of the strategies saw.
+    """One decision for each symbol: the one with the highest score, with the parts from all strategies.
 
-    The first strategy in the list that doesn't hold says whether to buy or to sell, as scores of the two sides are not
-    compared; of all that say the same the highest score decides, of equal ones the first. The reason names what it went
-    before. Its scores are the sums of the parts' contributions: what only another strategy looked at has weight 0 in
-    it. What a strategy raises makes it hold that symbol, and is the reason.
+    The first strategy in the list that doesn't hold determines the side, because scores of the two sides are not
+    comparable; of all on that side the highest score decides, of equal ones the first. The reason names the decisions
+    it was preferred to. Its scores are the sums of its parts' contributions: indicators that only another strategy used
+    have weight 0. If a strategy raises, it holds that symbol, with the error as the reason.
     """
     by_strategy = [_decisions(look, strategy) for strategy in strategies]
     return [_highest_of(options) for options in zip(*by_strategy, strict=True)]
@@ -328,7 +328,7 @@ def _safely(strategy: Strategy, features: Features) -> Decision:
     try:
         return checked(strategy.decide(features), features.symbol)
     except MalformedError as flaw:
-        return hold(features.symbol, one_line(f"{name} answered {flaw}"))
+        return hold(features.symbol, one_line(f"{name} returned {flaw}"))
     except (Exception, SystemExit) as problem:  # noqa: BLE001 - somebody else's code must not end the run for the others
         return hold(features.symbol, one_line(f"{name} failed: {type(problem).__name__}: {problem}"))
 
@@ -353,12 +353,12 @@ def _highest_of(options: Sequence[Decision]) -> Decision:
 
 
 def _score(decision: Decision) -> Decimal:
-    """What an action is ranked by, exactly as it is stored."""
+    """The score that ranks an action, exactly as stored."""
     return score_decimal(decision.buy_score if decision.action is Action.BUY else decision.sell_score)
 
 
 def _with_others(chosen: Decision, acting: Sequence[Decision]) -> str:
-    """The reason of the decision with what it went before, and why."""
+    """The decision's reason, with the decisions it was preferred to and why."""
     others = [option for option in acting if option is not chosen]
     if not others:
         return chosen.reason
@@ -368,12 +368,12 @@ def _with_others(chosen: Decision, acting: Sequence[Decision]) -> str:
         if other.action is not chosen.action:
             later = f", listed later than {acting[0].trigger}"
         before.append(f"{other.trigger} ({other.action}, score {_score(other)}{later})")
-    told = f"{chosen.trigger} (score {_score(chosen)}) goes before {', '.join(before)}"
+    told = f"{chosen.trigger} (score {_score(chosen)}) was preferred to {', '.join(before)}"
     return one_line(f"{chosen.reason}; {told}" if chosen.reason else told)
 
 
 def _without_vote(part: Part, *, fired: bool) -> Part:
-    """What another strategy saw: its reading and whether it fired. The scores are not its, so it adds nothing."""
+    """A reading of another strategy and whether it fired; it contributes nothing to this one's scores."""
     return part._replace(fired=part.fired or fired, weight=0.0, contribution=0.0)
 
 
@@ -386,7 +386,7 @@ def decide_over(
     named: Sequence[NamedIndicator] = (),
     at_once: int = 512,
 ) -> Iterator[tuple[int, Decision]]:
-    """Offline: what each candle's close would have decided, seeing `window` candles as a live run does.
+    """Offline: the decision at each candle's close, from `window` candles as in a live run.
 
     Yields `(candle, decision)` for one symbol, oldest first. Raises ValueError if there are fewer candles than that.
     """

@@ -12,7 +12,7 @@ from domain.scoring import Action, Decision, Part
 __all__ = ["MalformedError", "checked", "one_line"]
 
 _MOST: Final = 1e15
-"""Scores and readings beyond this are a mistake; nine places of what is below fit every table."""
+"""Scores and readings above this are treated as errors; nine decimals of anything below fit every table."""
 _NAME_LENGTH: Final = 63
 _A_NAME: Final = f"1 to {_NAME_LENGTH} printable characters"
 _REASON_LENGTH: Final = 300
@@ -27,12 +27,12 @@ class MalformedError(BotTraderError):
 def checked(answer: object, symbol: str) -> Decision:
     """The answer about a symbol, with plain numbers. Raises MalformedError, as no tables or orders would take it."""
     if not isinstance(answer, Decision):
-        raise MalformedError(f"{answer!r}, which is no Decision")
+        raise MalformedError(f"{answer!r}, which is not a Decision")
     given: Any = answer  # what its types promise is what is looked at here
     if given.symbol != symbol:
         raise MalformedError(f"for {given.symbol}, but was asked about {symbol}")
     if not isinstance(given.action, Action):
-        raise MalformedError(f"the action {given.action!r}, which is none of Action.BUY, Action.SELL and Action.HOLD")
+        raise MalformedError(f"the action {given.action!r}, which is not Action.BUY, Action.SELL or Action.HOLD")
     if given.action is not Action.HOLD and not given.trigger:
         raise MalformedError(f"{given.action} without naming a trigger")
     if given.trigger is not None and not _is_name(given.trigger):
@@ -103,6 +103,6 @@ def _is_name(value: object) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Somebody else's text as the matrix keeps it: one line of what can be stored, not a page."""
+    """Text from a strategy as the matrix keeps it: one printable line of limited length."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _REASON_LENGTH else f"{line[: _REASON_LENGTH - 1]}…"

@@ -1,6 +1,6 @@
 """Numbers and sentences as people read them: in the Web UI's summaries, in tables and messages of the command line.
 
-Everything here is for reading: it rounds, and leaves out. What is owed or compared never comes from here.
+Everything here is for display: it rounds and shortens. Nothing is computed or compared with these values.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _SHOWN_KEY = 12
 
 
 def money(value: Decimal | None) -> str:
-    """A price or amount to read: at most eight places after the point, more only for what would be 0 otherwise."""
+    """A price or amount for display: at most eight decimals, more only if it would show as 0."""
     return "–" if value is None else plain(to_read(value))
 
 
 def level(price: Decimal | None) -> str:
-    """A price that was computed, such as a stop: two decimals, or six significant digits where that is more."""
+    """A computed price, such as a stop: two decimals, or six significant digits if that is more."""
     if price is None:
         return "–"
     return plain(round_half_even(price, Decimal(1).scaleb(-max(2, 5 - price.adjusted()))))
 
 
 def cash(amount: Decimal) -> str:
-    """Profit, loss or fees: to the cent, a smaller amount with what digits it has."""
+    """Profit, loss or fees: to the cent, smaller amounts with all their digits."""
     cents = round_half_even(amount)
     return f"{cents:.2f}" if cents else money(amount)
 
@@ -57,7 +57,8 @@ def percent(fraction: Decimal | None) -> str:
 
 
 def tidy(value: Decimal | None) -> Decimal | None:
-    """`money` as a number, for a column of a table or for JSON: no trailing zeros, and what is there is not 0."""
+    """`money` as a number, for a column of a table or for JSON: no trailing zeros, and a non-zero amount never shows as
+    0."""
     return None if value is None else Decimal(plain(to_read(value)))
 
 
@@ -67,7 +68,7 @@ def book_price(value: Decimal, size: Decimal) -> Decimal | None:
 
 
 def about(price: Decimal | str | None) -> str:
-    """`level` of a price that may be a text, as rows and JSON have it."""
+    """`level` of a price that may be text, as in rows and JSON."""
     return level(None if price is None else Decimal(price))
 
 
@@ -77,12 +78,12 @@ def rounded(price: Decimal | None) -> Decimal | None:
 
 
 def short(key: str | None) -> str:
-    """As much of a key as tells it apart; every command takes it back."""
+    """A key shortened to what identifies it; every command accepts it."""
     return (key or "")[:_SHOWN_KEY]
 
 
 def order_summary(intent: OrderIntent) -> str:
-    """One line: what is to be done and why."""
+    """One line: the order and its reason."""
     if intent.base_size is not None:
         what = f"{plain(intent.base_size)} {intent.symbol}"
     elif intent.quote_size is not None:
@@ -100,7 +101,7 @@ def order_summary(intent: OrderIntent) -> str:
 
 
 def external_summary(order: ExternalOrder) -> str:
-    """One line: whose order this is not, and what it is."""
+    """One line: an external order, and where it was seen."""
     size = f"{money(order.base_size)} " if order.base_size is not None else ""
     price = f" @ {money(order.limit_price)}" if order.limit_price is not None else ""
     return f"{order.side.value} {size}{order.symbol} {order.order_type}{price} · external, by {order.source.value}"
@@ -121,15 +122,15 @@ def _readable(value: str) -> str:
 
 
 def gates_table(gates: Sequence[GateView]) -> list[str]:
-    """Every gate that ran, with what it compared, as a table in Markdown."""
+    """Every gate that ran, with the values it compared, as a Markdown table."""
     rows = [
         f"| {'passed' if gate.passed else '**refused**'} | {gate.gate} | {compared(gate.numbers)} |" for gate in gates
     ]
-    return ["| | gate | what it compared |", "|---|---|---|", *rows]
+    return ["| | gate | compared values |", "|---|---|---|", *rows]
 
 
 def rules_sentence(rules: ExitRules, entry_price: Decimal | None) -> str:
-    """Where the exits are: in prices once the entry's is known, in percent of it always."""
+    """The exit levels: always in percent of the entry price, and in prices once that is known."""
 
     def at(fraction: Decimal) -> str:
         far = f"{plain(fraction * 100)} %" if fraction < 0 else f"+{plain(fraction * 100)} %"

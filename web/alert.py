@@ -1,10 +1,10 @@
-"""An alert as a sender writes it: fields, allowed values, and what is wrong with one in a sentence.
+"""An alert as sent: fields, allowed values, and sentences about errors.
 
-An unknown field is refused by its name: a misspelt `size_qoute` must not buy another amount. Numbers may be JSON
-numbers or texts with a number, as charting programs fill both into their templates.
+An unknown field is refused by name: a misspelt `size_qoute` must not buy another amount. Numbers may be JSON numbers or
+strings with a number, because charting programs send both.
 
-A close is not refused for what is only for the record: charting programs send NaN for an indicator that has no value
-yet, and the position would stay open for it. Such a value is kept as none.
+A close is not refused for fields that are only recorded: charting programs send NaN for an indicator without a value,
+and the position would stay open for that. Such a value is stored as null.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from web.strict_json import BadJson, check_texts
 __all__ = ["EXAMPLES", "Alert", "AlertPart", "Wrong", "asks_to_close", "read_alert", "with_readable_record"]
 
 _OLDEST, _NEWEST = 946_684_800, 4_102_444_800
-"""1 January 2000 and 2100: what a number of seconds must be between to be a time."""
+"""1 January 2000 and 2100: the range in which a number of seconds counts as a time."""
 _LONGEST_NAME, _SHORT_NAME = 80, 10
-"""Characters of a field's place that are shown: all of it, or so little that no secret could be in it."""
+"""How many characters of a field's path are shown: all of it, or too few to contain a secret."""
 _FOR_THE_RECORD = frozenset({"price", "score", "buy_score", "sell_score", "indicators", "snapshot_id", "note"})
-"""Of a close: what changes nothing of what is sold, and how."""
+"""Fields of a close that don't affect what is sold, or how."""
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "buy": {
@@ -90,7 +90,7 @@ class Wrong(BotTraderError):
 
 def _decimal(value: object) -> Decimal:
     if isinstance(value, Decimal) and value.is_nan():
-        raise ValueError("must be a number that can be traded by (NaN, or longer or larger than any amount)")
+        raise ValueError("must be a number that can be an amount or price (not NaN, not too long or too large)")
     if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
         found = Decimal(value)
     else:
@@ -180,32 +180,32 @@ Indicator = Annotated[
 
 
 class Alert(_Part):
-    """What a sender asks for. Sizes in quote or base currency, prices in quote per base."""
+    """A sender's request. Sizes in quote or base currency, prices in quote per base."""
 
     symbol: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=60)] = Field(
-        description="product: BTC-USD; BTCUSD, BTC/USD and COINBASE:BTCUSD are understood, too"
+        description="product: BTC-USD; BTCUSD, BTC/USD and COINBASE:BTCUSD are also accepted"
     )
     action: AlertAction | None = Field(None, description="buy; sell a size; close every open trade of the product")
-    side: AlertAction | None = Field(None, description="the same as action, for senders that call it so")
-    key: Key | None = Field(None, description="your name of this alert: the same key again is the same order")
+    side: AlertAction | None = Field(None, description="the same as action, for senders that use this name")
+    key: Key | None = Field(None, description="your id for this alert: the same key again is the same order")
     id: Key | None = Field(None, description="the same as key")
     trigger: TriggerName | None = Field(None, description="trigger whose size, order type and exits a buy gets")
-    size_quote: Amount | None = Field(None, description="buy: amount to spend; else the trigger's size")
+    size_quote: Amount | None = Field(None, description="buy: amount to spend; default: the trigger's size")
     size_base: Amount | None = Field(None, description="amount to buy or sell")
     price: Amount | None = Field(
         None, description="the worst price to trade at; with order_type MARKET, and of a close, it is only recorded"
     )
-    order_type: Style | None = Field(None, description="else the trigger's")
+    order_type: Style | None = Field(None, description="default: the trigger's")
     score: Number | None = Field(None, description="the score of the action")
     buy_score: Number | None = None
     sell_score: Number | None = None
     indicators: dict[IndicatorName, Indicator] = Field(
-        default_factory=dict, max_length=50, description="what the decision rests on, by name: a value, or all of it"
+        default_factory=dict, max_length=50, description="the indicators of the decision, by name: a value, or all data"
     )
-    snapshot_id: uuid.UUID | None = Field(None, description="of the run that decided; else one of this alert")
+    snapshot_id: uuid.UUID | None = Field(None, description="of the run that decided; default: one for this alert")
     time: Moment | None = Field(None, description="when it was decided: ISO 8601 with a zone, or seconds since 1970")
-    note: Annotated[str, StringConstraints(strict=True, max_length=200)] = Field("", description="for the record")
-    dry_run: StrictBool = Field(False, description="run every gate and stop there")
+    note: Annotated[str, StringConstraints(strict=True, max_length=200)] = Field("", description="recorded only")
+    dry_run: StrictBool = Field(False, description="run every gate, but send nothing")
     token: Annotated[str, StringConstraints(strict=True, max_length=200)] | None = Field(
         None, description="for senders that can't send headers; never stored", repr=False, exclude=True
     )
@@ -217,7 +217,7 @@ class Alert(_Part):
         if self.action and self.side and self.action != self.side:
             raise ValueError(f"action {self.action} and side {self.side} contradict each other: leave one of them out")
         if self.key and self.id and self.key != self.id:
-            raise ValueError("key and id are two names of one thing: leave one of them out")
+            raise ValueError("key and id mean the same: leave one of them out")
         if self.size_quote is not None and self.size_base is not None:
             raise ValueError("size_quote and size_base are two sizes: leave one of them out")
         self._check_action()
@@ -232,17 +232,18 @@ class Alert(_Part):
             if self.size_base is None:
                 raise ValueError("sell needs size_base, the amount to sell; close sells every open trade")
             if self.trigger is not None:
-                raise ValueError("trigger is for what buys: a sell has none")
+                raise ValueError("trigger is only for a buy")
             if self.order_type == "LIMIT_POST_ONLY" or self.order_type == "LIMIT":
                 raise ValueError(
-                    "a sell is MARKET or LIMIT_IOC: one that rests would hold what the trades' own stops must sell"
+                    "a sell is MARKET or LIMIT_IOC: a resting sell would hold the coins that the trades' own stops "
+                    "must sell"
                 )
         if self.order_type in ("LIMIT", "LIMIT_IOC") and self.price is None:
             raise ValueError(f"order_type {self.order_type} needs a price")
 
     @property
     def does(self) -> Literal["buy", "sell", "close"]:
-        """What is asked for."""
+        """The requested action."""
         found = self.action or self.side
         if found is None:
             raise ValueError("action is missing")
@@ -250,17 +251,17 @@ class Alert(_Part):
 
     @property
     def name(self) -> str | None:
-        """The sender's own name of the alert."""
+        """The sender's own id of the alert."""
         return self.key or self.id
 
     def digest(self, product: str) -> str:
-        """SHA-256 of everything that was asked for; the token is not part of it, nor is how the symbol was written."""
+        """SHA-256 of the whole request, without the token and the spelling of the symbol."""
         parts = self.model_dump(mode="json", exclude={"token", "symbol", "side", "action", "id", "key"})
         parts |= {"symbol": product, "action": self.does}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def linkage(self, trigger: str, order_key: str) -> Linkage:
-        """The decision behind the order, whole. An alert that names no indicator that fired is the one that did."""
+        """The decision behind the order. If the alert names no fired indicator, the alert itself counts as one."""
         breakdown = {
             name: IndicatorPart(value=part.value, fired=part.fired, weight=part.weight, contribution=part.contribution)
             for name, part in self.indicators.items()
@@ -283,7 +284,7 @@ class Alert(_Part):
 
 
 def read_alert(value: object) -> Alert:
-    """The alert that a JSON value is. Raises Wrong, which names the field."""
+    """Parse a JSON value as an alert. Raises Wrong, which names the field."""
     if not isinstance(value, dict):
         raise Wrong("", "the body must be a JSON object with fields such as symbol and action")
     try:
@@ -299,12 +300,12 @@ def read_alert(value: object) -> Alert:
 
 
 def asks_to_close(value: Mapping[str, Any]) -> bool:
-    """Whether a JSON object would be a close, whatever else is wrong with it."""
+    """Whether a JSON object would be a close, apart from other errors."""
     return "close" in (_lower(value.get("action")), _lower(value.get("side")))
 
 
 def with_readable_record(value: Mapping[str, Any]) -> dict[str, Any]:
-    """A close without those of its values that are for the record and have a text in them that can't be kept."""
+    """A close without recorded-only values that contain text that can't be stored."""
 
     def readable(item: object) -> bool:
         try:
@@ -317,7 +318,7 @@ def with_readable_record(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_what_is_for_the_record(value: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    """`value` without those of its values that can't be read and that an exit doesn't need."""
+    """`value` without invalid values that an exit doesn't need."""
     usable = dict(value)
     for found in error.errors():
         field, *inner = found["loc"] or ("",)
@@ -333,7 +334,7 @@ def _without_what_is_for_the_record(value: Mapping[str, Any], error: ValidationE
 
 
 def _wrong(error: ValidationError) -> Wrong:
-    """The first finding in a sentence; unknown fields go first, as they may be a misspelt one that is missing."""
+    """The first error as a sentence; unknown fields come first, because one may be a misspelt required field."""
     findings = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     found = findings[0]
     where = ".".join(str(part) for part in found["loc"] if part not in ("[key]", "function-before"))
@@ -350,7 +351,7 @@ def _wrong(error: ValidationError) -> Wrong:
     message = message.replace("Input should be", "must be").replace("String should", "must")
     message = message.replace("Dictionary should", "must").replace("greater than 0", "above 0")
     if found["type"] == "string_pattern_mismatch":
-        message = "is not written as it must be"
+        message = "has the wrong format"
         if where.startswith(("key", "id")):
             message = "must be 1 to 100 printable ASCII characters without blanks"
         elif where == "trigger":

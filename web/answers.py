@@ -1,4 +1,4 @@
-"""What a sender is answered: the decision, with everything it needs to find the order again."""
+"""The answer to a sender: the decision, with everything needed to find the order again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Shown(BaseModel):
 
 
 class TradeAnswer(_Shown):
-    """What a trade answered to being closed."""
+    """A trade's answer to the close."""
 
     entry_key: str
     accepted: bool
@@ -25,24 +25,24 @@ class AlertAnswer(_Shown):
     """The decision on an alert."""
 
     decision: Literal["admitted", "refused", "deciding", "closing", "nothing_to_close"] = Field(
-        description="admitted: it is sent to the exchange; deciding: ask again with the same key"
+        description="admitted: it is sent to the exchange; deciding: repeat the alert with the same key"
     )
     sentence: str
     sender: str
-    key: str = Field(description="the alert's key, or the one that was made of its content and time")
-    repeated: bool = Field(description="this key was sent before: nothing new was done")
+    key: str = Field(description="the alert's key, or one derived from its content and time")
+    repeated: bool = Field(description="this key was sent before: nothing was done again")
     action: str
     symbol: str
     order_key: str | None = None
     workflow_id: str | None = None
-    client_order_id: str | None = Field(None, description="of the first attempt, as the exchange knows it")
-    state: str | None = Field(None, description="where the order stands")
+    client_order_id: str | None = Field(None, description="of the first attempt, as sent to the exchange")
+    state: str | None = Field(None, description="the order's state")
     gate: str | None = Field(None, description="the gate that refused it")
-    numbers: dict[str, str] = Field(default_factory=dict, description="what that gate compared")
+    numbers: dict[str, str] = Field(default_factory=dict, description="the values that gate compared")
     warnings: tuple[str, ...] = Field(
-        (), description="what of an order can be used and may not be meant: a stop nearer than the costs, a far limit"
+        (), description="warnings about possible mistakes: a stop nearer than the costs, a far limit"
     )
-    trades: tuple[TradeAnswer, ...] = Field((), description="close: what each trade answered")
+    trades: tuple[TradeAnswer, ...] = Field((), description="close: the answer for each trade")
 
 
 class AlertProblem(_Shown):

@@ -1,10 +1,10 @@
-"""The webhook over HTTP: `POST /webhook`, and what says that it lives.
+"""The webhook over HTTP: `POST /webhook`, and health checks.
 
-A request passes: who sends it by its headers (401), how large (413) and how slow (408), who sends it by its body (401),
-how often (429), whether it is JSON (400) and an alert (422), how many at once (503), and then its decision. What fails
-before somebody is proven is counted by address and put off (429), and makes one line a minute. What fails afterwards is
-told to people: senders such as TradingView neither show the answer nor ask again. Every answer is counted by its code;
-neither metrics nor logs have a secret or what a stranger wrote in it.
+A request passes these checks: sender by headers (401), size (413) and speed (408), sender by body (401), rate (429),
+valid JSON (400) and alert (422), concurrency (503), and then its decision. Failures before the sender is authenticated
+are counted by address and rate limited (429), with one log line a minute. Later failures are reported to people,
+because senders such as TradingView neither show the answer nor retry. Every answer is counted by its code; metrics and
+logs contain no secrets and no text from unauthenticated requests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["RequestLimits", "create_app"]
 _log = structlog.get_logger()
 
 _JSON_TYPES = ("application/json", "text/plain", "application/x-www-form-urlencoded", "")
-"""Charting programs send JSON under any of these; what counts is that the body is JSON."""
+"""Content types that charting programs use for JSON; what matters is that the body is JSON."""
 
 Decide = Callable[[Alert, Proof], Awaitable[AlertAnswer]]
 Alive = Callable[[], Awaitable[dict[str, bool]]]
@@ -48,7 +48,7 @@ Tell = Callable[[Lapse], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How much, how often and how long. Seconds are of the wall clock."""
+    """Limits for sizes, rates and times. Seconds are wall clock."""
 
     max_body_bytes: int = 16_384
     max_depth: int = 8
@@ -70,12 +70,12 @@ def create_app(
     metrics: WebhookMetrics | None = None,
     tell: Tell | None = None,
 ) -> FastAPI:
-    """The application. `senders` and `limits` are asked at each request, so that they may change meanwhile.
+    """The application. `senders` and `limits` are called for each request, because they may change.
 
     Args:
-        decide: the decision on an alert that is proven; raises Refused and Wrong.
-        alive: what the webhook needs, and whether it answers.
-        tell: hears of each alert of a proven sender that can't be used.
+        decide: the decision on an authenticated alert; raises Refused and Wrong.
+        alive: the required services, and whether they answer.
+        tell: called for each invalid alert of an authenticated sender.
     """
     counted = metrics or WebhookMetrics()
     # The documentation pages of FastAPI load their scripts from the network.
@@ -92,7 +92,7 @@ def create_app(
 
     @app.get("/health", summary="Whether this process serves", operation_id="health")
     async def health() -> dict[str, bool]:
-        """It does, if this is answered."""
+        """The process serves if this is answered."""
         return {"ok": True}
 
     seen: dict[str, Any] = {"at": -1e9, "parts": {}}
@@ -100,12 +100,12 @@ def create_app(
 
     @app.get(
         "/ready",
-        summary="Whether an alert could be decided on",
+        summary="Whether an alert could be decided now",
         operation_id="ready",
-        responses={503: {"description": "something that is needed does not answer"}},
+        responses={503: {"description": "a required service does not answer"}},
     )
     async def ready() -> Response:
-        """Each thing that is needed, and whether it answers; looked at once a second at most."""
+        """Each required service, and whether it answers; checked at most once a second."""
         async with looking:
             if time.monotonic() - seen["at"] >= 1:
                 seen.update(parts=await alive(), at=time.monotonic())
@@ -127,7 +127,7 @@ def create_app(
 
 @dataclass(slots=True)
 class _Seen:
-    """What of a request is known by now; a sender is a proven one."""
+    """What is known of a request so far; a sender is an authenticated one."""
 
     sender: str = ""
     key: str | None = None
@@ -135,7 +135,7 @@ class _Seen:
 
 
 class _Alerts:
-    """The endpoint of alerts, with what it counts between requests."""
+    """The endpoint for alerts, with its counters."""
 
     def __init__(
         self,
@@ -158,8 +158,8 @@ class _Alerts:
         self._slots = Slots()
 
     async def receive(self, request: Request) -> Response:
-        """A buy is decided on by every gate before this answers. The same key again gets the same decision, and the
-        same key with another content is refused.
+        """A buy runs through every gate before this answers. The same key again gets the same decision, and the same
+        key with another content is refused.
         """
         began, who = time.perf_counter(), _Seen()
         try:
@@ -186,7 +186,7 @@ class _Alerts:
         return seconds
 
     async def _refuse(self, request: Request, refused: Refused, who: _Seen) -> Refused:
-        """What is answered to a request that is refused, once it is counted, logged or told."""
+        """The answer to a refused request, after counting, logging or reporting it."""
         limit = self._limits()
         address = address_of(request, behind_proxy=limit.behind_proxy)
         if not who.sender:
@@ -195,8 +195,8 @@ class _Alerts:
                 refused = Refused(
                     429,
                     "TOO_MANY_FAILURES",
-                    f"More than {limit.failures_per_minute} requests in a minute from this address proved nothing "
-                    f"(this one: {refused.code}): only a proven one is answered for {wait} s.",
+                    f"More than {limit.failures_per_minute} requests in a minute from this address were not "
+                    f"authenticated (this one: {refused.code}): for {wait} s only authenticated ones are answered.",
                     retry_after=wait,
                 )
             self._turned_away.add(refused.code, address)
@@ -213,7 +213,7 @@ class _Alerts:
         return refused
 
     async def _report(self, refused: Refused, who: _Seen) -> None:
-        """People hear of an alert that can't be used; whatever becomes of that, its sender is answered."""
+        """Report an invalid alert to people; the sender is answered even if that fails."""
         if self._tell is None:
             return
         hidden = self._senders()
@@ -258,7 +258,7 @@ class _Alerts:
             raise Refused(422, "BAD_ALERT", f"{error.sentence}{end}", field=error.field or None) from None
 
 
-_FAULT = "Something went wrong inside; the log has it. The same alert with the same key may be sent again."
+_FAULT = "Internal error; details are in the log. The same alert with the same key may be sent again."
 _HOUR_S = 3600.0
 _LOGGED = {"decision", "sender", "key", "repeated", "action", "symbol", "order_key", "state", "gate"}
 
@@ -272,15 +272,15 @@ def _where(error: Exception) -> str:
 # --- OpenAPI ----------------------------------------------------------------------------------------------------------
 
 _PROBLEMS = {
-    400: "the body is not JSON, or not JSON that can be trusted",
-    401: "nothing proves who sends it, or its time is too far from ours; looked at before everything else",
+    400: "the body is not JSON, or ambiguous JSON",
+    401: "the sender is not authenticated, or its time is too far from ours; checked first",
     408: "the body did not arrive in time",
     409: "the key was used for another alert",
     413: "the body is too large",
-    415: "the body is said to be something else than JSON",
+    415: "the content type is not JSON",
     422: "a field is unknown, missing or wrong; `field` names it",
-    429: "too many alerts of this sender, or too many requests of this address that proved nothing; see Retry-After",
-    503: "busy, or something that is needed does not answer; the same key may be sent again",
+    429: "too many alerts of this sender, or too many unauthenticated requests from this address; see Retry-After",
+    503: "busy, or a required service does not answer; the same key may be sent again",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the decision"},
@@ -297,7 +297,7 @@ _REQUEST: dict[str, Any] = {
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the alert's own, which the endpoint reads by itself."""
+    """The OpenAPI schema, with the alert's, which the endpoint parses itself."""
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title,

@@ -1,7 +1,7 @@
-"""From an alert that is read and proven to its answer: write it down, have it decided, tell the decision.
+"""From a parsed, authenticated alert to its answer: record it, have it decided, return the decision.
 
-The row under the alert's key comes first and holds the order's whole intent. So whatever dies in between, the same
-alert again goes on where the first one stopped, and never does a thing twice.
+The row under the alert's key is written first and holds the order's whole intent. So after a crash at any point, the
+same alert again continues where the first one stopped, and nothing is done twice.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from workflows.asking import NoAnswerError, ask_to_end
 __all__ = ["AlertDecisions", "AlertTerms"]
 
 _FRESH_S = 120.0
-"""How old a price may be to say what an order is worth, in wall seconds (EXIT-7)."""
+"""The maximum age of a price used to value an order, in wall seconds (EXIT-7)."""
 _LOOK_S = 0.4
-"""For a look whether Temporal is there at all, within the patience of who has waited for the decision."""
+"""Timeout for checking whether Temporal answers at all, after waiting for the decision."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlertTerms:
-    """What of the settings is in force for decisions. Durations in wall seconds."""
+    """The settings in force for decisions. Durations in wall seconds."""
 
     account: str
     venue: str
@@ -62,7 +62,7 @@ class AlertTerms:
     window_s: float
     decision_s: float
     taker: Decimal = ASSUMED_TAKER
-    """What a trade costs where the account's own rate isn't known, a fraction."""
+    """The fee rate used if the account's own isn't known, a fraction."""
     scopes: Mapping[str, Scope] = field(default_factory=dict)
 
 
@@ -77,8 +77,8 @@ class AlertDecisions:
     async def decide(self, alert: Alert, proof: Proof) -> AlertAnswer:
         """The decision on an alert, made once.
 
-        Raises Wrong (a field can't be used), and Refused: OLD_TIMESTAMP, FUTURE_TIMESTAMP (401), INTENT_CONFLICT
-        (409), NO_KEY (422), NO_DATABASE, NO_TEMPORAL (503).
+        Raises Wrong (an invalid field), and Refused: OLD_TIMESTAMP, FUTURE_TIMESTAMP (401), INTENT_CONFLICT (409),
+        NO_KEY (422), NO_DATABASE, NO_TEMPORAL (503).
         """
         terms, now = self._terms(), datetime.now(UTC)
         symbol = _product(alert, terms)
@@ -140,7 +140,7 @@ class AlertDecisions:
         return await self._order(noted.intent, noted, terms, common)
 
     async def _beyond(self, scope: Scope, sender: str, intent: OrderIntent) -> Refusal | None:
-        """Why an order is more than its sender may have; None if it isn't."""
+        """Why an order is outside its sender's scope; None if it isn't."""
         size = intent.base_size
         if intent.side is Side.SELL and intent.entry_key is None and size is not None:
             refusal = without_trade(scope, sender, intent.symbol, size)
@@ -157,7 +157,7 @@ class AlertDecisions:
         return too_large(scope, sender, worth)
 
     async def _tell_outside(self, sender: str, key: str, refusal: Mapping[str, str]) -> None:
-        """People hear of what a sender asked for beyond its scope: by a mistake, or by somebody who has its token."""
+        """Report a request outside a sender's scope: a mistake, or someone else with its token."""
         await self._journal.lapsed(
             sender,
             f"The alert {key} of the sender {sender} was refused: {refusal['sentence']}.",
@@ -165,7 +165,7 @@ class AlertDecisions:
         )
 
     async def _check_age(self, at: datetime, now: datetime, terms: AlertTerms, request_id: str) -> None:
-        """An old alert is refused, except to tell what was decided on it while it was new."""
+        """Refuse an old alert, unless it was decided while it was new."""
         try:
             check_time(at, now, timedelta(seconds=terms.window_s), "The alert's time")
         except Refused:
@@ -200,7 +200,7 @@ class AlertDecisions:
     async def _sell(
         self, alert: Alert, symbol: str, request_id: str, now: datetime, sender: str, terms: AlertTerms
     ) -> OrderIntent:
-        """A sell of a size: of the oldest trade that holds it, else, where the sender may, of what no trade owns."""
+        """A sell of a size: of the oldest trade that holds it, else, if the sender may, from the pool."""
         size = alert.size_base
         if size is None:
             raise Wrong("size_base", "sell needs size_base")
@@ -236,8 +236,8 @@ class AlertDecisions:
         if decision is None:
             return AlertAnswer(
                 decision="deciding",
-                sentence=f"No worker has decided on it within {terms.decision_s:g} s; it waits, and is dropped if it "
-                "gets too old. The same alert with the same key tells what became of it.",
+                sentence=f"No worker has decided it within {terms.decision_s:g} s; it is waiting, and is dropped if "
+                f"it gets too old. The same alert with the same key returns its state.",
                 state="RECEIVED",
                 **ids,
                 **common,
@@ -262,7 +262,7 @@ class AlertDecisions:
         )
 
     async def _cautions(self, intent: OrderIntent, terms: AlertTerms) -> tuple[str, ...]:
-        """What of the order may not be meant; nothing where the ledger doesn't tell: a warning keeps no order."""
+        """Warnings about the order; none if the ledger doesn't answer: a warning delays no order."""
         try:
             found = await self._journal.costs(intent.symbol, _FRESH_S)
         except Refused:
@@ -271,7 +271,7 @@ class AlertDecisions:
         return tuple(of_order(intent, trip, found.bid, found.ask))
 
     async def _decision(self, intent: OrderIntent, terms: AlertTerms) -> OrderDecision | None:
-        """Start the order and hear the decision in one round trip; None if nobody has decided in time."""
+        """Start the order and get the decision in one round trip; None if it is not decided in time."""
         try:
             async with asyncio.timeout(terms.decision_s):
                 return await decide_order(self._client, intent, task_queue=terms.orders_queue)
@@ -294,7 +294,7 @@ class AlertDecisions:
         return stored
 
     async def tell(self, lapse: Lapse) -> None:
-        """People hear of an alert of a proven sender that can't be used; of a close that wasn't done, at once."""
+        """Report an authenticated sender's invalid alert to people; a close that wasn't done, at once."""
         which = f"The alert {lapse.key}" if lapse.key else "An alert"
         done = " No position was closed for it." if lapse.closes else ""
         await self._journal.lapsed(
@@ -305,12 +305,12 @@ class AlertDecisions:
         )
 
     async def alive(self) -> dict[str, bool]:
-        """What a decision needs, and whether it answers."""
+        """The services needed for a decision, and whether they answer."""
         database, temporal = await asyncio.gather(self._journal.alive(), self.temporal_alive())
         return {"database": database, "temporal": temporal}
 
     async def temporal_alive(self, seconds: float = 1) -> bool:
-        """Whether Temporal answers within so long."""
+        """Whether Temporal answers within this time."""
         try:
             return await self._client.service_client.check_health(timeout=timedelta(seconds=seconds))
         except RPCError:
@@ -336,7 +336,7 @@ class AlertDecisions:
         )
         closing = [item for item in told if item.accepted]
         if closing:
-            sentence = f"{len(closing)} of {len(told)} trades in {noted.symbol} are being sold or withdrawn."
+            sentence = f"{len(closing)} of {len(told)} trades in {noted.symbol} are being sold or cancelled."
         else:
             sentence = f"No trade in {noted.symbol} is open any more."
         return AlertAnswer(
@@ -344,13 +344,13 @@ class AlertDecisions:
         )
 
     async def _close_one(self, key: str, request: CloseRequest, seconds: float) -> TradeAnswer:
-        """The trade's monitor sells; where there is none yet, its entry withdraws what has not filled."""
+        """The trade's monitor sells; if there is none yet, its entry cancels the unfilled rest."""
         update_id = f"webhook-{hashlib.sha256(request.request_id.encode()).hexdigest()[:32]}"
         try:
             reply = await ask_to_end(self._client, CommandKind.CLOSE, key, request, seconds, update_id=update_id)
         except NoAnswerError as silent:
             if await self._leave_signal(silent.workflow_id, request, seconds):
-                return TradeAnswer(entry_key=key, accepted=True, sentence="asked for; no worker has answered yet")
+                return TradeAnswer(entry_key=key, accepted=True, sentence="requested; no worker has answered yet")
             return await self._keep_close(key, request)
         except LookupError:
             return await self._keep_close(key, request)
@@ -359,7 +359,7 @@ class AlertDecisions:
         return TradeAnswer(entry_key=key, accepted=reply.accepted or reply.code == "CLOSING", sentence=reply.sentence)
 
     async def _leave_signal(self, workflow_id: str, request: CloseRequest, seconds: float) -> bool:
-        """Leave a close with Temporal, which keeps a signal until a worker is there to hear it. Raises Refused.
+        """Send a close as a signal, which Temporal keeps until a worker handles it. Raises Refused.
 
         False if the workflow has ended meanwhile.
         """
@@ -375,14 +375,15 @@ class AlertDecisions:
         return True
 
     async def _keep_close(self, key: str, request: CloseRequest) -> TradeAnswer:
-        """Keep a close for which no workflow runs in the ledger, unless the trade is closed."""
+        """Store a close for which no workflow is running in the ledger, unless the trade is closed."""
         if await self._journal.closed(key):
             return TradeAnswer(entry_key=key, accepted=False, sentence="the trade is closed")
         await self._journal.keep_close(key, request.command)
         return TradeAnswer(
             entry_key=key,
             accepted=True,
-            sentence="no workflow runs for it at the moment: the close is kept, and done once one has been started",
+            sentence="no workflow runs for it at the moment: the close is stored and carried out once one has been "
+            "started",
         )
 
 
@@ -400,9 +401,10 @@ def _never_sold(symbol: str, terms: AlertTerms) -> Refusal | None:
 
 
 def _made_name(alert: Alert, symbol: str) -> str:
-    """A key for an alert that has none: of its content and time.
+    """A key for an alert without one, derived from its content and time.
 
-    A signature's time is no part of it: who sends the same alert again signs it anew. Raises Refused NO_KEY (422).
+    The signature's time is not included, because a repeat of the same alert is signed again. Raises Refused NO_KEY
+    (422).
     """
     if alert.time is None:
         raise Refused(
@@ -419,7 +421,7 @@ def _no_temporal(why: str) -> Refused:
     return Refused(
         503,
         "NO_TEMPORAL",
-        f"Temporal can't take the order now ({why}): nothing is known to be decided, and the same alert with the same "
-        "key may be sent again.",
+        f"Temporal can't accept the order now ({why}), so it is not known whether it was decided. The same alert "
+        f"with the same key may be sent again.",
         retry_after=5,
     )

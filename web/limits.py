@@ -1,4 +1,4 @@
-"""How much, how often, how many at once, and how long a request may take to arrive."""
+"""Limits for the size, rate, concurrency and arrival time of requests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Rates", "Slots", "read_body"]
 
 
 async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
-    """The body, at most `most` bytes; one that is said or found to be larger is refused before it is read.
+    """The body, at most `most` bytes; a larger one is refused before it is read completely.
 
     Raises Refused: BODY_TOO_LARGE (413), BODY_TOO_SLOW (408), GONE (400).
     """
-    too_large = Refused(413, "BODY_TOO_LARGE", f"An alert has at most {most} bytes (webhook.max_body_bytes).")
+    too_large = Refused(413, "BODY_TOO_LARGE", f"An alert may have at most {most} bytes (webhook.max_body_bytes).")
     said = request.headers.get("content-length", "")
     if said.isdigit() and int(said) > most:
         raise too_large
@@ -49,7 +49,7 @@ class _Bucket:
 class Rates:
     """Buckets of alerts for each sender: each holds `burst`, and fills at `per_minute`. Senders are few and known.
 
-    Closes have one of their own: an exit doesn't wait for how many entries its sender asked for.
+    Closes have their own bucket, so that an exit is not delayed by its sender's entries.
     """
 
     clock: Callable[[], float] = time.monotonic
@@ -76,7 +76,7 @@ class Rates:
 
 @dataclass
 class Slots:
-    """How many alerts are decided on at the same time."""
+    """Limits how many alerts are decided at the same time."""
 
     taken: int = 0
 
@@ -87,7 +87,7 @@ class Slots:
             raise Refused(
                 503,
                 "BUSY",
-                f"{most} alerts are being decided on: nothing was done with this one, send it again.",
+                f"{most} alerts are being decided: nothing was done with this one, send it again.",
                 retry_after=1,
             )
         self.taken += 1

@@ -1,4 +1,4 @@
-"""What the webhook counts: requests by outcome and sender, and how long answers took (docs/metrics.md)."""
+"""The webhook's metrics: requests by outcome and sender, and response times (docs/metrics.md)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class WebhookMetrics:
         self._provider = MeterProvider(metric_readers=[reader], views=[buckets], shutdown_on_exit=False)
         meter = self._provider.get_meter("bottrader")
         self._requests = meter.create_counter(
-            "bottrader_webhook_requests", description="alerts that came by webhook, by what was answered"
+            "bottrader_webhook_requests", description="alerts received by webhook, by answer"
         )
         self._took = meter.create_histogram(
-            "bottrader_webhook_seconds", description="from an alert's arrival to its answer"
+            "bottrader_webhook_seconds", description="time from an alert's arrival to its answer"
         )
         self._background = meter.create_counter(
-            "bottrader_background_errors", description="errors of background work that nobody awaited, by type"
+            "bottrader_background_errors", description="errors of background tasks, by type"
         )
 
     def answered(self, outcome: str, sender: str, seconds: float) -> None:
@@ -38,7 +38,7 @@ class WebhookMetrics:
         self._took.record(seconds, {"outcome": outcome})
 
     def background(self, kind: str) -> None:
-        """Something failed that nobody awaited; `kind` is the error's type."""
+        """A background task failed; `kind` is the error's type."""
         self._background.add(1, {"kind": kind})
 
     def text(self) -> bytes:
@@ -46,5 +46,5 @@ class WebhookMetrics:
         return generate_latest(self._registry)
 
     def close(self) -> None:
-        """Measure no more."""
+        """Stop measuring."""
         self._provider.shutdown()

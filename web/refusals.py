@@ -1,4 +1,4 @@
-"""Why a request is refused: a status, a code for programs, a sentence for people, and where to look."""
+"""A refused request: a status, a code for programs, a sentence for people, and a link to the docs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Lapse", "Refused"]
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """An alert of a proven sender that can't be used. Nothing in it is a secret."""
+    """An authenticated sender's invalid alert. Contains no secrets."""
 
     sender: str
     code: str
@@ -37,7 +37,7 @@ class Refused(BotTraderError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with the answer."""
+        """The answer's headers."""
         found = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"

@@ -1,6 +1,6 @@
-"""What a sender may ask for: its products, triggers and actions, its largest order, its orders of a day, and the pool.
+"""A sender's scope: its products, triggers and actions, its largest order, its orders per day, and the pool.
 
-Pure rules. A sender's token lies in somebody else's service, so what can be done with it is bounded here.
+Pure rules. A sender's token is stored in another company's service, so its use is limited here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Refusal", "Scope", "order_worth", "outside", "too_large", "too_many_
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Nothing named: no bound. Amounts in the product's quote currency, a day is UTC's."""
+    """Empty: no limit. Amounts in the product's quote currency, days in UTC."""
 
     symbols: Collection[str] = ()
     triggers: Collection[str] = ()
@@ -32,7 +32,7 @@ Refusal = Mapping[str, str]
 
 
 def outside(scope: Scope, sender: str, *, action: str, symbol: str, trigger: str | None) -> Refusal | None:
-    """Why an alert is not this sender's to send; None if it is. `trigger` is that of a buy."""
+    """Why an alert is outside this sender's scope; None if it isn't. `trigger` is that of a buy."""
     of = f"webhook.senders.{sender}"
     if action not in scope.actions:
         return _refusal("SENDER_ACTION", f"{sender} may only {_or(scope.actions)}, not {action} ({of}.actions)")
@@ -48,9 +48,9 @@ def outside(scope: Scope, sender: str, *, action: str, symbol: str, trigger: str
 def order_worth(
     side: Side, *, quote_size: Decimal | None, base_size: Decimal | None, limit: Decimal | None, price: Decimal | None
 ) -> Decimal | None:
-    """The most that an order moves, in quote currency; None if that isn't known.
+    """The maximum value of an order, in quote currency; None if it isn't known.
 
-    A buy costs its limit at most, a sell brings its limit or more. `price` is the fresh ask of a buy, bid of a sell.
+    A buy costs at most its limit, a sell yields its limit or more. `price` is the fresh ask of a buy, bid of a sell.
     """
     if quote_size is not None:
         return quote_size
@@ -62,27 +62,27 @@ def order_worth(
 
 
 def too_large(scope: Scope, sender: str, worth: Decimal | None) -> Refusal | None:
-    """Why an order worth so much quote currency (None: not known) is too large for its sender; None if it isn't."""
+    """Why an order of this value in quote currency (None: not known) is too large for its sender; None if it isn't."""
     if scope.max_order_quote is None:
         return None
     of = f"(webhook.senders.{sender}.max_order_quote)"
     if worth is None:
         return _refusal(
             "SENDER_ORDER_SIZE",
-            f"the largest order of {sender} is {plain(scope.max_order_quote)}, and what this one is worth isn't known "
+            f"the largest order of {sender} is {plain(scope.max_order_quote)}, and the value of this one isn't known "
             f"without a fresh price: give size_quote or a price {of}",
         )
     if worth > scope.max_order_quote:
         return _refusal(
             "SENDER_ORDER_SIZE",
-            f"the largest order of {sender} is {plain(scope.max_order_quote)}, and this one is worth "
+            f"the largest order of {sender} is {plain(scope.max_order_quote)}, and the value of this one is "
             f"{plain(round(worth, 2))} {of}",
         )
     return None
 
 
 def without_trade(scope: Scope, sender: str, symbol: str, size: Decimal) -> Refusal | None:
-    """Why a sell that no open trade holds is not this sender's; None if it may take what no trade owns."""
+    """Why a sell that no open trade holds is outside this sender's scope; None if it may sell from the pool."""
     if scope.pool:
         return None
     return _refusal(
@@ -93,7 +93,7 @@ def without_trade(scope: Scope, sender: str, symbol: str, size: Decimal) -> Refu
 
 
 def too_many_today(scope: Scope, sender: str) -> Refusal:
-    """Why one more order of this UTC day is too many."""
+    """Why another order on this UTC day is too many."""
     return _refusal(
         "SENDER_ORDERS_PER_DAY",
         f"{sender} has had its {scope.orders_per_day} orders of this UTC day "

@@ -1,11 +1,11 @@
-"""Who sends: proven by a signature over time and body, by a bearer token, or by a token in the body.
+"""Authentication of senders: by a signature over time and body, by a bearer token, or by a token in the body.
 
-All of it is looked at before the body is read as JSON: a token in the body is found by its bytes. So what is parsed,
-and who may make incidents, is a sender's.
+All of it is checked before the body is parsed as JSON: a token in the body is found by its bytes. So only authenticated
+senders get their input parsed or cause incidents.
 
 A signature is HMAC-SHA256 over `<timestamp>.<raw body>` in hexadecimal; its timestamp must be near ours, so that a
-copy of the request is worth nothing later. Every comparison takes the same time whatever it compares, and every
-sender is compared, so that time tells nobody how near a guess was.
+copied request is useless later. Every comparison takes constant time, and every sender is compared, so that timing
+reveals nothing about a guess.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _TIMESTAMP = re.compile(r"[0-9]{9,13}")
 _SIGNATURE = re.compile(r"(?:sha256=)?([0-9a-fA-F]{64})")
 _TOKEN = re.compile(rb'"token"\s*:\s*("(?:[^"\\]|\\.){1,400}")')
 _TELLING = 12
-"""So many characters of a secret in a row are taken out of a text, with what follows of it."""
+"""This many consecutive characters of a secret are removed from a text, with the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """One who may send alerts. Secrets never show."""
+    """A configured sender. Secrets are never shown."""
 
     name: str
     secret: bytes | None = field(default=None, repr=False)
@@ -45,7 +45,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Who it is, and when it was signed if it was."""
+    """The sender, and the time of the signature if there is one."""
 
     sender: str
     signed_at: datetime | None = None
@@ -57,7 +57,7 @@ def signature(secret: bytes, timestamp: str, raw: bytes) -> str:
 
 
 def by_headers(headers: Mapping[str, str], senders: Sequence[Sender], now: datetime, window: timedelta) -> Proof | None:
-    """Who the headers prove it is, before anything of the body is read; None if that takes the body (`by_body`).
+    """The sender authenticated by the headers, before the body is read; None if that needs the body (`by_body`).
 
     Raises Refused(401): BAD_TIMESTAMP, OLD_TIMESTAMP, FUTURE_TIMESTAMP, WRONG_TOKEN.
     """
@@ -74,7 +74,8 @@ def by_headers(headers: Mapping[str, str], senders: Sequence[Sender], now: datet
 
 
 def by_body(headers: Mapping[str, str], raw: bytes, senders: Sequence[Sender]) -> Proof:
-    """Who the body proves it is, by its signature in the headers (which `by_headers` found in time) or its token.
+    """The sender authenticated by the body, with the signature in the headers (whose time `by_headers` checked) or its
+    token.
 
     Raises Refused(401): WRONG_SIGNATURE, NO_PROOF, WRONG_TOKEN.
     """
@@ -90,7 +91,7 @@ def by_body(headers: Mapping[str, str], raw: bytes, senders: Sequence[Sender]) -
 
 
 def without_secrets(text: str, senders: Sequence[Sender]) -> str:
-    """`text` without any sender's secret or token, or the beginning of one, in whatever case."""
+    """`text` without any sender's secret or token, or the beginning of one, case-insensitively."""
     for secret in {value for sender in senders for value in (sender.secret, sender.token) if value}:
         hidden = secret.decode("ascii", "replace").lower()
         while (at := text.lower().find(hidden[:_TELLING])) >= 0:
@@ -101,9 +102,9 @@ def without_secrets(text: str, senders: Sequence[Sender]) -> str:
 
 
 def by_token(token: str | None, senders: Sequence[Sender]) -> Proof:
-    """Who has this token. Raises Refused(401): NO_PROOF, WRONG_TOKEN."""
+    """The sender with this token. Raises Refused(401): NO_PROOF, WRONG_TOKEN."""
     if token is None:
-        raise Refused(401, "NO_PROOF", f"Nothing says who sends this: {_HOW}.")
+        raise Refused(401, "NO_PROOF", f"The request has no authentication: {_HOW}.")
     given = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
     found: str | None = None
     for sender in senders:
@@ -151,8 +152,8 @@ def check_time(at: datetime, now: datetime, window: timedelta, what: str) -> Non
     behind = (now - at).total_seconds()
     allowed = f"{window.total_seconds():.0f} s are allowed"
     if behind > window.total_seconds():
-        raise Refused(401, "OLD_TIMESTAMP", f"{what} is {behind:.0f} s old, {allowed}: send the request anew.")
+        raise Refused(401, "OLD_TIMESTAMP", f"{what} is {behind:.0f} s old, {allowed}: send a new request.")
     if -behind > window.total_seconds():
         raise Refused(
-            401, "FUTURE_TIMESTAMP", f"{what} is {-behind:.0f} s ahead of our clock, {allowed}: look at both clocks."
+            401, "FUTURE_TIMESTAMP", f"{what} is {-behind:.0f} s ahead of our clock, {allowed}: check both clocks."
         )

@@ -1,8 +1,8 @@
-"""JSON as it should be: one reading, or a sentence that says where it is not.
+"""Strict JSON: one unambiguous reading, or a sentence with the place of the error.
 
-What other readers let pass, each in its own way, is refused here: a key twice, text that is not UTF-8, control
-characters, nesting without end. NaN, Infinity and numbers that no amount is as long or as large as are no numbers: they
-are all read as Decimal("NaN"), so that the field in which one stands says whether it matters.
+Input that parsers treat differently is refused here: duplicate keys, text that is not UTF-8, control characters, deep
+nesting. NaN, Infinity and numbers too long or too large for any amount are read as Decimal("NaN"), so that the field
+decides whether it matters.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class BadJson(BotTraderError):
 
 
 def read_json(raw: bytes, *, max_depth: int) -> Any:
-    """The value that `raw` holds; fractions as Decimal, what is no number as Decimal("NaN"). Raises BadJson.
+    """The value of `raw`; fractions as Decimal, non-numbers as Decimal("NaN"). Raises BadJson.
 
-    Its texts may still have in them what no text should have: `check_texts` looks.
+    Its strings may still contain invalid characters: `check_texts` checks them.
     """
     try:
         text = raw.decode("utf-8")
@@ -77,7 +77,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise BadJson(f"the key {_shown(key)} is there twice")
+            raise BadJson(f"the key {_shown(key)} occurs twice")
         found[key] = value
     return found
 
@@ -101,8 +101,8 @@ def _integer(text: str) -> int | Decimal:
 
 
 def check_texts(value: Any) -> None:
-    """Raises BadJson for a text in what `read_json` gave (so its depth is bounded) that has a control character or half
-    a surrogate pair in it.
+    """Raises BadJson for a string in the result of `read_json` (so its depth is limited) with a control character or a
+    lone surrogate.
     """
     if isinstance(value, dict):
         for key, item in value.items():
@@ -118,11 +118,11 @@ def check_texts(value: Any) -> None:
 def _check_text(text: str) -> None:
     for character in text:
         if character < " " or "\x7f" <= character <= "\x9f":
-            raise BadJson(f"control characters (here U+{ord(character):04X}) can't be in a text")
+            raise BadJson(f"control characters (here U+{ord(character):04X}) are not allowed in a string")
         if "\ud800" <= character <= "\udfff":
-            raise BadJson("a text has half of a surrogate pair in it")
+            raise BadJson("a string has half of a surrogate pair")
 
 
 def _shown(key: str) -> str:
-    """A field's name as it is; of anything else only that it is there, as it may be a secret in the wrong place."""
+    """A known field's name; anything else is not shown, because it may be a misplaced secret."""
     return json.dumps(key) if _NAME.fullmatch(key) else f"of {len(key)} characters"

@@ -1,7 +1,7 @@
-"""A symbol as charting programs write it, as a product of ours: BTCUSD, BTC/USD and COINBASE:BTCUSD are BTC-USD.
+"""Converts a symbol as charting programs write it to a product: BTCUSD, BTC/USD and COINBASE:BTCUSD are BTC-USD.
 
-A symbol of another exchange, a perpetual, or one that can't be split is refused, never guessed. Whether the exchange
-knows the product is for the gate to say.
+A symbol of another exchange, a perpetual, or one that can't be split is refused, never guessed. The gate checks whether
+the exchange has the product.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def product_of(given: str, *, venue: str, known: Collection[str]) -> str:
     """The product that `given` names, such as BTC-USD.
 
     Args:
-        venue: the exchange that we trade at, the only prefix that is taken.
-        known: products that the settings name; BTCUSD is theirs first.
+        venue: the exchange that we trade at, the only accepted prefix.
+        known: products in the settings, which are preferred for BTCUSD.
 
     Raises BadSymbol.
     """
@@ -52,8 +52,8 @@ def product_of(given: str, *, venue: str, known: Collection[str]) -> str:
     if len(named) == 1:
         return named[0]
     if named:
-        raise BadSymbol(f"{shown} may be {' or '.join(named)}: write which")
+        raise BadSymbol(f"{shown} may be {' or '.join(named)}: write one of them")
     for quote in _QUOTES:
         if rest.endswith(quote) and len(rest) > len(quote):
             return f"{rest.removesuffix(quote)}-{quote}"
-    raise BadSymbol(f"{shown} can't be split into what is bought and what it is priced in: write it like BTC-USD")
+    raise BadSymbol(f"{shown} can't be split into base and quote currency: write it like BTC-USD")

@@ -1,4 +1,4 @@
-"""Errors of background work that nobody awaited, as incidents and as a metric (HER-7)."""
+"""Errors of background tasks that no code awaited, as incidents and as a metric (HER-7)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _log = structlog.get_logger(__name__)
 
 BACKGROUND = IncidentKind.BACKGROUND_ERROR
 _AGAIN_SECONDS = 600.0
-"""The same error from the same line is asked about no more often (wall)."""
+"""Minimum time between reports of the same error from the same line (wall)."""
 
 
 def watch_background() -> Background:
-    """The running loop counts, logs and tells of such errors from now on; that a server is away is told otherwise."""
+    """From now on the running loop counts, logs and reports such errors; unreachable servers are reported elsewhere."""
     found = Background(only_away)
     found.install(asyncio.get_running_loop())
     return found
 
 
 class FaultIncidents:
-    """Stores them as incidents, one for each line of code and kind of error while it is open.
+    """Stores such errors as incidents, one for each line of code and kind of error while it is open.
 
     Args:
-        process: what runs, as in "the worker".
+        process: the process's name, as in "the worker".
     """
 
     def __init__(self, pool: Pool, account: str, process: str) -> None:
@@ -46,7 +46,7 @@ class FaultIncidents:
         self._storing: set[asyncio.Task[None]] = set()
 
     def __call__(self, fault: TaskFault) -> None:
-        """Have it stored; in any thread."""
+        """Store the error; may be called from any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._begin, fault)
 
@@ -61,8 +61,8 @@ class FaultIncidents:
 
     async def _store(self, fault: TaskFault) -> None:
         sentence = (
-            f"Something that {self._process} did in the background failed ({fault}), and nobody waited for it: what it "
-            "was for may not have been done. It is a fault of the program: the log has more, to be reported."
+            f"A background task of {self._process} failed ({fault}), so its work may not have been done. This is an "
+            f"internal error: please report it with the details in the log."
         )
         try:
             await report_once(self._pool, self._account, BACKGROUND, "WARNING", str(fault), sentence)

@@ -1,4 +1,4 @@
-"""Errors for people: a code that a program can read, and one sentence that a person can act on."""
+"""Errors for people: a code for programs, and one sentence that a person can act on."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ __all__ = ["ExitCode", "UnreachableError", "UserError"]
 
 
 class ExitCode(IntEnum):
-    """What the `bottrader` command's exit code means."""
+    """Exit codes of the `bottrader` command."""
 
     OK = 0
     NO = 1  # the command ran and its answer is no: a check failed, an order was refused
@@ -35,7 +35,7 @@ class UserError(BotTraderError):
 
 
 class UnreachableError(UserError):
-    """Something outside that is needed does not answer (exit code 3)."""
+    """A required external service does not answer (exit code 3)."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(code, sentence, ExitCode.UNREACHABLE)

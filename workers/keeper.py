@@ -1,9 +1,9 @@
-"""What runs once for the account is kept running by every worker process, whatever its roles (SAFE-7).
+"""Every worker process, with any role, restores what must run once for the account (SAFE-7).
 
-A user stream, a price watcher or the market data that somebody ended, and a schedule that somebody deleted, are there
-again within a minute, whoever of the workers is alive; that it was so is an incident, which is over when the work is
-done again. A schedule that a person paused stays paused. A role that nobody takes is an incident, too: nothing here
-can start a process.
+A user stream, price watcher or market data workflow that was ended, and a schedule that was deleted, are restored
+within a minute by any running worker; this is reported as an incident, which is resolved when the work is done again. A
+schedule that a person paused stays paused. A role without a worker is also an incident, because processes can't be
+started from here.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class KeeperOptions:
 
     every_seconds: float = 20.0
     polled_seconds: float = 65.0
-    """A worker that is there has asked its queue for work within the minute that such a question waits at most."""
+    """A running worker has polled its queue within the last minute, the maximum duration of a poll."""
     missing_after_seconds: float = 40.0
-    """A role that nobody takes for so long, beyond that, is told."""
+    """A role without a worker for this much longer is reported."""
 
 
 def needed_roles(settings: Settings) -> frozenset[str]:
-    """The roles without which something that the settings ask for isn't done."""
+    """The roles that the settings require."""
     decides = settings.entry_points != "webhook" and (settings.strategy.enabled or settings.quoting.enabled)
     return frozenset({"orders", "streams", "watchers"} | ({"strategy"} if decides else set()))
 
 
 class Keeper:
-    """Looks after the account's singletons and schedules; any number of processes may, and none is in charge.
+    """Restores the account's singletons and schedules; any number of processes may do so, without a leader.
 
     Args:
         roles: the roles of this process.
@@ -78,20 +78,20 @@ class Keeper:
         self._current = current
         self._options = options or KeeperOptions()
         self._seen: set[str] = set()
-        """What this process saw there, so that it knows what was ended from what never was."""
+        """What this process has seen running, to distinguish what was ended from what never existed."""
         self._missing_since: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Until cancelled; Temporal or a database that is away is waited for."""
+        """Run until cancelled; wait while Temporal or the database is unreachable."""
         while True:
             try:
                 await self.look()
             except (RPCError, *DATABASE_TROUBLE) as problem:
-                _log.warning("not looked after", problem=repr(problem))
+                _log.warning("singletons not checked", problem=repr(problem))
             await asyncio.sleep(self._options.every_seconds)
 
     async def look(self) -> None:
-        """Start what is missing, and tell of it and of roles that nobody takes.
+        """Start what is missing, and report that and roles without a worker.
 
         Raises RPCError and the database's errors.
         """
@@ -121,8 +121,8 @@ class Keeper:
         _log.warning("started again", workflow=name, status=None if status is None else status.name)
         if name in self._seen or status is not None:
             sentence = (
-                f"{name} had been ended, which only a person does (terminated or cancelled by hand, say); it was "
-                f"started again. It does its work as soon as a worker with the role {singleton.role} takes it."
+                f"{name} had been ended, for example terminated or cancelled by hand; it was restarted. It continues "
+                f"as soon as a worker with the role {singleton.role} takes it."
             )
             await report_once(self._pool, account, ENDED, "WARNING", name, sentence)
         self._seen.add(name)
@@ -136,7 +136,7 @@ class Keeper:
             raise
 
     async def _keep_scheduled(self, account: str, name: str, schedule: Schedule) -> None:
-        """One that is there stays as it is, paused or not."""
+        """An existing schedule is not changed, paused or not."""
         try:
             await self._client.get_schedule_handle(name).describe()
         except RPCError as problem:
@@ -151,12 +151,12 @@ class Keeper:
             return
         _log.warning("set up again", schedule=name)
         if name in self._seen:
-            sentence = f"The schedule {name} was gone, which only a person does; it was set up again."
+            sentence = f"The schedule {name} had been deleted; it was created again."
             await report_past(self._pool, account, ENDED, "WARNING", name, sentence)
         self._seen.add(name)
 
     async def _over_where_done_again(self, account: str, kept: list[Singleton]) -> None:
-        """What was started again is over once its lease is held."""
+        """Resolve the incident of a restarted workflow once its lease is held."""
         await self._pool.execute(
             """
             UPDATE incidents SET resolved_at = now()
@@ -181,16 +181,16 @@ class Keeper:
             if time.monotonic() - began >= self._options.missing_after_seconds:
                 sentence = (
                     f"No worker does the work of the role {role}, so {_LEFT[role]}: start `bottrader worker --role "
-                    f"{role}`, or look why the one that did has stopped."
+                    f"{role}`, or find out why the previous one has stopped."
                 )
                 await report_once(self._pool, settings.account, MISSING, _HOW_BAD[role], role, sentence)
 
 
 _LEFT = {
-    "orders": "no order and no exit is decided or sent",
-    "streams": "nothing is learned from the exchange by stream, and the books are not compared",
-    "watchers": "no stop of an open position is watched",
-    "strategy": "nothing is decided by the strategy",
+    "orders": "no orders or exits are decided or sent",
+    "streams": "the exchange's streams are not read, and the books are not compared",
+    "watchers": "stops of open positions are not watched",
+    "strategy": "the strategy makes no decisions",
 }
 _HOW_BAD: dict[str, Severity] = {
     "orders": "CRITICAL",
@@ -209,7 +209,7 @@ def _schedules(settings: Settings, roles: frozenset[str]) -> dict[str, Schedule]
 
 
 async def check_at_start(client: Client, pool: Pool, account: str, caught_up: asyncio.Event) -> None:
-    """Have the ledger checked once the user stream has caught up with what happened meanwhile, or soon at any rate."""
+    """Request a ledger check once the user stream has caught up, or after a time limit."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CATCH_UP_SECONDS):
             await caught_up.wait()

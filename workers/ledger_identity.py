@@ -1,7 +1,7 @@
-"""Settings held against the ledger's stamps: every process that opens a ledger comes through here (SAFE-1).
+"""Compares the settings with the ledger's stamps: every process that opens a ledger uses this (SAFE-1).
 
-Raised are sentences for people: another's ledger is a UserError, a venue that alone could say whose it is and does not
-answer an UnreachableError.
+Errors are sentences for people: another account's ledger is a UserError; if only the venue could tell whose it is and
+it does not answer, an UnreachableError.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOOK_SECONDS = 3.0
 
 @contextlib.contextmanager
 def in_sentences() -> Iterator[None]:
-    """IdentityError and a venue that does not answer, as what a command line shows."""
+    """Turns IdentityError, and a venue that does not answer, into errors for the command line."""
     try:
         yield
     except IdentityError as refused:
@@ -48,13 +48,13 @@ def in_sentences() -> Iterator[None]:
     except ExchangeError as away:
         raise UnreachableError(
             "NO_EXCHANGE",
-            f"Only the exchange can say whose this ledger is, and it can't be asked ({away}): check its address, the "
-            "key and the network, then start again.",
+            f"Only the exchange can tell which account this ledger belongs to, and it can't be reached ({away}): "
+            f"check its address, the API key and the network, then start again.",
         ) from None
 
 
 def brought_by(settings: Settings, sources: SettingSources | None = None) -> Brought:
-    """What these settings bring to a ledger; with `sources`, what the ledger itself has added to them is not theirs."""
+    """The identity in these settings; with `sources`, values added by the ledger itself are not included."""
     given = {
         name: getattr(settings.temporal, name)
         for name in asdict(Names())
@@ -65,7 +65,7 @@ def brought_by(settings: Settings, sources: SettingSources | None = None) -> Bro
 
 
 def with_names(sources: SettingSources, names: Names) -> SettingSources:
-    """The sources with the names that the ledger is stamped with, where they say none."""
+    """The sources, with the ledger's names where they have none."""
     return replace(sources, from_ledger={"temporal": asdict(names)})
 
 
@@ -75,10 +75,10 @@ def on_ledger(sources: SettingSources) -> SettingSources:
 
 
 async def found_on_ledger(sources: SettingSources) -> SettingSources:
-    """The sources with what the ledger is stamped with: one look at the database, none at the venue.
+    """The sources with the ledger's stamp: one read of the database, no request to the venue.
 
-    A database that is not named or does not answer changes nothing: whoever needs it will say so, and whoever opens it
-    later looks again (`require_own`). Raises UserError for another's ledger or account, and ConfigError.
+    Without a database, or if it does not answer, nothing changes: code that needs it will report that, and checks again
+    when it opens it (`require_own`). Raises UserError for another ledger or account, and ConfigError.
     """
     settings = build(sources)
     if settings.database.url is None:
@@ -92,8 +92,8 @@ async def found_on_ledger(sources: SettingSources) -> SettingSources:
 
 
 async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | None:
-    """The stamp of a ledger that is about to be used; one that holds nothing is stamped. None: the first worker asks
-    the venue. Raises UserError for another's ledger, and what asyncpg raises.
+    """The stamp of a ledger before its use; an empty one is stamped. None: the first worker asks the venue. Raises
+    UserError for another account's ledger, and asyncpg's errors.
     """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
@@ -104,9 +104,9 @@ async def stamp_before_start(dsn: str, brought: Brought) -> LedgerIdentity | Non
 
 
 async def require_own(connection: Statements, settings: Settings) -> None:
-    """Hold an open connection to the stamp: at the look of `on_ledger` the database may have been away or too slow.
+    """Check the stamp on an open connection: the database may have been unreachable or too slow for `on_ledger`.
 
-    Raises UserError for another's ledger or account, UnreachableError where its names came too late, and the database's
+    Raises UserError for another ledger or account, UnreachableError if its names arrived too late, and the database's
     errors.
     """
     stamped = await read_ledger(connection)
@@ -118,14 +118,13 @@ async def require_own(connection: Statements, settings: Settings) -> None:
     if any(getattr(settings.temporal, name) != kept for name, kept in asdict(stamped.names).items()):
         raise UnreachableError(
             "NO_DATABASE",
-            "The database was too slow to say in time under which names this ledger's workflows run: nothing was done, "
-            "try again.",
+            "The database did not return this ledger's names in Temporal in time: nothing was done, try again.",
         )
 
 
 async def refuse_other_mode(dsn: str, mode: str) -> None:
-    """Before anything is changed in a database. Raises UserError for a ledger of the other mode, and what asyncpg
-    raises.
+    """Called before anything is changed in a database. Raises UserError for a ledger of the other mode, and asyncpg's
+    errors.
     """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
@@ -138,7 +137,7 @@ async def refuse_other_mode(dsn: str, mode: str) -> None:
 
 
 async def refuse_other_account(dsn: str, account: str) -> None:
-    """Raises UserError for an account that a ledger with a stamp does not have, and what asyncpg raises."""
+    """Raises UserError for an account that a stamped ledger does not have, and asyncpg's errors."""
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         with in_sentences():
@@ -150,8 +149,8 @@ async def refuse_other_account(dsn: str, account: str) -> None:
 async def begin_on_ledger(
     settings: Settings, sources: SettingSources | None, pool: Pool, exchange: Exchange
 ) -> tuple[Settings, SettingSources | None]:
-    """Settings and sources with the names in force, once it is sure that the ledger is theirs. It is stamped here at
-    its first start. Raises UserError, UnreachableError and the database's errors.
+    """Settings and sources with the names in force, after the ledger's identity is verified. It is stamped here at its
+    first start. Raises UserError, UnreachableError and the database's errors.
     """
     with in_sentences():
         stamped, _ = await establish(pool, exchange, brought_by(settings, sources))
@@ -163,7 +162,7 @@ async def begin_on_ledger(
 
 
 async def _look(dsn: str, account: str) -> LedgerIdentity | None:
-    """The stamp of a ledger; raises UserError for an account that it does not have. None: it does not say at once."""
+    """The stamp of a ledger; raises UserError for an account that it does not have. None: not available at once."""
     try:
         async with asyncio.timeout(_LOOK_SECONDS):
             connection = await asyncpg.connect(dsn)

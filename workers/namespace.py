@@ -1,7 +1,8 @@
-"""`python -m workers.namespace`: make Temporal's namespace and our search attributes, and wait until both can be used.
+"""`python -m workers.namespace`: creates Temporal's namespace and our search attributes, and waits until both can be
+used.
 
-Safe to run again: what is there stays as it is, but for how long the namespace keeps closed workflows, which follows
-the setting `temporal.retention_days`.
+Idempotent: existing ones are not changed, except the retention of closed workflows, which follows
+`temporal.retention_days`.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ _NOT_YET = {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAVAILABLE, RPCStatusCode.IN
 
 
 async def set_up(settings: "Settings") -> list[str]:
-    """Make what is missing; returns a sentence for each thing made.
+    """Create what is missing; returns a sentence for each.
 
     Raises UnreachableError: NO_TEMPORAL, or NAMESPACE_NOT_READY when the server does not show it in time.
     """
@@ -63,7 +64,7 @@ async def set_up(settings: "Settings") -> list[str]:
 
 
 async def _connected(settings: "Settings") -> "Client":
-    """A client; the server may be starting, too."""
+    """A client; the server may still be starting."""
     deadline = time.monotonic() + _VISIBLE_WITHIN_S
     while True:
         try:
@@ -75,10 +76,9 @@ async def _connected(settings: "Settings") -> "Client":
 
 
 async def keep_closed(client: "Client", days: int) -> list[str]:
-    """Have a namespace that is there keep closed workflows for so many days; a sentence if it did not.
+    """Set the retention of an existing namespace in days; returns a sentence if it was changed.
 
-    A dev server makes its own with one day, after which nobody could look up what an order's workflow did. Raises
-    RPCError.
+    A dev server creates it with one day, after which an order's workflow could not be looked up. Raises RPCError.
     """
     retention = _days(days)
     found = await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
@@ -118,7 +118,8 @@ async def _namespace_ready(client: "Client") -> bool:
 
 
 async def _attributes_ready(client: "Client") -> bool:
-    """Listed is not enough: a server refreshes what its queries and starts accept about once a minute."""
+    """Whether the attributes are usable: a server refreshes the ones its queries and starts accept about once a
+    minute."""
     if not set(SEARCH_ATTRIBUTES) <= await _known(client):
         return False
     for name in SEARCH_ATTRIBUTES:
@@ -152,13 +153,13 @@ async def _until(client: "Client", what: str, ready: Callable[[], Awaitable[bool
 
 
 def main() -> int:
-    """Set up and say what was made."""
+    """Set up and print what was created."""
     try:
         made = asyncio.run(set_up(build(on_ledger(read_sources()))))
     except UserError as error:
         sys.stderr.write(f"error: {error.sentence}\n")
         return int(error.exit_code)
-    sys.stdout.write(f"Made: {'; '.join(made) if made else 'nothing, all was there'}\n")
+    sys.stdout.write(f"Created: {'; '.join(made) if made else 'nothing, everything exists'}\n")
     return 0
 
 

@@ -1,7 +1,6 @@
-"""What a worker has Temporal take once, at its start: asked again while Temporal is slow, restarting or away.
+"""Requests a worker makes once at its start, repeated while Temporal is slow, restarting or unreachable.
 
-Everything asked so may be asked twice: a workflow that runs is left running, a schedule that is there is brought up to
-date.
+All of them are idempotent: a running workflow is not changed, an existing schedule is updated.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ TRANSIENT = frozenset(
         RPCStatusCode.RESOURCE_EXHAUSTED,
     }
 )
-"""What passes by itself. Anything else would be answered the same way again."""
+"""Transient errors. Any other would be returned again."""
 
 _TRIES = 6
 _PAUSE_SECONDS = 0.5
@@ -35,10 +34,10 @@ _log = structlog.get_logger(__name__)
 async def until_taken(
     what: str, ask: Callable[[], Awaitable[None]], *, tries: int = _TRIES, pause: float = _PAUSE_SECONDS
 ) -> None:
-    """Do `ask` until Temporal has taken it, `tries` times at most, after a pause (wall seconds) that doubles.
+    """Call `ask` until Temporal has accepted it, at most `tries` times, with a pause (wall seconds) that doubles.
 
-    `what` is asked for, as in "Temporal did not take the schedules". Raises UnreachableError(NO_TEMPORAL) when it was
-    transient trouble each time, and RPCError at once for any other.
+    `what` names the request, as in "Temporal did not accept the schedules". Raises UnreachableError(NO_TEMPORAL) after
+    transient errors only, and RPCError at once for any other.
     """
     began = time.monotonic()
     for number in range(1, tries + 1):
@@ -50,11 +49,11 @@ async def until_taken(
             if number == tries:
                 raise UnreachableError(
                     "NO_TEMPORAL",
-                    f"Temporal did not take {what} in {tries} tries within {time.monotonic() - began:.0f} s (the last "
-                    f"answer: {problem.message}): see whether it runs and is not overloaded, then start the worker "
-                    "again.",
+                    f"Temporal did not accept {what} in {tries} tries within {time.monotonic() - began:.0f} s (last "
+                    f"answer: {problem.message}): check that it is running and not overloaded, then start the worker "
+                    f"again.",
                 ) from problem
-            _log.warning("not taken by Temporal yet, asked again", what=what, tries=number, problem=problem.message)
+            _log.warning("not accepted by Temporal yet, retrying", what=what, tries=number, problem=problem.message)
             await asyncio.sleep(pause * 2 ** (number - 1))
         else:
             return

@@ -1,8 +1,7 @@
-"""A worker does nothing for an account that isn't its own, whatever comes to its task queues (RISK-7, SAFE-1).
+"""A worker refuses tasks for other accounts on its task queues (RISK-7, SAFE-1).
 
-A process has one account's key and limits. What another account's workflow asks of it would be sent, cancelled and
-booked at the wrong exchange, so every activity is held to the account that its request names, or whose the order or
-trade is that it names.
+A process has one account's API key and limits. Another account's requests would be sent, cancelled and booked at the
+wrong account, so every activity checks the account in its request, or the account of the order or trade it names.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 def keys_of(request: object) -> Iterator[str]:
-    """The orders and trades that an activity's request names. A trade's key is that of the order that opened it."""
+    """The orders and trades named in an activity's request. A trade's key is that of the order that opened it."""
     for name in _KEYS:
         key = getattr(request, name, None)
         if key is not None:
@@ -34,7 +33,7 @@ def keys_of(request: object) -> Iterator[str]:
 
 
 class OwnAccount(Interceptor):
-    """Temporal's hook for the workers of one account."""
+    """The interceptor for the workers of one account."""
 
     def __init__(self, pool: Pool, account: str) -> None:
         self._pool = pool
@@ -42,12 +41,12 @@ class OwnAccount(Interceptor):
         self._own: OrderedDict[str, None] = OrderedDict()
 
     def intercept_activity(self, next: ActivityInboundInterceptor) -> ActivityInboundInterceptor:  # noqa: A002
-        """Every activity of the process passes through."""
+        """Checks every activity of the process."""
         return _Inbound(next, self)
 
     async def require_own(self, request: object) -> None:
-        """Raises ApplicationError OTHER_ACCOUNT, which may be tried again as a worker of that account may take the next
-        try, and the database's errors. A key that no order has is left to the activity.
+        """Raises ApplicationError OTHER_ACCOUNT, which is retryable because a worker of that account may take the next
+        try, and the database's errors. An unknown key is left to the activity.
         """
         named = getattr(request, "account", self._account)
         if named != self._account:
@@ -62,11 +61,11 @@ class OwnAccount(Interceptor):
 
     def _refusal(self, account: object) -> ApplicationError:
         return ApplicationError(
-            f"this worker is of account {self._account}: it does nothing for account {account}", type=OTHER_ACCOUNT
+            f"this worker is for account {self._account} and refuses requests for account {account}", type=OTHER_ACCOUNT
         )
 
     def remember(self, key: str) -> None:
-        """The order is of the process's own account: it need not be looked up."""
+        """Remember that the order is of the process's own account, so that it need not be looked up."""
         self._own[key] = None
         while len(self._own) > _REMEMBERED:
             self._own.popitem(last=False)

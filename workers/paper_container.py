@@ -1,8 +1,8 @@
-"""`python -m workers.paper_container`: the paper exchange where other containers reach it.
+"""`python -m workers.paper_container`: the paper exchange, reachable from other containers.
 
-`bottrader paper` serves loopback only. In a network of containers it listens on every address of its own, under the
-name that the others use, and its certificate has to carry that name. The certificate is made once and kept in the
-data folder with the keys, where the exchange finds it.
+`bottrader paper` serves loopback only. In a network of containers it listens on all its addresses, under the name that
+the others use, which its certificate must contain. The certificate is created once and kept in the data folder with the
+keys.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from workers.private_files import make_private, tighten
 
 
 def make_certificate(folder: Path, names: list[str]) -> None:
-    """Make `ca.pem` and `server.pem` for `names` (and loopback) in `folder` unless they are there."""
+    """Create `ca.pem` and `server.pem` for `names` (and loopback) in `folder` unless they exist."""
     authority_file, chain_file = folder / "ca.pem", folder / "server.pem"
     if authority_file.exists() and chain_file.exists():
         return
@@ -42,18 +42,18 @@ async def serve(config: PaperConfig) -> None:
 
 
 def main() -> int:
-    """Read the options, make the certificate, serve."""
+    """Read the options, create the certificate, serve."""
     make_private()
     parser = argparse.ArgumentParser(
         prog="python -m workers.paper_container", description="Paper exchange for containers."
     )
     parser.add_argument("--listen", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--name", action="append", default=[], help="name that clients use; may be repeated")
+    parser.add_argument("--name", action="append", default=[], help="name that clients use; repeatable")
     parser.add_argument("--data-folder", type=Path, required=True, help="folder of keys and certificate")
     parser.add_argument("--rest-port", type=int, required=True)
     parser.add_argument("--stream-port", type=int, required=True)
     parser.add_argument("--control-port", type=int, required=True)
-    parser.add_argument("--speed", type=float, default=1.0, help="market seconds in a wall second")
+    parser.add_argument("--speed", type=float, default=1.0, help="market seconds per wall second")
     options = parser.parse_args()
     try:
         tighten(options.data_folder, ["*"])

@@ -1,4 +1,4 @@
-"""What we make is its owner's alone, and what holds a secret or says what is run has to be so (SAFE-4)."""
+"""Files we create are readable by their owner only, and files with secrets or code to run must be (SAFE-4)."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private() -> None:
-    """What this process and its children make from now on is their user's alone: folders 0700, files 0600."""
+    """From now on this process and its children create files for their user only: folders 0700, files 0600."""
     os.umask(_OTHERS)
 
 
@@ -33,7 +33,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def tighten(folder: Path, names: Collection[str]) -> None:
-    """Take from others what `names` in a folder, and all below them, let them do; nobody's files but ours are changed.
+    """Remove others' permissions from `names` in a folder, and all below them; only our own files are changed.
 
     A name may end in `*`. Links are not followed, so nothing outside the folder is touched. Raises OSError.
     """
@@ -48,9 +48,9 @@ def tighten(folder: Path, names: Collection[str]) -> None:
 
 
 def secret_file_problem(path: Path, readable_mounts: Collection[Path] = ()) -> str | None:
-    """What is wrong with a file that holds a secret, as a clause; None: it is there and only its owner can read it.
+    """The problem of a file with a secret, as a clause; None: it exists and only its owner can read it.
 
-    In and below `readable_mounts`, where containers get their secrets, it may be anybody's and readable by all.
+    In and below `readable_mounts`, where containers get their secrets, any owner and reader is allowed.
     """
     try:
         with path.open("rb") as file:
@@ -60,44 +60,48 @@ def secret_file_problem(path: Path, readable_mounts: Collection[Path] = ()) -> s
     if any(path.resolve().is_relative_to(mount.resolve()) for mount in readable_mounts):
         return None
     if not _of_us_or_root(status):
-        return "the file belongs to another user: take one of your own, or run chown on it"
+        return "the file belongs to another user: use your own file, or change its owner with chown"
     if status.st_mode & _OTHERS:
         return "the file can be read by other users of this machine: run chmod 600 on it"
     return None
 
 
 def folder_problem(folder: Path) -> str | None:
-    """What is wrong with who may put something into a data folder, as a clause: what is found there is believed.
+    """The problem of a data folder that others may write to, as a clause: its content is trusted.
 
-    None for one that isn't there. Raises OSError for one that can't be looked at.
+    None if it doesn't exist. Raises OSError if it can't be checked.
     """
     try:
         status = folder.stat()
     except FileNotFoundError:
         return None
     if not _of_us_or_root(status):
-        return "it belongs to another user: run this as that user, or take a folder of your own"
+        return "it belongs to another user: run this as that user, or use your own folder"
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        return "everybody can put something into it: run chmod o-w on it, or take a folder of your own"
+        return "everyone can write to it: run chmod o-w on it, or use your own folder"
     return None
 
 
 def settings_file_problem(file: Path, opened: os.stat_result | None = None) -> str | None:
-    """What is wrong with who may write a settings file, as a clause: it names a strategy, so it says what is run.
+    """The problem of a settings file that others may write to, as a clause: it names a strategy, so it decides which
+    code is run.
 
-    `opened` is of the file that is read, as what a name leads to may change meanwhile. None for a file that isn't
-    there. Raises OSError for one that can't be looked at.
+    `opened` is the file being read, because the path may change meanwhile. None if it doesn't exist. Raises OSError if
+    it can't be checked.
     """
     try:
         name, status, above = file.lstat(), opened or file.stat(), file.absolute().parent.stat()
     except FileNotFoundError:
         return None
     if not (_of_us_or_root(name) and _of_us_or_root(status)):
-        return "it belongs to another user, who could have any code run: take a file of your own, or run chown on it"
+        return (
+            "it belongs to another user, who could run any code with it: use your own file, or change its owner "
+            "with chown"
+        )
     if stat.S_ISREG(status.st_mode) and status.st_mode & _OTHERS_WRITE:
-        return "other users can write to it, and have any code run: run chmod go-w on it"
+        return "other users can write to it and so run any code: run chmod go-w on it"
     if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-        return "everybody can put another file in its place: run chmod o-w on its folder, or move it"
+        return "everyone can replace it: run chmod o-w on its folder, or move it"
     return None
 
 

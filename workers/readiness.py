@@ -1,4 +1,4 @@
-"""Whether the work can be done, and not only whether something answers (SAFE-8)."""
+"""Readiness: whether the work can be done, not only whether something answers (SAFE-8)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from workers.temporal_connection import connect
 __all__ = ["HEARD_S", "ailments", "executing", "leases_held", "leases_of", "oldest_heard", "unwatched"]
 
 _GRACE_S = 4.0
-"""A lease that ran out so lately may be on its way to the next holder."""
+"""A lease that expired this recently may be about to get its next holder."""
 _PATIENCE_S = 4.0
 HEARD_S = 60.0
-"""A stream, or a connection of its, that said nothing for so long is not well: heartbeats come each second."""
+"""A stream or connection without a message for this long is unhealthy: heartbeats come each second."""
 
 
 def leases_of(settings: Settings, role: str) -> list[str]:
-    """The names of the leases that somebody holds while the role's work is done."""
+    """The names of the leases that are held while the role's work is done."""
     account = settings.account
     found = {
         "streams": [user_stream_lease(account)],
@@ -53,9 +53,9 @@ async def leases_held(pool: Pool, names: Sequence[str], *, grace_s: float = _GRA
 
 
 async def oldest_heard(connection: Statements, names: Sequence[str]) -> tuple[str, float] | None:
-    """Of these streams the one that is silent for longest, and for how many seconds; None before any was heard.
+    """The quietest of these streams, and the age of its last message in seconds; None before the first message.
 
-    The oldest speaks: fresh prices of one part say nothing of another's. Raises the database's errors.
+    The oldest counts, because fresh prices of one stream say nothing about another. Raises the database's errors.
     """
     row = await connection.fetchrow(
         "SELECT name, greatest(extract(epoch FROM now() - last_message_at), 0)::float8 AS age FROM stream_positions "
@@ -72,7 +72,7 @@ async def _heard(pool: Pool, names: Sequence[str]) -> bool:
 
 
 async def unwatched(connection: Statements, account: str, symbols: Iterable[str], shards: int) -> set[str]:
-    """Those of `symbols` that are in a part whose watcher holds no lease, nor did a moment ago.
+    """Those of `symbols` whose price watcher holds no lease, and did not a moment ago.
 
     Raises the database's errors.
     """
@@ -87,7 +87,7 @@ async def unwatched(connection: Statements, account: str, symbols: Iterable[str]
 
 
 async def executing(client: Client, pool: Pool, settings: Settings) -> dict[str, bool]:
-    """Whether an order that is accepted now is worked on, and what it buys is watched."""
+    """Whether an order accepted now is worked on, and its position watched."""
 
     async def taken() -> bool:
         return await polled_since(client, queue_of(settings, "orders"), time.time() - FRESH_S)
@@ -100,7 +100,7 @@ async def executing(client: Client, pool: Pool, settings: Settings) -> dict[str,
 
 
 async def _fine(asking: Awaitable[bool]) -> bool:
-    """Its answer; no if there is none in time."""
+    """The check's result; False without an answer in time."""
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await asking
@@ -109,9 +109,9 @@ async def _fine(asking: Awaitable[bool]) -> bool:
 
 
 async def ailments(settings: Settings, role: str) -> list[str]:
-    """What keeps this machine's worker from doing the role's work, a sentence each; none if it does.
+    """What keeps this machine's worker from doing the role's work, one sentence each; empty if nothing.
 
-    Raises UnreachableError where Temporal or the database can't be reached at all.
+    Raises UnreachableError if Temporal or the database can't be reached at all.
     """
     client = await connect(settings)
     pool = await asyncpg.create_pool(settings.database.dsn, min_size=0, max_size=2, timeout=_PATIENCE_S)
@@ -127,13 +127,13 @@ async def ailments(settings: Settings, role: str) -> list[str]:
 
     suffix = f"@{socket.gethostname()}"
     looks = {
-        "the database takes no writes": writes(),
-        f"no worker of this machine takes {role} tasks": polled_since(
+        "the database accepts no writes": writes(),
+        f"no worker on this machine takes {role} tasks": polled_since(
             client, queue_of(settings, role), time.time() - FRESH_S, identity_suffix=suffix
         ),
         "the exchange does not answer": answers(),
-        f"nobody holds the lease of {role}": leases_held(pool, leases_of(settings, role)),
-        f"a stream of {role} is silent": _heard(pool, leases_of(settings, role)),
+        f"the lease of {role} is not held": leases_held(pool, leases_of(settings, role)),
+        f"a stream of {role} receives no messages": _heard(pool, leases_of(settings, role)),
     }
     try:
         found = await asyncio.gather(*(_fine(look) for look in looks.values()))

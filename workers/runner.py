@@ -1,12 +1,12 @@
-"""A worker process: which roles it takes, and its life from connect to drain.
+"""A worker process: its roles, and its life from connect to drain.
 
 `orders` runs the workflows of orders and trades with their activities, `streams` holds the account's user stream,
-`watchers` watch prices. Any number of processes may take any role; leases see to it that a stream or a shard has one
+`watchers` watch prices. Any number of processes may take any role; leases ensure that a stream or a shard has one
 holder at a time.
 
-Workflows run without the SDK's sandbox: it watches only modules that it imports anew for each workflow, and ours were
-passed through, as that takes long; so it guarded little and took 6 ms of CPU a workflow, a tenth of a round trip. That
-workflows are deterministic is held by a test that reads their code, and by replaying saved histories.
+Workflows run without the SDK's sandbox: it checks only modules that it re-imports for each workflow, and ours were
+passed through because that is slow; so it protected little and cost 6 ms of CPU for each workflow, a tenth of a round
+trip. Determinism is ensured by a test that reads the workflows' code, and by replaying saved histories.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ __all__ = ["ROLES", "WorkerParts", "run_worker", "worker_parts", "workers_for"]
 ROLES = frozenset({"orders", "streams", "watchers", "strategy"})
 _DRAIN = timedelta(seconds=10)
 _STICKY = timedelta(seconds=6)
-"""How long a task waits for the worker that has the workflow in memory: as long as a killed worker's leases hold. With
-half of it, half the workflows of 150 stops due at once had a task timed out and handed out again.
+"""How long a task waits for the worker that has the workflow in memory: as long as a killed worker's leases last. With
+half of it, half the workflows of 150 simultaneous stops had a task that timed out and was dispatched again.
 """
 _POLLS = PollerBehaviorAutoscaling(initial=1, maximum=20)
-"""One open poll where little happens: each open poll of a worker that stands still takes one try of a task with it, and
-with four of them a new exit order's first task came back four times, after 5 s each.
+"""One open poll on quiet queues: each open poll of a stalled worker loses one try of a task, and with four of them a
+new exit order's first task was lost four times, 5 s each.
 """
 _ASK_SECONDS = 2.0
 _log = structlog.get_logger()
@@ -131,7 +131,7 @@ class WorkerParts:
         )
         self.trading.ledger.oversold = self.adoption.cover_soon
         self.caught_up = asyncio.Event()
-        """The user stream of this process knows what happened while nobody read it."""
+        """The user stream of this process has caught up with what it missed."""
         self.reconciler = Reconciler(pool, exchange, client, self.adoption, self.starter, reconcile_options(settings))
 
     def _adopted_rules(self) -> ExitRules | None:
@@ -143,7 +143,7 @@ class WorkerParts:
 async def worker_parts(settings: Settings, sources: SettingSources | None = None) -> AsyncIterator[WorkerParts]:
     """Open everything a worker needs, and close it in reverse order.
 
-    Raises UnreachableError for what isn't there, and UserError for a ledger that is another's.
+    Raises UnreachableError for missing services, and UserError for another account's ledger.
     """
     pool = await create_pool(
         settings.database.dsn,
@@ -273,7 +273,7 @@ def workers_for(parts: WorkerParts, roles: set[str]) -> Sequence[Worker]:
 
 
 def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activities: list[Any]) -> Worker:
-    """Few and long activities: they hear of a shutdown at once, and give up their leases."""
+    """A worker for few, long-running activities: they are notified of a shutdown at once, and release their leases."""
     return Worker(
         parts.client,
         task_queue=queue,
@@ -292,15 +292,15 @@ def _long_worker(parts: WorkerParts, queue: str, workflows: list[type], activiti
 
 
 async def _decide_on_schedule(client: Client, settings: Settings) -> None:
-    """Have runs and quotes as often as is set; their intervals may change while workers run."""
+    """Keep the schedules of runs and quotes as configured; their intervals may change while workers run."""
     await ensure_strategy_schedule(client, settings)
     await ensure_schedule(client, quotes_id(settings.account), quotes_schedule(settings))
 
 
 async def _set_up(parts: WorkerParts, roles: set[str]) -> None:
-    """Have what runs once for the account run, whoever started it first.
+    """Start what runs once for the account, unless it is running.
 
-    Raises UnreachableError(NO_TEMPORAL) when Temporal takes it after several tries neither.
+    Raises UnreachableError(NO_TEMPORAL) if Temporal does not accept it after several tries.
     """
     client, settings = parts.client, parts.settings
     if roles & {"streams", "watchers"}:
@@ -316,7 +316,7 @@ async def _set_up(parts: WorkerParts, roles: set[str]) -> None:
 
 
 async def _unless_told(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do `work`, or leave it where it is when `stop` is set; whether it was done. Raises what it raises."""
+    """Run `work`, or abandon it when `stop` is set; returns whether it was done. Raises its exceptions."""
     doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -332,7 +332,7 @@ async def _unless_told(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> 
 
 @contextlib.asynccontextmanager
 async def _beside(parts: WorkerParts, roles: set[str]) -> AsyncIterator[None]:
-    """What runs beside the roles: notices in every process, and who looks after what runs once for the account."""
+    """Background services beside the roles: notices in every process, and the keeper of singletons."""
     settings, pool, client = parts.settings, parts.pool, parts.client
     keeper = Keeper(client, pool, frozenset(roles), lambda: parts.live.current)
     async with contextlib.AsyncExitStack() as stack:
@@ -348,7 +348,7 @@ async def _beside(parts: WorkerParts, roles: set[str]) -> AsyncIterator[None]:
 
 
 async def _open_trades(parts: WorkerParts) -> int | None:
-    """How many trades this worker leaves to others; None if the database doesn't say at once."""
+    """The number of open trades this worker leaves; None if the database doesn't answer at once."""
     query = "SELECT count(*) FROM trades WHERE account = $1 AND state <> 'CLOSED'"
     try:
         async with asyncio.timeout(_ASK_SECONDS):
@@ -359,9 +359,9 @@ async def _open_trades(parts: WorkerParts) -> int | None:
 
 
 async def run_worker(settings: Settings, roles: set[str], sources: SettingSources | None = None) -> None:
-    """Run the roles until SIGINT or SIGTERM, then drain: what is under way ends, nothing new is taken.
+    """Run the roles until SIGINT or SIGTERM, then drain: running tasks end, no new ones are taken.
 
-    With `sources`, from which the settings were made, changes of their file are followed.
+    With `sources`, from which the settings were built, changes of their file are followed.
     """
     logs_without_secrets()
     one_line_for_servers_away()
@@ -392,7 +392,7 @@ async def run_worker(settings: Settings, roles: set[str], sources: SettingSource
 
 
 async def _watch_standing(standing: VenueStanding | None, stop: asyncio.Event) -> None:
-    """Runs until cancelled; a key that turns out to be another account's stops the process. Raises IdentityError."""
+    """Runs until cancelled; an API key of another account stops the process. Raises IdentityError."""
     if standing is None:
         return
     try:

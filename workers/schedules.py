@@ -1,6 +1,6 @@
-"""What runs once for each account: its user stream, its price watchers and its schedules. Any process may start them.
+"""Singletons of each account: its user stream, its price watchers and its schedules. Any process may start them.
 
-Each start may be repeated: what runs already is left as it is, and a schedule is brought to what is described here.
+Each start is idempotent: running workflows are not changed, and schedules are updated to the description here.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def sweep_schedule_id(account: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Singleton:
-    """A workflow that runs once for the account; the names of its lease and of the role that does its work."""
+    """A workflow that runs once for the account, with the names of its lease and of its role."""
 
     run: Any
     request: Any
@@ -78,17 +78,17 @@ class Singleton:
     lease: str
     summary: str
     resize: int | None = None
-    """The number of shards that it is told when it is started."""
+    """The number of shards passed at its start."""
 
     async def ensure(self, client: Client) -> None:
-        """Start it, or leave the one that runs, which is told the number of shards. Raises RPCError."""
+        """Start it, or signal the number of shards to the running one. Raises RPCError."""
         signal: dict[str, Any] = {}
         if self.resize is not None:
             signal = {"start_signal": "resize", "start_signal_args": [self.resize]}
         await self._start(client, WorkflowIDConflictPolicy.USE_EXISTING, **signal)
 
     async def start(self, client: Client) -> None:
-        """Start it. Raises WorkflowAlreadyStartedError where it runs, and RPCError."""
+        """Start it. Raises WorkflowAlreadyStartedError if it is running, and RPCError."""
         await self._start(client, WorkflowIDConflictPolicy.FAIL)
 
     async def _start(self, client: Client, if_running: WorkflowIDConflictPolicy, **signal: Any) -> None:
@@ -135,9 +135,9 @@ def singletons(settings: Settings) -> list[Singleton]:
 
 
 async def ensure_singletons(client: Client, settings: Settings) -> None:
-    """Start the account's user stream and price watchers, or leave those that run. Raises RPCError.
+    """Start the account's user stream and price watchers, or leave the running ones. Raises RPCError.
 
-    Watchers that run with another number of shards take the new one.
+    Running watchers with another number of shards take the new one.
     """
     for singleton in singletons(settings):
         await singleton.ensure(client)
@@ -157,7 +157,7 @@ async def _resize(client: Client, workflow_id: str, shards: int) -> bool:
 
 
 def schedules(settings: Settings) -> dict[str, Schedule]:
-    """Sweep, reconcile and ledger check by their ids, as often as is set."""
+    """The schedules of sweep, reconcile and ledger check by id, with the configured intervals."""
     account, every = settings.account, timedelta(seconds=float(settings.reconcile.interval_s))
     sweep = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -192,13 +192,13 @@ def schedules(settings: Settings) -> dict[str, Schedule]:
 
 
 async def ensure_schedules(client: Client, settings: Settings) -> None:
-    """Have sweep, reconcile and ledger check run as often as is set, as described here and now. Raises RPCError."""
+    """Create or update the schedules of sweep, reconcile and ledger check from the settings. Raises RPCError."""
     for name, schedule in schedules(settings).items():
         await ensure_schedule(client, name, schedule)
 
 
 def _ledger_check(settings: Settings) -> Schedule:
-    """The check looks back at everything, so one that is late or asked for twice need not run twice."""
+    """The check covers everything, so missed or duplicate runs are skipped."""
     account, every = settings.account, timedelta(seconds=float(settings.ledger.check_interval_s))
     return Schedule(
         action=ScheduleActionStartWorkflow(
@@ -215,7 +215,7 @@ def _ledger_check(settings: Settings) -> Schedule:
 
 
 async def ensure_schedule(client: Client, name: str, schedule: Schedule, *, at_once: bool = True) -> None:
-    """Have the schedule as it is described here; a new one runs `at_once`, too. Raises RPCError."""
+    """Create or update the schedule; a new one also runs `at_once`. Raises RPCError."""
     try:
         await client.create_schedule(name, schedule, trigger_immediately=at_once)
     except ScheduleAlreadyRunningError:
@@ -229,8 +229,8 @@ async def ensure_schedule(client: Client, name: str, schedule: Schedule, *, at_o
 
 
 async def check_ledger_once(client: Client, pool: Pool, account: str) -> None:
-    """Have the ledger checked now, unless it was within the last minute or is being checked: what each start of a
-    system asks for, by any number of its workers. Raises RPCError and the database's errors.
+    """Request a ledger check now, unless one ran within the last minute or is running: done at each start of a system,
+    by any number of its workers. Raises RPCError and the database's errors.
     """
     fresh = await pool.fetchval(
         "SELECT true FROM ledger_checks WHERE account = $1 AND at > now() - make_interval(secs => $2) LIMIT 1",
@@ -248,9 +248,9 @@ async def check_ledger_once(client: Client, pool: Pool, account: str) -> None:
 
 
 async def reconcile_soon(client: Client, account: str) -> None:
-    """Have the account reconciled now, or next if that is going on; until Temporal has taken the wish.
+    """Request a reconcile of the account now, or after a running one; retries until Temporal has accepted it.
 
-    For streams after a gap: what they caught up with by themselves is looked at again with everything else.
+    For streams after a gap: what they caught up with is checked again with everything else.
     """
     pause = 0.5
     while True:
@@ -261,7 +261,7 @@ async def reconcile_soon(client: Client, account: str) -> None:
             if problem.status is RPCStatusCode.NOT_FOUND:
                 # Nobody has set the schedule up yet; whoever does has it run at once.
                 return
-            log.warning("reconcile not asked for yet", account=account, problem=repr(problem))
+            log.warning("reconcile not requested yet", account=account, problem=repr(problem))
             await asyncio.sleep(pause)
             pause = min(pause * 2, 30.0)
         else:

@@ -43,7 +43,7 @@ def _refuse_elsewhere(settings: "Settings") -> None:
         raise UserError(
             "OPEN_TEMPORAL",
             "temporal.address is a server elsewhere, and neither temporal.tls nor the profile asks for TLS: live "
-            "reaches it over TLS only, or on this machine, or at one of private_hosts.",
+            "needs TLS, this machine, or one of private_hosts.",
         )
 
 

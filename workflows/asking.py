@@ -1,8 +1,8 @@
-"""Asking a running workflow for something and hearing its answer; who is asked to close a trade or cancel an order.
+"""Requests to a running workflow and their answers; which workflow is asked to close a trade or cancel an order.
 
-A trade's exit monitor sells it; where there is none yet, the entry passes the close on. An order's own workflow cancels
-it. Where none of them runs, whoever asks keeps the wish in the ledger (`activities.commands.keep`) for the one that the
-sweep starts.
+A trade's exit monitor sells it; if there is none yet, the entry passes the close on. An order's own workflow cancels
+it. If none of them is running, the caller stores the request in the ledger (`activities.commands.keep`) for the one
+that the sweep starts.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ class NoAnswerError(BotTraderError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a workflow answered. `code` says why it refused; it is empty where the wish was accepted."""
+    """A workflow's answer. `code` says why it refused; empty if the request was accepted."""
 
     sentence: str
     code: str = ""
 
     @property
     def accepted(self) -> bool:
-        """Whether it will be done."""
+        """Whether the request was accepted."""
         return not self.code
 
     @property
     def settled(self) -> bool:
-        """Whether it was refused only because it is being done, or is done, already."""
+        """Whether it was refused only because it is already under way or done."""
         return self.code in _SETTLED
 
 
 async def ask(
     client: Client, workflow_id: str, update: str, request: object, seconds: float, *, update_id: str | None = None
 ) -> Reply:
-    """Send an update, at most so many wall seconds, and return its answer or its refusal.
+    """Send an update, with a timeout in wall seconds, and return its answer or its refusal.
 
-    `update_id` makes the same question twice one question. Raises LookupError where no such workflow runs,
-    NoAnswerError where nobody answers in time, and RPCError.
+    `update_id` makes a repeat the same update. Raises LookupError if no such workflow is running, NoAnswerError without
+    an answer in time, and RPCError.
     """
     handle = client.get_workflow_handle(workflow_id)
     try:
@@ -90,9 +90,9 @@ async def ask_to_end(
     *,
     update_id: str | None = None,
 ) -> Reply:
-    """Have a trade closed or an order cancelled by the first that runs of those who can, each given so many seconds.
+    """Request a close or cancel from the first running workflow that can do it, with a timeout in seconds for each.
 
-    Raises ValueError for a command of another kind, LookupError where none of them runs, NoAnswerError and RPCError.
+    Raises ValueError for a command of another kind, LookupError if none of them is running, NoAnswerError and RPCError.
     """
     for workflow_id in heard_by(kind, key):
         try:

@@ -1,8 +1,8 @@
-"""How workflows have things done, and how patient they are.
+"""How workflows run activities, with their timeouts and retries.
 
-A short idempotent transaction runs as a local activity: three tries within five seconds, one event, no hop. If the
-database stays away longer, the same runs as an ordinary activity with patience, so that a long outage holds no
-workflow task. Calls to the exchange are ordinary activities, so that a person sees them.
+A short idempotent transaction runs as a local activity: three tries within five seconds, one event, no task queue. If
+the database is unreachable for longer, it runs as an ordinary activity with unlimited retries, so that a long outage
+holds no workflow task. Calls to the exchange are ordinary activities, so that they are visible in the Web UI.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Method = Callable[[OrderActivities, Request], Awaitable[Result]]
 OrderChild = workflow.ChildWorkflowHandle[Any, OrderOutcome]
 
 HEARTBEAT = timedelta(seconds=4)
-"""A call to the exchange whose worker died is noticed after this."""
+"""The heartbeat timeout of a call to the exchange whose worker died."""
 
 _FINAL = ["INTENT_CONFLICT", "UNKNOWN_ATTEMPT", "ENTRY_STOPPED", "STOPS_REFUSED"]
 _BRIEF = RetryPolicy(
@@ -61,7 +61,7 @@ _PATIENT = RetryPolicy(
 
 
 async def wait_until(condition: Callable[[], bool], seconds: float | None, summary: str) -> bool:
-    """Wait until the condition holds, at most `seconds` of wall time (None: for ever). False if the time ran out.
+    """Wait until the condition holds, at most `seconds` of wall time (None: for ever). False if the time is over.
 
     `summary` is what the Web UI shows beside the timer.
     """
@@ -75,10 +75,10 @@ async def wait_until(condition: Callable[[], bool], seconds: float | None, summa
 
 
 async def start_order_child(intent: OrderIntent, *, again: bool = False, queue: str | None = None) -> OrderChild | None:
-    """Start an order's own workflow, which outlives the one that starts it; on its task queue unless `queue` is given.
+    """Start an order's own workflow, which outlives its parent; on the parent's task queue unless `queue` is given.
 
-    None where a workflow of this order runs, or has completed and is not to run `again`. One that has failed or was
-    terminated is always started anew.
+    None if a workflow of this order is running, or has completed and must not run `again`. One that failed or was
+    terminated is always restarted.
     """
     start = order_start(intent, known=again)
     try:
@@ -98,8 +98,7 @@ async def start_order_child(intent: OrderIntent, *, again: bool = False, queue: 
 async def transact(method: Method[Request, Result], request: Request, summary: str) -> Result:
     """Run a short idempotent transaction; waits out any outage of the database or of the exchange's answers.
 
-    Raises ApplicationError only for what would fail for ever (INTENT_CONFLICT, UNKNOWN_ATTEMPT, ENTRY_STOPPED,
-    STOPS_REFUSED).
+    Raises ApplicationError only for permanent errors (INTENT_CONFLICT, UNKNOWN_ATTEMPT, ENTRY_STOPPED, STOPS_REFUSED).
     """
     call = cast("Any", method)
     try:
@@ -122,7 +121,7 @@ async def transact(method: Method[Request, Result], request: Request, summary: s
                 request,
                 start_to_close_timeout=timedelta(seconds=20),
                 retry_policy=_PATIENT,
-                summary=f"{summary} (again, with patience)",
+                summary=f"{summary} (retried until it succeeds)",
             )
         except ActivityError as last:
             _raise_if_final(last)
@@ -144,7 +143,7 @@ async def ask_exchange(
     tries: int = 0,
     timeout: timedelta = timedelta(seconds=20),
 ) -> Result:
-    """Run an activity that talks to the exchange and may be repeated. `tries` of 0 means for ever.
+    """Run an activity that calls the exchange and may be repeated. `tries` of 0 means for ever.
 
     Raises ActivityError when the tries are used up.
     """
@@ -159,7 +158,7 @@ async def ask_until(
     *,
     tries: int = 0,
 ) -> Result | None:
-    """`ask_exchange`, but None as soon as what the answer would say is `known` anyway.
+    """`ask_exchange`, but returns None once `known` says that the answer is no longer needed.
 
     Raises ActivityError when the tries are used up.
     """

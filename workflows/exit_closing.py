@@ -1,4 +1,4 @@
-"""The end of a guarded trade: its entry is cancelled before anything is sold, and a trade that is flat is closed."""
+"""The end of a monitored trade: its entry is cancelled before anything is sold, and a flat trade is closed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["await_entry", "close_if_flat", "stop_entry"]
 
 _ENTRY_LOOK = 10.0
-"""Wall seconds between two looks at an entry whose end is not known, where all that it has filled is sold."""
+"""Wall seconds between two checks of an entry whose end is not known and whose fills are all sold."""
 _ENDS_SECONDS = 15.0
-"""So long a trade of which nothing is left waits for the ends of its exits, whose sending may not be answered yet."""
+"""How long a trade with nothing left waits for the ends of its exits, whose placement may not be answered yet."""
 _ENDS_FIRST = "exits that were left behind end before their trade is closed"
 
 
 async def stop_entry(progress: ExitProgress) -> None:
-    """Cancel what remains of the own entry and wait for its final size, bounded: a stop doesn't wait for ever."""
-    progress.tell("cancelling what remains of the entry first")
+    """Cancel the rest of the trade's entry and wait for its final size, up to a limit: a stop doesn't wait for ever."""
+    progress.tell("cancelling the rest of the entry first")
     request = CloseRequest(by="its exit monitor", own=True)
     handle = workflow.get_external_workflow_handle(order_workflow_id(progress.start.entry_key))
     try:
@@ -38,34 +38,34 @@ async def stop_entry(progress: ExitProgress) -> None:
         view = await progress.position()
         progress.entry_final = view.entry_final
         return
-    if not await wait_until(lambda: progress.entry_final, PATIENCE, "until the entry's size is final"):
-        progress.tell("the entry's end is not known yet; selling what it has filled so far")
+    if not await wait_until(lambda: progress.entry_final, PATIENCE, "waiting for the entry's final size"):
+        progress.tell("the entry's final size is not known yet; selling its fills so far")
 
 
 async def await_entry(progress: ExitProgress, reason: ExitReason) -> None:
-    """All that the entry has filled is sold, its end isn't known: what it fills still is sold as it comes."""
-    await progress.tell_unsold("all of it is sold so far, and the end of its entry is not known yet")
-    await wait_until(lambda: not progress.all_sold, _ENTRY_LOOK, "until the entry's size is final")
+    """All of the entry's fills are sold, but its end isn't known: further fills are sold as they arrive."""
+    await progress.tell_unsold("everything filled so far is sold, and the entry's end is not known yet")
+    await wait_until(lambda: not progress.all_sold, _ENTRY_LOOK, "waiting for the entry's final size")
     if progress.entry_final:
         await close_if_flat(progress, reason)
 
 
 async def _hear_ends(progress: ExitProgress) -> None:
-    """What was left behind and sold some of the trade writes that down as it ends, which the trade's outcome is to
-    have: waited for, though not for long.
-    """
+    """Wait, for a limited time, for exits that were left behind: their fills belong in the trade's outcome."""
     working = [task for task in progress.behind if not task.done()]
     if not working or not workflow.patched(_ENDS_FIRST):
         return
     await wait_until(
-        lambda: all(task.done() for task in working), _ENDS_SECONDS, "until exits that were left behind have ended"
+        lambda: all(task.done() for task in working),
+        _ENDS_SECONDS,
+        "waiting for the end of exits that were left behind",
     )
 
 
 async def close_if_flat(progress: ExitProgress, reason: ExitReason | None, *, checked: bool = False) -> None:
-    """Close the trade if nothing is left to sell; its entry's workflow is told in the same step.
+    """Close the trade if nothing is left to sell; its entry's workflow is signalled in the same step.
 
-    `checked` where an exit's own answer has just said that nothing is left.
+    `checked`: an exit's own answer has just shown that nothing is left.
     """
     if not checked:
         view = await progress.position(reason)

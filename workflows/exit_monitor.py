@@ -1,12 +1,13 @@
-"""One trade's guard: sells when an exit is due, and ends only when its entry has ended and its position is zero.
+"""The exit monitor of one trade: sells when an exit is due, and ends only when its entry has ended and its position is
+zero.
 
-Prices never come in here: the price watcher signals `exit_due` once, and the database's plan row says what is being
-done about it. A price stop, once due, stays due until the position is sold; a profit exit that doesn't hold any more
-or doesn't fill goes back to monitoring. Cancelling this workflow neither disarms it nor sells: `close` sells.
+It receives no prices: the price watcher signals `exit_due` once, and the plan's row in the database shows the state. A
+price stop, once due, stays due until the position is sold; a profit exit that no longer applies or doesn't fill goes
+back to monitoring. Cancelling this workflow neither disarms it nor sells: `close` sells.
 
-What is known and shown is in `exit_progress`; one exit order to its end in `exit_selling`; the pauses after one that
-left something in `exit_pauses`; what an earlier monitor left working in `exit_takeover`; the entry's end and the
-trade's in `exit_closing`; what rests at the exchange in `protection`.
+State and display are in `exit_progress`; one exit order to its end in `exit_selling`; the pauses after an incomplete
+exit in `exit_pauses`; exits left working by an earlier monitor in `exit_takeover`; the end of entry and trade in
+`exit_closing`; orders resting at the exchange in `protection`.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ __all__ = ["ExitMonitorWorkflow", "MonitorViewState"]
 
 _ASKED_AGAIN = "a close that is asked for again ends the pause before the next exit"
 _LONG_HISTORY = 2000
-"""Events, after which the history starts anew whether the server suggests it or not. A try of an exit that is refused
-is about 17, so this is far below the 51,200 at which a server with its own limits ends the workflow."""
+"""Number of events after which the workflow continues as new even if the server does not suggest it. A refused try of
+an exit takes about 17, so this is far below the 51,200 at which a server ends the workflow."""
 
 
 @workflow.defn(name="ExitMonitorWorkflow")
 class ExitMonitorWorkflow:
-    """Guards one trade until it is flat."""
+    """Monitors one trade until it is flat."""
 
     @workflow.init
     def __init__(self, start: MonitorStart) -> None:
@@ -83,14 +84,14 @@ class ExitMonitorWorkflow:
             except asyncio.CancelledError:
                 if life.cancelled():  # not a person's cancel: the worker puts the workflow out of its memory
                     raise
-                self._progress.tell("a cancel was asked for and refused: the trade stays protected; `close` sells it")
+                self._progress.tell("a cancel was requested and refused: the trade stays protected; `close` sells it")
                 continue
             if outcome is None:
                 workflow.continue_as_new(self._progress.next_start())
             return outcome
 
     async def _live(self) -> TradeOutcome | None:
-        """Until the trade is closed; None if the history should be continued in a new one."""
+        """Run until the trade is closed; None if the workflow should continue as new."""
         progress = self._progress
         progress.tell(f"guards {money(progress.size)} {progress.start.symbol} bought at {money(progress.entry_price)}")
         while True:
@@ -102,7 +103,7 @@ class ExitMonitorWorkflow:
                     or workflow.info().is_continue_as_new_suggested()
                     or self._history_is_long
                 ),
-                timeout_summary="until an exit is due",
+                timeout_summary="waiting until an exit is due",
             )
             if self._history_is_long and self._starts_anew():
                 await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._promise.kept)
@@ -123,8 +124,8 @@ class ExitMonitorWorkflow:
 
     @property
     def _history_is_long(self) -> bool:
-        """Whether it is time for a new history, whatever else there is to do: a stop that stays refused tries for
-        days, and a server ends a workflow whose history grows too long.
+        """Whether to continue as new, even with other work pending: a stop that is refused is retried for days, and a
+        server ends a workflow whose history grows too long.
         """
         info = workflow.info()
         long = info.is_continue_as_new_suggested() or info.get_current_history_length() >= _LONG_HISTORY
@@ -136,13 +137,13 @@ class ExitMonitorWorkflow:
         return self._may_start_anew
 
     async def _look(self) -> None:
-        """Something has changed the position, and nothing is due."""
+        """Handle a change of the position when no exit is due."""
         progress = self._progress
         progress.look, before = False, progress.size
         await close_if_flat(progress, None)
         if progress.closed is None and progress.size < before:
             progress.tell(
-                f"{money(before - progress.size)} left without an exit of ours, {money(progress.size)} guarded"
+                f"{money(before - progress.size)} were sold without one of our exits, {money(progress.size)} left"
             )
         if progress.take_over and progress.closed is None:
             await take_plan_over(progress)
@@ -150,7 +151,7 @@ class ExitMonitorWorkflow:
     # --- an exit -----------------------------------------------------------------------------------------------------
 
     async def _leave(self, reason: ExitReason) -> None:
-        """One try at selling everything for a reason."""
+        """One attempt to sell everything for an exit reason."""
         progress = self._progress
         progress.freed = False
         self._pauses.begin()
@@ -211,22 +212,23 @@ class ExitMonitorWorkflow:
             await close_if_flat(progress, None)
 
     def _stop_is_due(self, price: Decimal) -> None:
-        """The exchange would have sold at `price` by now."""
+        """A stop at the exchange would have sold at `price` by now, so it is due."""
         self.exit_due(ExitDue(reason=ExitReason.HARD_STOP, price=price, at=workflow.now()))
 
     async def _lower_protection(self, reason: ExitReason) -> bool:
-        """Nothing may rest at the exchange while the monitor sells; whether what it sold has closed the trade.
+        """Cancel the protection before the monitor sells; returns whether its fills have closed the trade.
 
-        What doesn't leave in time keeps what it claims, and the rest is sold; if that is all, it is waited for.
+        An order that isn't cancelled in time keeps its claim, and the rest is sold; if it claims everything, the
+        monitor waits for it.
         """
         progress, protection = self._progress, self._progress.protection
         if protection is None:
             return False
         view = await protection.lower(f"{reason} is due", within=PATIENCE)
         if view.live is not None and sells_beside(view.remaining, view.live_size, view.free):
-            progress.tell("the end of its protection is not known yet: what that may still sell is left out")
+            progress.tell("the protection's final size is not known yet: what it may still sell is left out")
         elif view.live is not None:
-            await progress.tell_unsold(f"{reason} waits for the end of its protection, which may still sell all of it")
+            await progress.tell_unsold(f"{reason} waits for the end of the protection, which may still sell all of it")
             # The exchange may have told its size, if not what it came to.
             view = await protection.lower(
                 f"{reason} is due", enough=lambda view: sells_beside(view.remaining, view.live_size, view.free)
@@ -240,14 +242,14 @@ class ExitMonitorWorkflow:
 
     @workflow.signal
     def exit_due(self, due: ExitDue) -> None:
-        """The price watcher says that an exit is due; a lower reason than the one at hand changes nothing."""
+        """The price watcher's signal that an exit is due; a lower reason than the current one changes nothing."""
         progress = self._progress
         if progress.closed is None and (progress.due is None or outranks(due.reason, progress.due.reason)):
             progress.due = due
 
     @workflow.signal
     def entry_news(self, news: EntryNews) -> None:
-        """The entry grew or ended."""
+        """The entry filled more or ended."""
         progress = self._progress
         progress.tell_when_closed = progress.tell_when_closed or news.tell_when_closed
         if not progress.flat or news.size > progress.size:
@@ -271,7 +273,7 @@ class ExitMonitorWorkflow:
 
     @workflow.signal
     def position_changed(self) -> None:
-        """Something else changed the position: look at it again."""
+        """Something else changed the position: check it again."""
         progress = self._progress
         progress.look = self._touched = progress.changed = True
         if progress.protection is not None:
@@ -279,7 +281,8 @@ class ExitMonitorWorkflow:
 
     @workflow.signal
     def hodl_changed(self) -> None:
-        """The symbol joined or left the HODL list: what that refused may go through, what rests may have to leave."""
+        """The symbol joined or left the HODL list: a refused exit may now be accepted, a resting order may have to be
+        cancelled."""
         self._pauses.hodl_changed()
         if self._progress.protection is not None:
             self._progress.protection.look()
@@ -316,7 +319,7 @@ class ExitMonitorWorkflow:
 
     @workflow.update(name="stops")
     async def stops_update(self, request: StopsRequest) -> StopsAnswer:
-        """Move the trade's stops or its target; answers when the plan has them."""
+        """Move the trade's stops or its target; answers once they are in the plan."""
         progress = self._progress
         answer = await move_stops(progress.start.entry_key, request)
         progress.start = progress.start.model_copy(update={"rules": answer.rules})
@@ -344,7 +347,7 @@ class ExitMonitorWorkflow:
 
     @workflow.query
     def state(self) -> MonitorViewState:
-        """Where the trade stands."""
+        """The trade's state."""
         return self._progress.view()
 
     @workflow.query
@@ -354,5 +357,5 @@ class ExitMonitorWorkflow:
 
     @workflow.query
     def timeline_entries(self) -> list[TimelineEntry]:
-        """The timeline in its parts: whose wish came is for the ledger to say."""
+        """The timeline in its parts: the ledger has the verified names of the requesters."""
         return self._progress.timeline.entries

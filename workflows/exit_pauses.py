@@ -1,6 +1,4 @@
-"""What follows an exit that has left something of its trade: a stop tries again, ever more slowly; a profit exit goes
-back to monitoring.
-"""
+"""What follows an incomplete exit: a stop is retried with backoff; a profit exit goes back to monitoring."""
 
 from __future__ import annotations
 
@@ -28,11 +26,11 @@ _QUICK_PAUSE = 5.0
 _QUICK_TRIES = 24
 """So many tries of a stop, for about two minutes, are no further apart: a refusal costs less than a stop that waits."""
 LITTLE = Decimal("0.05")
-"""An exit that sells less than this share of its trade has sold next to nothing."""
+"""An exit that sells less than this share of its trade counts as having sold almost nothing."""
 _CLAIMS_LOOK = 5.0
 _HODL_PAUSE = 3600.0
 _TELL_AT = 3
-"""So many exits in a row that sold nothing are told to people, however they ended."""
+"""This many exits in a row that sold nothing are reported to people, however they ended."""
 _PAUSE_AFTER_LITTLE = "a pause after an exit sold next to nothing"
 _KNOWN = "a pause ends when what its exit could not know is known"
 _QUICKLY = "a stop that sold nothing is tried again within five seconds"
@@ -53,7 +51,7 @@ def pause_of_stop(failures: int, longest: float) -> float:
 
 
 def sold_little(reason: ExitReason, outcome: OrderOutcome) -> bool:
-    """Whether a stop's exit has left nearly all of its trade: a thin book takes a crumb each time it is asked."""
+    """Whether a stop's exit has left nearly all of its trade, as in a thin order book."""
     left = outcome.trade_remaining or Decimal(0)
     little = 0 < outcome.filled_size < LITTLE * (outcome.filled_size + left)
     return little and price_stop(reason) and workflow.patched(_PAUSE_AFTER_LITTLE)
@@ -90,13 +88,13 @@ class ExitPauses:
         self._asked_again = True
 
     def hodl_changed(self) -> None:
-        """The HODL list has changed: what waits for that is tried again."""
+        """The HODL list has changed: an exit waiting for that is retried."""
         self._hodl_changed = True
 
     async def after_unfinished_exit(self, reason: ExitReason, outcome: OrderOutcome | None, tried: Decimal) -> None:
-        """Something is left: a stop tries again with back-off, a profit exit goes back to monitoring.
+        """Size is left: a stop is retried with backoff, a profit exit goes back to monitoring.
 
-        `tried` is what one that sold nothing was for (base).
+        `tried` is the size (base) of an exit that sold nothing.
         """
         progress = self._progress
         refused = outcome is None or outcome.state in (OrderState.REJECTED, OrderState.FAILED)
@@ -108,7 +106,7 @@ class ExitPauses:
             if workflow.patched("a pause after an exit sold nothing"):
                 await self._after_nothing_sold(reason, why, tried, dropped=dropped)
         elif sold_little(reason, outcome):
-            await self._after_nothing_sold(reason, why, tried, sold="next to nothing")
+            await self._after_nothing_sold(reason, why, tried, sold="almost nothing")
         if not price_stop(reason):
             if progress.due is not None and progress.due.reason is reason:
                 progress.due = None
@@ -136,7 +134,7 @@ class ExitPauses:
     async def _after_nothing_sold(
         self, reason: ExitReason, why: str, tried: Decimal, *, dropped: bool = False, sold: str = "nothing"
     ) -> None:
-        """An exit that was taken and sold nothing (no liquidity, cancelled, expired), or that did not hold any more.
+        """An exit that was accepted but sold nothing (no liquidity, cancelled, expired), or that no longer applied.
 
         A stop pauses as after a refusal. A profit exit goes back to monitoring at once, but not again and again.
         """
@@ -218,7 +216,7 @@ class ExitPauses:
             await wait_until(lambda: self._is_better(reason), min(least, left), f"before {reason} is tried again")
 
     async def _is_less_left(self, reason: ExitReason) -> bool:
-        """Whether the ledger has less of the trade, or less claimed of it, than when it was looked at last."""
+        """Whether the ledger has less of the trade, or less claimed of it, than at the last check."""
         progress = self._progress
         progress.changed = False
         before, claimed = progress.size, progress.claims
@@ -230,7 +228,7 @@ class ExitPauses:
         return progress.size < before or progress.claims < claimed
 
     def _is_better(self, reason: ExitReason) -> bool:
-        """Whether there is no reason to wait any more before an exit is tried again."""
+        """Whether there is no longer a reason to wait before an exit is retried."""
         progress = self._progress
         higher = progress.reason is not None and outranks(progress.reason, reason)
         return higher or (self._on_hodl and self._hodl_changed) or progress.freed or self._asked_again

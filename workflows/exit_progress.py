@@ -1,7 +1,7 @@
-"""What is known of a guarded trade while its exit monitor runs, and how people see it.
+"""The state of a monitored trade while its exit monitor runs, and how it is shown.
 
-The parts of the monitor share one `ExitProgress`: what is left of the position, what is due, what is under way. What
-the ledger knows is asked of it each time and noted here.
+The parts of the monitor share one `ExitProgress`: the remaining position, the due exit, the work in progress. The
+ledger's data is read each time and copied here.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["PATIENCE", "ExitProgress", "MonitorViewState"]
 
 PATIENCE = 0.5
-"""Wall seconds that an exit waits for the end of each thing that rests of its trade (EXIT-10)."""
+"""Wall seconds that an exit waits for the end of each resting order of its trade (EXIT-10)."""
 _HIGHER_FIRST = "no exit is begun for a reason that a higher one goes before"
 
 
 class MonitorViewState(BaseModel):
-    """What the `state` query answers."""
+    """The answer of the `state` query."""
 
     entry_key: str
     symbol: str
@@ -46,12 +46,12 @@ class MonitorViewState(BaseModel):
 
 
 class ExitProgress:
-    """The state of one guarded trade. Sizes are in the base currency."""
+    """The state of one monitored trade. Sizes are in the base currency."""
 
     def __init__(self, start: MonitorStart) -> None:
         self.start = start
         self.size = start.size
-        """What is left to sell."""
+        """The size left to sell."""
         self.entry_price = start.entry_price
         self.entry_final = start.entry_final
         """Whether the entry has ended, so that the position only gets smaller."""
@@ -60,24 +60,24 @@ class ExitProgress:
         self.due: ExitDue | None = start.due
         self.close: CloseRequest | None = start.close
         self.look = start.size == 0 or start.resumed or start.short
-        """The position is to be looked at in the ledger."""
+        """The position must be read from the ledger."""
         self.take_over = start.resumed
         """An earlier monitor may have left an exit working."""
         self.claims = Decimal(0)
-        """What orders that have no end yet may still sell."""
+        """The size that open orders may still sell."""
         self.selling: ExitReason | None = None
         self.failures = start.failures
         """Exits in a row that sold nothing."""
         self.at_market = start.at_market
         """A stop's limits have not filled: what follows goes MARKET, too."""
         self.flat = False
-        """All that the entry has filled, as far as it was known, is sold."""
+        """All known fills of the entry are sold."""
         self.changed = False
-        """The position, or what claims it, has changed since the exit at work was sent."""
+        """The position, or a claim on it, has changed since the current exit was sent."""
         self.freed = False
-        """What an exit that was left behind had claimed is free since the last try."""
+        """The claim of an exit that was left behind has been released since the last try."""
         self.behind: list[asyncio.Task[None]] = []
-        """Each hears the end of an exit that was left behind."""
+        """Tasks that wait for the end of exits that were left behind."""
         self.tell_when_closed = start.tell_when_closed
         self.closed: TradeOutcome | None = None
         self.protection: ExchangeProtection | None = None
@@ -99,39 +99,39 @@ class ExitProgress:
         return best
 
     def outranked(self, reason: ExitReason) -> bool:
-        """Whether a reason is due for which an exit for this one stands down."""
+        """Whether a reason is due in favour of which an exit for this one is cancelled."""
         best = self.reason
         return best is not None and replaces(best, reason)
 
     def gives_way(self, reason: ExitReason) -> bool:
-        """Whether a higher reason has become due, so that no exit is begun for this one.
+        """Whether a higher reason has become due, so that no exit is started for this one.
 
-        It would be asked to stand down in the moment in which it begins. An order that ends just then is admitted once
-        more, and looks like an earlier monitor's: leg would follow leg without an end, and the stop would never go out.
+        It would be cancelled just as it starts. An order that ends at that moment is admitted again and looks like an
+        earlier monitor's: legs would follow each other endlessly, and the stop would never be sent.
         """
         return self.outranked(reason) and workflow.patched(_HIGHER_FIRST)
 
     @property
     def all_sold(self) -> bool:
-        """Whether all that an entry without an end has filled is sold."""
+        """Whether all fills of a still open entry are sold."""
         return self.flat and not self.entry_final
 
     # --- the ledger --------------------------------------------------------------------------------------------------
 
     async def position(self, due: ExitReason | None = None) -> PositionView:
-        """What the ledger has of the trade now; not noted yet but for the number of its last exit."""
+        """The ledger's current data on the trade; only the number of its last exit is copied."""
         request = TradeKey(entry_key=self.start.entry_key, reason=due)
-        view = await transact(OrderActivities.position, request, "what is left?")
+        view = await transact(OrderActivities.position, request, "read the position")
         # Temporal forgets workflows, the ledger no order: an exit never gets the number of an earlier one.
         self.legs = max(self.legs, view.legs)
         return view
 
     def note(self, view: PositionView) -> None:
-        """Go on from what the ledger has."""
+        """Take over the ledger's data."""
         self.entry_final, self.size, self.claims = view.entry_final, view.remaining, view.pending_claims
 
     async def tell_unsold(self, why: str) -> None:
-        """People are told, and the plan stays with the monitor, which tries again."""
+        """Report it to people; the plan stays with the monitor, which retries."""
         await transact(
             OrderActivities.rearm,
             RearmTrade(entry_key=self.start.entry_key, why=why, critical=True, keep_exiting=True),
@@ -139,7 +139,7 @@ class ExitProgress:
         )
 
     async def rearm(self, why: str) -> None:
-        """Give the plan back to the price watcher."""
+        """Return the plan to the price watcher."""
         self.tell(why)
         workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
         view = await transact(OrderActivities.rearm, RearmTrade(entry_key=self.start.entry_key, why=why), "armed again")
@@ -150,11 +150,11 @@ class ExitProgress:
     # --- what people see of it ---------------------------------------------------------------------------------------
 
     def tell_wish(self, wish: Wish) -> None:
-        """`tell` of what somebody asked for."""
+        """`tell` for a person's request."""
         self.tell(wish.in_words, wish)
 
     def tell(self, sentence: str, wish: Wish | None = None) -> None:
-        """A line more in the timeline, and the workflow's page anew; `wish` where it is somebody's in words."""
+        """Add a line to the timeline and update the workflow's page; `wish` for a person's request."""
         self._sentence = sentence
         self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence, wish)
         start = self.start
@@ -181,7 +181,7 @@ class ExitProgress:
         return self._timeline
 
     def view(self) -> MonitorViewState:
-        """Where the trade stands."""
+        """The trade's state."""
         phase = "CLOSED" if self.closed else "CLOSING" if self.selling else "PROTECTED"
         return MonitorViewState(
             entry_key=self.start.entry_key,
@@ -196,7 +196,7 @@ class ExitProgress:
         )
 
     def next_start(self) -> MonitorStart:
-        """What the same monitor begins a new history with."""
+        """The monitor's input for continue-as-new."""
         return self.start.model_copy(
             update={
                 "size": self.size,

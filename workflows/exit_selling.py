@@ -1,7 +1,7 @@
-"""One exit of a trade, from its order's start to its end; a higher reason that becomes due makes it stand down.
+"""One exit of a trade, from its order's start to its end; it is cancelled if a higher reason becomes due.
 
-The order is a child workflow of the monitor. What has not ended in time is left behind: it claims in the ledger what it
-may still sell, and the rest is sold beside it.
+The order is a child workflow of the monitor. An order that has not ended in time is left behind: the ledger keeps its
+claim on what it may still sell, and the rest is sold.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _DUST_IS_NOTHING = "dust beside what may still sell a trade is nothing to sell"
 
 
 def sells_beside(remaining: Decimal, claimed: Decimal, free: Decimal | None) -> bool:
-    """Whether an exit has something to sell beside what may still sell `claimed` of what its trade has left.
+    """Whether an exit can sell part of its trade's remainder while other orders have claimed `claimed` of it.
 
-    `free` is that as an order that the exchange takes; None where the product's rules are not known.
+    `free` is that part as a valid order size; None if the product's rules are not known.
     """
     if remaining <= claimed:
         return False
@@ -48,7 +48,8 @@ class ExitSelling:
         self._progress = progress
 
     async def sell(self, reason: ExitReason) -> OrderOutcome | None:
-        """Run one exit order to its end. None if it failed, was left behind, or gave way to a higher reason."""
+        """Run one exit order to its end. None if it failed, was left behind, or was cancelled in favour of a higher
+        reason."""
         progress = self._progress
         due = progress.due if progress.due is not None and progress.due.reason is reason else None
         while True:
@@ -61,13 +62,13 @@ class ExitSelling:
                 break
             # An earlier run of this monitor had begun this leg: the next one gets the next number, and the claims of
             # one that is still working keep the two from selling the same thing.
-        why = f"{reason} is due at {money(due.price)}" if due else "a person asked to close"
+        why = f"{reason} is due at {money(due.price)}" if due else "a person requested the close"
         progress.tell(f"{why}: exit order {intent.order_key}")
         while True:
             if not await self._until_ended(child, reason):
                 return await self.sell(reason)
             if not child.done():
-                progress.tell(f"{progress.reason} goes before {reason}: the exit order stands down")
+                progress.tell(f"{progress.reason} has priority over {reason}: the exit order is cancelled")
                 with contextlib.suppress(ApplicationError):  # it has ended meanwhile
                     await child.signal("cancel", CloseRequest(by="a higher exit", own=True))
                 if await self._leaves_behind(child, reason):
@@ -87,9 +88,10 @@ class ExitSelling:
             return await self._next_leg(reason) if outcome.earlier else outcome
 
     async def _goes_on(self, intent: OrderIntent, error: ChildWorkflowError) -> OrderChild | None:
-        """An exit order that a person terminated may rest at the exchange, and claim: it goes on from the ledger.
+        """An exit order that a person terminated may still rest at the exchange with a claim: it is continued from the
+        ledger.
 
-        Where news of it has started it again already, it is no child, and stands down as an earlier monitor's does.
+        If an update has already restarted it, it is not a child, and is cancelled like an earlier monitor's.
         """
         if not isinstance(error.cause, TerminatedError) or not workflow.patched(_GOES_ON):
             return None
@@ -98,10 +100,10 @@ class ExitSelling:
         return child
 
     async def _until_ended(self, child: OrderChild, reason: ExitReason) -> bool:
-        """Until an exit has ended or a higher one is due; False if it was left behind.
+        """Wait until an exit has ended or a higher one is due; False if it was left behind.
 
-        Where the exchange has told the size of its end but not what it came to, it claims no more than that of the
-        trade, and a stop or a close sells the rest without waiting for it.
+        If the exchange has reported its final size but not its value, it claims no more than that size, and a stop or a
+        close sells the rest without waiting.
         """
         progress = self._progress
         urgent = price_stop(reason) or reason is ExitReason.MANUAL
@@ -118,18 +120,18 @@ class ExitSelling:
             if child.id not in map(order_workflow_id, view.working) and workflow.patched(_CLAIMS_FIRST):
                 continue  # it is about to claim, or has just ended: what claims nothing is no end whose size is told
             progress.note(view)
-            progress.tell(f"of {reason} only the size is told: what it has not sold is sold at once")
+            progress.tell(f"only the final size of {reason} is known: the rest is sold at once")
             self._leave_behind(child)
             return False
 
     async def _leaves_behind(self, child: OrderChild, reason: ExitReason) -> bool:
-        """Whether a lower exit that was asked to stand down has not ended in time, and there is more to sell than it
-        may still sell itself. If there isn't, people are told that its end is waited for.
+        """Whether a cancelled lower exit has not ended in time, and there is more to sell than it may still sell
+        itself. If there isn't, the wait for its end is reported to people.
         """
         progress = self._progress
         if not workflow.patched("a higher exit waits half a second for a lower one"):
             return False
-        await wait_until(child.done, PATIENCE, f"until {reason} has stood down")
+        await wait_until(child.done, PATIENCE, f"waiting until {reason} is cancelled")
         if child.done():
             return False
         looks = 0
@@ -139,7 +141,7 @@ class ExitSelling:
             if child.done():
                 return False
             if sells_beside(view.remaining, view.pending_claims, view.free):
-                progress.tell(f"the end of {reason} is not known yet: what it may still sell is left out")
+                progress.tell(f"the final size of {reason} is not known yet: what it may still sell is left out")
                 self._leave_behind(child)
                 return True
             if not looks:
@@ -157,12 +159,12 @@ class ExitSelling:
         self._progress.behind.append(asyncio.create_task(self._hear_behind(child)))
 
     async def _hear_behind(self, child: OrderChild) -> None:
-        """An exit that was left behind has ended: what it had claimed is free."""
+        """An exit that was left behind has ended: its claim is released."""
         with contextlib.suppress(ChildWorkflowError):
             await child
         self._progress.freed = self._progress.look = True
 
     async def _next_leg(self, reason: ExitReason) -> OrderOutcome | None:
-        """The leg was an earlier monitor's: the ledger knows the last of them, and this exit is the one behind it."""
+        """The leg was an earlier monitor's: the ledger has the last one, and this exit gets the next number."""
         await self._progress.position(reason)
         return None if self._progress.gives_way(reason) else await self.sell(reason)

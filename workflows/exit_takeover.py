@@ -1,4 +1,4 @@
-"""What an earlier monitor of the same trade has left working: waited for, or asked to stand down for what is due."""
+"""Exits left working by an earlier monitor of the same trade: waited for, or cancelled in favour of a due exit."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ __all__ = ["end_earlier_exits", "take_plan_over"]
 
 _EARLIER_LOOK = 0.1
 _EARLIER_LOOK_AT_REST = 5.0
-"""Wall seconds between two looks at what an earlier monitor's exit has become: something is due, or nothing is."""
+"""Wall seconds between two checks of an earlier monitor's exit: if something is due, or if nothing is."""
 _ASKED_AGAIN = "an exit whose workflow was gone is asked again to stand down"
 _STILL_WORKS = "an earlier monitor's exit that was waited for stands down for what became due meanwhile"
 
 
 async def take_plan_over(progress: ExitProgress) -> None:
-    """An earlier monitor may have left its plan in the middle of an exit: let that end, then arm it again.
+    """An earlier monitor may have left its plan during an exit: wait for that to end, then arm it again.
 
-    Otherwise the watcher would take the exit for acknowledged and say nothing more.
+    Otherwise the price watcher would consider the exit acknowledged and signal nothing more.
     """
     progress.take_over = False
     while progress.reason is None and progress.claims > 0:
         progress.tell("an exit of an earlier monitor is still working; waiting for it")
-        await wait_until(lambda: progress.reason is not None, _EARLIER_LOOK_AT_REST, "until the earlier exit has ended")
+        await wait_until(
+            lambda: progress.reason is not None, _EARLIER_LOOK_AT_REST, "waiting until the earlier exit has ended"
+        )
         await close_if_flat(progress, None)
         if progress.closed is not None:
             return
     if progress.reason is None:
-        await progress.rearm("looked at the position book and goes on guarding")
+        await progress.rearm("position read; monitoring continues")
     elif progress.claims > 0:
         progress.take_over = workflow.patched(_STILL_WORKS)
 
 
 async def end_earlier_exits(progress: ExitProgress, reason: ExitReason) -> None:
-    """Something is due at once: what an earlier monitor has left working stands down for it, briefly waited for.
+    """An exit is due: exits left working by an earlier monitor are cancelled, and their ends are waited for briefly.
 
-    What it may still sell is claimed in the ledger, so the two never sell the same thing.
+    Their claims stay in the ledger, so nothing is sold twice.
     """
     progress.take_over = False
     until = workflow.now() + timedelta(seconds=PATIENCE)
@@ -56,7 +58,7 @@ async def end_earlier_exits(progress: ExitProgress, reason: ExitReason) -> None:
         if not view.working or workflow.now() >= until:
             return
         if not asked:
-            progress.tell(f"{reason} goes before an exit of an earlier monitor, which stands down")
+            progress.tell(f"{reason} has priority over an exit of an earlier monitor, which is cancelled")
         for key in view.working if not asked else ():
             try:
                 handle = workflow.get_external_workflow_handle(order_workflow_id(key))
@@ -65,4 +67,4 @@ async def end_earlier_exits(progress: ExitProgress, reason: ExitReason) -> None:
                 # Its workflow is gone, and the sweep starts it again: then it is asked once more.
                 progress.take_over = workflow.patched(_ASKED_AGAIN)
         asked = True
-        await workflow.sleep(_EARLIER_LOOK, summary="until the earlier exit has ended")
+        await workflow.sleep(_EARLIER_LOOK, summary="waiting until the earlier exit has ended")

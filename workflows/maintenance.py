@@ -1,4 +1,4 @@
-"""The ledger's upkeep as a workflow: a schedule runs it, and people start it themselves."""
+"""The ledger check as a workflow: started by a schedule or by a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def ledger_check_id(account: str) -> str:
-    """The id of the account's ledger check schedule, and the beginning of its workflows' ids."""
+    """The id of the account's ledger check schedule, and the prefix of its workflows' ids."""
     return f"ledger-check-{account}"
 
 
@@ -26,7 +26,7 @@ class LedgerCheckWorkflow:
 
     @workflow.run
     async def run(self, request: ValidateInput) -> LedgerReport:
-        """Check, again with growing pauses while the database is away. Its result says what is wrong, if anything."""
+        """Check, with retries and backoff while the database is unreachable. The result lists violations, if any."""
         report = await workflow.execute_activity_method(
             ValidateActivity.validate_ledger,
             request,
@@ -42,7 +42,7 @@ class LedgerCheckWorkflow:
 
 def _details(report: LedgerReport) -> str:
     """The check in Markdown, for the Web UI."""
-    verdict = "as it must be" if report.ok else "NOT as it must be"
+    verdict = "no violations" if report.ok else "VIOLATIONS FOUND"
     counts = f"{report.fills} fills, {report.allocations} allocations, {report.trades} trades"
     head = f"**{verdict}**: {counts} in {report.seconds:.1f} s; {report.compared}"
     return "\n".join([head, "", *(f"* {item.check}: {item.sentence}" for item in report.violations[:_SHOWN])])

@@ -1,4 +1,4 @@
-"""Keeps the account's market data running: one long activity, whose retries leave no events."""
+"""Keeps the account's market data running: one long-running activity, whose retries leave no events."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class MarketDataWorkflow:
 
     @workflow.run
     async def run(self, request: MarketDataInput) -> None:
-        """Run the reader; again whenever it ends."""
+        """Run the reader; restart it whenever it ends."""
         workflow.set_current_details(
-            f"Keeps prices and candles for the decisions of account **{request.account}**. How many symbols it follows "
-            "is in the pending activity's heartbeat details."
+            f"Keeps prices and candles for the decisions of account **{request.account}**. The number of symbols is "
+            f"in the pending activity's heartbeat details."
         )
         while not workflow.info().is_continue_as_new_suggested():
             self._runs += 1
@@ -58,5 +58,5 @@ class MarketDataWorkflow:
 
     @workflow.query
     def state(self) -> StreamState:
-        """What it keeps running, and how often it had to."""
+        """What it keeps running, and the number of restarts."""
         return StreamState(account=self._request.account, what="market data", runs=self._runs, last_end=self._last_end)

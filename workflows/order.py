@@ -1,10 +1,10 @@
-"""One order, from intent to end; an entry stays running until its trade is closed (LIFE).
+"""One order, from intent to end; an entry's workflow stays open until its trade is closed (LIFE).
 
-Three things run side by side. `order_attempts` sends the admitted order's attempts one after the other and decides what
-to do when one ends. `order_reports` folds every report into the ledger as it comes, also while an attempt is still
-being sent, and has the trade's exit monitor started at the first fill (`order_trade`). People ask, cancel and close by
-the queries, signals and updates here; what they see is made in `order_progress`. A cancel of the workflow reaches only
-`run`, which passes it on as a wish: no exchange answer is ever lost to it.
+Three parts run concurrently. `order_attempts` sends the admitted order's attempts one after the other and decides what
+follows when one ends. `order_reports` records every report in the ledger as it arrives, also while an attempt is still
+being sent, and starts the trade's exit monitor at the first fill (`order_trade`). People query, cancel and close with
+the queries, signals and updates here; `order_progress` builds what they see. A cancel of the workflow reaches only
+`run`, which treats it as a request: it never loses an answer of the exchange.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ __all__ = ["OrderView", "OrderWorkflow"]
 _QUOTES_PATIENCE = 5.0
 _QUOTES_PATIENCE_MARKET = 2.0
 _QUOTES_PATIENCE_STOP = 0.5
-"""Wall seconds that a sell waits for the market maker's quotes on its symbol to leave; a due stop waits least."""
+"""Wall seconds that a sell waits for the market maker's quotes on its symbol to be withdrawn; a due stop waits
+least."""
 _FREED = "a sell of a trade that ended without a fill tells the exit monitor"
 
 
 @workflow.defn(name="OrderWorkflow")
 class OrderWorkflow:
-    """Owns the whole life of an order."""
+    """Runs the whole life of an order."""
 
     @workflow.init
     def __init__(self, intent: OrderIntent) -> None:
@@ -84,7 +85,7 @@ class OrderWorkflow:
             return outcome
 
     def _continue_as_new(self) -> NoReturn:
-        """The admission's stored decision leads a fresh history back to where this one was."""
+        """Continue as new: the stored decision restores the state."""
         workflow.continue_as_new(self._intent)
 
     async def _live(self) -> OrderOutcome | None:
@@ -136,7 +137,7 @@ class OrderWorkflow:
 
     @property
     def _frees_trade(self) -> bool:
-        """Whether the end of this sell, which its trade's monitor didn't start, changes what that has to look after."""
+        """Whether the end of this sell, which its trade's monitor didn't start, matters to that monitor."""
         if not sold_by_hand(self._intent):
             return False
         if self._progress.filled.size > 0 or self._intent.protection_role:
@@ -145,14 +146,14 @@ class OrderWorkflow:
         return self._intent.entry_point != QUOTES and workflow.patched(_FREED)
 
     async def _withdraw_quotes(self) -> None:
-        """The market maker's quotes on the symbol leave first (EXIT-4), within bounds: what one that isn't answered has
-        claimed is left out of what is sold. A cancel, as a higher exit asks for one, ends the wait.
+        """Withdraw the market maker's quotes on the symbol first (EXIT-4), with a time limit: size claimed by a quote
+        without an answer is not sold. A cancel, such as a higher exit's, ends the wait.
         """
         market = self._intent.order_type is OrderType.MARKET
         seconds = _QUOTES_PATIENCE_MARKET if market else _QUOTES_PATIENCE
         if must_leave(self._intent):
             seconds = _QUOTES_PATIENCE_STOP
-        self._progress.tell("the market maker's quotes on the symbol are taken away first")
+        self._progress.tell("withdrawing the market maker's quotes on the symbol first")
         leaving = workflow.start_activity_method(
             QuoteWithdrawalActivity.withdraw_quotes,
             WithdrawQuotes(
@@ -161,7 +162,7 @@ class OrderWorkflow:
             start_to_close_timeout=timedelta(seconds=seconds + 2),
             schedule_to_close_timeout=timedelta(seconds=seconds + 2),
             retry_policy=RetryPolicy(maximum_attempts=2),
-            summary=f"quotes on {self._intent.symbol} leave before a sell",
+            summary=f"withdraw quotes on {self._intent.symbol} before a sell",
         )
         await workflow.wait_condition(lambda: leaving.done() or self._progress.cancel_wish is not None)
         if not leaving.done():
@@ -172,7 +173,7 @@ class OrderWorkflow:
             self._progress.tell(f"the market maker's quotes may still rest ({error}): what they claim is not sold")
             return
         if report.left:
-            self._progress.tell(f"{len(report.left)} quotes are not known to have ended: what they claim is not sold")
+            self._progress.tell(f"{len(report.left)} quotes are not confirmed as ended: what they claim is not sold")
 
     # --- people and streams ------------------------------------------------------------------------------------
 
@@ -183,19 +184,19 @@ class OrderWorkflow:
 
     @workflow.signal
     def trade_closed(self, outcome: TradeOutcome) -> None:
-        """The exit monitor says that the trade is closed."""
+        """The exit monitor's signal that the trade is closed."""
         self._trade.closed(outcome)
 
     @workflow.signal(name="cancel")
     def cancel_signal(self, request: CloseRequest | None = None) -> None:
-        """Cancel the order at the exchange; what was filled stays protected."""
+        """Cancel the order at the exchange; its fills stay protected."""
         self._cancel(request or CloseRequest())
 
     @workflow.update(name="cancel")
     async def cancel_update(self, request: CloseRequest) -> CloseAnswer:
         """Cancel the order at the exchange; answers at once."""
         self._cancel(request)
-        return CloseAnswer(accepted=True, sentence="the order is being cancelled; what was filled stays protected")
+        return CloseAnswer(accepted=True, sentence="the order is being cancelled; its fills stay protected")
 
     def _cancel(self, request: CloseRequest) -> None:
         self._progress.wish_cancel(request)
@@ -213,7 +214,7 @@ class OrderWorkflow:
 
     @workflow.signal(name="close")
     async def close_signal(self, request: CloseRequest | None = None) -> None:
-        """Sell the trade's position; cancels what remains of the entry first."""
+        """Sell the trade's position; the rest of the entry is cancelled first."""
         await self._pass_close(request or CloseRequest())
 
     @workflow.update(name="close")
@@ -221,7 +222,7 @@ class OrderWorkflow:
         """Sell the trade's position; answers at once."""
         filled = self._progress.filled.size > 0
         await self._pass_close(request)
-        sentence = "the position is being sold" if filled else "the entry is withdrawn, and what it fills is sold"
+        sentence = "the position is being sold" if filled else "the entry is being cancelled, and its fills are sold"
         return CloseAnswer(accepted=True, sentence=sentence)
 
     @close_update.validator
@@ -262,7 +263,7 @@ class OrderWorkflow:
 
     @workflow.query
     def state(self) -> OrderView:
-        """Where the order stands."""
+        """The order's state."""
         return self._progress.view()
 
     @workflow.query
@@ -272,5 +273,5 @@ class OrderWorkflow:
 
     @workflow.query
     def timeline_entries(self) -> list[TimelineEntry]:
-        """The timeline in its parts: whose wish came is for the ledger to say."""
+        """The timeline in its parts: the ledger has the verified names of the requesters."""
         return self._progress.timeline.entries

@@ -1,4 +1,4 @@
-"""An order's attempts: they are sent one after the other, and what follows is decided when one ends.
+"""An order's attempts: sent one after the other; the next step is decided when one ends.
 
 One attempt at a time: the next is prepared only when the last has its final size, or certainly is not at the exchange.
 An outcome that is unknown is looked up before anything else is sent. The exchange's answers are given to
@@ -33,10 +33,10 @@ _FILL_PATIENCE = timedelta(seconds=5)
 _NOT_ACCEPTED_TRIES = 6
 _LONGEST_WISH = 30.0
 _LONGEST_WISH_EXIT = 2.0
-"""Wall seconds that a pause which the venue asks for is obeyed (EXIT-10); it is asked again then."""
+"""Maximum wall seconds for a pause that the venue requests (EXIT-10); after that it is tried again."""
 _LONGEST_CANCEL_PAUSE = 30.0
 _LONGEST_CANCEL_PAUSE_URGENT = 4.0
-"""Wall seconds between two cancels: a due exit may wait for what rests of its trade."""
+"""Wall seconds between two cancels: a due exit may be waiting for a resting order of its trade."""
 _LESS = "an exit that is refused for lack of funds asks for less"
 _WOULD_CROSS = frozenset({"INVALID_LIMIT_PRICE_POST_ONLY", "POST_ONLY_REJ", "POST_ONLY"})
 _LIMIT_AT_ONCE = "a MARKET exit that the product doesn't take is followed by a limit at once"
@@ -55,12 +55,12 @@ class OrderAttempts:
         """The exchange has refused a MARKET attempt as one that the product doesn't take."""
         self._wanted_until: datetime | None = None
         self._time_is_up = False
-        """An attempt was cancelled because the order's time was over, whatever a clock says afterwards."""
+        """An attempt was cancelled because the order had expired, even if a clock later differs."""
         self._asked: set[int] = set()
-        """Attempts that we have asked the exchange to cancel."""
+        """Attempts for which we have requested a cancel."""
 
     async def run(self, admission: Admission) -> None:
-        """Send attempts until the order has ended, then make sure that the ledger says so."""
+        """Send attempts until the order has ended, then make sure that the ledger has its end."""
         progress = self._progress
         state = await self._run_attempts(admission)
         await workflow.wait_condition(lambda: not self._reports.behind)
@@ -84,16 +84,18 @@ class OrderAttempts:
         progress.tell(f"ended {progress.state}: filled {money(progress.filled.size)} at {money(progress.average)}")
 
     async def resume_finished(self, admission: Admission) -> None:
-        """The order had ended before this run began: nothing is sent, what appeared late is ended."""
+        """The order had ended before this run began: nothing is sent, attempts that appeared late are cancelled."""
         self._progress.resume_finished(admission)
         self._reports.recall(admission.attempts)
         for item in admission.attempts:
             if not item.status.final:
-                self._progress.tell(f"attempt {item.number} appeared late: it is cancelled, what it fills is protected")
+                self._progress.tell(
+                    f"attempt {item.number} appeared late: it is cancelled, and its fills are protected"
+                )
                 await self.cancel_attempt(item.number)
 
     async def _run_attempts(self, admission: Admission) -> OrderState:
-        """The attempts, one after the other; returns the state that the order ends in."""
+        """Send attempts one after the other; returns the order's final state."""
         plan, deadline = admission.plan, self._deadline()
         self._wanted_until = deadline
         if plan is None and not await self._resume_attempts(admission):
@@ -125,7 +127,7 @@ class OrderAttempts:
                 return OrderState.CANCELLED
 
     async def _resume_attempts(self, admission: Admission) -> bool:
-        """Restarted: what was sent is in the journal, and an attempt without an end is looked up first."""
+        """After a restart: sent attempts are in the journal, and an open one is looked up first."""
         if not admission.attempts:
             return False
         last = admission.attempts[-1]
@@ -153,7 +155,7 @@ class OrderAttempts:
         return None
 
     async def _cancelled_elsewhere(self) -> bool:
-        """Whether somebody else has cancelled the attempt at the exchange: what a person ends there stays ended."""
+        """Whether the attempt was cancelled at the exchange by someone else: such an order stays cancelled."""
         progress, number = self._progress, self._progress.number
         if self._reports.status(number) is not AttemptStatus.CANCELLED or number in self._asked:
             return False
@@ -169,12 +171,12 @@ class OrderAttempts:
             await self._look(number)
         if not self._reports.cancelled_on_request(number) or progress.cancel_wish is not None:
             return False
-        progress.sentence = f"cancelled at the exchange by somebody else ({self._reports.reason(number)})"
+        progress.sentence = f"cancelled at the exchange by someone else ({self._reports.reason(number)})"
         progress.tell(progress.sentence)
         return True
 
     def _may_replace(self, status: AttemptStatus) -> bool:
-        """A post-only entry that the exchange ended by itself is tried again with a fresh book."""
+        """A post-only entry that the exchange itself ended is retried with a fresh book."""
         attempts = self._progress.admission.max_post_only_attempts if self._progress.admission else 1
         ended = status in (AttemptStatus.CANCELLED, AttemptStatus.FAILED)
         return self._intent.post_only and ended and self._progress.number < attempts
@@ -186,7 +188,7 @@ class OrderAttempts:
             return OrderState.CANCELLED
         until = self._intent.valid_until
         if until is not None and workflow.now() > until:
-            self._progress.sentence = f"the decision was valid until {until.isoformat()} and is not sent any more"
+            self._progress.sentence = f"the decision was valid until {until.isoformat()} and is no longer sent"
             return OrderState.EXPIRED
         return None
 
@@ -209,18 +211,18 @@ class OrderAttempts:
                 await self._resolve(plan.number)
                 return True
             self._progress.refusal, self._progress.sentence = answer.code, answer.message
-            self._progress.tell(f"attempt {plan.number} not taken: {answer.code} {answer.message}")
+            self._progress.tell(f"attempt {plan.number} not accepted: {answer.code} {answer.message}")
             if answer.verdict is PlaceVerdict.REFUSED or answer.code == "AUTH_FAILURE":
                 self._reports.know(plan.number, AttemptStatus.FAILED)
                 return False
             pause = pause_when_busy(answer.retry_after, attempt, leaves=not self._progress.is_entry)
-            await self._pause(pause, f"the exchange was busy or away: {answer.code}")
+            await self._pause(pause, f"the exchange was busy or unreachable: {answer.code}")
             if self._too_late() is not None:
                 return False
         return False
 
     async def _place(self, plan: AttemptPlan) -> PlaceAnswer:
-        """One submit. A worker that dies with it leaves the outcome unknown, which is an answer too."""
+        """One submit. If the worker dies during it, the outcome is unknown, which is also a result."""
         try:
             return await workflow.execute_activity_method(
                 OrderActivities.place,
@@ -290,7 +292,7 @@ class OrderAttempts:
         return plan
 
     async def _back_off(self) -> None:
-        """Twice as long before each further attempt, with jitter, so that many don't come back together."""
+        """Exponential backoff with jitter, so that many orders don't retry together."""
         first = float(self._progress.admission.post_only_backoff_seconds) if self._progress.admission else 0.2
         jitter = 0.5 + workflow.random().random()
         await self._pause(first * 2 ** (self._progress.number - 1) * jitter, "back off before a fresh book")
@@ -316,7 +318,7 @@ class OrderAttempts:
             return None
 
     async def _resolve(self, number: int) -> None:
-        """Find out what became of an attempt, by the exchange's own records, before anything else is sent."""
+        """Look up an attempt's outcome in the exchange's own records, before anything else is sent."""
         pause = 1.0
         while True:
             if self._reports.resolved(number):
@@ -331,7 +333,7 @@ class OrderAttempts:
                     resend=resend,
                     resend_first=resend and not self._progress.is_entry,
                 ),
-                f"what became of attempt {number}?",
+                f"look up the outcome of attempt {number}",
             )
             if answer is None:
                 return
@@ -350,7 +352,7 @@ class OrderAttempts:
             pause = min(pause * 2, 10.0 if self._progress.is_entry else 2.0)
 
     async def _await_attempt(self, number: int, deadline: datetime | None) -> bool:
-        """Until the attempt has ended; True if it was cancelled to be re-priced."""
+        """Wait until the attempt has ended; True if it was cancelled to be re-priced."""
         reprice_at = self._reprice_at()
         patience = _FILL_PATIENCE.total_seconds()
         at_once = self._intent.order_type is OrderType.MARKET or self._intent.time_in_force in ("IOC", "FOK")
@@ -361,7 +363,7 @@ class OrderAttempts:
             await wait_until(
                 lambda: self._reports.ended(number) or self._progress.cancel_wish is not None,
                 None if wait is None else max(wait, 0.0),
-                "until it fills",
+                "waiting for fills",
             )
             if self._reports.ended(number):
                 return False
@@ -377,7 +379,7 @@ class OrderAttempts:
         return False
 
     def _reprice_at(self) -> datetime | None:
-        """Exit limits are re-priced after a while; a MARKET exit, an entry and a price that a person named are not."""
+        """When to re-price: exit limits after a while; MARKET exits, entries and prices given by a person never."""
         intent = self._intent
         if self._progress.is_entry or intent.exit_reason is None or intent.order_type is not OrderType.LIMIT:
             return None
@@ -408,10 +410,10 @@ class OrderAttempts:
                 if answer is not None and answer.update is not None:
                     self._reports.take(answer.update)
             pause = pause_between_cancels(tries, urgent=urgent)
-            await wait_until(lambda: self._reports.ended(number), pause, "until the cancel is final")
+            await wait_until(lambda: self._reports.ended(number), pause, "waiting until the cancel is final")
             if not self._reports.ended(number):
                 await self._look(number)
-                await wait_until(lambda: self._reports.ended(number), 0.05, "until it is recorded")
+                await wait_until(lambda: self._reports.ended(number), 0.05, "waiting until it is recorded")
 
     async def _look(self, number: int) -> None:
         try:
@@ -419,7 +421,7 @@ class OrderAttempts:
                 lambda: self._reports.ended(number),
                 OrderActivities.look_up,
                 LookUp(order_key=self._intent.order_key, number=number),
-                f"ask the exchange for attempt {number}",
+                f"look up attempt {number}",
                 tries=3,
             )
         except ActivityError:
@@ -442,9 +444,10 @@ class OrderAttempts:
 
 
 def pause_when_busy(wish: float | None, tries: int, *, leaves: bool) -> float:
-    """Wall seconds before a submit that the exchange certainly didn't take is sent again, the venue wishing for `wish`.
+    """Wall seconds before a submit that the exchange certainly didn't accept is repeated; `wish` is the pause the venue
+    requests.
 
-    A pause that it asks for is obeyed within bounds: its clock, or its day, must not keep a stop (`leaves`) for long.
+    A requested pause is limited, so that it can't delay a stop (`leaves`) for long.
     """
     longest = _LONGEST_WISH_EXIT if leaves else _LONGEST_WISH
     return min(wish or min(0.25 * 2**tries, 5.0), longest)
@@ -453,7 +456,7 @@ def pause_when_busy(wish: float | None, tries: int, *, leaves: bool) -> float:
 def pause_between_cancels(tries: int, *, urgent: bool) -> float:
     """Wall seconds after the `tries`th cancel of an attempt that has not ended: 2, 4, 8, … within bounds.
 
-    `urgent` is what rests of a position, as an exit may wait for its end; another order's cancel is in no hurry.
+    `urgent`: a resting order of a position, because an exit may be waiting for its end; other cancels are not urgent.
     """
     longest = _LONGEST_CANCEL_PAUSE_URGENT if urgent else _LONGEST_CANCEL_PAUSE
     return min(2.0 ** min(tries, 10), longest)

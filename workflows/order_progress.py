@@ -1,7 +1,7 @@
-"""What is known of an order, and what people see of it: the `state` query, the timeline, the page in the Web UI.
+"""An order's state and how it is shown: the `state` query, the timeline, the page in the Web UI.
 
-One plain object for each order, in its workflow's memory. The order's attempts, its reports and its trade read it
-and write what they find out; it decides nothing, and a fresh history makes it anew from the journal.
+One plain object for each order, in its workflow's memory. The order's attempts, reports and trade read and update it;
+it decides nothing, and after continue-as-new it is rebuilt from the journal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["OrderProgress", "OrderView"]
 
 
 class OrderView(BaseModel):
-    """What the `state` query answers."""
+    """The answer of the `state` query."""
 
     order_key: str
     state: str
@@ -45,30 +45,30 @@ class OrderView(BaseModel):
 
 
 class OrderProgress:
-    """Where an order stands. Sizes are base, values and fees quote currency."""
+    """An order's state. Sizes are base, values and fees quote currency."""
 
     def __init__(self, intent: OrderIntent) -> None:
         self.intent = intent
         self.admission: Admission | None = None
         self.state = OrderState.RECEIVED
         self.number = 0
-        """The attempt that is on its way, or was last."""
+        """The current attempt, or the last one."""
         self.filled = Totals()
         self.average: Decimal | None = None
         self.finished = False
-        """The ledger says that the order has ended."""
+        """The ledger has the order's end."""
         self.refusal: str | None = None
         self.sentence = ""
-        """Why it ended as it did."""
+        """The reason for its end."""
         self.cancel_wish: str | None = None
-        """Who wants it cancelled and why, in words."""
+        """The request to cancel it, in words."""
         self.wish: CloseRequest | None = None
-        """The message that it came by, if one did, and what that asks for: cancelled or closed."""
+        """The message of that request, if any, and its kind: cancelled or closed."""
         self.wish_verb = "cancelled"
         self.at_market = False
         """A stop's limits have not filled, so that it goes MARKET."""
         self.withdrawn = False
-        """The wish ended it before it was sent."""
+        """The request ended it before it was sent."""
         self.trade: TradeOutcome | None = None
         """Once an entry's trade is closed."""
         self.trade_state: TradeState | None = None
@@ -95,12 +95,12 @@ class OrderProgress:
     # --- what happens to it --------------------------------------------------------------------------------------
 
     def move(self, state: OrderState) -> None:
-        """Follow the ledger's state; the machine in `domain` guards the ledger, not this shadow of it."""
+        """Follow the ledger's state; the state machine in `domain` protects the ledger, not this copy."""
         if not (self.finished and not state.final):
             self.state = state
 
     def follow(self, result: RecordResult) -> None:
-        """Take over what the ledger says after a report, or the end, was written."""
+        """Take over the ledger's state after a report, or the end, was written."""
         self.move(result.state)
         self.filled = Totals(size=result.filled_size, value=result.filled_value, quote_fees=result.fees)
         self.average = result.average_price
@@ -119,13 +119,13 @@ class OrderProgress:
         self.trade_state = admission.trade_state
 
     def wish_cancel(self, request: CloseRequest, kind: CommandKind = CommandKind.CANCEL) -> None:
-        """Somebody wants it cancelled, or its trade closed; the first wish counts, and none once it has ended."""
+        """A request to cancel it, or to close its trade; the first one counts, and none after its end."""
         verb = "closed" if kind is CommandKind.CLOSE else "cancelled"
         wish = Wish.of(kind, verb, request)
         self._wish_cancel(wish.in_words, request, wish)
 
     def cancelled_in_temporal(self) -> None:
-        """The workflow itself was cancelled, which is the same wish."""
+        """The workflow itself was cancelled, which counts as a request to cancel."""
         self._wish_cancel("the workflow was cancelled")
 
     def _wish_cancel(self, why: str, request: CloseRequest | None = None, wish: Wish | None = None) -> None:
@@ -136,7 +136,7 @@ class OrderProgress:
     # --- what people see of it -----------------------------------------------------------------------------------
 
     def tell(self, sentence: str, wish: Wish | None = None) -> None:
-        """A line more in the timeline, and the workflow's page anew; `wish` where it is somebody's in words."""
+        """Add a line to the timeline and update the workflow's page; `wish` for a person's request."""
         self._timeline.add(workflow.now().strftime("%H:%M:%S.%f")[:-3], sentence, wish)
         intent = self.intent
         lines = [f"**{order_summary(intent)}**", "", f"Order is **{self.state}**: {sentence}"]
@@ -159,7 +159,7 @@ class OrderProgress:
         return self._timeline
 
     def view(self) -> OrderView:
-        """Where the order stands."""
+        """The order's state."""
         intent = self.intent
         return OrderView(
             order_key=intent.order_key,
@@ -181,8 +181,8 @@ class OrderProgress:
 
     @property
     def _had_ended(self) -> bool:
-        """Whether it had ended before this run began. A task that the server threw away is run once more, and finds
-        what it has stored itself.
+        """Whether it had ended before this run began. A task discarded by the server runs again, and finds what it
+        stored itself.
         """
         admission = self.admission
         return admission is not None and admission.stored and admission.finished and not admission.own

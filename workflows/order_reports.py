@@ -1,7 +1,7 @@
-"""An order's reports: each report of the exchange is folded into the ledger as it arrives, one after the other.
+"""An order's reports: each report of the exchange is recorded in the ledger as it arrives, one after the other.
 
 Reports come from streams by signal and from `order_attempts` by its look-ups, also while an attempt is being sent.
-Those of one attempt that wait are folded into one. An attempt that appears after its order went on is ended.
+Waiting reports of one attempt are merged. An attempt that appears after its order has moved on is cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["OrderReports"]
 
 
 class OrderReports:
-    """What the exchange has said of each attempt, by number, and how it gets into the ledger."""
+    """The exchange's reports of each attempt, by number, and their recording."""
 
     def __init__(self, progress: OrderProgress, trade: EntryTrade) -> None:
         self._progress = progress
@@ -34,25 +34,25 @@ class OrderReports:
         self._news: dict[int, OrderUpdate] = {}
         """To be recorded."""
         self._known: dict[int, Report] = {}
-        """Recorded, or found out by `order_attempts`."""
+        """Recorded, or found by `order_attempts`."""
         self._reasons: dict[int, str] = {}
-        """Why attempts ended, in the exchange's own words, where it gave any."""
+        """The exchange's reasons for the ends of attempts, if given."""
         self._on_request: set[int] = set()
-        """Attempts that the exchange cancelled because somebody asked for that."""
+        """Attempts that the exchange cancelled on request."""
         self._late: asyncio.Task[None] | None = None
 
     # --- what is known -------------------------------------------------------------------------------------------
 
     def status(self, number: int) -> AttemptStatus:
-        """Of an attempt, as far as it is recorded."""
+        """An attempt's recorded status."""
         return self._report(number).status
 
     def reason(self, number: int) -> str:
-        """Why an attempt ended, in the exchange's own words; empty where it said nothing."""
+        """The exchange's reason for an attempt's end; empty if it gave none."""
         return self._reasons.get(number, "")
 
     def cancelled_on_request(self, number: int) -> bool:
-        """Whether the exchange says that somebody asked for an attempt's cancel; it doesn't say who."""
+        """Whether the exchange reports that an attempt was cancelled on request; it doesn't report by whom."""
         return number in self._on_request
 
     def ended(self, number: int) -> bool:
@@ -60,7 +60,7 @@ class OrderReports:
         return not self.waiting(number) and self.status(number).final
 
     def resolved(self, number: int) -> bool:
-        """Whether it is known what became of an attempt."""
+        """Whether an attempt's outcome is known."""
         return not self.waiting(number) and self.status(number) not in (
             AttemptStatus.SUBMITTING,
             AttemptStatus.UNKNOWN,
@@ -81,11 +81,11 @@ class OrderReports:
         return not self.behind and (self._late is None or self._late.done())
 
     def know(self, number: int, status: AttemptStatus) -> None:
-        """Take the status of an attempt of which nothing was filled, as `order_attempts` found it."""
+        """Take the status of an attempt without fills from `order_attempts`."""
         self._known[number] = Report(status)
 
     def recall(self, attempts: Iterable[AttemptView]) -> None:
-        """Take over attempts as the journal has them."""
+        """Take over attempts from the journal."""
         self._known.update({item.number: Report(item.status) for item in attempts})
 
     def _report(self, number: int) -> Report:
@@ -94,7 +94,7 @@ class OrderReports:
     # --- what comes ----------------------------------------------------------------------------------------------
 
     def take(self, update: OrderUpdate) -> None:
-        """Keep a report to be recorded, folded into one that is still waiting; one that says nothing new is dropped."""
+        """Queue a report for recording, merged with a waiting one; a report without news is dropped."""
         number = update.attempt
         if update.reason:
             self._reasons[number] = update.reason
@@ -117,7 +117,7 @@ class OrderReports:
             )
 
     async def run(self, *, cancel_attempt: Callable[[int], Coroutine[Any, Any, None]]) -> None:
-        """Fold reports into the ledger one after the other, as they come; `cancel_attempt` ends what appears late."""
+        """Record reports one after the other, as they arrive; `cancel_attempt` cancels attempts that appear late."""
         progress = self._progress
         while True:
             await workflow.wait_condition(lambda: self.behind)
@@ -146,11 +146,11 @@ class OrderReports:
             await self._trade.recorded(new_fill=result.new_fill)
             late = not self.status(number).final and (number < progress.number or progress.finished)
             if late and (self._late is None or self._late.done()):
-                progress.tell(f"attempt {number} appeared late: it is cancelled, what it fills is protected")
+                progress.tell(f"attempt {number} appeared late: it is cancelled, and its fills are protected")
                 self._late = asyncio.create_task(cancel_attempt(number))
 
     def note(self, result: RecordResult) -> None:
-        """Take over what the ledger says."""
+        """Take over the ledger's state."""
         self._progress.follow(result)
         if result.finished:
             self._known[result.attempt] = (

@@ -1,7 +1,8 @@
-"""An entry's trade as its order sees it: the exit monitor, started at the first fill, told of more, heard at the end.
+"""An entry's trade from its order's side: starts the exit monitor at the first fill, signals further fills, receives
+the result.
 
-The monitor is a child that outlives its parent. One that runs already is told what it has to know; one that was
-terminated is replaced by the sweep. A sell that no monitor started tells the one of the trade that it sold from.
+The monitor is a child that outlives its parent. A running one is signalled; one that was terminated is replaced by the
+sweep. A sell that no monitor started signals the monitor of the trade it sold from.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class EntryTrade:
         self._monitor: workflow.ChildWorkflowHandle[Any, TradeOutcome] | None = None
         self._monitor_knows_end = False
         self._close_later: CloseRequest | None = None
-        """A close that came before there was a monitor: it holds for what fills all the same (LIFE-11)."""
+        """A close requested before there was a monitor: it also applies to later fills (LIFE-11)."""
 
     async def recorded(self, *, new_fill: bool) -> None:
-        """A report of the entry is in the ledger: its monitor is started, or told if it has to know."""
+        """A report of the entry is in the ledger: its monitor is started, or signalled if needed."""
         progress = self._progress
         if progress.is_entry and progress.filled.size > 0:
             if not progress.monitor_started:
@@ -50,9 +51,7 @@ class EntryTrade:
                 await self._signal_monitor()
 
     async def until_closed(self, admission: Admission, *, unrecorded: Callable[[], bool]) -> bool:
-        """Until the trade is closed and no report is `unrecorded`; False if the history should be continued in a new
-        one.
-        """
+        """Wait until the trade is closed and no report is `unrecorded`; False if the run should continue as new."""
         progress = self._progress
         if admission.trade_state is TradeState.CLOSED:
             request = TradeKey(entry_key=progress.intent.order_key)
@@ -68,7 +67,7 @@ class EntryTrade:
                     or self._monitor_ended
                     or workflow.info().is_continue_as_new_suggested()
                 ),
-                timeout_summary="until the trade is closed",
+                timeout_summary="waiting until the trade is closed",
             )
             if self._monitor_ended:
                 await self._hear_monitor()
@@ -81,12 +80,12 @@ class EntryTrade:
         return True
 
     def closed(self, outcome: TradeOutcome) -> None:
-        """The exit monitor says that the trade is closed."""
+        """The exit monitor's signal that the trade is closed."""
         self._progress.trade = outcome
         self._progress.trade_state = TradeState.CLOSED
 
     async def close(self, request: CloseRequest) -> None:
-        """Have the exit monitor sell the position, as soon as there is one."""
+        """Ask the exit monitor, once there is one, to sell the position."""
         progress = self._progress
         if not progress.is_entry:
             return
@@ -101,11 +100,11 @@ class EntryTrade:
         try:
             await handle.signal("close", request)
         except ApplicationError as error:
-            progress.tell(f"the exit monitor could not be told to close: {error}")
+            progress.tell(f"the exit monitor could not be asked to close: {error}")
             self._promised_later(request)
 
     def close_later(self, request: CloseRequest) -> None:
-        """A close that was accepted before this run began, or before there was a monitor."""
+        """A close accepted before this run began, or before there was a monitor."""
         self._close_later = self._close_later or request
 
     def _promised_later(self, request: CloseRequest) -> None:
@@ -132,7 +131,7 @@ class EntryTrade:
             )
 
     async def _start_monitor(self) -> None:
-        """Start the exit monitor at the first fill; one that runs already is told what it has to know."""
+        """Start the exit monitor at the first fill; a running one is signalled."""
         progress = self._progress
         # One that follows another, of this run or of an earlier one, asks the ledger what became of that one's exits.
         follows = progress.monitor_started or bool(progress.admission and progress.admission.trade_state)
@@ -152,7 +151,7 @@ class EntryTrade:
         workflow.upsert_search_attributes([STATUS.value_set("PROTECTED")])
         if self._close_later is not None and workflow.patched("a close holds for what fills later"):
             request, self._close_later = self._close_later, None
-            progress.tell("the close that was asked for before holds for what has filled")
+            progress.tell("the close that was requested earlier also applies to these fills")
             await self._have_sold(request)
 
     def _monitor_start(self) -> MonitorStart:
@@ -175,7 +174,7 @@ class EntryTrade:
 
     @property
     def _short(self) -> bool:
-        """Whether the entry ended before it filled to its end."""
+        """Whether the entry ended without filling completely."""
         return self._progress.finished and self._progress.state is not OrderState.FILLED
 
     async def _signal_monitor(self) -> None:
@@ -203,9 +202,9 @@ def sold_by_hand(intent: OrderIntent) -> bool:
 
 
 async def tell_trade_sold(progress: OrderProgress) -> None:
-    """A sell of a named trade that its own monitor didn't start: the monitor looks at its position again."""
+    """After a sell of a named trade that its monitor didn't start, ask the monitor to check its position."""
     handle = workflow.get_external_workflow_handle(exit_workflow_id(progress.intent.entry_key or ""))
     try:
         await handle.signal("position_changed")
     except ApplicationError as error:
-        progress.tell(f"the exit monitor could not be told: {error}")
+        progress.tell(f"the exit monitor could not be signalled: {error}")

@@ -1,7 +1,7 @@
-"""What was promised to whoever asked is in the ledger, so that it outlives the workflow that promised it (LIFE-11).
+"""Accepted closes and cancels are stored in the ledger, so that they outlive the workflow that accepted them (LIFE-11).
 
-It is written beside the work and never before it: the workflow's own history has the promise meanwhile. Who starts a
-monitor or an order anew reads it there (`activities.commands.accepted`).
+They are written alongside the work and never before it: until then the workflow's own history has them. A restarted
+monitor or order reads them from there (`activities.commands.accepted`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["Promise", "refuse_unknown"]
 
 
 def refuse_unknown(request: CloseRequest) -> None:
-    """A wish that says something nobody here knows is refused, or half of it would be taken for all. Only people ask by
-    an update, so none is `own`: what one promises is kept.
+    """Refuse a request with unknown fields, which would be carried out only in part. Only people use updates, so none
+    is `own`: accepted ones are stored.
 
     Raises ApplicationError with the type BAD_REQUEST.
     """
@@ -46,7 +46,7 @@ class Promise:
         return not self._writing
 
     def keep(self, subject: str, kind: CommandKind, request: CloseRequest) -> None:
-        """Write down that it was accepted; a wish of another workflow of ours is nobody's."""
+        """Store that it was accepted, unless it is a request of another of our workflows."""
         if request.own or kind in self._given:
             return
         if not workflow.patched("an accepted close or cancel is kept in the ledger"):
@@ -64,5 +64,5 @@ class Promise:
             retry_policy=RetryPolicy(
                 initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30)
             ),
-            summary=f"an accepted {request.kind} is kept in the ledger",
+            summary=f"store the accepted {request.kind} in the ledger",
         )

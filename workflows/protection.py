@@ -1,8 +1,9 @@
-"""What protects a trade at the exchange, for its exit monitor (EXIT-8): placed, replaced, taken away before an exit.
+"""A trade's protection at the exchange, managed by its exit monitor (EXIT-8): placed, replaced, cancelled before an
+exit.
 
 The protective order is an order like any other: its own workflow, its own journal rows, a claim on the trade's quantity
-under the symbol's lock, so that nothing is sold twice. What rests is read from the ledger each time and not remembered,
-so that a monitor that was started again finds it. Whatever goes wrong here, the monitored exits are armed anyway.
+under the symbol's lock, so that nothing is sold twice. The resting order is read from the ledger each time, so that a
+restarted monitor finds it. If anything fails here, the monitored exits stay armed.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ with workflow.unsafe.imports_passed_through():
 __all__ = ["ExchangeProtection"]
 
 _SETTLE = 2.0
-"""Wall seconds that an entry gets to fill to its end before its protection is placed or replaced."""
+"""Wall seconds to wait for an entry to fill completely before its protection is placed or replaced."""
 _LOOK_AGAIN = 1.0
 _LONGEST_PAUSE = 8.0
 _BEYOND = frozenset({"PREVIEW_STOP_PRICE_ABOVE_LAST_TRADE_PRICE"})
-"""What a venue says to a selling stop above its last trade: one that had rested there would have sold by now."""
+"""A venue's refusal of a selling stop above its last trade: a stop resting there would have sold by now."""
 _SIZE_AGAIN = 60.0
-"""Wall seconds before what has been replaced for its size is replaced for no more than that size once more."""
+"""Wall seconds before an order replaced because of its size is replaced for that reason again."""
 _DUE_FIRST = "what is due goes before a protection that is being replaced"
 _ENOUGH = "a protection that may not sell all of it any more is waited for no longer"
 _NOT_AGAIN = "a protection is not replaced again for a size that the exchange has not taken"
@@ -42,8 +43,8 @@ _SELL_BEYOND = "a protective stop that is refused as the market is beyond it is 
 class ExchangeProtection:
     """A trade's protection at the exchange.
 
-    `due` says that an exit is due, which goes before everything here; `entry_final` that the entry has its size;
-    `beyond` hears that the exchange took no stop at this price, as the market is beyond it: then it is due.
+    `due`: an exit is due, which has priority over everything here; `entry_final`: the entry has its final size;
+    `beyond` is called if the exchange refused a stop at this price because the market is beyond it: then it is due.
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class ExchangeProtection:
         self._failures = 0
         self._reported = False
         self._replaced_for = Decimal(0)
-        """For so much (base) what rests has been replaced, and less rests all the same: somebody else has the rest."""
+        """The size (base) for which the resting order was replaced, although less rests: other orders hold the rest."""
         self._replaced_at = datetime.min.replace(tzinfo=UTC)
 
     @property
     def wanted(self) -> bool:
-        """Whether there is something to be looked after."""
+        """Whether the protection needs attention."""
         return self._wanted or self._ended
 
     @property
@@ -83,17 +84,17 @@ class ExchangeProtection:
         return self._order is not None and self._order.done()
 
     def look(self, *, grew: bool = False) -> None:
-        """The position or its protection has changed."""
+        """Note that the position or its protection has changed."""
         self._wanted = self._news = True
         if grew:
             self._failures, self._replaced_for = 0, Decimal(0)
 
     async def tend(self) -> ProtectionView:
-        """See to it that what rests at the exchange sells what the trade has left; what was found."""
+        """Make the resting order match the trade's remainder; returns the ledger's view."""
         self._wanted = False
         await self._hear()
         if not self._entry_final():
-            await wait_until(lambda: self._entry_final() or self._due(), _SETTLE, "until the entry has its size")
+            await wait_until(lambda: self._entry_final() or self._due(), _SETTLE, "waiting for the entry's final size")
         view = await self._view(prices=True)
         other_size = self._other_size(view)
         if view.live is not None and (other_size or view.outdated) and view.sellable > 0 and not self._due():
@@ -108,19 +109,17 @@ class ExchangeProtection:
             view = await self._view(prices=not self._due())
         if view.live is None and self._order is not None:
             # Its workflow is about to admit it, or about to end: how it ends must be heard before another follows.
-            await wait_until(
-                lambda: self._ended or self._due(), _LOOK_AGAIN, "until the protection's workflow says how it is"
-            )
+            await wait_until(lambda: self._ended or self._due(), _LOOK_AGAIN, "waiting for the protection's workflow")
             self._wanted = True
         elif view.live is None and view.sellable > 0 and not self._due():
             await self._raise(view)
         return view
 
     def _other_size(self, view: ProtectionView) -> bool:
-        """Whether what rests is to be replaced for its size.
+        """Whether to replace the resting order because of its size.
 
-        Its end makes us look again. So one that comes out smaller than it was meant to is not replaced for that again
-        and again, whatever a balance that lags says, unless the position grows.
+        Its end causes another check. So an order that turns out smaller than requested, because of a lagging balance,
+        is not replaced again and again, unless the position grows.
         """
         if view.live is None:
             return False
@@ -139,10 +138,10 @@ class ExchangeProtection:
         unless_due: bool = False,
         enough: Callable[[ProtectionView], bool] = lambda view: False,
     ) -> ProtectionView:
-        """Cancel what rests at the exchange and wait for its final size (EXIT-4); what is left then.
+        """Cancel the resting order and wait for its final size (EXIT-4); returns the remaining view.
 
-        `within` so many wall seconds, `unless_due` until an exit is due, or until it is `enough`; what still rests then
-        is in the answer.
+        The wait ends after `within` wall seconds, with `unless_due` when an exit is due, or when `enough` is met; an
+        order still resting then is in the answer.
         """
         said, began = False, workflow.now()
         unless_due = unless_due and workflow.patched(_DUE_FIRST)
@@ -168,17 +167,17 @@ class ExchangeProtection:
                     self._news or (self._ended and not had_ended) or (unless_due and self._due())
                 ),
                 _LOOK_AGAIN if within is None or late else max(min(_LOOK_AGAIN, within - waited), 0.0),
-                "until the protection has ended",
+                "waiting for the end of the protection",
             )
 
     async def closed(self) -> None:
-        """The trade is closed: nothing has to be protected any more."""
+        """The trade is closed: no protection is needed any more."""
         if self._reported:
             await self._trouble(over=True)
 
     async def _view(self, *, prices: bool = False) -> ProtectionView:
         request = ProtectionRequest(entry_key=self._start.entry_key, protection=self._protection, prices=prices)
-        return await transact(OrderActivities.protection, request, "what rests at the exchange?")
+        return await transact(OrderActivities.protection, request, "read the protection")
 
     async def _raise(self, view: ProtectionView) -> None:
         if self._failures >= self._protection.tries:
@@ -190,7 +189,7 @@ class ExchangeProtection:
         intent = self._intent(view)
         if not await self._start_order(intent):
             # One with this number is on its way; the ledger will show it.
-            await wait_until(self._due, _LOOK_AGAIN, "until the protection is in the ledger")
+            await wait_until(self._due, _LOOK_AGAIN, "waiting until the protection is in the ledger")
             self._wanted = True
             return
         self._tell(
@@ -198,7 +197,7 @@ class ExchangeProtection:
             f"limit {money(view.limit_price)}"
         )
         if self._reported:
-            await wait_until(lambda: self._ended or self._due(), 5 * _LOOK_AGAIN, "whether it is taken this time")
+            await wait_until(lambda: self._ended or self._due(), 5 * _LOOK_AGAIN, "waiting for the exchange's answer")
             if not self._ended and (await self._view()).live is not None:
                 self._failures, self._reported = 0, False
                 await self._trouble(over=True)
@@ -211,7 +210,7 @@ class ExchangeProtection:
         return True
 
     async def _cancel(self, live: OrderIntent | None) -> None:
-        """Ask the protective order's workflow to cancel; one that is gone comes back for it."""
+        """Ask the protective order's workflow to cancel; a missing one is restarted."""
         request = CloseRequest(by="its trade's exit monitor", own=True)
         try:
             if live is None and self._order is not None:
@@ -225,7 +224,7 @@ class ExchangeProtection:
                 await self._start_order(live, again=True)
 
     async def _hear(self) -> None:
-        """How the protective order ended, if it has: by us, by filling, or against our will."""
+        """Handle the protective order's end, if it has ended: cancelled by us, filled, or ended otherwise."""
         order = self._order
         if order is None or not order.done():
             return
@@ -247,7 +246,7 @@ class ExchangeProtection:
                 and not self._lowering
                 and workflow.patched(_SELL_BEYOND)
             ):
-                self._tell(f"the market is beyond the stop of {money(stop)} already: it is due ({why})")
+                self._tell(f"the market is already beyond the stop of {money(stop)}: it is due ({why})")
                 self._beyond(stop)
                 return
         if not self._lowering:
@@ -259,7 +258,9 @@ class ExchangeProtection:
         tries = self._protection.tries
         self._tell(f"no protection at the exchange ({why}), try {self._failures} of {tries}")
         if self._failures < tries:
-            await wait_until(self._due, min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), "before the next try")
+            await wait_until(
+                self._due, min(0.5 * 2.0 ** (self._failures - 1), _LONGEST_PAUSE), "pause before the next try"
+            )
             self._wanted = True
         elif not self._reported:
             self._reported = True

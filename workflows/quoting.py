@@ -1,8 +1,8 @@
-"""A round of market making as a workflow: a schedule runs it; decide, take away, decide again, place.
+"""A round of market making as a workflow: started by a schedule: decide, cancel, decide again, place.
 
-What is replaced is cancelled first and its final size awaited; then everything is looked at again, so that what filled
-meanwhile counts. A quote whose end isn't known in time keeps its place until the next round. Each quote is an order
-like any other, with its own workflow.
+Replaced quotes are cancelled first and their final sizes awaited; then everything is read again, so that fills in the
+meantime count. A quote whose end isn't known in time stays until the next round. Each quote is an order like any other,
+with its own workflow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _AGAIN = RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attem
 
 
 def quotes_id(account: str) -> str:
-    """The id of the account's quoting schedule, and the beginning of its workflows' ids."""
+    """The id of the account's quoting schedule, and the prefix of its workflows' ids."""
     return f"quotes-{account}"
 
 
@@ -49,19 +49,19 @@ def quote_round_id(account: str, at: datetime) -> str:
 
 @workflow.defn(name="QuoteRoundWorkflow")
 class QuoteRoundWorkflow:
-    """One look at the quotes of an account. Its result says what was placed, what was refused and why not more."""
+    """One round of an account's quotes. The result shows what was placed and refused, and the reasons."""
 
     @workflow.run
     async def run(self, request: QuoteRoundInput) -> QuoteRoundReport:
-        """Decide, cancel and await, decide again, place, and wait until the ledger has what was placed."""
+        """Decide, cancel and await, decide again, place, and wait until the placed quotes are in the ledger."""
         at = workflow.info().typed_search_attributes.get(_NOMINAL) or workflow.info().start_time
         snapshot_id = quote_round_id(request.account, at)
         look = PlanQuotes(account=request.account, snapshot_id=snapshot_id, at=at)
-        plan = await self._plan(look, "quotes: what should rest, and what rests")
+        plan = await self._plan(look, "plan the quotes")
         withdrawn = WithdrawReport()
         if plan.cancel:
             withdrawn = await self._withdraw(request.account, plan.cancel)
-            plan = await self._plan(look.model_copy(update={"again": True}), "quotes: after what was taken away")
+            plan = await self._plan(look.model_copy(update={"again": True}), "plan the quotes again, after the cancels")
         # None: an earlier run of this round has started it.
         placed = [
             intent for intent in plan.place if await start_order_child(intent, queue=request.orders_queue) is not None
@@ -90,7 +90,7 @@ class QuoteRoundWorkflow:
             SettleQuotes(account=account, snapshot_id=snapshot_id, keys=tuple(item.order_key for item in placed)),
             start_to_close_timeout=timedelta(seconds=15),
             retry_policy=_AGAIN,
-            summary="what became of the new quotes",
+            summary="outcome of the new quotes",
         )
 
     async def _withdraw(self, account: str, keys: tuple[str, ...]) -> WithdrawReport:
@@ -99,13 +99,13 @@ class QuoteRoundWorkflow:
             WithdrawQuotes(account=account, keys=keys, seconds=_PATIENCE, by="the market maker"),
             start_to_close_timeout=timedelta(seconds=_PATIENCE + 5),
             retry_policy=_AGAIN,
-            summary=f"{len(keys)} quotes leave",
+            summary=f"withdraw {len(keys)} quotes",
         )
 
 
 def _details(report: QuoteRoundReport, plan: QuoteRoundPlan) -> str:
     """The round in Markdown, for the Web UI."""
-    head = f"{len(report.admitted)} placed, {len(report.refused)} refused, {report.cancelled} taken away"
+    head = f"{len(report.admitted)} placed, {len(report.refused)} refused, {report.cancelled} cancelled"
     lines = [
         f"* **{item.symbol}** bid {item.bid}: {item.bid_sentence} ({money(item.bid_price)}); "
         f"ask {item.ask}: {item.ask_sentence} ({money(item.ask_price)})"

@@ -1,4 +1,4 @@
-"""Reconcile as a workflow: a schedule runs it, a stream's gap asks for it, and people start it themselves."""
+"""Reconcile as a workflow: started by a schedule, by a gap in a stream, or by a person."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SHOWN = 20
 
 
 def reconcile_id(account: str) -> str:
-    """The id of the account's reconcile schedule, and the beginning of its workflows' ids."""
+    """The id of the account's reconcile schedule, and the prefix of its workflows' ids."""
     return f"reconcile-{account}"
 
 
 @workflow.defn(name="ReconcileWorkflow")
 class ReconcileWorkflow:
-    """One run: the journal and the exchange's records, brought level. Its result says what differed."""
+    """One run: corrects differences between the journal and the exchange's records. The result lists them."""
 
     @workflow.run
     async def run(self, request: ReconcileInput) -> ReconcileReport:
-        """Run it, again with growing pauses while the exchange or the database is away."""
+        """Run it, with retries and backoff while the exchange or the database is unreachable."""
         report = await workflow.execute_activity_method(
             ReconcileActivity.reconcile,
             request,
@@ -47,6 +47,6 @@ def _details(report: ReconcileReport) -> str:
         f"**{report.orders} orders, {report.open_orders} open, {report.executions} executions** since "
         f"{report.since:%Y-%m-%d %H:%M:%S}Z, in {report.seconds:.1f} s ({report.why})"
     )
-    counts = [f"* {name}: {count}" for name, count in report.counts.items()] or ["* no difference"]
+    counts = [f"* {name}: {count}" for name, count in report.counts.items()] or ["* no differences"]
     lines = [f"* {row.action} {row.sentence}" for row in report.findings[:_SHOWN]]
     return "\n".join([head, "", *counts, "", *lines, "", report.balances])

@@ -1,7 +1,7 @@
-"""The strategy run: a schedule starts it, and so do people who want one now.
+"""The strategy run: started by a schedule or by a person.
 
-The snapshot id is made of the account and the time that the run was scheduled for, so a run that is retried, reset or
-started twice for the same time is the same run.
+The snapshot id is derived from the account and the scheduled time, so a run that is retried, reset or started twice for
+the same time is the same run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RETRY = RetryPolicy(
 
 
 def strategy_schedule_id(account: str) -> str:
-    """The id of the account's strategy schedule, and the beginning of its workflows' ids."""
+    """The id of the account's strategy schedule, and the prefix of its workflows' ids."""
     return f"strategy-{account}"
 
 
@@ -44,7 +44,7 @@ class StrategyRunWorkflow:
 
     @workflow.run
     async def run(self, request: StrategyInput) -> StrategyReport:
-        """Decide on the candles as they are now. Its result says what was decided and what became of it."""
+        """Decide on the current candles. The result lists the decisions and their outcomes."""
         info = workflow.info()
         nominal = info.typed_search_attributes.get(_SCHEDULED) or info.workflow_start_time
         run = StrategyRun(
@@ -69,7 +69,7 @@ def _details(report: StrategyReport) -> str:
     )
     if not report.rows:
         return head
-    table = ["| symbol | action | trigger | buy | sell | fired | what became of it |", "|---|---|---|---|---|---|---|"]
+    table = ["| symbol | action | trigger | buy | sell | fired | outcome |", "|---|---|---|---|---|---|---|"]
     for row in report.rows:
         order = f" `order-{row.order_key}`" if row.order_key else ""
         told = " ".join(part for part in (row.outcome, row.sentence) if part).replace("|", "/")

@@ -1,6 +1,6 @@
 """The workflows that keep the streams running: one user stream per account, one price watcher per shard, the sweep.
 
-Each stream is one long activity. Its retries leave no events, so these histories stay a few events long for years.
+Each stream is one long-running activity. Its retries leave no events, so these histories stay short for years.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 
 _FOR_EVER = timedelta(days=3650)
 _HEARTBEAT = timedelta(seconds=3)
-"""Twice this and two retries fit into the ten seconds of a failover: a worker that stands still takes the first try
-with it, as its poll is still open at the server."""
+"""Twice this and two retries fit into the ten seconds of a failover: a stalled worker takes the first try with it,
+because its poll is still open at the server."""
 _RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), backoff_coefficient=1.0, maximum_attempts=0)
 _PAUSE = timedelta(seconds=1)
 
@@ -52,7 +52,7 @@ def price_watcher_workflow_id(account: str, shard: int) -> str:
 
 
 class StreamState(BaseModel):
-    """What a stream's workflow knows; how the stream itself does is in the pending activity's heartbeat."""
+    """The state of a stream's workflow; the stream's own state is in the pending activity's heartbeat."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,10 +74,10 @@ class UserStreamWorkflow:
 
     @workflow.run
     async def run(self, request: UserStreamInput) -> None:
-        """Run the stream; again whenever it ends."""
+        """Run the stream; restart it whenever it ends."""
         workflow.set_current_details(
             f"Reads orders and fills of account **{request.account}** from the exchange. "
-            "Its place in the stream is in the pending activity's heartbeat details."
+            "Its position in the stream is in the pending activity's heartbeat details."
         )
         while not workflow.info().is_continue_as_new_suggested():
             self._runs += 1
@@ -95,7 +95,7 @@ class UserStreamWorkflow:
 
     @workflow.query
     def state(self) -> StreamState:
-        """What it keeps running, and how often it had to."""
+        """What it keeps running, and the number of restarts."""
         return StreamState(account=self._request.account, what="user stream", runs=self._runs, last_end=self._last_end)
 
 
@@ -112,7 +112,7 @@ class PriceWatcherWorkflow:
 
     @workflow.run
     async def run(self, request: WatcherInput) -> None:
-        """Watch; begin anew when the number of shards changes."""
+        """Watch; continue as new when the number of shards changes."""
         while self._request.shard < self._shards:
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(self._request.model_copy(update={"shards": self._shards}))
@@ -124,8 +124,9 @@ class PriceWatcherWorkflow:
         request = self._request
         self._runs += 1
         workflow.set_current_details(
-            f"Watches prices of account **{request.account}**, part {request.shard + 1} of {request.shards}, and tells "
-            "exit monitors when an exit is due. How many plans it holds is in the pending activity's heartbeat details."
+            f"Watches prices of account **{request.account}**, part {request.shard + 1} of {request.shards}, and "
+            f"signals exit monitors when an exit is due. The number of plans is in the pending activity's heartbeat "
+            f"details."
         )
         watching = workflow.start_activity_method(
             WatcherActivity.watch_prices,
@@ -152,19 +153,19 @@ class PriceWatcherWorkflow:
 
     @workflow.signal
     def resize(self, shards: int) -> None:
-        """The symbols are split among `shards` watchers from now on."""
+        """From now on the symbols are split among `shards` price watchers."""
         self._shards = max(1, shards)
 
     @workflow.query
     def state(self) -> StreamState:
-        """What it keeps running, and how often it had to."""
+        """What it keeps running, and the number of restarts."""
         what = f"prices, shard {self._request.shard} of {self._request.shards}"
         return StreamState(account=self._request.account, what=what, runs=self._runs, last_end=self._last_end)
 
 
 @workflow.defn(name="SweepWorkflow")
 class SweepWorkflow:
-    """Looks once for open trades and orders without a live workflow; a schedule runs it each minute."""
+    """Checks once for open trades and orders without a running workflow; a schedule starts it each minute."""
 
     @workflow.run
     async def run(self, request: SweepInput) -> SweepReport:

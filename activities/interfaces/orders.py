@@ -1,6 +1,6 @@
-"""The activities of orders and trades as workflows see them: names and types, no code.
+"""The activities of orders and trades for workflows: names and types, no code.
 
-Workflows import this module only; `activities.orders.trading` implements it, with what lies beside it.
+Workflows import this module only; `activities.orders.trading` and its neighbours implement it.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class PlaceAttempt(_Request):
 
 
 class NextAttempt(_Request):
-    """Prepare another attempt for what is left of an order."""
+    """Prepare another attempt for the remainder of an order."""
 
     order_key: str
     number: int
     market: bool = False
-    """Escalate to MARKET (or its stand-in where the product takes none)."""
+    """Escalate to MARKET (or its replacement if the product accepts none)."""
     smaller: bool = False
     """The exchange has just refused one for lack of funds: ask for less, if that is worth an order."""
     limit_only: bool = False
@@ -75,7 +75,7 @@ class NextAttempt(_Request):
 
 
 class RecordUpdate(_Request):
-    """Fold an attempt's totals into the ledger."""
+    """Record an attempt's totals in the ledger."""
 
     order_key: str
     symbol: str
@@ -88,9 +88,9 @@ class LookUp(_Request):
     order_key: str
     number: int
     resend: bool = False
-    """Where the venue answers a repeated id with the first order: send the identical body again."""
+    """If the venue answers a repeated id with the first order: send the identical body again."""
     resend_first: bool = False
-    """Before anything is looked up: the exit of a due stop waits for no list."""
+    """Before any look-up: the exit of a due stop does not wait for lists."""
 
 
 class CancelAttempt(_Request):
@@ -110,12 +110,13 @@ class EndOrder(_Request):
     refusal: str | None = None
     sentence: str = ""
     wish: CloseRequest | None = None
-    """Before it was sent somebody wanted it withdrawn: who that was is stored as the ledger knows it."""
+    """A request to cancel it before it was sent; the ledger's name of the requester is stored."""
     verb: str = "cancelled"
 
 
 class KeepCommand(_Request):
-    """A close of a trade or a cancel of an order was accepted: it holds until it is done, whatever ends meanwhile."""
+    """A close of a trade or a cancel of an order was accepted: it stays in force until it is done, even if workflows
+    end meanwhile."""
 
     subject: str
     """The trade's or the order's key."""
@@ -129,17 +130,17 @@ class TradeKey(_Request):
     entry_key: str
     reason: ExitReason | None = None
     tell_entry: bool = False
-    """Closing: signal the entry's workflow, because it is not the parent that hears of it anyway."""
+    """Closing: signal the entry's workflow, because it is not the parent, which is notified anyway."""
 
 
 class RearmTrade(_Request):
-    """An exit ended without closing the trade: protect what is left."""
+    """An exit ended without closing the trade: protect the remainder."""
 
     entry_key: str
     why: str = ""
     critical: bool = False
     keep_exiting: bool = False
-    """The exit will be tried again: say so, but leave the plan with the monitor."""
+    """The exit will be tried again: record that, but leave the plan with the monitor."""
 
 
 class MoveStops(_Request):
@@ -151,16 +152,16 @@ class MoveStops(_Request):
 
 
 class ProtectionRequest(_Request):
-    """What protects a trade at the exchange, or should."""
+    """A trade's actual and intended protection at the exchange."""
 
     entry_key: str
     protection: Protection
     prices: bool = False
-    """Also where it would be protected anew, which asks the exchange."""
+    """Include the prices of a new protective order, which needs a request to the exchange."""
 
 
 class ProtectionTrouble(_Request):
-    """A trade can't be protected at the exchange, or can again."""
+    """A trade can't be protected at the exchange, or is protected again."""
 
     entry_key: str
     symbol: str
@@ -171,7 +172,7 @@ class ProtectionTrouble(_Request):
 
 
 class OrderActivities(ABC):
-    """What the order and exit workflows can have done."""
+    """The activities of the order and exit workflows."""
 
     @activity.defn(name="admit")
     @abstractmethod
@@ -184,7 +185,7 @@ class OrderActivities(ABC):
     @activity.defn(name="next_attempt")
     @abstractmethod
     async def next_attempt(self, request: NextAttempt) -> AttemptPlan | None:
-        """Commit the next attempt's row; None if nothing is left to send or a profit exit no longer holds.
+        """Commit the next attempt's row; None if nothing is left to send or a profit exit no longer applies.
 
         Raises ApplicationError `ENTRY_STOPPED`, the gate among its details, if an entry may not go on.
         """
@@ -192,17 +193,17 @@ class OrderActivities(ABC):
     @activity.defn(name="place")
     @abstractmethod
     async def place(self, request: PlaceAttempt) -> PlaceAnswer:
-        """One call to the exchange. Never retried by itself: an unknown outcome is the workflow's to resolve."""
+        """One call to the exchange. Never retried automatically: the workflow resolves an unknown outcome."""
 
     @activity.defn(name="look_up")
     @abstractmethod
     async def look_up(self, request: LookUp) -> ResolveAnswer:
-        """What the exchange's own records say of an attempt."""
+        """The exchange's own records of an attempt."""
 
     @activity.defn(name="cancel")
     @abstractmethod
     async def cancel(self, request: CancelAttempt) -> ResolveAnswer:
-        """Ask for a cancel; the answer carries the order's state where the venue's answer told it."""
+        """Request a cancel; the answer contains the order's state if the venue reported it."""
 
     @activity.defn(name="record")
     @abstractmethod
@@ -217,7 +218,7 @@ class OrderActivities(ABC):
     @activity.defn(name="keep_command")
     @abstractmethod
     async def keep_command(self, request: KeepCommand) -> None:
-        """Note that a close or cancel was accepted, so that a new workflow of its trade or order goes on with it."""
+        """Record that a close or cancel was accepted, so that a new workflow of its trade or order carries it out."""
 
     @activity.defn(name="position")
     @abstractmethod
@@ -232,12 +233,12 @@ class OrderActivities(ABC):
     @activity.defn(name="protection_trouble")
     @abstractmethod
     async def protection_trouble(self, request: ProtectionTrouble) -> None:
-        """Tell people that a trade is not protected at the exchange, once, or that it is again."""
+        """Report once that a trade is not protected at the exchange, or resolve that."""
 
     @activity.defn(name="rearm")
     @abstractmethod
     async def rearm(self, request: RearmTrade) -> PositionView:
-        """Back to monitoring: the plan is armed for what is left."""
+        """Return to monitoring: the plan is armed for the remainder."""
 
     @activity.defn(name="move_stops")
     @abstractmethod
@@ -250,4 +251,4 @@ class OrderActivities(ABC):
     @activity.defn(name="close_trade")
     @abstractmethod
     async def close_trade(self, request: TradeKey) -> TradeOutcome | None:
-        """Complete the linkage, disarm the plan, close the trade; None if something is still to be sold."""
+        """Complete the linkage, disarm the plan, close the trade; None if there is still something to sell."""

@@ -1,4 +1,4 @@
-"""The market maker's activities as workflows see them: names and types, no code.
+"""The market maker's activities for workflows: names and types, no code.
 
 Workflows import this module only; `activities.quotes.rounds` and `activities.quotes.withdrawal` implement it.
 """
@@ -33,14 +33,14 @@ class _Message(BaseModel):
 
 
 class QuoteRoundInput(_Message):
-    """Whose quotes, and the task queue of the orders' workflows."""
+    """The account to quote for, and the task queue of the order workflows."""
 
     account: str
     orders_queue: str = "orders"
 
 
 class PlanQuotes(_Message):
-    """Look at the markets and decide; `again`: after this round's cancels."""
+    """Read the markets and decide; `again`: after this round's cancels."""
 
     account: str
     snapshot_id: str
@@ -49,7 +49,7 @@ class PlanQuotes(_Message):
 
 
 class QuotedSymbol(_Message):
-    """What a round decided on one symbol, for a person: codes of `domain.quoting.QuoteCode`, with sentences."""
+    """A round's decision on one symbol, for a person: codes of `domain.quoting.QuoteCode`, with sentences."""
 
     symbol: str
     bid: str
@@ -61,7 +61,7 @@ class QuotedSymbol(_Message):
 
 
 class QuoteRoundPlan(_Message):
-    """What is to be cancelled first, and what may be placed now."""
+    """The quotes to cancel first, and those that may be placed now."""
 
     cancel: tuple[str, ...] = ()
     place: tuple[OrderIntent, ...] = ()
@@ -69,12 +69,12 @@ class QuoteRoundPlan(_Message):
 
 
 class WithdrawQuotes(_Message):
-    """Cancel quotes and wait for their final sizes; `keys` names some, else all of `symbol`, else all."""
+    """Cancel quotes and wait for their final sizes; `keys` selects some, else all of `symbol`, else all."""
 
     account: str
     symbol: str | None = None
     keys: tuple[str, ...] | None = None
-    seconds: float = Field(default=5.0, gt=0, description="wall seconds to wait at most")
+    seconds: float = Field(default=5.0, gt=0, description="maximum wall seconds to wait")
     by: str = ""
 
 
@@ -86,7 +86,7 @@ class WithdrawReport(_Message):
 
 
 class SettleQuotes(_Message):
-    """Wait until what the round placed is in the ledger."""
+    """Wait until the round's orders are in the ledger."""
 
     account: str
     snapshot_id: str
@@ -106,16 +106,16 @@ class QuoteRoundReport(_Message):
 
 
 class QuoteWithdrawalActivity(ABC):
-    """Quotes leave."""
+    """The activity that withdraws quotes."""
 
     @activity.defn(name="withdraw_quotes")
     @abstractmethod
     async def withdraw_quotes(self, request: WithdrawQuotes) -> WithdrawReport:
-        """Have quotes cancelled and wait for their final sizes, so long at most."""
+        """Cancel quotes and wait for their final sizes, up to the limit."""
 
 
 class QuotingActivities(ABC):
-    """What a round of market making has done."""
+    """The activities of a round of market making."""
 
     @activity.defn(name="plan_quotes")
     @abstractmethod
@@ -125,4 +125,4 @@ class QuotingActivities(ABC):
     @activity.defn(name="settle_quotes")
     @abstractmethod
     async def settle_quotes(self, request: SettleQuotes) -> QuoteRoundReport:
-        """What became of the quotes that were placed, once the ledger knows."""
+        """The outcome of placed quotes, once it is in the ledger."""

@@ -1,7 +1,7 @@
-"""How the workflows of orders and trades are started, by name: the only place that knows ids, policies and looks.
+"""How the workflows of orders and trades are started, by name: the only place with their ids, policies and summaries.
 
-Whoever starts one (command line, webhook, strategy, sweep, reconcile, another workflow) does it by a `Start`. What
-becomes of an id that was used before is decided by what is started, not by who starts it (`REUSE`).
+Every caller (command line, webhook, strategy, sweep, reconcile, another workflow) uses a `Start`. Whether a used id may
+be started again depends on what is started, not on the caller (`REUSE`).
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ EXIT_MONITOR_WORKFLOW = "ExitMonitorWorkflow"
 EXTERNAL_WORKFLOW = "ExternalOrderWorkflow"
 
 TASK_TIMEOUT = timedelta(seconds=5)
-"""A workflow task that a dead worker took with it is given to another after this."""
+"""After this time a workflow task of a dead worker is given to another."""
 
 
 class WorkflowKind(Enum):
-    """What is started, as far as it matters for an id that was used before."""
+    """What is started, as far as it matters for the reuse of an id."""
 
-    NEW_ORDER = "an order that somebody decided on"
+    NEW_ORDER = "a newly decided order"
     KNOWN_ORDER = "an order of the ledger whose workflow is gone"
     MONITOR = "the exit monitor of an open trade"
-    EXTERNAL = "an order of somebody else's, to be shown"
+    EXTERNAL = "an external order, only shown"
 
 
 REUSE: Mapping[WorkflowKind, WorkflowIDReusePolicy] = MappingProxyType(
@@ -67,11 +67,11 @@ REUSE: Mapping[WorkflowKind, WorkflowIDReusePolicy] = MappingProxyType(
         WorkflowKind.EXTERNAL: WorkflowIDReusePolicy.REJECT_DUPLICATE,
     }
 )
-"""What becomes of a start whose id belongs to a workflow that has ended. One that runs is always left as it is."""
+"""The policy for a start whose id belongs to an ended workflow. A running one is never replaced."""
 
 
 class Options(TypedDict):
-    """Keyword arguments that a client's start and the start of a child have in common."""
+    """Keyword arguments common to a client's start and a child's start."""
 
     id: str
     id_reuse_policy: WorkflowIDReusePolicy
@@ -83,7 +83,7 @@ class Options(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A workflow to be started, and how people find and read it."""
+    """A workflow to start, with its search attributes and summary."""
 
     kind: WorkflowKind
     workflow: str
@@ -96,7 +96,7 @@ class Start:
 
     @property
     def options(self) -> Options:
-        """What a client's start and the start of a child say alike."""
+        """The arguments common to a client's start and a child's start."""
         return Options(
             id=self.workflow_id,
             id_reuse_policy=REUSE[self.kind],
@@ -108,7 +108,7 @@ class Start:
 
 
 def order_start(intent: OrderIntent, *, known: bool = False) -> Start:
-    """An order's workflow. `known`: the ledger has the order, and its workflow is to go on, or to be there again."""
+    """An order's workflow. `known`: the ledger has the order, and its workflow is to be continued or restored."""
     opens_trade = intent.role is OrderRole.ENTRY
     return Start(
         WorkflowKind.KNOWN_ORDER if known else WorkflowKind.NEW_ORDER,
@@ -138,7 +138,7 @@ def monitor_start(start: MonitorStart) -> Start:
 
 
 def external_start(order: ExternalOrder) -> Start:
-    """An order of somebody else's, which its workflow only shows."""
+    """An external order, which its workflow only shows."""
     return Start(
         WorkflowKind.EXTERNAL,
         EXTERNAL_WORKFLOW,
@@ -159,10 +159,10 @@ async def start_workflow(
     eager: bool = False,
     rpc_timeout: timedelta | None = None,
 ) -> WorkflowHandle[Any, Any]:
-    """Start a workflow, or find it running; with `signal`, a name and its arguments, it gets that in either case.
+    """Start a workflow, or find it running; with `signal` (a name and its arguments), it receives that in both cases.
 
-    `eager` lets a worker in this process take the first task at once. Raises WorkflowAlreadyStartedError if one of this
-    id has ended that is not to be started again (`REUSE`), and RPCError.
+    `eager` lets a worker in this process take the first task at once. Raises WorkflowAlreadyStartedError if one with
+    this id has ended and must not be started again (`REUSE`), and RPCError.
     """
     return await client.start_workflow(
         wanted.workflow,
@@ -181,10 +181,10 @@ async def start_workflow(
 async def start_order(
     client: Client, intent: OrderIntent, *, task_queue: str = "orders", eager: bool = True
 ) -> WorkflowHandle[Any, OrderOutcome]:
-    """Start the workflow of an order that somebody decided on, or find it running: the same intent is one workflow.
+    """Start the workflow of a newly decided order, or find it running: the same intent is one workflow.
 
     `eager` lets a worker in this process take the first task at once. Raises WorkflowAlreadyStartedError if it has
-    ended (its result is still to be had under its id) and RPCError if Temporal can't be reached.
+    ended (its result is still available under its id) and RPCError if Temporal can't be reached.
     """
     return await start_workflow(client, order_start(intent), task_queue=task_queue, eager=eager)
 

@@ -1,8 +1,8 @@
-"""What a report changes in the ledger, computed: from a state as `ledger_state` tells it, to rows for `ledger_write`.
+"""Computes a report's changes to the ledger: from the state returned by `ledger_state` to rows for `ledger_write`.
 
-Pure. The report is merged into its attempt, what is new becomes a fill, and the fill is booked in both books (position
+Pure. The report is merged into its attempt, the increase becomes a fill, and the fill is booked in both books (position
 per trade, FIFO per symbol), in the trade record, the linkage, the open-order row and the exit plan. The exchange's
-facts are never refused: what doesn't fit becomes an incident.
+facts are never refused: contradictions become an incident.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ __all__ = ["Booking", "LedgerState", "book", "ledger_state_of"]
 
 _OVERSOLD = IncidentKind.OVERSOLD
 _NEW = 2**63 - 1
-"""The number of the fill that is being recorded: above all others, so it is the last of its instant."""
+"""The id of the fill being recorded: above all others, so it comes last among fills of the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLot:
-    """A lot as it is stored, and what the sells after the new fill would give back to it (base)."""
+    """A lot as stored, and the size that sells after the new fill would give back to it (base)."""
 
     fill: FillRecord
     stored: Decimal
@@ -68,9 +68,9 @@ class StoredLot:
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """Everything that recording a report of an order depends on, as the database held it at one moment.
+    """Everything that recording an order's report depends on, as of one moment.
 
-    `sells` are those after the new fill, `lots` the oldest open ones; `cut`: there are others after them.
+    `sells` are those after the new fill, `lots` the oldest open ones; `cut`: there are more.
     """
 
     order: OrderTold
@@ -83,10 +83,10 @@ class LedgerState:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """What to write (nothing if the report is no news), and what to answer but for the trade.
+    """The rows to write (none if the report is not new), and the answer without the trade.
 
-    `next_cover` is how much the order may still sell (base; 0 for a buy): what its next report needs to know of the
-    lots. None if no report is expected, or nobody knows how much.
+    `next_cover` is how much the order may still sell (base; 0 for a buy), so how many lots its next report needs. None
+    if no report is expected, or the amount is not known.
     """
 
     writes: Writes
@@ -95,7 +95,7 @@ class Booking:
 
     @property
     def oversold(self) -> bool:
-        """Whether the report shows that its trade has sold more than it had."""
+        """Whether by this report its trade has sold more than it had."""
         return any(item["kind"] == _OVERSOLD for item in self.writes.get("incidents", ()))
 
 
@@ -121,9 +121,9 @@ def _fill(row: FillTold, side: Side) -> FillRecord:
 
 
 def book(account: str, state: LedgerState, update: OrderUpdate) -> Booking | None:
-    """Fold a report into an order's state.
+    """Merge a report into an order's state.
 
-    None if the state tells too few lots for it. Raises LookupError for an attempt that the state doesn't have.
+    None if the state has too few lots for it. Raises LookupError for an attempt that is not in the state.
     """
     attempt = next((row for row in state.attempts if row["number"] == update.attempt), None)
     if attempt is None:
@@ -132,7 +132,7 @@ def book(account: str, state: LedgerState, update: OrderUpdate) -> Booking | Non
 
 
 class _Bookkeeper:
-    """One report's way through the books; `writes` grows as it goes."""
+    """Books one report; `writes` collects the rows."""
 
     def __init__(self, account: str, state: LedgerState, update: OrderUpdate, attempt: AttemptTold) -> None:
         self.account = account
@@ -219,7 +219,7 @@ class _Bookkeeper:
         }
 
     def _fill(self, fill: FillStep) -> bool:
-        """The fill's own row, the trade record, and the FIFO book; False if the state tells too few lots."""
+        """The fill's own row, the trade record, and the FIFO book; False if the state has too few lots."""
         update, totals = self.update, self.after.totals
         if fill.size <= 0:
             self._incident(
@@ -254,7 +254,7 @@ class _Bookkeeper:
         return self._match(fill)
 
     def _match(self, fill: FillStep) -> bool:
-        """The FIFO book: a fill that came late has the sells after it matched again."""
+        """The FIFO book: after a late fill, the sells after it are matched again."""
         record = FillRecord(
             fill_id=_NEW,
             order_id=self.exchange_order_id,
@@ -345,7 +345,8 @@ class _Bookkeeper:
         self.writes["shrink"] = {"size": size, "value": value, "quote_fees": fees, "base_fees": base_fees}
 
     def _records(self, fill: FillStep | None) -> None:
-        """Keep the status columns true: the trade record's, and the open-order row, which exists while it's open."""
+        """Update the status columns: the trade record's, and the open-order row, which exists while the order is
+        open."""
         attempt, after = self.attempt, self.after
         if fill is None and after.totals.size > 0:
             self.writes["record_status"] = {"order_id": self.exchange_order_id, "status": after.status.value}

@@ -1,4 +1,4 @@
-"""The end of a trade: what each exit achieved, dust, and the outcome."""
+"""The end of a trade: the result of each exit, dust, and the outcome."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ greatest(t.exit_legs, (SELECT greatest(count(*), max((o.intent ->> 'leg')::int))
                         WHERE o.entry_key = t.entry_key AND o.role = 'EXIT'
                           AND o.entry_point = '{EntryPoint.EXIT}'))::int
 """
-"""Of a trade `t`: the greatest number that an exit of its monitor's has, admitted or refused. A row of before legs were
-stored with their number counts as one."""
+"""For a trade `t`: the highest number of its monitor's exits, admitted or refused. A row older than stored leg numbers
+counts as one."""
 
 KEPT_BID = f"""
 (SELECT known.bid FROM (
@@ -58,8 +58,8 @@ KEPT_BID = f"""
 async def position_view(
     pool: Pool, venue: Venue, entry_key: str, *, seconds: float = _PATIENCE, due: bool = False
 ) -> PositionView:
-    """A trade's row of the position book, with whether what is left is dust; the exchange is asked that long for its
-    touch (wall seconds), where the answer depends on it.
+    """A trade's row of the position book, and whether the remainder is dust; if that depends on the price, the exchange
+    is asked for the touch, with this timeout (wall seconds).
     """
     row = await pool.fetchrow(
         f"""
@@ -98,10 +98,10 @@ async def position_view(
 async def _dust(
     venue: Venue, product: Product | None, remaining: Decimal, kept: Decimal | None, seconds: float, *, due: bool
 ) -> str | None:
-    """What is left in words if it can't be sold; None if it can, or if nobody knows what it is worth.
+    """The remainder as text if it can't be sold; None if it can, or if its value is not known.
 
-    What it once cost says nothing: 15 USD that fell 95 % are dust. `kept` is a bid of the last minute: where that is
-    far from the minimum, the exchange isn't asked.
+    Its cost is irrelevant: 15 USD that fell by 95 % are dust. `kept` is a bid of the last minute: if its value is far
+    from the minimum, the exchange isn't asked.
     """
     if product is None:
         return None
@@ -123,8 +123,8 @@ async def free_beside(
     *,
     due: bool,
 ) -> Decimal | None:
-    """What an order of its own can sell of a trade beside what may still sell `claimed` of it, as `free_to_sell`; None
-    where the product's rules are not known. What a rest of unknown worth comes to is no dust.
+    """The size of a trade that a new order can sell while others have claimed `claimed` of it, as in `free_to_sell`;
+    None if the product's rules are not known. A remainder of unknown value does not count as dust.
     """
     if product is None:
         return None
@@ -148,12 +148,12 @@ async def _bid_of(
 async def free_what_is_unsold(
     pool: Pool, account: str, exchange_order_id: str, client_order_id: str, filled: Decimal
 ) -> str | None:
-    """A sell's attempt has ended at the exchange with this base size, though not what it came to: it claims no more
-    than that of its trade, so that an exit waits for no price. A claim only shrinks here.
+    """A sell's attempt has ended at the exchange with this base size, while its value is not known yet: it now claims
+    no more than that from its trade, so that an exit does not wait for the price. Here a claim only shrinks.
 
-    `client_order_id` is ours, empty where it isn't known: the end may be told before the exchange's id is written.
-    Returns the trade's entry key, empty where it is no open sell of a trade; None where the journal has no such
-    attempt (yet). Raises the database's errors.
+    `client_order_id` is ours, empty if not known: the end may be reported before the exchange's id is stored. Returns
+    the trade's entry key, empty if it is not an open sell of a trade; None if the journal has no such attempt (yet).
+    Raises the database's errors.
     """
     order = await pool.fetchrow(
         """
@@ -224,7 +224,7 @@ def exit_row(
 ) -> ExitWrite:
     """What an exit order with these totals achieved (EXIT-5), as `ledger_write` takes it. Pure.
 
-    `trade` is its trade's row; `again` is told if exits of that trade had been refused before.
+    `trade` is its trade's row; `again` is called if exits of that trade had been refused before.
     """
     rules = ExitRules.model_validate(trade["rules"])
     why = ExitReason(reason or ExitReason.MANUAL)
@@ -249,12 +249,12 @@ def exit_row(
         "fees": totals.quote_fees,
         "path": "exchange" if protection_role else "quote" if quoted else "monitored",
         "due_at": due_at,
-        "again": f"exits of trade {entry_key} go through again",
+        "again": f"exits of trade {entry_key} are accepted again",
     }
 
 
 async def close_trade(pool: Pool, venue: Venue, account: str, request: TradeKey) -> TradeOutcome | None:
-    """Close a trade whose entry has ended and whose position is zero or dust; None if it isn't so."""
+    """Close a trade whose entry has ended and whose position is zero or dust; None otherwise."""
     symbol = await pool.fetchval("SELECT symbol FROM trades WHERE entry_key = $1", request.entry_key)
     if symbol is None:
         return None

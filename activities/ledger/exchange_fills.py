@@ -1,9 +1,9 @@
-"""The exchange's own fills take the place of the derived ones (LIFE-5).
+"""Replaces derived fills with the exchange's own executions (LIFE-5).
 
-A stream of totals gives fills by difference: several executions may hide in one, at their average price. Once the
-exchange's list of an order's executions is complete (it adds up to the order's filled size, to the exchange's own
-places), it replaces the derived rows in one transaction, and the FIFO book is matched again from the first of them on.
-The position book changes only where the exchange's own value or fees differ from the totals it had reported.
+From a stream of totals, fills are derived as differences: one may combine several executions at their average price.
+Once the exchange's list of an order's executions is complete (it adds up to the order's filled size, to the exchange's
+own places), it replaces the derived rows in one transaction, and the FIFO book is matched again from the first of them
+on. The position book changes only where the exchange's own value or fees differ from the totals it had reported.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from exchange.port import Exchange, ExchangeError, VenueFill
 __all__ = ["SETTLED_WITHIN", "replace_derived_fills", "settle_fills", "settle_symbol"]
 
 SETTLED_WITHIN = timedelta(minutes=15)
-"""Executions that don't add up to their order for longer than this may never do so: a person hears of it, and nothing
-else waits for them.
+"""Executions that don't add up to their order for longer than this may never do so: this is reported, and nothing else
+waits for them.
 """
 
 log = structlog.get_logger(__name__)
 
 
 def totals_of_fills(fills: Sequence[VenueFill], base: str) -> Totals:
-    """What a list of executions adds up to; fees count as base where they were taken in `base`."""
+    """The totals of a list of executions; fees count as base fees if they were charged in `base`."""
     size = sum((fill.size for fill in fills), ZERO)
     value = sum((fill.size * fill.price for fill in fills), ZERO)
     base_fees = sum((fill.fee for fill in fills if fill.fee_currency == base), ZERO)
@@ -51,10 +51,10 @@ def totals_of_fills(fills: Sequence[VenueFill], base: str) -> Totals:
 
 
 async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str, fills: Sequence[VenueFill]) -> bool:
-    """Put the exchange's executions of one order in the place of the derived ones; False if it isn't time yet.
+    """Replace one order's derived fills with the exchange's executions; False if they are not complete yet.
 
-    It isn't while the list does not add up to what the order has filled, and it's done only once. A list with an
-    execution that makes no sense (size, side, product, fee's currency) replaces nothing: the derived totals stand.
+    They are complete when they add up to the order's filled size; it is done only once. A list with an invalid
+    execution (size, side, product, fee currency) replaces nothing: the derived totals stay.
     """
     if not fills:
         return False
@@ -62,10 +62,10 @@ async def replace_derived_fills(pool: Pool, account: str, exchange_order_id: str
 
 
 async def settle_symbol(pool: Pool, account: str, symbol: str, lists: Mapping[str, Sequence[VenueFill]]) -> int:
-    """`replace_derived_fills` for orders of one symbol, together where that works; of how many.
+    """`replace_derived_fills` for orders of one symbol, together if possible; returns for how many.
 
-    An order whose executions the ledger can't take becomes an incident and keeps no other from being settled. Raises
-    the database's other errors.
+    An order whose executions the ledger can't record becomes an incident and does not block others. Raises the
+    database's other errors.
     """
     try:
         return await _replace_together(pool, account, symbol, lists)
@@ -79,13 +79,13 @@ async def settle_symbol(pool: Pool, account: str, symbol: str, lists: Mapping[st
                 IncidentKind.FILLS_NOT_SETTLED,
                 "CRITICAL",
                 identity,
-                f"the executions of order {identity} don't fit the ledger, its derived fills stay: {problem}",
+                f"the executions of order {identity} contradict the ledger, so its derived fills stay: {problem}",
             )
     return 0
 
 
 async def _replace_together(pool: Pool, account: str, symbol: str, lists: Mapping[str, Sequence[VenueFill]]) -> int:
-    """All that are ready in one transaction, and the FIFO book matched again once; how many."""
+    """Replaces all complete ones in one transaction and matches the FIFO book again once; returns how many."""
     wanted = {
         identity: list({fill.trade_id: fill for fill in fills}.values())
         for identity, fills in lists.items()
@@ -117,7 +117,7 @@ class _Replacement:
     derived: Sequence[Any]
     missing: Sequence[VenueFill]
     rest: Totals
-    """What the rounding of the exchange's figures leaves between the executions and the totals."""
+    """The rounding difference between the executions and the totals."""
 
     @property
     def since(self) -> datetime:
@@ -128,7 +128,7 @@ class _Replacement:
 async def _ready(
     connection: Connection, account: str, symbol: str, wanted: Mapping[str, Sequence[VenueFill]]
 ) -> list[_Replacement]:
-    """Which of the orders can be replaced now; where the executions differ in value or fees, totals follow them."""
+    """The orders that can be replaced now; if executions differ in value or fees, the totals are corrected."""
     ids = sorted(wanted)
     attempts = await connection.fetch(
         "SELECT * FROM attempts WHERE account = $1 AND exchange_order_id = ANY($2::text[]) ORDER BY number DESC",
@@ -207,8 +207,8 @@ async def _replace(connection: Connection, account: str, ready: Sequence[_Replac
 
 
 def _recorded(item: _Replacement) -> list[datetime]:
-    """When each execution was recorded: with the derived fill in which it ended. What a balance that was read between
-    two of them can't have known of is not taken for known.
+    """When each execution was recorded: with the derived fill in which it ended, so that a balance read between two of
+    them is not assumed to include the later one.
     """
     times: list[datetime] = []
     reached, derived = ZERO, ZERO
@@ -269,7 +269,7 @@ UPDATE trade_exits x
 
 
 async def _correct(connection: Connection, account: str, attempt: Any, delta: Totals) -> None:
-    """The exchange's executions are the truth about value and fees; every total follows."""
+    """The exchange's executions are authoritative for value and fees; every total is corrected."""
     values: tuple[Decimal, ...] = (delta.value, delta.quote_fees, delta.base_fees)
     columns = "filled_value = filled_value + $2, quote_fees = quote_fees + $3, base_fees = base_fees + $4"
     await connection.execute(
@@ -302,7 +302,7 @@ async def _correct(connection: Connection, account: str, attempt: Any, delta: To
         "INFO",
         attempt["order_key"],
         f"the exchange's executions of order {attempt['exchange_order_id']} differ from its reported totals by "
-        f"{delta.value} in value and {delta.quote_fees} in fees; the executions count",
+        f"{delta.value} in value and {delta.quote_fees} in fees; the executions are used",
     )
 
 
@@ -315,10 +315,10 @@ _CLOCK_MARGIN = timedelta(seconds=10)
 
 
 async def settle_fills(pool: Pool, exchange: Exchange, account: str, *, look_back: timedelta, timeout: float) -> int:
-    """Fetch the exchange's executions of all orders that have derived fills, and put them in; how many orders.
+    """Fetch the exchange's executions of all orders with derived fills, and replace those; returns how many orders.
 
-    One read from the oldest of them on, whatever their number. A read that fails is left to the next time; an order
-    whose executions the ledger can't take becomes an incident and keeps no other from being settled.
+    One read from the oldest of them on, for any number. A failed read is left to the next time; an order whose
+    executions the ledger can't record becomes an incident and does not block others.
     """
     rows = await pool.fetch(_UNSETTLED, account, look_back)
     if not rows:

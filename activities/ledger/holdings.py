@@ -1,12 +1,12 @@
-"""What the account holds, beside what trades hold: the pool that no trade owns, and who bears what leaves from outside.
+"""The account's holdings beyond its trades: the unowned pool, and which trades bear outflows.
 
-The books add up to the exchange's balance: fills, and `balance_transfers` for what no fill explains. What is left of a
-currency when open trades have theirs is the unowned pool. What somebody else sells comes out of the trades that their
-own buys opened (`bear_sales`; each sale's part is kept in `adopted_sales`), then out of the pool; a withdrawal out of
-the pool. When that would fall below zero, open trades bear the rest (RECONCILE-5), and their exit plans shrink in the
-same transaction. The exchange's own balance must agree, since a buy or a deposit that is not booked yet looks like a
-lack, too. All of this looks at levels, not at events: asked again it finds nothing left to do. What a sell may take of
-the pool `domain.pool` says, by one read of the coin (`coins`).
+The books add up to the exchange's balance: fills, and `balance_transfers` for what no fill explains. A currency's
+holdings less its open trades are the unowned pool. External sells are deducted from trades that external buys opened
+(`bear_sales`; each sale's part is stored in `adopted_sales`), then from the pool; withdrawals from the pool. If the
+pool would become negative, open trades bear the rest (RECONCILE-5), and their exit plans shrink in the same
+transaction. The exchange's own balance must confirm it, because a buy or deposit that is not booked yet looks like a
+shortage too. Everything here compares balances, not events, so a repeat finds nothing left to do. `domain.pool` decides
+how much a sell may take from the pool, from one read of the coin (`coins`).
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ OUTSIDE = "were sold or withdrawn outside"
 
 _TRANSFER_LOCK = 74
 _CRUMB = Decimal("0.01")
-"""What is nobody's and less than this share of a trade is what closed trades have left as dust."""
+"""Unowned coins below this share of a trade are dust of closed trades."""
 
 Available = Callable[[str], Awaitable[Decimal | None]]
-"""What of a currency the exchange says is available, now; None if it can't be had."""
+"""A currency's available balance at the exchange now; None if it can't be read."""
 
 _BALANCE_LAGS = (0.0, 0.5, 1.0)
-"""Seconds before each look at the balance: it may follow a fill a little later. Then the next reconcile looks."""
+"""Seconds before each read of the balance, which may lag behind a fill. After that the next reconcile reads it."""
 
 # One row for each side of each fill: base in or out, quote out or in, and what no fill explains.
 _EXPECTED = """
@@ -200,15 +200,15 @@ SELECT o.order_key, max(f.at) AS at,
 
 
 async def expected_balances(pool: Statements, account: str) -> dict[str, Decimal]:
-    """What the books add up to, by currency. Raises the database's errors."""
+    """The books' totals by currency. Raises the database's errors."""
     rows = await pool.fetch(_EXPECTED, account, None)
     return {row["currency"]: row["amount"] for row in rows if row["currency"]}
 
 
 async def earlier_balances(pool: Statements, account: str, seconds: float) -> dict[str, set[Decimal]]:
-    """What the books added up to before each fill that was recorded in the last seconds, by currency.
+    """The books' totals before each fill recorded in the last seconds, by currency.
 
-    A balance that is read may still be one of these. Raises the database's errors.
+    A balance read now may still be one of these. Raises the database's errors.
     """
     now = await expected_balances(pool, account)
     found: dict[str, set[Decimal]] = {}
@@ -220,7 +220,7 @@ async def earlier_balances(pool: Statements, account: str, seconds: float) -> di
 
 
 async def books_are_open(pool: Statements, account: str) -> bool:
-    """Whether opening balances are booked; before that nobody knows what the pool is. Raises the database's errors."""
+    """Whether opening balances are booked; before that the pool is not known. Raises the database's errors."""
     return bool(
         await pool.fetchval(
             "SELECT true FROM balance_transfers WHERE account = $1 AND kind = 'opening' LIMIT 1", account
@@ -229,8 +229,8 @@ async def books_are_open(pool: Statements, account: str) -> bool:
 
 
 async def coins(pool: Statements, account: str, asked: datetime, coin: str | None = None) -> dict[str, Coin]:
-    """What the books say of each coin, or of one, all of one moment; `asked` is when the exchange was asked for its
-    balance. Raises the database's errors.
+    """The books' view of each coin, or of one, at one moment; `asked` is when the exchange's balance was requested.
+    Raises the database's errors.
     """
     return {
         row["coin"]: Coin(
@@ -247,17 +247,17 @@ async def coins(pool: Statements, account: str, asked: datetime, coin: str | Non
 
 
 async def is_coin(pool: Statements, account: str, currency: str) -> bool:
-    """Whether trades can own some of a currency: a product of it is looked at, held or ordered. Raises the database's
-    errors.
+    """Whether trades can own a currency: one of its products is watched, held or ordered.
+
+    Raises the database's errors.
     """
     return bool(await pool.fetchval(_TRADED, account, currency))
 
 
 async def others_have(pool: Pool, account: str, exchange_order_id: str, client_order_id: str) -> bool:
-    """Whether the account may have coins that are not the trade's whose sell this order is: only then can that trade
-    sell more than its own. True where nobody knows (books that aren't opened, an order that the journal doesn't have),
-    False for all else but a trade's sell. `client_order_id` is ours, empty where it isn't known. Raises the database's
-    errors.
+    """Whether the account may have coins beyond the trade that this sell belongs to: only then can that trade sell more
+    than its own. True if not known (books not opened, an order that is not in the journal), False for any order that is
+    not a trade's sell. `client_order_id` is ours, empty if not known. Raises the database's errors.
     """
     row = await pool.fetchrow(_SELLER, account, exchange_order_id, client_order_id)
     if row is None:
@@ -289,14 +289,14 @@ async def held_currencies(pool: Statements, account: str) -> Sequence[str]:
 
 
 async def lock_transfers(connection: Connection, account: str) -> None:
-    """Serialise whoever books transfers until the transaction ends. Always after a symbol's lock."""
+    """Serialise the booking of transfers until the transaction ends. Always after a symbol's lock."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _TRANSFER_LOCK, account)
 
 
 async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], expected: Mapping[str, Decimal]) -> bool:
-    """Book differences that no fill explains; False, and nothing booked, if the books have moved since.
+    """Book differences that no fill explains; returns False and books nothing if the books have changed since.
 
-    `expected` is what they added up to, by currency, when the differences were found. Raises the database's errors.
+    `expected` are the books' totals by currency when the differences were found. Raises the database's errors.
     """
     async with pool.acquire() as connection, connection.transaction():
         await lock_transfers(connection, account)
@@ -318,16 +318,16 @@ async def book_transfers(pool: Pool, account: str, found: Sequence[Transfer], ex
                     else IncidentKind.BALANCE_WITHDRAWAL,
                     "WARNING" if item.kind is TransferKind.WITHDRAWAL else "INFO",
                     item.currency,
-                    f"the account holds {plain(item.found)} {item.currency} where fills and transfers add up to "
+                    f"the account holds {plain(item.found)} {item.currency}, but fills and transfers add up to "
                     f"{plain(item.expected)}: booked as a {item.kind} of {plain(abs(item.amount))}",
                 )
     return True
 
 
 async def bear_sales(pool: Pool, account: str, base: str) -> list[Taken]:
-    """Take from trades of somebody else's buys what somebody else sold of `base`; what was taken from whom.
+    """Deduct external sells of `base` from trades opened by external buys; returns what was taken from which trade.
 
-    Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor looks.
+    Exit plans are updated at once, and a trade with nothing left is closed as MANUAL at its monitor's next check.
     Raises the database's errors.
     """
     if not await pool.fetchval(_ADOPTED, account, base):
@@ -355,11 +355,12 @@ async def bear_sales(pool: Pool, account: str, base: str) -> list[Taken]:
 
 
 async def cover_shortage(pool: Pool, account: str, base: str, available: Available, how: str = OUTSIDE) -> list[Taken]:
-    """Take from open trades what the account is short of in `base`; what was taken from whom. `how` it left, in words.
+    """Deduct the account's shortage of `base` from open trades; returns what was taken from which trade. `how` says in
+    words how it left.
 
-    `available` asks the exchange, whose balance must miss it too; while it says otherwise, or can't be asked, nothing
-    is taken. Exit plans hold the new quantity at once, and a trade that is sold out closes as MANUAL once its monitor
-    looks. Raises the database's errors.
+    `available` reads the exchange's balance, which must show the shortage too; if it does not, or can't be read,
+    nothing is taken. Exit plans are updated at once, and a trade with nothing left is closed as MANUAL at its monitor's
+    next check. Raises the database's errors.
     """
     if not await pool.fetchval(_CONCERNS, account, base) or await pool.fetchval(_POOL, account, base) >= ZERO:
         return []

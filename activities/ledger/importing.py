@@ -1,14 +1,15 @@
-"""Older records into the ledger: fills of a file, from before the ledger began, each once (LEDGER-3: via import).
+"""Imports older records into the ledger: fills from a file, from before the ledger began, each once (LEDGER-3: via
+import).
 
-A fill is known by its id: again with the same content it adds nothing, with other content it is refused. Reports of
-another form have other ids, or none: a row of the same moment, assets, sides and sizes as one of another form that is
-there and not in the file is that row (`fifo.alike`), counted and told. What happened since the ledger keeps records of
-its own is left to reconcile, which has it from the exchange itself and would book it a second time. All fills are
-written in one transaction; then the FIFO books follow, a symbol after the other. An import that is cut off has written
-all fills or none, and the same again finishes it.
+A fill is identified by its id: a repeat with the same content adds nothing, with other content it is refused. Other
+formats of a report have other ids, or none: a row with the same time, assets, sides and sizes as an existing one of
+another format, which is not in the file, is the same row (`fifo.alike`); these are counted and reported. Fills since
+the ledger keeps its own records are left to reconcile, which gets them from the exchange and would book them a second
+time. All fills are written in one transaction; then the FIFO books are recomputed, one symbol after the other. An
+interrupted import has written all fills or none, and repeating it completes it.
 
-Books that are open already stay level: what an older fill moved was part of the opening balance, which "no fill
-explains", and is taken out of it in the same transaction.
+Books that are already open stay balanced: an older fill was part of the opening balance, which "no fill explains", and
+is taken out of it in the same transaction.
 """
 
 from __future__ import annotations
@@ -101,9 +102,9 @@ SELECT (SELECT coalesce(sum(pnl), 0) FROM fifo_allocations WHERE account = $1 AN
 
 @dataclass(slots=True)
 class SymbolPlan:
-    """How many of one symbol's fills of a file are to be written, are known, are the ledger's own, or too late.
+    """How many of a symbol's fills in a file are new, known, the ledger's own, or too late.
 
-    `alike`: how many are there under another id.
+    `alike`: how many exist under another id.
     """
 
     symbol: str
@@ -116,7 +117,7 @@ class SymbolPlan:
 
 @dataclass(frozen=True, slots=True)
 class SymbolImport:
-    """What an import did, or would do, to a symbol's FIFO book. Profit in quote currency, sizes in base."""
+    """An import's actual or planned effect on a symbol's FIFO book. Profit in quote currency, sizes in base."""
 
     symbol: str
     new: int
@@ -128,7 +129,7 @@ class SymbolImport:
     open_before: Decimal
     open_after: Decimal
     alike: int = 0
-    """How many are there under another id."""
+    """How many exist under another id."""
 
     @property
     def changed(self) -> bool:
@@ -138,11 +139,12 @@ class SymbolImport:
 
 @dataclass(slots=True)
 class ImportPlan:
-    """A file held against the ledger; nothing is written yet. `changed`: line and sentence of known ids that differ.
+    """A file compared with the ledger; nothing is written yet. `changed`: line and sentence of known ids with other
+    content.
 
-    `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill is there.
-    `unnamed`: lines that are known by what they say only, as the report has no IDs. `doubted`: by line, what it may be
-    again: a fill that is there under another id that was given to it, of the same moment, asset, side, size and cost.
+    `own`: lines of orders that the ledger recorded itself. `alike`: by line, the id under which its fill exists.
+    `unnamed`: lines identified by their content only, because the report has no ids. `doubted`: by line, an existing
+    fill it may duplicate, with another id but the same time, asset, side, size and cost.
     """
 
     account: str
@@ -156,11 +158,10 @@ class ImportPlan:
     doubted: dict[int, str] = field(default_factory=dict)
 
     async def write(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
-        """Write what is new, all of it or nothing, and bring the FIFO books level; both again change nothing. Raises
-        the database's errors.
+        """Write the new fills, all or none, and recompute the FIFO books. Idempotent. Raises the database's errors.
 
-        A symbol without anything new is brought level, too: an import before may have been cut off. `say` hears how
-        far a long one is.
+        Symbols without new fills are recomputed too: an earlier import may have been interrupted. `say` is called with
+        progress.
         """
         names = sorted(self.symbols)
         before = {name: await pool.fetchrow(_BOOK, self.account, name, timeout=_SECONDS) for name in names}
@@ -185,10 +186,10 @@ class ImportPlan:
         return done
 
     async def _write_fills(self, pool: Pool, progress: ImportProgress) -> dict[str, int]:
-        """Write what is new in one transaction; how many, by symbol.
+        """Write the new fills in one transaction; returns how many, by symbol.
 
-        Nobody waits for a lock while the rows are written, which takes minutes for a million: no one else writes them,
-        and whoever matches sells meanwhile doesn't see them yet. Locks are taken for the end only.
+        No lock is held while the rows are written, which takes minutes for a million: nothing else writes them, and a
+        matching of sells in the meantime doesn't see them yet. Locks are taken for the end only.
         """
         written: dict[str, int] = {}
         moved: dict[str, Decimal] = defaultdict(Decimal)
@@ -210,10 +211,10 @@ class ImportPlan:
         return written
 
     async def beyond(self, pool: Pool, done: Sequence[SymbolImport], *, written: bool) -> dict[str, Decimal] | None:
-        """How much more of each base currency lots hold, or would hold, than the account can have had.
+        """How much more of each base currency the lots hold, or would hold, than the account can have had.
 
-        After `write`, or with what `preview` found. None while no opening balance is booked: nobody knows then. Raises
-        the database's errors.
+        After `write`, or with the result of `preview`. None while no opening balance is booked, because it is not known
+        then. Raises the database's errors.
         """
         if not await books_are_open(pool, self.account):
             return None
@@ -231,7 +232,7 @@ class ImportPlan:
         return {currency: size for currency, size in sorted(found.items()) if currency in lots}
 
     async def preview(self, pool: Pool, *, say: Callable[[str], None] | None = None) -> list[SymbolImport]:
-        """The same without a trace: written in a transaction that is rolled back. Raises the database's errors."""
+        """The same without effect: written in a transaction that is rolled back. Raises the database's errors."""
         done = []
         progress = ImportProgress("tried", sum(plan.new for plan in self.symbols.values()), say)
         for name, plan in sorted(self.symbols.items()):
@@ -260,7 +261,7 @@ class ImportPlan:
 
 @dataclass(slots=True)
 class ImportProgress:
-    """How far a long import is; a short one says nothing. `done` is the word for what is done to fills."""
+    """Progress of a long import; a short one prints nothing. `done` is the verb for the fills."""
 
     done: str
     total: int
@@ -268,19 +269,19 @@ class ImportProgress:
     _count: int = 0
 
     def add(self, count: int) -> None:
-        """So many more."""
+        """Count this many more."""
         before, self._count = self._count, self._count + count
         if self.say and self.total >= _BETWEEN_NOTES and before // _BETWEEN_NOTES < self._count // _BETWEEN_NOTES:
             self.say(f"{self._count:,} of {self.total:,} fills are {self.done}")
 
     def begin(self, what: str) -> None:
-        """The next step, which says nothing until it is done."""
+        """Begin the next step, which prints nothing until it is done."""
         if self.say and self.total >= _BETWEEN_NOTES:
             self.say(f"{what} …")
 
 
 async def own_records_since(pool: Statements, account: str, look_back: timedelta) -> datetime:
-    """From when on the exchange's records are, or will be, read by reconcile, whose first look goes `look_back` back.
+    """The time from which reconcile reads, or will read, the exchange's records; its first run goes `look_back` back.
 
     Raises the database's errors.
     """
@@ -298,16 +299,16 @@ async def plan_import(
     other_rows: Mapping[str, str] = MappingProxyType({}),
     say: Callable[[str], None] | None = None,
 ) -> ImportPlan:
-    """Hold fills that are in order against the ledger; those from `until` on are left out.
+    """Compare sorted fills with the ledger; those from `until` on are left out.
 
-    `other_rows`: as `Reading` has them.
+    `other_rows`: as in `Reading`.
 
-    Where one fill of a row differs from what was imported before, is the ledger's own, or is there under another id,
-    the row's other one is not new either: none is half booked. `keep_alike`: what is there under another id is new.
-    `say` hears how far a long import is. Raises the database's errors.
+    If one fill of a row differs from an earlier import, is the ledger's own, or exists under another id, the row's
+    other fill is not new either, so that no row is half booked. `keep_alike`: fills that exist under another id count
+    as new. `say` is called with progress. Raises the database's errors.
     """
     plan = ImportPlan(account, until, fills)
-    progress = ImportProgress("held against the ledger", len(fills), say)
+    progress = ImportProgress("compared with the ledger", len(fills), say)
     for symbol in fills.symbols():
         here = plan.symbols[symbol] = SymbolPlan(symbol)
         for chunk in fills.chunks(symbol, None):
@@ -347,7 +348,7 @@ async def _sort_out(connection: Statements, plan: ImportPlan, here: SymbolPlan, 
 
 
 async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapping[str, str]) -> None:
-    """Of what is new, which rows are there, or may be, under ids that are not in the file."""
+    """Which of the new rows exist, or may exist, under ids that are not in the file."""
     rows = await connection.fetch(_SYMBOLS, plan.account, timeout=_SECONDS)
     symbols: dict[str, list[str]] = defaultdict(list)
     for (symbol,) in rows:
@@ -383,8 +384,8 @@ async def _find_alike(connection: Statements, plan: ImportPlan, other_rows: Mapp
 
 def _other_cost(seen: SeenFill, twin: SeenFill) -> str:
     return (
-        f"a fill of the same moment, side and size is there as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
-        f"this one is for {_shown(seen.net)}: if they are two, import with --keep-alike"
+        f"a fill of the same time, side and size exists as {shown(twin.id)} for {_shown(twin.net)} with fees, and "
+        f"this one is for {_shown(seen.net)}: if they are two trades, import with --keep-alike"
     )
 
 
@@ -408,7 +409,7 @@ def _key(account: str, item: OldFill) -> str:
 
 
 async def _write(connection: Connection, account: str, symbol: str, chunk: Sequence[OldFill]) -> Sequence[OldFill]:
-    """Write what is not there; which of them that was."""
+    """Write the missing ones; returns which."""
     lots = [item.size - item.base_fees if item.side is Side.BUY else None for item in chunk]
     rows = await connection.fetch(
         _WRITE_FILLS,
@@ -432,7 +433,7 @@ async def _write(connection: Connection, account: str, symbol: str, chunk: Seque
 
 
 def _moved(fills: Sequence[OldFill]) -> Mapping[str, Decimal]:
-    """What they brought and took, by currency."""
+    """Their total changes, by currency."""
     moved: dict[str, Decimal] = defaultdict(Decimal)
     for item in fills:
         base, quote = currencies(item.symbol) or ("", "")

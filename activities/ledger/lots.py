@@ -1,8 +1,8 @@
-"""The FIFO book: which lots a fill's sells take, and the rows that say so.
+"""The FIFO book: which lots a sell takes, and its rows.
 
-A fill that is the newest of its symbol costs what it touches. A late one takes back the allocations of the sells
-after it and replays those, and only those. `fifo.replay` is the computing; `rematch_from` does it for fills that were
-replaced, where the ledger's own way (`activities.ledger.bookings`) has the rows at hand already.
+The newest fill of a symbol only changes the rows it needs. A late one takes back the allocations of the sells after it
+and replays only those. `fifo.replay` computes this; `rematch_from` does it for replaced fills, while
+`activities.ledger.bookings` already has the rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 FILL_COLUMNS = "id, exchange_order_id, side, size, value, quote_fees, base_fees, at, lot_remaining"
-"""Of a fill, what matching needs."""
+"""The columns of a fill that matching needs."""
 
 ALLOCATION_COLUMNS = (
     "sell_fill",
@@ -64,7 +64,7 @@ UPDATE fills SET lot_remaining = new.remaining FROM unnest($3::bigint[], $4::num
 
 
 def fill_record(row: Any) -> FillRecord:
-    """A row of FILL_COLUMNS as what is matched."""
+    """A row of FILL_COLUMNS as a fill for matching."""
     return FillRecord(
         fill_id=row["id"],
         order_id=row["exchange_order_id"],
@@ -86,7 +86,8 @@ async def unmatch_from(connection: Connection, account: str, symbol: str, since:
 
 
 async def rematch_from(connection: Connection, account: str, symbol: str, since: datetime) -> None:
-    """Match all sells from `since` on again. The symbol's lock is held, and `unmatch_from` took theirs back."""
+    """Match all sells from `since` on again. The symbol's lock is held, and `unmatch_from` has taken back their
+    allocations."""
     sells = await _sells_from(connection, account, symbol, since)
     buys = await connection.fetch(
         """SELECT DISTINCT exchange_order_id FROM fills
@@ -119,7 +120,7 @@ async def _sells_from(connection: Connection, account: str, symbol: str, at: dat
 
 
 async def _lots_for(connection: Connection, account: str, symbol: str, sells: Sequence[FillRecord]) -> list[Lot]:
-    """Open lots, oldest first, until they hold what the sells take, or are too new for all of them."""
+    """Open lots, oldest first, until they cover the sells or are too new for all of them."""
     wanted = sum((sell.size + sell.base_fees for sell in sells), ZERO)
     lots: list[Lot] = []
     last, page = (datetime.min.replace(tzinfo=sells[0].at.tzinfo), 0), _LOTS_AT_A_TIME
@@ -144,7 +145,7 @@ async def _lots_for(connection: Connection, account: str, symbol: str, sells: Se
 
 
 async def _take_back(connection: Connection, sell_fills: list[int]) -> set[str]:
-    """Take back the allocations of these sells; the buy orders whose lots are larger again."""
+    """Take back the allocations of these sells; returns the buy orders whose lots grow again."""
     rows = await connection.fetch(
         """
         WITH gone AS (DELETE FROM fifo_allocations WHERE sell_fill = ANY($1::bigint[]) RETURNING buy_fill, size),
@@ -158,7 +159,7 @@ async def _take_back(connection: Connection, sell_fills: list[int]) -> set[str]:
 
 
 def allocation_row(item: Allocation) -> tuple[Any, ...]:
-    """An allocation as ALLOCATION_COLUMNS: the same for one fill at a time as for a recompute, to the last digit."""
+    """An allocation as ALLOCATION_COLUMNS: identical for single fills and for a recompute, to the last digit."""
     sell, lot = item.sell, item.lot
     return (
         sell.fill_id,
@@ -188,7 +189,7 @@ def allocation_write(item: Allocation) -> AllocationWrite:
 async def refresh_records(
     connection: Connection, account: str, sells: set[str], buys: set[str], *, timeout: float | None = None
 ) -> None:
-    """Keep the derived columns of `trade_records` true for the orders that were touched."""
+    """Update the derived columns of `trade_records` for the affected orders."""
     if not sells and not buys:
         return
     await connection.execute(

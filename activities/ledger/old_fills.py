@@ -1,7 +1,7 @@
-"""Fills of a file on their way into the ledger, kept in a file of their own: a million of them don't fit memory twice.
+"""Fills of a file during an import, kept in a temporary file: a million of them don't fit in memory twice.
 
-That file has no name and goes with the process. Fills are put into it as they are read, sorted once, and then gone
-through in chunks; each has a state, which is what the ledger makes of it.
+The temporary file has no name and disappears with the process. Fills are written as they are read, sorted once, and
+then processed in chunks; each has a fate: what the ledger does with it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _COLUMNS = "line, id, symbol, buy, size, price, value, quote_fees, base_fees, ti
 
 
 class Fate(StrEnum):
-    """What the ledger makes of a fill of a file."""
+    """What the ledger does with a fill of a file."""
 
     NEW = "new"
     KNOWN = "known"
@@ -64,12 +64,12 @@ class Fate(StrEnum):
     LATER = "later"
     """It is left to reconcile."""
     OUT = "out"
-    """Refused, or there under another id."""
+    """Refused, or existing under another id."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldFill:
-    """A fill of a file as the ledger keeps it; `line` is its number there. Fees in a third currency count as quote."""
+    """A fill of a file as the ledger stores it; `line` is its line number. Fees in a third currency count as quote."""
 
     line: int
     id: str
@@ -84,36 +84,38 @@ class OldFill:
 
     @property
     def seen(self) -> SeenFill:
-        """What tells it from others without its id."""
+        """Its identity without its id."""
         buy = self.side is Side.BUY
         net = self.value + self.quote_fees if buy else self.value - self.quote_fees
         return SeenFill(self.id, self.symbol, buy, self.size, net, self.at)
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What the same id must say again."""
+        """The content that a repeat of the id must have."""
         return self.symbol, self.side, self.size, self.value, self.quote_fees, self.base_fees, self.at
 
 
 def old_fill(given: StatedFill) -> OldFill:
-    """What a line states, as the ledger keeps it.
+    """A line's fill as the ledger stores it.
 
     Raises FifoError: NOT_A_PRODUCT, REBATE_IN_BASE, NOT_AN_ID, NOT_A_TIME.
     """
     stated, entry = given.stated, given.entry
     if currencies(entry.symbol) is None or entry.symbol != entry.symbol.upper() or not entry.symbol.isprintable():
         # A name in small letters would get a FIFO book of its own, beside the product's.
-        raise FifoError("NOT_A_PRODUCT", f"{entry.symbol!r} is no product of a base and a quote currency like BTC-USD")
+        raise FifoError(
+            "NOT_A_PRODUCT", f"{entry.symbol!r} is not a product of a base and a quote currency like BTC-USD"
+        )
     if not str(entry.id).isprintable():
-        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} holds characters that can't be printed")
+        raise FifoError("NOT_AN_ID", f"id {shown(entry.id)} contains unprintable characters")
     at = _at(entry.time)
     if entry.time > _LAST_TIME:
         raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is far ahead")
     if at < _FIRST_COIN:
-        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when there were no coins to trade")
+        raise FifoError("NOT_A_TIME", f"time {at:%Y-%m-%d} is before 2009, when no coins existed")
     base_fee = entry.size - entry.moved if entry.buy else entry.moved - entry.size
     if base_fee < 0:
-        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be kept: state it in quote currency")
+        raise FifoError("REBATE_IN_BASE", "a rebate in base currency can't be stored: give it in quote currency")
     size, price = decimal_of(stated.size), decimal_of(stated.price)
     value = EXACT.multiply(size, price) if stated.value is None else decimal_of(stated.value)
     fees = ZERO if base_fee else decimal_of(stated.fee)
@@ -134,7 +136,7 @@ def old_fill(given: StatedFill) -> OldFill:
 
 
 class OldFills:
-    """The fills of a file (a `fifo.reading.FillKeeper`): read, then `put_in_order`, then gone through."""
+    """The fills of a file (a `fifo.reading.FillKeeper`): read, then `put_in_order`, then processed."""
 
     def __init__(self) -> None:
         # No name: a file in the folder for temporary ones, which nobody else sees.
@@ -143,20 +145,20 @@ class OldFills:
         self._file.execute(_AS_READ)
         self._file.execute("BEGIN")
         self._numbers: dict[str, tuple[int, int]] = {}
-        """Of a symbol, the first and the last: its fills lie side by side."""
+        """The first and last number of a symbol's fills, which are adjacent."""
 
     def __len__(self) -> int:
         return self._count("SELECT count(*) FROM sorted")
 
     def find(self, tie: str) -> FillEntry | None:
-        """The fill as it was read, by its Entry's `tie`."""
+        """The fill as read, by its Entry's `tie`."""
         row = self._file.execute(
             "SELECT time, seq, tie, id, symbol, buy, entry_size, moved, amount FROM read WHERE tie = ?", (tie,)
         ).fetchone()
         return None if row is None else FillEntry._make([*row[:5], bool(row[5]), *map(int, row[6:])])
 
     def put(self, line: int, stated: Sequence[Stated], entries: Sequence[FillEntry]) -> None:
-        """One row's fills, all or none. Raises FifoError, as `old_fill` or NOT_A_NUMBER."""
+        """Store one row's fills, all or none. Raises FifoError, as `old_fill` or NOT_A_NUMBER."""
         rows = []
         for fill, entry in zip(stated, entries, strict=True):
             if abs(entry.seq) > _LARGEST_SEQ:
@@ -172,24 +174,25 @@ class OldFills:
         self._file.executemany(f"INSERT INTO read VALUES ({','.join('?' * 15)})", rows)
 
     def put_in_order(self, *, newest_first: bool) -> None:
-        """After the last: by symbol, time, sequence and id. A sequence counts backwards in a file of that direction."""
+        """Sort after the last: by symbol, time, sequence and id. In a file with the newest first, the sequence counts
+        backwards."""
         self._file.execute("COMMIT")
         self._file.executescript(_SORTED.format(sign=-1 if newest_first else 1))
         for symbol, first, last in self._file.execute("SELECT symbol, min(number), max(number) FROM sorted GROUP BY 1"):
             self._numbers[symbol] = first, last
 
     def symbols(self) -> list[str]:
-        """Those that are there, by name."""
+        """The file's symbols, by name."""
         return sorted(self._numbers)
 
     def count(self, symbol: str, fate: Fate) -> int:
-        """How many of a symbol have a fate."""
+        """How many of a symbol's fills have this fate."""
         return self._count(
             "SELECT count(*) FROM sorted WHERE number BETWEEN ? AND ? AND fate = ?", *self._numbers[symbol], fate.value
         )
 
     def chunks(self, symbol: str, fate: Fate | None) -> Iterator[list[OldFill]]:
-        """A symbol's fills with this fate (None: yet to be seen), in order, some thousand at a time."""
+        """A symbol's fills with this fate (None: undecided), in order, some thousand at a time."""
         number, last = self._numbers[symbol]
         while True:
             rows = self._file.execute(
@@ -211,13 +214,13 @@ class OldFills:
             yield [_old(row) for row in found]
 
     def decide(self, fates: Iterable[tuple[str, Fate]]) -> None:
-        """Give the fills with these ids their fates."""
+        """Set the fates of the fills with these ids."""
         self._file.execute("BEGIN")
         self._file.executemany("UPDATE sorted SET fate = ? WHERE id = ?", [(fate.value, name) for name, fate in fates])
         self._file.execute("COMMIT")
 
     def leave_out(self, lines: Collection[int]) -> None:
-        """What is new of these lines is not new after all."""
+        """Mark the new fills of these lines as not new."""
         self._file.executemany(
             "UPDATE sorted SET fate = ? WHERE line = ? AND fate = ?",
             [(Fate.OUT.value, line, Fate.NEW.value) for line in lines],
@@ -228,7 +231,7 @@ class OldFills:
         return bool(self._count("SELECT count(*) FROM sorted WHERE id = ?", fill_id))
 
     def close(self) -> None:
-        """Give its space back."""
+        """Free its disk space."""
         self._file.close()
 
     def _count(self, statement: str, *arguments: object) -> int:

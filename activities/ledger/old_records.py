@@ -1,8 +1,8 @@
-"""Records of the systems before, their `trade_records` and `trade_strategy_link`, for the import (docs/database.md).
+"""Records of older systems (`trade_records` and `trade_strategy_link`) for the import (docs/database.md).
 
-Rows come as texts by column, from a CSV file or a database. A row that was filled is one fill, in the form that any
-import reads; what it says beyond that (trigger, source, exit reason, linkage) is kept in `imported_records` and shown
-in its trade record. FIFO allocations are computed anew from the fills, and compared.
+Rows come as texts by column, from a CSV file or a database. A filled row is one fill, in the format that any import
+reads; its other data (trigger, source, exit reason, linkage) is stored in `imported_records` and shown in its trade
+record. FIFO allocations are recomputed from the fills, and compared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from domain.money import ZERO, decimal_from
 __all__ = ["KEPT_SOURCES", "OldRecords", "compare_results", "keep_old_records", "read_records"]
 
 KEPT_SOURCES = frozenset({"sighook", "webhook", "manual", "websocket", "reconciled"})
-"""Sources that mean here what they meant; anything else becomes `import`."""
+"""Sources with the same meaning here; anything else becomes `import`."""
 
 _FILLED = frozenset({"filled", "done", "closed", "completed", "settled", ""})
 _UNKNOWN_TRIGGER: Mapping[str, Any] = {"trigger": "manual", "snapshot_id": None}
@@ -67,17 +67,17 @@ SELECT symbol, sell_order_id, sum(pnl) AS pnl FROM fifo_allocations
  WHERE account = $1 AND sell_order_id = ANY($2::text[]) GROUP BY 1, 2
 """
 _CLOSE = Decimal("0.005")
-"""Half a cent: results that are nearer are the same, as older systems computed in floating point."""
+"""Half a cent: closer results count as equal, because older systems used floating point."""
 
 Row = Mapping[str, str | None]
 
 
 @dataclass(slots=True)
 class OldRecords:
-    """What a table of records said: fills as lines of JSON (`fifo.reading`), and the rest by order id.
+    """The content of a table of records: fills as lines of JSON (`fifo.reading`), and the rest by order id.
 
-    `lines` and `order_ids` are numbered as the rows were, so a row that is no fill is an empty line. `left_out`: rows
-    that were not filled, by status. `sources`: those that became `import`. `bad_links`: linkage that can't be read.
+    `lines` and `order_ids` are numbered like the rows, so a row without a fill is an empty line. `left_out`: rows that
+    were not filled, by status. `sources`: those that became `import`. `bad_links`: linkage that can't be read.
     """
 
     lines: list[bytes] = field(default_factory=list)
@@ -105,7 +105,7 @@ def read_records(records: Iterable[Row], links: Iterable[Row] = ()) -> OldRecord
 
 
 def _line(row: Row, found: OldRecords) -> bytes:
-    """The row's fill; an empty line if it has none, or nobody knows."""
+    """The row's fill; an empty line if it has none or is unclear."""
     status = _text(row, "status").lower()
     if status not in _FILLED:
         found.left_out[status] += 1
@@ -140,14 +140,14 @@ def _text(row: Row, name: str) -> str:
 
 
 def _time(text: str) -> str:
-    """As an import reads it: the old tables were in UTC, also where they had no zone."""
+    """The time in the import's format: the old tables were in UTC, even without a zone."""
     text = text.replace(" ", "T", 1)
     moment = text.partition("T")[2]
     return text if not moment or any(sign in moment for sign in "Z+-") else f"{text}Z"
 
 
 def _trigger(text: str) -> Mapping[str, Any]:
-    """A trigger as it was stored, JSON or a bare name."""
+    """A trigger as stored, JSON or a bare name."""
     if not text:
         return _UNKNOWN_TRIGGER
     try:
@@ -158,14 +158,14 @@ def _trigger(text: str) -> Mapping[str, Any]:
 
 
 def _linkage(row: Row) -> dict[str, Any]:
-    """Raises ValueError for a number, an id or JSON that is none."""
+    """Raises ValueError for an invalid number, id or JSON."""
     snapshot = _text(row, "snapshot_id")
     breakdown = _text(row, "indicator_breakdown")
     fired = _text(row, "indicators_fired")
     try:
         parts = orjson.loads(breakdown) if breakdown else {}
     except orjson.JSONDecodeError:
-        raise ValueError("indicator_breakdown is no JSON") from None
+        raise ValueError("indicator_breakdown is not JSON") from None
     return {
         "client_order_id": _text(row, "client_order_id") or None,
         "snapshot_id": str(uuid.UUID(snapshot)) if snapshot else None,
@@ -186,10 +186,9 @@ def _score(row: Row, name: str) -> Decimal | None:
 async def keep_old_records(
     pool: Pool, account: str, found: OldRecords, known_as: Mapping[str, str] | None = None
 ) -> int:
-    """Keep what the records said beyond their fills, which are imported; how many trade records that changed.
+    """Store the records' data beyond their imported fills; returns how many trade records changed.
 
-    `known_as`: order ids under which a row's fill was there before. Again the same changes nothing. Raises the
-    database's errors.
+    `known_as`: order ids under which a row's fill existed before. Idempotent. Raises the database's errors.
     """
     names = known_as or {}
     rows = [{**fact, "order_id": names.get(order_id, order_id)} for order_id, fact in found.facts.items()]
@@ -200,10 +199,11 @@ async def keep_old_records(
 async def compare_results(
     pool: Pool, account: str, allocations: Iterable[Row], known_as: Mapping[str, str] | None = None
 ) -> dict[str, tuple[int, Decimal, Decimal]]:
-    """Where the old system's FIFO had other results: by symbol how many sells, its sum and ours, in quote currency.
+    """Differences from the old system's FIFO results: by symbol the number of sells, its sum and ours, in quote
+    currency.
 
-    A sell that the ledger doesn't have, or has without a cost, is none of them. Raises ValueError for a result that is
-    no number, and the database's errors.
+    Sells that are not in the ledger, or have no cost there, are skipped. Raises ValueError for a result that is not a
+    number, and the database's errors.
     """
     old: dict[str, Decimal] = {}
     for row in allocations:

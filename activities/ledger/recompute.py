@@ -1,8 +1,8 @@
-"""A symbol's FIFO book computed anew from its fills, held against what is stored, and put right where it differs.
+"""Recomputes a symbol's FIFO book from its fills, compares it with the stored one, and repairs differences.
 
-Only the difference is written: a book that is right stays as it is, row for row. The computing is done beside, from one
-snapshot; under the symbol's lock it is only checked that nothing has moved since, and the difference is written. What
-is expected are the rows that recording fill by fill gives, the number of a row aside.
+Only differences are written: correct rows are not touched. The book is computed without locks from one snapshot; under
+the symbol's lock it is only checked that nothing has changed since, and the difference is written. The result equals
+the rows from recording fill by fill, except for row ids.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _AT_ONCE = 2
-"""Symbols that are read, computed or written side by side: the computing has one core, the database another."""
+"""Symbols processed in parallel: computing uses one core, the database another."""
 _TRIES = 3
 _SECONDS = 300.0
 """A large book is read and written in one statement each."""
@@ -96,7 +96,7 @@ WHERE r.account = $1 AND r.symbol = $2
 
 @dataclass(frozen=True, slots=True)
 class StoredBook:
-    """A symbol's fills and the FIFO book as they are stored, all of one moment."""
+    """A symbol's fills and FIFO book as stored at one moment."""
 
     symbol: str
     fills: Sequence[Any]
@@ -105,10 +105,10 @@ class StoredBook:
 
 @dataclass(frozen=True, slots=True)
 class BookDifference:
-    """What a recompute would change. Sizes in base, profit in quote currency.
+    """The changes of a recompute. Sizes in base, profit in quote currency.
 
     `missing` are rows to insert, `surplus` numbers of rows to delete (a row that differs is both), `lots` the right
-    `lot_remaining` by fill, with what is stored; `stale` are trade records whose derived columns don't follow.
+    `lot_remaining` by fill, with the stored one; `stale` are trade records whose derived columns are wrong.
     """
 
     symbol: str
@@ -124,7 +124,7 @@ class BookDifference:
     open_before: Decimal
     open_after: Decimal
     rows: Sequence[str] = ()
-    """The first differing rows, in words."""
+    """The first differing rows, as text."""
 
     @property
     def clean(self) -> bool:
@@ -148,7 +148,7 @@ async def read_book(connection: Connection, account: str, symbol: str) -> Stored
 
 
 async def stale_records(connection: Connection, account: str, symbol: str) -> list[str]:
-    """Orders whose trade record doesn't follow from fills and allocations as stored. Raises the database's errors."""
+    """Orders whose trade record doesn't agree with the stored fills and allocations. Raises the database's errors."""
     found: set[str] = set()
     for statement in (_STALE_SELLS, _STALE_BUYS, _STALE_TOTALS):
         found |= {row["order_id"] for row in await connection.fetch(statement, account, symbol, timeout=_SECONDS)}
@@ -156,7 +156,7 @@ async def stale_records(connection: Connection, account: str, symbol: str) -> li
 
 
 def compare_book(book: StoredBook, stale: Sequence[str] = ()) -> BookDifference:
-    """What matching all fills anew gives, held against what is stored. Pure, and long for a large book."""
+    """Compares a new matching of all fills with the stored book. Pure, and slow for a large book."""
     expected = match_all([fill_record(row) for row in book.fills])
     stored = {(row["sell_fill"], row["buy_fill"]): row for row in book.allocations}
     wanted = [allocation_row(item) for item in expected.allocations]
@@ -201,7 +201,7 @@ def _in_words(missing: Sequence[tuple[Any, ...]], lots: Mapping[int, tuple[Decim
         for row in missing[:5]
     ]
     return sells + [
-        f"lot {fill}: {before} left is stored, {after} is right" for fill, (before, after) in list(lots.items())[:5]
+        f"lot {fill}: {before} left as stored, {after} is right" for fill, (before, after) in list(lots.items())[:5]
     ]
 
 
@@ -217,9 +217,9 @@ async def repair_symbols(pool: Pool, account: str, symbols: Sequence[str]) -> li
 
 
 async def repair_symbol(pool: Pool, account: str, symbol: str) -> BookDifference:
-    """Compute a symbol's FIFO book anew and write what differs; what that was. Raises the database's errors.
+    """Recompute a symbol's FIFO book and write the differences; returns them. Raises the database's errors.
 
-    A symbol that trades faster than it can be computed is computed under its lock at last.
+    If fills arrive faster than the book can be computed, it is finally computed under the symbol's lock.
     """
     for _ in range(_TRIES):
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):

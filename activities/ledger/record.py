@@ -1,10 +1,10 @@
-"""The ledger: one transaction folds an exchange report into everything that depends on it.
+"""The ledger: one transaction records an exchange report in everything that depends on it.
 
-`record` is the only writer of fills. It merges the report into its attempt, books what is new in both books (position
-per trade, FIFO per symbol), keeps the trade record, the linkage, the open-order row and the exit plan, and answers
-where the order stands: computed in `activities.ledger.bookings`, written by the database under the symbol's lock.
-Applied twice, late or out of order it changes nothing that it should not. The exchange's facts are never refused: what
-does not fit becomes an incident.
+`record` is the only writer of fills. It merges the report into its attempt, books the increase in both books (position
+per trade, FIFO per symbol), updates the trade record, the linkage, the open-order row and the exit plan, and returns
+the order's state: computed in `activities.ledger.bookings`, written by the database under the symbol's lock. It is
+idempotent and tolerates late and out-of-order reports. The exchange's facts are never refused: contradictions become an
+incident.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 _TRIES = 4
 _REMEMBERED = 2_000
-"""Orders whose state is kept for their next report; the oldest are forgotten first."""
+"""Number of orders whose state is cached for their next report; the oldest are dropped first."""
 
 _READ = "SELECT state, md5(state) AS mark FROM (SELECT ledger_state($1, $2, $3, $4) AS state OFFSET 0) told"
 _COMMIT = "SELECT * FROM ledger_commit_2($1, $2, $3, $4, $5, $6, $7, $8, $9)"
@@ -74,7 +74,7 @@ class UnknownAttemptError(BotTraderError, LookupError):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An order's state with the database's mark of it, and how much (base) its lots were listed for."""
+    """An order's state with the database's version of it, and the size (base) its lots were listed for."""
 
     state: LedgerState
     mark: str
@@ -82,15 +82,15 @@ class _Known:
 
 
 class LedgerWriter:
-    """Both books and everything written with them.
+    """Both books and everything written in the same transaction.
 
-    What a report depends on is read, what follows is computed, and the database writes it in one call if what was read
-    still holds under the symbol's lock. The call tells what the order's next report will depend on, so that it needs
-    no reading; what has changed meanwhile is told instead of written, and computed again.
+    The state is read, the changes are computed, and the database writes them in one call if the state is still the same
+    under the symbol's lock. The call returns the state for the order's next report, so that it needs no read; if the
+    state has changed, the call returns it instead of writing, and the changes are computed again.
 
     Attributes:
-        recorded: called after each new fill, whoever recorded it, with the order's key, the report, the result and
-            whether the order ended with it; must not raise.
+        recorded: called after each new fill with the order's key, the report, the result and whether the order ended
+            with it; must not raise.
         oversold: called with the symbol when a trade is found to have sold more than it had; must not raise.
     """
 
@@ -102,10 +102,9 @@ class LedgerWriter:
         self.oversold: Callable[[str], None] | None = None
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
-        """Fold a report into the ledger, in one transaction.
+        """Record a report in the ledger, in one transaction.
 
-        `symbol` is the order's; it is read where it isn't given. Raises UnknownAttemptError if the journal has no such
-        attempt.
+        `symbol` is the order's; it is read if not given. Raises UnknownAttemptError if the journal has no such attempt.
         """
         known = self._known.pop(order_key, None)
         result = await self._record_from(self._pool, order_key, update, known, _TRIES)
@@ -117,13 +116,14 @@ class LedgerWriter:
                 await lock_symbol(connection, self._account, symbol or "")
                 result = await self._record_from(connection, order_key, update, None, _TRIES)
             if result is None:
-                raise RuntimeError(f"order {order_key} changes although its symbol is locked")
+                raise RuntimeError(f"order {order_key} changed although its symbol is locked")
         return result
 
     async def expect(self, order_key: str, size: Decimal | None) -> None:
-        """Read ahead what the first report of an order of `size` (base) depends on, so that its record is one call.
+        """Read in advance the state for the first report of an order of `size` (base), so that recording it is one
+        call.
 
-        A database that doesn't answer is left to the report.
+        If the database doesn't answer, the report reads it.
         """
         with contextlib.suppress(*DATABASE_TROUBLE):
             row = await self._pool.fetchrow(_READ, self._account, order_key, None, size or ZERO)
@@ -132,7 +132,7 @@ class LedgerWriter:
     async def _record_from(
         self, connection: Statements, order_key: str, update: OrderUpdate, known: _Known | None, tries: int
     ) -> RecordResult | None:
-        """Compute from what is known and write it if it still holds, `tries` times; None if it never did."""
+        """Compute from the known state and write if it is unchanged, up to `tries` times; None if it never was."""
         cover = update.filled_size + max(update.base_fees, ZERO)
         booking = None if known is None else self._book(known, update)
         if booking is None or not booking.writes:
@@ -195,10 +195,10 @@ class LedgerWriter:
             )
 
     async def adopt(self, order: VenueOrder, source: StatusSource, *, protect: ExitRules | None = None) -> RecordResult:
-        """Record an order that the system didn't place: a row of its own, its fills in the FIFO book, no linkage.
+        """Record an order that the system didn't place: its own row, its fills in the FIFO book, no linkage.
 
-        With `protect`, a buy that is new to us becomes a trade with these exit rules. One that is told with another
-        side or product than before is not booked: a person hears of it.
+        With `protect`, a new buy becomes a trade with these exit rules. An order reported with another side or product
+        than before is not booked, but becomes an incident.
         """
         key = external_key(self._account, order)
         is_trade = protect is not None and order.side is Side.BUY
@@ -229,22 +229,24 @@ class LedgerWriter:
         return result
 
     async def _contradiction(self, known: Any, order: VenueOrder) -> RecordResult:
-        """The exchange's id belongs to another order of the ledger: nothing is guessed."""
+        """Why the exchange's id belongs to another order of the ledger; nothing is guessed."""
         if (known["side"], known["symbol"]) != (order.side, order.symbol):
             differs = (
-                f"was a {known['side']} of {known['symbol']} and is now told to be a {order.side} of {order.symbol}"
+                f"was a {known['side']} of {known['symbol']} and is now reported as a {order.side} of {order.symbol}"
             )
         elif known["account"] != self._account:
-            differs = f"is one of account {known['account']} in this ledger and is now told to account {self._account}"
+            differs = (
+                f"belongs to account {known['account']} in this ledger and is now reported to account {self._account}"
+            )
         else:
-            differs = f"is order {known['order_key']} of this ledger and is now told as one that isn't ours"
+            differs = f"is order {known['order_key']} of this ledger and is now reported as an external order"
         await report_once(
             self._pool,
             self._account,
             IncidentKind.CHANGED_SIDE,
             "CRITICAL",
             order.exchange_order_id,
-            f"order {order.exchange_order_id} {differs}: nothing of it is booked until a person has looked at it",
+            f"order {order.exchange_order_id} {differs}: nothing of it is booked until a person has checked it",
             {"raw": dict(order.raw)},
         )
         totals = totals_of(known)
@@ -265,7 +267,7 @@ def external_key(account: str, order: VenueOrder) -> str:
 
 
 def entry_news(result: RecordResult) -> EntryNews:
-    """What an entry tells its monitor."""
+    """An entry's message to its monitor."""
     return EntryNews(size=result.filled_size, entry_price=result.average_price, entry_final=bool(result.entry_final))
 
 
@@ -288,7 +290,7 @@ def update_of(order: VenueOrder, attempt: int, source: StatusSource, at: datetim
 
 
 def _missing_time(order: VenueOrder) -> datetime:
-    raise ValueError(f"order {order.exchange_order_id} carries no time")
+    raise ValueError(f"order {order.exchange_order_id} has no time")
 
 
 def _with_trade(result: RecordResult, row: Any) -> RecordResult:

@@ -1,19 +1,19 @@
-"""The ledger held against itself and the exchange (LEDGER-4). It reports and changes no book.
+"""Checks the ledger's consistency and compares it with the exchange (LEDGER-4). It only reports and changes no book.
 
-Checks, each a name in the report: every sell is allocated to the last unit or has an uncovered remainder by name
-(`SELL_NOT_ALLOCATED`), allocations never exceed a lot (`LOT_EXCEEDED`) and what is left of it adds up
-(`LOT_REMAINING`), each allocation is of an earlier buy of its symbol (`ALLOCATION_PLACE`), all of it is what a
-recompute gives (`FIFO_DIFFERS`), both books agree with each other (`BOOKS_DIFFER`, `POOL_SHORT`) and with the exchange
-(`BALANCE`), and each row says what those say that it follows from (`activities.ledger.checks`).
+Checks, each with a name in the report: every sell is fully allocated or has a named uncovered remainder
+(`SELL_NOT_ALLOCATED`), allocations never exceed a lot (`LOT_EXCEEDED`) and its remainder adds up (`LOT_REMAINING`),
+each allocation is from an earlier buy of its symbol (`ALLOCATION_PLACE`), a recompute gives the same book
+(`FIFO_DIFFERS`), both books agree with each other (`BOOKS_DIFFER`, `POOL_SHORT`) and with the exchange (`BALANCE`), and
+each row agrees with its sources (`activities.ledger.checks`).
 
-Lots beyond what the account held when its books were opened are a warning and no violation: the books do add up, with
-a negative opening balance as the row that says by how much (LEDGER-1), and coins that were withdrawn before the ledger
-began leave the same trace as sells that an import lacks.
+Lots beyond the account's holdings when its books were opened are a warning, not a violation: the books add up with a
+negative opening balance (LEDGER-1), and coins withdrawn before the ledger began look the same as sells missing from an
+import.
 
-A balance that reconcile may still explain is a warning, too: it books deposits and withdrawals, each at its next pass.
+A balance that reconcile may still explain is also a warning: it books deposits and withdrawals at its next pass.
 
-Nothing was bought while it was on the block list (`BOUGHT_WHILE_BLOCKED`, by `domain.block_list`). What is more than a
-week ago is a warning, as nobody can put it right any more; that of some entries nobody knows is one, too.
+Nothing was bought while it was on the block list (`BOUGHT_WHILE_BLOCKED`, by `domain.block_list`). Breaches more than a
+week old are a warning, because they can no longer be corrected; so are entries for which the list is not known.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["INCIDENT", "UNLINKED", "Validator", "check_ledger"]
 log = structlog.get_logger(__name__)
 
 INCIDENT = IncidentKind.LEDGER_VIOLATION
-"""Kind of the incident that a violation raises; one at a time per account."""
+"""Kind of the incident for violations; one at a time per account."""
 
 UNLINKED = IncidentKind.LINKAGE_ZERO
 """Kind of the incident when none of more than ten sighook orders has its linkage (LINK-3)."""
@@ -143,12 +143,12 @@ async def check_ledger(
     settle_seconds: float = 3.0,
     patience_seconds: float | None = None,
 ) -> LedgerReport:
-    """Check everything and change nothing. Without `exchange`, the books are held against each other only.
+    """Check everything and change nothing. Without `exchange`, the books are only compared with each other.
 
-    A balance that differs is looked at again after `settle_seconds` (wall), so that what is on its way is no violation.
-    With `patience_seconds` (wall) it is a warning until a stored check had it before a complete pass of reconcile
-    began, or so long ago; without, a violation at once.
-    Raises the database's errors; an exchange that doesn't answer is said in `compared`.
+    A differing balance is checked again after `settle_seconds` (wall), so that fills in progress are not violations.
+    With `patience_seconds` (wall) it is a warning until a stored check found it before a complete pass of reconcile
+    began, or that long ago; without, a violation at once. Raises the database's errors; if the exchange doesn't answer,
+    `compared` says so.
     """
     began = time.monotonic()
     found: list[Violation] = []
@@ -168,7 +168,7 @@ async def check_ledger(
     balances, differing, compared = await _compare(pool, exchange, account, rows, settle_seconds)
     differing, waiting = _lasting(differing, balances, left)
     if waiting and not differing:
-        compared = f"{compared}, by what reconcile has yet to look at"
+        compared = f"{compared}, in entries that reconcile has not checked yet"
     found += [*wrong, *differing, *blocked]
     return LedgerReport(
         account=account,
@@ -192,7 +192,7 @@ async def check_ledger(
 def _beyond(currency: str, size: Decimal) -> str:
     return (
         f"lots hold {plain(size)} {currency} more than the account, which did not have them when its books were "
-        "opened: the imported fills lack sells, or the coins were withdrawn before"
+        f"opened: sells are missing from the imported fills, or the coins were withdrawn before"
     )
 
 
@@ -207,8 +207,8 @@ def _of_difference(found: BookDifference) -> list[Violation]:
     rows = []
     if found.missing or found.surplus or found.lots:
         sentence = (
-            f"a recompute of {found.symbol} gives {found.rows_after} allocations where {found.rows_before} are stored: "
-            f"{len(found.missing)} to write, {len(found.surplus)} to take away, {len(found.lots)} lots to set"
+            f"a recompute of {found.symbol} gives {found.rows_after} allocations, {found.rows_before} are stored: "
+            f"{len(found.missing)} to write, {len(found.surplus)} to delete, {len(found.lots)} lots to correct"
         )
         rows.append(Violation(check="FIFO_DIFFERS", subject=found.symbol, symbol=found.symbol, sentence=sentence))
     rows += [
@@ -216,7 +216,7 @@ def _of_difference(found: BookDifference) -> list[Violation]:
             check="TRADE_RECORD",
             subject=order,
             symbol=found.symbol,
-            sentence=f"the trade record of order {order} does not follow from its fills and allocations",
+            sentence=f"the trade record of order {order} contradicts its fills and allocations",
         )
         for order in found.stale
     ]
@@ -224,7 +224,7 @@ def _of_difference(found: BookDifference) -> list[Violation]:
 
 
 async def _holdings(connection: Connection, account: str) -> tuple[list[BalanceCheck], list[Violation]]:
-    """Where each currency's holdings are by the books, and where the two books differ."""
+    """Each currency's holdings by the books, and differences between the two books."""
     books = await expected_balances(connection, account)
     is_open = await books_are_open(connection, account)
     rows = {row["currency"]: row for row in await connection.fetch(_HOLDINGS, account)}
@@ -248,7 +248,7 @@ async def _holdings(connection: Connection, account: str) -> tuple[list[BalanceC
 
 
 async def _quoted(connection: Connection, account: str, currency: str) -> Decimal:
-    """What moved in a currency because others are priced in it."""
+    """A currency's changes from trades priced in it."""
     moved: Decimal = await connection.fetchval(
         """SELECT coalesce(sum(CASE side WHEN 'BUY' THEN -(value + quote_fees) ELSE value - quote_fees END), 0)
            FROM fills WHERE account = $1 AND split_part(translate(symbol, '_', '-'), '-', 2) = $2""",
@@ -265,11 +265,15 @@ def _of_currency(check: str, currency: str, sentence: str) -> Violation:
 async def _compare(
     pool: Pool, exchange: Exchange | None, account: str, rows: Sequence[BalanceCheck], settle_seconds: float
 ) -> tuple[Sequence[BalanceCheck], list[Violation], str]:
-    """Hold the books against the exchange's balances; only what differs twice, alike, is a violation."""
+    """Compare the books with the exchange's balances; only a difference found twice is a violation."""
     if exchange is None:
         return rows, [], "the exchange was not asked"
     if not await books_are_open(pool, account):
-        return rows, [], "not compared with the exchange: no opening balances are booked yet (reconcile does that)"
+        return (
+            rows,
+            [],
+            "not compared with the exchange: no opening balances are booked yet (run `bottrader reconcile`)",
+        )
     last: dict[str, Decimal] | None = None
     for look in range(_LOOKS):
         if look:
@@ -298,9 +302,10 @@ async def _compare(
 
 
 async def _left(pool: Pool, account: str, patience_seconds: float | None) -> Mapping[str, Decimal] | None:
-    """By currency: what transfers came to when an earlier check saw it differ that reconcile had time for since.
+    """By currency: the total of transfers when an earlier check found a difference that reconcile has had time to book
+    since.
 
-    None: nothing is waited for. To be read before the balances: a pass that ends later may have booked the difference.
+    None: no waiting. Must be read before the balances, because a pass that ends later may have booked the difference.
     """
     if patience_seconds is None:
         return None
@@ -314,9 +319,9 @@ async def _left(pool: Pool, account: str, patience_seconds: float | None) -> Map
 def _lasting(
     differing: Sequence[Violation], balances: Sequence[BalanceCheck], left: Mapping[str, Decimal] | None
 ) -> tuple[list[Violation], list[str]]:
-    """Differences of balances that reconcile has left, and those that it may still explain, a sentence each.
+    """Balance differences that reconcile did not explain, and those it may still explain, one sentence each.
 
-    Where a transfer was booked since, the earlier difference was explained, and this is another one.
+    If a transfer was booked since, the earlier difference was explained, and this is a new one.
     """
     if left is None:
         return list(differing), []
@@ -381,7 +386,7 @@ class Validator(ValidateActivity):
         return report
 
     async def store(self, report: LedgerReport) -> None:
-        """Keep a report for those who ask later. Raises the database's errors."""
+        """Store a report for later queries. Raises the database's errors."""
         await self._pool.execute(
             """INSERT INTO ledger_checks (account, at, why, ok, violations, seconds, report)
                VALUES ($1,$2,$3,$4,$5,$6,$7)""",
@@ -405,7 +410,8 @@ class Validator(ValidateActivity):
             INCIDENT,
             "CRITICAL",
             report.account,
-            f"the ledger of {report.account} is not as it must be ({listed}): `bottrader ledger verify` shows what",
+            f"the check of the ledger of {report.account} found violations ({listed}): `bottrader ledger verify` "
+            f"shows them",
             {"counts": report.counts, "first": [item.sentence for item in report.violations[:5]]},
         )
 

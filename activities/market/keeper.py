@@ -1,9 +1,9 @@
-"""Prices and candles of every symbol that decisions look at, kept current from the exchange's stream.
+"""Keeps prices and candles of every symbol that decisions use current from the exchange's stream.
 
-One long activity per account, under a lease with an epoch as the price watcher's. The stream's news is written about
-each second, only what has changed; REST fills what no stream brought: at the start, and after a gap or a reconnect. It
-also tells, then and about each hour of the market, what the venue has corrected (`domain.candles`). A symbol without a
-trade for a while has its touch read by REST, as its price is not old, only unchanged.
+One long-running activity per account, under a lease with an epoch like the price watcher's. Changes from the stream are
+written about each second; REST fills gaps: at the start, and after a gap or a reconnect. Then, and about each hour of
+market time, it also returns the venue's corrections (`domain.candles`). For a symbol without a trade for a while the
+touch is read by REST, because its price is not old, only unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FILL_AGAIN_SECONDS = 30.0
 _TOUCH_SECONDS = 0.5
 _CLEAN_UP_SECONDS = 3600.0
 _ASK_AGAIN_SECONDS = 2.0
-"""Before the exchange is asked for its products once more when it hasn't answered."""
+"""Pause before the exchange's products are requested again after a failure."""
 
 
 def market_data_lease(account: str) -> str:
@@ -52,12 +52,12 @@ def market_data_lease(account: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketDataOptions:
-    """Wall seconds unless it says market. Asked for anew at each look, as people change them."""
+    """Wall seconds unless it says market. Read again on each use, because they may change."""
 
     enabled: bool = True
     universe: Universe = field(default_factory=Universe)
     window: int = 300
-    """Candles that decisions look at."""
+    """Number of candles that decisions use."""
     market_speed: float = 1.0
     """Market seconds per wall second."""
     write_seconds: float = 1.0
@@ -86,7 +86,7 @@ class MarketKeeper(MarketDataActivity):
         return StreamEnd(reason="ended")
 
     async def run(self, request: MarketDataInput, heartbeat: Callable[..., None]) -> None:
-        """Keep until cancelled. Raises LeaseLostError when another one took over."""
+        """Run until cancelled. Raises LeaseLostError when another one took over."""
         name, terms = market_data_lease(request.account), self._options().lease
         async with tenure_of(name, self._pool, self._exchange, request.account, terms, heartbeat) as tenure:
             await MarketDataSession(tenure, self._options).run()
@@ -105,7 +105,7 @@ class MarketDataSession:
             self._outage,
             alert_after=lambda: self._options().alert_after_failures,
             stream="market data stream",
-            meanwhile="strategies hold as soon as their data are stale",
+            meanwhile="strategies hold once their data is stale",
         )
         self._feeds = Feeds(self._open_stream, self._take, self._notes.failed)
         self._symbols: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class MarketDataSession:
         self._chosen_by: tuple[bool, Universe] | None = None
         self._ticks = 0
         self._newest: datetime | None = None
-        """When the newest candle of any symbol began, by the stream."""
+        """The opening time of the newest candle of any symbol, by the stream."""
         self._candles: dict[tuple[str, datetime], Candle] = {}
         self._states: dict[str, MarketRow] = {}
         self._prices: dict[str, datetime] = {}
@@ -122,12 +122,13 @@ class MarketDataSession:
         self._price_clock: dict[str, datetime] = {}
         """The exchange's time of each symbol's price."""
         self._last_candle: dict[str, datetime] = {}
-        """Each symbol's newest candle that the stream brought."""
+        """Each symbol's newest candle from the stream."""
         self._to_fill: dict[str, datetime | None] = {}
-        """Symbols to fill by REST; from when on candles are read even if there are some (None: only missing ones)."""
+        """Symbols to fill by REST, with the time from which candles are read even if stored (None: only missing
+        ones)."""
         self._fill_after: dict[str, float] = {}
         self._asked: dict[str, datetime] = {}
-        """Each symbol's newest closed candle when the venue's records were asked for last."""
+        """Each symbol's newest closed candle at the last REST request."""
 
     async def run(self) -> None:
         """Until cancelled or the lease is lost."""
@@ -158,7 +159,7 @@ class MarketDataSession:
     # --- which symbols --------------------------------------------------------------------------------------------
 
     async def _choose(self) -> None:
-        """Look at which symbols there are; without an answer those before stay."""
+        """Choose the symbols; without an answer the previous ones stay."""
         options = self._options()
         self._chosen_by = (options.enabled, options.universe)
         if not options.enabled:
@@ -240,7 +241,7 @@ class MarketDataSession:
             self._newest = candle.start
 
     def _catch_up(self, feed: Feed) -> None:
-        """What the feed's symbols had while nothing came of them is read by REST, from their last candle on."""
+        """Read by REST what a feed's symbols missed, from their last candle on."""
         for symbol in feed.symbols:
             last = self._last_candle.get(symbol)
             waiting = self._to_fill.get(symbol, last)
@@ -283,7 +284,7 @@ class MarketDataSession:
         await asyncio.gather(*(one(symbol) for symbol in due))
 
     async def _last_closed(self) -> datetime | None:
-        """When the newest candle that has closed began: by the stream, or before it has told anything by the clock."""
+        """The opening time of the newest closed candle: by the stream, or by the clock before its first message."""
         if self._newest is not None:
             return self._newest - CANDLE
         if self._options().market_speed != 1:
@@ -295,7 +296,7 @@ class MarketDataSession:
         return datetime.fromtimestamp(int(now.timestamp()) // CANDLE_SECONDS * CANDLE_SECONDS, UTC) - CANDLE
 
     async def _ask_records(self) -> None:
-        """One symbol at a time: what is corrected is told by the venue's records alone."""
+        """Reads the venue's records one symbol at a time: corrections appear only there."""
         if self._newest is None:
             return
         last = self._newest - CANDLE
@@ -329,7 +330,7 @@ class MarketDataSession:
             begin = until + CANDLE
 
     async def _touch(self) -> None:
-        """Read the touch of the symbol whose price is oldest, before it counts as stale."""
+        """Read the touch of the symbol with the oldest price, before it counts as stale."""
         options = self._options()
         now = datetime.now(UTC)
         oldest = min(self._symbols, key=lambda name: self._prices.get(name, now), default=None)

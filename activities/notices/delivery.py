@@ -1,8 +1,8 @@
-"""Delivery of incidents to people through apprise: from the table to each address, once and again while it lasts.
+"""Delivery of incidents to people through Apprise: from the table to each address, once, and repeated while they last.
 
-One process at a time delivers for an account, by lease. What an address was told is in the database, so a restart
-tells nothing twice; only a crash between the service's answer and our note of it may repeat a message. An address that
-fails is tried again with back-off and holds up no other, and nothing that trades ever waits for any of this.
+One process at a time delivers for an account, by lease. What each address was sent is in the database, so a restart
+sends nothing twice; only a crash between the service's answer and our record of it may repeat a message. A failing
+address is retried with backoff and does not delay others, and trading never waits for notices.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ON CONFLICT (account, target) DO UPDATE
 
 
 def notifier_lease(account: str) -> str:
-    """The name of the lease of who delivers an account's notices."""
+    """The name of the lease for delivering an account's notices."""
     return f"notices/{account}"
 
 
@@ -78,18 +78,18 @@ class NotifierOptions:
     """Wall seconds."""
 
     severity: str = "WARNING"
-    """The least severity that is told."""
+    """The lowest severity that is sent."""
     live: bool = False
     """Real money: each title says so."""
     kinds: Mapping[str, How] = field(default_factory=dict)
-    """Kinds of incidents that are told whatever their severity, or quietly, or not at all."""
+    """Kinds of incidents that are sent at any severity, or quietly, or not at all."""
     quiet_seconds: float = 3600.0
-    """What is told quietly is told together, when the oldest of it is so old."""
+    """Quiet notices are sent together, when the oldest is this old."""
     repeat_seconds: float = 600.0
     repeat_for_seconds: float = 86_400.0
-    """A CRITICAL incident that nobody resolves is repeated for so long."""
+    """An unresolved CRITICAL incident is repeated for this long."""
     look_back_seconds: float = 86_400.0
-    """What is older when it is first seen is not told any more."""
+    """Incidents older than this when first seen are not sent."""
     poll_seconds: float = 2.0
     send_timeout: float = 30.0
     retry_first_seconds: float = 2.0
@@ -98,17 +98,17 @@ class NotifierOptions:
 
     @property
     def severities(self) -> list[str]:
-        """All severities that are told."""
+        """All severities that are sent."""
         return list(_SEVERITIES[_SEVERITIES.index(self.severity) :])
 
     def kinds_that_are(self, *how: How) -> list[str]:
-        """The kinds of incidents that are told so."""
+        """The kinds of incidents that are sent in this way."""
         return [kind for kind, chosen in self.kinds.items() if chosen in how]
 
 
 @contextlib.contextmanager
 def _unheard(logger: logging.Logger) -> Iterator[None]:
-    """What it logs of an address that it can't read repeats a part of it."""
+    """Silence its log: it repeats parts of an address that it can't parse."""
     before, logger.disabled = logger.disabled, True
     try:
         yield
@@ -117,9 +117,9 @@ def _unheard(logger: logging.Logger) -> Iterator[None]:
 
 
 class Target:
-    """One address of apprise's. Its name is a digest: addresses are secrets and appear in no table and no log.
+    """An Apprise address. Its name is a digest, because addresses are secrets and must not appear in tables or logs.
 
-    Raises BadTargetError for an address that no service of apprise's understands.
+    Raises BadTargetError for an address that Apprise does not know.
     """
 
     def __init__(self, url: str, *, position: int = 1) -> None:
@@ -130,15 +130,15 @@ class Target:
         scheme = url.partition("://")[0].lower()[:20]
         if service is None:
             raise BadTargetError(
-                f"notices.urls, number {position}, is no address that apprise knows; "
-                "its documentation lists how each service is written"
+                f"notices.urls, number {position}, is not a valid Apprise URL; Apprise's documentation lists the "
+                f"format for each service"
             )
         self.name = f"{scheme}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
         self._service = apprise.Apprise()
         self._service.add(service)
 
     async def send(self, message: NoticeMessage, *, timeout: float) -> str | None:
-        """Send it; None if the service took it, else why not."""
+        """Send it; None if the service accepted it, else the reason."""
         try:
             async with asyncio.timeout(timeout):
                 taken = await self._service.async_notify(
@@ -148,7 +148,7 @@ class Target:
             return f"no answer within {timeout:g} s"
         except Exception as problem:  # noqa: BLE001 - a plug-in may raise anything, and nothing may stop the others
             return type(problem).__name__
-        return None if taken else "the service did not take it"
+        return None if taken else "the service did not accept it"
 
 
 class Notifier:
@@ -158,17 +158,17 @@ class Notifier:
         self._pool = pool
         self._account = account
         self.name = f"LIVE {account}" if options.live else account
-        """The account as titles say it."""
+        """The account's name in titles."""
         self._targets = list(targets)
         self._options = options
         self.delivering = False
         """Whether this process holds the lease."""
         self._noted: dict[str, int] = {}
         self._unwritten: dict[str, tuple[list[int], list[int]]] = {}
-        """What a target has taken and the table doesn't say yet: incidents told, and told to be over."""
+        """Deliveries to a target that are not in the table yet: incidents sent, and resolutions sent."""
 
     async def run(self) -> None:
-        """Until cancelled: wait for the lease, deliver; a database that is away is waited for."""
+        """Run until cancelled: wait for the lease, deliver; wait while the database is unreachable."""
         if not self._targets:
             return
         while True:
@@ -223,10 +223,10 @@ class Notifier:
             await asyncio.sleep(pause)
 
     async def deliver(self, target: Target) -> str | None:
-        """Tell one target what it has to be told now; why not, if it did not take something.
+        """Send one target its due notices; returns the reason if one was not accepted.
 
-        Raises the database's errors. What it took and could not be written down then is written down first, and is not
-        told again.
+        Raises the database's errors. Earlier deliveries that could not be recorded are recorded first, and are not sent
+        again.
         """
         options = self._options
         await self._write_down(target)
@@ -262,14 +262,14 @@ class Notifier:
             del self._unwritten[target.name]
 
     async def tell_all(self, message: NoticeMessage) -> dict[str, str | None]:
-        """Send a message to every target at once, past the table; what each did not take, and why."""
+        """Send a message to every target at once, bypassing the table; returns the failures with reasons."""
         answers = await asyncio.gather(
             *(target.send(message, timeout=self._options.send_timeout) for target in self._targets)
         )
         return {target.name: answer for target, answer in zip(self._targets, answers, strict=True)}
 
     async def _note(self, target: Target, failures: int, problem: str | None) -> None:
-        """Keep how a target does, for who looks; written when that changes."""
+        """Record a target's state for people; written when it changes."""
         if self._noted.get(target.name) != failures:
             await self._pool.execute(_TARGET, self._account, target.name, failures, problem)
             self._noted[target.name] = failures

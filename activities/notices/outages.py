@@ -1,9 +1,9 @@
-"""What everything needs and what can be away: the database, Temporal, the exchange.
+"""Outages of required services: the database, Temporal, the exchange.
 
-Nothing is decided here and nothing is stopped: whatever needs one of them waits, and goes on by itself when it is back.
-This says so, and where a person has to do something first it says that, as an incident that is repeated while it lasts
-and resolved when it is over. While the database is away, or takes no writes, there is no table for incidents, so people
-are told directly, and the incident is written with its times when the database is back.
+Nothing is decided or stopped here: whatever needs a service waits and continues when it is back. This reports an
+outage, and what a person has to do, as an incident that is repeated while it lasts and resolved afterwards. While the
+database is unreachable or accepts no writes, incidents can't be stored, so notices are sent directly, and the incident
+is stored with its times later.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DATABASE = "database"
 
 
 async def takes_writes(pool: Pool) -> None:
-    """Raises the database's errors if it can't write: one that only reads is as good as away."""
+    """Raises the database's errors if it can't write: a read-only database counts as an outage."""
     await pool.fetchval("SELECT write_heartbeat()", timeout=4.0)
 
 
@@ -47,7 +47,7 @@ UPDATE incidents SET resolved_at = greatest($4, at)
 """
 
 Probe = Callable[[], Awaitable[object]]
-"""Asks the thing something cheap; raises if it does not answer."""
+"""A cheap request to the service; raises if it does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class OutageOptions:
     every_seconds: float = 5.0
     probe_timeout: float = 5.0
     after_seconds: float = 15.0
-    """Shorter ones are only logged: everything waits them out."""
+    """Shorter outages are only logged, because everything waits for their end."""
     repeat_seconds: float = 600.0
 
 
@@ -66,13 +66,13 @@ class _Outage:
     began: datetime
     why: str
     needs: str = ""
-    """What a person has to do; empty if it passes by itself."""
+    """What a person has to do; empty if it recovers without help."""
     reported_at: datetime | None = None
     stored: bool = False
 
 
 class Outages:
-    """Looks at each of `probes` (by name) and tells of what stays away. `database` must be among them."""
+    """Calls each of `probes` (by name) and reports lasting outages. `database` must be among them."""
 
     def __init__(
         self,
@@ -93,11 +93,11 @@ class Outages:
         self._outages: dict[str, _Outage] = {}
         self._ended: list[tuple[str, _Outage, datetime]] = []
         self._unsettled = set(probes)
-        """What an earlier process may have left an open incident of."""
+        """Services for which an earlier process may have left an open incident."""
 
     @property
     def away(self) -> frozenset[str]:
-        """What does not answer now."""
+        """The services that do not answer now."""
         return frozenset(self._outages)
 
     async def run(self) -> None:
@@ -107,7 +107,7 @@ class Outages:
             await asyncio.sleep(self._options.every_seconds)
 
     async def look(self) -> None:
-        """Ask everything once, and tell of what has to be told."""
+        """Probe everything once, and report what is due."""
         await asyncio.gather(*(self._ask(name, probe) for name, probe in self._probes.items()))
         for name in sorted(self._outages):
             await self._tell(name, self._outages[name])
@@ -148,7 +148,7 @@ class Outages:
                     outage.reported_at = None  # the next look tries again
 
     async def _store(self) -> None:
-        """The table's part: what lasts, and what ended, also while the database was away."""
+        """Store lasting outages and ended ones, including those of the database itself."""
         try:
             for name, outage in self._outages.items():
                 if outage.reported_at is not None and not outage.stored:
@@ -171,13 +171,13 @@ class Outages:
         await self._pool.execute(_BEGUN, self._account, _kind(name), severity, name, _said(name, outage), outage.began)
 
     async def _directly(self, name: str, level: str, text: str) -> bool:
-        """Whether somebody was told, or nobody wants to be."""
+        """Send a notice directly; returns whether one was delivered or none is configured."""
         place = f" (seen by {self._where})" if self._where else ""
         message = NoticeMessage(f"BotTrader {self._notifier.name}: {level} {_kind(name)}", text + place, level)
         answers = await self._notifier.tell_all(message)
         refused = {target: why for target, why in answers.items() if why}
         if refused:
-            log.error("not everybody could be told", what=name, targets=refused)
+            log.error("not every notice could be sent", what=name, targets=refused)
         return not answers or len(refused) < len(answers)
 
 
@@ -186,24 +186,25 @@ def _kind(name: str) -> IncidentKind:
 
 
 _MEANING = {
-    DATABASE: "nothing is decided, recorded or sent until it is back; orders and stops at the exchange stay there",
-    "temporal": "no order and no exit is started until it is back; what happens at the exchange is kept and told later",
-    "watchers": "no stop of an open position is decided until one takes over; what rests at the exchange stays there",
-    "exchange": "no order can be sent or cancelled and no outcome learned until it is back",
+    DATABASE: "nothing is decided, recorded or sent until it is back; orders and stops at the exchange stay in place",
+    "temporal": "no orders or exits are started until it is back; events from the exchange are stored and processed "
+    "later",
+    "watchers": "stops of open positions are not acted on until another worker takes over; orders at the exchange "
+    "stay in place",
+    "exchange": "orders can't be sent or cancelled, and their outcomes are not known, until it is back",
 }
 _BY_HAND = {
-    "watchers": "One that was ended is started again by any worker; where none has the role, start `bottrader worker "
-    "--role watchers`",
+    "watchers": "Any worker with the role restarts it; if none is running, start `bottrader worker --role watchers`",
 }
-_FULL = "Make room on the disk that the database is on"
-_READ_ONLY = "Let it take writes again (default_transaction_read_only, or a standby that must be promoted)"
-_REFUSED = "That does not pass by itself: see what the database says"
+_FULL = "Free space on the database's disk"
+_READ_ONLY = "Make it accept writes again (default_transaction_read_only, or promote the standby)"
+_REFUSED = "It will not recover without help: see the database's message"
 _REFUSING = ("28", "3D", "42")
-"""SQLSTATE classes: it lets us not in, has no such database, or not what it needs."""
+"""SQLSTATE classes: login refused, no such database, or insufficient resources."""
 
 
 def _needs(name: str, problem: Exception) -> str:
-    """What a person has to do before it goes on."""
+    """What a person has to do before it recovers."""
     if isinstance(problem, asyncpg.DiskFullError):
         return _FULL
     if isinstance(problem, asyncpg.ReadOnlySQLTransactionError):
@@ -214,9 +215,11 @@ def _needs(name: str, problem: Exception) -> str:
 
 
 def _said(name: str, outage: _Outage) -> str:
-    meaning = _MEANING.get(name, "what needs it waits")
+    meaning = _MEANING.get(name, "everything that needs it waits")
     verb = "do not answer" if name.endswith("s") else "does not answer"
     if outage.needs in (_FULL, _READ_ONLY):
-        verb = "takes no writes"
-    ending = f"{outage.needs}; then it goes on by itself." if outage.needs else "It goes on by itself."
+        verb = "accepts no writes"
+    ending = "Work continues automatically when it is back."
+    if outage.needs:
+        ending = f"{outage.needs}; then work continues automatically."
     return f"The {name} {verb} ({outage.why}): {meaning}. {ending}"

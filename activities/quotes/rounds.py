@@ -1,8 +1,9 @@
-"""A round of market making: read markets, inventory and resting quotes, decide in `domain.quoting`, store every reason.
+"""A round of market making: reads markets, inventory and resting quotes, decides with `domain.quoting`, stores every
+reason.
 
-Nothing is remembered between rounds: what rests is what the ledger says has not ended, what may be sold is what the
-position book says is left. The book is read afresh for each symbol and our own orders are taken out of it, so that the
-market maker never follows itself.
+No state is kept between rounds: resting quotes and sellable inventory come from the ledger and the position book. The
+order book is read again for each symbol and our own orders are removed from it, so that the market maker never follows
+itself.
 """
 
 from __future__ import annotations
@@ -75,35 +76,35 @@ class QuotingOptions:
     blocked: frozenset[str] = frozenset()
     hodl: frozenset[str] = frozenset()
     leaderboard_places: int | None = None
-    """Only products with such a place are quoted; None: all."""
+    """Only products within these places of the leaderboard are quoted; None: all."""
     use_unowned: bool = False
     trigger: TriggerRules = field(default_factory=TriggerRules)
-    """What its bids look like; an ask expires as they do."""
+    """The rules of its bids; asks expire likewise."""
     speed: Decimal = Decimal(1)
     keep_days: int = 30
-    """Wall days that the reasons of rounds are kept."""
+    """Wall days for which the rounds' reasons are kept."""
 
 
 @dataclass(slots=True)
 class _Ledger:
-    """What one read of the ledger says, by symbol."""
+    """One read of the ledger, by symbol."""
 
     halted: str = ""
     resting: dict[str, list[Resting]] = field(default_factory=dict)
     others: dict[str, list[Resting]] = field(default_factory=dict)
-    """Symbol → the account's orders in the same book that are no quotes of the symbol itself: entries, exits, what a
-    person placed, and what rests under the name of its twin."""
+    """Symbol → the account's orders in the same order book that are not quotes of the symbol itself: entries, exits, a
+    person's orders, and orders under its twin's name."""
     lots: dict[str, list[SellableLot]] = field(default_factory=dict)
     inventory: dict[str, Decimal] = field(default_factory=dict)
     pool: dict[str, Decimal] = field(default_factory=dict)
-    """Coin → what is nobody's by the books; asks of ours that rest have claimed theirs."""
+    """Coin → the unowned size by the books; our resting asks have claimed theirs."""
     exiting: set[str] = field(default_factory=set)
     volume: dict[str, Decimal] = field(default_factory=dict)
     listed: set[str] | None = None
 
 
 class Quoting(QuotingActivities):
-    """The market maker's activities. `options` gives the settings in force; it is asked at every look."""
+    """The market maker's activities. `options` returns the settings in force; it is called at every round."""
 
     def __init__(
         self,
@@ -231,7 +232,7 @@ class Quoting(QuotingActivities):
         return facts.volume
 
     async def _volume(self, symbol: str) -> Decimal | None:
-        """Quote volume of the last 24 hours from hourly candles; None if they can't be had."""
+        """Quote volume of the last 24 hours from hourly candles; None if they can't be read."""
         known = self._volumes.get(symbol)
         if known is not None and time.monotonic() - known[0] < _VOLUME_SECONDS:
             return known[1]
@@ -306,7 +307,7 @@ class Quoting(QuotingActivities):
 
 
 async def _read_orders(connection: Connection, options: QuotingOptions, found: _Ledger) -> None:
-    """What of ours rests: quotes by symbol, and by book whatever isn't a quote of the symbol itself."""
+    """Our resting orders: quotes by symbol, and by order book those that are not quotes of the symbol itself."""
     for row in await connection.fetch(_RESTING, options.account):
         life = row["expires_after"] and row["expires_after"] - row["age"] * options.speed
         quote = Resting(row["order_key"], Side(row["side"]), row["price"], row["left"], row["entry_key"], life)
@@ -322,7 +323,7 @@ async def _read_orders(connection: Connection, options: QuotingOptions, found: _
 def _why_not(options: QuotingOptions, *, quoted: bool) -> str:
     if not options.enabled:
         return "quoting is switched off (quoting.enabled)"
-    return "" if quoted else "it is not among the quoted products any more"
+    return "" if quoted else "it is no longer among the quoted products"
 
 
 def _intent(plan: QuotePlan, wanted: Wanted, snapshot_id: str, options: QuotingOptions, now: datetime) -> OrderIntent:

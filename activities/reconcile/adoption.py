@@ -1,9 +1,9 @@
-"""Orders that we did not place: recorded, and what they change is known to those it concerns at once (INGEST-5).
+"""External orders: recorded, and the affected trades are updated at once (INGEST-5).
 
-They get a journal row with role EXTERNAL, a trade record, a place in the FIFO book, and a workflow that shows them (it
-commands nothing); stream and reconcile follow them. A buy becomes a trade of ours, with exits, only where that is asked
-for, and never one from before the account's first start (SAFE-10) or one that another BotTrader placed, which guards it
-itself. A sell may leave open trades with less than they had: then their exit monitors look at their position again.
+They get a journal row with role EXTERNAL, a trade record, fills in the FIFO book, and a workflow that only shows them;
+stream and reconcile follow them. A buy becomes one of our trades, with exits, only if the settings say so, and never if
+it is from before the account's first start (SAFE-10) or was placed by another BotTrader, which manages it. A sell may
+reduce open trades: then their exit monitors check their position again.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _RPC_TIMEOUT = timedelta(seconds=5)
 _NEWS = timedelta(hours=1)
 """An order that ended longer ago than this frees nothing that anybody waits for."""
 _FIRST_START = "SELECT first_start_at FROM account_identities WHERE account = $1"
-_BY_OTHERS = "were sold by another trade's exit, as one before it had sold more than was told"
+_BY_OTHERS = "were sold by another trade's exit, because an earlier one had sold more than was reported"
 _COVER_PAUSES = (0.0, 5.0, 20.0)
-"""Seconds before each look: a balance or an exit that is under way may be late."""
+"""Seconds before each check: a balance or an exit in progress may be late."""
 # An exit at work, or what protects a trade, may have got less of the coin than its trade has.
 _LACKING = """
 SELECT t.entry_key FROM trades t JOIN exit_plans p USING (entry_key)
@@ -57,10 +57,10 @@ _KNOWN_ID = "SELECT EXISTS (SELECT FROM attempts WHERE client_order_id = $1 AND 
 
 
 class Adoption:
-    """The ledger as the fact router uses it, with what follows from an order of somebody else's.
+    """The ledger as the fact router uses it, with the consequences of external orders.
 
-    `available` asks the exchange for what of a currency can be sold. `protect` gives the exit rules that adopted
-    buys get now; None leaves them to whoever placed them.
+    `available` reads a currency's available balance from the exchange. `protect` returns the exit rules for adopted
+    buys; None: they are not managed.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Adoption:
         self._covering = BackgroundTasks()
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
-        """Fold an attempt's totals into the ledger."""
+        """Record an attempt's totals in the ledger."""
         return await self._ledger.record(order_key, update, symbol=symbol)
 
     async def adopt(self, order: VenueOrder, source: StatusSource) -> RecordResult:
-        """Record an order that we did not place, and see to what it changes.
+        """Record an external order, and update what it affects.
 
-        Asked again after a failure in between, it goes on from there.
+        Idempotent: a repeat after a failure continues.
         """
         theirs = await self._is_another_instances(order)
         rules = None if theirs or order.side is Side.SELL else self._protect()
@@ -122,19 +122,20 @@ class Adoption:
         return [row["entry_key"] for row in await self._pool.fetch(_LACKING, self._account, base)]
 
     async def _first_start(self) -> datetime | None:
-        """When this account was first started here; None while nobody has noted it."""
+        """When this account was first started here; None if not recorded yet."""
         if self._started is None:
             self._started = await self._pool.fetchval(_FIRST_START, self._account)
         return self._started
 
     async def _is_another_instances(self, order: VenueOrder) -> bool:
-        """Whether its id is of our shape and no journal of ours knows it."""
+        """Whether its id has our format but is in none of our journals."""
         if not has_our_shape(order.client_order_id):
             return False
         return not await self._pool.fetchval(_KNOWN_ID, order.client_order_id, external_key(self._account, order))
 
     async def _tell_of_another_instance(self, order: VenueOrder) -> None:
-        """Told once until a person has dealt with it; that one traded before our first start is no news."""
+        """Report it once until a person resolves it; another instance's orders from before our first start are not
+        reported."""
         lives = not Report.of_venue(order.status, Totals()).status.final
         if not is_news(await self._first_start(), order.created_at, open_still=lives):
             return
@@ -145,8 +146,8 @@ class Adoption:
             "CRITICAL",
             self._account,
             f"another BotTrader trades on account {self._account}: order {order.exchange_order_id} ({order.side} "
-            f"{order.symbol}) has an id as we give them, and this ledger doesn't know it. It is recorded and left to "
-            "the other. Stop one of the two (or this ledger is an older copy of the one that traded: use the newer)",
+            f"{order.symbol}) has a client order ID in BotTrader's format but is not in this ledger. It is recorded "
+            f"and left to the other instance. Stop one of the two; if this ledger is an older copy, use the newer one",
             {"exchange_order_id": order.exchange_order_id, "client_order_id": order.client_order_id},
         )
 
@@ -170,7 +171,7 @@ class Adoption:
         )
 
     async def cover(self, base: str, how: str = OUTSIDE) -> list[Taken]:
-        """Let open trades bear what was sold or is missing of `base`, and have their monitors look.
+        """Deduct what was sold or is missing of `base` from open trades, and have their monitors check.
 
         `how` it left, in words. Raises RPCError and the database's errors.
         """
@@ -180,9 +181,9 @@ class Adoption:
         return taken
 
     def cover_soon(self, symbol: str) -> None:
-        """The same beside everything else, after a trade has sold more than it had: others may have less by that.
+        """The same in the background, after a trade has sold more than it had, which may reduce others.
 
-        What is not to be had now (the exchange's balance, an exit under way) the next reconcile sees.
+        What is not available now (the exchange's balance, an exit in progress) is handled by the next reconcile.
         """
         pair = currencies(symbol)
         if pair is not None:
@@ -196,7 +197,7 @@ class Adoption:
                     return
 
     async def look_again(self, entry_keys: Iterable[str]) -> None:
-        """Have the exit monitors of these trades look at their positions. Raises RPCError."""
+        """Have the exit monitors of these trades check their positions. Raises RPCError."""
         for entry_key in entry_keys:
             await self._tell_monitor(entry_key)
 

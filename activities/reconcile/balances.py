@@ -1,7 +1,9 @@
-"""Balances against the books: what no fill explains is booked under its name, once it is certain (LEDGER-1).
+"""Compares balances with the books: a difference that no fill explains is booked with its kind, once it is certain
+(LEDGER-1).
 
-The balances are read between two looks at the books and before one more look at the orders, so a currency of which
-neither has moved held still. A difference is booked when it is the same twice. Whatever just traded is not judged.
+The balances are read between two reads of the books and before another read of the orders, so a currency that changed
+in neither did not trade. A difference is booked when it is the same twice. Currencies that just traded are not
+compared.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ SELECT DISTINCT symbol FROM fills WHERE account = $1 AND origin = 'derived' AND 
 
 
 class BalanceReconciliation:
-    """One account's balances. `look` compares the journal with the exchange's orders, now.
+    """One account's balances. `look` compares the journal with the exchange's orders now.
 
-    `confirm_seconds` (wall) lie between the two looks that must agree. A balance that is what the books were before a
-    fill of the last `lag_seconds` is taken for an old one, and not judged.
+    `confirm_seconds` (wall) separate the two reads that must agree. A balance equal to the books before a fill of the
+    last `lag_seconds` counts as outdated, and is not compared.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class BalanceReconciliation:
         self._lag_seconds = lag_seconds
 
     async def reconcile(self) -> tuple[list[Transfer], str]:
-        """Book what no fill explains; what was booked, and a sentence. Raises ExchangeError and the database's errors.
+        """Book differences that no fill explains; returns them, and a sentence. Raises ExchangeError and the database's
+        errors.
 
-        The books are opened for all currencies at once, so that is tried a few times while something trades.
+        The books are opened for all currencies at once, so this is tried a few times while something trades.
         """
         opened = await books_are_open(self._pool, self._account)
         first, busy, aside = await self.unexplained()
@@ -64,7 +67,7 @@ class BalanceReconciliation:
             await asyncio.sleep(self._confirm_seconds)
             first, busy, aside = await self.unexplained()
         if busy and not opened:
-            return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
+            return [], f"the books can't be opened while {', '.join(sorted(busy))} trade"
         if not first and aside:
             return [], f"balances agree but for {', '.join(sorted(aside))}, which just traded: compared again later"
         if not first:
@@ -72,16 +75,16 @@ class BalanceReconciliation:
         await asyncio.sleep(self._confirm_seconds)
         again, busy, _ = await self.unexplained()
         if busy and not opened:
-            return [], f"the books are not opened while {', '.join(sorted(busy))} trade"
+            return [], f"the books can't be opened while {', '.join(sorted(busy))} trade"
         same = [item for item in first if item in again]
         expected = {item.currency: item.expected for item in same}
         if not same or not await book_transfers(self._pool, self._account, same, expected):
-            return [], "balances differ and were still moving: they are compared again"
+            return [], "balances differ but were still changing: they are compared again"
         return same, ", ".join(f"{item.kind} of {plain(item.amount)} {item.currency}" for item in same)
 
     async def unexplained(self) -> tuple[list[Transfer], set[str], set[str]]:
-        """What fills and transfers do not explain, the currencies that can't be judged because they just traded, and
-        those of them that differ.
+        """Differences that fills and transfers do not explain, the currencies that can't be compared because they just
+        traded, and those of them that differ.
         """
         before = await expected_balances(self._pool, self._account)
         balances = await self._exchange.balances()
@@ -106,7 +109,7 @@ class BalanceReconciliation:
 
 
 def _moving(finding: Finding) -> bool:
-    """Whether an order may have traded what is not booked yet."""
+    """Whether an order may have fills that are not booked yet."""
     if finding.difference is Difference.IN_FLIGHT:
         return finding.known is not None and finding.known.sent
     return finding.action in (Remedy.RECORD, Remedy.ADOPT, Remedy.WAIT)

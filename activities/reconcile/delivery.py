@@ -1,4 +1,4 @@
-"""What reconcile found goes the way of a live update: stored as facts in chunks, then routed, then waited for."""
+"""Delivers reconcile's findings like stream updates: stored as facts in chunks, then routed, then waited for."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _RECONCILE_LOCK = 73
 
 
 async def lock_reconcile(connection: Connection, account: str) -> None:
-    """Serialise what reconcile writes of an account until the transaction ends."""
+    """Serialise reconcile's writes for an account until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _RECONCILE_LOCK, account)
 
 
 class FactDelivery:
-    """Facts of one run, written under its lease. `seconds` (wall) is how long they may take to arrive."""
+    """Facts of one run, written under its lease. `seconds` (wall) limits the wait for their recording."""
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class FactDelivery:
         self._facts = FactStore(pool, account, lease)
 
     async def deliver(self, view: ExchangeView, findings: Sequence[Finding]) -> tuple[int, bool]:
-        """Store what is behind or unknown, by time, and route it; how many facts, and whether all are recorded by now.
+        """Store missing and unknown reports, by time, and route them; returns how many facts, and whether all are
+        recorded.
 
         Raises LeaseLostError and the database's errors.
         """
@@ -84,8 +85,8 @@ class FactDelivery:
                 IncidentKind.FACT_NOT_RECORDED,
                 "CRITICAL",
                 fact.order_key or fact.observed.order.exchange_order_id,
-                f"what the exchange's records say of order {fact.observed.order.exchange_order_id} is stored as fact "
-                f"{fact.id} but can't be recorded: {problem}",
+                f"the exchange's record of order {fact.observed.order.exchange_order_id} is stored as fact {fact.id} "
+                f"but can't be recorded: {problem}",
                 {"fact": fact.id},
             )
 
@@ -128,7 +129,7 @@ class FactDelivery:
             return await self._facts.commit(chunk)
 
     async def _until_recorded(self, view: ExchangeView, findings: Sequence[Finding]) -> bool:
-        """Wait until the journal has what was routed: a workflow that was told records it a moment later."""
+        """Wait until the journal has the routed facts: a workflow records them a moment after its signal."""
         wanted = {item.seen.exchange_order_id: item.seen.report for item in findings if item.seen is not None}
         deadline = time.monotonic() + self._seconds
         pause = 0.02

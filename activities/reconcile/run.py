@@ -1,9 +1,10 @@
-"""Reconcile at work: look at the exchange, compare with the journal, do what `domain.reconcile` says (INGEST-3 to 5).
+"""A reconcile run: reads the exchange, compares with the journal, and carries out the remedies of `domain.reconcile`
+(INGEST-3 to 5).
 
-What is behind goes the way of a live update: stored as a fact in chunks of 50, then routed to its workflow or, where
-none runs, to the ledger. One run at a time per account, by lease. A run may be repeated at any point: it looks at
-levels, and what is level already stays as it is. P&L, remaining sizes and parents are never written here; the ledger
-derives them from fills.
+Missing reports are handled like stream updates: stored as facts in chunks of 50, then routed to their workflow or, if
+none is running, to the ledger. One run at a time per account, by lease. A run is idempotent: it compares states, and
+matching ones are not changed. P&L, remaining sizes and parents are never written here; the ledger derives them from
+fills.
 """
 
 from __future__ import annotations
@@ -94,19 +95,19 @@ class ReconcileOptions:
 
     lease: LeaseTerms = field(default_factory=lambda: LeaseTerms(seconds=30.0, renew_seconds=5.0))
     overlap_seconds: float = 300.0
-    """A look begins this long before the time up to which everything was level."""
+    """A run reads this much from before the time up to which everything was reconciled."""
     first_look_back_seconds: float = 7 * 86_400.0
     arrive_seconds: float = 30.0
     """How long facts may take to reach workflows and ledger within a run."""
     confirm_seconds: float = 2.0
-    """A difference of balances is booked when it is the same after this long."""
+    """A balance difference is booked if it is the same after this time."""
     balance_lag_seconds: float = 60.0
-    """For so long a balance may still be what it was before a fill."""
+    """How long a balance may lag behind a fill."""
     reads_at_once: int = 4
 
 
 class Reconciler(ReconcileActivity):
-    """The activity, for the account that `exchange` and `adoption` are for."""
+    """The activity for one account, that of `exchange` and `adoption`."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Reconciler(ReconcileActivity):
 
     @activity.defn(name="reconcile")
     async def reconcile(self, request: ReconcileInput) -> ReconcileReport:
-        """Compare and do what is to be done."""
+        """Compare, and correct the differences."""
         async with alive():
             try:
                 return await self.run(request)
@@ -154,12 +155,12 @@ class Reconciler(ReconcileActivity):
                 _FAILING,
                 "CRITICAL",
                 account,
-                f"account {account} can't be reconciled with the exchange ({code}: {problem}); it is tried again",
+                f"account {account} can't be reconciled with the exchange ({code}: {problem}); it is retried",
             )
 
 
 class _Run:
-    """One look and what follows from it."""
+    """One run: the comparison and its corrections."""
 
     def __init__(self, parts: Reconciler, request: ReconcileInput, lease: Lease | None) -> None:
         self._parts = parts
@@ -175,19 +176,19 @@ class _Run:
     # --- the two ways to run --------------------------------------------------------------------------------------
 
     async def look_only(self) -> ReconcileReport:
-        """A dry run: what differs, and what would be done."""
+        """A dry run: the differences, and what would be done."""
         _, since = await self._since()
         view, findings = await self._look(since)
         differences, busy, _ = await self._balances(since).unexplained()
         report = self._report(view, since, findings)
         told = ", ".join(f"{plain(item.amount)} {item.currency}" for item in differences)
         rows = tuple(TransferRow(currency=i.currency, kind=i.kind, amount=i.amount) for i in differences)
-        balances = f"of the balances, no fill explains {told}" if told else "balances agree"
-        balances += f"; not compared, as they just traded: {', '.join(sorted(busy))}" if busy else ""
+        balances = f"no fill explains {told} of the balances" if told else "balances agree"
+        balances += f"; not compared, because they just traded: {', '.join(sorted(busy))}" if busy else ""
         return report.model_copy(update={"transfers": rows, "balances": balances, "seconds": self._seconds})
 
     async def reconcile(self) -> ReconcileReport:
-        """Compare both views and mend the differences."""
+        """Compare both views and correct the differences."""
         asked, since = await self._since()
         view, findings = await self._look(since)
         await self._tell_people(view, findings)
@@ -216,7 +217,7 @@ class _Run:
     # --- looking --------------------------------------------------------------------------------------------------
 
     async def _since(self) -> tuple[datetime, datetime]:
-        """The exchange's time now, and from when on orders and executions are looked at (the exchange's time)."""
+        """The exchange's time now, and the time from which orders and executions are read (the exchange's time)."""
         # Up to a time from the future nothing is known; from one of the past more is read again.
         asked = min(await self._exchange.server_time(), datetime.now(UTC))
         position = await StreamPosition.load(self._pool, reconcile_lease(self._account))
@@ -238,7 +239,7 @@ class _Run:
         return asked, since
 
     async def _look(self, since: datetime, *, executions: bool = True) -> tuple[ExchangeView, list[Finding]]:
-        """Both views, compared; what the lists leave open is looked up."""
+        """Compare both views; orders that the lists leave open are looked up."""
         view = await read_exchange(self._exchange, since, executions=executions)
         journal = await read_journal(self._pool, self._account, view)
         ours = {item.symbol for item in journal.attempts}
@@ -276,7 +277,7 @@ class _Run:
             )
         for message in view.unreadable:
             subject = hashlib.sha256(message.raw.encode("utf-8", "replace")).hexdigest()[:16]
-            sentence = f"a row of the exchange's records can't be understood: {message.reason}"
+            sentence = f"a row of the exchange's records is unreadable: {message.reason}"
             news = await report_once(
                 self._pool,
                 self._account,
@@ -292,7 +293,7 @@ class _Run:
 
     @staticmethod
     def _raw(view: ExchangeView, finding: Finding) -> object:
-        """The exchange's own words about a finding."""
+        """The exchange's raw data about a finding."""
         identity = finding.seen.exchange_order_id if finding.seen else finding.subject.partition("/")[0]
         wanted = set(finding.trade_ids)
         fills = [dict(item.raw) for item in view.fills.get(identity, []) if item.trade_id in wanted]
@@ -320,7 +321,7 @@ class _Run:
         )
 
     async def _mark(self, view: ExchangeView) -> None:
-        """Note on trade records that the exchange says the same, and where it says so."""
+        """Mark trade records as confirmed by the exchange, with the source."""
         seen = [item for item in view.records.orders if item.report.totals.size > 0]
         for start in range(0, len(seen), CHUNK):
             chunk = seen[start : start + CHUNK]
@@ -351,7 +352,7 @@ class _Run:
         )
 
     async def _cover(self) -> list[Taken]:
-        """Let trades bear what the account is short of, and have their monitors look."""
+        """Deduct the account's shortage from trades, and have their monitors check."""
         adoption = self._parts.adoption
         bases = await held_currencies(self._pool, self._account)
         taken = [item for base in bases for item in await adoption.cover(base)]
@@ -364,7 +365,7 @@ class _Run:
     # --- the end --------------------------------------------------------------------------------------------------
 
     async def _advance(self, asked: datetime) -> None:
-        """Everything up to `asked` is level."""
+        """Record that everything up to `asked` is reconciled."""
         lease = self._held
         position = await StreamPosition.load(self._pool, lease.name)
         position.caught_up_to = max(asked, position.caught_up_to or asked)

@@ -1,4 +1,4 @@
-"""The exchange's own executions take the place of fills that were derived from totals, as reconcile finds them."""
+"""Replaces fills derived from totals with the exchange's own executions during a reconcile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _OPEN_OF_KIND = "SELECT subject FROM incidents WHERE account = $1 AND kind = $2 
 
 
 class Settlement:
-    """Settles the orders of an account. `slots` bounds how many reads of the exchange are under way at once."""
+    """Settles the orders of an account. `slots` limits concurrent reads of the exchange."""
 
     def __init__(self, pool: Pool, exchange: Exchange, account: str, slots: asyncio.Semaphore) -> None:
         self._pool = pool
@@ -42,9 +42,9 @@ class Settlement:
         self._slots = slots
 
     async def settle(self, view: ExchangeView, recent: timedelta) -> int:
-        """Settle what the view shows and what was derived in the last `recent`; of how many orders.
+        """Settle orders in the view and those with fills derived in the last `recent`; returns how many.
 
-        Executions that had to be asked for join the view. Raises the database's errors.
+        Executions that had to be requested are added to the view. Raises the database's errors.
         """
         derived = {
             row["exchange_order_id"]
@@ -72,7 +72,7 @@ class Settlement:
         return settled
 
     async def _tell_of_unsettled(self, view: ExchangeView, recent: timedelta) -> None:
-        """Orders whose executions have not added up for long; over for those where they do by now."""
+        """Report orders whose executions have not added up for long; resolve those that now do."""
         rows = await self._pool.fetch(_LONG_DERIVED, self._account, recent, SETTLED_WITHIN)
         for row in rows:
             identity = row["exchange_order_id"]
@@ -84,7 +84,7 @@ class Settlement:
                 "WARNING",
                 identity,
                 f"the exchange lists executions of {plain(listed)} for order {identity}, whose fills by its totals are "
-                f"{plain(row['size'])}: those stay in the books, and balances are compared all the same",
+                f"{plain(row['size'])}: those stay in the books, and balances are still compared",
             )
         unsettled = {row["exchange_order_id"] for row in rows}
         for row in await self._pool.fetch(_OPEN_OF_KIND, self._account, _UNSETTLED):
@@ -92,7 +92,7 @@ class Settlement:
                 await resolve_incidents(self._pool, self._account, _UNSETTLED, row["subject"])
 
     async def _executions(self, identity: str) -> tuple[str, list[VenueFill]]:
-        """An order's executions, by its id; none where they can't be read now."""
+        """An order's executions, by its id; none if they can't be read now."""
         async with self._slots:
             with suppress(Unavailable):
                 return identity, list(await self._exchange.fills(exchange_order_id=identity))

@@ -1,4 +1,4 @@
-"""The two views that reconcile compares: the exchange's records by REST, and the journal in the database."""
+"""The two views that reconcile compares: the exchange's records from REST, and the journal in the database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SELECT exchange_order_id, trade_id, origin FROM fills WHERE account = $1 AND exc
 
 @dataclass(slots=True)
 class ExchangeView:
-    """Everything that the exchange showed in one look, as it came and as `domain.reconcile` reads it."""
+    """Everything read from the exchange in one run, unchanged and as `domain.reconcile` uses it."""
 
     records: Records
     orders: dict[str, VenueOrder] = field(default_factory=dict)
@@ -53,9 +53,9 @@ class ExchangeView:
 
 
 async def read_exchange(exchange: Exchange, since: datetime, *, executions: bool = True) -> ExchangeView:
-    """Open orders first, then all orders created since, then executions: what is read later knows no less.
+    """Open orders first, then all orders created since, then executions: later reads are at least as recent.
 
-    Raises ExchangeError if a list can't be read; single rows that can't be understood are kept apart.
+    Raises ExchangeError if a list can't be read; unreadable rows are kept separately.
     """
     asked_at = datetime.now(UTC)
     unreadable: list[MalformedMessage] = []
@@ -87,7 +87,8 @@ async def read_exchange(exchange: Exchange, since: datetime, *, executions: bool
 
 
 async def with_products(exchange: Exchange, view: ExchangeView, strangers: Collection[str]) -> ExchangeView:
-    """The view with which of `strangers` (products) the exchange has; without them where that can't be read."""
+    """The view with the information which unknown products (`strangers`) the exchange has; without it if that can't be
+    read."""
     if not strangers:
         return view
     try:
@@ -101,7 +102,7 @@ async def with_products(exchange: Exchange, view: ExchangeView, strangers: Colle
 
 
 def seen_of(order: VenueOrder, source: StatusSource) -> Seen:
-    """An order in the exchange's records, as `domain.reconcile` reads it."""
+    """An order in the exchange's records, in the form for `domain.reconcile`."""
     totals = Totals(order.filled_size, order.filled_value, order.quote_fees, order.base_fees)
     return Seen(
         order.exchange_order_id,
@@ -116,7 +117,7 @@ def seen_of(order: VenueOrder, source: StatusSource) -> Seen:
 
 
 def executions_of(fills: Sequence[VenueFill]) -> list[Execution]:
-    """Executions in the exchange's records, as `domain.reconcile` reads them."""
+    """Executions in the exchange's records, in the form for `domain.reconcile`."""
     return [
         Execution(
             item.trade_id,
@@ -133,9 +134,9 @@ def executions_of(fills: Sequence[VenueFill]) -> list[Execution]:
 
 
 async def read_journal(pool: Statements, account: str, view: ExchangeView) -> Journal:
-    """What the journal has on everything that has not ended and on everything that the exchange showed.
+    """The journal's data on all open orders and on everything in the exchange's view.
 
-    Read after the exchange, so that what is under way is in it. Raises the database's errors.
+    Read after the exchange, so that orders in progress are included. Raises the database's errors.
     """
     identities = sorted({*view.orders, *view.fills})
     ours = sorted({item.client_order_id for item in view.orders.values() if item.client_order_id})

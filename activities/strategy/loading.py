@@ -1,6 +1,6 @@
-"""Strategies of the user's own: by entry point, by module, or from a file named in the configuration.
+"""The user's own strategies: from an entry point, a module, or a file named in the settings.
 
-A file is read once a process: a worker that is to take a changed one is started again.
+A file is read once per process: restart the worker after changing it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from domain.strategies import Strategy
 __all__ = ["GROUP", "StrategyError", "load_strategy", "look_at_strategy"]
 
 GROUP = "bottrader.strategies"
-"""The entry point group in which a package announces its strategies."""
+"""The entry point group for strategies from packages."""
 
 _files: dict[Path, Any] = {}
 
@@ -35,7 +35,7 @@ class StrategyError(BotTraderError):
 
 
 def load_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
-    """The strategy that the configuration names, made with its parameters.
+    """The configured strategy, created with its parameters.
 
     `name` is one of the group `bottrader.strategies`, `package.module:Class` or `path/to/file.py:Class`. Raises
     StrategyError.
@@ -45,7 +45,7 @@ def load_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
         strategy = made(**parameters)
     except Exception as problem:
         raise StrategyError(
-            f"strategy.use: the strategy can't be made with strategy.parameters: {_where(problem)}"
+            f"strategy.use: the strategy can't be created with strategy.parameters: {_where(problem)}"
         ) from problem
     decide = getattr(strategy, "decide", None)
     if not callable(decide) or inspect.iscoroutinefunction(decide):
@@ -54,9 +54,10 @@ def load_strategy(name: str, parameters: Mapping[str, Any]) -> Strategy:
 
 
 def look_at_strategy(name: str) -> None:
-    """Raises StrategyError where the strategy can't be found or its file has an error of syntax. Runs none of its code.
+    """Check the strategy without running its code. Raises StrategyError if it can't be found or its file has a syntax
+    error.
 
-    What shows only when it is made (its imports, its parameters, its method) is for `load_strategy`.
+    Errors that appear only when it is created (imports, parameters, methods) are left to `load_strategy`.
     """
     where, _, attribute = (name if ":" in name else _point(name).value).rpartition(":")
     file = Path(where).expanduser() if where.endswith(".py") else _file_of_module(where)
@@ -74,7 +75,7 @@ def look_at_strategy(name: str) -> None:
 
 
 def _file_of_module(name: str) -> Path | None:
-    """Where a module's text is, found without importing the packages around it; None: it has none."""
+    """A module's file, found without importing its packages; None: it has none."""
     path: Sequence[str] | None = None
     spec = None
     for length, _ in enumerate(parts := name.split("."), start=1):
@@ -116,7 +117,7 @@ def _point(name: str) -> EntryPoint:
     if not found:
         known = ", ".join(sorted({"weighted", *(point.name for point in entry_points(group=GROUP))}))
         raise StrategyError(
-            f"strategy.use: there is no such strategy; known are {known}, module:Class and file.py:Class"
+            f"strategy.use: there is no such strategy; use one of {known}, module:Class or file.py:Class"
         )
     return found[0]
 
@@ -152,7 +153,7 @@ def _file(given: Path) -> Any:
     known_as = f"bottrader_strategy_{path.stem}"
     spec = importlib.util.spec_from_file_location(known_as, path)
     if spec is None or spec.loader is None:
-        raise StrategyError("strategy.use: the file is no Python file")
+        raise StrategyError("strategy.use: the file is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles of the file look their module up by name.
     sys.modules[known_as] = module
@@ -166,7 +167,7 @@ def _file(given: Path) -> Any:
 
 
 def _where(problem: Exception) -> str:
-    """What went wrong in somebody's code, and in which line. Not its text, which may hold the parameters (SAFE-5)."""
+    """The error in a user's code, and its line. Not the error's text, which may contain the parameters (SAFE-5)."""
     frames = traceback.extract_tb(problem.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if len(frames) > 1 else ""
     if isinstance(problem, SyntaxError) and problem.lineno:

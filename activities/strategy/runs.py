@@ -1,8 +1,8 @@
-"""A strategy run: from candles to a stored matrix, and an order for each buy (ENTRY).
+"""A strategy run: computes and stores the matrix from candles, and starts an order for each buy (ENTRY).
 
-The matrix and every decision are committed in one statement before an order is started; order keys follow from the
-snapshot. So a run that is interrupted anywhere and tried again decides nothing anew and buys nothing twice. A sell acts
-through the matrix on open trades (EXIT-1); what no trade owns is never sold by a strategy.
+The matrix and every decision are committed in one statement before an order is started; order keys are derived from the
+snapshot. So a run that is interrupted at any point and retried decides nothing again and buys nothing twice. A sell
+affects open trades through the matrix (EXIT-1); a strategy never sells from the pool.
 """
 
 from __future__ import annotations
@@ -46,36 +46,36 @@ _KEPT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyOptions:
-    """What a run goes by; asked for anew at each run, as people change it. Wall seconds."""
+    """A run's settings; read again at each run, because they may change. Wall seconds."""
 
     triggers: Triggers = field(default_factory=dict)
-    """What its orders look like; it buys by no other trigger."""
+    """The rules of its orders; it buys by no other trigger."""
     asked_by: str = ""
-    """Which strategy: who is noted as having asked for its orders."""
+    """The strategy's name, stored as the requester of its orders."""
     enabled: bool = False
     universe: Universe = field(default_factory=Universe)
     strategies: Callable[[], Sequence[Strategy]] = tuple
-    """Made at each run; raises StrategyError."""
+    """Creates the strategy at each run; raises StrategyError."""
     parameters: Parameters = field(default_factory=Parameters)
     named: tuple[NamedIndicator, ...] = ()
     window: int = 300
     stale_seconds: float = 120.0
     one_trade_per_trigger: bool = True
     by_the_clock: bool = True
-    """Whether a candle's end is told by our clock; else (a market that is sped up) by the next candle."""
+    """Whether our clock tells a candle's end; else (in a market that is sped up) the next candle does."""
     source: str = "sighook"
 
 
 @dataclass(frozen=True, slots=True)
 class _Market:
-    """What a run saw beside the indicators."""
+    """A run's market data beside the indicators."""
 
     symbols: tuple[str, ...]
     allowed: frozenset[str]
     held: frozenset[str]
     states: Mapping[str, MarketRow]
     candle: datetime | None
-    """When the newest closed candle began."""
+    """The opening time of the newest closed candle."""
     now: datetime
 
 
@@ -225,13 +225,13 @@ class StrategyRuns(StrategyActivity):
         if not options.enabled:
             return nothing("disabled", "strategy.enabled is off: nothing is bought")
         if symbol not in market.allowed:
-            return nothing("not_allowed", f"{symbol} is looked at only because it is held")
+            return nothing("not_allowed", f"{symbol} is only evaluated because it is held")
         if bought:
-            return nothing("same_candle", "an earlier run has bought on this very candle")
+            return nothing("same_candle", "an earlier run has already bought on this candle")
         if busy:
             return nothing("already_held", f"a trade of {trigger} in {symbol} is open")
         if state is None or state.bid is None or state.ask is None:
-            return nothing("no_price", f"no bid and ask of {symbol} is known")
+            return nothing("no_price", f"bid and ask of {symbol} are not known")
         try:
             intent = strategy_entry(
                 options.triggers,
@@ -251,7 +251,7 @@ class StrategyRuns(StrategyActivity):
     # --- acting ---------------------------------------------------------------------------------------------------
 
     async def _start(self, snapshot_id: str) -> None:
-        """Start what has not been started; raises Temporal's errors, and the run is tried again."""
+        """Start the buys that have not been started; raises Temporal's errors, and the run is retried."""
         intents = await self._store.to_start(snapshot_id)
         slots = asyncio.Semaphore(_STARTS_AT_ONCE)
 
@@ -308,26 +308,26 @@ def _held(symbol: str, reason: str) -> Decision:
 
 
 def _with_fresh_data(decision: Decision, market: _Market, stale_seconds: float) -> Decision:
-    """The decision, or a hold where the symbol's market data are older than is allowed."""
+    """The decision, or a hold if the symbol's market data is too old."""
     if decision.action is Action.HOLD:
         return decision
     state = market.states.get(decision.symbol)
     if state is None or state.at is None:
-        return decision._replace(action=Action.HOLD, trigger=None, reason="no market data have been received")
+        return decision._replace(action=Action.HOLD, trigger=None, reason="no market data has been received")
     age = (market.now - state.at).total_seconds()
     if -float(AHEAD_SECONDS) <= age <= stale_seconds:
         return decision
     when = f"{age:.0f} s old" if age > 0 else f"dated {-age:.0f} s ahead of our time"
-    reason = f"market data are {when}, {stale_seconds:.0f} s are allowed; it would {decision.action}"
+    reason = f"market data is {when}, the limit is {stale_seconds:.0f} s; otherwise: {decision.action}"
     return decision._replace(action=Action.HOLD, trigger=None, reason=reason)
 
 
 def _sell_signal(decision: Decision, market: _Market, source: str) -> Signal:
     trigger = decision.trigger or ""
     if decision.symbol in market.held:
-        sentence = "open trades that are not losing leave by it, if their rules have signal exits"
+        sentence = "open trades without a loss exit by it, if their rules have signal exits"
         return Signal(decision.symbol, "SELL", source, trigger, "exit_signal", sentence)
-    return Signal(decision.symbol, "SELL", source, trigger, "nothing_held", "no trade of it is open")
+    return Signal(decision.symbol, "SELL", source, trigger, "nothing_held", "no open trade in it")
 
 
 def _row(row: Mapping[str, object], outcome: Mapping[str, object] | None) -> StrategyRow:
@@ -348,5 +348,5 @@ def _row(row: Mapping[str, object], outcome: Mapping[str, object] | None) -> Str
 
 def _sentence(run: Mapping[str, object], options: StrategyOptions) -> str:
     if not run["symbols"]:
-        return "No symbol is looked at: symbols.allow names none, or no market data have come yet."
-    return "" if options.enabled else "strategy.enabled is off: the matrix is written, nothing is bought or sold by it."
+        return "No symbols were evaluated: symbols.allow has none, or no market data has arrived yet."
+    return "" if options.enabled else "strategy.enabled is off: the matrix is stored, nothing is bought or sold by it."

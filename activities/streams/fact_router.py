@@ -1,8 +1,8 @@
-"""From stored facts to what they are about: the order's workflow, or the ledger directly where there is none.
+"""Routes stored facts: to the order's workflow, or directly to the ledger if there is none.
 
-Orders are served side by side, each in a lane of its own: while one signal is under way, newer totals of the same
-attempt are merged into one that waits (they are cumulative, so nothing is lost). A fact is done only when it arrived;
-until then it is tried again, for ever, and stays marked as not routed for whoever reads the stream next.
+Orders are handled concurrently, each in order: while one signal is being sent, newer totals of the same attempt are
+merged into one waiting report (they are cumulative, so nothing is lost). A fact is done only when it is delivered;
+until then it is retried, for ever, and stays marked as not routed for the next reader of the stream.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ReportLedger(Protocol):
     """The ledger's record transaction."""
 
     async def record(self, order_key: str, update: OrderUpdate, *, symbol: str | None = None) -> RecordResult:
-        """Fold an attempt's totals into the ledger."""
+        """Record an attempt's totals in the ledger."""
         ...
 
     async def adopt(self, order: VenueOrder, source: StatusSource) -> RecordResult:
@@ -50,7 +50,7 @@ class ReportLedger(Protocol):
 
 @dataclass(slots=True)
 class _Waiting:
-    """The newest knowledge of one attempt that has not arrived yet, and the facts it stands for."""
+    """The newest undelivered report of one attempt, and the facts merged into it."""
 
     fact: Fact
     report: Report
@@ -91,8 +91,8 @@ class FactRouter:
 
     Args:
         spawn: runs a coroutine beside everything else.
-        routed: called with the ids of facts that have arrived.
-        defect: called with a fact and what went wrong where trying again is unlikely to help.
+        routed: called with the ids of delivered facts.
+        defect: called with a fact and the error if a retry is unlikely to help.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class FactRouter:
 
     @property
     def waiting(self) -> int:
-        """Orders whose facts have not all arrived."""
+        """Orders with undelivered facts."""
         return len(self._lanes)
 
     def route(self, fact: Fact) -> None:
-        """See to it that the fact arrives."""
+        """Deliver the fact, with retries."""
         name = fact.order_key or f"external {fact.observed.order.exchange_order_id}"
         lane = self._lanes.get(name)
         if lane is None:

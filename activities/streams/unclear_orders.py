@@ -1,8 +1,8 @@
-"""Orders whose state the stream leaves unclear: they are asked for by REST until it is known.
+"""Orders whose state is unclear from the stream: they are looked up by REST until it is known.
 
-There are two kinds. A message that can't be understood puts its order in doubt: nothing of it is booked until REST has
-answered. And an end may be reported with the totals from before the last fill, so an end that is short of the order's
-size is believed only after a look at the order itself, which holds up nobody for longer than a moment.
+There are two kinds. An unreadable message makes its order unclear: nothing of it is booked until REST has answered. And
+an end may be reported with the totals from before the last fill, so an end short of the order's size counts only after
+a look-up of the order, which delays others only briefly.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ SELECT DISTINCT entry_key FROM orders
 _UNCLEAR_AFTER = 3
 _RPC_TIMEOUT = timedelta(seconds=5)
 _FIRST_PAUSE = 0.05
-"""Wall seconds between two questions about an end, doubled each time."""
+"""Wall seconds between two look-ups of an end, doubled each time."""
 _LOOK_AT_END = 0.3
-"""Wall seconds that an order's own answer about its end is waited for: a due stop may wait for it."""
+"""Wall seconds to wait for the look-up of an order's end: a due stop may be waiting for it."""
 _LOOK_WHERE_OTHERS_HAVE = 1.0
-"""The same for a sell of a trade, where what it sold already would be sold again out of what is others'."""
+"""The same for a sell of a trade whose sold size could otherwise be sold again from other holdings."""
 _ASKED_ON_SECONDS = 900.0
-"""So long an end that could not be looked at is asked for beside; reconcile compares it, too."""
+"""How long an end that could not be looked up is retried in the background; reconcile compares it too."""
 
 
 def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
-    """The exchange's id of the order that a message speaks of, if it can be read, and ours, empty if it can't."""
+    """The exchange's id of the order in a message, and ours, each empty if unreadable."""
     try:
         raw = json.loads(message.raw)
     except ValueError:
@@ -62,7 +62,7 @@ def _order_named(message: MalformedMessage) -> tuple[str, str] | None:
 
 
 def order_ended(message: MalformedMessage) -> str | None:
-    """The exchange's id of the order of which a message tells for sure that it has ended, and with which size."""
+    """The exchange's id of an order that a message certainly reports as ended, with its size."""
     named = _order_named(message)
     return named[0] if named is not None and message.ended and message.filled_size is not None else None
 
@@ -75,12 +75,12 @@ class UnclearOrders:
     """Those of one tenure.
 
     Args:
-        facts: where what can't be understood is kept.
-        slots: how many questions the exchange is asked at once.
-        timeout: wall seconds for one question.
+        facts: where unreadable messages are stored.
+        slots: number of concurrent look-ups.
+        timeout: wall seconds for one look-up.
         repeat_seconds: wall; an order that stays unclear is reported again.
-        observe: takes an order as REST answered it, to be stored and routed.
-        all_stored: waits until everything that `observe` took is stored and on its way.
+        observe: receives an order from REST, to be stored and routed.
+        all_stored: waits until everything given to `observe` is stored and being routed.
     """
 
     def __init__(
@@ -104,16 +104,16 @@ class UnclearOrders:
         self._all_stored = all_stored
         self._unclear = tenure.open_incident(IncidentKind.ORDER_UNCLEAR, "WARNING", repeat_seconds=repeat_seconds)
         self._doubted: dict[str, int] = {}
-        """Orders of which something came that can't be understood: how often."""
+        """Orders with unreadable messages: how many."""
         self._sizes: dict[str, Decimal] = {}
-        """Of such orders, the greatest base size that they were told of with."""
+        """For such orders, the largest reported base size."""
         self._ended: set[str] = set()
-        """Those of them that were told to have ended."""
+        """Those of them reported as ended."""
         self._ends: dict[str, asyncio.Task[VenueOrder | None]] = {}
-        """By order, the question how it has ended; it goes on when nobody waits for it any more."""
+        """By order, the look-up of its end; it continues when no caller waits any more."""
 
     async def begin(self) -> None:
-        """Go on with what an earlier tenure left. Raises the database's errors."""
+        """Continue what an earlier tenure left. Raises the database's errors."""
         await self._unclear.inherit()
         for message in await self._facts.unclear():
             self.doubt(message)
@@ -121,11 +121,11 @@ class UnclearOrders:
 
     @property
     def doubted(self) -> KeysView[str]:
-        """The exchange's ids of the orders that are being asked for."""
+        """The exchange's ids of the orders being looked up."""
         return self._doubted.keys()
 
     def doubt(self, message: MalformedMessage) -> None:
-        """Ask REST for the order of which something came that can't be understood, where that names one."""
+        """Look up the order of an unreadable message, if it names one."""
         named = _order_named(message)
         if named is None:
             return
@@ -138,14 +138,15 @@ class UnclearOrders:
         self.doubt_order(identity, message.reason)
 
     def doubt_order(self, identity: str, reason: str) -> None:
-        """Ask REST for the order until it can be read; `reason` says what was wrong with what came."""
+        """Look up the order by REST until it can be read; `reason` says what was wrong with the message."""
         times = self._doubted.get(identity, 0)
         self._doubted[identity] = times + 1
         if not times:
             self._tenure.background.start(self._clear_up(identity, reason))
 
     async def _free(self, identity: str, ours: str, filled: Decimal) -> None:
-        """An order has ended with this size, all else of it is unclear: an exit needs to know no more, and goes on."""
+        """An order has ended with this size, but the rest of its report is unclear: that is enough for an exit to
+        continue."""
         order = await self.look_at_end(identity, ours, filled)
         filled = max(filled, order.filled_size) if order is not None else filled
         await self._free_once_known(identity, ours, filled)
@@ -155,7 +156,7 @@ class UnclearOrders:
             await self._facts.cleared(identity)
 
     async def _free_once_known(self, identity: str, ours: str, filled: Decimal) -> None:
-        """The journal has an order by the exchange's id only once its sending has been answered."""
+        """The journal has an order's exchange id only once sending it has been answered."""
         began, pause = time.monotonic(), _FIRST_PAUSE
         while time.monotonic() - began < _ASKED_ON_SECONDS:
             with suppress(*DATABASE_TROUBLE):
@@ -168,7 +169,7 @@ class UnclearOrders:
             pause = min(60.0, 2 * pause)
 
     async def _tell_of_freed(self) -> None:
-        """A reader may have ended between freeing a claim and telling the exit monitor that waits for it."""
+        """A reader may have stopped between releasing a claim and notifying the exit monitor that waits for it."""
         with suppress(*DATABASE_TROUBLE):
             for row in await self._tenure.pool.fetch(_FREED, self._tenure.account):
                 await self._tell_monitor(row["entry_key"])
@@ -179,12 +180,13 @@ class UnclearOrders:
             await monitor.signal("position_changed", rpc_timeout=_RPC_TIMEOUT)
 
     async def look_at_end(self, identity: str, ours: str, told: Decimal) -> VenueOrder | None:
-        """The order by REST, which shows how it has ended; None if it doesn't in time, and is asked on beside.
+        """Look up an order's end by REST; None if it does not arrive in time; the look-up then continues in the
+        background.
 
-        The stream may tell an end (mostly one by a cancel) with the size before the last fill (`told`, base), and who
-        sells next sells what this one has not. So a sell of a trade is waited for longer where others have of its coin:
-        elsewhere the exchange refuses what is not there. `identity` is the exchange's id, `ours` our own, empty if
-        it is not known.
+        The stream may report an end (mostly after a cancel) with the size before the last fill (`told`, base), and the
+        next sell sells the rest. So a sell of a trade is waited for longer if the account has other holdings of the
+        coin; without them the exchange refuses to sell too much. `identity` is the exchange's id, `ours` our own, empty
+        if not known.
         """
         asking = self._ends.get(identity)
         if asking is None:
@@ -200,11 +202,15 @@ class UnclearOrders:
         try:
             return await others_have(self._tenure.pool, self._tenure.account, identity, ours)
         except DATABASE_TROUBLE as problem:
-            log.warning("not known whose coins an order sells", exchange_order_id=identity, problem=repr(problem))
+            log.warning(
+                "could not read whether others own coins that an order sells",
+                exchange_order_id=identity,
+                problem=repr(problem),
+            )
             return True
 
     async def _ask_for_end(self, identity: str, told: Decimal) -> VenueOrder | None:
-        """Ask for an order that was told to have ended until an answer shows it; observed where it has filled more."""
+        """Look up an order reported as ended until an answer shows it; observed if it has filled more."""
         began, pause = time.monotonic(), _FIRST_PAUSE
         while (waited := time.monotonic() - began) < _ASKED_ON_SECONDS:
             with suppress(ExchangeError, OSError, TimeoutError):
@@ -214,7 +220,7 @@ class UnclearOrders:
                         order = await self._tenure.exchange.order(identity)
                 if order is not None and shows_end(_report(order), told):
                     if order.filled_size > told:
-                        log.warning("an order has filled more than its end told", exchange_order_id=identity)
+                        log.warning("an order has filled more than its reported end", exchange_order_id=identity)
                         await self._observe(order)
                         await self._all_stored()
                     return order
@@ -223,7 +229,7 @@ class UnclearOrders:
         return None
 
     async def _clear_up(self, identity: str, reason: str) -> None:
-        """Until REST tells what the stream (or a list) did not; an incident where it doesn't either."""
+        """Look the order up until REST gives a readable answer; an incident if it doesn't either."""
         failures = 0
         while True:
             times = self._doubted[identity]
@@ -231,7 +237,7 @@ class UnclearOrders:
                 async with self._slots, asyncio.timeout(self._timeout):
                     order = await self._tenure.exchange.order(identity)
                 if order is not None and self._lags(order):
-                    raise Unavailable("the answer is older than what the stream has told")
+                    raise Unavailable("the answer is older than the stream's report")
             except (ExchangeError, OSError, TimeoutError) as problem:
                 failures += 1
                 log.warning("an order is unclear", exchange_order_id=identity, reason=reason, problem=repr(problem))
@@ -239,8 +245,8 @@ class UnclearOrders:
                     with suppress(*DATABASE_TROUBLE):
                         await self._unclear.tell(
                             identity,
-                            f"What the exchange says of order {identity} can't be understood ({reason}), and asking "
-                            f"for it by its id doesn't help ({problem}): nothing of it is booked, the rest goes on.",
+                            f"The exchange's report of order {identity} is unreadable ({reason}), and so is a "
+                            f"look-up by its id ({problem}): nothing of it is booked, everything else continues.",
                         )
                 await asyncio.sleep(min(60.0, 0.25 * 2 ** min(failures, 8)))
                 continue

@@ -1,8 +1,9 @@
-"""The account's own orders, from the exchange to the workflows: one reader per account (INGEST-1, 2; LIFE-5, 9).
+"""The user stream: the account's own orders, from the exchange to the workflows; one reader per account (INGEST-1, 2;
+LIFE-5, 9).
 
-The stream and REST feed one handler: each report is a fact that is stored, then routed. After every connect and every
-gap REST tells what the stream did not: all orders since the time up to which everything is known, less an overlap, and
-each attempt of the journal that has not ended. Totals are cumulative, so telling them twice changes nothing.
+Stream and REST use one handler: each report is stored as a fact, then routed. After every connect and every gap, REST
+fills in: all orders since the time up to which everything is known, less an overlap, and each open attempt of the
+journal. Totals are cumulative, so repeats change nothing.
 
 Long on purpose: it is one session, of which reading, storing, routing and catching up share what they know of the
 connection.
@@ -77,7 +78,7 @@ class UserStreamOptions:
     longest_look_back_seconds: float = 86_400.0
     """For attempts without the exchange's id, which can only be found in the list."""
     confirm_seconds: float = 60.0
-    """How often the time up to which everything is known moves on while the stream is whole."""
+    """How often the time up to which everything is known advances while the stream has no gaps."""
     balance_seconds: float = 30.0
     balance_after_fill_seconds: float = 1.0
     fee_seconds: float = 60.0
@@ -129,7 +130,7 @@ class UserStream(UserStreamActivity):
 
 
 _Item = Observed | MalformedMessage | asyncio.Future[None]
-"""What waits to be stored; a future is done when everything before it is."""
+"""The queue of facts to store; a future is done when everything before it is."""
 
 
 class _Session:
@@ -169,10 +170,10 @@ class _Session:
         self._balance_hint = asyncio.Event()
         self._events = 0
         self._breaks = 0
-        """Connections and gaps: while this stays the same, nothing was missed."""
+        """Number of connections and gaps: while it is unchanged, nothing was missed."""
         self._caught_up_at_break = -1
         self._interrupted = 0
-        """Times that a statement about facts failed."""
+        """How often a statement about facts failed."""
         self._failures = 0
         self._failure_reason = ""
         self._slots = asyncio.Semaphore(options.reads_at_once)
@@ -253,7 +254,7 @@ class _Session:
     # --- storing and routing --------------------------------------------------------------------------------------
 
     async def _store(self) -> None:
-        """Store what has arrived together in one statement, then route it."""
+        """Store facts that arrived together in one statement, then route them."""
         while True:
             items = [await self._queue.get()]
             while len(items) < self._options.batch and not self._queue.empty():
@@ -274,7 +275,7 @@ class _Session:
                     item.set_result(None)
 
     async def _insist(self, act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Do it until it is done: nothing that was read is dropped while the lease lasts."""
+        """Retry until it succeeds: no fact is dropped while the lease lasts."""
         while True:
             try:
                 return await act()
@@ -296,9 +297,7 @@ class _Session:
                 self._balance_hint.set()
 
     def _send_on(self, fact: Fact) -> None:
-        """To what it is about; an end short of the order's size once the order itself has been looked at, or that took
-        too long.
-        """
+        """Route a fact; an end short of the order's size only after a look-up of the order, or its timeout."""
         if fact.observed.source is StatusSource.WEBSOCKET and fact.ends_short and fact.ours and not fact.known:
             self._tenure.background.start(self._send_end_on(fact))
         else:
@@ -329,7 +328,7 @@ class _Session:
             IncidentKind.FACT_NOT_RECORDED,
             "CRITICAL",
             fact.order_key or order.exchange_order_id,
-            f"What the exchange said of order {order.exchange_order_id} ({order.symbol}) is stored as fact {fact.id} "
+            f"The exchange's report of order {order.exchange_order_id} ({order.symbol}) is stored as fact {fact.id} "
             f"but can't be recorded: {problem}",
             {"fact": fact.id},
         )
@@ -353,8 +352,8 @@ class _Session:
                     self._tenure.background.start(
                         self._catch_up_trouble.tell(
                             account,
-                            f"What happened to orders of account {account} while the stream was away can't be "
-                            f"read by REST ({failures} failures in a row: {problem}).",
+                            f"Changes of orders of account {account} during the stream's outage can't be read by "
+                            f"REST ({failures} failures in a row: {problem}).",
                         )
                     )
                 self._catch_up_wanted.set()
@@ -400,7 +399,7 @@ class _Session:
             if order is not None:
                 await self._observe(order)
             else:
-                log.warning("the exchange does not know an order of ours", exchange_order_id=exchange_order_id)
+                log.warning("the exchange does not know one of our orders", exchange_order_id=exchange_order_id)
 
         await asyncio.gather(*(look_up(item) for item in sorted(missing)))
         await self._all_stored()
@@ -411,13 +410,13 @@ class _Session:
         await self._queue.put(Observed(order, StatusSource.ORDER_HISTORY, datetime.now(UTC)))
 
     async def _all_stored(self) -> None:
-        """Until what was observed so far is stored and on its way."""
+        """Wait until everything observed so far is stored and being routed."""
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put(stored)
         await stored
 
     async def _confirm(self) -> None:
-        """While the stream is whole, move on the time up to which everything is known."""
+        """While the stream has no gaps, advance the time up to which everything is known."""
         while True:
             breaks = self._breaks
             asked: datetime | None = None
@@ -457,7 +456,7 @@ class _Session:
             await self._outage.tell(
                 self._tenure.account,
                 f"The user stream of account {self._tenure.account} is down, {self._failures} failures in a row "
-                f"({self._failure_reason}); fills are learned by REST once it is back.",
+                f"({self._failure_reason}); fills are read by REST once it is back.",
                 {"failures": self._failures, "reason": self._failure_reason},
             )
         elif self._failures == 0:

@@ -1,6 +1,6 @@
-"""The demonstration's accounts: our books against the exchange's own, order by order and to the cent.
+"""The demonstration's audit: our books against the exchange's own, order by order and to the cent.
 
-The paper exchange is asked over its control interface, which is its own truth and not what the system was told.
+The paper exchange is queried over its control interface, which shows its own state, not what the system received.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class LinkageCount:
-    """Filled orders that the system placed, and how many of them have their decision (LINK-1)."""
+    """Filled orders that the system placed, and how many have a linkage (LINK-1)."""
 
     filled: int
     linked: int
@@ -41,7 +41,7 @@ class LinkageCount:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What the exchange was sent: everything but the first two must be zero."""
+    """What was sent to the exchange: everything but the first two must be zero."""
 
     attempts: int
     requests: int
@@ -57,7 +57,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class AuditedAccount:
-    """Both sides of the same account, in USD: ours is start + realised + what open lots are up."""
+    """Both sides of the same account, in USD: ours is start + realised gain + unrealised gain of open lots."""
 
     start: Decimal
     realised: Decimal
@@ -68,7 +68,7 @@ class AuditedAccount:
 
     @property
     def ours(self) -> Decimal:
-        """What the account is worth by our books."""
+        """The account's value by our books."""
         return self.start + self.realised + self.open_gain
 
     @property
@@ -122,7 +122,7 @@ def _outcome(trades: Sequence[Mapping[str, Any]]) -> Outcome:
 
 
 async def linkage(ledger: Any) -> LinkageCount:
-    """Of the filled orders with a row in our journal, those with a row in `trade_strategy_link`."""
+    """How many of the filled orders in our journal have a row in `trade_strategy_link`."""
     rows = await ledger.fetch(
         """SELECT o.order_key, l.order_key IS NOT NULL AS linked FROM orders o
            LEFT JOIN trade_strategy_link l USING (order_key) WHERE o.filled_size > 0 AND o.role <> 'EXTERNAL'"""
@@ -150,7 +150,7 @@ async def duplicates(
 
 
 async def books_agree(ledger: Any, fills: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every fill of the exchange is in our books by now, and no order of ours is still at work."""
+    """Whether every fill of the exchange is in our books, and none of our orders is still working."""
     theirs: dict[str, Decimal] = {}
     for fill in fills:
         theirs[fill["order_id"]] = theirs.get(fill["order_id"], ZERO) + Decimal(fill["size"])

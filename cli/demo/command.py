@@ -39,23 +39,24 @@ _MEANING = {
 
 def demo(
     prices: Annotated[
-        Path | None, typer.Option("--prices", help="Recorded prices for all three symbols (CSV, .gz); else generated.")
+        Path | None,
+        typer.Option("--prices", help="Recorded prices for all three symbols (CSV, .gz); default: generated prices."),
     ] = None,
-    trades: Annotated[int, typer.Option("--trades", min=8, max=500, help="Closed trades to show at least.")] = 20,
+    trades: Annotated[int, typer.Option("--trades", min=8, max=500, help="Minimum number of closed trades.")] = 20,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=10, max=3_600, help="Wall seconds of trading at most.")
+        float, typer.Option("--seconds", min=10, max=3_600, help="Maximum wall seconds of trading.")
     ] = 75.0,
     speed: Annotated[
         float | None,
-        typer.Option("--speed", min=1, max=10_000, help="Market seconds in a wall second; else two candles' worth."),
+        typer.Option("--speed", min=1, max=10_000, help="Market seconds per wall second; default: two candles."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the generated market.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> int:
     """Trade on the paper exchange and show what happened, on a stack of its own that is removed at the end.
 
-    Entries by several strategies on three symbols, left in every way there is, then accounts: linkage, duplicates,
-    and our books against the exchange's to the cent. Exit code 1 when any of that is not as it must be.
+    Entries by several strategies on three symbols, with every kind of exit, then the audit: linkage, duplicates, and
+    our books against the exchange's to the cent. Exit code 1 if any of these checks fails.
     """
     import asyncio
     from decimal import Decimal
@@ -73,7 +74,7 @@ def demo(
 
 
 def _candle_seconds(prices: Path) -> float:
-    """Market seconds between the first two rows of a price file; 60 where it doesn't begin like one of candles.
+    """Market seconds between the first two rows of a price file; 60 if it doesn't start like a file of candles.
 
     The exchange checks the whole file; this only sets the pace.
     """
@@ -92,7 +93,7 @@ def _candle_seconds(prices: Path) -> float:
 
 
 def _at(text: str) -> float:
-    """Seconds since 1970 of a time as price files have it: RFC 3339, seconds or milliseconds. Raises ValueError."""
+    """Seconds since 1970 of a time in a price file: RFC 3339, seconds or milliseconds. Raises ValueError."""
     from exchange.paper.numbers import parse_time
 
     moment = parse_time(text)
@@ -103,7 +104,8 @@ def _at(text: str) -> float:
 
 
 def _forget_settings() -> None:
-    """Settings of the shell and of a file here are for other stacks; our children inherit this environment."""
+    """Remove settings of the shell and of a local file, which are meant for other stacks; child processes inherit this
+    environment."""
     import os
 
     for name in list(os.environ):
@@ -115,7 +117,7 @@ def _forget_settings() -> None:
 
 
 def _stack(prices: Path | None, terms: "DemoTerms", seed: int) -> "LocalStackConfig":
-    """A throw-away stack with everything of its own."""
+    """A throw-away stack with its own data and settings."""
     from cli.demo.plan import KINDS, SYMBOLS
     from workers.settings.risk import WITHOUT_LIMITS
     from workers.stack.local_stack import LocalStackConfig
@@ -141,7 +143,7 @@ def _stack(prices: Path | None, terms: "DemoTerms", seed: int) -> "LocalStackCon
 
 
 async def _run_until_told(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool) -> int:
-    """Run it; Ctrl-C and SIGTERM stop everything that was started."""
+    """Run it until done; Ctrl-C and SIGTERM stop everything that was started."""
     import asyncio
     import signal
 
@@ -152,7 +154,7 @@ async def _run_until_told(config: "LocalStackConfig", terms: "DemoTerms", *, as_
     try:
         return await task
     except asyncio.CancelledError:
-        note("Stopped; everything that was started is gone.")
+        note("Stopped, with everything that was started.")
         return 130
 
 
@@ -167,7 +169,7 @@ async def _run(config: "LocalStackConfig", terms: "DemoTerms", *, as_json: bool)
         ready = time.monotonic() - began
         note(f"Ready after {ready:.1f} s. Watch the trades as they live: {stack.ui_views['Open trades']}")
         result = await _demonstrate(stack, terms)
-        note("Stopping, and removing what was stored")
+        note("Stopping, and removing its data")
     took = time.monotonic() - began
     if as_json:
         print_json({**_as_json(result), "ready_s": round(ready, 1), "seconds": round(took, 1)})

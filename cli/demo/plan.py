@@ -1,6 +1,6 @@
-"""What the demonstration trades: entries of every trigger and source, each with exit rules for another way out.
+"""The demonstration's trades: entries of every trigger and source, each with exit rules for a different exit reason.
 
-The market is hurried, so the thresholds are small: a tenth of a percent is what it moves within seconds.
+The market runs fast, so the thresholds are small: it moves a tenth of a percent within seconds.
 """
 
 import random
@@ -41,7 +41,7 @@ _FIRED_BY: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class StepKind:
-    """One way in and one way out. `reason` None stays open until the end, protected."""
+    """One kind of entry with one kind of exit. `reason` None: stays open until the end, protected."""
 
     name: str
     reason: ExitReason | None
@@ -51,7 +51,7 @@ class StepKind:
 
 
 def _rules(**given: object) -> ExitRules:
-    """Wide stops, nothing else, unless given: the trade is to leave by one rule only."""
+    """Wide stops and no other rules unless given, so that only one rule can end the trade."""
     wide: dict[str, object] = {
         "hard_stop": "0.25",
         "soft_stop": "0.2",
@@ -90,7 +90,7 @@ KINDS: tuple[StepKind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the strategy: its snapshot, and what it thinks of each symbol."""
+    """One run of the strategy: its snapshot and its decision for each symbol."""
 
     number: int
     snapshot_id: str
@@ -106,7 +106,7 @@ class Run:
 
 
 def run_of(number: int, demo_id: str) -> Run:
-    """The strategy's run `number`: the same every time it is asked for."""
+    """The strategy's run `number`: always the same for the same number."""
     dice = random.Random(f"{demo_id}/{number}")  # noqa: S311 - a made-up market needs no cryptography
     return Run(
         number=number,

@@ -1,4 +1,5 @@
-"""The demonstration itself: enters, waits, closes, stands still, and compares both sides' books.
+"""The demonstration itself: places entries, waits, closes trades, waits until nothing changes, and compares both sides'
+books.
 
 It goes the ways that everybody goes: entries are decided through Temporal as a strategy's are, a person's close is the
 update that `bottrader trade close` sends, and what has happened is read from the ledger.
@@ -46,7 +47,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class DemoTerms:
-    """How much is to be shown: closed trades at least, and wall seconds of trading at most."""
+    """The extent of the demonstration: minimum closed trades and maximum wall seconds of trading."""
 
     trades: int = 20
     seconds: float = 75.0
@@ -57,7 +58,7 @@ class DemoTerms:
 class _Slot:
     """A place for one trade of a kind on a symbol; `key` is the entry that fills it now, `since` when it was made.
 
-    Prices may go the other way for long: then the place goes to a newer trade, and the old one waits beside it.
+    If prices go the other way for long, the slot goes to a newer trade, and the old one is kept beside it.
     """
 
     kind: StepKind
@@ -68,7 +69,7 @@ class _Slot:
 
 @dataclass(slots=True)
 class Result:
-    """What the demonstration has to show, and what is wrong with it."""
+    """The demonstration's results and problems."""
 
     trades: list[dict[str, Any]] = field(default_factory=list)
     entries: int = 0
@@ -84,7 +85,7 @@ class Result:
 
 
 class Demonstration:
-    """One demonstration on a running stack. `say` gets a line for everything a person wants to know on the way."""
+    """One demonstration on a running stack. `say` is called with each line of progress."""
 
     def __init__(self, ledger: Any, client: Client, control: PaperControl, terms: DemoTerms, say: Say) -> None:
         self._ledger = ledger
@@ -103,7 +104,8 @@ class Demonstration:
         self._reasons: Counter[str] = Counter()
 
     async def run(self) -> Result:
-        """Trade, close, stand still, compare. Raises UnreachableError when nothing can be placed at all."""
+        """Trade, close, wait until nothing changes, compare. Raises UnreachableError when nothing can be placed at
+        all."""
         await self._trade()
         await self._close_up()
         await self._control.pause()
@@ -122,7 +124,7 @@ class Demonstration:
             await asyncio.sleep(_LOOK_SECONDS)
             await self._look()
             if (await self._control.state())["exhausted"]:
-                self._say("The price file has ended: prices stand still from here.")
+                self._say("The price file has ended: prices no longer change.")
                 return
 
     def _wanted(self, kind: StepKind) -> int:
@@ -138,7 +140,7 @@ class Demonstration:
         return standing and all(self._reasons[reason] >= number for reason, number in wanted.items())
 
     async def _strategy_run(self) -> None:
-        """Look at every symbol, keep the whole matrix, and enter where there is room."""
+        """Evaluate every symbol, store the whole matrix, and enter where a slot is free."""
         run = run_of(len(self._runs), self._id)
         quotes = (await self._control.state())["quotes"]
         selling = {slot.symbol for slot in self._held if slot.kind.reason is ExitReason.SIGNAL_EXIT}
@@ -206,7 +208,7 @@ class Demonstration:
             self._refused[decision.gate or "?"] += 1
 
     async def _look(self) -> None:
-        """See what has ended since, tell it, and free its slot."""
+        """Find trades that have ended, report them, and free their slots."""
         keys = [slot.key for slot in self._held]
         rows = await self._ledger.fetch(
             """SELECT o.order_key, o.finished, o.filled_size, t.state, t.exit_reason FROM orders o
@@ -235,7 +237,7 @@ class Demonstration:
 
     @property
     def _held(self) -> list[_Slot]:
-        """Every place with an entry in it, the ones beside included."""
+        """Every slot with an entry, replaced ones included."""
         return [slot for slot in (*self._slots, *self._waiting) if slot.key is not None]
 
     async def _tell(self, key: str) -> None:
@@ -253,8 +255,8 @@ class Demonstration:
     # --- closing up --------------------------------------------------------------------------------------------------
 
     async def _close_up(self) -> None:
-        """Withdraw what has not filled, close what a person closes, keep what is to be kept."""
-        self._say("Closing by hand what is still open, but for one trade a symbol that stays open and protected")
+        """Cancel unfilled entries, close trades by hand, and keep one trade for each symbol open."""
+        self._say("Closing open trades by hand, except one for each symbol, which stays open and protected")
         kept = {slot.key for slot in self._slots if slot.kind.reason is None and slot.key is not None}
         asked: set[str] = set()
 
@@ -284,7 +286,7 @@ class Demonstration:
             await end(self._client, update, key, request, _ANSWER_SECONDS)
 
     async def _settled(self) -> bool | None:
-        """Both sides have the same fills, and no order is at work."""
+        """Both sides have the same fills, and no order is working."""
         return True if await books_agree(self._ledger, await self._control.fills()) else None
 
     # --- judging -----------------------------------------------------------------------------------------------------
@@ -340,12 +342,12 @@ class Demonstration:
     def _problems(self, result: Result, closed: list[dict[str, Any]], *, settled: bool) -> list[str]:
         problems = []
         if not settled:
-            problems.append("our fills and the exchange's are not the same")
+            problems.append("our fills and the exchange's differ")
         if len(closed) < self._terms.trades:
             problems.append(f"{len(closed)} trades were closed, not {self._terms.trades}")
         missing = [reason.value for reason in ExitReason if not result.reasons[reason.value]]
         if missing:
-            problems.append(f"no trade was left by {', '.join(missing)}")
+            problems.append(f"no trade was exited by {', '.join(missing)}")
         untraded = sorted(set(SYMBOLS) - {trade["symbol"] for trade in closed})
         if untraded:
             problems.append(f"no trade was closed in {', '.join(untraded)}")

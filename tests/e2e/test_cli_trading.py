@@ -79,7 +79,7 @@ async def test_bought_shown_and_closed(trading: LiveStack) -> None:
     assert "MANUAL" in message
     text = await trading.command("trade", "show", key[:8])
     assert text.code == 0
-    assert f"asked by {user('ann')}" in text.out
+    assert f"requested by {user('ann')}" in text.out
     assert "P&L -12.02012" in text.out
 
 
@@ -269,7 +269,7 @@ async def test_sells_no_more_than_there_is(trading: LiveStack) -> None:
     assert trade["remaining"] == "0.3"
 
     for arguments, most in (
-        ((), ("0", "nobody knows how much")),
+        ((), ("0", "an unknown size")),
         (("--trade", key), ("0.3",)),
     ):  # before books are open
         nothing = await trading.command("order", "sell", "ETH-USD", "--size", "5", *arguments, "--json")
@@ -301,7 +301,7 @@ async def test_exit_rules_from_the_command_line(trading: LiveStack) -> None:
     rules = ("--hard-stop", "2", "--soft-stop", "1", "--no-signal-exit")
     bought = await trading.command("order", "buy", "SOL-USD", "--size", "2", *rules, "--json")
     key = str(bought.json["order_key"])
-    assert bought.err.startswith("warning: the soft stop at 1 % is nearer than a round trip costs: 1.21 % (2 × 0.6 %")
+    assert bought.err.startswith("warning: the soft stop at 1 % is within the cost of a round trip: 1.21 % (2 × 0.6 %")
     trade = next(row for row in (await trading.command("trades", "--json")).json if row["entry_key"] == key)
     assert (trade["hard_stop"], trade["soft_stop"]) == ("98.0098", "99.0099")
     await trading.price("SOL-USD", "97.9", "97.91")
@@ -372,7 +372,7 @@ async def test_killed_worker_is_no_hang(trading: LiveStack) -> None:
     arguments = ("order", "buy", "BTC-USD", "--size", "0.01", "--request-id", "unworked", "--json")
     outcome = await trading.command(*arguments, "--timeout", "1", timeout=20)
     assert outcome.code == 3
-    assert "it waits as order-" in outcome.error["message"]
+    assert "it is waiting as order-" in outcome.error["message"]
     await trading.stack.restart_worker()
     again = await trading.command(*arguments, "--timeout", "30")
     assert (again.code, again.json["state"]) == (0, "FILLED"), again.err
@@ -414,7 +414,7 @@ async def test_key_must_name_one_order(database: str) -> None:
         assert await resolve_key(connection, "main", "order-abcdef2" + "0" * 25) == "abcdef2" + "0" * 25
         with pytest.raises(UserError, match="several orders"):
             await resolve_key(connection, "main", "abcdef")
-        with pytest.raises(UserError, match="No order has a key"):
+        with pytest.raises(UserError, match="There is no order whose key"):
             await resolve_key(connection, "second", "abcdef1")
     finally:
         await connection.close()

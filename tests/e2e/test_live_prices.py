@@ -45,7 +45,7 @@ async def test_a_trade_on_live_prices_from_buy_to_stop(servers_folder: Path, tmp
                 ready = json.loads(await up.process.stdout.readline())
             said = up.log_tail(20)
             assert f"Paper money on live prices of {exchange.stream_url}. Fills, base: resting orders" in said
-            assert "not traded, as the live prices lack them:" in said
+            assert "not traded, because the live prices lack them:" in said
             assert "ETH-USD" in said
             commands = {**os.environ, **ready["environment"], "BOTTRADER_DATA": str(data), "PYTHONPATH": str(ROOT)}
 

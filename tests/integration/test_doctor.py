@@ -73,7 +73,7 @@ async def test_a_database_that_only_reads_fails(stack: LocalStack) -> None:
         await admin.execute("ALTER DATABASE bottrader RESET default_transaction_read_only")
         await admin.close()
     assert found["database"].verdict is HealthVerdict.FAIL
-    assert "takes no writes" in found["database"].finding
+    assert "accepts no writes" in found["database"].finding
     assert "room on its disk" in found["database"].advice
 
 

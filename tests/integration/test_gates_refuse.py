@@ -270,7 +270,7 @@ async def test_the_quote_currency_is_a_coin_once_an_order_buys_it(database: str)
 async def test_a_ledger_without_its_stamp_is_nobodys(desk: Desk) -> None:
     """Whether money is real is not guessed: where the stamp is gone, entries wait for a worker that looks again."""
     await desk.pool.execute("DELETE FROM ledger_identity")
-    await refused(desk, market_buy(desk.account), "SKIP_TRADING_HALTED", "its stamp is gone")
+    await refused(desk, market_buy(desk.account), "SKIP_TRADING_HALTED", "the ledger's stamp is missing")
 
 
 async def test_dry_run(desk: Desk) -> None:
@@ -305,7 +305,7 @@ async def test_hodl_and_nothing_to_sell(desk: Desk) -> None:
     """The system never sells what is to be held; and nobody sells what isn't there."""
     desk.policy = replace(desk.policy, hodl=frozenset({"BTC-USD"}))
     await refused(desk, sell(desk.account, "0.01"), "HODL", "HODL list")
-    await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "nobody knows how much")
+    await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "an unknown size")
     await open_books(desk.pool, desk.account, USD="10000")
     await refused(desk, sell(desk.account, "0.01", symbol="ETH-USD"), "INSUFFICIENT_BALANCE", "0 may be sold")
 

@@ -153,7 +153,7 @@ async def test_flatten_leaves_the_close_of_a_trade_without_a_workflow_in_the_led
         await handle.terminate("a person's mistake")
     left = await command(system, "flatten", "--yes", "--no-wait", "--note", "enough", "--json")
     (row,) = left.json["items"]
-    assert (left.code, "the close is kept" in row["told"]) == (1, True), left
+    assert (left.code, "the close is stored" in row["told"]) == (1, True), left
     assert await system.parts.starter.monitor(held.key)
 
     async def closed() -> bool:
@@ -169,10 +169,10 @@ async def test_reconcile_is_a_command(system: TradingSystem) -> None:
     await system.control.deposit("ETH", "2")
     dry = await command(system, "reconcile", "--dry-run", "--json")
     assert (dry.code, dry.json["dry_run"], dry.json["transfers"][0]["amount"]) == (0, True, "2")
-    assert dry.json["balances"] == "of the balances, no fill explains 2 ETH"
+    assert dry.json["balances"] == "no fill explains 2 ETH"
     done = await command(system, "reconcile")
     assert done.code == 0
-    assert "Journal and exchange say the same." in done.out
+    assert "Journal and exchange agree." in done.out
     assert "deposit" in done.out
     for again in ((), ("--dry-run",)):
         assert (await command(system, "reconcile", "--json", *again)).json["balances"] == "balances agree"

@@ -110,7 +110,7 @@ async def test_old_records_come_with_trigger_source_and_linkage(shell: Shell, po
     assert "Left out with the status cancelled, as only what was filled is imported: 1 row." in done.err
     assert "The source passivemm is import now: 1 row." in done.err
     assert "row 2 of the linkage: " in done.err
-    assert "BTC-USD: the old FIFO has other results for 1 sell: 12000.00 there, 12500.00 here." in done.err
+    assert "BTC-USD: the old FIFO result differs for 1 sell: 12000.00 there, 12500.00 here." in done.err
     records = await kept(pool)
     assert records == {
         "b1": ({"trigger": "rsi_oversold", "snapshot_id": None}, "sighook", None, "LIMIT"),

@@ -45,11 +45,11 @@ def test_what_rests_at_the_exchange_is_counted() -> None:
     trade, rests = left_sentences(row, paper=False)
     assert trade.startswith("1 open trade is no longer watched (BTC-USD)")
     assert rests.startswith("At the exchange rest 1 protection order for 1 trade and 2 other orders")
-    assert left_sentences(row, paper=True)[1].startswith("The paper exchange stops, too")
+    assert left_sentences(row, paper=True)[1].startswith("The paper exchange stops too")
     assert left_sentences({"trades": None, "protected": 0, "protections": 0, "others": 0}, paper=False) == []
 
 
-@pytest.mark.parametrize(("fine", "said"), [(True, "as it must be"), (False, "NOT as it must be (3 violations)")])
+@pytest.mark.parametrize(("fine", "said"), [(True, "no violations"), (False, "3 violations found")])
 async def test_the_starts_check_is_told(pool: Pool, database: str, fine: bool, said: str) -> None:
     """The result of the check since the start, in a sentence; an older one says nothing."""
     since = datetime.now(UTC)

@@ -238,7 +238,7 @@ async def test_a_balance_that_reconcile_may_still_explain_is_to_be_looked_at(poo
     for _ in range(2):
         report = await look()
         assert (report.ok, len(report.warnings)) == (True, 2)
-        assert report.compared.endswith("by what reconcile has yet to look at")
+        assert report.compared.endswith("in entries that reconcile has not checked yet")
     await pool.execute("UPDATE ledger_checks SET at = at - interval '16 minutes'")
     # Another deposit was booked meanwhile: what differs now is something new.
     await pool.execute(
@@ -391,7 +391,7 @@ async def test_entries_of_before_the_lists_history_are_told_as_unknown(pool: Poo
     """Nobody recorded what was blocked then: they are counted and dated, and not said to be fine."""
     await an_entry(pool, "BTC-USD", ago=3600)
     (told,) = (await check_ledger(pool, None, ACCOUNT)).warnings
-    assert "is not known as no worker has recorded its settings: whether one of the 1 entries" in told
+    assert "is not known because no worker has recorded its settings: whether one of the 1 entries" in told
     async with pool.acquire() as connection:
         await record_base(connection, SettingSources(), starting=True)
     await an_entry(pool, "BTC-USD", ago=-1)

@@ -84,7 +84,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 async def planned(pool: Pool, text: str, *, keep_alike: bool = False) -> ImportPlan:
-    """The text held against the ledger."""
+    """The text compared with the ledger."""
     fills = OldFills()
     reading = read_into(text.encode().splitlines(keepends=True), fills)
     assert not reading.bad
@@ -164,9 +164,9 @@ async def test_a_later_download_of_a_report_without_ids_adds_only_what_is_new(po
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("x,2024-01-01T00:00:00Z,1,btc-usd,buy,1,1,0,quote,", "'btc-usd' is no product"),
-        ("x\0y,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "id 'x\\x00y' holds characters"),
-        ("x,2024-01-01T00:00:00Z,1,BTC-U\0D,buy,1,1,0,quote,", "is no product"),
+        ("x,2024-01-01T00:00:00Z,1,btc-usd,buy,1,1,0,quote,", "'btc-usd' is not a product"),
+        ("x\0y,2024-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "id 'x\\x00y' contains unprintable"),
+        ("x,2024-01-01T00:00:00Z,1,BTC-U\0D,buy,1,1,0,quote,", "is not a product"),
         ("x,0001-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "before 2009"),
         ("x,9999-01-01T00:00:00Z,1,BTC-USD,buy,1,1,0,quote,", "far ahead"),
         (f"x,2024-01-01T00:00:00Z,{10**19},BTC-USD,buy,1,1,0,quote,", "seq is too large"),
@@ -620,7 +620,7 @@ async def test_the_command_tells_what_is_there_under_another_id(shell: Shell) ->
     await shell("import", "FILE", given=FORM_2021)
     done = await shell("import", "FILE", given=FORM_2024)
     assert done.code == 0, done.err
-    assert "4 lines are fills that are there under other ids" in done.err
+    assert "4 lines equal existing fills with other ids" in done.err
     assert "line 2 is 2022-06-01T00:00:00+00:00 sell 1 BTC-USD" in done.err
     assert (await shell("import", "FILE", "--json", given=FORM_2024)).json["changed"] is False
     kept = await shell("import", "FILE", "--keep-alike", "--json", given=FORM_2024)
@@ -640,7 +640,7 @@ async def test_the_command_warns_of_lots_beyond_holdings(shell: Shell, pool: Poo
     seen = await shell("verify", "--without-exchange")
     assert seen.code == 0
     assert "To look at: lots hold 0.5 BTC more than the account" in seen.out
-    assert "Everything else is as it must be." in seen.out
+    assert "No violations otherwise." in seen.out
     found = (await shell("verify", "--without-exchange", "--json")).json
     assert len(found["warnings"]) == 1
     row = next(row for row in found["balances"] if row["currency"] == "BTC")
@@ -658,7 +658,12 @@ async def test_the_command_refuses_bad_lines_and_leaves_them_out_when_told(shell
     )
     refused = await shell("import", "FILE", given=EXAMPLE + bad)
     assert (refused.code, refused.out) == (2, "")
-    for words in ("line 7: time has no zone", "line 8: 'BTC' is no product", "line 9: a rebate in base", "Nothing was"):
+    for words in (
+        "line 7: time has no zone",
+        "line 8: 'BTC' is not a product",
+        "line 9: a rebate in base",
+        "Nothing was",
+    ):
         assert words in refused.err
     done = await shell("import", "FILE", "--skip-bad", "--json", given=EXAMPLE + bad)
     assert done.code == 0, done.err

@@ -163,11 +163,11 @@ async def test_a_change_that_cannot_be_used_is_refused(system: TradingSystem, co
         (("set", "exits.hard_stop_pct", "lots"), "exits.hard_stop_pct: must be a number"),
         (("set", "risk.max_position_pct", "101"), "allowed: above 0 and at most 100"),
         (("set", "risk.max_postion_pct", "5"), "did you mean max_position_pct?"),
-        (("set", "symbols.block", "DOGE"), "a product is written like BTC-USD"),
+        (("set", "symbols.block", "DOGE"), "must be a product like BTC-USD"),
         (("set", "exits", "5"), "exits is a section"),
         (("set", "exits.atr_period", "20"), "restart the workers"),
         (("set", "mode", "live"), "restart the workers"),
-        (("set", "database.url", "postgresql://me:hunter2@h/d"), "holds a secret"),
+        (("set", "database.url", "postgresql://me:hunter2@h/d"), "is a secret"),
         (("add", "exits.hard_stop_pct", "5"), "is not a list"),
         (("remove", "symbols.block", "BTC-USD"), "symbols.block has no such item"),
         (("unset", "symbols.block"), "nothing is set so"),
@@ -196,7 +196,9 @@ async def test_what_may_be_a_slip_of_the_hand_is_told(
 
     await config("add", "symbols.block", "DOGE-USD")
     before = len(await recent_changes(pool, "main"))
-    assert await config("add", "symbols.block", "doge-usd") == "symbols.block has doge-usd already: nothing changed.\n"
+    assert await config("add", "symbols.block", "doge-usd") == (
+        "symbols.block already contains doge-usd: nothing changed.\n"
+    )
     assert json.loads(await config("add", "symbols.block", "DOGE-USD", "--json")) == []
     assert len(await recent_changes(pool, "main")) == before
 

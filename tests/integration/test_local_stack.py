@@ -137,7 +137,7 @@ async def test_whole_stack_goes_on_after_a_sigkill_of_every_server() -> None:
             await until(lambda name=name: any(line.startswith(f"{name} ended") for line in said), "it is noticed")  # type: ignore[misc]
             assert stack.environment == before[0]
             await until(lambda name=name: f"{name} is running again" in said, f"{name} is restarted", 60)  # type: ignore[misc]
-            assert f"{name} ended by itself (killed by signal 9); starting it again in 0.5 s" in said
+            assert f"{name} ended unexpectedly (killed by signal 9); restarting it in 0.5 s" in said
         assert (stack.environment, dict(stack.paper)) == before
         connection = await asyncpg.connect(stack.dsn)
         assert await connection.fetchval("SELECT n FROM kept") == 1
@@ -165,7 +165,7 @@ async def test_server_killed_on_purpose_stays_down_until_restarted(data: Path) -
             server_process(stack, "postgres", "-D")
         await stack.restart_postgres()
         await stack.restart_temporal()
-        assert not any("ended by itself" in line for line in said)
+        assert not any("ended unexpectedly" in line for line in said)
         server_process(stack, "postgres", "-D").kill()
         await until(lambda: "PostgreSQL is running again" in said, "PostgreSQL is restarted")
         await (await asyncpg.connect(stack.dsn)).close()
@@ -181,7 +181,7 @@ async def test_what_keeps_failing_is_given_up_with_its_last_words(tmp_path: Path
     supervised = Supervised("short", start_child, lambda _: None, backoff_s=0.01, limit=Limit(3, 60))
     await supervised.start()
     reason = await asyncio.wait_for(supervised.wait_given_up(), SLACK * 20)
-    assert reason == f"short ended by itself: the disk is full (log: {tmp_path / 'log'})"
+    assert reason == f"short ended unexpectedly: the disk is full (log: {tmp_path / 'log'})"
     assert supervised.restarts == 2
     await supervised.stop()
 
@@ -345,7 +345,7 @@ async def test_supervised_process_comes_back_with_growing_waits(tmp_path: Path) 
     await until(lambda: supervised.restarts >= 4, "four restarts")
     await supervised.stop()
     restarts = supervised.restarts
-    waits = [line.split(" in ")[1] for line in said if "ended by itself" in line]
+    waits = [line.split(" in ")[1] for line in said if "ended unexpectedly" in line]
     assert waits[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
     assert supervised.child is None
     assert supervised.restarts == restarts

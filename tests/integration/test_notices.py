@@ -141,7 +141,7 @@ async def test_an_incident_is_told_once_over_restarts_and_its_end_too(pool: Pool
 
 
 async def test_what_could_not_be_written_down_is_not_told_again(pool: Pool, service: Service) -> None:
-    """While the database takes no writes (its disk is full), each message is sent once, and noted when writes work."""
+    """While the database accepts no writes (a full disk), each message is sent once, and stored when writes work."""
     await pool.execute(
         """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$"""
@@ -254,7 +254,7 @@ async def test_while_the_database_is_away_people_are_told_directly(pool: Pool, s
 async def test_a_database_that_only_reads_is_told_and_what_a_person_must_do(
     pool: Pool, database: str, service: Service
 ) -> None:
-    """Reads that work don't make it well: that it takes no writes is told directly, with what helps, and nothing
+    """Reads that work don't make it well: that it accepts no writes is told directly, with what helps, and nothing
     says that it passes by itself.
     """
     notifier = Notifier(pool, ACCOUNT, [Target(service.url)], options())
@@ -268,9 +268,9 @@ async def test_a_database_that_only_reads_is_told_and_what_a_person_must_do(
         outages = Outages(pool, ACCOUNT, probes, notifier, OutageOptions(after_seconds=0.0))
         await outages.look()
     (told,) = service.taken
-    assert "takes no writes" in told["message"]
+    assert "accepts no writes" in told["message"]
     assert "default_transaction_read_only" in told["message"]
-    assert "It goes on by itself" not in told["message"]
+    assert "Work continues automatically" not in told["message"]
 
 
 async def test_a_direct_message_that_nobody_took_is_sent_again(pool: Pool, service: Service) -> None:
@@ -331,7 +331,7 @@ def test_an_address_that_apprise_does_not_know_is_named_without_its_secret(
 ) -> None:
     """The sentence has the place in the list and nothing of the address, and nothing is logged of it."""
     for url in ("nosuch://user:secret-word@host", "secret-word://", "tgram://secret-word"):
-        with pytest.raises(BadTargetError, match="number 2, is no address") as caught:
+        with pytest.raises(BadTargetError, match="number 2, is not a valid Apprise URL") as caught:
             Target(url, position=2)
         assert "secret-word" not in str(caught.value)
     assert caplog.text == ""

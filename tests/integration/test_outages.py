@@ -148,7 +148,7 @@ async def test_what_fills_while_the_database_takes_no_writes_is_watched_when_it_
         assert outcome.exit_reason is ExitReason.HARD_STOP
         await until_over(system, "database_away")
         (row,) = await system.rows("SELECT sentence FROM incidents WHERE kind = 'database_away'")
-        assert "takes no writes" in row["sentence"]
+        assert "accepts no writes" in row["sentence"]
         await system.assert_books_agree()
 
 

@@ -84,7 +84,7 @@ async def test_what_names_only_an_order_or_a_trade_goes_by_whose_it_is(pool: Any
     await _order_row(pool, theirs, "second")
     own = OwnAccount(pool, "main")
     for request in (TradeKey(entry_key=theirs), CancelAttempt(order_key=theirs, number=1)):
-        with pytest.raises(ApplicationError, match="nothing for account second") as refused:
+        with pytest.raises(ApplicationError, match="refuses requests for account second") as refused:
             await own.require_own(request)
         assert (refused.value.type, refused.value.non_retryable) == (OTHER_ACCOUNT, False)
     with pytest.raises(ApplicationError):
@@ -120,7 +120,7 @@ async def test_an_order_that_was_admitted_here_is_not_asked_for_again(pool: Any)
     with pytest.raises(ApplicationError, match="not now"):
         await inbound.execute_activity(asked)
     await _order_row(pool, intent.order_key, "second")
-    with pytest.raises(ApplicationError, match="nothing for account second"):
+    with pytest.raises(ApplicationError, match="refuses requests for account second"):
         await own.require_own(CancelAttempt(order_key=intent.order_key, number=1))
     await pool.execute("DELETE FROM orders")
     activity.fails = False
@@ -184,7 +184,7 @@ async def test_no_further_account_begins_in_a_ledger_that_has_one(
 ) -> None:
     """Worker and stack are refused with the same sentence, and leave no stamp behind that would pass for an account."""
     await establish(pool, FakeExchange(), Brought("paper", "main", "coinbase"))
-    with pytest.raises(IdentityError, match="give second a ledger of its own"):
+    with pytest.raises(IdentityError, match="use a separate ledger for second"):
         await establish(pool, FakeExchange(portfolio="p-2"), Brought("paper", "second", "coinbase"))
     stack = LocalStack(
         LocalStackConfig(
@@ -194,7 +194,7 @@ async def test_no_further_account_begins_in_a_ledger_that_has_one(
             env={"BOTTRADER_ACCOUNT": "second"},
         )
     )
-    with pytest.raises(UserError, match="give second a ledger of its own"):
+    with pytest.raises(UserError, match="use a separate ledger for second"):
         await stack.start()
     assert await pool.fetchval("SELECT array_agg(account) FROM account_identities") == ["main"]
 

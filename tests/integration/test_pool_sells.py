@@ -93,16 +93,16 @@ async def test_what_the_books_dont_know_is_nobodys_to_sell(desk: Desk) -> None:
     """
     await desk.control.deposit("ETH", "5")
     refused = await pool_sell(desk, "2")
-    assert "1 may be sold: 5 ETH more, not in the books yet, need `bottrader reconcile`" in refused.sentence
+    assert "1 may be sold: another 5 ETH are not in the books yet: run `bottrader reconcile`" in refused.sentence
     await desk.control.withdraw("ETH", "5.5")
     assert "0.5 may be sold" in (await pool_sell(desk, "0.6")).sentence
     await desk.control.fault("server_error", "GET /accounts", count=1000, status=503)
     refused = await pool_sell(desk, "0.1")
-    assert "nobody knows how much may be sold: the exchange doesn't tell its balance of ETH" in refused.sentence
+    assert "an unknown size may be sold: the exchange does not report a balance of ETH" in refused.sentence
     await desk.control.clear_faults()
     desk.another_account()
     refused = await pool_sell(desk, "0.1")
-    assert "nobody knows how much may be sold: the books are not opened yet" in refused.sentence
+    assert "an unknown size may be sold: the books are not opened yet" in refused.sentence
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -171,7 +171,7 @@ async def test_no_buy_pays_with_what_a_trade_owns(desk: Desk, recorded: bool) ->
     refused = await desk.admit(paid_with_bitcoin(desk, "1.5"))
     assert (refused.gate, refused.accepted) == ("INSUFFICIENT_BALANCE", False)
     assert "BTC, 1 are available" in refused.sentence
-    assert ("2 BTC more, not in the books yet" in refused.sentence) != recorded
+    assert ("another 2 BTC are not in the books yet" in refused.sentence) != recorded
     assert (await desk.admit(paid_with_bitcoin(desk, "0.9"))).accepted
     if not recorded:
         await record(desk, entry, "2")
@@ -185,7 +185,7 @@ async def test_no_buy_pays_with_a_coin_before_the_books_are_opened(desk: Desk) -
     await desk.pool.execute("DELETE FROM balance_transfers")
     refused = await desk.admit(paid_with_bitcoin(desk, "0.5"))
     assert refused.gate == "INSUFFICIENT_BALANCE"
-    assert "what may be spent of BTC is not known: the books are not opened yet" in refused.sentence
+    assert "the amount of BTC that may be spent is not known: the books are not opened yet" in refused.sentence
 
 
 async def test_somebody_elses_order_is_no_reason_to_spend_a_fill_that_is_not_recorded(desk: Desk) -> None:

@@ -23,13 +23,13 @@ async def test_a_worker_that_can_work_has_no_ailments_and_each_thing_that_is_mis
         assert await executing(system.client, system.pool, system.settings) == {"orders": True, "watchers": True}
         # Nobody has this role here, so neither is its queue asked nor its lease held.
         assert await ailments(system.settings, "strategy") == [
-            "no worker of this machine takes strategy tasks",
-            "nobody holds the lease of strategy",
+            "no worker on this machine takes strategy tasks",
+            "the lease of strategy is not held",
         ]
         name = str(await system.value("SELECT current_database()"))
         await system.pool.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
         try:
-            assert await ailments(system.settings, "orders") == ["the database takes no writes"]
+            assert await ailments(system.settings, "orders") == ["the database accepts no writes"]
         finally:
             connection = await asyncpg.connect(database)
             await connection.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")

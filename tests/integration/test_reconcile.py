@@ -380,7 +380,7 @@ async def test_executions_that_never_add_up_blind_nobody_to_what_was_withdrawn(o
     exchange.executions = [execution("x-1", "0.4")]
     exchange.money["BTC"] = Balance("BTC", Decimal(1), Decimal(0))
     first = await reconciler.run(ReconcileInput(account=ACCOUNT))
-    assert first.balances == "the books are not opened while BTC, USD trade"
+    assert first.balances == "the books can't be opened while BTC, USD trade"
     await pool.execute("UPDATE fills SET recorded_at = recorded_at - interval '16 minutes'")
     assert (await reconciler.run(ReconcileInput(account=ACCOUNT))).balances.startswith("opening")
     assert await kinds(pool) == ["FILLS_DONT_ADD_UP"]

@@ -157,8 +157,8 @@ async def test_the_page_is_one_file(shell: Shell, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("report", "summary", "--since", "yesterday"), 2, "is no time"),
-        (("report", "summary", "--since", "99999999d"), 2, "is no time"),
+        (("report", "summary", "--since", "yesterday"), 2, "is not a time"),
+        (("report", "summary", "--since", "99999999d"), 2, "is not a time"),
         (("report", "summary", "--since", "2026-03-01T10:00:00"), 2, "has no zone"),
         (("report", "summary", "--since", "1d", "--until", "2d"), 2, "before --until"),
         (("report", "html", "--out", "/nowhere/report.html"), 2, "can't be written"),
@@ -176,7 +176,7 @@ async def test_since_and_until_take_a_part(shell: Shell) -> None:
     early = (await shell.run("report", "days", "--until", "2026-03-02", "--json")).json
     assert [group["group"] for group in early] == ["2026-03-01"]
     nothing = await shell.run("report", "summary", "--until", "2020-01-01")
-    assert (nothing.code, nothing.out.strip()) == (0, "No trades have closed in this time.")
+    assert (nothing.code, nothing.out.strip()) == (0, "No trades were closed in this period.")
 
 
 async def test_verify_and_repair(shell: Shell) -> None:

@@ -49,7 +49,7 @@ async def test_a_broken_file_stops_no_stop(
     await trade.until_protected()
     changes = {"BOTTRADER_ACCOUNT": None, "BOTTRADER_CONFIG": named}
     halted = await typed(system, tmp_path, "halt", **changes)
-    assert (halted.code, halted.err.count("The settings can't be used")) == (0, 1), halted.err
+    assert (halted.code, halted.err.count("The settings are invalid")) == (0, 1), halted.err
     assert f"Entries of {system.account} are halted" in halted.out
     closed = await typed(system, tmp_path, "trade", "close", trade.key, **changes)
     assert closed.code == 0, closed.err
@@ -74,9 +74,9 @@ async def test_whatever_stops_looks_or_tells_works_without_the_file(system: Trad
     ):
         done = await typed(system, tmp_path, *arguments)
         assert done.code == 0, (arguments, done)
-        assert done.err.count("The settings can't be used") == 1, arguments
+        assert done.err.count("The settings are invalid") == 1, arguments
     flat = await typed(system, tmp_path, "flatten", "--yes")
-    assert (flat.code, flat.err.count("The settings can't be used")) == (0, 1), flat
+    assert (flat.code, flat.err.count("The settings are invalid")) == (0, 1), flat
     assert flat.err.splitlines()[-1] == "Nothing is open any more"
     await trade.closed()
     looked = await typed(system, tmp_path, "doctor", "--json")
@@ -106,4 +106,4 @@ async def test_up_tells_what_is_in_force_and_not_what_its_file_says(system: Trad
     sources = read_sources(environ=environment(system))
     assert await lines_at_start(sources) == []
     assert (await typed(system, tmp_path, "config", "set", "dry_run", "true")).code == 0
-    assert await lines_at_start(sources) == ["dry_run is set: entries are decided and not sent"]
+    assert await lines_at_start(sources) == ["dry_run is set: entries are decided but not sent"]

@@ -317,8 +317,8 @@ async def test_stale_data_hold_and_say_so(database: str, temporal_server: DevSer
         report = await run_now(system)
         assert {row.symbol: row.action for row in report.rows} == {BTC: "hold", ETH: "sell"}
         reason = next(row.sentence for row in report.rows if row.symbol == BTC)
-        assert reason.startswith("market data are 30")
-        assert "it would buy" in reason
+        assert reason.startswith("market data is 30")
+        assert "otherwise: buy" in reason
 
 
 async def stopped(system: TradingSystem) -> bool:

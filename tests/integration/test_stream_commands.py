@@ -198,7 +198,7 @@ async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, t
             "--out", str(out), "--seconds", "50",
         )  # fmt: skip
     assert (code, out.exists()) == (3, False)
-    assert "No message came after 5 tries: the venue refused the subscription: authentication failure." in error
+    assert "No message was received after 5 tries: the venue refused the subscription: authentication failure." in error
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, t
         (["check", "."], 2, "can't be read"),
         (["record", "--channel", "level3", "--out", "x"], 2, "There is no channel level3"),
         (["record", "--channel", "ticker", "--out", "x"], 2, "--symbols"),
-        (["record", "--channel", "user,ticker", "--out", "x"], 2, "a connection of its own"),
+        (["record", "--channel", "user,ticker", "--out", "x"], 2, "its own connection"),
         (["record", "--channel", "ticker", "--symbols", "A-B", "--out", "pyproject.toml"], 2, "--force"),
         (["record", "--channel", "ticker", "--symbols", "A-B", "--out", "no/such/folder/x", "--url", "ws://127.0.0.1:9"],
          2, "can't be written"),
@@ -217,7 +217,7 @@ async def test_a_recording_that_is_only_refused_gives_up(paper: PaperExchange, t
         (["record", "--channel", "user", "--out", "-", "--url", "ws://127.0.0.1:9", "--key-file", "no.json"], 2,
          "can't be read"),
         (["record", "--channel", "ticker", "--symbols", "A-B", "--out", "-", "--url", "ws://127.0.0.1:9"], 3,
-         "No message came after 5 tries"),
+         "No message was received after 5 tries"),
     ],
 )  # fmt: skip
 async def test_bad_input_is_a_sentence(arguments: list[str], code: int, words: str) -> None:

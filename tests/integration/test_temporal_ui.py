@@ -223,7 +223,7 @@ async def test_a_version_that_can_not_be_shut_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setattr(dev_server, "PUBLIC_PATH", "/ui")
     program = await temporal_binary.ensure_async()
     server = DevServer(DevServerConfig(program=program, log=tmp_path / "log"))
-    with pytest.raises(UserError, match="any web page could trade") as caught:
+    with pytest.raises(UserError, match="web pages could trade") as caught:
         await server.start()
     assert caught.value.code == "TEMPORAL_OPEN"
     assert server.child is None

@@ -138,7 +138,7 @@ async def test_an_open_position_that_nobody_watches_is_missed_while_it_is_so(poo
     """The look-out sees a product with an open plan whose part has no watcher, and nothing else."""
     await ask_watchers(pool, ACCOUNT, 1)
     await add_trade(pool, "a")
-    with pytest.raises(LookupError, match="nobody watches BTC-USD"):
+    with pytest.raises(LookupError, match="the price of BTC-USD is not watched"):
         await ask_watchers(pool, ACCOUNT, 1)
     lease = await acquire(pool, NAME, "test", TERMS)
     assert lease is not None

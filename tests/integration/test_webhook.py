@@ -163,7 +163,7 @@ async def test_the_answer_warns_of_what_may_not_be_meant(webhook: Webhook) -> No
         )
         answer = (await tight.send(buy("tight", trigger="tight"))).json()
         assert answer["decision"] == "admitted"
-        assert any("the hard stop at 0.05 % is nearer than a round trip costs" in item for item in answer["warnings"])
+        assert any("the hard stop at 0.05 % is within the cost of a round trip" in item for item in answer["warnings"])
 
 
 async def test_close_sells_what_was_open_and_only_that(webhook: Webhook) -> None:
@@ -267,7 +267,7 @@ async def test_a_close_for_which_no_workflow_runs_is_kept(webhook: Webhook) -> N
     for repeated in (False, True):
         answer = (await webhook.send({"key": "c1", "symbol": "BTC-USD", "action": "close"})).json()
         assert (answer["decision"], answer["repeated"]) == ("closing", repeated)
-        assert "the close is kept" in answer["trades"][0]["sentence"]
+        assert "the close is stored" in answer["trades"][0]["sentence"]
     assert await system.parts.starter.monitor(held.key)
 
     async def closed() -> bool:

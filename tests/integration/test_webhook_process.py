@@ -156,7 +156,7 @@ async def test_it_listens_beyond_loopback_only_behind_a_proxy(stack: LocalStack,
     try:
 
         async def listens() -> bool:
-            return "Alerts are taken at" in child.log_tail(20)
+            return "Alerts are received at" in child.log_tail(20)
 
         await eventually(listens, within=30, what="it listens")
     finally:

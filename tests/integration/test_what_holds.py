@@ -41,6 +41,6 @@ async def test_what_holds_the_coins_is_named(database: str) -> None:
 
         for number in range(4):
             await add_trade(pool, f"more-{number}", notify=False)
-        assert (await what_holds(pool, of_pool)).endswith("3 more hold some: see `bottrader trades --open`.")
+        assert (await what_holds(pool, of_pool)).endswith("3 more trades hold some: see `bottrader trades --open`.")
     finally:
         await pool.close()

@@ -67,9 +67,9 @@ async def test_without_a_balance_nothing_is_bought(desk: Desk) -> None:
     """None, one of three days ago, one of the day after tomorrow, while the exchange tells none: refused, a person's
     order too, by either gate that needs it; as soon as the exchange answers, the entry passes."""
     told: tuple[tuple[dict[str, float], str], ...] = (
-        ({}, "has not told"),
-        ({"days": 3}, "s ago, and is believed for 120 s"),
-        ({"days": -2}, "s ahead of our time"),
+        ({}, "has not reported"),
+        ({"days": 3}, "s ago and is valid for 120 s"),
+        ({"days": -2}, "s ahead of ours"),
     )
     for by, says in told:
         desk.another_account()

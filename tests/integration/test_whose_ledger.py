@@ -89,7 +89,7 @@ async def test_live_is_disarmed_whatever_is_wrong_with_the_settings_file(
     broken = tmp_path / "broken.toml"
     broken.write_text("mode = 'live'\n[exits\n")
     done = await _command(tmp_path, "--config", str(broken), "live", "disarm", DATABASE_URL=database)
-    assert (done.code, done.err.count("The settings can't be used")) == (0, 1), done.err
+    assert (done.code, done.err.count("The settings are invalid")) == (0, 1), done.err
     refused = await _command(tmp_path, "--config", str(broken), "live", "arm", DATABASE_URL=database)
     assert refused.code == 2, refused.err
     assert await pool.fetchval("SELECT armed_at IS NULL FROM account_identities")
@@ -355,7 +355,7 @@ async def test_a_live_key_that_may_not_trade_is_told_while_it_is_so(pool: Any) -
     async with _running(standing):
         await eventually(lambda: _equal(told(), [KEY_MAY_NOT_TRADE]), within=20, what="it is told")
         shown = await overview(pool, Settings(), exchange)
-        assert (shown.key_may_trade, any("THE KEY MAY NOT TRADE" in line for line in shown.lines)) == (False, True)
+        assert (shown.key_may_trade, any("THE API KEY MAY NOT TRADE" in line for line in shown.lines)) == (False, True)
         exchange.key_may_trade = True
         await eventually(lambda: _equal(told(), []), within=20, what="it is over")
 

@@ -86,18 +86,18 @@ async def test_what_stands_in_the_way_is_said_first(desk: Desk, capsys: pytest.C
     await matrix_row(desk, action="hold", trigger=None, buy=0.2, sell=0, reason="the buy score is below 0.6")
     first, second, third = (await why(capsys, "BTC-USD")).splitlines()[:3]
     assert first.startswith("Entries are halted by ada since ")
-    assert first.endswith("the news. `bottrader resume` lets them pass.")
+    assert first.endswith("the news. `bottrader resume` allows them again.")
     assert second.endswith("held (buy score 0.2, sell score 0): the buy score is below 0.6.")
     assert third == "There has been no order for BTC-USD."
     other = await why(capsys, "DOGE-USD")
     assert "DOGE-USD is not bought: it is not among the symbols that may be bought (symbols.allow)." in other
-    assert "No strategy run has looked at DOGE-USD" in other
+    assert "No strategy run has evaluated DOGE-USD" in other
 
 
 async def test_what_is_no_product_is_bad_input(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """BTCUSD isn't answered as if it were a product that nobody has bought."""
     assert await asyncio.to_thread(run, ["why", "btcusd"]) == 2
-    assert "'BTCUSD' is no product, and nothing is stored of it: write it like BTC-USD." in capsys.readouterr().err
+    assert "'BTCUSD' is not a product, and nothing is stored for it: write it like BTC-USD." in capsys.readouterr().err
 
 
 async def test_an_admitted_order_is_explained_too(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_settings_take_a_digest_as_it_is_printed() -> None:
     ("api", "clause"),
     [
         ({"users": {"ana": {}}}, "either password_digest or"),
-        ({"users": {"temporal": {"password_digest_file": "d"}}}, "straight through Temporal"),
+        ({"users": {"temporal": {"password_digest_file": "d"}}}, "sent directly through Temporal"),
         ({"origin": "http://bot.example"}, "needs https"),
         ({"origin": "https://bot.example/page"}, "without a path"),
         ({"programs": {"robot": {"token": "short"}}}, "16 or more"),

@@ -83,7 +83,7 @@ def test_help_is_fast() -> None:
             ["config", "check"],
             {"BOTTRADER_PAPER__PRODUCTS": "BTC-USD,NO-USD"},
             ExitCode.BAD_INPUT,
-            "number 2 of 2 is none",
+            "number 2 of 2 is not one",
         ),
         (["config", "check"], {"BOTTRADER_STRATEGY__USE": "magic"}, ExitCode.BAD_INPUT, "there is no such strategy"),
         (["config", "set", "risk.daily_loss_limit", "400", "--wy"], {}, ExitCode.BAD_INPUT, "No such option: --wy"),
@@ -241,7 +241,7 @@ def test_a_database_that_takes_no_writes_is_said_in_a_sentence(kind: str) -> Non
 
     found = as_user_error(getattr(asyncpg, kind)("cannot execute UPDATE of /secret/place"))
     assert (found.code, found.exit_code) == ("DATABASE_READ_ONLY", ExitCode.UNREACHABLE)
-    assert "takes no writes" in found.sentence
+    assert "accepts no writes" in found.sentence
     assert "secret" not in found.sentence
 
 
@@ -260,7 +260,7 @@ def test_a_full_disk_is_no_fault_of_ours() -> None:
     """A report that can't be written to its end says so, with exit code 3."""
     found = as_user_error(OSError(errno.ENOSPC, "No space left on device"))
     assert (found.code, found.exit_code) == ("NO_SPACE", ExitCode.UNREACHABLE)
-    assert "make room" in found.sentence
+    assert "free some space" in found.sentence
 
 
 def test_what_we_do_wrong_with_the_database_stays_a_fault() -> None:

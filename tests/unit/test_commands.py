@@ -84,7 +84,7 @@ def test_fields_of_a_wish_that_nobody_knows_are_named() -> None:
     assert not_understood(typed) == "`hardd` is not understood"
     closing = CloseRequest.model_validate({"size": "0.5", "price": 3, "by": "ann"})
     assert not_understood(closing) == "`size` and `price` are not understood"
-    told = "closed by temporal (says ann) (`size` and `price` are not understood, and left out)"
+    told = "closed by temporal (says ann) (`size` and `price` are not understood, and ignored)"
     assert in_words("closed", closing) == told
     assert not_understood(CloseRequest(by="ann")) is None
     for nothing in (0, False, 0.0):

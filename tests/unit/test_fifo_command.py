@@ -104,7 +104,7 @@ def test_a_long_file_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys:
     """Every so many lines, on stderr; a short one says nothing, and no line is lost."""
     monkeypatch.setattr(fifo_command, "_LINES_BETWEEN_NOTES", 2)
     assert list(counted([b"1", b"2", b"3", b"4", b"5"])) == [b"1", b"2", b"3", b"4", b"5"]
-    assert capsys.readouterr().err.splitlines() == ["2 lines are read", "4 lines are read"]
+    assert capsys.readouterr().err.splitlines() == ["2 lines read", "4 lines read"]
 
 
 def test_nothing_in_nothing_out(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_skip_bad_says_how_many_and_goes_on(tmp_path: Path) -> None:
     done = fifo_match(tmp_path, "-", "--skip-bad", given=HEAD + bad + EXAMPLE + EXAMPLE)
     assert document(done)["totals"]["BTC-USD"]["pnl"] == "12500"
     assert "skipped 30 bad lines; 3 fills matched" in done.stderr
-    assert "3 lines repeat a fill" in done.stderr
+    assert "3 lines repeat an earlier fill" in done.stderr
     assert len(done.stderr.splitlines()) < 15
 
 

@@ -54,7 +54,7 @@ def test_who_stops_finds_the_live_system_and_who_enters_does_not(
     """Typed where no settings are, what stops goes by the live system and says so; what enters has no database."""
     settings, instead = settings_at_hand()
     assert (settings.mode, settings.database.url is not None, instead) == ("live", True, "")
-    assert "the live system that runs here" in capsys.readouterr().err
+    assert "the live system that runs on this machine" in capsys.readouterr().err
     assert "DATABASE_URL" not in environment()
 
 

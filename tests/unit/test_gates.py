@@ -216,10 +216,10 @@ UNKNOWN: list[tuple[str, dict[str, Any], Ask, str]] = [
         "SKIP_MARKET_DATA_STALE",
         {"market": replace(FINE.market, at=NOW + timedelta(days=2))},
         Ask.TOUCH,
-        "172800 s ahead of our time",
+        "172800 s ahead of ours",
     ),
-    ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, bid=Decimal(50_002))}, Ask.TOUCH, "crossed: 50002 is bid"),
-    ("SKIP_POSITION_TOO_LARGE", {"account_worth": None}, Ask.BALANCE, "has not told the balance of USD"),
+    ("SKIP_SPREAD_TOO_WIDE", {"market": replace(FINE.market, bid=Decimal(50_002))}, Ask.TOUCH, "is crossed (bid 50002"),
+    ("SKIP_POSITION_TOO_LARGE", {"account_worth": None}, Ask.BALANCE, "has not reported the balance of USD"),
     ("SKIP_POSITION_TOO_LARGE", {"account_worth": None, "unpriced": ("ETH-USD",)}, Ask.PRICES, "no fresh price of ETH"),
     (
         "SKIP_POSITION_TOO_LARGE",
@@ -227,13 +227,18 @@ UNKNOWN: list[tuple[str, dict[str, Any], Ask, str]] = [
         Ask.PRICES,
         "no fresh price of BTC-USD",
     ),
-    ("SKIP_DAILY_LOSS_LIMIT", {"results": Results(unpriced=("BTC", "EUR"))}, Ask.RATES, "trades in BTC, EUR brought"),
-    ("INSUFFICIENT_BALANCE", {"available_quote": None}, Ask.BALANCE, "has not told the balance of USD"),
+    (
+        "SKIP_DAILY_LOSS_LIMIT",
+        {"results": Results(unpriced=("BTC", "EUR"))},
+        Ask.RATES,
+        "trades in BTC, EUR is not known",
+    ),
+    ("INSUFFICIENT_BALANCE", {"available_quote": None}, Ask.BALANCE, "has not reported the balance of USD"),
     (
         "INSUFFICIENT_BALANCE",
         {"available_quote": None, "balance_age": Decimal(259_200)},
         Ask.BALANCE,
-        "told 259200 s ago, and is believed for 120 s",
+        "reported 259200 s ago and is valid for 120 s",
     ),
     ("INSUFFICIENT_BALANCE", {"available_quote": None, "balance_age": Decimal(-86_400)}, Ask.BALANCE, "86400 s ahead"),
 ]
@@ -283,7 +288,7 @@ def test_what_is_held_for_orders_that_we_do_not_know_is_said() -> None:
     refusal = first_refusal(run_gates(ENTRY_GATES, facts))
     assert refusal is not None
     assert (refusal.gate, refusal.numbers["held_elsewhere"], refusal.asks) == ("INSUFFICIENT_BALANCE", "9900", None)
-    assert "9900 are held for orders that we don't know" in refusal.sentence
+    assert "9900 are held for unknown orders" in refusal.sentence
 
 
 def test_a_day_that_is_known_in_part_asks_for_the_rest() -> None:

@@ -98,7 +98,7 @@ def test_a_reading_doesn_t_depend_on_how_many_candles_there_are(name: str) -> No
         assert scan(other).values[name][0] == pytest.approx(reading, rel=1e-9)
     short = scan(holed(whole, reads))
     assert np.isnan(short.values[name][0])
-    assert short.why_not(name, 0) == f"a gap {reads - 1} candles ago, it needs {reads} without one"
+    assert short.why_not(name, 0) == f"there is a gap {reads - 1} candles ago, and it needs {reads} candles without one"
 
 
 def test_the_squeeze_is_the_narrowest_band_of_its_candles(frame: pd.DataFrame, readings: Any) -> None:
@@ -126,7 +126,7 @@ def test_a_candle_that_makes_no_sense_ends_what_is_looked_at(value: float) -> No
     found = scan(holed(market_candles(300), 51, value))
     assert int(found.clean[0]) == 50
     assert [name for name in NAMES if np.isfinite(found.values[name][0])] == ["volume", "roc", "sma"]
-    assert found.why_not("rsi", 0) == "a gap 50 candles ago, it needs 112 without one"
+    assert found.why_not("rsi", 0) == "there is a gap 50 candles ago, and it needs 112 candles without one"
 
 
 def test_a_missing_newest_candle_leaves_nothing() -> None:
@@ -215,7 +215,7 @@ def test_what_the_library_cannot_compute_is_a_missing_value_with_a_reason() -> N
     assert readings[1].why[0]
     assert readings[2].why[0]
     (missing,) = read_named(scan(holed(market_candles(100), 90)), wrong[:1])
-    assert missing.why[0] == "a gap 89 candles ago, it is read from 100 without one"
+    assert missing.why[0] == "there is a gap 89 candles ago, and it needs 100 candles without one"
     (missing,) = read_named(scan(holed(market_candles(100), 1)), wrong[:1])
     assert missing.why == ["the newest candle is missing"]
 

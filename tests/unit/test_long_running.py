@@ -58,7 +58,7 @@ async def test_a_shutdown_hands_over_without_being_a_failure() -> None:
         finally:
             cleaned.set()
 
-    with pytest.raises(ApplicationError, match="another one goes on") as ended:
+    with pytest.raises(ApplicationError, match="another one continues") as ended:
         await environment.run(until_shutdown, for_ever())
     assert cleaned.is_set()
     assert (ended.value.type, ended.value.non_retryable) == ("WORKER_SHUTDOWN", False)

@@ -40,7 +40,7 @@ def test_a_closed_trade_is_told_with_net_gross_and_fees() -> None:
         "HARD_STOP: sold 0.01 BTC-USD at 48500, bought at 50000. Net -20.91 USD (gross -15, fees 5.91), held 2 h 5 min."
     )
     assert "gross +15" in closed_sentence(trade(sold_value=Decimal(515)))
-    assert "without a sale of ours" in closed_sentence(trade(sold_size=Decimal(0), sold_value=Decimal(0)))
+    assert "without one of our sells" in closed_sentence(trade(sold_size=Decimal(0), sold_value=Decimal(0)))
 
 
 def test_an_opened_trade_is_told_with_its_cost() -> None:

@@ -51,8 +51,8 @@ def test_an_old_env_becomes_a_settings_file(tmp_path: Path, capsys: pytest.Captu
     assert [url.get_secret_value() for url in settings.notices.urls] == ["tgram://123456:made-up-token/-100200/"]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     told = "".join(capsys.readouterr())
-    assert "SHILL_COINS is left out: nothing here has that name." in told
-    assert "DATABASE_URL is left out: it is read from the environment as it is" in told
+    assert "SHILL_COINS is left out: there is no such setting here." in told
+    assert "DATABASE_URL is left out: it is read from the environment under the same name" in told
     assert "made-up" not in told
 
 
@@ -80,12 +80,12 @@ def test_what_contradicts_itself_is_refused_before_anything_is_written(tmp_path:
     ("line", "why"),
     [
         ("HARD_STOP=0.5", "its value could be a fraction or percent: set it by hand"),
-        ("HARD_STOP=far", "its value is no number"),
-        ("HARD_STOP=NaN", "its value is no number"),
-        ("HARD_STOP", "its value is no number"),
+        ("HARD_STOP=far", "its value is not a number"),
+        ("HARD_STOP=NaN", "its value is not a number"),
+        ("HARD_STOP", "its value is not a number"),
         ("DRY_RUN=maybe", "its value is neither true nor false"),
         ("TELEGRAM_BOT_TOKEN=x", "a message needs the bot's token and the chat's id"),
-        ("TP_NOBODY=0.1", "nothing here has that name"),
+        ("TP_NOBODY=0.1", "there is no such setting here"),
     ],
 )
 def test_what_is_not_understood_is_named(line: str, why: str) -> None:

@@ -47,7 +47,7 @@ async def test_trouble_that_lasts_is_one_sentence() -> None:
     """After the last try a person is told what was not taken and what to do, with the exit code of what is away."""
     slow = Slow(100, RPCStatusCode.CANCELLED)
     with pytest.raises(
-        UnreachableError, match=r"did not take the schedules in 3 tries .*Timeout expired.*start the worker again\.$"
+        UnreachableError, match=r"did not accept the schedules in 3 tries .*Timeout expired.*start the worker again\.$"
     ) as found:
         await until_taken("the schedules", slow.ask, tries=3, pause=0)
     assert slow.asked == 3

@@ -24,16 +24,16 @@ FIVE = Coin(books=Decimal(5), owned=Decimal(3))
     [
         (FIVE, "5", "2", ""),
         (replace(FIVE, claimed=ONE), "4", "1", ""),
-        (replace(FIVE, reserved=ONE), "5", "1", "1 BTC more"),
+        (replace(FIVE, reserved=ONE), "5", "1", "another 1 BTC"),
         (replace(FIVE, owned=Decimal(6)), "6", "0", ""),
         (FIVE, "4", "1", ""),
         (FIVE, "0", "0", ""),
-        (FIVE, "7.5", "2", "2.5 BTC more, not in the books yet"),
+        (FIVE, "7.5", "2", "another 2.5 BTC are not in the books yet"),
         (replace(FIVE, owned_resting=Decimal(2)), "3", "2", ""),
         (replace(FIVE, claimed=ONE, claimed_since=ONE), "5", "1", ""),
         (replace(FIVE, reserved=ONE, reserved_since=ONE), "5", "1", ""),
         (replace(FIVE, books=None), "5", None, "not opened"),
-        (FIVE, None, None, "doesn't tell"),
+        (FIVE, None, None, "does not report"),
     ],
 )
 def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
@@ -51,11 +51,11 @@ def test_the_pool_is_what_books_and_exchange_both_know_to_be_nobodys(
     [
         (FIVE, "2", "2", ""),
         (FIVE, "1.5", "1.5", ""),
-        (FIVE, "4", "2", "2 BTC more, not in the books yet"),
-        (replace(FIVE, claimed=ONE, reserved=ONE), "2", "0", "2 BTC more"),
+        (FIVE, "4", "2", "another 2 BTC are not in the books yet"),
+        (replace(FIVE, claimed=ONE, reserved=ONE), "2", "0", "another 2 BTC"),
         (FIVE, "-1", "0", ""),
         (replace(FIVE, books=None), "2", None, "not opened"),
-        (FIVE, None, None, "doesn't tell"),
+        (FIVE, None, None, "does not report"),
     ],
 )
 def test_a_buy_pays_with_what_books_and_exchange_both_know_to_be_nobodys(

@@ -118,7 +118,7 @@ def test_what_containers_mount_is_taken_where_a_setting_names_the_folder(tmp_pat
     assert "chmod 600" in str(secret_file_problem(tmp_path / "secrets-too" / "token", mounts))
     (tmp_path / "secrets" / "away").symlink_to(tmp_path / "secrets-too" / "token")
     assert "chmod 600" in str(secret_file_problem(tmp_path / "secrets" / "away", mounts))
-    with pytest.raises(ConfigError, match="a folder is written with all that is above it"):
+    with pytest.raises(ConfigError, match="a folder must be an absolute path"):
         load_settings(environ={"BOTTRADER_SECRETS__READABLE_MOUNTS": "secrets"})
 
 
@@ -207,7 +207,7 @@ def test_a_stack_that_another_user_says_runs_is_not_believed(theirs: str, tmp_pa
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert running_stack(folder) == {"mode": "paper"}
         os.chown(tmp_path / theirs, 12345, 12345)
-        with pytest.raises(UserError, match="is not believed"):
+        with pytest.raises(UserError, match="is not trusted"):
             running_stack(folder)
 
 
@@ -240,7 +240,7 @@ def test_a_settings_file_that_others_can_write_is_refused(
         file.write_text(text)
         file.chmod(mode)
         assert run(["config", "check"]) == 2
-        expected = "error: bottrader.toml: other users can write to it, and have any code run: run chmod go-w on it.\n"
+        expected = "error: bottrader.toml: other users can write to it and so run any code: run chmod go-w on it.\n"
         assert capsys.readouterr().err == expected
     file.write_text("")
     file.chmod(0o644)
@@ -253,7 +253,7 @@ def test_a_settings_file_in_a_folder_where_everybody_writes_is_refused(tmp_path:
     file.parent.mkdir()
     file.write_text("")
     file.parent.chmod(0o777)
-    with pytest.raises(ConfigError, match="everybody can put another file in its place"):
+    with pytest.raises(ConfigError, match="everyone can replace it"):
         load_settings(file, {})
     file.parent.chmod(0o1777)
     load_settings(file, {})

@@ -172,12 +172,12 @@ def test_reasons_have_numbers() -> None:
     narrow = quote_plan(replace(FACTS, asks=levels(D(49900), D(1))))
     assert narrow.ask.code is QuoteCode.SPREAD_TOO_NARROW
     assert narrow.ask.sentence == (
-        "the spread is 0.2006 %, fees of both sides (0.4 %) and the least profit (0.1 %) take 0.5 %"
+        "the spread is 0.2006 %, fees of both sides (0.4 %) and the minimum profit (0.1 %) need 0.5 %"
     )
     thin = quote_plan(replace(FACTS, volume=D("12.5")))
     assert (thin.bid.code, thin.bid.sentence) == (
         QuoteCode.VOLUME_TOO_LOW,
-        "24 h volume is 12.5, the least is 1000 USD",
+        "24 h volume is 12.5, the minimum is 1000 USD",
     )
     assert quote_plan(replace(FACTS, volume=None)).bid.code is QuoteCode.VOLUME_TOO_LOW
 

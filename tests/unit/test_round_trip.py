@@ -24,7 +24,7 @@ def test_a_stop_of_a_twentieth_of_a_percent_is_asked_about() -> None:
     """0.05 was typed for 5: the sentence has the distance, what a round trip costs, and what may be meant."""
     found = near_levels(ExitRules(hard_stop=D("0.0005"), soft_stop=D("0.0003")), TRIP)
     assert found["hard_stop"] == (
-        "the hard stop at 0.05 % is nearer than a round trip costs: 1.22 % (2 × 0.6 % taker fee, spread 0.02 %); "
+        "the hard stop at 0.05 % is within the cost of a round trip: 1.22 % (2 × 0.6 % taker fee, spread 0.02 %); "
         "did you mean 5 %?"
     )
     assert set(found) == {"hard_stop", "soft_stop"}
@@ -53,8 +53,8 @@ def test_a_moved_stop_that_secures_a_gain_is_no_mistake() -> None:
     ("side", "limit", "words"),
     [
         (Side.BUY, "4000", "92 % below the market (50001): it rests"),
-        (Side.BUY, "500000", "above the market (50001): it takes whatever is offered"),
-        (Side.SELL, "4000", "92 % below the market (50000): it takes"),
+        (Side.BUY, "500000", "above the market (50001): it fills at any price"),
+        (Side.SELL, "4000", "92 % below the market (50000): it fills"),
         (Side.SELL, "500000", "900 % above the market (50000): it rests"),
         (Side.BUY, "46000", ""),
         (Side.SELL, "54999", ""),
@@ -102,4 +102,4 @@ def test_config_check_warns_and_refuses_nothing(
     told = capsys.readouterr()
     assert "warning: exits.hard_stop_pct: the hard stop at 0.05 %" in told.err
     assert "did you mean 5 %?" in told.err
-    assert "every setting can be used" in told.out
+    assert "all settings are valid" in told.out

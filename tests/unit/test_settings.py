@@ -114,20 +114,20 @@ def test_password_may_come_from_a_file(tmp_path: Path) -> None:
         ),
         (
             "[symbols]\nblock = ['DOGEUSD']",
-            "FILE: symbols.block[0]: a product is written like BTC-USD (blacklist: never bought).",
+            "FILE: symbols.block[0]: must be a product like BTC-USD (block list: never bought).",
         ),
         (
             "mode = 'live'\nspeed = 5\n[exchange]\nkey_file = 'k'",
             (
-                "FILE: speed: can't be used with mode = live: real markets can't be hurried; it needs 1 "
-                "(allowed: above 0 and at most 10000; market seconds in a wall second; live needs 1)."
+                "FILE: speed: can't be used with mode = live: real markets run at their own speed; it needs 1 "
+                "(allowed: above 0 and at most 10000; market seconds per wall second; live needs 1)."
             ),
         ),
         (
             "[exchange]\nrest = 'api.coinbase.com'",
             (
-                "FILE: exchange.rest: is the real exchange, but mode = paper: leave it out, "
-                'or set mode = "live" (REST host[:port], always reached over TLS).'
+                "FILE: exchange.rest: is the real exchange, but mode = paper: remove it, "
+                'or set mode = "live" (REST host[:port], always over TLS).'
             ),
         ),
     ],
@@ -448,7 +448,7 @@ def test_the_last_allowed_product_is_not_taken_off_by_the_way() -> None:
     sources = SettingSources()
     everything = [*build(sources).symbols.allow]
     assert propose(sources, "symbols.allow", everything[1:], "remove").value == everything[:1]
-    with pytest.raises(UserError, match="lets every product be bought") as refused:
+    with pytest.raises(UserError, match="every product may be bought") as refused:
         propose(sources, "symbols.allow", everything, "remove")
     assert refused.value.code == "LAST_ALLOWED"
     assert propose(sources, "symbols.allow", ["[]"], "set").value == []

@@ -115,7 +115,7 @@ def test_dust_is_what_can_not_be_sold(size: Decimal) -> None:
 def test_dust_is_named_with_its_worth_and_the_minimum_that_it_misses() -> None:
     """Too small in base or in quote currency; cents where there are any, and nothing about a worth nobody knows."""
     assert dust_sentence(Decimal("0.0002"), Decimal("2500.1"), BTC) == (
-        "0.0002 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and stay as dust"
+        "0.0002 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and remain as dust"
     )
     assert "(worth 0.00025 USD, minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00000001"), Decimal(25000), BTC)
     assert "sell (minimum 0.0001 BTC)" in dust_sentence(Decimal("0.00005"), None, BTC)

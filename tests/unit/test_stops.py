@@ -182,7 +182,7 @@ def test_a_target_that_is_taken_away_leaves_no_bracket_behind() -> None:
     assert away.sentence == "take profit 102 → none"
     assert as_moved(bracket, away.rules).kind is ProtectionKind.STOP_LIMIT
     without = replace(bare, rules=away.rules)
-    with pytest.raises(StopsRefusedError, match="nothing of it is different"):
+    with pytest.raises(StopsRefusedError, match="already has these stops"):
         moved_stops(without, BID, asked(no_take_profit=True), bracket)
     again = moved_stops(without, BID, asked(take_profit="104"), bracket)
     assert again.sentence == "take profit none → 104"

@@ -141,7 +141,8 @@ def test_the_first_strategy_that_acts_says_whether_to_buy_or_to_sell() -> None:
     assert (decision.trigger, other.trigger) == ("rsi_overbought", "roc_momo")
     sold, bought = score_decimal(decision.sell_score), score_decimal(other.buy_score)
     assert decision.reason == (
-        f"rsi_overbought (score {sold}) goes before roc_momo (buy, score {bought}, listed later than rsi_overbought)"
+        f"rsi_overbought (score {sold}) was preferred to roc_momo (buy, score {bought}, listed later than "
+        f"rsi_overbought)"
     )
     assert set(decision.parts) == set(other.parts) >= {"rsi", "macd", "roc"}
 
@@ -193,10 +194,10 @@ def test_scores_are_the_sums_of_what_is_stored_beside_them(source: str, strategi
 def test_a_name_of_your_own_is_no_other_indicator_s() -> None:
     """A named indicator `rsi` would be read in the place of RSI: such a look is refused, with what to do."""
     mine = NamedIndicator(name="rsi", pandas_ta="cci", buy_below=-100)
-    with pytest.raises(UnknownIndicatorError, match="there is an indicator rsi already"):
+    with pytest.raises(UnknownIndicatorError, match="there is already an indicator rsi"):
         look_at(FALL, None, (mine,))
     twice = NamedIndicator(name="mine", pandas_ta="cci", buy_below=-100)
-    with pytest.raises(UnknownIndicatorError, match="mine already"):
+    with pytest.raises(UnknownIndicatorError, match="already an indicator mine"):
         look_at(FALL, None, (twice, twice))
 
 
@@ -242,7 +243,7 @@ def dip(**changed: Any) -> Decision:
     ("strategy", "reason"),
     [
         (_Raises(), "_Raises failed: KeyError"),
-        (_Answers("buy"), "no Decision"),
+        (_Answers("buy"), "not a Decision"),
         (_Exits(), "_Exits failed: SystemExit: 3"),
         (_Answers(dip(symbol="DOGE-USD")), "for DOGE-USD, but was asked about BTC-USD"),
         (_Answers(dip(action="buy")), "the action 'buy'"),
@@ -374,11 +375,11 @@ def test_a_strategy_is_loaded_from_a_file(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "sentence"),
     [
-        ("nonsense", {}, "there is no such strategy; known are weighted"),
+        ("nonsense", {}, "there is no such strategy; use one of weighted"),
         ("no.such.module:Class", {}, "can't be imported: ModuleNotFoundError"),
         ("domain.momentum:Nope", {}, "has no such class"),
         ("missing_file.py:Class", {}, "there is no such file"),
-        ("domain.momentum:RocMomentum", {"hunter2": "hunter2"}, "can't be made with strategy.parameters: TypeError"),
+        ("domain.momentum:RocMomentum", {"hunter2": "hunter2"}, "can't be created with strategy.parameters: TypeError"),
         ("domain.momentum:RocRules", {}, "has no method decide"),
     ],
 )

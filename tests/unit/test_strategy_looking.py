@@ -61,5 +61,5 @@ def test_config_check_runs_no_code_of_a_strategy(
     (tmp_path / "mine.py").write_text(f"{RUNS}class Dip:\n    pass\n")
     (tmp_path / "bottrader.toml").write_text("[strategy]\nuse = 'mine.py:Dip'\n")
     assert run(["config", "check"]) == 0
-    assert "looked at and not loaded" in capsys.readouterr().err
+    assert "read but not loaded" in capsys.readouterr().err
     assert not (tmp_path / "was-run").exists()

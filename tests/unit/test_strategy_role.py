@@ -84,7 +84,7 @@ def test_the_strategy_is_what_is_configured() -> None:
 
 def test_named_indicators_need_a_threshold() -> None:
     """One that could never speak is refused; a name and thresholds reach the run."""
-    with pytest.raises(ValueError, match="or it never speaks"):
+    with pytest.raises(ValueError, match="or it never fires"):
         NamedIndicatorSettings(pandas_ta="cci")
     mine = {"cci": {"pandas_ta": "cci", "buy_below": -100, "weight": "2", "trigger": "rsi_oversold"}}
     (cci,) = named_indicators(settings(indicators=mine))

@@ -80,5 +80,5 @@ def test_a_scope_is_written_as_other_settings_are() -> None:
 
 def test_no_sender_is_called_as_what_comes_through_temporal() -> None:
     """Whoever reads who gave a command can tell a proven sender from nobody proven."""
-    with pytest.raises(ValidationError, match="straight through Temporal"):
+    with pytest.raises(ValidationError, match="sent directly through Temporal"):
         WebhookSettings(senders={"temporal": SenderSettings.model_validate({"token": "0123456789abcdef" * 2})})

@@ -204,7 +204,7 @@ async def test_what_a_person_cancels_in_the_exchanges_app_stays_cancelled(system
     ended = await eventually(
         lambda: system.rows("SELECT state, gate_sentence, filled_size FROM orders WHERE finished"), what="it ended"
     )
-    told = "cancelled at the exchange by somebody else (User requested cancel)"
+    told = "cancelled at the exchange by someone else (User requested cancel)"
     assert [tuple(row.values()) for row in ended] == [("CANCELLED", told, Decimal(0))]
     assert len(await system.control.orders()) == 1
     await system.assert_books_agree()
@@ -285,7 +285,7 @@ async def test_a_close_before_any_fill_holds_for_what_fills_all_the_same(system:
     await trade.until_state("OPEN")
     await system.control.latency(cancel=None)
     answer = await trade.handle.execute_update("close", CloseRequest(by="a person"), result_type=CloseAnswer)
-    assert (answer.accepted, "what it fills is sold" in answer.sentence) == (True, True)
+    assert (answer.accepted, "its fills are sold" in answer.sentence) == (True, True)
     await until_venue_says(system, client_order_id(trade.key, 1), "CANCEL_QUEUED")
     await system.control.fill(exchange_id, "0.1")
     outcome = await trade.closed()

@@ -23,7 +23,7 @@ async def cancelled_early(system: TradingSystem) -> tuple[Trade, str]:
     await system.control.fill(await trade.exchange_id(), "0.00001")
     await trade.until_protected("0.00001")
     await trade.handle.signal("cancel", CloseRequest(by="a person"))
-    return trade, "0.00001 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and stay as dust"
+    return trade, "0.00001 BTC are too small to sell (worth 0.5 USD, minimum 1 USD) and remain as dust"
 
 
 async def fallen(system: TradingSystem) -> tuple[Trade, str]:
@@ -31,7 +31,7 @@ async def fallen(system: TradingSystem) -> tuple[Trade, str]:
     trade = await system.start(market_buy(system.account, "0.0003"))
     await trade.until_protected("0.0003")
     await system.price("2500")
-    return trade, "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and stay as dust"
+    return trade, "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and remain as dust"
 
 
 @pytest.mark.parametrize("story", [cancelled_early, fallen], ids=["ended short", "fell 95 %"])
@@ -68,7 +68,7 @@ async def test_dust_is_called_so_by_what_the_stream_told_while_reads_fail(
     await system.price("2500")
     outcome = await trade.closed()
     assert (outcome.dust_size, outcome.exit_reason) == (Decimal("0.0003"), None)
-    assert outcome.dust_why == "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and stay as dust"
+    assert outcome.dust_why == "0.0003 BTC are too small to sell (worth 0.75 USD, minimum 1 USD) and remain as dust"
     alarms = await system.rows("SELECT kind, sentence FROM incidents WHERE severity = 'CRITICAL'")
     assert [item for item in alarms if "EXIT" in item["kind"].upper()] == []
     await system.control.clear_faults()

@@ -45,7 +45,7 @@ async def test_a_stop_in_an_empty_book_pauses_longer_each_time_and_a_close_ends_
     assert await system.value("SELECT count(*) FROM incidents WHERE kind = 'EXIT_REFUSED'") == 0
     await eventually(lambda: tried(4), what="unsold four times")
     told = "SELECT sentence FROM incidents WHERE kind = 'EXIT_REFUSED' AND severity = 'CRITICAL'"
-    assert "sold next to nothing (No liquidity left" in await eventually(lambda: system.value(told), what="told")
+    assert "sold almost nothing (No liquidity left" in await eventually(lambda: system.value(told), what="told")
     asked = datetime.now(UTC)
     await trade.monitor.signal("close", CloseRequest(by="a person"))
     outcome = await trade.closed()

@@ -137,7 +137,7 @@ async def test_close_is_refused_once_where_nothing_is_open(system: TradingSystem
     await trade.monitor.execute_update("close", CloseRequest(by="one"))
     with pytest.raises(WorkflowUpdateFailedError) as refused:
         await trade.monitor.execute_update("close", CloseRequest(by="two"))
-    assert "being closed already" in str(refused.value.cause)
+    assert "already being closed" in str(refused.value.cause)
     await system.control.accept(await system.exchange_id(client_order_id(trade.leg_key(1), 1)))
     await trade.closed()
 

@@ -99,7 +99,7 @@ async def test_a_close_for_which_no_workflow_runs_is_kept_and_done_by_the_next_m
     await trade.monitor.terminate("a person's mistake")
     request = (await commanded(system.pool, system.account, "close", [trade.key], "ann"))[trade.key]
     sentence = await keep_until_started(system.pool, system.account, "close", trade.key, request)
-    assert "the close is kept" in sentence
+    assert "the close is stored" in sentence
     assert await system.parts.starter.monitor(trade.key)
     closed = await eventually(partial(system.rows, CLOSED, trade.key), what="closed")
     assert closed[0]["exit_reason"] == "MANUAL"

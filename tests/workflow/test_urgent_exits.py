@@ -209,7 +209,7 @@ async def test_what_an_entry_may_still_fill_keeps_nothing_from_being_sold(system
     await system.control.latency(cancel=None)
     await close(trade)
     await until_sold(system, trade)
-    await told(system, "the end of its entry is not known yet")
+    await told(system, "the entry's end is not known yet")
     await system.control.fill(entry, "0.02")
     await until_sold(system, trade, "0.03")
     await system.control.finish_cancel(entry)
@@ -249,7 +249,7 @@ async def test_protection_whose_end_is_not_known_is_not_sold_twice(system: Tradi
     await eventually(rests, what="the protection rests")
     await system.control.latency(cancel=None)
     await system.price("47000")
-    await told(system, "HARD_STOP waits for the end of its protection")
+    await told(system, "HARD_STOP waits for the end of the protection")
     (order,) = await sells(system, trade)
     await system.control.finish_cancel(order["order_id"])
     assert (await trade.closed()).exit_size == Decimal("0.01")
@@ -269,7 +269,7 @@ async def test_what_became_due_while_a_profit_exit_waited_is_what_is_sold_for(sy
     protection = await eventually(rests, what="the protection rests")
     await system.control.latency(cancel=None)
     await system.price("51005")
-    await told(system, "TP waits for the end of its protection")
+    await told(system, "TP waits for the end of the protection")
     await system.price("47000")
 
     async def heard() -> bool:
@@ -325,7 +325,7 @@ async def test_a_stop_needs_no_more_of_its_protections_end_than_its_size(system:
     await system.control.fault("server_error", "GET *", count=None)
     await system.control.fault("unknown_side", "user", count=None)
     await system.price("47000")
-    await told(system, "HARD_STOP waits for the end of its protection")
+    await told(system, "HARD_STOP waits for the end of the protection")
     await system.control.finish_cancel(protection)
     await until_sold(system, trade)
     await system.control.clear_faults()
@@ -366,7 +366,7 @@ async def test_a_long_pause_that_the_exchange_asks_for_keeps_no_stop(system: Tra
     async def sent_again() -> bool:
         stop = system.client.get_workflow_handle(order_workflow_id(trade.leg_key(1)))
         try:
-            return sum("not taken: RATE_LIMITED" in line for line in await stop.query("timeline")) >= 3
+            return sum("not accepted: RATE_LIMITED" in line for line in await stop.query("timeline")) >= 3
         except RPCError:
             return False  # it has not begun yet
 

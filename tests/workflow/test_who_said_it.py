@@ -42,7 +42,7 @@ async def test_an_order_that_was_started_in_temporal_names_temporal(system: Trad
 async def _closed(trade: Trade, request: CloseRequest) -> str:
     await trade.monitor.execute_update("close", request)
     assert (await trade.closed()).exit_reason is ExitReason.MANUAL
-    assert any("close asked for" in line for line in await trade.monitor.query("timeline"))
+    assert any("close requested" in line for line in await trade.monitor.query("timeline"))
     return str(await asked_by(trade.system, trade.leg_key(1)))
 
 

@@ -1,4 +1,5 @@
-"""Why a product was traded or not: the switch and the lists, the matrix, every gate and its numbers, in plain words."""
+"""Why a product was traded or not: the halt switch and the lists, the matrix, every gate and its numbers, in plain
+words."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ SELECT at, bid_code, bid_sentence, ask_code, ask_sentence FROM quote_rounds
 
 
 class Lists(Protocol):
-    """The symbols' lists in force; an empty `allowed` lets every product be bought."""
+    """The symbols' lists in force; with an empty `allowed` every product may be bought."""
 
     @property
     def allowed(self) -> Collection[str]: ...
@@ -71,7 +72,7 @@ async def read_why(
     ledger: Ledger, account: str, symbol: str, last: int, *, lists: Lists, switch: Switch, not_bought: str
 ) -> dict[str, Any]:
     """Why `symbol` was traded or not, as JSON: answers in plain words, and the newest `last` rows of the matrix, the
-    signals and the orders behind them. `not_bought`: why the settings keep it from being bought; empty if they don't.
+    signals and the orders behind them. `not_bought`: why the settings forbid buying it; empty if they don't.
     """
     market = await ledger.fetchrow(_MARKET, account, symbol)
     matrix = [_plain(row) for row in await newest_matrix(ledger, account, symbol, last)]
@@ -100,12 +101,12 @@ async def read_why(
 
 
 async def newest_matrix(ledger: Ledger, account: str, symbol: str, most: int) -> list[Row]:
-    """What the newest runs of the strategy thought of a product, newest first."""
+    """The strategy's newest decisions on a product, newest first."""
     return await ledger.fetch(_MATRIX, account, symbol, most)
 
 
 async def newest_signals(ledger: Ledger, account: str, symbol: str, most: int) -> list[Row]:
-    """The newest signals on a product and what became of them, newest first."""
+    """The newest signals on a product and their outcomes, newest first."""
     return await ledger.fetch(_SIGNALS, account, symbol, most)
 
 
@@ -126,7 +127,7 @@ def _answers(
     orders: list[dict[str, Any]],
     quotes: Row | None,
 ) -> list[str]:
-    """What stands in the way now, then what the last run, the last decision and the last order came to."""
+    """What prevents a buy now, then the results of the last run, decision and order."""
     answers = _standing(symbol, lists, switch, not_bought)
     answers.append(_run_sentence(symbol, matrix[0] if matrix else None))
     known = {order["order_key"] for order in orders}
@@ -147,8 +148,8 @@ def _standing(symbol: str, lists: Lists, switch: Switch, not_bought: str) -> lis
         because = f": {switch.reason}" if switch.reason else ""
         since = f" since {shown(switch.changed_at)}" if switch.changed_at else ""
         found.append(
-            f"Entries are halted by {switch.changed_by or 'somebody'}{since}{because}. "
-            "`bottrader resume` lets them pass."
+            f"Entries are halted by {switch.changed_by or 'an unknown person'}{since}{because}. "
+            "`bottrader resume` allows them again."
         )
     if not_bought:
         found.append(f"{symbol} is not bought: {not_bought}.")
@@ -161,7 +162,7 @@ def _standing(symbol: str, lists: Lists, switch: Switch, not_bought: str) -> lis
 
 def _run_sentence(symbol: str, row: dict[str, Any] | None) -> str:
     if row is None:
-        return f"No strategy run has looked at {symbol}: `bottrader strategy show` tells of the runs."
+        return f"No strategy run has evaluated {symbol}: see `bottrader strategy show`."
     scores = f"buy score {shown(row['buy_score']) or '–'}, sell score {shown(row['sell_score']) or '–'}"
     decided = {"buy": "decided to buy", "sell": "decided to sell"}.get(row["action"], "held")
     by = f" by {row['trigger']}" if row["trigger"] else ""

@@ -1,6 +1,6 @@
-"""What runs beside a worker process: notices to people, and with the role `streams` the look-out for outages.
+"""Background services of a worker process: notices to people, and with the role `streams` the detection of outages.
 
-Neither needs Temporal, so that its absence can be told, too.
+Neither needs Temporal, so that its outage can be reported too.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["ask_temporal", "ask_watchers", "beside", "beside_others", "beside_st
 _log = structlog.get_logger()
 _BAD_URL = IncidentKind.NOTICE_URL_UNUSABLE
 _DATABASE_SECONDS = 3.0
-"""Less than a probe gets: who can't ask the database misses nobody else."""
+"""Shorter than a probe's timeout, so that an unreachable database is not reported as another outage."""
 
 
 def targets_of(settings: Settings) -> tuple[list[Target], list[str]]:
-    """The targets of `[notices] urls`, and a sentence for each address that can't be used."""
+    """The targets of `[notices] urls`, and a sentence for each invalid address."""
     targets: list[Target] = []
     problems: list[str] = []
     for position, url in enumerate(settings.notices.urls, start=1):
@@ -68,7 +68,7 @@ def notifier_of(settings: Settings, pool: Pool, targets: list[Target]) -> Notifi
 async def beside_streams(
     settings: Settings, pool: Pool, client: Client, exchange: Exchange, *, options: OutageOptions | None = None
 ) -> AsyncIterator[tuple[Notifier, Outages]]:
-    """Notices and the look-out run during the block. Nothing that goes wrong with them ends it."""
+    """Run notices and outage detection during the block. Their errors don't end it."""
     targets, problems = targets_of(settings)
     await _say_what_is_unusable(pool, settings.account, problems)
     notifier = notifier_of(settings, pool, targets)
@@ -92,8 +92,8 @@ async def beside_streams(
 
 @contextlib.asynccontextmanager
 async def beside_others(settings: Settings, pool: Pool) -> AsyncIterator[Notifier]:
-    """Notices go out during the block, if no other process delivers them: so that people hear of it when the workers
-    with the role `streams` are gone.
+    """Deliver notices during the block if no other process does, so that the loss of the workers with the role
+    `streams` is reported.
     """
     notifier = notifier_of(settings, pool, targets_of(settings)[0])
     async with beside(notifier.run):
@@ -102,7 +102,7 @@ async def beside_others(settings: Settings, pool: Pool) -> AsyncIterator[Notifie
 
 @contextlib.asynccontextmanager
 async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """`run` runs during the block. A defect in it is logged, and it is tried again: it ends no worker."""
+    """Run `run` during the block. An error in it is logged and it is restarted; it does not end the worker."""
     task = asyncio.create_task(_keep(run))
     try:
         yield
@@ -112,9 +112,9 @@ async def beside(run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 
 async def ask_temporal(client: Client, queue: str) -> None:
-    """Raises if Temporal can't do its work: hand out tasks, and say how a workflow stands.
+    """Raises if Temporal can't do its work: dispatch tasks and describe workflows.
 
-    What it knows of a namespace it says from memory, also when nothing that does the work is there any more.
+    Describing a namespace is not enough: it is answered from memory even if the services that do the work are down.
     """
     from temporalio.api.common.v1 import WorkflowExecution  # noqa: PLC0415 - protobuf takes a while
     from temporalio.api.taskqueue.v1 import TaskQueue  # noqa: PLC0415
@@ -138,9 +138,7 @@ async def ask_temporal(client: Client, queue: str) -> None:
 
 
 async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
-    """Raises if a product with an open position is in a part that nobody watches; a database that is away says nothing
-    of it.
-    """
+    """Raises if a product with an open position is not watched; an unreachable database does not count."""
     try:
         async with asyncio.timeout(_DATABASE_SECONDS):
             rows = await pool.fetch(
@@ -150,11 +148,11 @@ async def ask_watchers(pool: Pool, account: str, shards: int) -> None:
     except DATABASE_TROUBLE:
         return
     if alone:
-        raise LookupError(f"nobody watches {', '.join(sorted(alone))}")
+        raise LookupError(f"the price of {', '.join(sorted(alone))} is not watched")
 
 
 async def _keep(run: Callable[[], Awaitable[None]]) -> None:
-    """A defect here is logged and tried again: it must not end a worker, nor go unheard."""
+    """An error here is logged and retried: it must neither end a worker nor go unnoticed."""
     while True:
         try:
             await run()
@@ -162,7 +160,7 @@ async def _keep(run: Callable[[], Awaitable[None]]) -> None:
         except asyncio.CancelledError:
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, trading goes on
-            _log.error("failed beside the roles, tried again", problem=repr(problem), exc_info=problem)
+            _log.error("background service failed, restarting", problem=repr(problem), exc_info=problem)
             await asyncio.sleep(5)
 
 

@@ -24,7 +24,7 @@ def _caller_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", value):
         raise ValueError("a name has lower-case letters, digits, - and _")
     if value == "temporal":
-        raise ValueError("this name stands for what comes straight through Temporal")
+        raise ValueError("this name is reserved for requests sent directly through Temporal")
     return value
 
 

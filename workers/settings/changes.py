@@ -1,9 +1,8 @@
 """Settings that change while workers run: stored as overrides, each change recorded with who, when and why.
 
-Changes of one account are serial (an advisory lock), and each is checked as a whole with all that is in force before
-it is stored; so two changes at once can't combine into settings that contradict each other. What file, environment and
-defaults say beneath is kept beside, so that a change of theirs is recorded too, once, also when it was made while no
-worker ran.
+Changes of one account are serial (an advisory lock), and each is checked as a whole with all that is in force before it
+is stored; so two concurrent changes can't combine into contradictory settings. The values from file, environment and
+defaults are stored too, so that their changes are also recorded, once, even if made while no worker ran.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = [
 ]
 
 CHANNEL = "settings"
-"""Where a change is notified, with the account's name."""
+"""The channel on which changes are notified, with the account's name."""
 
 _LOCK = 75
 _SIZES = {"size_base": "size_quote", "size_quote": "size_base"}
@@ -61,7 +60,7 @@ class Change:
 
 
 async def read_overrides(connection: Statements, account: str) -> dict[str, Override]:
-    """What was set by command, by key. Raises the database's errors."""
+    """The settings set by command, by key. Raises the database's errors."""
     rows = await connection.fetch(
         "SELECT key, value, changed_by, changed_at FROM setting_overrides WHERE account = $1 ORDER BY key", account
     )
@@ -69,8 +68,8 @@ async def read_overrides(connection: Statements, account: str) -> dict[str, Over
 
 
 async def sources_in_force(connection: Statements, sources: SettingSources, account: str) -> SettingSources:
-    """The sources as the account's workers have them: what their file, environment and defaults say, and what was set
-    by command. Where no worker ever ran, the own ones count beneath it. Raises the database's errors.
+    """The sources as the account's workers have them: their file, environment and defaults, and settings set by
+    command. If no worker ever ran, the local ones are used below those. Raises the database's errors.
     """
     said: Mapping[str, Any] | None = await connection.fetchval(
         "SELECT said FROM setting_bases WHERE account = $1", account
@@ -82,7 +81,7 @@ async def sources_in_force(connection: Statements, sources: SettingSources, acco
 async def recent_changes(
     connection: Statements, account: str, *, limit: int = 50, key: str | None = None
 ) -> list[Change]:
-    """The newest changes first; of one key, or of all below it. Raises the database's errors."""
+    """Changes, newest first; of one key, or of all below it. Raises the database's errors."""
     rows = await connection.fetch(
         "SELECT * FROM setting_changes WHERE account = $1 "
         "AND ($2::text IS NULL OR key = $2 OR starts_with(key, $2 || '.')) ORDER BY id DESC LIMIT $3",
@@ -103,13 +102,13 @@ async def set_override(
     why: str = "",
     edit: Edit = "set",
 ) -> list[Change]:
-    """Put `values` (one, or the items of a list) in place of what `key` has, and record it; what changed.
+    """Set `key` to `values` (one, or the items of a list), and record it; returns the changes.
 
-    `add` and `remove` change a list by items; nothing is stored or recorded, and nothing is what changed, where all
-    that is added is there already. Nothing is stored when the settings would not be valid with it.
+    `add` and `remove` change a list by items; if all added items exist already, nothing is stored and no change is
+    returned. Nothing is stored if the settings would become invalid.
 
     Raises ConfigError with the same sentences as for a file, UserError(NOT_LIVE, NOT_A_KEY, NOT_A_LIST) for a key that
-    can't be set so, and the database's errors.
+    can't be set by command, and the database's errors.
     """
     account = build(sources.under({})).account
     async with connection.transaction():
@@ -136,9 +135,9 @@ async def set_override(
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A change that can be made: `value` as it is stored, and the settings before and after.
+    """A possible change: `value` as stored, and the settings before and after.
 
-    `replaces` is the key that loses its own value by it, empty for none.
+    `replaces` is the key whose value it removes, empty for none.
     """
 
     value: Any
@@ -148,7 +147,7 @@ class Proposal:
 
 
 def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit = "set") -> Proposal:
-    """What would be if `key` were set so, on top of `sources` with all that is set already.
+    """The result of setting `key`, on top of `sources` with all existing overrides.
 
     Raises ConfigError and UserError as `set_override` does.
     """
@@ -164,8 +163,8 @@ def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit
         # An empty list allows everything: who takes the last product off means the opposite.
         raise UserError(
             "LAST_ALLOWED",
-            "These are the last products of symbols.allow, and an empty list lets every product be bought: to buy "
-            "nothing, `bottrader halt`; to allow everything, `bottrader config set symbols.allow []`.",
+            "These are the last products in symbols.allow, and with an empty list every product may be bought. To "
+            "buy nothing use `bottrader halt`; to allow everything `bottrader config set symbols.allow []`.",
         )
     return Proposal(value, before, after, replaces)
 
@@ -173,9 +172,9 @@ def propose(sources: SettingSources, key: str, values: Sequence[str], edit: Edit
 async def unset_override(
     connection: Connection, sources: SettingSources, key: str, *, by: str, why: str = ""
 ) -> list[Change]:
-    """Take back what was set by command, so that file, environment or default count again; what changed.
+    """Remove a setting set by command, so that file, environment or default apply again; returns the changes.
 
-    Works, too, when what is stored can't be used any more. Raises ConfigError when what is left would not be valid,
+    Also works if the stored value is no longer valid. Raises ConfigError if the remaining settings would be invalid,
     UserError(NOT_SET) when nothing was set, and the database's errors.
     """
     account = build(sources.under({})).account
@@ -210,7 +209,7 @@ async def unset_override(
 
 
 async def record_base(connection: Connection, sources: SettingSources, *, starting: bool) -> list[Change]:
-    """Record what file, environment and defaults say differently from when any worker of the account last read them.
+    """Record differences in file, environment and defaults since a worker of the account last read them.
 
     Raises ConfigError and the database's errors.
     """
@@ -249,7 +248,7 @@ async def record_base(connection: Connection, sources: SettingSources, *, starti
 
 
 def require_setting(key: str) -> None:
-    """Raises UserError(NOT_A_KEY) for what neither is a setting nor has settings below it."""
+    """Raises UserError(NOT_A_KEY) for a key that is neither a setting nor a section."""
     parts = key.split(".")
     found = find(Settings, parts)
     table = found.owner is not None and parts[-1] in found.owner.model_fields
@@ -265,7 +264,7 @@ def _require_live(key: str) -> None:
         names = ", ".join(f"{key}.{name}" for name in list(found.section.model_fields)[:3])
         raise UserError("NOT_A_KEY", f"{key} is a section of settings: name one of its keys, such as {names}.")
     if found.field is not None and holds_secret(found.field.annotation):
-        raise UserError("NOT_LIVE", f"{key} holds a secret: give it in the environment or by a file.")
+        raise UserError("NOT_LIVE", f"{key} is a secret: set it in the environment or in a file.")
     if not found.live:
         raise UserError(
             "NOT_LIVE",
@@ -287,7 +286,7 @@ def _edited(settings: Settings, key: str, values: Sequence[str], edit: Edit) -> 
         absent = [item for item in items if item.casefold() not in known]
         if absent:
             which = "has no such item" if len(items) == 1 else f"has not {len(absent)} of these {len(items)} items"
-            raise UserError("NOT_IN_LIST", f"{key} {which}: `bottrader config show {key}` lists what it has.")
+            raise UserError("NOT_IN_LIST", f"{key} {which}: `bottrader config show {key}` lists its items.")
         gone = {item.casefold() for item in items}
         return [item for item in held if str(item).casefold() not in gone]
     text = ",".join(value.strip() for value in values)
@@ -300,12 +299,12 @@ def _edited(settings: Settings, key: str, values: Sequence[str], edit: Edit) -> 
 
 
 def _value(settings: BaseModel, key: str) -> Any:
-    """What a key has, in the form in which it is stored; None if there is no such key."""
+    """A key's value in its stored form; None if there is no such key."""
     return next((as_json(leaf.value) for leaf in leaves(settings) if leaf.key == key), None)
 
 
 def _twin(key: str) -> str:
-    """The key of a trigger's size in the other currency, which an own size replaces; else empty."""
+    """The key of a trigger's size in the other currency, which this size replaces; else empty."""
     above, _, last = key.rpartition(".")
     return f"{above}.{_SIZES[last]}" if above.startswith("triggers.") and last in _SIZES else ""
 
@@ -341,5 +340,5 @@ def _change(row: Any) -> Change:
 
 
 async def _lock(connection: Connection, account: str) -> None:
-    """Changes of one account's settings one after the other, until the transaction ends."""
+    """Serialise changes of one account's settings until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK, account)

@@ -28,14 +28,14 @@ COINBASE_USER_STREAM = "wss://advanced-trade-ws-user.coinbase.com"
 
 
 class TemporalSettings(Section):
-    """Where Temporal is, and the names of what lives there."""
+    """Temporal's address, namespace and task queues."""
 
     address: str = Field("127.0.0.1:7233", pattern=r"^[^\s:/]+:\d{1,5}$", description="gRPC address, host:port")
     namespace: str = Field(
         "default", min_length=1, max_length=200, description="namespace of all workflows; live: bottrader-live"
     )
     profile: str | None = Field(
-        None, description="profile of the temporal command's own configuration, for TLS and login"
+        None, description="profile in the temporal command's own configuration, for TLS and login"
     )
     retention_days: int = Field(30, ge=1, le=365, description="days that Temporal keeps closed workflows")
     tls: bool = Field(False, description="TLS to the server (Temporal Cloud needs it)")
@@ -68,8 +68,10 @@ class DatabaseSettings(Section):
 
     url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/database")
     password_file: SecretFile | None = Field(None, description="file with the password, instead of one in the address")
-    pool_size: int = Field(10, ge=1, le=200, description="connections a process works with at most; one more listens")
-    statement_timeout_s: Seconds = Field(Decimal(30), description="wall seconds a statement may take")
+    pool_size: int = Field(
+        10, ge=1, le=200, description="maximum number of connections of a process; one more listens for notifications"
+    )
+    statement_timeout_s: Seconds = Field(Decimal(30), description="maximum wall seconds of a statement")
 
     @field_validator("url")
     @classmethod
@@ -97,8 +99,8 @@ class DatabaseSettings(Section):
         return self._url().set(drivername="postgresql+asyncpg")
 
     def open_hosts(self) -> list[str]:
-        """Hosts elsewhere that the address names without having them prove who they are (sslmode=verify-full); an
-        address without a host could be any.
+        """Remote hosts in the address without verified TLS (sslmode=verify-full); an address without a host could be
+        any.
         """
         if self.url is None:
             return []
@@ -137,23 +139,25 @@ _PLAIN_ADDRESS = re.compile(
 
 
 class ExchangeSettings(Section):
-    """The venue's addresses, keys and patience. Without addresses, live mode uses the venue's own; paper mode needs
-    some.
+    """The venue's addresses, keys and timeouts. Without addresses, live mode uses the venue's own; paper mode needs
+    them.
     """
 
-    venue: Literal["coinbase"] = Field("coinbase", description="the exchange; paper speaks its protocol, too")
-    rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always reached over TLS")
+    venue: Literal["coinbase"] = Field(
+        "coinbase", description="the exchange; the paper exchange uses the same protocol"
+    )
+    rest: Annotated[str | None, _VENUE_ADDRESS] = Field(None, description="REST host[:port], always over TLS")
     stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the market streams, wss://…")
     user_stream: Annotated[str | None, _VENUE_STREAM] = Field(None, description="address of the user stream, wss://…")
     ca_file: Annotated[
         PlainFile | None,
-        PaperOnly("the exchange is trusted by the system's own authorities, so that nobody gets between"),
+        PaperOnly("the exchange is verified with the system's own certificate authorities"),
     ] = Field(None, description="PEM file of the certificate authority to trust (paper exchange)")
     key_file: SecretFile | None = Field(None, description="API key file in the exchange's own JSON format")
     connect_timeout_s: Seconds = Field(Decimal(5), description="wall seconds to open a connection")
     timeout_s: Seconds = Field(Decimal(10), description="wall seconds for a whole REST call")
     private_requests_per_s: int = Field(
-        30, ge=1, le=1000, description="the account's REST rate, all processes together"
+        30, ge=1, le=1000, description="the account's REST rate, for all processes together"
     )
     public_requests_per_s: int = Field(10, ge=1, le=1000, description="the address's public REST rate")
 
@@ -161,9 +165,7 @@ class ExchangeSettings(Section):
     @classmethod
     def _is_plain(cls, value: str | None) -> str | None:
         if value is not None and not _PLAIN_ADDRESS.fullmatch(value):
-            raise ValueError(
-                "is not an address: letters, digits, dots, hyphens, a port and a path are all that is read"
-            )
+            raise ValueError("is not an address: only letters, digits, dots, hyphens, a port and a path are allowed")
         return value
 
     @field_validator("stream", "user_stream")

@@ -15,7 +15,7 @@ _AS_IN_EXITS: Any = Field(None, description="as in [exits]")
 
 
 class ExitOverrides(Section):
-    """Exit rules that a trigger sets for its own trades; what is left out comes from `[exits]`."""
+    """A trigger's own exit rules; missing ones come from `[exits]`."""
 
     hard_stop_pct: Percent | None = _AS_IN_EXITS
     soft_stop_pct: Percent | None = _AS_IN_EXITS
@@ -34,14 +34,14 @@ class ExitOverrides(Section):
 
 
 class ExitSettings(Section):
-    """How a position is left. Losses are written as positive percentages of the entry price."""
+    """How a position is exited. Losses are positive percentages of the entry price."""
 
     hard_stop_pct: Percent = Field(Decimal(5), description="loss at which a MARKET exit is due")
     soft_stop_pct: Percent = Field(Decimal("2.5"), description="loss at which a LIMIT exit is due")
     trailing_arm_pct: Percent = Field(Decimal("3.5"), description="gain at which the trailing stop arms")
     trailing_atr_multiple: Multiple = Field(Decimal(2), description="trailing distance in ATR")
-    trailing_min_distance_pct: Percent = Field(Decimal(1), description="least trailing distance, percent of price")
-    trailing_max_distance_pct: Percent = Field(Decimal(2), description="greatest trailing distance, percent of price")
+    trailing_min_distance_pct: Percent = Field(Decimal(1), description="minimum trailing distance, percent of price")
+    trailing_max_distance_pct: Percent = Field(Decimal(2), description="maximum trailing distance, percent of price")
     trailing_step_atr: Multiple = Field(Decimal("0.5"), description="the stop is raised in steps of this many ATR")
     atr_period: Annotated[int, AT_START] = Field(14, ge=2, le=200, description="candles in the ATR")
     atr_candle_minutes: Annotated[Literal[1, 5, 15, 30, 60], AT_START] = Field(
@@ -51,16 +51,17 @@ class ExitSettings(Section):
     take_profit_enabled: bool = Field(False, description="whether take profit is used at all")
     take_profit_atr_multiple: Multiple | None = Field(
         None,
-        description="that gain in ATR as it is at the first fill; none, or while no ATR is known: take_profit_pct",
+        description="that gain in ATRs, with the ATR at the first fill; none, or while no ATR is known: "
+        "take_profit_pct",
     )
     signal_exit_enabled: bool = Field(
         True, description="whether the strategy's sell signal may close a trade that is not losing"
     )
     signal_exit_after_fees: bool = Field(
-        True, description="whether not losing means after the fees of both sides, or by the bare prices"
+        True, description="whether not losing means after the fees of both sides; false: before fees"
     )
     signal_exit_min_gain_pct: Gain = Field(
-        Decimal(0), description="least gain, so measured, at which a sell signal may close a trade"
+        Decimal(0), description="minimum gain, measured that way, at which a sell signal may close a trade"
     )
     signal_exit_by_hand: bool = Field(
         False, description="whether a sell signal may also close trades that a person entered"
@@ -87,20 +88,18 @@ class ExitSettings(Section):
         return self
 
     def with_overrides(self, overrides: ExitOverrides) -> "ExitSettings":
-        """These rules with a trigger's own in place. Raises pydantic's ValidationError when they contradict each
-        other.
-        """
+        """These rules with a trigger's own applied. Raises pydantic's ValidationError if they contradict each other."""
         return ExitSettings(**{**self.model_dump(), **overrides.model_dump(exclude_none=True)})
 
 
 class ProtectionSettings(Section):
-    """What rests at the exchange after an entry of a trigger, so that a dead machine still has a stop."""
+    """The protective order that rests at the exchange after a trigger's entry, in case this machine fails."""
 
     kind: Literal["none", "stop_limit", "bracket"] = Field(
-        "none", description="a stop-limit, or a bracket: target and stop of which one fills"
+        "none", description="a stop-limit, or a bracket: target and stop, of which only one fills"
     )
     stop_pct: Percent | None = Field(
-        None, description="loss at which it sells, costs and swings come on top; none: the trigger's hard stop"
+        None, description="loss at which it sells, before costs and swings are added; none: the trigger's hard stop"
     )
     take_profit_pct: Percent | None = Field(
         None, description="gain of a bracket's target; none: the trigger's take profit"
@@ -108,19 +107,19 @@ class ProtectionSettings(Section):
     limit_offset_pct: Annotated[Decimal, Field(ge=0, lt=50, decimal_places=12), Unit("percent")] = Field(
         Decimal(1), description="a stop-limit may sell this far below its stop"
     )
-    failsafe_on_sltp_error: bool = Field(False, description="a failure's message has recommended actions")
-    tries: int = Field(5, ge=1, le=20, description="tries before the position is left to monitored exits alone")
+    failsafe_on_sltp_error: bool = Field(False, description="whether notices of failures recommend actions")
+    tries: int = Field(5, ge=1, le=20, description="tries before only monitored exits remain")
 
 
 class TriggerSettings(Section):
-    """What an entry of one trigger looks like: how much, how, for how long, and its own exit rules."""
+    """The entries of one trigger: size, order style, expiry, and its own exit rules."""
 
     size_quote: Size | None = Field(None, description="amount to spend, in quote currency (USD)")
     size_base: Size | None = Field(None, description="amount to buy, in base currency; instead of size_quote")
     order_type: OrderType = Field("LIMIT_POST_ONLY", description="how the entry is placed")
-    expiry_s: Seconds = Field(Decimal(300), description="an entry that is not filled by then is cancelled")
+    expiry_s: Seconds = Field(Decimal(300), description="an entry not filled by then is cancelled")
     valid_s: Seconds = Field(Decimal(60), description="a decision older than this is dropped, not sent")
-    source: Source = Field("sighook", description="the source that its orders carry")
+    source: Source = Field("sighook", description="the source recorded with its orders")
     exits: ExitOverrides = ExitOverrides()
     protection: ProtectionSettings = ProtectionSettings()
 

@@ -1,9 +1,9 @@
-"""The settings in force while a process runs: `current` is asked each time, never kept.
+"""The settings in force while a process runs: call `current` each time, never store its result.
 
 They follow what is set by command (`bottrader config set`: at once by a notification, else within a second) and the
 settings file (within two seconds of its last change, so that a half-written one is not read). Keys that are not LIVE
-keep the values that the process started with. What can't be used changes nothing, and is an incident until it is put
-right.
+keep the values that the process started with. Invalid settings change nothing, and are an incident until they are
+corrected.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _log = structlog.get_logger(__name__)
 
 
 class LiveSettings:
-    """The settings of one process, with what was changed since it started.
+    """The settings of one process, with the changes since its start.
 
-    Without `sources` they are those of the call, with what is set by command on top.
+    Without `sources` they are the given ones, with settings set by command on top.
     """
 
     def __init__(self, settings: Settings, pool: Pool, sources: SettingSources | None = None) -> None:
@@ -67,18 +67,18 @@ class LiveSettings:
 
     @property
     def policy(self) -> Policy:
-        """What the activities need of them."""
+        """The settings for the activities."""
         return self._policy
 
     def on_change(self, act: Callable[[Settings], Awaitable[None]]) -> None:
-        """Have `act` done after each change, with what is in force then; tried again each second until it is done."""
+        """Call `act` after each change with the settings in force; retried each second until it succeeds."""
         self._acts.append(act)
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Follow changes during the block; what was set before is in force when it begins.
+        """Follow changes during the block; earlier changes are in force when it begins.
 
-        Raises ConfigError when what is set can't be used together, and the database's errors.
+        Raises ConfigError if the settings contradict each other, and the database's errors.
         """
         await self._begin()
         tasks = [
@@ -121,7 +121,7 @@ class LiveSettings:
                     await self._hint.wait()
 
     async def _act_on_changes(self) -> None:
-        """Beside the look-out: a server that is away while something is done must not hold up the next change."""
+        """Runs separately from watching for changes: a server that is unreachable must not delay the next change."""
         acted_on = self._current
         while True:
             await self._changed.wait()
@@ -166,7 +166,7 @@ class LiveSettings:
         self._stamp = stamp
 
     def _applied(self, base: SettingSources) -> SettingSources:
-        """`base` as it counts in this process: an account that the file names anew counts from the next start."""
+        """`base` as it applies in this process: a new account in the file applies from the next start."""
         return replace(base, from_environment={**base.from_environment, "account": self._account})
 
     async def _say_what_waits(self, settings: Settings) -> None:
@@ -213,7 +213,7 @@ class LiveSettings:
         self._changed.set()
 
     def _only_live(self, settings: Settings) -> Settings:
-        """`settings` with every key that is not LIVE as this process started with it."""
+        """`settings` with every key that is not LIVE as at this process's start."""
         return Settings(**_graft(self._started, settings, live=False))
 
     async def _cannot_be_used(self, what: str, problem: ConfigError) -> None:
@@ -228,7 +228,7 @@ class LiveSettings:
             BAD_SETTINGS,
             "WARNING",
             self._subject,
-            f"Changed settings can't be used, those before stay in force: {sentence}",
+            f"The changed settings are not valid, so the previous ones stay in force: {sentence}",
             {"problems": list(problem.problems)},
         )
         self._told_bad[what] = sentence
@@ -258,7 +258,7 @@ def _graft(started: BaseModel, new: BaseModel, *, live: bool) -> dict[str, Any]:
 
 
 def _waiting(current: Settings, wanted: Settings) -> Iterator[str]:
-    """Keys that the sources want otherwise than they are in force."""
+    """Keys whose value in the sources differs from the one in force."""
     now = {leaf.key: leaf.value for leaf in leaves(current)}
     for leaf in leaves(wanted):
         if not leaf.live and now.get(leaf.key) != leaf.value:

@@ -1,7 +1,7 @@
-"""Settings of the systems before, a `.env` file, as keys of ours (docs/database.md has the table). Pure.
+"""Converts an older system's `.env` file to our settings (the table is in docs/database.md). Pure.
 
-Losses and gains stood there as fractions (-0.05) or as percent (-5); a number from 0.3 up to 1 could be either, so it
-is not taken. What isn't understood is named with the reason, never guessed, and its value is never repeated (SAFE-5).
+Losses and gains were written as fractions (-0.05) or as percent (-5); a number from 0.3 up to 1 could be either, so it
+is not converted. Unknown entries are listed with the reason, never guessed, and values are never shown (SAFE-5).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHAT = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_TOKEN", "TELEGRAM_CHAT_ID")
 
 @dataclass(frozen=True, slots=True)
 class TakenSettings:
-    """One old name and what it became: keys of ours with their values, and what to know of it."""
+    """One old name and its conversion: our keys with their values, and a remark."""
 
     name: str
     values: Mapping[str, Any]
@@ -39,14 +39,14 @@ class TakenSettings:
 
 @dataclass(slots=True)
 class OldSettings:
-    """What a file said. `left` are names that are not taken, each with the reason as a clause."""
+    """A converted file. `left` are names that are not converted, each with the reason as a clause."""
 
     taken: list[TakenSettings] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
     @property
     def tree(self) -> dict[str, Any]:
-        """All that was taken, as a settings file has it."""
+        """The converted settings, in the structure of a settings file."""
         merged: dict[str, Any] = {}
         for item in self.taken:
             for key, value in item.values.items():
@@ -59,7 +59,7 @@ class OldSettings:
 
 
 def read_old(text: str) -> OldSettings:
-    """What a `.env` file says, by name; of a name that stands there twice the last one counts."""
+    """A `.env` file's values by name; of duplicates the last one counts."""
     given = {name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()}
     found = OldSettings()
     _take_chat(given, found)
@@ -67,12 +67,12 @@ def read_old(text: str) -> OldSettings:
         if name in _CHAT:
             continue
         if name.startswith((ENV_PREFIX, *_READ_ANYWAY)):
-            found.left[shown_key([name])] = "it is read from the environment as it is, so keep it there"
+            found.left[shown_key([name])] = "it is read from the environment under the same name, so keep it there"
             continue
         try:
             found.taken.append(_taken(name, value.strip()))
         except LookupError:
-            found.left[shown_key([name])] = "nothing here has that name"
+            found.left[shown_key([name])] = "there is no such setting here"
         except ValueError as error:
             found.left[shown_key([name])] = str(error)
     return found
@@ -114,7 +114,7 @@ def _coins(name: str, value: str) -> TakenSettings:
     """Coins or products, in either form of before (`BTC`, `BTC_USD`)."""
     coins = [part.strip().upper().replace("_", "-").replace("/", "-") for part in value.split(",") if part.strip()]
     products = [coin if "-" in coin else f"{coin}-USD" for coin in coins]
-    dollars = "" if all("-" in coin for coin in coins) else "coins are taken as products in USD"
+    dollars = "" if all("-" in coin for coin in coins) else "coins are converted to products in USD"
     return TakenSettings(name, {"symbols.hodl": products}, dollars)
 
 
@@ -126,7 +126,7 @@ _PLAIN: Mapping[str, Callable[[str, str], TakenSettings]] = {
     "TRAILING_ACTIVATION": _exit("trailing_arm_pct"),
     "TRAILING_DISTANCE": _Percents(
         ("exits.trailing_min_distance_pct", "exits.trailing_max_distance_pct"),
-        "a distance that doesn't move: least and greatest are the same",
+        "a fixed distance: minimum and maximum are the same",
     ),
     "HODL": _coins,
     "DRY_RUN": _switch("dry_run"),
@@ -143,7 +143,7 @@ _TRIGGERS: Mapping[str, str] = {**{name.upper(): name for name in DEFAULT_TRIGGE
 
 
 def _of_a_trigger(name: str) -> tuple[_Percents, str]:
-    """`ROC_MOMO_TP` and `TP_ROC_MOMO`: the rule, and whose it is. Raises LookupError."""
+    """`ROC_MOMO_TP` and `TP_ROC_MOMO`: the rule, and its trigger. Raises LookupError."""
     for word, rule in _BY_TRIGGER.items():
         for trigger in (name.removeprefix(f"{word}_"), name.removesuffix(f"_{word}")):
             if trigger in _TRIGGERS:
@@ -155,9 +155,9 @@ def _percent(value: str) -> Decimal:
     try:
         number = abs(Decimal(value.rstrip("%").strip()))
     except InvalidOperation:
-        raise ValueError("its value is no number") from None
+        raise ValueError("its value is not a number") from None
     if not number.is_finite():
-        raise ValueError("its value is no number")
+        raise ValueError("its value is not a number")
     if number >= _LEAST_PERCENT or value.endswith("%"):
         return Decimal(plain(number))
     if number > _MOST_FRACTION:
@@ -172,7 +172,7 @@ def _yes(value: str) -> bool:
 
 
 def _take_chat(given: Mapping[str, str], found: OldSettings) -> None:
-    """A bot and a chat are one address of apprise's; one alone tells nobody."""
+    """A bot and a chat together form one Apprise URL; one alone is not enough."""
     bots = [name for name in _CHAT[:2] if given.get(name)]
     if not bots and not given.get(_CHAT[2]):
         return

@@ -24,18 +24,20 @@ _Balances = Annotated[
 
 
 class PaperSettings(Section):
-    """The paper exchange that `bottrader up` starts, from its next start; options of `up` go before these."""
+    """The paper exchange that `bottrader up` starts, from its next start; options of `up` override these."""
 
-    maker_fee_pct: _Fee = Field(Decimal("0.4"), description="fee of who rests")
-    taker_fee_pct: _Fee = Field(Decimal("0.6"), description="fee of who takes")
+    maker_fee_pct: _Fee = Field(Decimal("0.4"), description="maker fee")
+    taker_fee_pct: _Fee = Field(Decimal("0.6"), description="taker fee")
     spread_bps: Annotated[Decimal, Field(gt=0, le=2000, decimal_places=12), Unit("basis points")] = Field(
-        Decimal(2), description="quoted spread, but on live prices"
+        Decimal(2), description="quoted spread, not with live prices"
     )
-    balances: _Balances = Field(("USD=100000",), description="what a new account begins with; one that is kept stays")
-    products: Products = Field((), description="products that are traded; none: all there are")
+    balances: _Balances = Field(
+        ("USD=100000",), description="starting balances of a new account; an existing one is not changed"
+    )
+    products: Products = Field((), description="traded products; none: all")
     products_file: PlainFile | None = Field(
-        None, description="products in the shape of GET /products, instead of the bundled ones"
+        None, description="file of products in the format of GET /products, instead of the bundled ones"
     )
     fills: Literal["pessimistic", "base", "optimistic"] | None = Field(
-        None, description="how orders fill; none: base on live prices, optimistic on others"
+        None, description="how orders fill; none: base with live prices, else optimistic"
     )

@@ -1,7 +1,7 @@
-"""What is wrong with a configuration, in sentences: the key as the user wrote it, and what is allowed.
+"""Problems of a configuration as sentences: the key as the user wrote it, and what is allowed.
 
-Never the value, nor a line of the file, however harmless it looks: what was typed into the wrong place may be a secret
-(SAFE-5). A key is shown if it is written as names of settings are.
+Values and lines of the file are never shown, because text in the wrong place may be a secret (SAFE-5). A key is shown
+if it has the form of a setting's name.
 """
 
 import contextlib
@@ -68,15 +68,15 @@ _TOML_WORDS = (
     ("Invalid value", "invalid value: text stands in quotes"),
     ("Invalid", None),
     ("Escaped", None),
-    ("Cannot declare", "a key or section is there twice"),
-    ("Cannot overwrite", "a key is there twice"),
-    ("Cannot redefine", "a key or section is there twice"),
-    ("Cannot mutate", "a section that is closed is written to"),
-    ("Duplicate", "a key is there twice"),
-    ("Found invalid", "a character can't stand there"),
-    ("Illegal", "a character can't stand there"),
+    ("Cannot declare", "a key or section occurs twice"),
+    ("Cannot overwrite", "a key occurs twice"),
+    ("Cannot redefine", "a key or section occurs twice"),
+    ("Cannot mutate", "a closed section is extended"),
+    ("Duplicate", "a key occurs twice"),
+    ("Found invalid", "a character is not allowed there"),
+    ("Illegal", "a character is not allowed there"),
 )
-"""What tomllib's messages begin with, and what is said in place of those that quote the file (None: they don't)."""
+"""Beginnings of tomllib's messages, with replacements for those that quote the file (None: they don't)."""
 
 _OPERATORS = (
     (annotated_types.Gt, "gt", "above"),
@@ -87,7 +87,7 @@ _OPERATORS = (
 
 
 class ConfigError(UserError):
-    """The configuration can't be used; `problems` has one sentence for each thing that is wrong."""
+    """The configuration is not valid; `problems` has one sentence for each problem."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -95,8 +95,8 @@ class ConfigError(UserError):
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The file as a tree, its numbers exact. Raises ConfigError when it is not there, is not one to be trusted, can't
-    be read or is not TOML.
+    """The file as a tree, its numbers exact. Raises ConfigError if it doesn't exist, is not trusted, can't be read or
+    is not TOML.
     """
     try:
         # Looked at before it is opened, too: another user's may be a pipe that nobody writes to.
@@ -118,13 +118,13 @@ def read_toml(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([_not_toml(file, str(error))]) from None
     except ArithmeticError:
-        raise ConfigError([f"{shown_path(file)}: a number in it is not one that can be used."]) from None
+        raise ConfigError([f"{shown_path(file)}: it contains a number that can't be used."]) from None
     except RecursionError:
         raise ConfigError([f"{shown_path(file)}: this is not a settings file: it is nested too deeply."]) from None
 
 
 def shown_path(file: Path) -> str:
-    """A path as a person in this folder writes it."""
+    """A path relative to the current folder."""
     with contextlib.suppress(ValueError, OSError):
         return str(file.relative_to(Path.cwd()))
     return str(file)
@@ -141,13 +141,14 @@ def _not_toml(file: Path, message: str) -> str:
 
 
 def shown_key(location: Iterable[str]) -> str:
-    """A key with its sections, `risk.max_spread_pct`; parts that aren't written as names of settings are don't show."""
+    """A key with its sections, `risk.max_spread_pct`; parts that don't have the form of a setting's name are not
+    shown."""
     parts = [part if part.isdecimal() and len(part) <= _DIGITS_OF_AN_INDEX else _shown_name(part) for part in location]
     return "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts).removeprefix(".")
 
 
 def is_plain_name(text: str) -> bool:
-    """Whether it is written as names of settings, words and options are, and hardly is a secret."""
+    """Whether it has the form of a name or option, so that it is unlikely to be a secret."""
     return _PLAIN_NAME.fullmatch(text) is not None
 
 
@@ -156,7 +157,7 @@ def _shown_name(part: str) -> str:
 
 
 def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -> list[str]:
-    """Sentences for BOTTRADER_ variables that no setting answers to; what is nested is checked with the values."""
+    """Sentences for BOTTRADER_ variables without a setting; nested ones are checked with the values."""
     problems = []
     for name in environ:
         if not name.startswith(ENV_PREFIX) or name in _OTHER_NAMES:
@@ -170,7 +171,7 @@ def unknown_environment(settings: type[BaseModel], environ: Mapping[str, str]) -
 
 
 def crash_points_are_for_tests(settings: Any, environ: Mapping[str, str]) -> list[str]:
-    """A sentence if a test's variable that kills workers is set where real money is traded."""
+    """A sentence if a test variable that kills workers is set with real money."""
     if settings.mode != "live" or not environ.get(_CRASH_AT):
         return []
     return [f"{_CRASH_AT} (environment) is for tests, it kills workers: it can't be used with mode = live."]
@@ -183,11 +184,11 @@ def environment_name(location: tuple[str, ...]) -> str:
 
 
 Problem = tuple[tuple[str, ...], object, str]
-"""Where, the value there, and what is wrong with it, as a clause."""
+"""The place, its value, and the problem as a clause."""
 
 
 def raise_all(problems: Iterable[Problem]) -> None:
-    """Have pydantic report all of these, each at its own key; nothing happens when there are none."""
+    """Let pydantic report all of these, each at its own key; does nothing if there are none."""
     listed = [
         InitErrorDetails(
             type=PydanticCustomError("whole", "{clause}", {"clause": clause}),
@@ -201,7 +202,7 @@ def raise_all(problems: Iterable[Problem]) -> None:
 
 
 def paper_only_problems(settings: BaseModel) -> Iterator[Problem]:
-    """What is set that `mode = "live"` refuses: every field that is marked PaperOnly, in any section."""
+    """Settings that `mode = "live"` refuses: every field marked PaperOnly, in any section."""
     for leaf in leaves(settings):
         for noted in constraints(leaf.field):
             if not isinstance(noted, PaperOnly) or leaf.value == leaf.field.default:
@@ -215,7 +216,7 @@ def paper_only_problems(settings: BaseModel) -> Iterator[Problem]:
 
 
 def describe(error: ValidationError, settings: type[BaseModel], where: Callable[[tuple[str, ...]], str]) -> list[str]:
-    """One sentence for each of pydantic's findings. `where` names a key as the user wrote it."""
+    """One sentence for each of pydantic's errors. `where` returns a key as the user wrote it."""
     sentences = []
     for finding in error.errors(include_url=False, include_input=True):
         location = tuple(str(part) for part in finding["loc"] if part != "[key]")
@@ -239,7 +240,7 @@ def describe(error: ValidationError, settings: type[BaseModel], where: Callable[
 
 
 def _instead(location: tuple[str, ...], owner: type[BaseModel] | None, settings: type[BaseModel]) -> str:
-    """What the user may have meant: a name like it in the section, its place elsewhere, or all that is allowed."""
+    """What the user may have meant: a similar name in the section, its right section, or all allowed names."""
     names = list(owner.model_fields) if owner is not None else []
     for section, field in settings.model_fields.items():
         inner = field.annotation
@@ -251,9 +252,9 @@ def _instead(location: tuple[str, ...], owner: type[BaseModel] | None, settings:
 
 
 def _plain(message: str) -> str:
-    """Pydantic's message in the words of this module."""
+    """Pydantic's message in this module's wording."""
     if message.startswith("String should match pattern"):
-        return "is not written as it must be"
+        return "has the wrong format"
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     message = message.replace("String should have", "must have").replace("Decimal input should have", "must have")
     message = message.replace(", unable to parse string as a number", "").replace("a valid decimal", "a number")
@@ -266,7 +267,7 @@ def _plain(message: str) -> str:
 
 
 def allowed(field: FieldInfo | None) -> str:
-    """What a setting may be and what it means, in brackets; empty when nothing is known."""
+    """A setting's allowed values and meaning, in brackets; empty if not known."""
     if field is None:
         return ""
     parts = [part for part in (_bounds(field), field.description) if part]
@@ -274,7 +275,7 @@ def allowed(field: FieldInfo | None) -> str:
 
 
 def range_of(field: FieldInfo) -> str:
-    """What a setting may be, in words; empty when anything of its type goes."""
+    """A setting's allowed values, in words; empty if its type is the only limit."""
     if bounds := _bounds(field):
         return bounds
     options = [str(option) for option in _options(field.annotation)]
@@ -284,7 +285,7 @@ def range_of(field: FieldInfo) -> str:
 
 
 def unit_of(field: FieldInfo) -> str:
-    """What a setting's number counts; empty for what is not counted, or says so in its description."""
+    """A setting's unit; empty if it has none, or if its description names it."""
     return next((noted.name for noted in constraints(field) if isinstance(noted, Unit)), "")
 
 

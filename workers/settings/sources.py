@@ -1,4 +1,4 @@
-"""Where settings come from, the later one wins: defaults, one TOML file, the environment, what was changed by command.
+"""Sources of settings, later ones override: defaults, one TOML file, the environment, changes by command.
 
 The environment's BOTTRADER_EXITS__HARD_STOP_PCT is `hard_stop_pct` of `[exits]`; DATABASE_URL, TEMPORAL_ADDRESS and the
 other usual names of Temporal's tools need no prefix. Overrides are stored in the database, see `setting_changes`.
@@ -47,24 +47,24 @@ __all__ = [
 
 CONFIG_FILE = "bottrader.toml"
 CONFIG_FOLDER = "BOTTRADER_CONFIG_FOLDER"
-"""Environment: the folder whose settings file counts where none is named; else the working folder."""
+"""Environment variable: the folder of the default settings file; else the working folder."""
 
 Origin = Literal["default", "file", "environment", "override"]
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A value that somebody set by command, in the form in which it is stored."""
+    """A value set by command, in its stored form."""
 
     value: Any
     by: str
     at: datetime | None
-    """None: it is only being tried."""
+    """None: not stored, only tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingSources:
-    """What each source says; `settings` puts them together and checks the whole.
+    """The content of each source; `settings` merges and checks them.
 
     `environ` is the environment that was read, kept to read everything again.
     """
@@ -75,18 +75,18 @@ class SettingSources:
     overrides: Mapping[str, Override] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     awaited: Path | None = None
-    """Where there is no file: the one that is taken up when it appears."""
+    """Without a file: the one that is loaded when it appears."""
     stamp: tuple[int, int, int] | None = None
-    """What of the file changes with its contents, from before it was read."""
+    """The file's stamp (changes with its content), taken before it was read."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     from_ledger: Mapping[str, Any] = field(default_factory=dict)
-    """What the ledger is stamped with, in place of defaults: file and environment win."""
+    """The ledger's stamp, in place of defaults: file and environment override it."""
 
     @classmethod
     def read(
         cls, settings: type[BaseSettings], path: Path | None = None, environ: Mapping[str, str] | None = None
     ) -> SettingSources:
-        """Read file and environment. Raises ConfigError for what can't be read at all."""
+        """Read file and environment. Raises ConfigError if something can't be read at all."""
         environ = os.environ if environ is None else environ
         file = config_path(path, environ)
         awaited = usual_path(environ) if file is None else None
@@ -97,7 +97,7 @@ class SettingSources:
 
     @classmethod
     def of_environment(cls, settings: type[BaseSettings], environ: Mapping[str, str]) -> SettingSources:
-        """What the environment says, without any file. Raises ConfigError for what can't be read at all."""
+        """The environment's settings, without any file. Raises ConfigError if something can't be read at all."""
         known = {name: value for name, value in environ.items() if name != CONFIG_FOLDER}
         return cls(
             from_environment=_from_environment(settings, environ),
@@ -106,18 +106,18 @@ class SettingSources:
         )
 
     def with_file(self, from_file: Mapping[str, Any]) -> SettingSources:
-        """These sources with this in place of what the file says."""
+        """These sources with this in place of the file's content."""
         return replace(self, from_file=from_file)
 
     def again(self) -> SettingSources:
-        """The same file read anew, or the one that has appeared, beneath the same overrides. Raises ConfigError."""
+        """The same file read again, or one that has appeared, below the same overrides. Raises ConfigError."""
         stamp = file_stamp(self.watched)
         file = self.file or (self.awaited if stamp is not None else None)
         return replace(self, file=file, from_file=read_file(file), stamp=stamp)
 
     @property
     def watched(self) -> Path | None:
-        """The file whose changes count: the one that was read, or the one that may appear."""
+        """The file to watch: the one that was read, or the one that may appear."""
         return self.file or self.awaited
 
     def under(self, overrides: Mapping[str, Override]) -> SettingSources:
@@ -125,22 +125,22 @@ class SettingSources:
         return replace(self, overrides=dict(overrides))
 
     def on(self, said: Mapping[str, Any], live: Callable[[Sequence[str]], bool]) -> SettingSources:
-        """These sources with the live settings that the account's workers have (`said`, by key) in place of the own
-        ones; `live` tells which keys those are.
+        """These sources with the account's workers' dynamic settings (`said`, by key) in place of the local ones;
+        `live` says which keys those are.
         """
         known = {key: Override(value, "", None) for key, value in said.items() if live(key.split("."))}
         kept = [_without(tree, live) for tree in (self.from_file, self.from_environment)]
         return replace(self, from_file=merge(kept[0], _nested(known)), from_environment=kept[1])
 
     def tree(self) -> dict[str, Any]:
-        """All that is given, merged."""
+        """All given values, merged."""
         merged: dict[str, Any] = {}
         for layer in (self.from_ledger, self.from_file, self.from_environment, _nested(self.overrides)):
             merged = merge(merged, layer)
         return merged
 
     def build(self, settings: type[BaseSettings]) -> Any:
-        """The settings. Raises ConfigError with one sentence a problem."""
+        """The settings. Raises ConfigError with one sentence for each problem."""
         problems = list(self.problems)
         try:
             built = settings(**self.tree())
@@ -153,7 +153,7 @@ class SettingSources:
         return built
 
     def origin(self, key: str) -> Origin:
-        """Which source a key's value comes from."""
+        """The source of a key's value."""
         if key in self.overrides:
             return "override"
         parts = key.split(".")
@@ -162,7 +162,7 @@ class SettingSources:
         return "file" if _given(self.from_file, parts) else "default"
 
     def where(self, location: tuple[str, ...]) -> str:
-        """The key as whoever gave its value wrote it."""
+        """The key as written in its source."""
         dotted, shown = ".".join(location), shown_key(location)
         if (given := self._override(location)) is not None:
             if given.at is None:
@@ -184,7 +184,7 @@ class SettingSources:
         return None
 
     def file_owner(self) -> str:
-        """Who a change of the file is put down to: its owner, as far as the system knows."""
+        """The name recorded for a change of the file: its owner, as far as the system knows."""
         try:
             owner = 0 if self.file is None else self.file.stat().st_uid
             return pwd.getpwuid(owner).pw_name
@@ -193,7 +193,7 @@ class SettingSources:
 
 
 def config_path(given: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that settings come from: `given`, BOTTRADER_CONFIG, `bottrader.toml` here, or none."""
+    """The settings file: `given`, BOTTRADER_CONFIG, `bottrader.toml` here, or none."""
     if given is not None:
         return given
     if named := environ.get("BOTTRADER_CONFIG"):
@@ -203,22 +203,20 @@ def config_path(given: Path | None = None, environ: Mapping[str, str] = os.envir
 
 
 def usual_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """The settings file where none is named, whether it is there or not: of the working folder, unless another is
-    said to count.
-    """
+    """The default settings file, existing or not: in the working folder, unless another folder is configured."""
     folder = environ.get(CONFIG_FOLDER)
     return Path(folder) / CONFIG_FILE if folder else Path(CONFIG_FILE)
 
 
 def read_file(file: Path | None) -> Mapping[str, Any]:
-    """What a settings file says, if it is one to be trusted; nothing without a file. Raises ConfigError."""
+    """A trusted settings file's content; empty without a file. Raises ConfigError."""
     if file is None:
         return {}
     return read_toml(file)
 
 
 def file_stamp(file: Path | None) -> tuple[int, int, int] | None:
-    """Time of the last change, size and inode of a file; None when it isn't there."""
+    """Time of the last change, size and inode of a file; None if it doesn't exist."""
     try:
         status = None if file is None else file.stat()
     except OSError:
@@ -227,7 +225,7 @@ def file_stamp(file: Path | None) -> tuple[int, int, int] | None:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
-    """`over` on top of `under`, section by section; a trigger's size in one currency replaces that in the other."""
+    """`over` on top of `under`, section by section; a trigger's size in one currency replaces the one in the other."""
     merged = dict(under)
     if path[:1] == ("triggers",):
         for one, other in (("size_base", "size_quote"), ("size_quote", "size_base")):
@@ -254,7 +252,7 @@ def _nested(overrides: Mapping[str, Override]) -> dict[str, Any]:
 def _without(
     tree: Mapping[str, Any], gone: Callable[[Sequence[str]], bool], above: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The tree without the keys that `gone` says yes to; sections that are empty then are left out."""
+    """The tree without the keys for which `gone` is true; empty sections are left out."""
     left: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -309,8 +307,8 @@ def _of_profile(environ: Mapping[str, str]) -> dict[str, str]:
         found = ClientConfigProfile.load(profile, disable_env=True, override_env_vars=dict(environ))
     except RuntimeError:
         sentence = (
-            "TEMPORAL_PROFILE (environment): the temporal command's own configuration has no such profile, or can't be "
-            "read; `temporal config list` shows what there is."
+            "TEMPORAL_PROFILE (environment): the temporal command's own configuration has no such profile, or can't "
+            "be read; `temporal config list` shows the profiles."
         )
         raise ConfigError([sentence]) from None
     return _filled({"address": found.address, "namespace": found.namespace})

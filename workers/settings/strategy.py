@@ -1,4 +1,4 @@
-"""The strategy run: which markets it looks at, what it computes, and when it buys or sells (ENTRY)."""
+"""The strategy run: its markets, its indicators, and when it buys or sells (ENTRY)."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Self
@@ -28,23 +28,24 @@ _BUILT_IN = ("rsi", "macd", "bollinger", "volume", "roc", "atr", "sma", "ema")
 
 
 class MarketDataSettings(Section):
-    """Candles and prices that are kept for all decisions."""
+    """Stored candles and prices for all decisions."""
 
     enabled: bool = Field(True, description="whether workers of the role strategy keep candles and prices")
     top: int = Field(
-        100, ge=1, le=500, description="products by 24 h quote volume that are looked at when symbols.allow is empty"
+        100,
+        ge=1,
+        le=500,
+        description="number of products, by 24 h quote volume, that are evaluated when symbols.allow is empty",
     )
     quotes: Currencies = Field(("USD",), description="quote currencies of those products")
     min_quote_volume: Annotated[Decimal, Field(ge=0)] = Field(
-        Decimal(1_000_000), description="least 24 h volume of those products, in quote currency"
+        Decimal(1_000_000), description="minimum 24 h volume of those products, in quote currency"
     )
     universe_s: Annotated[Seconds, AT_START] = Field(
-        Decimal(60), description="wall seconds between looks at which products those are"
+        Decimal(60), description="wall seconds between updates of that list"
     )
-    write_s: Annotated[Seconds, AT_START] = Field(
-        Decimal(1), description="wall seconds between writes of what has changed"
-    )
-    keep_candles_days: Days = Field(30, description="candles older than this are deleted; days of the market's time")
+    write_s: Annotated[Seconds, AT_START] = Field(Decimal(1), description="wall seconds between writes of changes")
+    keep_candles_days: Days = Field(30, description="candles older than this are deleted; days of market time")
     keep_matrix_days: Days = Field(30, description="rows of the buy/sell matrix older than this are deleted; wall days")
 
 
@@ -60,7 +61,7 @@ class IndicatorSettings(Section):
         Decimal(2), description="standard deviations from its middle to its edge"
     )
     squeeze: Annotated[int, Field(ge=10, le=270)] = Field(
-        120, description="a squeeze is the narrowest band of so many candles"
+        120, description="a squeeze is the narrowest band of this many candles"
     )
     volume: Periods = Field(20, description="candles in the average volume")
     roc: Periods = Field(12, description="candles in the rate of change")
@@ -76,7 +77,7 @@ class IndicatorSettings(Section):
 
 
 class WeightSettings(Section):
-    """How much each fired indicator counts in the scores; 0 switches it off."""
+    """The weight of each fired indicator in the scores; 0 switches it off."""
 
     rsi: Weight = Field(Decimal(1), description="weight of RSI below or above its thresholds")
     macd: Weight = Field(Decimal(1), description="weight of a cross of MACD's histogram")
@@ -85,18 +86,18 @@ class WeightSettings(Section):
 
 
 class NamedIndicatorSettings(Section):
-    """Any other indicator by the name that pandas-ta has for it: `[strategy.indicators.<name>]`."""
+    """Any other indicator, by its name in pandas-ta: `[strategy.indicators.<name>]`."""
 
     pandas_ta: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="its function in pandas-ta, such as stoch")
-    column: str | None = Field(None, description="the column to read where it has several; none: its first")
+    column: str | None = Field(None, description="the column to read if it has several; none: its first")
     parameters: dict[str, int | Threshold | str | bool] = Field(
         default_factory=dict, description="its own parameters, by name"
     )
-    buy_below: Threshold | None = Field(None, description="it speaks for buying below this value")
-    buy_above: Threshold | None = Field(None, description="it speaks for buying above this value")
-    sell_below: Threshold | None = Field(None, description="it speaks for selling below this value")
-    sell_above: Threshold | None = Field(None, description="it speaks for selling above this value")
-    weight: Weight = Field(Decimal(1), description="how much it counts in the scores")
+    buy_below: Threshold | None = Field(None, description="a vote to buy below this value")
+    buy_above: Threshold | None = Field(None, description="a vote to buy above this value")
+    sell_below: Threshold | None = Field(None, description="a vote to sell below this value")
+    sell_above: Threshold | None = Field(None, description="a vote to sell above this value")
+    weight: Weight = Field(Decimal(1), description="its weight in the scores")
     trigger: Name | None = Field(
         None, description="the trigger that it buys by, a row of [triggers]; none: its own name"
     )
@@ -104,18 +105,18 @@ class NamedIndicatorSettings(Section):
     @model_validator(mode="after")
     def _has_a_threshold(self) -> Self:
         if all(item is None for item in (self.buy_below, self.buy_above, self.sell_below, self.sell_above)):
-            raise ValueError("give at least one of buy_below, buy_above, sell_below and sell_above, or it never speaks")
+            raise ValueError("give at least one of buy_below, buy_above, sell_below and sell_above, or it never fires")
         return self
 
 
 class StrategySettings(Section):
     """The scheduled strategy run."""
 
-    enabled: bool = Field(False, description="whether the schedule trades; the matrix is written all the same")
+    enabled: bool = Field(False, description="whether the schedule trades; the matrix is stored in any case")
     interval_s: Annotated[Seconds, AT_START] = Field(Decimal(300), description="market seconds between runs")
     offset_s: Annotated[Decimal, Field(ge=0, le=60), AT_START] = Field(
         Decimal(2),
-        description="wall seconds that a run waits for the last trades of a candle; a tenth of the interval at most",
+        description="wall seconds that a run waits for the last trades of a candle; at most a tenth of the interval",
     )
     use: str = Field(
         "weighted",
@@ -123,16 +124,18 @@ class StrategySettings(Section):
         description="the strategy: weighted, a name of the entry point group bottrader.strategies, or module:Class or "
         "file.py:Class",
     )
-    parameters: dict[str, Any] = Field(default_factory=dict, description="what a strategy of your own is made with")
-    window: int = Field(300, ge=160, le=2000, description="candles that a run looks at")
-    buy_score: Score = Field(Decimal(1), description="least buy score that buys")
-    sell_score: Score = Field(Decimal(1), description="least sell score that sells")
-    multi_signal: int = Field(2, ge=2, le=20, description="so many fired indicators are the trigger multi_signal")
-    one_trade_per_trigger: bool = Field(
-        True, description="whether a symbol with an open trade of a trigger is not bought by it again"
+    parameters: dict[str, Any] = Field(default_factory=dict, description="parameters of your own strategy")
+    window: int = Field(300, ge=160, le=2000, description="number of candles for a run")
+    buy_score: Score = Field(Decimal(1), description="minimum buy score to buy")
+    sell_score: Score = Field(Decimal(1), description="minimum sell score to sell")
+    multi_signal: int = Field(
+        2, ge=2, le=20, description="number of fired indicators that makes the trigger multi_signal"
     )
-    rsi_below: Percent = Field(Decimal(30), description="RSI below this speaks for buying")
-    rsi_above: Percent = Field(Decimal(70), description="RSI above this speaks for selling")
+    one_trade_per_trigger: bool = Field(
+        True, description="whether a trigger does not buy a symbol again while its trade is open"
+    )
+    rsi_below: Percent = Field(Decimal(30), description="RSI below this is a vote to buy")
+    rsi_above: Percent = Field(Decimal(70), description="RSI above this is a vote to sell")
     volume_multiple: Annotated[Decimal, Field(gt=1, le=100)] = Field(
         Decimal(2), description="a volume above this multiple of the average is a spike"
     )
@@ -178,11 +181,11 @@ class StrategySettings(Section):
 class RocSettings(Section):
     """Momentum by rate of change, decided in the same run; its size and exits are those of [triggers.roc_momo]."""
 
-    enabled: bool = Field(True, description="whether the strategy run looks for momentum, too")
-    buy_pct: Percent = Field(Decimal("1.5"), description="a rise of this much over strategy.periods.roc is bought")
+    enabled: bool = Field(True, description="whether the strategy run also uses momentum")
+    buy_pct: Percent = Field(Decimal("1.5"), description="a rise of this much over strategy.periods.roc buys")
     sell_pct: Percent | None = Field(
-        Decimal("1.5"), description="a fall of this much over the same time says sell; none: it never does"
+        Decimal("1.5"), description="a fall of this much over the same time is a sell signal; none: never"
     )
     volume_multiple: Annotated[Decimal, Field(ge=0, le=100)] = Field(
-        Decimal(0), description="least volume of the newest candle, as a multiple of the average; 0: any"
+        Decimal(0), description="minimum volume of the newest candle, as a multiple of the average; 0: any"
     )

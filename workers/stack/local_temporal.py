@@ -1,4 +1,5 @@
-"""Temporal of a local stack: the dev server, or with `mtls` the production server; and how others are told of it."""
+"""Temporal of a local stack: the dev server, or with `mtls` the production server; and how other processes connect to
+it."""
 
 import asyncio
 import json
@@ -19,7 +20,7 @@ __all__ = ["require_listening"]
 
 @dataclass(frozen=True)
 class WantedTemporal:
-    """What the stack's configuration says of Temporal, and where its files go; see `LocalStackConfig`."""
+    """The stack's settings for Temporal, and its folders; see `LocalStackConfig`."""
 
     data: Path
     logs: Path
@@ -32,12 +33,12 @@ class WantedTemporal:
 
     @property
     def certificates(self) -> Certificates:
-        """Where they are, whether they are made or not."""
+        """Their location, whether they exist or not."""
         return Certificates(self.data / "tls")
 
 
 async def require_listening(address: str, *, within: float = 10.0) -> None:
-    """A Temporal that somebody else runs is there. Raises UnreachableError where nobody listens at its address."""
+    """Check that an external Temporal is running. Raises UnreachableError if nothing listens at its address."""
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(within):
@@ -45,8 +46,8 @@ async def require_listening(address: str, *, within: float = 10.0) -> None:
     except (OSError, TimeoutError):
         raise UnreachableError(
             "NO_TEMPORAL",
-            f"No Temporal answers at {address}, which temporal.address (TEMPORAL_ADDRESS) names: start that one, or "
-            "take the name away, and `bottrader up` starts one of its own.",
+            f"No Temporal answers at {address}, which is set as temporal.address (TEMPORAL_ADDRESS): start it, or "
+            f"remove the setting, and `bottrader up` starts its own.",
         ) from None
     writer.close()
 
@@ -54,7 +55,7 @@ async def require_listening(address: str, *, within: float = 10.0) -> None:
 async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, UiFiles | None]:
     """Temporal, and the server of its Web UI's files where that is a program of its own; neither is started.
 
-    Gets the programs if they are not here. Raises UnreachableError when they can't be had.
+    Fetches the programs if they are missing. Raises UnreachableError if that fails.
     """
     database, log = wanted.data / "temporal.db", wanted.logs / "temporal.log"
     if not wanted.mtls:
@@ -80,7 +81,7 @@ async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, Ui
     except OSError as error:
         raise UserError(
             "NO_CERTIFICATES",
-            f"Temporal's certificates can't be kept in {wanted.certificates.folder}: {error.strerror}.",
+            f"Temporal's certificates can't be stored in {wanted.certificates.folder}: {error.strerror}.",
         ) from None
     server = SecuredServer(
         SecuredServerConfig(
@@ -100,7 +101,7 @@ async def prepare(wanted: WantedTemporal) -> tuple[DevServer | SecuredServer, Ui
 
 
 def upstream(server: DevServer | SecuredServer, files: UiFiles | None) -> UiUpstream:
-    """Where the Web UI's gate gets things, once both are started."""
+    """The upstream of the Web UI's proxy, once both are started."""
     if isinstance(server, DevServer):
         return server.upstream
     if files is None:
@@ -109,7 +110,7 @@ def upstream(server: DevServer | SecuredServer, files: UiFiles | None) -> UiUpst
 
 
 def environment(wanted: WantedTemporal) -> dict[str, str]:
-    """Environment variables with which processes of ours show the client's certificate; none without `mtls`."""
+    """Environment variables for our processes to use the client certificate; none without `mtls`."""
     if not wanted.mtls:
         return {}
     found = wanted.certificates

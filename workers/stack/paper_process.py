@@ -1,4 +1,4 @@
-"""The paper exchange as a child process: started, asked for its addresses, stopped."""
+"""The paper exchange as a child process: start, read its addresses, stop."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ _ADDRESSES = ("rest", "stream", "user_stream", "ca_file", "key_file", "control",
 
 @dataclass(frozen=True)
 class PaperProcessConfig:
-    """`arguments` go to `python -m exchange.paper` as they are."""
+    """`arguments` are passed to `python -m exchange.paper` unchanged."""
 
     log: Path
     arguments: Sequence[str] = ()
@@ -31,7 +31,7 @@ class PaperProcess:
     """One paper exchange. `addresses` has rest, stream, user_stream, ca_file, key_file, control
     and control_token_file.
 
-    Its ports stay the same over a restart, so that clients find it again.
+    Its ports don't change over a restart, so that clients can reconnect.
     """
 
     def __init__(self, config: PaperProcessConfig) -> None:
@@ -44,7 +44,7 @@ class PaperProcess:
 
     @property
     def child(self) -> Child | None:
-        """The process, while it was not stopped."""
+        """The process, until it is stopped."""
         return self._child
 
     async def start(self) -> None:
@@ -71,7 +71,7 @@ class PaperProcess:
         self._drain = asyncio.create_task(self._keep_reading(self._child), name="drain paper exchange")
 
     async def stop(self) -> None:
-        """Stop the exchange; its account outlives it only in a `--data-folder`."""
+        """Stop the exchange; its account is kept only with a `--data-folder`."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
@@ -88,7 +88,7 @@ class PaperProcess:
         await self.stop()
 
     def _ports(self) -> list[str]:
-        """The ports that it had before, if it ran before."""
+        """Its earlier ports, if it ran before."""
         if not self.addresses:
             return []
         found = {

@@ -1,8 +1,8 @@
-"""PostgreSQL where we are root: it refuses to run as root, so it runs as a system user of its own.
+"""PostgreSQL as root: it refuses to run as root, so it runs as a separate system user.
 
-That user can't pass through root's folders, and nothing above our own folder is changed for it (SAFE-4). The server
-gets its data folder as its working folder, entered before it becomes that user, and knows it by the kernel's name for
-that; programs that the user can't reach are copied once to where system services keep theirs.
+That user can't enter root's folders, and nothing above our own folder is changed for it (SAFE-4). The server gets its
+data folder as its working folder, entered before it becomes that user, and uses the kernel's name for it; programs that
+the user can't reach are copied once to a system folder.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _PROGRAMS = Path("/var/lib/bottrader/postgres")
 _SOCKETS = Path("/var/lib/bottrader/sockets")
 _NEEDED = ("postgres", "initdb")
 HERE = Path("/proc/self/cwd")
-"""A process's working folder, whoever may pass through those above it."""
+"""A process's working folder, independent of the permissions above it."""
 
 
 def system_user() -> pwd.struct_passwd:
-    """The user that PostgreSQL runs as; made if there is none. Raises UnreachableError(POSTGRES_USER)."""
+    """The user that PostgreSQL runs as; created if missing. Raises UnreachableError(POSTGRES_USER)."""
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(_SYSTEM_USER)
     argv = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
@@ -38,18 +38,18 @@ def system_user() -> pwd.struct_passwd:
     except KeyError:
         raise UnreachableError(
             "POSTGRES_USER",
-            f"PostgreSQL can't run as root and the system user {_SYSTEM_USER} can't be made: "
+            f"PostgreSQL can't run as root and the system user {_SYSTEM_USER} can't be created: "
             "run as an ordinary user or set DATABASE_URL.",
         ) from None
 
 
 def reachable(path: Path) -> bool:
-    """Whether everybody may pass through the folders above `path`."""
+    """Whether all users can enter the folders above `path`."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 def programs_for(user: pwd.struct_passwd, programs: Path) -> Path:
-    """The bin folder that `user` can run: `programs`, or a copy of them that is made once.
+    """The bin folder that `user` can run: `programs`, or a copy, which is made once.
 
     Raises UnreachableError(POSTGRES_PROGRAMS) when it can't be written.
     """
@@ -84,7 +84,7 @@ def _runs(user: pwd.struct_passwd, programs: Path) -> bool:
 
 
 def _copy(programs: Path, copy: Path) -> None:
-    """Beside, then renamed: two that start at the same time make one copy, and a killed one leaves none behind."""
+    """Copy, then rename: two concurrent starts make one copy, and a killed one leaves no partial copy."""
     _open_folder(copy.parent)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=copy.parent) as made:
         fresh, install = Path(made) / "programs", programs.parent
@@ -109,7 +109,7 @@ def _copy(programs: Path, copy: Path) -> None:
 
 
 def socket_folder(data: Path) -> Path:
-    """Where the socket of the server on `data` is when it can't be there; the same each time, and not yet made."""
+    """The folder for the socket of the server on `data` if it can't be inside; always the same, not created here."""
     _open_folder(_SOCKETS)
     return _SOCKETS / _name_of(str(data).encode())
 

@@ -1,8 +1,7 @@
-"""Child processes that belong to us: each in its own process group, with its output in a log file, and never left
-behind.
+"""Our child processes: each in its own process group, with its output in a log file, and never left behind.
 
-On Linux a child also gets its stop signal when its parent dies without saying goodbye (kill -9), so that a crashed
-stack does not leave a database running that nobody watches.
+On Linux a child also gets its stop signal when its parent is killed (kill -9), so that a crashed stack does not leave a
+database running.
 """
 
 import asyncio
@@ -53,7 +52,7 @@ def free_port() -> int:
 
 
 def require_free_port(port: int, what: str, option: str) -> None:
-    """Raise UnreachableError(PORT_IN_USE) if nobody can listen on 127.0.0.1:`port`; `option` is how to choose
+    """Raise UnreachableError(PORT_IN_USE) if 127.0.0.1:`port` can't be listened on; `option` is the option to choose
     another.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
@@ -63,8 +62,8 @@ def require_free_port(port: int, what: str, option: str) -> None:
         except OSError as error:
             raise UnreachableError(
                 "PORT_IN_USE",
-                f"Port {port} for {what} can't be used ({error.strerror}): stop what listens there "
-                f"or choose another with {option} (0 = any free port).",
+                f"Port {port} for {what} can't be used ({error.strerror}): stop the program that listens there, or "
+                f"choose another port with {option} (0 = any free port).",
             ) from None
 
 
@@ -78,7 +77,7 @@ def listens(pid: int, port: int) -> bool:
 
 
 def kill_at_once(pids: Sequence[int]) -> None:
-    """SIGKILL these processes and all below them, whatever their groups, one right after the other."""
+    """SIGKILL these processes and all their descendants, in any group, in quick succession."""
     found: list[psutil.Process] = []
     for pid in pids:
         with contextlib.suppress(psutil.Error):
@@ -92,13 +91,13 @@ def kill_at_once(pids: Sequence[int]) -> None:
 def python_module(module: str, *arguments: str) -> list[str]:
     """How to run one of our modules as a child; goes with `python_environment`.
 
-    `-P`: a folder named like ours in the user's working folder is not run by mistake.
+    `-P`: a folder with the same name in the user's working folder is not run by mistake.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def python_environment(extra: Mapping[str, str] | None = None, base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """`base` (None: our environment) and `extra`, with this code on the child's path wherever it is started."""
+    """`base` (None: our environment) and `extra`, with our code on the child's path in any working folder."""
     base = os.environ if base is None else base
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(part for part in (root, base.get("PYTHONPATH", "")) if part)
@@ -106,7 +105,7 @@ def python_environment(extra: Mapping[str, str] | None = None, base: Mapping[str
 
 
 def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
-    """What a child does between fork and exec, so that the kernel sends it `stop_signal` when `parent` is gone."""
+    """Run in the child between fork and exec, so that the kernel sends it `stop_signal` when `parent` ends."""
     libc = _LIBC
     if libc is None:
         return None
@@ -121,7 +120,7 @@ def _die_with_parent(stop_signal: signal.Signals, parent: int) -> Callable[[], N
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a child: `argv`, extra environment, log file, who runs it, and the signal that asks it to stop.
+    """How to start a child: `argv`, environment, log file, user, and stop signal.
 
     `env` is the whole environment (None: ours). `user` is a user name, for root only. `grace_s` is how many seconds
     the child gets between the stop signal and SIGKILL.
@@ -207,7 +206,8 @@ class Child:
                 os.kill(self.pid, number)
 
     async def stop(self) -> None:
-        """Ask, wait for the grace time, then kill the group. Safe to call again and on a child that has ended."""
+        """Send the stop signal, wait for the grace time, then kill the group. Idempotent, also for a child that has
+        ended."""
         if self.running:
             self.signal(self.command.stop_signal)
             with contextlib.suppress(TimeoutError):
@@ -222,7 +222,7 @@ class Child:
         await self.process.wait()
 
     def log_tail(self, lines: int = 5) -> str:
-        """The last lines that the child wrote to its log."""
+        """The last lines of the child's log."""
         try:
             text = self.command.log.read_text(errors="replace")
         except OSError:

@@ -1,7 +1,7 @@
 """Temporal's production server as a child process, on one SQLite file, reached only with a client certificate.
 
-What live trading runs on. Without the certificate no port of it answers: not gRPC, not the HTTP API, not the members'
-own. Beside it runs the Web UI's server without a certificate, for its files alone (`workers.stack.temporal_ui`).
+Used for live trading. Without the certificate none of its ports answers: neither gRPC nor the HTTP API nor the internal
+ones. The Web UI's server runs beside it without a certificate, only for its files (`workers.stack.temporal_ui`).
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class SecuredServerConfig:
 
 
 class SecuredServer:
-    """One server; its ports stay the same over a restart, so that clients find it again."""
+    """One server; its ports don't change over a restart, so that clients can reconnect."""
 
     def __init__(self, config: SecuredServerConfig) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class SecuredServer:
 
     @property
     def child(self) -> Child | None:
-        """The server process, while it was not stopped."""
+        """The server process, until it is stopped."""
         return self._child
 
     @property
@@ -68,11 +68,11 @@ class SecuredServer:
 
     @property
     def api(self) -> str:
-        """The HTTP API's address, for the Web UI's gate."""
+        """The HTTP API's address, for the Web UI's proxy."""
         return f"https://127.0.0.1:{self._http_port}"
 
     async def start(self) -> None:
-        """Start and wait until it answers; namespaces are made by others.
+        """Start and wait until it answers; namespaces are created elsewhere.
 
         Raises UnreachableError: PORT_IN_USE for a chosen port that is taken, TEMPORAL_FAILED with the log's last line.
         """
@@ -104,13 +104,13 @@ class SecuredServer:
             raise
 
     async def stop(self) -> None:
-        """Stop the server; what it wrote to its database file stays."""
+        """Stop the server; its database file stays."""
         if self._child is not None:
             await self._child.stop()
             self._child = None
 
     async def kill(self) -> None:
-        """SIGKILL; `start()` goes on from the database file on the same ports."""
+        """SIGKILL; `start()` continues from the database file on the same ports."""
         if self._child is not None:
             await self._child.kill()
             self._child = None
@@ -198,7 +198,7 @@ class SecuredServer:
 
 
 class UiFiles:
-    """The Web UI's own server, without any way to Temporal: whoever finds its port gets the UI's files and no more."""
+    """The Web UI's own server, without access to Temporal: its port only serves the UI's files."""
 
     def __init__(self, program: Path, folder: Path, log: Path) -> None:
         self._program = program
@@ -209,7 +209,7 @@ class UiFiles:
 
     @property
     def child(self) -> Child | None:
-        """The process, while it was not stopped."""
+        """The process, until it is stopped."""
         return self._child
 
     @property
@@ -252,7 +252,7 @@ class UiFiles:
 
 
 def client_tls(files: Certificates) -> TLSConfig:
-    """What our own clients show. Raises OSError."""
+    """The TLS configuration of our clients. Raises OSError."""
     return TLSConfig(
         server_root_ca_cert=files.ca_file.read_bytes(),
         client_cert=files.client_cert_file.read_bytes(),
@@ -261,7 +261,7 @@ def client_tls(files: Certificates) -> TLSConfig:
 
 
 def _forget_members(database: Path) -> None:
-    """Take the last run's members out of the file: the next one would look for them for half a minute."""
+    """Remove the last run's members from the file: the next run would wait half a minute for them."""
     if not database.exists():
         return
     with contextlib.closing(sqlite3.connect(database)) as connection, contextlib.suppress(sqlite3.OperationalError):
@@ -274,7 +274,7 @@ def _listening() -> dict[str, object]:
 
 
 def _environment() -> dict[str, str]:
-    """The servers take their settings from their files alone: both read TEMPORAL_* variables, too."""
+    """The environment without TEMPORAL_* variables, which both servers would read in addition to their files."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
 
 

@@ -1,6 +1,4 @@
-"""How one process finds the local stack that another keeps running: `stack.json`, believed only while its lock is
-held.
-"""
+"""How a process finds a running local stack: `stack.json`, which is trusted only while its lock is held."""
 
 import contextlib
 import fcntl
@@ -19,9 +17,9 @@ STACK_LOCK = "stack.lock"
 
 
 def running_stack(data: Path) -> dict[str, Any] | None:
-    """What a stack that runs on `data` wrote into stack.json; None when none runs there.
+    """The content of stack.json of a stack running on `data`; None if none is running.
 
-    Raises UserError(BAD_DATA_FOLDER) where another user may have written it: it says whom commands talk to.
+    Raises UserError(BAD_DATA_FOLDER) if another user may have written it, because it determines where commands connect.
     """
     try:
         with (data / STACK_LOCK).open("r") as lock:
@@ -30,9 +28,9 @@ def running_stack(data: Path) -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError), (data / STACK_FILE).open() as file:
             problem = folder_problem(data)
             if problem is None and os.fstat(file.fileno()).st_uid not in {0, os.geteuid()}:
-                problem = "the stack that runs there is another user's: run this as that user"
+                problem = "the stack running there belongs to another user: run this as that user"
             if problem is not None:
-                raise UserError("BAD_DATA_FOLDER", f"{data} is not believed: {problem}.") from None
+                raise UserError("BAD_DATA_FOLDER", f"{data} is not trusted: {problem}.") from None
             found: dict[str, Any] = json.load(file)
             return found
     except OSError:

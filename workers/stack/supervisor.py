@@ -1,7 +1,7 @@
-"""Keep a process running: start it, start it again with back-off when it ends by itself, stop it for good when told.
+"""Keeps a process running: starts it, restarts it with backoff when it ends unexpectedly, and stops it on request.
 
-With a limit, what keeps failing is given up: that many ends and failed starts within the time, and `wait_given_up`
-returns the reason.
+With a limit, a process that keeps failing is given up after that many ends and failed starts within the time;
+`wait_given_up` returns the reason.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Supervised:
         return self._child
 
     async def start(self) -> None:
-        """Start and watch. Raises what `start_child` raises; then nothing is left running."""
+        """Start and supervise. Raises the exceptions of `start_child`; then nothing is left running."""
         self._failures.clear()
         self._given_up.clear()
         self._child = await self._start_child()
@@ -81,7 +81,7 @@ class Supervised:
             self._child = None
 
     async def release(self) -> None:
-        """Watch no longer and leave the child as it is, to whoever stops or kills it."""
+        """Stop supervising and leave the child running for the caller to stop."""
         await self._unwatch()
         self._child = None
 
@@ -108,10 +108,12 @@ class Supervised:
                 self._child = None
                 if time.monotonic() - began > _HEALTHY_AFTER_S:
                     wait_s = self._backoff_s
-                reason = f"{self.name} ended by itself: {child.log_tail(1) or 'no message'} (log: {child.command.log})"
+                reason = (
+                    f"{self.name} ended unexpectedly: {child.log_tail(1) or 'no message'} (log: {child.command.log})"
+                )
                 if self._too_often(reason):
                     return
-                self._say(f"{self.name} ended by itself ({_ending(code)}); starting it again in {wait_s:g} s")
+                self._say(f"{self.name} ended unexpectedly ({_ending(code)}); restarting it in {wait_s:g} s")
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, self._backoff_max_s)
             try:
@@ -125,7 +127,7 @@ class Supervised:
                 self._say(f"{self.name} is running again")
 
     def _too_often(self, reason: str) -> bool:
-        """Note a failure; True when it is the one that ends all trying."""
+        """Record a failure; True if the limit is reached."""
         if self._limit is None:
             return False
         now, failures = time.monotonic(), self._failures

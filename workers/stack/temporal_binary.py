@@ -1,4 +1,4 @@
-"""Find the `temporal` program, or get it: the local stack's dev server and the command line both are this one file.
+"""Finds or fetches the `temporal` program, which is both the local stack's dev server and the command line.
 
 In order: `temporal` on PATH, our cache, the SDK's own download, `go install`. `python -m workers.stack.temporal_binary`
 prints its path and says on stderr what it is doing; with TEMPORAL_ADDRESS set none is needed and none is fetched.
@@ -28,11 +28,11 @@ _PACKAGES = 1298  # of this version: `go list -deps ./cmd/temporal` in its sourc
 
 
 def _silent(_: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def cached_path() -> Path:
-    """Where the program is kept once fetched or built."""
+    """The program's path once fetched or built."""
     return cache_dir() / "bin" / f"temporal-{CLI_VERSION}"
 
 
@@ -46,7 +46,7 @@ def works(program: Path | str) -> bool:
 
 
 def find() -> Path | None:
-    """The program if it is there already: on PATH or in our cache. Fetches nothing."""
+    """The program if it exists: on PATH or in our cache. Fetches nothing."""
     on_path = shutil.which("temporal")
     for candidate in ([Path(on_path)] if on_path else []) + [cached_path()]:
         if candidate.exists() and works(candidate):
@@ -55,9 +55,9 @@ def find() -> Path | None:
 
 
 def ensure(say: Say = _silent, stop: threading.Event | None = None) -> Path:
-    """Find the program or get it; `say` hears one line a step, with the seconds that have gone by.
+    """Find the program or fetch it; `say` is called with one line for each step, with the elapsed seconds.
 
-    Raises UnreachableError: TEMPORAL_MISSING naming every way when none works, BUILD_STOPPED when `stop` was set.
+    Raises UnreachableError: TEMPORAL_MISSING listing every way if none works, BUILD_STOPPED when `stop` was set.
     """
     found = find()
     if found is not None:
@@ -72,9 +72,9 @@ def ensure(say: Say = _silent, stop: threading.Event | None = None) -> Path:
         return target
     raise UnreachableError(
         "TEMPORAL_MISSING",
-        "Temporal's server program is not here and could not be downloaded or built: install the `temporal` CLI "
+        "Temporal's server program is missing and could not be downloaded or built: install the `temporal` CLI "
         "(docs.temporal.io/cli) on PATH, or Go 1.24 or newer to build it with, or let this machine reach "
-        "temporal.download, or set TEMPORAL_ADDRESS to a server that runs.",
+        "temporal.download, or set TEMPORAL_ADDRESS to a running server.",
     )
 
 
