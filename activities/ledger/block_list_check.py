@@ -65,9 +65,9 @@ async def bought_while_blocked(connection: Connection, account: str) -> tuple[li
             )
     before = await connection.fetchrow(_BOUGHT_BEFORE, account, history.since)
     if before["entries"]:
-        known = f"before {_time(history.since)}" if history.since else "as no worker has recorded its settings"
+        known = f"before {_time(history.since)}" if history.since else "because no worker has recorded its settings"
         told.append(
-            f"what the block list had is not known {known}: whether one of the {before['entries']} entries from "
+            f"the block list is not known {known}: whether one of the {before['entries']} entries from "
             f"{_time(before['first'])} to {_time(before['last'])} was blocked can't be said"
         )
     return wrong, told

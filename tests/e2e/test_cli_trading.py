@@ -97,7 +97,7 @@ async def test_the_same_request_is_the_same_order(trading: LiveStack) -> None:
     other = await trading.command("order", "buy", "ETH-USD", "--size", "0.2", "--request-id", "twice", "--json")
     assert "0.1 ETH-USD" in _refused(other, 2, "INTENT_CONFLICT")
     for changed, words in (
-        ((*arguments, "--hard-stop", "4"), "what differs is --hard-stop: 5 % then, 4 % now)"),
+        ((*arguments, "--hard-stop", "4"), "the differences are --hard-stop: 5 % then, 4 % now"),
         (("order", "buy", "SOL-USD", *arguments[3:]), "0.1 ETH-USD"),
         (("order", "sell", *arguments[2:]), "0.1 ETH-USD"),
     ):
@@ -392,7 +392,7 @@ async def test_a_database_that_goes_away_while_a_command_waits(trading: LiveStac
     await eventually(asked, what="the order is asked for")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bottrader command'"
     assert await trading.ledger.fetchval(cut)
-    assert f"The order {key[:12]} was asked for" in _refused(await waiting, 3, "NO_DATABASE")
+    assert f"The order {key[:12]} was submitted" in _refused(await waiting, 3, "NO_DATABASE")
     await trading.stack.restart_worker()
     again = await trading.command(*arguments, "--timeout", "30")
     assert (again.code, again.json["state"]) == (0, "FILLED"), again.err
@@ -412,7 +412,7 @@ async def test_key_must_name_one_order(database: str) -> None:
             )
         assert await resolve_key(connection, "main", "ABCDEF1") == "abcdef1" + "0" * 25
         assert await resolve_key(connection, "main", "order-abcdef2" + "0" * 25) == "abcdef2" + "0" * 25
-        with pytest.raises(UserError, match="several orders"):
+        with pytest.raises(UserError, match="is ambiguous"):
             await resolve_key(connection, "main", "abcdef")
         with pytest.raises(UserError, match="There is no order whose key"):
             await resolve_key(connection, "second", "abcdef1")

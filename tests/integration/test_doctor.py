@@ -64,7 +64,7 @@ async def test_healthy_stack_has_no_failure(stack: LocalStack) -> None:
 async def test_a_database_that_only_reads_fails(stack: LocalStack) -> None:
     """Reads that work are not enough: nothing can be decided or recorded, and the advice says what to look at."""
     found = await findings(stack)
-    assert "takes writes" in found["database"].finding
+    assert "accepts writes" in found["database"].finding
     admin = await asyncpg.connect(stack.dsn)
     await admin.execute("ALTER DATABASE bottrader SET default_transaction_read_only = on")
     try:
@@ -74,7 +74,7 @@ async def test_a_database_that_only_reads_fails(stack: LocalStack) -> None:
         await admin.close()
     assert found["database"].verdict is HealthVerdict.FAIL
     assert "accepts no writes" in found["database"].finding
-    assert "room on its disk" in found["database"].advice
+    assert "free space on its disk" in found["database"].advice
 
 
 async def test_a_position_that_nobody_watches_fails(stack: LocalStack) -> None:
@@ -143,7 +143,7 @@ async def test_stops_that_the_costs_alone_reach_are_warned_of(stack: LocalStack)
     for changes in (near, {**near, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}):
         found = (await findings(stack, **changes))["stops"]
         assert found.verdict is HealthVerdict.WARN
-        assert found.finding.startswith("exits.soft_stop_pct: the soft stop at 0.03 % is nearer than a round trip")
+        assert found.finding.startswith("exits.soft_stop_pct: the soft stop at 0.03 % is within the cost of a round trip")
 
 
 @pytest.mark.parametrize(

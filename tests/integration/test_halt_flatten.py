@@ -169,7 +169,7 @@ async def test_reconcile_is_a_command(system: TradingSystem) -> None:
     await system.control.deposit("ETH", "2")
     dry = await command(system, "reconcile", "--dry-run", "--json")
     assert (dry.code, dry.json["dry_run"], dry.json["transfers"][0]["amount"]) == (0, True, "2")
-    assert dry.json["balances"] == "no fill explains 2 ETH"
+    assert dry.json["balances"] == "no fill explains 2 ETH of the balances"
     done = await command(system, "reconcile")
     assert done.code == 0
     assert "Journal and exchange agree." in done.out

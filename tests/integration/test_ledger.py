@@ -426,7 +426,7 @@ async def test_a_stored_refusal_stays_refused(system: TradingSystem) -> None:
     await system.pool.execute("UPDATE account_controls SET halted = false")
     again = await admit(system, intent)
     assert (first.gate, again.gate) == ("SKIP_TRADING_HALTED", "SKIP_TRADING_HALTED")
-    assert again.sentence == first.sentence == "new entries are halted by somebody: lunch"
+    assert again.sentence == first.sentence == "new entries are halted by an unknown person: lunch"
 
 
 @pytest.mark.parametrize(

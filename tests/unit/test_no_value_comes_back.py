@@ -126,7 +126,7 @@ def test_a_secret_in_any_variable_is_not_repeated(key: str) -> None:
         (f"[database]\n{TOKEN} = 1", "database.(a name that is not shown) is not a setting"),
         (f'["{SECRET}"]\nx = 1', "(a name that is not shown) is not a setting"),
         (f'[exits]\nhard_stop_pct = "{SECRET}"', "exits.hard_stop_pct: must be a number"),
-        (f'[notices]\nurls = ["{SECRET}"]', "notices.urls[0]: an address is written as apprise wants it"),
+        (f'[notices]\nurls = ["{SECRET}"]', "notices.urls[0]: an address must be an Apprise URL"),
         (f'[notices]\nurls = ["json://a" "{SECRET}"]', "line 2, column 20: this is not valid TOML (unclosed array)"),
         (f'[notices]\nurl = "json://me:{SECRET}@host"', "notices.url is not a setting"),
         (f"[temporal]\napi_key = {SECRET}", "line 2, column 11: this is not valid TOML (invalid value"),
