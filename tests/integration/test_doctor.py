@@ -143,7 +143,9 @@ async def test_stops_that_the_costs_alone_reach_are_warned_of(stack: LocalStack)
     for changes in (near, {**near, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}):
         found = (await findings(stack, **changes))["stops"]
         assert found.verdict is HealthVerdict.WARN
-        assert found.finding.startswith("exits.soft_stop_pct: the soft stop at 0.03 % is within the cost of a round trip")
+        assert found.finding.startswith(
+            "exits.soft_stop_pct: the soft stop at 0.03 % is within the cost of a round trip"
+        )
 
 
 @pytest.mark.parametrize(

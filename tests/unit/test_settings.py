@@ -557,7 +557,7 @@ def test_live_takes_servers_on_this_machine_by_tls_or_on_a_private_network(given
 
 def test_a_key_of_the_real_exchange_has_no_place_beside_paper() -> None:
     """Paper without an exchange of its own named would hand the key to the stack's paper exchange, or forget it."""
-    with pytest.raises(ConfigError, match=r"exchange\.key_file is a key of the real exchange, but mode = paper"):
+    with pytest.raises(ConfigError, match=r"key_file is a key of the real exchange, but mode = paper"):
         build(SettingSources(from_file={"exchange": {"key_file": "/keys.json"}}))
     build(SettingSources(from_file={"exchange": {"key_file": "/keys.json", "rest": "127.0.0.1:8443"}}))
 
