@@ -102,7 +102,7 @@ async def record_stream(stream: "ReconnectingStream", recorder: Recorder, second
                 note(f"disconnected: {event.reason}; again in {event.retry_in:.1f} s")
                 if recorder.count == recorder.errors and event.failures >= _FAILURES_UNTIL_GIVING_UP:
                     raise UnreachableError(
-                        "NO_STREAM", f"No message came after {event.failures} tries: {event.reason}."
+                        "NO_STREAM", f"No message was received after {event.failures} tries: {event.reason}."
                     )
             elif time.monotonic() - shown >= _PATIENCE:
                 shown = time.monotonic()

@@ -314,7 +314,7 @@ class ExitMonitorWorkflow:
         if self._progress.closed is not None:
             raise ApplicationError("the trade is closed", type="TRADE_CLOSED")
         if self._progress.close is not None and not self._pauses.pausing:
-            raise ApplicationError("the trade is being closed already", type="CLOSING")
+            raise ApplicationError("the trade is already being closed", type="CLOSING")
         refuse_unknown(request)
 
     @workflow.update(name="stops")
@@ -340,10 +340,10 @@ class ExitMonitorWorkflow:
             progress.close = request
             self._promise.keep(progress.start.entry_key, CommandKind.CLOSE, request)
             progress.failures = 0
-            progress.tell_wish(Wish.of(CommandKind.CLOSE, "close asked for", request))
+            progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested", request))
         elif self._pauses.pausing and workflow.patched(_ASKED_AGAIN):
             self._pauses.ask_again()
-            progress.tell_wish(Wish.of(CommandKind.CLOSE, "close asked for again", request))
+            progress.tell_wish(Wish.of(CommandKind.CLOSE, "close requested again", request))
 
     @workflow.query
     def state(self) -> MonitorViewState:

@@ -408,7 +408,7 @@ async def test_what_is_not_json_or_not_an_alert_is_refused_with_its_place(webhoo
         (buy("k", symbol="BTCUSDT.P"), "symbol", "perpetual"),
         (buy("k", symbol="NONSENSE"), "symbol", "write it like BTC-USD"),
         (buy("a key"), "key", "1 to 100 printable"),
-        (buy("k", trigger="unheard_of"), "trigger", "known are"),
+        (buy("k", trigger="unheard_of"), "trigger", "there are for"),
         (buy("k", order_type="LIMIT"), None, "needs a price"),
         (buy("k", order_type="STOP"), "order_type", "LIMIT_POST_ONLY"),
         (buy("k", time="half past nine"), "time", "2026-11-21T09:30:00Z"),

@@ -96,12 +96,12 @@ async def test_a_rest_of_unknown_worth_is_no_dust(system: TradingSystem, monkeyp
     await system.assert_books_agree()
 
 
-@pytest.mark.parametrize("beside", ["its protection", "TP"])
+@pytest.mark.parametrize("beside", ["the protection", "TP"])
 async def test_dust_beside_what_may_still_sell_a_trade_is_not_sent(system: TradingSystem, beside: str) -> None:
     """Protection, or a lower exit, has no end and may sell all but half a dollar of the trade: a close sends no order
     for that, which would be refused; people are told that it waits, and it sells all once the end is known.
     """
-    shield = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.08")) if beside == "its protection" else None
+    shield = Protection(kind=ProtectionKind.STOP_LIMIT, stop=Decimal("0.08")) if beside == "the protection" else None
     rules = ExitRules(reprice_seconds=Decimal(60), trailing_arm=None, take_profit=Decimal("0.01"))
     trade = await system.start(limit_buy(system.account, "0.1", "49999", rules=rules, protection=shield))
     entry = await trade.exchange_id()

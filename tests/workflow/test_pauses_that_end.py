@@ -93,7 +93,7 @@ async def test_a_person_who_closes_again_ends_the_pause(system: TradingSystem) -
     outcome = await trade.closed()
     assert (outcome.exit_reason, outcome.exit_size) == (ExitReason.MANUAL, Decimal("0.01"))
     assert len(await sells(system, trade)) == 1
-    assert any("close asked for again" in line for line in await trade.monitor.query("timeline"))
+    assert any("close requested again" in line for line in await trade.monitor.query("timeline"))
     await system.assert_books_agree()
 
 

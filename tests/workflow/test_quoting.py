@@ -162,7 +162,7 @@ async def test_nothing_in_a_narrow_market_and_the_reason_is_stored(system: Tradi
     (row,) = await system.rows("SELECT * FROM quote_rounds")
     assert (row["bid_code"], row["ask_code"]) == ("SPREAD_TOO_NARROW", "SPREAD_TOO_NARROW")
     assert row["numbers"]["needed_spread"] == "0.009"
-    assert "take 0.9 %" in row["bid_sentence"]
+    assert "need 0.9 %" in row["bid_sentence"]
 
 
 async def test_a_moved_market_replaces_the_quote(system: TradingSystem) -> None:
