@@ -88,7 +88,7 @@ async def _store(settings: "Settings", reason: str, by: str, *, halted: bool, as
         typer.echo(f"Entries of {settings.account} are {word}{when}.")
         if halted and now.changed_at is not None:
             why = f": {now.reason}" if now.reason else ""
-            typer.echo(f"By {now.changed_by or 'somebody'} at {now.changed_at:%Y-%m-%d %H:%M:%S}Z{why}.")
+            typer.echo(f"By {now.changed_by or 'an unknown person'} at {now.changed_at:%Y-%m-%d %H:%M:%S}Z{why}.")
     return int(ExitCode.OK if changed else ExitCode.NO)
 
 

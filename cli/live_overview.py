@@ -57,7 +57,7 @@ class Overview:
             balances = ", ".join(f"{plain(size)} {name}" for name, size in sorted(self.balances.items())) or "nothing"
         state = "armed" if self.armed else "not armed: no entries are sent until `bottrader live arm`; exits are"
         if self.armed and self.armed_at is not None:
-            state += f" by {self.armed_by or 'somebody'} at {self.armed_at:%Y-%m-%d %H:%M:%S}Z"
+            state += f" by {self.armed_by or 'an unknown person'} at {self.armed_at:%Y-%m-%d %H:%M:%S}Z"
         found = [
             f"account {self.account}, {where}",
             f"balances: {balances}",

@@ -119,7 +119,7 @@ class Wish(BaseModel):
     def in_words(self) -> str:
         """As the workflow shows it: a name with a command is the command's author, one without comes from Temporal."""
         if self.command:
-            name = noted(self.by)[:_LONGEST] or "somebody"
+            name = noted(self.by)[:_LONGEST] or "an unknown person"
             return f"{self.verb} in the name of {name} (command {noted(self.command)[:_SHOWN]}){self.rest}"
         return f"{self.verb} by {through_temporal(self.by)}{self.rest}"
 

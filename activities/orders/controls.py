@@ -91,7 +91,7 @@ async def turn_locked(connection: Connection, account: str, reason: str, by: str
         kind,
         "CRITICAL" if halted else "INFO",
         account,
-        f"entries of account {account} were {word} by {by or 'somebody'}{why}",
+        f"entries of account {account} were {word} by {by or 'an unknown person'}{why}",
     )
     if not halted:
         await resolve_incidents(connection, account, RESUMED, account)  # it is news, not a state that lasts

@@ -144,7 +144,7 @@ def _worth_of(
 
 def _halted_by(row: Any) -> str:
     """By whom entries are halted, and why if that was said."""
-    return ": ".join(part for part in (row["halted_by"] or "somebody", row["halted_why"]) if part)
+    return ": ".join(part for part in (row["halted_by"] or "an unknown person", row["halted_why"]) if part)
 
 
 def _with_change(market: MarketFacts, row: Any, product: Product | None, policy: Policy) -> MarketFacts:

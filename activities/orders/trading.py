@@ -232,7 +232,9 @@ class TradingActivities(OrderActivities):
                 standing=Standing(control.mode, control.armed, self._trouble()),
                 dry_run=policy.dry_run,
                 halted=control.halted,
-                halted_by=": ".join(part for part in (control.changed_by or "somebody", control.reason) if part),
+                halted_by=": ".join(
+                    part for part in (control.changed_by or "an unknown person", control.reason) if part
+                ),
                 blocked=intent.symbol in policy.blocked,
                 disabled=disabled_why(intent.symbol, policy),
                 limits=limits_of(policy),
