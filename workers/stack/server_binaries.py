@@ -55,7 +55,7 @@ def ensure(programs: Iterable[str], say: Say, stop: threading.Event | None = Non
             raise UnreachableError(
                 "BUILD_FAILED",
                 f"{program} could not be built: install Go 1.24 or newer (go.dev/dl) on PATH, let this machine reach "
-                "proxy.golang.org, and try again.",
+                "Go's module proxy, and try again.",
             )
 
 
