@@ -18,17 +18,17 @@ __all__ = ["ExitBids"]
 _AT_REST_SECONDS = 5.0
 """Between two writes of a bid where no exit is due or at work: a person may close the trade at any time."""
 
-# Nothing is lost with a write that the database's machine forgets: the next one is a moment later.
+# Nothing is lost with a write that the database's machine forgets: the next one is a moment later. Only the lease's
+# holder writes, one write after another, so the last one counts, also where a clock was set back in between.
 _SAVE = (
     """
 WITH held AS (SELECT """
     + HELD
     + """ AS so, set_config('synchronous_commit', 'off', true) AS quick), saved AS (
-    INSERT INTO exit_bids AS known (account, symbol, bid, at)
+    INSERT INTO exit_bids (account, symbol, bid, at)
     SELECT $3, n.symbol, n.bid, n.at
       FROM unnest($4::text[], $5::numeric[], $6::timestamptz[]) AS n (symbol, bid, at), held WHERE held.so
-    ON CONFLICT (account, symbol) DO UPDATE SET bid = excluded.bid, at = excluded.at
-     WHERE known.at < excluded.at)
+    ON CONFLICT (account, symbol) DO UPDATE SET bid = excluded.bid, at = excluded.at)
 SELECT so FROM held WHERE quick = 'off'
 """
 )

@@ -37,6 +37,15 @@ async def until_bid_is_kept(system: TradingSystem, bid: str) -> None:
     await eventually(so, what=f"the stream's bid of {bid} is kept")
 
 
+async def test_a_bid_from_a_clock_that_was_ahead_does_not_stay(system: TradingSystem) -> None:
+    """The watcher's bid of now replaces one that was stored an hour ahead, before our clock was set right."""
+    await bought(system)
+    await until_bid_is_kept(system, "50000")
+    await system.pool.execute("UPDATE exit_bids SET bid = 60000, at = now() + interval '1 hour'")
+    await system.price("49900")
+    await until_bid_is_kept(system, "49900")
+
+
 @pytest.mark.parametrize("fault", list(FAULTS))
 @pytest.mark.parametrize("by", ["stop", "close"])
 async def test_a_product_that_takes_only_limit_orders_now_is_sold_at_once(
