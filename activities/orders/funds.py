@@ -65,7 +65,7 @@ async def next_size(
     refused = await _refused(connection, intent)
     if refused is None or intent.base_size is not None:
         return ZERO
-    believed = [await _by_books(connection, intent), free if free is not None else ZERO]
+    believed = [await _by_books(connection, intent), *([] if free is None else [free])]
     size = smaller(left, min(left, refused), believed, product, price)
     if size is None:
         return ZERO
