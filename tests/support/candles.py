@@ -1,37 +1,25 @@
-"""Five-minute candles for tests of indicators and strategies: made here from a seed, and recorded ones where there are
-some.
-
-A clone stands on what it makes itself. Recordings are large and lie in a folder beside the clone on machines that have
-them; there, the same promises are tried on them as well.
-"""
+"""Five-minute candles for tests of indicators and strategies, made here from a seed: the same on every machine."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import gzip
-from pathlib import Path
 
 import numpy as np
 
 from domain.indicators import Block
 
-__all__ = ["COLUMNS", "SOURCES", "market_candles"]
+__all__ = ["COLUMNS", "market_candles"]
 
 COLUMNS = ("open", "high", "low", "close", "volume")
-
-_RECORDING = Path(__file__).resolve().parents[3] / "shared" / "data" / "candles" / "btc_5m_2023.csv.gz"
-SOURCES = ("generated", "recorded") if _RECORDING.is_file() else ("generated",)
-"""Where candles can come from on this machine."""
 
 _SEED = 20_230_101
 _CANDLES = 12_000
 _START = 16_500.0
 
 
-def market_candles(count: int = 1500, first: int = 0, *, source: str = "generated") -> Block:
+def market_candles(count: int = 1500, first: int = 0) -> Block:
     """`count` candles of BTC-USD from number `first` on; the same ones on every machine."""
-    table = _recorded() if source == "recorded" else _generated()
+    table = _generated()
     return Block(("BTC-USD",), *(table[name][np.newaxis, first : first + count] for name in COLUMNS))
 
 
@@ -62,11 +50,3 @@ def _generated() -> dict[str, np.ndarray]:
         "close": close,
         "volume": volume,
     }
-
-
-@functools.cache
-def _recorded() -> dict[str, np.ndarray]:
-    """Bitcoin in five-minute candles of 2023."""
-    with gzip.open(_RECORDING, "rt") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in COLUMNS}

@@ -13,7 +13,7 @@ import talib
 
 from domain.indicators import NAMES, Block, Floats, Parameters, scan
 from domain.indicators_named import NamedIndicator, UnknownIndicatorError, read_named
-from tests.support.candles import COLUMNS, SOURCES, market_candles
+from tests.support.candles import COLUMNS, market_candles
 
 
 def changed(block: Block, **columns: Floats) -> Block:
@@ -35,10 +35,10 @@ def flat(candles: int = 300, volume: float = 0.0) -> Block:
     return Block(("FLAT-USD",), still, still, still, still, np.full((1, candles), volume))
 
 
-@pytest.fixture(scope="module", params=SOURCES)
-def block(request: pytest.FixtureRequest) -> Block:
-    """A market's candles; recorded ones, too, where there are some."""
-    return market_candles(source=request.param)
+@pytest.fixture(scope="module")
+def block() -> Block:
+    """A market's candles."""
+    return market_candles()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from domain.indicators_named import NamedIndicator, UnknownIndicatorError
 from domain.momentum import RocMomentum, RocRules
 from domain.scoring import Action, Decision, Part, linkage_of, score_decimal
 from domain.strategies import Features, Strategy, Weighted, WeightedRules, decide_all, decide_over, look_at
-from tests.support.candles import COLUMNS, SOURCES, market_candles
+from tests.support.candles import COLUMNS, market_candles
 from tests.unit.test_indicators import flat, holed
 
 WEIGHTED = (Weighted(),)
@@ -176,13 +176,12 @@ def test_the_highest_score_decides_and_of_equal_ones_the_first(given: list[tuple
 
 
 @pytest.mark.parametrize("strategies", [BOTH, BOTH[::-1]])
-@pytest.mark.parametrize("source", SOURCES)
-def test_scores_are_the_sums_of_what_is_stored_beside_them(source: str, strategies: tuple[Strategy, ...]) -> None:
+def test_scores_are_the_sums_of_what_is_stored_beside_them(strategies: tuple[Strategy, ...]) -> None:
     """Whichever strategy decided: what only another one looked at adds nothing, and is still told to have fired."""
     rules = (Weighted(WeightedRules(buy_from=1.5)), RocMomentum(RocRules(buy_from=0.4, sell_from=0.4)))
     chosen = rules if strategies is BOTH else rules[::-1]
     seen = Counter[str]()
-    for _, decision in decide_over(market_candles(600, 3_000, source=source), chosen, window=300):
+    for _, decision in decide_over(market_candles(600, 3_000), chosen, window=300):
         parts = decision.parts.values()
         assert sum(max(part.contribution, 0.0) for part in parts) == pytest.approx(decision.buy_score)
         assert sum(max(-part.contribution, 0.0) for part in parts) == pytest.approx(decision.sell_score)
@@ -321,11 +320,10 @@ def test_one_at_a_time_decides_as_all_at_once() -> None:
             assert strategy.decide(Features(look, row)) == decision
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_offline_every_trigger_is_seen(source: str) -> None:
+def test_offline_every_trigger_is_seen() -> None:
     """Two weeks of candles: every trigger of the weighted strategy and momentum, on both sides."""
     strategies = (Weighted(), RocMomentum(RocRules(buy_from=0.8)))
-    decisions = list(decide_over(market_candles(4300, source=source), strategies, window=300))
+    decisions = list(decide_over(market_candles(4300), strategies, window=300))
     assert [index for index, _ in decisions] == list(range(299, 4300))
     seen = Counter(decision.trigger for _, decision in decisions)
     buys = {"rsi_oversold", "macd_cross", "bb_squeeze", "volume_spike", "multi_signal", "roc_momo"}
