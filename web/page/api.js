@@ -27,17 +27,18 @@ export async function get(path, params = {}, { signal } = {}) {
 
 /**
  * All pages of a list, `most` rows at most.
- * @param {string} path @param {Params} [params] @param {number} [most]
+ * @param {string} path @param {Params} [params] @param {{most?: number, onPage?: (rows: any[]) => void}} [how] onPage: hears each page as it arrives
  * @returns {Promise<any[]>}
  * @throws {Problem}
  */
-export async function all(path, params = {}, most = 20_000) {
+export async function all(path, params = {}, { most = 20_000, onPage } = {}) {
   /** @type {any[]} */
   const found = [];
   let cursor = null;
   do {
     const page = await get(path, { ...params, limit: 1000, cursor });
     found.push(...page.items);
+    onPage?.(page.items);
     cursor = page.next_cursor;
   } while (cursor && found.length < most);
   return found;
