@@ -67,7 +67,10 @@ export function Table(props) {
   const [choice, setChoice] = useChoice(name, props.sort ?? "");
   const text = route.value.params.q ?? "";
   const cards = narrow.value;
-  const shown = cards ? columns : columns.filter((column) => choice.columns[column.id] ?? !column.hidden);
+  const shown = useMemo(
+    () => (cards ? columns : columns.filter((column) => choice.columns[column.id] ?? !column.hidden)),
+    [columns, choice, cards],
+  );
   const found = useArranged(rows, columns, keyOf, text, choice.sort);
   const [selected, select] = useState("");
   const { scroller, top, height } = useViewport();
@@ -162,11 +165,11 @@ function countOf(found, all) {
 
 /** A row or card; drawn again only if something of it has changed. */
 class Line extends Component {
-  /** @param {any} next */
-  shouldComponentUpdate(next) {
+  /** @param {any} next @param {any} state another one where a signal that it reads has changed */
+  shouldComponentUpdate(next, state) {
     const old = /** @type {any} */ (this.props);
     return (
-      next.row !== old.row || next.top !== old.top || next.columns !== old.columns || next.cards !== old.cards ||
+      state !== this.state || next.row !== old.row || next.top !== old.top || next.columns !== old.columns || next.cards !== old.cards ||
       next.selected !== old.selected || next.class !== old.class || next.index !== old.index
     );
   }
