@@ -23,6 +23,11 @@ export class Rows {
     this.loaded = signal(false);
   }
 
+  /** A number that changes with the rows; reading it subscribes. */
+  get version() {
+    return this._version.value;
+  }
+
   /** To be read only. */
   get map() {
     this._version.value;
