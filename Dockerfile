@@ -18,6 +18,9 @@ COPY web web
 COPY workers workers
 COPY workflows workflows
 RUN pip install --quiet --no-deps --no-build-isolation .
+# The page's libraries lie beside it, so that nothing is fetched when a container starts.
+RUN cd / && BOTTRADER_CACHE=/tmp/cache python -m workers.stack.page_libraries \
+    "$(python -c 'from workers.stack.page_libraries import PAGE; print(PAGE)')"
 
 FROM python:3.11.14-slim-bookworm
 # The uid of most machines' first user, who owns the files in secrets/; compose can name another.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from fastapi import APIRouter
     from pydantic import SecretStr
 
     from web.api.callers import Program, User
@@ -35,9 +36,13 @@ def serve(
         str | None,
         typer.Option("--link-file", help="Where the link that logs in once is kept (0600); else it is printed."),
     ] = None,
+    no_fetch: Annotated[
+        bool, typer.Option("--no-fetch", help="Serve no page rather than fetch its libraries, if they are missing.")
+    ] = False,
 ) -> None:
     """Serve the API and the page until Ctrl-C.
 
+    The page's libraries are fetched once, with npm; without them the API is served alone.
     On loopback a link logs the owner in, once; then there is a next one. Exit code 2 on an address that other machines
     reach without api.behind_proxy, api.origin and a user; 3 when a port can't be had.
     """
@@ -60,7 +65,8 @@ def serve(
     address = listen_at(host or asked.host, asked.port if port is None else port, "api")
     terms = door_terms(settings, int(address.getsockname()[1]), users, programs)
     link = None if not on_loopback else Path(link_file) if link_file else True
-    uvloop.run(_serve(settings, sources, terms, address, link))
+    page = _page(terms, has_link=link is not None, fetch=not no_fetch)
+    uvloop.run(_serve(settings, sources, terms, address, link, page))
 
 
 @api_app.command("password")
@@ -89,8 +95,34 @@ def _require_protection(settings: "Settings") -> None:
         )
 
 
+def _page(terms: "DoorTerms", *, has_link: bool, fetch: bool) -> "APIRouter":
+    """The page, or, without its libraries, what says so."""
+    from web.api.page import no_page_routes, page_routes, read_page
+    from workers.errors import UnreachableError
+    from workers.stack import page_libraries
+
+    try:
+        libraries = page_libraries.ensure(note) if fetch else page_libraries.find()
+        if libraries is None:
+            return no_page_routes("The page is not served, because its libraries could not be fetched at the start.")
+        ways = {"password": bool(terms.users), "link": has_link}
+        return page_routes(read_page(libraries), [way for way, there in ways.items() if there])
+    except UnreachableError as error:
+        note(error.sentence)
+        return no_page_routes(error.sentence)
+    except OSError as error:
+        why = f"The page is not served, because a file of it can't be read ({error.filename}: {error.strerror})."
+        note(why)
+        return no_page_routes(why)
+
+
 async def _serve(
-    settings: "Settings", sources: Any, terms: "DoorTerms", address: "socket.socket", link_file: "Path | bool | None"
+    settings: "Settings",
+    sources: Any,
+    terms: "DoorTerms",
+    address: "socket.socket",
+    link_file: "Path | bool | None",
+    page: "APIRouter",
 ) -> None:
     """Serve until SIGINT or SIGTERM. `link_file`: where the link is kept; True: it is printed; None: there is none."""
     import asyncio
@@ -140,7 +172,7 @@ async def _serve(
         seen = sources_of(settings, pool, lambda: live.policy)
         streams = Streams(seen, sessions)
         routers = [read_routes(seen), action_routes(hands_of(settings, pool)), stream_routes(streams)]
-        app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers)
+        app = create_api(terms, about_of(settings), sessions=sessions, link=link, routers=routers, page=page)
         server = WebServer(app, arrival_s=10, max_connections=settings.api.max_connections, name="api")
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

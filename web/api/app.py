@@ -15,9 +15,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from web.api.callers import Caller
-from web.api.door import CSRF_HEADER, Door, DoorTerms, caller_of
+from web.api.door import CSRF_HEADER, Door, DoorTerms
 from web.api.login import About, login_routes
+from web.api.page import no_page_routes
 from web.api.problems import Problem, problem
 from web.api.sessions import OneTimeLink, Sessions
 from web.refusals import Refused
@@ -33,8 +33,9 @@ def create_api(
     sessions: Sessions,
     link: OneTimeLink | None = None,
     routers: Sequence[APIRouter] = (),
+    page: APIRouter | None = None,
 ) -> Door:
-    """The application: the log-in's addresses and those of `routers`, which only who is logged in reaches.
+    """The application: the log-in's addresses, the page (`web.api.page`), and `routers`, whose addresses need a log-in.
 
     `link` logs in the owner of this machine; None: there is none.
     """
@@ -51,14 +52,7 @@ def create_api(
     async def schema() -> JSONResponse:
         return JSONResponse(app.openapi())
 
-    @app.get("/", include_in_schema=False)
-    async def front(request: Request) -> Response:
-        caller: Caller = caller_of(request)
-        text = (
-            f"{caller.name} is logged in with the role {caller.role.value}. The API is described at /api/openapi.json"
-        )
-        return Response(text + "\n", media_type="text/plain")
-
+    app.include_router(page or no_page_routes("There is no page here."))
     app.include_router(login_routes(door, about))
     for router in routers:
         app.include_router(router)

@@ -23,32 +23,44 @@ from web.api.sessions import OneTimeLink, Sessions
 from web.refusals import Refused
 from web.strangers import Tally, address_of
 
-__all__ = ["CSRF_HEADER", "Door", "DoorTerms", "caller_of"]
+__all__ = ["CSRF_HEADER", "PAGE_FILES", "Door", "DoorTerms", "caller_of", "policy_with"]
 
 CSRF_HEADER = "X-CSRF"
 MOST_BYTES = 16_384
 _BODY_S = 5.0
 _SAFE = frozenset({"GET", "HEAD"})
-_OPEN = frozenset({("GET", "/login"), ("POST", "/api/login")})
-"""Who is not logged in yet has to get here."""
+_OPEN = frozenset({("GET", "/"), ("GET", "/login"), ("POST", "/api/login")})
+"""Needed to log in."""
+PAGE_FILES = "/page/"
+"""Under it are the page's own files, which hold nothing of the account."""
 _ALIVE = "/health"
 _OF_EVERY_ROLE = frozenset({"/api/logout"})
 _LOG_IN = (
     "Log in first: with the link that `bottrader up` printed, or the newest one in the file page_link of its data "
     "folder (each works once), with a user's password, or with a program's bearer token."
 )
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 _HEADERS = (
-    (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+
+
+def policy_with(script_hash: str | None = None) -> str:
+    """The Content-Security-Policy of an answer: everything from this address only, and nothing inline but a script with
+    this hash (SHA-256 in base64).
+    """
+    inline = "" if script_hash is None else f" 'sha256-{script_hash}'"
+    return (
+        f"default-src 'none'; script-src 'self'{inline}; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+_POLICY = policy_with().encode()
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -115,7 +127,7 @@ class Door:
             raise Refused(403, "FOREIGN_REQUEST", why)
         if not reads and request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise Refused(415, "NOT_JSON", "Send it as JSON, with Content-Type: application/json.")
-        if (method, path) in _OPEN:
+        if (method, path) in _OPEN or (reads and path.startswith(PAGE_FILES)):
             return None
         caller = self._program(token.strip(), request) if by_token else self._person(request, reads=reads)
         if not reads and not caller.may_trade and path not in _OF_EVERY_ROLE:
@@ -190,6 +202,8 @@ def _with_headers(send: Send, *, private: bool) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = [*message.get("headers", ()), *_HEADERS]
+            if not any(name.lower() == b"content-security-policy" for name, _ in headers):
+                headers.append((b"content-security-policy", _POLICY))
             if private:
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}

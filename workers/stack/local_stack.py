@@ -43,7 +43,7 @@ from workers.polling import polled_since, queue_of, roles_of
 from workers.private_files import folder_problem, tighten
 from workers.settings import Settings, load_settings
 from workers.settings.sources import CONFIG_FOLDER
-from workers.stack import local_temporal
+from workers.stack import local_temporal, page_libraries
 from workers.stack.dev_server import DevServer
 from workers.stack.embedded_postgres import EmbeddedPostgres, PostgresConfig
 from workers.stack.paper_process import PaperProcess, PaperProcessConfig
@@ -585,6 +585,10 @@ class LocalStack:
 
     async def _start_api(self) -> None:
         self._api_port = self.config.api_port or free_port()
+        try:
+            await page_libraries.ensure_async(self.config.say)
+        except UnreachableError as error:
+            self.config.say(error.sentence)  # the API is served without the page
         self._api = Supervised("API", self._api_child, self.config.say)
         await self._timed("API", self._api.start())
 
@@ -593,7 +597,7 @@ class LocalStack:
         if self.ui_url is not None:
             ours["BOTTRADER_API__TEMPORAL_UI"] = self.ui_url
         self._page_link_file.unlink(missing_ok=True)  # of a process that was killed: its link logs nobody in
-        arguments = ("api", "serve", "--link-file", str(self._page_link_file))
+        arguments = ("api", "serve", "--no-fetch", "--link-file", str(self._page_link_file))
         return await self._listener("API", arguments, self._api_port, ours, self._page_link_file)
 
     async def _listener(
