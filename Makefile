@@ -71,14 +71,15 @@ chaos: dev temporal ## trade while everything fails, then audit; SEEDS=20 TRADES
 bench: dev temporal ## measure, each number beside its floor
 	@$(BIN)/python -m bench $(ARGS)
 
-check: dev ## lint, types, import rules
-	@echo "[1/4] ruff check" && $(BIN)/ruff check --quiet .
-	@echo "[2/4] ruff format" && $(BIN)/ruff format --quiet --check .
+check: dev ## lint, types (the page's, too, where npm is), import rules
+	@echo "[1/5] ruff check" && $(BIN)/ruff check --quiet .
+	@echo "[2/5] ruff format" && $(BIN)/ruff format --quiet --check .
 # Without its cache: with one, mypy has accepted what it refuses on a fresh clone.
-	@echo "[3/4] mypy" && $(BIN)/mypy --cache-dir=/dev/null --no-error-summary .
-	@echo "[4/4] import rules" && $(BIN)/lint-imports --no-logo > .import_linter_report 2>&1 \
+	@echo "[3/5] mypy" && $(BIN)/mypy --cache-dir=/dev/null --no-error-summary .
+	@echo "[4/5] import rules" && $(BIN)/lint-imports --no-logo > .import_linter_report 2>&1 \
 		|| { cat .import_linter_report; rm -f .import_linter_report; exit 1; }
 	@rm -f .import_linter_report
+	@echo "[5/5] types of the page" && $(BIN)/python -m tests.support.page_types
 
 rooms: dev ## count the rooms of ARCHITECTURE.md, and renew its table
 	@$(BIN)/python -m tests.support.rooms && $(BIN)/python -m tests.support.rooms --write

@@ -11,7 +11,7 @@ import { tell } from "./toast.js";
 /**
  * @typedef {object} Question
  * @property {string} title
- * @property {string} [text] what will happen, in a sentence or two
+ * @property {any} [text] what will happen, in a sentence or two
  * @property {() => Array<[string, any]>} [lines] names and values: size, bid, expected result
  * @property {string} action what the button says
  * @property {boolean} [danger]
