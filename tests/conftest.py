@@ -5,6 +5,7 @@
 They are our own children whatever DATABASE_URL and TEMPORAL_ADDRESS say: a test never touches a database of the user's.
 """
 
+import contextlib
 import gc
 import itertools
 import os
@@ -125,6 +126,19 @@ async def migrated_template(postgres_server: EmbeddedPostgres) -> str:
 @pytest_asyncio.fixture
 async def database(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
     """The asyncpg address of a fresh database with the newest schema; dropped after the test."""
+    async with _fresh_database(postgres_server, migrated_template) as address:
+        yield address
+
+
+@pytest_asyncio.fixture(scope="module")
+async def module_database(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
+    """The same for all tests of a module."""
+    async with _fresh_database(postgres_server, migrated_template) as address:
+        yield address
+
+
+@contextlib.asynccontextmanager
+async def _fresh_database(postgres_server: EmbeddedPostgres, migrated_template: str) -> AsyncIterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
     admin = await asyncpg.connect(postgres_server.dsn("postgres"))
     try:

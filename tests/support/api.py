@@ -88,19 +88,24 @@ async def api_on(
     sessions: Sessions | None = None,
     account: str = "main",
     stop: Callable[[], None] = lambda: None,
+    page: APIRouter | None = None,
 ) -> AsyncIterator[Api]:
-    """The API as `bottrader api serve` wires it, with two programs and a user ana (trade). `stop`: before its end."""
+    """The API as `bottrader api serve` wires it, with two programs and the users ana (trade) and vera (view).
+
+    `stop`: before its end; `page`: the page's addresses.
+    """
     address = listen("127.0.0.1", 0)
     port = address.getsockname()[1]
     terms = DoorTerms(
         tuple(f"http://{host}" for host in own_hosts(port)),
         f"__Host-bottrader-{port}",
-        users=(User("ana", Role.TRADE, digest()),),
+        users=(User("ana", Role.TRADE, digest()), User("vera", Role.VIEW, digest())),
         programs=(Program("viewer", Role.VIEW, VIEWER.encode()), Program("trader", Role.TRADE, TRADER.encode())),
     )
     link = OneTimeLink("owner")
     about = About(account=account, mode="paper", dry_run=False, speed="1", temporal_ui=None, namespace="default")
-    door = create_api(terms, about, sessions=sessions or Sessions(43_200, 3600), link=link, routers=routers)
+    sessions = sessions or Sessions(43_200, 3600)
+    door = create_api(terms, about, sessions=sessions, link=link, routers=routers, page=page)
     server = WebServer(door, arrival_s=10, max_connections=100, name="api")
     serving = asyncio.create_task(server.serve(sockets=[address]))
     origin = f"http://127.0.0.1:{port}"

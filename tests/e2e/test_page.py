@@ -1,0 +1,275 @@
+"""The page in a real browser on a running system: what it shows is what the API has, and what it does is done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Route, expect
+
+from tests.support.api import PASSWORD
+from tests.support.intents import limit_buy, market_buy
+from tests.support.page import NEEDS_BROWSER, PageDesk, page_desk
+from tests.support.waiting import SLACK, eventually
+from workers.stack.dev_server import DevServer
+
+pytestmark = NEEDS_BROWSER
+expect.set_options(timeout=15_000 * SLACK)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def desk(module_database: str, temporal_server: DevServer) -> AsyncIterator[PageDesk]:
+    """One system and one browser for the module; every test has a page and a log-in of its own."""
+    async with page_desk(module_database, temporal_server.address) as found:
+        yield found
+
+
+async def resting(desk: PageDesk, price: str, size: str = "0.002") -> str:
+    """An entry that rests at the exchange: its key."""
+    order = await desk.system.start(limit_buy(desk.system.account, size, price))
+    await order.until_state("OPEN")
+    return order.key
+
+
+def grouped(text: str) -> str:
+    """A number as the page writes it."""
+    return f"{Decimal(text).normalize():,f}".replace("-", "−")
+
+
+async def test_open_orders_are_the_apis_row_by_row(desk: PageDesk) -> None:
+    """Every row of the API is a row of the page, in its order, with its values."""
+    keys = [await resting(desk, price) for price in ("40000", "41000.5", "42000")]
+    seen = await desk.open()
+    for key in keys:
+        await seen.row(key).wait_for()
+    rows = await desk.rows("/api/open-orders")
+    assert await seen.keys() == [row["order_key"] for row in rows]
+    for row in rows:
+        key = row["order_key"]
+        for column, text in {
+            "symbol": row["symbol"],
+            "side": row["side"],
+            "role": row["kind"],
+            "limit": grouped(row["limit_price"]),
+            "size": grouped(row["base_size"]),
+            "state": row["public_state"].replace("_", " "),
+            "attempt": str(row["attempts"]),
+            "trigger": row["trigger"],
+        }.items():
+            await expect(seen.cell(key, column)).to_have_text(text)
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_a_new_order_comes_by_itself_and_is_cancelled(desk: PageDesk) -> None:
+    """An order appears without a reload; Cancel asks with its size, cancels it, tells so, and the row goes to Executed
+    Orders as the API has it.
+    """
+    seen = await desk.open()
+    key = await resting(desk, "39000", "0.003")
+    await seen.cell(key, "actions").get_by_role("button", name="Cancel").click()
+    dialog = seen.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("0.003")
+    await expect(dialog).to_contain_text("39,000")
+    await seen.confirm("Cancel the order")
+    await expect(seen.page.locator(".toast").first).to_be_visible()
+    await expect(seen.row(key)).to_have_count(0)
+    await seen.tab("Executed Orders")
+    await expect(seen.cell(key, "status")).to_have_text("CANCELLED")
+    row = next(row for row in await desk.rows("/api/executed-orders") if row["order_key"] == key)
+    await expect(seen.cell(key, "status_source")).to_have_text(row["status_source"].replace("_", " ").lower())
+    assert await seen.keys() == [row["order_key"] for row in await desk.rows("/api/executed-orders")]
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_halt_and_resume_are_seen_by_everybody(desk: PageDesk) -> None:
+    """Halt marks every open page; resume wants its word typed, and nothing but the word."""
+    seen, other = await desk.open(), await desk.open(user="vera")
+    await seen.page.get_by_role("button", name="Halt", exact=True).click()
+    await seen.confirm("Halt entries")
+    for page in (seen, other):
+        await expect(page.page.locator(".badge.halted")).to_have_text("Halted")
+    assert await desk.system.value("SELECT halted FROM account_controls WHERE account = $1", desk.system.account)
+    await seen.page.get_by_role("button", name="Resume", exact=True).click()
+    await expect(seen.page.get_by_role("button", name="Resume entries")).to_be_disabled()
+    await seen.confirm("Resume entries", word="resume")
+    for page in (seen, other):
+        await expect(page.page.locator(".badge.halted")).to_have_count(0)
+        page.assert_clean()
+        await page.context.close()
+
+
+async def test_the_role_view_has_no_actions(desk: PageDesk) -> None:
+    """Who may only look sees the same rows and no button that acts."""
+    key = await resting(desk, "38000")
+    seen = await desk.open(user="vera")
+    await seen.row(key).wait_for()
+    await expect(seen.page.locator('[data-column="actions"]')).to_have_count(0)
+    for name in ("Halt", "Resume", "Flatten", "Cancel", "Close"):
+        await expect(seen.page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_flatten_ends_everything_once_its_word_is_typed(desk: PageDesk) -> None:
+    """After the word, every trade is sold and every entry cancelled; before it, the button does nothing."""
+    key = await resting(desk, "37000")
+    trade = await desk.system.start(market_buy(desk.system.account))
+    await trade.until_protected()
+    seen = await desk.open()
+    await seen.row(key).wait_for()
+    await seen.page.get_by_role("button", name="Flatten", exact=True).click()
+    button = seen.page.get_by_role("dialog").get_by_role("button", name="Flatten", exact=True)
+    await expect(button).to_be_disabled()
+    await seen.confirm("Flatten", word="flatten")
+
+    async def flat() -> bool:
+        return not await desk.system.value(
+            "SELECT (SELECT count(*) FROM trades WHERE state <> 'CLOSED') + (SELECT count(*) FROM orders WHERE NOT finished)"
+        )
+
+    await eventually(flat, what="nothing is open")
+    await expect(seen.page.locator(".table .empty")).to_have_text("There are no open orders.")
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_keys_move_and_open(desk: PageDesk) -> None:
+    """g and a letter change the tab, / filters, j and Enter open a row, Esc closes it, ? lists the keys."""
+    first, second = await resting(desk, "36000"), await resting(desk, "36500")
+    seen = await desk.open()
+    await seen.row(first).wait_for()
+    press = seen.page.keyboard.press
+    await press("g")
+    await press("e")
+    await expect(seen.page.locator('[aria-current="page"]')).to_contain_text("Executed Orders")
+    await press("g")
+    await press("o")
+    await seen.row(first).wait_for()
+    await press("/")
+    await seen.page.keyboard.type(first[:12])
+    await expect(seen.row(second)).to_have_count(0)
+    assert f"q={first[:12]}" in seen.page.url
+    await press("Escape")
+    await press("j")
+    await press("Enter")
+    await expect(seen.page.locator("aside.drawer")).to_be_visible()
+    assert f"order={first}" in seen.page.url
+    await press("Escape")
+    await expect(seen.page.locator("aside.drawer")).to_have_count(0)
+    await press("?")
+    await expect(seen.page.get_by_role("dialog")).to_contain_text("filter the rows")
+    await seen.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_on_a_phone_nothing_is_wider_than_the_screen(desk: PageDesk, scheme: Any) -> None:
+    """At 390 px rows are cards, and no tab can be scrolled sideways."""
+    key = await resting(desk, "35000" if scheme == "light" else "35500")
+    seen = await desk.open(width=390, height=844, scheme=scheme)
+    await seen.page.locator(f'.line.card[data-key="{key}"]').wait_for()
+    for tab in ("Open Orders", "Executed Orders"):
+        await seen.tab(tab)
+        wide = await seen.page.evaluate("document.scrollingElement.scrollWidth")
+        assert wide <= 390, tab
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_old_data_looks_old_and_nothing_can_be_done_with_it(desk: PageDesk) -> None:
+    """Without the stream the rows stay, a banner says that they are old, and no action can be asked for."""
+    key = await resting(desk, "34000")
+    seen = await desk.open()
+    await seen.row(key).wait_for()
+
+    async def cut(route: Route) -> None:
+        await route.abort()
+
+    await seen.page.route("**/api/stream", cut)
+    await seen.page.reload()
+    await expect(seen.page.locator(".banner")).to_contain_text("No data for 15 s")
+    await seen.row(key).wait_for()
+    await expect(seen.cell(key, "actions").get_by_role("button")).to_be_disabled()
+    await expect(seen.page.get_by_role("button", name="Flatten", exact=True)).to_be_disabled()
+    await seen.context.close()
+
+
+async def test_ten_thousand_rows_are_one_screen_of_elements(desk: PageDesk) -> None:
+    """Of 10,000 rows only those in view are drawn, the last can be reached, and markup in a name is text."""
+    await resting(desk, "33000")
+    example = (await desk.rows("/api/open-orders"))[0]
+    name = "<img src=x onerror=alert(1)>-USD"
+    many = [example | {"order_key": f"{number:032d}", "symbol": name} for number in range(10_000)]
+    seen = await desk.open(logged_in=False)
+
+    async def give(route: Route) -> None:
+        start = int(route.request.url.partition("cursor=")[2] or 0)
+        following = start + 1000
+        await route.fulfill(
+            json={"items": many[start:following], "next_cursor": str(following) if following < len(many) else None}
+        )
+
+    await seen.page.route("**/api/open-orders*", give)
+    await seen.page.goto(f"{desk.api.origin}/login?token={desk.api.link.token}")
+    await expect(seen.page.locator(".count")).to_have_text("10,000 rows")
+    assert await seen.page.locator(".body .line").count() < 100
+    await seen.page.locator(".scroll").evaluate("box => box.scrollTo(0, box.scrollHeight)")
+    await seen.row(min(row["order_key"] for row in many)).wait_for()
+    assert await seen.page.locator(".body .line").count() < 100
+    assert await seen.page.locator(".body img").count() == 0
+    await expect(seen.page.locator('[data-column="symbol"]').first).to_have_text(name)
+    seen.assert_clean()
+    await seen.context.close()
+
+
+async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> None:
+    """A wrong password is refused in a sentence, the right one shows the page, and after logging out nothing is left."""
+    seen = await desk.open(logged_in=False)
+    await expect(seen.page.locator("main.log-in")).to_contain_text("bottrader up")
+    await seen.page.get_by_label("User").fill("ana")
+    await seen.page.get_by_label("Password").fill("not the password")
+    await seen.page.get_by_role("button", name="Log in").click()
+    await expect(seen.page.get_by_role("alert")).to_have_text("No user here has this name and this password.")
+    await seen.page.get_by_label("Password").fill(PASSWORD)
+    await seen.page.get_by_role("button", name="Log in").click()
+    await seen.page.locator(".shell").wait_for()
+    await seen.page.get_by_role("button", name="Log out").click()
+    await expect(seen.page.locator("main.log-in")).to_be_visible()
+    assert await seen.context.cookies() == []
+    await seen.page.reload()
+    await expect(seen.page.locator("main.log-in")).to_be_visible()
+    seen.assert_clean()
+    await seen.context.close()
+
+
+_NUMBERS = """
+async base => {
+  const {money, percent, price, quantity, seconds} = await import(`${base}/format.js`);
+  const {add, divide, multiply, rounded, subtract} = await import(`${base}/decimal.js`);
+  return [
+    money('1234567.895'), money('-0.004', {signed: true}), money('0'), money(null), money('0.1', {signed: true, unit: true}),
+    money('0.000012345', {currency: 'BTC'}), price('65664.930000'), price('0.00001234567899'), quantity('1.500000000000000001'),
+    percent('-0.05'), percent('0.123456', {signed: true}), seconds(7.25), seconds(3725), seconds(200000),
+    add('0.1', '0.2'), subtract('1', '1.000000000000000000000001'), multiply('-0.1', '0.2'), divide('1', '3', 4),
+    divide('-2', '3', 2), String(divide('1', '0')), rounded('0.5', 0), rounded('-1.005', 2, true),
+  ];
+}
+"""
+
+
+async def test_numbers_are_exact_and_signed(desk: PageDesk) -> None:
+    """Money is rounded on its digits, never by binary fractions; what is not known is a dash."""
+    seen = await desk.open()
+    base = await seen.page.evaluate("document.querySelector('script[src]').src.replace(/.app.js$/, '')")
+    assert await seen.page.evaluate(_NUMBERS, base) == [
+        "1,234,567.90", "−0.004", "0.00", "–", "+0.10 USD",
+        "0.00001235", "65,664.93", "0.000012345679", "1.500000000000000001",
+        "−5.00 %", "+12.35 %", "7.3 s", "1 h 02", "2 d 7 h",
+        "0.3", "-0.000000000000000000000001", "-0.02", "0.3333",
+        "-0.67", "null", "1", "-1.01",
+    ]  # fmt: skip
+    await seen.context.close()
