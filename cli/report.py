@@ -378,16 +378,20 @@ def html(
 ) -> None:
     """All reports on one HTML page with plots; the file needs no network."""
     from activities.ledger.leaderboard import leaderboard as standings_of
+    from cli.settings import current_settings, page_address
     from research.html import ReportHead, html_report
     from research.linkage import read_linkage
     from research.trades import read_trades
+
+    address = page_address(current_settings())
 
     async def read(ledger: Any, account: str, start: datetime | None, end: datetime | None) -> str:
         table = await read_trades(ledger, account, start, end, indicators=True)
         linked = await read_linkage(ledger, account, start, end)
         standings = await standings_of(ledger, account, since=start)
         quotes = {symbol.replace("_", "-").partition("-")[2] for symbol in set(table.symbol)}
-        head = ReportHead(account, datetime.now(UTC), " and ".join(sorted(quotes)) or "USD")
+        currencies = " and ".join(sorted(quotes)) or "USD"
+        head = ReportHead(account, datetime.now(UTC), currencies, page=address)
         return html_report(head, table, linked, standings, width)
 
     page = _read(read, since, until)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from workers.settings import Settings
     from workers.settings.sources import SettingSources
 
-__all__ = ["current_settings", "current_sources", "environment", "in_force", "settings_in_force"]
+__all__ = ["current_settings", "current_sources", "environment", "in_force", "page_address", "settings_in_force"]
 
 
 def current_sources() -> "SettingSources":
@@ -52,6 +52,16 @@ async def in_force(sources: "SettingSources") -> "Settings":
         return settings
     async with open_ledger(settings) as ledger:
         return build(await sources_in_force(ledger, sources, settings.account))
+
+
+def page_address(settings: "Settings") -> str | None:
+    """Where the page is: `api.origin`, else that of a running local stack of our mode; None if neither is known."""
+    from workers.stack.folders import data_dir
+    from workers.stack.stack_file import running_stack
+
+    stack = running_stack(data_dir(settings.mode)) or {}
+    found: str | None = settings.api.origin or stack.get("api")
+    return found
 
 
 def environment() -> dict[str, str]:

@@ -50,7 +50,7 @@ border:1px solid var(--rule);border-radius:8px}.scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
 th,td{padding:5px 7px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:600}td small{color:var(--soft)}
-.gain{color:var(--good)}.loss{color:var(--bad)}
+a{color:var(--mark)}.gain{color:var(--good)}.loss{color:var(--bad)}
 svg .grid{stroke:var(--rule)}svg .zero{stroke:var(--soft)}svg text{fill:var(--ink);font-size:12px}
 svg .tick{fill:var(--soft);font-size:11px}svg rect.good,svg .dot.good{fill:var(--good)}
 svg rect.bad,svg .dot.bad{fill:var(--bad)}svg .curve{fill:none;stroke-width:1.6}svg .curve.good{stroke:var(--good)}
@@ -61,12 +61,13 @@ svg .dot{opacity:.38}svg .whisker{stroke:var(--mark);stroke-width:2}svg .mean{fi
 
 @dataclass(frozen=True, slots=True)
 class ReportHead:
-    """What the report is of; `quote` is the currency in which results are."""
+    """What the report is of; `quote` is the currency in which results are, `page` the address of the running page."""
 
     account: str
     made_at: datetime
     quote: str = "USD"
     note: str = ""
+    page: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +137,11 @@ def _head(head: ReportHead, table: TradeTable) -> str:
     else:
         span = "no trades have closed in this time"
     note = f" {escape(head.note)}" if head.note else ""
+    page = f' <a href="{escape(head.page)}/#/trades">Each trade on the page.</a>' if head.page else ""
     made = f"{head.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return (
         f"<h1>Trades of {escape(head.account)}</h1><p>{len(table):,} trades, {span}; made {made}.{note} "
-        "Results are after fees. Intervals are at 95 %: Wilson's for rates, Student's for means.</p>"
+        f"Results are after fees. Intervals are at 95 %: Wilson's for rates, Student's for means.{page}</p>"
     )
 
 

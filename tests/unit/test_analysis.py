@@ -238,6 +238,14 @@ def test_no_trades_is_an_answer() -> None:
     assert indicators(nothing) == []
     page = html_report(ReportHead("main", datetime.now(UTC)), nothing, LinkageReport([], 0, 0, 0, 0, 0, 0, []))
     assert "no trades have closed" in page
+    assert "<a " not in page
+
+
+def test_the_report_leads_to_the_running_page() -> None:
+    """Where its address is known, the report has a link to the trades on it."""
+    head = ReportHead("main", datetime.now(UTC), page="http://127.0.0.1:8790")
+    page = html_report(head, table(), LinkageReport([], 0, 0, 0, 0, 0, 0, []))
+    assert '<a href="http://127.0.0.1:8790/#/trades">' in page
 
 
 def test_a_thinned_curve_keeps_its_extremes() -> None:
