@@ -28,6 +28,7 @@ from bench.fifo import fifo
 from bench.idle import idle
 from bench.importing import importing
 from bench.ledger import ledger
+from bench.page import page
 from bench.reactions import decisions, exits
 from bench.reconcile import reconcile
 from bench.round_trips import round_trips
@@ -84,6 +85,7 @@ MEASURES: dict[str, Measure] = {
     "start-up": start_up,
     "strategy": strategy,
     "webhook": webhook,
+    "page": page,
 }
 
 
