@@ -1,9 +1,9 @@
 /**
- * Confirming an action. The numbers are current while the dialog is open; "Try again" sends the same action, so it is
- * done once however often it is sent.
+ * Confirming an action. The numbers are current while the dialog is open. "Try again" after no answer sends the same
+ * action, so it is done once however often it is sent; after a refusal it is a new one.
  */
 
-import { newKey, sentence } from "./api.js";
+import { newKey, Problem, sentence } from "./api.js";
 import { html, signal, useEffect, useRef, useState } from "./html.js";
 import { about, mayAct } from "./state.js";
 import { tell } from "./toast.js";
@@ -42,7 +42,7 @@ export function Dialogs() {
 /** @param {{question: Question}} props */
 function Dialog({ question }) {
   const box = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  const [key] = useState(newKey);
+  const [key, setKey] = useState(newKey);
   const [note, setNote] = useState("");
   const [typed, setTyped] = useState("");
   const [checked, setChecked] = useState(false);
@@ -64,6 +64,7 @@ function Dialog({ question }) {
       close();
     } catch (error) {
       setProblem(sentence(error));
+      if (error instanceof Problem && error.status >= 400 && error.status < 500) setKey(newKey());
       setBusy(false);
     }
     return undefined;

@@ -19,6 +19,7 @@ export class Rows {
     /** @type {Map<string, Row>} */
     this._map = new Map();
     this._version = signal(0);
+    this._keysVersion = signal(0);
     /** Whether the first read has arrived. */
     this.loaded = signal(false);
   }
@@ -26,6 +27,11 @@ export class Rows {
   /** A number that changes with the rows; reading it subscribes. */
   get version() {
     return this._version.value;
+  }
+
+  /** The same, of the keys only: it stays where rows change and none comes or goes. */
+  get keysVersion() {
+    return this._keysVersion.value;
   }
 
   /** To be read only. */
@@ -53,14 +59,30 @@ export class Rows {
     this._map = new Map();
     for (const row of rows) this._map.set(this.keyOf(row), row);
     this.loaded.value = true;
-    this._version.value += 1;
+    this._changed(true);
   }
 
   /** Rows that changed, and keys that are gone. @param {{changed?: Row[], gone?: string[]}} news */
   apply({ changed = [], gone = [] }) {
-    for (const key of gone) this._map.delete(key);
+    if (!changed.length && !gone.length) return;
+    let keys = false;
+    for (const key of gone) keys = this._map.delete(key) || keys;
+    const before = this._map.size;
     for (const row of changed) this._map.set(this.keyOf(row), row);
-    if (changed.length || gone.length) this._version.value += 1;
+    this._changed(keys || this._map.size !== before);
+  }
+
+  /** As before the first read. */
+  clear() {
+    this._map = new Map();
+    this.loaded.value = false;
+    this._changed(true);
+  }
+
+  /** @param {boolean} keys */
+  _changed(keys) {
+    this._version.value += 1;
+    if (keys) this._keysVersion.value += 1;
   }
 }
 

@@ -38,7 +38,7 @@ let impatient = 0;
 export function follow() {
   effect(() => {
     const open = session.value !== null;
-    untracked(() => (open ? connect() : disconnect()));
+    untracked(() => (open ? connect() : forget()));
   });
   document.addEventListener("visibilitychange", () => {
     clearTimeout(hidden);
@@ -46,6 +46,19 @@ export function follow() {
     else if (session.value && !source) connect();
   });
   setInterval(beat, 1000);
+}
+
+/** Nobody is logged in: nothing of the account stays in the page. */
+function forget() {
+  disconnect();
+  reads += 1; // answers that are still to come are not taken
+  waiting = null;
+  heard = -Infinity;
+  batch(() => {
+    for (const rows of [openOrders, openTrades, prices]) rows.clear();
+    summary.value = null;
+    audit.value = [];
+  });
 }
 
 function beat() {
@@ -60,6 +73,7 @@ function beat() {
 
 function connect() {
   disconnect();
+  if (heard === -Infinity) heard = performance.now(); // what comes first may take as long as what comes later
   const own = new EventSource("/api/stream");
   source = own;
   // A first look of the server takes a moment where nobody watched before: the lists need not wait for it.
@@ -68,6 +82,7 @@ function connect() {
     own.addEventListener(name, (/** @type {any} */ event) => {
       heard = performance.now();
       retries = 0;
+      if (stale.peek()) beat();
       then(JSON.parse(event.data));
     });
   const change = (/** @type {string} */ name, /** @type {(data: any) => void} */ then) =>
@@ -152,7 +167,7 @@ async function readRows(path, rows, own, params = {}) {
 async function readSummary() {
   summaryRead = performance.now();
   const found = await get("/api/monitoring/summary").catch(() => null);
-  if (found) summary.value = found;
+  if (found && session.peek()) summary.value = found;
 }
 
 /** @param {import("./state.js").Rows<any>} rows @param {{changed?: any[], gone?: string[]}} news */

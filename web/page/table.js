@@ -49,6 +49,7 @@ const ROW = 28;
 const CARD = 84;
 const AROUND = 6; // rows drawn above and below those in view
 const RESORT_MS = 3000; // sorting 10,000 rows by a column that changes takes a tenth of a second
+const SEARCHED = 5000; // rows of a list that is read by the page in which a text is looked for
 const SMALL = 1000; // rows that are sorted at each change
 
 const onPhone = matchMedia("(max-width: 699px)");
@@ -82,8 +83,9 @@ export function Table(props) {
   const pool = last - first || 1;
 
   useEffect(() => {
-    if (more && found.length && last >= found.length - AROUND) more();
-  }, [last, found.length, more]);
+    // Where a filter leaves few rows, more are read to look in, but not a whole history.
+    if (more && last >= found.length - AROUND && (!text || rows.length < SEARCHED)) more();
+  }, [last, found.length, rows.length, more, text]);
 
   const keys = { found, selected };
   const latest = useRef(keys);

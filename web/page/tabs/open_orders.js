@@ -104,15 +104,21 @@ const keyOf = (/** @type {OrderRow} */ row) => row.order_key;
 const open = (/** @type {OrderRow} */ row) => openOrder(row.order_key);
 const marked = (/** @type {OrderRow} */ row) => (row.state === "UNKNOWN" ? "marked" : "");
 
+/** As the API sorts them. @param {OrderRow} a @param {OrderRow} b */
+function newestFirst(a, b) {
+  if (a.received_at !== b.received_at) return Date.parse(b.received_at) - Date.parse(a.received_at) || (a.received_at < b.received_at ? 1 : -1);
+  return a.order_key < b.order_key ? 1 : -1;
+}
+
 export function view() {
   const { kind, side } = route.value.params;
-  const all = openOrders.map;
+  const order = useMemo(() => openOrders.rows.sort(newestFirst).map(keyOf), [openOrders.keysVersion]);
   const rows = useMemo(
     () =>
-      openOrders.rows
-        .filter((row) => (!kind || row.kind === kind) && (!side || row.side === side))
-        .sort((a, b) => (a.received_at < b.received_at ? 1 : a.received_at > b.received_at ? -1 : a.order_key < b.order_key ? 1 : -1)),
-    [all, openOrders.version, kind, side],
+      order
+        .map((key) => /** @type {OrderRow} */ (openOrders.get(key)))
+        .filter((row) => (!kind || row.kind === kind) && (!side || row.side === side)),
+    [order, openOrders.version, kind, side],
   );
   return html`<${Table}
     name="open-orders"
