@@ -113,10 +113,11 @@ function newestFirst(a, b) {
 export function view() {
   const { kind, side } = route.value.params;
   const order = useMemo(() => openOrders.rows.sort(newestFirst).map(keyOf), [openOrders.keysVersion]);
+  const map = openOrders.map;
   const rows = useMemo(
     () =>
       order
-        .map((key) => /** @type {OrderRow} */ (openOrders.get(key)))
+        .map((key) => /** @type {OrderRow} */ (map.get(key)))
         .filter((row) => (!kind || row.kind === kind) && (!side || row.side === side)),
     [order, openOrders.version, kind, side],
   );
