@@ -12,9 +12,8 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page
 
 from activities.database import Pool, create_pool
 from bench.rows import Row, percentile
@@ -89,7 +88,7 @@ async def _served(libraries: Path) -> AsyncIterator[tuple[Pool, Api]]:
 
 
 @contextlib.asynccontextmanager
-async def _opened(api: Api, found: Browser) -> AsyncIterator[Any]:
+async def _opened(api: Api, found: Browser) -> AsyncIterator[Page]:
     """A page with its first rows, in a browser that has nothing of it yet."""
     context = await found.new_context(viewport={"width": 1400, "height": 900})
     shown = await context.new_page()
@@ -106,7 +105,7 @@ async def _first_rows(api: Api, found: Browser, samples: int) -> Row:
     took = []
     for _ in range(samples):
         async with _opened(api, found) as shown:
-            took.append(await shown.evaluate("window.firstRows") / 1e3)
+            took.append(float(await shown.evaluate("window.firstRows")) / 1e3)
     p50 = percentile(took, 50)
     return Row(
         what=f"page: first rows of {_ORDERS:,} open orders, cold",
@@ -149,7 +148,7 @@ async def _kept_current(api: Api, found: Browser, pool: Pool, seconds: float) ->
         ended, after = await spent()
         changing.cancel()
         await browser_side.send("HeapProfiler.collectGarbage")
-        heap = await shown.evaluate("performance.memory.usedJSHeapSize")
+        heap = float(await shown.evaluate("performance.memory.usedJSHeapSize"))
     percent = 100 * (after - before) / (ended - began)
     return Row(
         what=f"page: main thread, {_CHANGES} of {_ORDERS:,} open orders change each second",

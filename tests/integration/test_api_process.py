@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.live_stack import ROOT, run_command
+from workers.stack import page_libraries
 from workers.stack.local_stack import LocalStack, LocalStackConfig
 
 API = (sys.executable, "-m", "cli.main", "api", "serve")
@@ -32,6 +33,11 @@ async def test_the_stack_serves_it_and_its_link_logs_in() -> None:
             assert fresh is not None
             assert fresh != link
             assert (await http.get(fresh)).status_code == 303
+            front = (await http.get(str(stack.api_url))).text
+            if page_libraries.find() is not None:
+                assert '<html lang="en" data-ways="link">' in front
+            else:
+                assert "The API works" in front
         log = (stack.data / "logs" / "api.log").read_text()
         assert "token=" not in log
     assert not file.exists()
