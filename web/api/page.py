@@ -45,7 +45,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-_FIRST = "app.js"
+_FIRST, _FIRST_STYLE = "app.js", "style.css"
 _IMPORT = re.compile(r'\bfrom\s*"([^"]+)"')
 _KEPT = "public, max-age=31536000, immutable"
 
@@ -80,7 +80,9 @@ def read_page(libraries: Path, own: Path = OWN_FILES) -> PageFiles:
     imports = json.dumps({"imports": {name: f"{base}/libraries/{file}" for name, file in LIBRARIES.items()}})
     first = [name for name in _needed(bodies) if name != _FIRST]
     preloads = "\n".join(f'    <link rel="modulepreload" href="{base}/{name}" />' for name in first)
-    for mark, text in (("base", base), ("imports", imports), ("preloads", preloads)):
+    sheets = sorted((name for name in bodies if name.endswith(".css")), key=lambda name: (name != _FIRST_STYLE, name))
+    styles = "\n".join(f'    <link rel="stylesheet" href="{base}/{name}" />' for name in sheets)
+    for mark, text in (("base", base), ("imports", imports), ("styles", styles), ("preloads", preloads)):
         index = index.replace(f"{{{{{mark}}}}}", text)
     return PageFiles(
         base=base,

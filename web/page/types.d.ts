@@ -106,6 +106,9 @@ export interface TradeRow {
   exits: number;
   pnl: Money | null;
   result_fraction: Money | null;
+  unit_of_risk: Money | null;
+  result_in_risk: Money | null;
+  slippage: Money | null;
   fees: Money;
   dust_size: Money;
   dust_why: string | null;
