@@ -246,6 +246,20 @@ async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> Non
     await seen.context.close()
 
 
+async def test_a_link_that_has_been_used_leads_to_the_page(desk: PageDesk) -> None:
+    """Opened again by who is logged in, it shows the page; by somebody else, the log-in with the reason."""
+    link = f"{desk.api.origin}/login?token={desk.api.link.token}"
+    seen, other = await desk.open(logged_in=False), await desk.open(logged_in=False)
+    for _ in range(2):
+        await seen.page.goto(link)
+        await seen.page.locator(".shell").wait_for()
+    await other.page.goto(link)
+    await expect(other.page.get_by_role("alert")).to_contain_text("This link has been used")
+    for each in (seen, other):
+        each.assert_clean()
+        await each.context.close()
+
+
 _NUMBERS = """
 async base => {
   const {money, percent, price, quantity, seconds} = await import(`${base}/format.js`);

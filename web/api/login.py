@@ -24,6 +24,8 @@ __all__ = ["About", "SessionAnswer", "login_routes"]
 
 _log = structlog.get_logger()
 
+USED_LINK = "#used-link"
+"""Where the page is opened with a link that logs nobody in."""
 _WAITING = 8
 """Log-ins that may wait for their turn; each takes a tenth of a second and 32 MB."""
 
@@ -78,6 +80,9 @@ class _LogIn:
         self._door.failures.begin(keys)
         if link is None or not link.take(token):
             self._failed.add("link", self._door.address(request))
+            if "text/html" in request.headers.get("accept", ""):
+                # A person: the page says so, or shows itself where the link has logged in before.
+                return RedirectResponse(f"/{USED_LINK}", 303)
             raise Refused(
                 401,
                 "BAD_LINK",
