@@ -129,7 +129,8 @@ async def test_flatten_ends_everything_once_its_word_is_typed(desk: PageDesk) ->
 
     async def flat() -> bool:
         return not await desk.system.value(
-            "SELECT (SELECT count(*) FROM trades WHERE state <> 'CLOSED') + (SELECT count(*) FROM orders WHERE NOT finished)"
+            "SELECT (SELECT count(*) FROM trades WHERE state <> 'CLOSED') "
+            "+ (SELECT count(*) FROM orders WHERE NOT finished)"
         )
 
     await eventually(flat, what="nothing is open")
@@ -227,7 +228,7 @@ async def test_ten_thousand_rows_are_one_screen_of_elements(desk: PageDesk) -> N
 
 
 async def test_a_password_logs_in_and_logging_out_ends_it(desk: PageDesk) -> None:
-    """A wrong password is refused in a sentence, the right one shows the page, and after logging out nothing is left."""
+    """A wrong password is refused in a sentence, the right one shows the page; after logging out nothing is left."""
     seen = await desk.open(logged_in=False)
     await expect(seen.page.locator("main.log-in")).to_contain_text("bottrader up")
     await seen.page.get_by_label("User").fill("ana")
@@ -265,8 +266,9 @@ async base => {
   const {money, percent, price, quantity, seconds} = await import(`${base}/format.js`);
   const {add, divide, multiply, rounded, subtract} = await import(`${base}/decimal.js`);
   return [
-    money('1234567.895'), money('-0.004', {signed: true}), money('0'), money(null), money('0.1', {signed: true, unit: true}),
-    money('0.000012345', {currency: 'BTC'}), price('65664.930000'), price('0.00001234567899'), quantity('1.500000000000000001'),
+    money('1234567.895'), money('-0.004', {signed: true}), money('0'), money(null),
+    money('0.1', {signed: true, unit: true}), money('0.000012345', {currency: 'BTC'}),
+    price('65664.930000'), price('0.00001234567899'), quantity('1.500000000000000001'),
     percent('-0.05'), percent('0.123456', {signed: true}), seconds(7.25), seconds(3725), seconds(200000),
     add('0.1', '0.2'), subtract('1', '1.000000000000000000000001'), multiply('-0.1', '0.2'), divide('1', '3', 4),
     divide('-2', '3', 2), String(divide('1', '0')), rounded('0.5', 0), rounded('-1.005', 2, true),

@@ -4,8 +4,8 @@
         seen = await desk.open()
         await seen.page.get_by_role(...)
 
-Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH) and the page's libraries; without them the tests
-are skipped and say so.
+Needs Chromium (`apt-get install chromium`, or any other Chrome on PATH) and the page's libraries; without them the
+tests are skipped and say so.
 """
 
 from __future__ import annotations

@@ -48,7 +48,6 @@ _HEADERS = (
 )
 
 
-
 def policy_with(script_hash: str | None = None) -> str:
     """The Content-Security-Policy of an answer: everything from this address only, and nothing inline but a script with
     this hash (SHA-256 in base64).

@@ -86,7 +86,7 @@ def fetch(into: Path, say: Say, stop: threading.Event | None = None) -> Path:
 
 
 def npm(say: Say, stop: threading.Event | None = None) -> Sequence[str]:
-    """The command that runs npm. Raises UnreachableError(PAGE_LIBRARIES_MISSING) if there is none and none can be had."""
+    """The command that runs npm. Raises UnreachableError(PAGE_LIBRARIES_MISSING) if there is none."""
     on_path = shutil.which("npm")
     if on_path is not None:
         return [on_path]
