@@ -1,8 +1,8 @@
-"""Errors of background work that nobody awaited: a task that was dropped, a callback that raised (HER-7).
+"""Errors of background work that nothing awaits: a dropped task, a callback that raised (HER-7).
 
-Python tells the event loop of them, and by default they are a line in a log that nobody reads. Each process has its
-loop count them and tell who asked. A message may hold anything, so what is told is the error's type and the line of
-code, never what it says. It stands in this room because the paper exchange, which imports nothing above, needs it too.
+Python reports them to the event loop, which by default only logs them. Each process installs a handler that counts them
+and calls a listener. An error's message may hold anything, so only its type and the line of code are reported. The
+module is in this room because the paper exchange, which imports nothing above it, needs it too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TaskFault:
-    """An error that nobody awaited: its type's name, and the module and line that raised it."""
+    """An error that nothing awaited: its type's name, and the module and line that raised it."""
 
     kind: str
     where: str
@@ -33,21 +33,22 @@ class TaskFault:
 
 
 class Background:
-    """What an event loop does with such errors.
+    """The handling of such errors in an event loop.
 
     Args:
-        passing: whether an error only says that a server is away, which is told otherwise.
+        passing: whether an error only means that a server is unreachable, which is reported elsewhere.
     """
 
     def __init__(self, passing: Callable[[BaseException], bool] = lambda _: False) -> None:
         self._passing = passing
         self.counted: Counter[str] = Counter()
-        """By the error's type."""
+        """Counts by the error's type."""
         self.tell: list[Callable[[TaskFault], None]] = []
-        """Called with each, in any thread, as an unused task may be found by the garbage collector of any."""
+        """Called with each error, in any thread: a dropped task is found by the garbage collector, which runs in any of
+        them."""
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have `loop` do so from now on."""
+        """Install the handler in `loop`."""
         loop.set_exception_handler(self._handle)
 
     def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,14 +1,15 @@
-"""What the system needs of an exchange, cut for venues that differ.
+"""What the system needs from an exchange, designed for venues that differ.
 
 Coinbase answers a repeated client order id with the first order, reports cumulative sizes, takes fees in quote and
-queues cancels; Crypto.com refuses the repeat, reports single fills, takes a buy's fee in base and acknowledges. The
-differences are data (`Capabilities`, `VenueOrder`), so that nothing above this port asks which venue it is.
+queues cancels; Crypto.com refuses the repeated id, reports single fills, takes a buy's fee in base and acknowledges
+cancels. The differences are data (`Capabilities`, `VenueOrder`), so that nothing above this port asks which venue it
+is.
 
 Two rules hold for every adapter. Every call has a timeout. And a submit or cancel ends in exactly one of three ways:
 it returns (the venue has answered), it raises `NotAccepted` (the venue certainly did not take it), or it raises
-`OutcomeUnknown` (nobody knows; the caller resolves it by the venue's records before anything else is sent).
+`OutcomeUnknown` (it may or may not have; the caller resolves it by the venue's records before anything else is sent).
 
-Long on purpose: whoever writes an adapter reads it from the first line to the last.
+Long on purpose: an adapter's author reads all of it.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ __all__ = [
 
 
 class ExchangeError(BotTraderError):
-    """Anything an exchange can answer or fail with. `code` is for programs, the text is for people."""
+    """The base of an exchange's errors. `code` is for programs, the message for people."""
 
     code: str = "EXCHANGE_ERROR"
 
@@ -88,17 +89,17 @@ class OutcomeUnknown(ExchangeError):
 
 
 class CommandRefused(ExchangeError):
-    """The venue answered and said no; `code` is the venue's own reason (say INSUFFICIENT_FUND)."""
+    """The venue refused the command; `code` is the venue's own reason (such as INSUFFICIENT_FUND)."""
 
     code = "REFUSED"
 
 
 UNREADABLE = "UNREADABLE_ANSWER"
-"""The code of an error whose answer came and can't be understood: asking for something else may well work."""
+"""The code for an answer that arrived but can't be parsed: other requests may well work."""
 
 
 class Unavailable(ExchangeError):
-    """A read failed (timeout, 5xx, 429, network): nothing is known, try again."""
+    """A read failed (timeout, 5xx, 429, network): nothing is known; the read can be retried."""
 
     code = "UNAVAILABLE"
 
@@ -117,11 +118,11 @@ class Capabilities:
     venue: str
     repeated_id: RepeatedId
     cumulative_updates: bool
-    """True: updates carry totals per order. False: the stream carries single fills with ids, and totals in orders."""
+    """True: updates have totals per order. False: the stream has single fills with ids; orders have totals."""
     cancel_is_queued: bool
     """True: a cancel's answer is a receipt and the order can still fill."""
     late_acceptance_seconds: int = 150
-    """How long a delayed request could still be accepted."""
+    """How long after sending a request could still be accepted, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class OrderRequest:
 
 @dataclass(frozen=True, slots=True)
 class SubmitAnswer:
-    """The venue took the order. With a repeated id the answer may speak of the first order: look before believing."""
+    """The venue took the order. For a repeated id the answer may describe the first order: look it up."""
 
     exchange_order_id: str
     client_order_id: str
@@ -165,7 +166,7 @@ class SubmitAnswer:
 
 
 class CancelVerdict(StrEnum):
-    """What the venue said to a cancel."""
+    """The venue's verdict on a cancel."""
 
     ACCEPTED = "accepted"
     ALREADY_DONE = "already_done"
@@ -208,7 +209,7 @@ class VenueOrder:
     updated_at: datetime | None = None
     reason: str = ""
     on_request: bool = False
-    """It was cancelled because somebody asked: we, or a person in the venue's app. The venue doesn't say who."""
+    """Somebody requested the cancel: we, or a person in the venue's app. The venue doesn't say who."""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -245,7 +246,7 @@ class Connected:
 class Disconnected:
     """The connection is gone; the stream reconnects by itself after `retry_in` seconds.
 
-    `failures` counts attempts in a row that brought no frame.
+    `failures` counts consecutive attempts without a frame.
     """
 
     reason: str
@@ -282,7 +283,7 @@ class OrderEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ticker:
-    """Last price and touch of a symbol; a side of the book that is empty has no price. `at` as in `Heartbeat`."""
+    """Last price and touch of a symbol; an empty side of the book has no price. `at` as in `Heartbeat`."""
 
     symbol: str
     price: Decimal
@@ -290,7 +291,7 @@ class Ticker:
     ask: Decimal | None
     at: datetime
     change_24h: Decimal | None = None
-    """A fraction: -0.05 is a fall of 5 %."""
+    """A fraction: -0.05 is a drop of 5 %."""
     volume_24h: Decimal | None = None
     """In base currency."""
 
@@ -326,7 +327,8 @@ class BookLevel:
 
 @dataclass(frozen=True, slots=True)
 class OrderBook:
-    """The top of a book, best first on both sides; a side may be empty. `at` is when the venue or we saw it (UTC)."""
+    """The top of a book, best first on both sides; a side may be empty. `at` is the time of the book, by the venue or
+    by us (UTC)."""
 
     symbol: str
     bids: Sequence[BookLevel]
@@ -348,7 +350,7 @@ class BookUpdate:
 class Heartbeat:
     """The feed is alive, which says nothing about its prices.
 
-    `at` is the venue's time, cut to ours (by what is known of how far the two are apart) where it is ahead.
+    `at` is the venue's time, or ours (corrected by the known difference of the two clocks) if that is earlier.
     """
 
     counter: int
@@ -357,9 +359,9 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class MalformedMessage:
-    """A message that could not be understood: counted, kept, and it never stops a stream.
+    """A message that could not be parsed: it is counted and kept, and never stops a stream.
 
-    Of an order, what it says for sure all the same: the base size filled so far, and whether the order has `ended`.
+    For an order, what is certain all the same: the base size filled so far, and whether the order has `ended`.
     """
 
     raw: str
@@ -389,7 +391,7 @@ class Exchange(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """How this venue differs."""
+        """This venue's differences from others."""
         ...
 
     async def server_time(self) -> datetime:
@@ -398,11 +400,11 @@ class Exchange(Protocol):
 
     @property
     def key_mark(self) -> str:
-        """What tells this key from every other, and is no secret; empty without a key."""
+        """A mark that identifies the key without being secret; empty without a key."""
         ...
 
     async def account_id(self) -> str:
-        """The venue's own id of the account: the same for every key of it, never another's. Raises Unavailable."""
+        """The venue's own id of the account: the same for all its keys, and no other account's. Raises Unavailable."""
         ...
 
     async def may_trade(self) -> bool:
@@ -426,7 +428,7 @@ class Exchange(Protocol):
         ...
 
     async def balances(self) -> Mapping[str, Balance]:
-        """All currencies of the account: what orders may take from, so nothing of vaults."""
+        """All currencies of the account that orders may use, so without vaults."""
         ...
 
     async def fee_rates(self) -> FeeRates:
@@ -434,25 +436,25 @@ class Exchange(Protocol):
         ...
 
     def order_body(self, request: OrderRequest) -> Mapping[str, Any]:
-        """The exact body that `submit` will send: pure, so that it can be committed first."""
+        """The exact body that `submit` will send: pure, so that the body can be committed before it is sent."""
         ...
 
     async def submit(self, body: Mapping[str, Any], *, urgent: bool = False) -> SubmitAnswer:
         """Send one order body once. `urgent` (exits) goes before others in the rate limiter.
 
         Raises:
-            CommandRefused: the venue said no (its own code).
-            NotAccepted: it was certainly not taken.
-            OutcomeUnknown: nobody knows.
+            CommandRefused: the venue refused the order; `code` is its own.
+            NotAccepted: the venue certainly did not take it.
+            OutcomeUnknown: the venue may or may not have taken it.
         """
         ...
 
     async def cancel(self, exchange_order_id: str, *, urgent: bool = False) -> CancelAnswer:
-        """Ask for a cancel.
+        """Request a cancel.
 
         Raises:
-            NotAccepted: it was certainly not taken.
-            OutcomeUnknown: nobody knows.
+            NotAccepted: the venue certainly did not take it.
+            OutcomeUnknown: the venue may or may not have taken it.
         """
         ...
 
@@ -461,7 +463,7 @@ class Exchange(Protocol):
         ...
 
     async def find_order(self, client_order_id: str, symbol: str, since: datetime) -> VenueOrder | None:
-        """The order with our id among all orders of `symbol` created since, whatever their status.
+        """The order with our client order id among all orders of `symbol` created since, of any status.
 
         None means only that it is not listed (yet). Raises Unavailable.
         """
@@ -474,10 +476,10 @@ class Exchange(Protocol):
         *,
         unreadable: list[MalformedMessage] | None = None,
     ) -> Sequence[VenueOrder]:
-        """All orders created since, every status, oldest first.
+        """All orders created since, of any status, oldest first.
 
-        Rows that can't be understood are added to `unreadable`; without it, one such row makes the whole list
-        Unavailable, as does a list that can't be read.
+        Rows that can't be parsed are added to `unreadable`; without it, one such row makes the whole list Unavailable,
+        as does a list that can't be read.
         """
         ...
 
@@ -496,11 +498,12 @@ class Exchange(Protocol):
         ...
 
     def user_stream(self) -> AsyncIterator[StreamEvent]:
-        """Orders of the account, for ever: reconnects by itself and says so in events. Closing the iterator ends it."""
+        """The account's order events, without end: reconnects by itself and reports it in events. Closing the iterator
+        ends it."""
         ...
 
     def market_stream(self, symbols: Sequence[str], channels: Sequence[str]) -> AsyncIterator[StreamEvent]:
-        """Public events of `symbols`; channels: ticker, trades, candles, book. For ever, like `user_stream`."""
+        """Public events of `symbols`; channels: ticker, trades, candles, book. Without end, like `user_stream`."""
         ...
 
     async def close(self) -> None:

@@ -1,8 +1,9 @@
 """A process's share of a venue's request rate: at most N arrivals in any one-second window, urgent ones first.
 
 A sliding window rather than a token bucket: a bucket of N that refills at N lets 2 N through in its first second. The
-venue counts arrivals, and we only know when a request started and when its answer came; so a turn is free again one
-second after the answer, but no later than a second and a half after the start, lest a slow venue holds up exits.
+venue counts arrivals, and we only know when a request started and when its answer arrived. So a turn is free again one
+second after the answer, but no later than a second and a half after the start, so that a slow venue doesn't delay
+exits.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class RateLimiter:
 
     @asynccontextmanager
     async def turn(self, *, urgent: bool = False) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it while the request is under way; `urgent` ones (exits) go before all others."""
+        """Wait for a turn, and hold it until the request has ended; `urgent` ones (exits) go before all others."""
         if not self._window:
             yield
             return
@@ -76,7 +77,7 @@ class RateLimiter:
                 if waiter in queue:
                     queue.remove(waiter)
             if waiter.done() and not waiter.cancelled():
-                # Granted and not used: nothing was sent.
+                # Granted but not used: nothing was sent.
                 waiter.result().free_at = self._clock()
                 self._arm()
             raise
@@ -92,7 +93,7 @@ class RateLimiter:
         return turn
 
     def _arm(self) -> None:
-        """Look again when the next turn is free; a turn that ended early moves that forward."""
+        """Check again when the next turn is free; a turn that ended early brings that forward."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

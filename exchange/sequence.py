@@ -1,4 +1,4 @@
-"""Sequence numbers of a stream: what was missed, came late or came again."""
+"""Sequence numbers of a stream: gaps, late messages and repeats."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 __all__ = ["Arrival", "SequenceTracker"]
 
 _MOST_MISSING = 100_000
-"""Missing numbers remembered one by one; a jump beyond that only counts."""
+"""Missing numbers remembered one by one; beyond that they are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Where a numbered message stands: `in_order`, after a gap (`missed` > 0), `late` (it fills a gap) or a repeat."""
+    """The place of a numbered message: `in_order`, after a gap (`missed` > 0), `late` (it fills a gap) or a repeat."""
 
     missed: int = 0
     late: bool = False
@@ -25,7 +25,7 @@ _REPEAT = Arrival(repeat=True)
 
 
 class SequenceTracker:
-    """Places the numbers of one connection: each is new once, and what is missing is known."""
+    """Classifies the numbers of one connection: each is new once, and missing ones are remembered."""
 
     __slots__ = ("expected", "missing", "overflow")
 
@@ -36,11 +36,11 @@ class SequenceTracker:
 
     @property
     def missed(self) -> int:
-        """How many numbers below `expected` never came."""
+        """How many numbers below `expected` never arrived."""
         return len(self.missing) + self.overflow
 
     def place(self, number: int) -> Arrival:
-        """Take note of a number and say where it stands."""
+        """Record a number and return its place."""
         expected = self.expected
         if number == expected:
             self.expected = expected + 1

@@ -1,9 +1,9 @@
-"""A connection that keeps itself alive, whatever the venue behind it (INGEST-1).
+"""A stream connection that restores itself, for any venue (INGEST-1).
 
-One `ReconnectingStream` is one logical feed: it looks the name up and connects, lets the venue's `FrameSession`
-subscribe and read, notices death (first frame, silence, missing heartbeats, pings), and connects again after a
-jittered, exponentially growing pause. The consumer sees only events: `Connected`, the session's own, and
-`Disconnected`. It reads at its own pace, and a consumer that is slow is never taken for a silent venue.
+One `ReconnectingStream` is one logical feed. It resolves the name and connects, lets the venue's `FrameSession`
+subscribe and read, detects a dead connection (first frame, silence, missing heartbeats, pings), and connects again
+after a jittered, exponentially growing pause. The consumer sees only events: `Connected`, the session's own, and
+`Disconnected`. It reads at its own pace, and a slow consumer is never mistaken for a silent venue.
 """
 
 from __future__ import annotations
@@ -45,38 +45,39 @@ class ReconnectSettings:
     """All times in seconds of wall time."""
 
     open_timeout: float = 8.0
-    """For name look-up, TCP, TLS and the WebSocket handshake."""
+    """For name resolution, TCP, TLS and the WebSocket handshake."""
     first_frame: float = 8.0
     """From subscribing to the first message."""
     idle: float = 90.0
     """Silence after which the connection counts as dead."""
     heartbeat: float = 8.0
-    """Time without a heartbeat, where the venue sends them, after which the connection counts as dead; 0 = off."""
+    """Time without a heartbeat, if the venue sends them, after which the connection counts as dead; 0 = off."""
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     backoff_first: float = 0.5
-    """Pause after the second failure in a row; the first retry comes within a quarter of a second."""
+    """Pause after the second consecutive failure; the first retry is within a quarter of a second."""
     backoff_cap: float = 60.0
     stable_after: float = 10.0
-    """A connection that lived this long starts the pauses anew."""
+    """After a connection of this duration the pauses start at the shortest again."""
     max_message_bytes: int = 64 * 1024 * 1024
     """A full book is 5 MB."""
     compression: bool = False
-    """permessage-deflate: less traffic, about twice the CPU a message (19 µs against 10 µs for a ticker, both ends)."""
+    """permessage-deflate: less traffic, about twice the CPU time a message (19 µs against 10 µs for a ticker, both
+    ends)."""
 
 
 @dataclass(slots=True)
 class StreamStats:
-    """What a stream has seen since it was opened; numbers only grow."""
+    """A stream's counters since it was opened; they only grow."""
 
     connections: int = 0
     disconnects: int = 0
     failures: int = 0
-    """Attempts in a row that brought no frame."""
+    """Consecutive attempts without a frame."""
     messages: int = 0
     gaps: int = 0
     missed: int = 0
-    """Messages that gaps stand for, less those that came late."""
+    """Messages missed in gaps, less those that arrived late."""
     late: int = 0
     repeats: int = 0
     malformed: int = 0
@@ -84,21 +85,22 @@ class StreamStats:
     channels: dict[str, int] = field(default_factory=dict)
     connected: bool = False
     last_frame_at: datetime | None = None
-    """When the newest frame before the last watchdog look was there."""
+    """When the newest frame before the last watchdog check arrived."""
 
 
 class SubscriptionError(BotTraderError):
-    """The venue refused what a session asked for before anything came: connect again later."""
+    """The venue refused a session's subscription as its first answer: connect again later."""
 
     code = "SUBSCRIPTION_REFUSED"
 
 
 class FrameSession(Protocol):
-    """The venue's side of one connection: what to say and what the frames mean. A new one for each connection."""
+    """The venue's protocol on one connection: what to send, and the meaning of frames. A new one for each
+    connection."""
 
     @property
     def expects_heartbeats(self) -> bool:
-        """Whether the venue was asked for heartbeats; they are counted in the stats."""
+        """Whether heartbeats were subscribed to; they are counted in the stats."""
         ...
 
     def opening(self) -> Sequence[str]:
@@ -106,27 +108,27 @@ class FrameSession(Protocol):
         ...
 
     def receive(self, frame: bytes) -> Sequence[StreamEvent]:
-        """The events in a frame; a frame that makes no sense is an event, not an error.
+        """The events in a frame; a frame that can't be parsed is an event, not an error.
 
         Raises:
-            SubscriptionError: nothing will come of this connection.
+            SubscriptionError: the venue refused the subscription.
         """
         ...
 
     def replies(self) -> Sequence[str]:
-        """Messages to send because of what was received; each is given once."""
+        """Messages to send in reply to what was received; each is returned once."""
         ...
 
 
 class FrameTap(Protocol):
-    """Sees every frame as it is, for recordings."""
+    """Gets every frame unchanged, for recordings."""
 
     def sent(self, text: str) -> None:
-        """A message went out."""
+        """A message was sent."""
         ...
 
     def received(self, frame: bytes) -> None:
-        """A frame came in."""
+        """A frame was received."""
         ...
 
     def disconnected(self, reason: str) -> None:
@@ -135,7 +137,7 @@ class FrameTap(Protocol):
 
 
 class _Connection(ClientConnection):
-    """Keeps what came before the end: the library forgets frames that were not read yet when a connection ends."""
+    """Keeps frames received before the end: the library drops unread frames when a connection ends."""
 
     unread: deque[bytes]
 
@@ -157,12 +159,12 @@ class _Connection(ClientConnection):
         """The next message.
 
         Raises:
-            ConnectionClosed: there is none any more.
+            ConnectionClosed: there are no more.
         """
         try:
             return await self.recv(decode=False)  # type: ignore[return-value]
         except (ConnectionClosed, IndexError):
-            # IndexError: the frame that woke the reader went to `unread` meanwhile.
+            # IndexError: the frame that woke the reader was moved to `unread` in the meantime.
             if self.unread:
                 return self.unread.popleft()
             await self.wait_closed()
@@ -170,7 +172,7 @@ class _Connection(ClientConnection):
 
 
 class _Watchdog:
-    """Ends a connection that is silent while we listen. Time in which the consumer keeps us from listening is free."""
+    """Ends a connection that is silent while we read. Time in which the consumer is busy doesn't count."""
 
     def __init__(self, connection: ClientConnection, settings: ReconnectSettings, stats: StreamStats, heartbeats: bool):
         self._connection = connection
@@ -202,7 +204,8 @@ class _Watchdog:
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
-        # A process that was stopped or starved saw nothing because it did not look: it counts one step, not the pause.
+        # A process that was stopped or starved saw nothing because it did not read: one step counts, not the whole
+        # pause.
         passed = min(now - self._last_look, 2 * self._step) if self.listening else 0.0
         self._last_look = now
         if self._stats.messages != self._seen_messages:
@@ -232,14 +235,14 @@ class ReconnectingStream:
     Args:
         url: ws:// or wss:// address.
         open_session: makes the venue's side of one connection.
-        prepare: awaited before each connection, for what a session needs to know; it bounds itself and raises nothing.
-        stats: shared with the sessions, which count what they understand.
+        prepare: awaited before each connection, to fetch what a session needs; it is bounded and raises nothing.
+        stats: shared with the sessions, which count parsed messages.
         ca_file: PEM file to trust instead of the public authorities (wss only).
-        tap: sees the frames as they are.
+        tap: gets the frames unchanged.
         jitter: a number in 0…1, for the pauses.
 
     Raises:
-        ValueError: the address is no WebSocket address, or the CA file can't be read.
+        ValueError: the address is not a WebSocket address, or the CA file can't be read.
     """
 
     def __init__(
@@ -310,7 +313,7 @@ class ReconnectingStream:
             await asyncio.sleep(pause)
 
     def _pause(self, streak: int) -> float:
-        """At most a quarter of a second at first, then doubling up to the cap, each from half of it to all of it."""
+        """Seconds: at first at most a quarter, then doubling up to the cap; each between half and all of that."""
         if streak <= 1:
             return min(0.25, self._settings.backoff_cap) * self._jitter()
         full = min(self._settings.backoff_cap, self._settings.backoff_first * 2.0 ** min(streak - 2, 32))
@@ -326,7 +329,7 @@ class ReconnectingStream:
         try:
             try:
                 async with asyncio.timeout(settings.first_frame):
-                    # A venue that says something and closes at once is still listened to.
+                    # Messages that the venue sent just before closing are still read.
                     with contextlib.suppress(ConnectionClosed):
                         await self._send(connection, session.opening())
                     frame = await connection.next_frame()
@@ -365,7 +368,7 @@ class ReconnectingStream:
             await connection.close()
 
     async def _connect(self) -> _Connection:
-        """Each attempt resolves the name anew: nothing here remembers an address."""
+        """Each attempt resolves the name again: no address is cached here."""
         settings = self._settings
         try:
             async with asyncio.timeout(settings.open_timeout):
@@ -386,7 +389,7 @@ class ReconnectingStream:
         except (OSError, TimeoutError, WebSocketException):
             raise
         except Exception as problem:
-            # What goes wrong in reading the handshake comes through as it is: EOFError, ValueError and others.
+            # Errors in reading the handshake are passed on unchanged: EOFError, ValueError and others.
             raise ConnectionError(f"the server does not speak WebSocket: {problem}") from problem
 
     async def _send(self, connection: ClientConnection, texts: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
-"""Whom a connection to an exchange trusts: one file that is named, else the system's own authorities.
+"""The certificate authorities for connections to an exchange: a named file, else the system's own.
 
-Nothing of it is taken from the environment: REQUESTS_CA_BUNDLE, SSL_CERT_FILE, SSLKEYLOGFILE and their like could put
-somebody between us and the money.
+Nothing is taken from the environment: REQUESTS_CA_BUNDLE, SSL_CERT_FILE, SSLKEYLOGFILE and the like could put somebody
+between us and the exchange.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["authorities", "client_context"]
 
 
 def authorities(ca_file: str | Path | None = None) -> str:
-    """The file or folder of authorities: `ca_file`, else the system's; certifi's where the system keeps none."""
+    """The file or folder of authorities: `ca_file`, else the system's; certifi's if the system has none."""
     if ca_file is not None:
         return str(ca_file)
     system = ssl.get_default_verify_paths()

@@ -74,9 +74,9 @@ GRANULARITY: Mapping[int, str] = {
 _CANDLES_A_CALL = 300
 _MOST_NAMED_PRODUCTS = 50
 _TWINS_SECONDS = 2.0
-"""A market stream waits so long for the names of its products at most."""
+"""Longest wait of a market stream for its products' market names, in seconds."""
 _CLOCK_MARGIN = timedelta(minutes=5)
-"""An order is looked for from this much before it was sent: the venue's clock may be behind ours."""
+"""An order is searched for from this long before it was sent, as the venue's clock may be behind ours."""
 
 
 class CoinbaseExchange:
@@ -115,7 +115,7 @@ class CoinbaseExchange:
 
     @property
     def capabilities(self) -> Capabilities:
-        """How this venue differs."""
+        """This venue's differences from others."""
         return self._capabilities
 
     @property
@@ -126,11 +126,11 @@ class CoinbaseExchange:
     # --- reads ---------------------------------------------------------------------------------------------------
 
     async def _market(self, private: str, public: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A market read at the address that fits: the public twin where there is no key."""
+        """A market read: at the private path with a key, else at its public counterpart."""
         return await self._rest.read(private if self._key else public, params, public=self._key is None)
 
     async def server_time(self) -> datetime:
-        """The venue's clock (UTC), from which tokens and ends of orders follow from then on. Raises Unavailable."""
+        """The venue's clock (UTC), used from then on for tokens and for the end times of orders. Raises Unavailable."""
         sent = time.time()
         answer = await self._rest.read("/time", public=True)
         with reading("the venue's time"):
@@ -139,7 +139,7 @@ class CoinbaseExchange:
         return moment
 
     async def account_id(self) -> str:
-        """The id of the portfolio that the key is of. Raises Unavailable."""
+        """The id of the key's portfolio. Raises Unavailable."""
         answer = await self._rest.read("/key_permissions")
         with reading("the key's permissions"):
             found = answer.get("portfolio_uuid")
@@ -159,7 +159,7 @@ class CoinbaseExchange:
     async def products(self, symbols: Sequence[str] | None = None) -> Sequence[Product]:
         """All spot products, or those named (unknown ones are left out). Raises Unavailable.
 
-        One of many that can't be understood is left out, too.
+        In a longer list, a product that can't be parsed is left out, too.
         """
         params: dict[str, Any] = {"product_type": "SPOT"}
         if symbols is not None and len(symbols) <= _MOST_NAMED_PRODUCTS:
@@ -171,7 +171,7 @@ class CoinbaseExchange:
         wanted = None if symbols is None else set(symbols)
         with reading("the list of products"):
             if not isinstance(rows, list):
-                raise MessageError("products is no list")
+                raise MessageError("products is not a list")
             found = []
             for row in rows:
                 try:
@@ -180,7 +180,7 @@ class CoinbaseExchange:
                         found.append(product(row))
                 except (MessageError, AttributeError) as problem:
                     if wanted is not None and len(wanted) == 1:
-                        raise  # not absent, but not understood
+                        raise  # it exists but can't be parsed
                     _log.warning("a product can't be understood", row=str(row)[:500], problem=str(problem))
             return found
 
@@ -219,7 +219,7 @@ class CoinbaseExchange:
             with reading(f"the candles of {symbol}"):
                 rows = answer.get("candles")
                 if not isinstance(rows, list):
-                    raise MessageError("candles is no list")
+                    raise MessageError("candles is not a list")
                 for row in rows:
                     item = candle(row, symbol)
                     if start <= item.start < end:
@@ -227,7 +227,7 @@ class CoinbaseExchange:
         return [found[moment] for moment in sorted(found)]
 
     async def balances(self) -> Mapping[str, Balance]:
-        """What can be traded of each currency: its wallets added up, without vaults and such. Raises Unavailable."""
+        """The tradable balance of each currency: its wallets' sum, without vaults and the like. Raises Unavailable."""
         found: dict[str, Balance] = {}
         async for rows in self._rest.pages("/accounts", {"limit": self._config.page_size}, "accounts"):
             with reading("the balances"):
@@ -262,10 +262,10 @@ class CoinbaseExchange:
             return order_from_rest(raw)
 
     async def find_order(self, client_order_id: str, symbol: str, since: datetime) -> VenueOrder | None:
-        """The order with our id among all orders of `symbol` created since, whatever their status.
+        """The order with our client order id among all orders of `symbol` created since, of any status.
 
-        None means only that it is not listed (yet). Raises Unavailable, also where it is listed and can't be
-        understood; other rows that can't be don't matter.
+        None means only that it is not listed (yet). Raises Unavailable, also if it is listed but can't be parsed; other
+        rows that can't be parsed don't matter.
         """
         params = {"product_ids": [symbol]}
         behind = timedelta(seconds=min(self._rest.clock.offset, 0.0))
@@ -287,10 +287,10 @@ class CoinbaseExchange:
         *,
         unreadable: list[MalformedMessage] | None = None,
     ) -> Sequence[VenueOrder]:
-        """All orders created since, every status, oldest first; see the port for `unreadable`. Raises Unavailable."""
+        """All orders created since, of any status, oldest first; see the port for `unreadable`. Raises Unavailable."""
         params = {"product_ids": list(symbols)} if symbols else {}
         found: dict[str, VenueOrder] = {}
-        # Open ones first: an order that ends in between is in the second list, and what is listed later is newer.
+        # Open ones first: an order that ends between the two reads is in the second list, and later rows are newer.
         for query in (self._open_query(params), self._dated_query(params, since)):
             async for page in self._order_pages(query, unreadable):
                 found.update((item.exchange_order_id, item) for item in page)
@@ -301,7 +301,7 @@ class CoinbaseExchange:
     async def open_orders(self, *, unreadable: list[MalformedMessage] | None = None) -> Sequence[VenueOrder]:
         """All open orders; see the port for `unreadable`. Raises Unavailable.
 
-        The venue's list of OPEN leaves out those that it has not yet put on the book.
+        The venue's list of OPEN orders leaves out those that are not on the book yet.
         """
         found: dict[str, VenueOrder] = {}
         async for page in self._order_pages(self._open_query({}), unreadable):
@@ -343,37 +343,37 @@ class CoinbaseExchange:
             with reading("the fills"):
                 for row, item in each_row(rows, fill, unreadable):
                     if since is None or item.at >= since:
-                        # A page boundary that moves shows a row twice; its entry id tells it from another fill.
+                        # If a page boundary moves, a row is listed twice; its entry id shows that it is the same.
                         found[item.exchange_order_id, item.trade_id, str(row.get("entry_id") or "")] = item
         return sorted(found.values(), key=lambda item: (item.at, item.trade_id))
 
     # --- commands ------------------------------------------------------------------------------------------------
 
     def order_body(self, request: OrderRequest) -> Mapping[str, Any]:
-        """The exact body that `submit` will send, its end by the venue's clock.
+        """The exact body that `submit` will send, with its end time by the venue's clock.
 
-        Raises ValueError for an order that the venue does not have.
+        Raises ValueError for an order type that the venue doesn't have.
         """
         return order_body(request, ahead=timedelta(seconds=self._rest.clock.offset))
 
     async def submit(self, body: Mapping[str, Any], *, urgent: bool = False) -> SubmitAnswer:
         """Send one order body once, unchanged.
 
-        Cancelling the awaiting task does not call back what is on its way: shield it and await its answer.
+        Cancelling the awaiting task does not recall a request that was sent: shield it and await the answer.
 
         Raises:
-            CommandRefused: the venue said no (its own code).
-            NotAccepted: it was certainly not taken.
-            OutcomeUnknown: nobody knows.
+            CommandRefused: the venue refused the order; `code` is its own.
+            NotAccepted: the venue certainly did not take it.
+            OutcomeUnknown: the venue may or may not have taken it.
         """
         return submit_answer(await self._rest.command("/orders", body, urgent=urgent), body)
 
     async def cancel(self, exchange_order_id: str, *, urgent: bool = False) -> CancelAnswer:
-        """Ask for a cancel; cancels that wait for the rate limit together go out as one request.
+        """Request a cancel; cancels that wait for the rate limit together are sent as one request.
 
         Raises:
-            NotAccepted: it was certainly not taken.
-            OutcomeUnknown: nobody knows.
+            NotAccepted: the venue certainly did not take it.
+            OutcomeUnknown: the venue may or may not have taken it.
         """
         batch = self._cancels.get(urgent)
         if batch is None or not batch.add(exchange_order_id):
@@ -383,7 +383,7 @@ class CoinbaseExchange:
     # --- streams -------------------------------------------------------------------------------------------------
 
     def user_stream(self, *, tap: FrameTap | None = None) -> ReconnectingStream:
-        """Orders of the account, for ever; `stats` counts what came, `aclose` ends it.
+        """The account's order events, without end; `stats` counts messages, `aclose` ends the stream.
 
         Raises:
             ValueError: there is no API key.
@@ -397,10 +397,10 @@ class CoinbaseExchange:
     ) -> ReconnectingStream:
         """Public events of `symbols`; channels: ticker, trades, candles, book.
 
-        A new connection begins with snapshots: trades of the past come again, with their own times.
+        A new connection begins with snapshots, so past trades are repeated, with their own times.
 
         Raises:
-            ValueError: no symbol, no channel, or one that is not known.
+            ValueError: no symbol, no channel, or an unknown one.
         """
         unknown = [name for name in channels if name not in CHANNELS]
         if unknown or not channels:
@@ -411,7 +411,7 @@ class CoinbaseExchange:
         return self._stream(self._config.stream_url, (*names, "heartbeats"), symbols, tap)
 
     async def _learn_twins(self, symbols: Sequence[str]) -> None:
-        """Ask under which names market channels tell of these, where that isn't known, and only for a moment."""
+        """Look up under which names the market channels report these products, if unknown, within a short bound."""
         unknown = self._twins.unknown(symbols)
         if unknown:
             with contextlib.suppress(Unavailable, TimeoutError):
@@ -442,7 +442,7 @@ class CoinbaseExchange:
         )
 
     async def close(self) -> None:
-        """Release sessions and threads, after calls in flight have ended. Streams end by their own `aclose`."""
+        """Release sessions and threads, after calls in flight have ended. Streams are ended by their own `aclose`."""
         await self._rest.close()
 
 

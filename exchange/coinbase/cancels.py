@@ -1,4 +1,4 @@
-"""Cancels that go out as one request."""
+"""Cancels that are sent as one request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_CANCELS_A_CALL = 100
 
 
 class CancelBatch:
-    """Cancels that go out as one request, collected until the rate limiter lets it go."""
+    """Cancels that are sent as one request, collected until the rate limiter grants a turn."""
 
     def __init__(self, rest: RestCaller, limiter: RateLimiter, urgent: bool, first: str) -> None:
         self._rest = rest
@@ -24,18 +24,18 @@ class CancelBatch:
         self._ids = {first: None}
         self._gone = False
         self._sending = asyncio.ensure_future(self._send())
-        # All who asked may have gone by the time it fails: then there is nobody to tell.
+        # By the time it fails all callers may have been cancelled; then nobody needs the error.
         self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def add(self, order_id: str) -> bool:
-        """Join the batch, if it has not gone out and has room."""
+        """Join the batch, if it has not been sent and has room. Returns whether it did."""
         if self._gone or (order_id not in self._ids and len(self._ids) >= _MOST_CANCELS_A_CALL):
             return False
         self._ids[order_id] = None
         return True
 
     async def answer(self, order_id: str) -> CancelAnswer:
-        """The venue's answer for one order. One caller's own cancellation leaves the batch alone."""
+        """The venue's answer for one order. A caller's cancellation does not cancel the batch."""
         try:
             answers = await asyncio.shield(self._sending)
         except CommandRefused as problem:

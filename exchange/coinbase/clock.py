@@ -1,9 +1,10 @@
-"""The exchange's clock, as an offset to ours: a token counts from its `nbf` to its `exp` by the exchange's time.
+"""The exchange's clock, as an offset from ours: a token is valid from its `nbf` to its `exp` by the exchange's time.
 
-Our own clock is taken as it is until the exchange says otherwise: when it refuses a token, by the refusal's date and by
-its public time, which is asked for now and then besides. Either is a guess, for it may be wrong, until a token by it is
-accepted: after a refusal what was right before is tried, then the date, then the public time, each once before any is
-tried again, so that one of them that is true is enough. How far the two are apart is said once, not at every look.
+Our own clock is used until the exchange disagrees. Two sources say so: the date of an answer that refuses a token, and
+the exchange's public time, which is also requested periodically. Either may be wrong, so it is a guess until a token
+made with it is accepted. After a refusal these are tried in order: the last offset that was right, the date, the public
+time; each once before any is tried again, so one correct source is enough. The difference between the two clocks is
+logged once, not at every request.
 """
 
 from __future__ import annotations
@@ -26,42 +27,42 @@ _log = structlog.get_logger(__name__)
 _SAID_FROM_SECONDS = 30.0
 _WELL_UNTIL_SECONDS = 20.0
 _LONGEST_TRIP_SECONDS = 5.0
-"""An answer that took longer says too little: half of its way is how wrong the offset may be."""
+"""Slower answers are ignored: an offset may be wrong by half the round trip. Seconds."""
 
 _QUICK_TRIP_SECONDS = 1.0
 _DATE_SECONDS = 5.0
-"""A Date header is rounded down and was on its way: nearer than this it says nothing new."""
+"""A Date header is rounded down and delayed by the network, so smaller differences mean nothing. Seconds."""
 _SANE_SECONDS = 30 * 86_400.0
-"""A date, or the public time, that is further from our own clock tells no time."""
+"""A date or public time further from our own clock than this is ignored. Seconds."""
 
 
 def moment_of(answer: Mapping[str, Any]) -> datetime:
-    """The moment (UTC) in an answer of the time endpoint. Raises MessageError where there is none."""
+    """The moment (UTC) in an answer of the time endpoint. Raises MessageError if there is none."""
     milliseconds = number(answer.get("epochMillis"), "epochMillis")
     if milliseconds:
         try:
             return datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
         except (OverflowError, OSError, ValueError) as problem:
-            raise MessageError(f"epochMillis is no moment: {problem}") from None
+            raise MessageError(f"epochMillis is not a time: {problem}") from None
     moment = optional_time(answer.get("iso"), "iso")
     if moment is None:
-        raise MessageError("neither epochMillis nor iso is there")
+        raise MessageError("epochMillis and iso are both missing")
     return moment
 
 
 class _Source(StrEnum):
-    """Who says how far the exchange's clock is ahead; in this order they are tried after a refusal."""
+    """The sources of the offset, in the order in which they are tried after a refusal."""
 
     KNOWN = "known"
-    """What was last right: a token by it was accepted (our own clock, before any was)."""
+    """The last offset with which a token was accepted (our own clock, before the first)."""
     DATE = "date"
     """The date of the refusal itself."""
     PUBLIC = "public"
-    """What the public time said last."""
+    """The last public time."""
 
 
 class ExchangeClock:
-    """Seconds of the exchange's time. Any thread may ask it or tell it.
+    """The exchange's time in seconds. Thread-safe.
 
     Args:
         ours: our own clock, Unix seconds.
@@ -72,11 +73,11 @@ class ExchangeClock:
         self._offset = 0.0
         self._known = 0.0
         self._by_public_time: float | None = None
-        """What the public time said last."""
+        """The offset by the last public time."""
         self._doubted = False
-        """A token by the public time was refused, and none by what was right before."""
+        """A token made with the public time was refused, and none made with the offset known before."""
         self._tried: set[_Source] = set()
-        """Whose offsets were refused since a token was accepted, or since all of them were."""
+        """Sources whose offsets were refused since a token was last accepted, or since all of them were refused."""
         self._said = False
         self._lock = threading.RLock()
 
@@ -90,7 +91,7 @@ class ExchangeClock:
         return self._ours() + self._offset
 
     def look(self, ask: Callable[[], datetime]) -> None:
-        """Have the exchange asked for its time, and try that. What `ask` raises is passed on."""
+        """Request the exchange's time with `ask` and use it. Errors of `ask` are passed on."""
         sent = self._ours()
         theirs = ask().timestamp()
         trip = self._ours() - sent
@@ -98,13 +99,14 @@ class ExchangeClock:
             self._try(theirs - sent - trip / 2)
 
     def heard(self, theirs: datetime, sent: float) -> None:
-        """Try a time that was asked for anyway at `sent` (Unix seconds, ours), if it was quick enough to tell."""
+        """Use a time that was requested at `sent` (Unix seconds, ours) for another purpose, if the answer was quick
+        enough."""
         trip = self._ours() - sent
         if 0 <= trip <= _QUICK_TRIP_SECONDS:
             self._try(theirs.timestamp() - sent - trip / 2)
 
     def accepted(self, used: float) -> None:
-        """A token made with the offset `used` was accepted: where it is still in use, it is no guess any more."""
+        """A token made with the offset `used` was accepted: if still in use, that offset is now confirmed."""
         with self._lock:
             if used != self._offset:
                 return
@@ -122,18 +124,18 @@ class ExchangeClock:
             _log.warning("clock_skew", seconds=round(used, 1), sentence=sentence)
 
     def refused(self, used: float, theirs: datetime | None) -> bool:
-        """A token made with the offset `used` was refused, by an answer that has just come and carries the time
-        `theirs` in whole seconds (its Date header; None without one): try what follows. Whether that is another one,
-        which has not been refused since a token was accepted.
+        """A token made with the offset `used` was refused by an answer that has just arrived, with the time `theirs` in
+        whole seconds (its Date header; None without one). Switches to the next offset; returns whether it is a
+        different one that has not been refused since a token was accepted.
 
-        The time is never taken for later than it is, so that a token made by it counts already.
+        The time is never assumed to be later than it is, so that a token made with it is already valid.
         """
         dated = None if theirs is None else theirs.timestamp() - self._ours()
         if dated is not None and abs(dated) > _SANE_SECONDS:
             dated = None
         with self._lock:
             if self._offset != used:
-                return False  # somebody has changed it since
+                return False  # the offset has been changed since
             told = {_Source.KNOWN: self._known, _Source.DATE: dated, _Source.PUBLIC: self._by_public_time}
             source = next((name for name in (_Source.KNOWN, _Source.PUBLIC) if told[name] == used), _Source.DATE)
             if source is _Source.PUBLIC:
@@ -149,7 +151,7 @@ class ExchangeClock:
             return fresh is not None
 
     def _untried(self, told: Mapping[_Source, float | None], used: float) -> float | None:
-        """The first offset that was not refused yet, by who says it; what is hardly another one than `used` is none."""
+        """The first offset whose source was not refused yet; one that hardly differs from `used` is skipped."""
         for source in _Source:
             offset = told[source]
             if source not in self._tried and offset is not None and abs(offset - used) >= _DATE_SECONDS:
@@ -157,7 +159,7 @@ class ExchangeClock:
         return None
 
     def _try(self, told: float) -> None:
-        """The public time is this far ahead: a guess, which is not made again and again beside what is right."""
+        """Store the offset by the public time, and use it unless it was refused."""
         with self._lock:
             if abs(told) > _SANE_SECONDS:
                 return

@@ -1,4 +1,4 @@
-"""Where the account at Coinbase is, and how patient we are."""
+"""Address, key and timeouts of an account at Coinbase."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CoinbaseConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoinbaseConfig:
-    """Where the account is and how patient we are. Seconds of wall time; rates in requests a second."""
+    """Address, key and timeouts of an account. Durations in seconds of wall time; rates in requests a second."""
 
     rest_address: str = "api.coinbase.com"
     """host or host:port; always https."""
@@ -33,14 +33,14 @@ class CoinbaseConfig:
     page_size: int = 250
     late_acceptance_seconds: int = 150
     clock_look_seconds: float = 600.0
-    """How often the venue's clock is looked at, beside each time that it refuses a token."""
+    """Seconds between checks of the venue's clock; each refused token causes another."""
     streams: ReconnectSettings = field(default_factory=ReconnectSettings)
 
     def key(self) -> ApiKey | None:
-        """The API key, or None where none is given (public calls only).
+        """The API key, or None if none is configured (public calls only).
 
         Raises:
-            ApiKeyError: it is given and can't be used.
+            ApiKeyError: it is configured but can't be used.
         """
         if self.key_file is not None:
             return ApiKey.from_file(self.key_file)

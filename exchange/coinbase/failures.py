@@ -1,4 +1,4 @@
-"""What went wrong with a request to Coinbase, as the port's errors: whether it was taken, and the venue's own words."""
+"""Failed requests to Coinbase as the port's errors: whether the venue took the request, and its own message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RATE_LIMITED = "RATE_LIMITED"
 
 
 def read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
-    """Why a read failed: Unavailable, with the venue's code where it gave one."""
+    """The error for a failed read: Unavailable, with the venue's code if it gave one."""
     response = response_of(problem)
     if response is None:
         return Unavailable(f"{what} failed: {_said(problem)}")
@@ -26,17 +26,17 @@ def read_failure(what: str, problem: BaseException, begun: bool) -> ExchangeErro
     code = {401: AUTH_FAILURE, 403: AUTH_FAILURE, 429: _RATE_LIMITED}.get(status)
     venue_code, text = venue_error(response)
     if code is None and venue_code is not None and 400 <= status < 500:
-        # Only the venue's own words say that it does not know something, not a gateway's empty 404.
+        # Only the venue's own message means "not found", not a gateway's empty 404.
         code = "NOT_FOUND" if status == 404 or "not found" in text else venue_code
     return Unavailable(f"{what}: {text}", code=code, retry_after=_retry_after(response))
 
 
 def command_failure(what: str, problem: BaseException, begun: bool) -> ExchangeError:
-    """What became of a command that failed; `begun`: some of it may have reached the venue."""
+    """The error for a failed command; `begun`: part of the request may have reached the venue."""
     response = response_of(problem)
     if response is None:
         if begun:
-            return OutcomeUnknown(f"{what}: sent, but no readable answer came: {_said(problem)}")
+            return OutcomeUnknown(f"{what}: sent, but without a readable answer: {_said(problem)}")
         return NotAccepted(f"{what} was not sent: {_said(problem)}")
     status = response.status_code
     code, text = venue_error(response)
@@ -59,7 +59,7 @@ def response_of(problem: BaseException) -> requests.Response | None:
 
 
 def date_of(response: requests.Response) -> datetime | None:
-    """When the answer was given, by its Date header; None where that can't be read."""
+    """When the answer was given, by its Date header; None if it can't be read."""
     try:
         date = parsedate_to_datetime(response.headers.get("Date", ""))
     except (TypeError, ValueError, OverflowError):
@@ -68,7 +68,7 @@ def date_of(response: requests.Response) -> datetime | None:
 
 
 def venue_error(response: requests.Response) -> tuple[str | None, str]:
-    """The venue's own code, and its words with the status before them."""
+    """The venue's own code, and its message after the status."""
     try:
         body = response.json()
     except ValueError:
@@ -111,7 +111,7 @@ def _said(problem: BaseException) -> str:
             break
         cause = inner
     if isinstance(cause, orjson.JSONDecodeError):
-        return "the body is no JSON"
+        return "the body is not JSON"
     text = str(cause)
     text = text.partition(": ")[2] if text.startswith("<") or "object at 0x" in text.partition(": ")[0] else text
     return text or type(cause).__name__

@@ -1,8 +1,8 @@
 """API keys as Coinbase hands them out, and the one place that reads them.
 
 The official file is JSON `{"name": …, "privateKey": …}`; the private key is an ES256 PEM or an Ed25519 key (PEM or
-base64). Tokens have the official client's header and claims, but their time is given: that client takes it from this
-machine's clock, and the exchange judges by its own. A secret never appears in a repr, an error or a log.
+base64). Tokens have the official client's header and claims, but the time is passed in: that client uses this machine's
+clock, while the exchange judges by its own. A secret never appears in a repr, an error or a log.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from domain.errors import BotTraderError
 __all__ = ["TOKEN_SECONDS", "ApiKey", "ApiKeyError"]
 
 TOKEN_SECONDS = 120
-"""From a token's `nbf` to its `exp`."""
+"""Seconds from a token's `nbf` to its `exp`."""
 _BEFORE_SECONDS = 5
-"""A token counts from this much before it was made, so that a clock that is hardly ahead doesn't matter."""
+"""A token is valid from this many seconds before it was made, so that a slightly fast clock doesn't matter."""
 
 _PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 class ApiKeyError(BotTraderError, ValueError):
-    """The key can't be used; the text says why and what to do. `code` is for programs."""
+    """The key can't be used; the message says why and what to do. `code` is for programs."""
 
     code = "BAD_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that has been tried: it can sign."""
+    """A key that has been checked: it can sign."""
 
     name: str
     secret: str = field(repr=False)
@@ -45,7 +45,7 @@ class ApiKey:
 
     @staticmethod
     def of(name: str, secret: str) -> ApiKey:
-        r"""A key from its two parts; `\n` written as two characters (as in .env files) is understood.
+        r"""A key from its two parts; `\n` written as two characters (as in .env files) is accepted.
 
         Raises:
             ApiKeyError: a part is missing, or the secret is no ES256 or Ed25519 private key.
@@ -67,7 +67,7 @@ class ApiKey:
         """A key from Coinbase's own JSON file.
 
         Raises:
-            ApiKeyError: the file is missing, unreadable, no such JSON, or its key can't sign.
+            ApiKeyError: the file is missing, unreadable, not such JSON, or its key can't sign.
         """
         path = Path(path)
         try:
@@ -79,14 +79,14 @@ class ApiKey:
         except ValueError:
             raise ApiKeyError("the API key file is not JSON: download it again from Coinbase") from None
         if not isinstance(content, dict):
-            raise ApiKeyError("the API key file holds no object: it should be {name, privateKey}")
+            raise ApiKeyError("the API key file is not a JSON object: it should be {name, privateKey}")
         name, secret = content.get("name") or content.get("id"), content.get("privateKey")
         if not isinstance(name, str) or not isinstance(secret, str):
             raise ApiKeyError('the API key file lacks "name" or "privateKey": download it again from Coinbase')
         return ApiKey.of(name, secret)
 
     def token(self, now: float, uri: str | None = None) -> str:
-        """A fresh token that counts around `now`, the exchange's time in Unix seconds.
+        """A new token that is valid around `now`, the exchange's time in Unix seconds.
 
         `uri` is "METHOD host[:port]/path" for a REST request, None for a subscribe message.
         """

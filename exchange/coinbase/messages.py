@@ -1,7 +1,7 @@
-"""Messages of Coinbase's streams, turned into the port's events. Pure: the live streams and recordings share it.
+"""Messages of Coinbase's streams, turned into the port's events. Pure; used for live streams and for recordings.
 
-A message is taken apart item by item: one order that can't be understood becomes a `MalformedMessage` and the others
-are still delivered. A channel or a type we don't know is one too; channels that carry nothing for us are silent.
+A message is parsed item by item: an order that can't be parsed becomes a `MalformedMessage`, and the others are still
+delivered. An unknown channel or type becomes one, too; known channels without data for us give no events.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ CHANNELS: Mapping[str, str] = {"ticker": "ticker", "trades": "market_trades", "c
 """The port's channel → the venue's name for it."""
 
 SNAPSHOT_BATCH = 50
-"""The user channel's snapshot comes in messages of this many orders; the first with fewer is its last."""
+"""The user channel's snapshot is split into messages of this many orders; the first with fewer is the last."""
 
 _ZERO = Decimal(0)
 
 
 class UnknownMessageError(MessageError):
-    """A channel or a type of message that we don't know."""
+    """An unknown channel or type of message."""
 
 
 def subscribe(channel: str, symbols: list[str], token: str | None = None, *, verb: str = "subscribe") -> str:
@@ -66,11 +66,11 @@ def subscribe(channel: str, symbols: list[str], token: str | None = None, *, ver
 def events_of(
     message: Mapping[str, Any], sequence: int, out: list[StreamEvent], *, latest: datetime | None = None
 ) -> None:
-    """Append the events of a message to `out`. A time that is after `latest` is cut to it.
+    """Append the events of a message to `out`. A time after `latest` is replaced by it.
 
     Raises:
-        UnknownMessageError: the channel is not one we know.
-        MessageError: the envelope makes no sense.
+        UnknownMessageError: the channel is unknown.
+        MessageError: the envelope can't be parsed.
     """
     channel = message.get("channel")
     read = _READERS.get(channel) if isinstance(channel, str) else None
@@ -78,23 +78,23 @@ def events_of(
         raise UnknownMessageError(f"unknown channel {channel!r}")
     at = time_of(message.get("timestamp"), "timestamp")
     if latest is not None and at > latest:
-        # A time from the future would make everything that is true after it look old.
+        # A time in the future would make all later facts look old.
         at = latest
     events = message.get("events")
     if not isinstance(events, list):
-        raise MessageError("events is no list")
+        raise MessageError("events is not a list")
     for event in events:
         if not isinstance(event, dict):
-            _malformed(event, "an event is no object", at, out)
+            _malformed(event, "an event is not an object", at, out)
             continue
         try:
             read(event, sequence, at, out)
-        except Exception as problem:  # noqa: BLE001 - no message, however strange, may stop a stream
+        except Exception as problem:  # noqa: BLE001 - no message may stop a stream
             _malformed(event, f"{type(problem).__name__}: {problem}", at, out)
 
 
 def orders_in(message: Mapping[str, Any]) -> tuple[int, bool, bool]:
-    """Of a user message: the number of orders, and whether it holds snapshot and update events."""
+    """The number of orders in a user message, and whether it has snapshot and update events."""
     count, snapshot, update = 0, False, False
     for event in message.get("events", ()):
         if isinstance(event, dict):
@@ -108,7 +108,7 @@ def orders_in(message: Mapping[str, Any]) -> tuple[int, bool, bool]:
 def _malformed(raw: object, reason: str, at: datetime, out: list[StreamEvent]) -> None:
     try:
         text = orjson.dumps(raw).decode()
-    except TypeError:  # nested too deeply to be written again
+    except TypeError:  # nested too deeply to be serialized
         text = str(raw)
     out.append(MalformedMessage(text, reason, at, *size_for_sure(raw)))
 
@@ -131,15 +131,15 @@ def _items(
     *,
     newest_first: bool = False,
 ) -> None:
-    """Read every item of the list `name`; those that make no sense become `MalformedMessage`."""
+    """Read every item of the list `name`; those that can't be parsed become `MalformedMessage`."""
     try:
         snapshot = _is_snapshot(event)
         items = event.get(name)
         if not isinstance(items, list):
-            # The venue leaves out or nulls a list that is empty.
+            # The venue omits an empty list, or sends null.
             if items is None:
                 return
-            raise MessageError(f"{name} is no list")
+            raise MessageError(f"{name} is not a list")
     except MessageError as problem:
         _malformed(event, str(problem), at, out)
         return
@@ -147,7 +147,7 @@ def _items(
         try:
             out.append(read(item, snapshot))
         except (MessageError, AttributeError) as problem:
-            reason = str(problem) if isinstance(problem, MessageError) else f"an item of {name} is no object"
+            reason = str(problem) if isinstance(problem, MessageError) else f"an item of {name} is not an object"
             _malformed(item, reason, at, out)
 
 
@@ -163,7 +163,7 @@ def _user(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Strea
 
 def _ticker(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
     def read(item: Mapping[str, Any], _: bool) -> StreamEvent:
-        # A side of the book that is empty has no price (a bid of zero would set off every stop); the other side stands.
+        # An empty side of the book has no price (a bid of zero would trigger every stop); the other side is kept.
         return Ticker(
             text_of(item, "product_id"),
             positive(item.get("price"), "price"),
@@ -202,7 +202,7 @@ def _candles(event: Mapping[str, Any], sequence: int, at: datetime, out: list[St
         return CandleUpdate(candle(item, text_of(item, "product_id")), snapshot)
 
     _items(event, "candles", at, out, read)
-    # The venue's order is not stable; the port's is: the last candle of a symbol is the open one.
+    # The venue's order varies; in the port, a symbol's last candle is the open one.
     if len(out) - first > 1:
         out[first:] = sorted(
             out[first:], key=lambda item: item.candle.start.timestamp() if isinstance(item, CandleUpdate) else 0.0
@@ -218,7 +218,7 @@ def _book(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Strea
         symbol = text_of(event, "product_id")
         updates = event.get("updates") or []
         if not isinstance(updates, list):
-            raise MessageError("updates is no list")
+            raise MessageError("updates is not a list")
     except MessageError as problem:
         _malformed(event, str(problem), at, out)
         return
@@ -233,7 +233,7 @@ def _book(event: Mapping[str, Any], sequence: int, at: datetime, out: list[Strea
         except (KeyError, TypeError):
             _malformed(item, f"side is neither bid nor offer: {item.get('side')!r}", at, out)
         except AttributeError:
-            _malformed(item, "a level is no object", at, out)
+            _malformed(item, "a level is not an object", at, out)
         except MessageError as problem:
             _malformed(item, str(problem), at, out)
     out.append(BookUpdate(symbol, snapshot, levels, at))
@@ -244,11 +244,11 @@ def _heartbeat(event: Mapping[str, Any], sequence: int, at: datetime, out: list[
     try:
         out.append(Heartbeat(int(counter), at))  # type: ignore[arg-type]
     except (OverflowError, TypeError, ValueError):
-        _malformed(event, f"heartbeat_counter is no number: {counter!r}", at, out)
+        _malformed(event, f"heartbeat_counter is not a number: {counter!r}", at, out)
 
 
 def _nothing(event: Mapping[str, Any], sequence: int, at: datetime, out: list[StreamEvent]) -> None:
-    """Known, and of no interest."""
+    """A known channel without data for us."""
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], int, datetime, list[StreamEvent]], None]] = {
@@ -266,5 +266,5 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any], int, datetime, list[StreamEv
 
 
 def malformed(frame: bytes, reason: str) -> MalformedMessage:
-    """A frame that could not be understood at all."""
+    """A frame that could not be parsed at all."""
     return MalformedMessage(frame.decode("utf-8", "backslashreplace"), reason, datetime.now(UTC))

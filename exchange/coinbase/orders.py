@@ -1,4 +1,4 @@
-"""The body of an order, and what the venue's answers to commands mean. Pure."""
+"""The body of an order, and the meaning of the venue's answers to commands. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["cancel_answers", "order_body", "submit_answer"]
 
 _LONGEST_ID = 36
 _UNINFORMATIVE = {"", "UNKNOWN_FAILURE_REASON", "UNKNOWN_PREVIEW_FAILURE_REASON", "PREVIEW_REASON_UNSPECIFIED"}
-# INVALID_CANCEL_REQUEST is what an order that is no longer live gets; looking at the order tells.
+# INVALID_CANCEL_REQUEST is the answer for an order that is no longer live; its own state says how it ended.
 _ALREADY_DONE = {
     "INVALID_CANCEL_REQUEST",
     "ORDER_IS_FULLY_FILLED",
@@ -27,10 +27,10 @@ _ALREADY_DONE = {
 
 
 def order_body(request: OrderRequest, *, ahead: timedelta = timedelta(0)) -> dict[str, Any]:
-    """What POST /orders takes, built as the official client builds it. `ahead` is how far the venue's clock is of ours.
+    """The body of POST /orders, built as the official client does. `ahead`: the venue's clock minus ours.
 
     Raises:
-        ValueError: the request contradicts itself, or the venue has no such order.
+        ValueError: the request contradicts itself, or the venue has no such order type.
     """
     if not 0 < len(request.client_order_id) <= _LONGEST_ID:
         raise ValueError("an order needs a client order id of at most 36 characters")
@@ -105,16 +105,16 @@ def _amount(value: Decimal | None, name: str) -> str:
 def _end_time(request: OrderRequest, ahead: timedelta) -> str:
     if request.end_time is None or request.end_time.tzinfo is None:
         raise ValueError("a GTD order needs an end time with a zone")
-    # The venue ends it by its own clock: a machine that is minutes behind would have had it end as it came.
+    # The venue ends it by its own clock: with ours minutes behind, the order would end on arrival.
     return (request.end_time.astimezone(UTC) + ahead).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def submit_answer(answer: Mapping[str, Any], body: Mapping[str, Any]) -> SubmitAnswer:
-    """What the answer to POST /orders says.
+    """The meaning of an answer to POST /orders.
 
     Raises:
-        CommandRefused: the venue said no; `code` is its most specific reason.
-        OutcomeUnknown: the answer says neither yes nor no.
+        CommandRefused: the venue refused the order; `code` is its most specific reason.
+        OutcomeUnknown: the answer neither accepts nor refuses.
     """
     if answer.get("success") is False:
         error = answer.get("error_response")
@@ -138,7 +138,7 @@ def submit_answer(answer: Mapping[str, Any], body: Mapping[str, Any]) -> SubmitA
 
 
 def cancel_answers(answer: Mapping[str, Any]) -> dict[str, CancelAnswer]:
-    """What the answer to POST /orders/batch_cancel says, by order id; an order it leaves out is not in it."""
+    """The answer to POST /orders/batch_cancel by order id; without the orders that it doesn't name."""
     results = answer.get("results")
     found: dict[str, CancelAnswer] = {}
     for item in results if isinstance(results, list) else ():

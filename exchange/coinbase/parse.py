@@ -1,9 +1,9 @@
-"""What Coinbase says, in the port's terms. Pure functions; recorded messages win over the documentation.
+"""Coinbase's JSON as the port's types. Pure functions; where they disagree, recorded messages win over documentation.
 
-Rules: numbers are strings, `""`, `null` and `".19"` included; times have none to nine fraction digits (cut to
-microseconds); totals of an order are `filled_size`/`cumulative_quantity`, `filled_value` (or average price × size when
-it is missing) and `total_fees`; a status we don't know is not the end of an order. Whatever can't be understood raises
-`MessageError` with a reason a person can read.
+Rules: numbers are strings, `""`, `null` and `".19"` included; times have zero to nine fraction digits (cut to
+microseconds); totals of an order are `filled_size`/`cumulative_quantity`, `filled_value` (or average price × size if
+it is missing) and `total_fees`; an unknown status is not the end of an order. Whatever can't be parsed raises
+`MessageError` with a reason that a person can read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class MessageError(BotTraderError, ValueError):
-    """Something the venue sent can't be understood."""
+    """Something that the venue sent can't be parsed."""
 
     code = "UNREADABLE_MESSAGE"
 
@@ -75,20 +75,20 @@ def number(value: object, name: str) -> Decimal:
     """A number as the venue writes it; `""` and `None` are zero.
 
     Raises:
-        MessageError: it is no finite number of a sane magnitude.
+        MessageError: it is not a finite number of a plausible magnitude.
     """
     if value is None or value == "":
         return ZERO
     if type(value) is not str:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise MessageError(f"{name} is no number: {value!r}")
+            raise MessageError(f"{name} is not a number: {value!r}")
         value = repr(value)
     try:
         result = Decimal(value)
     except InvalidOperation:
-        raise MessageError(f"{name} is no number: {value!r}") from None
+        raise MessageError(f"{name} is not a number: {value!r}") from None
     if not result.is_finite() or not -_GREATEST_EXPONENT < result.adjusted() < _GREATEST_EXPONENT:
-        raise MessageError(f"{name} is no usable number: {value!r}")
+        raise MessageError(f"{name} is not a usable number: {value!r}")
     return result
 
 
@@ -96,7 +96,7 @@ def positive(value: object, name: str) -> Decimal:
     """A number above zero.
 
     Raises:
-        MessageError: it is missing, zero, negative or no number.
+        MessageError: it is missing, zero, negative or not a number.
     """
     result = number(value, name)
     if result <= ZERO:
@@ -108,7 +108,7 @@ def not_negative(value: object, name: str) -> Decimal:
     """A number that may be zero or missing.
 
     Raises:
-        MessageError: it is negative or no number.
+        MessageError: it is negative or not a number.
     """
     result = number(value, name)
     if result < ZERO:
@@ -117,13 +117,13 @@ def not_negative(value: object, name: str) -> Decimal:
 
 
 def optional_number(value: object, name: str) -> Decimal | None:
-    """A number, or None where the venue sends nothing or zero for nothing."""
+    """A number, or None if missing or zero, which the venue sends for "none"."""
     result = number(value, name)
     return result if result != ZERO else None
 
 
 def text_of(raw: Mapping[str, Any], name: str) -> str:
-    """A text that must be there.
+    """A required text.
 
     Raises:
         MessageError: it is missing or empty.
@@ -135,15 +135,15 @@ def text_of(raw: Mapping[str, Any], name: str) -> str:
 
 
 def time_of(value: object, name: str) -> datetime:
-    """An RFC 3339 time in UTC; digits beyond microseconds are cut.
+    """An RFC 3339 time as UTC; digits beyond microseconds are cut off.
 
     Raises:
-        MessageError: it is no such time.
+        MessageError: it is not such a time.
     """
     try:
         result = datetime.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        raise MessageError(f"{name} is no time: {value!r}") from None
+        raise MessageError(f"{name} is not a time: {value!r}") from None
     zone = result.tzinfo
     if zone is UTC:
         return result
@@ -171,12 +171,12 @@ def side_of(raw: Mapping[str, Any], name: str) -> Side:
 
 
 def known_status(text: object) -> bool:
-    """Whether the venue's status is one we know; any other counts as pending, so that its fills are not lost."""
+    """Whether the venue's status is known; any other counts as pending, so that its fills are not lost."""
     return isinstance(text, str) and text in _STATUS
 
 
 def size_for_sure(raw: object) -> tuple[Decimal | None, bool]:
-    """Of an order of the user channel that can't be understood as a whole: the size filled so far, whether it ended."""
+    """The filled size, and whether it ended, of a user channel's order that can't be parsed as a whole."""
     told = raw.get("cumulative_quantity") if isinstance(raw, Mapping) else None
     if not isinstance(raw, Mapping) or not isinstance(told, str) or not told:
         return None, False
@@ -193,8 +193,8 @@ def _totals(raw: Mapping[str, Any], size_name: str, average_name: str) -> tuple[
     if size and not value:
         average = not_negative(raw.get(average_name), average_name)
         if not average:
-            # Booked as it is, it would have been bought or sold for nothing.
-            raise MessageError(f"{size_name} is {size} without a price, so what it came to is not known")
+            # Booked like this, the fill would have a price of zero.
+            raise MessageError(f"{size_name} is {size} without a price, so its value is not known")
         value = EXACT.multiply(average, size)
     fees = raw.get("total_fees")
     return size, value, number(raw.get("fee") if fees is None or fees == "" else fees, "total_fees")
@@ -209,7 +209,7 @@ def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
     """An order of the REST API (list or single).
 
     Raises:
-        MessageError: it has no id, product or side, a number is none, or it has filled at no price.
+        MessageError: it has no id, product or side, a number can't be parsed, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "filled_size", "average_filled_price")
     status = _STATUS.get(str(raw.get("status")), VenueStatus.PENDING)
@@ -243,11 +243,11 @@ def order_from_rest(raw: Mapping[str, Any]) -> VenueOrder:
 def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
     """An order of the user channel; `at` is the message's time.
 
-    `leaves_quantity` is in the currency the order was placed in, which the message doesn't say: `base_size` is known
-    only of a sell that holds just as much, as a sell's hold is in base.
+    `leaves_quantity` is in the currency in which the order was sized, which the message doesn't say. `base_size` is
+    known only for a sell whose hold equals it, as a sell's hold is in base.
 
     Raises:
-        MessageError: it has no id, product or side, a number is none, or it has filled at no price.
+        MessageError: it has no id, product or side, a number can't be parsed, or it has filled at no price.
     """
     size, value, fees = _totals(raw, "cumulative_quantity", "avg_price")
     side, leaves = side_of(raw, "order_side"), number_or_none(raw.get("leaves_quantity"))
@@ -275,7 +275,7 @@ def order_from_stream(raw: Mapping[str, Any], at: datetime) -> VenueOrder:
 
 
 def _on_request(status: VenueStatus, said: object) -> bool:
-    """Whether an order was cancelled because somebody asked for that: "User requested cancel"."""
+    """Whether an order was cancelled because somebody requested it: "User requested cancel"."""
     return status is VenueStatus.CANCELLED and isinstance(said, str) and _ASKED_FOR in said.casefold()
 
 
@@ -288,9 +288,9 @@ def _reason(raw: Mapping[str, Any], *names: str) -> str:
 
 
 def fill(raw: Mapping[str, Any]) -> VenueFill:
-    """One execution. A REVERSAL counts against what it reverses: its size and fee are negative.
+    """One execution. A REVERSAL cancels what it reverses: its size and fee are negative.
 
-    A size in quote currency (`size_in_quote`) is turned into base, rounded half-even to 18 places.
+    A size in quote currency (`size_in_quote`) is converted to base, rounded half-even to 18 places.
 
     Raises:
         MessageError: an id, the side, the price or the time is missing or wrong.
@@ -354,13 +354,13 @@ def product(raw: Mapping[str, Any]) -> Product:
 
 
 def fraction_of_percent(value: object) -> Decimal | None:
-    """A figure that is nice to have: one that can't be read is not known, and keeps no rule from being read."""
+    """An optional percentage: None if it can't be parsed, so that the other rules are still read."""
     figure = number_or_none(value)
     return None if figure is None else figure / 100
 
 
 def number_or_none(value: object) -> Decimal | None:
-    """The same for any other figure."""
+    """The same for any other number."""
     if value in (None, ""):
         return None
     try:
@@ -373,13 +373,13 @@ def candle(raw: Mapping[str, Any], symbol: str) -> Candle:
     """A candle; `start` is seconds since 1970 as text.
 
     Raises:
-        MessageError: a number is none.
+        MessageError: a number can't be parsed.
     """
     seconds = number(raw.get("start"), "start")
     try:
         start = datetime.fromtimestamp(int(seconds), UTC)
     except (OverflowError, OSError, ValueError):
-        raise MessageError(f"start is no time: {raw.get('start')!r}") from None
+        raise MessageError(f"start is not a time: {raw.get('start')!r}") from None
     return Candle(
         symbol,
         start,
@@ -396,7 +396,7 @@ _ELSEWHERE = frozenset({"ACCOUNT_PLATFORM_CFM_CONSUMER", "ACCOUNT_PLATFORM_INTX"
 
 
 def trades_from(raw: Mapping[str, Any]) -> bool:
-    """Whether spot orders take from this wallet: none do from a vault, one of futures, or one that is shut."""
+    """Whether spot orders can use this wallet: not a vault, a futures wallet or a closed one."""
     return not (
         raw.get("type") in _NOT_TRADED
         or raw.get("platform") in _ELSEWHERE
@@ -410,7 +410,7 @@ def wallet(raw: Mapping[str, Any]) -> Balance:
     """One wallet's balance.
 
     Raises:
-        MessageError: the currency is missing or a number is none.
+        MessageError: the currency is missing or a number can't be parsed.
     """
     available, hold = raw.get("available_balance") or {}, raw.get("hold") or {}
     if not isinstance(available, Mapping) or not isinstance(hold, Mapping):
@@ -421,7 +421,7 @@ def wallet(raw: Mapping[str, Any]) -> Balance:
 
 
 def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: datetime) -> OrderBook:
-    """The best `depth` levels of both sides, of no later than `latest`. Raises MessageError."""
+    """The best `depth` levels of both sides, with a time of at most `latest`. Raises MessageError."""
     book = answer.get("pricebook")
     if not isinstance(book, Mapping):
         raise MessageError("pricebook is missing")
@@ -440,7 +440,7 @@ def book_from(answer: Mapping[str, Any], symbol: str, depth: int, latest: dateti
 
 
 def fee_rates_from(answer: Mapping[str, Any]) -> FeeRates:
-    """The account's rates of its fee tier. Raises MessageError."""
+    """The rates of the account's fee tier. Raises MessageError."""
     tier = answer.get("fee_tier")
     if not isinstance(tier, Mapping) or not tier.get("maker_fee_rate") or not tier.get("taker_fee_rate"):
         raise MessageError("fee_tier lacks a rate")

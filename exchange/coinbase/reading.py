@@ -1,4 +1,4 @@
-"""Answers of Coinbase read row by row: what can't be understood makes the read fail, or is handed on."""
+"""Coinbase's answers, row by row: a row that can't be parsed makes the read fail, or is collected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = TypeVar("Row")
 def each_row(
     rows: Iterable[Any], parse: Callable[[Mapping[str, Any]], Row], unreadable: list[MalformedMessage] | None
 ) -> Iterator[tuple[Mapping[str, Any], Row]]:
-    """Rows with what they say; one that can't be understood goes to `unreadable` where there is such a list."""
+    """Rows with their parsed values; one that can't be parsed is added to `unreadable`, if that list is given."""
     for row in rows:
         try:
             item = parse(row)
@@ -31,7 +31,7 @@ def each_row(
 
 
 class reading:  # noqa: N801 - reads as a statement
-    """Turns what can't be understood in an answer into `Unavailable`."""
+    """Turns parse errors of an answer into `Unavailable`."""
 
     def __init__(self, what: str) -> None:
         self._what = what

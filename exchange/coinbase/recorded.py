@@ -1,4 +1,4 @@
-"""What a recording of streams holds: connections, products with their books, orders."""
+"""The contents of a recording of streams: connections, products with their books, orders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _MOST_MISSING = 100_000
 
 
 class RecordedBook:
-    """One product's book. Levels carry the number of the message that set them while an earlier one is missing."""
+    """One product's book. While an earlier message is missing, each level keeps the number of the message that set
+    it."""
 
     __slots__ = ("_newest", "_since", "connection", "sides")
 
@@ -32,7 +33,7 @@ class RecordedBook:
         self._newest: dict[tuple[Side, Decimal], int] = {}
 
     def apply(self, update: BookUpdate, connection: RecordedConnection, sequence: int) -> None:
-        """Take an update in its place, whenever it comes."""
+        """Apply an update at its place in the sequence, even if it arrives late."""
         if connection.number != self.connection:
             self.sides = {Side.BUY: {}, Side.SELL: {}}
             self._since, self.connection = None, connection.number
@@ -56,7 +57,7 @@ class RecordedBook:
             _set(sides[level.side], level)
 
     def _replace(self, update: BookUpdate, sequence: int) -> None:
-        # What a later message set stays, if the snapshot is the late one.
+        # If the snapshot is late, levels set by later messages stay.
         later = {key: number for key, number in self._newest.items() if number > sequence}
         kept = [BookLevel(side, price, self.sides[side].get(price, ZERO)) for side, price in later]
         self.sides = {Side.BUY: {}, Side.SELL: {}}
@@ -94,7 +95,7 @@ class RecordedProduct:
 
 @dataclass(slots=True)
 class RecordedOrder:
-    """An order of a recording, as its messages told of it."""
+    """An order of a recording, as its messages reported it."""
 
     symbol: str
     side: Side
@@ -116,17 +117,17 @@ class RecordedConnection:
     lowest: int
     """The lowest number seen, or the first expected one."""
     cut: bool
-    """The recording begins in its middle: numbers below the lowest may still come."""
+    """The recording begins in its middle: numbers below the lowest may still follow."""
     newest: datetime = EPOCH
     """The newest message time."""
     first: bytes = b""
     late: bool = False
-    """The message at hand is late."""
+    """The current message is late."""
     user_messages: list[tuple[int, tuple[int, bool, bool]]] = field(default_factory=list)
     """Number and content (orders, in a snapshot, in an update) of the user channel's messages."""
 
     def reach_back(self, sequence: int) -> Arrival:
-        """Take a number below the lowest: what lies between is missing."""
+        """Accept a number below the lowest; those in between are missing."""
         first = max(sequence + 1, self.lowest - _MOST_MISSING)
         self.tracker.missing.update(range(first, self.lowest))
         self.tracker.overflow += first - sequence - 1
@@ -134,7 +135,7 @@ class RecordedConnection:
         return Arrival(late=True)
 
     def snapshot(self) -> SnapshotProgress:
-        """How far the list of open orders came, its messages taken in order."""
+        """The progress of the list of open orders, its messages taken in order."""
         progress = SnapshotProgress()
         for sequence, content in sorted(self.user_messages):
             progress.note(*content, sequence, self.tracker)

@@ -1,4 +1,4 @@
-"""What the trades and orders of a recording add up to, as the report writes it."""
+"""Sums of a recording's trades and orders, as the report writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CANDLE = timedelta(minutes=5)
 
 
 def ratio(numerator: Decimal, denominator: Decimal) -> str | None:
-    """A quotient rounded half-even to 28 digits; None where there is nothing to divide by."""
+    """A quotient rounded half-even to 28 digits; None if the denominator is zero."""
     return plain(_RATIO.divide(numerator, denominator)) if denominator else None
 
 
@@ -46,7 +46,7 @@ def order_report(order: RecordedOrder) -> dict[str, Any]:
 
 
 def candles(trades: Mapping[str, PublicTrade]) -> list[dict[str, Any]]:
-    """Five-minute candles of the trades, oldest first; a period without trades has none."""
+    """Five-minute candles of the trades, oldest first; periods without trades have none."""
     periods: dict[int, list[PublicTrade]] = {}
     for trade in sorted(trades.values(), key=trade_order):
         periods.setdefault((trade.at - EPOCH) // _CANDLE, []).append(trade)
@@ -65,7 +65,7 @@ def candles(trades: Mapping[str, PublicTrade]) -> list[dict[str, Any]]:
 
 
 def trade_order(trade: PublicTrade) -> tuple[datetime, int, str]:
-    """Trades in the order in which they happened."""
+    """A sort key: trades in the order in which they happened."""
     return trade.at, int(trade.trade_id) if trade.trade_id.isdigit() else 0, trade.trade_id
 
 
@@ -78,7 +78,7 @@ def sum_of(values: Any) -> Decimal:
 
 
 def stamp_of(message: Mapping[str, Any]) -> datetime:
-    """When a message says that it was sent; 1970 where it says nothing that can be read."""
+    """The sending time that a message states; 1970 if it has none that can be parsed."""
     try:
         return time_of(message.get("timestamp"), "timestamp")
     except MessageError:

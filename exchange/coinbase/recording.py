@@ -1,13 +1,13 @@
-"""A recording of Coinbase's streams, read by the production parsers: what came, what is missing, what it adds up to.
+"""A recording of Coinbase's streams, read by the production parsers: its contents, its gaps, its sums.
 
-A recording is JSON Lines: `{"sent": message}`, `{"received": message}` or a bare message a line; a frame that was no
+A recording is JSON Lines: `{"sent": message}`, `{"received": message}` or a bare message a line; a frame that was not
 JSON is kept as a string; `{"disconnected": …}` ends a connection. Otherwise a connection ends where the sequence starts
 again: at 0, or, after something was sent, at any number below the expected one with a newer timestamp.
 
-Each numbered message counts once per connection: repeats change nothing, and a late one is put in its place, so that
-books, trades and orders come out as if everything had arrived in order; only an order's fills are its steps as they
-came, because that is how they would be booked. Prices and averages that don't divide evenly
-are rounded half-even to 28 significant digits; everything else is exact.
+Each numbered message counts once per connection. Repeats change nothing, and a late message is applied at its place, so
+books, trades and orders are the same as if everything had arrived in order. Only an order's fills are its steps in
+order of arrival, because they would be booked in that order. Prices and averages that don't divide evenly are rounded
+half-even to 28 significant digits; everything else is exact.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["RecordingCheck"]
 
 
 class RecordingCheck:
-    """Takes a recording line by line; `report` says what it holds."""
+    """Reads a recording line by line; `report` summarises it."""
 
     def __init__(self) -> None:
         self._lines = 0
@@ -55,11 +55,11 @@ class RecordingCheck:
 
     @property
     def lines(self) -> int:
-        """Lines taken so far."""
+        """Lines read so far."""
         return self._lines
 
     def feed(self, line: bytes) -> None:
-        """Take the next line; whatever it holds, it is counted and never raises."""
+        """Read the next line. Any content is counted; nothing raises."""
         self._lines += 1
         line = line.strip()
         if not line:
@@ -70,7 +70,7 @@ class RecordingCheck:
             self._bad("not JSON, or cut off")
             return
         if not isinstance(entry, dict):
-            self._bad("no JSON object")
+            self._bad("not a JSON object")
         elif "received" in entry:
             self._messages += 1
             self._received(entry["received"])
@@ -100,7 +100,7 @@ class RecordingCheck:
                 self._bad("the frame is not JSON")
                 return
         if not isinstance(message, dict):
-            self._bad("the frame is no JSON object")
+            self._bad("the frame is not a JSON object")
             return
         channel = message.get("channel")
         if not isinstance(channel, str):
@@ -113,7 +113,7 @@ class RecordingCheck:
         self._channels[channel] += 1
         sequence = message.get("sequence_num")
         if type(sequence) is not int or sequence < 0:
-            self._bad(f"sequence_num is no number: {sequence!r}")
+            self._bad(f"sequence_num is not a number: {sequence!r}")
             return
         connection = self._connection_of(message, sequence)
         if self._placed(connection, sequence):
@@ -122,11 +122,11 @@ class RecordingCheck:
     # --- connections and sequence --------------------------------------------------------------------------------
 
     def _connection_of(self, message: Mapping[str, Any], sequence: int) -> RecordedConnection:
-        """The connection that a message belongs to: the one at hand, or a new one."""
+        """The connection that a message belongs to: the current one, or a new one."""
         now = self._connection
         stamp = stamp_of(message)
         if now is None or self._ended or self._starts_again(now, message, sequence, stamp):
-            # A recording that begins without a word of ours may be cut from the middle of a connection.
+            # A recording that begins without a sent message may be cut from the middle of a connection.
             cut = now is None and not self._sent_since and not self._ended and sequence > 0
             if now is not None:
                 self._missed_before += now.tracker.missed
@@ -149,11 +149,11 @@ class RecordingCheck:
             return self._sent_since and stamp > now.newest
         if now.first:
             return self._sent_since or orjson.dumps(message) != now.first
-        # The first message has been overtaken by later ones, or this is a new start.
+        # Either later messages have overtaken the first one, or this is a new connection.
         return stamp > now.newest
 
     def _placed(self, connection: RecordedConnection, sequence: int) -> bool:
-        """Whether the message is new on its connection; gaps, late ones and repeats are noted."""
+        """Whether the message is new on its connection; gaps, late messages and repeats are counted."""
         tracker = connection.tracker
         expected = tracker.expected
         below = connection.cut and sequence < connection.lowest
@@ -177,7 +177,7 @@ class RecordingCheck:
             return False
         return True
 
-    # --- what the messages say -----------------------------------------------------------------------------------
+    # --- contents of the messages -----------------------------------------------------------------------------------
 
     def _read(self, connection: RecordedConnection, message: Mapping[str, Any], channel: str, sequence: int) -> None:
         events: list[StreamEvent] = []
@@ -210,7 +210,7 @@ class RecordingCheck:
         product.book.apply(event, connection, sequence)
 
     def _take_trade(self, event: PublicTrade, connection: RecordedConnection, sequence: int) -> None:
-        # Snapshots repeat trades; their ids say so.
+        # Snapshots repeat trades, with the same ids.
         self._product(event.symbol).trades.setdefault(event.trade_id, event)
 
     def _take_ticker(self, event: Ticker, connection: RecordedConnection, sequence: int) -> None:
@@ -280,7 +280,7 @@ class RecordingCheck:
         }
 
     def _snapshot_report(self) -> dict[str, Any] | None:
-        """The list of open orders on the newest connection with a user channel; None where there was none."""
+        """The list of open orders on the newest connection with a user channel; None if there was none."""
         connection = self._user_connection
         if connection is None:
             return None

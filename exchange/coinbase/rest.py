@@ -1,13 +1,13 @@
-"""Calls to Coinbase's REST API by the official client, and what each way of failing means.
+"""Calls to Coinbase's REST API by the official client, and the meaning of each kind of failure.
 
-The client is synchronous, so calls run on threads, one client and session a thread, connections kept alive. The rule
-for commands: as long as no byte of the request was given to the connection, the venue certainly did not take it
-(`NotAccepted`); afterwards only a readable answer says anything, and everything else is `OutcomeUnknown`. That moment
-is observed in the connection itself rather than guessed from exception types. Nothing is ever sent twice: no retries,
-no redirects. A failed read is `Unavailable`.
+The client is synchronous, so calls run on threads, one client and session a thread, with connections kept alive. The
+rule for commands: until a byte of the request was given to the connection, the venue certainly did not take it
+(`NotAccepted`); afterwards only a readable answer decides, and everything else is `OutcomeUnknown`. That moment is
+observed in the connection itself rather than guessed from exception types. Nothing is ever sent twice: no retries, no
+redirects. A failed read is `Unavailable`.
 
-One exception: a request that the venue turned away with 401, and so did not take, is sent again with a new token, twice
-at most, if the refusal's date, or a look at the venue's clock, shows that the token's time was wrong.
+One exception: a request that the venue rejected with 401, and so did not take, is sent again with a new token, at most
+twice, if the refusal's date, or a check of the venue's clock, shows that the token's time was wrong.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ __all__ = ["PREFIX", "RestCaller"]
 PREFIX = "/api/v3/brokerage"
 
 _SPARE_SECONDS = 2.0
-"""A call is given up this long after its own timeouts: they bound silence, not an answer that trickles."""
+"""A call is given up this many seconds after its own timeouts, which bound silence, not a slow answer."""
 
-# The client attaches a handler of its own to standard error; every failure reaches our caller as an exception instead.
+# The client attaches its own handler to standard error; here every failure reaches the caller as an exception.
 logging.getLogger("coinbase.RESTClient").handlers.clear()
 logging.getLogger("coinbase.RESTClient").addHandler(logging.NullHandler())
 logging.getLogger("coinbase.RESTClient").propagate = False
 
 _CLOCK_WRONG_SECONDS = 1.0
-"""A token's time was wrong if the venue's clock turns out to be this far from where it was taken to be."""
+"""A token's time was wrong if the assumed and the actual venue clock differ by this many seconds."""
 _CLOCK_WAIT_SECONDS = 0.5
-"""So long a refused request waits for the venue's time where its refusal's date says nothing."""
+"""Seconds that a refused request waits for the venue's time if the refusal's date says nothing new."""
 _SENT_AGAIN = 2
-"""How often a request whose token was refused is sent again, as often as there is another time to try."""
+"""How often a request with a refused token is sent again at most, while there is another time to try."""
 _CLOCK_RIGHT_SECONDS = 10.0
-"""After a look that found the clock right, a refused token is no reason for another look for this long."""
+"""For this many seconds after a check found the clock right, a refused token causes no other check."""
 
 _sending = threading.local()
 
@@ -88,7 +88,7 @@ class _Answer(requests.Response):
 
 class _Transport(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        # A context of our own: the usual one writes its keys where SSLKEYLOGFILE says.
+        # Our own context: the default one writes its keys to the file named by SSLKEYLOGFILE.
         super().init_poolmanager(*args, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"https": _ObservedPool}
 
@@ -101,16 +101,16 @@ class _Transport(HTTPAdapter):
 def _session(ca_file: str | None) -> requests.Session:
     session = requests.Session()
     session.mount("https://", _Transport(max_retries=0))
-    # The environment says nothing here: its authorities would beat our own, its proxies would stand between, and a
-    # .netrc file would replace the token.
+    # The environment is ignored: its authorities would replace ours, its proxies would be in between, and a .netrc
+    # file would replace the token.
     session.trust_env = False
     session.verify = authorities(ca_file)
     session.max_redirects = 0
     return session
 
 
-class _Client(RESTClient):  # type: ignore[misc]  # the client has no types
-    """The official client, with tokens in the exchange's time; without a key it asks only what is public."""
+class _Client(RESTClient):  # type: ignore[misc]  # the client is untyped
+    """The official client, with tokens in the exchange's time; without a key only for public paths."""
 
     def __init__(self, address: str, key: ApiKey | None, clock: ExchangeClock, timeout: tuple[float, float]) -> None:
         super().__init__(
@@ -123,7 +123,7 @@ class _Client(RESTClient):  # type: ignore[misc]  # the client has no types
         self._clock = clock
 
     def set_headers(self, method: str, path: str) -> dict[str, str]:
-        """The headers of a request, with a token where there is a key."""
+        """The headers of a request, with a token if there is a key."""
         headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json"}
         if self._key is not None:
             token = self._key.token(self._clock.now(), f"{method} {self.base_url}{path}")
@@ -136,13 +136,13 @@ class RestCaller:
 
     Args:
         address: host, or host:port.
-        key: signs every request; without one only public addresses answer.
+        key: signs every request; without one only public paths can be used.
         ca_file: PEM file to trust instead of the public authorities.
         connect_timeout: seconds for TCP and TLS.
         read_timeout: seconds of silence after sending.
         threads: calls in flight at once.
-        limiter: the share.
-        clock_look_seconds: how often the venue's clock is looked at, beside each time that it refuses a token.
+        limiter: the process's share of the rate.
+        clock_look_seconds: seconds between checks of the venue's clock; each refused token causes another.
     """
 
     def __init__(
@@ -164,8 +164,8 @@ class RestCaller:
         self._timeout = (connect_timeout, read_timeout)
         self._deadline = connect_timeout + read_timeout + _SPARE_SECONDS
         self._limiter = limiter
-        # A quarter of the threads is left to exits, however slow the venue is. A read that nobody waits for any more
-        # keeps its place until its thread is free again.
+        # A quarter of the threads is reserved for exits, however slow the venue is. A read whose caller was cancelled
+        # keeps its slot until its thread is free again.
         self._ordinary = asyncio.Semaphore(max(1, threads - threads // 4))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="coinbase-rest")
         self._local = threading.local()
@@ -176,7 +176,7 @@ class RestCaller:
         self._looking = threading.Lock()
         self._right_until = 0.0
         self._looked_at = float("-inf")
-        """When a look last ended, whatever it brought (monotonic)."""
+        """When a clock check last ended, with any result (monotonic seconds)."""
 
     async def read(self, path: str, params: Mapping[str, Any] | None = None, *, public: bool = False) -> dict[str, Any]:
         """GET `path` (after the prefix) and return the JSON object.
@@ -201,9 +201,9 @@ class RestCaller:
         """POST `body` to `path` once and return the JSON object.
 
         Raises:
-            CommandRefused: the venue said no with a status of its own (4xx).
-            NotAccepted: it was certainly not taken.
-            OutcomeUnknown: nobody knows.
+            CommandRefused: the venue refused the command with a status of its own (4xx).
+            NotAccepted: the venue certainly did not take it.
+            OutcomeUnknown: the venue may or may not have taken it.
         """
         if self._key is None:
             raise NotAccepted("no API key is configured, so nothing can be ordered", code=AUTH_FAILURE)
@@ -211,7 +211,7 @@ class RestCaller:
             return await self.command_now(path, body, urgent=urgent)
 
     async def command_now(self, path: str, body: Mapping[str, Any], *, urgent: bool = False) -> dict[str, Any]:
-        """`command` for a caller that has its turn in the limiter already."""
+        """`command` for a caller that already holds a turn of the limiter."""
 
         def call(client: RESTClient) -> Any:
             return client.post(PREFIX + path, data=dict(body))
@@ -219,17 +219,17 @@ class RestCaller:
         return await self._run(call, command_failure, f"POST {path}", late=OutcomeUnknown, urgent=urgent)
 
     async def pages(self, path: str, params: Mapping[str, Any], items: str) -> AsyncIterator[list[dict[str, Any]]]:
-        """The lists named `items` of all pages; an empty page goes on as long as the venue says there is more.
+        """The lists named `items` of all pages; also goes on after an empty page if the venue says that there are more.
 
         Raises:
-            Unavailable: a page failed, or the venue repeats a cursor for ever.
+            Unavailable: a page failed, or the venue repeats a cursor.
         """
         cursor, seen = "", set[str]()
         while True:
             page = await self.read(path, {**params, "cursor": cursor or None})
             rows = page.get(items, ())
             if rows is None:
-                rows = []  # how the venue writes an empty list at times
+                rows = []  # the venue sometimes sends null for an empty list
             if not isinstance(rows, list):
                 raise Unavailable(f"GET {path}: the answer has no list {items!r}", code="UNREADABLE_ANSWER")
             yield rows
@@ -260,7 +260,7 @@ class RestCaller:
             offset = self.clock.offset
             try:
                 answer = call(self._client(public=public))
-            except Exception as problem:  # every way to fail must end in one of the port's errors
+            except Exception as problem:  # every failure must become one of the port's errors
                 once_more = again < _SENT_AGAIN and time.monotonic() - began < self._deadline / 2
                 if not self._clock_was_wrong(problem, offset, once_more=once_more) or not once_more:
                     raise failure(what, problem, _sending.begun) from problem
@@ -272,7 +272,7 @@ class RestCaller:
         def run() -> dict[str, Any]:
             answer = send()
             if not isinstance(answer, dict):
-                raise late(f"{what}: the answer is no JSON object", code="UNREADABLE_ANSWER")
+                raise late(f"{what}: the answer is not a JSON object", code="UNREADABLE_ANSWER")
             return answer
 
         if self._closed:
@@ -292,7 +292,7 @@ class RestCaller:
         loop = asyncio.get_running_loop()
 
         def free(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended before the thread
+            with contextlib.suppress(RuntimeError):  # the loop ended before the thread
                 loop.call_soon_threadsafe(self._ordinary.release)
 
         try:
@@ -306,7 +306,7 @@ class RestCaller:
         return future
 
     def _client(self, *, public: bool) -> RESTClient:
-        """This thread's client; for what is public, one that signs nothing: a token with a wrong time is refused."""
+        """This thread's client; an unsigned one for public paths, as even they refuse a token with a wrong time."""
         if getattr(self._local, "session", None) is None:
             session = self._local.session = _session(self._ca_file)
             self._sessions.append(session)
@@ -324,7 +324,7 @@ class RestCaller:
     # --- the venue's clock -------------------------------------------------------------------------------------------
 
     def stream_token(self) -> str:
-        """A fresh token for a subscribe message, in the venue's time.
+        """A new token for a subscribe message, in the venue's time.
 
         Raises:
             ValueError: there is no API key.
@@ -334,16 +334,17 @@ class RestCaller:
         return self._key.token(self.clock.now())
 
     def look_at_the_clock(self, *, refused: bool = False) -> None:
-        """Ask for the venue's time, beside everything else; a look that fails changes nothing, except after a token
-        was `refused` by a message that tells no time: then the failed look's date tells it."""
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
+        """Request the venue's time in the background. A failed check changes nothing, except after a token was
+        `refused` by a message without a time: then the date of the failed check is used."""
+        with contextlib.suppress(RuntimeError):  # closed in the meantime
             self._threads.submit(self._look, self.clock.offset, refused=refused)
 
     def _clock_was_wrong(self, problem: BaseException, offset: float, *, once_more: bool) -> bool:
-        """Whether the venue refused a token, which was made with `offset`, and another offset is to be tried.
+        """Whether the venue refused a token, which was made with `offset`, and another offset should be tried.
 
-        The refusal's own date says so at once, whatever becomes of a read; the exact time is then asked for beside.
-        Where it says nothing new the time is waited for, but not for long, if the request could be sent `once_more`.
+        The refusal's own date decides at once, independent of any read; the exact time is then requested in the
+        background. If the date says nothing new, this waits briefly for that time, if the request could be sent
+        `once_more`.
         """
         response = response_of(problem)
         if response is None or response.status_code != 401 or self._key is None:
@@ -356,11 +357,11 @@ class RestCaller:
         return abs(self.clock.offset - offset) >= _CLOCK_WRONG_SECONDS
 
     def _wait_for_a_look(self, offset: float, refused_at: float) -> None:
-        """Until somebody has asked for the venue's time since a token with `offset` was refused (monotonic seconds).
+        """Wait until the venue's time has been requested since a token with `offset` was refused (monotonic seconds).
 
-        Not for long: a read that hangs must not keep an order.
+        The wait is bounded: a read that hangs must not delay an order.
         """
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
+        with contextlib.suppress(RuntimeError):  # closed in the meantime
             wait([self._threads.submit(self._look_since, offset, refused_at)], timeout=_CLOCK_WAIT_SECONDS)
 
     def _look_since(self, offset: float, refused_at: float) -> None:
@@ -373,14 +374,14 @@ class RestCaller:
             self._looking.release()
 
     def _look(self, offset: float, *, refused: bool) -> None:
-        """Ask for the venue's time, unless somebody else has done so since it was taken to be off by `offset`, or does
-        so now: a venue that hangs holds one thread.
+        """Request the venue's time, unless another thread has done so since it was assumed to be `offset` ahead, or is
+        doing so: a venue that hangs blocks one thread only.
         """
         if not self._looking.acquire(blocking=False):
             return
         try:
             if self.clock.offset != offset or (refused and self._refused(offset, None)):
-                return  # what else is known is tried before anybody is asked
+                return  # another known offset is tried before a request
             if time.monotonic() >= self._right_until:
                 self._ask_time(offset, refused=refused)
         finally:
@@ -393,7 +394,7 @@ class RestCaller:
             self.clock.look(lambda: moment_of(self._client(public=True).get(PREFIX + "/time", public=True)))
         except (requests.RequestException, MessageError, ValueError, AttributeError) as problem:
             if refused:
-                # An answer that says nothing else says when it was given; without one our own clock is left.
+                # Any answer has at least a date; without an answer our own clock is tried.
                 response = response_of(problem)
                 date = None if response is None else date_of(response)
                 self._refused(offset, date or datetime.now(UTC))
@@ -406,7 +407,7 @@ class RestCaller:
     def _refused(self, offset: float, date: datetime | None) -> bool:
         changed = self.clock.refused(offset, date)
         if changed:
-            self._right_until = 0.0  # that was said of the offset of before
+            self._right_until = 0.0  # that result was for the previous offset
         return changed
 
     async def close(self) -> None:

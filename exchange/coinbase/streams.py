@@ -1,9 +1,9 @@
-"""Coinbase's side of a stream connection: what to subscribe to, and what each frame means (PROTOCOLS, "Coinbase WS").
+"""Coinbase's side of a stream connection: subscriptions, and the meaning of each frame (PROTOCOLS, "Coinbase WS").
 
-Rules: one sequence per connection over all channels. A jump is a `Gap`; a number below is late or a repeat and is
-dropped, but for a late message of the user channel, whose totals are facts that can be merged at any time. After a gap
-the order book is asked for anew. Market messages that come under another product's name are told of each product that
-was asked for (`twins`).
+Rules: one sequence per connection over all channels. A jump is a `Gap`; a lower number is late or a repeat and is
+dropped, except a late message of the user channel, whose totals are facts that can be merged at any time. After a gap
+the order book is requested again. Market messages under another product's name are delivered for each product that was
+subscribed to (`twins`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from exchange.streams import StreamStats, SubscriptionError
 __all__ = ["CoinbaseSession", "SnapshotProgress"]
 
 _BOOK_AGAIN_SECONDS = 2.0
-"""The book is asked for at most this often, however many gaps there are."""
+"""Shortest time between two requests for the book, in seconds, however many gaps there are."""
 
 
 class SnapshotProgress:
-    """Follows the batches of the user channel's list of open orders on one connection, in whatever order they come.
+    """Follows the batches of the user channel's list of open orders on one connection, in any order of arrival.
 
-    It ends at the first user message with fewer than 50 orders and is complete when nothing before that is missing.
+    The list ends at the first user message with fewer than 50 orders; it is complete when no earlier message is
+    missing.
     """
 
     __slots__ = ("_end", "_started", "complete", "orders")
@@ -49,7 +50,7 @@ class SnapshotProgress:
         return self.note(*orders_in(message), sequence, tracker)
 
     def note(self, count: int, snapshot: bool, update: bool, sequence: int, tracker: SequenceTracker) -> bool:
-        """The same for a message of which only the number of orders and the types of its events are at hand."""
+        """The same for a message of which only the number of orders and the types of events are known."""
         if self.complete:
             return False
         if snapshot:
@@ -60,7 +61,7 @@ class SnapshotProgress:
         return self.settle(tracker)
 
     def settle(self, tracker: SequenceTracker) -> bool:
-        """True if the list has just become complete, say by a late message."""
+        """True if the list has just become complete, for instance by a late message."""
         if self.complete or self._end is None or tracker.overflow:
             return False
         end = self._end
@@ -72,13 +73,13 @@ class CoinbaseSession:
     """One connection, from subscribing to its end.
 
     Args:
-        channels: the venue's names, in the order to subscribe.
-        symbols: products of the market channels; the user channel is always whole.
-        token: makes a fresh token for a subscription; needed for the user channel only.
-        stats: counts what comes.
-        twins: under which names the market channels tell of the products.
-        refused: hears that a connection's first word was a refusal, say of its tokens.
-        venue_time: the venue's time as far as we know it, Unix seconds; what is said to be later is cut to it.
+        channels: the venue's names, in order of subscription.
+        symbols: products of the market channels; the user channel is always for all products.
+        token: makes a new token for a subscription; needed for the user channel only.
+        stats: counts messages.
+        twins: the names under which the market channels report the products.
+        refused: called if the first message of a connection is a refusal, for instance of its token.
+        venue_time: the venue's time as far as known, Unix seconds; later times in messages are replaced by it.
         clock: monotonic seconds.
     """
 
@@ -110,11 +111,11 @@ class CoinbaseSession:
 
     @property
     def expects_heartbeats(self) -> bool:
-        """Whether heartbeats were asked for."""
+        """Whether heartbeats were subscribed to."""
         return "heartbeats" in self._channels
 
     def opening(self) -> Sequence[str]:
-        """One subscribe message a channel, each with a fresh token where a key is given."""
+        """One subscribe message a channel, each with a new token if there is a key."""
         return [self._message(channel) for channel in self._channels]
 
     def _message(self, channel: str, verb: str = "subscribe") -> str:
@@ -122,7 +123,7 @@ class CoinbaseSession:
         return subscribe(channel, symbols, self._token() if self._token else None, verb=verb)
 
     def replies(self) -> Sequence[str]:
-        """After a gap: drop the book and ask for it anew."""
+        """After a gap: drop the book and request it again."""
         if not self._book_wanted or self._clock() - self._book_asked_at < _BOOK_AGAIN_SECONDS:
             return ()
         self._book_wanted, self._book_asked_at = False, self._clock()
@@ -132,7 +133,7 @@ class CoinbaseSession:
         """The events of a frame.
 
         Raises:
-            SubscriptionError: the venue's first word was an error.
+            SubscriptionError: the first message of the connection was an error.
         """
         out: list[StreamEvent] = []
         try:
@@ -140,13 +141,13 @@ class CoinbaseSession:
         except orjson.JSONDecodeError:
             return self._malformed(frame, "not JSON", out)
         if type(message) is not dict:
-            return self._malformed(frame, "no JSON object", out)
+            return self._malformed(frame, "not a JSON object", out)
         channel = message.get("channel")
         if type(channel) is not str:
             return self._without_channel(frame, message, out)
         sequence = message.get("sequence_num")
         if type(sequence) is not int or sequence < 0:
-            return self._malformed(frame, f"sequence_num is no number: {sequence!r}", out)
+            return self._malformed(frame, f"sequence_num is not a number: {sequence!r}", out)
         channels = self._stats.channels
         channels[channel] = channels.get(channel, 0) + 1
         if sequence == self._sequence.expected:
@@ -166,7 +167,7 @@ class CoinbaseSession:
         return out
 
     def _by_product(self, events: list[StreamEvent]) -> list[StreamEvent]:
-        """The events under the names of the products that were asked for."""
+        """The events under the names of the products that were subscribed to."""
         out: list[StreamEvent] = []
         for event in events:
             if isinstance(event, CandleUpdate):
@@ -182,7 +183,7 @@ class CoinbaseSession:
         return out
 
     def _out_of_order(self, sequence: int, channel: str, out: list[StreamEvent]) -> bool:
-        """Note a number that was not expected; True if the message is to be read."""
+        """Note an unexpected number; True if the message should be read."""
         expected = self._sequence.expected
         arrival = self._sequence.place(sequence)
         stats = self._stats

@@ -1,8 +1,8 @@
-"""Under which name the venue's market channels tell of a product.
+"""The name under which the venue's market channels report a product.
 
-BTC-USDC and BTC-USD are one market at Coinbase: prices, trades, candles and book come under the name BTC-USD, while
-orders, fills and REST name the product itself. Which product has such a twin says its `alias`; USDT-USDC has none.
-Where that isn't known yet (the venue has not answered), a -USDC product hears to both names: no price would be worse.
+BTC-USDC and BTC-USD are one market at Coinbase: prices, trades, candles and book are sent under the name BTC-USD, while
+orders, fills and REST use the product's own name. A product's `alias` names its twin, if any; USDT-USDC has none. While
+the alias is unknown (the venue has not answered yet), a -USDC product accepts both names, as no price would be worse.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _QUOTE = "-USDC"
 
 
 class Twins:
-    """What is known by now, from every product that was read."""
+    """The twins known so far, from all products that were read."""
 
     def __init__(self) -> None:
         self._markets: dict[str, str] = {}
@@ -28,7 +28,7 @@ class Twins:
             self._markets[symbol] = alias if isinstance(alias, str) and alias else symbol
 
     def unknown(self, symbols: Iterable[str]) -> list[str]:
-        """Those that may have a twin that we don't know of."""
+        """Those that may have an unknown twin."""
         return [symbol for symbol in symbols if symbol.endswith(_QUOTE) and symbol not in self._markets]
 
     def subscribed(self, symbols: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ class Twins:
         return list(dict.fromkeys(self._markets.get(symbol, symbol) for symbol in symbols))
 
     def heard(self, symbols: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """For each name that messages may come under: the symbols that they tell of. Empty where no two differ."""
+        """For each name in messages: the symbols that it stands for. Empty if every name is the symbol's own."""
         found: dict[str, tuple[str, ...]] = {}
         for symbol in symbols:
             names = {self._markets.get(symbol, symbol)}

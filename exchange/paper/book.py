@@ -1,8 +1,8 @@
 """One product's order book: synthetic liquidity around the market's quote, and the user's resting orders in it.
 
-Rules. Synthetic levels stand on a fixed grid with a size that depends only on the price, so that a move changes few
-levels; what a taker eats is gone until the next quote. Resting orders have price-time priority. Where the market has
-moved through a resting order that is not filled yet, its levels start behind that order: a book is never crossed.
+Rules. Synthetic levels are on a fixed grid with a size that depends only on the price, so that a move changes few
+levels; liquidity that a taker removes is gone until the next quote. Resting orders have price-time priority. If the
+market has moved through an unfilled resting order, its levels start behind that order: a book is never crossed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RestingBook:
         self.stops: dict[str, Order] = {}
 
     def quote(self, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal] | None = None) -> None:
-        """Set the market's quote; every synthetic level is full again. `sizes` (base) at bid and ask, if known."""
+        """Set the market's quote; every synthetic level is refilled. `sizes` (base) at bid and ask, if known."""
         self.bid, self.ask = bid, ask
         self._taken.clear()
         self._shown = {} if sizes is None else {bid: sizes[0], ask: sizes[1]}
@@ -51,7 +51,7 @@ class RestingBook:
         insort(self._resting[order.side], _entry(order), key=_rank)
 
     def remove(self, order: Order) -> None:
-        """Take an order out of the book, where it is in it."""
+        """Remove an order from the book, if it is there."""
         entries = self._resting[order.side]
         key = _rank(_entry(order))
         at = bisect_left(entries, key, key=_rank)
@@ -117,7 +117,7 @@ class RestingBook:
         return ranked[:limit]
 
     def best(self, side: Side) -> Decimal | None:
-        """Best price shown on `side`, or None where the side is empty."""
+        """Best price shown on `side`, or None if the side is empty."""
         synthetic = next(self.synthetic(side), None)
         own = self.best_resting(side)
         prices = [level[0] for level in (synthetic,) if level is not None]

@@ -1,9 +1,9 @@
-"""Candles of every product in market time: one-minute bars, aggregated to what is asked for.
+"""Candles of every product in market time: one-minute bars, aggregated to the requested length.
 
-Before the start the history is a file's or a seeded walk backwards from the first price, made up when it is first asked
-for: all at once, as arrays, so that a thousand products are no reason to wait. Its volume is that of the ticks that are
-to come, so that nothing is to be seen where the two meet. Market time starts at the wall clock's time and runs at the
-exchange's speed.
+The history before the start comes from a file, or is a seeded random walk backwards from the first price. It is
+generated on the first request, all at once as arrays, so that a thousand products don't delay the start. Its volume is
+that of the ticks to come, so that there is no visible break where the two meet. Market time starts at the wall clock's
+time and runs at the exchange's speed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GRANULARITIES = {
 }
 MINUTE = 60
 LEAST_SHARE = 0.05
-"""A tick without a size of its own trades this share of the largest value of a tick, up to all of it."""
+"""A tick without a size trades at least this fraction of the largest value of a tick, at most all of it."""
 MEAN_SHARE = (1 + LEAST_SHARE) / 2
 _RECENT_MINUTES = 300  # generated history: this many one-minute bars, and before them five-minute bars
 _OLDER_BARS = 1100
@@ -63,7 +63,7 @@ class PaperCandle:
     volume: Decimal
 
     def add(self, price: Decimal, size: Decimal) -> None:
-        """Take a trade into the bar."""
+        """Add a trade to the bar."""
         self.high = max(self.high, price)
         self.low = min(self.low, price)
         self.close = price
@@ -93,7 +93,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Made-up bars: prices in price increments, volumes in base increments, both whole."""
+    """Generated bars: prices in price increments, volumes in base increments, both whole."""
 
     starts: NDArray[np.int64]
     prices: NDArray[np.int64]
@@ -111,7 +111,7 @@ class _Past:
         return list(map(PaperCandle, at, opened, high, low, close, volumes))
 
     def since(self, start: float) -> PaperCandle | None:
-        """All bars after `start` as one; None where there is none."""
+        """All bars after `start` as one; None if there are none."""
         first = int(np.searchsorted(self.starts, start, side="right"))
         if first == len(self.starts):
             return None
@@ -129,7 +129,7 @@ class _Past:
 class CandleStore:
     """One-minute bars of one product. `volatility` is the standard deviation of a minute's return, a fraction.
 
-    Without `history` it is made up, at the `pace` of the ticks to come; an empty one is none.
+    Without `history` it is generated, at the `pace` of the ticks to come; an empty one means no history.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class CandleStore:
         self._day: tuple[int, Day] | None = None
 
     def add(self, at: float, price: Decimal, size: Decimal) -> None:
-        """Take a trade at market time `at` (unix seconds)."""
+        """Add a trade at market time `at` (unix seconds)."""
         start = int(at) // MINUTE * MINUTE
         if self._bars and self._bars[-1].start >= start:
             self._bars[-1].add(price, size)
@@ -175,7 +175,7 @@ class CandleStore:
         return merged
 
     def day(self, at: float) -> Day:
-        """The 24 hours before market time `at`, once a market minute, each product at its own second."""
+        """The 24 hours before market time `at`, recomputed once a market minute, each product at its own second."""
         minute = (int(at) + crc32(self._product.product_id.encode()) % MINUTE) // MINUTE
         if self._day is None or self._day[0] != minute:
             since = at - 86_400
@@ -195,7 +195,7 @@ class CandleStore:
         return self._day[1]
 
     def _minutes(self, start: float, end: float) -> list[PaperCandle]:
-        """The bars that start within [start, end): made-up ones are of five minutes where they are old."""
+        """The bars that start within [start, end): generated ones have five minutes if they are old."""
         past = self._past.between(start, end) if self._past is not None else []
         first, last = (bisect_left(self._bars, at, key=lambda bar: bar.start) for at in (start, end))
         return past + self._bars[first:last]
@@ -207,7 +207,7 @@ class CandleStore:
         ends = self._bars[0].start if self._bars else int(self._start) // MINUTE * MINUTE
         dice = np.random.default_rng([self._seed % 2**32, *self._product.product_id.encode()])
         tick, step = self._product.price_increment, self._product.base_increment
-        # Newest first: minutes, a few more to a whole five minutes, then five minutes each.
+        # Newest first: one-minute bars, up to a whole multiple of five minutes, then five-minute bars.
         recent = _RECENT_MINUTES + (ends // MINUTE - _RECENT_MINUTES) % 5
         lengths = np.full(recent + _OLDER_BARS, 5 * MINUTE)
         lengths[:recent] = MINUTE
@@ -225,7 +225,7 @@ class CandleStore:
         return _Past(starts[::-1], prices[:, ::-1], volumes[::-1], tick, step)
 
     def _fill_up(self, bar: PaperCandle, dice: np.random.Generator) -> None:
-        """The start was within a minute: what would have traded before it in that minute."""
+        """If the start was within a minute: add the volume that would have traded before it in that minute."""
         before = np.array([min(max(self._start - bar.start, 0.0), MINUTE)])
         steps = math.floor(
             float(_traded(dice, before, self._pace())[0]) / float(bar.open * self._product.base_increment)
@@ -234,9 +234,9 @@ class CandleStore:
 
 
 def _traded(dice: np.random.Generator, lengths: NDArray[np.generic], pace: Pace) -> NDArray[np.float64]:
-    """What ticks of this pace trade in spans of so many seconds, in quote: as the sum of their sizes comes out.
+    """The quote value that ticks of this pace trade in spans of these lengths in seconds, as the sum of random sizes.
 
-    A span has as many ticks as fit, and one more by chance for what is left; the sum of many is normal.
+    A span has as many ticks as fit, and by chance one more for the rest; the sum of many is normally distributed.
     """
     ticks = np.floor(np.asarray(lengths, dtype=np.float64) / pace.seconds + dice.random(len(lengths)))
     deviation = (1 - LEAST_SHARE) / math.sqrt(12)

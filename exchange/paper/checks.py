@@ -1,4 +1,4 @@
-"""What the venue checks of an order before it looks at prices and balances. Each raises `Refusal`."""
+"""The venue's checks of an order before prices and balances. Each raises `Refusal`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check_prices(product: PaperProduct, side: Side, terms: OrderTerms) -> None:
 
 
 def check_stop(side: Side, terms: OrderTerms, last: Decimal) -> None:
-    """A stop waits for the market: one that the last trade is beyond already is refused, and not triggered."""
+    """A stop waits for the market: if the last trade is already beyond it, it is refused, not triggered."""
     if terms.stop_price is None or not last:
         return
     up = terms.stop_up if terms.kind is PaperOrderKind.STOP_LIMIT else side is Side.BUY
@@ -107,7 +107,7 @@ def check_size(product: PaperProduct, terms: OrderTerms) -> None:
 
 
 def check_edited(product: PaperProduct, price: Decimal, size: Decimal) -> None:
-    """New price and size of an edited order are possible ones."""
+    """The new price and size of an edited order are valid."""
     if not 0 < price <= _PRICE_LIMIT or not on_grid(price, product.price_increment):
         raise Refusal("INVALID_EDITED_PRICE", f"Price must be a multiple of {product.price_increment}.")
     if not product.base_min_size <= size <= product.base_max_size or not on_grid(size, product.base_increment):

@@ -1,4 +1,4 @@
-"""The command that runs a paper exchange until Ctrl-C or SIGTERM. What is heavy is imported when it runs."""
+"""The command that runs a paper exchange until Ctrl-C or SIGTERM. Heavy modules are imported when it runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def paper(
         Path | None, typer.Option(help="Products in the shape of GET /products, instead of the bundled ones.")
     ] = None,
     speed: Annotated[float, typer.Option(help="Market seconds per second.")] = 1.0,
-    step: Annotated[bool, typer.Option(help="The market moves only when told over the control interface.")] = False,
+    step: Annotated[bool, typer.Option(help="The market moves only on request over the control interface.")] = False,
     history_rows: Annotated[int, typer.Option(help="Candles at the file's head that become history.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of generated prices.")] = 1,
     volatility: Annotated[
@@ -140,7 +140,7 @@ async def _serve(config: PaperConfig, *, as_json: bool) -> None:
 
 
 def balances_of(texts: Sequence[str]) -> dict[str, Decimal]:
-    """Starting balances written like USD=100000. Raises `PaperError` for one that is not."""
+    """Starting balances written like USD=100000. Raises `PaperError` for one that isn't."""
     found = {}
     for text in texts:
         currency, _, amount = text.partition("=")
@@ -151,7 +151,7 @@ def balances_of(texts: Sequence[str]) -> dict[str, Decimal]:
 
 
 def number_of(name: str, text: str) -> Decimal:
-    """The decimal number that an option has. Raises `PaperError` where it is none."""
+    """An option's decimal number. Raises `PaperError` if it is not one."""
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -1,4 +1,4 @@
-"""How a paper exchange is set up. Everything has a default; durations are in seconds of wall time."""
+"""The configuration of a paper exchange. Everything has a default; durations are in seconds of wall time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Generated:
     """A seeded market: a geometric random walk with jumps.
 
     `volatility` is the standard deviation of a market minute's return (a fraction), one for all or by product;
-    `jumps_per_hour` jumps of standard deviation `jump_size` come on top; `interval` is between ticks of a product.
+    `jumps_per_hour` jumps of standard deviation `jump_size` are added; `interval` is the time between a product's
+    ticks.
     """
 
     volatility: float | Mapping[str, float] = DEFAULT_VOLATILITY
@@ -41,7 +42,7 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class PriceFile:
-    """Prices from a file: candles, ticks or a recorded stream, told apart by their content.
+    """Prices from a file: candles, ticks or a recorded stream, recognised by their content.
 
     `symbols` names the products that the file feeds, each with a scale (None: so that the product starts at its
     reference price); empty means every product, the first unscaled (or, with a `symbol` column, those it names).
@@ -57,7 +58,7 @@ class PriceFile:
 class Live:
     """The venue's real public prices over its public stream; needs a network, and speed 1.
 
-    `rest` is where the candles of before come from; None: there are none, and readings wait for new ones.
+    `rest` is the source of earlier candles; None: there are none, and indicators wait for new ones.
     """
 
     url: str = LIVE_URL
@@ -71,19 +72,18 @@ Source = Generated | PriceFile | Live
 class PaperConfig:
     """Settings of one paper exchange.
 
-    Ports: 0 takes a free one. With a `data_folder` keys, certificate authority and certificate are kept and reused,
-    and so is the account: orders, fills, balances, last prices (`state.sqlite3`; delete it to start afresh), and then
-    `balances` counts for a new account only. `speed` is market seconds per wall second. `step` stops the market until
-    it is told to move. `host` is for REST and streams; the control interface stays on loopback. Rates are requests
-    per second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value` the largest quote value that trades in
-    one tick of a source. `accept_latency` and `cancel_latency` delay an
-    order's and a cancel's effect; None holds it until told over the control interface. `merge_updates` sends one user
-    message for all that one event did to an order (as the venue often does); off, each fill has its own.
-    `fills` is how orders fill; None: base on live prices, else optimistic.
-    `fills_in_quote` shows the fills of orders sized in quote over REST as the venue does at times: `size_in_quote`
-    true and the size in quote currency, to 16 places. `fractional` spends a buy sized in quote to its end, in a last
-    fill below the base increment, as the venue does. `trade_batch` and `depth_batch` are the shortest times between
-    two messages of a product on market_trades and level2 (0: at once).
+    Ports: 0 takes a free one. With a `data_folder` keys, certificate authority and certificate are kept and reused, and
+    so is the account: orders, fills, balances, last prices (`state.sqlite3`; delete it to start afresh); `balances`
+    then applies to a new account only. `speed` is market seconds per wall second. `step` stops the market until it is
+    told to move. `host` is for REST and streams; the control interface stays on loopback. Rates are requests per
+    second, 0 for no limit. `spread_bps` is the quoted spread; `tick_value` the largest quote value that trades in one
+    tick of a source. `accept_latency` and `cancel_latency` delay the effect of an order and of a cancel; None holds it
+    until released over the control interface. `merge_updates` sends one user message for all changes that one event
+    made to an order (as the venue often does); off, each fill has its own. `fills` is how orders fill; None: base on
+    live prices, else optimistic. `fills_in_quote` reports the fills of orders sized in quote over REST as the venue
+    sometimes does: `size_in_quote` true and the size in quote currency, to 16 places. `fractional` spends a buy sized
+    in quote completely, in a last fill below the base increment, as the venue does. `trade_batch` and `depth_batch` are
+    the shortest times between two messages of a product on market_trades and level2 (0: at once).
     """
 
     host: str = "127.0.0.1"
@@ -128,7 +128,7 @@ class PaperConfig:
         return self.fills or (BASE if isinstance(self.source, Live) else OPTIMISTIC)
 
     def about(self) -> str:
-        """What is traded on, and how it fills, in a line for people (PAPER-4)."""
+        """The source of prices, the fill rule and the fees, in a line for people (PAPER-4)."""
         match self.source:
             case Live(url=url):
                 prices = f"live prices of {url}"
@@ -136,12 +136,12 @@ class PaperConfig:
                 prices = f"recorded prices of {path.name}"
             case _:
                 prices = "generated prices"
-        fees = f"{plain(self.maker_fee * 100)} % for who rests, {plain(self.taker_fee * 100)} % for who takes"
+        fees = f"{plain(self.maker_fee * 100)} % as maker, {plain(self.taker_fee * 100)} % as taker"
         return f"Paper money on {prices}. Fills, {self.rule.name}: {self.rule.sentence}. Fees: {fees}."
 
 
 def check(config: PaperConfig) -> None:
-    """Raises `PaperError` with the first thing that can't be meant."""
+    """Raises `PaperError` for the first invalid setting."""
     if not 0 < config.speed <= 100_000:
         raise PaperError("BAD_SPEED", f"Speed must be above 0 and at most 100000, not {config.speed}.")
     for name, rate in (("maker", config.maker_fee), ("taker", config.taker_fee)):

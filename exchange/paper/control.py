@@ -1,7 +1,7 @@
-"""The control interface: plain HTTP with JSON on loopback, for tests, demonstrations and audits that have its token.
+"""The control interface: plain HTTP with JSON on loopback, for tests, demonstrations and audits that hold its token.
 
-It moves the market, plays the exchange's app (orders, deposits), changes products, injects faults and shows the
-exchange's own truth. An answer comes after every consequence has been written to the streams.
+It moves the market, acts as the exchange's app (orders, deposits), changes products, injects faults and shows the
+exchange's own records. It answers after every consequence has been written to the streams.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class ControlServer:
         return {"order": render.rest_order(order, self._venue.portfolio_id)}
 
     def _cancel(self, body: Body) -> object:
-        """A person's cancel in the exchange's own app: no client asked for it. With a `reason` it is the exchange's."""
+        """A person's cancel in the exchange's own app, not a client's. With a `reason` it is the exchange's own."""
         if body.get("reason"):
             reason = self._venue.end(str(body.get("order_id")), str(body["reason"]))
             return {"success": not reason, "failure_reason": reason}
@@ -228,7 +228,7 @@ class ControlServer:
                     raise ApiError(400, "BAD_LATENCY", f"{name} is in seconds of at least 0, or null to hold")
         if "status" in body and body["status"] not in (Status.PENDING, Status.QUEUED):
             raise ApiError(400, "BAD_LATENCY", "status of waiting orders is PENDING or QUEUED")
-        # Everything is in order: from here on nothing can be refused, so nothing is done by half.
+        # All values are valid: from here on nothing can be refused, so the change is complete or not made at all.
         for name, seconds in held.items():
             setattr(self._venue, f"{name}_latency", seconds)
         if "status" in body:
@@ -276,7 +276,7 @@ class ControlServer:
             raise ApiError(400, "BAD_SOCKETS", "action is drop, close or half_open; path is market, user or *")
         return {"sockets": self._streams.sockets(str(action), str(path), code)}
 
-    # -- the exchange's own truth ------------------------------------------------------------------------------
+    # -- the exchange's own records ------------------------------------------------------------------------------
 
     def _state(self) -> object:
         return {
@@ -328,7 +328,7 @@ def _currency(body: Body) -> str:
 
 
 def _seconds(body: Body, name: str, code: str, most: float) -> float:
-    """A number of seconds, `most` at most either way: beyond that, times could not be written any more."""
+    """A number of seconds, at most `most` in either direction: beyond that, times could not be represented."""
     seconds = body.get(name)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not abs(seconds) <= most:
         raise ApiError(400, code, f"{name} must be a number of seconds, at most {most:,.0f}")

@@ -1,7 +1,7 @@
-"""Who may use the control interface: who has its token, from this machine's own names, and no page in a browser.
+"""Access to the control interface: with its token only, under this machine's own names, never from a page in a browser.
 
-The port moves money of the paper account, so it is shut to pages (another origin, a name that was made to point here,
-a form's text) and to whoever can't read the token's file.
+The port moves money of the paper account, so it is closed to web pages (another origin, a name that was pointed here, a
+form's text) and to whoever can't read the token's file.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _SHORTEST: Final = 32
 
 
 def own_token(folder: Path) -> str:
-    """The token in `folder`, made there for its owner's eyes only; one that others could have read is replaced.
+    """The token in `folder`, made there if missing, readable by its owner only; one that others could have read is
+    replaced.
 
-    Raises PaperError(DATA_FOLDER) when it can't be written.
+    Raises PaperError(DATA_FOLDER) if it can't be written.
     """
     path = folder / TOKEN_FILE
     with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -72,7 +73,7 @@ def guard(token: str) -> Middleware:
 
 
 def _host(given: list[str]) -> str | None:
-    """The name that was asked for, without its port; None if there is none, or more than one."""
+    """The requested host name, without its port; None if there is none, or more than one."""
     if len(given) != 1:
         return None
     with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""A small client of the control interface, for tests and demonstrations. Numbers go in as Decimal or text."""
+"""A small client of the control interface, for tests and demonstrations. Numbers are passed as Decimal or text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ControlError(BotTraderError):
 
 
 class PaperControl:
-    """Tells a paper exchange what to do. Use as `async with PaperControl(addresses) as control`, or `close()` it.
+    """Controls a paper exchange. Use as `async with PaperControl(addresses) as control`, or `close()` it.
 
     `addresses` are what the exchange prints with `--json`; of them `control` and `control_token_file` are used.
     """
@@ -51,7 +51,7 @@ class PaperControl:
             self._session = None
 
     async def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """One request. Raises `ControlError` where it is refused, OSError for a token that can't be read."""
+        """One request. Raises `ControlError` if it is refused, OSError if the token can't be read."""
         if self._session is None:
             token = self._token_file.read_text(encoding="ascii").strip()
             self._session = aiohttp.ClientSession(
@@ -66,7 +66,7 @@ class PaperControl:
     # -- the market
 
     async def set_price(self, product_id: str, bid: Number, ask: Number, size: Number | None = None) -> dict[str, Any]:
-        """Set the quote; resting orders that it crosses fill, at most `size` base in all (None: all of them)."""
+        """Set the quote; resting orders that it crosses fill, at most `size` base in total (None: all of them)."""
         return await self.call(
             "POST",
             "/price",
@@ -80,7 +80,7 @@ class PaperControl:
         )
 
     async def step(self, ticks: int = 1) -> int:
-        """Advance by source ticks; how many there were."""
+        """Advance by source ticks. Returns how many there were."""
         return int((await self.call("POST", "/step", {"ticks": ticks}))["applied"])
 
     async def advance(self, seconds: float) -> None:
@@ -94,7 +94,7 @@ class PaperControl:
     # -- orders and money
 
     async def fill(self, order_id: str, size: Number, price: Number | None = None) -> dict[str, Any]:
-        """Fill a resting order with `size` base; the order after it."""
+        """Fill a resting order with `size` base. Returns the updated order."""
         return dict(
             (
                 await self.call(
@@ -116,7 +116,7 @@ class PaperControl:
         )
 
     async def cancel(self, order_id: str, reason: str | None = None) -> dict[str, Any]:
-        """Cancel any order, as a person does in the exchange's app; for a `reason`, as the exchange does by itself."""
+        """Cancel any order, as a person does in the exchange's app; with a `reason`, as the exchange does by itself."""
         return await self.call("POST", "/cancel", {"order_id": order_id, **({"reason": reason} if reason else {})})
 
     async def deposit(self, currency: str, amount: Number) -> None:
@@ -134,7 +134,7 @@ class PaperControl:
     # -- latencies, clock, faults
 
     async def latency(self, **seconds: float | None) -> None:
-        """Set `accept` and `cancel` latency in seconds; None holds orders or cancels until told."""
+        """Set `accept` and `cancel` latency in seconds; None holds orders or cancels until released."""
         await self.call("POST", "/latency", dict(seconds))
 
     async def waiting_status(self, status: str) -> None:
@@ -142,30 +142,31 @@ class PaperControl:
         await self.call("POST", "/latency", {"status": status})
 
     async def accept(self, order_id: str) -> dict[str, Any]:
-        """Bring a held order to the market; the order after it."""
+        """Bring a held order to the market. Returns the updated order."""
         return dict((await self.call("POST", "/accept", {"order_id": order_id}))["order"])
 
     async def finish_cancel(self, order_id: str) -> dict[str, Any]:
-        """Let a held cancel take effect; the order after it."""
+        """Let a held cancel take effect. Returns the updated order."""
         return dict((await self.call("POST", "/finish_cancel", {"order_id": order_id}))["order"])
 
     async def skew(self, seconds: float) -> None:
-        """Set the exchange's clock off by so many seconds."""
+        """Set the exchange's clock ahead of the wall clock by this many seconds."""
         await self.call("POST", "/skew", {"seconds": seconds})
 
     async def fault(self, kind: str, scope: str = "*", **settings: float | None) -> int:
-        """Switch a fault on (`count`, `probability`, `delay`, `status`, `duration`, `skip`, `share`); its id."""
+        """Switch a fault on (`count`, `probability`, `delay`, `status`, `duration`, `skip`, `share`); returns its
+        id."""
         return int((await self.call("POST", "/faults", {"kind": kind, "scope": scope, **settings}))["fault_id"])
 
     async def clear_faults(self, fault_id: int | None = None) -> int:
-        """Switch off one fault, or all; how many."""
+        """Switch off one fault, or all. Returns how many."""
         return int((await self.call("DELETE", "/faults", {"fault_id": fault_id}))["cleared"])
 
     async def sockets(self, action: str, path: str = "*", code: int = 1000) -> int:
-        """`drop`, `close` or `half_open` every stream connection of `path` (market, user, *); how many."""
+        """`drop`, `close` or `half_open` every stream connection of `path` (market, user, *). Returns how many."""
         return int((await self.call("POST", "/sockets", {"action": action, "path": path, "code": code}))["sockets"])
 
-    # -- the exchange's own truth
+    # -- the exchange's own records
 
     async def state(self) -> dict[str, Any]:
         """Clock, market time, speed and quotes."""
@@ -189,7 +190,7 @@ class PaperControl:
         return list((await self.call("GET", "/journal"))["journal"])
 
     async def cancels(self) -> list[dict[str, Any]]:
-        """Every cancel asked for: time, order_id, `by` ("API" or "app"), and why it was refused ("": it wasn't)."""
+        """Every requested cancel: time, order_id, `by` ("API" or "app"), and why it was refused ("" if it wasn't)."""
         return list((await self.call("GET", "/cancels"))["cancels"])
 
     async def connections(self) -> list[dict[str, Any]]:

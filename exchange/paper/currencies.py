@@ -1,4 +1,4 @@
-"""Which currencies are fiat: the venue's accounts and lists tell them from crypto."""
+"""The fiat currencies: the venue's accounts and lists separate them from crypto."""
 
 __all__ = ["FIAT"]
 

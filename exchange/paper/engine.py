@@ -7,9 +7,9 @@ Rules
 - A resting order fills at its own price as maker when the market crosses it or trades at its price, by price, then
   time, within the size traded.
 - The account never trades with itself: a resting order that its own taker would hit is cancelled first.
-- A stop triggers on the last trade price, and one that this is beyond already is refused. A triggered bracket
+- A stop triggers on the last trade price; one that this price is already beyond is refused. A triggered bracket
   becomes a limit 5 % beyond its stop trigger.
-- A repeated client order id changes nothing and gives the first order back.
+- A repeated client order id changes nothing and returns the first order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNBOUNDED = Decimal("Infinity")
 
 
 def _edited(configuration: Mapping[str, object], price: Decimal, size: Decimal) -> dict[str, object]:
-    """The configuration with its new terms, which is what the venue shows from then on."""
+    """The configuration with its new terms, as the venue shows it from then on."""
     ((name, values),) = configuration.items()
     kept = {key: value for key, value in values.items() if key != "quote_size"} if isinstance(values, Mapping) else {}
     return {name: {**kept, "limit_price": plain(price), "base_size": plain(size)}}
@@ -43,7 +43,7 @@ def _edited(configuration: Mapping[str, object], price: Decimal, size: Decimal) 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an order would come to: base size, quote value, commission in quote, average price."""
+    """An order's expected result: base size, quote value, commission in quote, average price."""
 
     base_size: Decimal
     value: Decimal
@@ -70,8 +70,8 @@ class Engine(Matcher):
     ) -> Order:
         """Accept an order and, with `activate`, bring it to the market at once (else it waits in state `waiting`).
 
-        Raises `Refusal` where the venue would refuse it; then nothing has changed. The caller looks repeated client
-        order ids up in `by_client_id` first.
+        Raises `Refusal` if the venue would refuse it; then nothing has changed. The caller first looks up repeated
+        client order ids in `by_client_id`.
         """
         book = self._book(product_id)
         terms = read_terms(configuration)
@@ -93,7 +93,7 @@ class Engine(Matcher):
         return order
 
     def preview(self, product_id: str, side: Side, configuration: Mapping[str, object]) -> Estimate:
-        """What an order would do now, without placing it. Raises `Refusal` as `place` does."""
+        """An order's expected result now, without placing it. Raises `Refusal` as `place` does."""
         book = self._book(product_id)
         terms = read_terms(configuration)
         self._check(book, side, terms)
@@ -126,7 +126,7 @@ class Engine(Matcher):
         return Estimate(size, value, value * rate, value / size if size else ZERO)
 
     def activate(self, order_id: str) -> None:
-        """Bring a waiting order to the market; one that no longer can be there becomes FAILED."""
+        """Bring a waiting order to the market; one that can no longer be placed becomes FAILED."""
         order = self.orders[order_id]
         if order.status not in (Status.PENDING, Status.QUEUED) or order.parent_id:
             return
@@ -139,7 +139,7 @@ class Engine(Matcher):
         self._to_market(order, book)
 
     def request_cancel(self, order_id: str) -> str:
-        """Queue a cancel; "" where accepted, else the venue's failure reason."""
+        """Queue a cancel; "" if accepted, else the venue's failure reason."""
         order = self.orders.get(order_id)
         if order is None:
             return "UNKNOWN_CANCEL_ORDER"
@@ -154,7 +154,7 @@ class Engine(Matcher):
         return ""
 
     def finish_cancel(self, order_id: str, reason: str = "User requested cancel") -> None:
-        """End an order whose cancel is queued; one that filled meanwhile stays filled."""
+        """End an order whose cancel is queued; one that filled in the meantime stays filled."""
         order = self.orders[order_id]
         if order.status is Status.CANCEL_QUEUED:
             self._cancel(order, reason)
@@ -181,7 +181,7 @@ class Engine(Matcher):
         self._to_market(order, book)
 
     def why_not_edit(self, order: Order, price: Decimal, size: Decimal) -> str:
-        """The venue's reason against an edit, or "" where it would be taken."""
+        """The venue's reason against an edit, or "" if it would be accepted."""
         try:
             self._check_edit(order, price, size)
         except Refusal as error:
@@ -210,15 +210,15 @@ class Engine(Matcher):
         return needed
 
     def expire(self, now: datetime) -> None:
-        """End the GTD orders whose time is over."""
+        """End the GTD orders whose end time has passed."""
         for order in [o for o in self._expiring.values() if o.terms.end_time is not None and o.terms.end_time <= now]:
             self._end(order, Status.EXPIRED)
             self._changed(order)
 
     def force_fill(self, order_id: str, size: Decimal, price: Decimal | None = None) -> None:
-        """Fill a resting order as maker with `size` base (at its limit price unless told).
+        """Fill a resting order as maker with `size` base (at its limit price, unless `price` is given).
 
-        Raises `ApiError` where it is not resting or the size is not possible.
+        Raises `ApiError` if it is not resting or the size is not possible.
         """
         order = self.orders.get(order_id)
         if order is None or not order.live or order.limit_price is None:
@@ -235,9 +235,9 @@ class Engine(Matcher):
         self._after_trades(self.books[order.product_id])
 
     def restore(self, orders: Iterable[Order], fills: Iterable[PaperFill], balances: Iterable[WalletBalance]) -> None:
-        """Take over a kept account. Resting orders are in the book again and trade with the next tick.
+        """Restore a stored account. Resting orders are in the book again and trade with the next tick.
 
-        Raises `PaperError` where an order's product is not there.
+        Raises `PaperError` if an order's product is missing.
         """
         for order in orders:
             book = self.books.get(order.product_id)
@@ -271,7 +271,7 @@ class Engine(Matcher):
     def quote(self, product_id: str, bid: Decimal, ask: Decimal, volume: Decimal | None = None) -> None:
         """Move a product's quote. Orders that it crosses fill, at most `volume` base in all (None: no bound).
 
-        Where the last price is outside the new quote, the market is taken to have traded at the nearer side.
+        If the last price is outside the new quote, the market is assumed to have traded at the nearer side.
         """
         book = self._book(product_id)
         market = self._market(book)
@@ -290,10 +290,10 @@ class Engine(Matcher):
     def show(
         self, product_id: str, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal], last: Decimal | None = None
     ) -> None:
-        """Take over a quote of the real market with the sizes (base) at its touch.
+        """Apply a quote of the real market with the sizes (base) at its touch.
 
-        Whoever offers beyond a resting order would have traded with it: it fills with what is offered, by the rule.
-        `last` is the last trade's price where trades were missed.
+        A real offer beyond a resting order would have traded with it: the order fills with the offered size, by the
+        rule. `last` is the last trade's price after trades were missed.
         """
         book = self._book(product_id)
         market, bought, sold = self._market(book), sizes[0], sizes[1]
@@ -307,7 +307,7 @@ class Engine(Matcher):
         self._after_trades(book)
 
     def tick(self, product_id: str, price: Decimal, spread: Decimal, size: Decimal) -> None:
-        """The market trades `size` base at `price`, which is then the touch of the side it moved to."""
+        """The market trades `size` base at `price`, which becomes the touch of the side that it moved to."""
         book = self._book(product_id)
         rising = price > book.last or (price == book.last and book.ask == price)
         bid, ask = (max(price - spread, book.product.price_increment), price) if rising else (price, price + spread)
@@ -405,7 +405,7 @@ class Engine(Matcher):
         return self._seq
 
     def _reserve(self, order: Order, book: RestingBook) -> None:
-        """Hold what the order can cost. Raises `Refusal` where that is not available."""
+        """Hold the most that the order can cost. Raises `Refusal` if that is not available."""
         balance = self.wallet[self._paying(order)]
         needed = self._cost(order, book) if order.terms.kind is PaperOrderKind.MARKET else self._needed(order)
         if needed > balance.available:
@@ -414,7 +414,7 @@ class Engine(Matcher):
         order.hold = needed
 
     def _cost(self, order: Order, book: RestingBook) -> Decimal:
-        """What a market order takes from the book as it stands, fees included, in the currency it pays with."""
+        """The cost of a market order by the present book, fees included, in the currency that it pays with."""
         if order.side is Side.SELL and order.base_size is not None:
             return order.base_size
         if order.terms.quote_size is not None and order.side is Side.BUY:

@@ -1,7 +1,7 @@
-"""What the paper exchange refuses, with the venue's own reason names.
+"""The paper exchange's errors, with the venue's own names for the reasons.
 
-`Refusal` is an order the venue would not take (HTTP 200, `success: false`); `ApiError` is a request it would not
-answer (HTTP 4xx); `PaperError` is a mistake in how the paper exchange itself was started.
+`Refusal` is an order that the venue would not accept (HTTP 200, `success: false`); `ApiError` is a request that it
+would not answer (HTTP 4xx); `PaperError` is a mistake in how the paper exchange itself was started.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["ApiError", "PaperError", "Refusal"]
 
 
 class PaperError(BotTraderError):
-    """The paper exchange cannot start or do as told; `code` is for programs, the message for people."""
+    """The paper exchange can't start or can't do what was requested; `code` is for programs, the message for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class PaperError(BotTraderError):
 
 
 class Refusal(BotTraderError):
-    """An order the venue refuses: `reason` is its `new_order_failure_reason`, `preview` its preview twin."""
+    """An order the venue refuses: `reason` is its `new_order_failure_reason`, `preview` the same of a preview."""
 
     def __init__(self, reason: str, message: str, preview: str = "UNKNOWN_PREVIEW_FAILURE_REASON") -> None:
         super().__init__(message)

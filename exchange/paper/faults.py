@@ -2,7 +2,7 @@
 
 A fault has a kind, a scope, and ends after `count` uses or `duration` seconds. REST scopes are "METHOD /path" patterns
 below the API prefix (`POST /orders`, `GET *`, `*`); stream scopes are channel names as sent (`user`, `l2_data`, `*`);
-market scopes are "SIDE PRODUCT" of the order that comes (`SELL BTC-USD`, `SELL *`).
+market scopes are "SIDE PRODUCT" of the incoming order (`SELL BTC-USD`, `SELL *`).
 """
 
 from __future__ import annotations
@@ -31,43 +31,43 @@ __all__ = [
 
 
 class FaultKind(StrEnum):
-    """What goes wrong. `delay` is in seconds wherever it is used."""
+    """The kinds of faults. `delay` is always in seconds."""
 
-    REST_ACCEPTED_CUT = "accepted_cut"  # done, then the connection is cut without an answer
-    REST_ACCEPTED_SILENT = "accepted_silent"  # done, no answer for `delay`, then cut
-    REST_NOT_ACCEPTED_CUT = "not_accepted_cut"  # not done, the connection is cut
-    REST_ACCEPTED_LATE = "accepted_late"  # done only after `delay`, even if the client has gone
-    REST_RATE_LIMITED = "rate_limited"  # 429; `delay` is what it asks to wait (x-ratelimit-reset)
+    REST_ACCEPTED_CUT = "accepted_cut"  # done, then the connection is closed without an answer
+    REST_ACCEPTED_SILENT = "accepted_silent"  # done, no answer for `delay`, then closed
+    REST_NOT_ACCEPTED_CUT = "not_accepted_cut"  # not done, the connection is closed
+    REST_ACCEPTED_LATE = "accepted_late"  # done only after `delay`, even if the client has disconnected
+    REST_RATE_LIMITED = "rate_limited"  # 429; `delay` is the requested wait (x-ratelimit-reset)
     REST_SERVER_ERROR = "server_error"  # `status` (default 503), not done
     REST_ACCEPTED_SERVER_ERROR = "accepted_server_error"  # done, then answered with `status` (default 502)
     REST_SLOW = "slow"  # done at once, answered after `delay`
     REST_MALFORMED = "malformed_answer"  # done, answered with a truncated body
-    REST_LAGGING = "lagging"  # lists, orders and balances are those of `delay` seconds ago, at most from when it began
-    REST_STRANGE = "strange_rows"  # done; the newest of many orders, fills or products in the answer lacks what matters
+    REST_LAGGING = "lagging"  # lists, orders and balances are `delay` seconds old, at most from the fault's start
+    REST_STRANGE = "strange_rows"  # done; the newest of several orders, fills or products lacks a required field
     REST_NULL_LIST = "null_list"  # done; an empty list in the answer is null
     STREAM_DROP = "drop"  # the socket is reset when the next message is due
     STREAM_CLOSE = "close"  # the socket is closed with `status` (default 1000)
-    STREAM_HALF_OPEN = "half_open"  # no frame any more, TCP stays up
+    STREAM_HALF_OPEN = "half_open"  # no more frames, TCP stays up
     STREAM_REFUSED = "refused"  # the connection attempt is answered 503; scope is "market" or "user"
     STREAM_DUPLICATE = "duplicate"  # the message is sent twice
-    STREAM_LATE = "late"  # the message comes `delay` later, others pass it
+    STREAM_LATE = "late"  # the message is sent `delay` later, after others
     STREAM_REORDERED = "reordered"  # the message is sent after the one that follows it
     STREAM_MISSING = "missing"  # the message is not sent, its sequence number is used up
-    STREAM_MALFORMED = "malformed"  # the frame is cut in the middle
+    STREAM_MALFORMED = "malformed"  # the frame is truncated
     STREAM_AHEAD = "ahead"  # the message's time is `delay` after now
     STREAM_BEHIND = "behind"  # the message's time is `delay` before now
-    STREAM_FROZEN = "frozen"  # no prices (or other news), but heartbeats go on
-    USER_NO_PRICE = "no_price"  # an order that has filled is told of with its size but neither price nor value
-    USER_UNKNOWN_SIDE = "unknown_side"  # an order is told of with the side UNKNOWN_ORDER_SIDE
-    USER_NULL_ORDERS = "null_orders"  # a message whose orders are null comes first
-    USER_STALE_CANCELLED = "stale_cancelled"  # the end by a cancel is told with the totals before the last fill
-    USER_REPLAY = "replay"  # who subscribes to the user channel gets its last 50 updates once more
-    MARKET_THIN_BOOK = "thin_book"  # a MARKET order finds takers for `share` of it only, and the rest is CANCELLED
+    STREAM_FROZEN = "frozen"  # no prices or other events, but heartbeats continue
+    USER_NO_PRICE = "no_price"  # a filled order is reported with its size but neither price nor value
+    USER_UNKNOWN_SIDE = "unknown_side"  # an order is reported with the side UNKNOWN_ORDER_SIDE
+    USER_NULL_ORDERS = "null_orders"  # a message whose orders are null is sent first
+    USER_STALE_CANCELLED = "stale_cancelled"  # the end by a cancel is reported with the totals before the last fill
+    USER_REPLAY = "replay"  # a new subscriber to the user channel gets its last 50 updates again
+    MARKET_THIN_BOOK = "thin_book"  # only `share` of a MARKET order fills, and the rest is CANCELLED
 
 
 @dataclass(slots=True)
 class Fault:
-    """One fault that is switched on. `probability` and `share` are fractions; `count` None means no bound."""
+    """One active fault. `probability` and `share` are fractions; `count` None means no bound."""
 
     kind: FaultKind
     scope: str = "*"
@@ -113,9 +113,9 @@ def read_fault(values: Mapping[str, object]) -> Fault:
 def require_reachable(
     fault: Fault, requests: Iterable[str], channels: Iterable[str], paths: Iterable[str], products: Iterable[str]
 ) -> None:
-    """Raise `PaperError` where nothing that the exchange serves can ever match the fault's scope.
+    """Raise `PaperError` if nothing that the exchange serves can match the fault's scope.
 
-    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names, `products` what is traded.
+    `requests` are "METHOD /path" patterns, `channels` and `paths` the streams' names, `products` the traded products.
     """
     if fault.kind in REST_FAULTS:
         known, what = list(requests), "request"
@@ -138,12 +138,12 @@ def require_reachable(
 
 
 def _meet(scope: str, served: str) -> bool:
-    """Whether some text matches both; * and ? of what is served stand for no slash.
+    """Whether some text matches both patterns; * and ? in what is served don't match a slash.
 
-    A class in brackets in the scope is taken for any character.
+    A class in brackets in the scope is treated as any character.
     """
     first, second = re.sub(r"\[!?\]?[^\]]*\]", "?", scope), served
-    # reach[i][j]: the first i signs of the one and the first j of the other can stand for the same text.
+    # reach[i][j]: the first i characters of the one and the first j of the other can match the same text.
     reach = [[False] * (len(second) + 1) for _ in range(len(first) + 1)]
     reach[0][0] = True
     for i, j in product(range(len(first) + 1), range(len(second) + 1)):
@@ -158,7 +158,7 @@ def _meet(scope: str, served: str) -> bool:
 
 
 class FaultBook:
-    """The faults that are on, and the seeded dice for those with a probability."""
+    """The active faults, and the seeded random numbers for those with a probability."""
 
     def __init__(self, seed: int, faults: Iterable[Fault] = ()) -> None:
         self._dice = random.Random(seed)
@@ -181,13 +181,13 @@ class FaultBook:
         return fault
 
     def clear(self, fault_id: int | None = None) -> int:
-        """Switch off one fault, or all; how many it were."""
+        """Switch off one fault, or all. Returns how many."""
         gone = [fault for fault in self._on if fault_id is None or fault.fault_id == fault_id]
         self._on = [fault for fault in self._on if fault not in gone]
         return len(gone)
 
     def listed(self) -> list[dict[str, object]]:
-        """The faults that are on."""
+        """The active faults."""
         return [asdict(fault) for fault in self._on]
 
     def strike(self, kinds: frozenset[FaultKind], scope: str, now: float) -> Fault | None:
@@ -210,7 +210,7 @@ class FaultBook:
         return None
 
     def holds(self, kind: FaultKind) -> bool:
-        """Whether a fault of this kind is on."""
+        """Whether a fault of this kind is active."""
         return any(fault.kind is kind for fault in self._on)
 
     def __bool__(self) -> bool:

@@ -1,6 +1,7 @@
 """Prices from files: candle CSV, tick CSV (both plain or gzip) and recorded streams (JSON Lines).
 
-The whole file is read and checked before anything starts, so a truncated or damaged one is one clear sentence.
+The whole file is read and checked before anything starts, so that a truncated or damaged file is reported in one
+sentence.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Bar:
 
 
 class FileTicks:
-    """Ticks from a file for one or several products; see `PriceFile`. Raises `PaperError` when made."""
+    """Ticks from a file for one or several products; see `PriceFile`. The constructor raises `PaperError`."""
 
     def __init__(self, products: Mapping[str, PaperProduct], settings: PriceFile) -> None:
         self._path = settings.path
@@ -118,7 +119,7 @@ class FileTicks:
         }
 
     def pace(self, product_id: str, most: float) -> Pace:
-        """As the file's own ticks come: how often, and of what size where it says."""
+        """The file's own pace: how often ticks are, and their size if it states one."""
         if self._bars:
             return Pace(self._width() / 4, most)
         ticks = [tick for tick in self._recorded if tick.product_id in ("", product_id)]
@@ -148,7 +149,7 @@ class FileTicks:
                     yield Tick(at, name, price * scale)
 
     def _width(self) -> float:
-        """Seconds from a candle to the next where none is missing."""
+        """Seconds from a candle to the next if none is missing."""
         bars = self._bars[self._history_rows :]
         return min((b.at - a.at for a, b in pairwise(bars)), default=float(MINUTE))
 

@@ -1,8 +1,8 @@
 """How orders fill on the paper exchange: three named sets of rules (RES-5, PAPER-4).
 
-A price stream tells what traded, not where one's own order would have stood in the queue. So each set says how far
-the market has to go through a resting order, how much of the volume (traded, or offered by a quote that has crossed
-the order) is the order's, and what a taker pays beyond the touch. A limit is never passed.
+A price stream reports trades, not where one's own order would have been in the queue. So each set says how far the
+market must go through a resting order, which share of the volume (traded, or offered by a quote that has crossed the
+order) fills the order, and what a taker pays beyond the touch. A limit is never exceeded.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class FillRule:
     sentence: str
     """The rules for people, after the name."""
     ticks_through: int = 0
-    """Price increments by which the market has to trade beyond a resting order's price; 0: at it."""
+    """Price increments by which the market must trade beyond a resting order's price; 0: at it."""
     share: Decimal = ONE
     slippage_bps: Decimal = ZERO
     half_spreads: int = 0
-    """Half spreads that a taker pays beyond the touch (half of one is in the touch already)."""
+    """Half spreads that a taker pays beyond the touch (which already includes one half)."""
 
     def beyond(self, price: Decimal, spread: Decimal, tick: Decimal) -> Decimal:
-        """What a taker pays per unit beyond `price`, in quote currency, in whole ticks."""
+        """The additional price per unit that a taker pays beyond `price`, in quote currency, in whole ticks."""
         if not self.slippage_bps and not self.half_spreads:
             return ZERO
         amount = price * self.slippage_bps / 10_000 + max(spread, ZERO) / 2 * self.half_spreads

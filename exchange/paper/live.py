@@ -1,8 +1,8 @@
 """Prices from the venue's real public stream, for paper trading on the live market.
 
-Quotes are the real ones, and resting orders fill by the real trades (`fills` says how). While the feed is away, so is
-the paper exchange: a market order at an old price would be money that nobody can make. A product that the feed doesn't
-have is not traded.
+Quotes are the real ones, and resting orders fill by the real trades (`fills` says how). While the feed is unavailable,
+so is the paper exchange: a market order at an old price would make money that nobody could make. A product that the
+feed doesn't have is not traded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["LiveTicks"]
 
 _CONNECT_SECONDS = 8.0
 _IDLE_SECONDS = 15.0
-"""The feed sends a heartbeat each second: silence this long is a dead connection."""
+"""The feed sends a heartbeat each second: after this many seconds of silence the connection is dead."""
 _LONGEST_PAUSE = 30.0
 _CHANNELS = ("ticker", "market_trades", "heartbeats")
 _HISTORY_SECONDS = 300
@@ -42,7 +42,7 @@ _HISTORY_PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class LiveQuote:
-    """The real touch: prices in quote, sizes in base currency. `last` trade only where trades may have been missed."""
+    """The real touch: prices in quote, sizes in base currency. `last` trade only if trades may have been missed."""
 
     product_id: str
     bid: Decimal
@@ -53,7 +53,7 @@ class LiveQuote:
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """A real trade: who came last bought (or sold) `size` base at `price`."""
+    """A real trade: the taker bought (or sold) `size` base at `price`."""
 
     product_id: str
     price: Decimal
@@ -62,13 +62,13 @@ class Print:
 
 
 class _Refused(InternalSignal):
-    """The feed's first word was an error."""
+    """The feed's first message was an error."""
 
 
 class LiveTicks:
     """A connection to the public feed that feeds its quotes and trades to a `Market`, and reconnects by itself.
 
-    `left_out` are products that it gives no price of.
+    `left_out` are products without a price in the feed.
     """
 
     def __init__(self, products: Mapping[str, PaperProduct], settings: Live) -> None:
@@ -82,9 +82,9 @@ class LiveTicks:
         self.left_out: tuple[str, ...] = ()
 
     async def connect(self) -> None:
-        """Connect and wait for the first quotes and the candles of before.
+        """Connect and wait for the first quotes and the earlier candles.
 
-        Raises `PaperError` where nothing has a price.
+        Raises `PaperError` if no product has a price.
         """
         why = "there may be no network"
         try:
@@ -109,19 +109,19 @@ class LiveTicks:
         return {name: quote.last or quote.bid for name, quote in self._quotes.items()}
 
     def history(self) -> Mapping[str, list[PaperCandle]]:
-        """Five-minute candles of before, their times relative to now; what could not be had is empty, not invented."""
+        """Earlier five-minute candles, their times relative to now; empty if they can't be fetched, never generated."""
         return {name: self._history.get(name, []) for name in self._products}
 
     def pace(self, product_id: str, most: float) -> Pace:
-        """Nobody knows, and nothing is made up from it."""
+        """Unknown in advance, and no history is generated from it."""
         return Pace(MINUTE, most)
 
     def ticks(self) -> Iterator[Tick]:
-        """None in advance: they are pushed as they come in."""
+        """None in advance: they are pushed as they arrive."""
         return iter(())
 
     def start(self, market: Market, away: Callable[[bool], None]) -> None:
-        """Feed `market` until stopped; `away` hears when the feed goes and when it is back."""
+        """Feed `market` until stopped; `away` is called when the feed is lost and when it is back."""
         for quote in self._quotes.values():
             _apply(market, quote)
         self._task = asyncio.create_task(self._run(market, away))
@@ -139,8 +139,8 @@ class LiveTicks:
     async def _open(self) -> None:
         """Connect, subscribe, and read until every product has a quote of this connection.
 
-        A product that the feed refuses by name is asked for no more. Raises `TimeoutError` where some have no quote in
-        time; those that came are noted.
+        A product that the feed refuses by name is not subscribed to again. Raises `TimeoutError` if some have no quote
+        in time; those received are recorded.
         """
         wanted = dict(self._products)
         self._quotes = {}
@@ -206,7 +206,7 @@ class LiveTicks:
         with suppress(aiohttp.ClientError, OSError, TimeoutError, _Refused):
             await self._open()
 
-    # -- the candles of before ---------------------------------------------------------------------------------
+    # -- earlier candles ---------------------------------------------------------------------------------
 
     async def _read_history(self) -> None:
         with suppress(aiohttp.ClientError, OSError, TimeoutError):

@@ -1,6 +1,6 @@
 """Price sources, and the runner that feeds their ticks to the venue at the configured speed.
 
-A source gives ticks in order of market time (seconds since its start). `GeneratedTicks` is seeded, so the same seed
+A source yields ticks in order of market time (seconds since its start). `GeneratedTicks` is seeded, so the same seed
 and settings give the same market.
 """
 
@@ -29,7 +29,7 @@ _BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The market trades at `price` at market second `at`; `size` in base, None where the source does not say."""
+    """The market trades at `price` at market second `at`; `size` in base, None if the source does not say."""
 
     at: float
     product_id: str
@@ -38,16 +38,16 @@ class Tick:
 
 
 class TickSource(Protocol):
-    """Where prices come from."""
+    """A source of prices."""
 
     def first_prices(self) -> Mapping[str, Decimal]:
-        """The price each fed product starts at."""
+        """The starting price of each product of the source."""
 
     def history(self) -> Mapping[str, list[PaperCandle]]:
         """One-minute candles before the start, their times relative to it (so negative)."""
 
     def pace(self, product_id: str, most: float) -> Pace:
-        """How the product will trade, where a tick trades `most` in quote currency at the most."""
+        """How the product will trade, if a tick trades at most `most` in quote currency."""
 
     def ticks(self) -> Iterator[Tick]:
         """All ticks, in order."""
@@ -67,15 +67,15 @@ class GeneratedTicks:
         return {name: product.price for name, product in self._products.items()}
 
     def history(self) -> Mapping[str, list[PaperCandle]]:
-        """None: it is generated backwards."""
+        """None: the history is generated backwards."""
         return {}
 
     def pace(self, product_id: str, most: float) -> Pace:
-        """One tick an interval, its size left to the venue."""
+        """One tick per interval; the venue chooses its size."""
         return Pace(self._market_step, most)
 
     def ticks(self) -> Iterator[Tick]:
-        """One tick of every product per interval, spread evenly over it, for ever."""
+        """One tick of every product per interval, spread evenly over it, without end."""
         settings, minutes = self._settings, self._market_step / 60
         dice = random.Random(self._seed)
         prices = {name: float(product.price) for name, product in self._products.items()}
@@ -101,7 +101,7 @@ def _volatility(settings: Generated, product_id: str) -> float:
 
 
 class Market:
-    """Feeds a source's ticks to the venue: in time with the wall clock, or (step mode) when told."""
+    """Feeds a source's ticks to the venue: in time with the wall clock, or on request (step mode)."""
 
     def __init__(self, venue: PaperVenue, source: TickSource) -> None:
         self._venue = venue
@@ -132,7 +132,7 @@ class Market:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def step(self, count: int) -> int:
-        """Apply up to `count` source ticks now; how many there were."""
+        """Apply up to `count` source ticks now. Returns how many there were."""
         done = 0
         for tick in self._ticks:
             self._venue.stepped += tick.at - self._stepped_to
@@ -147,17 +147,17 @@ class Market:
     def quote(
         self, product_id: str, bid: Decimal, ask: Decimal, sizes: tuple[Decimal, Decimal], last: Decimal | None
     ) -> None:
-        """Take over a quote that has just come in from outside; `publish` tells of it."""
+        """Apply a quote that has just arrived from outside; `publish` sends it to subscribers."""
         if not self.paused:
             self._venue.show(self._venue.lead(product_id), bid, ask, sizes, last)
 
     def trade(self, product_id: str, price: Decimal, size: Decimal, aggressor: Side) -> None:
-        """Take over a trade that has just come in from outside; `publish` tells of it."""
+        """Apply a trade that has just arrived from outside; `publish` sends it to subscribers."""
         if not self.paused:
             self._venue.trade(self._venue.lead(product_id), price, size, aggressor)
 
     def publish(self) -> None:
-        """Tell what has come in from outside."""
+        """Send subscribers what has arrived from outside."""
         self._venue.publish()
 
     def _apply(self, tick: Tick) -> None:
@@ -183,7 +183,7 @@ class Market:
         await self._hold_prices()
 
     async def _hold_prices(self) -> None:
-        """After a file's end the market stands still, but keeps trading at its last price each second."""
+        """After a file's end the price stays, but the market trades at it each second."""
         while True:
             await asyncio.sleep(1)
             if not self.paused:

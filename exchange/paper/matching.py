@@ -1,4 +1,4 @@
-"""How orders trade and end: what the engine does with an accepted order. See `engine` for the rules."""
+"""How accepted orders trade and end. See `engine` for the rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FRACTION = Decimal("1e-16")
 
 
 class Listener(Protocol):
-    """Who hears what happened, in the order in which it happened."""
+    """Receives the engine's events in the order in which they happened."""
 
     def order_changed(self, order: Order) -> None:
         """`order` has a new state (also on each fill)."""
@@ -120,7 +120,7 @@ class Matcher:
         self._after_trades(book)
 
     def _settle(self, order: Order, book: RestingBook) -> None:
-        """What becomes of an order after it took what it could."""
+        """Rest or end an order after it took the available liquidity."""
         if not order.live:
             return
         resting = order.terms.time_in_force in (TimeInForce.GTC, TimeInForce.GTD)
@@ -152,9 +152,9 @@ class Matcher:
             self._expiring[order.order_id] = order
 
     def _take(self, order: Order, book: RestingBook, share: Decimal | None = None) -> None:
-        """Fill from the opposite side until the order's price, its size or the liquidity ends.
+        """Fill from the opposite side until the order's price, its size or the liquidity is reached.
 
-        `share` of a MARKET order, at most, finds somebody (None: what the book shows), as when quotes flee.
+        Of a MARKET order at most `share` fills (None: what the book shows), as when quotes are withdrawn.
         """
         opposite = order.side.opposite
         limit = order.limit_price
@@ -166,7 +166,7 @@ class Matcher:
             self._clear_own(order, book, price, inclusive=False)
             paid = self._price_paid(order.side, price, limit, book)
             if share is not None:
-                available = min(available, self._size_of_share(order, book.product, share, paid))  # noqa: PLW2901 - what is left
+                available = min(available, self._size_of_share(order, book.product, share, paid))  # noqa: PLW2901 - rest
             size = self._wanted(order, book.product, paid, available, rate)
             if size <= 0:
                 if share is None and available > 0:
@@ -182,9 +182,9 @@ class Matcher:
             self._clear_own(order, book, limit, inclusive=True)
 
     def _spend_rest(self, order: Order, price: Decimal, rate: Decimal) -> bool:
-        """The last fill of a buy sized in quote: what is left of its money, whatever the product's increment.
+        """The last fill of a buy sized in quote: spends the rest of its money, regardless of the product's increment.
 
-        Whether that is spent now.
+        Returns whether all is spent now.
         """
         if not self.fractional or order.base_size is not None or order.side is not Side.BUY:
             return False
@@ -196,12 +196,12 @@ class Matcher:
 
     @staticmethod
     def _size_of_share(order: Order, product: PaperProduct, share: Decimal, price: Decimal) -> Decimal:
-        """What `share` of the order still is at `price`, in base."""
+        """The rest of `share` of the order at `price`, in base."""
         whole = order.base_size if order.base_size is not None else order.quote_size / price
         return max(floor_to(whole * share, product.base_increment) - order.filled_size, ZERO)
 
     def _price_paid(self, side: Side, price: Decimal, limit: Decimal | None, book: RestingBook) -> Decimal:
-        """What a taker pays (or gets) where the book shows `price`, by the fill rule; at worst its limit."""
+        """The price that a taker pays (or gets) if the book shows `price`, by the fill rule; at worst its limit."""
         tick = book.product.price_increment
         beyond = self.rule.beyond(price, book.ask - book.bid, tick)
         if side is Side.BUY:
@@ -232,7 +232,7 @@ class Matcher:
         return min(size, floor_to(max(budget, ZERO) / (price * (ONE + rate)), product.base_increment))
 
     def _clear_own(self, order: Order, book: RestingBook, price: Decimal, *, inclusive: bool) -> None:
-        """Cancel the account's own orders that stand before `price` (or at it, where `inclusive`)."""
+        """Cancel the account's own orders that are better than `price` (or at it, if `inclusive`)."""
         while True:
             own = book.best_resting(order.side.opposite)
             if own is None or own.limit_price is None:
@@ -244,7 +244,7 @@ class Matcher:
             self._cancel(own, "Self trade prevention")
 
     def _fillable(self, order: Order, book: RestingBook) -> bool:
-        """True where the book could fill all of the order at once."""
+        """True if the book could fill all of the order at once."""
         size = value = ZERO
         for price, available in book.synthetic(order.side.opposite):
             if order.limit_price is not None and (
@@ -266,7 +266,8 @@ class Matcher:
         self._after_trades(book)
 
     def _sweep(self, book: RestingBook, side: Side, price: Decimal, volume: Decimal) -> Decimal:
-        """Fill resting orders on `side` that trades at `price` reach, by the fill rule; what is left of `volume`."""
+        """Fill resting orders on `side` that trades at `price` reach, by the fill rule. Returns the rest of
+        `volume`."""
         through = book.product.price_increment * self.rule.ticks_through
         reached = price + through if side is Side.BUY else price - through
         ours = floor_to(volume * self.rule.share, book.product.base_increment) if volume.is_finite() else volume
@@ -283,7 +284,7 @@ class Matcher:
         return volume - filled
 
     def _after_trades(self, book: RestingBook) -> None:
-        """Trigger the stops that the last price reached, until no more trade follows from them."""
+        """Trigger the stops that the last price reached, until they cause no more trades."""
         while True:
             due = [
                 (order, each) for each in self._market(book) for order in each.stops.values() if _stop_due(order, each)
@@ -296,7 +297,7 @@ class Matcher:
 
     def _trigger(self, order: Order, book: RestingBook) -> None:
         if book.stops.pop(order.order_id, None) is None:
-            return  # ended, or triggered by what another stop of the same round did
+            return  # ended, or triggered by another stop of the same round
         order.triggered = True
         if order.terms.kind is PaperOrderKind.BRACKET and order.terms.stop_price is not None:
             book.remove(order)
@@ -381,7 +382,7 @@ class Matcher:
             self._start_child(order, book)
 
     def _start_child(self, order: Order, book: RestingBook) -> None:
-        """An attached bracket starts with what its parent filled, or ends with it."""
+        """An attached bracket starts with its parent's filled size, or ends with it."""
         child = self.orders[order.child_id]
         if not child.live:
             return
@@ -406,7 +407,7 @@ class Matcher:
         return self.fees.maker if terms.post_only else max(self.fees.maker, self.fees.taker)
 
     def _needed(self, order: Order) -> Decimal:
-        """What the rest of an order with a limit price can still cost, in the currency it pays with."""
+        """The most that the rest of an order with a limit price can cost, in the currency that it pays with."""
         if order.side is Side.SELL:
             return order.remaining
         price = order.price

@@ -1,4 +1,4 @@
-"""Exact numbers in and out: Decimal both ways, plain notation, never an exponent, never a float."""
+"""Parsing and writing of exact numbers: Decimal, plain notation, never an exponent, never a float."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
-from domain import money  # from here on plain arithmetic is exact for products of sizes, prices and rates, too
+from domain import money  # its import makes plain arithmetic exact for products of sizes, prices and rates, too
 
 __all__ = ["ONE", "ZERO", "floor_to", "nearest_on", "on_grid", "parse", "parse_time", "plain", "rfc3339", "whole"]
 
@@ -17,14 +17,15 @@ _PLAIN = re.compile(r"(?=\.?\d)\d{0,20}(\.\d{0,20})?", re.ASCII)
 
 
 def parse(text: object) -> Decimal | None:
-    """The Decimal that a venue's number string means (`".19"` included), or None where it is not a plain number."""
+    """The Decimal of a venue's number string (`".19"` included), or None if it is not a plain number."""
     if not isinstance(text, str) or not _PLAIN.fullmatch(text):
         return None
     return Decimal(text)
 
 
 def whole(text: str) -> int | None:
-    """The whole number that `text` is, or None: not "²" or "٣", which Python takes for digits, and none without end."""
+    """The whole number in `text`, or None: also for "²" or "٣", which Python accepts as digits, and for overlong
+    ones."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
@@ -37,7 +38,7 @@ def plain(number: Decimal) -> str:
 
 
 def on_grid(number: Decimal, increment: Decimal) -> bool:
-    """True where `number` is a whole multiple of `increment`."""
+    """True if `number` is a whole multiple of `increment`."""
     return number % increment == 0
 
 
@@ -57,7 +58,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def parse_time(text: object) -> datetime | None:
-    """A zoned UTC time from RFC 3339 text (up to nine fraction digits), or None where it is not one."""
+    """A zoned UTC time from RFC 3339 text (up to nine fraction digits), or None if it is not one."""
     if not isinstance(text, str):
         return None
     trimmed = re.sub(r"(\.\d{6})\d+", r"\1", text.strip())

@@ -1,4 +1,4 @@
-"""Orders as the venue knows them: what was asked (`OrderTerms`), and what became of it (`Order`, `Fill`)."""
+"""Orders as the venue knows them: the request (`OrderTerms`) and its state (`Order`, `PaperFill`)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TimeInForce(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderTerms:
-    """What an order asks for. Exactly one of `base_size` and `quote_size` is set (neither on an attached bracket)."""
+    """A requested order. Exactly one of `base_size` and `quote_size` is set (neither on an attached bracket)."""
 
     kind: PaperOrderKind
     time_in_force: TimeInForce
@@ -102,7 +102,7 @@ _CONFIGURATIONS: dict[str, tuple[PaperOrderKind, TimeInForce]] = {
 
 
 def read_terms(configuration: object, *, attached: bool = False) -> OrderTerms:
-    """The terms in an `order_configuration`. Raises `Refusal` where it is unknown, incomplete or not a number.
+    """The terms in an `order_configuration`. Raises `Refusal` if it is unknown, incomplete or not a number.
 
     An attached configuration must be a `trigger_bracket_gtc` without a size: the child takes its parent's filled size.
     """
@@ -209,7 +209,7 @@ class Order:
 
     @property
     def quote_size(self) -> Decimal:
-        """The quote size that was asked for, zero where the order is sized in base."""
+        """The requested quote size; zero if the order is sized in base."""
         return self.terms.quote_size or ZERO
 
     @property
@@ -219,7 +219,7 @@ class Order:
 
     @property
     def remaining(self) -> Decimal:
-        """Base size still to be filled (zero for an order sized in quote: see `quote_left`)."""
+        """Base size not filled yet (zero for an order sized in quote: see `quote_left`)."""
         return ZERO if self.base_size is None else self.base_size - self.filled_size
 
     @property
@@ -229,7 +229,7 @@ class Order:
 
     @property
     def value_after_fees(self) -> Decimal:
-        """What a buy cost with its fees, or a sell brought in after them."""
+        """A buy's cost including fees, or a sell's proceeds after fees."""
         return self.filled_value + self.fees if self.side is Side.BUY else self.filled_value - self.fees
 
     @property

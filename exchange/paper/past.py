@@ -1,4 +1,4 @@
-"""What the exchange's lists show while they lag: the account as it was some seconds ago."""
+"""The account as it was some seconds ago, for lists that lag."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PastAccount:
 
 
 class Past:
-    """The account's changes since it was made, by monotonic time."""
+    """The account's changes since this object was made, by monotonic time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,11 +35,11 @@ class Past:
         self.note()
 
     def changed(self, order: Order) -> None:
-        """This order is another by the next `note`."""
+        """Mark this order as changed, for the next `note`."""
         self._changed[order.order_id] = order
 
     def note(self) -> None:
-        """Keep what has changed, as of now."""
+        """Record the changes as of now."""
         now = time.monotonic()
         for identity, order in self._changed.items():
             self._orders.setdefault(identity, []).append((now, replace(order)))
@@ -51,7 +51,7 @@ class Past:
             self._balances.append((now, balances))
 
     def account(self, lag: float) -> PastAccount:
-        """The account `lag` seconds ago, or as it was when this was made where that is later."""
+        """The account `lag` seconds ago, or as of this object's creation, if that is later."""
         at = max(time.monotonic() - lag, self._fills[0][0])
         orders = {
             identity: versions[number - 1][1]

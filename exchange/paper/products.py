@@ -51,7 +51,8 @@ class PaperProduct:
 
     @property
     def market(self) -> str:
-        """The name under which the venue tells this product's prices, trades, candles and book: its twin's, if any."""
+        """The name under which the venue reports this product's prices, trades, candles and book: its twin's, if
+        any."""
         return self.alias or self.product_id
 
     @property
@@ -99,7 +100,7 @@ PEPE-USD  Pepe       0.00000293  1           0.00000001  539937939102  10000000
 
 
 def bundled() -> dict[str, PaperProduct]:
-    """The products that come with the paper exchange."""
+    """The products that are bundled with the paper exchange."""
     found = {}
     for line in _BUNDLED.split("\n"):
         if line:
@@ -120,7 +121,7 @@ def bundled() -> dict[str, PaperProduct]:
 
 
 def load(path: Path) -> dict[str, PaperProduct]:
-    """Products from a file in the shape of `GET /products`. Raises `PaperError` with what is wrong and where."""
+    """Products from a file in the shape of `GET /products`. Raises `PaperError`, which says what is wrong and where."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         rows = listed["products"] if isinstance(listed, dict) else listed
@@ -162,7 +163,7 @@ def _from_row(row: Mapping[str, object]) -> PaperProduct:
 
 
 def choose(products: Mapping[str, PaperProduct], wanted: Iterable[str] | None) -> dict[str, PaperProduct]:
-    """The wanted ones of `products` (all where None). Raises `PaperError` for a name that is not there."""
+    """The wanted ones of `products` (all if None). Raises `PaperError` for an unknown name."""
     if wanted is None:
         return dict(products)
     chosen = {}
@@ -176,13 +177,13 @@ def choose(products: Mapping[str, PaperProduct], wanted: Iterable[str] | None) -
 
 
 def _twin(product_id: str) -> str:
-    """The -USD twin of a -USDC product, "" for others: what a list of products that doesn't say it means."""
+    """The -USD twin of a -USDC product, "" for others: the default for lists of products without twins."""
     base, _, quote = product_id.rpartition("-")
     return f"{base}-USD" if quote == "USDC" else ""
 
 
 def with_twins(products: Mapping[str, PaperProduct]) -> dict[str, PaperProduct]:
-    """`products` with the names of their -USDC twins, where those are among them and the list didn't say."""
+    """`products` with the names of their twins, if those are among them and the list has no twins."""
     twins: dict[str, list[str]] = {}
     for row in products.values():
         if row.alias:
@@ -194,7 +195,7 @@ def with_twins(products: Mapping[str, PaperProduct]) -> dict[str, PaperProduct]:
 
 
 def leads(products: Mapping[str, PaperProduct]) -> dict[str, str]:
-    """Which product's book and prints stand for each product's market, by product and by the market's own name.
+    """The product whose book and trades represent each market, by product and by the market's own name.
 
     A -USDC product and its -USD twin have one market at the venue.
     """

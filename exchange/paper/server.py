@@ -1,4 +1,4 @@
-"""A paper exchange that runs: REST over TLS, both streams, and the control interface, each on a loopback port."""
+"""A running paper exchange: REST over TLS, both streams, and the control interface, each on a loopback port."""
 
 from __future__ import annotations
 
@@ -34,16 +34,15 @@ __all__ = ["PaperExchange"]
 
 _KEEP_ALIVE = 3600.0  # an idle client's connection is never closed under its next order
 _LOOPBACK = "127.0.0.1"
-"""Where the control interface listens, whatever address the exchange has."""
+"""The control interface's address, independent of the exchange's."""
 _CERTIFICATE_NAMES = ("127.0.0.1", "localhost")
 
 
 class PaperExchange:
-    """`async with PaperExchange(PaperConfig(...)) as paper:` starts it and gives its addresses.
+    """`async with PaperExchange(PaperConfig(...)) as paper:` starts it and has its addresses.
 
-    It runs on the caller's event loop: call blocking clients (the official one is) from a thread.
-    Raises `PaperError` from `start` (a price file that cannot be used, an unknown product, a port in use); then nothing
-    is left running.
+    It runs on the caller's event loop: call blocking clients (the official one is) from a thread. Raises `PaperError`
+    from `start` (a price file that cannot be used, an unknown product, a port in use); then nothing is left running.
     """
 
     def __init__(self, config: PaperConfig | None = None) -> None:
@@ -52,7 +51,7 @@ class PaperExchange:
         self._runners: list[web.AppRunner] = []
         self._live: LiveTicks | None = None
         self.left_out: tuple[str, ...] = ()
-        """Products that live prices don't have."""
+        """Products without live prices."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -130,7 +129,7 @@ class PaperExchange:
             self._live.start(self.market, self._feed_away)
 
     async def stop(self) -> None:
-        """Stop serving; a temporary folder goes, a data folder stays."""
+        """Stop serving; a temporary folder is deleted, a data folder kept."""
         if self._live is not None:
             await self._live.stop()
         if hasattr(self, "market"):
@@ -151,7 +150,7 @@ class PaperExchange:
             self._temporary = None
 
     def _feed_away(self, away: bool) -> None:
-        """Without live prices this venue is away, too: nothing is answered, and the streams end."""
+        """Without live prices this venue is unavailable, too: nothing is answered, and the streams end."""
         self.venue.away = away
         if away:
             self.streams.sockets("drop", "*", 0)
@@ -161,7 +160,7 @@ class PaperExchange:
         self.streams.publish()
 
     def addresses(self) -> dict[str, str]:
-        """What a client needs, as `--json` prints it."""
+        """A client's connection data, as `--json` prints it."""
         return {
             "rest": self.rest_address,
             "stream": self.stream_url,
@@ -228,7 +227,7 @@ def _source(config: PaperConfig, products: dict[str, PaperProduct]) -> TickSourc
 
 
 def _certificate(folder: Path) -> ssl.SSLContext:
-    """A TLS context for loopback; its authority and certificate are kept in `folder` and reused."""
+    """A TLS context for loopback; its certificate authority and certificate are kept in `folder` and reused."""
     ca, chain = folder / "ca.pem", folder / "server.pem"
     if not (ca.exists() and chain.exists()):
         authority = trustme.CA()

@@ -1,7 +1,7 @@
-"""Keeps the account over a restart: orders, fills, balances, last prices and product status in one SQLite file.
+"""Stores the account over restarts: orders, fills, balances, last prices and product status in one SQLite file.
 
-Every event's changes are one transaction, written before anybody is told of them, so that a killed exchange comes back
-with what it said. (The file is not synced to disk: it survives the process, not the machine.)
+The changes of an event are one transaction, written before anybody is told of them, so that a killed exchange comes
+back in the state that it reported. (The file is not synced to disk: it survives the process, not the machine.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _READERS: dict[str, Callable[[Any], object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was kept: orders by age, fills in order, balances, last price and status flags by product."""
+    """The stored account: orders by age, fills in order, balances, last price and status flags by product."""
 
     orders: list[Order]
     fills: list[PaperFill]
@@ -56,7 +56,7 @@ class Kept:
 
 
 class Store:
-    """The file. Raises `PaperError` where it is not one of ours."""
+    """The file. Raises `PaperError` if it is not one of ours."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -74,10 +74,12 @@ class Store:
             raise self._broken() from error
 
     def _broken(self) -> PaperError:
-        return PaperError("STATE_BROKEN", f"{self._path} is no state file of this version; delete it to start afresh.")
+        return PaperError(
+            "STATE_BROKEN", f"{self._path} is not a state file of this version; delete it to start afresh."
+        )
 
     def load(self) -> Kept:
-        """Everything kept. Raises `PaperError` where it cannot be read."""
+        """The stored account. Raises `PaperError` if it can't be read."""
         try:
             rows = {table: self._rows(table) for table in _TABLES}
             return Kept(
@@ -101,7 +103,7 @@ class Store:
         balances: Iterable[WalletBalance],
         prices: Mapping[str, Decimal],
     ) -> None:
-        """Keep the changes of one event."""
+        """Store the changes of one event."""
         self._file.execute("BEGIN")
         self._put("orders", ((order.order_id, _dump(order)) for order in orders))
         self._put("fills", ((fill.seq, _dump(fill)) for fill in fills))
@@ -110,7 +112,7 @@ class Store:
         self._file.execute("COMMIT")
 
     def portfolio_id(self, fresh: str) -> str:
-        """The account's own id as it is kept; `fresh` from now on where none is."""
+        """The account's stored id; if there is none, `fresh` is stored."""
         kept = self._rows("account").get("portfolio")
         if kept is None:
             self._put("account", [("portfolio", orjson.dumps({"id": fresh}))])
@@ -118,7 +120,7 @@ class Store:
         return str(kept["id"])
 
     def keep_to(self, prices: str, *, traded: bool) -> None:
-        """Note on which kind of prices the account trades. Raises `PaperError` where it has `traded` on the other."""
+        """Store on which kind of prices the account trades. Raises `PaperError` if it has `traded` on the other."""
         kept = self._rows("account").get("prices")
         before = str(kept["kind"]) if kept is not None else MADE_UP
         if traded and before != prices:
@@ -130,7 +132,7 @@ class Store:
         self._put("account", [("prices", orjson.dumps({"kind": prices}))])
 
     def save_product(self, product: PaperProduct) -> None:
-        """Keep a product's trading status."""
+        """Store a product's trading status."""
         flags = {name: getattr(product, name) for name in STATUS_FLAGS}
         self._put("products", [(product.product_id, orjson.dumps(flags))])
 

@@ -1,4 +1,4 @@
-"""For tests against a paper exchange: a bare stream client that keeps what it hears and waits for more."""
+"""For tests against a paper exchange: a plain stream client that keeps its messages and waits for more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Message = dict[str, Any]
 
 
 class StreamClient:
-    """One stream connection. `messages` are all JSON messages so far; `broken` counts frames that were no JSON."""
+    """One stream connection. `messages` are all JSON messages so far; `broken` counts frames that were not JSON."""
 
     def __init__(self, url: str, key_file: Path | None = None) -> None:
         self._url = url
@@ -64,7 +64,7 @@ class StreamClient:
             self._news.set()
 
     async def subscribe(self, channel: str, products: Iterable[str] = (), kind: str = "subscribe") -> None:
-        """Send one subscription message, signed where this client has a key."""
+        """Send one subscription message, signed if this client has a key."""
         body: Message = {"type": kind, "product_ids": list(products), "channel": channel}
         if self._key is not None:
             body["jwt"] = build_ws_jwt(self._key["name"], self._key["privateKey"])

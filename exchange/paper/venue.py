@@ -1,6 +1,6 @@
-"""The trading floor: the engine with its clock, candles, recent prints, request journal and pending latencies.
+"""The venue: the engine with its clock, candles, recent trades, request journal and pending latencies.
 
-It is the engine's listener: it keeps what streams must tell, and `publish` hands that over after every event.
+It is the engine's listener: it collects changes for the streams, which `publish` sends after every event.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class PaperVenue:
         self.faults = FaultBook(config.seed, config.faults)
         self.skew = 0.0
         self.away = False
-        """Nothing is answered while true, as when the venue itself is away."""
+        """While true nothing is answered, as during an outage of the venue."""
         self.stepped = 0.0
         self.accept_latency = config.accept_latency
         self.cancel_latency = config.cancel_latency
         self.waiting_status = Status(config.waiting_status)
         self.journal: list[dict[str, object]] = []
         self.cancels: list[dict[str, object]] = []
-        """Every cancel asked for, and by whom: the venue gives the same reason whoever it was."""
+        """Every requested cancel, and by whom: the venue gives the same reason for all."""
         self.changed_orders: dict[str, Order] = {}
         self.user_updates: list[tuple[str, dict[str, object]]] = []
         self.changed_books: set[str] = set()
@@ -88,7 +88,7 @@ class PaperVenue:
         }
         self.store: Store | None = None
         self.portfolio_id = str(uuid.uuid4())
-        """The account's own id; a store keeps it over a restart."""
+        """The account's own id; a store keeps it over restarts."""
         self._past: Past | None = None
         self._unkept: dict[str, Order] = {}
         self._kept_fills = 0
@@ -111,10 +111,10 @@ class PaperVenue:
         """Market time in unix seconds: from the wall clock's at the start, at the configured speed, plus steps."""
         return self._started + (time.time() - self._started) * self.config.speed + self.stepped
 
-    # -- what the engine tells ---------------------------------------------------------------------------------
+    # -- the engine's events ---------------------------------------------------------------------------------
 
     def order_changed(self, order: Order) -> None:
-        """Keep the change for the user stream."""
+        """Collect the change for the user stream."""
         if self.store is not None:
             self._unkept[order.order_id] = order
         if self._past is not None:
@@ -125,7 +125,7 @@ class PaperVenue:
             self.user_updates.append((order.product_id, render.user_order(order, self.portfolio_id)))
 
     def lag(self) -> None:
-        """From now on what was is kept, for lists that lag, as long as some do."""
+        """Start to record the account's past, while a fault makes lists lag."""
         if self._past is None:
             self._past = Past(self.engine)
 
@@ -136,7 +136,7 @@ class PaperVenue:
         return PastAccount(self.engine.orders, self.engine.fills, self.engine.wallet.all())
 
     def keep(self) -> None:
-        """Write what changed to the store, where there is one. Before anybody is told of it."""
+        """Write the changes to the store, if there is one, before they are sent to anybody."""
         if self._past is not None:
             if self.faults.holds(FaultKind.REST_LAGGING):
                 self._past.note()
@@ -158,7 +158,7 @@ class PaperVenue:
         self._kept_balances.update({row.currency: _figures(row) for row in balances})
 
     def resume(self, kept: Kept) -> None:
-        """Take over a kept account: orders that waited for acceptance or cancel get it now."""
+        """Restore a stored account: orders that waited for acceptance or cancel get it now."""
         for product_id, flags in kept.products.items():
             if product_id in self.engine.books:
                 self.engine.set_product(product_id, flags)
@@ -172,14 +172,14 @@ class PaperVenue:
                 self.engine.finish_cancel(order.order_id)
 
     def traded(self, trade: Trade) -> None:
-        """Keep the print for streams, REST and candles."""
+        """Collect the trade for streams, REST and candles."""
         self.recent[trade.product_id].append(trade)
         self.candles[trade.product_id].add(self.market_time(), trade.price, trade.size)
         self.printed.add(trade.product_id)
         self.new_trades.setdefault(trade.product_id, []).append(trade)
 
     def book_changed(self, product_id: str) -> None:
-        """Mark the product's quote as news."""
+        """Mark the product's quote as changed."""
         self.changed_books.add(self.lead(product_id))
 
     # -- orders ------------------------------------------------------------------------------------------------
@@ -220,14 +220,14 @@ class PaperVenue:
         return reason
 
     def end(self, order_id: str, reason: str) -> str:
-        """The exchange cancels an order by itself, for a reason of its own; "" or why it can't."""
+        """Cancel an order as the exchange itself, with a reason of its own; "" or why it can't."""
         failure = self.engine.request_cancel(order_id)
         if not failure:
             self.engine.finish_cancel(order_id, reason)
         return failure
 
     def _offered(self, product_id: str, side: Side) -> Decimal | None:
-        """Of a MARKET order that comes: the share that finds somebody, None where the book as it shows does."""
+        """The share of an incoming MARKET order that can fill; None if the book decides."""
         fault = self.faults.strike(MARKET_FAULTS, f"{side} {product_id}", time.monotonic()) if self.faults else None
         return None if fault is None else Decimal(str(fault.share))
 
@@ -282,7 +282,7 @@ class PaperVenue:
         )
 
     def lead(self, name: str) -> str:
-        """The product whose prints, candles and book stand for the market of `name` (a product's, or the market's)."""
+        """The product whose trades, candles and book represent the market of `name` (a product's, or the market's)."""
         return self.engine.leads[name]
 
     def markets(self) -> list[tuple[str, RestingBook]]:
@@ -317,7 +317,7 @@ class PaperVenue:
         }
 
     def seed_trades(self, product_id: str, count: int = 100) -> None:
-        """Prints from before the start, so that snapshots are full from the first moment."""
+        """Trades from before the start, so that snapshots are full from the beginning."""
         book = self.engine.books[product_id]
         price, increment = book.last, book.product.base_increment
         dice = random.Random(f"{self.config.seed}/{product_id}/trades")

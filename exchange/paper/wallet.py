@@ -46,11 +46,11 @@ class Wallet:
         return list(self._balances.values())
 
     def restore(self, balances: Iterable[WalletBalance]) -> None:
-        """Replace every balance by kept ones."""
+        """Replace all balances by stored ones."""
         self._balances = {balance.currency: balance for balance in balances}
 
     def deposit(self, currency: str, amount: Decimal) -> None:
-        """Add money from outside; negative takes it out. Raises `Refusal` where more is asked than is available."""
+        """Add money from outside; negative takes it out. Raises `Refusal` if more is requested than is available."""
         balance = self[currency]
         if amount < 0 and balance.available + amount < 0:
             raise Refusal("INSUFFICIENT_FUND", f"Only {balance.available} {currency} is available to withdraw.")

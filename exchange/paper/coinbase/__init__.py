@@ -1,1 +1,1 @@
-"""The paper exchange's wire: Coinbase Advanced Trade's paths, fields, tokens and quirks."""
+"""The paper exchange's protocol: Coinbase Advanced Trade's paths, fields, tokens and quirks."""

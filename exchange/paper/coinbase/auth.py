@@ -1,10 +1,10 @@
 """API keys and the JSON Web Tokens made with them.
 
-A token counts where its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature
-holds, `iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
+A token is valid if its algorithm is that of the stored key, `kid` equals `sub` and is a known key, the signature is
+correct, `iss` is "cdp", `nbf <= now < exp`, and (REST only) `uri` is exactly "METHOD host[:port]/path" without a query.
 
-ccxt's count, too, whose users trade with them: of an ES256 key with `iss` "coinbase-cloud" where `aud` names the
-venue's REST interface, of an Ed25519 key with the one `uri` in a list `uris` where `aud` names the venue's service.
+Tokens of ccxt are valid, too: those of an ES256 key with `iss` "coinbase-cloud" if `aud` names the venue's REST
+interface, those of an Ed25519 key with the one `uri` in a list `uris` if `aud` names the venue's service.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class Unauthorized(BotTraderError):
-    """A token that does not count; the message says why (for the log, the venue itself tells nothing)."""
+    """An invalid token; the message says why (for the log only: the venue doesn't say)."""
 
     code = "UNAUTHORIZED"
 
@@ -53,7 +53,7 @@ class PaperKey:
 
 
 class Keyring:
-    """The keys of the account, kept as files in the official format in one folder and reused when they are there."""
+    """The keys of the account, kept as files in the official format in one folder and reused."""
 
     def __init__(self, folder: Path) -> None:
         self.key_file = folder / "api_key.json"
@@ -119,14 +119,14 @@ class Keyring:
 
 
 def _issued_for(key: PaperKey, claims: Mapping[str, object]) -> bool:
-    """Whether the issuer is one that the venue takes for such a key."""
+    """Whether the venue accepts this issuer for such a key."""
     if claims["iss"] == _CCXT_ISSUER:
         return key.algorithm == "ES256" and claims.get("aud") == _CCXT_AUDIENCE["ES256"]
     return claims["iss"] == _ISSUER
 
 
 def _uri(key: PaperKey, claims: Mapping[str, object]) -> object:
-    """The request that the token is for, None where it doesn't say in a way that the venue takes."""
+    """The request that the token is for; None if it isn't stated in a form that the venue accepts."""
     uris = claims.get("uris")
     if "uri" in claims or not isinstance(uris, list) or len(uris) != 1:
         return claims.get("uri")

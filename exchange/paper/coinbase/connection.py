@@ -15,7 +15,7 @@ from exchange.paper.venue import PaperVenue
 
 __all__ = ["StreamConnection"]
 
-_SLOW_CONSUMER = 50_000  # a client that is this many messages behind is dropped
+_SLOW_CONSUMER = 50_000  # a client this many messages behind is disconnected
 
 
 class StreamConnection:
@@ -38,7 +38,7 @@ class StreamConnection:
         self._held: bytes | None = None
 
     def wants(self, channel: str, product_id: str) -> bool:
-        """True where this connection subscribed `channel` for `product_id`."""
+        """True if this connection subscribed to `channel` for `product_id`."""
         products = self.subscriptions.get(channel)
         return products is not None and (product_id in products or not products)
 
@@ -67,7 +67,7 @@ class StreamConnection:
             if self._held is None:
                 self._held = body
                 return
-            self._put(body)  # the one before waits for it
+            self._put(body)  # the previous message was held for it
         else:
             self._spoil(body, fault)
         if self._held is not None:
@@ -94,7 +94,7 @@ class StreamConnection:
         self._put(orjson.dumps({"type": "error", "message": message}))
 
     def close(self, code: int = 1000) -> None:
-        """Close with `code` after what is queued."""
+        """Close with `code` after the queued messages."""
         self._queue.append(code)
         self._waiting.set()
 

@@ -1,4 +1,4 @@
-"""How orders, fills, accounts and books look on the wire: the venue's field names and quirks, nothing else."""
+"""Orders, fills, accounts and books as JSON: the venue's field names and quirks, nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RATIO = Context(prec=16, rounding=ROUND_HALF_EVEN)
 
 
 def average(order: Order) -> str:
-    """Average fill price to 16 digits (the one figure that cannot be exact)."""
+    """Average fill price to 16 digits (the only number that can't be exact)."""
     return plain(_RATIO.divide(order.filled_value, order.filled_size)) if order.filled_size else "0"
 
 
@@ -126,7 +126,7 @@ def user_order(order: Order, portfolio: str) -> dict[str, object]:
 
 
 def rest_fill(fill: PaperFill, portfolio: str, *, in_quote: bool = False) -> dict[str, object]:
-    """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote where told."""
+    """A fill as `GET /orders/historical/fills` shows it; its size in base, or in quote with `in_quote`."""
     return {
         "entry_id": fill.entry_id,
         "trade_id": fill.trade_id,
@@ -201,7 +201,7 @@ def refusal(error: Refusal, configuration: object) -> dict[str, object]:
 
 
 def nanoseconds(ns: int) -> str:
-    """Unix nanoseconds as RFC 3339 with nine fraction digits, as stream envelopes have it."""
+    """Unix nanoseconds as RFC 3339 with nine fraction digits, as in stream envelopes."""
     seconds, rest = divmod(ns, 1_000_000_000)
     moment = time.gmtime(seconds)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{rest:09d}Z"
@@ -219,7 +219,7 @@ def cursor(*key: object) -> str:
 
 
 def read_cursor(text: str) -> list[object]:
-    """The key in a cursor. Raises `ApiError` where it is not one of ours."""
+    """The key in a cursor. Raises `ApiError` if it is not one of ours."""
     try:
         key = orjson.loads(base64.urlsafe_b64decode(text))
     except (binascii.Error, orjson.JSONDecodeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A REST request as the handlers see it, and the errors of a malformed one."""
+"""A REST request as the handlers get it, and the errors of a malformed one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Call:
     query: Mapping[str, list[str]]
     body: Mapping[str, object]
     lag: float = 0.0
-    """By how many seconds what is shown of the account is late."""
+    """Seconds by which the account's data is delayed."""
 
     def one(self, name: str) -> str | None:
-        """A query argument, or None where it is absent or empty."""
+        """A query argument, or None if it is absent or empty."""
         values = self.query.get(name)
         return values[0] if values and values[0] != "" else None
 
@@ -35,7 +35,7 @@ class Call:
         return [part for value in self.query.get(name, ()) for part in value.split(",") if part]
 
     def limit(self, default: int, most: int) -> int:
-        """The `limit` argument. Raises `ApiError` where it is not a number."""
+        """The `limit` argument. Raises `ApiError` if it is not a number."""
         text = self.one("limit")
         if text is None:
             return default
@@ -45,7 +45,7 @@ class Call:
         return min(number or default, most)
 
     def text(self, name: str) -> str:
-        """A required string of the body. Raises `ApiError` where it is missing."""
+        """A required string of the body. Raises `ApiError` if it is missing."""
         value = self.body.get(name)
         if not isinstance(value, str) or not value:
             raise ApiError(400, "INVALID_ARGUMENT", f"{name} is required")
@@ -53,7 +53,7 @@ class Call:
 
 
 def read_body(raw: bytes) -> Mapping[str, object]:
-    """The JSON object of a body, empty where there is none. Raises `ApiError`."""
+    """The JSON object of a body, empty if there is none. Raises `ApiError`."""
     if not raw:
         return {}
     try:
@@ -69,7 +69,7 @@ _PRODUCT_TYPES = {"UNKNOWN_PRODUCT_TYPE": True, "SPOT": True, "FUTURE": False}
 
 
 def spot(call: Call) -> bool:
-    """Whether the `product_type` asked for is what is traded here. Raises `ApiError` for none that the venue has."""
+    """Whether the requested `product_type` is traded here. Raises `ApiError` for a type that the venue doesn't have."""
     asked = call.one("product_type") or "SPOT"
     if asked not in _PRODUCT_TYPES:
         raise ApiError(400, "INVALID_ARGUMENT", f"product_type must be one of {', '.join(_PRODUCT_TYPES)}")
@@ -77,7 +77,7 @@ def spot(call: Call) -> bool:
 
 
 def read_cursor(text: str, length: int) -> list[float]:
-    """The numbers in a page cursor. Raises `ApiError` where it is not one of ours for this list."""
+    """The numbers in a page cursor. Raises `ApiError` if it is not one of ours for this list."""
     key = [value for value in render.read_cursor(text) if isinstance(value, int | float) and value >= 0]
     if len(key) != length:
         raise ApiError(400, "INVALID_ARGUMENT", "cursor is not valid for this list")
@@ -85,7 +85,7 @@ def read_cursor(text: str, length: int) -> list[float]:
 
 
 def read_seconds(text: str | None) -> int | None:
-    """Unix seconds from text that is that or an RFC 3339 time. Raises `ApiError`."""
+    """Unix seconds from text in Unix seconds or an RFC 3339 time. Raises `ApiError`."""
     if text is None:
         return None
     seconds = whole(text)

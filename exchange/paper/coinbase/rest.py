@@ -1,6 +1,6 @@
 """The REST interface: Coinbase Advanced Trade's paths, tokens, errors and rate limits over one account.
 
-Beside them the older ones under /v2 that ccxt calls.
+In addition, the older paths under /v2 that ccxt calls.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Rest:
         ]
 
     def requests(self) -> list[str]:
-        """Every request that is served, as "METHOD /path" with ?* for what varies."""
+        """Every served request, as "METHOD /path" with ?* for variable parts."""
         paths = [
             *self._exact,
             *((verb, pattern.pattern.replace("([^/]+)", "?*")) for verb, pattern, _ in self._patterns),
@@ -99,7 +99,7 @@ class Rest:
         return [f"{verb} {path}" for verb, path in [*paths, *public]]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, with the faults that are on."""
+        """Answer one request, with the active faults."""
         raw = await request.read()
         path = request.path.removeprefix(PREFIX)
         if self._venue.away:
@@ -112,7 +112,7 @@ class Rest:
         return await self._faulty(fault, request, raw, path)
 
     async def date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Give an answer the venue's date, by the venue's own clock."""
+        """Add the Date header by the venue's clock."""
         response.headers["Date"] = format_datetime(self._venue.now(), usegmt=True)
 
     async def _faulty(self, fault: Fault, request: web.Request, raw: bytes, path: str) -> web.StreamResponse:
@@ -214,7 +214,7 @@ def _rate_limited(headers: Mapping[str, str]) -> web.Response:
 
 
 def _strange(body: bytes) -> bytes:
-    """An answer whose newest order that has filled has no price, and whose next order no side.
+    """An answer whose newest filled order has no price, and whose next order has no side.
 
     The newest of several fills has no side, the first of several products no increment.
     """

@@ -1,4 +1,4 @@
-"""What REST tells about the account and the market."""
+"""REST reads of the account and the market."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from exchange.paper.venue import PaperVenue
 __all__ = ["MarketViews"]
 
 _MAX_CANDLES = 350
-_NOW_SECONDS = 5.0  # a range that ends within this of the clock ends "now"
+_NOW_SECONDS = 5.0  # a range that ends within this many seconds of the clock ends "now"
 
 
 class MarketViews:
-    """Answers of account and market paths; each method is one path."""
+    """Answers for account and market paths; each method is one path."""
 
     def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
@@ -49,7 +49,7 @@ class MarketViews:
         raise ApiError(404, "NOT_FOUND", "account not found")
 
     def portfolios(self, call: Call) -> object:
-        """`GET /portfolios`: the one that there is."""
+        """`GET /portfolios`: the only one."""
         only = {"name": "Default", "uuid": self._venue.portfolio_id, "type": "DEFAULT", "deleted": False}
         return {"portfolios": [only] if (call.one("portfolio_type") or "DEFAULT") == "DEFAULT" else []}
 
@@ -157,7 +157,7 @@ class MarketViews:
         """Newest first.
 
         Candles are in market time. A range that ends at the wall clock's now means market time's now, so that a client
-        that asks for the last n candles gets them at any speed; without `start` and `end` it gets the newest ones.
+        that requests the last n candles gets them at any speed; without `start` and `end` it gets the newest ones.
         """
         product_id = self._known(call.variables[0])
         granularity = call.one("granularity") or ""

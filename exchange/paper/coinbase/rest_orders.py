@@ -1,4 +1,4 @@
-"""What REST does with orders: create, cancel, edit, preview, and the lists of orders and fills."""
+"""REST calls for orders: create, cancel, edit, preview, and the lists of orders and fills."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rank = tuple[float, int]
 
 @dataclass(frozen=True, slots=True)
 class OrderFilter:
-    """The filters of a list of orders; an empty one lets everything through."""
+    """The filters of a list of orders; an empty one passes everything."""
 
     statuses: frozenset[str]
     ids: frozenset[str]
@@ -35,7 +35,7 @@ class OrderFilter:
 
     @classmethod
     def of(cls, call: Call, statuses: set[str]) -> OrderFilter:
-        """The filters in a request. Raises `ApiError` for a date that is none."""
+        """The filters in a request. Raises `ApiError` for an invalid date."""
         side = call.one("order_side")
         return cls(
             statuses=frozenset(statuses),
@@ -49,7 +49,7 @@ class OrderFilter:
         )
 
     def takes(self, order: Order) -> bool:
-        """True where the order passes every filter; dates do not apply to open orders."""
+        """True if the order passes every filter; dates do not apply to open orders."""
         for allowed, value in (
             (self.statuses, order.status),
             (self.ids, order.order_id),
@@ -67,7 +67,7 @@ class OrderFilter:
 
 
 class OrderCalls:
-    """Answers of order paths; each method is one path."""
+    """Answers for order paths; each method is one path."""
 
     def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
@@ -128,7 +128,7 @@ class OrderCalls:
         }
 
     def close_position(self, call: Call) -> object:
-        """Sells what is available of the product's base currency, or `size` of it, at the market."""
+        """Sell the available amount of the product's base currency, or `size` of it, with a market order."""
         product_id = call.text("product_id")
         book = self._engine.books.get(product_id)
         size = call.body.get("size")
@@ -252,7 +252,7 @@ class OrderCalls:
         chosen = [order for order in self._candidates(call, statuses) if wanted.takes(order)]
         ranked = sorted(((_rank(order, call.one("sort_by")), order) for order in chosen), reverse=True, key=_first)
         if statuses == {"OPEN"}:
-            del ranked[_MOST_ORDERS:]  # of open ones the venue shows no more than that, on whatever pages
+            del ranked[_MOST_ORDERS:]  # the venue lists no more open orders than that, over all pages
         at = call.one("cursor")
         if at:
             after = tuple(read_cursor(at, 2))

@@ -1,4 +1,4 @@
-"""The older paths under /v2 that ccxt calls beside Advanced Trade's: time, currencies, rates and accounts."""
+"""The older paths under /v2 that ccxt calls in addition to Advanced Trade's: time, currencies, rates and accounts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SCALE = 8
 
 
 class OlderViews:
-    """Answers of the /v2 paths; each method is one path."""
+    """Answers for the /v2 paths; each method is one path."""
 
     def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
@@ -37,12 +37,12 @@ class OlderViews:
         return {"data": [{"id": code, "name": name, "min_size": "0.01"} for code, name in FIAT.items()]}
 
     def crypto(self, call: Call) -> object:
-        """`GET /v2/currencies/crypto`: all that is bought, sold or held here and isn't fiat."""
+        """`GET /v2/currencies/crypto`: all non-fiat currencies that are traded or held here."""
         names = self._names()
         return {"data": [_asset(code, names[code], at) for at, code in enumerate(sorted(names)) if code not in FIAT]}
 
     def exchange_rates(self, call: Call) -> object:
-        """`GET /v2/exchange-rates`: how much of each currency one `currency` is, where a product tells."""
+        """`GET /v2/exchange-rates`: how much of each currency one `currency` is worth, if a product gives the price."""
         wanted = (call.one("currency") or "USD").upper()
         worth = self._worth_in_usd()
         if wanted not in worth:
@@ -51,7 +51,7 @@ class OlderViews:
         return {"data": {"currency": wanted, "rates": rates}}
 
     def accounts(self, call: Call) -> object:
-        """`GET /v2/accounts`: a page from behind the account `starting_after`."""
+        """`GET /v2/accounts`: a page that starts after the account `starting_after`."""
         balances = self._engine.wallet.all()
         after = call.one("starting_after")
         places = {balance.account_id: place for place, balance in enumerate(balances, start=1)}
@@ -98,7 +98,7 @@ class OlderViews:
         }
 
     def _names(self) -> dict[str, str]:
-        """Each currency's name, "" where no product says."""
+        """Each currency's name, "" if no product has it."""
         found = dict.fromkeys((balance.currency for balance in self._engine.wallet.all()), "")
         for book in self._engine.books.values():
             product = book.product
@@ -107,7 +107,7 @@ class OlderViews:
         return found
 
     def _worth_in_usd(self) -> dict[str, Decimal]:
-        """What one of each currency is worth in USD, by the last price of its USD product, of either side."""
+        """The value of one unit of each currency in USD, by the last price of its product with USD on either side."""
         return {"USD": Decimal(1), **dict(self._usd_prices())}
 
     def _usd_prices(self) -> Iterator[tuple[str, Decimal]]:

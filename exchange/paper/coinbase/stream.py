@@ -1,7 +1,7 @@
-"""The public and the user WebSocket streams.
+"""The public WebSocket stream and the user stream.
 
 One sequence counter per connection over all channels; snapshots before the subscriptions answer; heartbeats each
-second; a connection that does not subscribe within five seconds, or hears nothing for 90, is closed.
+second; a connection that does not subscribe within five seconds, or receives nothing for 90, is closed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MARKET_CHANNELS = ("heartbeats", "candles", "status", "ticker", "ticker_batch", 
 USER_CHANNELS = ("heartbeats", "user", "futures_balance_summary")
 _REPLAYED = 50
 _EXPIRY_CHECK = 0.05
-_DEPTH_SHARE = 10  # a deep book is compared again after this many times the time that the last comparison took
+_DEPTH_SHARE = 10  # a deep book is compared again after this many times the duration of the last comparison
 _WIRE_NAME = {"level2": "l2_data"}
 SENT_CHANNELS = sorted({_WIRE_NAME.get(name, name) for name in (*MARKET_CHANNELS, *USER_CHANNELS)} | {"subscriptions"})
 STREAM_PATHS = ("market", "user")
 
 
 class PaperStreams:
-    """All connections, and what is published to them."""
+    """All connections, and the messages published to them."""
 
     def __init__(self, venue: PaperVenue, keyring: Keyring) -> None:
         self._venue = venue
@@ -93,7 +93,7 @@ class PaperStreams:
                 )
 
     def sockets(self, action: str, path: str, code: int) -> int:
-        """Drop, close or make half-open every connection of `path` ("market", "user" or "*"); how many."""
+        """Drop, close or make half-open every connection of `path` ("market", "user" or "*"). Returns their number."""
         chosen = [connection for connection in self._connections if path in ("*", connection.path)]
         for connection in chosen:
             if action == "drop":
@@ -224,7 +224,7 @@ class PaperStreams:
                     connection.send("user", events)
 
     def _every_product(self, channel: str) -> list[str]:
-        """What an empty list of products means: every product's orders, or every market."""
+        """The meaning of an empty list of products: every product's orders, or every market."""
         engine = self._venue.engine
         return list(engine.books) if channel in USER_CHANNELS else list(dict.fromkeys(engine.leads.values()))
 
@@ -251,7 +251,7 @@ class PaperStreams:
     # -- publishing --------------------------------------------------------------------------------------------
 
     def publish(self) -> None:
-        """Tell subscribers what the last event changed."""
+        """Send subscribers the changes of the last event."""
         venue = self._venue
         updates = [
             (order.product_id, render.user_order(order, venue.portfolio_id)) for order in venue.changed_orders.values()
@@ -282,7 +282,7 @@ class PaperStreams:
             self._five_seconds()
 
     def product_changed(self, product_id: str) -> None:
-        """Tell the status channel about a product's new status, as its market's."""
+        """Send a product's new status on the status channel, under its market's name."""
         product_id = self._venue.lead(product_id)
         self._broadcast(
             "status",
@@ -310,7 +310,7 @@ class PaperStreams:
             )
 
     def _publish_ticker(self, product_id: str, *, printed: bool) -> None:
-        """One ticker for each trade, and where the touch changed without one."""
+        """One ticker for each trade, and one if the touch changed without a trade."""
         listening = [connection for connection in self._connections if connection.wants("ticker", product_id)]
         if not listening:
             return
@@ -347,7 +347,7 @@ class PaperStreams:
                 )
 
     def _publish_candles(self) -> None:
-        """Every bar that changed since the last message, so that none that has ended since is left unfinished."""
+        """Every bar that changed since the last message, so that the final state of each bar is sent."""
         due, self._candles_due = self._candles_due, set()
         at = self._venue.market_time()
         for product_id in due:

@@ -1,4 +1,4 @@
-"""What the streams send, as events of their messages: snapshots, orders, levels and candles."""
+"""The events in stream messages: snapshots, orders, levels and candles."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SNAPSHOT_CANDLES = 100
 
 
 class StreamMessages:
-    """Makes events of what the venue is like now; of a deep book it remembers what subscribers know."""
+    """Makes events of the venue's present state; for a deep book it remembers what subscribers have received."""
 
     def __init__(self, venue: PaperVenue) -> None:
         self._venue = venue
         self._depth: dict[str, dict[tuple[str, Decimal], Decimal]] = {}
 
     def snapshot(self, channel: str, products: list[str]) -> Iterable[tuple[str, bytes]]:
-        """What is true now of `products`, as messages of a channel: its name on the wire, and the events."""
+        """The present state of `products`, as messages of a channel: its name in messages, and the events."""
         venue = self._venue
         if channel == "user":
             yield from self._user_snapshot(products)
@@ -85,7 +85,7 @@ class StreamMessages:
             )
 
     def ticker(self, lead: str) -> dict[str, object]:
-        """A product's ticker under its name on the wire."""
+        """A product's ticker under its name in messages."""
         return {**self._venue.ticker(lead), "product_id": self._venue.wire_name(lead)}
 
     def status(self, lead: str) -> dict[str, str]:
@@ -105,7 +105,7 @@ class StreamMessages:
         }
 
     def lists_with(self, order: dict[str, object]) -> list[list[dict[str, object]] | None]:
-        """The lists of orders that tell of an order: one, unless the venue is strange."""
+        """The lists of orders that contain this order: one, unless a fault adds others."""
         may = {FaultKind.USER_UNKNOWN_SIDE, FaultKind.USER_NULL_ORDERS}
         if order["cumulative_quantity"] != "0":
             may |= {FaultKind.USER_NO_PRICE}
@@ -133,7 +133,7 @@ class StreamMessages:
         return [[render.user_order(before, self._venue.portfolio_id)]]
 
     def depth_changes(self, product_id: str) -> list[tuple[str, Decimal, Decimal]]:
-        """Levels of a book that changed since this was last asked; zero for those that are gone."""
+        """Levels of a book that changed since the last call; zero for removed ones."""
         book = self._venue.engine.books[product_id]
         known = self._depth.get(product_id, {})
         current: dict[tuple[str, Decimal], Decimal] = {}
@@ -147,7 +147,7 @@ class StreamMessages:
 
 
 def candle_of(bar: PaperCandle, product_id: str) -> dict[str, str]:
-    """A candle as the `candles` channel writes it."""
+    """A candle as in the `candles` channel."""
     return {
         "start": str(bar.start),
         "high": plain(bar.high),
@@ -160,5 +160,5 @@ def candle_of(bar: PaperCandle, product_id: str) -> dict[str, str]:
 
 
 def level_of(side: str, at: str, price: Decimal, size: Decimal) -> dict[str, str]:
-    """A level of a book as the `level2` channel writes it; a size of zero removes it."""
+    """A level of a book as in the `level2` channel; a size of zero removes it."""
     return {"side": side, "event_time": at, "price_level": plain(price), "new_quantity": plain(size)}
